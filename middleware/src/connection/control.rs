@@ -1,0 +1,108 @@
+//! The mailbox through which a connection is reached from outside, wherever it lives.
+//!
+//! Whoever holds the [`ConnectionInfo`](super::ConnectionInfo) posts a request; the innermost
+//! wrapper, [`Socket`](super::Socket), looks for one at each operation: one relaxed load. An
+//! operation that waits leaves its waker here, so that a request wakes it.
+
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU8, Ordering},
+    },
+    task::Waker,
+};
+
+/// Requests of the outside, and the wakers of the operations that wait.
+#[derive(Debug, Default)]
+pub(super) struct Control {
+    requests: AtomicU8,
+    wakers: [Mutex<Option<Waker>>; 2],
+}
+
+/// Reads and writes wait apart: the halves of a split connection live in different tasks.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Direction {
+    Read,
+    Write,
+}
+
+/// What was asked for, as a set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Requests(u8);
+
+impl Requests {
+    pub(super) const CLOSE: Self = Self(1);
+    pub(super) const RESET: Self = Self(2);
+    /// Like `RESET`, asked for by the connection's owner.
+    pub(super) const ABORT: Self = Self(16);
+    pub(super) const NODELAY: Self = Self(4);
+    pub(super) const DELAY: Self = Self(8);
+
+    pub(super) const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether the connection is to end.
+    pub(super) const fn end(self) -> bool {
+        self.0 & (Self::CLOSE.0 | Self::RESET.0 | Self::ABORT.0) != 0
+    }
+
+    pub(super) const fn has(self, request: Self) -> bool {
+        self.0 & request.0 != 0
+    }
+}
+
+impl Control {
+    /// What is asked for at this moment.
+    #[inline]
+    pub(super) fn requests(&self) -> Requests {
+        // Relaxed is enough: whoever posts also wakes, and waking a task orders its next poll
+        // after the request. `wait` looks again, in order, for a request that came in between.
+        Requests(self.requests.load(Ordering::Relaxed))
+    }
+
+    /// Asks for `request`, an end of the connection, and wakes both directions.
+    pub(super) fn post(&self, request: Requests) {
+        self.requests.fetch_or(request.0, Ordering::SeqCst);
+        for waker in &self.wakers {
+            // Woken without the lock: a waker is somebody else's code. Once is enough, the end is final.
+            let waker = waker.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Asks for one setting in place of its opposite; nobody needs to wake for it.
+    pub(super) fn set(&self, request: Requests, instead_of: Requests) {
+        self.requests.fetch_and(!instead_of.0, Ordering::SeqCst);
+        self.requests.fetch_or(request.0, Ordering::SeqCst);
+    }
+
+    /// Takes the settings out of the mailbox; closing stays.
+    pub(super) fn take_settings(&self) -> Requests {
+        let settings = Requests::NODELAY.0 | Requests::DELAY.0;
+        Requests(self.requests.fetch_and(!settings, Ordering::SeqCst) & settings)
+    }
+
+    /// Leaves `waker` for `direction`; returns what was asked for up to then.
+    pub(super) fn wait(&self, direction: Direction, waker: &Waker) -> Requests {
+        let before = self.waker(direction).replace(waker.clone());
+        drop(before);
+        Requests(self.requests.load(Ordering::SeqCst))
+    }
+
+    /// Lets go of the wakers: they keep their tasks' memory alive.
+    pub(super) fn forget_wakers(&self) {
+        for direction in [Direction::Read, Direction::Write] {
+            let waker = self.waker(direction).take();
+            drop(waker);
+        }
+    }
+
+    fn waker(&self, direction: Direction) -> std::sync::MutexGuard<'_, Option<Waker>> {
+        self.wakers[direction as usize]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,202 @@
+//! The innermost wrapper: the bare stream, counted, and within reach of the outside.
+
+use super::{
+    ConnectionInfo, Phase, Transport,
+    control::{Direction, Requests},
+};
+use std::{
+    error, fmt,
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll, Waker},
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// The bare stream of a connection, with its byte counts and its way to be closed from outside.
+///
+/// [`ConnectionInfo::force_close`] and [`ConnectionInfo::force_reset`] reach the stream here
+/// wherever it lives by then: under TLS, in a box, split in two tasks, handed to somebody else.
+/// Operations then fail with [`io::ErrorKind::ConnectionAborted`] and [`ForcedClose`] as source,
+/// those that wait and those that would be ready. That costs one relaxed load for each operation.
+///
+/// Every wrapper but this one needs nothing of portcullis; this one is made by
+/// [`PeerAddrLayer`](crate::peer_addr::PeerAddrLayer) or [`Connection::accept`](super::Connection::accept).
+#[derive(Debug)]
+pub struct Socket<Io: Transport> {
+    /// `None` only after `into_inner`: a type with `Drop` cannot give its fields away.
+    io: Option<Io>,
+    info: ConnectionInfo,
+    /// The wakers as left in the mailbox, to leave each only once.
+    waiting: [Option<Waker>; 2],
+}
+
+impl<Io: Transport> Socket<Io> {
+    pub(super) const fn new(io: Io, info: ConnectionInfo) -> Self {
+        Self {
+            io: Some(io),
+            info,
+            waiting: [None, None],
+        }
+    }
+
+    /// The bare stream.
+    pub fn get_ref(&self) -> &Io {
+        self.io.as_ref().expect(TAKEN)
+    }
+
+    /// The bare stream; what is moved through it is not counted.
+    pub fn get_mut(&mut self) -> &mut Io {
+        self.io.as_mut().expect(TAKEN)
+    }
+
+    /// Gives the bare stream away, out of reach of the outside from here on.
+    pub fn into_inner(mut self) -> Io {
+        self.io.take().expect(TAKEN)
+    }
+
+    fn io(&mut self) -> Pin<&mut Io> {
+        Pin::new(self.get_mut())
+    }
+
+    /// Carries out what the outside asked for; fails when that is the end.
+    #[inline]
+    fn obey(&self) -> io::Result<()> {
+        let requests = self.info.control().requests();
+        if requests.is_empty() {
+            return Ok(());
+        }
+        self.obey_requests(requests)
+    }
+
+    #[cold]
+    fn obey_requests(&self, requests: Requests) -> io::Result<()> {
+        if requests.end() {
+            return Err(ForcedClose(()).into());
+        }
+        let settings = self.info.control().take_settings();
+        if !settings.is_empty() {
+            // Only a hint: a connection that is gone already fails in the operation itself.
+            let _ = self.get_ref().set_nodelay(settings.has(Requests::NODELAY));
+        }
+        Ok(())
+    }
+
+    /// Called where an operation has to wait: makes sure that a request wakes it.
+    #[inline]
+    fn wait<T>(&mut self, direction: Direction, cx: &Context<'_>) -> Poll<io::Result<T>> {
+        let known = &mut self.waiting[direction as usize];
+        if known.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
+            return Poll::Pending;
+        }
+        *known = Some(cx.waker().clone());
+        let requests = self.info.control().wait(direction, cx.waker());
+        if requests.is_empty() {
+            return Poll::Pending;
+        }
+        self.obey_requests(requests)?;
+        Poll::Pending
+    }
+
+    #[inline]
+    fn write_with<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        operation: impl FnOnce(Pin<&mut Io>, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        self.obey()?;
+        match operation(self.io(), cx) {
+            Poll::Ready(result) => Poll::Ready(result),
+            Poll::Pending => self.wait(Direction::Write, cx),
+        }
+    }
+}
+
+impl<Io: Transport> Drop for Socket<Io> {
+    fn drop(&mut self) {
+        let control = self.info.control();
+        control.forget_wakers();
+        let Some(io) = &self.io else {
+            self.info.set_phase(Phase::Detached);
+            return;
+        };
+        let requests = control.requests();
+        if requests.has(Requests::RESET) || requests.has(Requests::ABORT) {
+            let _ = io.reset_on_drop();
+        }
+        self.info.set_phase(Phase::Closed);
+    }
+}
+
+impl<Io: Transport> AsyncRead for Socket<Io> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.obey()?;
+        let before = buf.filled().len();
+        match self.io().poll_read(cx, buf) {
+            Poll::Ready(result) => {
+                self.info.add_read(buf.filled().len() - before);
+                Poll::Ready(result)
+            }
+            Poll::Pending => self.wait(Direction::Read, cx),
+        }
+    }
+}
+
+impl<Io: Transport> AsyncWrite for Socket<Io> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let result = self.write_with(cx, |io, cx| io.poll_write(cx, buf));
+        self.info.count_written(&result);
+        result
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.write_with(cx, |io, cx| io.poll_flush(cx))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.write_with(cx, |io, cx| io.poll_shutdown(cx))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = self.write_with(cx, |io, cx| io.poll_write_vectored(cx, bufs));
+        self.info.count_written(&result);
+        result
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.get_ref().is_write_vectored()
+    }
+}
+
+/// The connection was closed from outside: by a handle, or at the deadline of a drain.
+///
+/// Source of the [`io::ErrorKind::ConnectionAborted`] that operations fail with from then on.
+#[derive(Debug)]
+pub struct ForcedClose(());
+
+impl fmt::Display for ForcedClose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("connection was closed from outside")
+    }
+}
+
+impl error::Error for ForcedClose {}
+
+impl From<ForcedClose> for io::Error {
+    fn from(error: ForcedClose) -> Self {
+        Self::new(io::ErrorKind::ConnectionAborted, error)
+    }
+}
+
+const TAKEN: &str = "the stream is there until `into_inner` consumes the socket";

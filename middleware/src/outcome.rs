@@ -1,0 +1,197 @@
+//! How a connection ended: each ends in exactly one outcome.
+
+use crate::{
+    connection::{ConnectionInfo, ForcedClose, Phase},
+    error::{Elapsed, HandshakeError, Panicked, Refused, TimeoutPhase, find},
+};
+use std::{error::Error, fmt, io};
+
+/// How a connection ended, in one word; see [`Outcome::of`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The service finished it.
+    Completed,
+    /// The service finished, and somebody else has the connection now (an upgrade, a hand-off).
+    HandedOff,
+    /// A bound in time was reached.
+    TimedOut(TimeoutPhase),
+    /// It was turned away, by a limit for example.
+    Refused,
+    /// TLS could not be agreed on.
+    HandshakeFailed,
+    /// The TLS peer ended without saying so: data may be missing.
+    Truncated,
+    /// The peer went away: a reset, a broken pipe, an end in the middle of something.
+    Disconnected,
+    /// It was closed from outside: by a handle, or at the deadline of a drain.
+    Forced,
+    /// The service failed in another way.
+    Failed,
+    /// The service panicked.
+    Panicked,
+    /// The service was dropped before it finished.
+    Cancelled,
+}
+
+impl Outcome {
+    /// The outcome of a connection whose service ended, with `error` if it failed.
+    pub fn of(info: &ConnectionInfo, error: Option<&(dyn Error + 'static)>) -> Self {
+        match error {
+            Some(error) => Self::of_error(info, error),
+            None if info.is_forced() => Self::Forced,
+            None if info.is_truncated() => Self::Truncated,
+            // A detached stream lives on too, outside of portcullis.
+            None if info.phase() != Phase::Closed => Self::HandedOff,
+            None => Self::Completed,
+        }
+    }
+
+    /// The outcome of a connection whose service was dropped before it finished.
+    pub fn of_unfinished(info: &ConnectionInfo) -> Self {
+        if info.is_forced() {
+            Self::Forced
+        } else {
+            Self::Cancelled
+        }
+    }
+
+    fn of_error(info: &ConnectionInfo, error: &(dyn Error + 'static)) -> Self {
+        if find::<Panicked>(error).is_some() {
+            return Self::Panicked;
+        }
+        // Before `Forced`: a refusal may be a reset.
+        if find::<Refused>(error).is_some() {
+            return Self::Refused;
+        }
+        if info.is_forced() || find::<ForcedClose>(error).is_some() {
+            return Self::Forced;
+        }
+        if let Some(elapsed) = find::<Elapsed>(error) {
+            return Self::TimedOut(elapsed.phase());
+        }
+        if find::<HandshakeError>(error).is_some() {
+            return Self::HandshakeFailed;
+        }
+        if info.is_truncated() {
+            return Self::Truncated;
+        }
+        match find::<io::Error>(error).map(io::Error::kind) {
+            Some(
+                io::ErrorKind::ConnectionReset
+                | io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::BrokenPipe
+                | io::ErrorKind::NotConnected
+                | io::ErrorKind::UnexpectedEof
+                // Of the network: keepalive found nobody, a router said so. Ours are `Elapsed`.
+                | io::ErrorKind::TimedOut
+                | io::ErrorKind::HostUnreachable
+                | io::ErrorKind::NetworkUnreachable
+                | io::ErrorKind::NetworkDown,
+            ) => Self::Disconnected,
+            _ => Self::Failed,
+        }
+    }
+
+    /// The name in lower case, as in log lines and metrics; bounds in time have one name together.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::HandedOff => "handed off",
+            Self::TimedOut(_) => "timed out",
+            Self::Refused => "refused",
+            Self::HandshakeFailed => "handshake failed",
+            Self::Truncated => "truncated",
+            Self::Disconnected => "disconnected",
+            Self::Forced => "forced",
+            Self::Failed => "failed",
+            Self::Panicked => "panicked",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TimedOut(phase) => write!(f, "timed out ({phase})"),
+            _ => f.write_str(self.as_str()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{BoxError, connection::Address, error::RefusedReason};
+    use std::time::Duration;
+
+    fn info() -> ConnectionInfo {
+        ConnectionInfo::new(Address::Unknown, Address::Unknown)
+    }
+
+    fn outcome(info: &ConnectionInfo, error: impl Into<BoxError>) -> Outcome {
+        Outcome::of(info, Some(&*error.into()))
+    }
+
+    #[test]
+    fn success_depends_on_what_became_of_the_socket() {
+        let info = info();
+        assert_eq!(Outcome::of(&info, None), Outcome::HandedOff);
+        info.set_phase(Phase::Closed);
+        assert_eq!(Outcome::of(&info, None), Outcome::Completed);
+        info.set_truncated();
+        assert_eq!(Outcome::of(&info, None), Outcome::Truncated);
+        info.force_close();
+        assert_eq!(Outcome::of(&info, None), Outcome::Forced);
+    }
+
+    #[test]
+    fn a_stream_that_was_given_away_was_handed_off() {
+        let info = info();
+        info.set_phase(Phase::Detached);
+        assert_eq!(Outcome::of(&info, None), Outcome::HandedOff);
+    }
+
+    #[test]
+    fn a_service_that_did_not_finish_was_cancelled_unless_forced() {
+        let info = info();
+        assert_eq!(Outcome::of_unfinished(&info), Outcome::Cancelled);
+        info.force_close();
+        assert_eq!(Outcome::of_unfinished(&info), Outcome::Forced);
+    }
+
+    #[test]
+    fn errors_are_told_apart_by_their_type() {
+        let info = info();
+        let elapsed = Elapsed::new(TimeoutPhase::Write, Duration::from_secs(1));
+        let timed_out = Outcome::TimedOut(TimeoutPhase::Write);
+        assert_eq!(outcome(&info, elapsed), timed_out);
+        assert_eq!(outcome(&info, io::Error::from(elapsed)), timed_out);
+        assert_eq!(timed_out.to_string(), "timed out (write)");
+        let refused = Refused::new(RefusedReason::Full);
+        assert_eq!(outcome(&info, refused), Outcome::Refused);
+        let garbage = HandshakeError::new(io::ErrorKind::InvalidData.into());
+        assert_eq!(outcome(&info, garbage), Outcome::HandshakeFailed);
+        let reset = io::Error::from(io::ErrorKind::ConnectionReset);
+        assert_eq!(outcome(&info, reset), Outcome::Disconnected);
+        assert_eq!(outcome(&info, "anything else"), Outcome::Failed);
+        assert_eq!(outcome(&info, Panicked::new(&"boom")), Outcome::Panicked);
+    }
+
+    #[test]
+    fn what_was_forced_from_outside_is_not_blamed_on_the_peer() {
+        let info = info();
+        info.force_reset();
+        let reset = io::Error::from(io::ErrorKind::ConnectionReset);
+        assert_eq!(outcome(&info, reset), Outcome::Forced);
+    }
+
+    #[test]
+    fn a_refusal_by_reset_is_a_refusal() {
+        let info = info();
+        info.force_reset();
+        let refused = Refused::new(RefusedReason::Full);
+        assert_eq!(outcome(&info, refused), Outcome::Refused);
+    }
+}
