@@ -1,0 +1,61 @@
+//! Checks for layers and IO wrappers of one's own.
+//!
+//! [`assert_transparent`] holds an IO wrapper that changes no bytes (a timeout, a count, a box) to
+//! what it promises: vectored writes, flush and shutdown reach the IO inside, and nothing is lost,
+//! added or delayed. It drives a bare [`ScriptedIo`] and a wrapped one through the same operations
+//! and compares the answers and the calls that arrive. It is no check for wrappers that do change
+//! bytes (TLS, buffers), and it tells nothing about time.
+//!
+//! A wrapper that forgets to forward one method compiles all the same, because `AsyncWrite` has
+//! defaults:
+//!
+//! ```should_panic
+//! use portcullis_middleware::testing::{ScriptedIo, assert_transparent};
+//! use std::{io, pin::Pin, task::{Context, Poll}};
+//! use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+//!
+//! struct Wrapped(ScriptedIo);
+//!
+//! impl AsyncRead for Wrapped {
+//!     fn poll_read(
+//!         mut self: Pin<&mut Self>,
+//!         cx: &mut Context<'_>,
+//!         buf: &mut ReadBuf<'_>,
+//!     ) -> Poll<io::Result<()>> {
+//!         Pin::new(&mut self.0).poll_read(cx, buf)
+//!     }
+//! }
+//!
+//! impl AsyncWrite for Wrapped {
+//!     fn poll_write(
+//!         mut self: Pin<&mut Self>,
+//!         cx: &mut Context<'_>,
+//!         buf: &[u8],
+//!     ) -> Poll<io::Result<usize>> {
+//!         Pin::new(&mut self.0).poll_write(cx, buf)
+//!     }
+//!
+//!     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+//!         Pin::new(&mut self.0).poll_flush(cx)
+//!     }
+//!
+//!     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+//!         Pin::new(&mut self.0).poll_shutdown(cx)
+//!     }
+//!
+//!     // `poll_write_vectored` and `is_write_vectored` are missing.
+//! }
+//!
+//! assert_transparent(Wrapped); // panics, with the first difference
+//! ```
+
+mod random;
+mod scripted_io;
+#[cfg(test)]
+mod tests;
+mod transparent;
+
+pub use self::{
+    scripted_io::{Call, Calls, ScriptedIo},
+    transparent::assert_transparent,
+};
