@@ -1,0 +1,144 @@
+use super::{
+    Refusal,
+    limiter::{Limiter, Place},
+    refusal::Refusing,
+};
+use crate::{BoxError, Connection, connection::Phase, error::RefusedReason};
+use pin_project::pin_project;
+use std::{
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::{Sleep, sleep},
+};
+use tower::Service;
+
+/// Future of [`ConnectionLimit`](super::ConnectionLimit).
+///
+/// # Cancel safety
+///
+/// Dropping it drops the connection. One that waited leaves the queue, one that was served frees its
+/// slot unless the connection was moved elsewhere.
+#[pin_project]
+pub struct ConnectionLimitFuture<S: Service<Connection<IO>>, IO>(#[pin] State<S, IO>);
+
+/// What waits is boxed: the plain way, which most take, shall not be larger for it.
+#[pin_project(project = StateProjection)]
+enum State<S: Service<Connection<IO>>, IO> {
+    Served(#[pin] S::Future),
+    Waiting(Pin<Box<Waiting<S, IO>>>),
+    Refusing(Refusing),
+}
+
+impl<S: Service<Connection<IO>>, IO> ConnectionLimitFuture<S, IO> {
+    pub(super) const fn served(future: S::Future) -> Self {
+        Self(State::Served(future))
+    }
+
+    pub(super) const fn refusing(refusing: Refusing) -> Self {
+        Self(State::Refusing(refusing))
+    }
+
+    pub(super) fn waiting(
+        service: S,
+        connection: Connection<IO>,
+        place: Place,
+        bound: Duration,
+        limiter: Arc<Limiter>,
+        refusal: Refusal,
+    ) -> Self {
+        let phase = connection.info().phase();
+        connection.info().set_phase(Phase::Waiting);
+        Self(State::Waiting(Box::pin(Waiting {
+            held: Some((service, connection)),
+            place,
+            bound: sleep(bound),
+            phase,
+            limiter,
+            refusal,
+        })))
+    }
+}
+
+impl<S, IO> Future for ConnectionLimitFuture<S, IO>
+where
+    S: Service<Connection<IO>, Error: Into<BoxError>>,
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    type Output = Result<S::Response, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.project().0;
+        loop {
+            let next = match state.as_mut().project() {
+                StateProjection::Served(future) => return future.poll(cx).map_err(Into::into),
+                StateProjection::Waiting(waiting) => ready!(waiting.as_mut().poll_next(cx)),
+                StateProjection::Refusing(refusing) => {
+                    let refused = ready!(Pin::new(refusing).poll(cx));
+                    return Poll::Ready(Err(refused.into()));
+                }
+            };
+            state.set(next);
+        }
+    }
+}
+
+impl<S: Service<Connection<IO>>, IO> fmt::Debug for ConnectionLimitFuture<S, IO> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match &self.0 {
+            State::Served(_) => "Served",
+            State::Waiting(_) => "Waiting",
+            State::Refusing(_) => "Refusing",
+        };
+        f.debug_tuple("ConnectionLimitFuture")
+            .field(&format_args!("{state}"))
+            .finish()
+    }
+}
+
+/// A connection that waits for a slot, together with the service that is ready for it.
+#[pin_project]
+struct Waiting<S, IO> {
+    held: Option<(S, Connection<IO>)>,
+    place: Place,
+    #[pin]
+    bound: Sleep,
+    phase: Phase,
+    limiter: Arc<Limiter>,
+    refusal: Refusal,
+}
+
+impl<S, IO> Waiting<S, IO>
+where
+    S: Service<Connection<IO>>,
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<State<S, IO>> {
+        let this = self.project();
+        // The slot first: one that comes at the very bound is in time.
+        let permit = match this.place.poll_permit(cx) {
+            Poll::Ready(permit) => Some(permit),
+            Poll::Pending => {
+                ready!(this.bound.poll(cx));
+                None
+            }
+        };
+        let (mut service, mut connection) = this.held.take().expect("polled once after the wait");
+        Poll::Ready(match permit {
+            Some(permit) => {
+                connection.info().set_phase(*this.phase);
+                connection.hold(permit);
+                State::Served(service.call(connection))
+            }
+            None => {
+                let reason = RefusedReason::WaitedTooLong;
+                State::Refusing(this.refusal.refuse(connection, this.limiter, reason))
+            }
+        })
+    }
+}

@@ -1,0 +1,130 @@
+//! What a client sees that is refused.
+
+use super::super::{Refusal, limiter::MAX_ANSWERING};
+use super::*;
+use crate::{connection::Phase, outcome::Outcome};
+use std::io;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::advance,
+};
+use tokio_test::{assert_pending, task};
+use tower::{Layer, Service, ServiceExt, service_fn};
+
+/// Refuses everything in the way of `refusal`.
+macro_rules! refusing {
+    ($refusal:expr) => {
+        ConnectionLimitLayer::new(0)
+            .refuse()
+            .with_refusal($refusal)
+            .layer(service_fn(|_: Connection<_>| async {
+                Ok::<(), BoxError>(())
+            }))
+    };
+}
+
+#[tokio::test]
+async fn a_client_that_is_closed_sees_the_end() {
+    let (connection, mut client) = over_tcp().await;
+    let info = connection.info().clone();
+    let error = refusing!(Refusal::Close)
+        .oneshot(connection)
+        .await
+        .unwrap_err();
+    assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+    assert_eq!(Outcome::of(&info, Some(&*error)), Outcome::Refused);
+}
+
+#[tokio::test]
+async fn a_client_that_is_reset_sees_a_reset() {
+    let (connection, mut client) = over_tcp().await;
+    let info = connection.info().clone();
+    let error = refusing!(Refusal::Reset)
+        .oneshot(connection)
+        .await
+        .unwrap_err();
+    let read = client.read(&mut [0]).await.unwrap_err();
+    assert_eq!(read.kind(), io::ErrorKind::ConnectionReset);
+    assert_eq!(Outcome::of(&info, Some(&*error)), Outcome::Refused);
+}
+
+#[tokio::test]
+async fn a_client_that_is_answered_reads_it_although_its_input_was_not_read() {
+    let service = refusing!(Refusal::answer("busy"));
+    for _ in 0..20 {
+        let (connection, mut client) = over_tcp().await;
+        client.write_all(&[b'x'; 4000]).await.unwrap();
+        let (result, told) = tokio::join!(service.clone().oneshot(connection), async move {
+            let mut told = String::new();
+            client.read_to_string(&mut told).await.map(|_| told)
+        });
+        assert_eq!(told.unwrap(), "busy");
+        assert_eq!(reason(result), RefusedReason::Full);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_waited_in_vain_is_answered_too() {
+    let (connection, mut client) = in_memory();
+    let bound = Duration::from_secs(5);
+    let mut service = ConnectionLimitLayer::new(0)
+        .wait_up_to(bound, 1)
+        .with_refusal(Refusal::answer(b"busy"))
+        .layer(mock::pair::<InMemory, ()>().0);
+    let (result, told) = tokio::join!(service.call(connection), async move {
+        let mut told = String::new();
+        client.read_to_string(&mut told).await.map(|_| told)
+    });
+    assert_eq!(told.unwrap(), "busy");
+    assert_eq!(reason(result), RefusedReason::WaitedTooLong);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_does_not_take_its_answer_is_given_a_second() {
+    let too_much_for_the_pipe = vec![b'x'; 65];
+    for answer in [&b"fits"[..], &too_much_for_the_pipe] {
+        let (connection, _client) = in_memory();
+        let info = connection.info().clone();
+        let mut service = refusing!(Refusal::answer(answer));
+        let mut call = task::spawn(service.call(connection));
+        assert_pending!(call.poll());
+        assert_eq!(info.phase(), Phase::Closing);
+        advance(Duration::from_millis(999)).await;
+        assert_pending!(call.poll());
+        advance(Duration::from_millis(1)).await;
+        assert!(call.is_woken());
+        assert_eq!(reason(assert_ready!(call.poll())), RefusedReason::Full);
+        assert_eq!(info.phase(), Phase::Closed);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_so_many_are_answered_at_once_and_the_others_closed() {
+    let (layer, limit) = ConnectionLimitLayer::pair(0);
+    let layer = layer.refuse().with_refusal(Refusal::answer("busy"));
+    let mut service = layer.layer(mock::pair::<InMemory, ()>().0);
+    let mut call = || {
+        let (connection, client) = in_memory();
+        (task::spawn(service.call(connection)), client)
+    };
+    let mut answering: Vec<_> = (0..MAX_ANSWERING).map(|_| call()).collect();
+    for (call, _client) in &mut answering {
+        assert_pending!(call.poll());
+    }
+    let told = async |mut client: DuplexStream| {
+        let mut told = String::new();
+        client.read_to_string(&mut told).await.unwrap();
+        told
+    };
+    let (mut beyond, client) = call();
+    assert_eq!(reason(assert_ready!(beyond.poll())), RefusedReason::Full);
+    assert_eq!(told(client).await, "");
+
+    let (mut first, client) = answering.pop().unwrap();
+    assert_eq!(told(client).await, "busy");
+    assert_eq!(reason(assert_ready!(first.poll())), RefusedReason::Full);
+    let (mut again, client) = call();
+    assert_pending!(again.poll());
+    assert_eq!(told(client).await, "busy");
+    assert_eq!(limit.refused(), MAX_ANSWERING as u64 + 2);
+}
