@@ -1,0 +1,14 @@
+//! The client's side of TLS.
+
+mod connector;
+mod error;
+mod io;
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+mod roots;
+#[cfg(test)]
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+mod tests;
+
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+pub use self::roots::RootsError;
+pub use self::{connector::TlsConnector, error::TlsConnectError, io::TlsClientIo};

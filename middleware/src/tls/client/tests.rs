@@ -1,0 +1,396 @@
+//! Both of our sides, with a root that signed the server's certificate.
+
+use super::*;
+use crate::{
+    BoxError, Connection,
+    connection::{ForcedClose, Phase, Socket},
+    error::{Elapsed, HandshakeError, TimeoutPhase, find},
+    outcome::Outcome,
+    tls::{TlsIo, TlsLayer, rustls},
+};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use std::{io, mem::size_of, sync::LazyLock, time::Duration};
+use tokio::{
+    io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex},
+    net::{TcpListener, TcpStream},
+    time::Instant,
+};
+use tower::{Layer, ServiceExt};
+
+/// A root, and a certificate for `localhost` and `127.0.0.1` that it issued, with its key.
+struct Pki {
+    root: String,
+    chain: String,
+    key: String,
+}
+
+static PKI: LazyLock<Pki> = LazyLock::new(|| Pki::new("our root"));
+
+impl Pki {
+    fn new(name: &str) -> Self {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let root = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let params = CertificateParams::new(names).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let chain = params.signed_by(&key, &root).unwrap();
+        Self {
+            root: root.pem(),
+            chain: chain.pem(),
+            key: key.serialize_pem(),
+        }
+    }
+
+    fn layer(&self) -> TlsLayer {
+        TlsLayer::from_pem(self.chain.as_bytes(), self.key.as_bytes()).unwrap()
+    }
+
+    fn connector(&self) -> TlsConnector {
+        TlsConnector::with_roots_pem(self.root.as_bytes()).unwrap()
+    }
+}
+
+type Server = Connection<Socket<DuplexStream>>;
+type Client = Connection<TlsClientIo<Socket<DuplexStream>>>;
+
+/// The server's end, and the client's.
+fn in_memory() -> (Server, Server) {
+    let (server, client) = duplex(4096);
+    (Connection::accept(server), Connection::accept(client))
+}
+
+/// Sends back what it is told, to its end.
+async fn echo(server: Server) -> Result<(), BoxError> {
+    let echo = tower::service_fn(|mut connection: Connection<TlsIo<_>>| async move {
+        let mut heard = Vec::new();
+        connection.read_to_end(&mut heard).await?;
+        connection.write_all(&heard).await?;
+        connection.close().await
+    });
+    PKI.layer()
+        .with_alpn(["h2"])
+        .layer(echo)
+        .oneshot(server)
+        .await
+}
+
+/// The client's result by `connector`, from a server that echoes, and the server's.
+async fn meet(
+    connector: &TlsConnector,
+    name: &str,
+) -> (Result<Client, TlsConnectError>, Result<(), BoxError>) {
+    let (server, client) = in_memory();
+    let talk = async {
+        let mut client = connector.connect(name, client).await?;
+        client.shutdown().await.unwrap();
+        assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+        Ok(client)
+    };
+    tokio::join!(talk, echo(server))
+}
+
+#[tokio::test]
+async fn both_sides_agree_and_know_it() {
+    let (server, client) = in_memory();
+    let known = client.info().clone();
+    let connector = PKI.connector().with_alpn(["http/1.1", "h2"]);
+    let talk = async {
+        let mut client = connector.connect("localhost", client).await.unwrap();
+        assert_eq!(known.phase(), Phase::Serving);
+        client.write_all(&[7; 100_000]).await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut heard = Vec::new();
+        client.read_to_end(&mut heard).await.unwrap();
+        assert!(heard == [7; 100_000]);
+        client.close().await.unwrap();
+    };
+    let ((), served) = tokio::join!(talk, echo(server));
+    served.unwrap();
+    let tls = known.tls().unwrap();
+    assert_eq!(tls.version, Some("TLSv1_3"));
+    assert_eq!(tls.cipher_suite, Some("TLS13_AES_256_GCM_SHA384"));
+    assert_eq!(tls.alpn_str(), Some("h2"));
+    assert_eq!(tls.server_name.as_deref(), Some("localhost"));
+    assert_eq!(tls.peer_certificates.len(), 1);
+    assert!(!tls.resumed && !known.is_truncated());
+}
+
+#[tokio::test]
+async fn an_address_is_a_name_that_is_not_asked_for() {
+    let (client, served) = meet(&PKI.connector(), "127.0.0.1").await;
+    served.unwrap();
+    assert_eq!(client.unwrap().tls().unwrap().server_name, None);
+}
+
+#[tokio::test]
+async fn a_second_connection_resumes_the_session_of_the_first() {
+    let layer = PKI.layer();
+    let connector = PKI.connector();
+    for resumed in [false, true] {
+        let (server, client) = in_memory();
+        let serve = tower::service_fn(|mut connection: Connection<TlsIo<_>>| async move {
+            connection.write_all(b"x").await?;
+            connection.close().await
+        });
+        let talk = async {
+            let mut client = connector
+                .clone()
+                .connect("localhost", client)
+                .await
+                .unwrap();
+            client.read_to_end(&mut Vec::new()).await.unwrap();
+            client.shutdown().await.unwrap();
+            client
+        };
+        let (client, served) = tokio::join!(talk, layer.layer(serve).oneshot(server));
+        served.unwrap();
+        assert_eq!(client.tls().unwrap().resumed, resumed);
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_for_another_name_is_told_apart() {
+    for name in ["example.org", "127.0.0.2"] {
+        let (client, served) = meet(&PKI.connector(), name).await;
+        let error = client.unwrap_err();
+        assert!(error.is_wrong_name() && error.is_bad_certificate());
+        assert!(!error.is_untrusted() && !error.is_bad_name() && !error.is_timeout());
+        assert_eq!(error.server_name(), name);
+        assert!(
+            error
+                .to_string()
+                .contains("by a name that is in its certificate"),
+            "{error}"
+        );
+        let server_was_told = served.unwrap_err();
+        assert!(matches!(
+            find::<rustls::Error>(&*server_was_told),
+            Some(rustls::Error::AlertReceived(_))
+        ));
+    }
+}
+
+#[tokio::test]
+async fn a_root_that_is_not_trusted_is_told_apart() {
+    // The second is a root made anew, of the same name, as happens in laboratories.
+    for name in ["another root", "our root"] {
+        let stranger = Pki::new(name);
+        let (client, served) = meet(&stranger.connector(), "localhost").await;
+        let error = client.unwrap_err();
+        assert!(error.is_untrusted() && error.is_bad_certificate() && !error.is_wrong_name());
+        assert!(error.to_string().contains("trust the root"), "{error}");
+        assert!(find::<HandshakeError>(&error).is_some());
+        assert_eq!(io::Error::from(error).kind(), io::ErrorKind::InvalidData);
+        served.unwrap_err();
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_name_says_nothing_to_the_server() {
+    for name in ["", "localhost:443", "[::1]", "a b", "a\nb"] {
+        let (mut server, client) = in_memory();
+        let error = PKI.connector().connect(name, client).await.unwrap_err();
+        assert!(error.is_bad_name(), "{name:?}");
+        assert!(!error.to_string().contains('\n'));
+        assert_eq!(io::Error::from(error).kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(server.read(&mut [0]).await.unwrap(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_server_has_ten_seconds() {
+    let (_server, client) = in_memory();
+    let known = client.info().clone();
+    let begun = Instant::now();
+    let error = PKI
+        .connector()
+        .connect("localhost", client)
+        .await
+        .unwrap_err();
+    assert_eq!(begun.elapsed(), Duration::from_secs(10));
+    assert!(error.is_timeout() && !error.is_bad_certificate());
+    let timed_out = Outcome::TimedOut(TimeoutPhase::Handshake);
+    assert_eq!(Outcome::of(&known, Some(&error)), timed_out);
+    let error = io::Error::from(error);
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    assert!(find::<Elapsed>(&error).is_some());
+    assert_eq!(known.phase(), Phase::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_bound_of_the_handshake_is_a_setting() {
+    for (bound, slow, agrees) in [
+        (Some(3), 3000, true),
+        (Some(3), 3001, false),
+        (None, 100_000, true),
+    ] {
+        let (server, client) = in_memory();
+        let connector = PKI.connector();
+        let connector = connector.with_handshake_timeout(bound.map(Duration::from_secs));
+        let late = async {
+            tokio::time::sleep(Duration::from_millis(slow)).await;
+            echo(server).await
+        };
+        let talk = async {
+            let mut client = connector.connect("localhost", client).await?;
+            client.shutdown().await.unwrap();
+            Ok::<_, TlsConnectError>(())
+        };
+        let (agreed, _) = tokio::join!(talk, late);
+        assert_eq!(agreed.is_ok(), agrees, "{bound:?} {slow}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_speaks_no_tls_is_no_server() {
+    let (mut server, client) = in_memory();
+    server.write_all(b"SSH-2.0-OpenSSH_9.9\r\n").await.unwrap();
+    let begun = Instant::now();
+    let error = PKI
+        .connector()
+        .connect("localhost", client)
+        .await
+        .unwrap_err();
+    // It stays after the alert, which is waited for, but not for long.
+    assert_eq!(begun.elapsed(), Duration::from_secs(1));
+    assert!(
+        error.to_string().contains("speaks TLS on this port"),
+        "{error}"
+    );
+    assert!(!error.is_bad_certificate());
+}
+
+#[tokio::test]
+async fn a_server_that_leaves_in_the_middle_is_an_error() {
+    let (server, client) = in_memory();
+    drop(server);
+    let error = PKI
+        .connector()
+        .connect("localhost", client)
+        .await
+        .unwrap_err();
+    let handshake = find::<HandshakeError>(&error).unwrap();
+    assert!(matches!(
+        handshake.io_error().kind(),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe
+    ));
+}
+
+#[tokio::test]
+async fn a_forced_close_ends_the_handshake_of_a_client() {
+    let (_server, client) = in_memory();
+    let known = client.info().clone();
+    let connector = PKI.connector();
+    let force = async { known.force_close() };
+    let (agreed, ()) = tokio::join!(connector.connect("localhost", client), force);
+    assert!(find::<ForcedClose>(&agreed.unwrap_err()).is_some());
+}
+
+/// Both ends of a connection over loopback, their handshake done.
+async fn agreed() -> (
+    Connection<TlsIo<Socket<TcpStream>>>,
+    Connection<TlsClientIo<Socket<TcpStream>>>,
+) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap());
+    let (client, accepted) = tokio::join!(client, listener.accept());
+    let server = Connection::accept(accepted.unwrap().0);
+    let hand_back = tower::service_fn(async |connection| Ok::<_, BoxError>(connection));
+    let connector = PKI.connector();
+    let client = connector.connect("localhost", Connection::accept(client.unwrap()));
+    let (server, client) = tokio::join!(PKI.layer().layer(hand_back).oneshot(server), client);
+    (server.unwrap(), client.unwrap())
+}
+
+#[tokio::test]
+async fn a_close_by_the_client_is_a_clean_end() {
+    let (mut server, mut client) = agreed().await;
+    client.write_all(b"complete").await.unwrap();
+    let mut heard = Vec::new();
+    let read = async {
+        server.read_to_end(&mut heard).await.unwrap();
+        server.close().await.unwrap();
+    };
+    let (closed, ()) = tokio::join!(client.close(), read);
+    closed.unwrap();
+    assert_eq!(heard, b"complete");
+}
+
+#[tokio::test]
+async fn a_server_that_ends_without_saying_so_is_noted() {
+    let (mut server, mut client) = agreed().await;
+    server.write_all(b"half an ans").await.unwrap();
+    server.flush().await.unwrap();
+    drop(server);
+    let mut heard = Vec::new();
+    let error = client.read_to_end(&mut heard).await.unwrap_err();
+    assert_eq!(heard, b"half an ans");
+    assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    assert!(client.info().is_truncated());
+    let outcome = Outcome::of(client.info(), Some(&error));
+    assert_eq!(outcome, Outcome::Truncated);
+}
+
+#[tokio::test]
+async fn vectored_writes_of_a_client_become_one_record() {
+    let (_server, mut client) = agreed().await;
+    assert!(client.is_write_vectored());
+    let before = client.info().bytes_written();
+    let parts = [io::IoSlice::new(b"hello "), io::IoSlice::new(b"world")];
+    assert_eq!(client.write_vectored(&parts).await.unwrap(), 11);
+    client.flush().await.unwrap();
+    let record = client.info().bytes_written() - before;
+    assert!(record < 11 + 2 * 22, "one record has 22 bytes of its own");
+}
+
+#[tokio::test]
+async fn the_io_underneath_and_the_session_of_a_client_are_within_reach() {
+    assert!(size_of::<TlsClientIo<Socket<TcpStream>>>() <= 2 * size_of::<usize>());
+    let (_server, mut client) = agreed().await;
+    let tls = client.get_mut();
+    assert!(tls.get_ref().get_ref().peer_addr().is_ok());
+    assert!(tls.get_mut().get_ref().peer_addr().is_ok());
+    tls.session_mut().set_buffer_limit(Some(1024));
+    assert!(!tls.session().is_handshaking());
+    let (socket, _session) = client.detach().into_inner();
+    assert!(socket.get_ref().peer_addr().is_ok());
+}
+
+#[test]
+fn roots_that_are_none_are_told_apart() {
+    let text = |pem: &[u8]| TlsConnector::with_roots_pem(pem).unwrap_err().to_string();
+    assert!(text(b"").contains("there is no root certificate"));
+    assert!(text(PKI.key.as_bytes()).contains("there is no root certificate"));
+    let cut = PKI.root.replace("END CERTIFICATE", "END");
+    assert!(text(cut.as_bytes()).contains("not valid PEM"));
+    let garbage = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    assert!(text(garbage.as_bytes()).contains("not usable"));
+    let one_is_garbage = format!("{}{garbage}", PKI.root);
+    assert!(text(one_is_garbage.as_bytes()).contains("not usable"));
+}
+
+#[cfg(feature = "native-roots")]
+#[test]
+fn of_the_roots_of_a_system_one_has_to_be_usable() {
+    use rustls::pki_types::{CertificateDer, pem::PemObject};
+    let garbage = CertificateDer::from(vec![0; 4]);
+    let error = TlsConnector::with_found(vec![garbage.clone()], Some("no\nfile".to_owned()));
+    let text = error.unwrap_err().to_string();
+    assert!(
+        text.contains("no\\nfile") && text.contains("ca-certificates"),
+        "{text}"
+    );
+    let root = CertificateDer::from_pem_slice(PKI.root.as_bytes()).unwrap();
+    assert!(TlsConnector::with_found(vec![garbage, root], None).is_ok());
+}
+
+#[test]
+fn the_debug_output_holds_no_configuration() {
+    let connector = PKI.connector().with_alpn(["h2"]);
+    assert_eq!(
+        format!("{connector:?}"),
+        "TlsConnector { alpn: [\"h2\"], handshake_timeout: Some(10s), .. }"
+    );
+}

@@ -1,0 +1,117 @@
+//! Terminates TLS; with [`TlsConnector`], is the client of a server that does.
+//!
+//! [`TlsLayer`] does the handshake of each connection and hands its inner service the plaintext as
+//! [`TlsIo`]; what was agreed on is in [`Connection::tls`](crate::Connection::tls). Handshakes are
+//! bounded in time (10 s, the wait for their turn included) and in number (256 at once). The
+//! protocol itself is [rustls]'; certificates are read once and not watched.
+//!
+//! # Place in the stack
+//!
+//! Inside [`PeerAddrLayer`](crate::peer_addr::PeerAddrLayer) and of whatever reads the first bytes
+//! (a PROXY header), outside of whatever wants plaintext. A limit on connections belongs outside:
+//! the cap on handshakes says nothing about connections that are established, and what an inner
+//! service reserves by being ready is held during the handshake. A layer that counts bytes or
+//! bounds reads sees ciphertext outside and plaintext inside.
+//!
+//! # What is left behind
+//!
+//! - A handshake that fails is answered with an alert, where TLS has one and the socket takes it at
+//!   once, and with a polite close of one second at most, which needs no slot; then the future
+//!   fails with [`HandshakeError`].
+//! - A handshake that takes too long fails with [`Elapsed`]; the connection is dropped, nothing is
+//!   said to the peer. The same happens, without an error, when the future is dropped.
+//! - An established connection that is dropped sends nothing more: the peer must be able to tell a
+//!   truncated answer from a complete one. [`Connection::close`](crate::Connection::close) (or a
+//!   shutdown of the write side) says `close_notify`.
+//! - A peer that ends without `close_notify` is a read error of kind
+//!   [`UnexpectedEof`](std::io::ErrorKind::UnexpectedEof), and noted in
+//!   [`ConnectionInfo::is_truncated`](crate::ConnectionInfo::is_truncated).
+//!
+//! # Memory
+//!
+//! A connection that waits for its turn has no TLS state yet. During the handshake rustls buffers
+//! up to 64 KiB of input. Afterwards it holds a record of input (16 KiB) and up to 64 KiB of output
+//! that the socket did not take yet; `set_buffer_limit` of [`TlsIo::session_mut`] changes the latter.
+//!
+//! Resumption is as rustls sets it up: a cache of 256 sessions in memory for each configuration, in
+//! which a TLS 1.3 handshake takes two places, one for each of its tickets. Another store or
+//! stateless tickets are fields of [`ServerConfig`](rustls::ServerConfig), for [`TlsLayer::new`].
+//!
+//! # Example
+//!
+#![cfg_attr(any(feature = "aws-lc-rs", feature = "ring"), doc = "```")]
+#![cfg_attr(not(any(feature = "aws-lc-rs", feature = "ring")), doc = "```ignore")]
+//! use portcullis_middleware::{Connection, peer_addr::PeerAddrLayer, tls::TlsLayer};
+//! use tokio::io::AsyncWriteExt;
+//! use tower::{Service, ServiceBuilder};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+//! // For an example, a certificate that nobody signed; else `TlsLayer::from_pem_files`.
+//! let names = vec!["localhost".to_owned()];
+//! let rcgen::CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(names)?;
+//! let (chain, key) = (cert.pem(), signing_key.serialize_pem());
+//!
+//! let tls = TlsLayer::from_pem(chain.as_bytes(), key.as_bytes())?.with_alpn(["http/1.1"]);
+//! let stack = ServiceBuilder::new()
+//!     .layer(PeerAddrLayer::new())
+//!     .layer(tls)
+//!     .service_fn(|mut connection: Connection<_>| async move {
+//!         let version = connection.tls().and_then(|tls| tls.version);
+//!         connection.write_all(version.unwrap_or("?").as_bytes()).await?;
+//!         connection.close().await
+//!     });
+//! # use {portcullis_middleware::tls::{provider, rustls}, std::sync::Arc};
+//! # use tokio::{io::AsyncReadExt, net::{TcpListener, TcpStream}};
+//! # let mut stack = stack;
+//! # let listener = TcpListener::bind("127.0.0.1:0").await?;
+//! # let address = listener.local_addr()?;
+//! # let server = async { stack.call(listener.accept().await?.0).await };
+//! # let client = async {
+//! #     let mut roots = rustls::RootCertStore::empty();
+//! #     roots.add(cert.der().clone())?;
+//! #     let config = rustls::ClientConfig::builder_with_provider(provider())
+//! #         .with_safe_default_protocol_versions()?
+//! #         .with_root_certificates(roots)
+//! #         .with_no_client_auth();
+//! #     let tcp = TcpStream::connect(address).await?;
+//! #     let client = tokio_rustls::TlsConnector::from(Arc::new(config));
+//! #     let mut client = client.connect("localhost".try_into()?, tcp).await?;
+//! #     let mut said = String::new();
+//! #     client.read_to_string(&mut said).await?;
+//! #     assert_eq!(said, "TLSv1_3");
+//! #     Ok(())
+//! # };
+//! # tokio::try_join!(server, client)?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`HandshakeError`]: crate::error::HandshakeError
+//! [`Elapsed`]: crate::error::Elapsed
+
+mod client;
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+mod config;
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+mod error;
+mod future;
+mod handshake;
+mod io;
+mod layer;
+mod service;
+mod slots;
+#[cfg(test)]
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+mod tests;
+
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+pub use self::{client::RootsError, config::provider, error::TlsConfigError};
+pub use self::{
+    client::{TlsClientIo, TlsConnectError, TlsConnector},
+    future::TlsFuture,
+    io::TlsIo,
+    layer::TlsLayer,
+    service::Tls,
+};
+pub use tokio_rustls::rustls;

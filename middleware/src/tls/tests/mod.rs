@@ -1,0 +1,161 @@
+//! Certificates, clients and services that the tests share.
+
+mod agreement;
+mod bounds;
+mod config;
+mod failures;
+mod stream;
+
+use super::{TlsLayer, provider, rustls};
+use crate::{
+    BoxError, Connection, ConnectionInfo,
+    connection::{Socket, Transport},
+};
+use rustls::{
+    ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion,
+    crypto::CryptoProvider,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName},
+};
+use std::{
+    io,
+    sync::{Arc, LazyLock},
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex},
+    net::{TcpListener, TcpStream},
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+use tower::{Layer, ServiceExt};
+
+/// A certificate for `localhost` that signs itself, and its key.
+struct Identity(rcgen::CertifiedKey<rcgen::KeyPair>);
+
+impl Identity {
+    fn new() -> Self {
+        let names = vec!["localhost".to_owned()];
+        Self(rcgen::generate_simple_self_signed(names).unwrap())
+    }
+
+    fn chain(&self) -> Vec<CertificateDer<'static>> {
+        vec![self.0.cert.der().clone()]
+    }
+
+    fn key(&self) -> PrivateKeyDer<'static> {
+        PrivateKeyDer::Pkcs8(self.0.signing_key.serialize_der().into())
+    }
+
+    fn chain_pem(&self) -> String {
+        self.0.cert.pem()
+    }
+
+    fn key_pem(&self) -> String {
+        self.0.signing_key.serialize_pem()
+    }
+
+    fn roots(&self) -> Arc<RootCertStore> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.0.cert.der().clone()).unwrap();
+        Arc::new(roots)
+    }
+}
+
+static SERVER: LazyLock<Identity> = LazyLock::new(Identity::new);
+
+fn tls_layer() -> TlsLayer {
+    TlsLayer::from_der(SERVER.chain(), SERVER.key()).unwrap()
+}
+
+fn server_config(
+    provider: Arc<CryptoProvider>,
+    versions: &[&'static SupportedProtocolVersion],
+) -> ServerConfig {
+    ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(SERVER.chain(), SERVER.key())
+        .unwrap()
+}
+
+fn client_config(
+    provider: Arc<CryptoProvider>,
+    versions: &[&'static SupportedProtocolVersion],
+) -> ClientConfig {
+    ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)
+        .unwrap()
+        .with_root_certificates(SERVER.roots())
+        .with_no_client_auth()
+}
+
+fn client() -> ClientConfig {
+    client_config(provider(), rustls::ALL_VERSIONS)
+}
+
+async fn connect<IO>(config: impl Into<Arc<ClientConfig>>, io: IO) -> io::Result<TlsStream<IO>>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    let name = ServerName::try_from("localhost").unwrap();
+    TlsConnector::from(config.into()).connect(name, io).await
+}
+
+/// Large enough for any handshake, small enough that bulk data must wait.
+fn in_memory() -> (Connection<Socket<DuplexStream>>, DuplexStream) {
+    let (ours, theirs) = duplex(4096);
+    (Connection::accept(ours), theirs)
+}
+
+async fn over_tcp() -> (Connection<Socket<TcpStream>>, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap());
+    let (client, accepted) = tokio::join!(client, listener.accept());
+    (Connection::accept(accepted.unwrap().0), client.unwrap())
+}
+
+/// Serves `connection` through `layer` with `handler`.
+async fn serve<Io: Transport, H, Fut>(
+    layer: TlsLayer,
+    connection: Connection<Socket<Io>>,
+    handler: H,
+) -> Result<(), BoxError>
+where
+    H: FnMut(Connection<super::TlsIo<Socket<Io>>>) -> Fut + Clone,
+    Fut: Future<Output = io::Result<()>>,
+{
+    layer
+        .layer(tower::service_fn(handler))
+        .oneshot(connection)
+        .await
+}
+
+async fn echo(mut connection: Connection<impl AsyncRead + AsyncWrite + Unpin>) -> io::Result<()> {
+    let mut heard = Vec::new();
+    connection.read_to_end(&mut heard).await?;
+    connection.write_all(&heard).await?;
+    connection.close().await
+}
+
+/// Says `said`, ends its side, and returns the answer.
+async fn talk<IO>(mut client: TlsStream<IO>, said: &[u8]) -> io::Result<Vec<u8>>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    client.write_all(said).await?;
+    client.shutdown().await?;
+    let mut heard = Vec::new();
+    client.read_to_end(&mut heard).await?;
+    Ok(heard)
+}
+
+/// Reads to the end; what came before an error, too.
+async fn read_all(mut io: impl AsyncRead + Unpin) -> (Vec<u8>, io::Result<usize>) {
+    let mut heard = Vec::new();
+    let end = io.read_to_end(&mut heard).await;
+    (heard, end)
+}
+
+/// What `connection` knows, beyond its end.
+fn info<IO>(connection: &Connection<IO>) -> ConnectionInfo {
+    connection.info().clone()
+}

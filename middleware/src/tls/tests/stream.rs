@@ -1,0 +1,134 @@
+//! The plaintext: how it ends, and what it costs.
+
+use super::*;
+use crate::tls::{TlsIo, handshake::handshake};
+use std::{io::IoSlice, mem::size_of};
+
+type Server = Connection<TlsIo<Socket<TcpStream>>>;
+
+/// Both ends of a connection over loopback, their handshake done.
+async fn agreed() -> (Server, TlsStream<TcpStream>) {
+    let (connection, io) = over_tcp().await;
+    let (server, client) = tokio::join!(handshake(tls_layer(), connection), connect(client(), io));
+    (server.unwrap(), client.unwrap())
+}
+
+#[tokio::test]
+async fn a_close_is_a_clean_end_for_the_client() {
+    let (mut server, client) = agreed().await;
+    server.write_all(b"complete").await.unwrap();
+    let (closed, (heard, end)) = tokio::join!(server.close(), read_all(client));
+    closed.unwrap();
+    assert_eq!(heard, b"complete");
+    assert!(end.is_ok());
+}
+
+#[tokio::test]
+async fn a_drop_is_a_truncation_for_the_client() {
+    let (mut server, mut client) = agreed().await;
+    server.write_all(b"half an ans").await.unwrap();
+    server.flush().await.unwrap();
+    drop(server);
+    let (heard, end) = read_all(&mut client).await;
+    assert_eq!(heard, b"half an ans");
+    assert_eq!(end.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+}
+
+#[tokio::test]
+async fn a_client_that_ends_without_saying_so_is_noted() {
+    let (mut server, mut client) = agreed().await;
+    let known = info(&server);
+    client.write_all(b"half a quest").await.unwrap();
+    client.flush().await.unwrap();
+    // Only TCP's end. A drop would be a reset: there are session tickets that nobody read.
+    client.get_mut().0.shutdown().await.unwrap();
+    let (heard, end) = read_all(&mut server).await;
+    assert_eq!(heard, b"half a quest");
+    assert_eq!(end.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    assert!(known.is_truncated());
+}
+
+#[tokio::test]
+async fn a_client_that_says_nothing_after_our_good_bye_has_cut_nothing_off() {
+    let (mut server, mut client) = agreed().await;
+    let known = info(&server);
+    server.write_all(b"answer").await.unwrap();
+    let leave = async {
+        let (heard, end) = read_all(&mut client).await;
+        assert_eq!((heard.as_slice(), end.is_ok()), (&b"answer"[..], true));
+        client.get_mut().0.shutdown().await
+    };
+    let (closed, left) = tokio::join!(server.close(), leave);
+    closed.unwrap();
+    left.unwrap();
+    assert!(!known.is_truncated());
+}
+
+#[tokio::test]
+async fn a_client_may_end_its_side_and_still_be_answered() {
+    let (mut server, mut client) = agreed().await;
+    let known = info(&server);
+    client.write_all(b"question").await.unwrap();
+    client.shutdown().await.unwrap();
+    let (heard, end) = read_all(&mut server).await;
+    assert_eq!((heard.as_slice(), end.unwrap()), (&b"question"[..], 8));
+    assert!(!known.is_truncated());
+    let answer = async {
+        server.write_all(b"answer").await?;
+        server.close().await
+    };
+    let (closed, (heard, end)) = tokio::join!(answer, read_all(client));
+    closed.unwrap();
+    assert_eq!(heard, b"answer");
+    assert!(end.is_ok());
+}
+
+#[tokio::test]
+async fn our_side_may_end_and_still_be_told_things() {
+    let (mut server, mut client) = agreed().await;
+    server.write_all(b"that is all").await.unwrap();
+    server.shutdown().await.unwrap();
+    let (heard, end) = read_all(&mut client).await;
+    assert_eq!((heard.as_slice(), end.is_ok()), (&b"that is all"[..], true));
+    client.write_all(b"thanks").await.unwrap();
+    client.shutdown().await.unwrap();
+    let (heard, end) = read_all(&mut server).await;
+    assert_eq!((heard.as_slice(), end.is_ok()), (&b"thanks"[..], true));
+}
+
+#[tokio::test]
+async fn vectored_writes_become_one_record() {
+    let (mut server, mut client) = agreed().await;
+    assert!(server.is_write_vectored());
+    let before = info(&server).bytes_written();
+    let parts = [IoSlice::new(b"hello "), IoSlice::new(b"world")];
+    assert_eq!(server.write_vectored(&parts).await.unwrap(), 11);
+    server.flush().await.unwrap();
+    let record = info(&server).bytes_written() - before;
+    assert!(record < 11 + 2 * 22, "one record has 22 bytes of its own");
+    let mut heard = [0; 11];
+    client.read_exact(&mut heard).await.unwrap();
+    assert_eq!(&heard, b"hello world");
+}
+
+#[tokio::test]
+async fn the_io_underneath_and_the_session_are_within_reach() {
+    let (mut server, _client) = agreed().await;
+    let tls = server.get_mut();
+    assert!(tls.get_ref().get_ref().peer_addr().is_ok());
+    assert!(tls.get_mut().get_ref().peer_addr().is_ok());
+    assert!(!tls.session().is_handshaking());
+    tls.session_mut().set_buffer_limit(Some(1024));
+    let (socket, session) = server.detach().into_inner();
+    assert_eq!(session.server_name(), Some("localhost"));
+    assert!(socket.get_ref().peer_addr().is_ok());
+}
+
+#[tokio::test]
+async fn what_is_served_is_small_and_the_handshake_bounded() {
+    assert!(size_of::<TlsIo<Socket<TcpStream>>>() <= 2 * size_of::<usize>());
+    let (connection, _io) = over_tcp().await;
+    let future = handshake(tls_layer(), connection);
+    let stream = size_of::<tokio_rustls::server::TlsStream<Socket<TcpStream>>>();
+    assert!(size_of_val(&future) < 2 * stream, "it holds one stream");
+}
