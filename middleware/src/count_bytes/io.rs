@@ -1,0 +1,136 @@
+//! The wrapper that counts.
+
+use super::ByteCounter;
+use pin_project::pin_project;
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll},
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// IO that counts what it moves, for itself and in a [`ByteCounter`].
+#[pin_project]
+#[derive(Debug)]
+pub struct CountedIo<IO> {
+    #[pin]
+    io: IO,
+    counts: Counts,
+}
+
+/// Beside the pinned IO, so that a write can be counted after the IO was lent out.
+#[derive(Debug)]
+struct Counts {
+    read: u64,
+    written: u64,
+    total: ByteCounter,
+}
+
+impl<IO> CountedIo<IO> {
+    /// Counts from zero on, and adds to `total`.
+    pub const fn new(io: IO, total: ByteCounter) -> Self {
+        let counts = Counts {
+            read: 0,
+            written: 0,
+            total,
+        };
+        Self { io, counts }
+    }
+
+    /// Bytes read through this wrapper so far.
+    pub const fn bytes_read(&self) -> u64 {
+        self.counts.read
+    }
+
+    /// Bytes that were taken for sending through this wrapper so far.
+    pub const fn bytes_written(&self) -> u64 {
+        self.counts.written
+    }
+
+    /// The wrapped IO.
+    pub const fn get_ref(&self) -> &IO {
+        &self.io
+    }
+
+    /// The wrapped IO; what is moved through it is not counted.
+    pub const fn get_mut(&mut self) -> &mut IO {
+        &mut self.io
+    }
+
+    /// Gives the wrapped IO back; what it moves from here on is not counted.
+    pub fn into_inner(self) -> IO {
+        self.io
+    }
+}
+
+impl Counts {
+    #[inline]
+    fn add_read(&mut self, bytes: usize) {
+        self.read += bytes as u64;
+        self.total.add_read(bytes as u64);
+    }
+
+    #[inline]
+    fn add_written(&mut self, result: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(bytes)) = result {
+            self.written += *bytes as u64;
+            self.total.add_written(*bytes as u64);
+        }
+    }
+}
+
+impl<IO: AsyncRead> AsyncRead for CountedIo<IO> {
+    #[inline]
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.project();
+        let before = buf.filled().len();
+        let result = this.io.poll_read(cx, buf);
+        if let Poll::Ready(Ok(())) = result {
+            this.counts
+                .add_read(buf.filled().len().saturating_sub(before));
+        }
+        result
+    }
+}
+
+impl<IO: AsyncWrite> AsyncWrite for CountedIo<IO> {
+    #[inline]
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.project();
+        let result = this.io.poll_write(cx, buf);
+        this.counts.add_written(&result);
+        result
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.project().io.poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.project().io.poll_shutdown(cx)
+    }
+
+    #[inline]
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.project();
+        let result = this.io.poll_write_vectored(cx, bufs);
+        this.counts.add_written(&result);
+        result
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}
