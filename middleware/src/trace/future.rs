@@ -1,0 +1,67 @@
+//! The future.
+
+use super::open::Open;
+use pin_project::{pin_project, pinned_drop};
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+use tower::BoxError;
+
+/// Future of [`Trace`](super::Trace).
+///
+/// # Cancel safety
+///
+/// Dropping it drops the inner future and reports the end after that.
+#[pin_project(PinnedDrop)]
+#[derive(Debug)]
+pub struct TraceFuture<F> {
+    /// `None` once it has ended: the end is reported after it was dropped.
+    #[pin]
+    inner: Option<F>,
+    open: Open,
+}
+
+impl<F> TraceFuture<F> {
+    pub(super) const fn new(inner: F, open: Open) -> Self {
+        let inner = Some(inner);
+        Self { inner, open }
+    }
+}
+
+impl<F, T, E> Future for TraceFuture<F>
+where
+    F: Future<Output = Result<T, E>>,
+    E: Into<BoxError>,
+{
+    type Output = Result<T, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let result = ready!(this.open.run(|| {
+            let inner = this.inner.as_mut().as_pin_mut().expect(ENDED);
+            let result = ready!(inner.poll(cx)).map_err(Into::into);
+            // An async block has dropped the connection by now, other futures may not have.
+            this.inner.set(None);
+            Poll::Ready(result)
+        }));
+        match &result {
+            Ok(_) => this.open.close(None),
+            Err(error) => this.open.close(Some(&**error)),
+        }
+        Poll::Ready(result)
+    }
+}
+
+#[pinned_drop]
+impl<F> PinnedDrop for TraceFuture<F> {
+    fn drop(self: Pin<&mut Self>) {
+        let mut this = self.project();
+        if this.inner.is_some() {
+            this.open.run(|| this.inner.set(None));
+        }
+        // `open` is dropped next, and reports the end.
+    }
+}
+
+const ENDED: &str = "the future is not polled after it has ended";

@@ -1,0 +1,116 @@
+//! A connection between its two reports.
+
+use super::{Closed, layer::Settings, report};
+use crate::{connection::ConnectionInfo, outcome::Outcome};
+use std::{
+    error::Error,
+    mem,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    thread,
+};
+use tracing::Span;
+
+/// A connection that was reported open; it is reported closed once, at the latest by its drop.
+#[derive(Debug)]
+pub(super) struct Open {
+    info: ConnectionInfo,
+    settings: Arc<Settings>,
+    span: Span,
+    /// True while code of others runs, so that it stays true when that panics.
+    panicked: bool,
+    closed: bool,
+    client_known: bool,
+    tls_known: bool,
+}
+
+impl Open {
+    pub(super) fn new(info: ConnectionInfo, settings: Arc<Settings>) -> Self {
+        let span = report::span(&info, &settings);
+        let mut open = Self {
+            info,
+            settings,
+            span,
+            panicked: true,
+            closed: false,
+            client_known: false,
+            tls_known: false,
+        };
+        open.announce();
+        open.panicked = false;
+        open
+    }
+
+    fn announce(&self) {
+        let _entered = self.span.enter();
+        report::opened(&self.info, &self.settings);
+        if let Some(on_open) = &self.settings.on_open {
+            on_open(&self.info);
+        }
+    }
+
+    /// Runs a piece of the service within the span, and notices when it panics.
+    #[inline]
+    pub(super) fn run<T>(&mut self, service: impl FnOnce() -> T) -> T {
+        self.learn();
+        let _entered = self.span.enter();
+        let panicked = mem::replace(&mut self.panicked, true);
+        let result = service();
+        self.panicked = panicked;
+        result
+    }
+
+    /// Reports the end of a service that returned, with `error` if it failed.
+    pub(super) fn close(&mut self, error: Option<&(dyn Error + 'static)>) {
+        self.close_with(Outcome::of(&self.info, error), error);
+    }
+
+    fn close_with(&mut self, outcome: Outcome, error: Option<&(dyn Error + 'static)>) {
+        // First of all: what follows may panic.
+        self.closed = true;
+        self.learn();
+        let _entered = self.span.enter();
+        let closed = Closed::new(&self.info, outcome, error);
+        if let Some(on_close) = &self.settings.on_close {
+            on_close(&closed);
+        }
+        report::closed(&closed, &self.settings);
+    }
+
+    /// Adds to the span what layers inside found out since.
+    #[inline]
+    fn learn(&mut self) {
+        if self.span.is_disabled() {
+            return;
+        }
+        if !self.client_known && self.info.peer() != self.info.socket_peer() {
+            self.client_known = true;
+            report::client(&self.span, self.info.peer());
+        }
+        if !self.tls_known
+            && let Some(tls) = self.info.tls()
+        {
+            self.tls_known = true;
+            report::tls(&self.span, tls);
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if self.closed {
+            return;
+        }
+        let outcome = if self.panicked {
+            Outcome::Panicked
+        } else {
+            Outcome::of_unfinished(&self.info)
+        };
+        if thread::panicking() {
+            // A second panic that leaves a drop aborts the process. The hook has told of it.
+            let _ = catch_unwind(AssertUnwindSafe(|| self.close_with(outcome, None)));
+        } else {
+            self.close_with(outcome, None);
+        }
+    }
+}

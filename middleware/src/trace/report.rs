@@ -1,0 +1,187 @@
+//! What `tracing` is told: the span of a connection, and its two lines.
+
+use super::{Closed, layer::Settings};
+use crate::{
+    connection::{Address, ConnectionInfo, TlsInfo},
+    log_text::{Causes, Escaped},
+};
+use std::fmt;
+use tracing::{
+    Level, Span,
+    field::{DisplayValue, Empty, display},
+};
+
+/// The level of a span or an event is part of its constant description, so there is one for each.
+macro_rules! at_level {
+    ($level:expr, $report:ident!($($arguments:tt)*)) => {
+        match $level {
+            Level::ERROR => tracing::$report!(target: TARGET, Level::ERROR, $($arguments)*),
+            Level::WARN => tracing::$report!(target: TARGET, Level::WARN, $($arguments)*),
+            Level::INFO => tracing::$report!(target: TARGET, Level::INFO, $($arguments)*),
+            Level::DEBUG => tracing::$report!(target: TARGET, Level::DEBUG, $($arguments)*),
+            Level::TRACE => tracing::$report!(target: TARGET, Level::TRACE, $($arguments)*),
+        }
+    };
+}
+
+pub(super) fn span(info: &ConnectionInfo, settings: &Settings) -> Span {
+    let (peer, local) = (info.socket_peer(), info.socket_local());
+    at_level!(
+        settings.level,
+        span!(
+            "connection",
+            connection.id = info.id().get(),
+            server.name = name(info, settings),
+            network.transport = transport(peer, local),
+            network.type = ip_version(peer).or(ip_version(local)),
+            network.peer.address = host(peer),
+            network.peer.port = port(peer),
+            network.local.address = host(local),
+            network.local.port = port(local),
+            client.address = Empty,
+            client.port = Empty,
+            tls.protocol.version = Empty,
+            tls.cipher = Empty,
+            tls.next_protocol = Empty,
+            server.address = Empty,
+        )
+    )
+}
+
+pub(super) fn opened(info: &ConnectionInfo, settings: &Settings) {
+    at_level!(
+        settings.level,
+        event!(
+            peer = %info.peer(),
+            "{}opened from {}",
+            Prefix(name(info, settings)),
+            info.peer(),
+        )
+    );
+}
+
+pub(super) fn closed(closed: &Closed<'_>, settings: &Settings) {
+    let info = closed.info();
+    let error = closed.error().map(|error| Escaped(Causes(error)));
+    at_level!(
+        settings.level,
+        event!(
+            peer = %info.peer(),
+            outcome = closed.outcome().as_str(),
+            duration = closed.duration().as_secs_f64(),
+            bytes_in = info.bytes_read(),
+            bytes_out = info.bytes_written(),
+            error = error.as_ref().map(display),
+            "{}closed: {} after {:.3} s, {} bytes in, {} bytes out{}",
+            Prefix(name(info, settings)),
+            closed.outcome(),
+            closed.duration().as_secs_f64(),
+            info.bytes_read(),
+            info.bytes_written(),
+            Suffix(error.as_ref()),
+        )
+    );
+}
+
+/// Records the client that a proxy told of.
+pub(super) fn client(span: &Span, client: &Address) {
+    span.record("client.address", host(client));
+    span.record("client.port", port(client));
+}
+
+/// Records what TLS agreed on.
+pub(super) fn tls(span: &Span, tls: &TlsInfo) {
+    span.record("tls.protocol.version", tls.version.map(tls_version));
+    span.record("tls.cipher", tls.cipher_suite.map(Cipher).map(display));
+    let alpn = tls.alpn.as_deref().map(<[u8]>::escape_ascii);
+    span.record("tls.next_protocol", alpn.map(display));
+    let server_name = tls.server_name.as_deref();
+    span.record("server.address", server_name.map(Escaped).map(display));
+}
+
+fn name<'a>(info: &'a ConnectionInfo, settings: &'a Settings) -> Option<&'a str> {
+    settings.name.as_deref().or_else(|| info.listener())
+}
+
+/// A socket has an address at our end at least: who has none at all is in memory.
+const fn transport(peer: &Address, local: &Address) -> &'static str {
+    match (peer, local) {
+        (Address::Ip(_), _) | (_, Address::Ip(_)) => "tcp",
+        (Address::Unix(_), _) | (_, Address::Unix(_)) => "unix",
+        (Address::Unknown, Address::Unknown) => "pipe",
+    }
+}
+
+fn ip_version(address: &Address) -> Option<&'static str> {
+    let version = |ip: std::net::SocketAddr| if ip.is_ipv4() { "ipv4" } else { "ipv6" };
+    address.ip().map(version)
+}
+
+fn host(address: &Address) -> Option<DisplayValue<Host<'_>>> {
+    let known = match address {
+        Address::Ip(_) => true,
+        Address::Unix(unix) => unix.as_pathname().is_some(),
+        Address::Unknown => false,
+    };
+    known.then(|| display(Host(address)))
+}
+
+fn port(address: &Address) -> Option<u16> {
+    address.ip().map(|ip| ip.port())
+}
+
+/// Only the number, as the conventions want it.
+fn tls_version(version: &'static str) -> &'static str {
+    match version {
+        "TLSv1_2" => "1.2",
+        "TLSv1_3" => "1.3",
+        other => other,
+    }
+}
+
+/// An address without its port.
+struct Host<'a>(&'a Address);
+
+impl fmt::Display for Host<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Address::Ip(ip) => ip.ip().fmt(f),
+            Address::Unix(unix) => match unix.as_pathname() {
+                Some(path) => Escaped(path.display()).fmt(f),
+                None => Ok(()),
+            },
+            Address::Unknown => Ok(()),
+        }
+    }
+}
+
+/// A cipher suite by its registered name: rustls calls `TLS_…` of TLS 1.3 `TLS13_…`.
+struct Cipher(&'static str);
+
+impl fmt::Display for Cipher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.strip_prefix("TLS13_") {
+            Some(suite) => write!(f, "TLS_{suite}"),
+            None => f.write_str(self.0),
+        }
+    }
+}
+
+struct Prefix<'a>(Option<&'a str>);
+
+impl fmt::Display for Prefix<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |name| write!(f, "{name}: "))
+    }
+}
+
+struct Suffix<T>(Option<T>);
+
+impl<T: fmt::Display> fmt::Display for Suffix<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_ref().map_or(Ok(()), |text| write!(f, ": {text}"))
+    }
+}
+
+/// Stays when files move: people filter by it.
+const TARGET: &str = "portcullis::connection";

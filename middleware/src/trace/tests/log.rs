@@ -1,0 +1,165 @@
+//! A subscriber that remembers what it was told.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, OnceLock},
+};
+use tracing::{
+    Dispatch, Event, Level, Metadata, Subscriber,
+    dispatcher::{DefaultGuard, set_default},
+    field::{Field, Visit},
+    span::{Attributes, Id, Record},
+    subscriber::Interest,
+};
+
+/// What was told on this thread since [`Log::start`], up to a level.
+pub(super) struct Log {
+    records: Arc<Mutex<Records>>,
+    _default: DefaultGuard,
+}
+
+#[derive(Default)]
+struct Records {
+    spans: Vec<Span>,
+    events: Vec<Line>,
+    entered: Vec<u64>,
+}
+
+pub(super) type Fields = BTreeMap<&'static str, String>;
+
+#[derive(Clone)]
+pub(super) struct Span {
+    pub(super) name: &'static str,
+    pub(super) level: Level,
+    pub(super) fields: Fields,
+    pub(super) is_closed: bool,
+}
+
+#[derive(Clone)]
+pub(super) struct Line {
+    pub(super) text: String,
+    pub(super) target: &'static str,
+    pub(super) level: Level,
+    pub(super) fields: Fields,
+    pub(super) span: Option<&'static str>,
+}
+
+impl Log {
+    pub(super) fn start(level: Level) -> Self {
+        settle_interest();
+        let records = Arc::new(Mutex::new(Records::default()));
+        let recorder = Recorder(level, records.clone());
+        let _default = set_default(&Dispatch::new(recorder));
+        Self { records, _default }
+    }
+
+    pub(super) fn lines(&self) -> Vec<Line> {
+        lock(&self.records).events.clone()
+    }
+
+    pub(super) fn last(&self) -> Line {
+        self.lines().pop().expect("there is a line")
+    }
+
+    pub(super) fn spans(&self) -> Vec<Span> {
+        lock(&self.records).spans.clone()
+    }
+
+    /// The only span.
+    pub(super) fn span(&self) -> Span {
+        let [span] = self.spans().try_into().ok().expect("there is one span");
+        span
+    }
+}
+
+/// `tracing` remembers for the whole process which places anybody is interested in, and while at
+/// most one subscriber exists it asks only the thread that comes by first, which may have none.
+/// Two more subscribers, for ever undecided, make it ask each time.
+pub(super) fn settle_interest() {
+    static UNDECIDED: OnceLock<[Dispatch; 2]> = OnceLock::new();
+    UNDECIDED
+        .get_or_init(|| [(); 2].map(|()| Dispatch::new(Recorder(Level::TRACE, Arc::default()))));
+}
+
+struct Recorder(Level, Arc<Mutex<Records>>);
+
+impl Subscriber for Recorder {
+    fn register_callsite(&self, _: &'static Metadata<'static>) -> Interest {
+        Interest::sometimes()
+    }
+
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() <= self.0
+    }
+
+    fn new_span(&self, span: &Attributes<'_>) -> Id {
+        let mut fields = Fields::new();
+        span.record(&mut Write(&mut fields));
+        let mut records = lock(&self.1);
+        records.spans.push(Span {
+            name: span.metadata().name(),
+            level: *span.metadata().level(),
+            fields,
+            is_closed: false,
+        });
+        Id::from_u64(records.spans.len() as u64)
+    }
+
+    fn record(&self, span: &Id, values: &Record<'_>) {
+        let mut records = lock(&self.1);
+        let span = &mut records.spans[index(span)];
+        values.record(&mut Write(&mut span.fields));
+    }
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let mut fields = Fields::new();
+        event.record(&mut Write(&mut fields));
+        let mut records = lock(&self.1);
+        let span = records.entered.last();
+        let span = span.map(|id| records.spans[index(&Id::from_u64(*id))].name);
+        records.events.push(Line {
+            text: fields.remove("message").unwrap_or_default(),
+            target: event.metadata().target(),
+            level: *event.metadata().level(),
+            fields,
+            span,
+        });
+    }
+
+    fn enter(&self, span: &Id) {
+        lock(&self.1).entered.push(span.into_u64());
+    }
+
+    fn exit(&self, span: &Id) {
+        assert_eq!(lock(&self.1).entered.pop(), Some(span.into_u64()));
+    }
+
+    fn try_close(&self, span: Id) -> bool {
+        lock(&self.1).spans[index(&span)].is_closed = true;
+        true
+    }
+}
+
+/// The span is never cloned here, so its number is its place.
+fn index(span: &Id) -> usize {
+    usize::try_from(span.into_u64() - 1).expect("few spans")
+}
+
+fn lock(records: &Mutex<Records>) -> MutexGuard<'_, Records> {
+    records.lock().expect("no test panics in here")
+}
+
+struct Write<'a>(&'a mut Fields);
+
+impl Visit for Write<'_> {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.0.insert(field.name(), value.to_owned());
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.0.insert(field.name(), format!("{value:?}"));
+    }
+}
