@@ -1,0 +1,218 @@
+//! What was written and not yet sent.
+
+use std::{
+    fmt,
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+use tokio::io::AsyncWrite;
+
+/// Bytes on their way out.
+pub(super) struct Output {
+    /// Without allocation until something is buffered. Empty once all of it is sent.
+    bytes: Vec<u8>,
+    /// How many of the bytes are sent already.
+    sent: usize,
+    size: usize,
+    /// The IO took something and was not flushed since.
+    unflushed: bool,
+}
+
+impl Output {
+    pub(super) const fn new(size: usize) -> Self {
+        Self {
+            bytes: Vec::new(),
+            sent: 0,
+            size,
+            unflushed: false,
+        }
+    }
+
+    /// Whether nothing is ever buffered.
+    #[inline]
+    pub(super) const fn is_off(&self) -> bool {
+        self.size == 0
+    }
+
+    /// Whether all is sent.
+    #[inline]
+    pub(super) const fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Whether there is something to send or to flush.
+    #[inline]
+    pub(super) const fn is_due(&self) -> bool {
+        self.unflushed || !self.bytes.is_empty()
+    }
+
+    pub(super) fn unsent(&self) -> &[u8] {
+        &self.bytes[self.sent..]
+    }
+
+    /// Whether a write of `length` bytes is to be copied. What would fill a buffer of its own is not.
+    #[inline]
+    pub(super) const fn fits(&self, length: usize) -> bool {
+        length < self.size && length <= self.size.saturating_sub(self.bytes.len())
+    }
+
+    /// Buffers `bytes`, which fit.
+    #[inline]
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        self.buffer().extend_from_slice(bytes);
+    }
+
+    /// The buffer, with room up to its capacity.
+    #[inline]
+    pub(super) fn buffer(&mut self) -> &mut Vec<u8> {
+        if self.bytes.capacity() == 0 {
+            self.bytes.reserve_exact(self.size);
+        }
+        &mut self.bytes
+    }
+
+    /// Gives the memory back where nothing is buffered.
+    #[inline]
+    pub(super) fn release(&mut self) {
+        if self.bytes.is_empty() {
+            self.bytes = Vec::new();
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    /// Sends all that is buffered.
+    pub(super) fn poll_send<IO: AsyncWrite>(
+        &mut self,
+        mut io: Pin<&mut IO>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        while !self.bytes.is_empty() {
+            let sent = ready!(io.as_mut().poll_write(cx, &self.bytes[self.sent..]))?;
+            self.advance(sent)?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Sends all that is buffered, and sees to it that the IO does not keep it.
+    pub(super) fn poll_flush<IO: AsyncWrite>(
+        &mut self,
+        mut io: Pin<&mut IO>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        ready!(self.poll_send(io.as_mut(), cx))?;
+        ready!(io.poll_flush(cx))?;
+        self.unflushed = false;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Sends all that is buffered, and ends the write side.
+    pub(super) fn poll_shutdown<IO: AsyncWrite>(
+        &mut self,
+        mut io: Pin<&mut IO>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        ready!(self.poll_send(io.as_mut(), cx))?;
+        // A shutdown is a flush too; a read that waits keeps out of it from here on.
+        self.unflushed = false;
+        io.poll_shutdown(cx)
+    }
+
+    /// Writes `bufs` behind what is buffered: copied where they fit, else through to the IO.
+    pub(super) fn poll_write<IO: AsyncWrite>(
+        &mut self,
+        mut io: Pin<&mut IO>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let length = bufs
+            .iter()
+            .map(|buf| buf.len())
+            .fold(0, usize::saturating_add);
+        loop {
+            if self.fits(length) {
+                bufs.iter().for_each(|buf| self.push(buf));
+                return Poll::Ready(Ok(length));
+            }
+            if self.bytes.is_empty() {
+                return self.poll_write_through(io, cx, bufs);
+            }
+            if !io.is_write_vectored() {
+                ready!(self.poll_send(io.as_mut(), cx))?;
+                continue;
+            }
+            // One system call for the small and the large.
+            let unsent = self.unsent();
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            slices[0] = IoSlice::new(unsent);
+            let count = bufs.len().min(SLICES - 1);
+            slices[1..=count].copy_from_slice(&bufs[..count]);
+            let unsent = unsent.len();
+            let sent = ready!(io.as_mut().poll_write_vectored(cx, &slices[..=count]))?;
+            self.advance(sent.min(unsent))?;
+            if sent > unsent {
+                return Poll::Ready(Ok(sent - unsent));
+            }
+        }
+    }
+
+    /// Writes `bufs`, more than the buffer holds, while nothing is buffered.
+    fn poll_write_through<IO: AsyncWrite>(
+        &mut self,
+        io: Pin<&mut IO>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let sent = match bufs.iter().find(|buf| !buf.is_empty()) {
+            Some(_) if io.is_write_vectored() => ready!(io.poll_write_vectored(cx, bufs))?,
+            // The small ones in front of a large one are gathered all the same.
+            Some(first) if self.fits(first.len()) => {
+                let mut copied = 0;
+                for buf in bufs {
+                    if !self.fits(buf.len()) {
+                        break;
+                    }
+                    self.push(buf);
+                    copied += buf.len();
+                }
+                return Poll::Ready(Ok(copied));
+            }
+            Some(first) => ready!(io.poll_write(cx, first))?,
+            None => 0,
+        };
+        self.unflushed |= sent > 0;
+        Poll::Ready(Ok(sent))
+    }
+
+    /// The IO took `sent` of what is buffered.
+    fn advance(&mut self, sent: usize) -> io::Result<()> {
+        if sent == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        self.unflushed = true;
+        self.sent += sent;
+        if self.sent >= self.bytes.len() {
+            self.bytes.clear();
+            self.sent = 0;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Output {
+    /// Lengths only: the bytes are nobody's business.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Output")
+            .field("unsent", &self.unsent().len())
+            .field("size", &self.size)
+            .field("unflushed", &self.unflushed)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Most buffers in one vectored write; what is behind them comes with the next one.
+const SLICES: usize = 16;
