@@ -1,0 +1,191 @@
+//! A method of [`ServiceBuilder`] for each layer.
+//!
+//! ```
+//! use portcullis_middleware::{Connection, ServiceBuilderExt};
+//! use tokio::io::AsyncWriteExt;
+//! use tower::ServiceBuilder;
+//!
+//! let stack = ServiceBuilder::new()
+//!     .peer_addr()
+//!     .connection_limit(1000)
+//!     .io_timeout()
+//!     .service_fn(|mut connection: Connection<_>| async move {
+//!         connection.write_all(b"hello").await?;
+//!         connection.close().await
+//!     });
+//! # fn serves<S: tower::Service<tokio::net::TcpStream>>(_: S) {}
+//! # serves(stack);
+//! ```
+
+#[cfg(feature = "tls")]
+use crate::tls::TlsLayer;
+#[cfg(feature = "transcode")]
+use crate::transcode::TranscodeLayer;
+use crate::{
+    BoxError, Connection,
+    buffer::BufferLayer,
+    catch_panic::CatchPanicLayer,
+    connection_limit::ConnectionLimitLayer,
+    count_bytes::{ByteCounter, CountBytesLayer},
+    from_fn::{FromFnLayer, Next, from_fn},
+    io_timeout::IoTimeoutLayer,
+    map_io::{BoxIoLayer, MapIoLayer, TryMapIoLayer},
+    on_error::OnErrorLayer,
+    peer_addr::PeerAddrLayer,
+    trace::TraceLayer,
+};
+use tower::{ServiceBuilder, layer::util::Stack};
+
+/// Adds portcullis' layers to [`ServiceBuilder`], each as it is by default.
+///
+/// A layer with settings goes in with [`ServiceBuilder::layer`].
+pub trait ServiceBuilderExt<L>: sealed::Sealed + Sized {
+    /// Turns bare streams into connections; see [`peer_addr`](crate::peer_addr).
+    fn peer_addr(self) -> ServiceBuilder<Stack<PeerAddrLayer, L>>;
+
+    /// Serves at most `limit` connections at once; the others wait in the kernel's queue. See
+    /// [`connection_limit`](crate::connection_limit).
+    fn connection_limit(self, limit: usize) -> ServiceBuilder<Stack<ConnectionLimitLayer, L>>;
+
+    /// Bounds each read and each write to 60 s; see [`io_timeout`](crate::io_timeout).
+    fn io_timeout(self) -> ServiceBuilder<Stack<IoTimeoutLayer, L>>;
+
+    /// Terminates TLS; see [`tls`](crate::tls).
+    #[cfg(feature = "tls")]
+    fn tls(self, layer: TlsLayer) -> ServiceBuilder<Stack<TlsLayer, L>>;
+
+    /// Gathers small writes, 8 KiB of them at most; see [`buffer`](crate::buffer).
+    fn buffer_output(self) -> ServiceBuilder<Stack<BufferLayer, L>>;
+
+    /// Lets what is inside speak UTF-8 where the wire does not; see [`transcode`](crate::transcode).
+    #[cfg(feature = "transcode")]
+    fn transcode(self, layer: TranscodeLayer) -> ServiceBuilder<Stack<TranscodeLayer, L>>;
+
+    /// Hands errors to `handler`, with the connection where it is still open; see
+    /// [`on_error`](crate::on_error).
+    fn on_error<H, IO, R, Fut>(self, handler: H) -> ServiceBuilder<Stack<OnErrorLayer<H>, L>>
+    where
+        H: Fn(BoxError, Option<Connection<IO>>) -> Fut,
+        Fut: Future<Output = Result<R, BoxError>>;
+
+    /// Turns panics into errors; see [`catch_panic`](crate::catch_panic).
+    #[doc(alias = "catch_panic")]
+    fn catch_panics(self) -> ServiceBuilder<Stack<CatchPanicLayer, L>>;
+
+    /// Reports the beginning and the end of each connection under `name`; see
+    /// [`trace`](crate::trace).
+    fn trace_connections(self, name: impl Into<String>) -> ServiceBuilder<Stack<TraceLayer, L>>;
+
+    /// Counts the bytes that connections move at this place; see
+    /// [`count_bytes`](crate::count_bytes).
+    fn count_bytes(self, counter: ByteCounter) -> ServiceBuilder<Stack<CountBytesLayer, L>>;
+
+    /// Middleware from an async function; see [`from_fn`](crate::from_fn).
+    #[doc(alias = "from_fn")]
+    fn connection_fn<F, In, Out, R, Fut>(
+        self,
+        function: F,
+    ) -> ServiceBuilder<Stack<FromFnLayer<F, In, Out>, L>>
+    where
+        F: Fn(Connection<In>, Next<Out, R>) -> Fut,
+        Fut: Future<Output = Result<R, BoxError>>;
+
+    /// Changes the IO of each connection; see [`map_io`](crate::map_io).
+    fn map_io<F, In, Out>(self, wrap: F) -> ServiceBuilder<Stack<MapIoLayer<F>, L>>
+    where
+        F: Fn(In) -> Out;
+
+    /// Changes the IO by something that takes time and can fail; see [`map_io`](crate::map_io).
+    fn try_map_io<F, In, Out, E, Fut>(self, wrap: F) -> ServiceBuilder<Stack<TryMapIoLayer<F>, L>>
+    where
+        F: Fn(In) -> Fut,
+        Fut: Future<Output = Result<Out, E>>;
+
+    /// Erases the type of the IO; see [`map_io`](crate::map_io).
+    fn box_io(self) -> ServiceBuilder<Stack<BoxIoLayer, L>>;
+}
+
+impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
+    fn peer_addr(self) -> ServiceBuilder<Stack<PeerAddrLayer, L>> {
+        self.layer(PeerAddrLayer::new())
+    }
+
+    fn connection_limit(self, limit: usize) -> ServiceBuilder<Stack<ConnectionLimitLayer, L>> {
+        self.layer(ConnectionLimitLayer::new(limit))
+    }
+
+    fn io_timeout(self) -> ServiceBuilder<Stack<IoTimeoutLayer, L>> {
+        self.layer(IoTimeoutLayer::new())
+    }
+
+    #[cfg(feature = "tls")]
+    fn tls(self, layer: TlsLayer) -> ServiceBuilder<Stack<TlsLayer, L>> {
+        self.layer(layer)
+    }
+
+    fn buffer_output(self) -> ServiceBuilder<Stack<BufferLayer, L>> {
+        self.layer(BufferLayer::default())
+    }
+
+    #[cfg(feature = "transcode")]
+    fn transcode(self, layer: TranscodeLayer) -> ServiceBuilder<Stack<TranscodeLayer, L>> {
+        self.layer(layer)
+    }
+
+    fn on_error<H, IO, R, Fut>(self, handler: H) -> ServiceBuilder<Stack<OnErrorLayer<H>, L>>
+    where
+        H: Fn(BoxError, Option<Connection<IO>>) -> Fut,
+        Fut: Future<Output = Result<R, BoxError>>,
+    {
+        self.layer(OnErrorLayer::new(handler))
+    }
+
+    fn catch_panics(self) -> ServiceBuilder<Stack<CatchPanicLayer, L>> {
+        self.layer(CatchPanicLayer::new())
+    }
+
+    fn trace_connections(self, name: impl Into<String>) -> ServiceBuilder<Stack<TraceLayer, L>> {
+        self.layer(TraceLayer::new().with_name(name))
+    }
+
+    fn count_bytes(self, counter: ByteCounter) -> ServiceBuilder<Stack<CountBytesLayer, L>> {
+        self.layer(CountBytesLayer::new(counter))
+    }
+
+    fn connection_fn<F, In, Out, R, Fut>(
+        self,
+        function: F,
+    ) -> ServiceBuilder<Stack<FromFnLayer<F, In, Out>, L>>
+    where
+        F: Fn(Connection<In>, Next<Out, R>) -> Fut,
+        Fut: Future<Output = Result<R, BoxError>>,
+    {
+        self.layer(from_fn(function))
+    }
+
+    fn map_io<F, In, Out>(self, wrap: F) -> ServiceBuilder<Stack<MapIoLayer<F>, L>>
+    where
+        F: Fn(In) -> Out,
+    {
+        self.layer(MapIoLayer::new(wrap))
+    }
+
+    fn try_map_io<F, In, Out, E, Fut>(self, wrap: F) -> ServiceBuilder<Stack<TryMapIoLayer<F>, L>>
+    where
+        F: Fn(In) -> Fut,
+        Fut: Future<Output = Result<Out, E>>,
+    {
+        self.layer(TryMapIoLayer::new(wrap))
+    }
+
+    fn box_io(self) -> ServiceBuilder<Stack<BoxIoLayer, L>> {
+        self.layer(BoxIoLayer::new())
+    }
+}
+
+mod sealed {
+    #[expect(unnameable_types, reason = "that is what seals it")]
+    pub trait Sealed {}
+
+    impl<L> Sealed for tower::ServiceBuilder<L> {}
+}

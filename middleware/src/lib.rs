@@ -1,0 +1,80 @@
+//! Connection-level (layer 4) middleware for tower: what happens to a connection before an
+//! application sees it.
+//!
+//! The layers here work under any accept loop: a stack begins with
+//! [`PeerAddrLayer`](peer_addr::PeerAddrLayer), which takes a bare stream, and everything inside of it
+//! is a `tower::Service<Connection<IO>>`.
+//!
+//! ```no_run
+//! use portcullis_middleware::{BoxError, Connection, ServiceBuilderExt};
+//! use tokio::{io::AsyncWriteExt, net::TcpListener};
+//! use tower::{Service, ServiceBuilder, ServiceExt};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), BoxError> {
+//! let stack = ServiceBuilder::new()
+//!     .peer_addr()
+//!     .connection_limit(1000)
+//!     .service_fn(|mut connection: Connection<_>| async move {
+//!         connection.write_all(b"Hello!\n").await?;
+//!         connection.close().await
+//!     });
+//!
+//! let listener = TcpListener::bind("127.0.0.1:4242").await?;
+//! loop {
+//!     let (stream, _peer) = listener.accept().await?;
+//!     let mut stack = stack.clone();
+//!     let call = stack.ready().await?.call(stream);
+//!     tokio::spawn(async move {
+//!         if let Err(error) = call.await {
+//!             eprintln!("connection failed: {error}");
+//!         }
+//!     });
+//! }
+//! # }
+//! ```
+//!
+//! This loop ends with the first failure of accept. The package `portcullis` has it done well: a policy
+//! for such failures, limits that reach the kernel's queue, a drain, a handle.
+//!
+//! # Middleware of one's own
+//!
+//! There are three ways, from short to long:
+//!
+//! * [`from_fn`]: an async function with the connection and the rest of the stack.
+//! * [`map_io`]: a stream of one's own around the connection's bytes. It needs nothing but `AsyncRead`
+//!   and `AsyncWrite`.
+//! * A [`Layer`](tower::Layer) and a [`Service`](tower::Service) by hand, generic over `IO`:
+//!   `impl<S: Service<Connection<IO>>, IO> Service<Connection<IO>> for Mine<S>`.
+//!
+//! The example `custom_middleware` shows all three in one program. With the feature `testing`,
+//! `testing` holds an IO wrapper to what it must pass through.
+
+pub mod buffer;
+pub mod builder_ext;
+pub mod catch_panic;
+pub mod connection;
+pub mod connection_limit;
+pub mod count_bytes;
+pub mod drain;
+pub mod error;
+pub mod from_fn;
+pub mod io_timeout;
+pub mod log_text;
+pub mod map_io;
+pub mod on_error;
+pub mod outcome;
+pub mod peer_addr;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+#[cfg(feature = "tls")]
+pub mod tls;
+pub mod trace;
+#[cfg(feature = "transcode")]
+pub mod transcode;
+
+pub use self::{
+    builder_ext::ServiceBuilderExt,
+    connection::{Connection, ConnectionInfo, Extensions},
+};
+pub use tower::BoxError;
