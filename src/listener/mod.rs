@@ -1,0 +1,316 @@
+//! Where connections come from: TCP, Unix and in-memory listeners, and the trait behind them.
+//!
+//! A [`Listener`] yields bare streams, each with the peer's address as accept told it. Taking them,
+//! pausing and draining are the server's work; TLS, limits and everything else that looks at a
+//! connection is a layer. Nothing here waits on a peer: accept takes what the kernel has finished.
+//!
+//! | Listener | Yields | For |
+//! |---|---|---|
+//! | [`TcpListener`] | `TcpStream` | the network; options by [`TcpOptions`] |
+//! | `UnixListener` | `UnixStream` | programs on the same machine |
+//! | [`AnyListener`] | [`AnyStream`](portcullis_middleware::connection::AnyStream) | one stack for both |
+//! | [`MemoryListener`] | `DuplexStream` | tests, without a socket |
+//!
+//! Dropping a listener closes it. Clients that the kernel has queued and nobody took are reset then;
+//! [`accept_now`](Listener::accept_now) empties the queue first.
+//!
+//! ```
+//! use portcullis::listener::{Listener, TcpListener};
+//! use tokio::{io::AsyncReadExt, net::TcpStream};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut listener = TcpListener::bind("127.0.0.1:0")?;
+//! let client = TcpStream::connect(listener.local_addr()?).await?;
+//!
+//! let (mut stream, peer) = listener.accept().await?;
+//! assert_eq!(peer.ip(), Some(client.local_addr()?));
+//! assert!(stream.nodelay()?);
+//!
+//! drop(client);
+//! assert_eq!(stream.read(&mut [0; 8]).await?, 0);
+//! # Ok(())
+//! # }
+//! ```
+
+mod any;
+mod bind_error;
+mod memory;
+mod tcp;
+#[cfg(unix)]
+mod unix;
+
+#[cfg(unix)]
+pub use self::unix::{UnixListener, UnixOptions};
+pub use self::{
+    any::AnyListener,
+    bind_error::BindError,
+    memory::{MemoryConnector, MemoryListener},
+    tcp::{Keepalive, TcpListener, TcpOptions},
+};
+
+use portcullis_middleware::{
+    connection::{Address, Transport},
+    error::{Elapsed, TimeoutPhase},
+};
+use std::{
+    future::poll_fn,
+    io,
+    pin::pin,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+use tokio::{task::unconstrained, time::timeout};
+
+/// A source of connections.
+///
+/// One of your own needs [`poll_accept`](Self::poll_accept) and
+/// [`local_address`](Self::local_address); a listener over a kernel queue should have an
+/// [`accept_now`](Self::accept_now) of its own too.
+///
+/// ```
+/// use portcullis::{listener::Listener, middleware::connection::Address};
+/// use std::{io, task::{Context, Poll}};
+/// use tokio::{io::DuplexStream, sync::mpsc::Receiver};
+///
+/// struct FromChannel(Receiver<DuplexStream>);
+///
+/// impl Listener for FromChannel {
+///     type Io = DuplexStream;
+///
+///     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(DuplexStream, Address)>> {
+///         let next = self.0.poll_recv(cx);
+///         next.map(|io| Ok((io.ok_or(io::ErrorKind::NotFound)?, Address::Unknown)))
+///     }
+///
+///     fn local_address(&self) -> Address {
+///         Address::Unknown
+///     }
+/// }
+/// ```
+pub trait Listener: Send + 'static {
+    /// The stream of one connection.
+    type Io: Transport;
+
+    /// Takes the next connection: its stream, and its peer's address as accept told it.
+    ///
+    /// Only the waker of the last call is woken.
+    ///
+    /// # Errors
+    ///
+    /// Those of `accept(2)`. Most concern one connection, or pass:
+    /// [`accept_error`](crate::accept_error) tells which end a listener.
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Self::Io, Address)>>;
+
+    /// The address that the listener is bound to.
+    fn local_address(&self) -> Address;
+
+    /// Takes a connection that waits right now, without waiting; `None` when none does.
+    ///
+    /// A drain empties the queue with it before it closes the listener. So it asks the kernel, not
+    /// the runtime, which may not have heard of the newest clients yet. The default polls
+    /// [`poll_accept`](Self::poll_accept) once and forgets its waker.
+    ///
+    /// # Errors
+    ///
+    /// As [`poll_accept`](Self::poll_accept). Others may still wait in the queue after one.
+    fn accept_now(&mut self) -> io::Result<Option<(Self::Io, Address)>> {
+        // Without a budget: one that is spent looks like an empty queue.
+        let accept = pin!(unconstrained(poll_fn(|cx| self.poll_accept(cx))));
+        match accept.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(accepted) => accepted.map(Some),
+            Poll::Pending => Ok(None),
+        }
+    }
+
+    /// The local address of `io`, a connection that this listener accepted.
+    ///
+    /// A listener that knows it spares the system call that the default makes.
+    fn connection_local_address(&self, io: &Self::Io) -> Address {
+        io.local_address()
+    }
+
+    /// Another listener on the same address, with a queue of its own (`SO_REUSEPORT`).
+    ///
+    /// # Errors
+    ///
+    /// [`Unsupported`](io::ErrorKind::Unsupported), by default and where it was not prepared for;
+    /// else those of binding an address.
+    fn shard(&self) -> io::Result<Self>
+    where
+        Self: Sized,
+    {
+        Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "this listener has one queue only; serve it without a listener per worker",
+        ))
+    }
+
+    /// Waits for the next connection; see [`poll_accept`](Self::poll_accept).
+    ///
+    /// Cancel safe: a connection is taken by the poll that returns it, or not at all.
+    fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Io, Address)>> + Send
+    where
+        Self: Sized,
+    {
+        poll_fn(|cx| self.poll_accept(cx))
+    }
+
+    /// Waits for the next connection, but no longer than `limit`.
+    ///
+    /// Cancel safe, as [`accept`](Self::accept).
+    ///
+    /// # Errors
+    ///
+    /// [`TimedOut`](io::ErrorKind::TimedOut) with [`Elapsed`] as source when none came in time; else as
+    /// [`poll_accept`](Self::poll_accept).
+    fn accept_within(
+        &mut self,
+        limit: Duration,
+    ) -> impl Future<Output = io::Result<(Self::Io, Address)>> + Send
+    where
+        Self: Sized,
+    {
+        let accepted = timeout(limit, self.accept());
+        async move {
+            accepted
+                .await
+                .unwrap_or_else(|_| Err(Elapsed::new(TimeoutPhase::Accept, limit).into()))
+        }
+    }
+
+    /// Whether a connection waits in the queue; does not wait, and takes none.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsupported`](io::ErrorKind::Unsupported) where the listener cannot tell: by default, and
+    /// elsewhere than on Unix.
+    fn is_ready(&self) -> io::Result<bool> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// Asks the kernel whether a connection waits in the queue of `listener`: `poll(2)` without waiting.
+#[cfg(unix)]
+fn connection_waits(listener: impl std::os::fd::AsFd) -> io::Result<bool> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut listener = [PollFd::new(&listener, PollFlags::IN)];
+    let at_once = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    Ok(poll(&mut listener, Some(&at_once))? > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::VecDeque;
+    use tokio::io::DuplexStream;
+
+    /// Yields what it is given, then stays pending.
+    #[derive(Debug)]
+    struct Scripted(VecDeque<io::Result<DuplexStream>>);
+
+    impl Listener for Scripted {
+        type Io = DuplexStream;
+
+        fn poll_accept(
+            &mut self,
+            _: &mut Context<'_>,
+        ) -> Poll<io::Result<(DuplexStream, Address)>> {
+            match self.0.pop_front() {
+                Some(next) => Poll::Ready(next.map(|io| (io, Address::Unknown))),
+                None => Poll::Pending,
+            }
+        }
+
+        fn local_address(&self) -> Address {
+            Address::Unknown
+        }
+    }
+
+    #[test]
+    fn a_listener_without_an_accept_now_of_its_own_is_polled_once() {
+        let reset = io::Error::from(io::ErrorKind::ConnectionReset);
+        let (io, _peer) = tokio::io::duplex(1);
+        let mut listener = Scripted([Err(reset), Ok(io)].into());
+        assert!(listener.accept_now().is_err());
+        assert!(listener.accept_now().unwrap().is_some());
+        assert!(listener.accept_now().unwrap().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_accept_may_take_its_bound_and_no_longer() {
+        let (mut listener, connector) = MemoryListener::pair();
+        let limit = Duration::from_secs(5);
+        let begun = tokio::time::Instant::now();
+        let error = listener.accept_within(limit).await.unwrap_err();
+        assert_eq!(begun.elapsed(), limit);
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        let elapsed = portcullis_middleware::error::find::<Elapsed>(&error).unwrap();
+        assert_eq!(elapsed, &Elapsed::new(TimeoutPhase::Accept, limit));
+
+        let late = tokio::spawn(async move {
+            tokio::time::sleep(limit).await;
+            connector.connect()
+        });
+        assert!(
+            listener
+                .accept_within(limit + Duration::from_millis(1))
+                .await
+                .is_ok()
+        );
+        late.await.unwrap().unwrap();
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn readiness_is_told_without_taking_the_connection() {
+        let mut listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        assert!(!listener.is_ready().unwrap());
+        let _client = tokio::net::TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        assert!(listener.is_ready().unwrap());
+        assert!(listener.is_ready().unwrap());
+        listener.accept().await.unwrap();
+        assert!(!listener.is_ready().unwrap());
+        assert!(Scripted(VecDeque::new()).is_ready().is_err());
+    }
+
+    #[tokio::test]
+    async fn a_long_queue_is_not_taken_for_an_empty_one_when_the_budget_is_spent() {
+        struct Queue(tokio::sync::mpsc::Receiver<DuplexStream>);
+        impl Listener for Queue {
+            type Io = DuplexStream;
+            fn poll_accept(
+                &mut self,
+                cx: &mut Context<'_>,
+            ) -> Poll<io::Result<(DuplexStream, Address)>> {
+                let next = self.0.poll_recv(cx);
+                next.map(|io| Ok((io.ok_or(io::ErrorKind::NotFound)?, Address::Unknown)))
+            }
+            fn local_address(&self) -> Address {
+                Address::Unknown
+            }
+        }
+        let (sender, receiver) = tokio::sync::mpsc::channel(500);
+        for _ in 0..500 {
+            sender.try_send(tokio::io::duplex(1).0).unwrap();
+        }
+        let mut queue = Queue(receiver);
+        let mut taken = 0;
+        while queue.accept_now().unwrap().is_some() {
+            taken += 1;
+        }
+        assert_eq!(taken, 500);
+    }
+
+    #[test]
+    fn a_listener_that_cannot_be_sharded_says_so() {
+        let error = Scripted(VecDeque::new()).shard().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+        assert!(error.to_string().contains("one queue only"), "{error}");
+    }
+}

@@ -1,0 +1,60 @@
+//! How TCP notices a peer that vanished.
+
+use socket2::TcpKeepalive;
+use std::time::Duration;
+
+/// Probes on idle connections, by which the kernel notices a peer that vanished (RFC 9293, 3.8.4).
+///
+/// The default asks after 60 s of silence, then every 15 s, and gives up after 4 probes without an
+/// answer: a dead peer is noticed within two minutes, and NAT tables remember a living one. The
+/// next read or write fails then. A peer that answers probes but says nothing is alive: bounding
+/// that takes an idle timeout.
+///
+/// Times are whole seconds; a fraction is cut off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keepalive {
+    time: Duration,
+    interval: Duration,
+    retries: u32,
+}
+
+impl Keepalive {
+    /// The default probes: 60 s, 15 s, 4.
+    pub const fn new() -> Self {
+        Self {
+            time: Duration::from_secs(60),
+            interval: Duration::from_secs(15),
+            retries: 4,
+        }
+    }
+
+    /// Asks first after `time` without traffic.
+    pub const fn with_time(self, time: Duration) -> Self {
+        Self { time, ..self }
+    }
+
+    /// Waits `interval` between two probes. OpenBSD, Solaris and Haiku have one for all sockets.
+    pub const fn with_interval(self, interval: Duration) -> Self {
+        Self { interval, ..self }
+    }
+
+    /// Gives up after `retries` probes without an answer. Where the interval is fixed, so is this.
+    pub const fn with_retries(self, retries: u32) -> Self {
+        Self { retries, ..self }
+    }
+
+    pub(crate) const fn to_socket2(self) -> TcpKeepalive {
+        let keepalive = TcpKeepalive::new().with_time(self.time);
+        #[cfg(not(any(target_os = "haiku", target_os = "openbsd", target_os = "solaris")))]
+        let keepalive = keepalive
+            .with_interval(self.interval)
+            .with_retries(self.retries);
+        keepalive
+    }
+}
+
+impl Default for Keepalive {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,187 @@
+//! Connections over TCP.
+
+mod bind;
+mod keepalive;
+mod options;
+#[cfg(test)]
+mod tests;
+
+pub use self::{keepalive::Keepalive, options::TcpOptions};
+
+use super::{BindError, Listener};
+use portcullis_middleware::connection::{Address, Transport};
+use socket2::SockRef;
+use std::{
+    fmt, io,
+    net::{SocketAddr, ToSocketAddrs},
+    task::{Context, Poll, ready},
+};
+use tokio::net::TcpStream;
+
+/// A listening TCP socket.
+///
+/// It can be bound outside of a runtime and moved between threads: only its first poll registers it,
+/// with the runtime that it is polled in, and there it stays. `TCP_NODELAY` and keepalive are on;
+/// [`TcpOptions`] says otherwise.
+///
+/// On Linux and Android an accepted connection inherits its options from the listening socket
+/// (`tcp(7)`), so they cost no system call. Elsewhere they are set on each connection; one that has
+/// ended already may refuse them, which is ignored, since its service learns of the end anyway.
+///
+/// It holds two descriptors: one for the runtime, and one by which [`Listener::accept_now`] asks the
+/// kernel.
+///
+/// # Panics
+///
+/// Accepting panics outside of a tokio runtime, and in one without IO.
+#[derive(Debug)]
+pub struct TcpListener {
+    /// Non-blocking, and the same socket as the registered one.
+    socket: std::net::TcpListener,
+    registered: Option<tokio::net::TcpListener>,
+    local: SocketAddr,
+    options: TcpOptions,
+}
+
+impl TcpListener {
+    /// Listens on the first of the addresses that can be bound, with the default options.
+    ///
+    /// # Errors
+    ///
+    /// As [`TcpOptions::bind`].
+    pub fn bind(address: impl ToSocketAddrs + fmt::Debug) -> Result<Self, BindError> {
+        TcpOptions::new().bind(address)
+    }
+
+    /// Takes over a listening socket, with the default options; see [`TcpOptions::adopt`].
+    ///
+    /// # Errors
+    ///
+    /// As [`TcpOptions::adopt`].
+    pub fn from_std(listener: std::net::TcpListener) -> Result<Self, BindError> {
+        TcpOptions::new().adopt(listener)
+    }
+
+    /// The address it is bound to; where port 0 was asked for, with the port that the system chose.
+    ///
+    /// # Errors
+    ///
+    /// None: the address was asked for when the socket was bound. The signature is that of tokio.
+    pub const fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.local)
+    }
+
+    fn set_stream_options(&self, stream: SockRef<'_>) {
+        if !STREAMS_INHERIT_OPTIONS {
+            let _ended_already = self.options.set_stream_options(&stream);
+        }
+    }
+}
+
+impl Listener for TcpListener {
+    type Io = TcpStream;
+
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, Address)>> {
+        let listener = match &self.registered {
+            Some(listener) => listener,
+            // A clone, so that the socket outlives a registration that fails.
+            None => {
+                let listener = tokio::net::TcpListener::from_std(self.socket.try_clone()?)?;
+                self.registered.insert(listener)
+            }
+        };
+        let (stream, peer) = ready!(listener.poll_accept(cx)).map_err(accept_error)?;
+        self.set_stream_options(SockRef::from(&stream));
+        Poll::Ready(Ok((stream, peer.into())))
+    }
+
+    fn local_address(&self) -> Address {
+        self.local.into()
+    }
+
+    #[cfg(unix)]
+    fn is_ready(&self) -> io::Result<bool> {
+        super::connection_waits(self)
+    }
+
+    fn accept_now(&mut self) -> io::Result<Option<(TcpStream, Address)>> {
+        let (stream, peer) = match self.socket.accept() {
+            Ok(accepted) => accepted,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            Err(error) => return Err(accept_error(error)),
+        };
+        stream.set_nonblocking(true)?;
+        self.set_stream_options(SockRef::from(&stream));
+        Ok(Some((TcpStream::from_std(stream)?, peer.into())))
+    }
+
+    /// Free of system calls, unless the listener is bound to all addresses.
+    fn connection_local_address(&self, io: &TcpStream) -> Address {
+        if self.local.ip().is_unspecified() {
+            io.local_address()
+        } else {
+            self.local.into()
+        }
+    }
+
+    /// Binds another socket to the same address, with the same options.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsupported`](io::ErrorKind::Unsupported) without [`TcpOptions::with_reuse_port`]; else as
+    /// [`TcpOptions::bind`].
+    fn shard(&self) -> io::Result<Self> {
+        if !self.options.reuse_port() {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                format!(
+                    "cannot shard the listener on {}: bind with reuse_port (TcpOptions::with_reuse_port)",
+                    self.local
+                ),
+            ));
+        }
+        Ok(self.options.bind(self.local)?)
+    }
+}
+
+#[cfg(unix)]
+impl std::os::fd::AsFd for TcpListener {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+#[cfg(unix)]
+impl std::os::fd::AsRawFd for TcpListener {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        self.socket.as_raw_fd()
+    }
+}
+
+#[cfg(windows)]
+impl std::os::windows::io::AsSocket for TcpListener {
+    fn as_socket(&self) -> std::os::windows::io::BorrowedSocket<'_> {
+        self.socket.as_socket()
+    }
+}
+
+#[cfg(windows)]
+impl std::os::windows::io::AsRawSocket for TcpListener {
+    fn as_raw_socket(&self) -> std::os::windows::io::RawSocket {
+        self.socket.as_raw_socket()
+    }
+}
+
+/// Tells a client that was too quick from a listener that is broken.
+///
+/// On macOS the accept of an IPv6 listener yields no peer address where the client has reset the
+/// connection already. The standard library makes that an invalid input, without an error number.
+fn accept_error(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::InvalidInput && error.raw_os_error().is_none() {
+        return io::ErrorKind::ConnectionAborted.into();
+    }
+    error
+}
+
+/// Elsewhere some options are inherited too; which ones is written down nowhere.
+const STREAMS_INHERIT_OPTIONS: bool = cfg!(any(target_os = "android", target_os = "linux"));

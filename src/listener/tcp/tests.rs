@@ -1,0 +1,406 @@
+use super::*;
+use socket2::{Domain, Socket, Type};
+use std::{
+    error::Error as _,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpStream as StdStream},
+    time::Duration,
+};
+use tokio_test::{assert_pending, task::spawn};
+
+fn listen(options: TcpOptions) -> TcpListener {
+    options.bind("127.0.0.1:0").unwrap()
+}
+
+fn connect(listener: &TcpListener) -> StdStream {
+    StdStream::connect(listener.local).unwrap()
+}
+
+/// An accepted stream both ways: through the runtime, and straight from the kernel.
+async fn accept_both_ways(options: TcpOptions) -> [TcpStream; 2] {
+    let mut listener = listen(options);
+    let _clients = [connect(&listener), connect(&listener)];
+    let (first, _) = listener.accept().await.unwrap();
+    let (second, _) = listener.accept_now().unwrap().unwrap();
+    [first, second]
+}
+
+/// Whether the machine has IPv6; says so if not.
+fn has_ipv6() -> bool {
+    let bound = std::net::TcpListener::bind("[::1]:0");
+    if bound.is_err() {
+        println!("skipped: this machine has no IPv6");
+    }
+    bound.is_ok()
+}
+
+#[tokio::test]
+async fn connections_send_at_once_and_probe_for_dead_peers_by_default() {
+    for stream in accept_both_ways(TcpOptions::new()).await {
+        assert!(stream.nodelay().unwrap());
+        let socket = SockRef::from(&stream);
+        assert!(socket.keepalive().unwrap());
+        let time = socket.tcp_keepalive_time().unwrap();
+        assert_eq!(time, Duration::from_secs(60));
+        let interval = socket.tcp_keepalive_interval().unwrap();
+        assert_eq!(interval, Duration::from_secs(15));
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), 4);
+        assert_eq!(socket.linger().unwrap(), None);
+    }
+}
+
+#[tokio::test]
+async fn what_is_on_by_default_can_be_turned_off() {
+    let options = TcpOptions::new().with_nodelay(false).with_keepalive(None);
+    for stream in accept_both_ways(options).await {
+        assert!(!stream.nodelay().unwrap());
+        assert!(!SockRef::from(&stream).keepalive().unwrap());
+    }
+}
+
+#[tokio::test]
+async fn connections_get_the_options_that_they_were_given() {
+    let keepalive = Keepalive::new()
+        .with_time(Duration::from_secs(7))
+        .with_interval(Duration::from_secs(3))
+        .with_retries(2);
+    let options = TcpOptions::new()
+        .with_keepalive(Some(keepalive))
+        .with_linger(Some(Duration::ZERO))
+        .with_recv_buffer_size(Some(12_000))
+        .with_send_buffer_size(Some(16_000));
+    #[cfg(any(target_os = "android", target_os = "linux"))]
+    let options = options.with_user_timeout(Some(Duration::from_millis(1_500)));
+
+    for stream in accept_both_ways(options).await {
+        let socket = SockRef::from(&stream);
+        let time = socket.tcp_keepalive_time().unwrap();
+        assert_eq!(time, Duration::from_secs(7));
+        let interval = socket.tcp_keepalive_interval().unwrap();
+        assert_eq!(interval, Duration::from_secs(3));
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), 2);
+        assert_eq!(socket.linger().unwrap(), Some(Duration::ZERO));
+        #[cfg(any(target_os = "android", target_os = "linux"))]
+        {
+            // Linux counts its bookkeeping in.
+            assert_eq!(socket.recv_buffer_size().unwrap(), 24_000);
+            assert_eq!(socket.send_buffer_size().unwrap(), 32_000);
+            let timeout = socket.tcp_user_timeout().unwrap();
+            assert_eq!(timeout, Some(Duration::from_millis(1_500)));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_linger_time_below_a_second_does_not_become_a_reset() {
+    let options = TcpOptions::new().with_linger(Some(Duration::from_millis(1)));
+    let [stream, _] = accept_both_ways(options).await;
+    let linger = SockRef::from(&stream).linger().unwrap();
+    assert_eq!(linger, Some(Duration::from_secs(1)));
+    // Nor does the longest one panic.
+    drop(
+        TcpOptions::new()
+            .with_linger(Some(Duration::MAX))
+            .bind("127.0.0.1:0"),
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn the_listening_socket_has_the_options_of_binding() {
+    let listener = listen(TcpOptions::new());
+    let socket = SockRef::from(&listener);
+    assert!(socket.reuse_address().unwrap());
+    assert!(!socket.reuse_port().unwrap());
+    assert!(socket.nonblocking().unwrap());
+
+    let options = TcpOptions::new()
+        .with_reuse_address(false)
+        .with_reuse_port(true);
+    let listener = listen(options);
+    let socket = SockRef::from(&listener);
+    assert!(!socket.reuse_address().unwrap());
+    assert!(socket.reuse_port().unwrap());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_port_in_time_wait_takes_reuse_address_to_bind() {
+    // An address that no other test uses, so that none takes the port meanwhile.
+    let std_listener = std::net::TcpListener::bind("127.0.0.2:0").unwrap();
+    let local = std_listener.local_addr().unwrap();
+    let mut client = StdStream::connect(local).unwrap();
+    let (server, _) = std_listener.accept().unwrap();
+    // Our side closes first, and so it is ours that waits.
+    drop((server, std_listener));
+    io::Read::read(&mut client, &mut [0]).unwrap();
+    drop(client);
+
+    let without = TcpOptions::new().with_reuse_address(false).bind(local);
+    assert_eq!(without.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    TcpOptions::new().bind(local).unwrap();
+}
+
+/// Linux holds one connection more than the backlog says.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_backlog_bounds_how_many_wait() {
+    let listener = listen(TcpOptions::new().with_backlog(1));
+    let _queued = [connect(&listener), connect(&listener)];
+    let one_more = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let late = one_more.connect_timeout(&listener.local.into(), Duration::from_millis(20));
+    assert_eq!(late.unwrap_err().kind(), io::ErrorKind::TimedOut);
+}
+
+#[tokio::test]
+async fn an_ipv6_wildcard_takes_ipv4_too() {
+    if !has_ipv6() {
+        return;
+    }
+    let mut listener = TcpOptions::new().bind("[::]:0").unwrap();
+    assert!(!SockRef::from(&listener).only_v6().unwrap());
+    let to = (Ipv4Addr::LOCALHOST, listener.local.port());
+    let client = StdStream::connect(to).unwrap();
+
+    let (stream, peer) = listener.accept().await.unwrap();
+    let mapped = IpAddr::V6(Ipv4Addr::LOCALHOST.to_ipv6_mapped());
+    let port = client.local_addr().unwrap().port();
+    assert_eq!(peer.ip(), Some((mapped, port).into()));
+    // A wildcard does not say which address the client connected to; the connection does.
+    let local = listener.connection_local_address(&stream);
+    assert_eq!(local.ip(), Some((mapped, to.1).into()));
+}
+
+#[tokio::test]
+async fn an_ipv6_only_wildcard_leaves_ipv4_to_others() {
+    if !has_ipv6() {
+        return;
+    }
+    // The port may be taken for IPv4 by chance.
+    let (mut v6, mut v4) = (0..20)
+        .find_map(|_| {
+            let v6 = TcpOptions::new().with_only_v6(true).bind("[::]:0").unwrap();
+            let v4 = TcpListener::bind((Ipv4Addr::UNSPECIFIED, v6.local.port())).ok()?;
+            Some((v6, v4))
+        })
+        .expect("binds next to the other");
+    assert!(SockRef::from(&v6).only_v6().unwrap());
+    let port = v6.local.port();
+    let _to_v4 = StdStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    let _to_v6 = StdStream::connect((Ipv6Addr::LOCALHOST, port)).unwrap();
+    assert!(v4.accept().await.unwrap().1.ip().unwrap().is_ipv4());
+    assert!(v6.accept().await.unwrap().1.ip().unwrap().is_ipv6());
+    assert!(v4.accept_now().unwrap().is_none());
+    assert!(v6.accept_now().unwrap().is_none());
+}
+
+#[test]
+fn a_port_in_use_is_named_with_the_way_out() {
+    let taken = listen(TcpOptions::new());
+    let error = TcpListener::bind(taken.local).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    assert_eq!(
+        (error.address(), error.step()),
+        (&*taken.local.to_string(), "bind")
+    );
+    let text = error.to_string();
+    let start = format!("cannot listen on {}: bind failed: ", taken.local);
+    assert!(text.starts_with(&start), "{text}");
+    assert!(
+        text.ends_with("end that program, or choose another port"),
+        "{text}"
+    );
+    assert!(error.source().unwrap().is::<io::Error>());
+    assert_eq!(io::Error::from(error).kind(), io::ErrorKind::AddrInUse);
+}
+
+#[test]
+fn an_unknown_host_is_named_with_the_way_out() {
+    let error = TcpListener::bind("no-such-host.invalid:80").unwrap_err();
+    let text = error.to_string();
+    let start = r#"cannot listen on "no-such-host.invalid:80": resolve failed: "#;
+    assert!(text.starts_with(start), "{text}");
+    assert!(
+        text.ends_with("check the name, or give an IP address"),
+        "{text}"
+    );
+}
+
+#[test]
+fn the_address_of_another_machine_is_refused() {
+    let error = TcpListener::bind("192.0.2.1:0").unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);
+    let text = error.to_string();
+    assert!(
+        text.contains("no interface of this machine has this address"),
+        "{text}"
+    );
+}
+
+#[test]
+fn what_is_no_address_is_refused_with_the_form_of_one() {
+    for bad in ["127.0.0.1:99999", "127.0.0.1", "localhost:http", ""] {
+        let error = TcpListener::bind(bad).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(error.step(), "resolve");
+        let text = error.to_string();
+        assert!(
+            text.ends_with("write host:port, with a port from 0 to 65535"),
+            "{text}"
+        );
+    }
+    let nothing: &[SocketAddr] = &[];
+    assert!(TcpListener::bind(nothing).is_err());
+    assert!(TcpOptions::new().bind_all(nothing).is_err());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_refused_option_is_named() {
+    let never = Keepalive::new().with_time(Duration::ZERO);
+    let options = TcpOptions::new().with_keepalive(Some(never));
+    let error = options.bind("127.0.0.1:0").unwrap_err();
+    assert_eq!(error.step(), "keepalive");
+    let text = error.to_string();
+    assert!(text.contains("refuses this value of the option"), "{text}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn bind_takes_the_first_address_that_works_and_bind_all_takes_all_or_none() {
+    // An address that no other test uses, so that none takes the port meanwhile.
+    let port = TcpListener::bind("127.0.0.3:0").unwrap().local;
+    let free: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    let elsewhere: SocketAddr = "192.0.2.1:0".parse().unwrap();
+
+    let first = TcpListener::bind(&[elsewhere, free][..]).unwrap();
+    assert_eq!(first.local.ip(), free.ip());
+    let all = TcpOptions::new().bind_all(&[port, free, port][..]).unwrap();
+    assert_eq!(all.len(), 2, "the same address twice counts once");
+    assert!(all.iter().all(|listener| listener.local.port() != 0));
+    drop(all);
+
+    let some = TcpOptions::new().bind_all(&[port, elsewhere][..]);
+    assert_eq!(some.unwrap_err().kind(), io::ErrorKind::AddrNotAvailable);
+    TcpListener::bind(port).expect("the first one is free again");
+}
+
+#[tokio::test]
+async fn accept_now_sees_clients_that_the_runtime_has_not_heard_of() {
+    let mut listener = listen(TcpOptions::new());
+    // Registered, found empty, and not woken since: this test never yields to the runtime.
+    assert_pending!(spawn(listener.accept()).poll());
+    let clients: Vec<_> = (0..5).map(|_| connect(&listener)).collect();
+
+    for client in &clients {
+        let (stream, peer) = listener.accept_now().unwrap().expect("five wait");
+        assert_eq!(peer.ip(), Some(client.local_addr().unwrap()));
+        // Blocking, it would hold the whole runtime.
+        let read = stream.try_read(&mut [0]);
+        assert_eq!(read.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    }
+    assert!(listener.accept_now().unwrap().is_none());
+
+    // And the runtime's side still works.
+    let client = connect(&listener);
+    let (_, peer) = listener.accept().await.unwrap();
+    assert_eq!(peer.ip(), Some(client.local_addr().unwrap()));
+}
+
+#[test]
+fn a_listener_bound_outside_of_a_runtime_serves_in_the_one_that_polls_it() {
+    let mut listener = listen(TcpOptions::new());
+    let client = connect(&listener);
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .build()
+            .unwrap()
+    };
+    // Made in another runtime, which is gone before the first poll.
+    let mut second = runtime().block_on(async { listen(TcpOptions::new()) });
+    let to_second = connect(&second);
+
+    let served = std::thread::spawn(move || {
+        runtime().block_on(async {
+            let (_, first) = listener.accept().await.unwrap();
+            let (_, second) = second.accept().await.unwrap();
+            [first.ip(), second.ip()]
+        })
+    });
+    let expected = [client, to_second].map(|client| client.local_addr().ok());
+    assert_eq!(served.join().unwrap(), expected);
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_shard_shares_the_port_and_has_a_queue_of_its_own() {
+    let options = TcpOptions::new().with_reuse_port(true).with_nodelay(false);
+    let first = listen(options);
+    let second = first.shard().unwrap();
+    assert_eq!(first.local, second.local);
+
+    // The kernel chooses by a hash of the addresses: among 64 clients both get some.
+    let clients: Vec<_> = (0..64).map(|_| connect(&first)).collect();
+    let counts = [first, second].map(|mut listener| {
+        let mut count = 0;
+        while let Some((stream, _)) = listener.accept_now().unwrap() {
+            assert!(!stream.nodelay().unwrap(), "a shard has the same options");
+            count += 1;
+        }
+        count
+    });
+    assert_eq!(counts.iter().sum::<usize>(), clients.len());
+    assert!(counts.iter().all(|&count| count > 0), "{counts:?}");
+}
+
+#[test]
+fn a_shard_takes_reuse_port() {
+    let error = listen(TcpOptions::new()).shard().unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+    assert!(
+        error.to_string().contains("bind with reuse_port"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn an_adopted_socket_gets_the_options_of_connections_and_keeps_its_own() {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    #[cfg(target_os = "linux")]
+    socket.set_reuse_port(true).unwrap();
+    let any_port: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    socket.bind(&any_port.into()).unwrap();
+    socket.listen(8).unwrap();
+
+    let mut listener = TcpListener::from_std(socket.into()).unwrap();
+    let _client = connect(&listener);
+    let (stream, _) = listener.accept().await.unwrap();
+    assert!(stream.nodelay().unwrap());
+    assert!(SockRef::from(&stream).keepalive().unwrap());
+    assert_eq!(listener.shard().is_ok(), cfg!(target_os = "linux"));
+}
+
+#[test]
+fn a_client_that_was_too_quick_does_not_end_the_listener() {
+    // As the standard library reports a peer address of a length of zero.
+    let quick = accept_error(io::Error::new(io::ErrorKind::InvalidInput, "invalid"));
+    assert_eq!(quick.kind(), io::ErrorKind::ConnectionAborted);
+    #[cfg(unix)]
+    {
+        let broken = accept_error(io::Error::from_raw_os_error(libc::EINVAL));
+        assert_eq!(broken.raw_os_error(), Some(libc::EINVAL));
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_accept_loses_no_connection() {
+    let mut listener = listen(TcpOptions::new());
+    let mut accept = spawn(listener.accept());
+    assert_pending!(accept.poll());
+    drop(accept);
+    let client = connect(&listener);
+    tokio::task::yield_now().await;
+    let (_, peer) = listener.accept().await.unwrap();
+    assert_eq!(peer.ip(), client.local_addr().ok());
+    assert_eq!(listener.local_address(), Address::Ip(listener.local));
+}
