@@ -1,0 +1,225 @@
+//! The loop that drives a stack: accept, wait until the stack is ready, spawn the call.
+//!
+//! It takes one connection, waits until the stack is ready for it, and takes no other meanwhile. So
+//! back-pressure ends up in the kernel's accept queue, one connection at most per acceptor waits
+//! outside of it, and no readiness is held while nobody connects. (The other order, ready and then
+//! accept, starves: with a limit of one, an idle acceptor would hold the only permit.) Nothing that
+//! waits on the network happens here, and nothing that a client does stalls or ends the loop.
+
+use crate::{
+    accept_error::{AcceptErrorKind, AcceptErrorPolicy},
+    listener::Listener,
+    server::{
+        shared::{Mode, Shared},
+        spawn::Spawn,
+    },
+    stack::Stack,
+};
+use portcullis_middleware::{
+    BoxError, ConnectionInfo,
+    connection::{Address, Origin},
+    error::Panicked,
+};
+use std::{
+    future::poll_fn,
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    sync::{Arc, atomic::Ordering},
+    task::{Context, Poll},
+};
+use tokio::{sync::watch, task::consume_budget, time::timeout};
+
+/// Takes connections from a listener and has them served, until it is told to finish.
+pub(crate) struct Acceptor<L, S> {
+    pub(crate) listener: L,
+    pub(crate) stack: S,
+    pub(crate) origin: Arc<Origin>,
+    pub(crate) policy: AcceptErrorPolicy,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) spawn: Spawn,
+    /// Failed connections in a row.
+    pub(crate) failures: u32,
+}
+
+/// What accept gave: a stream, and where it comes from.
+type Accepted<L> = (<L as Listener>::Io, Address);
+
+impl<L: Listener, S: Stack<L::Io>> Acceptor<L, S> {
+    /// Runs until the server finishes or the listener is broken.
+    ///
+    /// # Errors
+    ///
+    /// That of accept which the policy calls fatal.
+    pub(crate) async fn run(mut self) -> io::Result<()> {
+        let mut mode = self.shared.mode.subscribe();
+        loop {
+            let current = *mode.borrow_and_update();
+            match current {
+                Mode::Accept => self.accept_while(&mut mode).await?,
+                Mode::Pause => drop(mode.changed().await),
+                Mode::Finish => return self.empty_queue(&mut mode).await,
+                Mode::Quit => return Ok(()),
+            }
+        }
+    }
+
+    /// Accepts until the mode changes.
+    async fn accept_while(&mut self, mode: &mut watch::Receiver<Mode>) -> io::Result<()> {
+        // One to look at; and one that waits, begun once for all accepts: to begin takes longer than
+        // to look.
+        let current = mode.clone();
+        let mut changes = mode.clone();
+        let mut changed = pin!(changes.changed());
+        loop {
+            let accept = poll_fn(|cx| match current.has_changed() {
+                Ok(false) => self.listener.poll_accept(cx),
+                // Whoever comes after the change is not taken, even if both are heard of at once.
+                Ok(true) | Err(_) => Poll::Pending,
+            });
+            let accepted = tokio::select! {
+                // In this order, so that the mode costs one load while connections come in a row.
+                biased;
+                accepted = accept => accepted,
+                _ = &mut changed => return Ok(()),
+            };
+            match accepted {
+                Ok(accepted) => self.admit(accepted).await,
+                Err(error) => self.pause_after(error, mode).await?,
+            }
+        }
+    }
+
+    /// Serves what is in the queue already: closing a listener resets whoever waits in it.
+    async fn empty_queue(&mut self, mode: &mut watch::Receiver<Mode>) -> io::Result<()> {
+        for _ in 0..QUEUE_BOUND {
+            if *mode.borrow_and_update() == Mode::Quit {
+                break;
+            }
+            // A long queue leaves room for others.
+            consume_budget().await;
+            match self.listener.accept_now() {
+                Ok(Some(accepted)) => self.admit(accepted).await,
+                Ok(None) => break,
+                Err(error) => self.pause_after(error, mode).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until the stack is ready and spawns the call. When the server quits first, the
+    /// connection is dropped.
+    async fn admit(&mut self, (io, peer): Accepted<L>) {
+        self.shared
+            .counters
+            .accepted
+            .fetch_add(1, Ordering::Relaxed);
+        let local = self.listener.connection_local_address(&io);
+        let info = ConnectionInfo::from_origin(self.origin.clone(), peer, local);
+        self.failures = 0;
+        match self.ready_stack().await {
+            Ok(Some(stack)) => self.spawn.spawn(&self.shared, stack, io, info),
+            Ok(None) => {
+                drop(io);
+                self.shared.record_unserved(&info);
+            }
+            Err(error) => {
+                drop(io);
+                self.shared.record_unready(&info, &error);
+            }
+        }
+    }
+
+    /// A stack that is ready for a connection; `None` when the server quits first.
+    ///
+    /// Whatever panics in here is an error of this one connection: a client that can make a service's
+    /// `clone` panic must not end the listener by it.
+    async fn ready_stack(&mut self) -> Result<Option<S>, BoxError> {
+        let mut stack = caught(|| self.stack.clone())?;
+        let mut poll = |cx: &mut Context<'_>| match caught(|| stack.poll_ready(cx)) {
+            Ok(ready) => ready.map_err(Into::into),
+            Err(panicked) => Poll::Ready(Err(panicked)),
+        };
+        // Not in the select at once: a stack is ready as a rule.
+        let mut ready = poll_fn(|cx| Poll::Ready(poll(cx))).await;
+        if ready.is_pending() {
+            let _waiting = Waiting::new(&self.shared);
+            let mut quit = self.shared.mode.subscribe();
+            tokio::select! {
+                biased;
+                result = poll_fn(poll) => ready = Poll::Ready(result),
+                _ = quit.wait_for(|mode| *mode == Mode::Quit) => {}
+            }
+        }
+        match ready {
+            Poll::Ready(Ok(())) => Ok(Some(stack)),
+            Poll::Ready(Err(error)) => {
+                caught(|| drop(stack))?;
+                Err(error)
+            }
+            Poll::Pending => caught(|| drop(stack)).map(|()| None),
+        }
+    }
+
+    /// What follows on a failed accept, as the policy says.
+    async fn pause_after(
+        &mut self,
+        error: io::Error,
+        mode: &mut watch::Receiver<Mode>,
+    ) -> io::Result<()> {
+        let kind = self.policy.classify(&error);
+        self.shared.accept_errors.add(kind);
+        let listener = self.origin.name().unwrap_or("unnamed");
+        match kind {
+            AcceptErrorKind::Connection if self.failures < ENDLESS => {
+                // One connection failed before it was accepted: its own concern. A listener that
+                // does nothing else still leaves room for others.
+                self.failures += 1;
+                consume_budget().await;
+                Ok(())
+            }
+            AcceptErrorKind::Connection | AcceptErrorKind::Resource => {
+                self.shared.log_accept_error(listener, &error);
+                let released = self.shared.registry.released();
+                tokio::select! {
+                    _ = timeout(self.policy.pause(), released) => {}
+                    _ = mode.changed() => mode.mark_changed(),
+                }
+                Ok(())
+            }
+            AcceptErrorKind::Fatal => {
+                tracing::error!(listener, %error, "listener is broken and ends");
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Runs code of the stack's; a panic in there is an error.
+fn caught<T>(run: impl FnOnce() -> T) -> Result<T, BoxError> {
+    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| Panicked::new(&*panic).into())
+}
+
+/// One more connection waits outside of the kernel's queue, until this is dropped.
+struct Waiting<'a>(&'a Shared);
+
+impl<'a> Waiting<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        shared.counters.waiting.fetch_add(1, Ordering::Relaxed);
+        Self(shared)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.counters.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// So many failed connections in a row are no chance: the listener has nothing else to give. It is
+/// asked again after a pause then, until a connection comes.
+const ENDLESS: u32 = 1024;
+
+/// Connections served from the queue at the end, at most: the largest backlog that Linux grants by
+/// default (net.core.somaxconn). A client that never stops connecting must not prolong the end.
+const QUEUE_BOUND: usize = 4096;

@@ -1,0 +1,19 @@
+//! What a server was told, for whoever wants to read it later.
+
+use super::{Drain, Workers};
+use portcullis_middleware::connection::Address;
+use std::time::Duration;
+
+/// The settings that a server started with; see [`Handle::config`](super::Handle::config).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Config {
+    /// Name and address of each listener, in the order in which they were added.
+    pub listeners: Vec<(String, Address)>,
+    /// Which threads serve.
+    pub workers: Workers,
+    /// How the server comes to an end.
+    pub drain: Drain,
+    /// How long the server may be idle before it stops, if there is a bound.
+    pub stop_when_idle: Option<Duration>,
+}

@@ -1,0 +1,264 @@
+//! How a server comes to an end: announce, stop accepting, wait, cut.
+
+use super::{
+    alarm::alarm,
+    shared::{Mode, Shared},
+    status::State,
+};
+use portcullis_middleware::ConnectionInfo;
+use std::{
+    io,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+use tokio::{task::JoinSet, time::Instant};
+
+/// How a server comes to an end.
+///
+/// 1. *Announce*: [`ConnectionInfo::drain`] resolves in handlers; the server goes on accepting for
+///    the announce time, zero by default. Who stands behind a balancer sets it to as long as the
+///    balancer needs to notice.
+/// 2. *Stop accepting*: connections that wait in the kernel's queue are served, then the listeners
+///    close.
+/// 3. *Wait* until all connections have ended, upgraded and handed-off ones included, and all tasks.
+/// 4. *Cut* at the deadline, 30 s after the announcement by default: the sockets fail wherever they
+///    are, then tasks are aborted. A handler that blocks its thread is left behind. Clients that still
+///    wait in the kernel's queue by then are reset; they were never accepted and stand in no report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    announce: Duration,
+    deadline: Duration,
+}
+
+impl Drain {
+    /// No announce time, and 30 s until the deadline.
+    pub const fn new() -> Self {
+        Self {
+            announce: Duration::ZERO,
+            deadline: Duration::from_secs(30),
+        }
+    }
+
+    /// Sets for how long the server goes on accepting after the announcement.
+    #[must_use]
+    pub const fn with_announce(mut self, announce: Duration) -> Self {
+        self.announce = announce;
+        self
+    }
+
+    /// Sets the time from the announcement until what is left is cut.
+    #[must_use]
+    pub const fn with_deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// How a server ended.
+#[derive(Clone, Debug, Default)]
+pub struct Report(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    ended: u64,
+    cut: Vec<ConnectionInfo>,
+    left: usize,
+    took: Duration,
+    broken: Vec<(String, Arc<io::Error>)>,
+    all_broke: bool,
+}
+
+impl Report {
+    /// How many connections ended by themselves during the drain.
+    pub fn ended(&self) -> u64 {
+        self.0.ended
+    }
+
+    /// The connections that were cut, and those whose task was; also those that were accepted and
+    /// still waited for their stack to be ready.
+    pub fn cut(&self) -> &[ConnectionInfo] {
+        &self.0.cut
+    }
+
+    /// How many of those that were cut did not even end then: their handlers block a thread, or
+    /// hold the connection where nothing polls it.
+    pub fn left_behind(&self) -> usize {
+        self.0.left
+    }
+
+    /// How long the drain took.
+    pub fn took(&self) -> Duration {
+        self.0.took
+    }
+
+    /// The listeners whose accept failed for good, by name.
+    pub fn broken_listeners(&self) -> &[(String, Arc<io::Error>)] {
+        &self.0.broken
+    }
+
+    pub(super) fn all_listeners_broke(&self) -> bool {
+        self.0.all_broke
+    }
+}
+
+/// Sees a running server to its end.
+pub(super) struct Drainer {
+    shared: Arc<Shared>,
+    drain: Drain,
+    /// Last: it tells those who wait that all is over.
+    _ending: Ending,
+    broken: Vec<(String, Arc<io::Error>)>,
+}
+
+impl Drainer {
+    pub(super) fn new(ending: Ending, drain: Drain) -> Self {
+        Self {
+            shared: ending.0.clone(),
+            drain,
+            _ending: ending,
+            broken: Vec::new(),
+        }
+    }
+
+    /// Waits for a reason to end, then goes through the stages.
+    pub(super) async fn run(&mut self, acceptors: &mut Acceptors) -> Report {
+        let listeners = acceptors.len();
+        let shared = self.shared.clone();
+        tokio::select! {
+            () = shared.stop_requested() => {}
+            () = self.join(acceptors) => {}
+        }
+
+        let begun = Instant::now();
+        let deadline = later(begun, self.drain.deadline);
+        let gone = self.gone();
+        self.shared.announce_drain();
+
+        if !self.drain.announce.is_zero() {
+            let close_listeners = later(begun, self.drain.announce.min(self.drain.deadline));
+            tokio::select! {
+                () = alarm(close_listeners) => {}
+                () = shared.stop_at_once_requested() => {}
+                () = self.join(acceptors) => {}
+            }
+        }
+
+        shared.mode.send_replace(Mode::Finish);
+        let finished = tokio::select! {
+            biased;
+            () = async { self.join(acceptors).await; shared.registry.emptied().await } => true,
+            () = alarm(deadline) => false,
+            () = shared.stop_at_once_requested() => false,
+        };
+        let cut = if finished {
+            Vec::new()
+        } else {
+            self.cut(acceptors).await
+        };
+
+        // All that were accepted, but for those that were over when the end began. Counted like this
+        // nobody is missed who is on the way from accept into the table just then.
+        let accepted = self.shared.counters.accepted.load(Ordering::Relaxed);
+        Report(Arc::new(Inner {
+            ended: accepted.saturating_sub(gone + cut.len() as u64),
+            left: self.shared.registry.len(),
+            cut,
+            took: begun.elapsed(),
+            all_broke: self.broken.len() == listeners,
+            broken: std::mem::take(&mut self.broken),
+        }))
+    }
+
+    /// Keeps the report for those who wait for it; they get it when this is dropped.
+    pub(super) fn keep(&self, report: Report) {
+        let _ = self.shared.report.set(report);
+    }
+
+    /// Ends what is left: sockets first, so that handlers can still tidy up, then tasks.
+    async fn cut(&mut self, acceptors: &mut Acceptors) -> Vec<ConnectionInfo> {
+        self.shared.mode.send_replace(Mode::Quit);
+        let shared = self.shared.clone();
+        let registry = &shared.registry;
+        // First the acceptors, so that none is entered behind the back of this.
+        tokio::select! {
+            () = self.join(acceptors) => {}
+            () = alarm(Instant::now() + TIDY_UP) => acceptors.abort_all(),
+        }
+        let mut cut = registry.all();
+        for connection in &cut {
+            connection.force_close();
+        }
+        cut.append(&mut shared.take_cut_in_queue());
+        tokio::select! {
+            () = registry.emptied() => return cut,
+            () = alarm(Instant::now() + TIDY_UP) => {}
+        }
+        registry.abort_tasks();
+        tokio::select! {
+            () = registry.emptied() => {}
+            () = alarm(Instant::now() + TIDY_UP) => {}
+        }
+        cut
+    }
+
+    /// Waits until all acceptors have ended, and keeps the errors of those that broke.
+    async fn join(&mut self, acceptors: &mut Acceptors) {
+        while let Some(ended) = acceptors.join_next().await {
+            match ended {
+                Ok((_, Ok(()))) => {}
+                Ok((name, Err(error))) => self.broken.push((name, Arc::new(error))),
+                Err(error) => {
+                    tracing::error!(%error, "acceptor ended");
+                    let broken = ("unnamed".to_owned(), Arc::new(io::Error::other(error)));
+                    self.broken.push(broken);
+                }
+            }
+        }
+    }
+
+    /// How many accepted connections are over.
+    fn gone(&self) -> u64 {
+        let unserved = self.shared.counters.unserved.load(Ordering::Relaxed);
+        self.shared.registry.gone() + unserved
+    }
+}
+
+/// Tells whoever waits for the end of a server that it has come, however it came.
+///
+/// A server that is dropped while it runs closes its listeners and leaves its connections behind.
+pub(super) struct Ending(pub(super) Arc<Shared>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let shared = &self.0;
+        shared.report.get_or_init(|| {
+            Report(Arc::new(Inner {
+                left: shared.registry.len(),
+                ..Inner::default()
+            }))
+        });
+        shared.mode.send_replace(Mode::Quit);
+        shared.state.send_replace(State::Stopped);
+    }
+}
+
+/// Name of the listener, and how its acceptor ended.
+pub(super) type AcceptorEnd = (String, io::Result<()>);
+
+type Acceptors = JoinSet<AcceptorEnd>;
+
+/// `begun + time`, or as good as never.
+fn later(begun: Instant, time: Duration) -> Instant {
+    begun
+        .checked_add(time)
+        .unwrap_or_else(|| begun + Duration::from_secs(86400 * 365))
+}
+
+/// How long handlers get after the cut to notice it, and again after their tasks were aborted.
+const TIDY_UP: Duration = Duration::from_millis(100);

@@ -1,0 +1,407 @@
+//! Puts listeners and stacks together, runs them, and brings them to an end.
+//!
+//! A [`Server`] holds (listener, stack) pairs under one [`Handle`] and one drain. It is configured,
+//! then either [`run`](Server::run) to its end or [`spawn`](Server::spawn)ed; both consume it, so it
+//! cannot be started twice.
+//!
+//! ```
+//! use portcullis::{Connection, Server, listener::TcpListener, middleware::peer_addr::PeerAddrLayer};
+//! use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//! use tower::ServiceBuilder;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), portcullis::BoxError> {
+//! let listener = TcpListener::bind("127.0.0.1:0")?;
+//! let address = listener.local_addr()?;
+//! let stack = ServiceBuilder::new()
+//!     .layer(PeerAddrLayer::new())
+//!     .service_fn(|mut connection: Connection<_>| async move { connection.write_all(b"hello").await });
+//!
+//! let handle = Server::new().listen(listener, stack).spawn()?;
+//!
+//! let mut said = String::new();
+//! let mut client = tokio::net::TcpStream::connect(address).await?;
+//! client.read_to_string(&mut said).await?;
+//! assert_eq!(said, "hello");
+//!
+//! handle.stop();
+//! let report = handle.wait().await;
+//! assert!(report.cut().is_empty());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The end
+//!
+//! A server ends when a [`Handle`] says [`stop`](Handle::stop), a future given to
+//! [`stop_on`](Server::stop_on) resolves, or a signal comes ([`stop_on_signals`](Server::stop_on_signals)).
+//! It then goes through the stages of [`Drain`]: it announces the end to the connections, stops
+//! accepting, waits, and cuts what is left at the deadline.
+
+mod alarm;
+mod config;
+mod drain;
+mod error;
+mod handle;
+mod registry;
+pub(crate) mod shared;
+mod site;
+pub(crate) mod spawn;
+mod status;
+mod task;
+mod triggers;
+mod workers;
+
+pub use self::{
+    config::Config,
+    drain::{Drain, Report},
+    error::ServeError,
+    handle::Handle,
+    status::{State, Status},
+    workers::Workers,
+};
+
+use self::{
+    drain::{AcceptorEnd, Drainer, Ending},
+    site::{Environment, Pair, Site},
+    triggers::Trigger,
+    workers::WorkerThread,
+};
+use crate::{
+    accept_error::AcceptErrorPolicy,
+    listener::Listener,
+    service::{HandOff, Incoming, hand_off},
+    stack::Stack,
+};
+use portcullis_middleware::connection_limit::LimitHandle;
+use std::{fmt, time::Duration};
+use tokio::task::JoinSet;
+use tower::{Layer, ServiceBuilder};
+
+/// Serves connections of listeners with stacks; see the [module docs](self).
+#[must_use = "a server does nothing until it is run or spawned"]
+pub struct Server {
+    sites: Vec<Box<dyn Site>>,
+    workers: Workers,
+    drain: Drain,
+    policy: AcceptErrorPolicy,
+    triggers: Vec<Trigger>,
+    stop_when_idle: Option<Duration>,
+    on_start: Vec<Hook<Handle>>,
+    on_stop: Vec<Hook<Report>>,
+    handle: Handle,
+    ending: Ending,
+}
+
+impl Server {
+    /// A server without listeners, on the caller's runtime.
+    pub fn new() -> Self {
+        let handle = Handle::new();
+        Self {
+            ending: Ending(handle.shared().clone()),
+            sites: Vec::new(),
+            workers: Workers::Caller,
+            drain: Drain::new(),
+            policy: AcceptErrorPolicy::new(),
+            triggers: Vec::new(),
+            stop_when_idle: None,
+            on_start: Vec::new(),
+            on_stop: Vec::new(),
+            handle,
+        }
+    }
+
+    /// Serves the connections of `listener` with `stack`, under the listener's address as name.
+    pub fn listen<L, S>(self, listener: L, stack: S) -> Self
+    where
+        L: Listener,
+        S: Stack<L::Io>,
+    {
+        let name = listener.local_address().to_string();
+        self.listen_as(name, listener, stack)
+    }
+
+    /// Serves the connections of `listener` with `stack`; `name` stands in logs and in
+    /// [`ConnectionInfo::listener`](portcullis_middleware::ConnectionInfo::listener).
+    pub fn listen_as<L, S>(mut self, name: impl Into<String>, listener: L, stack: S) -> Self
+    where
+        L: Listener,
+        S: Stack<L::Io>,
+    {
+        let name = name.into();
+        self.sites.push(Box::new(Pair {
+            name,
+            listeners: vec![listener],
+            stack,
+        }));
+        self
+    }
+
+    /// Serves the connections of several listeners with one stack, whose limits they share.
+    pub fn listen_all<L, S>(mut self, listeners: impl IntoIterator<Item = L>, stack: S) -> Self
+    where
+        L: Listener,
+        S: Stack<L::Io>,
+    {
+        for listener in listeners {
+            self = self.listen(listener, stack.clone());
+        }
+        self
+    }
+
+    /// Chooses which threads serve; the caller's runtime by default.
+    pub fn workers(mut self, workers: Workers) -> Self {
+        self.workers = workers;
+        self
+    }
+
+    /// Chooses how the server comes to an end.
+    pub fn drain(mut self, drain: Drain) -> Self {
+        self.drain = drain;
+        self
+    }
+
+    /// Chooses what follows on failures of accept.
+    pub fn accept_errors(mut self, policy: AcceptErrorPolicy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// Stops the server when `trigger` resolves. Several may be given; the first counts.
+    pub fn stop_on(mut self, trigger: impl Future<Output = ()> + Send + 'static) -> Self {
+        self.triggers.push(Trigger::Future(Box::pin(trigger)));
+        self
+    }
+
+    /// Stops the server on SIGINT (Ctrl-C) and SIGTERM; a second signal ends the drain at once.
+    ///
+    /// Elsewhere than on Unix: on Ctrl-C. From the start on these signals do nothing else in this
+    /// process, not even after the server has ended: tokio keeps its handlers.
+    pub fn stop_on_signals(mut self) -> Self {
+        self.triggers.push(Trigger::Signals);
+        self
+    }
+
+    /// Stops the server when it has had nothing to do for `limit`: no connection alive, none accepted.
+    ///
+    /// Off by default. A bare listener has
+    /// [`accept_within`](crate::listener::Listener::accept_within) for that.
+    pub fn stop_when_idle(mut self, limit: Duration) -> Self {
+        self.stop_when_idle = Some(limit);
+        self
+    }
+
+    /// Lets the server's [`Handle`] show and change `limit`, that of a
+    /// [`ConnectionLimitLayer`](portcullis_middleware::connection_limit::ConnectionLimitLayer) in a
+    /// stack. The first one given counts.
+    pub fn limit(self, limit: LimitHandle) -> Self {
+        self.handle.shared().limit.get_or_init(|| limit);
+        self
+    }
+
+    /// Calls `hook` when all listeners are accepting.
+    pub fn on_start(mut self, hook: impl FnOnce(&Handle) + Send + 'static) -> Self {
+        self.on_start.push(Box::new(hook));
+        self
+    }
+
+    /// Calls `hook` when everything is over.
+    pub fn on_stop(mut self, hook: impl FnOnce(&Report) + Send + 'static) -> Self {
+        self.on_stop.push(Box::new(hook));
+        self
+    }
+
+    /// The handle of this server, before it runs: for a stack that wants to stop it, say.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Runs the server to its end on the caller's runtime, which needs IO and time enabled.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot start, and when it ended because no listener works any more.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the listeners at once. Connections on the caller's runtime go on
+    /// without a server; those on workers are dropped.
+    pub async fn run(self) -> Result<Report, ServeError> {
+        self.start()?.finish().await
+    }
+
+    /// Starts the server on the caller's runtime and leaves it running in the background.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot start.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub fn spawn(self) -> Result<Handle, ServeError> {
+        let handle = self.handle();
+        let running = self.start()?;
+        // What it ends with is in the handle's report.
+        drop(tokio::spawn(running.finish()));
+        Ok(handle)
+    }
+
+    /// Starts the server with one more listener, whose connections come out of a stream when `layers`
+    /// are done with them.
+    ///
+    /// The connections keep what the layers made them hold, a permit of a limit for example, until they
+    /// are dropped. Dropping the stream stops the server. See [`service`](crate::service).
+    ///
+    /// ```
+    /// use portcullis::{Server, ServiceBuilderExt, listener::TcpListener};
+    /// use tokio::{io::AsyncWriteExt, net::TcpStream};
+    /// use tower::ServiceBuilder;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), portcullis::BoxError> {
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// let address = listener.local_addr()?;
+    /// let layers = ServiceBuilder::new().peer_addr().connection_limit(5);
+    /// let mut incoming = Server::new().incoming(listener, layers)?;
+    ///
+    /// let client = TcpStream::connect(address).await?;
+    /// let mut connection = incoming.recv().await.expect("the server runs");
+    /// assert_eq!(connection.peer_addr(), client.local_addr().ok());
+    /// connection.write_all(b"hello").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When it cannot start.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub fn incoming<L, B, IO>(
+        self,
+        listener: L,
+        layers: ServiceBuilder<B>,
+    ) -> Result<Incoming<IO>, ServeError>
+    where
+        L: Listener,
+        B: Layer<HandOff<IO>>,
+        B::Service: Stack<L::Io>,
+    {
+        let (service, incoming) = hand_off(HANDED_OVER);
+        let handle = self.listen(listener, layers.service(service)).spawn()?;
+        Ok(incoming.of(handle))
+    }
+
+    fn start(mut self) -> Result<Running, ServeError> {
+        if self.sites.is_empty() {
+            return Err(ServeError::no_listener());
+        }
+        // First what can fail for reasons of the caller's, while nothing runs yet.
+        for site in &mut self.sites {
+            site.shard(self.workers.listeners())?;
+        }
+        let shared = self.handle.shared().clone();
+        self.triggers.extend(self.stop_when_idle.map(Trigger::Idle));
+        let triggers = std::mem::take(&mut self.triggers);
+        let triggers = triggers::arm(triggers, &shared).map_err(ServeError::signals)?;
+        let threads = self.workers.start().map_err(ServeError::workers)?;
+        shared.registry.start(threads.len());
+        shared.config.get_or_init(|| self.config());
+        let mut acceptors = JoinSet::new();
+        let env = Environment {
+            policy: self.policy,
+            shared: shared.clone(),
+        };
+        for site in self.sites {
+            site.start(&env, self.workers, &threads, &mut acceptors);
+        }
+        shared.state.send_if_modified(|state| {
+            let starting = *state == State::Starting;
+            if starting {
+                *state = State::Running;
+            }
+            starting
+        });
+        for hook in self.on_start {
+            hook(&self.handle);
+        }
+        Ok(Running {
+            drainer: Drainer::new(self.ending, self.drain),
+            acceptors,
+            triggers,
+            threads,
+            on_stop: self.on_stop,
+        })
+    }
+
+    fn config(&self) -> Config {
+        Config {
+            listeners: self
+                .sites
+                .iter()
+                .map(|site| site.name_and_address())
+                .collect(),
+            workers: self.workers,
+            drain: self.drain,
+            stop_when_idle: self.stop_when_idle,
+        }
+    }
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("config", &self.config())
+            .field("accept_errors", &self.policy)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the caller wants to know, once.
+type Hook<T> = Box<dyn FnOnce(&T) + Send>;
+
+/// A server on its way.
+struct Running {
+    drainer: Drainer,
+    acceptors: JoinSet<AcceptorEnd>,
+    /// Armed triggers; they end with this.
+    triggers: JoinSet<()>,
+    threads: Vec<WorkerThread>,
+    on_stop: Vec<Hook<Report>>,
+}
+
+impl Running {
+    async fn finish(mut self) -> Result<Report, ServeError> {
+        let report = self.drainer.run(&mut self.acceptors).await;
+        drop(self.triggers);
+        // Where every connection came to its end, so do the threads, as soon as they get to run.
+        let patience = match report.left_behind() {
+            0 => Duration::from_secs(5),
+            _ => Duration::from_millis(100),
+        };
+        WorkerThread::end_all(self.threads, patience).await;
+        self.drainer.keep(report.clone());
+        for hook in self.on_stop {
+            hook(&report);
+        }
+        drop(self.drainer);
+        match report.broken_listeners() {
+            [(name, error), ..] if report.all_listeners_broke() => {
+                Err(ServeError::listener(name, error))
+            }
+            _ => Ok(report),
+        }
+    }
+}
+
+/// Connections that lie ready in a stream of them; more wait in their tasks.
+const HANDED_OVER: usize = 16;

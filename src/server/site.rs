@@ -1,0 +1,128 @@
+//! A listener with the stack that serves it, and how acceptors are made of the two.
+
+use super::{
+    ServeError, Workers, drain::AcceptorEnd, shared::Shared, spawn::Spawn, workers::WorkerThread,
+};
+use crate::{
+    accept_error::AcceptErrorPolicy, acceptor::Acceptor, listener::Listener, stack::Stack,
+};
+use portcullis_middleware::{
+    connection::{Address, Origin},
+    error::Panicked,
+};
+use std::{
+    future::poll_fn,
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    task::Poll,
+};
+use tokio::task::JoinSet;
+
+/// A listener with the stack that serves it, their types erased.
+pub(super) trait Site: Send {
+    fn name_and_address(&self) -> (String, Address);
+
+    /// Makes `listeners` of the one, for workers that each have their own.
+    fn shard(&mut self, listeners: usize) -> Result<(), ServeError>;
+
+    /// Starts an acceptor for each listener.
+    fn start(
+        self: Box<Self>,
+        env: &Environment,
+        workers: Workers,
+        threads: &[WorkerThread],
+        acceptors: &mut JoinSet<AcceptorEnd>,
+    );
+}
+
+/// What the acceptors of a server have in common.
+pub(super) struct Environment {
+    pub(super) policy: AcceptErrorPolicy,
+    pub(super) shared: Arc<Shared>,
+}
+
+pub(super) struct Pair<L, S> {
+    pub(super) name: String,
+    /// One, or one for each worker.
+    pub(super) listeners: Vec<L>,
+    pub(super) stack: S,
+}
+
+impl Environment {
+    /// One acceptor. The stack's service is cloned, never built again: its limits stay one.
+    fn acceptor<L: Listener, S: Stack<L::Io>>(
+        &self,
+        name: &str,
+        listener: L,
+        stack: &S,
+        spawn: Spawn,
+    ) -> impl Future<Output = AcceptorEnd> + Send + use<L, S> {
+        let name = name.to_owned();
+        let origin = Origin::new()
+            .with_name(&name)
+            .with_drain(self.shared.drain.clone())
+            .with_server(Arc::downgrade(&self.shared));
+        let acceptor = Acceptor {
+            listener,
+            stack: stack.clone(),
+            origin: Arc::new(origin),
+            policy: self.policy,
+            shared: self.shared.clone(),
+            spawn,
+            failures: 0,
+        };
+        async move {
+            let mut run = Box::pin(acceptor.run());
+            let result = poll_fn(|cx| {
+                let polled = catch_unwind(AssertUnwindSafe(|| run.as_mut().poll(cx)));
+                polled.unwrap_or_else(|panic| {
+                    let panicked = io::Error::other(Panicked::new(&*panic));
+                    tracing::error!(listener = name, error = %panicked, "listener panicked and ends");
+                    Poll::Ready(Err(panicked))
+                })
+            });
+            let result = result.await;
+            (name, result)
+        }
+    }
+}
+
+impl<L: Listener, S: Stack<L::Io>> Site for Pair<L, S> {
+    fn name_and_address(&self) -> (String, Address) {
+        (self.name.clone(), self.listeners[0].local_address())
+    }
+
+    fn shard(&mut self, listeners: usize) -> Result<(), ServeError> {
+        while self.listeners.len() < listeners {
+            let shard = self.listeners[0].shard();
+            self.listeners
+                .push(shard.map_err(|source| ServeError::shard(&self.name, source))?);
+        }
+        Ok(())
+    }
+
+    fn start(
+        self: Box<Self>,
+        env: &Environment,
+        workers: Workers,
+        threads: &[WorkerThread],
+        acceptors: &mut JoinSet<AcceptorEnd>,
+    ) {
+        let runtimes = threads.iter().map(WorkerThread::runtime);
+        for (worker, listener) in self.listeners.into_iter().enumerate() {
+            let acceptor = |spawn| env.acceptor(&self.name, listener, &self.stack, spawn);
+            match workers {
+                Workers::Caller => acceptors.spawn(acceptor(Spawn::Here)),
+                Workers::LeastBusy(_) => {
+                    let runtimes = runtimes.clone().cloned().collect();
+                    acceptors.spawn(acceptor(Spawn::LeastBusy(runtimes)))
+                }
+                Workers::PerCore | Workers::Sharded(_) => {
+                    let runtime = threads[worker].runtime();
+                    acceptors.spawn_on(acceptor(Spawn::Worker(worker)), runtime)
+                }
+            };
+        }
+    }
+}

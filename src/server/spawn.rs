@@ -1,0 +1,59 @@
+//! Who serves a connection: the runtime that accepted it, or the least busy worker.
+
+use super::{
+    shared::Shared,
+    task::{Begin, ConnectionTask},
+};
+use crate::stack::Stack;
+use portcullis_middleware::{
+    ConnectionInfo,
+    connection::{ConnectionContext, Transport},
+};
+use std::sync::Arc;
+use tokio::runtime::Handle;
+
+/// Who serves the connections of an acceptor.
+#[derive(Clone, Debug)]
+pub(crate) enum Spawn {
+    /// The runtime that accepts them, with many threads.
+    Here,
+    /// The runtime that accepts them, which is this worker.
+    Worker(usize),
+    /// The least busy of these.
+    LeastBusy(Arc<[Handle]>),
+}
+
+impl Spawn {
+    /// Has `stack`, which is ready, serve `io` in a task of its own.
+    pub(crate) fn spawn<S, Io>(&self, shared: &Arc<Shared>, stack: S, io: Io, info: ConnectionInfo)
+    where
+        S: Stack<Io>,
+        Io: Transport,
+    {
+        let registry = &shared.registry;
+        let (worker, elsewhere) = match self {
+            Self::Here => (registry.any_worker(), None),
+            Self::Worker(worker) => (*worker, None),
+            Self::LeastBusy(workers) => {
+                let worker = registry.least_busy_worker();
+                (worker, Some(&workers[worker]))
+            }
+        };
+        let id = info.id();
+        let (place, guard, task_guard) = registry.enter(worker, info.clone());
+        let mut context = ConnectionContext::new(info);
+        context.guards.push(guard);
+        let begin = Begin {
+            stack,
+            io,
+            context,
+            moved: elsewhere.is_some(),
+        };
+        let task = ConnectionTask::new(begin, shared.clone(), task_guard);
+        let handle = match elsewhere {
+            None => tokio::spawn(task),
+            Some(worker) => worker.spawn(task),
+        };
+        registry.set_task(place, id, handle);
+    }
+}
