@@ -1,0 +1,169 @@
+//! Hands connections to somebody else: a stack as a source of connections.
+//!
+//! What the layers did before stays done (TLS is agreed on, the peer is known), and what they hold
+//! stays held: a permit of a limit is free when the connection is dropped, wherever it is by then, and
+//! the drain waits for it. Handshakes run side by side, each in its own task; one that is slow delays
+//! nobody.
+//!
+//! [`Server::incoming`](crate::Server::incoming) puts the pieces together. By hand, for a stack among
+//! others:
+//!
+//! ```
+//! use portcullis::{Server, ServiceBuilderExt, listener::TcpListener, service::hand_off};
+//! use tokio::{io::AsyncReadExt, net::TcpStream};
+//! use tower::ServiceBuilder;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), portcullis::BoxError> {
+//! let listener = TcpListener::bind("127.0.0.1:0")?;
+//! let client = TcpStream::connect(listener.local_addr()?);
+//!
+//! let (service, mut incoming) = hand_off(16);
+//! let stack = ServiceBuilder::new().peer_addr().connection_limit(100).service(service);
+//! let handle = Server::new().listen(listener, stack).spawn()?;
+//!
+//! let client = client.await?;
+//! let connection = incoming.recv().await.expect("the server runs");
+//! assert_eq!(connection.peer_addr(), client.local_addr().ok());
+//! # drop((client, connection));
+//! # handle.stop();
+//! # handle.wait().await;
+//! # Ok(())
+//! # }
+//! ```
+
+use crate::server::Handle;
+use futures_core::Stream;
+use portcullis_middleware::{BoxError, Connection};
+use std::{
+    error, fmt,
+    pin::Pin,
+    task::{Context, Poll},
+};
+use tokio::sync::{Semaphore, mpsc};
+use tower::Service;
+
+/// A service that hands connections over, and where they come out.
+///
+/// At most `room` connections, at least one, lie ready to be taken. More wait in their tasks, each
+/// with what it holds: a limit in the stack bounds them.
+pub fn hand_off<IO>(room: usize) -> (HandOff<IO>, Incoming<IO>) {
+    let (sender, connections) = mpsc::channel(room.clamp(1, Semaphore::MAX_PERMITS));
+    let incoming = Incoming {
+        connections,
+        server: None,
+    };
+    (HandOff { sender }, incoming)
+}
+
+/// The end of a stack whose connections somebody else takes; see the [module docs](self).
+pub struct HandOff<IO> {
+    sender: mpsc::Sender<Connection<IO>>,
+}
+
+impl<IO> Clone for HandOff<IO> {
+    fn clone(&self) -> Self {
+        Self {
+            sender: self.sender.clone(),
+        }
+    }
+}
+
+impl<IO> fmt::Debug for HandOff<IO> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HandOff")
+            .field("room", &self.sender.capacity())
+            .finish()
+    }
+}
+
+impl<IO: Send + 'static> Service<Connection<IO>> for HandOff<IO> {
+    type Response = ();
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>>;
+
+    /// Room is waited for in the future: held from here on, it would be taken by a connection whose
+    /// handshake may never end.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(if self.sender.is_closed() {
+            Err(HandOffError(()).into())
+        } else {
+            Ok(())
+        })
+    }
+
+    fn call(&mut self, connection: Connection<IO>) -> Self::Future {
+        let sender = self.sender.clone();
+        Box::pin(async move {
+            let handed_over = sender.send(connection).await;
+            handed_over.map_err(|_connection_is_dropped| HandOffError(()).into())
+        })
+    }
+}
+
+/// Nobody takes connections any more: the [`Incoming`] was dropped.
+#[derive(Debug)]
+pub struct HandOffError(());
+
+impl fmt::Display for HandOffError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("nobody takes connections any more")
+    }
+}
+
+impl error::Error for HandOffError {}
+
+/// Connections as a stream, ready to be used; see the [module docs](self).
+///
+/// It ends when the server has, and every connection that was on its way is out. One that
+/// [`Server::incoming`](crate::Server::incoming) made stops its server when it is dropped.
+pub struct Incoming<IO> {
+    connections: mpsc::Receiver<Connection<IO>>,
+    server: Option<StopOnDrop>,
+}
+
+impl<IO> Incoming<IO> {
+    /// Stops `server` when this is dropped.
+    pub(crate) fn of(mut self, server: Handle) -> Self {
+        self.server = Some(StopOnDrop(server));
+        self
+    }
+
+    /// The handle of the server that [`Server::incoming`](crate::Server::incoming) started.
+    pub fn handle(&self) -> Option<&Handle> {
+        self.server.as_ref().map(|server| &server.0)
+    }
+
+    /// Waits for the next connection; `None` when no more will come.
+    ///
+    /// # Cancel safety
+    ///
+    /// No connection is lost by dropping the future.
+    pub async fn recv(&mut self) -> Option<Connection<IO>> {
+        self.connections.recv().await
+    }
+}
+
+impl<IO> Stream for Incoming<IO> {
+    type Item = Connection<IO>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Connection<IO>>> {
+        self.connections.poll_recv(cx)
+    }
+}
+
+impl<IO> fmt::Debug for Incoming<IO> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Incoming")
+            .field("waiting", &self.connections.len())
+            .finish_non_exhaustive()
+    }
+}
+
+struct StopOnDrop(Handle);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}

@@ -1,0 +1,5 @@
+//! Where stacks end: services that take connections and bring them somewhere.
+
+pub mod hand_off;
+
+pub use self::hand_off::{HandOff, HandOffError, Incoming, hand_off};
