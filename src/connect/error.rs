@@ -1,0 +1,396 @@
+//! Why there is no connection, and what to do about it.
+
+use super::{BadTarget, services};
+use portcullis_middleware::error::Elapsed;
+use std::{
+    convert::Infallible,
+    error::Error,
+    fmt::{self, Write},
+    io,
+    net::SocketAddr,
+};
+
+/// A connection could not be made: where to, at which step, why, and what to do.
+///
+/// The kinds are told apart without reading the text. As an [`io::Error`] it keeps its
+/// [kind](Self::kind), and [`Elapsed`] is found in it where a bound in time was reached.
+///
+/// ```
+/// use portcullis::connect::connect;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// let nobody = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+/// let error = connect(nobody).await.unwrap_err();
+///
+/// assert!(error.is_refused());
+/// assert_eq!(error.attempts()[0].0, nobody);
+/// assert!(error.to_string().contains("nothing listens there"));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct ConnectError(Box<Failed>);
+
+#[derive(Debug)]
+struct Failed {
+    target: String,
+    cause: Cause,
+    attempts: Vec<(SocketAddr, io::Error)>,
+}
+
+#[derive(Debug)]
+enum Cause {
+    BadTarget(BadTarget),
+    UnknownService(String),
+    Services(io::Error),
+    Resolve(io::Error),
+    /// The attempts tell.
+    Connect,
+    ElapsedResolving(Elapsed),
+    ElapsedConnecting(Elapsed),
+}
+
+impl ConnectError {
+    fn new(
+        target: impl fmt::Display,
+        cause: Cause,
+        attempts: Vec<(SocketAddr, io::Error)>,
+    ) -> Self {
+        let target = target.to_string();
+        Self(Box::new(Failed {
+            target,
+            cause,
+            attempts,
+        }))
+    }
+
+    pub(super) fn bad_target_of(target: impl fmt::Display, bad: BadTarget) -> Self {
+        Self::new(target, Cause::BadTarget(bad), Vec::new())
+    }
+
+    pub(super) fn unknown_service(target: impl fmt::Display, service: &str) -> Self {
+        let service = service.to_owned();
+        Self::new(target, Cause::UnknownService(service), Vec::new())
+    }
+
+    pub(super) fn services(target: impl fmt::Display, error: io::Error) -> Self {
+        Self::new(target, Cause::Services(error), Vec::new())
+    }
+
+    pub(super) fn resolve(target: impl fmt::Display, error: io::Error) -> Self {
+        Self::new(target, Cause::Resolve(error), Vec::new())
+    }
+
+    pub(super) fn no_address(target: impl fmt::Display) -> Self {
+        let none = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        Self::resolve(target, none)
+    }
+
+    pub(super) fn connect(
+        target: impl fmt::Display,
+        attempts: Vec<(SocketAddr, io::Error)>,
+    ) -> Self {
+        Self::new(target, Cause::Connect, attempts)
+    }
+
+    pub(super) fn elapsed_resolving(target: impl fmt::Display, elapsed: Elapsed) -> Self {
+        Self::new(target, Cause::ElapsedResolving(elapsed), Vec::new())
+    }
+
+    pub(super) fn elapsed_connecting(
+        target: impl fmt::Display,
+        elapsed: Elapsed,
+        attempts: Vec<(SocketAddr, io::Error)>,
+    ) -> Self {
+        Self::new(target, Cause::ElapsedConnecting(elapsed), attempts)
+    }
+
+    /// Host and port, as they were given.
+    pub fn target(&self) -> &str {
+        &self.0.target
+    }
+
+    /// The step that failed or took too long: `target`, `service`, `resolve` or `connect`.
+    pub const fn step(&self) -> &'static str {
+        match self.0.cause {
+            Cause::BadTarget(_) => "target",
+            Cause::UnknownService(_) | Cause::Services(_) => "service",
+            Cause::Resolve(_) | Cause::ElapsedResolving(_) => "resolve",
+            Cause::Connect | Cause::ElapsedConnecting(_) => "connect",
+        }
+    }
+
+    /// The addresses that were tried, and what became of each.
+    ///
+    /// The order is that of their failures. Those that had not answered when the time was over come
+    /// last, with an error that says so; addresses that nobody came to are not in it.
+    pub fn attempts(&self) -> &[(SocketAddr, io::Error)] {
+        &self.0.attempts
+    }
+
+    /// What kind of failure it is.
+    ///
+    /// Where addresses failed in different ways, a refusal counts before a timeout of the system,
+    /// and any other failure only when neither is among them.
+    pub fn kind(&self) -> io::ErrorKind {
+        match &self.0.cause {
+            Cause::BadTarget(_) => io::ErrorKind::InvalidInput,
+            Cause::UnknownService(_) => io::ErrorKind::NotFound,
+            Cause::Resolve(_) if self.is_unknown_host() => io::ErrorKind::NotFound,
+            Cause::Services(error) | Cause::Resolve(error) => error.kind(),
+            Cause::Connect => self
+                .chief()
+                .map_or(io::ErrorKind::NotFound, io::Error::kind),
+            Cause::ElapsedResolving(_) | Cause::ElapsedConnecting(_) => io::ErrorKind::TimedOut,
+        }
+    }
+
+    /// Whether it took too long, for the [bound](super::Connector::with_timeout) or the system.
+    pub fn is_timeout(&self) -> bool {
+        self.kind() == io::ErrorKind::TimedOut
+    }
+
+    /// Whether a host was reached, and nothing listened on the port.
+    pub fn is_refused(&self) -> bool {
+        self.kind() == io::ErrorKind::ConnectionRefused
+    }
+
+    /// Whether the name of the host has no address.
+    ///
+    /// Most systems do not tell an unknown name from a name server that gives no answer.
+    pub fn is_unknown_host(&self) -> bool {
+        matches!(&self.0.cause, Cause::Resolve(error) if error.raw_os_error().is_none())
+    }
+
+    /// Whether the port is the name of a service that the system does not know.
+    pub const fn is_unknown_service(&self) -> bool {
+        matches!(self.0.cause, Cause::UnknownService(_))
+    }
+
+    /// What is wrong with the target as it is written, if that is what failed.
+    pub const fn bad_target(&self) -> Option<BadTarget> {
+        match self.0.cause {
+            Cause::BadTarget(bad) => Some(bad),
+            _ => None,
+        }
+    }
+
+    /// The failure that says most.
+    fn chief(&self) -> Option<&io::Error> {
+        let errors = || self.0.attempts.iter().map(|(_, error)| error);
+        let first = |kind| errors().find(|error| error.kind() == kind);
+        first(io::ErrorKind::ConnectionRefused)
+            .or_else(|| first(io::ErrorKind::TimedOut))
+            .or_else(|| errors().next())
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A target may come from somebody else, in a proxy: a log line must stay one line.
+        write!(f, "cannot connect to {}: ", self.target().escape_debug())?;
+        match &self.0.cause {
+            Cause::BadTarget(bad) => bad.fmt(f),
+            Cause::UnknownService(service) => {
+                let path = services::path();
+                write!(
+                    f,
+                    "service {service:?} is not in {path:?}; give the port as a number"
+                )
+            }
+            Cause::Services(error) => {
+                let path = services::path();
+                write!(
+                    f,
+                    "{path:?} cannot be read: {error}; give the port as a number"
+                )
+            }
+            Cause::Resolve(error) => write!(
+                f,
+                "resolve failed: {error}; check the name, or give an IP address"
+            ),
+            Cause::ElapsedResolving(elapsed) => write!(
+                f,
+                "{elapsed} while the name was looked up; check the name servers, or give an IP \
+                 address"
+            ),
+            Cause::ElapsedConnecting(elapsed) => {
+                write!(f, "{elapsed}")?;
+                self.fmt_attempts(f)?;
+                write!(f, "; {NO_ANSWER}")
+            }
+            Cause::Connect => {
+                f.write_str("connect failed")?;
+                self.fmt_attempts(f)?;
+                let advice = advice(self.kind());
+                if !advice.is_empty() {
+                    write!(f, "; {advice}")?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl ConnectError {
+    fn fmt_attempts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let attempts = self.attempts();
+        for (index, (address, error)) in attempts.iter().take(SHOWN).enumerate() {
+            f.write_char(if index == 0 { ':' } else { ',' })?;
+            write!(f, " {address}: {error}")?;
+        }
+        if attempts.len() > SHOWN {
+            write!(f, " and {} more", attempts.len() - SHOWN)?;
+        }
+        Ok(())
+    }
+}
+
+impl Error for ConnectError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &self.0.cause {
+            Cause::BadTarget(bad) => Some(bad),
+            Cause::UnknownService(_) => None,
+            Cause::Services(error) | Cause::Resolve(error) => Some(error),
+            Cause::Connect => self.chief().map(|error| error as _),
+            Cause::ElapsedResolving(elapsed) | Cause::ElapsedConnecting(elapsed) => Some(elapsed),
+        }
+    }
+}
+
+impl From<ConnectError> for io::Error {
+    fn from(error: ConnectError) -> Self {
+        Self::new(error.kind(), error)
+    }
+}
+
+/// For targets that are right by their type, such as a [`SocketAddr`].
+impl From<Infallible> for ConnectError {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
+}
+
+const fn advice(kind: io::ErrorKind) -> &'static str {
+    match kind {
+        io::ErrorKind::ConnectionRefused => {
+            "nothing listens there: check the port, and that the server runs"
+        }
+        io::ErrorKind::TimedOut => NO_ANSWER,
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
+            "there is no way to it from this machine: check the address and the network"
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "check the local address, or whether this machine has run out of local ports"
+        }
+        io::ErrorKind::PermissionDenied => "the system's policy forbids it",
+        _ => "",
+    }
+}
+
+const NO_ANSWER: &str =
+    "nobody answers there: check the address, and that no firewall drops what is sent";
+
+/// How many addresses stand in the text: a name may have hundreds.
+const SHOWN: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use portcullis_middleware::error::{TimeoutPhase, find};
+    use std::time::Duration;
+
+    fn failed(kinds: &[io::ErrorKind]) -> ConnectError {
+        let address = |index: u16| SocketAddr::from(([192, 0, 2, 1], 80 + index));
+        let attempts = (0..)
+            .map(address)
+            .zip(kinds.iter().map(|&kind| kind.into()));
+        ConnectError::connect("example.org:http", attempts.collect())
+    }
+
+    fn elapsed() -> Elapsed {
+        Elapsed::new(TimeoutPhase::Connect, Duration::from_secs(10))
+    }
+
+    #[test]
+    fn the_kind_is_that_of_the_failure_that_says_most() {
+        use io::ErrorKind::*;
+        assert_eq!(failed(&[NetworkUnreachable]).kind(), NetworkUnreachable);
+        let mixed = failed(&[NetworkUnreachable, HostUnreachable]);
+        assert_eq!(mixed.kind(), NetworkUnreachable);
+        let late = failed(&[NetworkUnreachable, TimedOut]);
+        assert_eq!((late.kind(), late.is_timeout()), (TimedOut, true));
+        let refused = failed(&[NetworkUnreachable, TimedOut, ConnectionRefused]);
+        assert!(refused.is_refused() && !refused.is_timeout());
+        let source = refused.source().unwrap().downcast_ref::<io::Error>();
+        assert_eq!(source.unwrap().kind(), ConnectionRefused);
+    }
+
+    #[test]
+    fn a_refusal_by_one_does_not_hide_that_the_time_is_over() {
+        let attempts = failed(&[io::ErrorKind::ConnectionRefused]).0.attempts;
+        let error = ConnectError::elapsed_connecting("example.org:80", elapsed(), attempts);
+        assert!(error.is_timeout() && !error.is_refused());
+        assert_eq!((error.step(), error.attempts().len()), ("connect", 1));
+    }
+
+    #[test]
+    fn as_io_errors_they_keep_kind_and_cause() {
+        let error = ConnectError::elapsed_resolving("example.org:80", elapsed());
+        assert_eq!((error.step(), error.is_unknown_host()), ("resolve", false));
+        let error = io::Error::from(error);
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(find::<Elapsed>(&error), Some(&elapsed()));
+        assert!(find::<ConnectError>(&error).is_some());
+
+        let unknown = ConnectError::no_address("example.org:80");
+        assert!(unknown.is_unknown_host());
+        assert_eq!(io::Error::from(unknown).kind(), io::ErrorKind::NotFound);
+        let bad = ConnectError::bad_target_of("", BadTarget::NoHost);
+        assert_eq!(io::Error::from(bad).kind(), io::ErrorKind::InvalidInput);
+        let denied = io::Error::from(io::ErrorKind::PermissionDenied);
+        let unreadable = ConnectError::services("example.org:http", denied);
+        assert_eq!(unreadable.kind(), io::ErrorKind::PermissionDenied);
+        assert!(!unreadable.is_unknown_service());
+    }
+
+    #[test]
+    fn a_system_that_cannot_look_up_knows_nothing_of_the_name() {
+        let broken = io::Error::from_raw_os_error(24);
+        let error = ConnectError::resolve("example.org:80", broken);
+        assert!(!error.is_unknown_host());
+    }
+
+    #[test]
+    fn the_text_says_where_why_and_what_to_do() {
+        use io::ErrorKind::{ConnectionRefused, NetworkUnreachable};
+        assert_eq!(
+            failed(&[NetworkUnreachable, ConnectionRefused]).to_string(),
+            "cannot connect to example.org:http: connect failed: \
+             192.0.2.1:80: network unreachable, 192.0.2.1:81: connection refused; \
+             nothing listens there: check the port, and that the server runs"
+        );
+        assert_eq!(
+            ConnectError::elapsed_connecting("a:80", elapsed(), Vec::new()).to_string(),
+            format!("cannot connect to a:80: connect timed out after 10s; {NO_ANSWER}")
+        );
+        let bad = ConnectError::bad_target_of("127.0.0.1:99999", BadTarget::PortOutOfRange);
+        assert_eq!(
+            bad.to_string(),
+            "cannot connect to 127.0.0.1:99999: the port is out of range; the highest is 65535"
+        );
+    }
+
+    #[test]
+    fn the_text_is_one_line_of_a_bounded_length() {
+        let error = failed(&[io::ErrorKind::ConnectionRefused; 100]);
+        let text = error.to_string();
+        assert!(
+            text.contains("192.0.2.1:83: connection refused and 96 more;"),
+            "{text}"
+        );
+        let bad = ConnectError::bad_target_of("a\nb", BadTarget::NoPort).to_string();
+        assert!(bad.starts_with("cannot connect to a\\nb: "), "{bad}");
+    }
+}

@@ -1,0 +1,152 @@
+//! The client side of the same idea: connects, within bounds in time, to the same kind of connection.
+//!
+//! [`connect`] takes `"host:port"`, `(host, port)` or an address and returns a
+//! `Connection<Socket<TcpStream>>`: what wraps, bounds, counts or closes a server's connection does
+//! the same with a client's. [`Connector`] has the settings, and is a [`tower::Service`].
+//!
+//! ```
+//! use portcullis::{connect::connect, middleware::io_timeout::TimeoutIo};
+//! use std::time::Duration;
+//! use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> std::io::Result<()> {
+//! # let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+//! # let address = format!("127.0.0.1:{}", listener.local_addr()?.port());
+//! # tokio::spawn(async move {
+//! #     let (mut stream, _) = listener.accept().await?;
+//! #     stream.write_all(b"Hello!").await?;
+//! #     stream.read_to_end(&mut Vec::new()).await
+//! # });
+//! let connection = connect(&address).await?; // "localhost:4242"
+//! assert_eq!(connection.peer_addr(), address.parse().ok());
+//!
+//! let bounded = |io| TimeoutIo::new(io).with_read(Duration::from_secs(5));
+//! let mut connection = connection.map_io(bounded);
+//! let mut said = [0; 6];
+//! connection.read_exact(&mut said).await?;
+//! assert_eq!(&said, b"Hello!");
+//! connection.close().await
+//! # }
+//! ```
+//!
+//! # Names
+//!
+//! Hosts are looked up by the system (`getaddrinfo(3)`, in the runtime's blocking pool), or by a
+//! [function of one's own](Connector::with_resolver). The port may be the name of a service,
+//! `"localhost:http"` or `("localhost", "http")`: it is looked up in `/etc/services` (on Windows
+//! `System32\drivers\etc\services`), where upper and lower case count, as TCP service. The file is read
+//! for each connection, so a change holds at once; a number costs nothing. Where there is no such file,
+//! as in small container images, a short built-in list has the names that programs use most (`http`,
+//! `https`, `ssh`, `smtp`, `imaps`, `postgresql`…). A file that exists has the last word: what is not
+//! in it is an error.
+//!
+//! # Several addresses
+//!
+//! Happy Eyeballs (RFC 8305): addresses are tried alternately over IPv6 and IPv4, beginning with the
+//! one that the resolver prefers. The next attempt begins 250 ms after the last one, or at once when
+//! one fails; the first success wins and the others are dropped. So an address that swallows packets
+//! costs a quarter of a second, not the timeout. The RFC's parts on asynchronous DNS are left out: the
+//! system answers for both families at once.
+//!
+//! # Time
+//!
+//! Ten seconds, for names and all addresses together; see [`Connector::with_timeout`]. What is said on
+//! the connection has bounds of its own:
+//! [`TimeoutIo`](portcullis_middleware::io_timeout::TimeoutIo), as above.
+//!
+//! # With tower
+//!
+//! A [`Connector`] is a `Service<Target>`, so tower's layers (timeouts, retries, limits, balancing) go
+//! around it, and its combinators go on with the connection:
+//!
+//! ```
+//! use portcullis::{Connection, connect::{Connector, Target}};
+//! use portcullis::middleware::io_timeout::TimeoutIo;
+//! use tower::{Service, ServiceBuilder, ServiceExt};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), portcullis::BoxError> {
+//! # let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+//! # let address = listener.local_addr()?.to_string();
+//! let connector = ServiceBuilder::new()
+//!     .concurrency_limit(16) // connects at once
+//!     .map_response(|connection: Connection<_>| connection.map_io(TimeoutIo::new))
+//!     .service(Connector::new());
+//!
+//! let target: Target = address.parse()?; // "example.org:4242"
+//! let connection = connector.oneshot(target).await?;
+//! # assert_eq!(connection.peer_addr(), Some(listener.local_addr()?));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! TLS (feature `tls`) is one step more, with the name that the server's certificate must have:
+//!
+#![cfg_attr(feature = "tls", doc = "```no_run")]
+#![cfg_attr(not(feature = "tls"), doc = "```ignore")]
+//! use portcullis::{BoxError, connect::connect, middleware::tls::TlsConnector};
+//! use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//!
+//! # async fn ask(tls: TlsConnector) -> Result<(), BoxError> {
+//! let connection = connect("example.org:https").await?;
+//! let mut connection = tls.connect("example.org", connection).await?;
+//! connection.write_all(b"GET / HTTP/1.0\r\nhost: example.org\r\n\r\n").await?;
+//! let mut answer = Vec::new();
+//! connection.read_to_end(&mut answer).await?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod connector;
+mod error;
+mod race;
+mod services;
+mod target;
+#[cfg(test)]
+mod tests;
+
+pub use self::{
+    connector::{Connecting, Connector},
+    error::ConnectError,
+    target::{BadTarget, Target},
+};
+
+use portcullis_middleware::{Connection, connection::Socket};
+use tokio::net::TcpStream;
+
+/// Connects to `"host:port"`, `(host, port)`, a [`SocketAddr`](std::net::SocketAddr) or another
+/// [`Target`], with the settings of [`Connector::new`].
+///
+/// ```
+/// use portcullis::connect::connect;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+/// # let port = listener.local_addr()?.port();
+/// let one = connect(format!("localhost:{port}")).await?;
+/// let same = connect(("localhost", port)).await?;
+/// assert_eq!(one.peer_addr(), same.peer_addr());
+/// assert_ne!(one.local_addr(), same.local_addr());
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// As [`Connector::connect`].
+///
+/// # Panics
+///
+/// Outside of a tokio runtime with IO and time enabled.
+///
+/// # Cancel safety
+///
+/// As [`Connector::connect`].
+pub async fn connect<T>(target: T) -> Result<Connection<Socket<TcpStream>>, ConnectError>
+where
+    T: TryInto<Target, Error: Into<ConnectError>>,
+{
+    Connector::new().connect(target).await
+}
