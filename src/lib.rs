@@ -1,0 +1,79 @@
+//! The gate in front of a tower: everything that happens to a connection before an application sees
+//! it.
+//!
+//! Each accepted connection becomes one call of a [`tower::Service`]`<TcpStream>`. Layers give it a
+//! limit, timeouts, TLS, its peer's address, error handling, a trace; a small acceptor drives the
+//! stack and brings it to a good end.
+//!
+//! ```no_run
+//! use portcullis::{BoxError, Connection, Server, ServiceBuilderExt, listener::TcpListener};
+//! use tokio::io::AsyncWriteExt;
+//! use tower::ServiceBuilder;
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), BoxError> {
+//!     let stack = ServiceBuilder::new()
+//!         .peer_addr()
+//!         .connection_limit(1000)
+//!         .io_timeout()
+//!         .service_fn(|mut connection: Connection<_>| async move {
+//!             connection.write_all(b"Hello!\n").await?;
+//!             connection.close().await
+//!         });
+//!     let listener = TcpListener::bind("127.0.0.1:4242")?;
+//!     Server::new().listen(listener, stack).stop_on_signals().run().await?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # Where to look
+//!
+//! * [`middleware`]: the layers, and the [`Connection`] that they speak. A program with an accept loop
+//!   of its own uses them without the rest.
+//! * [`listener`]: where connections come from, and the options of sockets.
+//! * [`server`]: puts listeners and stacks together, runs them, and ends them.
+//! * [`service`]: where stacks end.
+//! * [`connect`]: the client side of the same idea.
+//! * [`accept_error`]: what follows on failures of accept.
+//!
+//! # The order of layers
+//!
+//! The first layer added is the outermost: it sees a connection first. From the outside in:
+//!
+//! 1. [`PeerAddrLayer`](middleware::peer_addr) turns the stream into a [`Connection`]; outside of it
+//!    belongs only what does not look at the request (tower's limits, `MapErr`).
+//! 2. [`TraceLayer`](middleware::trace), so that it sees all that follows.
+//! 3. [`ConnectionLimitLayer`](middleware::connection_limit), before anything costs something.
+//! 4. `TlsLayer` (feature `tls`).
+//! 5. [`IoTimeoutLayer`](middleware::io_timeout): inside TLS it bounds what the handler waits for,
+//!    outside what the wire does.
+//! 6. [`OnErrorLayer`](middleware::on_error), inside TLS so that what it says is encrypted.
+//! 7. Your own, and the service.
+//!
+//! # Rules for services
+//!
+//! A stack is cloned for each connection; what it shares belongs behind an `Arc`, as tower's layers do.
+//! A service that is done with a connection ends it with [`Connection::close`]: a mere drop with input
+//! unread makes the kernel send a reset, and the client may lose the answer.
+
+pub mod accept_error;
+mod acceptor;
+pub mod connect;
+pub mod listener;
+mod log_limit;
+#[cfg(any(doc, doctest))]
+pub mod older_systems;
+pub mod server;
+pub mod service;
+pub mod stack;
+
+pub use self::server::Server;
+pub use portcullis_middleware as middleware;
+pub use portcullis_middleware::{
+    BoxError, Connection, ConnectionInfo, ServiceBuilderExt, connection,
+};
+
+/// Compiles the program in the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
