@@ -1,0 +1,166 @@
+//! How a connection ends, as its peer sees it: with FIN, with a reset, or not at all.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod support;
+
+use portcullis::{Connection, ServiceBuilderExt, connection::Socket};
+use std::{io, time::Duration};
+use support::{Fixture, scenario};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::mpsc,
+    time::{Instant, timeout},
+};
+use tower::ServiceBuilder;
+
+type Tcp = Connection<Socket<TcpStream>>;
+
+/// What a client sees that sends `request` and then reads until the end.
+async fn seen<F>(
+    request: &[u8],
+    handler: impl Fn(Tcp) -> F + Clone + Send + 'static,
+) -> io::Result<Vec<u8>>
+where
+    F: Future<Output = io::Result<()>> + Send + 'static,
+{
+    let server = Fixture::serve(ServiceBuilder::new().peer_addr().service_fn(handler));
+    let mut client = server.connect().await;
+    client.write_all(request).await.unwrap();
+    let mut answer = Vec::new();
+    let ended = client.read_to_end(&mut answer).await;
+    drop(client);
+    server.finish().await;
+    ended.map(|_| answer)
+}
+
+fn assert_reset(seen: io::Result<Vec<u8>>) {
+    assert_eq!(seen.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+}
+
+/// Reads the five bytes that the client sends.
+async fn read_all(connection: &mut Tcp) -> io::Result<()> {
+    connection.read_exact(&mut [0; 5]).await.map(drop)
+}
+
+/// Waits until input is there, and leaves it unread.
+async fn arrived(connection: &Tcp) -> io::Result<()> {
+    connection
+        .get_ref()
+        .get_ref()
+        .peek(&mut [0; 1])
+        .await
+        .map(drop)
+}
+
+#[test]
+fn a_return_an_error_and_a_panic_end_in_order_when_all_input_was_read() {
+    scenario(async {
+        let returned = seen(b"hello", |mut connection| async move {
+            read_all(&mut connection).await?;
+            connection.write_all(b"done").await
+        });
+        assert_eq!(returned.await.unwrap(), b"done");
+
+        let failed = seen(b"hello", |mut connection| async move {
+            read_all(&mut connection).await?;
+            connection.write_all(b"half").await?;
+            Err(io::Error::other("on purpose"))
+        });
+        assert_eq!(failed.await.unwrap(), b"half");
+
+        let panicked = seen(b"hello", |mut connection| async move {
+            read_all(&mut connection).await?;
+            connection.write_all(b"oops").await?;
+            panic!("on purpose")
+        });
+        assert_eq!(panicked.await.unwrap(), b"oops");
+    });
+}
+
+#[test]
+fn close_ends_in_order_although_input_was_left_unread() {
+    scenario(async {
+        for _ in 0..20 {
+            let closed = seen(&[7; 20_000], |mut connection: Tcp| async move {
+                arrived(&connection).await?;
+                connection.write_all(b"busy").await?;
+                connection.close().await
+            });
+            assert_eq!(closed.await.unwrap(), b"busy");
+        }
+    });
+}
+
+#[test]
+fn a_drop_with_unread_input_resets_as_documented() {
+    scenario(async {
+        let dropped = seen(b"hello", |connection: Tcp| async move {
+            arrived(&connection).await
+        });
+        assert_reset(dropped.await);
+    });
+}
+
+#[test]
+fn abort_resets_although_all_input_was_read() {
+    scenario(async {
+        let aborted = seen(b"hello", |mut connection| async move {
+            read_all(&mut connection).await?;
+            connection.abort();
+            Ok(())
+        });
+        assert_reset(aborted.await);
+    });
+}
+
+#[test]
+fn detach_ends_nothing() {
+    scenario(async {
+        let (give, mut take) = mpsc::channel(1);
+        let stack = ServiceBuilder::new()
+            .peer_addr()
+            .service_fn(move |connection: Tcp| {
+                let give = give.clone();
+                async move {
+                    give.send(connection.detach())
+                        .await
+                        .map_err(io::Error::other)
+                }
+            });
+        let server = Fixture::serve(stack);
+        let mut client = server.connect().await;
+        let mut stream = take.recv().await.unwrap();
+        server.finish().await;
+        let silence = timeout(Duration::from_millis(30), client.read(&mut [0; 1])).await;
+        assert!(silence.is_err(), "the peer saw {silence:?}");
+        stream.write_all(b"!").await.unwrap();
+        assert_eq!(client.read_u8().await.unwrap(), b'!');
+    });
+}
+
+#[test]
+fn close_lingers_for_one_second_at_a_peer_that_does_not_leave() {
+    scenario(async {
+        let stack = ServiceBuilder::new()
+            .peer_addr()
+            .service_fn(|connection: Tcp| connection.close());
+        let server = Fixture::serve(stack);
+        let begun = Instant::now();
+        let mut client = server.connect().await;
+        assert_eq!(client.read(&mut [0; 1]).await.unwrap(), 0);
+        assert!(
+            begun.elapsed() < Duration::from_millis(900),
+            "FIN comes at once"
+        );
+        server.idle().await;
+        let took = begun.elapsed();
+        assert!(
+            (Duration::from_millis(950)..Duration::from_secs(3)).contains(&took),
+            "{took:?}"
+        );
+        drop(client);
+        server.finish().await;
+    });
+}
