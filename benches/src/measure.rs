@@ -1,0 +1,237 @@
+//! Measures all variants, by the difference between a long run and a short one.
+
+use super::{
+    Options, Variant,
+    child::Running,
+    idle,
+    load::{Gate, Workload},
+    serve::Buffered,
+    tool::{
+        self, callgrind,
+        memcheck::{self, Heap},
+        strace::{self, Calls},
+    },
+};
+use portcullis::BoxError;
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use tokio::time::timeout;
+
+/// What one variant costs.
+#[derive(Clone, Debug)]
+pub(crate) struct Costs {
+    pub(crate) variant: Variant,
+    /// In the order of [`Workload::ALL`].
+    counts: [Counts; 3],
+    /// Resident bytes per idle connection.
+    pub(crate) idle: Option<f64>,
+}
+
+/// What one unit of a workload costs; what no tool was there to count is `None`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) instructions: Option<f64>,
+    pub(crate) calls: Option<Calls>,
+    pub(crate) heap: Option<Heap>,
+}
+
+impl Costs {
+    /// Nothing counted yet.
+    pub(crate) fn new(variant: Variant) -> Self {
+        Self {
+            variant,
+            counts: Default::default(),
+            idle: None,
+        }
+    }
+
+    pub(crate) const fn of(&self, workload: Workload) -> &Counts {
+        &self.counts[workload as usize]
+    }
+
+    pub(crate) const fn of_mut(&mut self, workload: Workload) -> &mut Counts {
+        &mut self.counts[workload as usize]
+    }
+}
+
+impl Counts {
+    /// System calls that concern connections.
+    pub(crate) fn connection_calls(&self) -> Option<f64> {
+        let calls = self.calls.as_ref()?.iter();
+        Some(
+            calls
+                .filter(|(name, _)| strace::is_of_connections(name))
+                .map(|(_, n)| n)
+                .sum(),
+        )
+    }
+
+    /// All system calls.
+    pub(crate) fn all_calls(&self) -> Option<f64> {
+        Some(self.calls.as_ref()?.values().sum())
+    }
+}
+
+/// Measures what `options` ask for; says on standard error how far it is.
+pub(crate) async fn all(options: &Options) -> Result<Vec<Costs>, BoxError> {
+    let bench = Bench {
+        valgrind: available("valgrind", "instructions and allocations"),
+        strace: available("strace", "system calls"),
+        repetitions: if options.quick { 1 } else { 3 },
+        profiles: options.profiles.clone(),
+    };
+    if let Some(directory) = &bench.profiles {
+        fs::create_dir_all(directory)?;
+    }
+    let mut costs = Vec::new();
+    for variant in options.variants() {
+        eprintln!("measuring {variant}");
+        costs.push(timeout(LIMIT, bench.costs(variant)).await??);
+    }
+    Ok(costs)
+}
+
+/// Whether a tool is there; says how to get it where it is not.
+fn available(program: &str, counts: &str) -> bool {
+    let found = tool::version(program).is_some();
+    if !found {
+        eprintln!("no {program}, so no {counts}; on Debian: apt-get install {program}");
+    }
+    found
+}
+
+struct Bench {
+    valgrind: bool,
+    strace: bool,
+    repetitions: usize,
+    profiles: Option<PathBuf>,
+}
+
+impl Bench {
+    async fn costs(&self, variant: Variant) -> Result<Costs, BoxError> {
+        let mut costs = Costs::new(variant);
+        for workload in Workload::ALL {
+            *costs.of_mut(workload) = self.counts(variant, workload).await?;
+        }
+        costs.idle = Some(idle::bytes_per_connection(variant, IDLE).await?);
+        Ok(costs)
+    }
+
+    async fn counts(&self, variant: Variant, workload: Workload) -> Result<Counts, BoxError> {
+        let mut counts = Counts::default();
+        let units = (LONG - SHORT) as f64;
+        if self.valgrind {
+            let mut instructions = Vec::new();
+            for repetition in 0..self.repetitions {
+                let profile = self.profile(variant, workload).filter(|_| repetition == 0);
+                let tool = callgrind::command(profile.as_deref());
+                let none = callgrind::command(None);
+                let long = run(&tool, variant, workload, LONG, callgrind::parse).await?;
+                let short = run(&none, variant, workload, SHORT, callgrind::parse).await?;
+                instructions.push((long - short) / units);
+            }
+            counts.instructions = median(instructions);
+            let tool = memcheck::command();
+            let long = run(&tool, variant, workload, LONG, memcheck::parse).await?;
+            let short = run(&tool, variant, workload, SHORT, memcheck::parse).await?;
+            counts.heap = Some(Heap {
+                allocations: (long.allocations - short.allocations) / units,
+                bytes: (long.bytes - short.bytes) / units,
+            });
+        }
+        if self.strace {
+            let tool = strace::command();
+            let long = run(&tool, variant, workload, LONG, strace::parse).await?;
+            let short = run(&tool, variant, workload, SHORT, strace::parse).await?;
+            counts.calls = Some(difference(&long, &short, units));
+        }
+        Ok(counts)
+    }
+
+    fn profile(&self, variant: Variant, workload: Workload) -> Option<PathBuf> {
+        let name = format!("callgrind.out.{variant}.{}", workload.name());
+        Some(self.profiles.as_deref()?.join(Path::new(&name)))
+    }
+}
+
+/// Runs the workload once under a tool and reads what the tool says.
+async fn run<T>(
+    tool: &[String],
+    variant: Variant,
+    workload: Workload,
+    count: usize,
+    parse: fn(&str) -> Option<T>,
+) -> Result<T, BoxError> {
+    let server = Running::start(tool, variant, Buffered).await?;
+    // strace has a process of its own, and counts what does not depend on it.
+    let gate = server.id().filter(|_| tool[0] == callgrind::PROGRAM);
+    workload.run(server.address, count, gate.map(Gate)).await?;
+    let said = server.stop().await?;
+    parse(&said).ok_or_else(|| format!("cannot read what {} says: {said}", tool[0]).into())
+}
+
+fn difference(long: &Calls, short: &Calls, units: f64) -> Calls {
+    let names: BTreeSet<_> = long.keys().chain(short.keys()).collect();
+    let count = |calls: &Calls, name| calls.get(name).copied().unwrap_or_default();
+    names
+        .into_iter()
+        .map(|name| {
+            (
+                name.clone(),
+                (count(long, name) - count(short, name)) / units,
+            )
+        })
+        .collect()
+}
+
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
+}
+
+/// Units of the short run, which holds what is done once: start, growth, end. A multiple of 16, as
+/// the other.
+const SHORT: usize = 320;
+
+/// Units of the long run.
+const LONG: usize = SHORT + 1600;
+
+/// Idle connections.
+const IDLE: usize = 5000;
+
+/// For one variant. Nothing that the driver waits for may hang it.
+const LIMIT: Duration = Duration::from_secs(300);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_difference_is_that_of_each_call_per_unit() {
+        let calls = |pairs: &[(&str, f64)]| -> Calls {
+            pairs
+                .iter()
+                .map(|(name, n)| ((*name).to_owned(), *n))
+                .collect()
+        };
+        let long = calls(&[("accept4", 30.0), ("futex", 3.0)]);
+        let short = calls(&[("accept4", 10.0), ("mmap", 10.0)]);
+        let expected = calls(&[("accept4", 2.0), ("futex", 0.3), ("mmap", -1.0)]);
+        assert_eq!(difference(&long, &short, 10.0), expected);
+    }
+
+    #[test]
+    fn one_odd_value_does_not_move_the_median() {
+        assert_eq!(median(vec![9000.0, 10.0, 11.0]), Some(11.0));
+        assert_eq!(median(vec![]), None);
+    }
+
+    #[test]
+    fn both_runs_divide_by_the_sixteen_connections() {
+        assert_eq!((SHORT % 16, LONG % 16), (0, 0));
+    }
+}

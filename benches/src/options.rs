@@ -1,0 +1,103 @@
+//! The command line.
+
+use super::Variant;
+use portcullis::BoxError;
+use std::path::PathBuf;
+
+/// What to measure, and what to do with it.
+#[derive(Debug, Default)]
+pub(crate) struct Options {
+    /// Empty: all.
+    pub(crate) variants: Vec<Variant>,
+    pub(crate) quick: bool,
+    pub(crate) write: bool,
+    pub(crate) check: bool,
+    /// Where callgrind's profiles go.
+    pub(crate) profiles: Option<PathBuf>,
+}
+
+impl Options {
+    /// `None` when only the usage is asked for.
+    pub(crate) fn parse(arguments: &[String]) -> Result<Option<Self>, BoxError> {
+        let mut options = Self::default();
+        let mut arguments = arguments.iter();
+        while let Some(argument) = arguments.next() {
+            let mut value = || {
+                let missing = || format!("{argument} needs a value\n\n{USAGE}");
+                arguments.next().ok_or_else(missing)
+            };
+            match argument.as_str() {
+                "--quick" => options.quick = true,
+                "--write" => options.write = true,
+                "--check" => options.check = true,
+                "--variant" => options.variants.push(Variant::parse(value()?)?),
+                "--profiles" => options.profiles = Some(value()?.into()),
+                "--help" | "-h" => return Ok(None),
+                _ => return Err(format!("what is {argument}?\n\n{USAGE}").into()),
+            }
+        }
+        if options.write && (options.check || options.quick || !options.variants.is_empty()) {
+            return Err("--write takes all variants, measured in full, and checks nothing".into());
+        }
+        Ok(Some(options))
+    }
+
+    /// The variants to measure, the reference first.
+    pub(crate) fn variants(&self) -> Vec<Variant> {
+        let asked = |variant: &Variant| match &*self.variants {
+            [] if self.check || self.quick => !variant.is_single_layer(),
+            [] => true,
+            asked => *variant == Variant::Bare || asked.contains(variant),
+        };
+        Variant::ALL.into_iter().filter(asked).collect()
+    }
+}
+
+pub(crate) const USAGE: &str = "\
+Counts what portcullis itself costs, per connection and per echo of 64 bytes.
+
+usage: cargo run --release -p portcullis-benches -- [OPTIONS]
+
+  --quick           fewer repetitions; not the single layers
+  --variant NAME    only this one, and `bare`; may be given more than once
+  --check           compare to baseline.toml and fail on a regression; not the single layers
+  --write           write baseline.toml and the table in README.md
+  --profiles DIR    leave callgrind's profiles there, for callgrind_annotate
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Option<Options>, BoxError> {
+        let arguments: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
+        Options::parse(&arguments)
+    }
+
+    #[test]
+    fn the_reference_is_always_measured_and_comes_first() {
+        let options = parse("--variant +trace").unwrap().unwrap();
+        assert_eq!(options.variants(), [Variant::Bare, Variant::Trace]);
+        let all = parse("").unwrap().unwrap().variants();
+        assert_eq!((all[0], all.len()), (Variant::Bare, Variant::ALL.len()));
+    }
+
+    #[test]
+    fn a_check_leaves_the_single_layers_out() {
+        let variants = parse("--check --quick").unwrap().unwrap().variants();
+        assert!(!variants.contains(&Variant::Trace));
+        assert!(variants.contains(&Variant::StackPlus));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for line in [
+            "--nonsense",
+            "--variant",
+            "--variant none",
+            "--write --quick",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+}

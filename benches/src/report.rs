@@ -1,0 +1,175 @@
+//! The report: a table, the targets, and which system calls there are. It is Markdown.
+
+use super::{Costs, Variant, load::Workload, measure::Counts, targets, tool};
+use std::fmt::Write;
+
+/// Reports `costs`; ratios are to the reference among them.
+pub(crate) fn report(costs: &[Costs]) -> String {
+    let mut text = String::new();
+    let bare = costs.iter().find(|costs| costs.variant == Variant::Bare);
+    // Writing to a string does not fail.
+    let _ = write_table(&mut text, costs, bare);
+    let _ = write_targets(&mut text, costs);
+    let _ = write_calls(&mut text, costs);
+    let _ = writeln!(text, "\n{}", environment());
+    text
+}
+
+fn write_table(out: &mut String, costs: &[Costs], bare: Option<&Costs>) -> std::fmt::Result {
+    writeln!(
+        out,
+        "| server | connection: instructions | allocations | system calls | \
+         echo: instructions | system calls | 16 connections: instructions | idle: bytes |"
+    )?;
+    writeln!(out, "|---|---|---|---|---|---|---|---|")?;
+    for costs in costs {
+        let instructions = |workload| {
+            let of = |costs: &Costs| costs.of(workload).instructions;
+            with_ratio(of(costs), bare.and_then(of))
+        };
+        let connection = costs.of(Workload::Connection);
+        writeln!(
+            out,
+            "| `{}` | {} | {} | {} | {} | {} | {} | {} |",
+            costs.variant,
+            instructions(Workload::Connection),
+            allocations(connection),
+            calls(connection),
+            instructions(Workload::Echo),
+            calls(costs.of(Workload::Echo)),
+            instructions(Workload::EchoOf16),
+            with_ratio(costs.idle, bare.and_then(|bare| bare.idle)),
+        )?;
+    }
+    Ok(())
+}
+
+fn write_targets(out: &mut String, costs: &[Costs]) -> std::fmt::Result {
+    writeln!(out, "\n| target | measured | |\n|---|---|---|")?;
+    for target in targets::targets(costs) {
+        let verdict = if target.is_met() { "met" } else { "**missed**" };
+        writeln!(
+            out,
+            "| {} | {:.2} | {verdict} |",
+            target.text, target.measured
+        )?;
+    }
+    Ok(())
+}
+
+fn write_calls(out: &mut String, costs: &[Costs]) -> std::fmt::Result {
+    writeln!(
+        out,
+        "\n| server | system calls per connection | per echo |\n|---|---|---|"
+    )?;
+    for costs in costs {
+        let [connection, echo] =
+            [Workload::Connection, Workload::Echo].map(|workload| list(costs.of(workload)));
+        writeln!(out, "| `{}` | {connection} | {echo} |", costs.variant)?;
+    }
+    Ok(())
+}
+
+fn with_ratio(value: Option<f64>, bare: Option<f64>) -> String {
+    match (value, bare) {
+        (Some(value), Some(bare)) if bare > 0.0 => {
+            format!("{} (x{:.2})", thousands(value), value / bare)
+        }
+        (Some(value), _) => thousands(value),
+        (None, _) => NOT_COUNTED.to_owned(),
+    }
+}
+
+fn allocations(counts: &Counts) -> String {
+    counts.heap.map_or(NOT_COUNTED.to_owned(), |heap| {
+        format!("{:.1} ({} B)", heap.allocations, thousands(heap.bytes))
+    })
+}
+
+/// Those of connections, and those of the runtime's threads after the plus.
+fn calls(counts: &Counts) -> String {
+    match (counts.connection_calls(), counts.all_calls()) {
+        (Some(connection), Some(all)) => format!("{connection:.1} + {:.1}", all - connection),
+        _ => NOT_COUNTED.to_owned(),
+    }
+}
+
+fn list(counts: &Counts) -> String {
+    let Some(calls) = &counts.calls else {
+        return NOT_COUNTED.to_owned();
+    };
+    let mut calls: Vec<_> = calls.iter().filter(|(_, count)| **count >= 0.05).collect();
+    calls.sort_by(|one, other| other.1.total_cmp(one.1));
+    let calls: Vec<_> = calls
+        .iter()
+        .map(|(name, count)| format!("{name} {count:.1}"))
+        .collect();
+    calls.join(", ")
+}
+
+/// What the counts depend on, besides the code.
+fn environment() -> String {
+    let versions = ["rustc", "valgrind", "strace"].map(|program| {
+        let version = tool::version(program).unwrap_or_else(|| format!("no {program}"));
+        let words: Vec<_> = version.split_whitespace().collect();
+        // "strace -- version 6.1"
+        words.join(" ").replace("-- version ", "")
+    });
+    let [rustc, valgrind, strace] = versions;
+    format!(
+        "Measured on {} {}, with {rustc}, tokio {}, {valgrind}, {strace}.",
+        std::env::consts::OS,
+        std::env::consts::ARCH,
+        locked_version("tokio").unwrap_or("of some version"),
+    )
+}
+
+/// Version of a dependency in the lock file that this was built with.
+fn locked_version(package: &str) -> Option<&'static str> {
+    let lock = include_str!("../../Cargo.lock");
+    let (_, entry) = lock.split_once(&format!("name = \"{package}\"\nversion = \""))?;
+    entry.split('"').next()
+}
+
+/// `12345.6` as `12,346`.
+fn thousands(value: f64) -> String {
+    let digits = format!("{value:.0}");
+    let (sign, digits) = digits
+        .strip_prefix('-')
+        .map_or(("", &*digits), |d| ("-", d));
+    let mut text = sign.to_owned();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+const NOT_COUNTED: &str = "-";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_numbers_are_grouped() {
+        let grouped = [999.4, 1000.0, 1_234_567.0, -12.0, -4321.0].map(thousands);
+        assert_eq!(grouped, ["999", "1,000", "1,234,567", "-12", "-4,321"]);
+    }
+
+    #[test]
+    fn what_was_not_counted_leaves_its_column_empty() {
+        let mut costs = Costs::new(Variant::Bare);
+        costs.of_mut(Workload::Echo).instructions = Some(2400.0);
+        let report = report(&[costs]);
+        let row = "| `bare` | - | - | - | 2,400 (x1.00) | - | - | - |";
+        assert!(report.contains(row), "{report}");
+    }
+
+    #[test]
+    fn the_version_of_tokio_is_known() {
+        assert!(locked_version("tokio").is_some_and(|version| version.starts_with("1.")));
+    }
+}

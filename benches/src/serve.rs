@@ -1,0 +1,206 @@
+//! The role of the server: it runs until its standard input ends, so it never outlives its driver.
+
+use super::Variant;
+use portcullis::{
+    BoxError, Connection, Server, ServiceBuilderExt, listener,
+    middleware::count_bytes::ByteCounter, stack::Stack,
+};
+use std::{
+    future::poll_fn,
+    io::{self, Read, Write},
+    mem::MaybeUninit,
+    pin::{Pin, pin},
+    task::ready,
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
+    net::{TcpListener, TcpStream},
+    runtime::{Builder, Runtime},
+    time::sleep,
+};
+use tower::ServiceBuilder;
+
+/// First argument of the server's process; the variant and the handler follow.
+pub(crate) const ROLE: &str = "serve";
+
+/// Serves until standard input ends. The first line of the output is the port.
+pub(crate) fn serve(variant: &str, handler: &str) -> Result<(), BoxError> {
+    let variant = Variant::parse(variant)?;
+    // Two workers wherever it runs, so that the counts can be compared.
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
+    match handler {
+        Buffered::NAME => start(variant, &runtime, Buffered),
+        Unbuffered::NAME => start(variant, &runtime, Unbuffered),
+        _ => Err(format!("there is no handler {handler}").into()),
+    }
+}
+
+fn start(variant: Variant, runtime: &Runtime, handler: impl Handler) -> Result<(), BoxError> {
+    /// A closure of its own for each stack: it has one type of connection.
+    macro_rules! echo {
+        () => {
+            move |connection: Connection<_>| handler.serve(connection)
+        };
+    }
+    let stack = ServiceBuilder::new().peer_addr();
+    match variant {
+        Variant::Bare => run_bare(runtime, handler),
+        Variant::BareTimer => {
+            runtime.spawn(async { sleep(Duration::from_secs(3600)).await });
+            run_bare(runtime, handler)
+        }
+        Variant::PortcullisBare => run(runtime, stack.service_fn(echo!())),
+        Variant::Stack => run(
+            runtime,
+            stack
+                .trace_connections("bench")
+                .connection_limit(LIMIT)
+                .catch_panics()
+                .io_timeout()
+                .service_fn(echo!()),
+        ),
+        Variant::StackPlus => run(
+            runtime,
+            stack
+                .trace_connections("bench")
+                .connection_limit(LIMIT)
+                .catch_panics()
+                .count_bytes(ByteCounter::new())
+                .io_timeout()
+                .service_fn(echo!()),
+        ),
+        Variant::Limit => run(runtime, stack.connection_limit(LIMIT).service_fn(echo!())),
+        Variant::Timeouts => run(runtime, stack.io_timeout().service_fn(echo!())),
+        Variant::Trace => run(
+            runtime,
+            stack.trace_connections("bench").service_fn(echo!()),
+        ),
+        Variant::CatchPanic => run(runtime, stack.catch_panics().service_fn(echo!())),
+        Variant::CountBytes => run(
+            runtime,
+            stack.count_bytes(ByteCounter::new()).service_fn(echo!()),
+        ),
+    }
+}
+
+/// The server that portcullis is compared to.
+fn run_bare(runtime: &Runtime, handler: impl Handler) -> Result<(), BoxError> {
+    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
+    announce(listener.local_addr()?.port())?;
+    let accept = runtime.spawn(async move {
+        while let Ok((stream, _peer)) = listener.accept().await {
+            tokio::spawn(async move {
+                stream.set_nodelay(true)?;
+                handler.serve(stream).await
+            });
+        }
+    });
+    wait_for_the_end()?;
+    accept.abort();
+    Ok(())
+}
+
+fn run(runtime: &Runtime, stack: impl Stack<TcpStream>) -> Result<(), BoxError> {
+    let listener = listener::TcpListener::bind("127.0.0.1:0")?;
+    let port = listener.local_addr()?.port();
+    let server = Server::new().listen(listener, stack);
+    let _in_runtime = runtime.enter();
+    let handle = server.spawn()?;
+    announce(port)?;
+    wait_for_the_end()?;
+    handle.stop_at_once();
+    runtime.block_on(handle.wait());
+    Ok(())
+}
+
+fn announce(port: u16) -> io::Result<()> {
+    let mut output = io::stdout();
+    writeln!(output, "{port}")?;
+    output.flush()
+}
+
+/// The main thread does nothing else, so the runtime's threads are alone in what is counted.
+fn wait_for_the_end() -> io::Result<()> {
+    io::stdin().read_to_end(&mut Vec::new()).map(drop)
+}
+
+/// What a server does with a connection.
+///
+/// In async blocks: the future of an `async fn` holds its arguments twice, so a connection as well.
+pub(crate) trait Handler: Copy + Send + Sync + 'static {
+    const NAME: &str;
+
+    fn serve<Io>(self, io: Io) -> impl Future<Output = io::Result<()>> + Send
+    where
+        Io: AsyncRead + AsyncWrite + Unpin + Send;
+}
+
+/// Echoes with a buffer of its own, one for each connection. It is not zeroed: valgrind would count
+/// that byte by byte, and it would hide everything else.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Buffered;
+
+impl Handler for Buffered {
+    const NAME: &str = "buffered";
+
+    #[expect(clippy::manual_async_fn, reason = "see the trait")]
+    fn serve<Io>(self, mut io: Io) -> impl Future<Output = io::Result<()>> + Send
+    where
+        Io: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        async move {
+            let mut buffer = Vec::with_capacity(BUFFER);
+            while io.read_buf(&mut buffer).await? > 0 {
+                io.write_all(&buffer).await?;
+                buffer.clear();
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Echoes without holding a buffer while it waits, as a server of many idle connections would.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unbuffered;
+
+impl Handler for Unbuffered {
+    const NAME: &str = "unbuffered";
+
+    #[expect(clippy::manual_async_fn, reason = "see the trait")]
+    fn serve<Io>(self, mut io: Io) -> impl Future<Output = io::Result<()>> + Send
+    where
+        Io: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        async move {
+            loop {
+                let message = read_some(&mut io).await?;
+                if message.is_empty() {
+                    return Ok(());
+                }
+                io.write_all(&message).await?;
+            }
+        }
+    }
+}
+
+/// Reads what is there; nothing is allocated while it waits.
+async fn read_some(io: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
+    let mut io = pin!(io);
+    poll_fn(|cx| {
+        let mut space = [MaybeUninit::uninit(); BUFFER];
+        let mut read = ReadBuf::uninit(&mut space);
+        ready!(Pin::new(&mut *io).poll_read(cx, &mut read))?;
+        Ok(read.filled().to_vec()).into()
+    })
+    .await
+}
+
+/// More than a message, so that a read of one leaves room: else tokio would try once more.
+const BUFFER: usize = 1024;
+
+/// More than there ever are.
+const LIMIT: usize = 100_000;

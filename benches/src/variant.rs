@@ -1,0 +1,74 @@
+//! The servers that are compared.
+
+use portcullis::BoxError;
+use std::fmt;
+
+/// A server that echoes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Variant {
+    /// The reference: tokio's accept loop, one task per connection, TCP_NODELAY.
+    Bare,
+    /// The reference, in a program that has a timer running, as most do.
+    BareTimer,
+    /// `Server` with `PeerAddrLayer`.
+    PortcullisBare,
+    /// The layers that a public server should have.
+    Stack,
+    /// The same, and its bytes counted.
+    StackPlus,
+    /// One layer on top of `PortcullisBare`.
+    Limit,
+    Timeouts,
+    Trace,
+    CatchPanic,
+    CountBytes,
+}
+
+impl Variant {
+    pub(crate) const ALL: [Self; 10] = [
+        Self::Bare,
+        Self::BareTimer,
+        Self::PortcullisBare,
+        Self::Stack,
+        Self::StackPlus,
+        Self::Limit,
+        Self::Timeouts,
+        Self::Trace,
+        Self::CatchPanic,
+        Self::CountBytes,
+    ];
+
+    pub(crate) fn parse(name: &str) -> Result<Self, BoxError> {
+        let known = Self::ALL.into_iter().find(|known| known.name() == name);
+        known.ok_or_else(|| {
+            let names = Self::ALL.map(Self::name).join(", ");
+            format!("there is no variant {name}, only: {names}").into()
+        })
+    }
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Bare => "bare",
+            Self::BareTimer => "bare+timer",
+            Self::PortcullisBare => "portcullis-bare",
+            Self::Stack => "portcullis-stack",
+            Self::StackPlus => "portcullis-stack+",
+            Self::Limit => "+limit",
+            Self::Timeouts => "+timeouts",
+            Self::Trace => "+trace",
+            Self::CatchPanic => "+catch-panic",
+            Self::CountBytes => "+count-bytes",
+        }
+    }
+
+    /// Whether it only tells what one layer costs.
+    pub(crate) fn is_single_layer(self) -> bool {
+        self.name().starts_with('+')
+    }
+}
+
+impl fmt::Display for Variant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
