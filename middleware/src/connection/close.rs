@@ -58,7 +58,8 @@ where
     })
     .await??;
     // What the peer still sends concerns nobody; neither does an error on the way.
-    let _ = timeout_at(deadline, discard(io, linger.bytes)).await;
+    // In a box, so that its buffer is there only now, and not in the task from the beginning.
+    let _ = timeout_at(deadline, Box::pin(discard(io, linger.bytes))).await;
     Ok(())
 }
 

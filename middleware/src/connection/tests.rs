@@ -172,6 +172,13 @@ async fn close_waits_for_a_silent_peer_no_longer_than_its_bound() {
 }
 
 #[tokio::test]
+async fn a_service_that_closes_in_the_end_is_not_large_from_the_beginning() {
+    let (connection, _peer) = in_memory();
+    let close = connection.close();
+    assert!(size_of_val(&close) <= 640, "{} bytes", size_of_val(&close));
+}
+
+#[tokio::test]
 async fn close_may_have_all_the_time_there_is() {
     let (connection, peer) = in_memory();
     drop(peer);
