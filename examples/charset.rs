@@ -5,8 +5,9 @@
 //! printf 'gr\374n\n' | nc -N 127.0.0.1 PORT | iconv -f latin1   # GRÜN
 //! ```
 //!
-//! The second argument is the charset of the wire. A character that it does not have, and bytes that
-//! mean nothing in it, end the connection. Ctrl-C or SIGTERM ends the server.
+//! The second argument is the charset of the wire (Latin 1 is windows-1252 to the Encoding Standard). A
+//! character that it does not have, bytes that mean nothing in it, and a line of more than 4 KiB end
+//! the connection. Ctrl-C or SIGTERM ends the server.
 
 #![allow(clippy::print_stdout, reason = "an example talks to its user")]
 
@@ -45,6 +46,12 @@ async fn capitals(connection: Connection<impl AsyncRead + AsyncWrite + Unpin>) -
     let mut line = String::new();
     // A line has a bound: what a client sends must not fill the memory.
     while (&mut connection).take(4096).read_line(&mut line).await? > 0 {
+        if line.len() == 4096 && !line.ends_with('\n') {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "line of more than 4 KiB",
+            ));
+        }
         connection.write_all(line.to_uppercase().as_bytes()).await?;
         line.clear();
     }

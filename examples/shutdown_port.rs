@@ -12,9 +12,10 @@
 #![allow(clippy::print_stdout, reason = "an example talks to its user")]
 
 use portcullis::{
-    BoxError, Connection, Server, ServiceBuilderExt, listener::TcpListener, server::Handle,
+    BoxError, Connection, Server, ServiceBuilderExt, listener::TcpListener,
+    middleware::io_timeout::IoTimeoutLayer, server::Handle,
 };
-use std::{env, io};
+use std::{env, io, time::Duration};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tower::ServiceBuilder;
 
@@ -35,8 +36,8 @@ async fn main() -> Result<(), BoxError> {
         .service_fn(echo);
     let shutdown = ServiceBuilder::new()
         .peer_addr()
-        .connection_limit(1)
-        .io_timeout()
+        .connection_limit(10)
+        .layer(IoTimeoutLayer::new().with_read(Duration::from_secs(5)))
         .service_fn(decide);
 
     Server::new()

@@ -21,7 +21,7 @@
 //! |---|---|---|
 //! | `tcp-listen PORT [BACKLOG=100 [HOST]]` | [`TcpListener::bind`](crate::listener::TcpListener::bind), [`TcpOptions`](crate::listener::TcpOptions); the backlog is 1024: it is where clients wait while a limit is reached, and the system bounds it anyway | tests of `listener::tcp` |
 //! | `tcp-close`, `tcp-listener-port` (port 0), `tcp-listener-fileno` | drop; [`local_addr`](crate::listener::TcpListener::local_addr); `AsFd`, `AsRawFd` | tests of `listener::tcp` |
-//! | `tcp-accept` with `tcp-accept-timeout`, off | [`accept_within`](crate::listener::Listener::accept_within) for a listener, [`Server::stop_when_idle`](crate::Server::stop_when_idle) for a server; both off | tests of `listener`, `tests/server.rs` |
+//! | `tcp-accept` with `tcp-accept-timeout`, off | [`accept_within`](crate::listener::Listener::accept_within) for a listener, [`Server::stop_when_idle`](crate::Server::stop_when_idle) for a server; both off | tests of `listener`, `tests/end.rs` |
 //! | `tcp-accept-ready?` | [`Listener::is_ready`](crate::listener::Listener::is_ready) | tests of `listener` |
 //! | `tcp-connect HOST [PORT]`, `"HOST:PORT"`, service names | [`connect`](crate::connect::connect()) | tests of `connect` |
 //! | `tcp-connect-timeout`, off | [`Connector::with_timeout`](crate::connect::Connector::with_timeout); ten seconds, since the system's own bound is above two minutes | tests of `connect` |
@@ -41,12 +41,12 @@
 //! | lingers one second | [`Connection::close`](crate::Connection::close) lingers one second in its own task. SO_LINGER blocks a thread for that long and is off ([`TcpOptions::with_linger`](crate::listener::TcpOptions::with_linger)) | `tests/closing.rs` |
 //! | readable when a connection is pending | [`Listener::is_ready`](crate::listener::Listener::is_ready) | tests of `listener` |
 //! | `make-server-sock-and-port`: port, fd, `sockaddr` | the accepted stream, its `AsFd`, and a `SocketAddr` (a raw `sockaddr` through `socket2::SockAddr::from`) | the example below |
-//! | `close-server-port`, `close-master-sock` | drop; [`AsyncWriteExt::shutdown`](tokio::io::AsyncWriteExt::shutdown) | `tests/closing.rs` |
+//! | `close-server-port`, `close-master-sock` | drop; [`AsyncWriteExt::shutdown`](tokio::io::AsyncWriteExt::shutdown) | `tests/support`, tests of `testing` |
 //!
 //! ```
 //! # #[cfg(unix)] {
 //! use portcullis::listener::{Listener, TcpListener};
-//! use std::os::fd::AsFd;
+//! use std::os::fd::{AsFd, AsRawFd};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), portcullis::BoxError> {
@@ -55,6 +55,7 @@
 //! let (stream, peer) = listener.accept().await?;
 //! let raw = socket2::SockAddr::from(peer.ip().expect("TCP has addresses"));
 //! assert_eq!(raw.as_socket(), client.local_addr().ok());
+//! assert_eq!(listener.as_fd().as_raw_fd(), listener.as_raw_fd());
 //! let _descriptor = stream.as_fd();
 //! # Ok(())
 //! # }
@@ -67,7 +68,7 @@
 //! |---|---|---|
 //! | `make-simple-server`: the handler gets the server and the socket, which is closed for it | [`Server::listen`](crate::Server::listen); [`Handle::of`](crate::server::Handle::of) in a handler; a connection closes when it is dropped | `tests/server.rs`, `tests/end.rs` |
 //! | `max-thread` (1), the next one waits | [`ConnectionLimitLayer::new`](crate::middleware::connection_limit::ConnectionLimitLayer::new); without a default: a limit is the program's to know | `tests/acceptor.rs` |
-//! | `max-retry`: ten times 500 ms, then refused | [`wait_up_to`](crate::middleware::connection_limit::ConnectionLimitLayer::wait_up_to) five seconds | tests of `connection_limit` |
+//! | `max-retry`: ten times 500 ms, then refused | [`wait_up_to`](crate::middleware::connection_limit::ConnectionLimitLayer::wait_up_to): five seconds are theirs; ours has no default, and a bound on how many wait | tests of `connection_limit` |
 //! | `non-blocking?`: a number of threads, the least busy is next | [`Workers::LeastBusy`](crate::server::Workers::LeastBusy), [`Workers::PerCore`](crate::server::Workers::PerCore) | `tests/acceptor.rs`, `examples/thread_pool.rs` |
 //! | `exception-handler` with the socket still open; decides whether to go on | [`OnErrorLayer::new`](crate::middleware::on_error::OnErrorLayer::new): answer, close, abort; [`with_retry`](crate::middleware::on_error::OnErrorLayer::with_retry): go on | tests of `on_error` |
 //! | `shutdown-port`, `shutdown-handler` | a second listener whose handler calls [`Handle::stop`](crate::server::Handle::stop) if it likes | `examples/shutdown_port.rs` |
@@ -83,7 +84,7 @@
 //! | there | here | shown by |
 //! |---|---|---|
 //! | the server is a stream of clients | [`Server::incoming`](crate::Server::incoming) | `tests/incoming.rs` |
-//! | `"INTF:PORT"`, bytes of an address, address and `port_number` | all that `ToSocketAddrs` takes: `"host:port"`, `("host", port)`, `([127, 0, 0, 1], port)`, `([0; 16], port)` | the example below |
+//! | `"INTF:PORT"`, bytes of an address, address and `port_number` | all that `ToSocketAddrs` takes: `"host:port"`, `("host", port)`, `(IpAddr::from([127, 0, 0, 1]), port)`, `SocketAddr::from(([0; 16], port))` | the example below |
 //! | backlog 128 | [`TcpOptions::with_backlog`](crate::listener::TcpOptions::with_backlog), 1024, see B | tests of `listener::tcp` |
 //! | `reuse_address` on; off makes a port in use an error | [`TcpOptions::with_reuse_address`](crate::listener::TcpOptions::with_reuse_address), the same | tests of `listener::tcp` |
 //! | `transcoder` | `TranscodeLayer` (feature `transcode`) | `examples/charset.rs` |
@@ -99,6 +100,8 @@
 //! TcpListener::bind(("localhost", 0))?;
 //! TcpListener::bind((IpAddr::from([127, 0, 0, 1]), 0))?;
 //! TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+//! let loopback = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+//! assert_eq!(SocketAddr::from((loopback, 80)).to_string(), "[::1]:80");
 //! # Ok(())
 //! # }
 //! ```

@@ -318,6 +318,29 @@ fn workers_each_take_their_share_in_threads_of_their_own() {
 }
 
 #[test]
+fn workers_per_core_serve_with_a_listener_each() {
+    scenario(async {
+        let stack = ServiceBuilder::new()
+            .layer(PeerAddrLayer::new())
+            .service_fn(|connection: Connection<_>| AtOnce::default().serve(connection));
+        let listener = TcpOptions::new()
+            .with_reuse_port(true)
+            .bind("127.0.0.1:0")
+            .unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = Server::new()
+            .listen(listener, stack)
+            .workers(Workers::PerCore);
+        let handle = server.spawn().unwrap();
+        forty_clients(address).await;
+        handle.stop();
+        handle.wait().await;
+        assert_ended(&handle);
+        assert_eq!(handle.status().accepted, 40);
+    });
+}
+
+#[test]
 fn workers_with_a_listener_each_need_reuse_port_and_say_so() {
     scenario(async {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -23,4 +23,4 @@ fn the_compiler_names_the_layer_that_is_missing() {
     trybuild::TestCases::new().compile_fail("tests/ui/*.rs");
 }
 
-const WRITTEN_WITH: &str = "cargo 1.95.";
+const WRITTEN_WITH: &str = "rustc 1.95.";

@@ -375,6 +375,32 @@ fn a_server_that_may_be_idle_for_a_while_stops_after_it_and_not_before() {
 }
 
 #[test]
+fn the_time_of_idleness_begins_with_the_end_of_the_last_connection() {
+    paused_scenario(async {
+        let (listener, connector) = MemoryListener::pair();
+        let limit = Duration::from_secs(10);
+        let stack = ServiceBuilder::new()
+            .layer(PeerAddrLayer::new())
+            .service_fn(echo);
+        let begun = Instant::now();
+        let handle = Server::new()
+            .listen(listener, stack)
+            .stop_when_idle(limit)
+            .spawn()
+            .unwrap();
+        sleep(Duration::from_secs(1)).await;
+        drop(connector.connect().unwrap());
+        handle.wait().await;
+        let took = begun.elapsed();
+        let expected = Duration::from_secs(11);
+        assert!(
+            (expected..expected + Duration::from_millis(50)).contains(&took),
+            "{took:?}"
+        );
+    });
+}
+
+#[test]
 fn whoever_waits_for_a_server_that_never_ran_learns_of_its_end() {
     scenario(async {
         let server = Server::new();

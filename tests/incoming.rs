@@ -47,7 +47,10 @@ fn connections_keep_their_permits_until_they_are_dropped() {
         for _ in 0..3 {
             clients.push(TcpStream::connect(address).await.unwrap());
         }
-        let first = next(&mut incoming).await;
+        // As a `Stream`, too.
+        let first = futures_util::StreamExt::next(&mut incoming)
+            .await
+            .expect("the server runs");
         let _second = next(&mut incoming).await;
         let handle = incoming.handle().unwrap().clone();
         eventually("the third waits", || handle.status().waiting == 1).await;

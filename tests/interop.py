@@ -30,7 +30,12 @@ class Example:
         self.addresses = []
 
     def __enter__(self):
-        self.port = self.address()
+        try:
+            self.port = self.address()
+        except BaseException:
+            self.process.kill()
+            self.process.wait()
+            raise
         return self
 
     def address(self):
@@ -188,6 +193,8 @@ def hello():
         command = [FOLDER / "hello", "client", f"127.0.0.1:{server.port}"]
         client = subprocess.run(command, capture_output=True, timeout=SECONDS)
         assert b"Hello!" in client.stdout, client
+        for _ in range(2):
+            assert server.process.stdout.readline().endswith("says: Good Bye!\n")
 
 
 def charset():

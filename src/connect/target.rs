@@ -23,7 +23,7 @@ use std::{
 /// let error = Target::try_from("example.org:99999").unwrap_err();
 /// assert_eq!(error.bad_target(), Some(BadTarget::PortOutOfRange));
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Target(Kind);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -216,6 +216,13 @@ impl TryFrom<(&str, &str)> for Target {
     }
 }
 
+/// As it is written, in quotes.
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.to_string(), f)
+    }
+}
+
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
@@ -299,6 +306,13 @@ mod tests {
         let error = addresses("127.0.0.1:no-such-service").unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
         assert!(error.to_string().contains("no-such-service"), "{error}");
+        let target = Target::try_from("localhost:no-such-service").unwrap();
+        let error = crate::listener::TcpListener::bind(target)
+            .unwrap_err()
+            .to_string();
+        let begin = "cannot listen on \"localhost:no-such-service\": resolve failed: service";
+        assert!(error.starts_with(begin), "{error}");
+        assert!(error.ends_with("give the port as a number"), "{error}");
     }
 
     #[test]

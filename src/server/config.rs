@@ -1,11 +1,12 @@
 //! What a server was told, for whoever wants to read it later.
 
 use super::{Drain, Workers};
+use crate::accept_error::AcceptErrorPolicy;
 use portcullis_middleware::connection::Address;
 use std::time::Duration;
 
 /// The settings that a server started with; see [`Handle::config`](super::Handle::config).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
     /// Name and address of each listener, in the order in which they were added.
@@ -14,6 +15,8 @@ pub struct Config {
     pub workers: Workers,
     /// How the server comes to an end.
     pub drain: Drain,
+    /// What follows on failures of accept.
+    pub accept_errors: AcceptErrorPolicy,
     /// How long the server may be idle before it stops, if there is a bound.
     pub stop_when_idle: Option<Duration>,
 }

@@ -216,7 +216,7 @@ impl Server {
         self.handle.clone()
     }
 
-    /// Runs the server to its end on the caller's runtime, which needs IO and time enabled.
+    /// Runs the server to its end, once: it is consumed. On the caller's runtime, which needs IO and time enabled.
     ///
     /// # Errors
     ///
@@ -226,6 +226,14 @@ impl Server {
     ///
     /// Dropping the future closes the listeners at once. Connections on the caller's runtime go on
     /// without a server; those on workers are dropped.
+    ///
+    /// ```compile_fail,E0382
+    /// # async fn twice(server: portcullis::Server) -> Result<(), portcullis::BoxError> {
+    /// server.run().await?;
+    /// server.run().await?; // the server is gone
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn run(self) -> Result<Report, ServeError> {
         self.start()?.finish().await
     }
@@ -346,6 +354,7 @@ impl Server {
                 .collect(),
             workers: self.workers,
             drain: self.drain,
+            accept_errors: self.policy,
             stop_when_idle: self.stop_when_idle,
         }
     }
@@ -361,7 +370,6 @@ impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server")
             .field("config", &self.config())
-            .field("accept_errors", &self.policy)
             .finish_non_exhaustive()
     }
 }

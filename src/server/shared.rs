@@ -132,7 +132,15 @@ impl Shared {
         loop {
             self.registry.emptied().await;
             let before = accepted();
-            sleep(limit).await;
+            tokio::select! {
+                () = sleep(limit) => {}
+                // Somebody came and went: the time begins anew, from here.
+                () = self.registry.released() => continue,
+            }
+            if *self.mode.borrow() == Mode::Pause {
+                // Clients may wait in the kernel's queue.
+                continue;
+            }
             let waiting = self.counters.waiting.load(Ordering::Relaxed);
             if accepted() == before && waiting == 0 && self.registry.len() == 0 {
                 return;

@@ -98,7 +98,7 @@ impl<IO: AsyncWrite> BufferIo<IO> {
             return result;
         }
         this.writer.done();
-        if !output.is_empty() {
+        if output.is_due() {
             this.reader.wake();
         }
         result

@@ -37,12 +37,7 @@ impl Output {
 
     /// Whether all is sent.
     #[inline]
-    pub(super) const fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
-    }
-
     /// Whether there is something to send or to flush.
-    #[inline]
     pub(super) const fn is_due(&self) -> bool {
         self.unflushed || !self.bytes.is_empty()
     }

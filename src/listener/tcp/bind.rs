@@ -13,7 +13,12 @@ pub(super) fn resolve(
 ) -> Result<Vec<SocketAddr>, BindError> {
     let resolved = address.to_socket_addrs().map_err(|error| {
         let advice = match error.kind() {
-            io::ErrorKind::InvalidInput => "write host:port, with a port from 0 to 65535",
+            io::ErrorKind::InvalidInput => {
+                "write host:port, with a port from 0 to 65535 (or \
+                connect::Target for the name of a service)"
+            }
+            // It has its own: a service that nobody knows.
+            io::ErrorKind::NotFound => "",
             _ => "check the name, or give an IP address",
         };
         BindError::new(format_args!("{address:?}"), "resolve", advice, error)

@@ -244,7 +244,7 @@ fn what_is_no_address_is_refused_with_the_form_of_one() {
         assert_eq!(error.step(), "resolve");
         let text = error.to_string();
         assert!(
-            text.ends_with("write host:port, with a port from 0 to 65535"),
+            text.ends_with("write host:port, with a port from 0 to 65535 (or connect::Target for the name of a service)"),
             "{text}"
         );
     }

@@ -168,3 +168,19 @@ async fn halves_in_two_tasks_lose_nothing_and_never_stop() {
         assert_eq!(echo.await.unwrap().unwrap(), data.len() as u64);
     }
 }
+
+#[test]
+fn a_large_write_while_another_task_waits_in_a_read_is_flushed() {
+    let (ours, mut theirs) = duplex(1000);
+    // Holds back what is written until it is flushed, as TLS may.
+    let inside = tokio::io::BufStream::with_capacity(1000, 1000, ours);
+    let (mut reader, mut writer) = split(BufferIo::new(inside, 16));
+    let mut read = task::spawn(async move { reader.read(&mut [0; 1]).await });
+    assert!(read.poll().is_pending());
+    let mut write = task::spawn(async move { writer.write_all(&[7; 100]).await });
+    assert!(write.poll().is_ready());
+    assert!(read.is_woken());
+    assert!(read.poll().is_pending());
+    let mut sent = task::spawn(async move { theirs.read_exact(&mut [0; 100]).await });
+    assert!(sent.poll().is_ready());
+}
