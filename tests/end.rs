@@ -15,31 +15,14 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
-use support::{Fixture, ask, echoed, eventually, paused_scenario, scenario};
+use support::{Fixture, ask, echo, echo_stack, echoed, eventually, paused_scenario, scenario};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     sync::Notify,
     time::{Instant, sleep},
 };
 use tower::ServiceBuilder;
-
-async fn echo(mut connection: Connection<impl AsyncRead + AsyncWrite + Unpin>) -> io::Result<()> {
-    let mut buffer = [0; 1024];
-    loop {
-        let read = connection.read(&mut buffer).await?;
-        if read == 0 {
-            return connection.close().await;
-        }
-        connection.write_all(&buffer[..read]).await?;
-    }
-}
-
-fn echo_stack() -> impl portcullis::stack::Stack<TcpStream> {
-    ServiceBuilder::new()
-        .layer(PeerAddrLayer::new())
-        .service_fn(echo)
-}
 
 #[test]
 fn the_drain_lets_connections_finish_and_serves_the_queue() {

@@ -24,30 +24,13 @@ use std::{
     },
     time::Duration,
 };
-use support::{Fixture, ask, echoed, eventually, scenario};
+use support::{Fixture, ask, echo, echo_stack, echoed, eventually, scenario};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     time::sleep,
 };
 use tower::ServiceBuilder;
-
-async fn echo(mut connection: Connection<impl AsyncRead + AsyncWrite + Unpin>) -> io::Result<()> {
-    let mut buffer = [0; 1024];
-    loop {
-        let read = connection.read(&mut buffer).await?;
-        if read == 0 {
-            return connection.close().await;
-        }
-        connection.write_all(&buffer[..read]).await?;
-    }
-}
-
-fn echo_stack() -> impl portcullis::stack::Stack<TcpStream> {
-    ServiceBuilder::new()
-        .layer(PeerAddrLayer::new())
-        .service_fn(echo)
-}
 
 #[test]
 fn connections_are_served_and_listed_with_their_peer() {

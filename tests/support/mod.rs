@@ -15,13 +15,15 @@ pub mod child;
 pub mod tls;
 
 use portcullis::{
-    Server,
+    Connection, Server,
     listener::TcpListener,
+    middleware::peer_addr::PeerAddrLayer,
     server::{Handle, Report, State, Status},
     stack::Stack,
 };
 use std::{
     future::Future,
+    io,
     net::SocketAddr,
     sync::{Mutex, PoisonError},
     time::Duration,
@@ -32,6 +34,7 @@ use tokio::{
     runtime::Builder,
     time::{Instant, sleep, timeout},
 };
+use tower::ServiceBuilder;
 
 /// Runs a test on a runtime of its own, one test at a time, and checks that it leaves no task
 /// running and as many descriptors open as it found.
@@ -82,6 +85,27 @@ pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
         sleep(Duration::from_millis(2)).await;
     }
     panic!("not in time: {what}");
+}
+
+/// Gives back what it reads, until the end.
+pub async fn echo(
+    mut connection: Connection<impl AsyncRead + AsyncWrite + Unpin>,
+) -> io::Result<()> {
+    let mut buffer = [0; 1024];
+    loop {
+        let read = connection.read(&mut buffer).await?;
+        if read == 0 {
+            return connection.close().await;
+        }
+        connection.write_all(&buffer[..read]).await?;
+    }
+}
+
+/// [`echo`] as a stack.
+pub fn echo_stack() -> impl Stack<TcpStream> {
+    ServiceBuilder::new()
+        .layer(PeerAddrLayer::new())
+        .service_fn(echo)
 }
 
 /// A server on a port of loopback.
@@ -171,7 +195,7 @@ pub fn assert_ended(handle: &Handle) {
 pub async fn ask(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     request: &[u8],
-) -> std::io::Result<Vec<u8>> {
+) -> io::Result<Vec<u8>> {
     stream.write_all(request).await?;
     stream.shutdown().await?;
     let mut answer = Vec::new();
@@ -183,7 +207,7 @@ pub async fn ask(
 pub async fn echoed(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     request: &[u8],
-) -> std::io::Result<bool> {
+) -> io::Result<bool> {
     stream.write_all(request).await?;
     stream.flush().await?;
     let mut answer = vec![0; request.len()];
