@@ -65,6 +65,8 @@ pub mod map_io;
 pub mod on_error;
 pub mod outcome;
 pub mod peer_addr;
+#[cfg(feature = "proxy-protocol")]
+pub mod proxy_protocol;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 #[cfg(feature = "tls")]
