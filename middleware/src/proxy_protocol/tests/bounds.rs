@@ -212,6 +212,7 @@ async fn what_the_socket_fails_with_is_the_source() {
 async fn a_failure_tells_whose_it_is_and_what_came_on_one_line() {
     let said = b"GET /\r\n\x1B[2J\xFF and so on, and on and on";
     let connection = from_proxy(Builder::new().read(said).build());
+    let info = connection.info().clone();
     let error = serve(layer(), connection).await.unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -221,6 +222,10 @@ async fn a_failure_tells_whose_it_is_and_what_came_on_one_line() {
     assert!(header_error(&error).is_absent());
     assert_eq!(header_error(&error).peer(), &ip("10.1.2.3:5000"));
     assert_eq!(header_error(&error).began(), &said[..32]);
+    assert_eq!(
+        Outcome::of(&info, Some(&*error)),
+        Outcome::ProxyHeaderFailed
+    );
 
     let io = Builder::new().read(b"PROXY TCP9 1 2 3 4\r\n").build();
     let error = serve(layer(), from_proxy(io)).await.unwrap_err();
