@@ -42,6 +42,8 @@ impl ProxyHeader {
     }
 
     /// All fields, in their order: type and value.
+    ///
+    /// A header that [tells of no client](Self::is_proxied) has none: its block is skipped.
     pub fn tlvs(&self) -> impl Iterator<Item = (u8, &[u8])> {
         fields(self.tlvs.as_deref().unwrap_or_default())
     }

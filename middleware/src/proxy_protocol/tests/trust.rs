@@ -134,12 +134,14 @@ async fn the_service_that_was_ready_is_the_one_that_is_called() {
     tokio_test::assert_ready_ok!(service.poll_ready());
     let io = Builder::new().read(V1).build();
     // A clone of the mock that was never ready would panic.
-    let call = tokio::spawn(service.call(from_proxy(io)));
-    let (connection, response): (Connection<PrefixedIo<_>>, _) =
-        handle.next_request().await.unwrap();
-    assert_eq!(connection.info().peer(), &ip(CLIENT));
-    drop(connection);
-    response.send_response(());
-    call.await.unwrap().unwrap();
+    let call = service.call(from_proxy(io));
+    let serve = async {
+        let (connection, response) = handle.next_request().await.unwrap();
+        let connection: Connection<PrefixedIo<_>> = connection;
+        assert_eq!(connection.info().peer(), &ip(CLIENT));
+        response.send_response(());
+    };
+    let (end, ()) = tokio::join!(call, serve);
+    end.unwrap();
     tokio_test::assert_pending!(service.poll_ready());
 }
