@@ -44,11 +44,13 @@
 //!    belongs only what does not look at the request (tower's limits, `MapErr`).
 //! 2. [`TraceLayer`](middleware::trace), so that it sees all that follows.
 //! 3. [`ConnectionLimitLayer`](middleware::connection_limit), before anything costs something.
-//! 4. `TlsLayer` (feature `tls`).
-//! 5. [`IoTimeoutLayer`](middleware::io_timeout): inside TLS it bounds what the handler waits for,
+//! 4. `ProxyProtocolLayer` (feature `proxy-protocol`), before anything looks at bytes or asks for the
+//!    client's address.
+//! 5. `TlsLayer` (feature `tls`).
+//! 6. [`IoTimeoutLayer`](middleware::io_timeout): inside TLS it bounds what the handler waits for,
 //!    outside what the wire does.
-//! 6. [`OnErrorLayer`](middleware::on_error), inside TLS so that what it says is encrypted.
-//! 7. Your own, and the service.
+//! 7. [`OnErrorLayer`](middleware::on_error), inside TLS so that what it says is encrypted.
+//! 8. Your own, and the service: `HttpService` (feature `http`) for axum, tonic and hyper.
 //!
 //! # Rules for services
 //!
