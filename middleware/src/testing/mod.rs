@@ -49,6 +49,7 @@
 //! assert_transparent(Wrapped); // panics, with the first difference
 //! ```
 
+mod peer;
 mod random;
 mod scripted_io;
 #[cfg(test)]
@@ -56,6 +57,7 @@ mod tests;
 mod transparent;
 
 pub use self::{
+    peer::{Peer, PeerIo, Seen},
     scripted_io::{Call, Calls, ScriptedIo},
     transparent::assert_transparent,
 };
