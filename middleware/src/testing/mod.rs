@@ -49,6 +49,7 @@
 //! assert_transparent(Wrapped); // panics, with the first difference
 //! ```
 
+mod contract;
 mod peer;
 mod random;
 mod scripted_io;
@@ -57,6 +58,7 @@ mod tests;
 mod transparent;
 
 pub use self::{
+    contract::{Probe, ProbeFuture, assert_contract, assert_contract_with},
     peer::{Peer, PeerIo, Seen},
     scripted_io::{Call, Calls, ScriptedIo},
     transparent::assert_transparent,
