@@ -233,10 +233,10 @@ where
     );
     let mut running = bench.fill(&ready).await;
     bench.inner.set_ending(Ending::Wait);
-    if let Some(mut future) = bench.call(&mut ready) {
-        if bench.reaches(&mut future).await {
-            running.push(future);
-        }
+    if let Some(mut future) = bench.call(&mut ready)
+        && bench.reaches(&mut future).await
+    {
+        running.push(future);
     }
     bench.check();
     let served = running.len();

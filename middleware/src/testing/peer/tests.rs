@@ -261,7 +261,8 @@ async fn an_abort_is_seen_as_a_reset_and_addresses_are_known() {
 
 #[test]
 fn scripts_that_make_no_sense_are_told_so() {
-    let wrong: [(fn() -> Peer, &str); 11] = [
+    type Script = fn() -> Peer;
+    let wrong: [(Script, &str); 11] = [
         (|| Peer::new().sends(""), "a peer cannot send nothing"),
         (
             || Peer::new().dribbles("", 1, SECOND),
