@@ -191,7 +191,6 @@ enum Fault {
 #[derive(Clone, Copy, Debug)]
 struct Broken(Fault);
 
-#[derive(Debug)]
 struct BrokenService {
     fault: Fault,
     inner: Probe,
@@ -282,7 +281,6 @@ enum Leak {
 }
 
 /// A limit that loses a permit in one way.
-#[derive(Debug)]
 struct Limit {
     leak: Leak,
     inner: Probe,
@@ -292,13 +290,11 @@ struct Limit {
     turn: Option<Arc<AtomicUsize>>,
 }
 
-#[derive(Debug)]
 struct Slots {
     free: AtomicUsize,
     queue: Mutex<Vec<(Arc<AtomicUsize>, Waker)>>,
 }
 
-#[derive(Debug)]
 struct Permit(Arc<Slots>, Leak);
 
 impl Drop for Permit {
