@@ -35,6 +35,8 @@
 //! * [`service`]: where stacks end.
 //! * [`connect`]: the client side of the same idea.
 //! * [`accept_error`]: what follows on failures of accept.
+//! * [Write a layer in twenty lines](middleware::guide): a chapter on middleware of one's own. With the
+//!   feature `testing`, the module `testing` has what its tests need.
 //!
 //! # The order of layers
 //!
@@ -70,6 +72,8 @@ pub mod older_systems;
 pub mod server;
 pub mod service;
 pub mod stack;
+#[cfg(feature = "testing")]
+pub mod testing;
 #[cfg(feature = "tonic")]
 pub mod tonic;
 
