@@ -11,8 +11,9 @@ use portcullis_middleware::{
 };
 use std::{
     fmt,
+    io::IoSlice,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -74,6 +75,7 @@ pub struct RequestBody {
     received: u64,
     waits: Option<Pin<Box<Waits>>>,
     failed: bool,
+    _in_flight: InFlight,
 }
 
 /// The times for which a body was waited for.
@@ -86,13 +88,18 @@ struct Waits {
 }
 
 impl RequestBody {
-    pub(super) fn new(incoming: Incoming, rate: Option<BodyRate>) -> Self {
+    pub(super) const fn new(
+        incoming: Incoming,
+        rate: Option<BodyRate>,
+        in_flight: InFlight,
+    ) -> Self {
         Self {
             incoming,
             rate,
             received: 0,
             waits: None,
             failed: false,
+            _in_flight: in_flight,
         }
     }
 
@@ -191,33 +198,41 @@ impl fmt::Debug for RequestBody {
     }
 }
 
-/// The body of a response, at whose end the request is no longer in flight.
+/// The body of a response, which is in flight until its last data has left.
 #[pin_project]
 #[derive(Debug)]
 pub(super) struct ResponseBody<B> {
     #[pin]
     body: B,
-    _in_flight: InFlight,
+    /// `None` when the last data has it.
+    in_flight: Option<InFlight>,
 }
 
 impl<B> ResponseBody<B> {
     pub(super) const fn new(body: B, in_flight: InFlight) -> Self {
-        Self {
-            body,
-            _in_flight: in_flight,
-        }
+        let in_flight = Some(in_flight);
+        Self { body, in_flight }
     }
 }
 
-impl<B: Body<Data: Buf>> Body for ResponseBody<B> {
-    type Data = B::Data;
+impl<B: Body> Body for ResponseBody<B> {
+    type Data = Outgoing<B::Data>;
     type Error = B::Error;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        self.project().body.poll_frame(cx)
+    ) -> Poll<Option<Result<Frame<Outgoing<B::Data>>, B::Error>>> {
+        let mut this = self.project();
+        let frame = ready!(this.body.as_mut().poll_frame(cx));
+        let outgoing = |data| {
+            let in_flight = match this.body.is_end_stream() {
+                true => this.in_flight.take().map(InFlight::into_data),
+                false => this.in_flight.as_ref().map(InFlight::data),
+            };
+            Outgoing { data, in_flight }
+        };
+        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(outgoing))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -226,5 +241,34 @@ impl<B: Body<Data: Buf>> Body for ResponseBody<B> {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+/// Data of a response on its way through hyper, which keeps it until the client takes it.
+#[derive(Debug)]
+pub(super) struct Outgoing<D> {
+    data: D,
+    /// `None` for what follows the last data, against all rules.
+    in_flight: Option<InFlight>,
+}
+
+impl<D: Buf> Buf for Outgoing<D> {
+    fn remaining(&self) -> usize {
+        self.data.remaining()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.data.chunk()
+    }
+
+    fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        self.data.chunks_vectored(slices)
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.data.advance(count);
+        if let Some(in_flight) = &self.in_flight {
+            in_flight.note_sent();
+        }
     }
 }

@@ -32,6 +32,8 @@ pub(super) struct Keeper<'a> {
     waker: Option<Waker>,
     /// When the first part of a head had come.
     head_since: Option<Instant>,
+    /// What was sent when it was first seen that more waits for the client, and when that was.
+    stalled: Option<(u64, Instant)>,
     /// When the server accepted no more, as far as this connection saw.
     closing_since: Option<Instant>,
     /// When hyper was told to come to an end.
@@ -57,6 +59,7 @@ impl<'a> Keeper<'a> {
             stage: DrainStage::Serving,
             waker: None,
             head_since: None,
+            stalled: None,
             closing_since: None,
             leaving_since: None,
         }
@@ -108,6 +111,8 @@ impl<'a> Keeper<'a> {
         if stage > self.stage {
             self.stage = stage;
             self.next_stage = None;
+            // What is waited for ends earlier from here on.
+            self.timer = None;
             self.exchanges.set_last();
             if stage >= DrainStage::Closing {
                 self.closing_since = Some(Instant::now());
@@ -134,18 +139,29 @@ impl<'a> Keeper<'a> {
         if waiting != Waiting::Head {
             self.head_since = None;
         }
+        if !matches!(waiting, Waiting::Send(_)) {
+            self.stalled = None;
+        }
         let settings = self.settings;
         match waiting {
+            Waiting::Send(sent) => {
+                let since = match self.stalled {
+                    Some((before, since)) if before == sent => since,
+                    _ => Instant::now(),
+                };
+                self.stalled = Some((sent, since));
+                let then = fail(TimeoutPhase::Write, settings.send);
+                (after(since, settings.send), then)
+            }
             // Whether it ends is seen at the latest when the bound after it could be reached.
             Waiting::Exchange => {
-                let bounds = match self.stage {
+                let bound = match self.stage {
                     DrainStage::Closing => Some(settings.last_call),
                     _ => settings.idle,
                 };
-                (
-                    bounds.and_then(|b| Instant::now().checked_add(b)),
-                    Then::LookAgain,
-                )
+                // Not in each turn, though it should be nothing.
+                let bound = bound.map(|bound| bound.max(LOOK_AGAIN));
+                (after(Instant::now(), bound), Then::LookAgain)
             }
             Waiting::FirstByte => {
                 let bound = after(self.exchanges.began(), settings.first_byte);
@@ -223,6 +239,9 @@ fn fail(phase: TimeoutPhase, bound: Option<Duration>) -> Then {
 fn after(since: Instant, bound: Option<Duration>) -> Option<Instant> {
     since.checked_add(bound?)
 }
+
+/// How long it may last until the end of an exchange is seen, where nothing else shows it.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// How long hyper may take to end a connection without requests: to say so, and to hear the answer.
 const LEAVE: Duration = Duration::from_secs(2);

@@ -72,8 +72,6 @@ mod io;
 mod keeper;
 mod request;
 mod serve;
-#[cfg(test)]
-mod tests;
 
 pub use self::body::{BodyRate, RequestBody};
 
@@ -111,6 +109,7 @@ struct Settings {
     first_byte: Option<Duration>,
     head: Option<Duration>,
     idle: Option<Duration>,
+    send: Option<Duration>,
     last_call: Duration,
     body: Option<BodyRate>,
 }
@@ -131,6 +130,7 @@ impl<S> HttpService<S> {
             first_byte: Some(Duration::from_secs(30)),
             head: Some(Duration::from_secs(30)),
             idle: Some(Duration::from_secs(75)),
+            send: Some(Duration::from_secs(60)),
             last_call: Duration::from_millis(500),
             body: Some(BodyRate::new(240, Duration::from_secs(10))),
         };
@@ -158,6 +158,13 @@ impl<S> HttpService<S> {
     #[must_use]
     pub fn with_idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.settings().idle = timeout.into();
+        self
+    }
+
+    /// Sets for how long a client may take nothing of a response that is ready; `None` for ever.
+    #[must_use]
+    pub fn with_send_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.settings().send = timeout.into();
         self
     }
 

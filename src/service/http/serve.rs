@@ -2,7 +2,7 @@
 
 use super::{
     Settings,
-    body::{RequestBody, ResponseBody},
+    body::RequestBody,
     io::HttpIo,
     keeper::{Keeper, Step},
     request::HttpRequests,
@@ -25,7 +25,6 @@ where
     S::Error: Into<BoxError>,
     S::Future: Send + 'static,
     B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
-    ResponseBody<B>: http_body::Body<Data = B::Data, Error = B::Error>,
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let exchanges = requests.exchanges().clone();
