@@ -22,7 +22,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 ///
 /// All the time for which the server waits for the body counts, and no other: it may wait for
 /// `grace + received / rate`. A client that sends one byte now and then is cut soon after the grace; a handler
-/// that does not ask for the body costs the client nothing. Bodies of gRPC and of the Connect protocol are
+/// that does not ask for the body costs the client nothing. (One that asks, turns to something else and asks
+/// again has waited in between, unless that was for longer than what was left.) Bodies of gRPC and of the Connect protocol are
 /// exempt: their messages have a pace of their own.
 ///
 /// Same idea: `MinRequestBodyDataRate` in Kestrel, `MinRate` in Apache's `mod_reqtimeout`.
@@ -83,6 +84,8 @@ pub struct RequestBody {
 struct Waits {
     waited: Duration,
     since: Option<Instant>,
+    /// Whether it was taken as abandoned once already.
+    renewed: bool,
     #[pin]
     sleep: Sleep,
 }
@@ -119,35 +122,67 @@ impl RequestBody {
             return Poll::Pending;
         };
         let allowed = rate.allows(self.received);
-        let waits = self.waits.get_or_insert_with(|| {
-            Box::pin(Waits {
-                waited: Duration::ZERO,
-                since: None,
-                sleep: sleep_until(Instant::now()),
-            })
-        });
-        let mut waits = waits.as_mut().project();
-        if waits.since.is_none() {
-            let now = Instant::now();
-            *waits.since = Some(now);
-            let left = allowed.saturating_sub(*waits.waited);
-            // A time that cannot be told is as good as for ever.
-            let Some(deadline) = now.checked_add(left) else {
-                return Poll::Pending;
-            };
-            waits.sleep.as_mut().reset(deadline);
-        }
-        let elapsed = |()| Elapsed::new(TimeoutPhase::RequestBody, allowed);
-        waits.sleep.poll(cx).map(elapsed)
+        let waits = self.waits.get_or_insert_with(|| Box::pin(Waits::new()));
+        let too_long = waits.as_mut().poll(allowed, cx);
+        too_long.map(|()| Elapsed::new(TimeoutPhase::RequestBody, allowed))
     }
 
     fn wait_is_over(&mut self) {
         if let Some(waits) = &mut self.waits {
-            let waits = waits.as_mut().project();
-            if let Some(since) = waits.since.take() {
-                *waits.waited += since.elapsed();
-            }
+            waits.as_mut().end();
         }
+    }
+}
+
+impl Waits {
+    fn new() -> Self {
+        Self {
+            waited: Duration::ZERO,
+            since: None,
+            renewed: false,
+            sleep: sleep_until(Instant::now()),
+        }
+    }
+
+    /// Waits; ready when that was longer than `allowed`, all waits together.
+    fn poll(mut self: Pin<&mut Self>, allowed: Duration, cx: &mut Context<'_>) -> Poll<()> {
+        if self.since.is_none() {
+            self.as_mut().begin(allowed);
+        }
+        ready!(self.as_mut().project().sleep.poll(cx));
+        if !self.was_abandoned() || self.renewed {
+            return Poll::Ready(());
+        }
+        // Once: on a machine that is always late a slow client must be cut all the same.
+        *self.as_mut().project().renewed = true;
+        self.as_mut().begin(allowed);
+        self.project().sleep.poll(cx)
+    }
+
+    fn begin(self: Pin<&mut Self>, allowed: Duration) {
+        let this = self.project();
+        let now = Instant::now();
+        *this.since = Some(now);
+        let left = allowed.saturating_sub(*this.waited);
+        let deadline = now.checked_add(left).unwrap_or_else(|| now + FOREVER);
+        this.sleep.reset(deadline);
+    }
+
+    fn end(mut self: Pin<&mut Self>) {
+        let Some(since) = self.since else { return };
+        let waited = match self.was_abandoned() {
+            true => Duration::ZERO,
+            false => since.elapsed(),
+        };
+        let this = self.as_mut().project();
+        *this.waited += waited;
+        *this.since = None;
+        *this.renewed = false;
+    }
+
+    /// Whether nobody was there at the deadline: the handler had turned to something else meanwhile.
+    fn was_abandoned(&self) -> bool {
+        Instant::now() > self.sleep.deadline() + SLACK
     }
 }
 
@@ -272,3 +307,9 @@ impl<D: Buf> Buf for Outgoing<D> {
         }
     }
 }
+
+/// As good as for ever.
+const FOREVER: Duration = Duration::from_secs(30 * 365 * 86_400);
+
+/// How late a wait may be looked at after its deadline before it is taken as abandoned.
+const SLACK: Duration = Duration::from_millis(100);
