@@ -16,6 +16,8 @@ mod facts;
 mod h2_frames;
 mod healthy;
 mod peer;
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+mod polite;
 mod slow_readers;
 mod time;
 

@@ -36,6 +36,8 @@ pub(super) struct Exchanges {
     begun: AtomicBool,
     /// Responses are to be the last ones of their connections.
     last: AtomicBool,
+    /// Nothing is waited for any more: the input ends unless it begins at once.
+    hung_up: AtomicBool,
     /// An HTTP/2 stream became a tunnel, whose end nobody tells.
     tunnel: AtomicBool,
 }
@@ -68,6 +70,7 @@ impl Exchanges {
             sent: AtomicU64::new(0),
             begun: AtomicBool::new(false),
             last: AtomicBool::new(false),
+            hung_up: AtomicBool::new(false),
             tunnel: AtomicBool::new(false),
         })
     }
@@ -112,6 +115,16 @@ impl Exchanges {
 
     pub(super) fn input_ended(&self) -> bool {
         self.input.load(RELAXED) & ENDED != 0
+    }
+
+    /// Has the input of a client that has said nothing end.
+    pub(super) fn hang_up(&self) {
+        self.hung_up.store(true, RELAXED);
+    }
+
+    /// Whether the input has ended on our behalf.
+    pub(super) fn is_hung_up(&self) -> bool {
+        self.hung_up.load(RELAXED) && self.input.load(RELAXED) & ANY == 0
     }
 
     pub(super) fn is_http2(&self) -> bool {

@@ -47,7 +47,11 @@ impl<IO: AsyncRead + Unpin> AsyncRead for HttpIo<IO> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.connection).poll_read(cx, buf))?;
+        let result = Pin::new(&mut self.connection).poll_read(cx, buf);
+        if result.is_pending() && self.exchanges.is_hung_up() {
+            return Poll::Ready(Ok(()));
+        }
+        ready!(result)?;
         self.exchanges.note_read(&buf.filled()[before..]);
         Poll::Ready(Ok(()))
     }

@@ -45,6 +45,8 @@ pub(super) struct Keeper<'a> {
 pub(super) enum Step {
     /// Finish what is in flight, and end.
     Shutdown,
+    /// End as if the client had: it has said nothing, and hyper ends such a connection politely.
+    HangUp,
     /// End now.
     End(Result<(), BoxError>),
 }
@@ -94,6 +96,7 @@ impl<'a> Keeper<'a> {
             match then {
                 Then::LookAgain => {}
                 Then::ShutDown => return Poll::Ready(self.shut_down()),
+                Then::HangUp => return Poll::Ready(self.hang_up()),
                 Then::End => return Poll::Ready(Step::End(Ok(()))),
                 Then::Fail(elapsed) => return Poll::Ready(Step::End(Err(elapsed.into()))),
             }
@@ -164,10 +167,13 @@ impl<'a> Keeper<'a> {
                 (after(Instant::now(), bound), Then::LookAgain)
             }
             Waiting::FirstByte => {
+                if let Some(leaving) = self.leaving_since {
+                    return (Some(leaving + LEAVE), Then::End);
+                }
                 let bound = after(self.exchanges.began(), settings.first_byte);
                 match self.last_call(self.exchanges.began()) {
                     Some(last_call) if bound.is_none_or(|bound| last_call < bound) => {
-                        (Some(last_call), Then::End)
+                        (Some(last_call), Then::HangUp)
                     }
                     _ => (bound, fail(TimeoutPhase::FirstByte, settings.first_byte)),
                 }
@@ -199,6 +205,12 @@ impl<'a> Keeper<'a> {
         Step::Shutdown
     }
 
+    fn hang_up(&mut self) -> Step {
+        self.leaving_since = Some(Instant::now());
+        self.exchanges.hang_up();
+        Step::HangUp
+    }
+
     fn timer_runs(&self) -> bool {
         self.timer.as_ref().is_some_and(|timer| !timer.is_elapsed())
     }
@@ -227,6 +239,7 @@ impl<'a> Keeper<'a> {
 enum Then {
     LookAgain,
     ShutDown,
+    HangUp,
     End,
     Fail(Elapsed),
 }
