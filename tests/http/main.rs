@@ -15,6 +15,7 @@ mod drain;
 mod facts;
 mod h2_frames;
 mod healthy;
+mod load;
 mod peer;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod polite;
