@@ -10,6 +10,7 @@
 )]
 
 mod app;
+mod bad;
 mod bodies;
 mod drain;
 mod facts;
