@@ -175,8 +175,14 @@ fn a_request_cannot_be_smuggled_in_the_body_of_another() {
             let answers = answer.matches("HTTP/1.1 ").count();
             // Chunks win over a length, and then the connection ends (RFC 9112, 6.1).
             let chunks_won = fields.contains("content-length") && answer.ends_with("\r\n\r\n0");
-            assert!(answer.starts_with("HTTP/1.1 400 ") || chunks_won, "{fields:?}: {answer}");
-            assert!(answers == 1 && answer.contains("connection: close"), "{fields:?}: {answer}");
+            assert!(
+                answer.starts_with("HTTP/1.1 400 ") || chunks_won,
+                "{fields:?}: {answer}"
+            );
+            assert!(
+                answers == 1 && answer.contains("connection: close"),
+                "{fields:?}: {answer}"
+            );
             good(&server).await;
         }
         drop(outcomes(server).await);

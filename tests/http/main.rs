@@ -20,6 +20,8 @@ mod load;
 mod peer;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod polite;
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+mod server;
 mod slow_readers;
 mod time;
 
