@@ -50,3 +50,8 @@ pub fn client_hello() -> Vec<u8> {
 fn name() -> ServerName<'static> {
     ServerName::try_from("localhost").unwrap()
 }
+
+/// The certificate, for clients in other processes.
+pub fn certificate_pem() -> String {
+    IDENTITY.cert.pem()
+}

@@ -53,7 +53,7 @@ where
         let in_flight = self.exchanges.begin();
         let kind = Kind::of(&request);
         let rate = self.rate.filter(|_| !streams(&request));
-        let mut request = request.map(|body| RequestBody::new(body, rate));
+        let mut request = request.map(|body| RequestBody::new(body, rate, in_flight.another()));
         self.facts.tell(&mut request);
         RequestFuture {
             response: self.service.clone().oneshot(request),
