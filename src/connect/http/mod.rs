@@ -74,15 +74,15 @@
 //! any of them closes; where one client talks to many hosts, a short `pool_idle_timeout` makes room.
 //!
 //! hyper-util's pool does not take an attempt back when another connection became free meanwhile: it goes on
-//! waiting for room until its time is over, and may then make a connection that nobody asked for.
-//! So a limit on requests (tower's `ConcurrencyLimit` around the client) belongs beside one on connections
+//! waiting for room until its time is over, may get it before and make a connection that nobody asked for,
+//! and keeps the pool alive meanwhile, also after the client was dropped. So a limit on requests (tower's `ConcurrencyLimit` around the client) belongs beside one on connections
 //! where many wait.
 //!
 //! # Errors
 //!
 //! The client's error has ours as a source, each of its own type:
-//! [`find`](portcullis_middleware::error::find) finds [`UriError`], [`ConnectError`], `TlsConnectError`, [`Elapsed`], and those of the
-//! layers.
+//! [`find`](portcullis_middleware::error::find) finds [`UriError`], [`ConnectError`], `TlsConnectError`,
+//! [`Elapsed`], and those of the layers.
 //!
 //! # With tonic
 //!
@@ -93,9 +93,9 @@
 //!
 //! # What is not done
 //!
-//! No pool, no retries and no redirects, which are the client's; no proxies, and no `HTTP_PROXY` from the
-//! environment. Schemes are `http` and `https`. What says so by name is TLS alone: with
-//! [`tls`](HttpConnector::tls), `http` goes on to be served without.
+//! No pool, no retries and no redirects: those are the client's. No proxies, and no `HTTP_PROXY` from the
+//! environment. No schemes but `http` and `https`. A connector with TLS goes on to serve `http` without;
+//! who wants TLS only has to refuse the others.
 
 mod connection;
 mod connector;
