@@ -1,6 +1,6 @@
 //! A server certificate, and clients that trust it.
 
-use portcullis::middleware::tls::{TlsLayer, provider, rustls};
+use portcullis::middleware::tls::{self, TlsLayer, provider, rustls};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore,
     pki_types::{PrivateKeyDer, ServerName},
@@ -32,6 +32,16 @@ static CLIENT: LazyLock<Arc<ClientConfig>> = LazyLock::new(|| {
 pub fn layer() -> TlsLayer {
     let key = PrivateKeyDer::Pkcs8(IDENTITY.signing_key.serialize_der().into());
     TlsLayer::from_der(vec![IDENTITY.cert.der().clone()], key).unwrap()
+}
+
+/// The certificate that clients trust.
+pub fn root_pem() -> String {
+    IDENTITY.cert.pem()
+}
+
+/// Trusts the server, as portcullis' own client.
+pub fn connector() -> tls::TlsConnector {
+    tls::TlsConnector::new(CLIENT.clone())
 }
 
 /// A client's side of a finished handshake over `io`.
