@@ -37,10 +37,11 @@ use futures_core::Stream;
 use portcullis_middleware::{BoxError, Connection};
 use std::{
     error, fmt,
+    future::poll_fn,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tower::Service;
 
 /// A service that hands connections over, and where they come out.
@@ -51,6 +52,7 @@ pub fn hand_off<IO>(room: usize) -> (HandOff<IO>, Incoming<IO>) {
     let (sender, connections) = mpsc::channel(room.clamp(1, Semaphore::MAX_PERMITS));
     let incoming = Incoming {
         connections,
+        open: Some(watch::Sender::new(())),
         server: None,
     };
     (HandOff { sender }, incoming)
@@ -119,6 +121,8 @@ impl error::Error for HandOffError {}
 /// [`Server::incoming`](crate::Server::incoming) made stops its server when it is dropped.
 pub struct Incoming<IO> {
     connections: mpsc::Receiver<Connection<IO>>,
+    /// Dropped when no more will come.
+    open: Option<watch::Sender<()>>,
     server: Option<StopOnDrop>,
 }
 
@@ -140,7 +144,46 @@ impl<IO> Incoming<IO> {
     ///
     /// No connection is lost by dropping the future.
     pub async fn recv(&mut self) -> Option<Connection<IO>> {
-        self.connections.recv().await
+        poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    /// Resolves when the last connection has come out, or when this is dropped.
+    ///
+    /// It is the signal for who takes connections until he is told to end (axum, tonic): told before, by
+    /// a Ctrl-C of his own say, he leaves behind what was accepted and is on its way. Let that stop the
+    /// server instead ([`Server::stop_on_signals`](crate::Server::stop_on_signals)); this follows.
+    ///
+    /// It resolves also when the server is over while a task of its own still runs, one that blocks its
+    /// thread: what that one holds has been cut.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost by dropping the future, and it may be asked for any number of times.
+    pub fn drained(&self) -> impl Future<Output = ()> + Send + use<IO> {
+        let open = self.open.as_ref().map(watch::Sender::subscribe);
+        let server = self.handle().cloned();
+        async move {
+            let Some(mut open) = open else { return };
+            let stopped = async {
+                match server {
+                    Some(server) => drop(server.wait().await),
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                // Nothing is ever sent: it fails when the sender is gone.
+                _ = open.changed() => {}
+                () = stopped => {}
+            }
+        }
+    }
+
+    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Connection<IO>>> {
+        let next = ready!(self.connections.poll_recv(cx));
+        if next.is_none() {
+            self.open = None;
+        }
+        Poll::Ready(next)
     }
 }
 
@@ -148,7 +191,7 @@ impl<IO> Stream for Incoming<IO> {
     type Item = Connection<IO>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Connection<IO>>> {
-        self.connections.poll_recv(cx)
+        self.poll_recv(cx)
     }
 }
 
