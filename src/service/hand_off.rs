@@ -37,11 +37,15 @@ use futures_core::Stream;
 use portcullis_middleware::{BoxError, Connection};
 use std::{
     error, fmt,
-    future::poll_fn,
+    future::{pending, poll_fn},
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::{
+    sync::{Semaphore, mpsc, watch},
+    time::sleep,
+};
 use tower::Service;
 
 /// A service that hands connections over, and where they come out.
@@ -52,7 +56,7 @@ pub fn hand_off<IO>(room: usize) -> (HandOff<IO>, Incoming<IO>) {
     let (sender, connections) = mpsc::channel(room.clamp(1, Semaphore::MAX_PERMITS));
     let incoming = Incoming {
         connections,
-        open: Some(watch::Sender::new(())),
+        end: watch::Sender::new(false),
         server: None,
     };
     (HandOff { sender }, incoming)
@@ -121,8 +125,8 @@ impl error::Error for HandOffError {}
 /// [`Server::incoming`](crate::Server::incoming) made stops its server when it is dropped.
 pub struct Incoming<IO> {
     connections: mpsc::Receiver<Connection<IO>>,
-    /// Dropped when no more will come.
-    open: Option<watch::Sender<()>>,
+    /// Whether no more will come.
+    end: watch::Sender<bool>,
     server: Option<StopOnDrop>,
 }
 
@@ -147,33 +151,26 @@ impl<IO> Incoming<IO> {
         poll_fn(|cx| self.poll_recv(cx)).await
     }
 
-    /// Resolves when the last connection has come out, or when this is dropped.
+    /// Resolves when no more connections will come out, and the last one had half a second to begin.
     ///
-    /// It is the signal for who takes connections until he is told to end (axum, tonic): told before, by
-    /// a Ctrl-C of his own say, he leaves behind what was accepted and is on its way. Let that stop the
-    /// server instead ([`Server::stop_on_signals`](crate::Server::stop_on_signals)); this follows.
+    /// It is the signal for who takes connections until he is told to end, and then lets go of those
+    /// that have not said anything yet: axum, tonic. A signal of another source would come too early for
+    /// whoever was accepted and is on his way through the layers; let that stop the server
+    /// ([`Server::stop_on`](crate::Server::stop_on)), and this follows.
     ///
-    /// It resolves also when the server is over while a task of its own still runs, one that blocks its
-    /// thread: what that one holds has been cut.
+    /// There is nothing to wait for, and it resolves at once, when the server is over (a task that blocks
+    /// its thread may be left then, and keep the stream from its end) and when this is dropped.
     ///
     /// # Cancel safety
     ///
     /// Nothing is lost by dropping the future, and it may be asked for any number of times.
     pub fn drained(&self) -> impl Future<Output = ()> + Send + use<IO> {
-        let open = self.open.as_ref().map(watch::Sender::subscribe);
+        let end = self.end.subscribe();
         let server = self.handle().cloned();
         async move {
-            let Some(mut open) = open else { return };
-            let stopped = async {
-                match server {
-                    Some(server) => drop(server.wait().await),
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
-                // Nothing is ever sent: it fails when the sender is gone.
-                _ = open.changed() => {}
-                () = stopped => {}
+                () = last_call(end) => {}
+                () = stopped(server) => {}
             }
         }
     }
@@ -181,7 +178,7 @@ impl<IO> Incoming<IO> {
     fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Connection<IO>>> {
         let next = ready!(self.connections.poll_recv(cx));
         if next.is_none() {
-            self.open = None;
+            self.end.send_replace(true);
         }
         Poll::Ready(next)
     }
@@ -210,3 +207,20 @@ impl Drop for StopOnDrop {
         self.0.stop();
     }
 }
+
+/// Resolves some time after `end` was reached, or at once when it cannot be any more.
+async fn last_call(mut end: watch::Receiver<bool>) {
+    if end.wait_for(|end| *end).await.is_ok() {
+        sleep(LAST_CALL).await;
+    }
+}
+
+async fn stopped(server: Option<Handle>) {
+    match server {
+        Some(server) => drop(server.wait().await),
+        None => pending().await,
+    }
+}
+
+/// Ample for the first bytes of a client that is there, and short for the end of a server.
+const LAST_CALL: Duration = Duration::from_millis(500);
