@@ -224,3 +224,37 @@ async fn stopped(server: Option<Handle>) {
 
 /// Ample for the first bytes of a client that is there, and short for the end of a server.
 const LAST_CALL: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::advance;
+    use tokio_test::{assert_pending, assert_ready, task};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_is_drained_half_a_second_after_its_end() {
+        let (service, mut connections) = hand_off::<()>(1);
+        let mut drained = task::spawn(connections.drained());
+        drop(service);
+        // Nobody has seen its end yet: something might lie in it.
+        assert_pending!(drained.poll());
+        advance(Duration::from_secs(9)).await;
+        assert_pending!(drained.poll());
+        assert!(connections.recv().await.is_none());
+        assert_pending!(drained.poll());
+        advance(Duration::from_millis(499)).await;
+        assert_pending!(drained.poll());
+        advance(Duration::from_millis(1)).await;
+        assert_ready!(drained.poll());
+    }
+
+    #[test]
+    fn a_stream_is_drained_when_it_is_dropped() {
+        let (_service, connections) = hand_off::<()>(1);
+        let mut drained = task::spawn(connections.drained());
+        assert_pending!(drained.poll());
+        drop(connections);
+        assert!(drained.is_woken());
+        assert_ready!(drained.poll());
+    }
+}
