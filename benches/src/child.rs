@@ -2,6 +2,7 @@
 
 use super::{
     Variant,
+    load::Server,
     serve::{Handler, ROLE},
 };
 use portcullis::BoxError;
@@ -24,7 +25,8 @@ pub(crate) struct Running {
     /// The server runs as long as this is open.
     input: ChildStdin,
     _output: BufReader<ChildStdout>,
-    pub(crate) address: SocketAddr,
+    address: SocketAddr,
+    variant: Variant,
 }
 
 impl Running {
@@ -61,7 +63,16 @@ impl Running {
             input,
             _output: output,
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+            variant,
         })
+    }
+
+    /// What a client connects to.
+    pub(crate) const fn peer(&self) -> Server {
+        Server {
+            address: self.address,
+            variant: self.variant,
+        }
     }
 
     /// Number of the process, of the tool's where there is one.

@@ -1,6 +1,6 @@
 //! Memory of connections that do nothing.
 
-use super::{Variant, child::Running, load, serve::Unbuffered};
+use super::{Variant, child::Running, load::Client, serve::Unbuffered};
 use portcullis::BoxError;
 use std::fs;
 
@@ -13,11 +13,11 @@ pub(crate) async fn bytes_per_connection(variant: Variant, count: usize) -> Resu
     let id = server.id().ok_or("the server is gone")?;
     let mut open = Vec::new();
     for _ in 0..WARM_UP {
-        open.push(load::connect(server.address).await?);
+        open.push(Client::connect(server.peer()).await?);
     }
     let before = resident(id)?;
     for _ in 0..count {
-        open.push(load::connect(server.address).await?);
+        open.push(Client::connect(server.peer()).await?);
     }
     let after = resident(id)?;
     drop(open);

@@ -1,5 +1,6 @@
 //! The client. Nothing in it happens at the same time: the counts should not depend on chance.
 
+use super::{Protocol, Variant};
 use std::{io, net::SocketAddr};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -35,7 +36,7 @@ impl Workload {
     /// it finds at a time would depend on chance otherwise.
     pub(crate) async fn run(
         self,
-        server: SocketAddr,
+        server: Server,
         count: usize,
         gate: Option<Gate>,
     ) -> io::Result<()> {
@@ -50,6 +51,13 @@ impl Workload {
             Self::EchoOf16 => echo(server, 16, count / 16, gate).await,
         }
     }
+}
+
+/// Where a server is, and what it speaks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) variant: Variant,
 }
 
 /// The process of a server, which can be made to wait.
@@ -77,76 +85,111 @@ impl Gate {
 }
 
 async fn echo(
-    server: SocketAddr,
+    server: Server,
     connections: usize,
     rounds: usize,
     gate: Option<Gate>,
 ) -> io::Result<()> {
     let mut open = Vec::new();
     for _ in 0..connections {
-        open.push(connect(server).await?);
+        open.push(Client::connect(server).await?);
     }
     for _ in 0..rounds {
         if let Some(gate) = gate {
             gate.close().await?;
         }
-        for stream in &mut open {
-            stream.write_all(&MESSAGE).await?;
+        for client in &mut open {
+            client.ask().await?;
         }
         if let Some(gate) = gate {
             gate.open().await?;
         }
-        for stream in &mut open {
-            read_echo(stream).await?;
+        for client in &mut open {
+            client.read_answer().await?;
         }
     }
-    for stream in open {
-        close(stream).await?;
+    for client in open {
+        client.close().await?;
     }
     Ok(())
 }
 
-/// One whole connection. The end of our side follows the message at once: whether it came before or
-/// after the server waits again would depend on chance, and cost the server one wait more.
-async fn echo_and_close(server: SocketAddr) -> io::Result<()> {
-    let mut stream = TcpStream::connect(server).await?;
-    stream.set_nodelay(true)?;
-    stream.write_all(&MESSAGE).await?;
-    stream.shutdown().await?;
-    read_echo(&mut stream).await?;
-    read_end(&mut stream).await
-}
-
-/// A connection with one echo behind it.
-pub(crate) async fn connect(server: SocketAddr) -> io::Result<TcpStream> {
-    let mut stream = TcpStream::connect(server).await?;
-    stream.set_nodelay(true)?;
-    stream.write_all(&MESSAGE).await?;
-    read_echo(&mut stream).await?;
-    Ok(stream)
-}
-
-async fn read_echo(stream: &mut TcpStream) -> io::Result<()> {
-    let mut echo = [0; MESSAGE.len()];
-    stream.read_exact(&mut echo).await?;
-    if echo == MESSAGE {
-        Ok(())
-    } else {
-        Err(io::Error::other("the echo is not what was sent"))
+/// One whole connection. To a server that echoes the end of our side follows the message at once:
+/// whether it came before or after the server waits again would depend on chance, and cost the server one
+/// wait more. A server of HTTP would take it for a client that is gone.
+async fn echo_and_close(server: Server) -> io::Result<()> {
+    let mut client = Client::new(server).await?;
+    client.ask().await?;
+    if client.protocol == Protocol::Echo {
+        client.stream.shutdown().await?;
     }
+    client.read_answer().await?;
+    client.close().await
 }
 
-/// Ends the connection and waits until the server has ended it as well.
-async fn close(mut stream: TcpStream) -> io::Result<()> {
-    stream.shutdown().await?;
-    read_end(&mut stream).await
+/// A connection to a server.
+#[derive(Debug)]
+pub(crate) struct Client {
+    stream: TcpStream,
+    protocol: Protocol,
 }
 
-async fn read_end(stream: &mut TcpStream) -> io::Result<()> {
-    match stream.read(&mut [0]).await? {
-        0 => Ok(()),
-        _ => Err(io::Error::other("more came back than was sent")),
+impl Client {
+    async fn new(server: Server) -> io::Result<Self> {
+        let stream = TcpStream::connect(server.address).await?;
+        stream.set_nodelay(true)?;
+        let protocol = server.variant.protocol();
+        Ok(Self { stream, protocol })
+    }
+
+    /// A connection with one exchange behind it.
+    pub(crate) async fn connect(server: Server) -> io::Result<Self> {
+        let mut client = Self::new(server).await?;
+        client.ask().await?;
+        client.read_answer().await?;
+        Ok(client)
+    }
+
+    async fn ask(&mut self) -> io::Result<()> {
+        let message = match self.protocol {
+            Protocol::Echo => MESSAGE.as_slice(),
+            Protocol::Http => REQUEST,
+        };
+        self.stream.write_all(message).await
+    }
+
+    async fn read_answer(&mut self) -> io::Result<()> {
+        let mut answer = [0; 512];
+        let mut read = 0;
+        loop {
+            let more = self.stream.read(&mut answer[read..]).await?;
+            read += more;
+            let whole = match self.protocol {
+                Protocol::Echo => answer[..read] == MESSAGE,
+                Protocol::Http => answer[..read].ends_with(ANSWER),
+            };
+            if whole {
+                return Ok(());
+            }
+            if more == 0 {
+                let said = answer[..read].escape_ascii();
+                return Err(io::Error::other(format!("not what was expected: {said}")));
+            }
+        }
+    }
+
+    /// Ends the connection and waits until the server has ended it as well.
+    async fn close(mut self) -> io::Result<()> {
+        self.stream.shutdown().await?;
+        match self.stream.read(&mut [0]).await? {
+            0 => Ok(()),
+            _ => Err(io::Error::other("more came back than was sent")),
+        }
     }
 }
 
 const MESSAGE: [u8; 64] = *b"sixty-four bytes, as in all the comparisons with other servers..";
+
+const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
+
+const ANSWER: &[u8] = b"\r\n\r\nHello, world!";

@@ -8,6 +8,7 @@
 
 mod baseline;
 mod child;
+mod http;
 mod idle;
 mod load;
 mod measure;
@@ -19,7 +20,12 @@ mod targets;
 mod tool;
 mod variant;
 
-use self::{baseline::Baseline, measure::Costs, options::Options, variant::Variant};
+use self::{
+    baseline::Baseline,
+    measure::Costs,
+    options::Options,
+    variant::{Protocol, Variant},
+};
 use portcullis::BoxError;
 use std::{env, process::ExitCode};
 

@@ -169,7 +169,7 @@ async fn run<T>(
     let server = Running::start(tool, variant, Buffered).await?;
     // strace has a process of its own, and counts what does not depend on it.
     let gate = server.id().filter(|_| tool[0] == callgrind::PROGRAM);
-    workload.run(server.address, count, gate.map(Gate)).await?;
+    workload.run(server.peer(), count, gate.map(Gate)).await?;
     let said = server.stop().await?;
     parse(&said).ok_or_else(|| format!("cannot read what {} says: {said}", tool[0]).into())
 }

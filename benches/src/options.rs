@@ -47,7 +47,7 @@ impl Options {
         let asked = |variant: &Variant| match &*self.variants {
             [] if self.check || self.quick => !variant.is_single_layer(),
             [] => true,
-            asked => *variant == Variant::Bare || asked.contains(variant),
+            asked => asked.iter().any(|a| [*a, a.reference()].contains(variant)),
         };
         Variant::ALL.into_iter().filter(asked).collect()
     }

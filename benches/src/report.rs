@@ -1,25 +1,39 @@
 //! The report: a table, the targets, and which system calls there are. It is Markdown.
 
-use super::{Costs, Variant, load::Workload, measure::Counts, targets, tool};
+use super::{Costs, Protocol, Variant, load::Workload, measure::Counts, targets, tool};
 use std::fmt::Write;
 
 /// Reports `costs`; ratios are to the reference among them.
 pub(crate) fn report(costs: &[Costs]) -> String {
     let mut text = String::new();
-    let bare = costs.iter().find(|costs| costs.variant == Variant::Bare);
-    // Writing to a string does not fail.
-    let _ = write_table(&mut text, costs, bare);
+    for reference in [Variant::Bare, Variant::HttpHyper] {
+        let same = |costs: &&Costs| costs.variant.reference() == reference;
+        let costs: Vec<_> = costs.iter().filter(same).collect();
+        // Writing to a string does not fail.
+        let _ = write_table(&mut text, &costs, reference);
+    }
     let _ = write_targets(&mut text, costs);
     let _ = write_calls(&mut text, costs);
     let _ = writeln!(text, "\n{}", environment());
     text
 }
 
-fn write_table(out: &mut String, costs: &[Costs], bare: Option<&Costs>) -> std::fmt::Result {
+fn write_table(out: &mut String, costs: &[&Costs], reference: Variant) -> std::fmt::Result {
+    if costs.is_empty() {
+        return Ok(());
+    }
+    let bare = costs
+        .iter()
+        .copied()
+        .find(|costs| costs.variant == reference);
+    let (unit, before) = match reference.protocol() {
+        Protocol::Echo => ("echo", ""),
+        Protocol::Http => ("request", "\n"),
+    };
     writeln!(
         out,
-        "| server | connection: instructions | allocations | system calls | \
-         echo: instructions | system calls | 16 connections: instructions | idle: bytes |"
+        "{before}| server | connection: instructions | allocations | system calls | \
+         {unit}: instructions | system calls | 16 connections: instructions | idle: bytes |"
     )?;
     writeln!(out, "|---|---|---|---|---|---|---|---|")?;
     for costs in costs {

@@ -1,9 +1,10 @@
 //! The role of the server: it runs until its standard input ends, so it never outlives its driver.
 
-use super::Variant;
+use super::{Variant, http};
 use portcullis::{
     BoxError, Connection, Server, ServiceBuilderExt, listener,
-    middleware::count_bytes::ByteCounter, stack::Stack,
+    middleware::{count_bytes::ByteCounter, io_timeout::IoTimeoutLayer},
+    stack::Stack,
 };
 use std::{
     future::poll_fn,
@@ -84,6 +85,18 @@ fn start(variant: Variant, runtime: &Runtime, handler: impl Handler) -> Result<(
             runtime,
             stack.count_bytes(ByteCounter::new()).service_fn(echo!()),
         ),
+        Variant::HttpHyper => http::run_hyper(runtime),
+        Variant::HttpAxum => http::run_axum(runtime),
+        Variant::HttpPortcullis => run(runtime, stack.service(http::service())),
+        Variant::HttpStack => run(
+            runtime,
+            stack
+                .trace_connections("bench")
+                .connection_limit(LIMIT)
+                .catch_panics()
+                .layer(IoTimeoutLayer::new().with_read(None))
+                .service(http::service()),
+        ),
     }
 }
 
@@ -117,14 +130,14 @@ fn run(runtime: &Runtime, stack: impl Stack<TcpStream>) -> Result<(), BoxError> 
     Ok(())
 }
 
-fn announce(port: u16) -> io::Result<()> {
+pub(super) fn announce(port: u16) -> io::Result<()> {
     let mut output = io::stdout();
     writeln!(output, "{port}")?;
     output.flush()
 }
 
 /// The main thread does nothing else, so the runtime's threads are alone in what is counted.
-fn wait_for_the_end() -> io::Result<()> {
+pub(super) fn wait_for_the_end() -> io::Result<()> {
     io::stdin().read_to_end(&mut Vec::new()).map(drop)
 }
 

@@ -3,7 +3,7 @@
 use portcullis::BoxError;
 use std::fmt;
 
-/// A server that echoes.
+/// A server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Variant {
     /// The reference: tokio's accept loop, one task per connection, TCP_NODELAY.
@@ -22,10 +22,26 @@ pub(crate) enum Variant {
     Trace,
     CatchPanic,
     CountBytes,
+    /// The reference for HTTP: hyper-util in tokio's accept loop.
+    HttpHyper,
+    /// `axum::serve`.
+    HttpAxum,
+    /// `Server` with `PeerAddrLayer` and `HttpService`.
+    HttpPortcullis,
+    /// The layers that a public HTTP server should have.
+    HttpStack,
+}
+
+/// What a server speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Echo,
+    /// An axum router that answers a request with "Hello, world!".
+    Http,
 }
 
 impl Variant {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Bare,
         Self::BareTimer,
         Self::PortcullisBare,
@@ -36,6 +52,10 @@ impl Variant {
         Self::Trace,
         Self::CatchPanic,
         Self::CountBytes,
+        Self::HttpHyper,
+        Self::HttpAxum,
+        Self::HttpPortcullis,
+        Self::HttpStack,
     ];
 
     pub(crate) fn parse(name: &str) -> Result<Self, BoxError> {
@@ -58,6 +78,27 @@ impl Variant {
             Self::Trace => "+trace",
             Self::CatchPanic => "+catch-panic",
             Self::CountBytes => "+count-bytes",
+            Self::HttpHyper => "http-hyper",
+            Self::HttpAxum => "http-axum-serve",
+            Self::HttpPortcullis => "http-portcullis",
+            Self::HttpStack => "http-stack",
+        }
+    }
+
+    pub(crate) const fn protocol(self) -> Protocol {
+        match self {
+            Self::HttpHyper | Self::HttpAxum | Self::HttpPortcullis | Self::HttpStack => {
+                Protocol::Http
+            }
+            _ => Protocol::Echo,
+        }
+    }
+
+    /// What it is compared to.
+    pub(crate) const fn reference(self) -> Self {
+        match self.protocol() {
+            Protocol::Echo => Self::Bare,
+            Protocol::Http => Self::HttpHyper,
         }
     }
 

@@ -17,6 +17,8 @@
 //! # serves(stack);
 //! ```
 
+#[cfg(feature = "proxy-protocol")]
+use crate::proxy_protocol::ProxyProtocolLayer;
 #[cfg(feature = "tls")]
 use crate::tls::TlsLayer;
 #[cfg(feature = "transcode")]
@@ -49,6 +51,14 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed + Sized {
 
     /// Bounds each read and each write to 60 s; see [`io_timeout`](crate::io_timeout).
     fn io_timeout(self) -> ServiceBuilder<Stack<IoTimeoutLayer, L>>;
+
+    /// Learns the client's address from a trusted proxy; see
+    /// [`proxy_protocol`](crate::proxy_protocol).
+    #[cfg(feature = "proxy-protocol")]
+    fn proxy_protocol(
+        self,
+        layer: ProxyProtocolLayer,
+    ) -> ServiceBuilder<Stack<ProxyProtocolLayer, L>>;
 
     /// Terminates TLS; see [`tls`](crate::tls).
     #[cfg(feature = "tls")]
@@ -116,6 +126,14 @@ impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
 
     fn io_timeout(self) -> ServiceBuilder<Stack<IoTimeoutLayer, L>> {
         self.layer(IoTimeoutLayer::new())
+    }
+
+    #[cfg(feature = "proxy-protocol")]
+    fn proxy_protocol(
+        self,
+        layer: ProxyProtocolLayer,
+    ) -> ServiceBuilder<Stack<ProxyProtocolLayer, L>> {
+        self.layer(layer)
     }
 
     #[cfg(feature = "tls")]

@@ -82,6 +82,8 @@ impl From<Elapsed> for io::Error {
 pub enum TimeoutPhase {
     /// Waiting for room under a limit.
     Admission,
+    /// Waiting for the header of the PROXY protocol.
+    ProxyHeader,
     /// The TLS handshake, waiting for its turn included.
     Handshake,
     /// One read.
@@ -105,6 +107,7 @@ impl TimeoutPhase {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Admission => "admission",
+            Self::ProxyHeader => "proxy header",
             Self::Handshake => "handshake",
             Self::Read => "read",
             Self::Write => "write",
@@ -151,6 +154,9 @@ impl fmt::Display for Refused {
             RefusedReason::WaitedTooLong => {
                 f.write_str("connection refused: limit reached for too long")
             }
+            RefusedReason::UntrustedSource => {
+                f.write_str("connection refused: its source is not a trusted proxy")
+            }
         }
     }
 }
@@ -167,6 +173,8 @@ pub enum RefusedReason {
     TooManyWaiting,
     /// It waited as long as it may, and there was no room.
     WaitedTooLong,
+    /// Only trusted proxies may connect, and it does not come from one.
+    UntrustedSource,
 }
 
 /// The TLS handshake failed: a peer that speaks no TLS, no common version, a bad certificate.

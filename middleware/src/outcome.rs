@@ -18,6 +18,8 @@ pub enum Outcome {
     TimedOut(TimeoutPhase),
     /// It was turned away, by a limit for example.
     Refused,
+    /// A trusted proxy sent no valid PROXY header.
+    ProxyHeaderFailed,
     /// TLS could not be agreed on.
     HandshakeFailed,
     /// The TLS peer ended without saying so: data may be missing.
@@ -70,6 +72,12 @@ impl Outcome {
         if let Some(elapsed) = find::<Elapsed>(error) {
             return Self::TimedOut(elapsed.phase());
         }
+        #[cfg(feature = "proxy-protocol")]
+        if find::<crate::proxy_protocol::ProxyHeaderError>(error)
+            .is_some_and(|error| error.io_error().is_none())
+        {
+            return Self::ProxyHeaderFailed;
+        }
         if find::<HandshakeError>(error).is_some() {
             return Self::HandshakeFailed;
         }
@@ -100,6 +108,7 @@ impl Outcome {
             Self::HandedOff => "handed off",
             Self::TimedOut(_) => "timed out",
             Self::Refused => "refused",
+            Self::ProxyHeaderFailed => "proxy header failed",
             Self::HandshakeFailed => "handshake failed",
             Self::Truncated => "truncated",
             Self::Disconnected => "disconnected",

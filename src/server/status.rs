@@ -101,10 +101,11 @@ impl Counters {
     }
 }
 
-const OUTCOMES: [Outcome; 10] = [
+const OUTCOMES: [Outcome; 11] = [
     Outcome::Completed,
     Outcome::HandedOff,
     Outcome::Refused,
+    Outcome::ProxyHeaderFailed,
     Outcome::HandshakeFailed,
     Outcome::Truncated,
     Outcome::Disconnected,

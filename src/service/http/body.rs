@@ -12,7 +12,7 @@ use portcullis_middleware::{
 use std::{
     fmt,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -70,29 +70,16 @@ impl BodyRate {
 /// ```
 pub struct RequestBody {
     incoming: Incoming,
-    rate: Option<BodyRate>,
-    received: u64,
-    waits: Option<Pin<Box<Waits>>>,
-    failed: bool,
-}
-
-/// The times for which a body was waited for.
-#[pin_project]
-struct Waits {
-    waited: Duration,
-    since: Option<Instant>,
-    #[pin]
-    sleep: Sleep,
+    /// In a box, and only where there is a body: most requests have none, and are moved often.
+    pace: Option<Box<Pace>>,
 }
 
 impl RequestBody {
     pub(super) fn new(incoming: Incoming, rate: Option<BodyRate>) -> Self {
+        let rate = rate.filter(|_| !incoming.is_end_stream());
         Self {
             incoming,
-            rate,
-            received: 0,
-            waits: None,
-            failed: false,
+            pace: rate.map(|rate| Box::new(Pace::new(rate))),
         }
     }
 
@@ -101,46 +88,69 @@ impl RequestBody {
         self.incoming
     }
 
-    fn note(&mut self, frame: &Frame<Bytes>) {
-        let data = frame.data_ref().map_or(0, Bytes::len);
-        self.received = self.received.saturating_add(data as u64);
+    fn has_failed(&self) -> bool {
+        self.pace.as_ref().is_some_and(|pace| pace.failed)
+    }
+}
+
+/// How fast a body came so far.
+struct Pace {
+    rate: BodyRate,
+    received: u64,
+    /// Waits that are over, all together.
+    waited: Duration,
+    /// The wait that goes on.
+    since: Option<Instant>,
+    /// Set at the first wait.
+    deadline: Option<Pin<Box<Sleep>>>,
+    failed: bool,
+}
+
+impl Pace {
+    const fn new(rate: BodyRate) -> Self {
+        Self {
+            rate,
+            received: 0,
+            waited: Duration::ZERO,
+            since: None,
+            deadline: None,
+            failed: false,
+        }
     }
 
-    /// Called where the body has to be waited for: whether it was for too long.
-    fn poll_too_slow(&mut self, cx: &mut Context<'_>) -> Poll<Elapsed> {
-        let Some(rate) = self.rate else {
-            return Poll::Pending;
-        };
-        let allowed = rate.allows(self.received);
-        let waits = self.waits.get_or_insert_with(|| {
-            Box::pin(Waits {
-                waited: Duration::ZERO,
-                since: None,
-                sleep: sleep_until(Instant::now()),
-            })
-        });
-        let mut waits = waits.as_mut().project();
-        if waits.since.is_none() {
-            let now = Instant::now();
-            *waits.since = Some(now);
-            let left = allowed.saturating_sub(*waits.waited);
-            // A time that cannot be told is as good as for ever.
-            let Some(deadline) = now.checked_add(left) else {
-                return Poll::Pending;
-            };
-            waits.sleep.as_mut().reset(deadline);
-        }
-        let elapsed = |()| Elapsed::new(TimeoutPhase::RequestBody, allowed);
-        waits.sleep.poll(cx).map(elapsed)
+    fn note(&mut self, data: &Bytes) {
+        self.received = self.received.saturating_add(data.len() as u64);
     }
 
     fn wait_is_over(&mut self) {
-        if let Some(waits) = &mut self.waits {
-            let waits = waits.as_mut().project();
-            if let Some(since) = waits.since.take() {
-                *waits.waited += since.elapsed();
+        if let Some(since) = self.since.take() {
+            self.waited += since.elapsed();
+        }
+    }
+
+    /// Called where the body has to be waited for; ready when that was for too long.
+    fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<Elapsed> {
+        let allowed = self.rate.allows(self.received);
+        if self.since.is_none() {
+            let now = Instant::now();
+            self.since = Some(now);
+            let left = allowed.saturating_sub(self.waited);
+            // A time that cannot be told is as good as for ever.
+            let Some(deadline) = now.checked_add(left) else {
+                self.deadline = None;
+                return Poll::Pending;
+            };
+            match &mut self.deadline {
+                Some(sleep) => sleep.as_mut().reset(deadline),
+                None => self.deadline = Some(Box::pin(sleep_until(deadline))),
             }
         }
+        let Some(deadline) = &mut self.deadline else {
+            return Poll::Pending;
+        };
+        ready!(deadline.as_mut().poll(cx));
+        self.failed = true;
+        Poll::Ready(Elapsed::new(TimeoutPhase::RequestBody, allowed))
     }
 }
 
@@ -152,30 +162,30 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        if self.failed {
+        if self.has_failed() {
             return Poll::Ready(None);
         }
-        match Pin::new(&mut self.incoming).poll_frame(cx) {
-            Poll::Ready(frame) => {
-                self.wait_is_over();
-                if let Some(Ok(frame)) = &frame {
-                    self.note(frame);
-                }
-                Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
-            }
-            Poll::Pending => self.poll_too_slow(cx).map(|elapsed| {
-                self.failed = true;
-                Some(Err(elapsed.into()))
-            }),
+        let this = &mut *self;
+        let polled = Pin::new(&mut this.incoming).poll_frame(cx);
+        let Some(pace) = &mut this.pace else {
+            return polled.map_err(Into::into);
+        };
+        let Poll::Ready(frame) = polled else {
+            return pace.poll_wait(cx).map(|elapsed| Some(Err(elapsed.into())));
+        };
+        pace.wait_is_over();
+        if let Some(data) = frame.as_ref().and_then(|f| f.as_ref().ok()?.data_ref()) {
+            pace.note(data);
         }
+        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.failed || self.incoming.is_end_stream()
+        self.has_failed() || self.incoming.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self.failed {
+        match self.has_failed() {
             true => SizeHint::with_exact(0),
             false => self.incoming.size_hint(),
         }
@@ -186,7 +196,7 @@ impl fmt::Debug for RequestBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RequestBody")
             .field("incoming", &self.incoming)
-            .field("rate", &self.rate)
+            .field("rate", &self.pace.as_ref().map(|pace| pace.rate))
             .finish_non_exhaustive()
     }
 }

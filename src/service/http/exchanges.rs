@@ -2,12 +2,9 @@
 //! requests, and the keeper judges by both.
 
 use portcullis_middleware::ConnectionInfo;
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering},
 };
 use tokio::time::Instant;
 
@@ -20,8 +17,8 @@ pub(super) struct Exchanges {
     pub(super) info: ConnectionInfo,
     began: Instant,
     in_flight: AtomicUsize,
-    /// When the last request ended, in milliseconds since `began`.
-    idle_since: AtomicU64,
+    /// When the last request ended.
+    idle_since: Mutex<Instant>,
     /// See [`Input`].
     input: AtomicU8,
     /// How much of HTTP/2's preface has come, or [`HTTP1`].
@@ -40,19 +37,20 @@ pub(super) enum Waiting {
     FirstByte,
     /// The rest of a head.
     Head,
-    /// The next request, since this time.
-    Request(Instant),
+    /// The next request.
+    Request,
     /// Its own service, or the peer as part of a request.
     Exchange,
 }
 
 impl Exchanges {
     pub(super) fn new(info: ConnectionInfo) -> Arc<Self> {
+        let began = Instant::now();
         Arc::new(Self {
             info,
-            began: Instant::now(),
+            began,
             in_flight: AtomicUsize::new(0),
-            idle_since: AtomicU64::new(0),
+            idle_since: Mutex::new(began),
             input: AtomicU8::new(0),
             preface: AtomicU8::new(0),
             begun: AtomicBool::new(false),
@@ -107,7 +105,7 @@ impl Exchanges {
 
     pub(super) fn waiting(&self) -> Waiting {
         let input = self.input.load(RELAXED);
-        // What was stored before the last request ended is seen after this.
+        // When the last request ended is known after this.
         if self.in_flight.load(Ordering::Acquire) > 0 || self.tunnel.load(RELAXED) {
             Waiting::Exchange
         } else if input & ANY == 0 {
@@ -115,9 +113,16 @@ impl Exchanges {
         } else if input & FRESH != 0 && !self.is_http2() {
             Waiting::Head
         } else {
-            let since = Duration::from_millis(self.idle_since.load(RELAXED));
-            Waiting::Request(self.began + since)
+            Waiting::Request
         }
+    }
+
+    /// Since when there is no request.
+    pub(super) fn idle_since(&self) -> Instant {
+        *self
+            .idle_since
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Has responses say that they are the last ones.
@@ -147,8 +152,8 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        let since = self.0.began.elapsed().as_millis();
-        self.0.idle_since.store(since as u64, RELAXED);
+        let since = &self.0.idle_since;
+        *since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         self.0.in_flight.fetch_sub(1, Ordering::Release);
     }
 }
@@ -179,6 +184,7 @@ const HTTP1: u8 = u8::MAX;
 mod tests {
     use super::*;
     use portcullis_middleware::connection::Address;
+    use std::time::Duration;
 
     fn exchanges() -> Arc<Exchanges> {
         Exchanges::new(ConnectionInfo::new(Address::Unknown, Address::Unknown))
@@ -219,7 +225,8 @@ mod tests {
         assert_eq!(exchanges.waiting(), Waiting::Exchange);
         tokio::time::advance(Duration::from_secs(3)).await;
         drop(second);
-        assert_eq!(exchanges.waiting(), Waiting::Request(Instant::now()));
+        assert_eq!(exchanges.waiting(), Waiting::Request);
+        assert_eq!(exchanges.idle_since(), Instant::now());
         exchanges.note_read(b"G");
         assert_eq!(exchanges.waiting(), Waiting::Head);
     }

@@ -12,7 +12,7 @@ use portcullis_middleware::{
 use std::{
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -25,6 +25,8 @@ pub(super) struct Keeper<'a> {
     settings: &'a Settings,
     exchanges: Arc<Exchanges>,
     timer: Option<Pin<Box<Sleep>>>,
+    /// The timer fires before a connection that is idle has to go.
+    timer_has_idle: bool,
     /// Resolves at the next stage of the drain.
     next_stage: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     stage: DrainStage,
@@ -53,6 +55,7 @@ impl<'a> Keeper<'a> {
             settings,
             exchanges,
             timer: None,
+            timer_has_idle: false,
             next_stage: None,
             stage: DrainStage::Serving,
             waker: None,
@@ -79,15 +82,15 @@ impl<'a> Keeper<'a> {
         }
         loop {
             let waiting = self.exchanges.waiting();
-            // A timer that runs sees in time whether the exchange has ended.
-            if waiting == Waiting::Exchange && same_waker && self.timer_runs() {
+            if same_waker && self.timer_is_enough_for(waiting) {
                 return Poll::Pending;
             }
             let (deadline, then) = self.next(waiting);
             let Some(deadline) = deadline else {
                 return Poll::Pending;
             };
-            std::task::ready!(self.poll_timer(deadline, same_waker, cx));
+            self.timer_has_idle = waiting == Waiting::Request;
+            ready!(self.poll_timer(deadline, same_waker, cx));
             match then {
                 Then::LookAgain => {}
                 Then::ShutDown => return Poll::Ready(self.shut_down()),
@@ -109,6 +112,7 @@ impl<'a> Keeper<'a> {
             self.stage = stage;
             self.next_stage = None;
             self.exchanges.set_last();
+            self.timer_has_idle = false;
             if stage >= DrainStage::Closing {
                 self.closing_since = Some(Instant::now());
             }
@@ -161,7 +165,8 @@ impl<'a> Keeper<'a> {
                 let then = fail(TimeoutPhase::RequestHead, settings.head);
                 (after(since, settings.head), then)
             }
-            Waiting::Request(since) => {
+            Waiting::Request => {
+                let since = self.exchanges.idle_since();
                 if let Some(leaving) = self.leaving_since {
                     return (Some(leaving.max(since) + LEAVE), Then::End);
                 }
@@ -180,11 +185,20 @@ impl<'a> Keeper<'a> {
 
     fn shut_down(&mut self) -> Step {
         self.leaving_since = Some(Instant::now());
+        self.timer_has_idle = false;
         Step::Shutdown
     }
 
-    fn timer_runs(&self) -> bool {
-        self.timer.as_ref().is_some_and(|timer| !timer.is_elapsed())
+    /// Whether the timer, as it is set, sees in time to what could follow.
+    fn timer_is_enough_for(&self, waiting: Waiting) -> bool {
+        let enough = match waiting {
+            // Whether it has ended is seen when the timer fires.
+            Waiting::Exchange => true,
+            // Each request moves the bound away from the timer, never towards it.
+            Waiting::Request => self.timer_has_idle,
+            Waiting::FirstByte | Waiting::Head => false,
+        };
+        enough && self.timer.as_ref().is_some_and(|timer| !timer.is_elapsed())
     }
 
     /// Resolves at `deadline`; the task is woken then, or before.

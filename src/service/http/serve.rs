@@ -10,7 +10,12 @@ use super::{
 use http::{Request, Response};
 use hyper_util::rt::TokioIo;
 use portcullis_middleware::{BoxError, Connection};
-use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll};
+use std::{
+    future::poll_fn,
+    pin::pin,
+    sync::Arc,
+    task::{Poll, ready},
+};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tower::Service;
 
@@ -37,7 +42,7 @@ where
             if let Poll::Ready(ended) = http.as_mut().poll(cx) {
                 return Poll::Ready(ended);
             }
-            match std::task::ready!(keeper.poll(cx)) {
+            match ready!(keeper.poll(cx)) {
                 Step::Shutdown => http.as_mut().graceful_shutdown(),
                 Step::End(result) => return Poll::Ready(result),
             }

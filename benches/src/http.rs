@@ -1,0 +1,50 @@
+//! Servers of HTTP, all with the same application.
+
+use super::serve::{announce, wait_for_the_end};
+use axum::{Router, routing::get};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+    service::TowerToHyperService,
+};
+use portcullis::{BoxError, service::HttpService};
+use std::sync::Arc;
+use tokio::{net::TcpListener, runtime::Runtime};
+
+fn router() -> Router {
+    Router::new().route("/", get(async || "Hello, world!"))
+}
+
+pub(crate) fn service() -> HttpService<Router> {
+    HttpService::new(router())
+}
+
+/// The server that `HttpService` is compared to.
+pub(crate) fn run_hyper(runtime: &Runtime) -> Result<(), BoxError> {
+    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
+    announce(listener.local_addr()?.port())?;
+    let accept = runtime.spawn(async move {
+        let hyper = Arc::new(auto::Builder::new(TokioExecutor::new()));
+        let service = TowerToHyperService::new(router());
+        while let Ok((stream, _peer)) = listener.accept().await {
+            let (hyper, service) = (hyper.clone(), service.clone());
+            tokio::spawn(async move {
+                stream.set_nodelay(true)?;
+                let io = TokioIo::new(stream);
+                hyper.serve_connection_with_upgrades(io, service).await
+            });
+        }
+    });
+    wait_for_the_end()?;
+    accept.abort();
+    Ok(())
+}
+
+pub(crate) fn run_axum(runtime: &Runtime) -> Result<(), BoxError> {
+    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
+    announce(listener.local_addr()?.port())?;
+    let serve = runtime.spawn(async move { axum::serve(listener, router()).await });
+    wait_for_the_end()?;
+    serve.abort();
+    Ok(())
+}

@@ -1,0 +1,76 @@
+//! First the header, then the inner service.
+
+use super::PrefixedIo;
+use crate::{BoxError, Connection, error::Refused};
+use pin_project::pin_project;
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+use tower::Service;
+
+/// Future of [`ProxyProtocol`](super::ProxyProtocol): the header, then the future `F` of the inner
+/// service.
+///
+/// Reading the header has an allocation of its own, which is gone before the inner service's future
+/// runs.
+#[pin_project]
+pub struct ProxyProtocolFuture<S, F, IO>(#[pin] State<S, F, IO>);
+
+#[pin_project(project = StateProjection)]
+enum State<S, F, IO> {
+    Receiving { receiving: Receiving<IO>, inner: S },
+    Serving(#[pin] F),
+    Refused(Refused),
+}
+
+type Receiving<IO> =
+    Pin<Box<dyn Future<Output = Result<Connection<PrefixedIo<IO>>, BoxError>> + Send>>;
+
+impl<S, F, IO> ProxyProtocolFuture<S, F, IO> {
+    pub(super) const fn receiving(receiving: Receiving<IO>, inner: S) -> Self {
+        Self(State::Receiving { receiving, inner })
+    }
+
+    pub(super) const fn serving(serving: F) -> Self {
+        Self(State::Serving(serving))
+    }
+
+    pub(super) const fn refused(refused: Refused) -> Self {
+        Self(State::Refused(refused))
+    }
+}
+
+impl<S, IO> Future for ProxyProtocolFuture<S, S::Future, IO>
+where
+    S: Service<Connection<PrefixedIo<IO>>, Error: Into<BoxError>>,
+{
+    type Output = Result<S::Response, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.project().0;
+        loop {
+            match state.as_mut().project() {
+                StateProjection::Receiving { receiving, inner } => {
+                    let connection = ready!(receiving.as_mut().poll(cx))?;
+                    let serving = inner.call(connection);
+                    state.set(State::Serving(serving));
+                }
+                StateProjection::Serving(serving) => return serving.poll(cx).map_err(Into::into),
+                StateProjection::Refused(refused) => return Poll::Ready(Err((*refused).into())),
+            }
+        }
+    }
+}
+
+impl<S, F, IO> fmt::Debug for ProxyProtocolFuture<S, F, IO> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match self.0 {
+            State::Receiving { .. } => "receiving",
+            State::Serving(_) => "serving",
+            State::Refused(_) => "refused",
+        };
+        f.debug_tuple("ProxyProtocolFuture").field(&state).finish()
+    }
+}

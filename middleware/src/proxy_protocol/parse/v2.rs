@@ -1,0 +1,152 @@
+//! Version 2: binary.
+
+use super::{Header, ip_addresses};
+use crate::{
+    connection::{Address, UnixAddress},
+    proxy_protocol::{ProxyHeader, error::Problem, header::split_field},
+};
+use std::path::PathBuf;
+
+pub(super) const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+
+/// Bytes that begin with the signature: `None` while something is missing.
+///
+/// Each byte is judged as soon as it is there, so that nobody is waited for in vain.
+pub(super) fn parse(bytes: &[u8], max_len: usize) -> Result<Option<Header>, Problem> {
+    let mut fixed = bytes[SIGNATURE.len()..].iter().copied();
+    let Some(version_and_command) = fixed.next() else {
+        return Ok(None);
+    };
+    let local = match version_and_command {
+        0x20 => true,
+        0x21 => false,
+        _ => return Err(Problem::Command),
+    };
+    let Some(family) = fixed.next() else {
+        return Ok(None);
+    };
+    let kind = match local {
+        true => Kind::Ignored,
+        false => Kind::of(family).ok_or(Problem::Family)?,
+    };
+    let (Some(high), Some(low)) = (fixed.next(), fixed.next()) else {
+        return Ok(None);
+    };
+    let length = FIXED_LEN + usize::from(u16::from_be_bytes([high, low]));
+    if length > max_len {
+        return Err(Problem::TooLong(length));
+    }
+    if length < FIXED_LEN + kind.addresses_len() {
+        return Err(Problem::TooShort);
+    }
+    bytes
+        .get(..length)
+        .map(|bytes| decode(bytes, kind))
+        .transpose()
+}
+
+/// A complete header.
+fn decode(bytes: &[u8], kind: Kind) -> Result<Header, Problem> {
+    let (addresses, tlvs) = bytes[FIXED_LEN..].split_at(kind.addresses_len());
+    let addresses = match kind {
+        Kind::Ignored => None,
+        Kind::Ip(_) => Some(ip_addresses(bytes).ok_or(Problem::Family)?),
+        Kind::Unix => {
+            let (source, destination) = addresses.split_at(UNIX_LEN);
+            Some((unix_address(source), unix_address(destination)))
+        }
+    };
+    // What follows addresses that are to be ignored cannot be told from them.
+    let tlvs = addresses.as_ref().map_or(&[][..], |_| tlvs);
+    check(bytes, tlvs)?;
+    Ok(Header {
+        length: bytes.len(),
+        header: ProxyHeader::new(2, addresses.is_some(), tlvs),
+        addresses,
+    })
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    /// The block is skipped: `LOCAL`, or something unspecified.
+    Ignored,
+    /// IP addresses of that many bytes.
+    Ip(usize),
+    Unix,
+}
+
+impl Kind {
+    fn of(family: u8) -> Option<Self> {
+        match (family >> 4, family & 0x0F) {
+            (0..=3, 0) | (0, 0..=2) => Some(Self::Ignored),
+            (1, 1 | 2) => Some(Self::Ip(4)),
+            (2, 1 | 2) => Some(Self::Ip(16)),
+            (3, 1 | 2) => Some(Self::Unix),
+            _ => None,
+        }
+    }
+
+    const fn addresses_len(self) -> usize {
+        match self {
+            Self::Ignored => 0,
+            Self::Ip(ip) => 2 * (ip + PORT_LEN),
+            Self::Unix => 2 * UNIX_LEN,
+        }
+    }
+}
+
+/// The path up to its end or the first NUL; empty for an unnamed or abstract socket.
+fn unix_address(bytes: &[u8]) -> Address {
+    let path = bytes.split(|&byte| byte == 0).next().unwrap_or_default();
+    Address::Unix(match path {
+        [] => UnixAddress::default(),
+        path => UnixAddress::new(path_buf(path)),
+    })
+}
+
+#[cfg(unix)]
+fn path_buf(path: &[u8]) -> PathBuf {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+    OsStr::from_bytes(path).into()
+}
+
+#[cfg(not(unix))]
+fn path_buf(path: &[u8]) -> PathBuf {
+    String::from_utf8_lossy(path).into_owned().into()
+}
+
+/// That the fields follow one another to the end, and the checksum where there is one.
+fn check(header: &[u8], tlvs: &[u8]) -> Result<(), Problem> {
+    let mut left = tlvs;
+    while !left.is_empty() {
+        let ((kind, value), rest) = split_field(left).ok_or(Problem::Field)?;
+        if kind == TYPE_CRC32C {
+            let expected = value.try_into().map_err(|_| Problem::Field)?;
+            let value_end = header.len() - rest.len();
+            let (before, after) = (&header[..value_end - value.len()], &header[value_end..]);
+            // The sender computed it with zeros where it stands now.
+            let bytes = before.iter().chain(&[0; 4]).chain(after);
+            if crc32c(bytes) != u32::from_be_bytes(expected) {
+                return Err(Problem::Checksum);
+            }
+        }
+        left = rest;
+    }
+    Ok(())
+}
+
+/// The checksum of RFC 4960, appendix B. A header is short, so there is no table.
+fn crc32c<'a>(bytes: impl Iterator<Item = &'a u8>) -> u32 {
+    !bytes.fold(!0, |crc, &byte| {
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| {
+            (crc >> 1) ^ (crc & 1).wrapping_neg() & CASTAGNOLI
+        })
+    })
+}
+
+const FIXED_LEN: usize = 16;
+const PORT_LEN: usize = 2;
+const UNIX_LEN: usize = 108;
+const TYPE_CRC32C: u8 = 0x03;
+/// The polynomial, its bits in reverse.
+const CASTAGNOLI: u32 = 0x82F6_3B78;

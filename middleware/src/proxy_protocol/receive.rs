@@ -1,0 +1,94 @@
+//! Reads one header from a trusted source.
+
+use super::{
+    PrefixedIo,
+    error::{Failure, ProxyHeaderError},
+    layer::Bounds,
+    parse::{Header, Parsed, parse},
+};
+use crate::{
+    BoxError, Connection,
+    error::{Elapsed, TimeoutPhase},
+};
+use std::{io, time::Duration};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    time::timeout,
+};
+
+/// Takes the header off and records what it tells. Dropping the future drops the connection.
+pub(super) async fn receive<IO>(
+    bounds: Bounds,
+    mut connection: Connection<IO>,
+) -> Result<Connection<PrefixedIo<IO>>, BoxError>
+where
+    IO: AsyncRead + Unpin,
+{
+    let mut received = Vec::with_capacity(FIRST_READ);
+    let bound = bounds.timeout.unwrap_or(Duration::MAX);
+    let failure = match timeout(bound, read(bounds, &mut connection, &mut received)).await {
+        Ok(Ok(header)) => return Ok(accept(connection, header, received)),
+        Ok(Err(failure)) => failure,
+        Err(_) => {
+            connection.abort();
+            return Err(Elapsed::new(TimeoutPhase::ProxyHeader, bound).into());
+        }
+    };
+    let peer = connection.info().socket_peer();
+    let error = ProxyHeaderError::new(peer, failure, &received);
+    // Who went away, a health check for example, needs no reset.
+    if error.io_error().is_none() {
+        connection.abort();
+    }
+    Err(error.into())
+}
+
+/// Reads until it is clear what is there; `None` for a header that is absent and need not be there.
+async fn read(
+    bounds: Bounds,
+    io: &mut (impl AsyncRead + Unpin),
+    received: &mut Vec<u8>,
+) -> Result<Option<Header>, Failure> {
+    loop {
+        if received.len() == received.capacity() {
+            // By what came, not by what the header claims; complete at `max_len` at the latest.
+            received.reserve(received.len());
+        }
+        let ended = io.read_buf(received).await.map_err(Failure::Io)? == 0;
+        match parse(received, bounds.max_len) {
+            Parsed::Complete(header) => return Ok(Some(header)),
+            Parsed::Invalid(problem) => return Err(Failure::Invalid(problem)),
+            Parsed::Absent if bounds.required => return Err(Failure::Absent),
+            Parsed::Absent => return Ok(None),
+            Parsed::Undecided if ended && !bounds.required => return Ok(None),
+            Parsed::Undecided | Parsed::Incomplete if ended => {
+                return Err(Failure::Io(io::ErrorKind::UnexpectedEof.into()));
+            }
+            Parsed::Undecided | Parsed::Incomplete => {}
+        }
+    }
+}
+
+fn accept<IO>(
+    mut connection: Connection<IO>,
+    header: Option<Header>,
+    received: Vec<u8>,
+) -> Connection<PrefixedIo<IO>> {
+    let mut taken = 0;
+    if let Some(Header {
+        length,
+        addresses,
+        header,
+    }) = header
+    {
+        taken = length;
+        if let Some((peer, local)) = addresses {
+            connection.info().set_effective(peer, local);
+        }
+        connection.extensions_mut().insert(header);
+    }
+    connection.map_io(|io| PrefixedIo::with_prefix(io, received, taken))
+}
+
+/// Fits in the smallest segment that every host takes (576 bytes less 40), as does any common header.
+const FIRST_READ: usize = 536;

@@ -1,0 +1,56 @@
+//! The service.
+
+use super::{PrefixedIo, ProxyProtocolFuture, ProxyProtocolLayer, receive::receive};
+use crate::{
+    BoxError, Connection,
+    error::{Refused, RefusedReason},
+};
+use std::{
+    mem,
+    task::{Context, Poll},
+};
+use tokio::io::AsyncRead;
+use tower::Service;
+
+/// Calls the inner service with connections whose header is read.
+#[derive(Clone, Debug)]
+pub struct ProxyProtocol<S> {
+    inner: S,
+    layer: ProxyProtocolLayer,
+}
+
+impl<S> ProxyProtocol<S> {
+    pub(super) const fn new(inner: S, layer: ProxyProtocolLayer) -> Self {
+        Self { inner, layer }
+    }
+}
+
+impl<S, IO> Service<Connection<IO>> for ProxyProtocol<S>
+where
+    S: Service<Connection<PrefixedIo<IO>>, Error: Into<BoxError>> + Clone,
+    IO: AsyncRead + Unpin + Send + 'static,
+{
+    type Response = S::Response;
+    type Error = BoxError;
+    type Future = ProxyProtocolFuture<S, S::Future, IO>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, connection: Connection<IO>) -> Self::Future {
+        if self.layer.trusted.contains(connection.info().socket_peer()) {
+            // The future needs the service that was ready; a clone is not.
+            let clone = self.inner.clone();
+            let ready = mem::replace(&mut self.inner, clone);
+            let receiving = Box::pin(receive(self.layer.bounds, connection));
+            return ProxyProtocolFuture::receiving(receiving, ready);
+        }
+        if self.layer.serves_untrusted {
+            let connection = connection.map_io(PrefixedIo::new);
+            return ProxyProtocolFuture::serving(self.inner.call(connection));
+        }
+        connection.abort();
+        ProxyProtocolFuture::refused(Refused::new(RefusedReason::UntrustedSource))
+    }
+}

@@ -1,0 +1,147 @@
+//! Whose headers are believed, and what becomes of the others.
+
+use super::*;
+use crate::{
+    error::{Refused, RefusedReason},
+    outcome::Outcome,
+};
+use tokio_test::io::Builder;
+use tower_test::mock;
+
+fn said(header: &[u8]) -> Vec<u8> {
+    [header, b"hello"].concat()
+}
+
+#[tokio::test]
+async fn a_trusted_source_speaks_for_its_clients() {
+    for header in [V1, &v2_tcp4(&[])] {
+        let io = Builder::new().read(&said(header)).build();
+        let seen = serve(layer(), from_proxy(io)).await.unwrap();
+        assert_eq!((seen.peer, seen.local), (ip(CLIENT), ip(SERVER)));
+        assert_eq!(seen.said, b"hello");
+    }
+}
+
+#[tokio::test]
+async fn the_addresses_of_the_socket_are_kept() {
+    let connection = from_proxy(Builder::new().read(V1).build());
+    let info = connection.info().clone();
+    serve(layer(), connection).await.unwrap();
+    assert_eq!(info.socket_peer(), &ip("10.1.2.3:5000"));
+    assert_eq!(info.socket_local(), &ip("10.0.0.1:443"));
+    assert_eq!(info.peer(), &ip(CLIENT));
+}
+
+#[tokio::test]
+async fn a_stranger_is_refused_unheard() {
+    let fails = Builder::new()
+        .read_error(io::ErrorKind::Other.into())
+        .build();
+    let connection = from_stranger(fails);
+    let info = connection.info().clone();
+    let error = serve(layer(), connection).await.unwrap_err();
+    let refused = Refused::new(RefusedReason::UntrustedSource);
+    assert_eq!(find::<Refused>(&*error), Some(&refused));
+    assert_eq!(Outcome::of(&info, Some(&*error)), Outcome::Refused);
+}
+
+#[tokio::test]
+async fn the_header_of_a_stranger_is_never_believed() {
+    for layer in [
+        layer().with_direct_clients(),
+        layer().with_direct_clients().with_optional_header(),
+    ] {
+        for header in [V1, &v2_tcp4(&[])] {
+            let io = Builder::new().read(&said(header)).build();
+            let seen = serve(layer.clone(), from_stranger(io)).await.unwrap();
+            assert_eq!(seen.peer, ip("192.0.2.66:5000"));
+            assert_eq!(seen.local, ip("10.0.0.1:443"));
+            assert_eq!(seen.header, None);
+            assert_eq!(seen.said, said(header), "it is what the stranger said");
+        }
+    }
+}
+
+#[tokio::test]
+async fn trust_goes_by_the_socket_and_not_by_what_a_header_said() {
+    let info = ConnectionInfo::new(ip("192.0.2.66:5000"), Address::Unknown);
+    info.set_effective(ip("10.1.2.3:5000"), Address::Unknown);
+    let io = Builder::new().build();
+    let error = serve(layer(), Connection::new(io, info)).await.unwrap_err();
+    assert!(find::<Refused>(&*error).is_some());
+}
+
+#[tokio::test]
+async fn only_the_first_header_is_taken_off() {
+    let two = [V1, b"PROXY TCP4 203.0.113.9 192.0.2.1 1 2\r\n"].concat();
+    let io = Builder::new().read(&two).build();
+    let seen = serve(layer(), from_proxy(io)).await.unwrap();
+    assert_eq!(seen.peer, ip(CLIENT));
+    assert_eq!(seen.said, two[V1.len()..]);
+}
+
+#[tokio::test]
+async fn unix_sockets_are_trusted_only_where_that_is_said() {
+    let peer = || Address::Unix(UnixAddress::default());
+    let io = Builder::new().build();
+    let error = serve(layer(), from(peer(), io)).await.unwrap_err();
+    assert!(find::<Refused>(&*error).is_some());
+    let unix = ProxyProtocolLayer::new(TrustedSources::none().with_unix_sockets());
+    let io = Builder::new().read(&said(V1)).build();
+    let seen = serve(unix, from(peer(), io)).await.unwrap();
+    assert_eq!((seen.peer, &seen.said[..]), (ip(CLIENT), &b"hello"[..]));
+}
+
+#[tokio::test]
+async fn a_required_header_is_required() {
+    let io = Builder::new().read(b"GET / HTTP/1.1\r\n\r\n").build();
+    let error = serve(layer(), from_proxy(io)).await.unwrap_err();
+    assert!(header_error(&error).is_absent());
+}
+
+#[tokio::test]
+async fn an_optional_header_that_is_wrong_is_no_missing_one() {
+    let io = Builder::new().read(b"PROXY TCP4 oops\r\n").build();
+    let error = serve(layer().with_optional_header(), from_proxy(io)).await;
+    assert!(header_error(&error.unwrap_err()).is_invalid());
+}
+
+#[tokio::test]
+async fn a_source_with_optional_header_may_end_at_once() {
+    for said in [&b""[..], b"P", b"\r\n\r\n"] {
+        let mut io = Builder::new();
+        if !said.is_empty() {
+            io.read(said);
+        }
+        let layer = layer().with_optional_header();
+        let seen = serve(layer, from_proxy(io.build())).await.unwrap();
+        assert_eq!(seen.said, said);
+    }
+}
+
+#[tokio::test]
+async fn what_else_a_header_tells_is_in_the_extensions() {
+    let header = v2_tcp4(&tlv(0x02, b"example.com"));
+    let io = Builder::new().read(&header).build();
+    let seen = serve(layer(), from_proxy(io)).await.unwrap();
+    assert_eq!(seen.header.unwrap().authority(), Some("example.com"));
+}
+
+#[tokio::test]
+async fn the_service_that_was_ready_is_the_one_that_is_called() {
+    let (mut service, mut handle) = mock::spawn_layer::<Connection<_>, (), _>(layer());
+    handle.allow(1);
+    tokio_test::assert_ready_ok!(service.poll_ready());
+    let io = Builder::new().read(V1).build();
+    // A clone of the mock that was never ready would panic.
+    let call = service.call(from_proxy(io));
+    let serve = async {
+        let (connection, response) = handle.next_request().await.unwrap();
+        let connection: Connection<PrefixedIo<_>> = connection;
+        assert_eq!(connection.info().peer(), &ip(CLIENT));
+        response.send_response(());
+    };
+    let (end, ()) = tokio::join!(call, serve);
+    end.unwrap();
+    tokio_test::assert_pending!(service.poll_ready());
+}
