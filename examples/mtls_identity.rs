@@ -31,7 +31,7 @@ use portcullis::{
     },
     service::HttpService,
 };
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
 use rustls::{
     RootCertStore, ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer},
@@ -115,6 +115,9 @@ fn uri_in(certificate: &[u8]) -> Option<String> {
 /// For an example: keys that others depend on never lie in a folder for all.
 fn demo(folder: &Path) -> Result<Arc<ServerConfig>, BoxError> {
     let mut params = CertificateParams::default();
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "authority of the example");
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     let authority = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
     fs::write(folder.join("ca.pem"), authority.pem())?;
