@@ -46,7 +46,9 @@ impl OtherWay {
         let handle = incoming.handle().unwrap().clone();
         let drained = incoming.drained();
         let listener = incoming.into_axum();
-        let address = axum::serve::Listener::local_addr(&listener).unwrap();
+        // In memory there is none.
+        let nowhere = ([0, 0, 0, 0], 0).into();
+        let address = axum::serve::Listener::local_addr(&listener).unwrap_or(nowhere);
         let serve = axum::serve(listener, MakeService::new(router));
         let axum = tokio::spawn(serve.with_graceful_shutdown(drained).into_future());
         Self {

@@ -5,7 +5,7 @@ use axum::{Router, http::StatusCode, routing::get};
 use portcullis::{
     BoxError, Connection, Server, ServiceBuilderExt,
     axum::Info,
-    listener::TcpListener,
+    listener::{MemoryListener, TcpListener},
     middleware::{
         connection_limit::ConnectionLimitLayer,
         from_fn::{Next, from_fn},
@@ -13,10 +13,11 @@ use portcullis::{
     server::{Drain, Workers},
 };
 use std::time::Duration;
-use support::{eventually, scenario};
+use support::{eventually, paused_scenario, scenario};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     sync::Semaphore,
+    time::{Instant, sleep, timeout},
 };
 use tower::ServiceBuilder;
 
@@ -113,6 +114,27 @@ fn whoever_is_on_the_way_when_the_server_is_stopped_is_served() {
 }
 
 #[test]
+fn who_came_last_has_half_a_second_to_begin() {
+    paused_scenario(async {
+        let (listener, connector) = MemoryListener::pair();
+        let layers = ServiceBuilder::new().peer_addr();
+        let incoming = Server::new().incoming(listener, layers).unwrap();
+        let server = OtherWay::serve(incoming, curious());
+        let late = connector.connect().unwrap();
+        let mut silent = connector.connect().unwrap();
+        eventually("both are there", || server.handle.status().active == 2).await;
+        server.handle.stop();
+        let stopped = Instant::now();
+        sleep(Duration::from_millis(499)).await;
+        assert_eq!(request(late, "/info").await.0, StatusCode::OK);
+        assert_eq!(silent.read(&mut [0; 1]).await.unwrap(), 0);
+        let took = stopped.elapsed();
+        assert!((500..510).contains(&took.as_millis()), "{took:?}");
+        server.ended().await;
+    });
+}
+
+#[test]
 fn the_deadline_cuts_requests_that_never_end_and_axum_returns() {
     scenario(async {
         let router = Router::new().route("/", get(std::future::pending::<()>));
@@ -158,7 +180,8 @@ fn axum_returns_although_a_layer_blocks_its_thread_for_longer_than_the_deadline(
         let _client = server.connect().await;
         eventually("it is there", || server.handle.status().active == 1).await;
         server.handle.stop();
-        server.axum.await.unwrap().unwrap();
+        let axum = timeout(Duration::from_secs(60), server.axum).await;
+        axum.expect("it returns").unwrap().unwrap();
         assert_eq!(server.handle.wait().await.left_behind(), 1);
         drop(unblock);
     });
