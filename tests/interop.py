@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Talks to each example with clients of other implementations: Python's sockets and TLS, netcat,
-OpenSSL, curl, Python's websockets. Run it after `cargo build --examples`; it takes the folder of the examples as argument
+OpenSSL, curl, Python's websockets. Run it after `cargo build --examples`; it takes the folder of the examples
+as argument
 (target/debug/examples by default). What is not installed is skipped and named.
 
 Nothing but loopback is used; each example ends on SIGTERM with exit code 0, or this fails."""
@@ -13,6 +14,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -41,11 +43,14 @@ class Example:
 
     def address(self):
         """The port in the next line that names an address."""
+        return int(self.says(r"127\.0\.0\.1:(\d+)").group(1))
+
+    def says(self, pattern):
+        """Waits for a line with this in it."""
         for line in self.process.stdout:
-            found = re.search(r"127\.0\.0\.1:(\d+)", line)
-            if found:
-                return int(found.group(1))
-        raise AssertionError(f"{self.name} printed no address")
+            if found := re.search(pattern, line):
+                return found
+        raise AssertionError(f"{self.name} did not say {pattern}")
 
     def __exit__(self, kind, *_):
         if self.process.poll() is None:
@@ -79,8 +84,8 @@ def ask(port, request=b""):
         return everything(stream)
 
 
-def netcat(port, request=b""):
-    command = ["nc", "-N", "127.0.0.1", str(port)]
+def netcat(port, request=b"", *options):
+    command = ["nc", *options, "127.0.0.1", str(port)]
     return subprocess.run(command, input=request, capture_output=True, timeout=SECONDS).stdout
 
 
@@ -137,9 +142,9 @@ def tls_echo_with_openssl():
 
 def echo_with_netcat():
     with Example("echo") as server:
-        assert netcat(server.port, b"hello") == b"hello"
+        assert netcat(server.port, b"hello", "-N") == b"hello"
     with Example("time_of_day") as server:
-        assert netcat(server.port, b"ignored").endswith(b" UTC\n")
+        assert netcat(server.port, b"ignored", "-N").endswith(b" UTC\n")
 
 
 def custom_middleware():
@@ -224,11 +229,6 @@ def websocket():
             assert said == (1001, "the server ends"), said
 
 
-def curl(*arguments):
-    command = ["curl", "--silent", "--show-error", "--max-time", str(SECONDS), *arguments]
-    return subprocess.run(command, capture_output=True, check=True).stdout
-
-
 def hyper_raw():
     with Example("hyper_raw") as server:
         with connect(server.port) as stream:
@@ -244,20 +244,204 @@ def hyper_raw():
 def hyper_raw_with_curl():
     with Example("hyper_raw") as server:
         url = f"http://127.0.0.1:{server.port}/"
-        assert re.fullmatch(rb"Hello, 127\.0\.0\.1:\d+!\n", curl(url))
+        assert re.fullmatch(r"Hello, 127\.0\.0\.1:\d+!\n", curl(url))
         version = ("--output", "/dev/null", "--write-out", "%{http_version} %{num_connects}\n")
-        assert curl(*version, url, *version, url) == b"1.1 1\n1.1 0\n"
-        assert curl("--http1.1", "--data-binary", "some text", url) == b"some text"
-        features = subprocess.run(["curl", "--version"], capture_output=True).stdout
-        if b"HTTP2" in features:
-            assert curl("--http2-prior-knowledge", *version, url).startswith(b"2 ")
+        assert curl(*version, url, *version, url) == "1.1 1\n1.1 0\n"
+        assert curl("--http1.1", "--data-binary", "some text", url) == "some text"
+        features = subprocess.run(["curl", "--version"], capture_output=True, text=True).stdout
+        if "HTTP2" in features:
+            assert curl("--http2-prior-knowledge", *version, url).startswith("2 ")
             large = "x" * 100_000
-            assert curl("--http2-prior-knowledge", "--data-binary", large, url) == large.encode()
+            assert curl("--http2-prior-knowledge", "--data-binary", large, url) == large
+
+
+def http(stream, head="GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"):
+    """The body of the answer to one request."""
+    stream.sendall(head.encode())
+    head, _, body = everything(stream).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200"), head
+    return body.decode()
+
+
+def curl(*arguments):
+    """The answer, or the number of curl's error."""
+    command = ["curl", "--silent", "--show-error", "--max-time", str(SECONDS), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
+    return done.stdout if done.returncode == 0 else done.returncode
+
+
+def trusting(certificate):
+    """A client of a server that made this certificate for itself."""
+    return ssl.create_default_context(cafile=certificate)
+
+
+def secure(port, context, name="localhost"):
+    return context.wrap_socket(connect(port), server_hostname=name)
+
+
+def axum_tls():
+    with Example("axum_tls") as server:
+        context = trusting(server.says(r"--cacert (\S+)").group(1))
+        with secure(server.port, context) as stream:
+            own = stream.getsockname()[1]
+            assert http(stream) == f"hello, 127.0.0.1:{own}, by HTTP/1.1\n"
+        context.set_alpn_protocols(["h2", "http/1.1"])
+        with secure(server.port, context) as stream:
+            assert stream.selected_alpn_protocol() == "h2"
+        context.set_alpn_protocols(["gopher"])
+        try:
+            secure(server.port, context).close()
+            raise AssertionError("a protocol that nobody offered")
+        except ssl.SSLError:
+            pass
+
+
+def axum_tls_with_curl():
+    with Example("axum_tls") as server:
+        trust = ["--cacert", server.says(r"--cacert (\S+)").group(1)]
+        url = f"https://localhost:{server.port}/"
+        assert curl(*trust, "--http1.1", url).endswith(" by HTTP/1.1\n")
+        if "HTTP2" in subprocess.run(["curl", "--version"], capture_output=True, text=True).stdout:
+            assert curl(*trust, "--http2", url).endswith(" by HTTP/2.0\n")
+        else:
+            print("skipped: this curl knows no HTTP/2")
+        assert curl(url) == 60, "nobody signed it"
+
+
+def axum_tls_replaces_its_certificate():
+    """The new certificate and its key are written one after the other."""
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        for name in ("old", "new"):
+            subprocess.run(
+                ["openssl", "req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt",
+                 "ec_paramgen_curve:P-256", "-days", "1", "-subj", f"/CN={name}",
+                 "-addext", "subjectAltName=DNS:localhost",
+                 "-keyout", folder / f"{name}.key", "-out", folder / f"{name}.pem"],
+                check=True, capture_output=True)
+        chain, key = folder / "chain.pem", folder / "key.pem"
+        shutil.copy(folder / "old.pem", chain)
+        shutil.copy(folder / "old.key", key)
+        old, new = trusting(folder / "old.pem"), trusting(folder / "new.pem")
+        with Example("axum_tls", "127.0.0.1:0", chain, key) as server:
+            before = secure(server.port, old)
+            chain.write_text("not a certificate")
+            server.says("the old certificate stays in use")
+            shutil.copy(folder / "new.pem", chain)
+            server.says("the old certificate stays in use")
+            with secure(server.port, old) as stream:
+                http(stream)
+            shutil.copy(folder / "new.key", key)
+            server.says("the certificate was replaced")
+            with secure(server.port, new) as stream:
+                http(stream)
+            with before:  # It was there all the time.
+                http(before)
+
+
+def unanswered(port, request):
+    """Whether the server turns away who says that, with a reset perhaps."""
+    try:
+        return ask(port, request.encode()) == b""
+    except OSError as error:
+        return not isinstance(error, TimeoutError)
+
+
+def axum_behind_proxy():
+    header = "PROXY TCP4 192.0.2.7 192.0.2.1 40000 80\r\n"
+    request = "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"
+    with Example("axum_behind_proxy") as server:
+        with connect(server.port) as stream:
+            own = stream.getsockname()[1]
+            answer = http(stream, header + request)
+            assert answer == f"hello, 192.0.2.7:40000, by way of 127.0.0.1:{own}\n", answer
+        with connect(server.port) as stream:  # byte by byte
+            for byte in header.encode():
+                stream.sendall(bytes([byte]))
+            assert http(stream, request).startswith("hello, 192.0.2.7:40000, ")
+        assert unanswered(server.port, request), "no header"
+    with Example("axum_behind_proxy", "127.0.0.1:0", "192.0.2.0/24") as server:
+        assert unanswered(server.port, header + request), "not a balancer"
+
+
+def axum_behind_proxy_with_curl():
+    with Example("axum_behind_proxy") as server:
+        url = f"http://127.0.0.1:{server.port}/"
+        told = re.fullmatch(r"hello, (\S+), by way of (\S+)\n", curl("--haproxy-protocol", url))
+        assert told.group(1) == told.group(2), "curl tells its own address"
+
+
+def axum_behind_proxy_with_netcat():
+    request = b"PROXY TCP6 2001:db8::7 2001:db8::1 40000 80\r\nGET / HTTP/1.0\r\n\r\n"
+    with Example("axum_behind_proxy") as server:
+        answer = netcat(server.port, request)
+        assert b"hello, [2001:db8::7]:40000, " in answer, answer
+
+
+def axum_listener():
+    with Example("axum_listener") as server:
+        with connect(server.port) as silent, connect(server.port) as stream:
+            own = stream.getsockname()[1]
+            assert http(stream).startswith(f"hello, 127.0.0.1:{own}, ")
+            silent.close()
+        slow, idle = connect(server.port), connect(server.port)
+        slow.sendall(b"GET /slow HTTP/1.1\r\nhost: a\r\n\r\n")
+        idle.sendall(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+        assert idle.recv(4096)
+        server.process.send_signal(signal.SIGTERM)
+        assert everything(idle) == b"", "idle connections close"
+        assert everything(slow).endswith(b"patience pays\n"), "requests in flight are answered"
+        server.says("ended: 2 finished, 0 cut")
+
+
+def mtls_identity():
+    with Example("mtls_identity") as server:
+        ca, chain, key = server.says(r"--cacert (\S+) --cert (\S+) --key (\S+)").groups()
+        context = trusting(ca)
+        try:
+            with secure(server.port, context) as stream:
+                # In TLS 1.3 the client is done before the server has looked.
+                assert http(stream) == "no certificate, no answer"
+        except (ssl.SSLError, ConnectionResetError):
+            pass
+        context.load_cert_chain(chain, key)
+        for name in ("localhost", "127.0.0.1"):
+            with secure(server.port, context, name) as stream:
+                assert http(stream) == "hello, spiffe://example.org/ada\n"
+
+
+def mtls_identity_with_openssl():
+    with Example("mtls_identity") as server:
+        ca, chain, key = server.says(r"--cacert (\S+) --cert (\S+) --key (\S+)").groups()
+        client = ["openssl", "s_client", "-quiet", "-no_ign_eof", "-verify_return_error",
+                  "-CAfile", ca, "-connect", f"127.0.0.1:{server.port}"]
+        request = b"GET / HTTP/1.0\r\n\r\n"
+        known = subprocess.Popen([*client, "-cert", chain, "-key", key], stdin=subprocess.PIPE,
+                                 stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        known.stdin.write(request)
+        known.stdin.flush()
+        assert known.stdout.read().endswith(b"hello, spiffe://example.org/ada\n")
+        known.stdin.close()
+        known.wait(SECONDS)
+        nobody = subprocess.run(client, input=request, capture_output=True, timeout=SECONDS)
+        assert nobody.stdout == b"" and nobody.returncode != 0, nobody
+
+
+def mtls_identity_with_curl():
+    with Example("mtls_identity") as server:
+        command = server.says(r"try: curl (.*)").group(1).split()
+        assert curl(*command) == "hello, spiffe://example.org/ada\n"
+        # 35 or 56 by version: the handshake failed, or what came after it.
+        assert curl(*command[:2], command[-1]) in (35, 55, 56)
 
 
 CHECKS = [echo, time_of_day, tls_echo, custom_middleware, graceful, shutdown_port, thread_pool,
-          line_echo, hello, charset, hyper_raw]
+          line_echo, hello, charset, axum_tls, axum_behind_proxy, axum_listener, mtls_identity,
+          hyper_raw]
 WITH_PROGRAM = [("openssl", tls_echo_with_openssl), ("nc", echo_with_netcat),
+                ("curl", axum_tls_with_curl), ("openssl", axum_tls_replaces_its_certificate),
+                ("curl", axum_behind_proxy_with_curl), ("nc", axum_behind_proxy_with_netcat),
+                ("openssl", mtls_identity_with_openssl), ("curl", mtls_identity_with_curl),
                 ("curl", hyper_raw_with_curl)]
 WITH_MODULE = [("websockets", websocket)]
 

@@ -37,10 +37,15 @@ use futures_core::Stream;
 use portcullis_middleware::{BoxError, Connection};
 use std::{
     error, fmt,
+    future::{pending, poll_fn},
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
+    time::Duration,
 };
-use tokio::sync::{Semaphore, mpsc};
+use tokio::{
+    sync::{Semaphore, mpsc, watch},
+    time::sleep,
+};
 use tower::Service;
 
 /// A service that hands connections over, and where they come out.
@@ -51,6 +56,7 @@ pub fn hand_off<IO>(room: usize) -> (HandOff<IO>, Incoming<IO>) {
     let (sender, connections) = mpsc::channel(room.clamp(1, Semaphore::MAX_PERMITS));
     let incoming = Incoming {
         connections,
+        end: watch::Sender::new(false),
         server: None,
     };
     (HandOff { sender }, incoming)
@@ -119,6 +125,8 @@ impl error::Error for HandOffError {}
 /// [`Server::incoming`](crate::Server::incoming) made stops its server when it is dropped.
 pub struct Incoming<IO> {
     connections: mpsc::Receiver<Connection<IO>>,
+    /// Whether no more will come.
+    end: watch::Sender<bool>,
     server: Option<StopOnDrop>,
 }
 
@@ -140,7 +148,39 @@ impl<IO> Incoming<IO> {
     ///
     /// No connection is lost by dropping the future.
     pub async fn recv(&mut self) -> Option<Connection<IO>> {
-        self.connections.recv().await
+        poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    /// Resolves when no more connections will come out, and the last one had half a second to begin.
+    ///
+    /// It is the signal for who takes connections until he is told to end, and then lets go of those
+    /// that have not said anything yet: axum, tonic. A signal of another source would come too early for
+    /// whoever was accepted and is on his way through the layers; let that stop the server
+    /// ([`Server::stop_on`](crate::Server::stop_on)), and this follows.
+    ///
+    /// There is nothing to wait for, and it resolves at once, when the server is over (a task that blocks
+    /// its thread may be left then, and keep the stream from its end) and when this is dropped.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost by dropping the future, and it may be asked for any number of times.
+    pub fn drained(&self) -> impl Future<Output = ()> + Send + use<IO> {
+        let end = self.end.subscribe();
+        let server = self.handle().cloned();
+        async move {
+            tokio::select! {
+                () = last_call(end) => {}
+                () = stopped(server) => {}
+            }
+        }
+    }
+
+    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Connection<IO>>> {
+        let next = ready!(self.connections.poll_recv(cx));
+        if next.is_none() {
+            self.end.send_replace(true);
+        }
+        Poll::Ready(next)
     }
 }
 
@@ -148,7 +188,7 @@ impl<IO> Stream for Incoming<IO> {
     type Item = Connection<IO>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Connection<IO>>> {
-        self.connections.poll_recv(cx)
+        self.poll_recv(cx)
     }
 }
 
@@ -165,5 +205,56 @@ struct StopOnDrop(Handle);
 impl Drop for StopOnDrop {
     fn drop(&mut self) {
         self.0.stop();
+    }
+}
+
+/// Resolves some time after `end` was reached, or at once when it cannot be any more.
+async fn last_call(mut end: watch::Receiver<bool>) {
+    if end.wait_for(|end| *end).await.is_ok() {
+        sleep(LAST_CALL).await;
+    }
+}
+
+async fn stopped(server: Option<Handle>) {
+    match server {
+        Some(server) => drop(server.wait().await),
+        None => pending().await,
+    }
+}
+
+/// Ample for the first bytes of a client that is there, and short for the end of a server.
+const LAST_CALL: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::advance;
+    use tokio_test::{assert_pending, assert_ready, task};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_is_drained_half_a_second_after_its_end() {
+        let (service, mut connections) = hand_off::<()>(1);
+        let mut drained = task::spawn(connections.drained());
+        drop(service);
+        // Nobody has seen its end yet: something might lie in it.
+        assert_pending!(drained.poll());
+        advance(Duration::from_secs(9)).await;
+        assert_pending!(drained.poll());
+        assert!(connections.recv().await.is_none());
+        assert_pending!(drained.poll());
+        advance(Duration::from_millis(499)).await;
+        assert_pending!(drained.poll());
+        advance(Duration::from_millis(1)).await;
+        assert_ready!(drained.poll());
+    }
+
+    #[test]
+    fn a_stream_is_drained_when_it_is_dropped() {
+        let (_service, connections) = hand_off::<()>(1);
+        let mut drained = task::spawn(connections.drained());
+        assert_pending!(drained.poll());
+        drop(connections);
+        assert!(drained.is_woken());
+        assert_ready!(drained.poll());
     }
 }

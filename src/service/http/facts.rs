@@ -5,14 +5,14 @@ use portcullis_middleware::{Connection, ConnectionInfo, Extensions};
 
 /// What the requests of one connection are told.
 #[derive(Debug)]
-pub(super) struct Facts {
+pub(crate) struct Facts {
     info: ConnectionInfo,
     /// What layers left, if anything.
     extensions: Option<Extensions>,
 }
 
 impl Facts {
-    pub(super) fn of<IO>(connection: &Connection<IO>) -> Self {
+    pub(crate) fn of<IO>(connection: &Connection<IO>) -> Self {
         let extensions = connection.extensions();
         Self {
             info: connection.info().clone(),
@@ -20,7 +20,7 @@ impl Facts {
         }
     }
 
-    pub(super) fn tell<B>(&self, request: &mut Request<B>) {
+    pub(crate) fn tell<B>(&self, request: &mut Request<B>) {
         let told = request.extensions_mut();
         told.insert(self.info.clone());
         if let Some(extensions) = &self.extensions {

@@ -84,7 +84,7 @@
 
 mod body;
 mod exchanges;
-mod facts;
+pub(crate) mod facts;
 mod io;
 mod keeper;
 mod request;

@@ -1,0 +1,69 @@
+//! axum behind a balancer that tells the client's address by the PROXY protocol (HAProxy, AWS, Fly).
+//!
+//! ```text
+//! cargo run --release --example axum_behind_proxy     # or: -- 127.0.0.1:8080 10.0.0.0/8,fd00::/8
+//! curl --haproxy-protocol http://127.0.0.1:PORT/      # curl plays the balancer
+//! printf 'PROXY TCP4 192.0.2.7 192.0.2.1 40000 80\r\nGET / HTTP/1.0\r\n\r\n' | nc 127.0.0.1 PORT
+//! curl http://127.0.0.1:PORT/                         # no header: turned away
+//! ```
+//!
+//! The second argument lists the balancers' networks; only they are believed, and nobody else gets in.
+//! Handlers ask for the client's address as ever.
+//!
+//! Ctrl-C or SIGTERM ends the server: it goes on accepting for half a second, and requests may finish for
+//! up to 30 s. A second signal cuts them.
+
+#![allow(clippy::print_stdout, reason = "an example talks to its user")]
+
+use axum::{Router, extract::ConnectInfo, routing::get};
+use portcullis::{
+    BoxError, Server, ServiceBuilderExt,
+    axum::Info,
+    listener::TcpListener,
+    middleware::{io_timeout::IoTimeoutLayer, proxy_protocol::ProxyProtocolLayer},
+    server::Drain,
+    service::HttpService,
+};
+use std::{env, net::SocketAddr, time::Duration};
+use tower::ServiceBuilder;
+
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
+    tracing_subscriber::fmt().init();
+    let mut arguments = env::args().skip(1);
+    let address = arguments.next().unwrap_or_else(|| "127.0.0.1:0".into());
+    let balancers = arguments.next().unwrap_or_else(|| "127.0.0.1,::1".into());
+
+    let router = Router::new().route("/", get(hello));
+    let stack = ServiceBuilder::new()
+        .peer_addr()
+        .trace_connections("axum")
+        .connection_limit(1000)
+        // Before all that asks for the client's address; `.tls(..)` would follow it.
+        .proxy_protocol(ProxyProtocolLayer::new(balancers.parse()?))
+        .layer(IoTimeoutLayer::new().with_read(None))
+        .service(HttpService::new(router));
+
+    let listener = TcpListener::bind(&address)?;
+    let address = listener.local_addr()?;
+    println!("listening on {address}");
+    println!("try: curl --haproxy-protocol http://{address}/");
+
+    let report = Server::new()
+        .listen(listener, stack)
+        // As long as the balancer takes to notice; seconds, as a rule.
+        .drain(Drain::new().with_announce(Duration::from_millis(500)))
+        .stop_on_signals()
+        .run()
+        .await?;
+    println!(
+        "ended: {} finished, {} cut",
+        report.ended(),
+        report.cut().len()
+    );
+    Ok(())
+}
+
+async fn hello(ConnectInfo(client): ConnectInfo<SocketAddr>, Info(connection): Info) -> String {
+    format!("hello, {client}, by way of {}\n", connection.socket_peer())
+}

@@ -1,0 +1,186 @@
+//! axum over TLS, with HTTP/2 and HTTP/1.1, and a certificate that is replaced while the server runs.
+//!
+//! ```text
+//! cargo run --release --example axum_tls              # or: -- 127.0.0.1:8443 chain.pem key.pem
+//! curl --cacert chain.pem https://localhost:PORT/     # the exact line is printed
+//! ```
+//!
+//! Write another certificate over the files, with its key, and ask again. The files are looked at once a
+//! second. A certificate that does not fit its key (for a moment one of the two is the new one) or cannot
+//! be read changes nothing: the one before stays in use, and connections never notice.
+//!
+//! Ctrl-C or SIGTERM ends the server: it tells its clients, goes on accepting for half a second, and lets
+//! requests finish for up to 30 s. A second signal cuts them.
+
+#![allow(clippy::print_stdout, reason = "an example talks to its user")]
+
+use axum::{Router, extract::ConnectInfo, http::Version, routing::get};
+use portcullis::{
+    BoxError, Server, ServiceBuilderExt,
+    listener::TcpListener,
+    middleware::{
+        io_timeout::IoTimeoutLayer,
+        tls::{TlsLayer, provider, rustls},
+    },
+    server::Drain,
+    service::HttpService,
+};
+use rustls::{
+    ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::{ClientHello, ResolvesServerCert},
+    sign::CertifiedKey,
+};
+use std::{env, fs, io, net::SocketAddr, path::PathBuf, process, sync::Arc, time::Duration};
+use tokio::{sync::watch, time::interval};
+use tower::ServiceBuilder;
+
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
+    tracing_subscriber::fmt().init();
+    let mut arguments = env::args().skip(1);
+    let address = arguments.next().unwrap_or_else(|| "127.0.0.1:0".into());
+    let files = match (arguments.next(), arguments.next()) {
+        (Some(chain), Some(key)) => Files::new(chain, key),
+        _ => Files::of_my_own()?,
+    };
+
+    let pem = files.read().await?;
+    let certificate = Arc::new(Certificate(watch::Sender::new(pem.check()?)));
+    tokio::spawn(replace(certificate.clone(), files.clone(), pem));
+    let config = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_cert_resolver(certificate);
+
+    let router = Router::new().route("/", get(hello));
+    let stack = ServiceBuilder::new()
+        .peer_addr()
+        .trace_connections("axum")
+        .connection_limit(1000)
+        .tls(TlsLayer::new(Arc::new(config)).with_alpn(["h2", "http/1.1"]))
+        // A client has to take its answer in time; a handler may be slow, so reads may wait.
+        .layer(IoTimeoutLayer::new().with_read(None))
+        .service(HttpService::new(router));
+
+    let listener = TcpListener::bind(&address)?;
+    let address = listener.local_addr()?;
+    println!("listening on {address}");
+    let (chain, port) = (files.chain.display(), address.port());
+    println!("try: curl --cacert {chain} https://localhost:{port}/");
+
+    let report = Server::new()
+        .listen(listener, stack)
+        // As long as the balancer in front takes to notice; seconds, as a rule.
+        .drain(Drain::new().with_announce(Duration::from_millis(500)))
+        .stop_on_signals()
+        .run()
+        .await?;
+    println!(
+        "ended: {} finished, {} cut",
+        report.ended(),
+        report.cut().len()
+    );
+    files.remove()
+}
+
+async fn hello(ConnectInfo(client): ConnectInfo<SocketAddr>, version: Version) -> String {
+    format!("hello, {client}, by {version:?}\n")
+}
+
+/// The certificate in use. Each handshake takes the one that is there at its time.
+#[derive(Debug)]
+struct Certificate(watch::Sender<Arc<CertifiedKey>>);
+
+impl ResolvesServerCert for Certificate {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.borrow().clone())
+    }
+}
+
+/// Looks at the files once a second, and puts what is new and good in use.
+async fn replace(certificate: Arc<Certificate>, files: Files, mut seen: Pem) {
+    let mut seconds = interval(Duration::from_secs(1));
+    loop {
+        seconds.tick().await;
+        // Not there for a moment, perhaps.
+        let Ok(pem) = files.read().await else {
+            continue;
+        };
+        if pem == seen {
+            continue;
+        }
+        match pem.check() {
+            Ok(fresh) => {
+                certificate.0.send_replace(fresh);
+                println!("the certificate was replaced");
+            }
+            Err(error) => println!("the old certificate stays in use: {error}"),
+        }
+        seen = pem;
+    }
+}
+
+/// What the files contain.
+#[derive(PartialEq)]
+struct Pem {
+    chain: Vec<u8>,
+    key: Vec<u8>,
+}
+
+impl Pem {
+    /// A certificate that can be used: complete, and with the key that is its own.
+    fn check(&self) -> Result<Arc<CertifiedKey>, BoxError> {
+        let chain = CertificateDer::pem_slice_iter(&self.chain).collect::<Result<Vec<_>, _>>()?;
+        if chain.is_empty() {
+            return Err("no certificate".into());
+        }
+        // The error of the parser quotes its input: not into a log.
+        let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|_| "no private key")?;
+        Ok(Arc::new(CertifiedKey::from_der(chain, key, &provider())?))
+    }
+}
+
+#[derive(Clone)]
+struct Files {
+    chain: PathBuf,
+    key: PathBuf,
+    /// Made by this program.
+    folder: Option<PathBuf>,
+}
+
+impl Files {
+    fn new(chain: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        Self {
+            chain: chain.into(),
+            key: key.into(),
+            folder: None,
+        }
+    }
+
+    /// For an example: a certificate that nobody signed, with a key that anybody here can read.
+    fn of_my_own() -> Result<Self, BoxError> {
+        let folder = env::temp_dir().join(format!("portcullis-axum-tls-{}", process::id()));
+        fs::create_dir(&folder)?;
+        let mut files = Self::new(folder.join("chain.pem"), folder.join("key.pem"));
+        files.folder = Some(folder);
+        let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let own = rcgen::generate_simple_self_signed(names)?;
+        fs::write(&files.chain, own.cert.pem())?;
+        fs::write(&files.key, own.signing_key.serialize_pem())?;
+        Ok(files)
+    }
+
+    async fn read(&self) -> io::Result<Pem> {
+        let chain = tokio::fs::read(&self.chain).await?;
+        let key = tokio::fs::read(&self.key).await?;
+        Ok(Pem { chain, key })
+    }
+
+    fn remove(&self) -> Result<(), BoxError> {
+        match &self.folder {
+            Some(folder) => Ok(fs::remove_dir_all(folder)?),
+            None => Ok(()),
+        }
+    }
+}

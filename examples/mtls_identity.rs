@@ -1,0 +1,147 @@
+//! Mutual TLS: clients show a certificate, and an axum handler greets them by the name in it.
+//!
+//! ```text
+//! cargo run --release --example mtls_identity         # or: -- 127.0.0.1:8443
+//! curl --cacert ca.pem --cert client.pem --key client.key https://localhost:PORT/
+//! curl --cacert ca.pem https://localhost:PORT/        # without: no TLS, so no answer at all
+//! ```
+//!
+//! The exact lines are printed: the program makes an authority, a server and a client for itself, in a
+//! folder that it removes at its end. Whom the authority has signed is let in by TLS; who that is, and
+//! what he may, is the handler's to say.
+//!
+//! Ctrl-C or SIGTERM ends the server: requests may finish for up to 30 s, a second signal cuts them.
+
+#![allow(clippy::print_stdout, reason = "an example talks to its user")]
+
+use axum::{
+    RequestPartsExt, Router,
+    extract::FromRequestParts,
+    http::{StatusCode, request::Parts},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use portcullis::{
+    BoxError, Server, ServiceBuilderExt,
+    axum::ClientCertificate,
+    listener::TcpListener,
+    middleware::{
+        io_timeout::IoTimeoutLayer,
+        tls::{TlsLayer, provider, rustls},
+    },
+    service::HttpService,
+};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
+use rustls::{
+    RootCertStore, ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer},
+    server::WebPkiClientVerifier,
+};
+use std::{env, fs, path::Path, process, sync::Arc};
+use tower::ServiceBuilder;
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
+    tracing_subscriber::fmt().init();
+    let address = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:0".into());
+    let folder = env::temp_dir().join(format!("portcullis-mtls-{}", process::id()));
+    fs::create_dir(&folder)?;
+
+    let router = Router::new().route("/", get(greet));
+    let stack = ServiceBuilder::new()
+        .peer_addr()
+        .trace_connections("axum")
+        .connection_limit(1000)
+        .tls(TlsLayer::new(demo(&folder)?).with_alpn(["h2", "http/1.1"]))
+        .layer(IoTimeoutLayer::new().with_read(None))
+        .service(HttpService::new(router));
+
+    let listener = TcpListener::bind(&address)?;
+    let address = listener.local_addr()?;
+    println!("listening on {address}");
+    println!(
+        "try: curl --cacert {0}/ca.pem --cert {0}/client.pem --key {0}/client.key https://localhost:{1}/",
+        folder.display(),
+        address.port()
+    );
+
+    let server = Server::new().listen(listener, stack).stop_on_signals();
+    let report = server.run().await?;
+    println!(
+        "ended: {} finished, {} cut",
+        report.ended(),
+        report.cut().len()
+    );
+    fs::remove_dir_all(folder)?;
+    Ok(())
+}
+
+async fn greet(Caller(name): Caller) -> String {
+    format!("hello, {name}\n")
+}
+
+/// Who calls: the name that the authority gave him.
+struct Caller(String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Response> {
+        let certificate = parts.extract::<ClientCertificate>().await;
+        let certificate = certificate.map_err(IntoResponse::into_response)?;
+        let name = uri_in(certificate.der());
+        name.map(Self)
+            .ok_or_else(|| (StatusCode::FORBIDDEN, "the certificate names nobody").into_response())
+    }
+}
+
+/// The first URI among the names in a certificate: where SPIFFE, for one, has its names.
+fn uri_in(certificate: &[u8]) -> Option<String> {
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    let names = certificate.subject_alternative_name().ok()??;
+    names
+        .value
+        .general_names
+        .iter()
+        .find_map(|name| match name {
+            GeneralName::URI(uri) => Some((*uri).to_owned()),
+            _ => None,
+        })
+}
+
+/// Makes an authority, a server that trusts nobody else, and a client in `folder`.
+///
+/// For an example: keys that others depend on never lie in a folder for all.
+fn demo(folder: &Path) -> Result<Arc<ServerConfig>, BoxError> {
+    let mut params = CertificateParams::default();
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "authority of the example");
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
+    fs::write(folder.join("ca.pem"), authority.pem())?;
+
+    let key = KeyPair::generate()?;
+    let mut params = CertificateParams::default();
+    let name = SanType::URI("spiffe://example.org/ada".try_into()?);
+    params.subject_alt_names.push(name);
+    let client = params.signed_by(&key, &authority)?;
+    fs::write(folder.join("client.pem"), client.pem())?;
+    fs::write(folder.join("client.key"), key.serialize_pem())?;
+
+    let key = KeyPair::generate()?;
+    let params = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()])?;
+    let server: CertificateDer<'static> = params.signed_by(&key, &authority)?.into();
+    let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.der().clone())?;
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build()?;
+    let config = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(vec![server], key)?;
+    Ok(Arc::new(config))
+}

@@ -1,0 +1,59 @@
+//! The answer to a request that lacks what a handler asks for.
+
+use ::axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use std::{error, fmt};
+
+/// A handler asked for what the connection of the request does not have.
+///
+/// As a response: the [status](Self::status), and the reason as text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rejection(Reason);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reason {
+    Connection,
+    Certificate,
+    ServerName,
+}
+
+impl Rejection {
+    pub(super) const NO_CONNECTION: Self = Self(Reason::Connection);
+    pub(super) const NO_CERTIFICATE: Self = Self(Reason::Certificate);
+    pub(super) const NO_SERVER_NAME: Self = Self(Reason::ServerName);
+
+    /// The status of the response.
+    ///
+    /// - Without a client certificate `403`. Not `401`: that has to name a challenge (RFC 9110, section
+    ///   15.5.2), and a client cannot answer with a certificate on the connection that it has.
+    /// - Without a host name in the TLS handshake `400`: it is the client that left it out.
+    /// - Without a connection at all `500`: the router is served in a way that tells it nothing.
+    pub const fn status(self) -> StatusCode {
+        match self.0 {
+            Reason::Connection => StatusCode::INTERNAL_SERVER_ERROR,
+            Reason::Certificate => StatusCode::FORBIDDEN,
+            Reason::ServerName => StatusCode::BAD_REQUEST,
+        }
+    }
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Reason::Connection => {
+                "the request knows nothing of its connection: serve the router with portcullis' \
+                 `HttpService`, or give `axum::serve` a `portcullis::axum::MakeService` of it"
+            }
+            Reason::Certificate => "a client certificate is required",
+            Reason::ServerName => "the client named no host in its TLS handshake",
+        })
+    }
+}
+
+impl error::Error for Rejection {}
+
+impl IntoResponse for Rejection {
+    fn into_response(self) -> Response {
+        (self.status(), self.to_string()).into_response()
+    }
+}
