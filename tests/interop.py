@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Talks to each example with clients of other implementations: Python's sockets and TLS, netcat,
-OpenSSL. Run it after `cargo build --examples`; it takes the folder of the examples as argument
+OpenSSL, gRPC's own client (`pip install grpcio`). Run it after `cargo build --examples`; it takes the folder of the examples as argument
 (target/debug/examples by default). What is not installed is skipped and named.
 
 Nothing but loopback is used; each example ends on SIGTERM with exit code 0, or this fails."""
 
+import importlib.util
 import re
 import shutil
 import signal
@@ -202,9 +203,20 @@ def charset():
         assert ask(server.port, "Grüße\n".encode("latin-1")) == "GRÜSSE\n".encode("latin-1")
 
 
+def tonic():
+    from grpc_client import check
+    with Example("tonic") as server:
+        certificate = re.search(r"/\S+\.pem", server.process.stdout.readline()).group()
+        check(server.port, certificate)
+    assert not Path(certificate).exists(), "it takes its certificate away"
+    with Example("tonic", "127.0.0.1:0", "--plain") as server:
+        check(server.port)
+
+
 CHECKS = [echo, time_of_day, tls_echo, custom_middleware, graceful, shutdown_port, thread_pool,
           line_echo, hello, charset]
 WITH_PROGRAM = [("openssl", tls_echo_with_openssl), ("nc", echo_with_netcat)]
+WITH_MODULE = [("grpc", tonic)]
 
 
 def main():
@@ -214,6 +226,11 @@ def main():
             checks.append(check)
         else:
             print(f"skipped: {check.__name__} needs {program}")
+    for module, check in WITH_MODULE:
+        if importlib.util.find_spec(module):
+            checks.append(check)
+        else:
+            print(f"skipped: {check.__name__} needs the Python module {module}")
     failed = 0
     for check in checks:
         begun = time.monotonic()

@@ -35,10 +35,6 @@ impl Facts {
     /// Tells a gRPC request what tonic's `remote_addr()` and `peer_certs()` look for.
     #[cfg(feature = "tonic")]
     pub(super) fn tell_tonic<B>(&self, request: &mut Request<B>) {
-        let told = request.extensions_mut();
-        told.insert(self.info.tcp_connect_info());
-        if let Some(tls) = self.info.tls_connect_info() {
-            told.insert(tls);
-        }
+        crate::tonic::tell_of(&self.info, request.extensions_mut());
     }
 }
