@@ -100,3 +100,58 @@ impl<IO: AsyncRead + AsyncWrite + Unpin, C: Unpin> AsyncWrite for TonicIo<IO, C>
         self.connection.is_write_vectored()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
+        time::{Instant, sleep},
+    };
+
+    fn pair() -> (
+        TonicIo<impl AsyncRead + AsyncWrite + Unpin, ()>,
+        DuplexStream,
+    ) {
+        let (ours, theirs) = tokio::io::duplex(64);
+        (TonicIo::new(Connection::accept(ours), ()), theirs)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_client_says_last_is_waited_for_and_thrown_away() {
+        let (mut ours, mut theirs) = pair();
+        let client = async move {
+            theirs.read_to_end(&mut Vec::new()).await.unwrap();
+            // More than lies in between: somebody has to read it.
+            theirs.write_all(&[b'x'; 1000]).await.unwrap();
+            sleep(Duration::from_millis(900)).await;
+        };
+        let begun = Instant::now();
+        let (shutdown, ()) = tokio::join!(ours.shutdown(), client);
+        shutdown.unwrap();
+        assert_eq!(begun.elapsed().as_millis(), 900);
+        ours.shutdown().await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_never_ends_is_waited_for_no_longer_than_a_second() {
+        let (mut ours, theirs) = pair();
+        let begun = Instant::now();
+        ours.shutdown().await.unwrap();
+        assert_eq!(begun.elapsed(), Duration::from_secs(1));
+        drop(theirs);
+    }
+
+    #[tokio::test]
+    async fn vectored_writes_go_through() {
+        let (mut ours, mut theirs) = pair();
+        assert!(ours.is_write_vectored());
+        let parts = [IoSlice::new(b"hel"), IoSlice::new(b"lo")];
+        assert_eq!(ours.write_vectored(&parts).await.unwrap(), 5);
+        ours.flush().await.unwrap();
+        let mut said = [0; 5];
+        theirs.read_exact(&mut said).await.unwrap();
+        assert_eq!(&said, b"hello");
+    }
+}

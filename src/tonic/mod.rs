@@ -41,6 +41,9 @@
 //! # }
 //! ```
 //!
+//! What tonic's `transport::Server` adds to a service is not there: its deadline for requests with
+//! `grpc-timeout` (clients keep theirs), and its limits of requests per connection.
+//!
 //! Under TLS offer `h2` by ALPN: gRPC clients insist on it. A stack with an
 //! [`io_timeout`](portcullis_middleware::io_timeout) turns the bound on reads off, which would end streams
 //! whose messages are far between; HTTP/2's pings find the clients that are gone.

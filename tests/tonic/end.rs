@@ -2,7 +2,7 @@
 
 use crate::{
     Served, Way,
-    life::channel,
+    life::{channel, channel_over},
     probe::{Client, Probe},
     support::{eventually, paused_scenario},
 };
@@ -142,6 +142,28 @@ fn no_connection_is_lost_when_the_server_stops() {
         assert_eq!(calls, 40);
         let report = handle.wait().await;
         assert_eq!((report.ended(), report.cut().len()), (40, 0));
+    });
+}
+
+#[test]
+fn a_client_that_was_let_in_last_is_heard_for_half_a_second() {
+    paused_scenario(async {
+        for way in [Way::HttpService, Way::Incoming] {
+            let (listener, connector) = MemoryListener::pair();
+            let layers = ServiceBuilder::new().peer_addr();
+            let served = Served::new(way, Server::new(), listener, layers);
+            let [in_time, too_late] = [(); 2].map(|()| connector.connect().unwrap());
+            served.handle.stop();
+            sleep(Duration::from_millis(400)).await;
+            let mut client = Client::new(channel_over(in_time));
+            client.who().await.unwrap();
+            sleep(Duration::from_millis(200)).await;
+            let refused = Client::new(channel_over(too_late)).who().await;
+            refused.unwrap_err();
+            drop(client);
+            let report = served.over().await;
+            assert_eq!((report.ended(), report.cut().len()), (2, 0), "{way:?}");
+        }
     });
 }
 

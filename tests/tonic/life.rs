@@ -12,14 +12,24 @@ use portcullis::{
     listener::{MemoryConnector, MemoryListener, TcpListener},
     middleware::{connection_limit::ConnectionLimitLayer, io_timeout::IoTimeoutLayer},
 };
-use std::{future::ready, time::Duration};
-use tokio::{net::TcpStream, time::sleep};
+use std::{future::ready, io, time::Duration};
+use tokio::{io::DuplexStream, net::TcpStream, time::sleep};
 use tonic::transport::{Channel, Endpoint};
 use tower::{ServiceBuilder, service_fn};
 
 /// A channel whose connections are in memory, made when they are needed.
 pub(crate) fn channel(connector: MemoryConnector) -> Channel {
     let connect = service_fn(move |_| ready(connector.connect().map(TokioIo::new)));
+    Endpoint::from_static("http://memory").connect_with_connector_lazy(connect)
+}
+
+/// A channel with this one connection.
+pub(crate) fn channel_over(io: DuplexStream) -> Channel {
+    let mut io = Some(io);
+    let connect = service_fn(move |_| {
+        let io = io.take().ok_or(io::Error::other("there was but one"));
+        ready(io.map(TokioIo::new))
+    });
     Endpoint::from_static("http://memory").connect_with_connector_lazy(connect)
 }
 

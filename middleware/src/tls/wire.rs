@@ -70,3 +70,9 @@ impl<IO> tonic::transport::server::Connected for Wire<IO> {
         }
     }
 }
+
+#[cfg(test)]
+#[test]
+fn a_wire_is_transparent() {
+    crate::testing::assert_transparent(Wire);
+}
