@@ -11,6 +11,7 @@ The messages are encoded by hand: each is a single string, and no code has to be
 
 import re
 import sys
+import threading
 import time
 
 SECONDS = 10
@@ -82,6 +83,26 @@ def check(port, certificate=None, pause=1.0):
         long = "x" * 20_000
         answers = list(chat((long for _ in range(200)), timeout=SECONDS))
         assert len(answers) == 201 and all(long in answer for answer in answers[:-1])
+
+
+def check_end(port, certificate, stop):
+    """Raises when a stream that is open does not end well after `stop()`, which ends the server."""
+    import grpc
+
+    with connect(grpc, port, certificate) as channel:
+        silence = threading.Event()
+
+        def names():
+            yield "first"
+            silence.wait(SECONDS)
+
+        chat = channel.stream_stream("/greeter.Greeter/Chat", encode, decode)
+        answers = chat(names(), timeout=SECONDS)
+        assert "Hello first" in next(answers)
+        stop()
+        assert list(answers) == ["Good-bye!"]
+        assert answers.code() == grpc.StatusCode.OK
+        silence.set()
 
 
 def main():

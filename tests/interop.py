@@ -204,10 +204,11 @@ def charset():
 
 
 def tonic():
-    from grpc_client import check
+    from grpc_client import check, check_end
     with Example("tonic") as server:
         certificate = re.search(r"/\S+\.pem", server.process.stdout.readline()).group()
         check(server.port, certificate)
+        check_end(server.port, certificate, server.process.terminate)
     assert not Path(certificate).exists(), "it takes its certificate away"
     with Example("tonic", "127.0.0.1:0", "--plain") as server:
         check(server.port)

@@ -1,4 +1,4 @@
-//! gRPC with [tonic](::tonic): at the end of a stack, and with a stack as the source of tonic's connections.
+//! gRPC with [tonic]: at the end of a stack, and with a stack as the source of tonic's connections.
 //!
 //! # At the end of a stack
 //!
