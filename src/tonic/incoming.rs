@@ -15,23 +15,24 @@ use std::{
 use tokio::time::{Sleep, sleep};
 
 impl<IO> Incoming<IO> {
-    /// The stream that tonic's `serve_with_incoming` takes: a request's `remote_addr()` and `local_addr()`
-    /// are those of its connection. Feature `tonic`; see [`tonic`](crate::tonic).
+    /// The stream that tonic's `serve_with_incoming` takes; feature `tonic`.
+    ///
+    /// A request's `remote_addr()` and `local_addr()` are those of its connection. See [`tonic`](crate::tonic).
     pub fn tonic(self) -> TonicIncoming<IO, TcpConnectInfo> {
         self.tonic_with(|connection| connection.info().tcp_connect_info())
     }
 
-    /// The same for stacks with a `TlsLayer`: a request's `peer_certs()` is there too.
+    /// Like [`tonic`](Self::tonic), for stacks with a `TlsLayer`: `peer_certs()` works too.
     ///
     /// A connection without TLS is closed, and an error is logged: it is the stack that lacks the layer.
     pub fn tonic_tls(self) -> TonicIncoming<IO, TlsConnectInfo> {
         TonicIncoming::new(self, |connection| connection.info().tls_connect_info())
     }
 
-    /// The same, with what `tell` makes of a connection among the extensions of its requests.
+    /// Like [`tonic`](Self::tonic), and requests are told what `tell` makes of their connection.
     ///
-    /// `remote_addr()` and `peer_certs()` look for tonic's own types, and are `None` unless `C` is one of them
-    /// or the interceptor [`tell`](crate::tonic::tell) helps.
+    /// It is among their extensions. `remote_addr()` and `peer_certs()` look for tonic's own types, and are
+    /// `None` unless `C` is one of them or the interceptor [`tell`](crate::tonic::tell) helps.
     pub fn tonic_with<C>(
         self,
         mut tell: impl FnMut(&Connection<IO>) -> C + Send + 'static,

@@ -4,15 +4,23 @@ use ::tonic::transport::server::Connected;
 use portcullis_middleware::{
     Connection,
     connection::{Linger, Lingering},
+    error::{Elapsed, TimeoutPhase},
 };
 use std::{
     io::{self, IoSlice},
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Sleep, sleep},
+};
 
 /// A connection of which each request is told `C`; see the [module docs](super).
+///
+/// A client that has not sent the first bytes of HTTP/2 within half a minute is cut: a read fails with
+/// [`Elapsed`] (`FirstByte`). Nothing bounds reads after that.
 ///
 /// It ends politely: after its last byte, input is read and thrown away until the client ends too, for
 /// a second at most. A mere close with input unread would take the last responses back.
@@ -20,7 +28,17 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 pub struct TonicIo<IO, C> {
     connection: Connection<IO>,
     told: C,
+    /// Until the client has introduced itself.
+    opening: Option<Opening>,
     lingering: Option<Lingering>,
+}
+
+/// The time that a client has for the preface of HTTP/2.
+#[derive(Debug)]
+struct Opening {
+    missing: usize,
+    /// Runs from the first wait on.
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl<IO, C> TonicIo<IO, C> {
@@ -28,6 +46,10 @@ impl<IO, C> TonicIo<IO, C> {
         Self {
             connection,
             told,
+            opening: Some(Opening {
+                missing: PREFACE,
+                timer: None,
+            }),
             lingering: None,
         }
     }
@@ -62,7 +84,20 @@ impl<IO: AsyncRead + Unpin, C: Unpin> AsyncRead for TonicIo<IO, C> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.connection).poll_read(cx, buf)
+        let this = &mut *self;
+        let before = buf.filled().len();
+        let read = Pin::new(&mut this.connection).poll_read(cx, buf);
+        if let Some(opening) = &mut this.opening {
+            if read.is_pending() {
+                return opening.poll_elapsed(cx).map(|elapsed| Err(elapsed.into()));
+            }
+            let came = buf.filled().len() - before;
+            opening.missing = opening.missing.saturating_sub(came);
+            if opening.missing == 0 {
+                this.opening = None;
+            }
+        }
+        read
     }
 }
 
@@ -101,13 +136,25 @@ impl<IO: AsyncRead + AsyncWrite + Unpin, C: Unpin> AsyncWrite for TonicIo<IO, C>
     }
 }
 
+impl Opening {
+    fn poll_elapsed(&mut self, cx: &mut Context<'_>) -> Poll<Elapsed> {
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(BOUND)));
+        let elapsed = |()| Elapsed::new(TimeoutPhase::FirstByte, BOUND);
+        timer.as_mut().poll(cx).map(elapsed)
+    }
+}
+
+/// Bytes of the preface of HTTP/2 (RFC 9113, section 3.4); a request of HTTP/1 has more.
+const PREFACE: usize = 24;
+/// As of [`HttpService`](crate::service::HttpService). tonic has no such bound, and HTTP/2's pings begin later.
+const BOUND: Duration = Duration::from_secs(30);
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
-        time::{Instant, sleep},
+        time::{Instant, timeout},
     };
 
     fn pair() -> (
@@ -141,6 +188,32 @@ mod tests {
         ours.shutdown().await.unwrap();
         assert_eq!(begun.elapsed(), Duration::from_secs(1));
         drop(theirs);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_has_half_a_minute_to_introduce_itself() {
+        let (mut ours, mut theirs) = pair();
+        let begun = Instant::now();
+        let late = async {
+            sleep(Duration::from_secs(29)).await;
+            theirs.write_all(&[b'x'; PREFACE - 1]).await.unwrap();
+        };
+        let mut buffer = [0; 64];
+        let (read, ()) = tokio::join!(ours.read(&mut buffer), late);
+        assert_eq!(read.unwrap(), PREFACE - 1);
+        let error = ours.read(&mut [0; 64]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(begun.elapsed(), BOUND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_has_introduced_itself_may_be_silent() {
+        let (mut ours, mut theirs) = pair();
+        theirs.write_all(&[b'x'; PREFACE]).await.unwrap();
+        assert_eq!(ours.read(&mut [0; 64]).await.unwrap(), PREFACE);
+        let mut buffer = [0; 64];
+        let silence = timeout(Duration::from_secs(3600), ours.read(&mut buffer));
+        silence.await.unwrap_err();
     }
 
     #[tokio::test]

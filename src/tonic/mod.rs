@@ -46,7 +46,7 @@
 //!
 //! Under TLS offer `h2` by ALPN: gRPC clients insist on it. A stack with an
 //! [`io_timeout`](portcullis_middleware::io_timeout) turns the bound on reads off, which would end streams
-//! whose messages are far between; HTTP/2's pings find the clients that are gone.
+//! whose messages are far between; `HttpService` finds the clients that are gone by HTTP/2's pings.
 //!
 //! # As the source of tonic's connections
 //!
@@ -65,7 +65,7 @@
 //!
 //! ```
 //! use portcullis::{ConnectionInfo, Server, ServiceBuilderExt, listener::TcpListener};
-//! use std::future::pending;
+//! use std::{future::pending, time::Duration};
 //! use tonic::{Request, service::{InterceptorLayer, Routes}};
 //! use tower::ServiceBuilder;
 //!
@@ -81,6 +81,7 @@
 //! # let serving = async move {
 //!
 //! let drained = tonic::transport::Server::builder()
+//!     .http2_keepalive_interval(Some(Duration::from_secs(30))) // finds clients that are gone
 //!     .layer(InterceptorLayer::new(portcullis::tonic::tell))
 //!     .add_routes(Routes::default())
 //!     .serve_with_incoming_shutdown(incoming, pending())
@@ -94,14 +95,17 @@
 //! ```
 //!
 //! Handshakes run side by side before a connection comes out of the stream, so tonic never waits for one.
-//! A connection keeps what the layers made it hold until tonic drops it.
+//! A connection keeps what the layers made it hold until tonic drops it, and tonic by itself drops no
+//! connection that is silent: set its `http2_keepalive_interval`. Only the first bytes of HTTP/2 have a bound
+//! here, half a minute.
 //!
 //! ## The end
 //!
 //! Stop the [`Server`](crate::Server), by a signal or its handle, and give tonic
 //! [`pending`](std::future::pending) as its own signal. The server accepts what the kernel holds, finishes the
-//! handshakes, and the stream ends; then tonic sends `GOAWAY` on all connections and waits for what is in
-//! flight. No connection is lost. The server's [deadline](crate::server::Drain) holds throughout: what is left
+//! handshakes, and the stream ends half a second after the last one, so that no client is turned away that
+//! was let in and speaks at once. Then tonic sends `GOAWAY` on all connections and waits for what is in flight.
+//! The server's [deadline](crate::server::Drain) holds throughout: what is left
 //! by then is cut, and tonic's future ends too.
 //!
 //! A signal that is given to tonic itself makes it drop the stream at once. That stops the server as well,

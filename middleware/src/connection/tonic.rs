@@ -9,8 +9,9 @@ use tokio_rustls::server::TlsStream;
 pub type TlsConnectInfo = <TlsStream<TcpStream> as Connected>::ConnectInfo;
 
 impl ConnectionInfo {
-    /// The [`peer_addr`](Self::peer_addr) and the [`local_addr`](Self::local_addr) in tonic's type: among the
-    /// extensions of a request they are what its `remote_addr()` and `local_addr()` say. Feature `tonic`.
+    /// The effective addresses in tonic's type; feature `tonic`.
+    ///
+    /// Among the extensions of a request they are what its `remote_addr()` and `local_addr()` say.
     pub fn tcp_connect_info(&self) -> TcpConnectInfo {
         TcpConnectInfo {
             local_addr: self.local_addr(),
@@ -18,9 +19,10 @@ impl ConnectionInfo {
         }
     }
 
-    /// The same with the peer's certificates, which tonic's `peer_certs()` says. Feature `tonic`.
+    /// The addresses and the peer's certificates in tonic's type; feature `tonic`.
     ///
-    /// `None` without TLS, and where it was not [`TlsLayer`](crate::tls::TlsLayer) that agreed on it.
+    /// Among the extensions of a request they are what its `peer_certs()` says. `None` without TLS, and where
+    /// it was not [`TlsLayer`](crate::tls::TlsLayer) that agreed on it.
     pub fn tls_connect_info(&self) -> Option<TlsConnectInfo> {
         let mut tls = self.tls()?.tonic.as_ref()?.0.clone();
         *tls.get_mut() = self.tcp_connect_info();
