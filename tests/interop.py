@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Talks to each example with clients of other implementations: Python's sockets and TLS, netcat,
-OpenSSL, curl, Python's websockets. Run it after `cargo build --examples`; it takes the folder of the examples
-as argument
+OpenSSL, curl, Python's websockets, gRPC's own client (`pip install grpcio`). Run it after
+`cargo build --examples`; it takes the folder of the examples as argument
 (target/debug/examples by default). What is not installed is skipped and named.
 
 Nothing but loopback is used; each example ends on SIGTERM with exit code 0, or this fails."""
@@ -435,6 +435,17 @@ def mtls_identity_with_curl():
         assert curl(*command[:2], command[-1]) in (35, 55, 56)
 
 
+def tonic():
+    from grpc_client import check, check_end
+    with Example("tonic") as server:
+        certificate = re.search(r"/\S+\.pem", server.process.stdout.readline()).group()
+        check(server.port, certificate)
+        check_end(server.port, certificate, server.process.terminate)
+    assert not Path(certificate).exists(), "it takes its certificate away"
+    with Example("tonic", "127.0.0.1:0", "--plain") as server:
+        check(server.port)
+
+
 CHECKS = [echo, time_of_day, tls_echo, custom_middleware, graceful, shutdown_port, thread_pool,
           line_echo, hello, charset, axum_tls, axum_behind_proxy, axum_listener, mtls_identity,
           hyper_raw]
@@ -443,7 +454,7 @@ WITH_PROGRAM = [("openssl", tls_echo_with_openssl), ("nc", echo_with_netcat),
                 ("curl", axum_behind_proxy_with_curl), ("nc", axum_behind_proxy_with_netcat),
                 ("openssl", mtls_identity_with_openssl), ("curl", mtls_identity_with_curl),
                 ("curl", hyper_raw_with_curl)]
-WITH_MODULE = [("websockets", websocket)]
+WITH_MODULE = [("websockets", websocket), ("grpc", tonic)]
 
 
 def main():
@@ -457,7 +468,7 @@ def main():
         if importlib.util.find_spec(module):
             checks.append(check)
         else:
-            print(f"skipped: {check.__name__} needs the module {module} of Python")
+            print(f"skipped: {check.__name__} needs the Python module {module}")
     failed = 0
     for check in checks:
         begun = time.monotonic()
