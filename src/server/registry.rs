@@ -217,9 +217,11 @@ impl Registry {
         change(slot);
         let over = !slot.connection_alive && matches!(slot.task, Task::Ended);
         let slot = over.then(|| slots.remove(place.key));
-        shard.len.store(slots.len(), Ordering::Relaxed);
-        let gone = shard.gone.load(Ordering::Relaxed) + u64::from(over);
-        shard.gone.store(gone, Ordering::Relaxed);
+        if over {
+            shard.len.store(slots.len(), Ordering::Relaxed);
+            let gone = shard.gone.load(Ordering::Relaxed) + 1;
+            shard.gone.store(gone, Ordering::Relaxed);
+        }
         drop(slots);
         drop(slot);
         if self.watchers.load(Ordering::SeqCst) > 0 {
