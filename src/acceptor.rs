@@ -26,7 +26,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     sync::{Arc, atomic::Ordering},
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 use tokio::{sync::watch, task::consume_budget, time::timeout};
 
@@ -71,17 +71,25 @@ impl<L: Listener, S: Stack<L::Io>> Acceptor<L, S> {
         let current = mode.clone();
         let mut changes = mode.clone();
         let mut changed = pin!(changes.changed());
+        let mut told: Option<Waker> = None;
         loop {
-            let accept = poll_fn(|cx| match current.has_changed() {
-                Ok(false) => self.listener.poll_accept(cx),
-                // Whoever comes after the change is not taken, even if both are heard of at once.
-                Ok(true) | Err(_) => Poll::Pending,
+            let accept = poll_fn(|cx| {
+                // First, so that whoever comes after the change is not taken.
+                if !matches!(current.has_changed(), Ok(false)) {
+                    return Poll::Ready(None);
+                }
+                if let Poll::Ready(accepted) = self.listener.poll_accept(cx) {
+                    return Poll::Ready(Some(accepted));
+                }
+                // Whom it wakes it need not be told again.
+                if told.as_ref().is_some_and(|told| told.will_wake(cx.waker())) {
+                    return Poll::Pending;
+                }
+                told = Some(cx.waker().clone());
+                changed.as_mut().poll(cx).map(|_| None)
             });
-            let accepted = tokio::select! {
-                // In this order, so that the mode costs one load while connections come in a row.
-                biased;
-                accepted = accept => accepted,
-                _ = &mut changed => return Ok(()),
+            let Some(accepted) = accept.await else {
+                return Ok(());
             };
             match accepted {
                 Ok(accepted) => self.admit(accepted).await,
@@ -117,47 +125,17 @@ impl<L: Listener, S: Stack<L::Io>> Acceptor<L, S> {
         let local = self.listener.connection_local_address(&io);
         let info = ConnectionInfo::from_origin(self.origin.clone(), peer, local);
         self.failures = 0;
-        match self.ready_stack().await {
-            Ok(Some(stack)) => self.spawn.spawn(&self.shared, stack, io, info),
-            Ok(None) => {
-                drop(io);
-                self.shared.record_unserved(&info);
-            }
-            Err(error) => {
-                drop(io);
-                self.shared.record_unready(&info, &error);
-            }
-        }
-    }
-
-    /// A stack that is ready for a connection; `None` when the server quits first.
-    ///
-    /// Whatever panics in here is an error of this one connection: a client that can make a service's
-    /// `clone` panic must not end the listener by it.
-    async fn ready_stack(&mut self) -> Result<Option<S>, BoxError> {
-        let mut stack = caught(|| self.stack.clone())?;
-        let mut poll = |cx: &mut Context<'_>| match caught(|| stack.poll_ready(cx)) {
-            Ok(ready) => ready.map_err(Into::into),
-            Err(panicked) => Poll::Ready(Err(panicked)),
+        let unserved = match caught(|| self.stack.clone()) {
+            Ok(mut stack) => match ready(&self.shared, &mut stack).await {
+                Ok(true) => return self.spawn.spawn(&self.shared, stack, io, info),
+                unready => caught(|| drop(stack)).and(unready),
+            },
+            Err(panicked) => Err(panicked),
         };
-        // Not in the select at once: a stack is ready as a rule.
-        let mut ready = poll_fn(|cx| Poll::Ready(poll(cx))).await;
-        if ready.is_pending() {
-            let _waiting = Waiting::new(&self.shared);
-            let mut quit = self.shared.mode.subscribe();
-            tokio::select! {
-                biased;
-                result = poll_fn(poll) => ready = Poll::Ready(result),
-                _ = quit.wait_for(|mode| *mode == Mode::Quit) => {}
-            }
-        }
-        match ready {
-            Poll::Ready(Ok(())) => Ok(Some(stack)),
-            Poll::Ready(Err(error)) => {
-                caught(|| drop(stack))?;
-                Err(error)
-            }
-            Poll::Pending => caught(|| drop(stack)).map(|()| None),
+        drop(io);
+        match unserved {
+            Ok(_) => self.shared.record_unserved(&info),
+            Err(error) => self.shared.record_unready(&info, &error),
         }
     }
 
@@ -192,6 +170,28 @@ impl<L: Listener, S: Stack<L::Io>> Acceptor<L, S> {
                 Err(error)
             }
         }
+    }
+}
+
+/// Waits until `stack` is ready for a connection; false when the server quits first.
+///
+/// Whatever panics in here is an error of this one connection: a client that can make a service's
+/// `clone` panic must not end the listener by it.
+async fn ready<S: Stack<Io>, Io>(shared: &Shared, stack: &mut S) -> Result<bool, BoxError> {
+    let mut poll = |cx: &mut Context<'_>| match caught(|| stack.poll_ready(cx)) {
+        Ok(ready) => ready.map_err(Into::into),
+        Err(panicked) => Poll::Ready(Err(panicked)),
+    };
+    // Not in the select at once: a stack is ready as a rule.
+    if let Poll::Ready(ready) = poll_fn(|cx| Poll::Ready(poll(cx))).await {
+        return ready.map(|()| true);
+    }
+    let _waiting = Waiting::new(shared);
+    let mut quit = shared.mode.subscribe();
+    tokio::select! {
+        biased;
+        ready = poll_fn(poll) => ready.map(|()| true),
+        _ = quit.wait_for(|mode| *mode == Mode::Quit) => Ok(false),
     }
 }
 

@@ -96,9 +96,10 @@ impl Baseline {
     pub(crate) fn regressions(&self, now: &Self) -> Vec<Regression> {
         let mut regressions = Vec::new();
         for (variant, counts) in &now.0 {
+            let known = Variant::parse(variant);
+            let reference = known.map_or(Variant::Bare, Variant::reference).name();
             for (count, value) in counts {
                 let kind = Kind::of(count);
-                let reference = Variant::Bare.name();
                 let distances = (
                     self.get(variant, count).zip(self.get(reference, count)),
                     now.get(reference, count),

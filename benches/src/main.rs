@@ -54,22 +54,37 @@ fn run() -> Result<ExitCode, BoxError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let costs = runtime.block_on(measure::all(&options))?;
-    conclude(&options, &costs)
-}
-
-/// Reports, and writes or checks what it was asked to.
-fn conclude(options: &Options, costs: &[Costs]) -> Result<ExitCode, BoxError> {
-    let report = report::report(costs);
+    let measure = |options: &Options| runtime.block_on(measure::all(options));
+    if options.check {
+        return check(options, measure);
+    }
+    let costs = measure(&options)?;
+    let report = report::report(&costs);
     println!("{report}");
     if options.write {
-        Baseline::of(costs).write()?;
+        Baseline::of(&costs).write()?;
         readme::write(&report)?;
     }
-    if !options.check {
-        return Ok(ExitCode::SUCCESS);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Compares to the baseline: quickly at first, and thoroughly where something has grown.
+fn check(
+    mut options: Options,
+    measure: impl Fn(&Options) -> Result<Vec<Costs>, BoxError>,
+) -> Result<ExitCode, BoxError> {
+    let baseline = Baseline::read()?;
+    let thorough = !options.quick;
+    options.quick = true;
+    let mut costs = measure(&options)?;
+    let mut regressions = baseline.regressions(&Baseline::of(&costs));
+    if thorough && !regressions.is_empty() {
+        eprintln!("something has grown: once more, to tell it from chance");
+        options.quick = false;
+        costs = measure(&options)?;
+        regressions = baseline.regressions(&Baseline::of(&costs));
     }
-    let regressions = Baseline::read()?.regressions(&Baseline::of(costs));
+    println!("{}", report::report(&costs));
     for regression in &regressions {
         println!("REGRESSION {regression}");
     }

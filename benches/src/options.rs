@@ -45,7 +45,8 @@ impl Options {
     /// The variants to measure, the reference first.
     pub(crate) fn variants(&self) -> Vec<Variant> {
         let asked = |variant: &Variant| match &*self.variants {
-            [] if self.check || self.quick => !variant.is_single_layer(),
+            [] if self.check => variant.is_checked(),
+            [] if self.quick => !variant.is_single_layer(),
             [] => true,
             asked => asked.iter().any(|a| [*a, a.reference()].contains(variant)),
         };
@@ -60,7 +61,7 @@ usage: cargo run --release -p portcullis-benches -- [OPTIONS]
 
   --quick           fewer repetitions; not the single layers
   --variant NAME    only this one, and `bare`; may be given more than once
-  --check           compare to baseline.toml and fail on a regression; not the single layers
+  --check           compare the main servers to baseline.toml and fail on a regression
   --write           write baseline.toml and the table in README.md
   --profiles DIR    leave callgrind's profiles there, for callgrind_annotate
 ";
@@ -83,10 +84,16 @@ mod tests {
     }
 
     #[test]
-    fn a_check_leaves_the_single_layers_out() {
-        let variants = parse("--check --quick").unwrap().unwrap().variants();
-        assert!(!variants.contains(&Variant::Trace));
-        assert!(variants.contains(&Variant::StackPlus));
+    fn a_check_measures_the_least_and_the_most_and_what_it_compares_to() {
+        let variants = parse("--check").unwrap().unwrap().variants();
+        let expected = [
+            Variant::Bare,
+            Variant::PortcullisBare,
+            Variant::StackPlus,
+            Variant::HttpHyper,
+            Variant::HttpStack,
+        ];
+        assert_eq!(variants, expected);
     }
 
     #[test]

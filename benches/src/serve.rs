@@ -18,7 +18,7 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::{TcpListener, TcpStream},
     runtime::{Builder, Runtime},
-    time::sleep,
+    time::{sleep, timeout},
 };
 use tower::ServiceBuilder;
 
@@ -54,6 +54,7 @@ fn start(variant: Variant, runtime: &Runtime, handler: impl Handler) -> Result<(
             runtime.spawn(async { sleep(Duration::from_secs(3600)).await });
             run_bare(runtime, handler)
         }
+        Variant::BareTimeouts => run_bare(runtime, Bounded),
         Variant::PortcullisBare => run(runtime, stack.service_fn(echo!())),
         Variant::Stack => run(
             runtime,
@@ -176,6 +177,30 @@ impl Handler for Buffered {
     }
 }
 
+/// Echoes like [`Buffered`], each read and each write within a bound: what one writes without a layer
+/// for it.
+#[derive(Clone, Copy, Debug)]
+struct Bounded;
+
+impl Handler for Bounded {
+    const NAME: &str = "bounded";
+
+    #[expect(clippy::manual_async_fn, reason = "see the trait")]
+    fn serve<Io>(self, mut io: Io) -> impl Future<Output = io::Result<()>> + Send
+    where
+        Io: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        async move {
+            let mut buffer = Vec::with_capacity(BUFFER);
+            while timeout(BOUND, io.read_buf(&mut buffer)).await?? > 0 {
+                timeout(BOUND, io.write_all(&buffer)).await??;
+                buffer.clear();
+            }
+            Ok(())
+        }
+    }
+}
+
 /// Echoes without holding a buffer while it waits, as a server of many idle connections would.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Unbuffered;
@@ -214,6 +239,9 @@ async fn read_some(io: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
 
 /// More than a message, so that a read of one leaves room: else tokio would try once more.
 const BUFFER: usize = 1024;
+
+/// As that of `IoTimeoutLayer`.
+const BOUND: Duration = Duration::from_secs(60);
 
 /// More than there ever are.
 const LIMIT: usize = 100_000;

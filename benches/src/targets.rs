@@ -59,6 +59,13 @@ pub(crate) fn targets(costs: &[Costs]) -> Vec<Target> {
             instructions(Workload::Echo),
             1.10,
         );
+        let timer = find(Variant::BareTimer);
+        let of = |costs: &Costs| costs.of(Workload::Echo).instructions;
+        aim(
+            "instructions per echo, ratio to `bare+timer`",
+            timer.and_then(|timer| Some(of(costs)? / of(timer)?)),
+            1.10,
+        );
         aim(
             "instructions per echo of 16 connections, ratio",
             instructions(Workload::EchoOf16),

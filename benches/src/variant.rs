@@ -10,6 +10,8 @@ pub(crate) enum Variant {
     Bare,
     /// The reference, in a program that has a timer running, as most do.
     BareTimer,
+    /// The reference, with `tokio::time::timeout` around each read and each write.
+    BareTimeouts,
     /// `Server` with `PeerAddrLayer`.
     PortcullisBare,
     /// The layers that a public server should have.
@@ -41,9 +43,10 @@ pub(crate) enum Protocol {
 }
 
 impl Variant {
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Bare,
         Self::BareTimer,
+        Self::BareTimeouts,
         Self::PortcullisBare,
         Self::Stack,
         Self::StackPlus,
@@ -70,6 +73,7 @@ impl Variant {
         match self {
             Self::Bare => "bare",
             Self::BareTimer => "bare+timer",
+            Self::BareTimeouts => "bare+timeouts",
             Self::PortcullisBare => "portcullis-bare",
             Self::Stack => "portcullis-stack",
             Self::StackPlus => "portcullis-stack+",
@@ -105,6 +109,14 @@ impl Variant {
     /// Whether it only tells what one layer costs.
     pub(crate) fn is_single_layer(self) -> bool {
         self.name().starts_with('+')
+    }
+
+    /// Whether `--check` measures it: the references, and the least and the most of portcullis.
+    pub(crate) const fn is_checked(self) -> bool {
+        matches!(
+            self,
+            Self::Bare | Self::PortcullisBare | Self::StackPlus | Self::HttpHyper | Self::HttpStack
+        )
     }
 }
 

@@ -21,11 +21,17 @@ use tokio::{sync::Notify, task::JoinHandle};
 pub(crate) struct Registry {
     /// Empty until the server starts: only then the number of workers is known.
     shards: OnceLock<Box<[Shard]>>,
-    next: AtomicUsize,
+    next: Apart,
     /// How many wait for `released`; nobody is notified where nobody waits.
     watchers: AtomicUsize,
     released: Notify,
 }
+
+/// Counts the connections that may go to any worker, on a cache line of its own: each accept changes
+/// it, and what stands beside it is read at each end.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Apart(AtomicUsize);
 
 /// On a cache line of its own, so that workers do not disturb each other.
 #[derive(Debug, Default)]
@@ -75,7 +81,7 @@ impl Registry {
 
     /// A worker for a connection that may go to any.
     pub(crate) fn any_worker(&self) -> usize {
-        self.next.fetch_add(1, Ordering::Relaxed) % self.shards().len()
+        self.next.0.fetch_add(1, Ordering::Relaxed) % self.shards().len()
     }
 
     /// The worker with the fewest connections.
@@ -211,9 +217,11 @@ impl Registry {
         change(slot);
         let over = !slot.connection_alive && matches!(slot.task, Task::Ended);
         let slot = over.then(|| slots.remove(place.key));
-        shard.len.store(slots.len(), Ordering::Relaxed);
-        let gone = shard.gone.load(Ordering::Relaxed) + u64::from(over);
-        shard.gone.store(gone, Ordering::Relaxed);
+        if over {
+            shard.len.store(slots.len(), Ordering::Relaxed);
+            let gone = shard.gone.load(Ordering::Relaxed) + 1;
+            shard.gone.store(gone, Ordering::Relaxed);
+        }
         drop(slots);
         drop(slot);
         if self.watchers.load(Ordering::SeqCst) > 0 {

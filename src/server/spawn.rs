@@ -9,7 +9,7 @@ use portcullis_middleware::{
     ConnectionInfo,
     connection::{ConnectionContext, Transport},
 };
-use std::sync::Arc;
+use std::{pin::Pin, sync::Arc};
 use tokio::runtime::Handle;
 
 /// Who serves the connections of an acceptor.
@@ -49,7 +49,9 @@ impl Spawn {
             context,
             moved: elsewhere.is_some(),
         };
-        let task = ConnectionTask::new(begin, shared.clone(), task_guard);
+        // In a box, and so of a type that all stacks share: the runtime moves a task several times.
+        let task: Pin<Box<dyn Future<Output = ()> + Send>> =
+            Box::pin(ConnectionTask::new(begin, shared.clone(), task_guard));
         let handle = match elsewhere {
             None => tokio::spawn(task),
             Some(worker) => worker.spawn(task),

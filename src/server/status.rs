@@ -45,8 +45,9 @@ pub struct Status {
     pub accept_errors: Vec<(AcceptErrorKind, u64)>,
 }
 
-/// Counts what happens to connections.
+/// Counts what happens to connections. On cache lines of its own: what stands beside it is only read.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 pub(crate) struct Counters {
     pub(crate) accepted: AtomicU64,
     pub(crate) waiting: AtomicU64,

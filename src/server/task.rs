@@ -74,8 +74,9 @@ impl<S: Stack<Io>, Io: Transport> ConnectionTask<S, Io> {
             if moved {
                 io = io.rehome()?;
             }
-            let (future, untaken) = context.enter(|| stack.call(io));
-            this.stage.set(Stage::Serve(future));
+            let mut stage = this.stage.as_mut();
+            // Set inside: what `enter` returns is moved once more.
+            let ((), untaken) = context.enter(|| stage.set(Stage::Serve(stack.call(io))));
             if untaken.is_some() {
                 *this.untaken = untaken;
                 this.shared.warn_of_untaken_context();

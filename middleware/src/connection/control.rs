@@ -92,12 +92,10 @@ impl Control {
         Requests(self.requests.load(Ordering::SeqCst))
     }
 
-    /// Lets go of the wakers: they keep their tasks' memory alive.
-    pub(super) fn forget_wakers(&self) {
-        for direction in [Direction::Read, Direction::Write] {
-            let waker = self.waker(direction).take();
-            drop(waker);
-        }
+    /// Lets go of the waker left for `direction`: it keeps its task's memory alive.
+    pub(super) fn forget_waker(&self, direction: Direction) {
+        let waker = self.waker(direction).take();
+        drop(waker);
     }
 
     fn waker(&self, direction: Direction) -> std::sync::MutexGuard<'_, Option<Waker>> {

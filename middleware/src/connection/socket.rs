@@ -84,16 +84,20 @@ impl<Io: Transport> Socket<Io> {
     /// Called where an operation has to wait: makes sure that a request wakes it.
     #[inline]
     fn wait<T>(&mut self, direction: Direction, cx: &Context<'_>) -> Poll<io::Result<T>> {
-        let known = &mut self.waiting[direction as usize];
-        if known.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
-            return Poll::Pending;
+        match &self.waiting[direction as usize] {
+            Some(known) if known.will_wake(cx.waker()) => Poll::Pending,
+            _ => self.leave_waker(direction, cx),
         }
-        *known = Some(cx.waker().clone());
+    }
+
+    /// Out of line, so that the path of later operations stays small.
+    #[cold]
+    fn leave_waker<T>(&mut self, direction: Direction, cx: &Context<'_>) -> Poll<io::Result<T>> {
+        self.waiting[direction as usize] = Some(cx.waker().clone());
         let requests = self.info.control().wait(direction, cx.waker());
-        if requests.is_empty() {
-            return Poll::Pending;
+        if !requests.is_empty() {
+            self.obey_requests(requests)?;
         }
-        self.obey_requests(requests)?;
         Poll::Pending
     }
 
@@ -114,7 +118,11 @@ impl<Io: Transport> Socket<Io> {
 impl<Io: Transport> Drop for Socket<Io> {
     fn drop(&mut self) {
         let control = self.info.control();
-        control.forget_wakers();
+        for direction in [Direction::Read, Direction::Write] {
+            if self.waiting[direction as usize].is_some() {
+                control.forget_waker(direction);
+            }
+        }
         let Some(io) = &self.io else {
             self.info.set_phase(Phase::Detached);
             return;
@@ -128,16 +136,17 @@ impl<Io: Transport> Drop for Socket<Io> {
 }
 
 impl<Io: Transport> AsyncRead for Socket<Io> {
+    #[inline]
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.obey()?;
-        let before = buf.filled().len();
+        let room = buf.remaining();
         match self.io().poll_read(cx, buf) {
             Poll::Ready(result) => {
-                self.info.add_read(buf.filled().len() - before);
+                self.info.add_read(room - buf.remaining());
                 Poll::Ready(result)
             }
             Poll::Pending => self.wait(Direction::Read, cx),
@@ -146,6 +155,7 @@ impl<Io: Transport> AsyncRead for Socket<Io> {
 }
 
 impl<Io: Transport> AsyncWrite for Socket<Io> {
+    #[inline]
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -77,8 +77,9 @@ impl Bound {
         let Some(limit) = self.limit else {
             return Poll::Pending;
         };
+        let mut now = None;
         let wait = self.waiting.get_or_insert_with(|| Wait {
-            since: Instant::now(),
+            since: *now.insert(Instant::now()),
             operation,
             renewed: false,
         });
@@ -87,14 +88,21 @@ impl Bound {
             Some(timer) if timer.will_wake(cx) => Poll::Pending,
             _ => {
                 let wait = *wait;
-                self.watch(limit, wait, cx)
+                self.watch(limit, wait, now, cx)
             }
         }
     }
 
-    /// Looks at the clock where the timer fired, and makes sure that it will wake this task.
+    /// Looks at the clock where the timer fired, unless it is `now`, and makes sure that the timer
+    /// will wake this task.
     #[cold]
-    fn watch(&mut self, limit: Duration, wait: Wait, cx: &mut Context<'_>) -> Poll<io::Error> {
+    fn watch(
+        &mut self,
+        limit: Duration,
+        wait: Wait,
+        now: Option<Instant>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Error> {
         #[cfg(test)]
         super::tests::WATCHED.set(super::tests::WATCHED.get() + 1);
         // Without budget the timer would register nothing, and the IO may not have looked.
@@ -105,7 +113,7 @@ impl Bound {
         let timer = match &mut self.timer {
             Some(timer) if timer.is_armed() => timer,
             slot => {
-                let now = Instant::now();
+                let now = now.unwrap_or_else(Instant::now);
                 let mut deadline = wait.since + limit;
                 if now > deadline + SLACK && !wait.renewed {
                     // Nobody was there at the deadline: abandoned, so this is a wait of its own. Once:
@@ -172,13 +180,17 @@ impl Timer {
         deadline: Instant,
         cx: &Context<'_>,
     ) -> &'a mut Pin<Box<Self>> {
-        let timer = slot.get_or_insert_with(|| {
-            let waker = cx.waker().clone();
-            let sleep = sleep_until(deadline);
-            Box::pin(Self { sleep, waker })
-        });
-        timer.as_mut().project().sleep.reset(deadline);
-        timer
+        match slot {
+            Some(timer) => {
+                timer.as_mut().project().sleep.reset(deadline);
+                timer
+            }
+            // It begins when it is first polled.
+            None => slot.insert(Box::pin(Self {
+                sleep: sleep_until(deadline),
+                waker: cx.waker().clone(),
+            })),
+        }
     }
 
     fn is_armed(&self) -> bool {
