@@ -58,6 +58,8 @@
 
 pub mod accept_error;
 mod acceptor;
+#[cfg(feature = "axum")]
+pub mod axum;
 pub mod connect;
 pub mod listener;
 mod log_limit;
@@ -66,6 +68,8 @@ pub mod older_systems;
 pub mod server;
 pub mod service;
 pub mod stack;
+#[cfg(feature = "tonic")]
+pub mod tonic;
 
 pub use self::server::Server;
 pub use portcullis_middleware as middleware;

@@ -1,35 +1,74 @@
 //! The signal that a server gives its connections before it ends.
 //!
 //! It only announces: who serves HTTP stops keeping connections alive, who streams finds a good
-//! place to stop, who does not care goes on until the server's deadline.
+//! place to stop, who does not care goes on until the server's deadline. It comes in two
+//! [stages](DrainStage), so that a connection that is idle can be kept for as long as clients may
+//! still use it in good faith.
 
 use tokio::sync::watch;
 
+/// How far a server is on its way to its end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum DrainStage {
+    /// No end is in sight.
+    #[default]
+    Serving,
+    /// The end was announced; the server still accepts. Finish, take on nothing long, tell the peer.
+    Announced,
+    /// The server accepts no more: a connection without work to do goes now.
+    Closing,
+}
+
 /// Announces the end to all who hold the [`DrainSignal`]; see the [module docs](self).
 #[derive(Debug)]
-pub struct DrainTrigger(watch::Sender<bool>);
+pub struct DrainTrigger(watch::Sender<DrainStage>);
 
 impl DrainTrigger {
     /// A trigger, and the signal that it gives.
     pub fn pair() -> (Self, DrainSignal) {
-        let (trigger, announced) = watch::channel(false);
-        (Self(trigger), DrainSignal(announced))
+        let (trigger, stage) = watch::channel(DrainStage::Serving);
+        (Self(trigger), DrainSignal(stage))
     }
 
     /// Announces the end. Once announced it stays so.
     pub fn announce(&self) {
-        self.0.send_replace(true);
+        self.advance(DrainStage::Announced);
+    }
+
+    /// Asks connections that have nothing to do to go.
+    pub fn close(&self) {
+        self.advance(DrainStage::Closing);
+    }
+
+    fn advance(&self, stage: DrainStage) {
+        self.0.send_if_modified(|now| {
+            let further = stage > *now;
+            *now = stage.max(*now);
+            further
+        });
     }
 }
 
 /// Tells whether the end was announced; cheap to clone.
 #[derive(Clone, Debug)]
-pub struct DrainSignal(watch::Receiver<bool>);
+pub struct DrainSignal(watch::Receiver<DrainStage>);
 
 impl DrainSignal {
+    /// How far the server is.
+    #[inline]
+    pub fn stage(&self) -> DrainStage {
+        // Nobody marks a stage as seen, so unchanged means the first one: that is one load, where
+        // to borrow takes a lock.
+        match self.0.has_changed() {
+            Ok(false) => DrainStage::Serving,
+            Ok(true) | Err(_) => *self.0.borrow(),
+        }
+    }
+
     /// Whether the end was announced.
     pub fn is_announced(&self) -> bool {
-        *self.0.borrow()
+        self.stage() >= DrainStage::Announced
     }
 
     /// Resolves when the end is announced, at once when it was; never when the trigger is gone
@@ -38,8 +77,17 @@ impl DrainSignal {
     /// # Cancel safety
     ///
     /// Nothing is lost by dropping the future.
-    pub async fn announced(mut self) {
-        if self.0.wait_for(|announced| *announced).await.is_err() {
+    pub async fn announced(self) {
+        self.reached(DrainStage::Announced).await;
+    }
+
+    /// Resolves when `stage` is reached, at once when it was; never when the trigger is gone before.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost by dropping the future.
+    pub async fn reached(mut self, stage: DrainStage) {
+        if self.0.wait_for(|now| *now >= stage).await.is_err() {
             std::future::pending().await
         }
     }
@@ -61,6 +109,22 @@ mod tests {
         drop(trigger);
         assert!(drain.is_announced());
         assert_ready!(task::spawn(drain.announced()).poll());
+    }
+
+    #[test]
+    fn the_stages_follow_each_other_and_never_go_back() {
+        let (trigger, drain) = DrainTrigger::pair();
+        let mut closing = task::spawn(drain.clone().reached(DrainStage::Closing));
+        assert_eq!(drain.stage(), DrainStage::Serving);
+        trigger.announce();
+        assert_eq!(drain.stage(), DrainStage::Announced);
+        assert_pending!(closing.poll());
+        trigger.close();
+        assert_ready!(closing.poll());
+        trigger.announce();
+        assert_eq!(drain.stage(), DrainStage::Closing);
+        drop(trigger);
+        assert_eq!(drain.clone().stage(), DrainStage::Closing);
     }
 
     #[test]

@@ -92,6 +92,12 @@ pub enum TimeoutPhase {
     Connect,
     /// Waiting for a connection.
     Accept,
+    /// Waiting for the first byte of the first request.
+    FirstByte,
+    /// The head of a request, from its first byte to its last.
+    RequestHead,
+    /// The body of a request: too slow while the server waited for it.
+    RequestBody,
 }
 
 impl TimeoutPhase {
@@ -104,6 +110,9 @@ impl TimeoutPhase {
             Self::Write => "write",
             Self::Connect => "connect",
             Self::Accept => "accept",
+            Self::FirstByte => "first byte",
+            Self::RequestHead => "request head",
+            Self::RequestBody => "request body",
         }
     }
 }

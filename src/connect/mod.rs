@@ -100,6 +100,8 @@
 
 mod connector;
 mod error;
+#[cfg(feature = "http-client")]
+pub mod http;
 mod race;
 mod services;
 mod target;

@@ -6,6 +6,8 @@ use super::{
     status::State,
 };
 use portcullis_middleware::ConnectionInfo;
+#[cfg(doc)]
+use portcullis_middleware::drain::DrainStage;
 use std::{
     io,
     sync::{Arc, atomic::Ordering},
@@ -19,7 +21,7 @@ use tokio::{task::JoinSet, time::Instant};
 ///    the announce time, zero by default. Who stands behind a balancer sets it to as long as the
 ///    balancer needs to notice.
 /// 2. *Stop accepting*: connections that wait in the kernel's queue are served, then the listeners
-///    close.
+///    close. Connections see [`DrainStage::Closing`]: those without work go.
 /// 3. *Wait* until all connections have ended, upgraded and handed-off ones included, and all tasks.
 /// 4. *Cut* at the deadline, 30 s after the announcement by default: the sockets fail wherever they
 ///    are, then tasks are aborted. A handler that blocks its thread is left behind. Clients that still
@@ -149,7 +151,7 @@ impl Drainer {
             }
         }
 
-        shared.mode.send_replace(Mode::Finish);
+        shared.finish_accepting();
         let finished = tokio::select! {
             biased;
             () = async { self.join(acceptors).await; shared.registry.emptied().await } => true,

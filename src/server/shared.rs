@@ -148,6 +148,15 @@ impl Shared {
         }
     }
 
+    /// Has the acceptors empty their queues and end, and asks connections without work to go.
+    ///
+    /// Not only when the queues are empty: idle connections may hold the permits that those in the
+    /// queue wait for.
+    pub(crate) fn finish_accepting(&self) {
+        self.mode.send_replace(Mode::Finish);
+        self.drain_trigger.close();
+    }
+
     /// Asks handlers to come to an end.
     pub(crate) fn announce_drain(&self) {
         // Under the lock of the mode, as `pause`.

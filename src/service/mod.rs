@@ -1,5 +1,9 @@
 //! Where stacks end: services that take connections and bring them somewhere.
 
 pub mod hand_off;
+#[cfg(feature = "http")]
+pub mod http;
 
 pub use self::hand_off::{HandOff, HandOffError, Incoming, hand_off};
+#[cfg(feature = "http")]
+pub use self::http::HttpService;

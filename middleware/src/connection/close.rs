@@ -1,9 +1,16 @@
 //! The polite end of a connection.
 
-use std::{io, mem::MaybeUninit, time::Duration};
+use std::{
+    future::poll_fn,
+    io,
+    mem::MaybeUninit,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
-    time::{Instant, timeout_at},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
+    time::{Instant, Sleep, sleep_until, timeout_at},
 };
 
 /// Bounds of a lingering close: how long, and how much input is thrown away.
@@ -45,6 +52,47 @@ impl Default for Linger {
     }
 }
 
+impl Linger {
+    /// Begins to discard input; the write side has ended.
+    pub fn begin(self) -> Lingering {
+        let now = Instant::now();
+        self.until(now.checked_add(self.time).unwrap_or(now + FOREVER))
+    }
+
+    fn until(self, deadline: Instant) -> Lingering {
+        Lingering {
+            bytes: self.bytes,
+            deadline: Box::pin(sleep_until(deadline)),
+        }
+    }
+}
+
+/// The rest of a polite close, for IO that is polled: input is read and thrown away.
+///
+/// [`Connection::close`](super::Connection::close) does it all.
+#[derive(Debug)]
+pub struct Lingering {
+    bytes: usize,
+    deadline: Pin<Box<Sleep>>,
+}
+
+impl Lingering {
+    /// Discards input of `io`; ready when the peer has ended too, or a bound is reached.
+    pub fn poll(&mut self, cx: &mut Context<'_>, io: &mut (impl AsyncRead + Unpin)) -> Poll<()> {
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        while self.bytes > 0 {
+            let mut buffer = ReadBuf::uninit(&mut buffer);
+            match Pin::new(&mut *io).poll_read(cx, &mut buffer) {
+                // What the peer still sends concerns nobody; neither does an error on the way.
+                Poll::Ready(result) if result.is_err() || buffer.filled().is_empty() => break,
+                Poll::Ready(_) => self.bytes = self.bytes.saturating_sub(buffer.filled().len()),
+                Poll::Pending => return self.deadline.as_mut().poll(cx),
+            }
+        }
+        Poll::Ready(())
+    }
+}
+
 /// Flushes, ends the write side, and discards input until the peer ends too or a bound is reached.
 pub(super) async fn close<IO>(io: &mut IO, linger: Linger) -> io::Result<()>
 where
@@ -57,22 +105,8 @@ where
         io.shutdown().await
     })
     .await??;
-    // What the peer still sends concerns nobody; neither does an error on the way.
-    // In a box, so that its buffer is there only now, and not in the task from the beginning.
-    let _ = timeout_at(deadline, Box::pin(discard(io, linger.bytes))).await;
-    Ok(())
-}
-
-async fn discard(io: &mut (impl AsyncRead + Unpin), mut bytes: usize) -> io::Result<()> {
-    let mut buffer = [MaybeUninit::uninit(); 4096];
-    while bytes > 0 {
-        let mut buffer = ReadBuf::uninit(&mut buffer);
-        let read = io.read_buf(&mut buffer).await?;
-        if read == 0 {
-            break;
-        }
-        bytes = bytes.saturating_sub(read);
-    }
+    let mut lingering = linger.until(deadline);
+    poll_fn(|cx| lingering.poll(cx, io)).await;
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use super::{
     Address, Phase, TlsInfo, Transport,
     control::{Control, Requests},
 };
-use crate::drain::DrainSignal;
+use crate::drain::{DrainSignal, DrainStage};
 use std::{
     any::Any,
     fmt, io,
@@ -253,7 +253,7 @@ impl ConnectionInfo {
     ///
     /// The future borrows nothing and may be dropped and asked for again at any time.
     pub fn drain(&self) -> impl Future<Output = ()> + Send + use<> {
-        let drain = self.0.origin.as_ref().and_then(|o| o.drain.clone());
+        let drain = self.drain_signal().cloned();
         async move {
             match drain {
                 Some(drain) => drain.announced().await,
@@ -264,8 +264,18 @@ impl ConnectionInfo {
 
     /// Whether the server has asked its connections to come to an end.
     pub fn is_draining(&self) -> bool {
-        let drain = self.0.origin.as_ref().and_then(|o| o.drain.as_ref());
-        drain.is_some_and(DrainSignal::is_announced)
+        self.drain_stage() >= DrainStage::Announced
+    }
+
+    /// How far the server is on its way to its end; without a server, nowhere.
+    pub fn drain_stage(&self) -> DrainStage {
+        self.drain_signal()
+            .map_or(DrainStage::Serving, DrainSignal::stage)
+    }
+
+    /// The signal of the server, where there is one.
+    pub fn drain_signal(&self) -> Option<&DrainSignal> {
+        self.0.origin.as_ref()?.drain.as_ref()
     }
 
     /// Closes the connection from outside, wherever it lives: its operations fail from now on with

@@ -46,7 +46,7 @@ pub use self::{
     address::{Address, UnixAddress},
     any_stream::AnyStream,
     box_io::BoxIo,
-    close::Linger,
+    close::{Linger, Lingering},
     context::ConnectionContext,
     extensions::Extensions,
     guards::Guards,

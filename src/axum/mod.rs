@@ -1,0 +1,1 @@
+//! What axum's handlers ask for, and a stack as the listener of `axum::serve`.

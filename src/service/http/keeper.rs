@@ -1,0 +1,228 @@
+//! Keeps the time of an HTTP connection, and sees when its server comes to an end.
+
+use super::{
+    Settings,
+    exchanges::{Exchanges, Waiting},
+};
+use portcullis_middleware::{
+    BoxError,
+    drain::DrainStage,
+    error::{Elapsed, TimeoutPhase},
+};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// Judges after each turn of hyper whether the connection may go on.
+///
+/// One timer serves all bounds. It is set once and left alone while requests come and go; when it fires
+/// early it is set to what remains. So a request costs a few comparisons here, and no timer.
+pub(super) struct Keeper<'a> {
+    settings: &'a Settings,
+    exchanges: Arc<Exchanges>,
+    timer: Option<Pin<Box<Sleep>>>,
+    /// Resolves at the next stage of the drain.
+    next_stage: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    stage: DrainStage,
+    /// Who is woken by the two above.
+    waker: Option<Waker>,
+    /// When the first part of a head had come.
+    head_since: Option<Instant>,
+    /// When the server accepted no more, as far as this connection saw.
+    closing_since: Option<Instant>,
+    /// When hyper was told to come to an end.
+    leaving_since: Option<Instant>,
+}
+
+/// What the keeper wants.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// Finish what is in flight, and end.
+    Shutdown,
+    /// End now.
+    End(Result<(), BoxError>),
+}
+
+impl<'a> Keeper<'a> {
+    pub(super) const fn new(settings: &'a Settings, exchanges: Arc<Exchanges>) -> Self {
+        Self {
+            settings,
+            exchanges,
+            timer: None,
+            next_stage: None,
+            stage: DrainStage::Serving,
+            waker: None,
+            head_since: None,
+            closing_since: None,
+            leaving_since: None,
+        }
+    }
+
+    /// To be called whenever hyper waits.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        let same_waker = self.waker.as_ref().is_some_and(|w| w.will_wake(cx.waker()));
+        if !same_waker {
+            self.waker = Some(cx.waker().clone());
+        }
+        self.see_stage(same_waker, cx);
+        // A client that said nothing yet may wait for our settings before it does: it gets to ask first.
+        if self.stage >= DrainStage::Announced
+            && self.leaving_since.is_none()
+            && self.exchanges.is_http2()
+            && self.exchanges.has_begun()
+        {
+            return Poll::Ready(self.shut_down());
+        }
+        loop {
+            let waiting = self.exchanges.waiting();
+            // A timer that runs sees in time whether the exchange has ended.
+            if waiting == Waiting::Exchange && same_waker && self.timer_runs() {
+                return Poll::Pending;
+            }
+            let (deadline, then) = self.next(waiting);
+            let Some(deadline) = deadline else {
+                return Poll::Pending;
+            };
+            std::task::ready!(self.poll_timer(deadline, same_waker, cx));
+            match then {
+                Then::LookAgain => {}
+                Then::ShutDown => return Poll::Ready(self.shut_down()),
+                Then::End => return Poll::Ready(Step::End(Ok(()))),
+                Then::Fail(elapsed) => return Poll::Ready(Step::End(Err(elapsed.into()))),
+            }
+        }
+    }
+
+    fn see_stage(&mut self, same_waker: bool, cx: &mut Context<'_>) {
+        let Some(signal) = self.exchanges.info.drain_signal() else {
+            return;
+        };
+        let stage = signal.stage();
+        if stage == self.stage && same_waker {
+            return;
+        }
+        if stage > self.stage {
+            self.stage = stage;
+            self.next_stage = None;
+            self.exchanges.set_last();
+            if stage >= DrainStage::Closing {
+                self.closing_since = Some(Instant::now());
+            }
+        }
+        if stage < DrainStage::Closing {
+            let next = match stage {
+                DrainStage::Serving => DrainStage::Announced,
+                _ => DrainStage::Closing,
+            };
+            let wait = self
+                .next_stage
+                .get_or_insert_with(|| Box::pin(signal.clone().reached(next)));
+            // Reached just now: this is polled again then, at once.
+            if wait.as_mut().poll(cx).is_ready() {
+                self.next_stage = None;
+                cx.waker().wake_by_ref();
+            }
+        }
+    }
+
+    /// Until when the connection may wait for this, and what follows.
+    fn next(&mut self, waiting: Waiting) -> (Option<Instant>, Then) {
+        if waiting != Waiting::Head {
+            self.head_since = None;
+        }
+        let settings = self.settings;
+        match waiting {
+            // Whether it ends is seen at the latest when the bound after it could be reached.
+            Waiting::Exchange => {
+                let bounds = match self.stage {
+                    DrainStage::Closing => Some(settings.last_call),
+                    _ => settings.idle,
+                };
+                (
+                    bounds.and_then(|b| Instant::now().checked_add(b)),
+                    Then::LookAgain,
+                )
+            }
+            Waiting::FirstByte => {
+                let bound = after(self.exchanges.began(), settings.first_byte);
+                match self.last_call(self.exchanges.began()) {
+                    Some(last_call) if bound.is_none_or(|bound| last_call < bound) => {
+                        (Some(last_call), Then::End)
+                    }
+                    _ => (bound, fail(TimeoutPhase::FirstByte, settings.first_byte)),
+                }
+            }
+            Waiting::Head => {
+                let since = *self.head_since.get_or_insert_with(Instant::now);
+                let then = fail(TimeoutPhase::RequestHead, settings.head);
+                (after(since, settings.head), then)
+            }
+            Waiting::Request(since) => {
+                if let Some(leaving) = self.leaving_since {
+                    return (Some(leaving.max(since) + LEAVE), Then::End);
+                }
+                let bound = after(since, settings.idle);
+                let last_call = self.last_call(since);
+                (bound.into_iter().chain(last_call).min(), Then::ShutDown)
+            }
+        }
+    }
+
+    /// When a connection that is idle since then has to go because its server does.
+    fn last_call(&self, since: Instant) -> Option<Instant> {
+        let from = self.closing_since?.max(since);
+        after(from, Some(self.settings.last_call))
+    }
+
+    fn shut_down(&mut self) -> Step {
+        self.leaving_since = Some(Instant::now());
+        Step::Shutdown
+    }
+
+    fn timer_runs(&self) -> bool {
+        self.timer.as_ref().is_some_and(|timer| !timer.is_elapsed())
+    }
+
+    /// Resolves at `deadline`; the task is woken then, or before.
+    fn poll_timer(
+        &mut self,
+        deadline: Instant,
+        same_waker: bool,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        let timer = match &mut self.timer {
+            None => self.timer.insert(Box::pin(sleep_until(deadline))),
+            Some(timer) if timer.is_elapsed() || timer.deadline() > deadline => {
+                timer.as_mut().reset(deadline);
+                timer
+            }
+            Some(_) if same_waker => return Poll::Pending,
+            Some(timer) => timer,
+        };
+        timer.as_mut().poll(cx)
+    }
+}
+
+/// What follows when a deadline is reached.
+enum Then {
+    LookAgain,
+    ShutDown,
+    End,
+    Fail(Elapsed),
+}
+
+fn fail(phase: TimeoutPhase, bound: Option<Duration>) -> Then {
+    Then::Fail(Elapsed::new(phase, bound.unwrap_or(Duration::MAX)))
+}
+
+/// `since + bound`; `None` for never.
+fn after(since: Instant, bound: Option<Duration>) -> Option<Instant> {
+    since.checked_add(bound?)
+}
+
+/// How long hyper may take to end a connection without requests: to say so, and to hear the answer.
+const LEAVE: Duration = Duration::from_secs(2);

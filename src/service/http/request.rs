@@ -1,0 +1,135 @@
+//! The service that hyper calls for each request.
+
+use super::{
+    body::{BodyRate, RequestBody, ResponseBody},
+    exchanges::{Exchanges, InFlight},
+    facts::Facts,
+};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header::CONNECTION};
+use hyper::body::Incoming;
+use pin_project::pin_project;
+use portcullis_middleware::{BoxError, Connection};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+use tower::{Service, ServiceExt, util::Oneshot};
+
+/// The requests of one connection on their way to the service `S`.
+#[derive(Debug)]
+pub(super) struct HttpRequests<S> {
+    service: S,
+    facts: Facts,
+    exchanges: Arc<Exchanges>,
+    rate: Option<BodyRate>,
+}
+
+impl<S> HttpRequests<S> {
+    pub(super) fn new<IO>(service: S, connection: &Connection<IO>, rate: Option<BodyRate>) -> Self {
+        Self {
+            service,
+            facts: Facts::of(connection),
+            exchanges: Exchanges::new(connection.info().clone()),
+            rate,
+        }
+    }
+
+    pub(super) const fn exchanges(&self) -> &Arc<Exchanges> {
+        &self.exchanges
+    }
+}
+
+impl<S, B> hyper::service::Service<Request<Incoming>> for HttpRequests<S>
+where
+    S: Service<Request<RequestBody>, Response = Response<B>> + Clone,
+    S::Error: Into<BoxError>,
+{
+    type Response = Response<ResponseBody<B>>;
+    type Error = S::Error;
+    type Future = RequestFuture<S>;
+
+    fn call(&self, request: Request<Incoming>) -> RequestFuture<S> {
+        let in_flight = self.exchanges.begin();
+        let kind = Kind::of(&request);
+        let rate = self.rate.filter(|_| !streams(&request));
+        let mut request = request.map(|body| RequestBody::new(body, rate));
+        self.facts.tell(&mut request);
+        RequestFuture {
+            response: self.service.clone().oneshot(request),
+            in_flight: Some(in_flight),
+            kind,
+        }
+    }
+}
+
+/// One request being answered.
+#[pin_project]
+pub(super) struct RequestFuture<S: Service<Request<RequestBody>>> {
+    #[pin]
+    response: Oneshot<S, Request<RequestBody>>,
+    in_flight: Option<InFlight>,
+    kind: Kind,
+}
+
+/// What counts at the response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// One of HTTP/1, whose responses can say that they are the last.
+    Http1,
+    /// One of HTTP/1 that may turn the connection into something else.
+    Http1Connect,
+    Http2,
+    /// One of HTTP/2 that may turn its stream into a tunnel.
+    Http2Connect,
+}
+
+impl Kind {
+    fn of<B>(request: &Request<B>) -> Self {
+        let connect = request.method() == Method::CONNECT;
+        match (request.version() == Version::HTTP_2, connect) {
+            (false, false) => Self::Http1,
+            (false, true) => Self::Http1Connect,
+            (true, false) => Self::Http2,
+            (true, true) => Self::Http2Connect,
+        }
+    }
+}
+
+impl<S, B> Future for RequestFuture<S>
+where
+    S: Service<Request<RequestBody>, Response = Response<B>>,
+{
+    type Output = Result<Response<ResponseBody<B>>, S::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let mut response = ready!(this.response.poll(cx))?;
+        let in_flight = this.in_flight.take().expect("polled after its end");
+        let switches = match this.kind {
+            Kind::Http1 => response.status() == StatusCode::SWITCHING_PROTOCOLS,
+            Kind::Http1Connect | Kind::Http2Connect => response.status().is_success(),
+            Kind::Http2 => false,
+        };
+        match this.kind {
+            Kind::Http2Connect if switches => in_flight.becomes_tunnel(),
+            Kind::Http1 | Kind::Http1Connect if !switches && in_flight.exchanges().is_last() => {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(CONNECTION, close);
+            }
+            _ => {}
+        }
+        Poll::Ready(Ok(response.map(|body| ResponseBody::new(body, in_flight))))
+    }
+}
+
+/// Whether the body is a stream of messages with a pace of its own: gRPC, and the Connect protocol.
+fn streams<B>(request: &Request<B>) -> bool {
+    let Some(content_type) = request.headers().get(http::header::CONTENT_TYPE) else {
+        return false;
+    };
+    let streams: [&[u8]; 2] = [b"application/grpc", b"application/connect+"];
+    streams
+        .iter()
+        .any(|s| content_type.as_bytes().starts_with(s))
+}

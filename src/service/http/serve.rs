@@ -1,0 +1,47 @@
+//! Drives hyper on one connection, and ends it when the keeper says so.
+
+use super::{
+    Settings,
+    body::{RequestBody, ResponseBody},
+    io::HttpIo,
+    keeper::{Keeper, Step},
+    request::HttpRequests,
+};
+use http::{Request, Response};
+use hyper_util::rt::TokioIo;
+use portcullis_middleware::{BoxError, Connection};
+use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tower::Service;
+
+/// Serves HTTP on `connection` until it ends or is upgraded.
+pub(super) async fn serve<S, B, IO>(
+    settings: Arc<Settings>,
+    requests: HttpRequests<S>,
+    connection: Connection<IO>,
+) -> Result<(), BoxError>
+where
+    S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send + 'static,
+    B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+    ResponseBody<B>: http_body::Body<Data = B::Data, Error = B::Error>,
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let exchanges = requests.exchanges().clone();
+    let io = TokioIo::new(HttpIo::new(connection, exchanges.clone()));
+    let mut http = pin!(settings.hyper.serve_connection_with_upgrades(io, requests));
+    let mut keeper = Keeper::new(&settings, exchanges);
+    poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(ended) = http.as_mut().poll(cx) {
+                return Poll::Ready(ended);
+            }
+            match std::task::ready!(keeper.poll(cx)) {
+                Step::Shutdown => http.as_mut().graceful_shutdown(),
+                Step::End(result) => return Poll::Ready(result),
+            }
+        }
+    })
+    .await
+}
