@@ -15,11 +15,21 @@ pub(crate) fn describe() -> String {
             read("/proc/loadavg"),
         ),
         format!("portcullis at {}.", revision()),
-        format!("Built with {}, `lto = \"thin\"`, one codegen unit.", output("rustc", &["-V"])),
+        format!(
+            "Built with {}, `lto = \"thin\"`, one codegen unit.",
+            output("rustc", &["-V"])
+        ),
     ];
-    let crates = CRATES.iter().filter_map(|name| Some(format!("{name} {}", version(LOCK, name)?)));
-    lines.push(format!("Crates: {}.", crates.collect::<Vec<_>>().join(", ")));
-    let programs = PROGRAMS.iter().filter_map(|(program, flag)| said(program, flag));
+    let crates = CRATES
+        .iter()
+        .filter_map(|name| Some(format!("{name} {}", version(LOCK, name)?)));
+    lines.push(format!(
+        "Crates: {}.",
+        crates.collect::<Vec<_>>().join(", ")
+    ));
+    let programs = PROGRAMS
+        .iter()
+        .filter_map(|(program, flag)| said(program, flag));
     let programs: Vec<String> = programs.collect();
     if !programs.is_empty() {
         lines.push(format!("Programs: {}.", programs.join("; ")));
@@ -30,7 +40,16 @@ pub(crate) fn describe() -> String {
 fn revision() -> String {
     let folder = env!("CARGO_MANIFEST_DIR");
     let commit = output("git", &["-C", folder, "rev-parse", "--short", "HEAD"]);
-    let changed = output("git", &["-C", folder, "status", "--porcelain", "--untracked-files=no"]);
+    let changed = output(
+        "git",
+        &[
+            "-C",
+            folder,
+            "status",
+            "--porcelain",
+            "--untracked-files=no",
+        ],
+    );
     match (commit.is_empty(), changed.is_empty()) {
         (true, _) => "an unknown commit".to_owned(),
         (false, true) => format!("commit {commit}"),
@@ -50,7 +69,9 @@ fn said(program: &str, flag: &str) -> Option<String> {
     let output = Command::new(program).arg(flag).output().ok()?;
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text).into_owned();
-    let line = text.lines().find(|line| line.contains(|c: char| c.is_ascii_digit()))?;
+    let line = text
+        .lines()
+        .find(|line| line.contains(|c: char| c.is_ascii_digit()))?;
     Some(line.trim().to_owned())
 }
 
@@ -63,13 +84,18 @@ fn output(program: &str, arguments: &[&str]) -> String {
 }
 
 fn read(file: &str) -> String {
-    fs::read_to_string(file).unwrap_or_default().trim().to_owned()
+    fs::read_to_string(file)
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
 }
 
 fn field(file: &str, name: &str) -> String {
     let text = fs::read_to_string(file).unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix(name));
-    line.unwrap_or("unknown").trim_start_matches([' ', '\t', ':']).to_owned()
+    line.unwrap_or("unknown")
+        .trim_start_matches([' ', '\t', ':'])
+        .to_owned()
 }
 
 const LOCK: &str = include_str!("../Cargo.lock");

@@ -118,7 +118,10 @@ fn announce(plans: &[Plan]) {
         println!("missing: {}, because {}", missing.name, missing.why);
     }
     let all: Duration = plans.iter().map(Plan::estimate).sum();
-    println!("about {:.0} minutes in all\n", (all.as_secs_f64() / 60.0).ceil());
+    println!(
+        "about {:.0} minutes in all\n",
+        (all.as_secs_f64() / 60.0).ceil()
+    );
 }
 
 /// A folder for certificates and configuration, gone at the end.

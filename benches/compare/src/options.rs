@@ -77,7 +77,9 @@ mod tests {
 
     #[test]
     fn names_are_a_list_and_may_be_given_again() {
-        let options = parse("--quick --only churn,http --only idle --servers actix").unwrap().unwrap();
+        let options = parse("--quick --only churn,http --only idle --servers actix")
+            .unwrap()
+            .unwrap();
         assert!(options.quick);
         assert_eq!(options.only, ["churn", "http", "idle"]);
         assert_eq!(options.servers, ["actix"]);

@@ -1,12 +1,20 @@
 //! Plots as SVG: bars with ranges, and lines where cost grows.
 
-use crate::{BoxError, report, runner::{Line, Table}, server::Kind, stats::Spread};
+use crate::{
+    BoxError, report,
+    runner::{Line, Table},
+    server::Kind,
+    stats::Spread,
+};
 use plotters::{
     backend::SVGBackend,
-    drawing::{DrawingArea, IntoDrawingArea},
     coord::Shift,
+    drawing::{DrawingArea, IntoDrawingArea},
     element::{Circle, PathElement, Rectangle, Text},
-    style::{Color, IntoFont, RGBColor, ShapeStyle, TextStyle, WHITE, text_anchor::{HPos, Pos, VPos}},
+    style::{
+        Color, IntoFont, RGBColor, TextStyle, WHITE,
+        text_anchor::{HPos, Pos, VPos},
+    },
 };
 use std::path::Path;
 
@@ -14,7 +22,11 @@ type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 /// Draws the first column of a table; `false` where there is nothing to draw.
 pub(crate) fn write(table: &Table, file: &Path) -> Result<bool, BoxError> {
-    let bars: Vec<(&Line, Spread)> = table.lines.iter().filter_map(|line| Some((line, spread(line)?))).collect();
+    let bars: Vec<(&Line, Spread)> = table
+        .lines
+        .iter()
+        .filter_map(|line| Some((line, spread(line)?)))
+        .collect();
     if bars.is_empty() {
         return Ok(false);
     }
@@ -33,10 +45,17 @@ fn draw_bars(table: &Table, bars: &[(&Line, Spread)], file: &Path) -> Result<(),
     let height = TOP + BAR * i32::try_from(bars.len())? + BOTTOM;
     let area = SVGBackend::new(file, (WIDTH as u32, height as u32)).into_drawing_area();
     background(&area, table, height)?;
-    let scale = Scale::new(bars.iter().map(|(_, spread)| spread.max), LEFT, WIDTH - RIGHT);
+    let scale = Scale::new(
+        bars.iter().map(|(_, spread)| spread.max),
+        LEFT,
+        WIDTH - RIGHT,
+    );
     for tick in scale.ticks() {
         let x = scale.at(tick);
-        area.draw(&PathElement::new(vec![(x, TOP - 4), (x, height - BOTTOM)], GRID))?;
+        area.draw(&PathElement::new(
+            vec![(x, TOP - 4), (x, height - BOTTOM)],
+            GRID,
+        ))?;
         let label = text(12, MUTED, HPos::Center, VPos::Top);
         area.draw(&Text::new(plain(tick), (x, height - BOTTOM + 6), label))?;
     }
@@ -47,7 +66,11 @@ fn draw_bars(table: &Table, bars: &[(&Line, Spread)], file: &Path) -> Result<(),
         let corners = [(LEFT, top), (scale.at(spread.median), top + BAR - 8)];
         area.draw(&Rectangle::new(corners, color(line).filled()))?;
         let (min, max) = (scale.at(spread.min), scale.at(spread.max));
-        for path in [vec![(min, middle), (max, middle)], vec![(min, middle - 4), (min, middle + 4)], vec![(max, middle - 4), (max, middle + 4)]] {
+        for path in [
+            vec![(min, middle), (max, middle)],
+            vec![(min, middle - 4), (min, middle + 4)],
+            vec![(max, middle - 4), (max, middle + 4)],
+        ] {
             area.draw(&PathElement::new(path, INK))?;
         }
         let label = text(12, INK, HPos::Left, VPos::Center);
@@ -64,7 +87,12 @@ fn draw_lines(table: &Table, points: &[(&Line, Spread)], file: &Path) -> Result<
     let (bottom, right) = (height - BOTTOM - 10, WIDTH - 190);
     let area = SVGBackend::new(file, (WIDTH as u32, height as u32)).into_drawing_area();
     background(&area, table, height)?;
-    let most = points.iter().map(|(line, _)| line.number).max().unwrap_or(1).max(2) as f64;
+    let most = points
+        .iter()
+        .map(|(line, _)| line.number)
+        .max()
+        .unwrap_or(1)
+        .max(2) as f64;
     let across = |number: usize| {
         let share = (number.max(1) as f64).ln() / most.ln();
         60 + ((right - 60) as f64 * share) as i32
@@ -79,23 +107,40 @@ fn draw_lines(table: &Table, points: &[(&Line, Spread)], file: &Path) -> Result<
     let mut names: Vec<&str> = Vec::new();
     for (line, _) in points {
         let label = text(12, MUTED, HPos::Center, VPos::Top);
-        area.draw(&Text::new(line.group.clone(), (across(line.number), bottom + 8), label)).ok();
+        area.draw(&Text::new(
+            line.group.clone(),
+            (across(line.number), bottom + 8),
+            label,
+        ))
+        .ok();
         if !names.contains(&&*line.label) {
             names.push(&line.label);
         }
     }
     for (index, name) in names.iter().enumerate() {
         let color = LINES[index % LINES.len()];
-        let mine: Vec<_> = points.iter().filter(|(line, _)| line.label == **name).collect();
-        let path: Vec<_> = mine.iter().map(|(line, spread)| (across(line.number), up.at(spread.median))).collect();
+        let mine: Vec<_> = points
+            .iter()
+            .filter(|(line, _)| line.label == **name)
+            .collect();
+        let path: Vec<_> = mine
+            .iter()
+            .map(|(line, spread)| (across(line.number), up.at(spread.median)))
+            .collect();
         for ((line, spread), point) in mine.iter().zip(&path) {
             let x = across(line.number) + index as i32 * 3 - 6;
-            area.draw(&PathElement::new(vec![(x, up.at(spread.min)), (x, up.at(spread.max))], color.mix(0.5)))?;
+            area.draw(&PathElement::new(
+                vec![(x, up.at(spread.min)), (x, up.at(spread.max))],
+                color.mix(0.5),
+            ))?;
             area.draw(&Circle::new(*point, 3, color.filled()))?;
         }
         area.draw(&PathElement::new(path, color.stroke_width(2)))?;
         let y = TOP + 10 + 20 * i32::try_from(index)?;
-        area.draw(&PathElement::new(vec![(right + 15, y), (right + 35, y)], color.stroke_width(3)))?;
+        area.draw(&PathElement::new(
+            vec![(right + 15, y), (right + 35, y)],
+            color.stroke_width(3),
+        ))?;
         let label = text(13, INK, HPos::Left, VPos::Center);
         area.draw(&Text::new((*name).to_owned(), (right + 42, y), label))?;
     }
@@ -107,7 +152,10 @@ fn background(area: &Area<'_>, table: &Table, height: i32) -> Result<(), BoxErro
     area.fill(&WHITE)?;
     let title = text(16, INK, HPos::Left, VPos::Top);
     area.draw(&Text::new(table.title.clone(), (16, 12), title))?;
-    let label = format!("{}: median and range, less is better", table.columns[0].title);
+    let label = format!(
+        "{}: median and range, less is better",
+        table.columns[0].title
+    );
     let style = text(12, MUTED, HPos::Left, VPos::Top);
     area.draw(&Text::new(label, (16, 36), style))?;
     let _ = height;
@@ -127,7 +175,12 @@ impl Scale {
         let max = values.fold(f64::MIN_POSITIVE, f64::max);
         let step = round_step(max / 5.0);
         let most = (max / step).ceil() * step;
-        Self { most, step, from, to }
+        Self {
+            most,
+            step,
+            from,
+            to,
+        }
     }
 
     fn at(&self, value: f64) -> i32 {
@@ -144,7 +197,10 @@ impl Scale {
 fn round_step(least: f64) -> f64 {
     let power = 10_f64.powf(least.log10().floor());
     let steps = [1.0, 2.0, 5.0, 10.0].map(|factor| factor * power);
-    steps.into_iter().find(|step| *step >= least).unwrap_or(steps[3])
+    steps
+        .into_iter()
+        .find(|step| *step >= least)
+        .unwrap_or(steps[3])
 }
 
 fn plain(tick: f64) -> String {
@@ -173,8 +229,11 @@ const fn color(line: &Line) -> RGBColor {
 }
 
 fn text(size: i32, color: RGBColor, h_pos: HPos, v_pos: VPos) -> TextStyle<'static> {
-    let style = TextStyle::from(("sans-serif", size).into_font()).color(&color);
-    style.pos(Pos::new(h_pos, v_pos))
+    TextStyle {
+        font: ("sans-serif", size).into_font(),
+        color: color.to_backend_color(),
+        pos: Pos::new(h_pos, v_pos),
+    }
 }
 
 const INK: RGBColor = RGBColor(34, 34, 34);
@@ -204,7 +263,13 @@ mod tests {
 
     #[test]
     fn steps_are_round_and_ticks_reach_above_all_values() {
-        for (least, step) in [(0.9, 1.0), (1.0, 1.0), (1.1, 2.0), (23.0, 50.0), (600.0, 1000.0)] {
+        for (least, step) in [
+            (0.9, 1.0),
+            (1.0, 1.0),
+            (1.1, 2.0),
+            (23.0, 50.0),
+            (600.0, 1000.0),
+        ] {
             assert!((round_step(least) - step).abs() < step * 1e-9, "{least}");
         }
         let scale = Scale::new([3.0, 47.0].into_iter(), 0, 500);

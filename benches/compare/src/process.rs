@@ -30,8 +30,8 @@ pub(crate) const BECOME: &str = "become";
 #[derive(Debug)]
 pub(crate) struct Running {
     child: Child,
-    backend: Option<Box<Self>>,
     external: bool,
+    _backend: Option<Box<Self>>,
     pub(crate) address: SocketAddr,
 }
 
@@ -59,12 +59,10 @@ impl Running {
         }
     }
 
-    fn start_here(
-        name: &str,
-        setup: &Setup,
-        backend: Option<Box<Self>>,
-    ) -> Result<Self, BoxError> {
-        let upstream = setup.backend.map_or("-".to_owned(), |address| address.to_string());
+    fn start_here(name: &str, setup: &Setup, backend: Option<Box<Self>>) -> Result<Self, BoxError> {
+        let upstream = setup
+            .backend
+            .map_or("-".to_owned(), |address| address.to_string());
         let mut child = Command::new(env::current_exe()?)
             .args([SERVE, name, "0", &upstream])
             .arg(&setup.folder)
@@ -80,8 +78,8 @@ impl Running {
         };
         Ok(Self {
             child,
-            backend,
             external: false,
+            _backend: backend,
             address,
         })
     }
@@ -112,8 +110,8 @@ impl Running {
         }
         Ok(Self {
             child,
-            backend,
             external: true,
+            _backend: backend,
             address,
         })
     }

@@ -11,7 +11,11 @@ use std::fmt::Write;
 pub(crate) fn table(table: &Table) -> String {
     let mut text = format!("## {}\n\n{}\n", table.title, table.about);
     for group in groups(table) {
-        let lines: Vec<&Line> = table.lines.iter().filter(|line| line.group == group).collect();
+        let lines: Vec<&Line> = table
+            .lines
+            .iter()
+            .filter(|line| line.group == group)
+            .collect();
         text += "\n";
         if !group.is_empty() {
             text += &format!("### {}\n\n", capital(group));
@@ -21,7 +25,11 @@ pub(crate) fn table(table: &Table) -> String {
     }
     for missing in &table.missing {
         // Writing to a string does not fail.
-        let _ = write!(text, "\nNot measured: `{}`, because {}.\n", missing.name, missing.why);
+        let _ = write!(
+            text,
+            "\nNot measured: `{}`, because {}.\n",
+            missing.name, missing.why
+        );
     }
     text
 }
@@ -60,7 +68,10 @@ pub(crate) fn csv(tables: &[Table]) -> String {
 
 fn cells(table: &Table, lines: &[&Line]) -> Vec<Vec<String>> {
     let (first, others) = table.columns.split_first().expect("a table has columns");
-    let reference = lines.iter().find(|line| line.reference).map(|line| line.column(0));
+    let reference = lines
+        .iter()
+        .find(|line| line.reference)
+        .map(|line| line.column(0));
     let best = best_peer(lines).map(|line| line.column(0));
     let mut head = vec!["server".to_owned(), first.title.to_owned()];
     head.extend(["to the reference", "to the best peer"].map(str::to_owned));
@@ -74,12 +85,16 @@ fn cells(table: &Table, lines: &[&Line]) -> Vec<Vec<String>> {
             Spread::of(ratios).map(|spread| range(spread, 2))
         };
         let mut row = vec![name(line)];
-        row.push(show(Spread::of(mine.iter().copied().flatten()).map(|s| range(s, first.digits))));
+        row.push(show(
+            Spread::of(mine.iter().copied().flatten()).map(|s| range(s, first.digits)),
+        ));
         row.push(show(ratio(&reference)));
         row.push(show(ratio(&best)));
         for (index, column) in (1..).zip(others) {
             let spread = Spread::of(line.column(index).into_iter().flatten());
-            row.push(show(spread.map(|spread| number(spread.median, column.digits))));
+            row.push(show(
+                spread.map(|spread| number(spread.median, column.digits)),
+            ));
         }
         let valid = line.samples.iter().filter(|sample| sample.is_ok()).count();
         row.push(match line.samples.len() - valid {
@@ -96,7 +111,9 @@ fn best_peer<'a>(lines: &[&'a Line]) -> Option<&'a Line> {
     let median = |line: &Line| Spread::of(line.column(0).into_iter().flatten()).map(|s| s.median);
     let peers = lines.iter().filter(|line| line.peer);
     let measured = peers.filter_map(|line| Some((median(line)?, *line)));
-    measured.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, line)| line)
+    measured
+        .min_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, line)| line)
 }
 
 fn notes(lines: &[&Line]) -> String {
@@ -157,7 +174,10 @@ fn align(cells: &[Vec<String>]) -> String {
     let widths: Vec<usize> = (0..cells[0].len()).map(width).collect();
     let mut text = String::new();
     for (index, row) in cells.iter().enumerate() {
-        let padded = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        let padded = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:width$}"));
         let _ = writeln!(text, "| {} |", padded.collect::<Vec<_>>().join(" | "));
         if index == 0 {
             let lines = widths.iter().map(|width| "-".repeat(*width));
@@ -248,6 +268,9 @@ mod tests {
     fn all_samples_are_in_the_csv() {
         let text = csv(&[example()]);
         assert!(text.contains("example,,ours,2,µs,30\n"), "{text}");
-        assert!(text.contains("example,,broken,2,failed,it broke\n"), "{text}");
+        assert!(
+            text.contains("example,,broken,2,failed,it broke\n"),
+            "{text}"
+        );
     }
 }

@@ -57,7 +57,10 @@ impl Line {
 
     /// The first thing that went wrong.
     pub(crate) fn problem(&self) -> Option<&str> {
-        let problems = self.samples.iter().filter_map(|sample| sample.as_ref().err());
+        let problems = self
+            .samples
+            .iter()
+            .filter_map(|sample| sample.as_ref().err());
         problems.map(String::as_str).next()
     }
 }
@@ -109,7 +112,11 @@ impl Progress {
 
 pub(crate) fn run(bench: &Bench, plan: &Plan, progress: &Progress) -> Table {
     progress.begin(plan);
-    let mut servers = Servers { bench, plan, running: HashMap::new() };
+    let mut servers = Servers {
+        bench,
+        plan,
+        running: HashMap::new(),
+    };
     let mut lines: Vec<Line> = plan.rows.iter().map(Line::new).collect();
     if !plan.fresh {
         for row in &plan.rows {
@@ -128,10 +135,12 @@ pub(crate) fn run(bench: &Bench, plan: &Plan, progress: &Progress) -> Table {
             let row = &plan.rows[turn];
             progress.show(plan, round + 1, row);
             let sample = servers.sample(row).map_err(|error| error.to_string());
-            lines[turn].samples.push(sample.and_then(|sample| match sample.problem {
-                None => Ok(sample.values),
-                Some(problem) => Err(problem),
-            }));
+            lines[turn]
+                .samples
+                .push(sample.and_then(|sample| match sample.problem {
+                    None => Ok(sample.values),
+                    Some(problem) => Err(problem),
+                }));
             progress.done(plan);
         }
     }

@@ -25,7 +25,8 @@ pub(crate) fn write_certificate(folder: &Path) -> Result<(), BoxError> {
 
 /// For every server that uses rustls. Tickets without state, as the C servers have them.
 pub(crate) fn server_config(folder: &Path) -> Result<Arc<ServerConfig>, BoxError> {
-    let chain = CertificateDer::pem_file_iter(folder.join("cert.pem"))?.collect::<Result<_, _>>()?;
+    let chain =
+        CertificateDer::pem_file_iter(folder.join("cert.pem"))?.collect::<Result<_, _>>()?;
     let key = PrivateKeyDer::from_pem_file(folder.join("key.pem"))?;
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])?

@@ -29,6 +29,7 @@ pub(crate) struct Client {
 
 impl Client {
     /// For echoes of this size, without TLS.
+    #[cfg(test)]
     pub(crate) fn echo(address: SocketAddr, size: usize) -> Self {
         Self {
             address,
@@ -46,7 +47,10 @@ impl Client {
     ) -> Result<Self, BoxError> {
         Ok(Self {
             address,
-            tls: job.is_tls().then(|| tls::client_config(folder)).transpose()?,
+            tls: job
+                .is_tls()
+                .then(|| tls::client_config(folder))
+                .transpose()?,
             exchange: match job.is_http() {
                 true => Exchange::hello(),
                 false => Exchange::echo(size),

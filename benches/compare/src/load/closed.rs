@@ -129,12 +129,7 @@ pub(crate) async fn churn(
     })
 }
 
-async fn once(
-    client: &Client,
-    job: Job,
-    buffer: &mut Vec<u8>,
-    part: &mut Part,
-) -> io::Result<()> {
+async fn once(client: &Client, job: Job, buffer: &mut Vec<u8>, part: &mut Part) -> io::Result<()> {
     let mut wire = client.connect().await?;
     part.resumed += u64::from(is_resumed(&wire));
     client.exchange().run(&mut wire, buffer).await?;

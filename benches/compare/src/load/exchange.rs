@@ -93,7 +93,15 @@ mod tests {
             assert!(hello.missing(&answer[..end]).unwrap(), "{end}");
         }
         assert!(!hello.missing(answer).unwrap());
-        assert!(hello.missing(b"HTTP/1.1 500 No\r\n\r\nHello, world!").is_err());
-        assert!(hello.missing(b"HTTP/1.1 200 OK\r\n\r\nGood bye, sir").is_err());
+        assert!(
+            hello
+                .missing(b"HTTP/1.1 500 No\r\n\r\nHello, world!")
+                .is_err()
+        );
+        assert!(
+            hello
+                .missing(b"HTTP/1.1 200 OK\r\n\r\nGood bye, sir")
+                .is_err()
+        );
     }
 }

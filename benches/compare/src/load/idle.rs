@@ -3,11 +3,7 @@
 use super::{Client, PATIENCE, client::Wire};
 use crate::BoxError;
 use std::ops::Range;
-use tokio::{
-    io::AsyncReadExt,
-    task::JoinSet,
-    time::timeout,
-};
+use tokio::{io::AsyncReadExt, task::JoinSet, time::timeout};
 
 /// Opens the connections of these numbers; each has one exchange behind it.
 pub(crate) async fn open(client: &Client, numbers: Range<usize>) -> Result<Vec<Wire>, BoxError> {

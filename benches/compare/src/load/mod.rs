@@ -1,8 +1,8 @@
 //! The clients.
 
 pub(crate) mod bulk;
-pub(crate) mod closed;
 mod client;
+pub(crate) mod closed;
 mod exchange;
 pub(crate) mod idle;
 pub(crate) mod open;

@@ -52,13 +52,16 @@ pub(crate) fn run(client: &Client, rate: Rate) -> Result<Outcome, BoxError> {
     }
     let ready = Arc::new(Barrier::new(streams.len()));
     let begun = Instant::now() + Duration::from_millis(20);
-    let threads: Vec<_> = (0..).zip(streams).map(|(number, stream)| {
-        let (exchange, ready) = (client.exchange().clone(), ready.clone());
-        thread::spawn(move || {
-            ready.wait();
-            send(&exchange, stream, begun, rate.times(number))
+    let threads: Vec<_> = (0..)
+        .zip(streams)
+        .map(|(number, stream)| {
+            let (exchange, ready) = (client.exchange().clone(), ready.clone());
+            thread::spawn(move || {
+                ready.wait();
+                send(&exchange, stream, begun, rate.times(number))
+            })
         })
-    }).collect();
+        .collect();
     let mut outcome = Outcome::new();
     for thread in threads {
         outcome.add(thread.join().map_err(|_| "a client panicked")?);

@@ -84,10 +84,17 @@ pub(super) fn tls(bench: &Bench) -> [Plan; 2] {
 
 fn echo(bench: &Bench, id: &'static str, title: &str, size: usize) -> Plan {
     let about = "Closed loop, 64 connections that stay.";
-    Plan::new(bench, id, title, about, OPERATIONS, move |bench, row, server| {
-        let client = Client::new(server.address, row.entry.job, size, &bench.folder)?;
-        kept(bench, &client, 64, server)
-    })
+    Plan::new(
+        bench,
+        id,
+        title,
+        about,
+        OPERATIONS,
+        move |bench, row, server| {
+            let client = Client::new(server.address, row.entry.job, size, &bench.folder)?;
+            kept(bench, &client, 64, server)
+        },
+    )
 }
 
 /// One sample of the closed loop on so many connections.

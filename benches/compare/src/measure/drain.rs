@@ -13,10 +13,16 @@ pub(super) fn plans(bench: &Bench) -> Result<[Plan; 2], BoxError> {
         false => 10_000,
     };
     let count = limits::connections(wanted, 1)?;
-    let echo = &["tokio-drain", "portcullis-drain", "actix-drain", "tokio-drain"];
+    let echo = &[
+        "tokio-drain",
+        "portcullis-drain",
+        "actix-drain",
+        "tokio-drain",
+    ];
     let http = &[
         "hyper-util-drain",
         "portcullis-http-drain",
+        "portcullis-http-drain-at-once",
         "axum-drain",
         "axum-server-drain",
         "hyper-util-drain",
@@ -28,17 +34,18 @@ pub(super) fn plans(bench: &Bench) -> Result<[Plan; 2], BoxError> {
     let about_http = format!("{count} kept connections after one request each, then SIGTERM.");
     Ok([
         plan(bench, "drain", "Drain of an echo server", about, count).servers(echo),
-        plan(bench, "drain-http", "Drain of an HTTP server", about_http, count).servers(http),
+        plan(
+            bench,
+            "drain-http",
+            "Drain of an HTTP server",
+            about_http,
+            count,
+        )
+        .servers(http),
     ])
 }
 
-fn plan(
-    bench: &Bench,
-    id: &'static str,
-    title: &'static str,
-    about: String,
-    count: usize,
-) -> Plan {
+fn plan(bench: &Bench, id: &'static str, title: &'static str, about: String, count: usize) -> Plan {
     let plan = Plan::new(bench, id, title, about, DRAIN, move |bench, row, server| {
         let client = Client::new(server.address, row.entry.job, 64, &bench.folder)?;
         let open = bench.runtime.block_on(idle::open(&client, 0..count))?;
@@ -58,7 +65,8 @@ fn plan(
             problem: None,
         })
     });
-    plan.fresh().repeat(bench.few_rounds(), 0.3 + count as f64 / 8_000.0)
+    plan.fresh()
+        .repeat(bench.few_rounds(), 0.3 + count as f64 / 8_000.0)
 }
 
 const DRAIN: &[Column] = &[

@@ -20,7 +20,11 @@ pub(super) fn plans(bench: &Bench) -> Result<[Plan; 2], BoxError> {
     for count in [1, 10, 100, 1_000, 10_000] {
         let most = if bench.quick { 1_000 } else { count };
         let count = limits::connections(count, 1)?.min(most);
-        if connections.rows.last().is_some_and(|row| row.number == count) {
+        if connections
+            .rows
+            .last()
+            .is_some_and(|row| row.number == count)
+        {
             continue;
         }
         let group = format!("{count} connections");

@@ -7,6 +7,8 @@ pub(super) fn plans(bench: &Bench) -> [Plan; 2] {
     let plain = &[
         "hyper-util",
         "portcullis-http",
+        "portcullis-http-stack",
+        "portcullis-http-axum",
         "axum",
         "axum-server",
         "nginx-http",
@@ -30,8 +32,15 @@ pub(super) fn plans(bench: &Bench) -> [Plan; 2] {
 
 fn plan(bench: &Bench, id: &'static str, title: &str) -> Plan {
     let about = "GET and 13 bytes as answer, closed loop, 64 connections that stay.";
-    Plan::new(bench, id, title, about, data::OPERATIONS, |bench, row, server| {
-        let client = Client::new(server.address, row.entry.job, 64, &bench.folder)?;
-        data::kept(bench, &client, 64, server)
-    })
+    Plan::new(
+        bench,
+        id,
+        title,
+        about,
+        data::OPERATIONS,
+        |bench, row, server| {
+            let client = Client::new(server.address, row.entry.job, 64, &bench.folder)?;
+            data::kept(bench, &client, 64, server)
+        },
+    )
 }

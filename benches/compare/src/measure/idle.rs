@@ -24,7 +24,9 @@ pub(super) fn plans(bench: &Bench) -> Result<Vec<Plan>, BoxError> {
     plans[1].seconds = 0.5 + each / 1_800.0;
     let many = 50_000;
     if !bench.quick && limits::connections(many, 1)? == many {
-        let mut plan = plan(bench, "idle-50k", "plain", many)?.servers(ONE_EACH).fresh();
+        let mut plan = plan(bench, "idle-50k", "plain", many)?
+            .servers(ONE_EACH)
+            .fresh();
         plan.seconds = 6.0;
         plans.push(plan);
     }
@@ -46,23 +48,34 @@ fn plan(bench: &Bench, id: &'static str, what: &str, wanted: usize) -> Result<Pl
         );
     }
     let title = format!("Memory of an idle connection, {what}, {wanted} of them");
-    Ok(Plan::new(bench, id, title, about, IDLE, move |bench, row, server| {
-        let descriptors = if row.entry.kind == Kind::Forwarder { 2 } else { 1 };
-        let count = limits::connections(wanted, descriptors)?;
-        let client = Client::new(server.address, row.entry.job, 64, &bench.folder)?;
-        let warm = bench.runtime.block_on(idle::open(&client, 0..WARM_UP))?;
-        pause(Duration::from_millis(50));
-        let before = server.resident()?;
-        let open = idle::open(&client, WARM_UP..WARM_UP + count);
-        let open = bench.runtime.block_on(open)?;
-        pause(Duration::from_millis(100));
-        let grown = server.resident()? - before;
-        drop((warm, open));
-        Ok(Sample {
-            values: vec![grown / count as f64],
-            problem: None,
-        })
-    }))
+    Ok(Plan::new(
+        bench,
+        id,
+        title,
+        about,
+        IDLE,
+        move |bench, row, server| {
+            let descriptors = if row.entry.kind == Kind::Forwarder {
+                2
+            } else {
+                1
+            };
+            let count = limits::connections(wanted, descriptors)?;
+            let client = Client::new(server.address, row.entry.job, 64, &bench.folder)?;
+            let warm = bench.runtime.block_on(idle::open(&client, 0..WARM_UP))?;
+            pause(Duration::from_millis(50));
+            let before = server.resident()?;
+            let open = idle::open(&client, WARM_UP..WARM_UP + count);
+            let open = bench.runtime.block_on(open)?;
+            pause(Duration::from_millis(100));
+            let grown = server.resident()? - before;
+            drop((warm, open));
+            Ok(Sample {
+                values: vec![grown / count as f64],
+                problem: None,
+            })
+        },
+    ))
 }
 
 const IDLE: &[Column] = &[column("bytes/connection", 0)];

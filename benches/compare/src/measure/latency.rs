@@ -24,6 +24,8 @@ pub(super) fn plans(bench: &Bench) -> [Plan; 2] {
     let http = &[
         "hyper-util",
         "portcullis-http",
+        "portcullis-http-stack",
+        "portcullis-http-axum",
         "axum",
         "axum-server",
         "nginx-http",
@@ -46,27 +48,34 @@ fn plan(bench: &Bench, id: &'static str, title: &str) -> Plan {
          beforehand; a latency counts from the time intended."
     );
     let title = format!("{title} at {RATE}/s");
-    let plan = Plan::new(bench, id, title, about, LATENCY, move |bench, row, server| {
-        let client = Client::new(server.address, row.entry.job, 64, &bench.folder)?;
-        let rate = Rate {
-            connections: CONNECTIONS,
-            per_second: RATE,
-            time,
-        };
-        let load = async { open::run(&client, rate) };
-        let (outcome, cpu) = bench.watch(server, load)?;
-        let values = vec![
-            outcome.micros(0.99),
-            outcome.micros(0.5),
-            outcome.micros(0.999),
-            outcome.micros(1.0),
-            cpu.total.as_secs_f64() * 1e6 / outcome.count as f64,
-        ];
-        Ok(Sample {
-            values,
-            problem: data::problem(&outcome),
-        })
-    });
+    let plan = Plan::new(
+        bench,
+        id,
+        title,
+        about,
+        LATENCY,
+        move |bench, row, server| {
+            let client = Client::new(server.address, row.entry.job, 64, &bench.folder)?;
+            let rate = Rate {
+                connections: CONNECTIONS,
+                per_second: RATE,
+                time,
+            };
+            let load = async { open::run(&client, rate) };
+            let (outcome, cpu) = bench.watch(server, load)?;
+            let values = vec![
+                outcome.micros(0.99),
+                outcome.micros(0.5),
+                outcome.micros(0.999),
+                outcome.micros(1.0),
+                cpu.total.as_secs_f64() * 1e6 / outcome.count as f64,
+            ];
+            Ok(Sample {
+                values,
+                problem: data::problem(&outcome),
+            })
+        },
+    );
     let rounds = bench.few_rounds();
     plan.repeat(rounds, time.as_secs_f64() + 0.1)
 }

@@ -165,7 +165,9 @@ impl Plan {
 
 impl fmt::Debug for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Plan").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("Plan")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }
 

@@ -1,6 +1,6 @@
 //! actix-server.
 
-use super::{BACKLOG, Entry, Job, Kind, Setup, Start, WORKERS, bind, announce};
+use super::{BACKLOG, Entry, Job, Kind, Setup, Start, WORKERS, announce, bind};
 use crate::{BoxError, echo::echo};
 use actix_rt::{System, net::TcpStream};
 use actix_server::Server;
@@ -33,10 +33,12 @@ fn serve(setup: Setup, workers: usize, limit: usize) -> Result<(), BoxError> {
             .backlog(BACKLOG)
             .max_concurrent_connections(limit.min(MANY))
             .disable_signals();
-        let echo = || fn_service(|stream: TcpStream| async move {
-            stream.set_nodelay(true)?;
-            echo(stream).await
-        });
+        let echo = || {
+            fn_service(|stream: TcpStream| async move {
+                stream.set_nodelay(true)?;
+                echo(stream).await
+            })
+        };
         builder.listen("echo", listener, echo)?.run().await
     })?;
     Ok(())

@@ -9,10 +9,7 @@ use axum::{
 };
 use tokio::net::{TcpListener, TcpStream};
 
-pub(super) const ENTRIES: &[Entry] = &[
-    entry("axum", http),
-    entry("axum-drain", drain),
-];
+pub(super) const ENTRIES: &[Entry] = &[entry("axum", http), entry("axum-drain", drain)];
 
 const fn entry(name: &'static str, start: fn(Setup) -> Result<(), BoxError>) -> Entry {
     Entry {

@@ -1,6 +1,8 @@
 //! axum-server, plain and with rustls.
 
-use super::{Entry, Job, Kind, Setup, Start, axum_serve::router, listen, run_on_workers, stop_signal};
+use super::{
+    Entry, Job, Kind, Setup, Start, axum_serve::router, listen, run_on_workers, stop_signal,
+};
 use crate::{BoxError, tls::server_config};
 use ::axum_server::{
     Handle,
@@ -17,11 +19,7 @@ pub(super) const ENTRIES: &[Entry] = &[
     entry("axum-server-drain", Job::Http, drain),
 ];
 
-const fn entry(
-    name: &'static str,
-    job: Job,
-    start: fn(Setup) -> Result<(), BoxError>,
-) -> Entry {
+const fn entry(name: &'static str, job: Job, start: fn(Setup) -> Result<(), BoxError>) -> Entry {
     Entry {
         name,
         kind: Kind::Peer,

@@ -13,16 +13,50 @@ use std::{
 };
 
 pub(super) const ENTRIES: &[Entry] = &[
-    entry("nginx", Kind::Forwarder, Job::Echo, "nginx", |setup| nginx(setup, &stream(setup, "")?)),
-    entry("nginx-tls", Kind::Forwarder, Job::TlsEcho, "nginx", |setup| nginx(setup, &stream(setup, " ssl")?)),
-    entry("nginx-http", Kind::Peer, Job::Http, "nginx", |setup| nginx(setup, &web(setup, ""))),
-    entry("nginx-https", Kind::Peer, Job::Https, "nginx", |setup| nginx(setup, &web(setup, " ssl"))),
-    entry("haproxy", Kind::Forwarder, Job::Echo, "haproxy", |setup| haproxy(setup, "tcp", false)),
-    entry("haproxy-tls", Kind::Forwarder, Job::TlsEcho, "haproxy", |setup| haproxy(setup, "tcp", true)),
-    entry("haproxy-http", Kind::Peer, Job::Http, "haproxy", |setup| haproxy(setup, "http", false)),
-    entry("haproxy-https", Kind::Peer, Job::Https, "haproxy", |setup| haproxy(setup, "http", true)),
+    entry("nginx", Kind::Forwarder, Job::Echo, "nginx", |setup| {
+        nginx(setup, &stream(setup, "")?)
+    }),
+    entry(
+        "nginx-tls",
+        Kind::Forwarder,
+        Job::TlsEcho,
+        "nginx",
+        |setup| nginx(setup, &stream(setup, " ssl")?),
+    ),
+    entry("nginx-http", Kind::Peer, Job::Http, "nginx", |setup| {
+        nginx(setup, &web(setup, ""))
+    }),
+    entry("nginx-https", Kind::Peer, Job::Https, "nginx", |setup| {
+        nginx(setup, &web(setup, " ssl"))
+    }),
+    entry("haproxy", Kind::Forwarder, Job::Echo, "haproxy", |setup| {
+        haproxy(setup, "tcp", false)
+    }),
+    entry(
+        "haproxy-tls",
+        Kind::Forwarder,
+        Job::TlsEcho,
+        "haproxy",
+        |setup| haproxy(setup, "tcp", true),
+    ),
+    entry("haproxy-http", Kind::Peer, Job::Http, "haproxy", |setup| {
+        haproxy(setup, "http", false)
+    }),
+    entry(
+        "haproxy-https",
+        Kind::Peer,
+        Job::Https,
+        "haproxy",
+        |setup| haproxy(setup, "http", true),
+    ),
     entry("hitch", Kind::Forwarder, Job::TlsEcho, "hitch", hitch),
-    entry("stunnel", Kind::Forwarder, Job::TlsEcho, "stunnel4", stunnel),
+    entry(
+        "stunnel",
+        Kind::Forwarder,
+        Job::TlsEcho,
+        "stunnel4",
+        stunnel,
+    ),
 ];
 
 const fn entry(

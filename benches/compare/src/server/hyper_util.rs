@@ -10,7 +10,7 @@ use ::tokio_rustls::TlsAcceptor;
 use http_body_util::Full;
 use hyper::{
     Request, Response,
-    body::{Bytes, Incoming},
+    body::Bytes,
     header::{CONTENT_TYPE, HeaderValue},
     service::service_fn,
 };
@@ -27,11 +27,7 @@ pub(super) const ENTRIES: &[Entry] = &[
     entry("hyper-util-drain", Job::Http, drain),
 ];
 
-const fn entry(
-    name: &'static str,
-    job: Job,
-    start: fn(Setup) -> Result<(), BoxError>,
-) -> Entry {
+const fn entry(name: &'static str, job: Job, start: fn(Setup) -> Result<(), BoxError>) -> Entry {
     Entry {
         name,
         kind: Kind::Bare,
@@ -110,7 +106,7 @@ where
         .await
 }
 
-pub(super) async fn hello(_: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+pub(super) async fn hello<B>(_: Request<B>) -> Result<Response<Full<Bytes>>, Infallible> {
     let mut response = Response::new(Full::new(Bytes::from_static(HELLO.as_bytes())));
     let plain = HeaderValue::from_static("text/plain; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, plain);

@@ -25,6 +25,10 @@ mod tokio_rustls;
 mod tokio_timeout;
 
 use crate::BoxError;
+use ::tokio::{
+    runtime::{Builder, Runtime},
+    signal::unix::{SignalKind, signal},
+};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
     io::{self, Read, Write},
@@ -32,10 +36,6 @@ use std::{
     path::PathBuf,
     process::{Command, exit},
     thread,
-};
-use ::tokio::{
-    runtime::{Builder, Runtime},
-    signal::unix::{SignalKind, signal},
 };
 
 /// A server that can be measured.

@@ -50,7 +50,6 @@ macro_rules! recommended {
             .io_timeout()
     };
 }
-pub(super) use recommended;
 
 fn bare(setup: Setup) -> Result<(), BoxError> {
     let stack = ServiceBuilder::new().peer_addr();
@@ -58,16 +57,23 @@ fn bare(setup: Setup) -> Result<(), BoxError> {
 }
 
 fn stack(setup: Setup) -> Result<(), BoxError> {
-    serve(&setup, recommended!().service_fn(|io: Connection<_>| echo(io)))
+    serve(
+        &setup,
+        recommended!().service_fn(|io: Connection<_>| echo(io)),
+    )
 }
 
 fn per_core(setup: Setup) -> Result<(), BoxError> {
-    let listener = options().with_reuse_port(true).bind(("127.0.0.1", setup.port))?;
+    let listener = options()
+        .with_reuse_port(true)
+        .bind(("127.0.0.1", setup.port))?;
     let stack = ServiceBuilder::new().peer_addr();
     let stack = stack.service_fn(|io: Connection<_>| echo(io));
     let server = Server::new().workers(Workers::Sharded(WORKERS));
     // Its threads are its own; this runtime only waits.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(run(server, listener, stack))
 }
 
@@ -85,7 +91,7 @@ fn limit(setup: Setup) -> Result<(), BoxError> {
 fn drain(setup: Setup) -> Result<(), BoxError> {
     let stack = ServiceBuilder::new().peer_addr();
     let stack = stack.service_fn(|io: Connection<_>| async move {
-        let stop = io.info().drain().announced();
+        let stop = io.info().drain();
         select! {
             () = stop => Ok::<_, io::Error>(()),
             ended = echo(io) => ended,
@@ -102,7 +108,10 @@ fn tls(setup: Setup) -> Result<(), BoxError> {
 
 fn tls_stack(setup: Setup) -> Result<(), BoxError> {
     let tls = TlsLayer::new(server_config(&setup.folder)?);
-    serve(&setup, recommended!(tls).service_fn(|io: Connection<_>| echo(io)))
+    serve(
+        &setup,
+        recommended!(tls).service_fn(|io: Connection<_>| echo(io)),
+    )
 }
 
 /// On a runtime like that of the others.

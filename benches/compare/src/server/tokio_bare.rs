@@ -1,6 +1,9 @@
 //! tokio's accept loop by hand: the reference.
 
-use super::{Entry, Job, Kind, Setup, Start, WORKERS, announce, bind, listen, run_on_workers, runtime, stop_signal};
+use super::{
+    Entry, Job, Kind, Setup, Start, WORKERS, announce, bind, listen, run_on_workers, runtime,
+    stop_signal,
+};
 use crate::{BoxError, echo::echo};
 use std::{io, net, sync::Arc, thread};
 use tokio::{net::TcpListener, runtime::Builder, select, spawn, sync::Semaphore};
@@ -31,8 +34,14 @@ fn per_core(setup: Setup) -> Result<(), BoxError> {
     let first = bind(setup.port, true)?;
     let address = first.local_addr()?;
     let more = (1..WORKERS).map(|_| bind(address.port(), true));
-    let listeners: Vec<_> = [Ok(first)].into_iter().chain(more).collect::<io::Result<_>>()?;
-    let workers: Vec<_> = listeners.into_iter().map(|listener| thread::spawn(|| worker(listener))).collect();
+    let listeners: Vec<_> = [Ok(first)]
+        .into_iter()
+        .chain(more)
+        .collect::<io::Result<_>>()?;
+    let workers: Vec<_> = listeners
+        .into_iter()
+        .map(|listener| thread::spawn(|| worker(listener)))
+        .collect();
     announce(address)?;
     for worker in workers {
         worker.join().map_err(|_| "a worker panicked")??;
