@@ -1,7 +1,7 @@
 //! Plots as SVG: bars with ranges, and lines where cost grows.
 
 use crate::{
-    BoxError, report,
+    BoxError,
     runner::{Line, Table},
     server::Kind,
     stats::Spread,
@@ -30,9 +30,10 @@ pub(crate) fn write(table: &Table, file: &Path) -> Result<bool, BoxError> {
     if bars.is_empty() {
         return Ok(false);
     }
-    match report::groups(table).len() {
-        1 => draw_bars(table, &bars, file)?,
-        _ => draw_lines(table, &bars, file)?,
+    // Groups with a number are points of a line.
+    match bars.iter().all(|(line, _)| line.number > 0) {
+        true => draw_lines(table, &bars, file)?,
+        false => draw_bars(table, &bars, file)?,
     }
     Ok(true)
 }
@@ -44,7 +45,7 @@ fn spread(line: &Line) -> Option<Spread> {
 fn draw_bars(table: &Table, bars: &[(&Line, Spread)], file: &Path) -> Result<(), BoxError> {
     let height = TOP + BAR * i32::try_from(bars.len())? + BOTTOM;
     let area = SVGBackend::new(file, (WIDTH as u32, height as u32)).into_drawing_area();
-    background(&area, table, height)?;
+    background(&area, table)?;
     let scale = Scale::new(
         bars.iter().map(|(_, spread)| spread.max),
         LEFT,
@@ -62,7 +63,7 @@ fn draw_bars(table: &Table, bars: &[(&Line, Spread)], file: &Path) -> Result<(),
     for (index, (line, spread)) in (0..).zip(bars) {
         let (top, middle) = (TOP + BAR * index + 4, TOP + BAR * index + BAR / 2);
         let label = text(13, INK, HPos::Right, VPos::Center);
-        area.draw(&Text::new(name(line), (LEFT - 8, middle), label))?;
+        area.draw(&Text::new(line.name(), (LEFT - 8, middle), label))?;
         let corners = [(LEFT, top), (scale.at(spread.median), top + BAR - 8)];
         area.draw(&Rectangle::new(corners, color(line).filled()))?;
         let (min, max) = (scale.at(spread.min), scale.at(spread.max));
@@ -86,7 +87,7 @@ fn draw_lines(table: &Table, points: &[(&Line, Spread)], file: &Path) -> Result<
     let height = 420;
     let (bottom, right) = (height - BOTTOM - 10, WIDTH - 190);
     let area = SVGBackend::new(file, (WIDTH as u32, height as u32)).into_drawing_area();
-    background(&area, table, height)?;
+    background(&area, table)?;
     let most = points
         .iter()
         .map(|(line, _)| line.number)
@@ -105,14 +106,14 @@ fn draw_lines(table: &Table, points: &[(&Line, Spread)], file: &Path) -> Result<
         area.draw(&Text::new(plain(tick), (52, y), label))?;
     }
     let mut names: Vec<&str> = Vec::new();
+    let mut numbers: Vec<usize> = Vec::new();
     for (line, _) in points {
-        let label = text(12, MUTED, HPos::Center, VPos::Top);
-        area.draw(&Text::new(
-            line.group.clone(),
-            (across(line.number), bottom + 8),
-            label,
-        ))
-        .ok();
+        if !numbers.contains(&line.number) {
+            numbers.push(line.number);
+            let label = text(12, MUTED, HPos::Center, VPos::Top);
+            let place = (across(line.number), bottom + 8);
+            area.draw(&Text::new(line.number.to_string(), place, label))?;
+        }
         if !names.contains(&&*line.label) {
             names.push(&line.label);
         }
@@ -148,7 +149,7 @@ fn draw_lines(table: &Table, points: &[(&Line, Spread)], file: &Path) -> Result<
     Ok(())
 }
 
-fn background(area: &Area<'_>, table: &Table, height: i32) -> Result<(), BoxError> {
+fn background(area: &Area<'_>, table: &Table) -> Result<(), BoxError> {
     area.fill(&WHITE)?;
     let title = text(16, INK, HPos::Left, VPos::Top);
     area.draw(&Text::new(table.title.clone(), (16, 12), title))?;
@@ -158,7 +159,6 @@ fn background(area: &Area<'_>, table: &Table, height: i32) -> Result<(), BoxErro
     );
     let style = text(12, MUTED, HPos::Left, VPos::Top);
     area.draw(&Text::new(label, (16, 36), style))?;
-    let _ = height;
     Ok(())
 }
 
@@ -212,19 +212,14 @@ fn value(value: f64, digits: usize) -> String {
     format!("{value:.digits$}")
 }
 
-fn name(line: &Line) -> String {
-    match line.kind {
-        Kind::Forwarder => format!("{} †", line.label),
-        Kind::Bare | Kind::Ours | Kind::Peer => line.label.clone(),
-    }
-}
-
 const fn color(line: &Line) -> RGBColor {
-    match line.kind {
-        Kind::Bare => RGBColor(138, 146, 156),
-        Kind::Ours => RGBColor(31, 111, 178),
-        Kind::Peer => RGBColor(224, 164, 88),
-        Kind::Forwarder => RGBColor(240, 214, 178),
+    match (line.kind, line.forwards) {
+        (Kind::Bare, false) => RGBColor(138, 146, 156),
+        (Kind::Bare, true) => RGBColor(190, 196, 203),
+        (Kind::Ours, false) => RGBColor(31, 111, 178),
+        (Kind::Ours, true) => RGBColor(130, 180, 222),
+        (Kind::Peer, false) => RGBColor(224, 164, 88),
+        (Kind::Peer, true) => RGBColor(240, 208, 165),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     BoxError,
-    server::{self, Entry, Kind, Setup, Start},
+    server::{self, Entry, Setup, Start},
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -10,7 +10,8 @@ use nix::{
     unistd::Pid,
 };
 use std::{
-    env, fs,
+    env,
+    fs::{self, File},
     io::{BufRead, BufReader},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
@@ -37,12 +38,12 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(entry: &Entry, folder: &Path) -> Result<Self, BoxError> {
-        let backend = match entry.kind {
-            Kind::Forwarder => {
+        let backend = match entry.forwards {
+            true => {
                 let tokio = server::find("tokio").ok_or("no backend")?;
                 Some(Box::new(Self::start(tokio, folder)?))
             }
-            Kind::Bare | Kind::Ours | Kind::Peer => None,
+            false => None,
         };
         let mut setup = Setup {
             port: 0,
@@ -53,9 +54,8 @@ impl Running {
             Start::Here(_) => Self::start_here(entry.name, &setup, backend),
             Start::External { configure, .. } => {
                 setup.port = free_port()?;
-                Self::start_external(&configure(&setup)?, setup.port, backend)
+                Self::start_external(&configure(&setup)?, &setup, backend)
             }
-            Start::Missing(why) => Err(why.into()),
         }
     }
 
@@ -86,25 +86,30 @@ impl Running {
 
     fn start_external(
         command: &Command,
-        port: u16,
+        setup: &Setup,
         backend: Option<Box<Self>>,
     ) -> Result<Self, BoxError> {
+        let program = command.get_program().display();
+        let log = setup.folder.join(format!("{program}-{}.log", setup.port));
         let mut child = Command::new(env::current_exe()?)
             .arg(BECOME)
             .arg(command.get_program())
             .args(command.get_args())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
+            .stderr(File::create(&log)?)
             .spawn()?;
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, setup.port));
         let begun = Instant::now();
         while TcpStream::connect(address).is_err() {
             if let Some(status) = child.try_wait()? {
-                return Err(format!("{:?} did not start: {status}", command.get_program()).into());
+                let said = fs::read_to_string(&log)?;
+                let said = said.lines().last().unwrap_or_default();
+                return Err(format!("{program} did not start: {status}, {said}").into());
             }
             if begun.elapsed() > PATIENCE {
                 let _ = child.kill();
-                return Err(format!("{:?} does not listen", command.get_program()).into());
+                return Err(format!("{program} does not listen").into());
             }
             pause(Duration::from_millis(10));
         }

@@ -106,7 +106,7 @@ fn cells(table: &Table, lines: &[&Line]) -> Vec<Vec<String>> {
     cells
 }
 
-/// The one with the smallest median, of those that do the same job.
+/// The one with the smallest median, of those of the same group.
 fn best_peer<'a>(lines: &[&'a Line]) -> Option<&'a Line> {
     let median = |line: &Line| Spread::of(line.column(0).into_iter().flatten()).map(|s| s.median);
     let peers = lines.iter().filter(|line| line.peer);
@@ -135,9 +135,8 @@ fn notes(lines: &[&Line]) -> String {
 
 fn name(line: &Line) -> String {
     match line.kind {
-        Kind::Ours => format!("**{}**", line.label),
-        Kind::Forwarder => format!("{} †", line.label),
-        Kind::Bare | Kind::Peer => line.label.clone(),
+        Kind::Ours => format!("**{}**", line.name()),
+        Kind::Bare | Kind::Peer => line.name(),
     }
 }
 
@@ -208,6 +207,7 @@ mod tests {
             group: String::new(),
             number: 0,
             kind,
+            forwards: false,
             reference: kind == Kind::Bare,
             peer: kind == Kind::Peer,
             samples: samples.collect(),
@@ -215,6 +215,8 @@ mod tests {
     }
 
     fn example() -> Table {
+        let mut proxy = line("proxy", Kind::Peer, &[Ok(1.0), Ok(1.0), Ok(1.0)]);
+        proxy.group = "forwarding".to_owned();
         Table {
             id: "example",
             title: "Example".to_owned(),
@@ -230,7 +232,7 @@ mod tests {
                 line("ours", Kind::Ours, &[Ok(5.0), Ok(30.0), Ok(30.0)]),
                 line("good", Kind::Peer, &[Ok(20.0), Ok(20.0), Ok(20.0)]),
                 line("broken", Kind::Peer, &[Ok(1.0), Err("it broke"), Ok(90.0)]),
-                line("proxy", Kind::Forwarder, &[Ok(1.0), Ok(1.0), Ok(1.0)]),
+                proxy,
             ],
             missing: Vec::new(),
         }

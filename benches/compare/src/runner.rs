@@ -27,6 +27,7 @@ pub(crate) struct Line {
     pub(crate) group: String,
     pub(crate) number: usize,
     pub(crate) kind: Kind,
+    pub(crate) forwards: bool,
     pub(crate) reference: bool,
     pub(crate) peer: bool,
     /// One for each round: the values of all columns, or why there are none.
@@ -40,10 +41,16 @@ impl Line {
             group: row.group.clone(),
             number: row.number,
             kind: row.entry.kind,
+            forwards: row.entry.forwards,
             reference: row.reference,
             peer: row.is_peer(),
             samples: Vec::new(),
         }
+    }
+
+    /// With the mark of those that forward.
+    pub(crate) fn name(&self) -> String {
+        format!("{}{}", self.label, if self.forwards { " †" } else { "" })
     }
 
     /// A column, round by round; `None` where the sample does not count.
@@ -121,7 +128,7 @@ pub(crate) fn run(bench: &Bench, plan: &Plan, progress: &Progress) -> Table {
     if !plan.fresh {
         for row in &plan.rows {
             progress.show(plan, 0, row);
-            if servers.running.get(row.entry.name).is_none() {
+            if !servers.running.contains_key(row.entry.name) {
                 // It only warms up: a failure here will be one in the rounds as well.
                 let _ = servers.sample(row);
             }

@@ -20,8 +20,6 @@ pub(super) fn plain(bench: &Bench) -> [Plan; 3] {
         "actix",
         "rama",
         "pingora",
-        "nginx",
-        "haproxy",
         "tokio",
     ];
     let churn = Plan::new(
@@ -44,9 +42,13 @@ pub(super) fn plain(bench: &Bench) -> [Plan; 3] {
         },
     );
     [
-        churn.servers(servers),
-        echo(bench, "echo-64", "Echo of 64 bytes", 64).servers(servers),
-        echo(bench, "echo-16k", "Echo of 16 KiB", 16 * 1024).servers(servers),
+        churn.servers(servers).forwarders(FORWARDERS),
+        echo(bench, "echo-64", "Echo of 64 bytes", 64)
+            .servers(servers)
+            .forwarders(FORWARDERS),
+        echo(bench, "echo-16k", "Echo of 16 KiB", 16 * 1024)
+            .servers(servers)
+            .forwarders(FORWARDERS),
     ]
 }
 
@@ -77,8 +79,10 @@ pub(super) fn tls(bench: &Bench) -> [Plan; 2] {
         },
     );
     [
-        echo(bench, "tls-echo-16k", "Echo of 16 KiB over TLS", 16 * 1024).servers(TLS_SERVERS),
-        bulk.servers(TLS_SERVERS),
+        echo(bench, "tls-echo-16k", "Echo of 16 KiB over TLS", 16 * 1024)
+            .servers(TLS_SERVERS)
+            .forwarders(TLS_FORWARDERS),
+        bulk.servers(TLS_SERVERS).forwarders(TLS_FORWARDERS),
     ]
 }
 
@@ -157,11 +161,16 @@ pub(super) const TLS_SERVERS: &[&str] = &[
     "portcullis-tls",
     "portcullis-tls-stack",
     "tls-listener",
+    "tokio-rustls",
+];
+
+pub(super) const FORWARDERS: &[&str] = &["tokio-forward", "portcullis-forward", "nginx", "haproxy"];
+
+pub(super) const TLS_FORWARDERS: &[&str] = &[
     "tokio-rustls-forward",
     "portcullis-tls-forward",
     "nginx-tls",
     "haproxy-tls",
     "hitch",
     "stunnel",
-    "tokio-rustls",
 ];

@@ -27,7 +27,10 @@ pub(super) fn plans(bench: &Bench) -> Result<[Plan; 2], BoxError> {
         {
             continue;
         }
-        let group = format!("{count} connections");
+        let group = match count {
+            1 => "1 connection".to_owned(),
+            more => format!("{more} connections"),
+        };
         connections = connections.group(
             group,
             count,

@@ -39,6 +39,7 @@ fn plan(bench: &Bench, id: &'static str, title: &str, resume: bool) -> Plan {
         },
     )
     .servers(data::TLS_SERVERS)
+    .forwarders(data::TLS_FORWARDERS)
 }
 
 const HANDSHAKES: &[Column] = &[

@@ -17,8 +17,6 @@ pub(super) fn plans(bench: &Bench) -> [Plan; 2] {
         "actix",
         "rama",
         "pingora",
-        "nginx",
-        "haproxy",
         "tokio",
     ];
     let http = &[
@@ -33,7 +31,9 @@ pub(super) fn plans(bench: &Bench) -> [Plan; 2] {
         "hyper-util",
     ];
     [
-        plan(bench, "latency", "Latency of an echo of 64 bytes").servers(echo),
+        plan(bench, "latency", "Latency of an echo of 64 bytes")
+            .servers(echo)
+            .forwarders(data::FORWARDERS),
         plan(bench, "latency-http", "Latency of an HTTP hello world").servers(http),
     ]
 }
@@ -41,7 +41,7 @@ pub(super) fn plans(bench: &Bench) -> [Plan; 2] {
 fn plan(bench: &Bench, id: &'static str, title: &str) -> Plan {
     let time = match bench.quick {
         true => Duration::from_millis(250),
-        false => Duration::from_millis(2000),
+        false => Duration::from_millis(1500),
     };
     let about = format!(
         "Open loop: {RATE} requests a second over {CONNECTIONS} connections, at times fixed \

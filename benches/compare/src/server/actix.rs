@@ -1,6 +1,6 @@
 //! actix-server.
 
-use super::{BACKLOG, Entry, Job, Kind, Setup, Start, WORKERS, announce, bind};
+use super::{BACKLOG, Entry, Job, Kind, Setup, WORKERS, announce, bind};
 use crate::{BoxError, echo::echo};
 use actix_rt::{System, net::TcpStream};
 use actix_server::Server;
@@ -9,20 +9,15 @@ use std::io;
 use tokio::select;
 
 pub(super) const ENTRIES: &[Entry] = &[
-    entry("actix", |setup| serve(setup, WORKERS, usize::MAX)),
+    Entry::new("actix", Kind::Peer, Job::Echo, |setup| {
+        serve(setup, WORKERS, usize::MAX)
+    }),
     // One worker: its limit is for each.
-    entry("actix-limit-1", |setup| serve(setup, 1, 1)),
-    entry("actix-drain", drain),
+    Entry::new("actix-limit-1", Kind::Peer, Job::Echo, |setup| {
+        serve(setup, 1, 1)
+    }),
+    Entry::new("actix-drain", Kind::Peer, Job::Echo, drain),
 ];
-
-const fn entry(name: &'static str, start: fn(Setup) -> Result<(), BoxError>) -> Entry {
-    Entry {
-        name,
-        kind: Kind::Peer,
-        job: Job::Echo,
-        start: Start::Here(start),
-    }
-}
 
 fn serve(setup: Setup, workers: usize, limit: usize) -> Result<(), BoxError> {
     let listener = bind(setup.port, false)?;

@@ -1,6 +1,6 @@
 //! `axum::serve`, with TCP_NODELAY as its documentation shows it.
 
-use super::{Entry, HELLO, Job, Kind, Setup, Start, listen, run_on_workers, stop_signal};
+use super::{Entry, HELLO, Job, Kind, Setup, listen, run_on_workers, stop_signal};
 use crate::BoxError;
 use axum::{
     Router,
@@ -9,16 +9,10 @@ use axum::{
 };
 use tokio::net::{TcpListener, TcpStream};
 
-pub(super) const ENTRIES: &[Entry] = &[entry("axum", http), entry("axum-drain", drain)];
-
-const fn entry(name: &'static str, start: fn(Setup) -> Result<(), BoxError>) -> Entry {
-    Entry {
-        name,
-        kind: Kind::Peer,
-        job: Job::Http,
-        start: Start::Here(start),
-    }
-}
+pub(super) const ENTRIES: &[Entry] = &[
+    Entry::new("axum", Kind::Peer, Job::Http, http),
+    Entry::new("axum-drain", Kind::Peer, Job::Http, drain),
+];
 
 fn http(setup: Setup) -> Result<(), BoxError> {
     let listener = listen(&setup)?;

@@ -1,8 +1,6 @@
 //! axum-server, plain and with rustls.
 
-use super::{
-    Entry, Job, Kind, Setup, Start, axum_serve::router, listen, run_on_workers, stop_signal,
-};
+use super::{Entry, Job, Kind, Setup, axum_serve::router, listen, run_on_workers, stop_signal};
 use crate::{BoxError, tls::server_config};
 use ::axum_server::{
     Handle,
@@ -14,19 +12,10 @@ use std::{net::SocketAddr, time::Duration};
 use tokio::spawn;
 
 pub(super) const ENTRIES: &[Entry] = &[
-    entry("axum-server", Job::Http, http),
-    entry("axum-server-https", Job::Https, https),
-    entry("axum-server-drain", Job::Http, drain),
+    Entry::new("axum-server", Kind::Peer, Job::Http, http),
+    Entry::new("axum-server-https", Kind::Peer, Job::Https, https),
+    Entry::new("axum-server-drain", Kind::Peer, Job::Http, drain),
 ];
-
-const fn entry(name: &'static str, job: Job, start: fn(Setup) -> Result<(), BoxError>) -> Entry {
-    Entry {
-        name,
-        kind: Kind::Peer,
-        job,
-        start: Start::Here(start),
-    }
-}
 
 fn http(setup: Setup) -> Result<(), BoxError> {
     let listener = listen(&setup)?;

@@ -6,6 +6,7 @@
 
 use super::{BACKLOG, Entry, HELLO, Job, Kind, Setup, Start, WORKERS};
 use crate::{BoxError, limits};
+use nix::unistd::geteuid;
 use std::{
     fs,
     path::PathBuf,
@@ -13,63 +14,46 @@ use std::{
 };
 
 pub(super) const ENTRIES: &[Entry] = &[
-    entry("nginx", Kind::Forwarder, Job::Echo, "nginx", |setup| {
+    entry("nginx", true, Job::Echo, "nginx", |setup| {
         nginx(setup, &stream(setup, "")?)
     }),
-    entry(
-        "nginx-tls",
-        Kind::Forwarder,
-        Job::TlsEcho,
-        "nginx",
-        |setup| nginx(setup, &stream(setup, " ssl")?),
-    ),
-    entry("nginx-http", Kind::Peer, Job::Http, "nginx", |setup| {
+    entry("nginx-tls", true, Job::TlsEcho, "nginx", |setup| {
+        nginx(setup, &stream(setup, " ssl")?)
+    }),
+    entry("nginx-http", false, Job::Http, "nginx", |setup| {
         nginx(setup, &web(setup, ""))
     }),
-    entry("nginx-https", Kind::Peer, Job::Https, "nginx", |setup| {
+    entry("nginx-https", false, Job::Https, "nginx", |setup| {
         nginx(setup, &web(setup, " ssl"))
     }),
-    entry("haproxy", Kind::Forwarder, Job::Echo, "haproxy", |setup| {
+    entry("haproxy", true, Job::Echo, "haproxy", |setup| {
         haproxy(setup, "tcp", false)
     }),
-    entry(
-        "haproxy-tls",
-        Kind::Forwarder,
-        Job::TlsEcho,
-        "haproxy",
-        |setup| haproxy(setup, "tcp", true),
-    ),
-    entry("haproxy-http", Kind::Peer, Job::Http, "haproxy", |setup| {
+    entry("haproxy-tls", true, Job::TlsEcho, "haproxy", |setup| {
+        haproxy(setup, "tcp", true)
+    }),
+    entry("haproxy-http", false, Job::Http, "haproxy", |setup| {
         haproxy(setup, "http", false)
     }),
-    entry(
-        "haproxy-https",
-        Kind::Peer,
-        Job::Https,
-        "haproxy",
-        |setup| haproxy(setup, "http", true),
-    ),
-    entry("hitch", Kind::Forwarder, Job::TlsEcho, "hitch", hitch),
-    entry(
-        "stunnel",
-        Kind::Forwarder,
-        Job::TlsEcho,
-        "stunnel4",
-        stunnel,
-    ),
+    entry("haproxy-https", false, Job::Https, "haproxy", |setup| {
+        haproxy(setup, "http", true)
+    }),
+    entry("hitch", true, Job::TlsEcho, "hitch", hitch),
+    entry("stunnel", true, Job::TlsEcho, "stunnel4", stunnel),
 ];
 
 const fn entry(
     name: &'static str,
-    kind: Kind,
+    forwards: bool,
     job: Job,
     program: &'static str,
     configure: fn(&Setup) -> Result<Command, BoxError>,
 ) -> Entry {
     Entry {
         name,
-        kind,
+        kind: Kind::Peer,
         job,
+        forwards,
         start: Start::External { program, configure },
     }
 }
@@ -219,15 +203,26 @@ ciphersuites = \"TLS_AES_256_GCM_SHA384\"
 ecdh-curve = \"X25519\"
 daemon = off
 log-level = 0
-",
+{user}",
             port = setup.port,
             backend_port = backend.port(),
+            user = hitch_user()?,
             folder = setup.folder.display(),
         ),
     )?;
     let mut command = Command::new("hitch");
     command.arg(format!("--config={}", config.display()));
     Ok(command)
+}
+
+/// It refuses to work as root; Debian's package makes a user for it.
+fn hitch_user() -> Result<&'static str, BoxError> {
+    let known = fs::read_to_string("/etc/passwd")?;
+    let known = known.lines().any(|line| line.starts_with("_hitch:"));
+    Ok(match known && geteuid().is_root() {
+        true => "user = \"_hitch\"\n",
+        false => "",
+    })
 }
 
 fn stunnel(setup: &Setup) -> Result<Command, BoxError> {

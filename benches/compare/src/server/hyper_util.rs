@@ -1,6 +1,6 @@
 //! hyper-util's server by hand: the reference with HTTP.
 
-use super::{Entry, HELLO, Job, Kind, Setup, Start, listen, run_on_workers, runtime, stop_signal};
+use super::{Entry, HELLO, Job, Kind, Setup, listen, run_on_workers, runtime, stop_signal};
 use crate::{BoxError, tls::server_config};
 use ::hyper_util::{
     rt::{TokioExecutor, TokioIo},
@@ -22,19 +22,10 @@ use tokio::{
 };
 
 pub(super) const ENTRIES: &[Entry] = &[
-    entry("hyper-util", Job::Http, http),
-    entry("hyper-util-https", Job::Https, https),
-    entry("hyper-util-drain", Job::Http, drain),
+    Entry::new("hyper-util", Kind::Bare, Job::Http, http),
+    Entry::new("hyper-util-https", Kind::Bare, Job::Https, https),
+    Entry::new("hyper-util-drain", Kind::Bare, Job::Http, drain),
 ];
-
-const fn entry(name: &'static str, job: Job, start: fn(Setup) -> Result<(), BoxError>) -> Entry {
-    Entry {
-        name,
-        kind: Kind::Bare,
-        job,
-        start: Start::Here(start),
-    }
-}
 
 fn http(setup: Setup) -> Result<(), BoxError> {
     let listener = listen(&setup)?;

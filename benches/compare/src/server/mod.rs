@@ -7,6 +7,7 @@ mod axum_serve;
 #[cfg(feature = "axum-server")]
 mod axum_server;
 mod external;
+mod forward;
 mod hyper_util;
 #[cfg(feature = "pingora")]
 mod pingora;
@@ -15,7 +16,6 @@ mod portcullis_http;
 mod portcullis_layers;
 #[cfg(feature = "rama")]
 mod rama;
-mod tls_forward;
 #[cfg(feature = "tls-listener")]
 mod tls_listener;
 mod tokio_bare;
@@ -44,7 +44,33 @@ pub(crate) struct Entry {
     pub(crate) name: &'static str,
     pub(crate) kind: Kind,
     pub(crate) job: Job,
+    /// Whether it passes the bytes on to another server, which costs it a connection more each.
+    pub(crate) forwards: bool,
     pub(crate) start: Start,
+}
+
+impl Entry {
+    const fn new(
+        name: &'static str,
+        kind: Kind,
+        job: Job,
+        start: fn(Setup) -> Result<(), BoxError>,
+    ) -> Self {
+        Self {
+            name,
+            kind,
+            job,
+            forwards: false,
+            start: Start::Here(start),
+        }
+    }
+
+    const fn forwarding(self) -> Self {
+        Self {
+            forwards: true,
+            ..self
+        }
+    }
 }
 
 /// Whose server it is, and so what it is compared to.
@@ -56,8 +82,6 @@ pub(crate) enum Kind {
     Ours,
     /// Another library or program that does the same.
     Peer,
-    /// Passes the bytes on to another server, which costs it a connection more each.
-    Forwarder,
 }
 
 /// What clients ask of it.
@@ -89,9 +113,6 @@ pub(crate) enum Start {
         program: &'static str,
         configure: fn(&Setup) -> Result<Command, BoxError>,
     },
-    /// Not yet there, and why.
-    #[allow(dead_code, reason = "where nothing is missing")]
-    Missing(&'static str),
 }
 
 /// What a server is told.
@@ -123,7 +144,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Entry> {
         tokio_rustls::ENTRIES,
         #[cfg(feature = "tls-listener")]
         tls_listener::ENTRIES,
-        tls_forward::ENTRIES,
+        forward::ENTRIES,
         hyper_util::ENTRIES,
         portcullis_http::ENTRIES,
         #[cfg(feature = "axum")]

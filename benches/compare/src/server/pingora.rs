@@ -1,6 +1,6 @@
 //! pingora-core: a service of its server, with its own runtime.
 
-use super::{Entry, Job, Kind, Setup, Start, WORKERS, announce, bind};
+use super::{Entry, Job, Kind, Setup, WORKERS, announce, bind};
 use crate::{BoxError, echo::echo};
 use async_trait::async_trait;
 use pingora_core::{
@@ -16,12 +16,7 @@ use std::{
     time::Duration,
 };
 
-pub(super) const ENTRIES: &[Entry] = &[Entry {
-    name: "pingora",
-    kind: Kind::Peer,
-    job: Job::Echo,
-    start: Start::Here(serve),
-}];
+pub(super) const ENTRIES: &[Entry] = &[Entry::new("pingora", Kind::Peer, Job::Echo, serve)];
 
 fn serve(setup: Setup) -> Result<(), BoxError> {
     // It binds by itself, so the port has to be known before.

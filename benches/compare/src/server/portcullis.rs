@@ -1,6 +1,6 @@
 //! portcullis: bare, with one layer, with the recommended stack, per core, with TLS.
 
-use super::{BACKLOG, Entry, Job, Kind, Setup, Start, WORKERS, announce, runtime};
+use super::{BACKLOG, Entry, Job, Kind, Setup, WORKERS, announce, runtime};
 use crate::{BoxError, echo::echo, tls::server_config};
 use ::portcullis::{
     Connection, Server, ServiceBuilderExt,
@@ -29,12 +29,7 @@ pub(super) const fn ours(
     job: Job,
     start: fn(Setup) -> Result<(), BoxError>,
 ) -> Entry {
-    Entry {
-        name,
-        kind: Kind::Ours,
-        job,
-        start: Start::Here(start),
-    }
+    Entry::new(name, Kind::Ours, job, start)
 }
 
 /// The recommended stack around a service; with TLS in its place where there is some.

@@ -1,17 +1,12 @@
 //! rama's TCP server.
 
-use super::{Entry, Job, Kind, Setup, Start, listen, run_on_workers};
+use super::{Entry, Job, Kind, Setup, listen, run_on_workers};
 use crate::{BoxError, echo::echo};
 use rama_core::{rt::Executor, service::service_fn};
 use rama_tcp::{TcpStream, server::TcpListener};
 use std::convert::Infallible;
 
-pub(super) const ENTRIES: &[Entry] = &[Entry {
-    name: "rama",
-    kind: Kind::Peer,
-    job: Job::Echo,
-    start: Start::Here(serve),
-}];
+pub(super) const ENTRIES: &[Entry] = &[Entry::new("rama", Kind::Peer, Job::Echo, serve)];
 
 fn serve(setup: Setup) -> Result<(), BoxError> {
     let listener = listen(&setup)?;

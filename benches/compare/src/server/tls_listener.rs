@@ -1,7 +1,7 @@
 //! tls-listener, with the handshakes in tasks of their own, as its documentation advises for
 //! several threads.
 
-use super::{Entry, Job, Kind, Setup, Start, hyper_util::hello_on, listen, run_on_workers};
+use super::{Entry, Job, Kind, Setup, hyper_util::hello_on, listen, run_on_workers};
 use crate::{BoxError, echo::echo, tls::server_config};
 use ::tls_listener::{SpawningHandshakes, TlsListener};
 use ::tokio_rustls::TlsAcceptor;
@@ -9,18 +9,12 @@ use socket2::SockRef;
 use tokio::{net::TcpListener, spawn};
 
 pub(super) const ENTRIES: &[Entry] = &[
-    Entry {
-        name: "tls-listener",
-        kind: Kind::Peer,
-        job: Job::TlsEcho,
-        start: Start::Here(|setup| serve(setup, false)),
-    },
-    Entry {
-        name: "tls-listener-https",
-        kind: Kind::Peer,
-        job: Job::Https,
-        start: Start::Here(|setup| serve(setup, true)),
-    },
+    Entry::new("tls-listener", Kind::Peer, Job::TlsEcho, |setup| {
+        serve(setup, false)
+    }),
+    Entry::new("tls-listener-https", Kind::Peer, Job::Https, |setup| {
+        serve(setup, true)
+    }),
 ];
 
 fn serve(setup: Setup, http: bool) -> Result<(), BoxError> {

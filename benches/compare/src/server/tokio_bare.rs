@@ -1,8 +1,7 @@
 //! tokio's accept loop by hand: the reference.
 
 use super::{
-    Entry, Job, Kind, Setup, Start, WORKERS, announce, bind, listen, run_on_workers, runtime,
-    stop_signal,
+    Entry, Job, Kind, Setup, WORKERS, announce, bind, listen, run_on_workers, runtime, stop_signal,
 };
 use crate::{BoxError, echo::echo};
 use std::{io, net, sync::Arc, thread};
@@ -10,20 +9,11 @@ use tokio::{net::TcpListener, runtime::Builder, select, spawn, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub(super) const ENTRIES: &[Entry] = &[
-    bare("tokio", tokio),
-    bare("tokio-per-core", per_core),
-    bare("tokio-drain", drain),
-    bare("tokio-limit-1", limit),
+    Entry::new("tokio", Kind::Bare, Job::Echo, tokio),
+    Entry::new("tokio-per-core", Kind::Bare, Job::Echo, per_core),
+    Entry::new("tokio-drain", Kind::Bare, Job::Echo, drain),
+    Entry::new("tokio-limit-1", Kind::Bare, Job::Echo, limit),
 ];
-
-const fn bare(name: &'static str, start: fn(Setup) -> Result<(), BoxError>) -> Entry {
-    Entry {
-        name,
-        kind: Kind::Bare,
-        job: Job::Echo,
-        start: Start::Here(start),
-    }
-}
 
 fn tokio(setup: Setup) -> Result<(), BoxError> {
     run_on_workers(accept(listen(&setup)?))

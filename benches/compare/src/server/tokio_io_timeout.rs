@@ -1,16 +1,12 @@
 //! tokio-io-timeout: a timer for each operation that waits.
 
-use super::{Entry, Job, Kind, Setup, Start, listen, run_on_workers, tokio_timeout::BOUND};
+use super::{Entry, Job, Kind, Setup, listen, run_on_workers, tokio_timeout::BOUND};
 use crate::{BoxError, echo::echo};
 use ::tokio_io_timeout::TimeoutStream;
 use tokio::{net::TcpListener, spawn};
 
-pub(super) const ENTRIES: &[Entry] = &[Entry {
-    name: "tokio-io-timeout",
-    kind: Kind::Peer,
-    job: Job::Echo,
-    start: Start::Here(serve),
-}];
+pub(super) const ENTRIES: &[Entry] =
+    &[Entry::new("tokio-io-timeout", Kind::Peer, Job::Echo, serve)];
 
 fn serve(setup: Setup) -> Result<(), BoxError> {
     let listener = listen(&setup)?;

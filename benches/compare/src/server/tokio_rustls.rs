@@ -1,16 +1,11 @@
 //! tokio's accept loop by hand, and tokio-rustls: the reference with TLS.
 
-use super::{Entry, Job, Kind, Setup, Start, listen, run_on_workers};
+use super::{Entry, Job, Kind, Setup, listen, run_on_workers};
 use crate::{BoxError, echo::echo, tls::server_config};
 use ::tokio_rustls::TlsAcceptor;
 use tokio::{net::TcpListener, spawn};
 
-pub(super) const ENTRIES: &[Entry] = &[Entry {
-    name: "tokio-rustls",
-    kind: Kind::Bare,
-    job: Job::TlsEcho,
-    start: Start::Here(serve),
-}];
+pub(super) const ENTRIES: &[Entry] = &[Entry::new("tokio-rustls", Kind::Bare, Job::TlsEcho, serve)];
 
 fn serve(setup: Setup) -> Result<(), BoxError> {
     let acceptor = TlsAcceptor::from(server_config(&setup.folder)?);

@@ -1,6 +1,6 @@
 //! `tokio::time::timeout` around each read and write, as one writes it by hand.
 
-use super::{Entry, Job, Kind, Setup, Start, listen, run_on_workers};
+use super::{Entry, Job, Kind, Setup, listen, run_on_workers};
 use crate::{BoxError, echo::BUFFER};
 use std::time::Duration;
 use tokio::{
@@ -10,12 +10,7 @@ use tokio::{
     time::timeout,
 };
 
-pub(super) const ENTRIES: &[Entry] = &[Entry {
-    name: "tokio-timeout",
-    kind: Kind::Peer,
-    job: Job::Echo,
-    start: Start::Here(serve),
-}];
+pub(super) const ENTRIES: &[Entry] = &[Entry::new("tokio-timeout", Kind::Peer, Job::Echo, serve)];
 
 fn serve(setup: Setup) -> Result<(), BoxError> {
     let listener = listen(&setup)?;

@@ -1,6 +1,6 @@
-//! Terminators of TLS by hand, as the programs of the system are used: forward to an echo.
+//! Forwarders by hand, as the programs of the system are used: in front of an echo on bare tokio.
 
-use super::{Entry, Job, Kind, Setup, Start, listen, portcullis::serve, run_on_workers};
+use super::{Entry, Job, Kind, Setup, listen, portcullis::serve, run_on_workers};
 use crate::{BoxError, tls::server_config};
 use ::portcullis::{Connection, ServiceBuilderExt, middleware::tls::TlsLayer};
 use ::tokio_rustls::TlsAcceptor;
@@ -13,21 +13,28 @@ use tokio::{
 use tower::ServiceBuilder;
 
 pub(super) const ENTRIES: &[Entry] = &[
-    Entry {
-        name: "tokio-rustls-forward",
-        kind: Kind::Forwarder,
-        job: Job::TlsEcho,
-        start: Start::Here(tokio_rustls),
-    },
-    Entry {
-        name: "portcullis-tls-forward",
-        kind: Kind::Forwarder,
-        job: Job::TlsEcho,
-        start: Start::Here(portcullis),
-    },
+    Entry::new("tokio-forward", Kind::Bare, Job::Echo, bare).forwarding(),
+    Entry::new("tokio-rustls-forward", Kind::Bare, Job::TlsEcho, bare_tls).forwarding(),
+    Entry::new("portcullis-forward", Kind::Ours, Job::Echo, ours).forwarding(),
+    Entry::new("portcullis-tls-forward", Kind::Ours, Job::TlsEcho, ours_tls).forwarding(),
 ];
 
-fn tokio_rustls(setup: Setup) -> Result<(), BoxError> {
+fn bare(setup: Setup) -> Result<(), BoxError> {
+    let backend = setup.backend.ok_or("no backend")?;
+    let listener = listen(&setup)?;
+    run_on_workers(async move {
+        let listener = TcpListener::from_std(listener)?;
+        loop {
+            let (stream, _peer) = listener.accept().await?;
+            spawn(async move {
+                stream.set_nodelay(true)?;
+                forward(stream, backend).await
+            });
+        }
+    })
+}
+
+fn bare_tls(setup: Setup) -> Result<(), BoxError> {
     let acceptor = TlsAcceptor::from(server_config(&setup.folder)?);
     let backend = setup.backend.ok_or("no backend")?;
     let listener = listen(&setup)?;
@@ -44,7 +51,14 @@ fn tokio_rustls(setup: Setup) -> Result<(), BoxError> {
     })
 }
 
-fn portcullis(setup: Setup) -> Result<(), BoxError> {
+fn ours(setup: Setup) -> Result<(), BoxError> {
+    let backend = setup.backend.ok_or("no backend")?;
+    let stack = ServiceBuilder::new().peer_addr();
+    let forward = move |io: Connection<_>| forward(io, backend);
+    serve(&setup, stack.service_fn(forward))
+}
+
+fn ours_tls(setup: Setup) -> Result<(), BoxError> {
     let tls = TlsLayer::new(server_config(&setup.folder)?);
     let backend = setup.backend.ok_or("no backend")?;
     let stack = ServiceBuilder::new().peer_addr().tls(tls);
