@@ -209,7 +209,7 @@ impl Cpu {
     fn of(pid: i32) -> Result<Self, BoxError> {
         let stat = Stat::read(pid)?;
         let ticks = Duration::from_millis(10 * (stat.user + stat.system));
-        // The clock of a process that has ended is gone; its ticks are not.
+        // It works until the process is waited for. Without it there are the ticks.
         let clock = ClockId::pid_cpu_clock_id(Pid::from_raw(pid)).and_then(ClockId::now);
         Ok(Self {
             total: clock.map_or(ticks, Duration::from),

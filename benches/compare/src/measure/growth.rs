@@ -45,7 +45,8 @@ pub(super) fn plans(bench: &Bench) -> Result<[Plan; 2], BoxError> {
         );
     }
     connections.rounds = bench.few_rounds();
-    connections.seconds += 0.2;
+    // The most take longer, and have to connect first.
+    connections.seconds += 0.5;
 
     let layers = Plan::new(
         bench,

@@ -131,6 +131,7 @@ impl Plan {
                     entry,
                     number,
                     reference: place == 0,
+                    again,
                 }),
                 Err(why) => self.missing.push(Missing {
                     name: (*name).to_owned(),
@@ -157,7 +158,8 @@ impl Plan {
     fn only(&mut self, options: &Options) {
         if !options.servers.is_empty() {
             let asked = |row: &Row| options.servers.iter().any(|name| row.entry.name == name);
-            self.rows.retain(|row| row.reference || asked(row));
+            self.rows
+                .retain(|row| row.reference || row.again || asked(row));
         }
     }
 
@@ -186,6 +188,8 @@ pub(crate) struct Row {
     pub(crate) number: usize,
     /// What the others of its group are compared to.
     pub(crate) reference: bool,
+    /// The reference once more.
+    again: bool,
 }
 
 impl Row {
