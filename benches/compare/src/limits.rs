@@ -1,0 +1,41 @@
+//! How many files, and so connections, this process and its children may have open.
+
+use crate::BoxError;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+/// Raises the limit on open files as far as it goes; children inherit it.
+pub(crate) fn raise() -> Result<(), BoxError> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    Ok(())
+}
+
+pub(crate) fn open_files() -> Result<usize, BoxError> {
+    let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    Ok(usize::try_from(soft).unwrap_or(usize::MAX))
+}
+
+/// How many of the connections that are wanted may be open, where each takes so many descriptors of
+/// one process.
+pub(crate) fn connections(wanted: usize, descriptors: usize) -> Result<usize, BoxError> {
+    Ok(fit(wanted, descriptors, open_files()?))
+}
+
+fn fit(wanted: usize, descriptors: usize, open_files: usize) -> usize {
+    wanted.min(open_files.saturating_sub(SPARE) / descriptors)
+}
+
+/// Files that are open besides.
+const SPARE: usize = 500;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_as_many_as_descriptors_allow() {
+        assert_eq!(fit(10_000, 1, 20_000), 10_000);
+        assert_eq!(fit(10_000, 2, 20_000), 9_750);
+        assert_eq!(fit(10, 1, 100), 0);
+    }
+}

@@ -1,0 +1,102 @@
+//! Bulk: as many bytes as go, both ways at once.
+
+use super::{Client, PATIENCE};
+use crate::BoxError;
+use std::{io, time::Duration};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, split},
+    spawn,
+    task::JoinSet,
+    time::{Instant, timeout},
+};
+
+/// Sends so many bytes over each of the connections, and takes as many back. Returns how long it took.
+pub(crate) async fn run(
+    client: &Client,
+    connections: usize,
+    bytes: usize,
+) -> Result<Duration, BoxError> {
+    let mut wires = Vec::new();
+    for _ in 0..connections {
+        let mut wire = timeout(PATIENCE, client.connect()).await??;
+        timeout(PATIENCE, client.exchange().run(&mut wire, &mut Vec::new())).await??;
+        wires.push(wire);
+    }
+    let begun = Instant::now();
+    let mut flows = JoinSet::new();
+    for wire in wires {
+        let (mut reader, mut writer) = split(wire);
+        let writing = spawn(async move {
+            let mut sent = 0;
+            while sent < bytes {
+                let chunk = &PATTERN[..PATTERN.len().min(bytes - sent)];
+                writer.write_all(chunk).await?;
+                sent += chunk.len();
+            }
+            writer.flush().await?;
+            Ok::<_, io::Error>(writer)
+        });
+        flows.spawn(async move {
+            let mut buffer = vec![0; PATTERN.len()];
+            let mut got = 0;
+            while got < bytes {
+                let read = reader.read(&mut buffer).await?;
+                if read == 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                // What arrives is the pattern, from where it stands.
+                if !is_pattern(&buffer[..read], got) {
+                    return Err(io::Error::other("the echo is not what was sent"));
+                }
+                got += read;
+            }
+            // Only now: the two halves are one stream.
+            drop(writing.await?);
+            Ok::<_, io::Error>(())
+        });
+    }
+    timeout(PATIENCE * 3, async {
+        while let Some(flow) = flows.join_next().await {
+            flow??;
+        }
+        Ok::<_, BoxError>(())
+    })
+    .await??;
+    Ok(begun.elapsed())
+}
+
+fn is_pattern(mut bytes: &[u8], position: usize) -> bool {
+    let mut position = position % PATTERN.len();
+    while !bytes.is_empty() {
+        let length = bytes.len().min(PATTERN.len() - position);
+        if bytes[..length] != PATTERN[position..position + length] {
+            return false;
+        }
+        bytes = &bytes[length..];
+        position = 0;
+    }
+    true
+}
+
+static PATTERN: [u8; 64 * 1024] = {
+    let mut pattern = [0; 64 * 1024];
+    let mut i = 0;
+    while i < pattern.len() {
+        pattern[i] = (i % 251) as u8;
+        i += 1;
+    }
+    pattern
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pattern_is_known_wherever_one_looks() {
+        assert!(is_pattern(&PATTERN[100..200], 100));
+        assert!(!is_pattern(&PATTERN[100..200], 101));
+        let round = [&PATTERN[65_500..], &PATTERN[..100]].concat();
+        assert!(is_pattern(&round, 65_500));
+    }
+}

@@ -1,0 +1,107 @@
+//! One request and its answer.
+
+use crate::server::HELLO;
+use std::{io, sync::Arc};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+/// What a client sends, and what has to come back.
+#[derive(Clone, Debug)]
+pub(crate) enum Exchange {
+    /// The same bytes.
+    Echo(Arc<[u8]>),
+    /// The greeting, as an HTTP/1.1 response.
+    Hello,
+}
+
+impl Exchange {
+    pub(crate) fn echo(size: usize) -> Self {
+        // No period that a buffer of a usual size could hide.
+        Self::Echo((0..size).map(|i| (i % 251) as u8).collect())
+    }
+
+    pub(crate) const fn hello() -> Self {
+        Self::Hello
+    }
+
+    pub(crate) fn request(&self) -> &[u8] {
+        match self {
+            Self::Echo(message) => message,
+            Self::Hello => b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n",
+        }
+    }
+
+    /// Asks once and checks the answer. `buffer` is kept for the next time.
+    pub(crate) async fn run<Io>(&self, io: &mut Io, buffer: &mut Vec<u8>) -> io::Result<()>
+    where
+        Io: AsyncRead + AsyncWrite + Unpin,
+    {
+        io.write_all(self.request()).await?;
+        io.flush().await?;
+        buffer.clear();
+        while self.missing(buffer)? {
+            if io.read_buf(buffer).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether more has to come; an error if what came is wrong.
+    pub(crate) fn missing(&self, answer: &[u8]) -> io::Result<bool> {
+        match self {
+            Self::Echo(message) if answer.len() < message.len() => Ok(true),
+            Self::Echo(message) if answer == &**message => Ok(false),
+            Self::Echo(_) => Err(io::Error::other("the echo is not what was sent")),
+            Self::Hello => is_incomplete(answer),
+        }
+    }
+}
+
+/// Of an HTTP response with a content length. Any other than the greeting is an error.
+fn is_incomplete(answer: &[u8]) -> io::Result<bool> {
+    let Some(head) = answer.windows(4).position(|window| window == b"\r\n\r\n") else {
+        return Ok(true);
+    };
+    let body = &answer[head + 4..];
+    if body.len() < HELLO.len() {
+        return Ok(true);
+    }
+    if answer.starts_with(b"HTTP/1.1 200") && body == HELLO.as_bytes() {
+        return Ok(false);
+    }
+    Err(io::Error::other("this is not the greeting"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_echo_has_to_be_the_same() {
+        let echo = Exchange::echo(3);
+        assert!(echo.missing(&[0, 1]).unwrap());
+        assert!(!echo.missing(&[0, 1, 2]).unwrap());
+        assert!(echo.missing(&[0, 1, 3]).is_err());
+        assert!(echo.missing(&[0, 1, 2, 0]).is_err());
+    }
+
+    #[test]
+    fn a_response_has_to_be_whole_and_the_greeting() {
+        let hello = Exchange::hello();
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 13\r\n\r\nHello, world!";
+        for end in 0..answer.len() {
+            assert!(hello.missing(&answer[..end]).unwrap(), "{end}");
+        }
+        assert!(!hello.missing(answer).unwrap());
+        assert!(
+            hello
+                .missing(b"HTTP/1.1 500 No\r\n\r\nHello, world!")
+                .is_err()
+        );
+        assert!(
+            hello
+                .missing(b"HTTP/1.1 200 OK\r\n\r\nGood bye, sir")
+                .is_err()
+        );
+    }
+}

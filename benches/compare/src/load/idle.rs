@@ -1,0 +1,49 @@
+//! Connections that do nothing.
+
+use super::{Client, PATIENCE, client::Wire};
+use crate::BoxError;
+use std::ops::Range;
+use tokio::{io::AsyncReadExt, task::JoinSet, time::timeout};
+
+/// Opens the connections of these numbers; each has one exchange behind it.
+pub(crate) async fn open(client: &Client, numbers: Range<usize>) -> Result<Vec<Wire>, BoxError> {
+    let count = numbers.len();
+    let mut open = Vec::with_capacity(count);
+    let mut opening = JoinSet::new();
+    for number in numbers {
+        if opening.len() >= AT_ONCE {
+            open.push(opening.join_next().await.ok_or("nothing is opening")???);
+        }
+        let client = client.clone();
+        opening.spawn(async move {
+            timeout(PATIENCE, async {
+                let mut wire = client.connect_numbered(number).await?;
+                client.exchange().run(&mut wire, &mut Vec::new()).await?;
+                Ok::<_, BoxError>(wire)
+            })
+            .await?
+        });
+    }
+    while let Some(opened) = opening.join_next().await {
+        open.push(opened??);
+    }
+    Ok(open)
+}
+
+/// Waits until the server has ended all of them.
+pub(crate) async fn ended(open: Vec<Wire>) -> Result<(), BoxError> {
+    timeout(PATIENCE * 3, async {
+        for mut wire in open {
+            match wire.read(&mut [0]).await {
+                // A reset is an end as well.
+                Ok(0) | Err(_) => {}
+                Ok(_) => return Err("more came than was asked for".into()),
+            }
+        }
+        Ok(())
+    })
+    .await?
+}
+
+/// Few enough for the queues of any listener.
+const AT_ONCE: usize = 32;

@@ -1,0 +1,99 @@
+//! The clients.
+
+pub(crate) mod bulk;
+mod client;
+pub(crate) mod closed;
+mod exchange;
+pub(crate) mod idle;
+pub(crate) mod open;
+
+pub(crate) use self::{client::Client, exchange::Exchange};
+
+use hdrhistogram::Histogram;
+use std::time::Duration;
+
+/// What the clients saw.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    /// Completed operations.
+    pub(crate) count: u64,
+    /// Operations that failed, and answers that were wrong.
+    pub(crate) errors: u64,
+    /// The first failure, for the reader.
+    pub(crate) error: Option<String>,
+    /// From the first operation to the end of the last.
+    pub(crate) took: Duration,
+    /// In nanoseconds.
+    pub(crate) latency: Histogram<u64>,
+    /// TLS sessions that were resumed.
+    pub(crate) resumed: u64,
+}
+
+impl Outcome {
+    fn new() -> Self {
+        Self {
+            count: 0,
+            errors: 0,
+            error: None,
+            took: Duration::ZERO,
+            latency: Histogram::new_with_bounds(1, 120_000_000_000, 3)
+                .expect("these bounds are valid"),
+            resumed: 0,
+        }
+    }
+
+    /// A latency at a quantile, in microseconds.
+    pub(crate) fn micros(&self, quantile: f64) -> f64 {
+        self.latency.value_at_quantile(quantile) as f64 / 1e3
+    }
+
+    fn add(&mut self, part: Part) {
+        self.count += part.latencies.len() as u64;
+        self.resumed += part.resumed;
+        for latency in part.latencies {
+            self.latency.saturating_record(latency);
+        }
+        if let Some(error) = part.error {
+            self.errors += 1;
+            self.error.get_or_insert(error);
+        }
+    }
+}
+
+/// What one client saw. It ends at its first failure.
+#[derive(Debug, Default)]
+struct Part {
+    latencies: Vec<u64>,
+    resumed: u64,
+    error: Option<String>,
+}
+
+/// The most that one run of a load may take longer than asked for.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_in_microseconds_and_failures_are_counted() {
+        let mut outcome = Outcome::new();
+        outcome.add(Part {
+            latencies: (1..=1000).map(|i| i * 1000).collect(),
+            ..Part::default()
+        });
+        outcome.add(Part {
+            error: Some("broken".to_owned()),
+            ..Part::default()
+        });
+        assert_eq!((outcome.count, outcome.errors), (1000, 1));
+        let (half, most) = (outcome.micros(0.5), outcome.micros(0.999));
+        assert!((499.0..502.0).contains(&half), "{half}");
+        assert!((998.0..1001.0).contains(&most), "{most}");
+        assert_eq!(outcome.error.as_deref(), Some("broken"));
+    }
+}

@@ -1,0 +1,143 @@
+//! portcullis measured side by side with its peers.
+//!
+//! The program starts itself again as each of the servers, and is the client of all of them; see
+//! README.md beside this package for what is measured and how.
+
+mod echo;
+mod limits;
+mod load;
+mod machine;
+mod measure;
+mod options;
+mod plot;
+mod process;
+mod report;
+mod results;
+mod runner;
+mod server;
+mod stats;
+mod tls;
+
+use self::{
+    measure::{Bench, Plan},
+    options::Options,
+    runner::Progress,
+    server::{Setup, WORKERS},
+};
+use std::{
+    collections::BTreeSet,
+    env, error, fs,
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{self as std_process, Command, ExitCode},
+    time::Duration,
+};
+use tokio::runtime::Builder;
+
+type BoxError = Box<dyn error::Error + Send + Sync>;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("portcullis-compare: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), BoxError> {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match *arguments {
+        [process::SERVE, name, port, backend, folder] => {
+            let setup = Setup {
+                port: port.parse()?,
+                backend: (backend != "-").then(|| backend.parse()).transpose()?,
+                folder: folder.into(),
+            };
+            server::run(name, setup)
+        }
+        [process::BECOME, program, ref arguments @ ..] => become_program(program, arguments),
+        _ => compare(),
+    }
+}
+
+/// Turns this process into another program that ends when its parent does.
+fn become_program(program: &str, arguments: &[&str]) -> Result<(), BoxError> {
+    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM)?;
+    Err(Command::new(program).args(arguments).exec().into())
+}
+
+fn compare() -> Result<(), BoxError> {
+    let Some(options) = Options::parse(lexopt::Parser::from_env())? else {
+        print!("{}", options::USAGE);
+        return Ok(());
+    };
+    limits::raise()?;
+    let scratch = Scratch::new()?;
+    tls::write_certificate(&scratch.0)?;
+    let bench = Bench {
+        runtime: Builder::new_multi_thread()
+            .worker_threads(WORKERS)
+            .enable_all()
+            .build()?,
+        folder: scratch.0.clone(),
+        quick: options.quick,
+    };
+    let plans = measure::plans(&bench, &options)?;
+    announce(&plans);
+    if options.list {
+        return Ok(());
+    }
+    let all: Duration = plans.iter().map(Plan::estimate).sum();
+    let progress = Progress::new(all);
+    let mut tables = Vec::new();
+    for plan in &plans {
+        let table = runner::run(&bench, plan, &progress);
+        progress.print(&report::table(&table));
+        tables.push(table);
+    }
+    progress.finish();
+    let folder = options.folder();
+    results::write(&folder, &tables, options.quick)?;
+    println!("written: {}", folder.join("RESULTS.md").display());
+    Ok(())
+}
+
+/// Says what will be done, how long it takes, and what cannot be.
+fn announce(plans: &[Plan]) {
+    for plan in plans {
+        let seconds = plan.estimate().as_secs_f64();
+        let servers: BTreeSet<&str> = plan.rows.iter().map(|row| row.entry.name).collect();
+        let servers: Vec<&str> = servers.into_iter().collect();
+        println!("{:15} {seconds:4.0} s  {}", plan.id, servers.join(" "));
+    }
+    let missing: BTreeSet<_> = plans.iter().flat_map(|plan| &plan.missing).collect();
+    for missing in missing {
+        println!("missing: {}, because {}", missing.name, missing.why);
+    }
+    let all: Duration = plans.iter().map(Plan::estimate).sum();
+    println!(
+        "about {:.0} minutes in all\n",
+        (all.as_secs_f64() / 60.0).ceil()
+    );
+}
+
+/// A folder for certificates and configuration, gone at the end.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Result<Self, BoxError> {
+        let name = format!("portcullis-compare-{}", std_process::id());
+        let folder = env::temp_dir().join(name);
+        fs::create_dir(&folder)?;
+        Ok(Self(folder))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all::<&Path>(&self.0);
+    }
+}

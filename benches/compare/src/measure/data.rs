@@ -1,0 +1,177 @@
+//! Connect–echo–close, and echoes on connections that stay; plain and over TLS.
+
+use super::{Bench, Column, Plan, Sample, column};
+use crate::{
+    BoxError,
+    load::{
+        Client, Outcome, bulk,
+        closed::{self, Bounds},
+    },
+    process::Cpu,
+};
+
+pub(super) fn plain(bench: &Bench) -> [Plan; 3] {
+    let servers = &[
+        "tokio",
+        "tokio-per-core",
+        "portcullis",
+        "portcullis-stack",
+        "portcullis-per-core",
+        "actix",
+        "rama",
+        "pingora",
+        "tokio",
+    ];
+    let churn = Plan::new(
+        bench,
+        "churn",
+        "Connect, one echo of 64 bytes, close",
+        "Closed loop, 32 clients.",
+        OPERATIONS,
+        |bench, row, server| {
+            let client = Client::new(server.address, row.entry.job, 64, &bench.folder)?;
+            let bounds = Bounds {
+                clients: 32,
+                time: bench.time(),
+                count: 20_000,
+            };
+            let ready = closed::churn(&client, row.entry.job, false, bounds);
+            let ready = bench.runtime.block_on(ready)?;
+            let (outcome, cpu) = bench.watch(server, ready.run())?;
+            Ok(operations(&outcome, cpu))
+        },
+    );
+    [
+        churn.servers(servers).forwarders(FORWARDERS),
+        echo(bench, "echo-64", "Echo of 64 bytes", 64)
+            .servers(servers)
+            .forwarders(FORWARDERS),
+        echo(bench, "echo-16k", "Echo of 16 KiB", 16 * 1024)
+            .servers(servers)
+            .forwarders(FORWARDERS),
+    ]
+}
+
+pub(super) fn tls(bench: &Bench) -> [Plan; 2] {
+    let bytes = match bench.quick {
+        true => 4 << 20,
+        false => 64 << 20,
+    };
+    let bulk = Plan::new(
+        bench,
+        "tls-bulk",
+        "Bulk over TLS",
+        "Four connections, all bytes there and back again, both ways at once; a GiB is one that came back.",
+        BULK,
+        move |bench, row, server| {
+            let client = Client::new(server.address, row.entry.job, 64, &bench.folder)?;
+            let load = bulk::run(&client, 4, bytes);
+            let (took, cpu) = bench.watch(server, load)?;
+            let gib = (4 * bytes) as f64 / f64::from(1 << 30);
+            Ok(Sample {
+                values: vec![
+                    cpu.total.as_secs_f64() / gib,
+                    cpu.user_share() * 100.0,
+                    gib / took.as_secs_f64(),
+                ],
+                problem: None,
+            })
+        },
+    );
+    [
+        echo(bench, "tls-echo-16k", "Echo of 16 KiB over TLS", 16 * 1024)
+            .servers(TLS_SERVERS)
+            .forwarders(TLS_FORWARDERS),
+        bulk.servers(TLS_SERVERS).forwarders(TLS_FORWARDERS),
+    ]
+}
+
+fn echo(bench: &Bench, id: &'static str, title: &str, size: usize) -> Plan {
+    let about = "Closed loop, 64 connections that stay.";
+    Plan::new(
+        bench,
+        id,
+        title,
+        about,
+        OPERATIONS,
+        move |bench, row, server| {
+            let client = Client::new(server.address, row.entry.job, size, &bench.folder)?;
+            kept(bench, &client, 64, server)
+        },
+    )
+}
+
+/// One sample of the closed loop on so many connections.
+pub(super) fn kept(
+    bench: &Bench,
+    client: &Client,
+    clients: usize,
+    server: &crate::process::Running,
+) -> Result<Sample, BoxError> {
+    let bounds = Bounds {
+        clients,
+        // Of so many each has its turn some times.
+        time: bench.time() * u32::try_from(1 + clients / 5_000)?,
+        count: 1_000_000,
+    };
+    let ready = bench.runtime.block_on(closed::kept(client, bounds))?;
+    let (outcome, cpu) = bench.watch(server, ready.run())?;
+    Ok(operations(&outcome, cpu))
+}
+
+/// What stands in the columns [`OPERATIONS`].
+pub(super) fn operations(outcome: &Outcome, cpu: Cpu) -> Sample {
+    let count = outcome.count as f64;
+    Sample {
+        values: vec![
+            cpu.total.as_secs_f64() * 1e6 / count,
+            cpu.user_share() * 100.0,
+            count / outcome.took.as_secs_f64(),
+            outcome.micros(0.5),
+            outcome.micros(0.99),
+        ],
+        problem: problem(outcome),
+    }
+}
+
+/// Why an outcome does not count.
+pub(super) fn problem(outcome: &Outcome) -> Option<String> {
+    if outcome.count == 0 && outcome.error.is_none() {
+        return Some("nothing was done".to_owned());
+    }
+    let error = outcome.error.as_ref()?;
+    Some(format!("{} errors, the first: {error}", outcome.errors))
+}
+
+pub(super) const OPERATIONS: &[Column] = &[
+    column("server CPU, µs/op", 2),
+    column("of that in user space, %", 0),
+    column("op/s", 0),
+    column("p50, µs", 0),
+    column("p99, µs", 0),
+];
+
+const BULK: &[Column] = &[
+    column("server CPU, s/GiB", 3),
+    column("of that in user space, %", 0),
+    column("GiB/s", 2),
+];
+
+pub(super) const TLS_SERVERS: &[&str] = &[
+    "tokio-rustls",
+    "portcullis-tls",
+    "portcullis-tls-stack",
+    "tls-listener",
+    "tokio-rustls",
+];
+
+pub(super) const FORWARDERS: &[&str] = &["tokio-forward", "portcullis-forward", "nginx", "haproxy"];
+
+pub(super) const TLS_FORWARDERS: &[&str] = &[
+    "tokio-rustls-forward",
+    "portcullis-tls-forward",
+    "nginx-tls",
+    "haproxy-tls",
+    "hitch",
+    "stunnel",
+];

@@ -1,0 +1,46 @@
+//! HTTP/1.1: hello world.
+
+use super::{Bench, Plan, data};
+use crate::load::Client;
+
+pub(super) fn plans(bench: &Bench) -> [Plan; 2] {
+    let plain = &[
+        "hyper-util",
+        "portcullis-http",
+        "portcullis-http-stack",
+        "portcullis-http-axum",
+        "axum",
+        "axum-server",
+        "nginx-http",
+        "haproxy-http",
+        "hyper-util",
+    ];
+    let tls = &[
+        "hyper-util-https",
+        "portcullis-https",
+        "axum-server-https",
+        "tls-listener-https",
+        "nginx-https",
+        "haproxy-https",
+        "hyper-util-https",
+    ];
+    [
+        plan(bench, "http", "HTTP hello world").servers(plain),
+        plan(bench, "https", "HTTP hello world over TLS").servers(tls),
+    ]
+}
+
+fn plan(bench: &Bench, id: &'static str, title: &str) -> Plan {
+    let about = "GET and 13 bytes as answer, closed loop, 64 connections that stay.";
+    Plan::new(
+        bench,
+        id,
+        title,
+        about,
+        data::OPERATIONS,
+        |bench, row, server| {
+            let client = Client::new(server.address, row.entry.job, 64, &bench.folder)?;
+            data::kept(bench, &client, 64, server)
+        },
+    )
+}

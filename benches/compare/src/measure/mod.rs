@@ -1,0 +1,269 @@
+//! What is measured: one file for each kind of measurement.
+
+mod accept;
+mod data;
+mod drain;
+mod growth;
+mod handshake;
+mod http;
+mod idle;
+mod latency;
+mod timeouts;
+
+use crate::{
+    BoxError,
+    options::Options,
+    process::{self, Cpu, Running, pause},
+    server::{self, Entry, Kind, Start},
+};
+use std::{fmt, path::PathBuf, time::Duration};
+use tokio::runtime::Runtime;
+
+/// What all measurements need.
+#[derive(Debug)]
+pub(crate) struct Bench {
+    /// The clients'.
+    pub(crate) runtime: Runtime,
+    pub(crate) folder: PathBuf,
+    pub(crate) quick: bool,
+}
+
+impl Bench {
+    /// How long a sample takes.
+    const fn time(&self) -> Duration {
+        match self.quick {
+            true => Duration::from_millis(120),
+            false => Duration::from_millis(650),
+        }
+    }
+
+    const fn rounds(&self) -> usize {
+        match self.quick {
+            true => 2,
+            false => 7,
+        }
+    }
+
+    /// Rounds of what repeats well and takes long.
+    const fn few_rounds(&self) -> usize {
+        match self.quick {
+            true => 1,
+            false => 5,
+        }
+    }
+
+    /// What the server used while `load` ran, and what that returned.
+    fn watch<T>(
+        &self,
+        server: &Running,
+        load: impl Future<Output = Result<T, BoxError>>,
+    ) -> Result<(T, Cpu), BoxError> {
+        let before = server.cpu()?;
+        let result = self.runtime.block_on(load)?;
+        // The server has still to see the last connections end.
+        pause(Duration::from_millis(20));
+        Ok((result, server.cpu()? - before))
+    }
+}
+
+/// A measurement: the servers, and what is done to each.
+pub(crate) struct Plan {
+    /// For `--only`, and the name of its plot.
+    pub(crate) id: &'static str,
+    pub(crate) title: String,
+    pub(crate) about: String,
+    /// The ratios are of the first. In that one, less is better.
+    pub(crate) columns: &'static [Column],
+    pub(crate) rows: Vec<Row>,
+    pub(crate) missing: Vec<Missing>,
+    pub(crate) rounds: usize,
+    /// How long a sample takes, about, in seconds.
+    pub(crate) seconds: f64,
+    /// Whether each sample has a server of its own.
+    pub(crate) fresh: bool,
+    pub(crate) sample: Box<Sampler>,
+}
+
+type Sampler = dyn Fn(&Bench, &Row, &mut Running) -> Result<Sample, BoxError>;
+
+impl Plan {
+    fn new(
+        bench: &Bench,
+        id: &'static str,
+        title: impl Into<String>,
+        about: impl Into<String>,
+        columns: &'static [Column],
+        sample: impl Fn(&Bench, &Row, &mut Running) -> Result<Sample, BoxError> + 'static,
+    ) -> Self {
+        Self {
+            id,
+            title: title.into(),
+            about: about.into(),
+            columns,
+            rows: Vec::new(),
+            missing: Vec::new(),
+            rounds: bench.rounds(),
+            seconds: bench.time().as_secs_f64() + 0.1,
+            fresh: false,
+            sample: Box::new(sample),
+        }
+    }
+
+    fn servers(self, names: &[&str]) -> Self {
+        self.group("", 0, names)
+    }
+
+    /// Adds those that do the same in front of another server. They are compared with each other.
+    fn forwarders(self, names: &[&str]) -> Self {
+        self.group("forwarding", 0, names)
+    }
+
+    /// Adds rows that are compared with each other; the first is their reference. A name that is there
+    /// a second time stands for the reference, measured once more: it shows the noise.
+    fn group(mut self, group: impl Into<String>, number: usize, names: &[&str]) -> Self {
+        let group = group.into();
+        for (place, name) in names.iter().enumerate() {
+            let again = names[..place].contains(name);
+            match available(name) {
+                Ok(entry) => self.rows.push(Row {
+                    label: format!("{name}{}", if again { " (again)" } else { "" }),
+                    group: group.clone(),
+                    entry,
+                    number,
+                    reference: place == 0,
+                    again,
+                }),
+                Err(why) => self.missing.push(Missing {
+                    name: (*name).to_owned(),
+                    why,
+                }),
+            }
+        }
+        self
+    }
+
+    /// Each sample starts with nothing behind the server.
+    fn fresh(mut self) -> Self {
+        self.fresh = true;
+        self.seconds += 0.1;
+        self
+    }
+
+    fn repeat(mut self, rounds: usize, seconds: f64) -> Self {
+        (self.rounds, self.seconds) = (rounds, seconds);
+        self
+    }
+
+    /// Keeps the rows that were asked for, and their reference.
+    fn only(&mut self, options: &Options) {
+        if !options.servers.is_empty() {
+            let asked = |row: &Row| options.servers.iter().any(|name| row.entry.name == name);
+            self.rows
+                .retain(|row| row.reference || row.again || asked(row));
+        }
+    }
+
+    /// How long all of it takes, about, with the warm-up.
+    pub(crate) fn estimate(&self) -> Duration {
+        let samples = self.rows.len() * (self.rounds + usize::from(!self.fresh));
+        Duration::from_secs_f64(samples as f64 * self.seconds)
+    }
+}
+
+impl fmt::Debug for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Plan")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One line of a table: a server, with what is different in this line.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) label: String,
+    pub(crate) group: String,
+    pub(crate) entry: &'static Entry,
+    /// What the measurement makes of it: a number of connections, for one.
+    pub(crate) number: usize,
+    /// What the others of its group are compared to.
+    pub(crate) reference: bool,
+    /// The reference once more.
+    again: bool,
+}
+
+impl Row {
+    /// Whether it is one of those that "the best peer" is chosen from.
+    pub(crate) fn is_peer(&self) -> bool {
+        self.entry.kind == Kind::Peer
+    }
+}
+
+/// A server that could not be measured.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Missing {
+    pub(crate) name: String,
+    pub(crate) why: String,
+}
+
+/// A column of a table.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Column {
+    pub(crate) title: &'static str,
+    pub(crate) digits: usize,
+}
+
+const fn column(title: &'static str, digits: usize) -> Column {
+    Column { title, digits }
+}
+
+/// What came of one look at one server.
+#[derive(Debug)]
+pub(crate) struct Sample {
+    /// As the columns say.
+    pub(crate) values: Vec<f64>,
+    /// Why it does not count.
+    pub(crate) problem: Option<String>,
+}
+
+/// All measurements that were asked for, in their order.
+pub(crate) fn plans(bench: &Bench, options: &Options) -> Result<Vec<Plan>, BoxError> {
+    let mut plans = Vec::new();
+    plans.extend(data::plain(bench));
+    plans.push(timeouts::plan(bench));
+    plans.extend(handshake::plans(bench));
+    plans.extend(data::tls(bench));
+    plans.extend(idle::plans(bench)?);
+    plans.extend(http::plans(bench));
+    plans.extend(latency::plans(bench));
+    plans.extend(growth::plans(bench)?);
+    plans.extend(drain::plans(bench)?);
+    plans.push(accept::plan(bench));
+    for name in &options.only {
+        if !plans.iter().any(|plan| plan.id == name) {
+            let known: Vec<_> = plans.iter().map(|plan| plan.id).collect();
+            return Err(format!("no measurement {name}, only: {}", known.join(", ")).into());
+        }
+    }
+    for name in &options.servers {
+        if server::find(name).is_none() {
+            let known: Vec<_> = server::all().map(|entry| entry.name).collect();
+            return Err(format!("no server {name}, only: {}", known.join(", ")).into());
+        }
+    }
+    plans.retain(|plan| options.only.is_empty() || options.only.iter().any(|id| id == plan.id));
+    for plan in &mut plans {
+        plan.only(options);
+    }
+    Ok(plans)
+}
+
+/// The server of this name, or why there is none.
+fn available(name: &str) -> Result<&'static Entry, String> {
+    let entry = server::find(name).ok_or("its cargo feature is off")?;
+    match entry.start {
+        Start::Here(_) => Ok(entry),
+        Start::External { program, .. } if process::is_installed(program) => Ok(entry),
+        Start::External { program, .. } => Err(format!("{program} is not installed (peers.sh)")),
+    }
+}

@@ -1,0 +1,278 @@
+//! Tables, as text that is Markdown too.
+
+use crate::{
+    runner::{Line, Table},
+    server::Kind,
+    stats::{Spread, paired_ratios},
+};
+use std::fmt::Write;
+
+/// The whole table, with its heading.
+pub(crate) fn table(table: &Table) -> String {
+    let mut text = format!("## {}\n\n{}\n", table.title, table.about);
+    for group in groups(table) {
+        let lines: Vec<&Line> = table
+            .lines
+            .iter()
+            .filter(|line| line.group == group)
+            .collect();
+        text += "\n";
+        if !group.is_empty() {
+            text += &format!("### {}\n\n", capital(group));
+        }
+        text += &align(&cells(table, &lines));
+        text += &notes(&lines);
+    }
+    for missing in &table.missing {
+        // Writing to a string does not fail.
+        let _ = write!(
+            text,
+            "\nNot measured: `{}`, because {}.\n",
+            missing.name, missing.why
+        );
+    }
+    text
+}
+
+/// The groups of a table, in their order.
+pub(crate) fn groups(table: &Table) -> Vec<&str> {
+    let mut groups: Vec<&str> = table.lines.iter().map(|line| &*line.group).collect();
+    groups.dedup();
+    groups
+}
+
+/// All samples, one in each line.
+pub(crate) fn csv(tables: &[Table]) -> String {
+    let mut text = "measurement,group,server,round,column,value\n".to_owned();
+    for table in tables {
+        for line in &table.lines {
+            for (round, sample) in (1..).zip(&line.samples) {
+                let begin = format!("{},{},{},{round}", table.id, line.group, line.label);
+                match sample {
+                    Ok(values) => {
+                        for (column, value) in table.columns.iter().zip(values) {
+                            let title = column.title.replace(',', "");
+                            let _ = writeln!(text, "{begin},{title},{value}");
+                        }
+                    }
+                    Err(problem) => {
+                        let problem = problem.replace([',', '\n'], " ");
+                        let _ = writeln!(text, "{begin},failed,{problem}");
+                    }
+                }
+            }
+        }
+    }
+    text
+}
+
+fn cells(table: &Table, lines: &[&Line]) -> Vec<Vec<String>> {
+    let (first, others) = table.columns.split_first().expect("a table has columns");
+    let reference = lines
+        .iter()
+        .find(|line| line.reference)
+        .map(|line| line.column(0));
+    let best = best_peer(lines).map(|line| line.column(0));
+    let mut head = vec!["server".to_owned(), first.title.to_owned()];
+    head.extend(["to the reference", "to the best peer"].map(str::to_owned));
+    head.extend(others.iter().map(|column| column.title.to_owned()));
+    head.push("samples".to_owned());
+    let mut cells = vec![head];
+    for line in lines {
+        let mine = line.column(0);
+        let ratio = |other: &Option<Vec<Option<f64>>>| {
+            let ratios = paired_ratios(&mine, other.as_ref()?);
+            Spread::of(ratios).map(|spread| range(spread, 2))
+        };
+        let mut row = vec![name(line)];
+        row.push(show(
+            Spread::of(mine.iter().copied().flatten()).map(|s| range(s, first.digits)),
+        ));
+        row.push(show(ratio(&reference)));
+        row.push(show(ratio(&best)));
+        for (index, column) in (1..).zip(others) {
+            let spread = Spread::of(line.column(index).into_iter().flatten());
+            row.push(show(
+                spread.map(|spread| number(spread.median, column.digits)),
+            ));
+        }
+        let valid = line.samples.iter().filter(|sample| sample.is_ok()).count();
+        row.push(match line.samples.len() - valid {
+            0 => valid.to_string(),
+            failed => format!("{valid}, **{failed} failed**"),
+        });
+        cells.push(row);
+    }
+    cells
+}
+
+/// The one with the smallest median, of those of the same group.
+fn best_peer<'a>(lines: &[&'a Line]) -> Option<&'a Line> {
+    let median = |line: &Line| Spread::of(line.column(0).into_iter().flatten()).map(|s| s.median);
+    let peers = lines.iter().filter(|line| line.peer);
+    let measured = peers.filter_map(|line| Some((median(line)?, *line)));
+    measured
+        .min_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, line)| line)
+}
+
+fn notes(lines: &[&Line]) -> String {
+    let mut text = String::new();
+    if let Some(reference) = lines.iter().find(|line| line.reference) {
+        let _ = write!(text, "\nReference: `{}`.", reference.label);
+        if let Some(best) = best_peer(lines) {
+            let _ = write!(text, " Best peer: `{}`.", best.label);
+        }
+        text += "\n";
+    }
+    for line in lines {
+        if let Some(problem) = line.problem() {
+            let _ = write!(text, "\n**`{}` failed:** {problem}.\n", line.label);
+        }
+    }
+    text
+}
+
+fn name(line: &Line) -> String {
+    match line.kind {
+        Kind::Ours => format!("**{}**", line.name()),
+        Kind::Bare | Kind::Peer => line.name(),
+    }
+}
+
+fn show(value: Option<String>) -> String {
+    value.unwrap_or_else(|| "–".to_owned())
+}
+
+fn range(spread: Spread, digits: usize) -> String {
+    let [median, min, max] = [spread.median, spread.min, spread.max].map(|x| number(x, digits));
+    format!("{median} ({min}–{max})")
+}
+
+/// With a comma at each thousand.
+fn number(value: f64, digits: usize) -> String {
+    let text = format!("{value:.digits$}");
+    let (sign, rest) = text.split_at(usize::from(text.starts_with('-')));
+    let (whole, fraction) = rest.split_at(rest.find('.').unwrap_or(rest.len()));
+    let mut grouped = String::new();
+    for (index, digit) in whole.chars().enumerate() {
+        if index > 0 && (whole.len() - index).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    format!("{sign}{grouped}{fraction}")
+}
+
+/// A Markdown table whose columns are as wide as their widest cell.
+fn align(cells: &[Vec<String>]) -> String {
+    let width = |column: usize| {
+        let widths = cells.iter().map(|row| row[column].chars().count());
+        widths.max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..cells[0].len()).map(width).collect();
+    let mut text = String::new();
+    for (index, row) in cells.iter().enumerate() {
+        let padded = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:width$}"));
+        let _ = writeln!(text, "| {} |", padded.collect::<Vec<_>>().join(" | "));
+        if index == 0 {
+            let lines = widths.iter().map(|width| "-".repeat(*width));
+            let _ = writeln!(text, "| {} |", lines.collect::<Vec<_>>().join(" | "));
+        }
+    }
+    text
+}
+
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(|first| first.to_uppercase().to_string());
+    first.unwrap_or_default() + letters.as_str()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measure::Column;
+
+    fn line(label: &str, kind: Kind, samples: &[Result<f64, &str>]) -> Line {
+        let samples = samples.iter().map(|sample| match sample {
+            Ok(value) => Ok(vec![*value]),
+            Err(problem) => Err((*problem).to_owned()),
+        });
+        Line {
+            label: label.to_owned(),
+            group: String::new(),
+            number: 0,
+            kind,
+            forwards: false,
+            reference: kind == Kind::Bare,
+            peer: kind == Kind::Peer,
+            samples: samples.collect(),
+        }
+    }
+
+    fn example() -> Table {
+        let mut proxy = line("proxy", Kind::Peer, &[Ok(1.0), Ok(1.0), Ok(1.0)]);
+        proxy.group = "forwarding".to_owned();
+        Table {
+            id: "example",
+            title: "Example".to_owned(),
+            about: "What it is.".to_owned(),
+            columns: const {
+                &[Column {
+                    title: "µs",
+                    digits: 1,
+                }]
+            },
+            lines: vec![
+                line("tokio", Kind::Bare, &[Ok(10.0), Ok(20.0), Ok(30.0)]),
+                line("ours", Kind::Ours, &[Ok(5.0), Ok(30.0), Ok(30.0)]),
+                line("good", Kind::Peer, &[Ok(20.0), Ok(20.0), Ok(20.0)]),
+                line("broken", Kind::Peer, &[Ok(1.0), Err("it broke"), Ok(90.0)]),
+                proxy,
+            ],
+            missing: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn ratios_are_paired_and_the_best_peer_does_the_same_job() {
+        let text = table(&example());
+        let ours = text.lines().find(|line| line.contains("**ours**")).unwrap();
+        assert!(ours.contains("30.0 (5.0–30.0)"), "{ours}");
+        assert!(ours.contains("1.00 (0.50–1.50)"), "{ours}");
+        // 5/20, 30/20, 30/20: `good`, and not the faster proxy.
+        assert!(ours.contains("1.50 (0.25–1.50)"), "{ours}");
+        assert!(text.contains("Best peer: `good`."), "{text}");
+    }
+
+    #[test]
+    fn failed_samples_are_marked_and_in_no_median() {
+        let text = table(&example());
+        let broken = text.lines().find(|line| line.contains("broken")).unwrap();
+        assert!(broken.contains("2, **1 failed**"), "{broken}");
+        assert!(broken.contains("45.5 (1.0–90.0)"), "{broken}");
+        assert!(text.contains("**`broken` failed:** it broke."), "{text}");
+    }
+
+    #[test]
+    fn numbers_have_a_comma_at_each_thousand() {
+        assert_eq!(number(1_234_567.0, 0), "1,234,567");
+        assert_eq!(number(-1234.56, 1), "-1,234.6");
+        assert_eq!(number(123.0, 0), "123");
+        assert_eq!(number(0.125, 2), "0.12");
+    }
+
+    #[test]
+    fn all_samples_are_in_the_csv() {
+        let text = csv(&[example()]);
+        assert!(text.contains("example,,ours,2,µs,30\n"), "{text}");
+        assert!(
+            text.contains("example,,broken,2,failed,it broke\n"),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,50 @@
+//! axum-server, plain and with rustls.
+
+use super::{Entry, Job, Kind, Setup, axum_serve::router, listen, run_on_workers, stop_signal};
+use crate::{BoxError, tls::server_config};
+use ::axum_server::{
+    Handle,
+    accept::NoDelayAcceptor,
+    from_tcp,
+    tls_rustls::{RustlsAcceptor, RustlsConfig},
+};
+use std::{net::SocketAddr, time::Duration};
+use tokio::spawn;
+
+pub(super) const ENTRIES: &[Entry] = &[
+    Entry::new("axum-server", Kind::Peer, Job::Http, http),
+    Entry::new("axum-server-https", Kind::Peer, Job::Https, https),
+    Entry::new("axum-server-drain", Kind::Peer, Job::Http, drain),
+];
+
+fn http(setup: Setup) -> Result<(), BoxError> {
+    let listener = listen(&setup)?;
+    run_on_workers(async move {
+        let server = from_tcp(listener)?.acceptor(NoDelayAcceptor);
+        Ok(server.serve(router().into_make_service()).await?)
+    })
+}
+
+fn https(setup: Setup) -> Result<(), BoxError> {
+    let config = RustlsConfig::from_config(server_config(&setup.folder)?);
+    let listener = listen(&setup)?;
+    run_on_workers(async move {
+        let acceptor = RustlsAcceptor::new(config).acceptor(NoDelayAcceptor);
+        let server = from_tcp(listener)?.acceptor(acceptor);
+        Ok(server.serve(router().into_make_service()).await?)
+    })
+}
+
+fn drain(setup: Setup) -> Result<(), BoxError> {
+    let listener = listen(&setup)?;
+    run_on_workers(async move {
+        let (stop, handle) = (stop_signal()?, Handle::<SocketAddr>::new());
+        let stopped = handle.clone();
+        spawn(async move {
+            stop.await;
+            stopped.graceful_shutdown(Some(Duration::from_secs(30)));
+        });
+        let server = from_tcp(listener)?.handle(handle).acceptor(NoDelayAcceptor);
+        Ok(server.serve(router().into_make_service()).await?)
+    })
+}

@@ -1,0 +1,80 @@
+//! Forwarders by hand, as the programs of the system are used: in front of an echo on bare tokio.
+
+use super::{Entry, Job, Kind, Setup, listen, portcullis::serve, run_on_workers};
+use crate::{BoxError, tls::server_config};
+use ::portcullis::{Connection, ServiceBuilderExt, middleware::tls::TlsLayer};
+use ::tokio_rustls::TlsAcceptor;
+use std::{io, net::SocketAddr};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes},
+    net::{TcpListener, TcpStream},
+    spawn,
+};
+use tower::ServiceBuilder;
+
+pub(super) const ENTRIES: &[Entry] = &[
+    Entry::new("tokio-forward", Kind::Bare, Job::Echo, bare).forwarding(),
+    Entry::new("tokio-rustls-forward", Kind::Bare, Job::TlsEcho, bare_tls).forwarding(),
+    Entry::new("portcullis-forward", Kind::Ours, Job::Echo, ours).forwarding(),
+    Entry::new("portcullis-tls-forward", Kind::Ours, Job::TlsEcho, ours_tls).forwarding(),
+];
+
+fn bare(setup: Setup) -> Result<(), BoxError> {
+    let backend = setup.backend.ok_or("no backend")?;
+    let listener = listen(&setup)?;
+    run_on_workers(async move {
+        let listener = TcpListener::from_std(listener)?;
+        loop {
+            let (stream, _peer) = listener.accept().await?;
+            spawn(async move {
+                stream.set_nodelay(true)?;
+                forward(stream, backend).await
+            });
+        }
+    })
+}
+
+fn bare_tls(setup: Setup) -> Result<(), BoxError> {
+    let acceptor = TlsAcceptor::from(server_config(&setup.folder)?);
+    let backend = setup.backend.ok_or("no backend")?;
+    let listener = listen(&setup)?;
+    run_on_workers(async move {
+        let listener = TcpListener::from_std(listener)?;
+        loop {
+            let (stream, _peer) = listener.accept().await?;
+            let acceptor = acceptor.clone();
+            spawn(async move {
+                stream.set_nodelay(true)?;
+                forward(acceptor.accept(stream).await?, backend).await
+            });
+        }
+    })
+}
+
+fn ours(setup: Setup) -> Result<(), BoxError> {
+    let backend = setup.backend.ok_or("no backend")?;
+    let stack = ServiceBuilder::new().peer_addr();
+    let forward = move |io: Connection<_>| forward(io, backend);
+    serve(&setup, stack.service_fn(forward))
+}
+
+fn ours_tls(setup: Setup) -> Result<(), BoxError> {
+    let tls = TlsLayer::new(server_config(&setup.folder)?);
+    let backend = setup.backend.ok_or("no backend")?;
+    let stack = ServiceBuilder::new().peer_addr().tls(tls);
+    let forward = move |io: Connection<_>| forward(io, backend);
+    serve(&setup, stack.service_fn(forward))
+}
+
+async fn forward(
+    mut io: impl AsyncRead + AsyncWrite + Unpin,
+    backend: SocketAddr,
+) -> io::Result<()> {
+    let mut upstream = TcpStream::connect(backend).await?;
+    upstream.set_nodelay(true)?;
+    copy_bidirectional_with_sizes(&mut io, &mut upstream, BUFFER, BUFFER).await?;
+    Ok(())
+}
+
+/// As nginx and HAProxy have by default.
+const BUFFER: usize = 16 * 1024;

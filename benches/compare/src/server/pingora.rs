@@ -1,0 +1,63 @@
+//! pingora-core: a service of its server, with its own runtime.
+
+use super::{Entry, Job, Kind, Setup, WORKERS, announce, bind};
+use crate::{BoxError, echo::echo};
+use async_trait::async_trait;
+use pingora_core::{
+    apps::ServerApp,
+    protocols::Stream,
+    server::{Server, ShutdownWatch, configuration::ServerConf},
+    services::listening::Service,
+};
+use std::{
+    net::{SocketAddr, TcpStream},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+pub(super) const ENTRIES: &[Entry] = &[Entry::new("pingora", Kind::Peer, Job::Echo, serve)];
+
+fn serve(setup: Setup) -> Result<(), BoxError> {
+    // It binds by itself, so the port has to be known before.
+    let address = bind(setup.port, false)?.local_addr()?;
+    let conf = ServerConf {
+        threads: WORKERS,
+        pid_file: file(&setup, "pid"),
+        upgrade_sock: file(&setup, "sock"),
+        ..ServerConf::default()
+    };
+    let mut server = Server::new_with_opt_and_conf(None, conf);
+    server.bootstrap();
+    let mut service = Service::new("echo".to_owned(), Echo);
+    service.add_tcp(&address.to_string());
+    server.add_service(service);
+    thread::spawn(move || announce_when_ready(address));
+    server.run_forever()
+}
+
+fn file(setup: &Setup, what: &str) -> String {
+    let file = format!("pingora-{}.{what}", std::process::id());
+    setup.folder.join(file).display().to_string()
+}
+
+fn announce_when_ready(address: SocketAddr) -> Result<(), BoxError> {
+    while TcpStream::connect(address).is_err() {
+        #[expect(clippy::disallowed_methods, reason = "a thread of its own")]
+        thread::sleep(Duration::from_millis(5));
+    }
+    Ok(announce(address)?)
+}
+
+/// pingora sets TCP_NODELAY by itself.
+#[derive(Debug)]
+struct Echo;
+
+#[async_trait]
+impl ServerApp for Echo {
+    async fn process_new(self: &Arc<Self>, stream: Stream, _: &ShutdownWatch) -> Option<Stream> {
+        // How a connection ends is its client's affair.
+        let _ = echo(stream).await;
+        None
+    }
+}

@@ -1,0 +1,64 @@
+//! HTTP at the end of a stack of portcullis.
+
+use super::{
+    Entry, Job, Setup,
+    hyper_util::hello,
+    portcullis::{MANY, ours, serve},
+};
+use crate::{BoxError, tls::server_config};
+use ::portcullis::{
+    ServiceBuilderExt,
+    middleware::{count_bytes::ByteCounter, io_timeout::IoTimeoutLayer, tls::TlsLayer},
+    service::HttpService,
+};
+use std::time::Duration;
+use tower::{ServiceBuilder, service_fn};
+
+pub(super) const ENTRIES: &[Entry] = &[
+    ours("portcullis-http", Job::Http, http),
+    ours("portcullis-http-stack", Job::Http, stack),
+    #[cfg(feature = "axum")]
+    ours("portcullis-http-axum", Job::Http, axum),
+    ours("portcullis-http-drain", Job::Http, http),
+    ours("portcullis-http-drain-at-once", Job::Http, drain_at_once),
+    ours("portcullis-https", Job::Https, https),
+];
+
+fn http(setup: Setup) -> Result<(), BoxError> {
+    let stack = ServiceBuilder::new().peer_addr();
+    serve(&setup, stack.service(HttpService::new(service_fn(hello))))
+}
+
+/// The recommended stack, for HTTP without a bound on reads.
+fn stack(setup: Setup) -> Result<(), BoxError> {
+    let stack = ServiceBuilder::new()
+        .peer_addr()
+        .trace_connections("compare")
+        .connection_limit(MANY)
+        .catch_panics()
+        .count_bytes(ByteCounter::new())
+        .layer(IoTimeoutLayer::new().with_read(None));
+    serve(&setup, stack.service(HttpService::new(service_fn(hello))))
+}
+
+/// With axum's router, as `axum::serve` has it.
+#[cfg(feature = "axum")]
+fn axum(setup: Setup) -> Result<(), BoxError> {
+    let stack = ServiceBuilder::new().peer_addr();
+    serve(
+        &setup,
+        stack.service(HttpService::new(super::axum_serve::router())),
+    )
+}
+
+/// Without the time in which clients may still say something, which the others do not have.
+fn drain_at_once(setup: Setup) -> Result<(), BoxError> {
+    let service = HttpService::new(service_fn(hello)).with_last_call(Duration::ZERO);
+    serve(&setup, ServiceBuilder::new().peer_addr().service(service))
+}
+
+fn https(setup: Setup) -> Result<(), BoxError> {
+    let tls = TlsLayer::new(server_config(&setup.folder)?);
+    let stack = ServiceBuilder::new().peer_addr().tls(tls);
+    serve(&setup, stack.service(HttpService::new(service_fn(hello))))
+}

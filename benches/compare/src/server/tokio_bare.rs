@@ -1,0 +1,112 @@
+//! tokio's accept loop by hand: the reference.
+
+use super::{
+    Entry, Job, Kind, Setup, WORKERS, announce, bind, listen, run_on_workers, runtime, stop_signal,
+};
+use crate::{BoxError, echo::echo};
+use std::{io, net, sync::Arc, thread};
+use tokio::{net::TcpListener, runtime::Builder, select, spawn, sync::Semaphore};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub(super) const ENTRIES: &[Entry] = &[
+    Entry::new("tokio", Kind::Bare, Job::Echo, tokio),
+    Entry::new("tokio-per-core", Kind::Bare, Job::Echo, per_core),
+    Entry::new("tokio-drain", Kind::Bare, Job::Echo, drain),
+    Entry::new("tokio-limit-1", Kind::Bare, Job::Echo, limit),
+];
+
+fn tokio(setup: Setup) -> Result<(), BoxError> {
+    run_on_workers(accept(listen(&setup)?))
+}
+
+/// A thread for each worker, with a runtime and a listener of its own.
+fn per_core(setup: Setup) -> Result<(), BoxError> {
+    let first = bind(setup.port, true)?;
+    let address = first.local_addr()?;
+    let more = (1..WORKERS).map(|_| bind(address.port(), true));
+    let listeners: Vec<_> = [Ok(first)]
+        .into_iter()
+        .chain(more)
+        .collect::<io::Result<_>>()?;
+    let workers: Vec<_> = listeners
+        .into_iter()
+        .map(|listener| thread::spawn(|| worker(listener)))
+        .collect();
+    announce(address)?;
+    for worker in workers {
+        worker.join().map_err(|_| "a worker panicked")??;
+    }
+    Ok(())
+}
+
+fn worker(listener: net::TcpListener) -> Result<(), BoxError> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(accept(listener))
+}
+
+async fn accept(listener: net::TcpListener) -> Result<(), BoxError> {
+    let listener = TcpListener::from_std(listener)?;
+    loop {
+        let (stream, _peer) = listener.accept().await?;
+        spawn(async move {
+            stream.set_nodelay(true)?;
+            echo(stream).await
+        });
+    }
+}
+
+/// How tokio's guide to shutdown does it: a token to tell the tasks, a tracker to wait for them.
+fn drain(setup: Setup) -> Result<(), BoxError> {
+    let listener = listen(&setup)?;
+    runtime()?.block_on(async {
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let accepting = spawn(accept_until(listener, stop.clone(), tasks.clone()));
+        stop_signal()?.await;
+        stop.cancel();
+        accepting.await??;
+        tasks.close();
+        tasks.wait().await;
+        Ok(())
+    })
+}
+
+async fn accept_until(
+    listener: net::TcpListener,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+) -> Result<(), BoxError> {
+    let listener = TcpListener::from_std(listener)?;
+    loop {
+        let stream = select! {
+            () = stop.cancelled() => return Ok(()),
+            accepted = listener.accept() => accepted?.0,
+        };
+        let stop = stop.clone();
+        tasks.spawn(async move {
+            stream.set_nodelay(true)?;
+            select! {
+                () = stop.cancelled() => Ok(()),
+                ended = echo(stream) => ended,
+            }
+        });
+    }
+}
+
+/// One connection at a time, the others in the kernel's queue.
+fn limit(setup: Setup) -> Result<(), BoxError> {
+    let listener = listen(&setup)?;
+    run_on_workers(async move {
+        let listener = TcpListener::from_std(listener)?;
+        let limit = Arc::new(Semaphore::new(1));
+        loop {
+            let permit = limit.clone().acquire_owned().await?;
+            let (stream, _peer) = listener.accept().await?;
+            spawn(async move {
+                stream.set_nodelay(true)?;
+                let ended = echo(stream).await;
+                drop(permit);
+                ended
+            });
+        }
+    })
+}
