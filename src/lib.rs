@@ -35,6 +35,8 @@
 //! * [`service`]: where stacks end.
 //! * [`connect`]: the client side of the same idea.
 //! * [`accept_error`]: what follows on failures of accept.
+//! * [Write a layer in twenty lines](middleware::guide): a chapter on middleware of one's own. With the
+//!   feature `testing`, the module `testing` has what its tests need.
 //!
 //! # The order of layers
 //!
@@ -44,11 +46,13 @@
 //!    belongs only what does not look at the request (tower's limits, `MapErr`).
 //! 2. [`TraceLayer`](middleware::trace), so that it sees all that follows.
 //! 3. [`ConnectionLimitLayer`](middleware::connection_limit), before anything costs something.
-//! 4. `TlsLayer` (feature `tls`).
-//! 5. [`IoTimeoutLayer`](middleware::io_timeout): inside TLS it bounds what the handler waits for,
+//! 4. `ProxyProtocolLayer` (feature `proxy-protocol`), before anything looks at bytes or asks for the
+//!    client's address.
+//! 5. `TlsLayer` (feature `tls`).
+//! 6. [`IoTimeoutLayer`](middleware::io_timeout): inside TLS it bounds what the handler waits for,
 //!    outside what the wire does.
-//! 6. [`OnErrorLayer`](middleware::on_error), inside TLS so that what it says is encrypted.
-//! 7. Your own, and the service.
+//! 7. [`OnErrorLayer`](middleware::on_error), inside TLS so that what it says is encrypted.
+//! 8. Your own, and the service: `HttpService` (feature `http`) for axum, tonic and hyper.
 //!
 //! # Rules for services
 //!
@@ -68,6 +72,8 @@ pub mod older_systems;
 pub mod server;
 pub mod service;
 pub mod stack;
+#[cfg(feature = "testing")]
+pub mod testing;
 #[cfg(feature = "tonic")]
 pub mod tonic;
 

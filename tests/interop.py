@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """Talks to each example with clients of other implementations: Python's sockets and TLS, netcat,
-OpenSSL, curl. Run it after `cargo build --examples`; it takes the folder of the examples as argument
+OpenSSL, curl, Python's websockets, gRPC's own client (`pip install grpcio`). Run it after
+`cargo build --examples`; it takes the folder of the examples as argument
 (target/debug/examples by default). What is not installed is skipped and named.
 
 Nothing but loopback is used; each example ends on SIGTERM with exit code 0, or this fails."""
 
+import importlib.util
 import re
 import shutil
 import signal
@@ -206,6 +208,53 @@ def charset():
         assert ask(server.port, "Grüße\n".encode("latin-1")) == "GRÜSSE\n".encode("latin-1")
 
 
+def websocket():
+    from websockets.sync.client import connect as open_websocket
+
+    with Example("websocket") as server:
+        url = f"ws://127.0.0.1:{server.port}/"
+        with open_websocket(url, open_timeout=SECONDS) as client:
+            for message in ("hello", b"bytes", "x" * 60_000, ""):
+                client.send(message)
+                assert client.recv(SECONDS) == message
+            assert client.ping().wait(SECONDS)
+        with open_websocket(url, open_timeout=SECONDS) as client:
+            client.send("still there?")
+            assert client.recv(SECONDS) == "still there?"
+            server.process.send_signal(signal.SIGTERM)
+            try:
+                said = client.recv(SECONDS)
+            except Exception as closed:  # the name of its type differs between versions
+                said = closed.rcvd.code, closed.rcvd.reason
+            assert said == (1001, "the server ends"), said
+
+
+def hyper_raw():
+    with Example("hyper_raw") as server:
+        with connect(server.port) as stream:
+            # What follows the head belongs to the upgraded connection already.
+            stream.sendall(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\nhe")
+            stream.sendall(b"llo")
+            stream.shutdown(socket.SHUT_WR)
+            head, _, rest = everything(stream).partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 101 "), head
+            assert rest == b"hello", rest
+
+
+def hyper_raw_with_curl():
+    with Example("hyper_raw") as server:
+        url = f"http://127.0.0.1:{server.port}/"
+        assert re.fullmatch(r"Hello, 127\.0\.0\.1:\d+!\n", curl(url))
+        version = ("--output", "/dev/null", "--write-out", "%{http_version} %{num_connects}\n")
+        assert curl(*version, url, *version, url) == "1.1 1\n1.1 0\n"
+        assert curl("--http1.1", "--data-binary", "some text", url) == "some text"
+        features = subprocess.run(["curl", "--version"], capture_output=True, text=True).stdout
+        if "HTTP2" in features:
+            assert curl("--http2-prior-knowledge", *version, url).startswith("2 ")
+            large = "x" * 100_000
+            assert curl("--http2-prior-knowledge", "--data-binary", large, url) == large
+
+
 def http(stream, head="GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"):
     """The body of the answer to one request."""
     stream.sendall(head.encode())
@@ -386,12 +435,26 @@ def mtls_identity_with_curl():
         assert curl(*command[:2], command[-1]) in (35, 55, 56)
 
 
+def tonic():
+    from grpc_client import check, check_end
+    with Example("tonic") as server:
+        certificate = re.search(r"/\S+\.pem", server.process.stdout.readline()).group()
+        check(server.port, certificate)
+        check_end(server.port, certificate, server.process.terminate)
+    assert not Path(certificate).exists(), "it takes its certificate away"
+    with Example("tonic", "127.0.0.1:0", "--plain") as server:
+        check(server.port)
+
+
 CHECKS = [echo, time_of_day, tls_echo, custom_middleware, graceful, shutdown_port, thread_pool,
-          line_echo, hello, charset, axum_tls, axum_behind_proxy, axum_listener, mtls_identity]
+          line_echo, hello, charset, axum_tls, axum_behind_proxy, axum_listener, mtls_identity,
+          hyper_raw]
 WITH_PROGRAM = [("openssl", tls_echo_with_openssl), ("nc", echo_with_netcat),
                 ("curl", axum_tls_with_curl), ("openssl", axum_tls_replaces_its_certificate),
                 ("curl", axum_behind_proxy_with_curl), ("nc", axum_behind_proxy_with_netcat),
-                ("openssl", mtls_identity_with_openssl), ("curl", mtls_identity_with_curl)]
+                ("openssl", mtls_identity_with_openssl), ("curl", mtls_identity_with_curl),
+                ("curl", hyper_raw_with_curl)]
+WITH_MODULE = [("websockets", websocket), ("grpc", tonic)]
 
 
 def main():
@@ -401,6 +464,11 @@ def main():
             checks.append(check)
         else:
             print(f"skipped: {check.__name__} needs {program}")
+    for module, check in WITH_MODULE:
+        if importlib.util.find_spec(module):
+            checks.append(check)
+        else:
+            print(f"skipped: {check.__name__} needs the Python module {module}")
     failed = 0
     for check in checks:
         begun = time.monotonic()

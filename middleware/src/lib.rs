@@ -47,8 +47,9 @@
 //! * A [`Layer`](tower::Layer) and a [`Service`](tower::Service) by hand, generic over `IO`:
 //!   `impl<S: Service<Connection<IO>>, IO> Service<Connection<IO>> for Mine<S>`.
 //!
-//! The example `custom_middleware` shows all three in one program. With the feature `testing`,
-//! `testing` holds an IO wrapper to what it must pass through.
+//! The chapter [Write a layer in twenty lines](guide) goes through them, and tests the result. The
+//! example `custom_middleware` shows all three in one program. With the feature `testing`, the module
+//! `testing` has peers that follow a script, and checks for layers and IO wrappers.
 
 pub mod buffer;
 pub mod builder_ext;
@@ -59,6 +60,7 @@ pub mod count_bytes;
 pub mod drain;
 pub mod error;
 pub mod from_fn;
+pub mod guide;
 pub mod io_timeout;
 pub mod log_text;
 pub mod map_io;

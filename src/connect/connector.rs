@@ -321,20 +321,20 @@ impl fmt::Debug for Connecting {
 
 /// One bound on several steps.
 #[derive(Clone, Copy)]
-struct Bound {
+pub(super) struct Bound {
     /// `None` also for a time that the clock cannot express.
     deadline: Option<Instant>,
     elapsed: Elapsed,
 }
 
 impl Bound {
-    fn starting_now(timeout: Option<Duration>) -> Self {
+    pub(super) fn starting_now(timeout: Option<Duration>) -> Self {
         let elapsed = Elapsed::new(TimeoutPhase::Connect, timeout.unwrap_or_default());
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         Self { deadline, elapsed }
     }
 
-    async fn hold<F: Future>(&self, step: F) -> Result<F::Output, Elapsed> {
+    pub(super) async fn hold<F: Future>(&self, step: F) -> Result<F::Output, Elapsed> {
         match self.deadline {
             Some(deadline) => timeout_at(deadline, step).await.map_err(|_| self.elapsed),
             None => Ok(step.await),

@@ -107,11 +107,13 @@ mod services;
 mod target;
 #[cfg(test)]
 mod tests;
+mod through;
 
 pub use self::{
     connector::{Connecting, Connector},
     error::ConnectError,
     target::{BadTarget, Target},
+    through::{Return, Through},
 };
 
 use portcullis_middleware::{Connection, connection::Socket};

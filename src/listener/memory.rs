@@ -1,7 +1,7 @@
 //! Connections within the process, for tests.
 
 use super::Listener;
-use portcullis_middleware::connection::Address;
+use portcullis_middleware::connection::{Address, Transport};
 use std::{
     io,
     task::{Context, Poll},
@@ -11,9 +11,12 @@ use tokio::{
     sync::mpsc,
 };
 
-/// Yields the connections that a [`MemoryConnector`] makes; no socket, no port, no address.
+/// Yields the connections that a [`MemoryConnector`] makes; no socket, no port.
 ///
-/// Once all connectors are gone it waits for ever, as a port does that nobody knows.
+/// By default these are pipes whose other end the client gets; [`pair_of`](Self::pair_of) yields
+/// streams of another type, such as the scripted peers of the feature `testing`. Addresses are
+/// unknown unless they are given. Once all connectors are gone it waits for ever, as a port does that
+/// nobody knows.
 ///
 /// ```
 /// use portcullis::listener::{Listener, MemoryListener};
@@ -33,41 +36,71 @@ use tokio::{
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct MemoryListener {
-    queue: mpsc::Receiver<DuplexStream>,
+pub struct MemoryListener<Io = DuplexStream> {
+    queue: mpsc::Receiver<(Io, Address)>,
+    local: Address,
 }
 
 impl MemoryListener {
     /// A listener, and what connects to it.
     pub fn pair() -> (Self, MemoryConnector) {
-        let (connector, queue) = mpsc::channel(BACKLOG);
-        (Self { queue }, MemoryConnector { queue: connector })
+        Self::pair_of()
     }
 }
 
-impl Listener for MemoryListener {
-    type Io = DuplexStream;
+impl<Io: Transport> MemoryListener<Io> {
+    /// A listener for streams of one's own, and what delivers them.
+    pub fn pair_of() -> (Self, MemoryConnector<Io>) {
+        let (connector, queue) = mpsc::channel(BACKLOG);
+        let local = Address::Unknown;
+        (Self { queue, local }, MemoryConnector { queue: connector })
+    }
 
-    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(DuplexStream, Address)>> {
+    /// Sets the address that it seems to listen on; unknown by default.
+    #[must_use]
+    pub fn with_local_address(mut self, address: impl Into<Address>) -> Self {
+        self.local = address.into();
+        self
+    }
+}
+
+impl<Io: Transport> Listener for MemoryListener<Io> {
+    type Io = Io;
+
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Io, Address)>> {
         match self.queue.poll_recv(cx) {
-            Poll::Ready(Some(io)) => Poll::Ready(Ok((io, Address::Unknown))),
+            Poll::Ready(Some(accepted)) => Poll::Ready(Ok(accepted)),
             Poll::Ready(None) | Poll::Pending => Poll::Pending,
         }
     }
 
     fn local_address(&self) -> Address {
-        Address::Unknown
+        self.local.clone()
     }
 
-    fn accept_now(&mut self) -> io::Result<Option<(DuplexStream, Address)>> {
-        Ok(self.queue.try_recv().ok().map(|io| (io, Address::Unknown)))
+    fn connection_local_address(&self, io: &Io) -> Address {
+        match io.local_address() {
+            Address::Unknown => self.local.clone(),
+            known => known,
+        }
+    }
+
+    fn accept_now(&mut self) -> io::Result<Option<(Io, Address)>> {
+        Ok(self.queue.try_recv().ok())
     }
 }
 
 /// Connects to a [`MemoryListener`]; clones connect to the same one.
-#[derive(Clone, Debug)]
-pub struct MemoryConnector {
-    queue: mpsc::Sender<DuplexStream>,
+#[derive(Debug)]
+pub struct MemoryConnector<Io = DuplexStream> {
+    queue: mpsc::Sender<(Io, Address)>,
+}
+
+impl<Io> Clone for MemoryConnector<Io> {
+    fn clone(&self) -> Self {
+        let queue = self.queue.clone();
+        Self { queue }
+    }
 }
 
 impl MemoryConnector {
@@ -78,10 +111,30 @@ impl MemoryConnector {
     /// [`ConnectionRefused`](io::ErrorKind::ConnectionRefused) when the listener is gone, or 1024
     /// connections wait for it already.
     pub fn connect(&self) -> io::Result<DuplexStream> {
+        self.connect_from(Address::Unknown)
+    }
+
+    /// Like [`connect`](Self::connect), from the address `peer`.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect).
+    pub fn connect_from(&self, peer: impl Into<Address>) -> io::Result<DuplexStream> {
         let (client, server) = duplex(BUFFER);
-        let queued = self.queue.try_send(server);
-        queued.map_err(|_| io::ErrorKind::ConnectionRefused)?;
+        self.deliver(server, peer)?;
         Ok(client)
+    }
+}
+
+impl<Io: Transport> MemoryConnector<Io> {
+    /// Has the listener yield `io`, with `peer` as the address that it comes from.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](MemoryConnector::connect).
+    pub fn deliver(&self, io: Io, peer: impl Into<Address>) -> io::Result<()> {
+        let queued = self.queue.try_send((io, peer.into()));
+        queued.map_err(|_| io::ErrorKind::ConnectionRefused.into())
     }
 }
 
@@ -91,6 +144,7 @@ const BUFFER: usize = 64 * 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::SocketAddr;
     use tokio_test::{assert_pending, task::spawn};
 
     #[test]
@@ -109,6 +163,20 @@ mod tests {
         drop(listener);
         let gone = connector.connect().unwrap_err();
         assert_eq!(gone.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
+    fn addresses_are_those_that_were_given() {
+        let local = SocketAddr::from(([127, 0, 0, 1], 80));
+        let peer = SocketAddr::from(([127, 0, 0, 2], 50_000));
+        let (listener, connector) = MemoryListener::pair();
+        let mut listener = listener.with_local_address(local);
+        assert_eq!(listener.local_address().ip(), Some(local));
+
+        let _client = connector.connect_from(peer).unwrap();
+        let (io, from) = listener.accept_now().unwrap().unwrap();
+        assert_eq!(from.ip(), Some(peer));
+        assert_eq!(listener.connection_local_address(&io).ip(), Some(local));
     }
 
     #[test]

@@ -27,7 +27,7 @@ impl Handle {
         }
     }
 
-    pub(super) const fn shared(&self) -> &Arc<Shared> {
+    pub(crate) const fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
 

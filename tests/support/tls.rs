@@ -1,6 +1,6 @@
 //! A server certificate, and clients that trust it.
 
-use portcullis::middleware::tls::{TlsLayer, provider, rustls};
+use portcullis::middleware::tls::{self, TlsLayer, provider, rustls};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore,
     pki_types::{PrivateKeyDer, ServerName},
@@ -34,6 +34,16 @@ pub fn layer() -> TlsLayer {
     TlsLayer::from_der(vec![IDENTITY.cert.der().clone()], key).unwrap()
 }
 
+/// The certificate that clients trust.
+pub fn root_pem() -> String {
+    IDENTITY.cert.pem()
+}
+
+/// Trusts the server, as portcullis' own client.
+pub fn connector() -> tls::TlsConnector {
+    tls::TlsConnector::new(CLIENT.clone())
+}
+
 /// A client's side of a finished handshake over `io`.
 pub async fn connect<IO: AsyncRead + AsyncWrite + Unpin>(io: IO) -> io::Result<TlsStream<IO>> {
     TlsConnector::from(CLIENT.clone()).connect(name(), io).await
@@ -49,4 +59,9 @@ pub fn client_hello() -> Vec<u8> {
 
 fn name() -> ServerName<'static> {
     ServerName::try_from("localhost").unwrap()
+}
+
+/// The certificate, for clients in other processes.
+pub fn certificate_pem() -> String {
+    IDENTITY.cert.pem()
 }

@@ -40,8 +40,14 @@ mod socket;
 #[cfg(test)]
 mod tests;
 mod tls_info;
+#[cfg(feature = "tonic")]
+mod tonic;
 mod transport;
 
+#[cfg(feature = "tonic")]
+pub use self::tonic::TlsConnectInfo;
+#[cfg(feature = "tonic")]
+pub(crate) use self::tonic::TonicTls;
 pub use self::{
     address::{Address, UnixAddress},
     any_stream::AnyStream,

@@ -1,4 +1,5 @@
 use super::*;
+use crate::testing::Peer;
 use std::{
     sync::{
         Arc,
@@ -207,14 +208,22 @@ async fn close_throws_away_no_more_than_its_bound() {
 
 #[tokio::test(start_paused = true)]
 async fn close_fails_when_the_peer_takes_no_output_in_time() {
-    let (connection, _peer) = in_memory();
-    let mut connection = connection.map_io(|io| tokio::io::BufWriter::with_capacity(200, io));
-    let full = connection.write_all(&[0; 150]).await;
-    full.unwrap();
-    let connection = connection.map_io(|io| tokio::io::join(tokio::io::empty(), io));
-    let linger = Linger::new().with_time(Duration::from_millis(10));
-    let error = connection.close_within(linger).await.unwrap_err();
-    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    let second = Duration::from_secs(1);
+    for (stalls, expected) in [
+        (second - Duration::from_millis(1), Ok(())),
+        (second * 2, Err(io::ErrorKind::TimedOut)),
+    ] {
+        let script = Peer::new().stops_reading().stalls(stalls).reads_again();
+        let (connection, seen) = script.waits_for_end().half_closes().connection();
+        let mut connection = connection.map_io(tokio::io::BufWriter::new);
+        connection.write_all(b"bye").await.unwrap();
+        let begun = Instant::now();
+        let closed = connection.close().await;
+        assert_eq!(closed.map_err(|error| error.kind()), expected);
+        assert_eq!(begun.elapsed(), stalls.min(second));
+        assert_eq!(seen.is_shut_down(), expected.is_ok());
+        assert!(seen.is_dropped());
+    }
 }
 
 #[tokio::test]

@@ -22,6 +22,8 @@ pub struct TlsInfo {
     pub peer_certificates: Vec<Vec<u8>>,
     /// Whether an earlier session was resumed.
     pub resumed: bool,
+    #[cfg(feature = "tonic")]
+    pub(crate) tonic: Option<super::TonicTls>,
 }
 
 impl TlsInfo {

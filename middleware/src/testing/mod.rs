@@ -1,4 +1,21 @@
-//! Checks for layers and IO wrappers of one's own.
+//! Peers that follow a script, and checks for layers and IO wrappers of one's own.
+//!
+//! | To test | there is |
+//! |---|---|
+//! | an IO wrapper that changes no bytes | [`assert_transparent`] |
+//! | a layer | [`assert_contract`], [`assert_contract_with`] |
+//! | either, against a peer that is slow, rude or gone | [`Peer`] |
+//!
+//! The chapter [Write a layer in twenty lines](crate::guide) shows them at work. The package
+//! `portcullis` adds a harness for a whole stack under a server.
+//!
+//! # Time
+//!
+//! A script with pauses and the check of a contract run by tokio's clock. A test pauses it with
+//! `#[tokio::test(start_paused = true)]`, for which it turns on tokio's feature `test-util` among its
+//! own `dev-dependencies`: this feature does not, since cargo would turn it on for the program too.
+//!
+//! # Transparency
 //!
 //! [`assert_transparent`] holds an IO wrapper that changes no bytes (a timeout, a count, a box) to
 //! what it promises: vectored writes, flush and shutdown reach the IO inside, and nothing is lost,
@@ -49,6 +66,8 @@
 //! assert_transparent(Wrapped); // panics, with the first difference
 //! ```
 
+mod contract;
+mod peer;
 mod random;
 mod scripted_io;
 #[cfg(test)]
@@ -56,6 +75,8 @@ mod tests;
 mod transparent;
 
 pub use self::{
+    contract::{Probe, ProbeFuture, assert_contract, assert_contract_with},
+    peer::{Peer, PeerIo, Seen},
     scripted_io::{Call, Calls, ScriptedIo},
     transparent::assert_transparent,
 };

@@ -1,9 +1,8 @@
 //! One handshake: its turn, its time, and what was agreed on.
 
-use super::{
-    TlsIo, TlsLayer,
-    rustls::{HandshakeKind, ServerConnection},
-};
+use super::{TlsIo, TlsLayer, rustls::HandshakeKind, wire::Wire};
+#[cfg(feature = "tonic")]
+use crate::connection::TonicTls;
 use crate::{
     BoxError, Connection,
     connection::{Linger, Phase, TlsInfo},
@@ -28,7 +27,7 @@ where
     rest.info.set_phase(Phase::Handshake);
     let (error, io) = match agree(&layer, io).await? {
         Ok(stream) => {
-            rest.info.set_tls(tls_info(stream.get_ref().1));
+            rest.info.set_tls(tls_info(&stream));
             rest.info.set_phase(Phase::Serving);
             let io = TlsIo::new(stream, rest.info.clone());
             return Ok(rest.with_io(io));
@@ -46,7 +45,7 @@ where
 async fn agree<IO>(
     layer: &TlsLayer,
     io: IO,
-) -> Result<Result<TlsStream<IO>, (io::Error, IO)>, Elapsed>
+) -> Result<Result<TlsStream<Wire<IO>>, (io::Error, IO)>, Elapsed>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
@@ -54,13 +53,15 @@ where
     let agreed = timeout(bound, async {
         let _slot = layer.slots.enter().await;
         let acceptor = TlsAcceptor::from(layer.config.clone());
-        acceptor.accept(io).into_fallible().await
+        let agreed = acceptor.accept(Wire(io)).into_fallible().await;
+        agreed.map_err(|(error, wire)| (error, wire.0))
     });
     let elapsed = |_| Elapsed::new(TimeoutPhase::Handshake, bound);
     agreed.await.map_err(elapsed)
 }
 
-fn tls_info(session: &ServerConnection) -> TlsInfo {
+fn tls_info<IO>(stream: &TlsStream<Wire<IO>>) -> TlsInfo {
+    let session = stream.get_ref().1;
     let mut info = TlsInfo::new();
     info.version = session.protocol_version().and_then(|v| v.as_str());
     info.cipher_suite = session
@@ -71,5 +72,9 @@ fn tls_info(session: &ServerConnection) -> TlsInfo {
     let certificates = session.peer_certificates().unwrap_or_default();
     info.peer_certificates = certificates.iter().map(|c| c.to_vec()).collect();
     info.resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
+    #[cfg(feature = "tonic")]
+    {
+        info.tonic = Some(TonicTls::of(stream));
+    }
     info
 }

@@ -1,6 +1,6 @@
 //! The plaintext of a connection.
 
-use super::rustls::ServerConnection;
+use super::{rustls::ServerConnection, wire::Wire};
 use crate::connection::{ConnectionInfo, Phase};
 use std::{
     io::{self, IoSlice},
@@ -21,12 +21,12 @@ use tokio_rustls::server::TlsStream;
 /// The state of TLS (more than a kilobyte) is in a box, so this is two pointers in size.
 #[derive(Debug)]
 pub struct TlsIo<IO> {
-    stream: Box<TlsStream<IO>>,
+    stream: Box<TlsStream<Wire<IO>>>,
     info: ConnectionInfo,
 }
 
 impl<IO> TlsIo<IO> {
-    pub(super) fn new(stream: TlsStream<IO>, info: ConnectionInfo) -> Self {
+    pub(super) fn new(stream: TlsStream<Wire<IO>>, info: ConnectionInfo) -> Self {
         Self {
             stream: Box::new(stream),
             info,
@@ -35,12 +35,12 @@ impl<IO> TlsIo<IO> {
 
     /// The IO underneath, which carries ciphertext.
     pub fn get_ref(&self) -> &IO {
-        self.stream.get_ref().0
+        &self.stream.get_ref().0.0
     }
 
     /// The IO underneath; to read or write here breaks TLS.
     pub fn get_mut(&mut self) -> &mut IO {
-        self.stream.get_mut().0
+        &mut self.stream.get_mut().0.0
     }
 
     /// The session: exported keys, key updates, and all that [`TlsInfo`] leaves out.
@@ -58,10 +58,11 @@ impl<IO> TlsIo<IO> {
     /// The IO and the session apart. The session may hold input that nobody read yet, and output
     /// that is not sent.
     pub fn into_inner(self) -> (IO, ServerConnection) {
-        self.stream.into_inner()
+        let (wire, session) = self.stream.into_inner();
+        (wire.0, session)
     }
 
-    fn stream(&mut self) -> Pin<&mut TlsStream<IO>>
+    fn stream(&mut self) -> Pin<&mut TlsStream<Wire<IO>>>
     where
         IO: Unpin,
     {

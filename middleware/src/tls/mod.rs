@@ -104,6 +104,7 @@ mod slots;
 #[cfg(test)]
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod tests;
+mod wire;
 
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 pub use self::{client::RootsError, config::provider, error::TlsConfigError};

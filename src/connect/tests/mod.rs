@@ -2,6 +2,7 @@
 
 mod loopback;
 mod schedule;
+mod through;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod tls;
 use super::*;

@@ -11,6 +11,7 @@ use portcullis_middleware::{
 };
 use std::{
     fmt,
+    io::IoSlice,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -21,7 +22,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 ///
 /// All the time for which the server waits for the body counts, and no other: it may wait for
 /// `grace + received / rate`. A client that sends one byte now and then is cut soon after the grace; a handler
-/// that does not ask for the body costs the client nothing. Bodies of gRPC and of the Connect protocol are
+/// that does not ask for the body costs the client nothing. (One that asks, turns to something else and asks
+/// again has waited in between, unless that was for longer than what was left.) Bodies of gRPC and of the Connect protocol are
 /// exempt: their messages have a pace of their own.
 ///
 /// Same idea: `MinRequestBodyDataRate` in Kestrel, `MinRate` in Apache's `mod_reqtimeout`.
@@ -70,16 +72,37 @@ impl BodyRate {
 /// ```
 pub struct RequestBody {
     incoming: Incoming,
-    /// In a box, and only where there is a body: most requests have none, and are moved often.
-    pace: Option<Box<Pace>>,
+    rate: Option<BodyRate>,
+    received: u64,
+    waits: Option<Pin<Box<Waits>>>,
+    failed: bool,
+    _in_flight: InFlight,
+}
+
+/// The times for which a body was waited for.
+#[pin_project]
+struct Waits {
+    waited: Duration,
+    since: Option<Instant>,
+    /// Whether it was taken as abandoned once already.
+    renewed: bool,
+    #[pin]
+    sleep: Sleep,
 }
 
 impl RequestBody {
-    pub(super) fn new(incoming: Incoming, rate: Option<BodyRate>) -> Self {
-        let rate = rate.filter(|_| !incoming.is_end_stream());
+    pub(super) const fn new(
+        incoming: Incoming,
+        rate: Option<BodyRate>,
+        in_flight: InFlight,
+    ) -> Self {
         Self {
             incoming,
-            pace: rate.map(|rate| Box::new(Pace::new(rate))),
+            rate,
+            received: 0,
+            waits: None,
+            failed: false,
+            _in_flight: in_flight,
         }
     }
 
@@ -88,69 +111,78 @@ impl RequestBody {
         self.incoming
     }
 
-    fn has_failed(&self) -> bool {
-        self.pace.as_ref().is_some_and(|pace| pace.failed)
-    }
-}
-
-/// How fast a body came so far.
-struct Pace {
-    rate: BodyRate,
-    received: u64,
-    /// Waits that are over, all together.
-    waited: Duration,
-    /// The wait that goes on.
-    since: Option<Instant>,
-    /// Set at the first wait.
-    deadline: Option<Pin<Box<Sleep>>>,
-    failed: bool,
-}
-
-impl Pace {
-    const fn new(rate: BodyRate) -> Self {
-        Self {
-            rate,
-            received: 0,
-            waited: Duration::ZERO,
-            since: None,
-            deadline: None,
-            failed: false,
-        }
+    fn note(&mut self, frame: &Frame<Bytes>) {
+        let data = frame.data_ref().map_or(0, Bytes::len);
+        self.received = self.received.saturating_add(data as u64);
     }
 
-    fn note(&mut self, data: &Bytes) {
-        self.received = self.received.saturating_add(data.len() as u64);
+    /// Called where the body has to be waited for: whether it was for too long.
+    fn poll_too_slow(&mut self, cx: &mut Context<'_>) -> Poll<Elapsed> {
+        let Some(rate) = self.rate else {
+            return Poll::Pending;
+        };
+        let allowed = rate.allows(self.received);
+        let waits = self.waits.get_or_insert_with(|| Box::pin(Waits::new()));
+        let too_long = waits.as_mut().poll(allowed, cx);
+        too_long.map(|()| Elapsed::new(TimeoutPhase::RequestBody, allowed))
     }
 
     fn wait_is_over(&mut self) {
-        if let Some(since) = self.since.take() {
-            self.waited += since.elapsed();
+        if let Some(waits) = &mut self.waits {
+            waits.as_mut().end();
+        }
+    }
+}
+
+impl Waits {
+    fn new() -> Self {
+        Self {
+            waited: Duration::ZERO,
+            since: None,
+            renewed: false,
+            sleep: sleep_until(Instant::now()),
         }
     }
 
-    /// Called where the body has to be waited for; ready when that was for too long.
-    fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<Elapsed> {
-        let allowed = self.rate.allows(self.received);
+    /// Waits; ready when that was longer than `allowed`, all waits together.
+    fn poll(mut self: Pin<&mut Self>, allowed: Duration, cx: &mut Context<'_>) -> Poll<()> {
         if self.since.is_none() {
-            let now = Instant::now();
-            self.since = Some(now);
-            let left = allowed.saturating_sub(self.waited);
-            // A time that cannot be told is as good as for ever.
-            let Some(deadline) = now.checked_add(left) else {
-                self.deadline = None;
-                return Poll::Pending;
-            };
-            match &mut self.deadline {
-                Some(sleep) => sleep.as_mut().reset(deadline),
-                None => self.deadline = Some(Box::pin(sleep_until(deadline))),
-            }
+            self.as_mut().begin(allowed);
         }
-        let Some(deadline) = &mut self.deadline else {
-            return Poll::Pending;
+        ready!(self.as_mut().project().sleep.poll(cx));
+        if !self.was_abandoned() || self.renewed {
+            return Poll::Ready(());
+        }
+        // Once: on a machine that is always late a slow client must be cut all the same.
+        *self.as_mut().project().renewed = true;
+        self.as_mut().begin(allowed);
+        self.project().sleep.poll(cx)
+    }
+
+    fn begin(self: Pin<&mut Self>, allowed: Duration) {
+        let this = self.project();
+        let now = Instant::now();
+        *this.since = Some(now);
+        let left = allowed.saturating_sub(*this.waited);
+        let deadline = now.checked_add(left).unwrap_or_else(|| now + FOREVER);
+        this.sleep.reset(deadline);
+    }
+
+    fn end(mut self: Pin<&mut Self>) {
+        let Some(since) = self.since else { return };
+        let waited = match self.was_abandoned() {
+            true => Duration::ZERO,
+            false => since.elapsed(),
         };
-        ready!(deadline.as_mut().poll(cx));
-        self.failed = true;
-        Poll::Ready(Elapsed::new(TimeoutPhase::RequestBody, allowed))
+        let this = self.as_mut().project();
+        *this.waited += waited;
+        *this.since = None;
+        *this.renewed = false;
+    }
+
+    /// Whether nobody was there at the deadline: the handler had turned to something else meanwhile.
+    fn was_abandoned(&self) -> bool {
+        Instant::now() > self.sleep.deadline() + SLACK
     }
 }
 
@@ -162,30 +194,30 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        if self.has_failed() {
+        if self.failed {
             return Poll::Ready(None);
         }
-        let this = &mut *self;
-        let polled = Pin::new(&mut this.incoming).poll_frame(cx);
-        let Some(pace) = &mut this.pace else {
-            return polled.map_err(Into::into);
-        };
-        let Poll::Ready(frame) = polled else {
-            return pace.poll_wait(cx).map(|elapsed| Some(Err(elapsed.into())));
-        };
-        pace.wait_is_over();
-        if let Some(data) = frame.as_ref().and_then(|f| f.as_ref().ok()?.data_ref()) {
-            pace.note(data);
+        match Pin::new(&mut self.incoming).poll_frame(cx) {
+            Poll::Ready(frame) => {
+                self.wait_is_over();
+                if let Some(Ok(frame)) = &frame {
+                    self.note(frame);
+                }
+                Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+            }
+            Poll::Pending => self.poll_too_slow(cx).map(|elapsed| {
+                self.failed = true;
+                Some(Err(elapsed.into()))
+            }),
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.has_failed() || self.incoming.is_end_stream()
+        self.failed || self.incoming.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self.has_failed() {
+        match self.failed {
             true => SizeHint::with_exact(0),
             false => self.incoming.size_hint(),
         }
@@ -196,38 +228,46 @@ impl fmt::Debug for RequestBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RequestBody")
             .field("incoming", &self.incoming)
-            .field("rate", &self.pace.as_ref().map(|pace| pace.rate))
+            .field("rate", &self.rate)
             .finish_non_exhaustive()
     }
 }
 
-/// The body of a response, at whose end the request is no longer in flight.
+/// The body of a response, which is in flight until its last data has left.
 #[pin_project]
 #[derive(Debug)]
 pub(super) struct ResponseBody<B> {
     #[pin]
     body: B,
-    _in_flight: InFlight,
+    /// `None` when the last data has it.
+    in_flight: Option<InFlight>,
 }
 
 impl<B> ResponseBody<B> {
     pub(super) const fn new(body: B, in_flight: InFlight) -> Self {
-        Self {
-            body,
-            _in_flight: in_flight,
-        }
+        let in_flight = Some(in_flight);
+        Self { body, in_flight }
     }
 }
 
-impl<B: Body<Data: Buf>> Body for ResponseBody<B> {
-    type Data = B::Data;
+impl<B: Body> Body for ResponseBody<B> {
+    type Data = Outgoing<B::Data>;
     type Error = B::Error;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        self.project().body.poll_frame(cx)
+    ) -> Poll<Option<Result<Frame<Outgoing<B::Data>>, B::Error>>> {
+        let mut this = self.project();
+        let frame = ready!(this.body.as_mut().poll_frame(cx));
+        let outgoing = |data| {
+            let in_flight = match this.body.is_end_stream() {
+                true => this.in_flight.take().map(InFlight::into_data),
+                false => this.in_flight.as_ref().map(InFlight::data),
+            };
+            Outgoing { data, in_flight }
+        };
+        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(outgoing))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -238,3 +278,38 @@ impl<B: Body<Data: Buf>> Body for ResponseBody<B> {
         self.body.size_hint()
     }
 }
+
+/// Data of a response on its way through hyper, which keeps it until the client takes it.
+#[derive(Debug)]
+pub(super) struct Outgoing<D> {
+    data: D,
+    /// `None` for what follows the last data, against all rules.
+    in_flight: Option<InFlight>,
+}
+
+impl<D: Buf> Buf for Outgoing<D> {
+    fn remaining(&self) -> usize {
+        self.data.remaining()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.data.chunk()
+    }
+
+    fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        self.data.chunks_vectored(slices)
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.data.advance(count);
+        if let Some(in_flight) = &self.in_flight {
+            in_flight.note_sent();
+        }
+    }
+}
+
+/// As good as for ever.
+const FOREVER: Duration = Duration::from_secs(30 * 365 * 86_400);
+
+/// How late a wait may be looked at after its deadline before it is taken as abandoned.
+const SLACK: Duration = Duration::from_millis(100);

@@ -2,30 +2,42 @@
 //! requests, and the keeper judges by both.
 
 use portcullis_middleware::ConnectionInfo;
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+    },
+    task::Poll,
+    time::Duration,
 };
 use tokio::time::Instant;
 
 /// The requests of one connection.
 ///
-/// Only the task of the connection reads bytes and begins requests. Requests of HTTP/2 end in tasks of
+/// Only the task of the connection moves bytes and begins requests. Requests of HTTP/2 may end in tasks of
 /// their own.
 #[derive(Debug)]
 pub(super) struct Exchanges {
     pub(super) info: ConnectionInfo,
     began: Instant,
-    in_flight: AtomicUsize,
-    /// When the last request ended.
-    idle_since: Mutex<Instant>,
-    /// See [`Input`].
+    /// How many hold a share in a request, and how many of these are data that waits to be sent; see
+    /// [`InFlight`].
+    shares: AtomicU64,
+    /// When the last request ended, in microseconds since `began`.
+    idle_since: AtomicU64,
+    /// See [`ANY`] and its neighbours.
     input: AtomicU8,
     /// How much of HTTP/2's preface has come, or [`HTTP1`].
     preface: AtomicU8,
+    /// The IO below did not take what it was given.
+    blocked: AtomicBool,
+    /// Changes whenever the client took some of what waits to be sent.
+    sent: AtomicU64,
     begun: AtomicBool,
     /// Responses are to be the last ones of their connections.
     last: AtomicBool,
+    /// Nothing is waited for any more: the input ends unless it begins at once.
+    hung_up: AtomicBool,
     /// An HTTP/2 stream became a tunnel, whose end nobody tells.
     tunnel: AtomicBool,
 }
@@ -37,24 +49,28 @@ pub(super) enum Waiting {
     FirstByte,
     /// The rest of a head.
     Head,
-    /// The next request.
-    Request,
+    /// The next request, since this time.
+    Request(Instant),
+    /// The client, to take what is ready for it. The number changes whenever it takes some.
+    Send(u64),
     /// Its own service, or the peer as part of a request.
     Exchange,
 }
 
 impl Exchanges {
     pub(super) fn new(info: ConnectionInfo) -> Arc<Self> {
-        let began = Instant::now();
         Arc::new(Self {
             info,
-            began,
-            in_flight: AtomicUsize::new(0),
-            idle_since: Mutex::new(began),
+            began: Instant::now(),
+            shares: AtomicU64::new(0),
+            idle_since: AtomicU64::new(0),
             input: AtomicU8::new(0),
             preface: AtomicU8::new(0),
+            blocked: AtomicBool::new(false),
+            sent: AtomicU64::new(0),
             begun: AtomicBool::new(false),
             last: AtomicBool::new(false),
+            hung_up: AtomicBool::new(false),
             tunnel: AtomicBool::new(false),
         })
     }
@@ -72,7 +88,7 @@ impl Exchanges {
             self.input.store(input | ENDED, RELAXED);
             return;
         }
-        if self.in_flight.load(RELAXED) == 0 {
+        if self.shares.load(RELAXED) == 0 {
             self.input.store(input | ANY | FRESH, RELAXED);
         }
         let preface = self.preface.load(RELAXED);
@@ -81,21 +97,47 @@ impl Exchanges {
         }
     }
 
+    /// Notes whether the IO took what it was given, or has to be waited for.
+    #[inline]
+    pub(super) fn note_write<T>(&self, result: &Poll<T>) {
+        if result.is_pending() != self.blocked.load(RELAXED) {
+            self.blocked.store(result.is_pending(), RELAXED);
+            self.note_sent();
+        }
+    }
+
+    /// Notes that the client took something.
+    fn note_sent(&self) {
+        // Only the task of the connection sends.
+        let sent = self.sent.load(RELAXED).wrapping_add(1);
+        self.sent.store(sent, RELAXED);
+    }
+
     pub(super) fn input_ended(&self) -> bool {
         self.input.load(RELAXED) & ENDED != 0
+    }
+
+    /// Has the input of a client that has said nothing end.
+    pub(super) fn hang_up(&self) {
+        self.hung_up.store(true, RELAXED);
+    }
+
+    /// Whether the input has ended on our behalf.
+    pub(super) fn is_hung_up(&self) -> bool {
+        self.hung_up.load(RELAXED) && self.input.load(RELAXED) & ANY == 0
     }
 
     pub(super) fn is_http2(&self) -> bool {
         usize::from(self.preface.load(RELAXED)) == PREFACE.len()
     }
 
-    /// Begins a request, which lasts until the guard is dropped.
+    /// Begins a request, which lasts until the guard is dropped, and those made of it.
     pub(super) fn begin(self: &Arc<Self>) -> InFlight {
-        self.in_flight.fetch_add(1, RELAXED);
+        let in_flight = InFlight::share(self.clone(), REQUEST);
         self.begun.store(true, RELAXED);
         let input = self.input.load(RELAXED);
         self.input.store(input & !FRESH, RELAXED);
-        InFlight(self.clone())
+        in_flight
     }
 
     /// Whether there was a request.
@@ -105,24 +147,20 @@ impl Exchanges {
 
     pub(super) fn waiting(&self) -> Waiting {
         let input = self.input.load(RELAXED);
-        // When the last request ended is known after this.
-        if self.in_flight.load(Ordering::Acquire) > 0 || self.tunnel.load(RELAXED) {
+        // What was stored before the last request ended is seen after this.
+        let shares = self.shares.load(Ordering::Acquire);
+        if self.blocked.load(RELAXED) || shares >= DATA {
+            Waiting::Send(self.sent.load(RELAXED))
+        } else if shares > 0 || self.tunnel.load(RELAXED) {
             Waiting::Exchange
         } else if input & ANY == 0 {
             Waiting::FirstByte
         } else if input & FRESH != 0 && !self.is_http2() {
             Waiting::Head
         } else {
-            Waiting::Request
+            let since = Duration::from_micros(self.idle_since.load(RELAXED));
+            Waiting::Request(self.began + since)
         }
-    }
-
-    /// Since when there is no request.
-    pub(super) fn idle_since(&self) -> Instant {
-        *self
-            .idle_since
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Has responses say that they are the last ones.
@@ -131,30 +169,77 @@ impl Exchanges {
     }
 
     pub(super) fn is_last(&self) -> bool {
-        self.last.load(RELAXED)
+        // The keeper sees the drain after hyper's turn, in which a first request may be answered.
+        self.last.load(RELAXED) || self.info.is_draining()
     }
 }
 
-/// A request in flight: from its head to the end of its response.
+/// A share in a request in flight.
+///
+/// A request is in flight from its head until its body is read or dropped, and the last piece of its
+/// response has left hyper. So the handler, both bodies and each piece on its way have one.
 #[derive(Debug)]
-pub(super) struct InFlight(Arc<Exchanges>);
+pub(super) struct InFlight {
+    exchanges: Arc<Exchanges>,
+    share: u64,
+}
 
 impl InFlight {
+    fn share(exchanges: Arc<Exchanges>, share: u64) -> Self {
+        exchanges.shares.fetch_add(share, RELAXED);
+        Self { exchanges, share }
+    }
+
     pub(super) fn exchanges(&self) -> &Exchanges {
-        &self.0
+        &self.exchanges
+    }
+
+    /// One for the body of the request.
+    pub(super) fn another(&self) -> Self {
+        Self::share(self.exchanges.clone(), REQUEST)
+    }
+
+    /// One for data of the response that waits to be sent.
+    pub(super) fn data(&self) -> Self {
+        Self::share(self.exchanges.clone(), REQUEST + DATA)
+    }
+
+    /// Becomes the one of the last data of the response.
+    pub(super) fn into_data(mut self) -> Self {
+        self.exchanges.shares.fetch_add(DATA, RELAXED);
+        self.share += DATA;
+        self
+    }
+
+    /// Notes that the client took some of the data.
+    pub(super) fn note_sent(&self) {
+        self.exchanges.note_sent();
     }
 
     /// Keeps the connection from ever being idle again.
     pub(super) fn becomes_tunnel(&self) {
-        self.0.tunnel.store(true, RELAXED);
+        self.exchanges.tunnel.store(true, RELAXED);
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        let since = &self.0.idle_since;
-        *since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-        self.0.in_flight.fetch_sub(1, Ordering::Release);
+        let exchanges = &self.exchanges;
+        let mut shares = exchanges.shares.load(RELAXED);
+        while shares != self.share {
+            let (left, order) = (shares - self.share, Ordering::Release);
+            match exchanges
+                .shares
+                .compare_exchange_weak(shares, left, order, RELAXED)
+            {
+                Ok(_) => return,
+                Err(now) => shares = now,
+            }
+        }
+        // The last one, which alone looks at the clock.
+        let since = exchanges.began.elapsed().as_micros();
+        exchanges.idle_since.store(since as u64, RELAXED);
+        exchanges.shares.fetch_sub(self.share, Ordering::Release);
     }
 }
 
@@ -168,6 +253,10 @@ fn match_preface(matched: u8, bytes: &[u8]) -> u8 {
 }
 
 const RELAXED: Ordering = Ordering::Relaxed;
+
+/// A share in a request, and a piece of data that has one.
+const REQUEST: u64 = 1;
+const DATA: u64 = 1 << 32;
 
 /// Flags of `Exchanges::input`: something was read; something that belongs to no request yet; the end.
 const ANY: u8 = 1;
@@ -184,7 +273,6 @@ const HTTP1: u8 = u8::MAX;
 mod tests {
     use super::*;
     use portcullis_middleware::connection::Address;
-    use std::time::Duration;
 
     fn exchanges() -> Arc<Exchanges> {
         Exchanges::new(ConnectionInfo::new(Address::Unknown, Address::Unknown))
@@ -225,9 +313,45 @@ mod tests {
         assert_eq!(exchanges.waiting(), Waiting::Exchange);
         tokio::time::advance(Duration::from_secs(3)).await;
         drop(second);
-        assert_eq!(exchanges.waiting(), Waiting::Request);
-        assert_eq!(exchanges.idle_since(), Instant::now());
+        assert_eq!(exchanges.waiting(), Waiting::Request(Instant::now()));
         exchanges.note_read(b"G");
         assert_eq!(exchanges.waiting(), Waiting::Head);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_lasts_until_its_body_and_the_last_data_of_its_response_have_gone() {
+        let exchanges = exchanges();
+        exchanges.note_read(b"POST /");
+        let handler = exchanges.begin();
+        let body = handler.another();
+        let piece = handler.data();
+        let Waiting::Send(before) = exchanges.waiting() else {
+            panic!("data waits to be sent")
+        };
+        piece.note_sent();
+        assert_ne!(exchanges.waiting(), Waiting::Send(before));
+        drop(piece);
+        assert_eq!(exchanges.waiting(), Waiting::Exchange);
+        let last = handler.into_data();
+        assert!(matches!(exchanges.waiting(), Waiting::Send(_)));
+        drop(last);
+        assert_eq!(exchanges.waiting(), Waiting::Exchange);
+        tokio::time::advance(Duration::from_secs(3)).await;
+        drop(body);
+        assert_eq!(exchanges.waiting(), Waiting::Request(Instant::now()));
+    }
+
+    #[tokio::test]
+    async fn what_the_io_does_not_take_is_waited_for() {
+        let exchanges = exchanges();
+        exchanges.note_write::<()>(&Poll::Pending);
+        let blocked = exchanges.waiting();
+        assert!(matches!(blocked, Waiting::Send(_)));
+        exchanges.note_write::<()>(&Poll::Pending);
+        assert_eq!(exchanges.waiting(), blocked);
+        exchanges.note_write(&Poll::Ready(()));
+        assert_eq!(exchanges.waiting(), Waiting::FirstByte);
+        exchanges.note_write::<()>(&Poll::Pending);
+        assert_ne!(exchanges.waiting(), blocked);
     }
 }

@@ -31,4 +31,10 @@ impl Facts {
             told.insert(axum::extract::ConnectInfo(peer));
         }
     }
+
+    /// Tells a gRPC request what tonic's `remote_addr()` and `peer_certs()` look for.
+    #[cfg(feature = "tonic")]
+    pub(super) fn tell_tonic<B>(&self, request: &mut Request<B>) {
+        crate::tonic::tell_of(&self.info, request.extensions_mut());
+    }
 }

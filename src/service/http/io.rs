@@ -47,7 +47,11 @@ impl<IO: AsyncRead + Unpin> AsyncRead for HttpIo<IO> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.connection).poll_read(cx, buf))?;
+        let result = Pin::new(&mut self.connection).poll_read(cx, buf);
+        if result.is_pending() && self.exchanges.is_hung_up() {
+            return Poll::Ready(Ok(()));
+        }
+        ready!(result)?;
         self.exchanges.note_read(&buf.filled()[before..]);
         Poll::Ready(Ok(()))
     }
@@ -59,11 +63,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for HttpIo<IO> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.connection).poll_write(cx, buf)
+        let result = Pin::new(&mut self.connection).poll_write(cx, buf);
+        self.exchanges.note_write(&result);
+        result
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.connection).poll_flush(cx)
+        let result = Pin::new(&mut self.connection).poll_flush(cx);
+        self.exchanges.note_write(&result);
+        result
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -71,7 +79,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for HttpIo<IO> {
         loop {
             match &mut this.end {
                 End::Open => {
-                    ready!(Pin::new(&mut this.connection).poll_shutdown(cx))?;
+                    let result = Pin::new(&mut this.connection).poll_shutdown(cx);
+                    this.exchanges.note_write(&result);
+                    ready!(result)?;
                     this.end = match this.exchanges.input_ended() {
                         true => End::Over,
                         false => End::Lingering(Linger::new().begin()),
@@ -91,7 +101,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for HttpIo<IO> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.connection).poll_write_vectored(cx, bufs)
+        let result = Pin::new(&mut self.connection).poll_write_vectored(cx, bufs);
+        self.exchanges.note_write(&result);
+        result
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -12,7 +12,7 @@ use portcullis_middleware::{
 use std::{
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -25,8 +25,6 @@ pub(super) struct Keeper<'a> {
     settings: &'a Settings,
     exchanges: Arc<Exchanges>,
     timer: Option<Pin<Box<Sleep>>>,
-    /// The timer fires before a connection that is idle has to go.
-    timer_has_idle: bool,
     /// Resolves at the next stage of the drain.
     next_stage: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     stage: DrainStage,
@@ -34,6 +32,8 @@ pub(super) struct Keeper<'a> {
     waker: Option<Waker>,
     /// When the first part of a head had come.
     head_since: Option<Instant>,
+    /// What was sent when it was first seen that more waits for the client, and when that was.
+    stalled: Option<(u64, Instant)>,
     /// When the server accepted no more, as far as this connection saw.
     closing_since: Option<Instant>,
     /// When hyper was told to come to an end.
@@ -45,6 +45,8 @@ pub(super) struct Keeper<'a> {
 pub(super) enum Step {
     /// Finish what is in flight, and end.
     Shutdown,
+    /// End as if the client had: it has said nothing, and hyper ends such a connection politely.
+    HangUp,
     /// End now.
     End(Result<(), BoxError>),
 }
@@ -55,11 +57,11 @@ impl<'a> Keeper<'a> {
             settings,
             exchanges,
             timer: None,
-            timer_has_idle: false,
             next_stage: None,
             stage: DrainStage::Serving,
             waker: None,
             head_since: None,
+            stalled: None,
             closing_since: None,
             leaving_since: None,
         }
@@ -82,18 +84,19 @@ impl<'a> Keeper<'a> {
         }
         loop {
             let waiting = self.exchanges.waiting();
-            if same_waker && self.timer_is_enough_for(waiting) {
+            // A timer that runs sees in time whether the exchange has ended.
+            if waiting == Waiting::Exchange && same_waker && self.timer_runs() {
                 return Poll::Pending;
             }
             let (deadline, then) = self.next(waiting);
             let Some(deadline) = deadline else {
                 return Poll::Pending;
             };
-            self.timer_has_idle = waiting == Waiting::Request;
-            ready!(self.poll_timer(deadline, same_waker, cx));
+            std::task::ready!(self.poll_timer(deadline, same_waker, cx));
             match then {
                 Then::LookAgain => {}
                 Then::ShutDown => return Poll::Ready(self.shut_down()),
+                Then::HangUp => return Poll::Ready(self.hang_up()),
                 Then::End => return Poll::Ready(Step::End(Ok(()))),
                 Then::Fail(elapsed) => return Poll::Ready(Step::End(Err(elapsed.into()))),
             }
@@ -111,8 +114,9 @@ impl<'a> Keeper<'a> {
         if stage > self.stage {
             self.stage = stage;
             self.next_stage = None;
+            // What is waited for ends earlier from here on.
+            self.timer = None;
             self.exchanges.set_last();
-            self.timer_has_idle = false;
             if stage >= DrainStage::Closing {
                 self.closing_since = Some(Instant::now());
             }
@@ -138,24 +142,38 @@ impl<'a> Keeper<'a> {
         if waiting != Waiting::Head {
             self.head_since = None;
         }
+        if !matches!(waiting, Waiting::Send(_)) {
+            self.stalled = None;
+        }
         let settings = self.settings;
         match waiting {
+            Waiting::Send(sent) => {
+                let since = match self.stalled {
+                    Some((before, since)) if before == sent => since,
+                    _ => Instant::now(),
+                };
+                self.stalled = Some((sent, since));
+                let then = fail(TimeoutPhase::Write, settings.send);
+                (after(since, settings.send), then)
+            }
             // Whether it ends is seen at the latest when the bound after it could be reached.
             Waiting::Exchange => {
-                let bounds = match self.stage {
+                let bound = match self.stage {
                     DrainStage::Closing => Some(settings.last_call),
                     _ => settings.idle,
                 };
-                (
-                    bounds.and_then(|b| Instant::now().checked_add(b)),
-                    Then::LookAgain,
-                )
+                // Not in each turn, though it should be nothing.
+                let bound = bound.map(|bound| bound.max(LOOK_AGAIN));
+                (after(Instant::now(), bound), Then::LookAgain)
             }
             Waiting::FirstByte => {
+                if let Some(leaving) = self.leaving_since {
+                    return (Some(leaving + LEAVE), Then::End);
+                }
                 let bound = after(self.exchanges.began(), settings.first_byte);
                 match self.last_call(self.exchanges.began()) {
                     Some(last_call) if bound.is_none_or(|bound| last_call < bound) => {
-                        (Some(last_call), Then::End)
+                        (Some(last_call), Then::HangUp)
                     }
                     _ => (bound, fail(TimeoutPhase::FirstByte, settings.first_byte)),
                 }
@@ -165,8 +183,7 @@ impl<'a> Keeper<'a> {
                 let then = fail(TimeoutPhase::RequestHead, settings.head);
                 (after(since, settings.head), then)
             }
-            Waiting::Request => {
-                let since = self.exchanges.idle_since();
+            Waiting::Request(since) => {
                 if let Some(leaving) = self.leaving_since {
                     return (Some(leaving.max(since) + LEAVE), Then::End);
                 }
@@ -185,20 +202,17 @@ impl<'a> Keeper<'a> {
 
     fn shut_down(&mut self) -> Step {
         self.leaving_since = Some(Instant::now());
-        self.timer_has_idle = false;
         Step::Shutdown
     }
 
-    /// Whether the timer, as it is set, sees in time to what could follow.
-    fn timer_is_enough_for(&self, waiting: Waiting) -> bool {
-        let enough = match waiting {
-            // Whether it has ended is seen when the timer fires.
-            Waiting::Exchange => true,
-            // Each request moves the bound away from the timer, never towards it.
-            Waiting::Request => self.timer_has_idle,
-            Waiting::FirstByte | Waiting::Head => false,
-        };
-        enough && self.timer.as_ref().is_some_and(|timer| !timer.is_elapsed())
+    fn hang_up(&mut self) -> Step {
+        self.leaving_since = Some(Instant::now());
+        self.exchanges.hang_up();
+        Step::HangUp
+    }
+
+    fn timer_runs(&self) -> bool {
+        self.timer.as_ref().is_some_and(|timer| !timer.is_elapsed())
     }
 
     /// Resolves at `deadline`; the task is woken then, or before.
@@ -225,6 +239,7 @@ impl<'a> Keeper<'a> {
 enum Then {
     LookAgain,
     ShutDown,
+    HangUp,
     End,
     Fail(Elapsed),
 }
@@ -237,6 +252,9 @@ fn fail(phase: TimeoutPhase, bound: Option<Duration>) -> Then {
 fn after(since: Instant, bound: Option<Duration>) -> Option<Instant> {
     since.checked_add(bound?)
 }
+
+/// How long it may last until the end of an exchange is seen, where nothing else shows it.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// How long hyper may take to end a connection without requests: to say so, and to hear the answer.
 const LEAVE: Duration = Duration::from_secs(2);

@@ -50,12 +50,29 @@
 //! | head of a request, from its first byte | 30 s | the connection fails with [`Elapsed`] (`RequestHead`) |
 //! | body of a request, while it is waited for | 240 B/s after 10 s | reading the body fails with [`Elapsed`] (`RequestBody`) |
 //! | keep-alive between requests | 75 s | the connection ends politely |
+//! | response that is ready, of which the client takes nothing | 60 s | the connection fails with [`Elapsed`] (`Write`) |
 //! | HTTP/2 ping | every 30 s, answered within 20 s | the connection fails |
 //!
 //! Nothing bounds how long a handler thinks or for how long a response streams: a long poll, silent
-//! server-sent events, an idle gRPC stream live on. A client that does not read its response is the
-//! matter of [`io_timeout`](portcullis_middleware::io_timeout): leave its bound on writes on, and turn the
-//! one on reads off, which would end the healthy ones just named.
+//! server-sent events, an idle gRPC stream live on, and so does a client that reads slowly, as long as it
+//! reads. The bound on responses sees both, a client that reads nothing and one that answers pings and
+//! opens no window of HTTP/2; it counts for all responses of a connection together.
+//!
+//! An [`io_timeout`](portcullis_middleware::io_timeout) below is not needed for any of this. Where there
+//! is one (it also bounds what a WebSocket sends), turn its bound on reads off, which would end the healthy
+//! ones just named:
+//!
+//! ```
+//! use portcullis::{ServiceBuilderExt, middleware::io_timeout::IoTimeoutLayer, service::HttpService};
+//! use tower::ServiceBuilder;
+//!
+//! # let router = axum::Router::new();
+//! let stack = ServiceBuilder::new()
+//!     .peer_addr()
+//!     .layer(IoTimeoutLayer::new().with_read(None))
+//!     .service(HttpService::new(router));
+//! # portcullis::Server::new().listen(portcullis::listener::MemoryListener::pair().0, stack);
+//! ```
 //!
 //! # The end
 //!
@@ -72,8 +89,6 @@ mod io;
 mod keeper;
 mod request;
 mod serve;
-#[cfg(test)]
-mod tests;
 
 pub use self::body::{BodyRate, RequestBody};
 
@@ -111,6 +126,7 @@ struct Settings {
     first_byte: Option<Duration>,
     head: Option<Duration>,
     idle: Option<Duration>,
+    send: Option<Duration>,
     last_call: Duration,
     body: Option<BodyRate>,
 }
@@ -131,6 +147,7 @@ impl<S> HttpService<S> {
             first_byte: Some(Duration::from_secs(30)),
             head: Some(Duration::from_secs(30)),
             idle: Some(Duration::from_secs(75)),
+            send: Some(Duration::from_secs(60)),
             last_call: Duration::from_millis(500),
             body: Some(BodyRate::new(240, Duration::from_secs(10))),
         };
@@ -158,6 +175,16 @@ impl<S> HttpService<S> {
     #[must_use]
     pub fn with_idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.settings().idle = timeout.into();
+        self
+    }
+
+    /// Sets for how long a client may take nothing of what is ready for it; `None` for ever.
+    ///
+    /// That is no bound on how long a response takes: each byte begins it anew. Responses of one HTTP/2
+    /// connection are looked at together: it fails when none of those that have data ready moves.
+    #[must_use]
+    pub fn with_send_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.settings().send = timeout.into();
         self
     }
 

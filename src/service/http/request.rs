@@ -5,7 +5,10 @@ use super::{
     exchanges::{Exchanges, InFlight},
     facts::Facts,
 };
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header::CONNECTION};
+use http::{
+    HeaderValue, Method, Request, Response, StatusCode, Version,
+    header::{CONNECTION, CONTENT_TYPE},
+};
 use hyper::body::Incoming;
 use pin_project::pin_project;
 use portcullis_middleware::{BoxError, Connection};
@@ -52,9 +55,14 @@ where
     fn call(&self, request: Request<Incoming>) -> RequestFuture<S> {
         let in_flight = self.exchanges.begin();
         let kind = Kind::of(&request);
-        let rate = self.rate.filter(|_| !streams(&request));
-        let mut request = request.map(|body| RequestBody::new(body, rate));
+        let messages = Messages::of(&request);
+        let rate = self.rate.filter(|_| messages == Messages::None);
+        let mut request = request.map(|body| RequestBody::new(body, rate, in_flight.another()));
         self.facts.tell(&mut request);
+        #[cfg(feature = "tonic")]
+        if messages == Messages::Grpc {
+            self.facts.tell_tonic(&mut request);
+        }
         RequestFuture {
             response: self.service.clone().oneshot(request),
             in_flight: Some(in_flight),
@@ -123,13 +131,22 @@ where
     }
 }
 
-/// Whether the body is a stream of messages with a pace of its own: gRPC, and the Connect protocol.
-fn streams<B>(request: &Request<B>) -> bool {
-    let Some(content_type) = request.headers().get(http::header::CONTENT_TYPE) else {
-        return false;
-    };
-    let streams: [&[u8]; 2] = [b"application/grpc", b"application/connect+"];
-    streams
-        .iter()
-        .any(|s| content_type.as_bytes().starts_with(s))
+/// Whose messages the body is a stream of, with a pace of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Messages {
+    Grpc,
+    /// Those of the Connect protocol.
+    Connect,
+    None,
+}
+
+impl Messages {
+    fn of<B>(request: &Request<B>) -> Self {
+        let content_type = request.headers().get(CONTENT_TYPE);
+        match content_type.map(HeaderValue::as_bytes) {
+            Some(name) if name.starts_with(b"application/grpc") => Self::Grpc,
+            Some(name) if name.starts_with(b"application/connect+") => Self::Connect,
+            _ => Self::None,
+        }
+    }
 }

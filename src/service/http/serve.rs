@@ -2,7 +2,7 @@
 
 use super::{
     Settings,
-    body::{RequestBody, ResponseBody},
+    body::RequestBody,
     io::HttpIo,
     keeper::{Keeper, Step},
     request::HttpRequests,
@@ -10,12 +10,7 @@ use super::{
 use http::{Request, Response};
 use hyper_util::rt::TokioIo;
 use portcullis_middleware::{BoxError, Connection};
-use std::{
-    future::poll_fn,
-    pin::pin,
-    sync::Arc,
-    task::{Poll, ready},
-};
+use std::{future::poll_fn, io, pin::pin, sync::Arc, task::Poll};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tower::Service;
 
@@ -30,7 +25,6 @@ where
     S::Error: Into<BoxError>,
     S::Future: Send + 'static,
     B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
-    ResponseBody<B>: http_body::Body<Data = B::Data, Error = B::Error>,
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let exchanges = requests.exchanges().clone();
@@ -40,13 +34,25 @@ where
     poll_fn(|cx| {
         loop {
             if let Poll::Ready(ended) = http.as_mut().poll(cx) {
-                return Poll::Ready(ended);
+                return Poll::Ready(ended.map_err(with_kind));
             }
-            match ready!(keeper.poll(cx)) {
+            match std::task::ready!(keeper.poll(cx)) {
                 Step::Shutdown => http.as_mut().graceful_shutdown(),
+                // The IO tells it.
+                Step::HangUp => {}
                 Step::End(result) => return Poll::Ready(result),
             }
         }
     })
     .await
+}
+
+/// Gives those errors of hyper that are the doing of the network or the peer the kind of IO error that they are.
+fn with_kind(error: BoxError) -> BoxError {
+    let kind = match error.downcast_ref::<hyper::Error>() {
+        Some(error) if error.is_incomplete_message() => io::ErrorKind::UnexpectedEof,
+        Some(error) if error.is_timeout() => io::ErrorKind::TimedOut,
+        _ => return error,
+    };
+    io::Error::new(kind, error).into()
 }

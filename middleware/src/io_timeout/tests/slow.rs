@@ -72,16 +72,3 @@ impl AsyncWrite for Slow {
         self.poll(cx, bufs.len())
     }
 }
-
-/// A peer that says nothing, whatever budget the task has.
-pub(super) struct Silent;
-
-impl AsyncRead for Silent {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        _: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Poll::Pending
-    }
-}

@@ -97,6 +97,11 @@ impl TlsConnector {
         self
     }
 
+    /// The application protocols that are offered.
+    pub fn alpn_protocols(&self) -> &[Vec<u8>] {
+        &self.config.alpn_protocols
+    }
+
     /// Bounds each handshake in time; 10 s by default, `None` for no bound.
     #[must_use]
     pub fn with_handshake_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {

@@ -1,18 +1,14 @@
-//! HTTP at the end of a stack, over loopback.
+//! What a request is told of its connection.
 
-#![cfg(feature = "http")]
-#![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
-
-mod support;
-
+use crate::support::{Fixture, scenario};
 use axum::{Router, extract::ConnectInfo, routing::get};
 use portcullis::{ConnectionInfo, ServiceBuilderExt, service::HttpService};
 use std::net::SocketAddr;
-use support::{Fixture, scenario};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::ServiceBuilder;
 
 #[test]
+#[cfg(feature = "axum")]
 fn a_handler_sees_where_its_connection_comes_from() {
     scenario(async {
         let router = Router::new().route(

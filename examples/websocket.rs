@@ -1,0 +1,86 @@
+//! A WebSocket that gives back what it is sent, by axum, behind a stack of layers.
+//!
+//! ```text
+//! cargo run --release --features http --example websocket      # or: -- 127.0.0.1:8080
+//! python3 -m websockets ws://127.0.0.1:PORT/                   # pip install websockets
+//! ```
+//!
+//! A WebSocket is an HTTP connection that was upgraded, and what the layers made it hold stays with it:
+//! it keeps its place under the limit until it closes. It may be silent for as long as it likes, so
+//! reads have no bound; a client that does not read what it is sent is cut. On Ctrl-C or SIGTERM each
+//! handler says good-bye by a close frame and waits a second for the answer.
+
+#![allow(clippy::print_stdout, reason = "an example talks to its user")]
+
+use axum::{
+    Extension, Router,
+    extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code},
+    response::Response,
+    routing::any,
+};
+use portcullis::{
+    BoxError, ConnectionInfo, Server, ServiceBuilderExt, listener::TcpListener,
+    middleware::io_timeout::IoTimeoutLayer, service::HttpService,
+};
+use std::{env, pin::pin, time::Duration};
+use tokio::time::timeout;
+use tower::ServiceBuilder;
+
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
+    let address = env::args()
+        .nth(1)
+        .unwrap_or_else(|| "127.0.0.1:0".to_owned());
+    let listener = TcpListener::bind(&address)?;
+    println!("listening on {}", listener.local_addr()?);
+
+    let router = Router::new().route("/", any(upgrade));
+    let stack = ServiceBuilder::new()
+        .peer_addr()
+        .connection_limit(1000)
+        .layer(IoTimeoutLayer::new().with_read(None))
+        .service(HttpService::new(router));
+    let report = Server::new()
+        .listen(listener, stack)
+        .stop_on_signals()
+        .run()
+        .await?;
+    let (ended, cut) = (report.ended(), report.cut().len());
+    println!("{ended} ended by themselves, {cut} were cut");
+    Ok(())
+}
+
+async fn upgrade(
+    upgrade: WebSocketUpgrade,
+    Extension(info): Extension<ConnectionInfo>,
+) -> Response {
+    upgrade
+        .max_message_size(64 * 1024)
+        .on_upgrade(move |socket| echo(socket, info))
+}
+
+/// Gives back what comes in until the client leaves or the server comes to its end.
+async fn echo(mut socket: WebSocket, info: ConnectionInfo) {
+    let mut drain = pin!(info.drain());
+    loop {
+        let received = tokio::select! {
+            received = socket.recv() => received,
+            () = &mut drain => break,
+        };
+        let Some(Ok(message)) = received else { return };
+        // Pings and closes are answered by the library.
+        if matches!(message, Message::Text(_) | Message::Binary(_))
+            && socket.send(message).await.is_err()
+        {
+            return;
+        }
+    }
+    let good_bye = CloseFrame {
+        code: close_code::AWAY,
+        reason: "the server ends".into(),
+    };
+    if socket.send(Message::Close(Some(good_bye))).await.is_ok() {
+        let answer = async { while let Some(Ok(_)) = socket.recv().await {} };
+        let _answered = timeout(Duration::from_secs(1), answer).await;
+    }
+}

@@ -1,0 +1,52 @@
+//! What is known of a connection, in the types that tonic's requests are asked for.
+
+use super::ConnectionInfo;
+use ::tonic::transport::server::{Connected, TcpConnectInfo};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+
+/// tonic's `TlsConnectInfo<TcpConnectInfo>`, which has that name only where one of tonic's own TLS features is on.
+pub type TlsConnectInfo = <TlsStream<TcpStream> as Connected>::ConnectInfo;
+
+impl ConnectionInfo {
+    /// The effective addresses in tonic's type; feature `tonic`.
+    ///
+    /// Among the extensions of a request they are what its `remote_addr()` and `local_addr()` say.
+    pub fn tcp_connect_info(&self) -> TcpConnectInfo {
+        TcpConnectInfo {
+            local_addr: self.local_addr(),
+            remote_addr: self.peer_addr(),
+        }
+    }
+
+    /// The addresses and the peer's certificates in tonic's type; feature `tonic`.
+    ///
+    /// Among the extensions of a request they are what its `peer_certs()` says. `None` without TLS, and where
+    /// it was not [`TlsLayer`](crate::tls::TlsLayer) that agreed on it.
+    pub fn tls_connect_info(&self) -> Option<TlsConnectInfo> {
+        let mut tls = self.tls()?.tonic.as_ref()?.0.clone();
+        *tls.get_mut() = self.tcp_connect_info();
+        Some(tls)
+    }
+}
+
+/// What tonic makes of a TLS session, and nobody else can make.
+#[derive(Clone, Debug)]
+pub(crate) struct TonicTls(TlsConnectInfo);
+
+impl TonicTls {
+    pub(crate) fn of<T>(stream: &T) -> Self
+    where
+        T: Connected<ConnectInfo = TlsConnectInfo>,
+    {
+        Self(stream.connect_info())
+    }
+}
+
+impl PartialEq for TonicTls {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.peer_certs() == other.0.peer_certs()
+    }
+}
+
+impl Eq for TonicTls {}

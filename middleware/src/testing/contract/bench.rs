@@ -1,0 +1,280 @@
+//! Drives a layer's service step by step.
+
+use super::probe::{Ending, Probe};
+use std::{
+    fmt,
+    future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+    time::Duration,
+};
+use tokio::time::timeout;
+use tower::{Layer, Service};
+
+/// The service under test, the probe inside, and where requests come from.
+pub(super) struct Bench<S, M> {
+    pub(super) service: S,
+    pub(super) inner: Probe,
+    request: M,
+    /// What is being tried, for messages.
+    what: &'static str,
+}
+
+/// A future of the service under test.
+pub(super) struct Running<F> {
+    future: Pin<Box<F>>,
+    /// How often the inner service had been called before.
+    calls: usize,
+}
+
+/// What came of a request.
+pub(super) enum Start<F> {
+    NotReady,
+    /// The inner service was not called.
+    NotServed,
+    Running(Running<F>),
+}
+
+impl<S, M> Bench<S, M> {
+    pub(super) fn new(layer: &impl Layer<Probe, Service = S>, request: M) -> Self {
+        let inner = Probe::new();
+        Self {
+            service: layer.layer(inner.clone()),
+            inner,
+            request,
+            what: "the first connections",
+        }
+    }
+
+    pub(super) const fn begin(&mut self, what: &'static str) {
+        self.what = what;
+    }
+
+    pub(super) fn fail(&self, message: impl fmt::Display) -> ! {
+        panic!("tower contract, {}: {message}", self.what)
+    }
+
+    /// Fails with `message`, unless it `is` so, or where the inner service was called wrongly.
+    pub(super) fn expect(&self, is: bool, message: impl fmt::Display) {
+        self.check();
+        if !is {
+            self.fail(message);
+        }
+    }
+
+    /// Fails where the inner service was called wrongly.
+    pub(super) fn check(&self) {
+        if let Some(violation) = self.inner.violation() {
+            self.fail(violation);
+        }
+    }
+
+    /// Fails unless all readiness of the inner service comes back.
+    pub(super) async fn settled(&self, after: &str) {
+        let settled = poll_fn(|cx| {
+            self.inner.watch(cx);
+            match self.inner.held() {
+                0 => Poll::Ready(()),
+                _ => Poll::Pending,
+            }
+        });
+        let settled = timeout(PATIENCE, settled).await.is_ok();
+        self.expect(
+            settled,
+            format_args!(
+                "{after}, and the readiness of the inner service was not given back: call the \
+                 instance that is ready, or drop it"
+            ),
+        );
+    }
+
+    pub(super) fn poll_ready<R>(&self, service: &mut S) -> (Poll<()>, Woken)
+    where
+        S: Service<R>,
+        M: Fn() -> R,
+    {
+        let woken = Woken::default();
+        let waker = Waker::from(woken.0.clone());
+        let polled = service.poll_ready(&mut Context::from_waker(&waker));
+        self.check();
+        if let Poll::Ready(Err(_)) = polled {
+            self.fail(FAILED);
+        }
+        (polled.map(drop), woken)
+    }
+
+    /// Whether `poll_ready` succeeds, once it comes to a result.
+    pub(super) async fn first_readiness<R>(&self, service: &mut S) -> Poll<bool>
+    where
+        S: Service<R>,
+        M: Fn() -> R,
+    {
+        let ready = timeout(PATIENCE, poll_fn(|cx| service.poll_ready(cx))).await;
+        self.check();
+        ready.map_or(Poll::Pending, |ready| Poll::Ready(ready.is_ok()))
+    }
+
+    /// Whether the service becomes ready.
+    pub(super) async fn becomes_ready<R>(&self, service: &mut S) -> bool
+    where
+        S: Service<R>,
+        M: Fn() -> R,
+    {
+        match self.first_readiness(service).await {
+            Poll::Ready(true) => true,
+            Poll::Ready(false) => self.fail(FAILED),
+            Poll::Pending => false,
+        }
+    }
+
+    /// Calls a service that is ready; `None` when that panics, or the inner service does.
+    pub(super) fn call<R>(&mut self, service: &mut S) -> Option<Running<S::Future>>
+    where
+        S: Service<R>,
+        M: Fn() -> R,
+    {
+        let request = (self.request)();
+        let calls = self.inner.calls();
+        let called = catch_unwind(AssertUnwindSafe(|| service.call(request)));
+        let future = Box::pin(called.ok()?);
+        Some(Running { future, calls })
+    }
+
+    /// Polls `running` once; tells whether it is woken after that.
+    pub(super) fn poll(&self, running: &mut Running<impl Future>) -> Woken {
+        let woken = Woken::default();
+        let waker = Waker::from(woken.0.clone());
+        let polled = running.poll_end(&mut Context::from_waker(&waker));
+        self.expect(
+            polled.is_pending(),
+            "the layer's future ended, and the inner one did not",
+        );
+        woken
+    }
+
+    /// Whether `running` ends, by a result or a panic.
+    pub(super) async fn ends(&self, running: &mut Running<impl Future>) -> bool {
+        let ended = timeout(PATIENCE, poll_fn(|cx| running.poll_end(cx))).await;
+        self.check();
+        ended.is_ok()
+    }
+
+    /// Whether `running` comes to call the inner service.
+    pub(super) async fn reaches(&self, running: &mut Running<impl Future>) -> bool {
+        let reached = poll_fn(|cx| {
+            self.inner.watch(cx);
+            if running.poll_end(cx).is_ready() {
+                return Poll::Ready(false);
+            }
+            match self.inner.calls() > running.calls {
+                true => Poll::Ready(true),
+                false => Poll::Pending,
+            }
+        });
+        let reached = timeout(PATIENCE, reached).await.unwrap_or(false);
+        self.check();
+        reached
+    }
+
+    /// Makes `service` ready, calls it, and waits until the inner service is called.
+    pub(super) async fn start<R>(&mut self, service: &mut S) -> Start<S::Future>
+    where
+        S: Service<R>,
+        M: Fn() -> R,
+    {
+        if !self.becomes_ready(service).await {
+            return Start::NotReady;
+        }
+        let Some(mut running) = self.call(service) else {
+            self.check();
+            self.fail("`call` of the layer panicked, and the inner service did not");
+        };
+        match self.reaches(&mut running).await {
+            true => Start::Running(running),
+            false => Start::NotServed,
+        }
+    }
+
+    /// Starts as many as the layer serves at once, by clones of `service`, but [`MOST`] at most.
+    pub(super) async fn fill<R>(&mut self, service: &S) -> Vec<Running<S::Future>>
+    where
+        S: Service<R> + Clone,
+        M: Fn() -> R,
+    {
+        let mut running = Vec::new();
+        while running.len() < MOST {
+            self.inner.set_ending(Ending::Wait);
+            match self.start(&mut service.clone()).await {
+                Start::Running(future) => running.push(future),
+                Start::NotReady | Start::NotServed => break,
+            }
+        }
+        running
+    }
+
+    /// How many the layer serves at once, [`MOST`] at most.
+    pub(super) async fn room<R>(&mut self) -> usize
+    where
+        S: Service<R> + Clone,
+        M: Fn() -> R,
+    {
+        let running = self.fill(&self.service.clone()).await;
+        let room = running.len();
+        drop(running);
+        self.settled("all of its futures were dropped").await;
+        room
+    }
+}
+
+impl<F: Future> Running<F> {
+    /// Ready when it is over, by a result or a panic.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match catch_unwind(AssertUnwindSafe(|| self.future.as_mut().poll(cx))) {
+            Ok(polled) => polled.map(drop),
+            Err(_panic) => Poll::Ready(()),
+        }
+    }
+}
+
+/// Whether somebody was woken.
+#[derive(Debug, Default)]
+pub(super) struct Woken(Arc<Flag>);
+
+#[derive(Debug, Default)]
+struct Flag(AtomicBool);
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Woken {
+    pub(super) fn is_woken(&self) -> bool {
+        self.0.0.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is woken, also where other tasks have to run first.
+    pub(super) async fn soon(&self) -> bool {
+        for _ in 0..100 {
+            if self.is_woken() {
+                return true;
+            }
+            tokio::task::yield_now().await;
+        }
+        self.is_woken()
+    }
+}
+
+/// As many are tried at once, and as often.
+pub(super) const MOST: usize = 8;
+
+const FAILED: &str = "`poll_ready` of the layer failed, and the inner service did not";
+
+/// What does not happen within this time does not happen.
+const PATIENCE: Duration = Duration::from_secs(1);

@@ -1,0 +1,244 @@
+//! The service inside: it knows whether it is ready, and does as it is told.
+
+use crate::BoxError;
+use std::{
+    fmt,
+    panic::resume_unwind,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+};
+use tower::Service;
+
+/// The inner service of [`assert_contract`](super::assert_contract); nobody else makes one.
+///
+/// It takes any request and answers `()`. It notes when it is called without being ready, instead of
+/// panicking: there are layers that catch panics.
+pub struct Probe {
+    shared: Arc<Shared>,
+    /// Readiness is a permit, so that none can be lost unseen.
+    ready: Option<Permit>,
+}
+
+#[derive(Debug)]
+struct Shared(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    gate: Gate,
+    room: usize,
+    /// Permits in ready instances and in futures.
+    held: usize,
+    calls: usize,
+    ending: Ending,
+    finished: bool,
+    violation: Option<&'static str>,
+    /// All that wait for something here to change.
+    wakers: Vec<Waker>,
+}
+
+/// What `poll_ready` does.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Gate {
+    Open,
+    Closed,
+    Failing,
+}
+
+/// What comes of the next call; those after a failure succeed.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Ending {
+    /// It goes on until [`Probe::finish`].
+    Wait,
+    Answer,
+    Fail,
+    Panic,
+    PanicInCall,
+}
+
+impl Probe {
+    pub(super) fn new() -> Self {
+        Self::of(Arc::new(Shared(Mutex::new(State {
+            gate: Gate::Open,
+            room: usize::MAX,
+            held: 0,
+            calls: 0,
+            ending: Ending::Answer,
+            finished: false,
+            violation: None,
+            wakers: Vec::new(),
+        }))))
+    }
+
+    const fn of(shared: Arc<Shared>) -> Self {
+        let ready = None;
+        Self { shared, ready }
+    }
+
+    pub(super) fn set_gate(&self, gate: Gate) {
+        self.shared.change(|state| state.gate = gate);
+    }
+
+    pub(super) fn set_room(&self, room: usize) {
+        self.shared.change(|state| state.room = room);
+    }
+
+    pub(super) fn set_ending(&self, ending: Ending) {
+        self.shared.change(|state| {
+            state.ending = ending;
+            state.finished = false;
+        });
+    }
+
+    /// Ends the calls that wait.
+    pub(super) fn finish(&self) {
+        self.shared.change(|state| state.finished = true);
+    }
+
+    pub(super) fn calls(&self) -> usize {
+        self.shared.state().calls
+    }
+
+    pub(super) fn held(&self) -> usize {
+        self.shared.state().held
+    }
+
+    pub(super) fn violation(&self) -> Option<&'static str> {
+        self.shared.state().violation
+    }
+
+    /// Wakes `cx` at the next change.
+    pub(super) fn watch(&self, cx: &Context<'_>) {
+        self.shared.state().wakers.push(cx.waker().clone());
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.state();
+        let result = change(&mut state);
+        let wakers = std::mem::take(&mut state.wakers);
+        drop(state);
+        // Without the lock: a waker is foreign code.
+        wakers.into_iter().for_each(Waker::wake);
+        result
+    }
+}
+
+impl Clone for Probe {
+    fn clone(&self) -> Self {
+        Self::of(self.shared.clone())
+    }
+}
+
+impl fmt::Debug for Probe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Probe")
+            .field("ready", &self.ready.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<R> Service<R> for Probe {
+    type Response = ();
+    type Error = BoxError;
+    type Future = ProbeFuture<R>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        let mut state = self.shared.state();
+        if let Gate::Failing = state.gate {
+            return Poll::Ready(Err("the inner service fails to become ready".into()));
+        }
+        if self.ready.is_some() {
+            return Poll::Ready(Ok(()));
+        }
+        if matches!(state.gate, Gate::Closed) || state.held >= state.room {
+            state.wakers.push(cx.waker().clone());
+            return Poll::Pending;
+        }
+        state.held += 1;
+        drop(state);
+        self.ready = Some(Permit(self.shared.clone()));
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: R) -> ProbeFuture<R> {
+        let permit = self.ready.take();
+        let ending = self.shared.change(|state| {
+            state.calls += 1;
+            if permit.is_none() {
+                state.violation = Some(UNREADY);
+            }
+            match state.ending {
+                Ending::Wait => Ending::Wait,
+                Ending::Answer | Ending::Fail | Ending::Panic | Ending::PanicInCall => {
+                    std::mem::replace(&mut state.ending, Ending::Answer)
+                }
+            }
+        });
+        if let Ending::PanicInCall = ending {
+            panic_quietly();
+        }
+        ProbeFuture {
+            held: Some((request, permit)),
+            ending,
+            shared: self.shared.clone(),
+        }
+    }
+}
+
+/// Future of [`Probe`].
+#[derive(Debug)]
+pub struct ProbeFuture<R> {
+    /// The request goes first.
+    held: Option<(R, Option<Permit>)>,
+    ending: Ending,
+    shared: Arc<Shared>,
+}
+
+// The request is never pinned.
+impl<R> Unpin for ProbeFuture<R> {}
+
+impl<R> Future for ProbeFuture<R> {
+    type Output = Result<(), BoxError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Ending::Wait = self.ending {
+            let mut state = self.shared.state();
+            if !state.finished {
+                state.wakers.push(cx.waker().clone());
+                return Poll::Pending;
+            }
+        }
+        if let Ending::Panic | Ending::PanicInCall = self.ending {
+            panic_quietly();
+        }
+        self.held = None;
+        match self.ending {
+            Ending::Fail => Poll::Ready(Err("the inner service fails".into())),
+            _ => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+/// Readiness of one instance; given back when dropped.
+#[derive(Debug)]
+struct Permit(Arc<Shared>);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.change(|state| state.held -= 1);
+    }
+}
+
+/// A panic without a message on the terminal: it is meant.
+fn panic_quietly() -> ! {
+    resume_unwind(Box::new("the inner service panics, as it was told"))
+}
+
+const UNREADY: &str = "the inner service was called, and `poll_ready` of that instance had not \
+                       returned ready since its last call";

@@ -1,0 +1,168 @@
+//! Every layer of this package keeps tower's contract.
+
+#![cfg(feature = "testing")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use portcullis_middleware::{
+    Connection,
+    buffer::BufferLayer,
+    catch_panic::CatchPanicLayer,
+    connection_limit::{ConnectionLimitLayer, Refusal},
+    count_bytes::{ByteCounter, CountBytesLayer},
+    from_fn::from_fn,
+    io_timeout::IoTimeoutLayer,
+    map_io::{BoxIoLayer, map_io, try_map_io},
+    on_error::OnErrorLayer,
+    peer_addr::PeerAddrLayer,
+    testing::{Peer, assert_contract, assert_contract_with},
+    trace::TraceLayer,
+};
+use std::{io, ops::ControlFlow, time::Duration};
+use tokio::io::{AsyncRead, AsyncReadExt, BufStream};
+use tower::ServiceBuilder;
+
+#[tokio::test(start_paused = true)]
+async fn peer_addr() {
+    assert_contract_with(PeerAddrLayer::new(), || Peer::new().io()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn trace() {
+    assert_contract(TraceLayer::new()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_waits_before_accepting() {
+    for limit in 1..=9 {
+        assert_contract(ConnectionLimitLayer::new(limit)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_waits_up_to_a_bound() {
+    for bound in [Duration::from_millis(1), Duration::from_secs(9)] {
+        for max_waiting in [0, 1, 9] {
+            let layer = ConnectionLimitLayer::new(2).wait_up_to(bound, max_waiting);
+            assert_contract(layer).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_refuses() {
+    for refusal in [Refusal::Close, Refusal::Reset, Refusal::answer("full")] {
+        let layer = ConnectionLimitLayer::new(2).refuse();
+        assert_contract(layer.with_refusal(refusal)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn io_timeout() {
+    assert_contract(IoTimeoutLayer::new()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn on_error() {
+    assert_contract(OnErrorLayer::new(|error, _| async move { Err(error) })).await;
+    let handled = OnErrorLayer::new(|error, connection: Option<Connection<_>>| async move {
+        drop(connection.ok_or(error)?);
+        Ok(())
+    });
+    assert_contract(handled).await;
+    let again = OnErrorLayer::with_retry(|error, connection| async move {
+        Ok(ControlFlow::Continue(connection.ok_or(error)?))
+    });
+    assert_contract(again).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn catch_panic() {
+    assert_contract(CatchPanicLayer::new()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn count_bytes() {
+    assert_contract(CountBytesLayer::new(ByteCounter::new())).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn buffer() {
+    assert_contract(BufferLayer::default()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn functions() {
+    assert_contract(from_fn(|connection, next| async move {
+        next.run(connection).await
+    }))
+    .await;
+    assert_contract(from_fn(|connection, next| async move {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        next.run(connection).await
+    }))
+    .await;
+}
+
+/// Wants a byte before anything else.
+async fn first_byte<IO: AsyncRead + Unpin>(mut io: IO) -> io::Result<IO> {
+    io.read_u8().await?;
+    Ok(io)
+}
+
+#[tokio::test(start_paused = true)]
+async fn changes_of_the_io() {
+    assert_contract(map_io(BufStream::new)).await;
+    assert_contract(BoxIoLayer::new()).await;
+    assert_contract_with(try_map_io(first_byte), || {
+        let script = Peer::new().stalls(Duration::from_millis(1)).sends("x");
+        script.connection().0
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_whole_stack() {
+    let stack = ServiceBuilder::new()
+        .layer(PeerAddrLayer::new())
+        .layer(TraceLayer::new())
+        .layer(ConnectionLimitLayer::new(3))
+        .layer(CatchPanicLayer::new())
+        .layer(IoTimeoutLayer::new())
+        .layer(BoxIoLayer::new())
+        .layer(BufferLayer::default())
+        .into_inner();
+    assert_contract_with(stack, || Peer::new().io()).await;
+}
+
+#[cfg(feature = "transcode")]
+#[tokio::test(start_paused = true)]
+async fn transcode() {
+    use portcullis_middleware::transcode::TranscodeLayer;
+    assert_contract(TranscodeLayer::for_label("latin1").unwrap()).await;
+}
+
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+#[tokio::test(start_paused = true)]
+async fn tls() {
+    use portcullis_middleware::tls::{TlsConnector, TlsLayer};
+    let names = vec!["localhost".to_owned()];
+    let identity = rcgen::generate_simple_self_signed(names).unwrap();
+    let (chain, key) = (identity.cert.pem(), identity.signing_key.serialize_pem());
+    let layer = TlsLayer::from_pem(chain.as_bytes(), key.as_bytes()).unwrap();
+    let connector = TlsConnector::with_roots_pem(chain.as_bytes()).unwrap();
+    // With room for one handshake none may be lost.
+    let layer = layer.with_max_handshakes(1);
+    assert_contract_with(layer, || {
+        let (ours, theirs) = tokio::io::duplex(4096);
+        let connector = connector.clone();
+        tokio::spawn(async move {
+            let client = Connection::accept(theirs);
+            // It ends when our side does, agreed or not.
+            if let Ok(mut client) = connector.connect("localhost", client).await {
+                let _ = client.read(&mut [0; 1]).await;
+            }
+        });
+        Connection::accept(ours)
+    })
+    .await;
+}

@@ -1,1 +1,0 @@
-//! Stacks of layers under a hyper client.

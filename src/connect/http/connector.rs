@@ -1,0 +1,154 @@
+//! Connects to where a URI leads.
+
+use super::{
+    HttpConnection,
+    uri::{BadUri, UriError, is_https, target},
+};
+use crate::connect::{Return, Target, Through, connector::Bound};
+use http::Uri;
+use portcullis_middleware::{
+    BoxError, Connection,
+    error::{Elapsed, TimeoutPhase},
+};
+use std::{
+    future::ready,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tower::{Layer, Service, ServiceExt};
+
+/// Connects to where a URI leads, for a hyper client; see the [module docs](super).
+///
+/// Clones share what the layers share, a limit or a counter, and nothing else.
+#[derive(Clone, Debug)]
+pub struct HttpConnector<C> {
+    connect: C,
+    https: bool,
+    timeout: Option<Duration>,
+}
+
+impl<C> HttpConnector<Dial<C>> {
+    /// Connects by `connect`, a [`Connector`](crate::connect::Connector) or another service of
+    /// [`Target`]s.
+    pub const fn new(connect: C) -> Self {
+        Self {
+            connect: Dial { connect },
+            https: false,
+            timeout: Some(DEFAULT_TIMEOUT),
+        }
+    }
+}
+
+impl<C> HttpConnector<C> {
+    /// Has each connection go through `layers`, as [`Through`] does.
+    ///
+    /// Called before `tls` they see what is on the wire, after it they see plaintext.
+    pub fn through<L: Layer<Return>>(self, layers: L) -> HttpConnector<Through<C, L::Service>> {
+        HttpConnector {
+            connect: Through::new(self.connect, layers),
+            https: self.https,
+            timeout: self.timeout,
+        }
+    }
+
+    /// Agrees on TLS where the scheme is `https`; where it is `http` there is none.
+    ///
+    /// The host is the name that the server's certificate must have. The protocols `h2` and `http/1.1` are
+    /// offered, in this order, unless `tls` has [a list of its own].
+    ///
+    /// [a list of its own]: portcullis_middleware::tls::TlsConnector::with_alpn
+    #[cfg(feature = "tls")]
+    pub fn tls(
+        self,
+        tls: portcullis_middleware::tls::TlsConnector,
+    ) -> HttpConnector<super::TlsByScheme<C>> {
+        HttpConnector {
+            connect: super::TlsByScheme::new(self.connect, tls),
+            https: true,
+            timeout: self.timeout,
+        }
+    }
+
+    /// Bounds all of it together: waiting for room, connecting, layers, TLS; 30 s by default.
+    ///
+    /// `None` leaves it to the bounds of each step; waiting for room has none then.
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.timeout = timeout.into();
+        self
+    }
+
+    /// Leaves the TLS of `https` to the caller: it gets a connection without, to port 443.
+    ///
+    /// tonic's `Endpoint` with a `tls_config` wants it so.
+    #[must_use]
+    pub fn tls_by_caller(mut self) -> Self {
+        self.https = true;
+        self
+    }
+}
+
+impl<C, IO> Service<Uri> for HttpConnector<C>
+where
+    C: Service<Uri, Response = Connection<IO>, Error: Into<BoxError>, Future: Send>,
+    C: Clone + Send + 'static,
+{
+    type Response = HttpConnection<IO>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<HttpConnection<IO>, BoxError>> + Send>>;
+
+    /// Always ready: what is inside is waited for by each call, so that its bound in time holds.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        if is_https(&uri) && !self.https {
+            let error = UriError::new(&uri, BadUri::NoTls);
+            return Box::pin(async { Err(error.into()) });
+        }
+        let mut connect = self.connect.clone();
+        let bound = Bound::starting_now(self.timeout);
+        Box::pin(async move {
+            let ready = bound.hold(connect.ready()).await;
+            let room = |elapsed: Elapsed| Elapsed::new(TimeoutPhase::Admission, elapsed.after());
+            let ready = ready.map_err(room)?.map_err(Into::into)?;
+            let connection = bound.hold(ready.call(uri)).await?.map_err(Into::into)?;
+            Ok(HttpConnection::new(connection))
+        })
+    }
+}
+
+/// Connects by `C` to the host and port of a URI.
+#[derive(Clone, Debug)]
+pub struct Dial<C> {
+    connect: C,
+}
+
+impl<C, IO> Service<Uri> for Dial<C>
+where
+    C: Service<Target, Response = Connection<IO>, Error: Into<BoxError>, Future: Send + 'static>,
+    IO: Send + 'static,
+{
+    type Response = Connection<IO>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Connection<IO>, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.connect.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        match target(&uri) {
+            Ok(target) => {
+                let connecting = self.connect.call(target);
+                Box::pin(async move { connecting.await.map_err(Into::into) })
+            }
+            Err(error) => Box::pin(ready(Err(error))),
+        }
+    }
+}
+
+/// Ten seconds each for connecting and for the handshake, as those have, and ten to wait for room.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);

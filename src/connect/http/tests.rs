@@ -1,0 +1,65 @@
+use super::*;
+use hyper_util::client::legacy::connect::Connection as _;
+use portcullis_middleware::{
+    Connection,
+    connection::{Address, ConnectionInfo, TlsInfo},
+};
+
+#[cfg(feature = "testing")]
+use portcullis_middleware::testing::assert_transparent;
+
+fn connection<IO>(io: IO) -> Connection<IO> {
+    Connection::new(io, ConnectionInfo::new(Address::Unknown, Address::Unknown))
+}
+
+#[cfg(feature = "testing")]
+#[test]
+fn what_hyper_asks_for_arrives_as_it_was_asked() {
+    use hyper_util::rt::TokioIo;
+    assert_transparent(|io| TokioIo::new(HttpConnection::new(connection(io))));
+}
+
+#[cfg(all(feature = "testing", feature = "tls"))]
+#[test]
+fn without_tls_everything_passes() {
+    assert_transparent(MaybeTlsIo::Plain);
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn writes_are_vectored_where_the_wire_is() {
+    let (vectored, _peer) = tokio::io::duplex(1);
+    let http = HttpConnection::new(connection(MaybeTlsIo::Plain(vectored)));
+    assert!(hyper::rt::Write::is_write_vectored(&http));
+}
+
+#[test]
+fn hyper_is_told_of_http2_only_where_tls_agreed_on_it() {
+    for (alpn, expected) in [
+        (Some(&b"h2"[..]), true),
+        (Some(b"http/1.1"), false),
+        (None, false),
+    ] {
+        let connection = connection(tokio::io::empty());
+        let mut tls = TlsInfo::new();
+        tls.alpn = alpn.map(<[u8]>::to_vec);
+        connection.info().set_tls(tls);
+        let connected = HttpConnection::new(connection).connected();
+        assert_eq!(connected.is_negotiated_h2(), expected, "{alpn:?}");
+    }
+    let plain = HttpConnection::new(connection(tokio::io::empty()));
+    assert!(!plain.connected().is_negotiated_h2());
+}
+
+#[test]
+fn a_response_is_told_of_its_connection() {
+    let mut connection = connection(tokio::io::empty());
+    let id = connection.id();
+    let mut told = http::Extensions::new();
+    let describe = |connection| HttpConnection::new(connection).connected();
+    connection.extensions_mut().insert(7_u8);
+    describe(connection).get_extras(&mut told);
+    assert_eq!(told.get::<ConnectionInfo>().unwrap().id(), id);
+    let left = told.get::<portcullis_middleware::Extensions>().unwrap();
+    assert_eq!(left.get::<u8>(), Some(&7));
+}

@@ -1,0 +1,116 @@
+//! The stream that tonic's server takes.
+
+use super::{TlsConnectInfo, TonicIo};
+use crate::{log_limit::LogLimit, server::Handle, service::Incoming};
+use ::tonic::transport::server::TcpConnectInfo;
+use futures_core::Stream;
+use portcullis_middleware::Connection;
+use std::{
+    convert::Infallible,
+    fmt,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::time::{Sleep, sleep};
+
+impl<IO> Incoming<IO> {
+    /// The stream that tonic's `serve_with_incoming` takes; feature `tonic`.
+    ///
+    /// A request's `remote_addr()` and `local_addr()` are those of its connection. See [`tonic`](crate::tonic).
+    pub fn tonic(self) -> TonicIncoming<IO, TcpConnectInfo> {
+        self.tonic_with(|connection| connection.info().tcp_connect_info())
+    }
+
+    /// Like [`tonic`](Self::tonic), for stacks with a `TlsLayer`: `peer_certs()` works too.
+    ///
+    /// A connection without TLS is closed, and an error is logged: it is the stack that lacks the layer.
+    pub fn tonic_tls(self) -> TonicIncoming<IO, TlsConnectInfo> {
+        TonicIncoming::new(self, |connection| connection.info().tls_connect_info())
+    }
+
+    /// Like [`tonic`](Self::tonic), and requests are told what `tell` makes of their connection.
+    ///
+    /// It is among their extensions. `remote_addr()` and `peer_certs()` look for tonic's own types, and are
+    /// `None` unless `C` is one of them or the interceptor [`tell`](crate::tonic::tell) helps.
+    pub fn tonic_with<C>(
+        self,
+        mut tell: impl FnMut(&Connection<IO>) -> C + Send + 'static,
+    ) -> TonicIncoming<IO, C> {
+        TonicIncoming::new(self, move |connection| Some(tell(connection)))
+    }
+}
+
+/// Connections as tonic's `serve_with_incoming` takes them; see the [module docs](super).
+///
+/// It ends when the server has stopped accepting and every connection that was on its way is out; where
+/// connections are open then, half a second later. Tonic then closes those on which nothing was said yet, and a
+/// client that was let in last is to be heard. Dropping the stream stops the server, and closes connections
+/// that nobody took yet.
+pub struct TonicIncoming<IO, C> {
+    incoming: Incoming<IO>,
+    /// Runs once nothing more comes in.
+    last_call: Option<Pin<Box<Sleep>>>,
+    tell: Tell<IO, C>,
+    log: LogLimit,
+}
+
+type Tell<IO, C> = Box<dyn FnMut(&Connection<IO>) -> Option<C> + Send>;
+
+impl<IO, C> TonicIncoming<IO, C> {
+    fn new(
+        incoming: Incoming<IO>,
+        tell: impl FnMut(&Connection<IO>) -> Option<C> + Send + 'static,
+    ) -> Self {
+        Self {
+            incoming,
+            last_call: None,
+            tell: Box::new(tell),
+            log: LogLimit::default(),
+        }
+    }
+
+    /// The handle of the server that [`Server::incoming`](crate::Server::incoming) started.
+    pub fn handle(&self) -> Option<&Handle> {
+        self.incoming.handle()
+    }
+}
+
+impl<IO, C> Stream for TonicIncoming<IO, C> {
+    type Item = Result<TonicIo<IO, C>, Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        loop {
+            if let Some(last_call) = &mut this.last_call {
+                return last_call.as_mut().poll(cx).map(|()| None);
+            }
+            let Some(connection) = ready!(Pin::new(&mut this.incoming).poll_next(cx)) else {
+                let handle = this.incoming.handle();
+                if handle.is_some_and(|handle| handle.status().active == 0) {
+                    return Poll::Ready(None);
+                }
+                this.last_call = Some(Box::pin(sleep(LAST_CALL)));
+                continue;
+            };
+            if let Some(told) = (this.tell)(&connection) {
+                return Poll::Ready(Some(Ok(TonicIo::new(connection, told))));
+            }
+            this.log.write(|suppressed| {
+                let peer = connection.info().peer();
+                tracing::error!(%peer, suppressed, "closed: the stack has no TlsLayer, and `tonic_tls` needs one");
+            });
+        }
+    }
+}
+
+impl<IO, C> fmt::Debug for TonicIncoming<IO, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TonicIncoming")
+            .field("incoming", &self.incoming)
+            .finish_non_exhaustive()
+    }
+}
+
+/// As of [`HttpService`](crate::service::HttpService).
+const LAST_CALL: Duration = Duration::from_millis(500);

@@ -1,0 +1,230 @@
+//! A connection as tonic's server takes it.
+
+use ::tonic::transport::server::Connected;
+use portcullis_middleware::{
+    Connection,
+    connection::{Linger, Lingering},
+    error::{Elapsed, TimeoutPhase},
+};
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Sleep, sleep},
+};
+
+/// A connection of which each request is told `C`; see the [module docs](super).
+///
+/// A client that has not sent the first bytes of HTTP/2 within half a minute is cut: a read fails with
+/// [`Elapsed`] (`FirstByte`). Nothing bounds reads after that.
+///
+/// It ends politely: after its last byte, input is read and thrown away until the client ends too, for
+/// a second at most. A mere close with input unread would take the last responses back.
+#[derive(Debug)]
+pub struct TonicIo<IO, C> {
+    connection: Connection<IO>,
+    told: C,
+    /// Until the client has introduced itself.
+    opening: Option<Opening>,
+    lingering: Option<Lingering>,
+}
+
+/// The time that a client has for the preface of HTTP/2.
+#[derive(Debug)]
+struct Opening {
+    missing: usize,
+    /// Runs from the first wait on.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl<IO, C> TonicIo<IO, C> {
+    pub(super) const fn new(connection: Connection<IO>, told: C) -> Self {
+        Self {
+            connection,
+            told,
+            opening: Some(Opening {
+                missing: PREFACE,
+                timer: None,
+            }),
+            lingering: None,
+        }
+    }
+
+    /// The connection.
+    pub const fn get_ref(&self) -> &Connection<IO> {
+        &self.connection
+    }
+
+    /// The connection, to change.
+    pub const fn get_mut(&mut self) -> &mut Connection<IO> {
+        &mut self.connection
+    }
+
+    /// The connection, out of tonic's hands.
+    pub fn into_inner(self) -> Connection<IO> {
+        self.connection
+    }
+}
+
+impl<IO, C: Clone + Send + Sync + 'static> Connected for TonicIo<IO, C> {
+    type ConnectInfo = C;
+
+    fn connect_info(&self) -> C {
+        self.told.clone()
+    }
+}
+
+impl<IO: AsyncRead + Unpin, C: Unpin> AsyncRead for TonicIo<IO, C> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let before = buf.filled().len();
+        let read = Pin::new(&mut this.connection).poll_read(cx, buf);
+        if let Some(opening) = &mut this.opening {
+            if read.is_pending() {
+                return opening.poll_elapsed(cx).map(|elapsed| Err(elapsed.into()));
+            }
+            let came = buf.filled().len() - before;
+            opening.missing = opening.missing.saturating_sub(came);
+            if opening.missing == 0 {
+                this.opening = None;
+            }
+        }
+        read
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin, C: Unpin> AsyncWrite for TonicIo<IO, C> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.connection).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.connection).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.lingering.is_none() {
+            ready!(Pin::new(&mut this.connection).poll_shutdown(cx))?;
+        }
+        let lingering = this.lingering.get_or_insert_with(|| Linger::new().begin());
+        lingering.poll(cx, &mut this.connection).map(Ok)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.connection).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.connection.is_write_vectored()
+    }
+}
+
+impl Opening {
+    fn poll_elapsed(&mut self, cx: &mut Context<'_>) -> Poll<Elapsed> {
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(BOUND)));
+        let elapsed = |()| Elapsed::new(TimeoutPhase::FirstByte, BOUND);
+        timer.as_mut().poll(cx).map(elapsed)
+    }
+}
+
+/// Bytes of the preface of HTTP/2 (RFC 9113, section 3.4); a request of HTTP/1 has more.
+const PREFACE: usize = 24;
+/// As of [`HttpService`](crate::service::HttpService). tonic has no such bound, and HTTP/2's pings begin later.
+const BOUND: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
+        time::{Instant, timeout},
+    };
+
+    fn pair() -> (
+        TonicIo<impl AsyncRead + AsyncWrite + Unpin, ()>,
+        DuplexStream,
+    ) {
+        let (ours, theirs) = tokio::io::duplex(64);
+        (TonicIo::new(Connection::accept(ours), ()), theirs)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_client_says_last_is_waited_for_and_thrown_away() {
+        let (mut ours, mut theirs) = pair();
+        let client = async move {
+            theirs.read_to_end(&mut Vec::new()).await.unwrap();
+            // More than lies in between: somebody has to read it.
+            theirs.write_all(&[b'x'; 1000]).await.unwrap();
+            sleep(Duration::from_millis(900)).await;
+        };
+        let begun = Instant::now();
+        let (shutdown, ()) = tokio::join!(ours.shutdown(), client);
+        shutdown.unwrap();
+        assert_eq!(begun.elapsed().as_millis(), 900);
+        ours.shutdown().await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_never_ends_is_waited_for_no_longer_than_a_second() {
+        let (mut ours, theirs) = pair();
+        let begun = Instant::now();
+        ours.shutdown().await.unwrap();
+        assert_eq!(begun.elapsed(), Duration::from_secs(1));
+        drop(theirs);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_has_half_a_minute_to_introduce_itself() {
+        let (mut ours, mut theirs) = pair();
+        let begun = Instant::now();
+        let late = async {
+            sleep(Duration::from_secs(29)).await;
+            theirs.write_all(&[b'x'; PREFACE - 1]).await.unwrap();
+        };
+        let mut buffer = [0; 64];
+        let (read, ()) = tokio::join!(ours.read(&mut buffer), late);
+        assert_eq!(read.unwrap(), PREFACE - 1);
+        let error = ours.read(&mut [0; 64]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(begun.elapsed(), BOUND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_has_introduced_itself_may_be_silent() {
+        let (mut ours, mut theirs) = pair();
+        theirs.write_all(&[b'x'; PREFACE]).await.unwrap();
+        assert_eq!(ours.read(&mut [0; 64]).await.unwrap(), PREFACE);
+        let mut buffer = [0; 64];
+        let silence = timeout(Duration::from_secs(3600), ours.read(&mut buffer));
+        silence.await.unwrap_err();
+    }
+
+    #[tokio::test]
+    async fn vectored_writes_go_through() {
+        let (mut ours, mut theirs) = pair();
+        assert!(ours.is_write_vectored());
+        let parts = [IoSlice::new(b"hel"), IoSlice::new(b"lo")];
+        assert_eq!(ours.write_vectored(&parts).await.unwrap(), 5);
+        ours.flush().await.unwrap();
+        let mut said = [0; 5];
+        theirs.read_exact(&mut said).await.unwrap();
+        assert_eq!(&said, b"hello");
+    }
+}
