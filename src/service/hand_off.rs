@@ -5,7 +5,8 @@
 //! the drain waits for it. Handshakes run side by side, each in its own task; one that is slow delays
 //! nobody.
 //!
-//! [`Server::incoming`](crate::Server::incoming) puts the pieces together. By hand, for a stack among
+//! [`Server::incoming`](crate::Server::incoming) puts the pieces together; with the feature `axum`,
+//! `Incoming::into_axum` makes them the listener of `axum::serve`. By hand, for a stack among
 //! others:
 //!
 //! ```
