@@ -32,7 +32,8 @@
 //!   of its own uses them without the rest.
 //! * [`listener`]: where connections come from, and the options of sockets.
 //! * [`server`]: puts listeners and stacks together, runs them, and ends them.
-//! * [`service`]: where stacks end.
+//! * [`service`]: where stacks end: your own, `HttpService` (feature `http`), a stream of connections.
+//! * `axum`, `tonic` (features): what handlers there may ask of a connection, and stacks under their servers.
 //! * [`connect`]: the client side of the same idea.
 //! * [`accept_error`]: what follows on failures of accept.
 //! * [Write a layer in twenty lines](middleware::guide): a chapter on middleware of one's own. With the
