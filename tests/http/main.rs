@@ -12,6 +12,7 @@
 mod app;
 mod bad;
 mod bodies;
+mod clients;
 mod drain;
 mod facts;
 mod h2_frames;
