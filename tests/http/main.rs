@@ -14,6 +14,7 @@ mod bad;
 mod bodies;
 mod clients;
 mod drain;
+#[cfg(feature = "axum")]
 mod facts;
 mod h2_frames;
 mod healthy;
