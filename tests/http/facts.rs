@@ -8,7 +8,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::ServiceBuilder;
 
 #[test]
-#[cfg(feature = "axum")]
 fn a_handler_sees_where_its_connection_comes_from() {
     scenario(async {
         let router = Router::new().route(

@@ -12,7 +12,9 @@
 mod app;
 mod bad;
 mod bodies;
+mod clients;
 mod drain;
+#[cfg(feature = "axum")]
 mod facts;
 mod h2_frames;
 mod healthy;

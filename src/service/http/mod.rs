@@ -77,10 +77,15 @@
 //! # The end
 //!
 //! When the server [announces](crate::server::Drain) its end, HTTP/1 responses say `connection: close` and
-//! HTTP/2 clients get a `GOAWAY`; what they send meanwhile is served. When the server accepts no more,
-//! idle connections get a [last call](HttpService::with_last_call) and go. Requests and streams in flight
-//! have until the server's deadline. An upgraded connection (WebSocket, CONNECT) keeps what the layers made
-//! it hold, a permit of a limit for example, and belongs to the drain until it is dropped.
+//! HTTP/2 clients get a `GOAWAY`; what they send meanwhile is served. (Of pipelined requests the first
+//! that is answered after the announcement is the last, see RFC 9112, section 9.6.) When the server accepts
+//! no more, idle connections get a [last call](HttpService::with_last_call) and go. Requests and streams in
+//! flight, and clients that still read, have until the server's deadline. An upgraded connection
+//! (WebSocket, CONNECT) keeps what the layers made it hold, a permit of a limit for example, and belongs to
+//! the drain until it is dropped.
+//!
+//! A client that ends its side of an HTTP/1 connection before it has its response is taken as gone, and its
+//! handler is dropped; hyper's `half_close` makes it stay.
 
 mod body;
 mod exchanges;
