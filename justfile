@@ -17,3 +17,7 @@ docs:
 # What we cost: instructions, system calls, allocations (needs valgrind and strace).
 bench:
     cargo run --release -p portcullis-benches
+
+# Side by side with others (about 25 minutes; `just compare --quick` takes two; see benches/compare/README.md).
+compare *ARGUMENTS:
+    cargo run --release --manifest-path benches/compare/Cargo.toml -- {{ARGUMENTS}}

@@ -38,7 +38,9 @@ async fn main() -> Result<(), BoxError> {
         .nth(1)
         .unwrap_or_else(|| "127.0.0.1:0".to_owned());
     let listener = TcpListener::bind(&address)?;
-    println!("listening on {}", listener.local_addr()?);
+    let address = listener.local_addr()?;
+    println!("listening on {address}");
+    println!("try: curl -d 'some text' http://{address}/");
 
     let requests = ServiceBuilder::new()
         .map_request(|request: Request<RequestBody>| request.map(RequestBody::into_inner))

@@ -32,7 +32,9 @@ async fn main() -> Result<(), BoxError> {
         .nth(1)
         .unwrap_or_else(|| "127.0.0.1:0".to_owned());
     let listener = TcpListener::bind(&address)?;
-    println!("listening on {}", listener.local_addr()?);
+    let address = listener.local_addr()?;
+    println!("listening on {address}");
+    println!("try: python3 -m websockets ws://{address}/");
 
     let router = Router::new().route("/", any(upgrade));
     let stack = ServiceBuilder::new()

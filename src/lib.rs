@@ -34,7 +34,7 @@
 //! * [`server`]: puts listeners and stacks together, runs them, and ends them.
 //! * [`service`]: where stacks end: your own, `HttpService` (feature `http`), a stream of connections.
 //! * `axum`, `tonic` (features): what handlers there may ask of a connection, and stacks under their servers.
-//! * [`connect`]: the client side of the same idea.
+//! * [`connect`]: the client side of the same idea; with the feature `http-client` under hyper's client.
 //! * [`accept_error`]: what follows on failures of accept.
 //! * [Write a layer in twenty lines](middleware::guide): a chapter on middleware of one's own. With the
 //!   feature `testing`, the module `testing` has what its tests need.
@@ -84,7 +84,7 @@ pub use portcullis_middleware::{
     BoxError, Connection, ConnectionInfo, ServiceBuilderExt, connection,
 };
 
-/// Compiles the program in the README.
-#[cfg(doctest)]
+/// Compiles the programs in the README.
+#[cfg(all(doctest, feature = "aws-lc-rs", feature = "http"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

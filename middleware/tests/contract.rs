@@ -141,6 +141,22 @@ async fn transcode() {
     assert_contract(TranscodeLayer::for_label("latin1").unwrap()).await;
 }
 
+#[cfg(feature = "proxy-protocol")]
+#[tokio::test(start_paused = true)]
+async fn proxy_protocol() {
+    use portcullis_middleware::proxy_protocol::ProxyProtocolLayer;
+    let header = "PROXY TCP4 198.51.100.7 192.0.2.1 40000 443\r\n";
+    let from = |ip: [u8; 4]| {
+        let script = Peer::new().dribbles(header, 40, Duration::from_millis(100));
+        let script = script.with_peer_address(std::net::SocketAddr::from((ip, 50_000)));
+        script.connection().0
+    };
+    let layer = ProxyProtocolLayer::new("192.0.2.1".parse().unwrap());
+    assert_contract_with(layer.clone(), || from([192, 0, 2, 1])).await;
+    // Whoever is not trusted takes another way.
+    assert_contract_with(layer.with_direct_clients(), || from([192, 0, 2, 2])).await;
+}
+
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 #[tokio::test(start_paused = true)]
 async fn tls() {

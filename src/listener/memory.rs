@@ -136,6 +136,12 @@ impl<Io: Transport> MemoryConnector<Io> {
         let queued = self.queue.try_send((io, peer.into()));
         queued.map_err(|_| io::ErrorKind::ConnectionRefused.into())
     }
+
+    /// How many connections wait for the listener to accept them.
+    #[cfg(feature = "testing")]
+    pub(crate) fn waiting(&self) -> usize {
+        self.queue.max_capacity() - self.queue.capacity()
+    }
 }
 
 const BACKLOG: usize = 1024;

@@ -158,7 +158,8 @@ impl Harness {
         self.handle.status()
     }
 
-    /// Waits until every client was served to its end, and a millisecond more.
+    /// Waits until every client was served to its end, those of other listeners of the server too, and
+    /// a millisecond more.
     ///
     /// # Panics
     ///
@@ -227,7 +228,11 @@ impl Harness {
     fn is_idle(&self) -> bool {
         let status = self.status();
         let ends: u64 = status.outcomes.iter().map(|(_, count)| count).sum();
-        status.active == 0 && ends == self.clients.load(Ordering::Relaxed)
+        // The server may have more listeners, so there may be more ends than clients of ours.
+        self.connector.waiting() == 0
+            && status.accepted >= self.clients.load(Ordering::Relaxed)
+            && status.active == 0
+            && ends == status.accepted
     }
 
     #[track_caller]

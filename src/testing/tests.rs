@@ -1,6 +1,8 @@
 use super::*;
 use crate::{
-    BoxError, Connection, Server, ServiceBuilderExt, connection::Transport, server::Drain,
+    BoxError, Connection, Server, ServiceBuilderExt,
+    connection::{Address, Transport},
+    server::Drain,
     stack::Stack,
 };
 use portcullis_middleware::{error::TimeoutPhase, io_timeout::IoTimeoutLayer, outcome::Outcome};
@@ -157,6 +159,22 @@ async fn idle_waits_for_clients_that_nobody_accepted_yet() {
     let seen = harness.play(Peer::new().sends("a\n").half_closes());
     harness.idle().await;
     assert_eq!(seen.written(), b"a");
+    harness.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_of_other_listeners_are_waited_for_too() {
+    let (listener, connector) = MemoryListener::pair_of();
+    let server = Server::new().listen(listener, stack());
+    let harness = Harness::with_server(server, stack());
+    let (io, other) = Peer::new().stalls(SECOND).sends("b\n").half_closes().pair();
+    connector.deliver(io, Address::Unknown).unwrap();
+    let seen = harness.play(Peer::new().sends("a\n").half_closes());
+    harness.idle().await;
+    assert_eq!(
+        (seen.written(), other.written()),
+        (b"a".to_vec(), b"b".to_vec())
+    );
     harness.finish().await;
 }
 

@@ -75,8 +75,8 @@
 //!
 //! hyper-util's pool does not take an attempt back when another connection became free meanwhile: it goes on
 //! waiting for room until its time is over, may get it before and make a connection that nobody asked for,
-//! and keeps the pool alive meanwhile, also after the client was dropped. So a limit on requests (tower's `ConcurrencyLimit` around the client) belongs beside one on connections
-//! where many wait.
+//! and keeps the pool alive meanwhile, also after the client was dropped. So a limit on requests (tower's
+//! `ConcurrencyLimit` around the client) belongs beside one on connections where many wait.
 //!
 //! # Errors
 //!
