@@ -10,7 +10,10 @@ use crate::{
 };
 use portcullis::middleware::{error::TimeoutPhase, outcome::Outcome};
 use std::time::Duration;
-use tokio::time::{Instant, sleep};
+use tokio::{
+    io::AsyncReadExt,
+    time::{Instant, sleep},
+};
 
 const BOUND: Duration = seconds(10);
 
@@ -193,6 +196,29 @@ fn none_turns_each_bound_off() {
         assert_eq!(h1.answer().await.body, "2");
         h2.h2_get(3, "/").await;
         assert_eq!(h2.h2_answer(3).await, b"hello");
+    });
+}
+
+/// tokio lets a task do so much at a time. Timers begun when that is used up count all the same.
+#[test]
+fn a_flood_of_work_takes_no_bound_away() {
+    paused_scenario(async {
+        for drains in [false, true] {
+            let mut peer = Peer::with(|http| http.with_idle_timeout(BOUND));
+            peer.send(get("/queue/1000")).await;
+            peer.head().await;
+            let mut body = Vec::new();
+            while !body.ends_with(b"0\r\n\r\n") {
+                body.push(peer.io.read_u8().await.unwrap());
+            }
+            let begun = Instant::now();
+            if drains {
+                peer.drain.close();
+            }
+            assert!(peer.rest().await.is_empty());
+            assert_took(begun.elapsed(), if drains { millis(500) } else { BOUND });
+            drop(peer.io);
+        }
     });
 }
 

@@ -15,7 +15,10 @@ use std::{
     task::{Context, Poll, Waker},
     time::Duration,
 };
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::{
+    task::unconstrained,
+    time::{Instant, Sleep, sleep_until},
+};
 
 /// Judges after each turn of hyper whether the connection may go on.
 ///
@@ -126,9 +129,11 @@ impl<'a> Keeper<'a> {
                 DrainStage::Serving => DrainStage::Announced,
                 _ => DrainStage::Closing,
             };
+            // Not polled again until it wakes: where hyper used up the task's budget, it would not have
+            // begun to wait.
             let wait = self
                 .next_stage
-                .get_or_insert_with(|| Box::pin(signal.clone().reached(next)));
+                .get_or_insert_with(|| Box::pin(unconstrained(signal.clone().reached(next))));
             // Reached just now: this is polled again then, at once.
             if wait.as_mut().poll(cx).is_ready() {
                 self.next_stage = None;
@@ -231,7 +236,8 @@ impl<'a> Keeper<'a> {
             Some(_) if same_waker => return Poll::Pending,
             Some(timer) => timer,
         };
-        timer.as_mut().poll(cx)
+        // As for the next stage: who waits without budget is never woken.
+        Pin::new(&mut unconstrained(timer.as_mut())).poll(cx)
     }
 }
 
