@@ -135,6 +135,19 @@ fn an_http2_client_that_never_asks_for_anything_is_idle() {
 }
 
 #[test]
+fn an_http2_client_that_came_late_has_all_the_time_to_ask() {
+    paused_scenario(async {
+        let mut peer = Peer::with(|http| http.with_idle_timeout(BOUND));
+        sleep(2 * BOUND).await;
+        let begun = Instant::now();
+        peer.h2(65_535).await;
+        assert_eq!(peer.frame().await.kind, GOAWAY);
+        assert_took(begun.elapsed(), BOUND);
+        while peer.next_frame().await.is_some() {}
+    });
+}
+
+#[test]
 fn an_http2_client_that_does_not_answer_the_good_bye_is_left() {
     paused_scenario(async {
         let begun = Instant::now();
