@@ -89,6 +89,8 @@ impl<'a> Keeper<'a> {
             let waiting = self.exchanges.waiting();
             // A timer that runs sees in time whether the exchange has ended.
             if waiting == Waiting::Exchange && same_waker && self.timer_runs() {
+                self.head_since = None;
+                self.stalled = None;
                 return Poll::Pending;
             }
             let (deadline, then) = self.next(waiting);
@@ -264,3 +266,63 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// How long hyper may take to end a connection without requests: to say so, and to hear the answer.
 const LEAVE: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::HttpService;
+    use portcullis_middleware::{ConnectionInfo, connection::Address, error::find};
+    use std::future::poll_fn;
+    use tokio::time::advance;
+    use tokio_test::{assert_pending, task};
+
+    #[tokio::test(start_paused = true)]
+    async fn each_head_has_its_own_time() {
+        let http = HttpService::new(()).with_head_timeout(seconds(10));
+        let exchanges = Exchanges::new(ConnectionInfo::new(Address::Unknown, Address::Unknown));
+        let mut keeper = Keeper::new(&http.settings, exchanges.clone());
+        let mut keeper = task::spawn(poll_fn(|cx| keeper.poll(cx)));
+        exchanges.note_read(b"GET");
+        assert_pending!(keeper.poll());
+        advance(seconds(8)).await;
+        let request = exchanges.begin();
+        assert_pending!(keeper.poll());
+        // In one turn of hyper: the end of the one, the first bytes of the other.
+        drop(request);
+        exchanges.note_read(b"GET");
+        assert_pending!(keeper.poll());
+        advance(seconds(9)).await;
+        assert_pending!(keeper.poll());
+        advance(seconds(2)).await;
+        let Poll::Ready(Step::End(Err(error))) = keeper.poll() else {
+            panic!("its time is over");
+        };
+        let phase = find::<Elapsed>(&*error).map(Elapsed::phase);
+        assert_eq!(phase, Some(TimeoutPhase::RequestHead));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_response_that_is_not_taken_has_its_own_time() {
+        let http = HttpService::new(()).with_send_timeout(seconds(10));
+        let exchanges = Exchanges::new(ConnectionInfo::new(Address::Unknown, Address::Unknown));
+        let mut keeper = Keeper::new(&http.settings, exchanges.clone());
+        let mut keeper = task::spawn(poll_fn(|cx| keeper.poll(cx)));
+        let requests = [exchanges.begin(), exchanges.begin()];
+        let first = requests[0].data();
+        assert_pending!(keeper.poll());
+        advance(seconds(8)).await;
+        // Its client gave it up, and the other is not ready yet.
+        drop(first);
+        assert_pending!(keeper.poll());
+        let _second = requests[1].data();
+        assert_pending!(keeper.poll());
+        advance(seconds(9)).await;
+        assert_pending!(keeper.poll());
+        advance(seconds(2)).await;
+        assert!(matches!(keeper.poll(), Poll::Ready(Step::End(Err(_)))));
+    }
+
+    const fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+}
