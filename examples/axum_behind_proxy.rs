@@ -1,7 +1,7 @@
 //! axum behind a balancer that tells the client's address by the PROXY protocol (HAProxy, AWS, Fly).
 //!
 //! ```text
-//! cargo run --release --example axum_behind_proxy     # or: -- 127.0.0.1:8080 10.0.0.0/8,fd00::/8
+//! cargo run --release --features axum,proxy-protocol --example axum_behind_proxy     # or: -- 127.0.0.1:8080 10.0.0.0/8,fd00::/8
 //! curl --haproxy-protocol http://127.0.0.1:PORT/      # curl plays the balancer
 //! printf 'PROXY TCP4 192.0.2.7 192.0.2.1 40000 80\r\nGET / HTTP/1.0\r\n\r\n' | nc 127.0.0.1 PORT
 //! curl http://127.0.0.1:PORT/                         # no header: turned away

@@ -1,7 +1,7 @@
 //! The other way round: a program that has its `axum::serve` puts layers under it.
 //!
 //! ```text
-//! cargo run --release --example axum_listener         # or: -- 127.0.0.1:8080
+//! cargo run --release --features axum --example axum_listener     # or: -- 127.0.0.1:8080
 //! curl http://127.0.0.1:PORT/
 //! curl http://127.0.0.1:PORT/slow                     # and stop the server meanwhile: it is answered
 //! ```

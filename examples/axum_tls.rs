@@ -1,7 +1,7 @@
 //! axum over TLS, with HTTP/2 and HTTP/1.1, and a certificate that is replaced while the server runs.
 //!
 //! ```text
-//! cargo run --release --example axum_tls              # or: -- 127.0.0.1:8443 chain.pem key.pem
+//! cargo run --release --features axum --example axum_tls     # or: -- 127.0.0.1:8443 chain.pem key.pem
 //! curl --cacert chain.pem https://localhost:PORT/     # the exact line is printed
 //! ```
 //!

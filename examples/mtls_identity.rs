@@ -1,7 +1,7 @@
 //! Mutual TLS: clients show a certificate, and an axum handler greets them by the name in it.
 //!
 //! ```text
-//! cargo run --release --example mtls_identity         # or: -- 127.0.0.1:8443
+//! cargo run --release --features axum --example mtls_identity     # or: -- 127.0.0.1:8443
 //! curl --cacert ca.pem --cert client.pem --key client.key https://localhost:PORT/
 //! curl --cacert ca.pem https://localhost:PORT/        # without: no TLS, so no answer at all
 //! ```
