@@ -39,6 +39,8 @@ pub(super) struct Keeper<'a> {
     stalled: Option<(u64, Instant)>,
     /// When the server accepted no more, as far as this connection saw.
     closing_since: Option<Instant>,
+    /// When a client that had said nothing was given up; void if it spoke just then.
+    hung_up_since: Option<Instant>,
     /// When hyper was told to come to an end.
     leaving_since: Option<Instant>,
 }
@@ -66,6 +68,7 @@ impl<'a> Keeper<'a> {
             head_since: None,
             stalled: None,
             closing_since: None,
+            hung_up_since: None,
             leaving_since: None,
         }
     }
@@ -174,8 +177,8 @@ impl<'a> Keeper<'a> {
                 (after(Instant::now(), bound), Then::LookAgain)
             }
             Waiting::FirstByte => {
-                if let Some(leaving) = self.leaving_since {
-                    return (Some(leaving + LEAVE), Then::End);
+                if let Some(hung_up) = self.hung_up_since {
+                    return (Some(hung_up + LEAVE), Then::End);
                 }
                 let bound = after(self.exchanges.began(), settings.first_byte);
                 match self.last_call(self.exchanges.began()) {
@@ -213,7 +216,7 @@ impl<'a> Keeper<'a> {
     }
 
     fn hang_up(&mut self) -> Step {
-        self.leaving_since = Some(Instant::now());
+        self.hung_up_since = Some(Instant::now());
         self.exchanges.hang_up();
         Step::HangUp
     }
@@ -271,7 +274,12 @@ const LEAVE: Duration = Duration::from_secs(2);
 mod tests {
     use super::*;
     use crate::service::HttpService;
-    use portcullis_middleware::{ConnectionInfo, connection::Address, error::find};
+    use portcullis_middleware::{
+        ConnectionInfo,
+        connection::{Address, Origin},
+        drain::DrainTrigger,
+        error::find,
+    };
     use std::future::poll_fn;
     use tokio::time::advance;
     use tokio_test::{assert_pending, task};
@@ -320,6 +328,25 @@ mod tests {
         assert_pending!(keeper.poll());
         advance(seconds(2)).await;
         assert!(matches!(keeper.poll(), Poll::Ready(Step::End(Err(_)))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_speaks_just_when_it_was_given_up_is_told_of_the_end() {
+        let http = HttpService::new(());
+        let (drain, signal) = DrainTrigger::pair();
+        let origin = Arc::new(Origin::new().with_drain(signal));
+        let info = ConnectionInfo::from_origin(origin, Address::Unknown, Address::Unknown);
+        let exchanges = Exchanges::new(info);
+        let mut keeper = Keeper::new(&http.settings, exchanges.clone());
+        let mut keeper = task::spawn(poll_fn(|cx| keeper.poll(cx)));
+        drain.close();
+        assert_pending!(keeper.poll());
+        advance(Duration::from_millis(501)).await;
+        assert!(matches!(keeper.poll(), Poll::Ready(Step::HangUp)));
+        exchanges.note_read(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+        let _request = exchanges.begin();
+        assert!(matches!(keeper.poll(), Poll::Ready(Step::Shutdown)));
+        assert_pending!(keeper.poll());
     }
 
     const fn seconds(seconds: u64) -> Duration {
