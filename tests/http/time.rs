@@ -180,6 +180,22 @@ fn a_dead_http2_peer_is_cut_by_pings() {
 }
 
 #[test]
+fn hyper_s_own_bound_on_a_head_can_be_set() {
+    paused_scenario(async {
+        let mut peer = Peer::with(|http| {
+            http.with_hyper(|hyper| {
+                hyper.http1().header_read_timeout(seconds(5));
+            })
+        });
+        assert_eq!(peer.get("/").await.body, "hello");
+        let begun = Instant::now();
+        peer.send("GET /").await;
+        assert_eq!(peer.outcome().await, Outcome::Disconnected);
+        assert!(begun.elapsed() < seconds(6));
+    });
+}
+
+#[test]
 fn none_turns_each_bound_off() {
     paused_scenario(async {
         let endless = |http: portcullis::service::HttpService<_>| {
