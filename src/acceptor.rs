@@ -28,7 +28,11 @@ use std::{
     sync::{Arc, atomic::Ordering},
     task::{Context, Poll, Waker},
 };
-use tokio::{sync::watch, task::consume_budget, time::timeout};
+use tokio::{
+    sync::watch,
+    task::{consume_budget, unconstrained},
+    time::timeout,
+};
 
 /// Takes connections from a listener and has them served, until it is told to finish.
 pub(crate) struct Acceptor<L, S> {
@@ -67,10 +71,10 @@ impl<L: Listener, S: Stack<L::Io>> Acceptor<L, S> {
     /// Accepts until the mode changes.
     async fn accept_while(&mut self, mode: &mut watch::Receiver<Mode>) -> io::Result<()> {
         // One to look at; and one that waits, begun once for all accepts: to begin takes longer than
-        // to look.
+        // to look. It begins whatever is left of the task's budget, which a crowd uses up.
         let current = mode.clone();
         let mut changes = mode.clone();
-        let mut changed = pin!(changes.changed());
+        let mut changed = pin!(unconstrained(changes.changed()));
         let mut told: Option<Waker> = None;
         loop {
             let accept = poll_fn(|cx| {

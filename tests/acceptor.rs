@@ -259,6 +259,29 @@ fn back_pressure_of_tower_s_limit_reaches_the_kernel_s_queue() {
     });
 }
 
+/// tokio lets a task do so much at a time: somewhere here the first wait for a change comes after that.
+#[test]
+fn a_server_that_begins_with_a_crowd_hears_of_its_end() {
+    scenario(async {
+        for crowd in 120..140 {
+            let (listener, connector) = MemoryListener::pair();
+            let mut clients = Vec::new();
+            for _ in 0..crowd {
+                clients.push(connector.connect().unwrap());
+            }
+            let handle = Server::new().listen(listener, hello()).spawn().unwrap();
+            for client in clients {
+                assert_eq!(said(client).await, "hello");
+            }
+            support::idle(&handle).await;
+            handle.stop();
+            let ended = timeout(Duration::from_secs(5), handle.wait()).await;
+            ended.unwrap_or_else(|_| panic!("deaf after {crowd}"));
+            assert_ended(&handle);
+        }
+    });
+}
+
 #[test]
 fn tower_s_load_shed_turns_away_at_the_edge() {
     scenario(async {

@@ -18,6 +18,7 @@ use portcullis::{
 use std::convert::Infallible;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
+    sync::mpsc,
     time::sleep,
 };
 
@@ -31,6 +32,7 @@ pub fn app() -> Router {
         .route("/silent/{ms}", get(silent))
         .route("/big/{bytes}", get(big))
         .route("/stream/{chunks}", get(chunks))
+        .route("/queue/{chunks}", get(queue))
         .route("/length", post(length))
         .route("/patient/{ms}", post(patient))
         .route("/distracted", post(distracted))
@@ -66,6 +68,15 @@ async fn chunks(Path(chunks): Path<usize>) -> Body {
     Body::from_stream(stream::iter(
         (0..chunks).map(move |_| Ok::<_, Infallible>(piece.clone())),
     ))
+}
+
+/// A stream of pieces that lie ready in a channel of tokio's.
+async fn queue(Path(chunks): Path<usize>) -> Body {
+    let (sender, mut queue) = mpsc::unbounded_channel();
+    for _ in 0..chunks {
+        sender.send(Ok::<_, Infallible>("x")).unwrap();
+    }
+    Body::from_stream(stream::poll_fn(move |cx| queue.poll_recv(cx)))
 }
 
 /// Reads the body and tells its length, or how long it was waited for.

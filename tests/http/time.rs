@@ -10,7 +10,10 @@ use crate::{
 };
 use portcullis::middleware::{error::TimeoutPhase, outcome::Outcome};
 use std::time::Duration;
-use tokio::time::{Instant, sleep};
+use tokio::{
+    io::AsyncReadExt,
+    time::{Instant, sleep},
+};
 
 const BOUND: Duration = seconds(10);
 
@@ -132,6 +135,19 @@ fn an_http2_client_that_never_asks_for_anything_is_idle() {
 }
 
 #[test]
+fn an_http2_client_that_came_late_has_all_the_time_to_ask() {
+    paused_scenario(async {
+        let mut peer = Peer::with(|http| http.with_idle_timeout(BOUND));
+        sleep(2 * BOUND).await;
+        let begun = Instant::now();
+        peer.h2(65_535).await;
+        assert_eq!(peer.frame().await.kind, GOAWAY);
+        assert_took(begun.elapsed(), BOUND);
+        while peer.next_frame().await.is_some() {}
+    });
+}
+
+#[test]
 fn an_http2_client_that_does_not_answer_the_good_bye_is_left() {
     paused_scenario(async {
         let begun = Instant::now();
@@ -160,6 +176,22 @@ fn a_dead_http2_peer_is_cut_by_pings() {
         assert!(peer.is_served());
         assert_eq!(peer.outcome().await, Outcome::Disconnected);
         assert!(begun.elapsed() <= seconds(51), "{:?}", begun.elapsed());
+    });
+}
+
+#[test]
+fn hyper_s_own_bound_on_a_head_can_be_set() {
+    paused_scenario(async {
+        let mut peer = Peer::with(|http| {
+            http.with_hyper(|hyper| {
+                hyper.http1().header_read_timeout(seconds(5));
+            })
+        });
+        assert_eq!(peer.get("/").await.body, "hello");
+        let begun = Instant::now();
+        peer.send("GET /").await;
+        assert_eq!(peer.outcome().await, Outcome::Disconnected);
+        assert!(begun.elapsed() < seconds(6));
     });
 }
 
@@ -193,6 +225,29 @@ fn none_turns_each_bound_off() {
         assert_eq!(h1.answer().await.body, "2");
         h2.h2_get(3, "/").await;
         assert_eq!(h2.h2_answer(3).await, b"hello");
+    });
+}
+
+/// tokio lets a task do so much at a time. Timers begun when that is used up count all the same.
+#[test]
+fn a_flood_of_work_takes_no_bound_away() {
+    paused_scenario(async {
+        for drains in [false, true] {
+            let mut peer = Peer::with(|http| http.with_idle_timeout(BOUND));
+            peer.send(get("/queue/1000")).await;
+            peer.head().await;
+            let mut body = Vec::new();
+            while !body.ends_with(b"0\r\n\r\n") {
+                body.push(peer.io.read_u8().await.unwrap());
+            }
+            let begun = Instant::now();
+            if drains {
+                peer.drain.close();
+            }
+            assert!(peer.rest().await.is_empty());
+            assert_took(begun.elapsed(), if drains { millis(500) } else { BOUND });
+            drop(peer.io);
+        }
     });
 }
 

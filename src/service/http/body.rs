@@ -23,8 +23,9 @@ use tokio::time::{Instant, Sleep, sleep_until};
 /// All the time for which the server waits for the body counts, and no other: it may wait for
 /// `grace + received / rate`. A client that sends one byte now and then is cut soon after the grace; a handler
 /// that does not ask for the body costs the client nothing. (One that asks, turns to something else and asks
-/// again has waited in between, unless that was for longer than what was left.) Bodies of gRPC and of the Connect protocol are
-/// exempt: their messages have a pace of their own.
+/// again has waited in between, unless that was for longer than what was left.) Bodies of gRPC and of the
+/// Connect protocol are exempt, by their `content-type`: their messages have a pace of their own. Who serves
+/// neither and wants no client to claim it refuses these types.
 ///
 /// Same idea: `MinRequestBodyDataRate` in Kestrel, `MinRate` in Apache's `mod_reqtimeout`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +108,8 @@ impl RequestBody {
     }
 
     /// hyper's own body, without a bound on how slow it may come.
+    ///
+    /// What is left of it after the response is no longer part of a request: the connection counts as idle.
     pub fn into_inner(self) -> Incoming {
         self.incoming
     }

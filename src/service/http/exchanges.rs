@@ -23,7 +23,7 @@ pub(super) struct Exchanges {
     /// How many hold a share in a request, and how many of these are data that waits to be sent; see
     /// [`InFlight`].
     shares: AtomicU64,
-    /// When the last request ended, in microseconds since `began`.
+    /// When the last request ended, or HTTP/2 began, in microseconds since `began`.
     idle_since: AtomicU64,
     /// See [`ANY`] and its neighbours.
     input: AtomicU8,
@@ -94,6 +94,10 @@ impl Exchanges {
         let preface = self.preface.load(RELAXED);
         if usize::from(preface) < PREFACE.len() {
             self.preface.store(match_preface(preface, bytes), RELAXED);
+            if self.is_http2() {
+                // It may have come late.
+                self.note_idle();
+            }
         }
     }
 
@@ -138,6 +142,12 @@ impl Exchanges {
         let input = self.input.load(RELAXED);
         self.input.store(input & !FRESH, RELAXED);
         in_flight
+    }
+
+    /// Notes that the wait for the next request begins.
+    fn note_idle(&self) {
+        let since = self.began.elapsed().as_micros();
+        self.idle_since.store(since as u64, RELAXED);
     }
 
     /// Whether there was a request.
@@ -237,8 +247,7 @@ impl Drop for InFlight {
             }
         }
         // The last one, which alone looks at the clock.
-        let since = exchanges.began.elapsed().as_micros();
-        exchanges.idle_since.store(since as u64, RELAXED);
+        exchanges.note_idle();
         exchanges.shares.fetch_sub(self.share, Ordering::Release);
     }
 }

@@ -15,7 +15,10 @@ use std::{
     task::{Context, Poll, Waker},
     time::Duration,
 };
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::{
+    task::unconstrained,
+    time::{Instant, Sleep, sleep_until},
+};
 
 /// Judges after each turn of hyper whether the connection may go on.
 ///
@@ -36,6 +39,8 @@ pub(super) struct Keeper<'a> {
     stalled: Option<(u64, Instant)>,
     /// When the server accepted no more, as far as this connection saw.
     closing_since: Option<Instant>,
+    /// When a client that had said nothing was given up; void if it spoke just then.
+    hung_up_since: Option<Instant>,
     /// When hyper was told to come to an end.
     leaving_since: Option<Instant>,
 }
@@ -63,6 +68,7 @@ impl<'a> Keeper<'a> {
             head_since: None,
             stalled: None,
             closing_since: None,
+            hung_up_since: None,
             leaving_since: None,
         }
     }
@@ -86,6 +92,8 @@ impl<'a> Keeper<'a> {
             let waiting = self.exchanges.waiting();
             // A timer that runs sees in time whether the exchange has ended.
             if waiting == Waiting::Exchange && same_waker && self.timer_runs() {
+                self.head_since = None;
+                self.stalled = None;
                 return Poll::Pending;
             }
             let (deadline, then) = self.next(waiting);
@@ -126,9 +134,11 @@ impl<'a> Keeper<'a> {
                 DrainStage::Serving => DrainStage::Announced,
                 _ => DrainStage::Closing,
             };
+            // Not polled again until it wakes: where hyper used up the task's budget, it would not have
+            // begun to wait.
             let wait = self
                 .next_stage
-                .get_or_insert_with(|| Box::pin(signal.clone().reached(next)));
+                .get_or_insert_with(|| Box::pin(unconstrained(signal.clone().reached(next))));
             // Reached just now: this is polled again then, at once.
             if wait.as_mut().poll(cx).is_ready() {
                 self.next_stage = None;
@@ -167,8 +177,8 @@ impl<'a> Keeper<'a> {
                 (after(Instant::now(), bound), Then::LookAgain)
             }
             Waiting::FirstByte => {
-                if let Some(leaving) = self.leaving_since {
-                    return (Some(leaving + LEAVE), Then::End);
+                if let Some(hung_up) = self.hung_up_since {
+                    return (Some(hung_up + LEAVE), Then::End);
                 }
                 let bound = after(self.exchanges.began(), settings.first_byte);
                 match self.last_call(self.exchanges.began()) {
@@ -206,7 +216,7 @@ impl<'a> Keeper<'a> {
     }
 
     fn hang_up(&mut self) -> Step {
-        self.leaving_since = Some(Instant::now());
+        self.hung_up_since = Some(Instant::now());
         self.exchanges.hang_up();
         Step::HangUp
     }
@@ -231,7 +241,8 @@ impl<'a> Keeper<'a> {
             Some(_) if same_waker => return Poll::Pending,
             Some(timer) => timer,
         };
-        timer.as_mut().poll(cx)
+        // As for the next stage: who waits without budget is never woken.
+        Pin::new(&mut unconstrained(timer.as_mut())).poll(cx)
     }
 }
 
@@ -258,3 +269,87 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// How long hyper may take to end a connection without requests: to say so, and to hear the answer.
 const LEAVE: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::HttpService;
+    use portcullis_middleware::{
+        ConnectionInfo,
+        connection::{Address, Origin},
+        drain::DrainTrigger,
+        error::find,
+    };
+    use std::future::poll_fn;
+    use tokio::time::advance;
+    use tokio_test::{assert_pending, task};
+
+    #[tokio::test(start_paused = true)]
+    async fn each_head_has_its_own_time() {
+        let http = HttpService::new(()).with_head_timeout(seconds(10));
+        let exchanges = Exchanges::new(ConnectionInfo::new(Address::Unknown, Address::Unknown));
+        let mut keeper = Keeper::new(&http.settings, exchanges.clone());
+        let mut keeper = task::spawn(poll_fn(|cx| keeper.poll(cx)));
+        exchanges.note_read(b"GET");
+        assert_pending!(keeper.poll());
+        advance(seconds(8)).await;
+        let request = exchanges.begin();
+        assert_pending!(keeper.poll());
+        // In one turn of hyper: the end of the one, the first bytes of the other.
+        drop(request);
+        exchanges.note_read(b"GET");
+        assert_pending!(keeper.poll());
+        advance(seconds(9)).await;
+        assert_pending!(keeper.poll());
+        advance(seconds(2)).await;
+        let Poll::Ready(Step::End(Err(error))) = keeper.poll() else {
+            panic!("its time is over");
+        };
+        let phase = find::<Elapsed>(&*error).map(Elapsed::phase);
+        assert_eq!(phase, Some(TimeoutPhase::RequestHead));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_response_that_is_not_taken_has_its_own_time() {
+        let http = HttpService::new(()).with_send_timeout(seconds(10));
+        let exchanges = Exchanges::new(ConnectionInfo::new(Address::Unknown, Address::Unknown));
+        let mut keeper = Keeper::new(&http.settings, exchanges.clone());
+        let mut keeper = task::spawn(poll_fn(|cx| keeper.poll(cx)));
+        let requests = [exchanges.begin(), exchanges.begin()];
+        let first = requests[0].data();
+        assert_pending!(keeper.poll());
+        advance(seconds(8)).await;
+        // Its client gave it up, and the other is not ready yet.
+        drop(first);
+        assert_pending!(keeper.poll());
+        let _second = requests[1].data();
+        assert_pending!(keeper.poll());
+        advance(seconds(9)).await;
+        assert_pending!(keeper.poll());
+        advance(seconds(2)).await;
+        assert!(matches!(keeper.poll(), Poll::Ready(Step::End(Err(_)))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_speaks_just_when_it_was_given_up_is_told_of_the_end() {
+        let http = HttpService::new(());
+        let (drain, signal) = DrainTrigger::pair();
+        let origin = Arc::new(Origin::new().with_drain(signal));
+        let info = ConnectionInfo::from_origin(origin, Address::Unknown, Address::Unknown);
+        let exchanges = Exchanges::new(info);
+        let mut keeper = Keeper::new(&http.settings, exchanges.clone());
+        let mut keeper = task::spawn(poll_fn(|cx| keeper.poll(cx)));
+        drain.close();
+        assert_pending!(keeper.poll());
+        advance(Duration::from_millis(501)).await;
+        assert!(matches!(keeper.poll(), Poll::Ready(Step::HangUp)));
+        exchanges.note_read(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+        let _request = exchanges.begin();
+        assert!(matches!(keeper.poll(), Poll::Ready(Step::Shutdown)));
+        assert_pending!(keeper.poll());
+    }
+
+    const fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+}

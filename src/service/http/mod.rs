@@ -140,8 +140,12 @@ impl<S> HttpService<S> {
     /// Serves HTTP/1.1 and HTTP/2 with `requests`, within the bounds of the [module docs](self).
     pub fn new(requests: S) -> Self {
         let mut hyper = auto::Builder::new(TokioExecutor::new());
-        // The keeper's bounds are finer: hyper has one for the head and the time before it.
-        hyper.http1().header_read_timeout(None);
+        // The keeper's bounds are finer: hyper has one for the head and the time before it. Who sets that
+        // all the same needs the timer: without one hyper panics.
+        hyper
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(None);
         hyper
             .http2()
             .timer(TokioTimer::new())
