@@ -98,7 +98,11 @@ impl Counted {
 /// With the last words.
 fn failure(who: &str, log: &Path) -> BoxError {
     let said = fs::read_to_string(log).unwrap_or_default();
-    let said = said.lines().last().unwrap_or_default();
+    // valgrind ends with its sums; what went wrong stands before.
+    let said = said
+        .lines()
+        .rfind(|line| !line.starts_with("==") && !line.is_empty());
+    let said = said.unwrap_or("see whether it runs under the tool by hand");
     format!("{who} failed: {said}").into()
 }
 

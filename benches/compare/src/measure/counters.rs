@@ -94,12 +94,12 @@ fn plan(bench: &Bench, tools: Tools, id: &'static str, title: &str, about: &str)
             problem: None,
         })
     });
-    let rounds = match bench.quick {
-        true => 1,
-        false => 3,
+    let (rounds, seconds) = match bench.quick {
+        true => (1, 1.6),
+        false => (3, 3.0),
     };
     // The runner's own server has nothing to do; those that are counted run under a tool.
-    plan.fresh().repeat(rounds, 4.0)
+    plan.fresh().repeat(rounds, seconds)
 }
 
 /// The row's number is that of the connections that stay. All amounts divide by it.

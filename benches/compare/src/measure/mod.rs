@@ -137,10 +137,14 @@ impl Plan {
                     reference: place == 0,
                     again,
                 }),
-                Err(why) => self.missing.push(Missing {
-                    name: (*name).to_owned(),
-                    why,
-                }),
+                Err(why) => {
+                    let name = (*name).to_owned();
+                    let missing = Missing { name, why };
+                    // Several groups may miss the same.
+                    if !self.missing.contains(&missing) {
+                        self.missing.push(missing);
+                    }
+                }
             }
         }
         self
