@@ -3,6 +3,7 @@
 //! The program starts itself again as each of the servers, and is the client of all of them; see
 //! README.md beside this package for what is measured and how.
 
+mod count;
 mod echo;
 mod limits;
 mod load;

@@ -16,11 +16,11 @@ use plotters::{
         text_anchor::{HPos, Pos, VPos},
     },
 };
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-/// Draws the first column of a table; `false` where there is nothing to draw.
+/// Draws the first column of a table; `false` where that cannot be drawn.
 pub(crate) fn write(table: &Table, file: &Path) -> Result<bool, BoxError> {
     let bars: Vec<(&Line, Spread)> = table
         .lines
@@ -30,11 +30,18 @@ pub(crate) fn write(table: &Table, file: &Path) -> Result<bool, BoxError> {
     if bars.is_empty() {
         return Ok(false);
     }
-    // Groups with a number are points of a line.
-    match bars.iter().all(|(line, _)| line.number > 0) {
-        true => draw_lines(table, &bars, file)?,
-        false => draw_bars(table, &bars, file)?,
+    // Groups with a number are points of a line, which has more than one.
+    let numbers: BTreeSet<usize> = bars.iter().map(|(line, _)| line.number).collect();
+    if numbers.len() > 1 && !numbers.contains(&0) {
+        draw_lines(table, &bars, file)?;
+        return Ok(true);
     }
+    // Bars of several groups could not be told apart by the same name.
+    let names: BTreeSet<&str> = bars.iter().map(|(line, _)| &*line.label).collect();
+    if names.len() < bars.len() {
+        return Ok(false);
+    }
+    draw_bars(table, &bars, file)?;
     Ok(true)
 }
 

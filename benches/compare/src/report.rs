@@ -21,8 +21,9 @@ pub(crate) fn table(table: &Table) -> String {
             text += &format!("### {}\n\n", capital(group));
         }
         text += &align(&cells(table, &lines));
-        text += &notes(&lines);
+        text += &notes(table, &lines);
     }
+    text += &targets(table);
     for missing in &table.missing {
         // Writing to a string does not fail.
         let _ = write!(
@@ -67,48 +68,52 @@ pub(crate) fn csv(tables: &[Table]) -> String {
 }
 
 fn cells(table: &Table, lines: &[&Line]) -> Vec<Vec<String>> {
-    let (first, others) = table.columns.split_first().expect("a table has columns");
-    let reference = lines
-        .iter()
-        .find(|line| line.reference)
-        .map(|line| line.column(0));
-    let best = best_peer(lines).map(|line| line.column(0));
-    let mut head = vec!["server".to_owned(), first.title.to_owned()];
-    head.extend(["to the reference", "to the best peer"].map(str::to_owned));
-    head.extend(others.iter().map(|column| column.title.to_owned()));
-    head.push("samples".to_owned());
-    let mut cells = vec![head];
-    for line in lines {
-        let mine = line.column(0);
-        let ratio = |other: &Option<Vec<Option<f64>>>| {
-            let ratios = paired_ratios(&mine, other.as_ref()?);
-            Spread::of(ratios).map(|spread| range(spread, 2))
-        };
-        let mut row = vec![name(line)];
-        row.push(show(
-            Spread::of(mine.iter().copied().flatten()).map(|s| range(s, first.digits)),
-        ));
-        row.push(show(ratio(&reference)));
-        row.push(show(ratio(&best)));
-        for (index, column) in (1..).zip(others) {
-            let spread = Spread::of(line.column(index).into_iter().flatten());
-            row.push(show(
-                spread.map(|spread| number(spread.median, column.digits)),
-            ));
+    let mut head = vec!["server".to_owned()];
+    let mut rows: Vec<Vec<String>> = lines.iter().map(|line| vec![name(line)]).collect();
+    for (index, column) in table.columns.iter().enumerate() {
+        head.push(column.title.to_owned());
+        if !is_compared(table, index) {
+            for (row, line) in rows.iter_mut().zip(lines) {
+                let spread = Spread::of(line.column(index).into_iter().flatten());
+                row.push(show(spread.map(|s| number(s.median, column.digits))));
+            }
+            continue;
         }
+        head.extend(["to the reference", "to the best peer"].map(str::to_owned));
+        let others = [reference(lines), best_peer(lines, index)];
+        for (row, line) in rows.iter_mut().zip(lines) {
+            let spread = Spread::of(line.column(index).into_iter().flatten());
+            row.push(show(spread.map(|s| range(s, column.digits))));
+            for other in others {
+                let ratio = other.and_then(|other| ratio(line, other, index));
+                row.push(show(ratio.map(|s| range(s, 2))));
+            }
+        }
+    }
+    head.push("samples".to_owned());
+    for (row, line) in rows.iter_mut().zip(lines) {
         let valid = line.samples.iter().filter(|sample| sample.is_ok()).count();
         row.push(match line.samples.len() - valid {
             0 => valid.to_string(),
             failed => format!("{valid}, **{failed} failed**"),
         });
-        cells.push(row);
     }
-    cells
+    rows.insert(0, head);
+    rows
 }
 
-/// The one with the smallest median, of those of the same group.
-fn best_peer<'a>(lines: &[&'a Line]) -> Option<&'a Line> {
-    let median = |line: &Line| Spread::of(line.column(0).into_iter().flatten()).map(|s| s.median);
+fn is_compared(table: &Table, column: usize) -> bool {
+    column == 0 || table.columns[column].compared
+}
+
+fn reference<'a>(lines: &[&'a Line]) -> Option<&'a Line> {
+    lines.iter().copied().find(|line| line.reference)
+}
+
+/// The one with the smallest median of a column, of those of the same group.
+fn best_peer<'a>(lines: &[&'a Line], column: usize) -> Option<&'a Line> {
+    let median =
+        |line: &Line| Spread::of(line.column(column).into_iter().flatten()).map(|s| s.median);
     let peers = lines.iter().filter(|line| line.peer);
     let measured = peers.filter_map(|line| Some((median(line)?, *line)));
     measured
@@ -116,12 +121,59 @@ fn best_peer<'a>(lines: &[&'a Line]) -> Option<&'a Line> {
         .map(|(_, line)| line)
 }
 
-fn notes(lines: &[&Line]) -> String {
+fn ratio(line: &Line, other: &Line, column: usize) -> Option<Spread> {
+    Spread::of(paired_ratios(&line.column(column), &other.column(column)))
+}
+
+/// Whether the results are as they are wanted; nothing of what was not measured.
+fn targets(table: &Table) -> String {
     let mut text = String::new();
-    if let Some(reference) = lines.iter().find(|line| line.reference) {
+    for target in table.targets {
+        let group = |line: &&Line| line.group == target.group;
+        let lines: Vec<&Line> = table.lines.iter().filter(group).collect();
+        let find = |name| lines.iter().copied().find(|line| line.label == name);
+        let measured = find(target.server)
+            .zip(find(target.other))
+            .and_then(|(line, other)| ratio(line, other, target.column));
+        let Some(Spread { median, .. }) = measured else {
+            continue;
+        };
+        // As it is shown: nobody sees the third digit.
+        let shown = (median * 100.0).round() / 100.0;
+        let verdict = match shown <= target.at_most {
+            true => "met",
+            false => "**missed**",
+        };
+        let _ = writeln!(
+            text,
+            "- {}: `{}` to `{}`, {}: {shown:.2}, wanted at most {:.2}: {verdict}",
+            capital(target.group),
+            target.server,
+            target.other,
+            table.columns[target.column].title,
+            target.at_most,
+        );
+    }
+    match text.is_empty() {
+        true => text,
+        false => format!("\n{text}"),
+    }
+}
+
+fn notes(table: &Table, lines: &[&Line]) -> String {
+    let mut text = String::new();
+    if let Some(reference) = reference(lines) {
         let _ = write!(text, "\nReference: `{}`.", reference.label);
-        if let Some(best) = best_peer(lines) {
-            let _ = write!(text, " Best peer: `{}`.", best.label);
+        for (index, column) in table.columns.iter().enumerate() {
+            let compared = is_compared(table, index);
+            let Some(best) = best_peer(lines, index).filter(|_| compared) else {
+                continue;
+            };
+            let of = match index {
+                0 => String::new(),
+                _ => format!(" in {}", column.title),
+            };
+            let _ = write!(text, " Best peer{of}: `{}`.", best.label);
         }
         text += "\n";
     }
@@ -146,7 +198,10 @@ fn show(value: Option<String>) -> String {
 
 fn range(spread: Spread, digits: usize) -> String {
     let [median, min, max] = [spread.median, spread.min, spread.max].map(|x| number(x, digits));
-    format!("{median} ({min}–{max})")
+    match min == max {
+        true => median,
+        false => format!("{median} ({min}–{max})"),
+    }
 }
 
 /// With a comma at each thousand.
@@ -195,7 +250,7 @@ fn capital(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::measure::Column;
+    use crate::measure::{Column, Target};
 
     fn line(label: &str, kind: Kind, samples: &[Result<f64, &str>]) -> Line {
         let samples = samples.iter().map(|sample| match sample {
@@ -225,8 +280,10 @@ mod tests {
                 &[Column {
                     title: "µs",
                     digits: 1,
+                    compared: false,
                 }]
             },
+            targets: &[],
             lines: vec![
                 line("tokio", Kind::Bare, &[Ok(10.0), Ok(20.0), Ok(30.0)]),
                 line("ours", Kind::Ours, &[Ok(5.0), Ok(30.0), Ok(30.0)]),
@@ -274,5 +331,75 @@ mod tests {
             text.contains("example,,broken,2,failed,it broke\n"),
             "{text}"
         );
+    }
+
+    /// Two columns, the second compared as well.
+    fn counted() -> Table {
+        let two = |label, kind, first, second| {
+            let mut line = line(label, kind, &[]);
+            line.samples = vec![Ok(vec![first, second])];
+            line
+        };
+        let column = |title| Column {
+            title,
+            digits: 0,
+            compared: true,
+        };
+        Table {
+            columns: Box::leak(Box::new([column("instructions"), column("calls")])),
+            lines: vec![
+                two("tokio", Kind::Bare, 1000.0, 4.0),
+                two("ours", Kind::Ours, 1034.0, 4.0),
+                two("lean", Kind::Peer, 2000.0, 8.0),
+                two("quiet", Kind::Peer, 4000.0, f64::NAN),
+            ],
+            ..example()
+        }
+    }
+
+    #[test]
+    fn each_compared_column_has_its_own_ratios_and_best_peer() {
+        let mut counted = counted();
+        counted.lines[3].samples = vec![Ok(vec![4000.0, 2.0])];
+        let text = table(&counted);
+        let ours = text.lines().find(|line| line.contains("**ours**")).unwrap();
+        let ours: Vec<_> = ours.split('|').map(str::trim).collect();
+        assert_eq!(ours[2..8], ["1,034", "1.03", "0.52", "4", "1.00", "2.00"]);
+        assert!(
+            text.contains("Best peer: `lean`. Best peer in calls: `quiet`."),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn what_no_tool_counted_is_a_dash_and_nobodys_best() {
+        let text = table(&counted());
+        let quiet = text.lines().find(|line| line.contains("quiet")).unwrap();
+        assert!(quiet.contains("| 4,000"), "{quiet}");
+        assert_eq!(quiet.matches("| –").count(), 3, "{quiet}");
+        assert!(text.contains("Best peer in calls: `lean`."), "{text}");
+    }
+
+    #[test]
+    fn a_target_is_met_by_the_ratio_that_is_shown() {
+        let target = |server, other, at_most| Target {
+            group: "",
+            server,
+            column: 0,
+            other,
+            at_most,
+        };
+        let targets = [
+            target("ours", "tokio", 1.03),
+            target("ours", "tokio", 1.02),
+            target("ours", "absent", 1.0),
+        ];
+        let text = table(&Table {
+            targets: Box::leak(Box::new(targets)),
+            ..counted()
+        });
+        assert!(text.contains("1.03, wanted at most 1.03: met"), "{text}");
+        assert!(text.contains("at most 1.02: **missed**"), "{text}");
+        assert!(!text.contains("absent"), "{text}");
     }
 }

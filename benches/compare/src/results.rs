@@ -28,7 +28,8 @@ Written by `cargo run --release --manifest-path benches/compare/Cargo.toml`; its
 measured and what the columns mean. Each value is the median of the rounds, with the smallest and the
 largest in brackets; ratios are those of the same round. The reference stands in each table twice: how
 far the second is from 1.00 is what chance does, and nothing less than that means anything. Total CPU is
-mostly the kernel's; what our own code costs is counted in [README.md](README.md).
+mostly the kernel's. Instructions and system calls, which depend less on chance, are counted at the end;
+what each layer adds to them is in [README.md](README.md).
 
 **Bold** is portcullis. † passes the bytes on to an echo server on bare tokio, whose CPU and memory are
 not counted: it has twice as many connections, and is compared with others that do the same.

@@ -2,7 +2,7 @@
 
 use crate::{
     BoxError,
-    measure::{Bench, Column, Missing, Plan, Row, Sample},
+    measure::{Bench, Column, Missing, Plan, Row, Sample, Target},
     process::Running,
     server::Kind,
 };
@@ -16,6 +16,7 @@ pub(crate) struct Table {
     pub(crate) title: String,
     pub(crate) about: String,
     pub(crate) columns: &'static [Column],
+    pub(crate) targets: &'static [Target],
     pub(crate) lines: Vec<Line>,
     pub(crate) missing: Vec<Missing>,
 }
@@ -156,6 +157,7 @@ pub(crate) fn run(bench: &Bench, plan: &Plan, progress: &Progress) -> Table {
         title: plan.title.clone(),
         about: plan.about.clone(),
         columns: plan.columns,
+        targets: plan.targets,
         lines,
         missing: plan.missing.clone(),
     }

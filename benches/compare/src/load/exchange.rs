@@ -35,8 +35,21 @@ impl Exchange {
     where
         Io: AsyncRead + AsyncWrite + Unpin,
     {
+        self.ask(io).await?;
+        self.read_answer(io, buffer).await
+    }
+
+    /// The first half of [`run`](Self::run).
+    pub(crate) async fn ask(&self, io: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
         io.write_all(self.request()).await?;
-        io.flush().await?;
+        io.flush().await
+    }
+
+    /// The other half of [`run`](Self::run).
+    pub(crate) async fn read_answer<Io>(&self, io: &mut Io, buffer: &mut Vec<u8>) -> io::Result<()>
+    where
+        Io: AsyncRead + Unpin,
+    {
         buffer.clear();
         while self.missing(buffer)? {
             if io.read_buf(buffer).await? == 0 {

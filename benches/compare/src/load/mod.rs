@@ -6,6 +6,7 @@ pub(crate) mod closed;
 mod exchange;
 pub(crate) mod idle;
 pub(crate) mod open;
+pub(crate) mod sequence;
 
 pub(crate) use self::{client::Client, exchange::Exchange};
 

@@ -1,6 +1,7 @@
 //! What is measured: one file for each kind of measurement.
 
 mod accept;
+mod counters;
 mod data;
 mod drain;
 mod growth;
@@ -72,8 +73,10 @@ pub(crate) struct Plan {
     pub(crate) id: &'static str,
     pub(crate) title: String,
     pub(crate) about: String,
-    /// The ratios are of the first. In that one, less is better.
+    /// The ratios are of the first, and of others that ask for it. In those, less is better.
     pub(crate) columns: &'static [Column],
+    /// What is wanted of the results.
+    pub(crate) targets: &'static [Target],
     pub(crate) rows: Vec<Row>,
     pub(crate) missing: Vec<Missing>,
     pub(crate) rounds: usize,
@@ -100,6 +103,7 @@ impl Plan {
             title: title.into(),
             about: about.into(),
             columns,
+            targets: &[],
             rows: Vec::new(),
             missing: Vec::new(),
             rounds: bench.rounds(),
@@ -133,10 +137,14 @@ impl Plan {
                     reference: place == 0,
                     again,
                 }),
-                Err(why) => self.missing.push(Missing {
-                    name: (*name).to_owned(),
-                    why,
-                }),
+                Err(why) => {
+                    let name = (*name).to_owned();
+                    let missing = Missing { name, why };
+                    // Several groups may miss the same.
+                    if !self.missing.contains(&missing) {
+                        self.missing.push(missing);
+                    }
+                }
             }
         }
         self
@@ -211,10 +219,36 @@ pub(crate) struct Missing {
 pub(crate) struct Column {
     pub(crate) title: &'static str,
     pub(crate) digits: usize,
+    /// Whether it has ratios, as the first column has in any case.
+    pub(crate) compared: bool,
+}
+
+impl Column {
+    const fn compared(self) -> Self {
+        Self {
+            compared: true,
+            ..self
+        }
+    }
 }
 
 const fn column(title: &'static str, digits: usize) -> Column {
-    Column { title, digits }
+    Column {
+        title,
+        digits,
+        compared: false,
+    }
+}
+
+/// That one server takes at most so much of what another takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Target {
+    pub(crate) group: &'static str,
+    pub(crate) server: &'static str,
+    pub(crate) column: usize,
+    pub(crate) other: &'static str,
+    /// Ratio, with two digits.
+    pub(crate) at_most: f64,
 }
 
 /// What came of one look at one server.
@@ -239,6 +273,8 @@ pub(crate) fn plans(bench: &Bench, options: &Options) -> Result<Vec<Plan>, BoxEr
     plans.extend(growth::plans(bench)?);
     plans.extend(drain::plans(bench)?);
     plans.push(accept::plan(bench));
+    // Last: what tools do to the machine is not between the measurements of time.
+    plans.extend(counters::plans(bench));
     for name in &options.only {
         if !plans.iter().any(|plan| plan.id == name) {
             let known: Vec<_> = plans.iter().map(|plan| plan.id).collect();

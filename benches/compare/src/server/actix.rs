@@ -1,6 +1,6 @@
 //! actix-server.
 
-use super::{BACKLOG, Entry, Job, Kind, Setup, WORKERS, announce, bind};
+use super::{BACKLOG, Entry, Job, Kind, Setup, announce, bind, workers};
 use crate::{BoxError, echo::echo};
 use actix_rt::{System, net::TcpStream};
 use actix_server::Server;
@@ -10,7 +10,7 @@ use tokio::select;
 
 pub(super) const ENTRIES: &[Entry] = &[
     Entry::new("actix", Kind::Peer, Job::Echo, |setup| {
-        serve(setup, WORKERS, usize::MAX)
+        serve(setup, workers(), usize::MAX)
     }),
     // One worker: its limit is for each.
     Entry::new("actix-limit-1", Kind::Peer, Job::Echo, |setup| {
@@ -45,7 +45,7 @@ fn drain(setup: Setup) -> Result<(), BoxError> {
     announce(listener.local_addr()?)?;
     System::new().block_on(async move {
         let builder = Server::build()
-            .workers(WORKERS)
+            .workers(workers())
             .backlog(BACKLOG)
             .max_concurrent_connections(MANY)
             .shutdown_timeout(30);

@@ -24,14 +24,15 @@ mod tokio_io_timeout;
 mod tokio_rustls;
 mod tokio_timeout;
 
-use crate::BoxError;
+use crate::{BoxError, count};
 use ::tokio::{
     runtime::{Builder, Runtime},
     signal::unix::{SignalKind, signal},
 };
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
-    io::{self, Read, Write},
+    env,
+    io::{self, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::PathBuf,
     process::{Command, exit},
@@ -169,8 +170,8 @@ pub(crate) fn run(name: &str, setup: Setup) -> Result<(), BoxError> {
         return Err(format!("{name} is no server of this program").into());
     };
     thread::spawn(|| {
-        // Whatever it says: the driver is gone, or wants us gone.
-        let _ = io::stdin().read_to_end(&mut Vec::new());
+        count::mark_lines();
+        // The driver is gone, or wants us gone.
         exit(0);
     });
     start(setup)
@@ -203,7 +204,7 @@ fn bind(port: u16, reuse_port: bool) -> io::Result<TcpListener> {
 /// tokio's runtime with several threads, as every server gets it that does not make its own.
 fn runtime() -> io::Result<Runtime> {
     Builder::new_multi_thread()
-        .worker_threads(WORKERS)
+        .worker_threads(workers())
         .enable_all()
         .build()
 }
@@ -223,6 +224,15 @@ fn stop_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
         signal.recv().await;
     })
 }
+
+/// [`WORKERS`], or as many as the driver asks for.
+fn workers() -> usize {
+    let asked = env::var(WORKERS_VARIABLE).ok();
+    asked.and_then(|n| n.parse().ok()).unwrap_or(WORKERS)
+}
+
+/// Another number of workers for the servers of this program: where they are counted they have one.
+pub(crate) const WORKERS_VARIABLE: &str = "PORTCULLIS_COMPARE_WORKERS";
 
 /// Threads, or processes, of each server.
 pub(crate) const WORKERS: usize = 2;

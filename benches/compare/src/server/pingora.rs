@@ -1,6 +1,6 @@
 //! pingora-core: a service of its server, with its own runtime.
 
-use super::{Entry, Job, Kind, Setup, WORKERS, announce, bind};
+use super::{Entry, Job, Kind, Setup, announce, bind, workers};
 use crate::{BoxError, echo::echo};
 use async_trait::async_trait;
 use pingora_core::{
@@ -22,7 +22,7 @@ fn serve(setup: Setup) -> Result<(), BoxError> {
     // It binds by itself, so the port has to be known before.
     let address = bind(setup.port, false)?.local_addr()?;
     let conf = ServerConf {
-        threads: WORKERS,
+        threads: workers(),
         pid_file: file(&setup, "pid"),
         upgrade_sock: file(&setup, "sock"),
         ..ServerConf::default()

@@ -1,6 +1,6 @@
 //! portcullis: bare, with one layer, with the recommended stack, per core, with TLS.
 
-use super::{BACKLOG, Entry, Job, Kind, Setup, WORKERS, announce, runtime};
+use super::{BACKLOG, Entry, Job, Kind, Setup, announce, runtime, workers};
 use crate::{BoxError, echo::echo, tls::server_config};
 use ::portcullis::{
     Connection, Server, ServiceBuilderExt,
@@ -64,7 +64,7 @@ fn per_core(setup: Setup) -> Result<(), BoxError> {
         .bind(("127.0.0.1", setup.port))?;
     let stack = ServiceBuilder::new().peer_addr();
     let stack = stack.service_fn(|io: Connection<_>| echo(io));
-    let server = Server::new().workers(Workers::Sharded(WORKERS));
+    let server = Server::new().workers(Workers::Sharded(workers()));
     // Its threads are its own; this runtime only waits.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -22,6 +22,8 @@ pub(super) const ENTRIES: &[Entry] = &[
     ours("portcullis-http-drain", Job::Http, http),
     ours("portcullis-http-drain-at-once", Job::Http, drain_at_once),
     ours("portcullis-https", Job::Https, https),
+    #[cfg(feature = "axum")]
+    ours("portcullis-https-axum", Job::Https, https_axum),
 ];
 
 fn http(setup: Setup) -> Result<(), BoxError> {
@@ -61,4 +63,14 @@ fn https(setup: Setup) -> Result<(), BoxError> {
     let tls = TlsLayer::new(server_config(&setup.folder)?);
     let stack = ServiceBuilder::new().peer_addr().tls(tls);
     serve(&setup, stack.service(HttpService::new(service_fn(hello))))
+}
+
+#[cfg(feature = "axum")]
+fn https_axum(setup: Setup) -> Result<(), BoxError> {
+    let tls = TlsLayer::new(server_config(&setup.folder)?);
+    let stack = ServiceBuilder::new().peer_addr().tls(tls);
+    serve(
+        &setup,
+        stack.service(HttpService::new(super::axum_serve::router())),
+    )
 }

@@ -1,7 +1,7 @@
 //! tokio's accept loop by hand: the reference.
 
 use super::{
-    Entry, Job, Kind, Setup, WORKERS, announce, bind, listen, run_on_workers, runtime, stop_signal,
+    Entry, Job, Kind, Setup, announce, bind, listen, run_on_workers, runtime, stop_signal, workers,
 };
 use crate::{BoxError, echo::echo};
 use std::{io, net, sync::Arc, thread};
@@ -23,7 +23,7 @@ fn tokio(setup: Setup) -> Result<(), BoxError> {
 fn per_core(setup: Setup) -> Result<(), BoxError> {
     let first = bind(setup.port, true)?;
     let address = first.local_addr()?;
-    let more = (1..WORKERS).map(|_| bind(address.port(), true));
+    let more = (1..workers()).map(|_| bind(address.port(), true));
     let listeners: Vec<_> = [Ok(first)]
         .into_iter()
         .chain(more)
