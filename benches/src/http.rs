@@ -1,15 +1,16 @@
 //! Servers of HTTP, all with the same application.
 
 use super::serve::{announce, wait_for_the_end};
-use axum::{Router, routing::get};
+use axum::{Router, extract::ConnectInfo, http::Request, routing::get};
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo},
+    rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
     service::TowerToHyperService,
 };
 use portcullis::{BoxError, service::HttpService};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::{net::TcpListener, runtime::Runtime};
+use tower::ServiceBuilder;
 
 fn router() -> Router {
     Router::new().route("/", get(async || "Hello, world!"))
@@ -30,6 +31,41 @@ pub(crate) fn run_hyper(runtime: &Runtime) -> Result<(), BoxError> {
             let (hyper, service) = (hyper.clone(), service.clone());
             tokio::spawn(async move {
                 stream.set_nodelay(true)?;
+                let io = TokioIo::new(stream);
+                hyper.serve_connection_with_upgrades(io, service).await
+            });
+        }
+    });
+    wait_for_the_end()?;
+    accept.abort();
+    Ok(())
+}
+
+/// The same with what hyper-util has against slow and silent clients, and the peer's address in each request.
+pub(crate) fn run_hyper_plus(runtime: &Runtime) -> Result<(), BoxError> {
+    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
+    announce(listener.local_addr()?.port())?;
+    let accept = runtime.spawn(async move {
+        let mut hyper = auto::Builder::new(TokioExecutor::new());
+        hyper
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(Duration::from_secs(30));
+        hyper
+            .http2()
+            .timer(TokioTimer::new())
+            .keep_alive_interval(Duration::from_secs(30))
+            .keep_alive_timeout(Duration::from_secs(20));
+        let (hyper, router) = (Arc::new(hyper), router());
+        while let Ok((stream, peer)) = listener.accept().await {
+            let (hyper, router) = (hyper.clone(), router.clone());
+            tokio::spawn(async move {
+                stream.set_nodelay(true)?;
+                let told = ServiceBuilder::new().map_request(move |mut request: Request<_>| {
+                    request.extensions_mut().insert(ConnectInfo(peer));
+                    request
+                });
+                let service = TowerToHyperService::new(told.service(router));
                 let io = TokioIo::new(stream);
                 hyper.serve_connection_with_upgrades(io, service).await
             });

@@ -2,12 +2,24 @@
 
 use super::{Variant, child::Running, load::Client, serve::Unbuffered};
 use portcullis::BoxError;
-use std::fs;
+use std::{fs, time::Duration};
+use tokio::time::sleep;
 
-/// Bytes of resident memory for each of `count` connections that wait after one echo.
+/// What idle connections have behind them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum After {
+    Nothing,
+    OneEcho,
+}
+
+/// Bytes of resident memory for each of `count` connections that wait.
 ///
 /// The kernel's memory is not in it. Fewer are opened where the process may not have as many files.
-pub(crate) async fn bytes_per_connection(variant: Variant, count: usize) -> Result<f64, BoxError> {
+pub(crate) async fn bytes_per_connection(
+    variant: Variant,
+    after: After,
+    count: usize,
+) -> Result<f64, BoxError> {
     let count = count.min(open_files()?.saturating_sub(SPARE + WARM_UP));
     let server = Running::start(&[], variant, Unbuffered).await?;
     let id = server.id().ok_or("the server is gone")?;
@@ -15,14 +27,22 @@ pub(crate) async fn bytes_per_connection(variant: Variant, count: usize) -> Resu
     for _ in 0..WARM_UP {
         open.push(Client::connect(server.peer()).await?);
     }
-    let before = resident(id)?;
+    let before = (resident(id)?, files(id)?);
     for _ in 0..count {
-        open.push(Client::connect(server.peer()).await?);
+        open.push(match after {
+            After::OneEcho => Client::connect(server.peer()).await?,
+            After::Nothing => Client::new(server.peer()).await?,
+        });
+        // Connected is not accepted, and the queue is short.
+        let accepted = before.1 - WARM_UP + open.len();
+        while open.len() % WARM_UP == 0 && files(id)? < accepted {
+            sleep(Duration::from_millis(1)).await;
+        }
     }
     let after = resident(id)?;
     drop(open);
     server.stop().await?;
-    Ok((after - before) / count as f64)
+    Ok((after - before.0) / count as f64)
 }
 
 /// Bytes of resident memory of a process, `proc_pid_status(5)`.
@@ -30,6 +50,11 @@ fn resident(id: u32) -> Result<f64, BoxError> {
     let status = fs::read_to_string(format!("/proc/{id}/status"))?;
     let kib = field(&status, "VmRSS:").ok_or("no VmRSS in /proc")?;
     Ok(kib * 1024.0)
+}
+
+/// How many files a process has open.
+fn files(id: u32) -> Result<usize, BoxError> {
+    Ok(fs::read_dir(format!("/proc/{id}/fd"))?.count())
 }
 
 /// How many files this process, and so the server, may have open.

@@ -135,7 +135,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    async fn new(server: Server) -> io::Result<Self> {
+    pub(crate) async fn new(server: Server) -> io::Result<Self> {
         let stream = TcpStream::connect(server.address).await?;
         stream.set_nodelay(true)?;
         let protocol = server.variant.protocol();

@@ -1,9 +1,9 @@
 //! Measures all variants, by the difference between a long run and a short one.
 
 use super::{
-    Options, Variant,
+    Options, Protocol, Variant,
     child::Running,
-    idle,
+    idle::{self, After},
     load::{Gate, Workload},
     serve::Buffered,
     tool::{
@@ -29,6 +29,8 @@ pub(crate) struct Costs {
     counts: [Counts; 3],
     /// Resident bytes per idle connection.
     pub(crate) idle: Option<f64>,
+    /// The same before a first request of HTTP.
+    pub(crate) silent: Option<f64>,
 }
 
 /// What one unit of a workload costs; what no tool was there to count is `None`.
@@ -46,6 +48,7 @@ impl Costs {
             variant,
             counts: Default::default(),
             idle: None,
+            silent: None,
         }
     }
 
@@ -121,7 +124,10 @@ impl Bench {
         }
         // `BareTimeouts` holds a buffer while it waits, and cannot be compared.
         if self.idle && variant != Variant::BareTimeouts {
-            costs.idle = Some(idle::bytes_per_connection(variant, IDLE).await?);
+            costs.idle = Some(idle::bytes_per_connection(variant, After::OneEcho, IDLE).await?);
+        }
+        if self.idle && variant.protocol() == Protocol::Http {
+            costs.silent = Some(idle::bytes_per_connection(variant, After::Nothing, IDLE).await?);
         }
         Ok(costs)
     }

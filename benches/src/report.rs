@@ -26,16 +26,25 @@ fn write_table(out: &mut String, costs: &[&Costs], reference: Variant) -> std::f
         .iter()
         .copied()
         .find(|costs| costs.variant == reference);
-    let (unit, before) = match reference.protocol() {
-        Protocol::Echo => ("echo", ""),
-        Protocol::Http => ("request", "\n"),
+    let (unit, before, silent) = match reference.protocol() {
+        Protocol::Echo => ("echo", "", false),
+        Protocol::Http => ("request", "\n", true),
     };
     writeln!(
         out,
         "{before}| server | connection: instructions | allocations | system calls | \
-         {unit}: instructions | system calls | 16 connections: instructions | idle: bytes |"
+         {unit}: instructions | system calls | 16 connections: instructions | idle: bytes |{}",
+        if silent {
+            " before the first: bytes |"
+        } else {
+            ""
+        },
     )?;
-    writeln!(out, "|---|---|---|---|---|---|---|---|")?;
+    writeln!(
+        out,
+        "|---|---|---|---|---|---|---|---|{}",
+        if silent { "---|" } else { "" }
+    )?;
     for costs in costs {
         let instructions = |workload| {
             let of = |costs: &Costs| costs.of(workload).instructions;
@@ -44,7 +53,7 @@ fn write_table(out: &mut String, costs: &[&Costs], reference: Variant) -> std::f
         let connection = costs.of(Workload::Connection);
         writeln!(
             out,
-            "| `{}` | {} | {} | {} | {} | {} | {} | {} |",
+            "| `{}` | {} | {} | {} | {} | {} | {} | {} |{}",
             costs.variant,
             instructions(Workload::Connection),
             allocations(connection),
@@ -53,6 +62,13 @@ fn write_table(out: &mut String, costs: &[&Costs], reference: Variant) -> std::f
             calls(costs.of(Workload::Echo)),
             instructions(Workload::EchoOf16),
             with_ratio(costs.idle, bare.and_then(|bare| bare.idle)),
+            match silent {
+                true => {
+                    let theirs = bare.and_then(|bare| bare.silent);
+                    format!(" {} |", with_ratio(costs.silent, theirs))
+                }
+                false => String::new(),
+            },
         )?;
     }
     Ok(())

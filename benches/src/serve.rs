@@ -87,6 +87,7 @@ fn start(variant: Variant, runtime: &Runtime, handler: impl Handler) -> Result<(
             stack.count_bytes(ByteCounter::new()).service_fn(echo!()),
         ),
         Variant::HttpHyper => http::run_hyper(runtime),
+        Variant::HttpHyperPlus => http::run_hyper_plus(runtime),
         Variant::HttpAxum => http::run_axum(runtime),
         Variant::HttpPortcullis => run(runtime, stack.service(http::service())),
         Variant::HttpStack => run(

@@ -18,6 +18,12 @@ impl Target {
 
 /// The targets that `costs` say something about.
 pub(crate) fn targets(costs: &[Costs]) -> Vec<Target> {
+    let mut targets = of_stacks(costs);
+    targets.extend(of_http(costs));
+    targets
+}
+
+fn of_stacks(costs: &[Costs]) -> Vec<Target> {
     let find = |variant| costs.iter().find(|costs| costs.variant == variant);
     let Some(bare) = find(Variant::Bare) else {
         return Vec::new();
@@ -86,6 +92,51 @@ pub(crate) fn targets(costs: &[Costs]) -> Vec<Target> {
     targets
 }
 
+fn of_http(costs: &[Costs]) -> Vec<Target> {
+    let find = |variant| costs.iter().find(|costs| costs.variant == variant);
+    let Some(ours) = find(Variant::HttpPortcullis) else {
+        return Vec::new();
+    };
+    let mut targets = Vec::new();
+    for theirs in [Variant::HttpHyper, Variant::HttpHyperPlus]
+        .into_iter()
+        .filter_map(find)
+    {
+        let mut aim = |text: &str, measured: Option<f64>, bound: f64| {
+            let text = format!("`{}`: {text} `{}` <= {bound}", ours.variant, theirs.variant);
+            targets.extend(measured.map(|measured| Target {
+                text,
+                measured,
+                bound,
+            }));
+        };
+        let [ours, theirs] = [ours, theirs].map(|costs| costs.of(Workload::Echo));
+        aim(
+            "instructions per request, ratio to",
+            ours.instructions
+                .zip(theirs.instructions)
+                .map(|(ours, theirs)| ours / theirs),
+            1.03,
+        );
+        aim(
+            "system calls per request over",
+            ours.all_calls()
+                .zip(theirs.all_calls())
+                .map(|(ours, theirs)| ours - theirs),
+            0.05,
+        );
+    }
+    targets.extend(ours.silent.map(|measured| Target {
+        text: format!(
+            "`{}`: bytes per connection before its first request <= 3000",
+            ours.variant
+        ),
+        measured,
+        bound: 3000.0,
+    }));
+    targets
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,5 +157,21 @@ mod tests {
         };
         assert!(verdict(1100.0));
         assert!(!verdict(1101.0));
+    }
+
+    #[test]
+    fn http_is_held_against_each_way_to_set_hyper_up() {
+        let measured = |variant, instructions| {
+            let mut costs = Costs::new(variant);
+            costs.of_mut(Workload::Echo).instructions = Some(instructions);
+            costs
+        };
+        let costs = [
+            measured(Variant::HttpHyper, 1000.0),
+            measured(Variant::HttpHyperPlus, 1100.0),
+            measured(Variant::HttpPortcullis, 1100.0),
+        ];
+        let met: Vec<_> = targets(&costs).iter().map(Target::is_met).collect();
+        assert_eq!(met, [false, true]);
     }
 }

@@ -26,6 +26,8 @@ pub(crate) enum Variant {
     CountBytes,
     /// The reference for HTTP: hyper-util in tokio's accept loop.
     HttpHyper,
+    /// The same as a careful user sets it up: with what hyper-util has for time, and the peer's address.
+    HttpHyperPlus,
     /// `axum::serve`.
     HttpAxum,
     /// `Server` with `PeerAddrLayer` and `HttpService`.
@@ -43,7 +45,7 @@ pub(crate) enum Protocol {
 }
 
 impl Variant {
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::Bare,
         Self::BareTimer,
         Self::BareTimeouts,
@@ -56,6 +58,7 @@ impl Variant {
         Self::CatchPanic,
         Self::CountBytes,
         Self::HttpHyper,
+        Self::HttpHyperPlus,
         Self::HttpAxum,
         Self::HttpPortcullis,
         Self::HttpStack,
@@ -83,6 +86,7 @@ impl Variant {
             Self::CatchPanic => "+catch-panic",
             Self::CountBytes => "+count-bytes",
             Self::HttpHyper => "http-hyper",
+            Self::HttpHyperPlus => "http-hyper+",
             Self::HttpAxum => "http-axum-serve",
             Self::HttpPortcullis => "http-portcullis",
             Self::HttpStack => "http-stack",
@@ -91,9 +95,11 @@ impl Variant {
 
     pub(crate) const fn protocol(self) -> Protocol {
         match self {
-            Self::HttpHyper | Self::HttpAxum | Self::HttpPortcullis | Self::HttpStack => {
-                Protocol::Http
-            }
+            Self::HttpHyper
+            | Self::HttpHyperPlus
+            | Self::HttpAxum
+            | Self::HttpPortcullis
+            | Self::HttpStack => Protocol::Http,
             _ => Protocol::Echo,
         }
     }

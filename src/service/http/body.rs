@@ -73,6 +73,12 @@ impl BodyRate {
 /// ```
 pub struct RequestBody {
     incoming: Incoming,
+    /// In a box, and only where there is a body: most requests have none, and are moved often.
+    arrival: Option<Box<Arrival>>,
+}
+
+/// How a body comes.
+struct Arrival {
     rate: Option<BodyRate>,
     received: u64,
     waits: Option<Pin<Box<Waits>>>,
@@ -92,18 +98,11 @@ struct Waits {
 }
 
 impl RequestBody {
-    pub(super) const fn new(
-        incoming: Incoming,
-        rate: Option<BodyRate>,
-        in_flight: InFlight,
-    ) -> Self {
+    pub(super) fn new(incoming: Incoming, rate: Option<BodyRate>, in_flight: &InFlight) -> Self {
+        let arrives = !incoming.is_end_stream();
         Self {
             incoming,
-            rate,
-            received: 0,
-            waits: None,
-            failed: false,
-            _in_flight: in_flight,
+            arrival: arrives.then(|| Box::new(Arrival::new(rate, in_flight.another()))),
         }
     }
 
@@ -112,6 +111,22 @@ impl RequestBody {
     /// What is left of it after the response is no longer part of a request: the connection counts as idle.
     pub fn into_inner(self) -> Incoming {
         self.incoming
+    }
+
+    fn has_failed(&self) -> bool {
+        self.arrival.as_ref().is_some_and(|arrival| arrival.failed)
+    }
+}
+
+impl Arrival {
+    const fn new(rate: Option<BodyRate>, in_flight: InFlight) -> Self {
+        Self {
+            rate,
+            received: 0,
+            waits: None,
+            failed: false,
+            _in_flight: in_flight,
+        }
     }
 
     fn note(&mut self, frame: &Frame<Bytes>) {
@@ -126,8 +141,9 @@ impl RequestBody {
         };
         let allowed = rate.allows(self.received);
         let waits = self.waits.get_or_insert_with(|| Box::pin(Waits::new()));
-        let too_long = waits.as_mut().poll(allowed, cx);
-        too_long.map(|()| Elapsed::new(TimeoutPhase::RequestBody, allowed))
+        ready!(waits.as_mut().poll(allowed, cx));
+        self.failed = true;
+        Poll::Ready(Elapsed::new(TimeoutPhase::RequestBody, allowed))
     }
 
     fn wait_is_over(&mut self) {
@@ -197,30 +213,35 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        if self.failed {
+        if self.has_failed() {
             return Poll::Ready(None);
         }
-        match Pin::new(&mut self.incoming).poll_frame(cx) {
+        let this = &mut *self;
+        let polled = Pin::new(&mut this.incoming).poll_frame(cx);
+        let Some(arrival) = &mut this.arrival else {
+            return polled.map_err(Into::into);
+        };
+        match polled {
             Poll::Ready(frame) => {
-                self.wait_is_over();
+                arrival.wait_is_over();
                 if let Some(Ok(frame)) = &frame {
-                    self.note(frame);
+                    arrival.note(frame);
                 }
                 Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
             }
-            Poll::Pending => self.poll_too_slow(cx).map(|elapsed| {
-                self.failed = true;
-                Some(Err(elapsed.into()))
-            }),
+            Poll::Pending => {
+                let too_slow = arrival.poll_too_slow(cx);
+                too_slow.map(|elapsed| Some(Err(elapsed.into())))
+            }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.failed || self.incoming.is_end_stream()
+        self.has_failed() || self.incoming.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self.failed {
+        match self.has_failed() {
             true => SizeHint::with_exact(0),
             false => self.incoming.size_hint(),
         }
@@ -231,7 +252,10 @@ impl fmt::Debug for RequestBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RequestBody")
             .field("incoming", &self.incoming)
-            .field("rate", &self.rate)
+            .field(
+                "rate",
+                &self.arrival.as_ref().and_then(|arrival| arrival.rate),
+            )
             .finish_non_exhaustive()
     }
 }

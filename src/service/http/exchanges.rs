@@ -4,11 +4,10 @@
 use portcullis_middleware::ConnectionInfo;
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     task::Poll,
-    time::Duration,
 };
 use tokio::time::Instant;
 
@@ -23,8 +22,8 @@ pub(super) struct Exchanges {
     /// How many hold a share in a request, and how many of these are data that waits to be sent; see
     /// [`InFlight`].
     shares: AtomicU64,
-    /// When the last request ended, or HTTP/2 began, in microseconds since `began`.
-    idle_since: AtomicU64,
+    /// When the last request ended, or HTTP/2 began.
+    idle_since: Mutex<Instant>,
     /// See [`ANY`] and its neighbours.
     input: AtomicU8,
     /// How much of HTTP/2's preface has come, or [`HTTP1`].
@@ -49,8 +48,8 @@ pub(super) enum Waiting {
     FirstByte,
     /// The rest of a head.
     Head,
-    /// The next request, since this time.
-    Request(Instant),
+    /// The next request, since [`Exchanges::idle_since`].
+    Request,
     /// The client, to take what is ready for it. The number changes whenever it takes some.
     Send(u64),
     /// Its own service, or the peer as part of a request.
@@ -59,11 +58,12 @@ pub(super) enum Waiting {
 
 impl Exchanges {
     pub(super) fn new(info: ConnectionInfo) -> Arc<Self> {
+        let began = Instant::now();
         Arc::new(Self {
             info,
-            began: Instant::now(),
+            began,
             shares: AtomicU64::new(0),
-            idle_since: AtomicU64::new(0),
+            idle_since: Mutex::new(began),
             input: AtomicU8::new(0),
             preface: AtomicU8::new(0),
             blocked: AtomicBool::new(false),
@@ -146,8 +146,8 @@ impl Exchanges {
 
     /// Notes that the wait for the next request begins.
     fn note_idle(&self) {
-        let since = self.began.elapsed().as_micros();
-        self.idle_since.store(since as u64, RELAXED);
+        let since = self.idle_since.lock();
+        *since.unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
     /// Whether there was a request.
@@ -157,7 +157,7 @@ impl Exchanges {
 
     pub(super) fn waiting(&self) -> Waiting {
         let input = self.input.load(RELAXED);
-        // What was stored before the last request ended is seen after this.
+        // When the last request ended is known after this.
         let shares = self.shares.load(Ordering::Acquire);
         if self.blocked.load(RELAXED) || shares >= DATA {
             Waiting::Send(self.sent.load(RELAXED))
@@ -168,9 +168,14 @@ impl Exchanges {
         } else if input & FRESH != 0 && !self.is_http2() {
             Waiting::Head
         } else {
-            let since = Duration::from_micros(self.idle_since.load(RELAXED));
-            Waiting::Request(self.began + since)
+            Waiting::Request
         }
+    }
+
+    /// When the last request ended.
+    pub(super) fn idle_since(&self) -> Instant {
+        let since = self.idle_since.lock();
+        *since.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Has responses say that they are the last ones.
@@ -282,6 +287,7 @@ const HTTP1: u8 = u8::MAX;
 mod tests {
     use super::*;
     use portcullis_middleware::connection::Address;
+    use std::time::Duration;
 
     fn exchanges() -> Arc<Exchanges> {
         Exchanges::new(ConnectionInfo::new(Address::Unknown, Address::Unknown))
@@ -322,7 +328,8 @@ mod tests {
         assert_eq!(exchanges.waiting(), Waiting::Exchange);
         tokio::time::advance(Duration::from_secs(3)).await;
         drop(second);
-        assert_eq!(exchanges.waiting(), Waiting::Request(Instant::now()));
+        assert_eq!(exchanges.waiting(), Waiting::Request);
+        assert_eq!(exchanges.idle_since(), Instant::now());
         exchanges.note_read(b"G");
         assert_eq!(exchanges.waiting(), Waiting::Head);
     }
@@ -347,7 +354,8 @@ mod tests {
         assert_eq!(exchanges.waiting(), Waiting::Exchange);
         tokio::time::advance(Duration::from_secs(3)).await;
         drop(body);
-        assert_eq!(exchanges.waiting(), Waiting::Request(Instant::now()));
+        assert_eq!(exchanges.waiting(), Waiting::Request);
+        assert_eq!(exchanges.idle_since(), Instant::now());
     }
 
     #[tokio::test]

@@ -12,7 +12,7 @@ use portcullis_middleware::{
 use std::{
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 use tokio::{
@@ -24,10 +24,12 @@ use tokio::{
 ///
 /// One timer serves all bounds. It is set once and left alone while requests come and go; when it fires
 /// early it is set to what remains. So a request costs a few comparisons here, and no timer.
-pub(super) struct Keeper<'a> {
-    settings: &'a Settings,
+pub(super) struct Keeper {
+    settings: Arc<Settings>,
     exchanges: Arc<Exchanges>,
     timer: Option<Pin<Box<Sleep>>>,
+    /// The timer fires before a connection that is idle has to go: its time only moves on.
+    timer_has_idle: bool,
     /// Resolves at the next stage of the drain.
     next_stage: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     stage: DrainStage,
@@ -56,12 +58,13 @@ pub(super) enum Step {
     End(Result<(), BoxError>),
 }
 
-impl<'a> Keeper<'a> {
-    pub(super) const fn new(settings: &'a Settings, exchanges: Arc<Exchanges>) -> Self {
+impl Keeper {
+    pub(super) const fn new(settings: Arc<Settings>, exchanges: Arc<Exchanges>) -> Self {
         Self {
             settings,
             exchanges,
             timer: None,
+            timer_has_idle: false,
             next_stage: None,
             stage: DrainStage::Serving,
             waker: None,
@@ -90,17 +93,21 @@ impl<'a> Keeper<'a> {
         }
         loop {
             let waiting = self.exchanges.waiting();
-            // A timer that runs sees in time whether the exchange has ended.
-            if waiting == Waiting::Exchange && same_waker && self.timer_runs() {
+            if waiting != Waiting::Head {
                 self.head_since = None;
+            }
+            if !matches!(waiting, Waiting::Send(_)) {
                 self.stalled = None;
+            }
+            if same_waker && self.timer_is_enough_for(waiting) {
                 return Poll::Pending;
             }
             let (deadline, then) = self.next(waiting);
             let Some(deadline) = deadline else {
                 return Poll::Pending;
             };
-            std::task::ready!(self.poll_timer(deadline, same_waker, cx));
+            self.timer_has_idle = waiting == Waiting::Request;
+            ready!(self.poll_timer(deadline, same_waker, cx));
             match then {
                 Then::LookAgain => {}
                 Then::ShutDown => return Poll::Ready(self.shut_down()),
@@ -149,13 +156,7 @@ impl<'a> Keeper<'a> {
 
     /// Until when the connection may wait for this, and what follows.
     fn next(&mut self, waiting: Waiting) -> (Option<Instant>, Then) {
-        if waiting != Waiting::Head {
-            self.head_since = None;
-        }
-        if !matches!(waiting, Waiting::Send(_)) {
-            self.stalled = None;
-        }
-        let settings = self.settings;
+        let settings = &self.settings;
         match waiting {
             Waiting::Send(sent) => {
                 let since = match self.stalled {
@@ -193,7 +194,8 @@ impl<'a> Keeper<'a> {
                 let then = fail(TimeoutPhase::RequestHead, settings.head);
                 (after(since, settings.head), then)
             }
-            Waiting::Request(since) => {
+            Waiting::Request => {
+                let since = self.exchanges.idle_since();
                 if let Some(leaving) = self.leaving_since {
                     return (Some(leaving.max(since) + LEAVE), Then::End);
                 }
@@ -221,8 +223,15 @@ impl<'a> Keeper<'a> {
         Step::HangUp
     }
 
-    fn timer_runs(&self) -> bool {
-        self.timer.as_ref().is_some_and(|timer| !timer.is_elapsed())
+    /// Whether the timer, as it is set, sees in time what could follow.
+    fn timer_is_enough_for(&self, waiting: Waiting) -> bool {
+        let enough = match waiting {
+            // Whether it has ended is seen when the timer fires.
+            Waiting::Exchange => true,
+            Waiting::Request => self.timer_has_idle && self.leaving_since.is_none(),
+            Waiting::FirstByte | Waiting::Head | Waiting::Send(_) => false,
+        };
+        enough && self.timer.as_ref().is_some_and(|timer| !timer.is_elapsed())
     }
 
     /// Resolves at `deadline`; the task is woken then, or before.

@@ -87,6 +87,7 @@
 //! A client that ends its side of an HTTP/1 connection before it has its response is taken as gone, and its
 //! handler is dropped; hyper's `half_close` makes it stay.
 
+mod answer;
 mod body;
 mod exchanges;
 pub(crate) mod facts;
@@ -97,7 +98,7 @@ mod serve;
 
 pub use self::body::{BodyRate, RequestBody};
 
-use self::request::HttpRequests;
+use self::{request::HttpRequests, serve::Serve};
 use http::{Request, Response};
 use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
@@ -254,7 +255,7 @@ where
     fn call(&mut self, connection: Connection<IO>) -> Self::Future {
         let settings = self.settings.clone();
         let requests = HttpRequests::new(self.requests.clone(), &connection, settings.body);
-        Box::pin(serve::serve(settings, requests, connection))
+        Box::pin(Serve::new(settings, requests, connection))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The service that hyper calls for each request.
 
 use super::{
+    answer::Answer,
     body::{BodyRate, RequestBody, ResponseBody},
     exchanges::{Exchanges, InFlight},
     facts::Facts,
@@ -17,7 +18,7 @@ use std::{
     sync::Arc,
     task::{Context, Poll, ready},
 };
-use tower::{Service, ServiceExt, util::Oneshot};
+use tower::Service;
 
 /// The requests of one connection on their way to the service `S`.
 #[derive(Debug)]
@@ -49,22 +50,28 @@ where
     S::Error: Into<BoxError>,
 {
     type Response = Response<ResponseBody<B>>;
-    type Error = S::Error;
+    type Error = BoxError;
     type Future = RequestFuture<S>;
 
-    fn call(&self, request: Request<Incoming>) -> RequestFuture<S> {
+    fn call(&self, mut request: Request<Incoming>) -> RequestFuture<S> {
         let in_flight = self.exchanges.begin();
         let kind = Kind::of(&request);
         let messages = Messages::of(&request);
         let rate = self.rate.filter(|_| messages == Messages::None);
-        let mut request = request.map(|body| RequestBody::new(body, rate, in_flight.another()));
         self.facts.tell(&mut request);
         #[cfg(feature = "tonic")]
         if messages == Messages::Grpc {
             self.facts.tell_tonic(&mut request);
         }
+        let service = self.service.clone();
+        let request = request.map(|body| RequestBody::new(body, rate, &in_flight));
+        let answer = match kind {
+            Kind::Http1 | Kind::Http1Connect => Answer::begin(service, request),
+            // In the task that the request will have: they are served side by side.
+            Kind::Http2 | Kind::Http2Connect => Answer::later(service, request),
+        };
         RequestFuture {
-            response: self.service.clone().oneshot(request),
+            answer,
             in_flight: Some(in_flight),
             kind,
         }
@@ -75,7 +82,7 @@ where
 #[pin_project]
 pub(super) struct RequestFuture<S: Service<Request<RequestBody>>> {
     #[pin]
-    response: Oneshot<S, Request<RequestBody>>,
+    answer: Answer<S>,
     in_flight: Option<InFlight>,
     kind: Kind,
 }
@@ -107,12 +114,13 @@ impl Kind {
 impl<S, B> Future for RequestFuture<S>
 where
     S: Service<Request<RequestBody>, Response = Response<B>>,
+    S::Error: Into<BoxError>,
 {
-    type Output = Result<Response<ResponseBody<B>>, S::Error>;
+    type Output = Result<Response<ResponseBody<B>>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let mut response = ready!(this.response.poll(cx))?;
+        let mut response = ready!(this.answer.poll(cx))?;
         let in_flight = this.in_flight.take().expect("polled after its end");
         let switches = match this.kind {
             Kind::Http1 => response.status() == StatusCode::SWITCHING_PROTOCOLS,
@@ -142,6 +150,10 @@ enum Messages {
 
 impl Messages {
     fn of<B>(request: &Request<B>) -> Self {
+        // Both protocols have no other method, and most requests are not looked at further.
+        if request.method() != Method::POST {
+            return Self::None;
+        }
         let content_type = request.headers().get(CONTENT_TYPE);
         match content_type.map(HeaderValue::as_bytes) {
             Some(name) if name.starts_with(b"application/grpc") => Self::Grpc,

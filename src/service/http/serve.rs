@@ -8,18 +8,37 @@ use super::{
     request::HttpRequests,
 };
 use http::{Request, Response};
-use hyper_util::rt::TokioIo;
+use hyper::body::Incoming;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto::UpgradeableConnection,
+};
+use pin_project::pin_project;
 use portcullis_middleware::{BoxError, Connection};
-use std::{future::poll_fn, io, pin::pin, sync::Arc, task::Poll};
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tower::Service;
 
-/// Serves HTTP on `connection` until it ends or is upgraded.
-pub(super) async fn serve<S, B, IO>(
-    settings: Arc<Settings>,
-    requests: HttpRequests<S>,
-    connection: Connection<IO>,
-) -> Result<(), BoxError>
+/// HTTP on one connection, until it ends or is upgraded.
+///
+/// By hand: an async block holds what it is given beside what it makes of it.
+#[pin_project]
+pub(super) struct Serve<S, IO>
+where
+    S: Service<Request<RequestBody>>,
+    HttpRequests<S>: hyper::service::HttpService<Incoming>,
+{
+    #[pin]
+    http: UpgradeableConnection<'static, TokioIo<HttpIo<IO>>, HttpRequests<S>, TokioExecutor>,
+    keeper: Keeper,
+}
+
+impl<S, B, IO> Serve<S, IO>
 where
     S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
     S::Error: Into<BoxError>,
@@ -27,24 +46,45 @@ where
     B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let exchanges = requests.exchanges().clone();
-    let io = TokioIo::new(HttpIo::new(connection, exchanges.clone()));
-    let mut http = pin!(settings.hyper.serve_connection_with_upgrades(io, requests));
-    let mut keeper = Keeper::new(&settings, exchanges);
-    poll_fn(|cx| {
+    pub(super) fn new(
+        settings: Arc<Settings>,
+        requests: HttpRequests<S>,
+        connection: Connection<IO>,
+    ) -> Self {
+        let exchanges = requests.exchanges().clone();
+        let io = TokioIo::new(HttpIo::new(connection, exchanges.clone()));
+        let http = settings.hyper.serve_connection_with_upgrades(io, requests);
+        Self {
+            http: http.into_owned(),
+            keeper: Keeper::new(settings, exchanges),
+        }
+    }
+}
+
+impl<S, B, IO> Future for Serve<S, IO>
+where
+    S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send + 'static,
+    B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    type Output = Result<(), BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
         loop {
-            if let Poll::Ready(ended) = http.as_mut().poll(cx) {
+            if let Poll::Ready(ended) = this.http.as_mut().poll(cx) {
                 return Poll::Ready(ended.map_err(with_kind));
             }
-            match std::task::ready!(keeper.poll(cx)) {
-                Step::Shutdown => http.as_mut().graceful_shutdown(),
+            match ready!(this.keeper.poll(cx)) {
+                Step::Shutdown => this.http.as_mut().graceful_shutdown(),
                 // The IO tells it.
                 Step::HangUp => {}
                 Step::End(result) => return Poll::Ready(result),
             }
         }
-    })
-    .await
+    }
 }
 
 /// Gives those errors of hyper that are the doing of the network or the peer the kind of IO error that they are.

@@ -1,0 +1,137 @@
+//! The answer of a service to one request.
+
+use super::body::RequestBody;
+use http::Request;
+use pin_project::pin_project;
+use portcullis_middleware::BoxError;
+use std::{
+    pin::Pin,
+    task::{Context, Poll, Waker},
+};
+use tower::{Service, ServiceExt, util::Oneshot};
+
+/// What [`Oneshot`] is, begun at once where that is possible: requests are large, and not moved as often.
+#[pin_project(project = AnswerProjection)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a box for each request of HTTP/2 costs more than the room"
+)]
+pub(super) enum Answer<S: Service<Request<RequestBody>>> {
+    Begun(#[pin] S::Future),
+    /// Of a service that is made ready first.
+    Awaited(#[pin] Oneshot<S, Request<RequestBody>>),
+    /// Of one that never will be.
+    Failed(Option<BoxError>),
+}
+
+impl<S> Answer<S>
+where
+    S: Service<Request<RequestBody>>,
+    S::Error: Into<BoxError>,
+{
+    /// Calls `service` here and now if it is ready, and else when it is.
+    pub(super) fn begin(mut service: S, request: Request<RequestBody>) -> Self {
+        // Who waits for it leaves a waker later, if need be.
+        match service.poll_ready(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(())) => Self::Begun(service.call(request)),
+            Poll::Ready(Err(error)) => Self::Failed(Some(error.into())),
+            Poll::Pending => Self::later(service, request),
+        }
+    }
+
+    /// Calls `service` where the answer is polled.
+    pub(super) fn later(service: S, request: Request<RequestBody>) -> Self {
+        Self::Awaited(service.oneshot(request))
+    }
+}
+
+impl<S> Future for Answer<S>
+where
+    S: Service<Request<RequestBody>>,
+    S::Error: Into<BoxError>,
+{
+    type Output = Result<S::Response, BoxError>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project() {
+            AnswerProjection::Begun(answer) => answer.poll(cx).map_err(Into::into),
+            AnswerProjection::Awaited(answer) => answer.poll(cx).map_err(Into::into),
+            AnswerProjection::Failed(error) => {
+                Poll::Ready(Err(error.take().expect("polled after its end")))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::HttpService;
+    use http::Response;
+    use portcullis_middleware::{Connection, ConnectionInfo, connection::Address};
+    use std::{convert::Infallible, sync::Arc, time::Duration};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+        sync::Semaphore,
+        task::JoinHandle,
+        time::timeout,
+    };
+    use tower::{ServiceBuilder, limit::GlobalConcurrencyLimitLayer};
+
+    /// One request of HTTP/1 to `app`.
+    async fn ask<S>(app: S) -> (DuplexStream, JoinHandle<Result<(), BoxError>>)
+    where
+        S: Service<Request<RequestBody>, Response = Response<String>> + Clone + Send + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send + 'static,
+    {
+        let (mut client, ours) = duplex(1024);
+        let info = ConnectionInfo::new(Address::Unknown, Address::Unknown);
+        let served = HttpService::new(app).call(Connection::new(ours, info));
+        let head = b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n";
+        client.write_all(head).await.unwrap();
+        (client, tokio::spawn(served))
+    }
+
+    #[derive(Clone)]
+    struct Broken;
+
+    impl Service<Request<RequestBody>> for Broken {
+        type Response = Response<String>;
+        type Error = BoxError;
+        type Future = std::future::Pending<Result<Self::Response, BoxError>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+            Poll::Ready(Err("broken".into()))
+        }
+
+        fn call(&mut self, _: Request<RequestBody>) -> Self::Future {
+            unreachable!("never ready")
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_service_that_is_not_ready_is_waited_for() {
+        let permits = Arc::new(Semaphore::new(0));
+        let app = ServiceBuilder::new()
+            .layer(GlobalConcurrencyLimitLayer::with_semaphore(permits.clone()))
+            .service_fn(|_| async { Ok::<_, Infallible>(Response::new("hello".to_owned())) });
+        let (mut client, served) = ask(app).await;
+        let early = timeout(Duration::from_secs(3600), client.read_u8()).await;
+        early.expect_err("no answer yet");
+        permits.add_permits(1);
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.ends_with("hello"), "{answer}");
+        drop(client);
+        served.await.unwrap().unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_service_that_will_never_be_ready_ends_the_connection() {
+        let (mut client, served) = ask(Broken).await;
+        assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+        served.await.unwrap().unwrap_err();
+    }
+}
