@@ -183,15 +183,17 @@ fn a_request_that_is_not_grpc_is_told_nothing_of_tonic() {
             .peer_addr()
             .service(HttpService::new(service));
         let handle = Server::new().listen(listener, stack).spawn().unwrap();
-        for (kind, nothing) in [
-            ("text/plain", true),
-            ("application/connect+proto", true),
-            ("application/grpc+proto", false),
-            ("application/grpc-web", false),
+        // gRPC knows no other method than POST.
+        for (method, kind, nothing) in [
+            ("POST", "text/plain", true),
+            ("POST", "application/connect+proto", true),
+            ("POST", "application/grpc+proto", false),
+            ("POST", "application/grpc-web", false),
+            ("GET", "application/grpc", true),
         ] {
             let mut client = TcpStream::connect(address).await.unwrap();
             let request = format!(
-                "GET / HTTP/1.1\r\nhost: a\r\ncontent-type: {kind}\r\nconnection: close\r\n\r\n"
+                "{method} / HTTP/1.1\r\nhost: a\r\ncontent-type: {kind}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
             );
             client.write_all(request.as_bytes()).await.unwrap();
             let mut answer = String::new();

@@ -297,7 +297,7 @@ mod tests {
     async fn each_head_has_its_own_time() {
         let http = HttpService::new(()).with_head_timeout(seconds(10));
         let exchanges = Exchanges::new(ConnectionInfo::new(Address::Unknown, Address::Unknown));
-        let mut keeper = Keeper::new(&http.settings, exchanges.clone());
+        let mut keeper = Keeper::new(http.settings.clone(), exchanges.clone());
         let mut keeper = task::spawn(poll_fn(|cx| keeper.poll(cx)));
         exchanges.note_read(b"GET");
         assert_pending!(keeper.poll());
@@ -322,7 +322,7 @@ mod tests {
     async fn each_response_that_is_not_taken_has_its_own_time() {
         let http = HttpService::new(()).with_send_timeout(seconds(10));
         let exchanges = Exchanges::new(ConnectionInfo::new(Address::Unknown, Address::Unknown));
-        let mut keeper = Keeper::new(&http.settings, exchanges.clone());
+        let mut keeper = Keeper::new(http.settings.clone(), exchanges.clone());
         let mut keeper = task::spawn(poll_fn(|cx| keeper.poll(cx)));
         let requests = [exchanges.begin(), exchanges.begin()];
         let first = requests[0].data();
@@ -346,7 +346,7 @@ mod tests {
         let origin = Arc::new(Origin::new().with_drain(signal));
         let info = ConnectionInfo::from_origin(origin, Address::Unknown, Address::Unknown);
         let exchanges = Exchanges::new(info);
-        let mut keeper = Keeper::new(&http.settings, exchanges.clone());
+        let mut keeper = Keeper::new(http.settings.clone(), exchanges.clone());
         let mut keeper = task::spawn(poll_fn(|cx| keeper.poll(cx)));
         drain.close();
         assert_pending!(keeper.poll());
