@@ -33,8 +33,6 @@ pub(super) struct Exchanges {
     /// Changes whenever the client took some of what waits to be sent.
     sent: AtomicU64,
     begun: AtomicBool,
-    /// Responses are to be the last ones of their connections.
-    last: AtomicBool,
     /// Nothing is waited for any more: the input ends unless it begins at once.
     hung_up: AtomicBool,
     /// An HTTP/2 stream became a tunnel, whose end nobody tells.
@@ -69,7 +67,6 @@ impl Exchanges {
             blocked: AtomicBool::new(false),
             sent: AtomicU64::new(0),
             begun: AtomicBool::new(false),
-            last: AtomicBool::new(false),
             hung_up: AtomicBool::new(false),
             tunnel: AtomicBool::new(false),
         })
@@ -178,14 +175,12 @@ impl Exchanges {
         *since.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has responses say that they are the last ones.
-    pub(super) fn set_last(&self) {
-        self.last.store(true, RELAXED);
-    }
-
+    /// Whether responses are to be the last ones of their connections.
+    ///
+    /// Asked anew each time: the keeper sees the drain after hyper's turn, in which a first request may
+    /// be answered.
     pub(super) fn is_last(&self) -> bool {
-        // The keeper sees the drain after hyper's turn, in which a first request may be answered.
-        self.last.load(RELAXED) || self.info.is_draining()
+        self.info.is_draining()
     }
 }
 

@@ -131,7 +131,6 @@ impl Keeper {
             self.next_stage = None;
             // What is waited for ends earlier from here on.
             self.timer = None;
-            self.exchanges.set_last();
             if stage >= DrainStage::Closing {
                 self.closing_since = Some(Instant::now());
             }
