@@ -24,6 +24,8 @@ mod peer;
 mod polite;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod server;
+#[cfg(feature = "testing")]
+mod side_by_side;
 mod slow_readers;
 mod time;
 
