@@ -1,7 +1,7 @@
 //! What the compiler says to somebody whose stack does not fit a listener.
 //!
 //! Its words differ between versions, so they are held to those of one version. The first run builds
-//! all dependencies once more, in a directory of its own, which takes minutes.
+//! the dependencies once more, in a directory of its own.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![allow(
@@ -20,7 +20,7 @@ fn the_compiler_names_the_layer_that_is_missing() {
         println!("skipped: written with {WRITTEN_WITH}, this is {version}");
         return;
     }
-    trybuild::TestCases::new().compile_fail("tests/ui/*.rs");
+    trybuild::TestCases::new().compile_fail("ui/*.rs");
 }
 
 const WRITTEN_WITH: &str = "rustc 1.95.";
