@@ -1,6 +1,7 @@
 //! Tables, as text that is Markdown too.
 
 use crate::{
+    measure::Target,
     runner::{Line, Table},
     server::Kind,
     stats::{Spread, paired_ratios},
@@ -129,35 +130,52 @@ fn ratio(line: &Line, other: &Line, column: usize) -> Option<Spread> {
 fn targets(table: &Table) -> String {
     let mut text = String::new();
     for target in table.targets {
-        let group = |line: &&Line| line.group == target.group;
-        let lines: Vec<&Line> = table.lines.iter().filter(group).collect();
-        let find = |name| lines.iter().copied().find(|line| line.label == name);
-        let measured = find(target.server)
-            .zip(find(target.other))
-            .and_then(|(line, other)| ratio(line, other, target.column));
-        let Some(Spread { median, .. }) = measured else {
+        let Some((measured, digits)) = measured(table, target) else {
             continue;
         };
-        // As it is shown: nobody sees the third digit.
-        let shown = (median * 100.0).round() / 100.0;
+        let to = target.other.map(|other| format!(" to `{other}`"));
+        // As it is shown: nobody sees the digit after the last.
+        let scale = 10_f64.powi(i32::try_from(digits).unwrap_or(0));
+        let shown = (measured * scale).round() / scale;
         let verdict = match shown <= target.at_most {
             true => "met",
             false => "**missed**",
         };
+        let group = match target.group {
+            "" => String::new(),
+            group => format!("{}: ", capital(group)),
+        };
         let _ = writeln!(
             text,
-            "- {}: `{}` to `{}`, {}: {shown:.2}, wanted at most {:.2}: {verdict}",
-            capital(target.group),
+            "- {group}`{}`{}, {}: {}, wanted at most {}: {verdict}",
             target.server,
-            target.other,
+            to.unwrap_or_default(),
             table.columns[target.column].title,
-            target.at_most,
+            number(shown, digits),
+            number(target.at_most, digits),
         );
     }
     match text.is_empty() {
         true => text,
         false => format!("\n{text}"),
     }
+}
+
+/// What a target is about, and with how many digits it is shown.
+fn measured(table: &Table, target: &Target) -> Option<(f64, usize)> {
+    let find = |name| {
+        let mut lines = table.lines.iter();
+        lines.find(|line| line.group == target.group && line.label == name)
+    };
+    let line = find(target.server)?;
+    let (spread, digits) = match target.other {
+        Some(other) => (ratio(line, find(other)?, target.column), 2),
+        None => {
+            let values = line.column(target.column).into_iter().flatten();
+            (Spread::of(values), table.columns[target.column].digits)
+        }
+    };
+    Some((spread?.median, digits))
 }
 
 fn notes(table: &Table, lines: &[&Line]) -> String {
@@ -250,7 +268,7 @@ fn capital(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::measure::{Column, Target};
+    use crate::measure::Column;
 
     fn line(label: &str, kind: Kind, samples: &[Result<f64, &str>]) -> Line {
         let samples = samples.iter().map(|sample| match sample {
@@ -381,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_is_met_by_the_ratio_that_is_shown() {
+    fn a_target_is_met_by_the_number_that_is_shown() {
         let target = |server, other, at_most| Target {
             group: "",
             server,
@@ -390,9 +408,12 @@ mod tests {
             at_most,
         };
         let targets = [
-            target("ours", "tokio", 1.03),
-            target("ours", "tokio", 1.02),
-            target("ours", "absent", 1.0),
+            target("ours", Some("tokio"), 1.03),
+            target("ours", Some("tokio"), 1.02),
+            target("ours", Some("absent"), 1.0),
+            target("absent", None, 1.0),
+            target("ours", None, 1034.0),
+            target("ours", None, 1033.0),
         ];
         let text = table(&Table {
             targets: Box::leak(Box::new(targets)),
@@ -401,5 +422,7 @@ mod tests {
         assert!(text.contains("1.03, wanted at most 1.03: met"), "{text}");
         assert!(text.contains("at most 1.02: **missed**"), "{text}");
         assert!(!text.contains("absent"), "{text}");
+        assert!(text.contains("1,034, wanted at most 1,034: met"), "{text}");
+        assert!(text.contains("at most 1,033: **missed**"), "{text}");
     }
 }

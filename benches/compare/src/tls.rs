@@ -25,22 +25,28 @@ pub(crate) fn write_certificate(folder: &Path) -> Result<(), BoxError> {
 
 /// For every server that uses rustls. Tickets without state, as the C servers have them.
 pub(crate) fn server_config(folder: &Path) -> Result<Arc<ServerConfig>, BoxError> {
+    let mut config = config(folder, provider())?;
+    config.ticketer = Ticketer::new()?;
+    Ok(Arc::new(config))
+}
+
+/// The same with the sessions and tickets that rustls chooses.
+pub(crate) fn config(folder: &Path, provider: CryptoProvider) -> Result<ServerConfig, BoxError> {
     let chain =
         CertificateDer::pem_file_iter(folder.join("cert.pem"))?.collect::<Result<_, _>>()?;
     let key = PrivateKeyDer::from_pem_file(folder.join("key.pem"))?;
-    let mut config = ServerConfig::builder_with_provider(provider())
+    let config = ServerConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(&[&TLS13])?
         .with_no_client_auth()
         .with_single_cert(chain, key)?;
-    config.ticketer = Ticketer::new()?;
-    Ok(Arc::new(config))
+    Ok(config)
 }
 
 /// For the load generator, which offers one cipher suite and one key exchange: nobody can differ.
 pub(crate) fn client_config(folder: &Path) -> Result<Arc<ClientConfig>, BoxError> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(folder.join("cert.pem"))?)?;
-    let mut config = ClientConfig::builder_with_provider(provider())
+    let mut config = ClientConfig::builder_with_provider(Arc::new(provider()))
         .with_protocol_versions(&[&TLS13])?
         .with_root_certificates(roots)
         .with_no_client_auth();
@@ -48,12 +54,12 @@ pub(crate) fn client_config(folder: &Path) -> Result<Arc<ClientConfig>, BoxError
     Ok(Arc::new(config))
 }
 
-fn provider() -> Arc<CryptoProvider> {
-    Arc::new(CryptoProvider {
+pub(crate) fn provider() -> CryptoProvider {
+    CryptoProvider {
         cipher_suites: vec![TLS13_AES_256_GCM_SHA384],
         kx_groups: vec![kx_group::X25519],
         ..default_provider()
-    })
+    }
 }
 
 /// Whom the certificate is for.

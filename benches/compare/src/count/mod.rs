@@ -12,7 +12,7 @@ use self::{child::Counted, strace::Calls};
 use crate::{
     BoxError,
     load::{
-        Client,
+        Client, idle,
         sequence::{Gate, Sequence},
     },
     process::is_installed,
@@ -21,6 +21,7 @@ use crate::{
 use std::{
     fs,
     io::{self, BufRead, Write},
+    net::SocketAddr,
     path::Path,
     time::Duration,
 };
@@ -65,11 +66,23 @@ pub(crate) struct SystemCalls {
 pub(crate) struct Amount {
     /// Connections that stay; none where each unit has one of its own.
     pub(crate) connections: usize,
+    /// Besides them, those that are open meanwhile and say nothing.
+    pub(crate) others: usize,
+    /// Whether TLS sessions are resumed.
+    pub(crate) resume: bool,
     pub(crate) few: usize,
     pub(crate) many: usize,
 }
 
 impl Amount {
+    fn client(self, address: SocketAddr, entry: &Entry, folder: &Path) -> Result<Client, BoxError> {
+        let client = Client::new(address, entry.job, SIZE, folder)?;
+        Ok(match self.resume {
+            true => client.resuming(),
+            false => client,
+        })
+    }
+
     fn difference(self, few: f64, many: f64) -> f64 {
         (many - few) / (self.many - self.few) as f64
     }
@@ -102,7 +115,8 @@ async fn instructions(entry: &Entry, folder: &Path, amount: Amount) -> Result<f6
     let profile = folder.join(format!("{}.callgrind", entry.name));
     let mut server = Counted::start(&callgrind::command(&profile), entry, folder).await?;
     let gate = Gate(server.pid()?);
-    let client = Client::new(server.address, entry.job, SIZE, folder)?;
+    let client = amount.client(server.address, entry, folder)?;
+    let others = idle::open(&client, 0..amount.others).await?;
     let mut sequence = Sequence::open(&client, amount.connections).await?;
     // It warms up, and the first mark takes away what has been counted so far.
     for units in [amount.few, amount.few, amount.many] {
@@ -111,6 +125,7 @@ async fn instructions(entry: &Entry, folder: &Path, amount: Amount) -> Result<f6
     }
     sequence.close().await;
     server.stop().await?;
+    drop(others);
     let part = |number| callgrind::read(&profile, number);
     Ok(amount.difference(part(2)?, part(3)?))
 }
@@ -142,7 +157,7 @@ async fn calls_of(
     let mut tool = strace::command();
     tool.extend(["-o".to_owned(), file.display().to_string()]);
     let server = Counted::start(&tool, entry, folder).await?;
-    let client = Client::new(server.address, entry.job, SIZE, folder)?;
+    let client = amount.client(server.address, entry, folder)?;
     let mut sequence = Sequence::open(&client, amount.connections).await?;
     // The process is strace's own: it cannot be made to wait.
     sequence.run(units, None).await?;
@@ -186,6 +201,8 @@ mod tests {
     fn what_is_done_once_is_not_in_the_difference() {
         let amount = Amount {
             connections: 1,
+            others: 0,
+            resume: false,
             few: 10,
             many: 110,
         };

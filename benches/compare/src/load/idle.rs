@@ -7,6 +7,15 @@ use tokio::{io::AsyncReadExt, task::JoinSet, time::timeout};
 
 /// Opens the connections of these numbers; each has one exchange behind it.
 pub(crate) async fn open(client: &Client, numbers: Range<usize>) -> Result<Vec<Wire>, BoxError> {
+    connect(client, numbers, true).await
+}
+
+/// Opens connections on which nothing is said.
+pub(crate) async fn silent(client: &Client, numbers: Range<usize>) -> Result<Vec<Wire>, BoxError> {
+    connect(client, numbers, false).await
+}
+
+async fn connect(client: &Client, numbers: Range<usize>, ask: bool) -> Result<Vec<Wire>, BoxError> {
     let count = numbers.len();
     let mut open = Vec::with_capacity(count);
     let mut opening = JoinSet::new();
@@ -18,7 +27,9 @@ pub(crate) async fn open(client: &Client, numbers: Range<usize>) -> Result<Vec<W
         opening.spawn(async move {
             timeout(PATIENCE, async {
                 let mut wire = client.connect_numbered(number).await?;
-                client.exchange().run(&mut wire, &mut Vec::new()).await?;
+                if ask {
+                    client.exchange().run(&mut wire, &mut Vec::new()).await?;
+                }
                 Ok::<_, BoxError>(wire)
             })
             .await?

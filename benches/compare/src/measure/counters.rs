@@ -1,9 +1,13 @@
 //! Instructions and system calls, which no other load on the machine changes.
 
-use super::{Bench, Column, Missing, Plan, Row, Sample, Target, column};
-use crate::count::{self, Amount, Tools};
+use super::{Bench, Column, Missing, Plan, Sample, Target, column, tls_settings::SETTINGS};
+use crate::{
+    BoxError,
+    count::{self, Amount, Tools},
+    limits,
+};
 
-pub(super) fn plans(bench: &Bench) -> [Plan; 2] {
+pub(super) fn plans(bench: &Bench) -> Result<Vec<Plan>, BoxError> {
     let echo = &[
         "tokio",
         "tokio-per-core",
@@ -28,10 +32,15 @@ pub(super) fn plans(bench: &Bench) -> [Plan; 2] {
         "hyper-util",
         "portcullis-http",
         "portcullis-http-stack",
+        "hyper-util",
+    ];
+    let router = &[
+        "hyper-util-axum",
         "portcullis-http-axum",
+        "portcullis-http-axum-stack",
         "axum",
         "axum-server",
-        "hyper-util",
+        "hyper-util-axum",
     ];
     let https = &[
         "hyper-util-https",
@@ -49,10 +58,22 @@ pub(super) fn plans(bench: &Bench) -> [Plan; 2] {
         "Instructions and system calls of an echo",
         "Echo of 64 bytes. A unit is a connection with one echo, or one echo",
     )
-    .group("connect, one echo, close", 0, echo)
-    .group("echo on one connection", 1, echo)
-    .group("echo on 16 connections", 16, echo)
-    .group("echo over TLS on one connection", 1, tls_echo);
+    .group(CONNECTION, 0, echo)
+    .group(ONE, 1, echo)
+    .group(SIXTEEN, 16, echo)
+    .targets(TARGETS);
+    let counters_tls = plan(
+        bench,
+        tools,
+        "counters-tls",
+        "Instructions and system calls of TLS",
+        "Echo of 64 bytes. A unit is a connection with a full handshake and one echo, or one echo",
+    )
+    .group(HANDSHAKE, 0, tls_echo)
+    .group("the same by TLS settings", 0, SETTINGS)
+    .group(RESUMED, 0, SETTINGS)
+    .group(ONE, 1, tls_echo)
+    .targets(TLS_TARGETS);
     let counters_http = plan(
         bench,
         tools,
@@ -61,16 +82,85 @@ pub(super) fn plans(bench: &Bench) -> [Plan; 2] {
         "GET and 13 bytes as answer. A unit is a request on a connection that stays",
     )
     .group(PLAIN, 1, http)
-    .group(TLS, 1, https);
-    let mut plans = [counters, counters_http];
-    plans[1].targets = TARGETS;
+    .group(ROUTER, 1, router)
+    .group(TLS, 1, https)
+    .targets(HTTP_TARGETS);
+    let mut plans = vec![
+        counters,
+        counters_tls,
+        counters_http,
+        layers(bench, tools),
+        growth(bench, tools)?,
+    ];
     for plan in &mut plans {
         plan.missing.extend(missing(tools));
         if !tools.valgrind && !tools.strace {
             plan.rows.clear();
         }
     }
-    plans
+    Ok(plans)
+}
+
+/// What each further layer adds.
+fn layers(bench: &Bench, tools: Tools) -> Plan {
+    let layers = &[
+        "portcullis",
+        "portcullis-layers-1",
+        "portcullis-layers-2",
+        "portcullis-layers-4",
+        "portcullis-layers-8",
+        "portcullis-layers-12",
+        "portcullis",
+    ];
+    plan(
+        bench,
+        tools,
+        "counters-layers",
+        "Instructions and system calls by the number of layers",
+        "Each layer is a byte count, which wraps the stream. Echo of 64 bytes. A unit is a connection with \
+         one echo, or one echo",
+    )
+    .group(CONNECTION, 0, layers)
+    .group(ONE, 1, layers)
+}
+
+/// What a connection costs where others are there already.
+fn growth(bench: &Bench, tools: Tools) -> Result<Plan, BoxError> {
+    // Without strace: what the kernel is asked does not depend on it.
+    let tools = Tools {
+        strace: false,
+        ..tools
+    };
+    let mut growth = plan(
+        bench,
+        tools,
+        "counters-growth",
+        "Instructions of a connection where others wait",
+        "A unit is a connection with one echo of 64 bytes; so many others stay open meanwhile and say nothing",
+    );
+    growth.columns = const { &[COSTS[0]] };
+    for wanted in [10, 100, 1_000, 10_000] {
+        let most = if bench.quick { 100 } else { wanted };
+        let others = limits::connections(wanted, 1)?.min(most);
+        if growth.rows.last().is_some_and(|row| row.number == others) {
+            continue;
+        }
+        let group = format!("{others} others");
+        growth = growth.group(group, others, &["tokio", "portcullis", "portcullis-stack"]);
+    }
+    growth.sample = Box::new(move |bench, row, _| {
+        let amount = Amount {
+            others: row.number,
+            ..amount(bench, false, 0)
+        };
+        let costs = count::costs(tools, row.entry, &bench.folder, amount);
+        let costs = bench.runtime.block_on(costs)?;
+        Ok(Sample {
+            values: vec![costs.instructions.unwrap_or(f64::NAN)],
+            problem: None,
+        })
+    });
+    Ok(growth)
 }
 
 fn plan(bench: &Bench, tools: Tools, id: &'static str, title: &str, about: &str) -> Plan {
@@ -81,7 +171,11 @@ fn plan(bench: &Bench, tools: Tools, id: &'static str, title: &str, about: &str)
          would outside, for all alike."
     );
     let plan = Plan::new(bench, id, title, about, COSTS, move |bench, row, _| {
-        let costs = count::costs(tools, row.entry, &bench.folder, amount(bench, row));
+        let amount = Amount {
+            resume: row.group == RESUMED,
+            ..amount(bench, row.entry.job.is_tls(), row.number)
+        };
+        let costs = count::costs(tools, row.entry, &bench.folder, amount);
         let costs = bench.runtime.block_on(costs)?;
         let calls = costs.calls;
         let values = [
@@ -102,12 +196,21 @@ fn plan(bench: &Bench, tools: Tools, id: &'static str, title: &str, about: &str)
     plan.fresh().repeat(rounds, seconds)
 }
 
-/// The row's number is that of the connections that stay. All amounts divide by it.
-const fn amount(bench: &Bench, row: &Row) -> Amount {
+/// For so many connections that stay; all amounts divide by them.
+const fn amount(bench: &Bench, tls: bool, connections: usize) -> Amount {
+    let (few, many) = match (tls && connections == 0, bench.quick) {
+        // A handshake is worth a hundred connections without.
+        (true, true) => (16, 32),
+        (true, false) => (16, 144),
+        (false, true) => (160, 480),
+        (false, false) => (160, 1760),
+    };
     Amount {
-        connections: row.number,
-        few: 160,
-        many: if bench.quick { 480 } else { 1760 },
+        connections,
+        others: 0,
+        resume: false,
+        few,
+        many,
     }
 }
 
@@ -130,35 +233,47 @@ const COSTS: &[Column] = &[
     column("all system calls/unit", 2),
 ];
 
+const CONNECTION: &str = "connect, one echo, close";
+const HANDSHAKE: &str = "connect, full handshake, one echo, close";
+const RESUMED: &str = "the same by TLS settings, resumed";
+const ONE: &str = "echo on one connection";
+const SIXTEEN: &str = "echo on 16 connections";
 const PLAIN: &str = "plain";
-
+const ROUTER: &str = "plain, with axum's router";
 const TLS: &str = "over TLS";
 
-/// What is asked of `HttpService`.
 const TARGETS: &[Target] = &[
-    target(PLAIN, "portcullis-http", 0, "hyper-util", 1.03),
-    target(PLAIN, "portcullis-http", 1, "hyper-util", 1.0),
-    // Less than: the next smaller that a table shows.
-    target(TLS, "portcullis-https", 0, "axum-server-https", 0.99),
-    // The same with the router that axum-server has.
-    target(TLS, "portcullis-https-axum", 0, "axum-server-https", 0.99),
+    Target::value("portcullis-stack", 12_000.0).in_group(CONNECTION),
+    Target::ratio("portcullis-stack", "tokio", 1.0)
+        .in_group(CONNECTION)
+        .in_column(1),
+    Target::ratio("portcullis-stack", "tokio", 1.1).in_group(ONE),
+    Target::ratio("portcullis-stack", "tokio", 1.0)
+        .in_group(ONE)
+        .in_column(1),
+    Target::ratio("portcullis-stack", "tokio", 1.06).in_group(SIXTEEN),
+    Target::ratio("portcullis-per-core", "portcullis", 1.0).in_group(CONNECTION),
+    Target::ratio("portcullis-per-core", "portcullis", 1.0).in_group(ONE),
 ];
 
-const fn target(
-    group: &'static str,
-    server: &'static str,
-    column: usize,
-    other: &'static str,
-    at_most: f64,
-) -> Target {
-    Target {
-        group,
-        server,
-        column,
-        other,
-        at_most,
-    }
-}
+const TLS_TARGETS: &[Target] = &[
+    Target::ratio("portcullis-tls", "tokio-rustls", 1.03).in_group(HANDSHAKE),
+    Target::ratio("portcullis-tls-stack", "tokio-rustls", 1.03).in_group(HANDSHAKE),
+];
+
+/// What is asked of `HttpService`.
+const HTTP_TARGETS: &[Target] = &[
+    Target::ratio("portcullis-http", "hyper-util", 1.03).in_group(PLAIN),
+    Target::ratio("portcullis-http", "hyper-util", 1.0)
+        .in_group(PLAIN)
+        .in_column(1),
+    Target::ratio("portcullis-http-axum", "hyper-util-axum", 1.03).in_group(ROUTER),
+    Target::value("portcullis-http-axum-stack", 13_550.0).in_group(ROUTER),
+    // Less than: the next smaller that a table shows.
+    Target::ratio("portcullis-https", "axum-server-https", 0.99).in_group(TLS),
+    // The same with the router that axum-server has.
+    Target::ratio("portcullis-https-axum", "axum-server-https", 0.99).in_group(TLS),
+];
 
 #[cfg(test)]
 mod tests {
@@ -178,7 +293,7 @@ mod tests {
 
     #[test]
     fn each_target_names_a_column() {
-        for target in TARGETS {
+        for target in [TARGETS, TLS_TARGETS, HTTP_TARGETS].concat() {
             assert!(target.column < COSTS.len());
         }
     }

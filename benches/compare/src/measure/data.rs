@@ -1,6 +1,6 @@
 //! Connect–echo–close, and echoes on connections that stay; plain and over TLS.
 
-use super::{Bench, Column, Plan, Sample, column};
+use super::{Bench, Column, Plan, Sample, Target, column};
 use crate::{
     BoxError,
     load::{
@@ -42,20 +42,21 @@ pub(super) fn plain(bench: &Bench) -> [Plan; 3] {
         },
     );
     [
-        churn.servers(servers).forwarders(FORWARDERS),
-        echo(bench, "echo-64", "Echo of 64 bytes", 64)
-            .servers(servers)
-            .forwarders(FORWARDERS),
-        echo(bench, "echo-16k", "Echo of 16 KiB", 16 * 1024)
-            .servers(servers)
-            .forwarders(FORWARDERS),
+        churn.targets(CONNECTION_TARGETS),
+        echo(bench, "echo-64", "Echo of 64 bytes", 64).targets(ECHO_TARGETS),
+        echo(bench, "echo-16k", "Echo of 16 KiB", 16 * 1024).targets(ECHO_TARGETS),
     ]
+    .map(|plan| {
+        plan.servers(servers)
+            .forwarders(FORWARDERS)
+            .rounds(bench.many_rounds())
+    })
 }
 
 pub(super) fn tls(bench: &Bench) -> [Plan; 2] {
     let bytes = match bench.quick {
         true => 4 << 20,
-        false => 64 << 20,
+        false => 32 << 20,
     };
     let bulk = Plan::new(
         bench,
@@ -79,11 +80,15 @@ pub(super) fn tls(bench: &Bench) -> [Plan; 2] {
         },
     );
     [
-        echo(bench, "tls-echo-16k", "Echo of 16 KiB over TLS", 16 * 1024)
-            .servers(TLS_SERVERS)
-            .forwarders(TLS_FORWARDERS),
-        bulk.servers(TLS_SERVERS).forwarders(TLS_FORWARDERS),
+        echo(bench, "tls-echo-16k", "Echo of 16 KiB over TLS", 16 * 1024),
+        bulk,
     ]
+    .map(|plan| {
+        plan.servers(TLS_SERVERS)
+            .forwarders(TLS_FORWARDERS)
+            .rounds(bench.many_rounds())
+            .targets(TLS_TARGETS)
+    })
 }
 
 fn echo(bench: &Bench, id: &'static str, title: &str, size: usize) -> Plan {
@@ -149,6 +154,19 @@ pub(super) const OPERATIONS: &[Column] = &[
     column("op/s", 0),
     column("p50, µs", 0),
     column("p99, µs", 0),
+];
+
+/// What is a few per cent is noise.
+const CONNECTION_TARGETS: &[Target] = &[
+    Target::ratio("portcullis-stack", "tokio", 1.05),
+    Target::ratio("portcullis-stack", "actix", 0.92),
+];
+
+const ECHO_TARGETS: &[Target] = &[Target::ratio("portcullis-stack", "tokio", 1.05)];
+
+const TLS_TARGETS: &[Target] = &[
+    Target::ratio("portcullis-tls", "tokio-rustls", 1.03),
+    Target::ratio("portcullis-tls-stack", "tokio-rustls", 1.03),
 ];
 
 const BULK: &[Column] = &[

@@ -1,9 +1,13 @@
 //! TLS 1.3 handshakes, full and resumed.
 
-use super::{Bench, Column, Plan, column, data};
-use crate::load::{
-    Client,
-    closed::{self, Bounds},
+use super::{Bench, Column, Plan, Row, Sample, Target, column, data};
+use crate::{
+    BoxError,
+    load::{
+        Client,
+        closed::{self, Bounds},
+    },
+    process::Running,
 };
 
 pub(super) fn plans(bench: &Bench) -> [Plan; 2] {
@@ -20,33 +24,48 @@ fn plan(bench: &Bench, id: &'static str, title: &str, resume: bool) -> Plan {
         id,
         title,
         about,
-        HANDSHAKES,
-        move |bench, row, server| {
-            let job = row.entry.job;
-            let client = Client::new(server.address, job, 64, &bench.folder)?;
-            let bounds = Bounds {
-                clients: 16,
-                time: bench.time(),
-                count: 20_000,
-            };
-            let ready = closed::churn(&client, job, resume, bounds);
-            let ready = bench.runtime.block_on(ready)?;
-            let (outcome, cpu) = bench.watch(server, ready.run())?;
-            let mut sample = data::operations(&outcome, cpu);
-            let resumed = outcome.resumed as f64 * 100.0 / outcome.count as f64;
-            sample.values.push(resumed);
-            Ok(sample)
-        },
+        COLUMNS,
+        move |bench, row, server| sample(bench, row, server, resume),
     )
     .servers(data::TLS_SERVERS)
     .forwarders(data::TLS_FORWARDERS)
+    .rounds(bench.many_rounds())
+    .targets(TARGETS)
 }
 
-const HANDSHAKES: &[Column] = &[
+/// One sample of the closed loop with a handshake for each echo.
+pub(super) fn sample(
+    bench: &Bench,
+    row: &Row,
+    server: &Running,
+    resume: bool,
+) -> Result<Sample, BoxError> {
+    let job = row.entry.job;
+    let client = Client::new(server.address, job, 64, &bench.folder)?;
+    let bounds = Bounds {
+        clients: 16,
+        time: bench.time(),
+        count: 20_000,
+    };
+    let ready = closed::churn(&client, job, resume, bounds);
+    let ready = bench.runtime.block_on(ready)?;
+    let (outcome, cpu) = bench.watch(server, ready.run())?;
+    let mut sample = data::operations(&outcome, cpu);
+    let resumed = outcome.resumed as f64 * 100.0 / outcome.count as f64;
+    sample.values.push(resumed);
+    Ok(sample)
+}
+
+pub(super) const COLUMNS: &[Column] = &[
     data::OPERATIONS[0],
     data::OPERATIONS[1],
     data::OPERATIONS[2],
     data::OPERATIONS[3],
     data::OPERATIONS[4],
     column("resumed, %", 0),
+];
+
+const TARGETS: &[Target] = &[
+    Target::ratio("portcullis-tls", "tokio-rustls", 1.03),
+    Target::ratio("portcullis-tls-stack", "tokio-rustls", 1.03),
 ];

@@ -1,6 +1,6 @@
 //! Memory of connections that wait.
 
-use super::{Bench, Column, Plan, Sample, column, data};
+use super::{Bench, Column, Plan, Sample, Target, column, data};
 use crate::{
     BoxError, limits,
     load::{Client, idle},
@@ -13,40 +13,58 @@ pub(super) fn plans(bench: &Bench) -> Result<Vec<Plan>, BoxError> {
         true => 500,
         false => 10_000,
     };
+    let after = |wanted| {
+        format!(
+            "after one echo of 64 bytes on each of {wanted} connections, less that with {WARM_UP}. \
+             `tokio-timeout` holds a buffer of its own, which is touched as far as the echo went."
+        )
+    };
+    let before = format!(
+        "with {wanted} connections that have not asked for anything yet, less that with {WARM_UP}."
+    );
     let mut plans = vec![
-        plan(bench, "idle", "plain", wanted)?
+        plan(bench, "idle", "plain", wanted, &after(wanted), true)?
             .servers(PLAIN)
             .forwarders(data::FORWARDERS)
-            .fresh(),
-        plan(bench, "idle-tls", "TLS", wanted)?
+            .targets(PLAIN_TARGETS),
+        plan(bench, "idle-tls", "TLS", wanted, &after(wanted), true)?
             .servers(data::TLS_SERVERS)
             .forwarders(data::TLS_FORWARDERS)
-            .fresh(),
+            .targets(TLS_TARGETS),
+        plan(bench, "idle-http", "HTTP", wanted, &before, false)?
+            .servers(HTTP)
+            .targets(HTTP_TARGETS),
     ];
     // The seconds are those of the handshakes, the client's part included.
     let each = wanted as f64;
-    plans[0].seconds = 0.5 + each / 15_000.0;
-    plans[1].seconds = 0.5 + each / 2_500.0;
+    plans[0].seconds = 0.6 + each / 15_000.0;
+    plans[1].seconds = 0.6 + each / 2_500.0;
+    plans[2].seconds = 0.6 + each / 15_000.0;
     let many = 50_000;
     if !bench.quick && limits::connections(many, 1)? == many {
-        let mut plan = plan(bench, "idle-50k", "plain", many)?
-            .servers(ONE_EACH)
-            .fresh();
+        let mut plan =
+            plan(bench, "idle-50k", "plain", many, &after(many), true)?.servers(ONE_EACH);
         plan.seconds = 6.0;
         plans.push(plan);
     }
-    for plan in &mut plans {
-        plan.rounds = bench.few_rounds();
-    }
-    Ok(plans)
+    let rounds = bench.few_rounds();
+    Ok(plans
+        .into_iter()
+        .map(|plan| plan.fresh().rounds(rounds))
+        .collect())
 }
 
-fn plan(bench: &Bench, id: &'static str, what: &str, wanted: usize) -> Result<Plan, BoxError> {
+fn plan(
+    bench: &Bench,
+    id: &'static str,
+    what: &str,
+    wanted: usize,
+    when: &str,
+    ask: bool,
+) -> Result<Plan, BoxError> {
     let fewer = limits::connections(wanted, 2)?;
     let mut about = format!(
-        "Resident memory of all of the server's processes, after one echo of 64 bytes on each of \
-         {wanted} connections, less that with {WARM_UP}; the kernel's memory is not in it. `tokio-timeout` holds a buffer \
-         of its own, which is touched as far as the echo went."
+        "Resident memory of all of the server's processes, {when} The kernel's memory is not in it."
     );
     if fewer < wanted {
         about += &format!(
@@ -64,12 +82,20 @@ fn plan(bench: &Bench, id: &'static str, what: &str, wanted: usize) -> Result<Pl
             let descriptors = if row.entry.forwards { 2 } else { 1 };
             let count = limits::connections(wanted, descriptors)?;
             let client = Client::new(server.address, row.entry.job, 64, &bench.folder)?;
-            let warm = bench.runtime.block_on(idle::open(&client, 0..WARM_UP))?;
+            let open = |numbers| {
+                bench.runtime.block_on(async {
+                    match ask {
+                        true => idle::open(&client, numbers).await,
+                        false => idle::silent(&client, numbers).await,
+                    }
+                })
+            };
+            let warm = open(0..WARM_UP)?;
             pause(Duration::from_millis(50));
             let before = server.resident()?;
-            let open = idle::open(&client, WARM_UP..WARM_UP + count);
-            let open = bench.runtime.block_on(open)?;
-            pause(Duration::from_millis(100));
+            let open = open(WARM_UP..WARM_UP + count)?;
+            // Who is not asked anything may still have some of them to accept.
+            pause(Duration::from_millis(200));
             let grown = server.resident()? - before;
             drop((warm, open));
             Ok(Sample {
@@ -81,6 +107,12 @@ fn plan(bench: &Bench, id: &'static str, what: &str, wanted: usize) -> Result<Pl
 }
 
 const IDLE: &[Column] = &[column("bytes/connection", 0)];
+
+const PLAIN_TARGETS: &[Target] = &[Target::value("portcullis-stack", 1_600.0)];
+
+const TLS_TARGETS: &[Target] = &[Target::value("portcullis-tls-stack", 12_000.0)];
+
+const HTTP_TARGETS: &[Target] = &[Target::value("portcullis-http", 3_000.0)];
 
 const PLAIN: &[&str] = &[
     "tokio",
@@ -94,6 +126,17 @@ const PLAIN: &[&str] = &[
     "tokio-io-timeout",
     "tokio-timeout",
     "tokio",
+];
+
+const HTTP: &[&str] = &[
+    "hyper-util",
+    "portcullis-http",
+    "portcullis-http-stack",
+    "axum",
+    "axum-server",
+    "nginx-http",
+    "haproxy-http",
+    "hyper-util",
 ];
 
 const ONE_EACH: &[&str] = &[

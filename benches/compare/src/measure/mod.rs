@@ -10,6 +10,7 @@ mod http;
 mod idle;
 mod latency;
 mod timeouts;
+mod tls_settings;
 
 use crate::{
     BoxError,
@@ -34,14 +35,22 @@ impl Bench {
     const fn time(&self) -> Duration {
         match self.quick {
             true => Duration::from_millis(120),
-            false => Duration::from_millis(650),
+            false => Duration::from_millis(400),
         }
     }
 
     const fn rounds(&self) -> usize {
         match self.quick {
             true => 2,
-            false => 7,
+            false => 10,
+        }
+    }
+
+    /// Rounds of what has a target of a few per cent: with fewer, chance moves a median by more.
+    const fn many_rounds(&self) -> usize {
+        match self.quick {
+            true => 2,
+            false => 20,
         }
     }
 
@@ -157,6 +166,16 @@ impl Plan {
         self
     }
 
+    const fn targets(mut self, targets: &'static [Target]) -> Self {
+        self.targets = targets;
+        self
+    }
+
+    const fn rounds(mut self, rounds: usize) -> Self {
+        self.rounds = rounds;
+        self
+    }
+
     fn repeat(mut self, rounds: usize, seconds: f64) -> Self {
         (self.rounds, self.seconds) = (rounds, seconds);
         self
@@ -240,15 +259,43 @@ const fn column(title: &'static str, digits: usize) -> Column {
     }
 }
 
-/// That one server takes at most so much of what another takes.
+/// That a server takes at most so much.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Target {
     pub(crate) group: &'static str,
     pub(crate) server: &'static str,
     pub(crate) column: usize,
-    pub(crate) other: &'static str,
-    /// Ratio, with two digits.
+    /// Whose value it is a ratio to, if it is one.
+    pub(crate) other: Option<&'static str>,
     pub(crate) at_most: f64,
+}
+
+impl Target {
+    /// Of the first column, in a table without groups.
+    const fn ratio(server: &'static str, other: &'static str, at_most: f64) -> Self {
+        Self {
+            other: Some(other),
+            ..Self::value(server, at_most)
+        }
+    }
+
+    const fn value(server: &'static str, at_most: f64) -> Self {
+        Self {
+            group: "",
+            server,
+            column: 0,
+            other: None,
+            at_most,
+        }
+    }
+
+    const fn in_group(self, group: &'static str) -> Self {
+        Self { group, ..self }
+    }
+
+    const fn in_column(self, column: usize) -> Self {
+        Self { column, ..self }
+    }
 }
 
 /// What came of one look at one server.
@@ -266,6 +313,7 @@ pub(crate) fn plans(bench: &Bench, options: &Options) -> Result<Vec<Plan>, BoxEr
     plans.extend(data::plain(bench));
     plans.push(timeouts::plan(bench));
     plans.extend(handshake::plans(bench));
+    plans.push(tls_settings::plan(bench));
     plans.extend(data::tls(bench));
     plans.extend(idle::plans(bench)?);
     plans.extend(http::plans(bench));
@@ -274,7 +322,7 @@ pub(crate) fn plans(bench: &Bench, options: &Options) -> Result<Vec<Plan>, BoxEr
     plans.extend(drain::plans(bench)?);
     plans.push(accept::plan(bench));
     // Last: what tools do to the machine is not between the measurements of time.
-    plans.extend(counters::plans(bench));
+    plans.extend(counters::plans(bench)?);
     for name in &options.only {
         if !plans.iter().any(|plan| plan.id == name) {
             let known: Vec<_> = plans.iter().map(|plan| plan.id).collect();

@@ -2,6 +2,8 @@
 
 use super::{Entry, HELLO, Job, Kind, Setup, listen, run_on_workers, runtime, stop_signal};
 use crate::{BoxError, tls::server_config};
+#[cfg(feature = "axum")]
+use ::hyper_util::service::TowerToHyperService;
 use ::hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::{conn::auto::Builder, graceful::GracefulShutdown},
@@ -23,6 +25,8 @@ use tokio::{
 
 pub(super) const ENTRIES: &[Entry] = &[
     Entry::new("hyper-util", Kind::Bare, Job::Http, http),
+    #[cfg(feature = "axum")]
+    Entry::new("hyper-util-axum", Kind::Bare, Job::Http, axum),
     Entry::new("hyper-util-https", Kind::Bare, Job::Https, https),
     Entry::new("hyper-util-drain", Kind::Bare, Job::Http, drain),
 ];
@@ -36,6 +40,25 @@ fn http(setup: Setup) -> Result<(), BoxError> {
             spawn(async move {
                 stream.set_nodelay(true)?;
                 hello_on(stream).await
+            });
+        }
+    })
+}
+
+/// With axum's router.
+#[cfg(feature = "axum")]
+fn axum(setup: Setup) -> Result<(), BoxError> {
+    let listener = listen(&setup)?;
+    run_on_workers(async move {
+        let listener = TcpListener::from_std(listener)?;
+        let router = super::axum_serve::router();
+        loop {
+            let (stream, _peer) = listener.accept().await?;
+            let router = TowerToHyperService::new(router.clone());
+            spawn(async move {
+                stream.set_nodelay(true)?;
+                let builder = Builder::new(TokioExecutor::new());
+                builder.serve_connection(TokioIo::new(stream), router).await
             });
         }
     })

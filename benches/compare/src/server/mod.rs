@@ -18,6 +18,7 @@ mod portcullis_layers;
 mod rama;
 #[cfg(feature = "tls-listener")]
 mod tls_listener;
+mod tls_settings;
 mod tokio_bare;
 #[cfg(feature = "tokio-io-timeout")]
 mod tokio_io_timeout;
@@ -145,6 +146,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Entry> {
         tokio_rustls::ENTRIES,
         #[cfg(feature = "tls-listener")]
         tls_listener::ENTRIES,
+        tls_settings::ENTRIES,
         forward::ENTRIES,
         hyper_util::ENTRIES,
         portcullis_http::ENTRIES,

@@ -19,6 +19,8 @@ pub(super) const ENTRIES: &[Entry] = &[
     ours("portcullis-http-stack", Job::Http, stack),
     #[cfg(feature = "axum")]
     ours("portcullis-http-axum", Job::Http, axum),
+    #[cfg(feature = "axum")]
+    ours("portcullis-http-axum-stack", Job::Http, axum_stack),
     ours("portcullis-http-drain", Job::Http, http),
     ours("portcullis-http-drain-at-once", Job::Http, drain_at_once),
     ours("portcullis-https", Job::Https, https),
@@ -32,15 +34,21 @@ fn http(setup: Setup) -> Result<(), BoxError> {
 }
 
 /// The recommended stack, for HTTP without a bound on reads.
+macro_rules! recommended {
+    () => {
+        ServiceBuilder::new()
+            .peer_addr()
+            .trace_connections("compare")
+            .connection_limit(MANY)
+            .catch_panics()
+            .count_bytes(ByteCounter::new())
+            .layer(IoTimeoutLayer::new().with_read(None))
+    };
+}
+
 fn stack(setup: Setup) -> Result<(), BoxError> {
-    let stack = ServiceBuilder::new()
-        .peer_addr()
-        .trace_connections("compare")
-        .connection_limit(MANY)
-        .catch_panics()
-        .count_bytes(ByteCounter::new())
-        .layer(IoTimeoutLayer::new().with_read(None));
-    serve(&setup, stack.service(HttpService::new(service_fn(hello))))
+    let hello = HttpService::new(service_fn(hello));
+    serve(&setup, recommended!().service(hello))
 }
 
 /// With axum's router, as `axum::serve` has it.
@@ -51,6 +59,12 @@ fn axum(setup: Setup) -> Result<(), BoxError> {
         &setup,
         stack.service(HttpService::new(super::axum_serve::router())),
     )
+}
+
+#[cfg(feature = "axum")]
+fn axum_stack(setup: Setup) -> Result<(), BoxError> {
+    let router = HttpService::new(super::axum_serve::router());
+    serve(&setup, recommended!().service(router))
 }
 
 /// Without the time in which clients may still say something, which the others do not have.
