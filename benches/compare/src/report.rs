@@ -1,6 +1,7 @@
 //! Tables, as text that is Markdown too.
 
 use crate::{
+    measure::{Column, Target},
     runner::{Line, Table},
     server::Kind,
     stats::{Spread, paired_ratios},
@@ -132,6 +133,11 @@ fn targets(table: &Table) -> String {
         let group = |line: &&Line| line.group == target.group;
         let lines: Vec<&Line> = table.lines.iter().filter(group).collect();
         let find = |name| lines.iter().copied().find(|line| line.label == name);
+        if target.other.is_empty() {
+            let own = find(target.server).and_then(|line| own_target(table, target, line));
+            text += &own.unwrap_or_default();
+            continue;
+        }
         let measured = find(target.server)
             .zip(find(target.other))
             .and_then(|(line, other)| ratio(line, other, target.column));
@@ -158,6 +164,21 @@ fn targets(table: &Table) -> String {
         true => text,
         false => format!("\n{text}"),
     }
+}
+
+/// The same where a column is held to a value, and not to another server.
+fn own_target(table: &Table, target: &Target, line: &Line) -> Option<String> {
+    let Column { title, digits, .. } = table.columns[target.column];
+    let measured = Spread::of(line.column(target.column).into_iter().flatten())?;
+    let shown = format!("{:.digits$}", measured.median);
+    let verdict = match shown.parse::<f64>().ok()? <= target.at_most {
+        true => "met",
+        false => "**missed**",
+    };
+    let (label, at_most) = (&line.label, target.at_most);
+    Some(format!(
+        "- `{label}`, {title}: {shown}, wanted at most {at_most:.digits$}: {verdict}\n"
+    ))
 }
 
 fn notes(table: &Table, lines: &[&Line]) -> String {
@@ -250,7 +271,6 @@ fn capital(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::measure::{Column, Target};
 
     fn line(label: &str, kind: Kind, samples: &[Result<f64, &str>]) -> Line {
         let samples = samples.iter().map(|sample| match sample {
@@ -378,6 +398,24 @@ mod tests {
         assert!(quiet.contains("| 4,000"), "{quiet}");
         assert_eq!(quiet.matches("| –").count(), 3, "{quiet}");
         assert!(text.contains("Best peer in calls: `lean`."), "{text}");
+    }
+
+    #[test]
+    fn a_target_without_another_server_bounds_the_column_itself() {
+        let target = |at_most| Target {
+            group: "",
+            server: "ours",
+            column: 0,
+            other: "",
+            at_most,
+        };
+        let text = table(&Table {
+            targets: Box::leak(Box::new([target(30.0), target(29.9)])),
+            ..example()
+        });
+        let begin = "- `ours`, µs: 30.0, wanted at most ";
+        assert!(text.contains(&format!("{begin}30.0: met")), "{text}");
+        assert!(text.contains(&format!("{begin}29.9: **missed**")), "{text}");
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod handshake;
 mod http;
 mod idle;
 mod latency;
+mod operations;
 mod timeouts;
 
 use crate::{
@@ -240,14 +241,15 @@ const fn column(title: &'static str, digits: usize) -> Column {
     }
 }
 
-/// That one server takes at most so much of what another takes.
+/// That one server takes at most so much of what another takes, or so much by itself.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Target {
     pub(crate) group: &'static str,
     pub(crate) server: &'static str,
     pub(crate) column: usize,
+    /// Empty where the column itself has the bound.
     pub(crate) other: &'static str,
-    /// Ratio, with two digits.
+    /// Ratio, with two digits; or what the column says, with its digits.
     pub(crate) at_most: f64,
 }
 
@@ -265,6 +267,7 @@ pub(crate) fn plans(bench: &Bench, options: &Options) -> Result<Vec<Plan>, BoxEr
     let mut plans = Vec::new();
     plans.extend(data::plain(bench));
     plans.push(timeouts::plan(bench));
+    plans.push(operations::plan(bench));
     plans.extend(handshake::plans(bench));
     plans.extend(data::tls(bench));
     plans.extend(idle::plans(bench)?);
