@@ -139,6 +139,6 @@ fn serve(setup: &Setup, stack: impl Stack<Mock>) -> Result<(), BoxError> {
     loop {
         let (mut client, _) = listener.accept()?;
         let costs = Costs::of(stack.clone())?;
-        write!(client, "{costs}")?;
+        client.write_all(costs.to_string().as_bytes())?;
     }
 }
