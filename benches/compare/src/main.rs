@@ -9,6 +9,7 @@ mod limits;
 mod load;
 mod machine;
 mod measure;
+mod operations;
 mod options;
 mod plot;
 mod process;

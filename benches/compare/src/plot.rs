@@ -20,39 +20,74 @@ use std::{collections::BTreeSet, path::Path};
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-/// Draws the first column of a table; `false` where that cannot be drawn.
-pub(crate) fn write(table: &Table, file: &Path) -> Result<bool, BoxError> {
+/// A plot that was written.
+#[derive(Debug)]
+pub(crate) struct Plot {
+    pub(crate) title: String,
+    /// Its name in the folder.
+    pub(crate) file: String,
+}
+
+/// Draws the first column of a table: in one plot, or in one for each group.
+pub(crate) fn write(table: &Table, folder: &Path) -> Result<Vec<Plot>, BoxError> {
     let bars: Vec<(&Line, Spread)> = table
         .lines
         .iter()
         .filter_map(|line| Some((line, spread(line)?)))
         .collect();
     if bars.is_empty() {
-        return Ok(false);
+        return Ok(Vec::new());
     }
+    let all = Plot {
+        title: table.title.clone(),
+        file: format!("{}.svg", table.id),
+    };
     // Groups with a number are points of a line, which has more than one.
     let numbers: BTreeSet<usize> = bars.iter().map(|(line, _)| line.number).collect();
     if numbers.len() > 1 && !numbers.contains(&0) {
-        draw_lines(table, &bars, file)?;
-        return Ok(true);
+        draw_lines(table, &bars, &all, folder)?;
+        return Ok(vec![all]);
     }
-    // Bars of several groups could not be told apart by the same name.
     let names: BTreeSet<&str> = bars.iter().map(|(line, _)| &*line.label).collect();
-    if names.len() < bars.len() {
-        return Ok(false);
+    if names.len() == bars.len() {
+        draw_bars(table, &bars, &all, folder)?;
+        return Ok(vec![all]);
     }
-    draw_bars(table, &bars, file)?;
-    Ok(true)
+    // The same name in several groups could not be told apart.
+    let groups = bars.chunk_by(|(one, _), (next, _)| one.group == next.group);
+    let plots = groups.map(|bars| {
+        let group = &bars[0].0.group;
+        let plot = Plot {
+            title: format!("{}: {group}", table.title),
+            file: format!("{}-{}.svg", table.id, slug(group)),
+        };
+        draw_bars(table, bars, &plot, folder)?;
+        Ok(plot)
+    });
+    plots.collect()
+}
+
+/// What of a text can stand in the name of a file.
+fn slug(text: &str) -> String {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric());
+    let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
+    words.join("-")
 }
 
 fn spread(line: &Line) -> Option<Spread> {
     Spread::of(line.column(0).into_iter().flatten())
 }
 
-fn draw_bars(table: &Table, bars: &[(&Line, Spread)], file: &Path) -> Result<(), BoxError> {
+fn draw_bars(
+    table: &Table,
+    bars: &[(&Line, Spread)],
+    plot: &Plot,
+    folder: &Path,
+) -> Result<(), BoxError> {
     let height = TOP + BAR * i32::try_from(bars.len())? + BOTTOM;
-    let area = SVGBackend::new(file, (WIDTH as u32, height as u32)).into_drawing_area();
-    background(&area, table)?;
+    let file = folder.join(&plot.file);
+    let area = SVGBackend::new(&file, (WIDTH as u32, height as u32)).into_drawing_area();
+    background(&area, table, plot)?;
     let scale = Scale::new(
         bars.iter().map(|(_, spread)| spread.max),
         LEFT,
@@ -90,11 +125,17 @@ fn draw_bars(table: &Table, bars: &[(&Line, Spread)], file: &Path) -> Result<(),
 }
 
 /// A line for each server, over the numbers of the groups on a logarithmic axis.
-fn draw_lines(table: &Table, points: &[(&Line, Spread)], file: &Path) -> Result<(), BoxError> {
+fn draw_lines(
+    table: &Table,
+    points: &[(&Line, Spread)],
+    plot: &Plot,
+    folder: &Path,
+) -> Result<(), BoxError> {
     let height = 420;
     let (bottom, right) = (height - BOTTOM - 10, WIDTH - 190);
-    let area = SVGBackend::new(file, (WIDTH as u32, height as u32)).into_drawing_area();
-    background(&area, table)?;
+    let file = folder.join(&plot.file);
+    let area = SVGBackend::new(&file, (WIDTH as u32, height as u32)).into_drawing_area();
+    background(&area, table, plot)?;
     let most = points
         .iter()
         .map(|(line, _)| line.number)
@@ -156,10 +197,10 @@ fn draw_lines(table: &Table, points: &[(&Line, Spread)], file: &Path) -> Result<
     Ok(())
 }
 
-fn background(area: &Area<'_>, table: &Table) -> Result<(), BoxError> {
+fn background(area: &Area<'_>, table: &Table, plot: &Plot) -> Result<(), BoxError> {
     area.fill(&WHITE)?;
     let title = text(16, INK, HPos::Left, VPos::Top);
-    area.draw(&Text::new(table.title.clone(), (16, 12), title))?;
+    area.draw(&Text::new(plot.title.clone(), (16, 12), title))?;
     let label = format!(
         "{}: median and range, less is better",
         table.columns[0].title
@@ -262,6 +303,15 @@ const BOTTOM: i32 = 34;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_group_gives_its_plot_a_name_of_letters() {
+        assert_eq!(slug("connect, one echo, close"), "connect-one-echo-close");
+        assert_eq!(
+            slug("plain, with axum's router"),
+            "plain-with-axum-s-router"
+        );
+    }
 
     #[test]
     fn steps_are_round_and_ticks_reach_above_all_values() {

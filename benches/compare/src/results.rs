@@ -14,8 +14,8 @@ pub(crate) fn write(folder: &Path, tables: &[Table], quick: bool) -> Result<(), 
     for table in tables {
         text += "\n";
         text += &report::table(table);
-        if plot::write(table, &plots.join(format!("{}.svg", table.id)))? {
-            text += &format!("\n![{}](plots/{}.svg)\n", table.title, table.id);
+        for plot in plot::write(table, &plots)? {
+            text += &format!("\n![{}](plots/{})\n", plot.title, plot.file);
         }
     }
     fs::write(folder.join("RESULTS.md"), text)?;

@@ -23,6 +23,16 @@ impl Spread {
     }
 }
 
+/// What a quarter, half and three quarters of some samples are below; `None` without samples.
+///
+/// Each is one of the samples: nothing lies between those of one more than a multiple of four.
+pub(crate) fn quartiles(samples: impl IntoIterator<Item = f64>) -> Option<[f64; 3]> {
+    let mut sorted: Vec<f64> = samples.into_iter().collect();
+    sorted.sort_by(f64::total_cmp);
+    let last = sorted.len().checked_sub(1)?;
+    Some([1, 2, 3].map(|quarter| sorted[last * quarter / 4]))
+}
+
 /// Ratios of samples of the same round; rounds that miss one of the two are left out.
 ///
 /// Paired, because the machine is slower in some rounds than in others, and then for both.
@@ -44,6 +54,14 @@ mod tests {
         let even = Spread::of([4.0, 1.0, 2.0, 3.0]).unwrap();
         assert_eq!((even.median, even.min, even.max), (2.5, 1.0, 4.0));
         assert_eq!(Spread::of([]), None);
+    }
+
+    #[test]
+    fn quartiles_are_samples_in_order() {
+        let samples = [5.0, 1.0, 4.0, 2.0, 3.0];
+        assert_eq!(quartiles(samples), Some([2.0, 3.0, 4.0]));
+        assert_eq!(quartiles([7.0]), Some([7.0; 3]));
+        assert_eq!(quartiles([]), None);
     }
 
     #[test]

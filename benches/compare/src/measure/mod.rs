@@ -9,6 +9,7 @@ mod handshake;
 mod http;
 mod idle;
 mod latency;
+mod operations;
 mod timeouts;
 mod tls_settings;
 
@@ -312,6 +313,7 @@ pub(crate) fn plans(bench: &Bench, options: &Options) -> Result<Vec<Plan>, BoxEr
     let mut plans = Vec::new();
     plans.extend(data::plain(bench));
     plans.push(timeouts::plan(bench));
+    plans.push(operations::plan(bench));
     plans.extend(handshake::plans(bench));
     plans.push(tls_settings::plan(bench));
     plans.extend(data::tls(bench));

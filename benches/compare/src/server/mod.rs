@@ -9,6 +9,7 @@ mod axum_server;
 mod external;
 mod forward;
 mod hyper_util;
+mod mock;
 #[cfg(feature = "pingora")]
 mod pingora;
 mod portcullis;
@@ -93,6 +94,8 @@ pub(crate) enum Job {
     TlsEcho,
     Http,
     Https,
+    /// It measures itself and says what it took.
+    Operations,
 }
 
 impl Job {
@@ -133,6 +136,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Entry> {
     let groups: &[&[Entry]] = &[
         tokio_bare::ENTRIES,
         tokio_timeout::ENTRIES,
+        mock::ENTRIES,
         portcullis::ENTRIES,
         portcullis_layers::ENTRIES,
         #[cfg(feature = "actix")]
