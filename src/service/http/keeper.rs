@@ -197,6 +197,9 @@ impl Keeper {
             Waiting::Request => {
                 let since = self.exchanges.idle_since();
                 if let Some(leaving) = self.leaving_since {
+                    if self.exchanges.is_lingering() {
+                        return (None, Then::End);
+                    }
                     return (Some(leaving.max(since) + LEAVE), Then::End);
                 }
                 let bound = after(since, settings.idle);
@@ -393,6 +396,27 @@ mod tests {
         advance(Duration::from_millis(2)).await;
         assert!(keeper.is_woken());
         assert!(matches!(keeper.poll(), Poll::Ready(Step::Shutdown)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_to_leave_is_the_io_s_own_when_it_lingers() {
+        for lingers in [false, true] {
+            let http = HttpService::new(()).with_last_call(Duration::ZERO);
+            let (drain, exchanges) = draining();
+            let mut keeper = Keeper::new(http.settings.clone(), exchanges.clone());
+            let mut keeper = task::spawn(poll_fn(|cx| keeper.poll(cx)));
+            exchanges.note_read(b"GET");
+            drop(exchanges.begin());
+            drain.close();
+            assert!(matches!(keeper.poll(), Poll::Ready(Step::Shutdown)));
+            if lingers {
+                exchanges.note_lingering();
+            }
+            assert_pending!(keeper.poll());
+            advance(LEAVE).await;
+            let ended = matches!(keeper.poll(), Poll::Ready(Step::End(Ok(()))));
+            assert_eq!(ended, !lingers);
+        }
     }
 
     /// The exchanges of a connection whose server can be brought to an end.
