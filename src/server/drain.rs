@@ -140,9 +140,11 @@ impl Drainer {
         let begun = Instant::now();
         let deadline = later(begun, self.drain.deadline);
         let gone = self.gone();
-        self.shared.announce_drain();
+        shared.begin_drain();
 
+        // Without an announce time the connections see both stages at once, and wake once.
         if !self.drain.announce.is_zero() {
+            shared.announce_drain();
             let close_listeners = later(begun, self.drain.announce.min(self.drain.deadline));
             tokio::select! {
                 () = alarm(close_listeners) => {}

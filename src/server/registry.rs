@@ -22,9 +22,10 @@ pub(crate) struct Registry {
     /// Empty until the server starts: only then the number of workers is known.
     shards: OnceLock<Box<[Shard]>>,
     next: Apart,
-    /// How many wait for `released`; nobody is notified where nobody waits.
-    watchers: AtomicUsize,
-    released: Notify,
+    /// Rings at each end.
+    released: Bell,
+    /// Rings when a shard becomes empty, so that a drain is not woken for each connection.
+    emptied: Bell,
 }
 
 /// Counts the connections that may go to any worker, on a cache line of its own: each accept changes
@@ -183,22 +184,23 @@ impl Registry {
 
     /// Resolves when a connection ends after this call.
     pub(crate) async fn released(&self) {
-        let _watcher = Watcher::new(&self.watchers);
-        self.released.notified().await;
+        let _listener = self.released.listen();
+        self.released.rung.notified().await;
     }
 
     /// Resolves when nothing is left.
     pub(crate) async fn emptied(&self) {
-        let _watcher = Watcher::new(&self.watchers);
+        let _listener = self.emptied.listen();
         loop {
             // Before the look, so that an end in between is not missed.
-            let released = self.released.notified();
-            tokio::pin!(released);
-            released.as_mut().enable();
+            let emptied = self.emptied.rung.notified();
+            tokio::pin!(emptied);
+            emptied.as_mut().enable();
+            // Whichever shard is seen to hold something will ring when it does no more.
             if self.len() == 0 {
                 return;
             }
-            released.await;
+            emptied.await;
         }
     }
 
@@ -217,6 +219,7 @@ impl Registry {
         change(slot);
         let over = !slot.connection_alive && matches!(slot.task, Task::Ended);
         let slot = over.then(|| slots.remove(place.key));
+        let emptied = slots.is_empty();
         if over {
             shard.len.store(slots.len(), Ordering::Relaxed);
             let gone = shard.gone.load(Ordering::Relaxed) + 1;
@@ -224,8 +227,9 @@ impl Registry {
         }
         drop(slots);
         drop(slot);
-        if self.watchers.load(Ordering::SeqCst) > 0 {
-            self.released.notify_waiters();
+        self.released.ring();
+        if emptied {
+            self.emptied.ring();
         }
     }
 }
@@ -265,16 +269,30 @@ impl Drop for TaskGuard {
     }
 }
 
-struct Watcher<'a>(&'a AtomicUsize);
+/// Tells those who wait for something; costs one load where nobody does.
+#[derive(Debug, Default)]
+struct Bell {
+    listeners: AtomicUsize,
+    rung: Notify,
+}
 
-impl<'a> Watcher<'a> {
-    fn new(watchers: &'a AtomicUsize) -> Self {
-        watchers.fetch_add(1, Ordering::SeqCst);
-        Self(watchers)
+impl Bell {
+    /// Has the bell ring from here on, until what is returned is dropped.
+    fn listen(&self) -> Listener<'_> {
+        self.listeners.fetch_add(1, Ordering::SeqCst);
+        Listener(&self.listeners)
+    }
+
+    fn ring(&self) {
+        if self.listeners.load(Ordering::SeqCst) > 0 {
+            self.rung.notify_waiters();
+        }
     }
 }
 
-impl Drop for Watcher<'_> {
+struct Listener<'a>(&'a AtomicUsize);
+
+impl Drop for Listener<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
     }
@@ -319,6 +337,22 @@ mod tests {
         let mut emptied = task::spawn(registry.emptied());
         assert_pending!(emptied.poll());
         drop(task);
+        assert!(emptied.is_woken());
+        assert_ready!(emptied.poll());
+    }
+
+    #[test]
+    fn who_waits_for_the_last_is_woken_by_the_last_of_a_worker_and_by_none_before() {
+        let registry = registry(2);
+        let [first, second, third] = [0, 0, 1].map(|worker| registry.enter(worker, info()));
+        let mut emptied = task::spawn(registry.emptied());
+        assert_pending!(emptied.poll());
+        drop(first);
+        assert!(!emptied.is_woken());
+        drop(second);
+        assert!(emptied.is_woken());
+        assert_pending!(emptied.poll());
+        drop(third);
         assert!(emptied.is_woken());
         assert_ready!(emptied.poll());
     }

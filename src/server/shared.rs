@@ -157,13 +157,17 @@ impl Shared {
         self.drain_trigger.close();
     }
 
-    /// Asks handlers to come to an end.
-    pub(crate) fn announce_drain(&self) {
+    /// From here on the server is not paused, and tells that it comes to an end.
+    pub(crate) fn begin_drain(&self) {
         // Under the lock of the mode, as `pause`.
         self.mode.send_if_modified(|_| {
             self.state.send_replace(State::Draining);
             false
         });
+    }
+
+    /// Asks handlers to come to an end.
+    pub(crate) fn announce_drain(&self) {
         self.drain_trigger.announce();
     }
 

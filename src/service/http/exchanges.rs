@@ -118,6 +118,17 @@ impl Exchanges {
         self.input.load(RELAXED) & ENDED != 0
     }
 
+    /// Notes that our side has ended, and that the IO waits, for a bounded time, until the peer's does.
+    pub(super) fn note_lingering(&self) {
+        let input = self.input.load(RELAXED);
+        self.input.store(input | LINGERING, RELAXED);
+    }
+
+    /// Whether the IO sees to its end itself.
+    pub(super) fn is_lingering(&self) -> bool {
+        self.input.load(RELAXED) & LINGERING != 0
+    }
+
     /// Has the input of a client that has said nothing end.
     pub(super) fn hang_up(&self) {
         self.hung_up.store(true, RELAXED);
@@ -267,10 +278,12 @@ const RELAXED: Ordering = Ordering::Relaxed;
 const REQUEST: u64 = 1;
 const DATA: u64 = 1 << 32;
 
-/// Flags of `Exchanges::input`: something was read; something that belongs to no request yet; the end.
+/// Flags of `Exchanges::input`: something was read; something that belongs to no request yet; the end;
+/// the rest is thrown away.
 const ANY: u8 = 1;
 const FRESH: u8 = 2;
 const ENDED: u8 = 4;
+const LINGERING: u8 = 8;
 
 /// The first bytes of HTTP/2 (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

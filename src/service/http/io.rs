@@ -84,7 +84,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for HttpIo<IO> {
                     ready!(result)?;
                     this.end = match this.exchanges.input_ended() {
                         true => End::Over,
-                        false => End::Lingering(Linger::new().begin()),
+                        false => {
+                            this.exchanges.note_lingering();
+                            End::Lingering(Linger::new().begin())
+                        }
                     };
                 }
                 End::Lingering(lingering) => {

@@ -82,7 +82,7 @@ impl Keeper {
         if !same_waker {
             self.waker = Some(cx.waker().clone());
         }
-        self.see_stage(same_waker, cx);
+        let moved = self.see_stage(same_waker, cx);
         // A client that said nothing yet may wait for our settings before it does: it gets to ask first.
         if self.stage >= DrainStage::Announced
             && self.leaving_since.is_none()
@@ -99,7 +99,7 @@ impl Keeper {
             if !matches!(waiting, Waiting::Send(_)) {
                 self.stalled = None;
             }
-            if same_waker && self.timer_is_enough_for(waiting) {
+            if same_waker && !moved && self.timer_is_enough_for(waiting) {
                 return Poll::Pending;
             }
             let (deadline, then) = self.next(waiting);
@@ -118,19 +118,19 @@ impl Keeper {
         }
     }
 
-    fn see_stage(&mut self, same_waker: bool, cx: &mut Context<'_>) {
+    /// Whether the stage is another one now; what is waited for ends earlier from here on then.
+    fn see_stage(&mut self, same_waker: bool, cx: &mut Context<'_>) -> bool {
         let Some(signal) = self.exchanges.info.drain_signal() else {
-            return;
+            return false;
         };
         let stage = signal.stage();
         if stage == self.stage && same_waker {
-            return;
+            return false;
         }
-        if stage > self.stage {
+        let moved = stage > self.stage;
+        if moved {
             self.stage = stage;
             self.next_stage = None;
-            // What is waited for ends earlier from here on.
-            self.timer = None;
             if stage >= DrainStage::Closing {
                 self.closing_since = Some(Instant::now());
             }
@@ -151,6 +151,7 @@ impl Keeper {
                 cx.waker().wake_by_ref();
             }
         }
+        moved
     }
 
     /// Until when the connection may wait for this, and what follows.
@@ -196,6 +197,9 @@ impl Keeper {
             Waiting::Request => {
                 let since = self.exchanges.idle_since();
                 if let Some(leaving) = self.leaving_since {
+                    if self.exchanges.is_lingering() {
+                        return (None, Then::End);
+                    }
                     return (Some(leaving.max(since) + LEAVE), Then::End);
                 }
                 let bound = after(since, settings.idle);
@@ -241,13 +245,19 @@ impl Keeper {
         cx: &mut Context<'_>,
     ) -> Poll<()> {
         let timer = match &mut self.timer {
-            None => self.timer.insert(Box::pin(sleep_until(deadline))),
-            Some(timer) if timer.is_elapsed() || timer.deadline() > deadline => {
+            Some(timer) if !timer.is_elapsed() && timer.deadline() <= deadline => {
+                if same_waker {
+                    return Poll::Pending;
+                }
+                timer
+            }
+            // Over already, as a last call of no time is: no timer is set for that.
+            _ if deadline <= Instant::now() => return Poll::Ready(()),
+            Some(timer) => {
                 timer.as_mut().reset(deadline);
                 timer
             }
-            Some(_) if same_waker => return Poll::Pending,
-            Some(timer) => timer,
+            None => self.timer.insert(Box::pin(sleep_until(deadline))),
         };
         // As for the next stage: who waits without budget is never woken.
         Pin::new(&mut unconstrained(timer.as_mut())).poll(cx)
@@ -341,10 +351,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_speaks_just_when_it_was_given_up_is_told_of_the_end() {
         let http = HttpService::new(());
-        let (drain, signal) = DrainTrigger::pair();
-        let origin = Arc::new(Origin::new().with_drain(signal));
-        let info = ConnectionInfo::from_origin(origin, Address::Unknown, Address::Unknown);
-        let exchanges = Exchanges::new(info);
+        let (drain, exchanges) = draining();
         let mut keeper = Keeper::new(http.settings.clone(), exchanges.clone());
         let mut keeper = task::spawn(poll_fn(|cx| keeper.poll(cx)));
         drain.close();
@@ -355,6 +362,69 @@ mod tests {
         let _request = exchanges.begin();
         assert!(matches!(keeper.poll(), Poll::Ready(Step::Shutdown)));
         assert_pending!(keeper.poll());
+    }
+
+    /// By the real clock: a timer that is late already takes a turn of the runtime there.
+    #[tokio::test]
+    async fn who_is_idle_goes_at_once_where_the_last_call_takes_no_time() {
+        let http = HttpService::new(()).with_last_call(Duration::ZERO);
+        let (drain, exchanges) = draining();
+        let mut keeper = Keeper::new(http.settings.clone(), exchanges.clone());
+        let mut keeper = task::spawn(poll_fn(|cx| keeper.poll(cx)));
+        exchanges.note_read(b"GET");
+        drop(exchanges.begin());
+        assert_pending!(keeper.poll());
+        drain.close();
+        assert!(matches!(keeper.poll(), Poll::Ready(Step::Shutdown)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_idle_has_the_last_call_whatever_the_timer_was_set_to() {
+        let http = HttpService::new(());
+        let (drain, exchanges) = draining();
+        let mut keeper = Keeper::new(http.settings.clone(), exchanges.clone());
+        let mut keeper = task::spawn(poll_fn(|cx| keeper.poll(cx)));
+        exchanges.note_read(b"GET");
+        drop(exchanges.begin());
+        assert_pending!(keeper.poll());
+        drain.announce();
+        assert_pending!(keeper.poll());
+        drain.close();
+        assert_pending!(keeper.poll());
+        advance(Duration::from_millis(499)).await;
+        assert_pending!(keeper.poll());
+        advance(Duration::from_millis(2)).await;
+        assert!(keeper.is_woken());
+        assert!(matches!(keeper.poll(), Poll::Ready(Step::Shutdown)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_to_leave_is_the_io_s_own_when_it_lingers() {
+        for lingers in [false, true] {
+            let http = HttpService::new(()).with_last_call(Duration::ZERO);
+            let (drain, exchanges) = draining();
+            let mut keeper = Keeper::new(http.settings.clone(), exchanges.clone());
+            let mut keeper = task::spawn(poll_fn(|cx| keeper.poll(cx)));
+            exchanges.note_read(b"GET");
+            drop(exchanges.begin());
+            drain.close();
+            assert!(matches!(keeper.poll(), Poll::Ready(Step::Shutdown)));
+            if lingers {
+                exchanges.note_lingering();
+            }
+            assert_pending!(keeper.poll());
+            advance(LEAVE).await;
+            let ended = matches!(keeper.poll(), Poll::Ready(Step::End(Ok(()))));
+            assert_eq!(ended, !lingers);
+        }
+    }
+
+    /// The exchanges of a connection whose server can be brought to an end.
+    fn draining() -> (DrainTrigger, Arc<Exchanges>) {
+        let (drain, signal) = DrainTrigger::pair();
+        let origin = Arc::new(Origin::new().with_drain(signal));
+        let info = ConnectionInfo::from_origin(origin, Address::Unknown, Address::Unknown);
+        (drain, Exchanges::new(info))
     }
 
     const fn seconds(seconds: u64) -> Duration {
