@@ -14,7 +14,8 @@ use std::{fs, path::Path, sync::Arc};
 impl TlsLayer {
     /// Reads a certificate chain, the server's own certificate first, and its key from PEM files.
     ///
-    /// TLS 1.2 and 1.3 with the crypto provider that [`provider`] names, no client certificates.
+    /// TLS 1.2 and 1.3 with the crypto provider that [`provider`] names, no client certificates, and one
+    /// ticket for each connection of TLS 1.3, because of [what they cost](crate::tls#what-it-costs).
     /// The files are read once, blocking; an encrypted key is not supported.
     ///
     /// # Errors
@@ -55,10 +56,13 @@ impl TlsLayer {
         key: PrivateKeyDer<'static>,
     ) -> Result<Self, TlsConfigError> {
         let chain = not_empty(cert_chain)?;
-        let config = ServerConfig::builder_with_provider(provider())
+        let mut config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .and_then(|b| b.with_no_client_auth().with_single_cert(chain, key))
             .map_err(rustls_error)?;
+        // rustls' default is two: a second costs every connection a fortieth of its handshake, and takes
+        // a second place in the cache.
+        config.send_tls13_tickets = 1;
         Ok(Self::new(Arc::new(config)))
     }
 }

@@ -89,6 +89,23 @@ async fn a_client_that_comes_back_resumes_its_session() {
 }
 
 #[tokio::test]
+async fn a_client_is_given_one_ticket() {
+    let (connection, io) = in_memory();
+    let served = serve(tls_layer(), connection, echo);
+    let client = async {
+        let mut tls = connect(client(), io).await?;
+        tls.write_all(b"hello").await?;
+        tls.shutdown().await?;
+        // Tickets come before the answer.
+        tls.read_exact(&mut [0; 5]).await?;
+        Ok::<_, io::Error>(tls.get_ref().1.tls13_tickets_received())
+    };
+    let (served, tickets) = tokio::join!(served, client);
+    served.unwrap();
+    assert_eq!(tickets.unwrap(), 1);
+}
+
+#[tokio::test]
 async fn no_common_application_protocol_is_a_failure_that_both_sides_see() {
     let (connection, io) = in_memory();
     let served = serve(tls_layer().with_alpn(["h2"]), connection, echo);
