@@ -77,8 +77,24 @@ impl Keeper {
     }
 
     /// To be called whenever hyper waits.
+    #[inline]
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
         let same_waker = self.waker.as_ref().is_some_and(|w| w.will_wake(cx.waker()));
+        // So it is after most requests, and all that these cost here.
+        if same_waker
+            && self.stage == DrainStage::Serving
+            && !self.exchanges.info.is_draining()
+            && self.timer_is_enough_for(self.exchanges.waiting())
+        {
+            self.head_since = None;
+            self.stalled = None;
+            return Poll::Pending;
+        }
+        self.judge(same_waker, cx)
+    }
+
+    #[inline(never)]
+    fn judge(&mut self, same_waker: bool, cx: &mut Context<'_>) -> Poll<Step> {
         if !same_waker {
             self.waker = Some(cx.waker().clone());
         }
@@ -98,9 +114,6 @@ impl Keeper {
             }
             if !matches!(waiting, Waiting::Send(_)) {
                 self.stalled = None;
-            }
-            if same_waker && self.timer_is_enough_for(waiting) {
-                return Poll::Pending;
             }
             let (deadline, then) = self.next(waiting);
             let Some(deadline) = deadline else {
