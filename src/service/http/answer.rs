@@ -30,12 +30,19 @@ where
     S::Error: Into<BoxError>,
 {
     /// Calls `service` here and now if it is ready, and else when it is.
-    pub(super) fn begin(mut service: S, request: Request<RequestBody>) -> Self {
+    ///
+    /// The answer goes straight to `then`, which finds room for it: it is large as well.
+    #[inline]
+    pub(super) fn begin<T>(
+        mut service: S,
+        request: Request<RequestBody>,
+        then: impl FnOnce(Self) -> T,
+    ) -> T {
         // Who waits for it leaves a waker later, if need be.
         match service.poll_ready(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Ok(())) => Self::Begun(service.call(request)),
-            Poll::Ready(Err(error)) => Self::Failed(Some(error.into())),
-            Poll::Pending => Self::later(service, request),
+            Poll::Ready(Ok(())) => then(Self::Begun(service.call(request))),
+            Poll::Ready(Err(error)) => then(Self::Failed(Some(error.into()))),
+            Poll::Pending => then(Self::later(service, request)),
         }
     }
 
@@ -54,13 +61,14 @@ where
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project() {
-            AnswerProjection::Begun(answer) => answer.poll(cx).map_err(Into::into),
-            AnswerProjection::Awaited(answer) => answer.poll(cx).map_err(Into::into),
+        let answer = match self.project() {
+            AnswerProjection::Begun(answer) => answer.poll(cx),
+            AnswerProjection::Awaited(answer) => answer.poll(cx),
             AnswerProjection::Failed(error) => {
-                Poll::Ready(Err(error.take().expect("polled after its end")))
+                return Poll::Ready(Err(error.take().expect("polled after its end")));
             }
-        }
+        };
+        answer.map_err(Into::into)
     }
 }
 

@@ -98,12 +98,13 @@ struct Waits {
 }
 
 impl RequestBody {
-    pub(super) fn new(incoming: Incoming, rate: Option<BodyRate>, in_flight: &InFlight) -> Self {
-        let arrives = !incoming.is_end_stream();
-        Self {
-            incoming,
-            arrival: arrives.then(|| Box::new(Arrival::new(rate, in_flight.another()))),
-        }
+    #[inline]
+    pub(super) fn new(incoming: Incoming, rate: Option<&BodyRate>, in_flight: &InFlight) -> Self {
+        let arrival = match incoming.is_end_stream() {
+            true => None,
+            false => Some(Arrival::boxed(rate, in_flight)),
+        };
+        Self { incoming, arrival }
     }
 
     /// hyper's own body, without a bound on how slow it may come.
@@ -119,14 +120,16 @@ impl RequestBody {
 }
 
 impl Arrival {
-    const fn new(rate: Option<BodyRate>, in_flight: InFlight) -> Self {
-        Self {
-            rate,
+    /// Not inlined into what all requests pass.
+    #[inline(never)]
+    fn boxed(rate: Option<&BodyRate>, in_flight: &InFlight) -> Box<Self> {
+        Box::new(Self {
+            rate: rate.copied(),
             received: 0,
             waits: None,
             failed: false,
-            _in_flight: in_flight,
-        }
+            _in_flight: in_flight.another(),
+        })
     }
 
     fn note(&mut self, frame: &Frame<Bytes>) {

@@ -286,7 +286,7 @@ const ENDED: u8 = 4;
 const LINGERING: u8 = 8;
 
 /// The first bytes of HTTP/2 (RFC 9113, section 3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Not HTTP/2.
 const HTTP1: u8 = u8::MAX;

@@ -1,6 +1,6 @@
-//! The bytes under hyper: watched, and ended politely.
+//! The bytes under hyper: waited for, watched, and ended politely.
 
-use super::exchanges::Exchanges;
+use super::exchanges::{Exchanges, PREFACE};
 use portcullis_middleware::{
     Connection,
     connection::{Linger, Lingering},
@@ -18,11 +18,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 pub(super) struct HttpIo<IO> {
     connection: Connection<IO>,
     exchanges: Arc<Exchanges>,
-    end: End,
+    stage: Stage,
 }
 
 #[derive(Debug)]
-enum End {
+enum Stage {
+    /// What came first, until hyper asks for it.
+    First(First),
     Open,
     /// The write side has ended, the peer's has not: what still comes in must not cause a reset, which
     /// would take the response back.
@@ -35,8 +37,42 @@ impl<IO> HttpIo<IO> {
         Self {
             connection,
             exchanges,
-            end: End::Open,
+            stage: Stage::Open,
         }
+    }
+}
+
+impl<IO: AsyncRead + Unpin> HttpIo<IO> {
+    /// Waits until there is something for hyper to read, if only the end.
+    pub(super) fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // No more than hyper reads at first: so it takes no read more than without this.
+        let mut bytes = [0; PREFACE.len()];
+        let mut buf = ReadBuf::new(&mut bytes);
+        ready!(Pin::new(&mut *self).poll_read(cx, &mut buf))?;
+        let to = buf.filled().len();
+        if to > 0 {
+            self.stage = Stage::First(First { bytes, from: 0, to });
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Never empty.
+#[derive(Debug)]
+struct First {
+    bytes: [u8; PREFACE.len()],
+    from: usize,
+    to: usize,
+}
+
+impl First {
+    /// Moves into `buf` what fits; whether that was all.
+    fn read(&mut self, buf: &mut ReadBuf<'_>) -> bool {
+        let left = &self.bytes[self.from..self.to];
+        let taken = left.len().min(buf.remaining());
+        buf.put_slice(&left[..taken]);
+        self.from += taken;
+        self.from == self.to
     }
 }
 
@@ -46,6 +82,13 @@ impl<IO: AsyncRead + Unpin> AsyncRead for HttpIo<IO> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if let Stage::First(first) = &mut self.stage {
+            // Noted when it came.
+            if first.read(buf) {
+                self.stage = Stage::Open;
+            }
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.filled().len();
         let result = Pin::new(&mut self.connection).poll_read(cx, buf);
         if result.is_pending() && self.exchanges.is_hung_up() {
@@ -77,24 +120,24 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for HttpIo<IO> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         loop {
-            match &mut this.end {
-                End::Open => {
+            match &mut this.stage {
+                Stage::First(_) | Stage::Open => {
                     let result = Pin::new(&mut this.connection).poll_shutdown(cx);
                     this.exchanges.note_write(&result);
                     ready!(result)?;
-                    this.end = match this.exchanges.input_ended() {
-                        true => End::Over,
+                    this.stage = match this.exchanges.input_ended() {
+                        true => Stage::Over,
                         false => {
                             this.exchanges.note_lingering();
-                            End::Lingering(Linger::new().begin())
+                            Stage::Lingering(Linger::new().begin())
                         }
                     };
                 }
-                End::Lingering(lingering) => {
+                Stage::Lingering(lingering) => {
                     ready!(lingering.poll(cx, &mut this.connection));
-                    this.end = End::Over;
+                    this.stage = Stage::Over;
                 }
-                End::Over => return Poll::Ready(Ok(())),
+                Stage::Over => return Poll::Ready(Ok(())),
             }
         }
     }
@@ -111,5 +154,46 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for HttpIo<IO> {
 
     fn is_write_vectored(&self) -> bool {
         self.connection.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use portcullis_middleware::{ConnectionInfo, connection::Address};
+    use std::future::poll_fn;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    fn http_io() -> (HttpIo<DuplexStream>, DuplexStream) {
+        let (ours, client) = duplex(1024);
+        let info = ConnectionInfo::new(Address::Unknown, Address::Unknown);
+        let exchanges = Exchanges::new(info.clone());
+        (HttpIo::new(Connection::new(ours, info), exchanges), client)
+    }
+
+    #[tokio::test]
+    async fn what_came_first_is_read_before_the_rest_however_it_is_cut() {
+        let request = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
+        for piece in 1..=request.len() {
+            let (mut io, mut client) = http_io();
+            client.write_all(&request[..piece]).await.unwrap();
+            poll_fn(|cx| io.poll_first(cx)).await.unwrap();
+            client.write_all(&request[piece..]).await.unwrap();
+            client.shutdown().await.unwrap();
+            let (mut read, mut buf) = (Vec::new(), [0; 5]);
+            while let count @ 1.. = io.read(&mut buf).await.unwrap() {
+                read.extend_from_slice(&buf[..count]);
+            }
+            assert_eq!(read, request, "{piece}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_end_that_comes_first_is_read_as_an_end() {
+        let (mut io, client) = http_io();
+        drop(client);
+        poll_fn(|cx| io.poll_first(cx)).await.unwrap();
+        assert_eq!(io.read(&mut [0]).await.unwrap(), 0);
+        assert!(io.exchanges.input_ended());
     }
 }

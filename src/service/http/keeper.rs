@@ -76,13 +76,33 @@ impl Keeper {
         }
     }
 
+    pub(super) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// To be called whenever hyper waits.
+    #[inline]
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
         let same_waker = self.waker.as_ref().is_some_and(|w| w.will_wake(cx.waker()));
+        // So it is after most requests, and all that these cost here.
+        if same_waker
+            && self.stage == DrainStage::Serving
+            && !self.exchanges.info.is_draining()
+            && self.timer_is_enough_for(self.exchanges.waiting())
+        {
+            self.head_since = None;
+            self.stalled = None;
+            return Poll::Pending;
+        }
+        self.judge(same_waker, cx)
+    }
+
+    #[inline(never)]
+    fn judge(&mut self, same_waker: bool, cx: &mut Context<'_>) -> Poll<Step> {
         if !same_waker {
             self.waker = Some(cx.waker().clone());
         }
-        let moved = self.see_stage(same_waker, cx);
+        self.see_stage(same_waker, cx);
         // A client that said nothing yet may wait for our settings before it does: it gets to ask first.
         if self.stage >= DrainStage::Announced
             && self.leaving_since.is_none()
@@ -98,9 +118,6 @@ impl Keeper {
             }
             if !matches!(waiting, Waiting::Send(_)) {
                 self.stalled = None;
-            }
-            if same_waker && !moved && self.timer_is_enough_for(waiting) {
-                return Poll::Pending;
             }
             let (deadline, then) = self.next(waiting);
             let Some(deadline) = deadline else {
@@ -118,17 +135,16 @@ impl Keeper {
         }
     }
 
-    /// Whether the stage is another one now; what is waited for ends earlier from here on then.
-    fn see_stage(&mut self, same_waker: bool, cx: &mut Context<'_>) -> bool {
+    /// Sees how far the drain is; what is waited for ends earlier as it goes on.
+    fn see_stage(&mut self, same_waker: bool, cx: &mut Context<'_>) {
         let Some(signal) = self.exchanges.info.drain_signal() else {
-            return false;
+            return;
         };
         let stage = signal.stage();
         if stage == self.stage && same_waker {
-            return false;
+            return;
         }
-        let moved = stage > self.stage;
-        if moved {
+        if stage > self.stage {
             self.stage = stage;
             self.next_stage = None;
             if stage >= DrainStage::Closing {
@@ -151,7 +167,6 @@ impl Keeper {
                 cx.waker().wake_by_ref();
             }
         }
-        moved
     }
 
     /// Until when the connection may wait for this, and what follows.

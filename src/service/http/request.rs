@@ -7,7 +7,7 @@ use super::{
     facts::Facts,
 };
 use http::{
-    HeaderValue, Method, Request, Response, StatusCode, Version,
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version,
     header::{CONNECTION, CONTENT_TYPE},
 };
 use hyper::body::Incoming;
@@ -57,7 +57,10 @@ where
         let in_flight = self.exchanges.begin();
         let kind = Kind::of(&request);
         let messages = Messages::of(&request);
-        let rate = self.rate.filter(|_| messages == Messages::None);
+        let rate = match messages {
+            Messages::None => self.rate.as_ref(),
+            Messages::Grpc | Messages::Connect => None,
+        };
         self.facts.tell(&mut request);
         #[cfg(feature = "tonic")]
         if messages == Messages::Grpc {
@@ -65,15 +68,15 @@ where
         }
         let service = self.service.clone();
         let request = request.map(|body| RequestBody::new(body, rate, &in_flight));
-        let answer = match kind {
-            Kind::Http1 | Kind::Http1Connect => Answer::begin(service, request),
-            // In the task that the request will have: they are served side by side.
-            Kind::Http2 | Kind::Http2Connect => Answer::later(service, request),
-        };
-        RequestFuture {
+        let answered_by = |answer| RequestFuture {
             answer,
             in_flight: Some(in_flight),
             kind,
+        };
+        match kind {
+            Kind::Http1 | Kind::Http1Connect => Answer::begin(service, request, answered_by),
+            // In the task that the request will have: they are served side by side.
+            Kind::Http2 | Kind::Http2Connect => answered_by(Answer::later(service, request)),
         }
     }
 }
@@ -149,12 +152,17 @@ enum Messages {
 }
 
 impl Messages {
+    #[inline]
     fn of<B>(request: &Request<B>) -> Self {
         // Both protocols have no other method, and most requests are not looked at further.
-        if request.method() != Method::POST {
-            return Self::None;
+        match *request.method() == Method::POST {
+            true => Self::named_by(request.headers()),
+            false => Self::None,
         }
-        let content_type = request.headers().get(CONTENT_TYPE);
+    }
+
+    fn named_by(headers: &HeaderMap) -> Self {
+        let content_type = headers.get(CONTENT_TYPE);
         match content_type.map(HeaderValue::as_bytes) {
             Some(name) if name.starts_with(b"application/grpc") => Self::Grpc,
             Some(name) if name.starts_with(b"application/connect+") => Self::Connect,

@@ -33,10 +33,23 @@ where
     S: Service<Request<RequestBody>>,
     HttpRequests<S>: hyper::service::HttpService<Incoming>,
 {
-    #[pin]
-    http: UpgradeableConnection<'static, TokioIo<HttpIo<IO>>, HttpRequests<S>, TokioExecutor>,
+    stage: Stage<S, IO>,
     keeper: Keeper,
 }
+
+/// hyper comes with the first byte: what it needs is several times what a silent connection does.
+enum Stage<S, IO>
+where
+    S: Service<Request<RequestBody>>,
+    HttpRequests<S>: hyper::service::HttpService<Incoming>,
+{
+    /// `None` only in between.
+    Silent(Option<(HttpIo<IO>, HttpRequests<S>)>),
+    Http(Pin<Box<Http<S, IO>>>),
+}
+
+type Http<S, IO> =
+    UpgradeableConnection<'static, TokioIo<HttpIo<IO>>, HttpRequests<S>, TokioExecutor>;
 
 impl<S, B, IO> Serve<S, IO>
 where
@@ -52,13 +65,53 @@ where
         connection: Connection<IO>,
     ) -> Self {
         let exchanges = requests.exchanges().clone();
-        let io = TokioIo::new(HttpIo::new(connection, exchanges.clone()));
-        let http = settings.hyper.serve_connection_with_upgrades(io, requests);
+        let io = HttpIo::new(connection, exchanges.clone());
         Self {
-            http: http.into_owned(),
+            stage: Stage::Silent(Some((io, requests))),
             keeper: Keeper::new(settings, exchanges),
         }
     }
+}
+
+impl<S, B, IO> Stage<S, IO>
+where
+    S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send + 'static,
+    B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    #[inline]
+    fn poll(&mut self, settings: &Settings, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        if let Self::Silent(silent) = self {
+            let (io, _) = silent.as_mut().expect("polled after its end");
+            ready!(io.poll_first(cx))?;
+            let (io, requests) = silent.take().expect("just seen");
+            *self = Self::Http(begin(settings, io, requests));
+        }
+        match self {
+            Self::Http(http) => http.as_mut().poll(cx).map_err(with_kind),
+            Self::Silent(_) => Poll::Pending,
+        }
+    }
+}
+
+#[inline(never)]
+fn begin<S, B, IO>(
+    settings: &Settings,
+    io: HttpIo<IO>,
+    requests: HttpRequests<S>,
+) -> Pin<Box<Http<S, IO>>>
+where
+    S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send + 'static,
+    B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let hyper = &settings.hyper;
+    let http = hyper.serve_connection_with_upgrades(TokioIo::new(io), requests);
+    Box::pin(http.into_owned())
 }
 
 impl<S, B, IO> Future for Serve<S, IO>
@@ -72,13 +125,17 @@ where
     type Output = Result<(), BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
+        let this = self.project();
         loop {
-            if let Poll::Ready(ended) = this.http.as_mut().poll(cx) {
-                return Poll::Ready(ended.map_err(with_kind));
+            if let Poll::Ready(ended) = this.stage.poll(this.keeper.settings(), cx) {
+                return Poll::Ready(ended);
             }
             match ready!(this.keeper.poll(cx)) {
-                Step::Shutdown => this.http.as_mut().graceful_shutdown(),
+                Step::Shutdown => match this.stage {
+                    Stage::Http(http) => http.as_mut().graceful_shutdown(),
+                    // Who said nothing is hung up on instead; nothing would be lost.
+                    Stage::Silent(_) => return Poll::Ready(Ok(())),
+                },
                 // The IO tells it.
                 Step::HangUp => {}
                 Step::End(result) => return Poll::Ready(result),
