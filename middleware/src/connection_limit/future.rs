@@ -121,18 +121,18 @@ where
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<State<S, IO>> {
         let this = self.project();
         // The slot first: one that comes at the very bound is in time.
-        let permit = match this.place.poll_permit(cx) {
-            Poll::Ready(permit) => Some(permit),
+        let slot = match this.place.poll_slot(cx) {
+            Poll::Ready(slot) => Some(slot),
             Poll::Pending => {
                 ready!(this.bound.poll(cx));
                 None
             }
         };
         let (mut service, mut connection) = this.held.take().expect("polled once after the wait");
-        Poll::Ready(match permit {
-            Some(permit) => {
+        Poll::Ready(match slot {
+            Some(slot) => {
                 connection.info().set_phase(*this.phase);
-                connection.hold(permit);
+                connection.hold_slot(slot);
                 State::Served(service.call(connection))
             }
             None => {

@@ -46,8 +46,8 @@ impl<S> ConnectionLimit<S> {
             match &mut self.reserved {
                 None => self.reserved = self.limiter.enter(usize::MAX),
                 Some(Entry::Queued(place)) => {
-                    let permit = ready!(place.poll_permit(cx));
-                    self.reserved = Some(Entry::Admitted(permit));
+                    let slot = ready!(place.poll_slot(cx));
+                    self.reserved = Some(Entry::Admitted(slot));
                 }
                 Some(Entry::Admitted(_)) => return Poll::Ready(()),
             }
@@ -95,8 +95,8 @@ where
             WhenFull::Refuse => self.limiter.enter(0),
         };
         let reason = match (entry, self.when_full) {
-            (Some(Entry::Admitted(permit)), _) => {
-                connection.hold(permit);
+            (Some(Entry::Admitted(slot)), _) => {
+                connection.hold_slot(slot);
                 return ConnectionLimitFuture::served(self.inner.call(connection));
             }
             (Some(Entry::Queued(place)), WhenFull::WaitUpTo { bound, .. }) => {
