@@ -1,10 +1,13 @@
 //! The table of live connections and their tasks.
 //!
-//! A slot is taken when a connection is accepted and free again when both its connection (which may
+//! An entry is made when a connection is accepted and gone again when both its connection (which may
 //! live on in an upgrade or a hand-off) and its task have ended: the drain waits for both. The table
 //! is divided so that workers do not wait for each other.
 
-use portcullis_middleware::{ConnectionInfo, connection::ConnectionId};
+use portcullis_middleware::{
+    ConnectionInfo,
+    connection::{ConnectionId, Slot, Slots},
+};
 use slab::Slab;
 use std::{
     num::NonZero,
@@ -20,12 +23,18 @@ use tokio::{sync::Notify, task::JoinHandle};
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     /// Empty until the server starts: only then the number of workers is known.
-    shards: OnceLock<Box<[Shard]>>,
+    shards: OnceLock<Box<[Arc<Shard>]>>,
     next: Apart,
+    ends: Arc<Ends>,
+}
+
+/// Tells of ends, whichever the shard.
+#[derive(Debug, Default)]
+struct Ends {
     /// Rings at each end.
-    released: Bell,
+    one: Bell,
     /// Rings when a shard becomes empty, so that a drain is not woken for each connection.
-    emptied: Bell,
+    shard: Bell,
 }
 
 /// Counts the connections that may go to any worker, on a cache line of its own: each accept changes
@@ -38,14 +47,15 @@ struct Apart(AtomicUsize);
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Shard {
-    slots: Mutex<Slab<Slot>>,
+    entries: Mutex<Slab<Entry>>,
     len: AtomicUsize,
-    /// How many slots became free again; changed under the lock.
+    /// How many entries became free again; changed under the lock.
     gone: AtomicU64,
+    ends: Arc<Ends>,
 }
 
 #[derive(Debug)]
-struct Slot {
+struct Entry {
     info: ConnectionInfo,
     connection_alive: bool,
     task: Task,
@@ -73,10 +83,17 @@ impl Registry {
             workers => workers,
         };
         self.shards
-            .get_or_init(|| (0..shards).map(|_| Shard::default()).collect());
+            .get_or_init(|| (0..shards).map(|_| self.shard()).collect());
     }
 
-    fn shards(&self) -> &[Shard] {
+    fn shard(&self) -> Arc<Shard> {
+        Arc::new(Shard {
+            ends: self.ends.clone(),
+            ..Shard::default()
+        })
+    }
+
+    fn shards(&self) -> &[Arc<Shard>] {
         self.shards.get().map_or(&[], |shards| shards)
     }
 
@@ -91,38 +108,33 @@ impl Registry {
         (0..self.shards().len()).min_by_key(busy).unwrap_or(0)
     }
 
-    /// Enters a connection that `worker` serves. Its guard rides in the connection, its task guard
+    /// Enters a connection that `worker` serves. Its slot rides in the connection, its task guard
     /// in the task.
-    pub(crate) fn enter(
-        self: &Arc<Self>,
-        worker: usize,
-        info: ConnectionInfo,
-    ) -> (Place, ConnectionGuard, TaskGuard) {
+    pub(crate) fn enter(&self, worker: usize, info: ConnectionInfo) -> (Place, Slot, TaskGuard) {
         let shard = &self.shards()[worker];
-        let slot = Slot {
+        let entry = Entry {
             info,
             connection_alive: true,
             task: Task::Unknown,
         };
-        let mut slots = shard.lock();
-        let key = slots.insert(slot);
-        shard.len.store(slots.len(), Ordering::Relaxed);
-        drop(slots);
+        let mut entries = shard.lock();
+        let key = entries.insert(entry);
+        shard.len.store(entries.len(), Ordering::Relaxed);
+        drop(entries);
         let place = Place { shard: worker, key };
-        let registry = self.clone();
-        let connection = ConnectionGuard { registry, place };
-        let registry = self.clone();
-        (place, connection, TaskGuard { registry, place })
+        let connection = Slot::new(shard.clone(), key);
+        let shard = shard.clone();
+        (place, connection, TaskGuard { shard, key })
     }
 
     /// Notes the task that serves connection `id`, unless it ended already.
     pub(crate) fn set_task(&self, place: Place, id: ConnectionId, handle: JoinHandle<()>) {
-        let mut slots = self.shards()[place.shard].lock();
-        if let Some(slot) = slots.get_mut(place.key)
-            && slot.info.id() == id
-            && matches!(slot.task, Task::Unknown)
+        let mut entries = self.shards()[place.shard].lock();
+        if let Some(entry) = entries.get_mut(place.key)
+            && entry.info.id() == id
+            && matches!(entry.task, Task::Unknown)
         {
-            slot.task = Task::Running(handle);
+            entry.task = Task::Running(handle);
         }
     }
 
@@ -133,27 +145,27 @@ impl Registry {
 
     /// How many have ended so far, connection and task.
     pub(crate) fn gone(&self) -> u64 {
-        let gone = |shard: &Shard| shard.gone.load(Ordering::Relaxed);
+        let gone = |shard: &Arc<Shard>| shard.gone.load(Ordering::Relaxed);
         self.shards().iter().map(gone).sum()
     }
 
     /// The connections that are alive.
     pub(crate) fn connections(&self) -> Vec<ConnectionInfo> {
-        self.collect(|slot| slot.connection_alive.then(|| slot.info.clone()))
+        self.collect(|entry| entry.connection_alive.then(|| entry.info.clone()))
     }
 
     /// All that has not ended, tasks without a connection included.
     pub(crate) fn all(&self) -> Vec<ConnectionInfo> {
-        self.collect(|slot| Some(slot.info.clone()))
+        self.collect(|entry| Some(entry.info.clone()))
     }
 
     /// How many connections are alive.
     pub(crate) fn active(&self) -> usize {
-        let alive = |shard: &Shard| {
+        let alive = |shard: &Arc<Shard>| {
             shard
                 .lock()
                 .iter()
-                .filter(|(_, s)| s.connection_alive)
+                .filter(|(_, entry)| entry.connection_alive)
                 .count()
         };
         self.shards().iter().map(alive).sum()
@@ -161,21 +173,21 @@ impl Registry {
 
     /// The live connection with number `id`.
     pub(crate) fn find(&self, id: ConnectionId) -> Option<ConnectionInfo> {
-        let found = |slot: &Slot| slot.connection_alive && slot.info.id() == id;
+        let found = |entry: &Entry| entry.connection_alive && entry.info.id() == id;
         self.shards().iter().find_map(|shard| {
-            let slots = shard.lock();
-            slots
+            let entries = shard.lock();
+            entries
                 .iter()
-                .find(|(_, slot)| found(slot))
-                .map(|(_, slot)| slot.info.clone())
+                .find(|(_, entry)| found(entry))
+                .map(|(_, entry)| entry.info.clone())
         })
     }
 
     /// Ends all tasks at their next point of waiting.
     pub(crate) fn abort_tasks(&self) {
         for shard in self.shards() {
-            for (_, slot) in shard.lock().iter() {
-                if let Task::Running(handle) = &slot.task {
+            for (_, entry) in shard.lock().iter() {
+                if let Task::Running(handle) = &entry.task {
                     handle.abort();
                 }
             }
@@ -184,16 +196,16 @@ impl Registry {
 
     /// Resolves when a connection ends after this call.
     pub(crate) async fn released(&self) {
-        let _listener = self.released.listen();
-        self.released.rung.notified().await;
+        let _listener = self.ends.one.listen();
+        self.ends.one.rung.notified().await;
     }
 
     /// Resolves when nothing is left.
     pub(crate) async fn emptied(&self) {
-        let _listener = self.emptied.listen();
+        let _listener = self.ends.shard.listen();
         loop {
             // Before the look, so that an end in between is not missed.
-            let emptied = self.emptied.rung.notified();
+            let emptied = self.ends.shard.rung.notified();
             tokio::pin!(emptied);
             emptied.as_mut().enable();
             // Whichever shard is seen to hold something will ring when it does no more.
@@ -204,68 +216,59 @@ impl Registry {
         }
     }
 
-    fn collect<T>(&self, mut pick: impl FnMut(&Slot) -> Option<T>) -> Vec<T> {
+    fn collect<T>(&self, mut pick: impl FnMut(&Entry) -> Option<T>) -> Vec<T> {
         let mut picked = Vec::new();
         for shard in self.shards() {
-            picked.extend(shard.lock().iter().filter_map(|(_, slot)| pick(slot)));
+            picked.extend(shard.lock().iter().filter_map(|(_, entry)| pick(entry)));
         }
         picked
-    }
-
-    fn leave(&self, place: Place, change: impl FnOnce(&mut Slot)) {
-        let shard = &self.shards()[place.shard];
-        let mut slots = shard.lock();
-        let slot = &mut slots[place.key];
-        change(slot);
-        let over = !slot.connection_alive && matches!(slot.task, Task::Ended);
-        let slot = over.then(|| slots.remove(place.key));
-        let emptied = slots.is_empty();
-        if over {
-            shard.len.store(slots.len(), Ordering::Relaxed);
-            let gone = shard.gone.load(Ordering::Relaxed) + 1;
-            shard.gone.store(gone, Ordering::Relaxed);
-        }
-        drop(slots);
-        drop(slot);
-        self.released.ring();
-        if emptied {
-            self.emptied.ring();
-        }
     }
 }
 
 impl Shard {
-    fn lock(&self) -> MutexGuard<'_, Slab<Slot>> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Slab<Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn leave(&self, key: usize, change: impl FnOnce(&mut Entry)) {
+        let mut entries = self.lock();
+        let entry = &mut entries[key];
+        change(entry);
+        let over = !entry.connection_alive && matches!(entry.task, Task::Ended);
+        let entry = over.then(|| entries.remove(key));
+        let emptied = entries.is_empty();
+        if over {
+            self.len.store(entries.len(), Ordering::Relaxed);
+            let gone = self.gone.load(Ordering::Relaxed) + 1;
+            self.gone.store(gone, Ordering::Relaxed);
+        }
+        drop(entries);
+        drop(entry);
+        self.ends.one.ring();
+        if emptied {
+            self.ends.shard.ring();
+        }
     }
 }
 
-/// Ends the connection's part of its slot when the connection ends, wherever it is by then.
-#[derive(Debug)]
-pub(crate) struct ConnectionGuard {
-    registry: Arc<Registry>,
-    place: Place,
-}
-
-impl Drop for ConnectionGuard {
-    fn drop(&mut self) {
-        self.registry
-            .leave(self.place, |slot| slot.connection_alive = false);
+impl Slots for Shard {
+    /// Ends the connection's part of its entry when the connection ends, wherever it is by then.
+    fn release(&self, key: usize) {
+        self.leave(key, |entry| entry.connection_alive = false);
     }
 }
 
-/// Ends the task's part of its slot.
+/// Ends the task's part of its entry.
 #[derive(Debug)]
 pub(crate) struct TaskGuard {
-    registry: Arc<Registry>,
-    place: Place,
+    shard: Arc<Shard>,
+    key: usize,
 }
 
 impl Drop for TaskGuard {
     fn drop(&mut self) {
         // The handle goes too: it would keep the memory of the ended task.
-        self.registry
-            .leave(self.place, |slot| slot.task = Task::Ended);
+        self.shard.leave(self.key, |entry| entry.task = Task::Ended);
     }
 }
 
@@ -315,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_is_free_when_both_connection_and_task_have_ended() {
+    fn an_entry_is_gone_when_both_connection_and_task_have_ended() {
         let registry = registry(2);
         let (_, connection, task) = registry.enter(1, info());
         assert_eq!((registry.len(), registry.active()), (1, 1));
@@ -379,7 +382,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_reused_slot_does_not_take_the_handle_of_its_predecessor() {
+    async fn a_reused_entry_does_not_take_the_handle_of_its_predecessor() {
         let registry = registry(1);
         let first = info();
         let (place, connection, task) = registry.enter(0, first.clone());

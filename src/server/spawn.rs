@@ -40,9 +40,9 @@ impl Spawn {
             }
         };
         let id = info.id();
-        let (place, guard, task_guard) = registry.enter(worker, info.clone());
+        let (place, slot, task_guard) = registry.enter(worker, info.clone());
         let mut context = ConnectionContext::new(info);
-        context.guards.push(guard);
+        context.guards.push_slot(slot);
         let begin = Begin {
             stack,
             io,

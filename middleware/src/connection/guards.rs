@@ -1,62 +1,50 @@
 //! What is held for as long as a connection lives.
 
-use std::fmt;
+use std::{fmt, mem, sync::Arc};
 
 /// What is held while a connection lives and released by dropping it: permits, registry entries.
 ///
 /// Guards are released in the order in which they were added, after the IO.
 #[derive(Default)]
-pub struct Guards {
-    /// A list, so that it takes two words in each connection, and no allocation beside its guards'.
-    first: Option<Box<Node<dyn Send + Sync>>>,
-}
+pub struct Guards(Option<Box<Held>>);
 
-struct Node<T: ?Sized> {
-    next: Guards,
-    _guard: T,
+/// In one allocation, so that a connection, which is moved often, has one word for it.
+#[derive(Default)]
+struct Held {
+    /// Added to only while there is nothing in `more`, which is released after them.
+    slots: [Option<Slot>; SLOTS],
+    more: List,
 }
 
 impl Guards {
     /// No guards.
     pub const fn new() -> Self {
-        Self { first: None }
+        Self(None)
     }
 
-    /// Holds `guard` until these guards are dropped.
+    /// Holds `guard` until these guards are dropped; it takes an allocation.
     pub fn push(&mut self, guard: impl Send + Sync + 'static) {
-        let mut last = &mut self.first;
-        while let Some(node) = last {
-            last = &mut node.next.first;
+        self.0.get_or_insert_default().more.push(guard);
+    }
+
+    /// Holds `slot` until these guards are dropped; the first two share an allocation.
+    pub fn push_slot(&mut self, slot: Slot) {
+        let Held { slots, more } = &mut **self.0.get_or_insert_default();
+        match slots.iter_mut().find(|free| free.is_none()) {
+            Some(free) if more.0.is_none() => *free = Some(slot),
+            _ => more.push(slot),
         }
-        *last = Some(Box::new(Node {
-            next: Self::new(),
-            _guard: guard,
-        }));
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        let mut len = 0;
-        let mut next = &self.first;
-        while let Some(node) = next {
-            next = &node.next.first;
-            len += 1;
-        }
-        len
+        let held = |held: &Held| held.slots.iter().flatten().count() + held.more.iter().count();
+        self.0.as_deref().map_or(0, held)
     }
 
     /// Whether there are none.
     pub const fn is_empty(&self) -> bool {
-        self.first.is_none()
-    }
-}
-
-impl Drop for Guards {
-    /// One after the other: left to itself, each node would drop those behind it before its guard.
-    fn drop(&mut self) {
-        while let Some(mut node) = self.first.take() {
-            self.first = node.next.first.take();
-        }
+        self.0.is_none()
     }
 }
 
@@ -66,16 +54,95 @@ impl fmt::Debug for Guards {
     }
 }
 
+/// Where [`Slot`]s come from, and go back to.
+pub trait Slots: Send + Sync {
+    /// Takes back the slot `key`, once for each [`Slot`] that was made with it.
+    fn release(&self, key: usize);
+}
+
+/// One of what many connections share: a permit of a limit, an entry of a table.
+///
+/// It goes back to its [`Slots`] when it is dropped. As a guard it takes less memory than others.
+pub struct Slot {
+    of: Arc<dyn Slots>,
+    key: usize,
+}
+
+impl Slot {
+    /// The slot `key` of `slots`.
+    pub const fn new(slots: Arc<dyn Slots>, key: usize) -> Self {
+        Self { of: slots, key }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.of.release(self.key);
+    }
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slot")
+            .field("key", &self.key)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Guards of any kind, each in an allocation of its own.
+#[derive(Default)]
+struct List(Option<Box<Node<dyn Send + Sync>>>);
+
+struct Node<T: ?Sized> {
+    next: List,
+    _guard: T,
+}
+
+impl List {
+    fn push(&mut self, guard: impl Send + Sync + 'static) {
+        let mut last = &mut self.0;
+        while let Some(node) = last {
+            last = &mut node.next.0;
+        }
+        *last = Some(Box::new(Node {
+            next: Self(None),
+            _guard: guard,
+        }));
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Node<dyn Send + Sync>> {
+        std::iter::successors(self.0.as_deref(), |node| node.next.0.as_deref())
+    }
+}
+
+impl Drop for List {
+    /// One after the other: left to itself, each node would drop those behind it before its guard.
+    fn drop(&mut self) {
+        while let Some(mut node) = self.0.take() {
+            self.0 = mem::take(&mut node.next.0);
+        }
+    }
+}
+
+/// A server's entry and a limit's permit.
+const SLOTS: usize = 2;
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
     struct Note(u8, Arc<Mutex<Vec<u8>>>);
 
     impl Drop for Note {
         fn drop(&mut self) {
             self.1.lock().unwrap().push(self.0);
+        }
+    }
+
+    impl Slots for Mutex<Vec<u8>> {
+        fn release(&self, key: usize) {
+            self.lock().unwrap().push(key.try_into().unwrap());
         }
     }
 
@@ -89,5 +156,31 @@ mod tests {
         assert_eq!(guards.len(), 5);
         drop(guards);
         assert_eq!(*log.lock().unwrap(), [0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn slots_and_other_guards_are_released_in_order_however_they_are_mixed() {
+        for first_is_a_slot in [false, true] {
+            let log = Arc::new(Mutex::new(Vec::new()));
+            let mut guards = Guards::new();
+            assert!(guards.is_empty());
+            for number in 0..6 {
+                if (number < 3) == first_is_a_slot {
+                    guards.push_slot(Slot::new(log.clone(), number.into()));
+                } else {
+                    guards.push(Note(number, log.clone()));
+                }
+            }
+            assert_eq!(guards.len(), 6);
+            drop(guards);
+            assert_eq!(*log.lock().unwrap(), [0, 1, 2, 3, 4, 5]);
+        }
+    }
+
+    #[test]
+    fn a_slot_is_released_once() {
+        let log = Arc::new(Mutex::new(Vec::new()));
+        drop(Slot::new(log.clone(), 7));
+        assert_eq!(*log.lock().unwrap(), [7]);
     }
 }

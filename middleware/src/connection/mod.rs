@@ -55,7 +55,7 @@ pub use self::{
     close::{Linger, Lingering},
     context::ConnectionContext,
     extensions::Extensions,
-    guards::Guards,
+    guards::{Guards, Slot, Slots},
     info::{ConnectionId, ConnectionInfo, Origin},
     phase::Phase,
     socket::{ForcedClose, Socket},
@@ -176,6 +176,11 @@ impl<IO> Connection<IO> {
     /// [detached](Self::detach), wherever it is by then.
     pub fn hold(&mut self, guard: impl Send + Sync + 'static) {
         self.guards.push(guard);
+    }
+
+    /// Like [`hold`](Self::hold), for a slot: the first two of a connection share an allocation.
+    pub fn hold_slot(&mut self, slot: Slot) {
+        self.guards.push_slot(slot);
     }
 
     /// The IO.

@@ -1,8 +1,4 @@
-use super::{
-    Refusal,
-    limiter::{Limiter, Place},
-    refusal::Refusing,
-};
+use super::{layer::Policy, limiter::Place, refusal::Refusing};
 use crate::{BoxError, Connection, connection::Phase, error::RefusedReason};
 use pin_project::pin_project;
 use std::{
@@ -49,8 +45,7 @@ impl<S: Service<Connection<IO>>, IO> ConnectionLimitFuture<S, IO> {
         connection: Connection<IO>,
         place: Place,
         bound: Duration,
-        limiter: Arc<Limiter>,
-        refusal: Refusal,
+        policy: Arc<Policy>,
     ) -> Self {
         let phase = connection.info().phase();
         connection.info().set_phase(Phase::Waiting);
@@ -59,8 +54,7 @@ impl<S: Service<Connection<IO>>, IO> ConnectionLimitFuture<S, IO> {
             place,
             bound: sleep(bound),
             phase,
-            limiter,
-            refusal,
+            policy,
         })))
     }
 }
@@ -109,8 +103,7 @@ struct Waiting<S, IO> {
     #[pin]
     bound: Sleep,
     phase: Phase,
-    limiter: Arc<Limiter>,
-    refusal: Refusal,
+    policy: Arc<Policy>,
 }
 
 impl<S, IO> Waiting<S, IO>
@@ -121,23 +114,26 @@ where
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<State<S, IO>> {
         let this = self.project();
         // The slot first: one that comes at the very bound is in time.
-        let permit = match this.place.poll_permit(cx) {
-            Poll::Ready(permit) => Some(permit),
+        let slot = match this.place.poll_slot(cx) {
+            Poll::Ready(slot) => Some(slot),
             Poll::Pending => {
                 ready!(this.bound.poll(cx));
                 None
             }
         };
         let (mut service, mut connection) = this.held.take().expect("polled once after the wait");
-        Poll::Ready(match permit {
-            Some(permit) => {
+        Poll::Ready(match slot {
+            Some(slot) => {
                 connection.info().set_phase(*this.phase);
-                connection.hold(permit);
+                connection.hold_slot(slot);
                 State::Served(service.call(connection))
             }
             None => {
                 let reason = RefusedReason::WaitedTooLong;
-                State::Refusing(this.refusal.refuse(connection, this.limiter, reason))
+                let Policy {
+                    limiter, refusal, ..
+                } = &**this.policy;
+                State::Refusing(refusal.refuse(connection, limiter, reason))
             }
         })
     }

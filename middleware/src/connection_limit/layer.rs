@@ -7,9 +7,15 @@ use tower::Layer;
 /// Clones, and the services that they make, share one limit.
 #[derive(Clone, Debug)]
 pub struct ConnectionLimitLayer {
-    limiter: Arc<Limiter>,
-    when_full: WhenFull,
-    refusal: Refusal,
+    policy: Policy,
+}
+
+/// What all services of a layer have in common.
+#[derive(Clone, Debug)]
+pub(super) struct Policy {
+    pub(super) limiter: Arc<Limiter>,
+    pub(super) when_full: WhenFull,
+    pub(super) refusal: Refusal,
 }
 
 /// What becomes of a connection for which there is no room.
@@ -25,11 +31,12 @@ impl ConnectionLimitLayer {
     ///
     /// With a limit of zero nothing is served until [`LimitHandle::set_limit`] raises it.
     pub fn new(limit: usize) -> Self {
-        Self {
+        let policy = Policy {
             limiter: Arc::new(Limiter::new(limit)),
             when_full: WhenFull::Wait,
             refusal: Refusal::Close,
-        }
+        };
+        Self { policy }
     }
 
     /// Like [`new`](Self::new), together with the handle of the limit.
@@ -41,7 +48,7 @@ impl ConnectionLimitLayer {
 
     /// The handle of the limit: watches and changes it.
     pub fn handle(&self) -> LimitHandle {
-        LimitHandle::new(self.limiter.clone())
+        LimitHandle::new(self.policy.limiter.clone())
     }
 
     /// When full, lets up to `max_waiting` connections wait for up to `bound` each, and refuses
@@ -52,14 +59,14 @@ impl ConnectionLimitLayer {
     /// slot at the very bound is served.
     #[must_use]
     pub fn wait_up_to(mut self, bound: Duration, max_waiting: usize) -> Self {
-        self.when_full = WhenFull::WaitUpTo { bound, max_waiting };
+        self.policy.when_full = WhenFull::WaitUpTo { bound, max_waiting };
         self
     }
 
     /// When full, refuses connections at once.
     #[must_use]
     pub fn refuse(mut self) -> Self {
-        self.when_full = WhenFull::Refuse;
+        self.policy.when_full = WhenFull::Refuse;
         self
     }
 
@@ -68,7 +75,7 @@ impl ConnectionLimitLayer {
     /// Without [`refuse`](Self::refuse) and [`wait_up_to`](Self::wait_up_to) none ever is.
     #[must_use]
     pub fn with_refusal(mut self, refusal: Refusal) -> Self {
-        self.refusal = refusal;
+        self.policy.refusal = refusal;
         self
     }
 }
@@ -77,7 +84,6 @@ impl<S> Layer<S> for ConnectionLimitLayer {
     type Service = ConnectionLimit<S>;
 
     fn layer(&self, inner: S) -> ConnectionLimit<S> {
-        let limiter = self.limiter.clone();
-        ConnectionLimit::new(inner, limiter, self.when_full, self.refusal.clone())
+        ConnectionLimit::new(inner, Arc::new(self.policy.clone()))
     }
 }

@@ -4,6 +4,7 @@
 //! dropped before it looks puts it back, whatever the limit is by then. Here every change sees the
 //! limit, so resizing is exact; a lock taken twice per connection costs no more than the semaphore.
 
+use crate::connection::{Slot, Slots};
 use std::{
     collections::BTreeMap,
     fmt, mem,
@@ -74,7 +75,7 @@ impl Limiter {
         let mut state = self.state();
         if state.active < state.limit {
             state.active += 1;
-            return Some(Entry::Admitted(Permit(self.clone())));
+            return Some(Entry::Admitted(self.slot()));
         }
         if state.queue.len() >= max_waiting {
             return None;
@@ -105,7 +106,15 @@ impl Limiter {
         Some(Answering(self.clone()))
     }
 
-    fn release(&self) {
+    /// The slot that was just counted.
+    fn slot(self: &Arc<Self>) -> Slot {
+        Slot::new(self.clone(), 0)
+    }
+}
+
+impl Slots for Limiter {
+    /// All slots are alike.
+    fn release(&self, _key: usize) {
         let mut state = self.state();
         state.active -= 1;
         let admitted = state.admit_next();
@@ -132,31 +141,21 @@ impl fmt::Debug for Limiter {
 /// What [`Limiter::enter`] gives.
 #[derive(Debug)]
 pub(super) enum Entry {
-    Admitted(Permit),
+    Admitted(Slot),
     Queued(Place),
-}
-
-/// A slot; free again when dropped.
-#[derive(Debug)]
-pub(super) struct Permit(Arc<Limiter>);
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.0.release();
-    }
 }
 
 /// A place in the queue; given up when dropped, and the slot with it if one was given to it.
 #[derive(Debug)]
 pub(super) struct Place {
-    /// `None` once it became a permit.
+    /// `None` once it became a slot.
     limiter: Option<Arc<Limiter>>,
     ticket: u64,
 }
 
 impl Place {
     /// Ready when it is this one's turn; not to be polled again then.
-    pub(super) fn poll_permit(&mut self, cx: &Context<'_>) -> Poll<Permit> {
+    pub(super) fn poll_slot(&mut self, cx: &Context<'_>) -> Poll<Slot> {
         let limiter = self.limiter.as_ref().expect("not polled after its turn");
         let mut state = limiter.state();
         if let Some(waker) = state.queue.get_mut(&self.ticket) {
@@ -168,7 +167,8 @@ impl Place {
             return Poll::Pending;
         }
         drop(state);
-        Poll::Ready(Permit(self.limiter.take().expect("it was there above")))
+        let limiter = self.limiter.take().expect("it was there above");
+        Poll::Ready(limiter.slot())
     }
 }
 
@@ -179,7 +179,7 @@ impl Drop for Place {
         };
         let left = limiter.state().queue.remove(&self.ticket);
         if left.is_none() {
-            limiter.release();
+            limiter.release(0);
         }
     }
 }

@@ -1,7 +1,7 @@
 use super::{
-    ConnectionLimitFuture, Refusal,
-    layer::WhenFull,
-    limiter::{Entry, Limiter},
+    ConnectionLimitFuture,
+    layer::{Policy, WhenFull},
+    limiter::Entry,
 };
 use crate::{BoxError, Connection, error::RefusedReason};
 use std::{
@@ -19,24 +19,15 @@ use tower::Service;
 #[derive(Debug)]
 pub struct ConnectionLimit<S> {
     inner: S,
-    limiter: Arc<Limiter>,
-    when_full: WhenFull,
-    refusal: Refusal,
+    policy: Arc<Policy>,
     reserved: Option<Entry>,
 }
 
 impl<S> ConnectionLimit<S> {
-    pub(super) const fn new(
-        inner: S,
-        limiter: Arc<Limiter>,
-        when_full: WhenFull,
-        refusal: Refusal,
-    ) -> Self {
+    pub(super) const fn new(inner: S, policy: Arc<Policy>) -> Self {
         Self {
             inner,
-            limiter,
-            when_full,
-            refusal,
+            policy,
             reserved: None,
         }
     }
@@ -44,10 +35,10 @@ impl<S> ConnectionLimit<S> {
     fn poll_reserve(&mut self, cx: &Context<'_>) -> Poll<()> {
         loop {
             match &mut self.reserved {
-                None => self.reserved = self.limiter.enter(usize::MAX),
+                None => self.reserved = self.policy.limiter.enter(usize::MAX),
                 Some(Entry::Queued(place)) => {
-                    let permit = ready!(place.poll_permit(cx));
-                    self.reserved = Some(Entry::Admitted(permit));
+                    let slot = ready!(place.poll_slot(cx));
+                    self.reserved = Some(Entry::Admitted(slot));
                 }
                 Some(Entry::Admitted(_)) => return Poll::Ready(()),
             }
@@ -57,9 +48,7 @@ impl<S> ConnectionLimit<S> {
 
 impl<S: Clone> Clone for ConnectionLimit<S> {
     fn clone(&self) -> Self {
-        let inner = self.inner.clone();
-        let limiter = self.limiter.clone();
-        Self::new(inner, limiter, self.when_full, self.refusal.clone())
+        Self::new(self.inner.clone(), self.policy.clone())
     }
 }
 
@@ -77,7 +66,7 @@ where
     /// In this order no slot is taken for a connection that cannot be served yet.
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         ready!(self.inner.poll_ready(cx)).map_err(Into::into)?;
-        match self.when_full {
+        match self.policy.when_full {
             WhenFull::Wait => self.poll_reserve(cx).map(Ok),
             WhenFull::WaitUpTo { .. } | WhenFull::Refuse => Poll::Ready(Ok(())),
         }
@@ -89,30 +78,32 @@ where
     ///
     /// When it waits before accepting, and `poll_ready` has not returned ready before.
     fn call(&mut self, mut connection: Connection<IO>) -> Self::Future {
-        let entry = match self.when_full {
+        let Policy {
+            limiter,
+            when_full,
+            refusal,
+        } = &*self.policy;
+        let entry = match *when_full {
             WhenFull::Wait => self.reserved.take(),
-            WhenFull::WaitUpTo { max_waiting, .. } => self.limiter.enter(max_waiting),
-            WhenFull::Refuse => self.limiter.enter(0),
+            WhenFull::WaitUpTo { max_waiting, .. } => limiter.enter(max_waiting),
+            WhenFull::Refuse => limiter.enter(0),
         };
-        let reason = match (entry, self.when_full) {
-            (Some(Entry::Admitted(permit)), _) => {
-                connection.hold(permit);
+        let reason = match (entry, *when_full) {
+            (Some(Entry::Admitted(slot)), _) => {
+                connection.hold_slot(slot);
                 return ConnectionLimitFuture::served(self.inner.call(connection));
             }
             (Some(Entry::Queued(place)), WhenFull::WaitUpTo { bound, .. }) => {
                 let clone = self.inner.clone();
                 let ready = mem::replace(&mut self.inner, clone);
-                let limiter = self.limiter.clone();
-                let refusal = self.refusal.clone();
-                return ConnectionLimitFuture::waiting(
-                    ready, connection, place, bound, limiter, refusal,
-                );
+                let policy = self.policy.clone();
+                return ConnectionLimitFuture::waiting(ready, connection, place, bound, policy);
             }
             (_, WhenFull::Wait) => panic!("`poll_ready` must return ready before each `call`"),
             (_, WhenFull::WaitUpTo { .. }) => RefusedReason::TooManyWaiting,
             (_, WhenFull::Refuse) => RefusedReason::Full,
         };
-        let refusing = self.refusal.refuse(connection, &self.limiter, reason);
+        let refusing = refusal.refuse(connection, limiter, reason);
         ConnectionLimitFuture::refusing(refusing)
     }
 }

@@ -19,11 +19,12 @@ pub struct TraceFuture<F> {
     /// `None` once it has ended: the end is reported after it was dropped.
     #[pin]
     inner: Option<F>,
-    open: Open,
+    /// `None` where nobody listens.
+    open: Option<Box<Open>>,
 }
 
 impl<F> TraceFuture<F> {
-    pub(super) const fn new(inner: F, open: Open) -> Self {
+    pub(super) const fn new(inner: F, open: Option<Box<Open>>) -> Self {
         let inner = Some(inner);
         Self { inner, open }
     }
@@ -38,17 +39,18 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let result = ready!(this.open.run(|| {
+        let mut poll_inner = || {
             let inner = this.inner.as_mut().as_pin_mut().expect(ENDED);
             let result = ready!(inner.poll(cx)).map_err(Into::into);
             // An async block has dropped the connection by now, other futures may not have.
             this.inner.set(None);
             Poll::Ready(result)
-        }));
-        match &result {
-            Ok(_) => this.open.close(None),
-            Err(error) => this.open.close(Some(&**error)),
-        }
+        };
+        let Some(open) = this.open else {
+            return poll_inner();
+        };
+        let result = ready!(open.run(poll_inner));
+        open.close(result.as_ref().err().map(|error| &**error as _));
         Poll::Ready(result)
     }
 }
@@ -57,8 +59,10 @@ where
 impl<F> PinnedDrop for TraceFuture<F> {
     fn drop(self: Pin<&mut Self>) {
         let mut this = self.project();
-        if this.inner.is_some() {
-            this.open.run(|| this.inner.set(None));
+        if let Some(open) = this.open
+            && this.inner.is_some()
+        {
+            open.run(|| this.inner.set(None));
         }
         // `open` is dropped next, and reports the end.
     }

@@ -95,6 +95,10 @@ impl Settings {
             on_close: None,
         }
     }
+
+    pub(super) const fn has_callback(&self) -> bool {
+        self.on_open.is_some() || self.on_close.is_some()
+    }
 }
 
 impl Default for Settings {

@@ -25,20 +25,24 @@ pub(super) struct Open {
 }
 
 impl Open {
-    pub(super) fn new(info: ConnectionInfo, settings: Arc<Settings>) -> Self {
-        let span = report::span(&info, &settings);
-        let mut open = Self {
-            info,
-            settings,
+    /// Reports a connection open; `None` where nobody listens.
+    pub(super) fn new(info: &ConnectionInfo, settings: &Arc<Settings>) -> Option<Box<Self>> {
+        let span = report::span(info, settings);
+        if span.is_disabled() && !settings.has_callback() && !report::is_written(settings) {
+            return None;
+        }
+        let mut open = Box::new(Self {
+            info: info.clone(),
+            settings: settings.clone(),
             span,
             panicked: true,
             closed: false,
             client_known: false,
             tls_known: false,
-        };
+        });
         open.announce();
         open.panicked = false;
-        open
+        Some(open)
     }
 
     fn announce(&self) {

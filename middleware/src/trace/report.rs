@@ -48,6 +48,11 @@ pub(super) fn span(info: &ConnectionInfo, settings: &Settings) -> Span {
     )
 }
 
+/// Whether anybody wants the two lines.
+pub(super) fn is_written(settings: &Settings) -> bool {
+    at_level!(settings.level, event_enabled!())
+}
+
 pub(super) fn opened(info: &ConnectionInfo, settings: &Settings) {
     at_level!(
         settings.level,

@@ -39,8 +39,12 @@ where
     }
 
     fn call(&mut self, connection: Connection<IO>) -> Self::Future {
-        let mut open = Open::new(connection.info().clone(), self.settings.clone());
-        let inner = open.run(|| self.inner.call(connection));
-        TraceFuture::new(inner, open)
+        match Open::new(connection.info(), &self.settings) {
+            None => TraceFuture::new(self.inner.call(connection), None),
+            Some(mut open) => {
+                let inner = open.run(|| self.inner.call(connection));
+                TraceFuture::new(inner, Some(open))
+            }
+        }
     }
 }

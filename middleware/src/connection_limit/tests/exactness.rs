@@ -38,9 +38,9 @@ fn after_any_history_nobody_waits_while_there_is_room() {
             3 if !entries.is_empty() => {
                 let chosen = dice.roll(entries.len());
                 if let Entry::Queued(place) = &mut entries[chosen]
-                    && let Poll::Ready(permit) = place.poll_permit(&cx)
+                    && let Poll::Ready(slot) = place.poll_slot(&cx)
                 {
-                    entries[chosen] = Entry::Admitted(permit);
+                    entries[chosen] = Entry::Admitted(slot);
                 }
             }
             4 => limiter.set_limit(dice.roll(6)),

@@ -47,9 +47,22 @@ pub(super) struct Line {
 
 impl Log {
     pub(super) fn start(level: Level) -> Self {
+        Self::with(level, true)
+    }
+
+    /// Wants no spans.
+    pub(super) fn of_lines(level: Level) -> Self {
+        Self::with(level, false)
+    }
+
+    fn with(level: Level, spans: bool) -> Self {
         settle_interest();
         let records = Arc::new(Mutex::new(Records::default()));
-        let recorder = Recorder(level, records.clone());
+        let recorder = Recorder {
+            level,
+            spans,
+            records: records.clone(),
+        };
         let _default = set_default(&Dispatch::new(recorder));
         Self { records, _default }
     }
@@ -78,11 +91,22 @@ impl Log {
 /// Two more subscribers, for ever undecided, make it ask each time.
 pub(super) fn settle_interest() {
     static UNDECIDED: OnceLock<[Dispatch; 2]> = OnceLock::new();
-    UNDECIDED
-        .get_or_init(|| [(); 2].map(|()| Dispatch::new(Recorder(Level::TRACE, Arc::default()))));
+    UNDECIDED.get_or_init(|| {
+        [(); 2].map(|()| {
+            Dispatch::new(Recorder {
+                level: Level::TRACE,
+                spans: true,
+                records: Arc::default(),
+            })
+        })
+    });
 }
 
-struct Recorder(Level, Arc<Mutex<Records>>);
+struct Recorder {
+    level: Level,
+    spans: bool,
+    records: Arc<Mutex<Records>>,
+}
 
 impl Subscriber for Recorder {
     fn register_callsite(&self, _: &'static Metadata<'static>) -> Interest {
@@ -90,13 +114,13 @@ impl Subscriber for Recorder {
     }
 
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() <= self.0
+        *metadata.level() <= self.level && (self.spans || !metadata.is_span())
     }
 
     fn new_span(&self, span: &Attributes<'_>) -> Id {
         let mut fields = Fields::new();
         span.record(&mut Write(&mut fields));
-        let mut records = lock(&self.1);
+        let mut records = lock(&self.records);
         records.spans.push(Span {
             name: span.metadata().name(),
             level: *span.metadata().level(),
@@ -107,7 +131,7 @@ impl Subscriber for Recorder {
     }
 
     fn record(&self, span: &Id, values: &Record<'_>) {
-        let mut records = lock(&self.1);
+        let mut records = lock(&self.records);
         let span = &mut records.spans[index(span)];
         values.record(&mut Write(&mut span.fields));
     }
@@ -117,7 +141,7 @@ impl Subscriber for Recorder {
     fn event(&self, event: &Event<'_>) {
         let mut fields = Fields::new();
         event.record(&mut Write(&mut fields));
-        let mut records = lock(&self.1);
+        let mut records = lock(&self.records);
         let span = records.entered.last();
         let span = span.map(|id| records.spans[index(&Id::from_u64(*id))].name);
         records.events.push(Line {
@@ -130,15 +154,15 @@ impl Subscriber for Recorder {
     }
 
     fn enter(&self, span: &Id) {
-        lock(&self.1).entered.push(span.into_u64());
+        lock(&self.records).entered.push(span.into_u64());
     }
 
     fn exit(&self, span: &Id) {
-        assert_eq!(lock(&self.1).entered.pop(), Some(span.into_u64()));
+        assert_eq!(lock(&self.records).entered.pop(), Some(span.into_u64()));
     }
 
     fn try_close(&self, span: Id) -> bool {
-        lock(&self.1).spans[index(&span)].is_closed = true;
+        lock(&self.records).spans[index(&span)].is_closed = true;
         true
     }
 }

@@ -1,7 +1,7 @@
 //! What is written, and where.
 
 use super::{
-    log::{Fields, Log},
+    log::{self, Fields, Log},
     *,
 };
 use crate::{
@@ -239,6 +239,34 @@ async fn a_level_that_is_filtered_out_writes_nothing() {
         .await
         .unwrap();
     assert!(log.spans().is_empty() && log.lines().is_empty());
+}
+
+#[tokio::test]
+async fn both_lines_are_written_where_nobody_wants_the_span() {
+    let log = Log::of_lines(Level::INFO);
+    let (connection, _peer) = connection(&info());
+    TraceLayer::new()
+        .layer(service_fn(finish))
+        .call(connection)
+        .await
+        .unwrap();
+    let lines: Vec<_> = log.lines().iter().map(|line| line.span).collect();
+    assert_eq!(lines, [None, None]);
+    assert!(log.spans().is_empty());
+}
+
+#[tokio::test]
+async fn a_subscriber_is_told_of_the_connections_that_open_after_it_came() {
+    log::settle_interest();
+    let (early, _peer) = connection(&info());
+    let (late, _peer) = connection(&info());
+    let mut service = TraceLayer::new().layer(service_fn(finish));
+    let early = service.call(early);
+    let log = Log::start(Level::INFO);
+    early.await.unwrap();
+    assert!(log.spans().is_empty() && log.lines().is_empty());
+    service.call(late).await.unwrap();
+    assert_eq!((log.spans().len(), log.lines().len()), (1, 2));
 }
 
 struct SaysGoodbye;
