@@ -26,7 +26,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     sync::{Arc, atomic::Ordering},
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
 };
 use tokio::{
     sync::watch,
@@ -75,7 +75,6 @@ impl<L: Listener, S: Stack<L::Io>> Acceptor<L, S> {
         let current = mode.clone();
         let mut changes = mode.clone();
         let mut changed = pin!(unconstrained(changes.changed()));
-        let mut told: Option<Waker> = None;
         loop {
             let accept = poll_fn(|cx| {
                 // First, so that whoever comes after the change is not taken.
@@ -85,11 +84,7 @@ impl<L: Listener, S: Stack<L::Io>> Acceptor<L, S> {
                 if let Poll::Ready(accepted) = self.listener.poll_accept(cx) {
                     return Poll::Ready(Some(accepted));
                 }
-                // Whom it wakes it need not be told again.
-                if told.as_ref().is_some_and(|told| told.will_wake(cx.waker())) {
-                    return Poll::Pending;
-                }
-                told = Some(cx.waker().clone());
+                // Each time: it may have been woken by a change that was seen already.
                 changed.as_mut().poll(cx).map(|_| None)
             });
             let Some(accepted) = accept.await else {

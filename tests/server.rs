@@ -180,6 +180,24 @@ fn a_paused_server_leaves_clients_in_the_queue_and_serves_them_later() {
 }
 
 #[test]
+fn a_server_that_was_just_resumed_hears_of_its_end() {
+    // The acceptor goes on while it is still being told to: each time there is another moment for it.
+    for _ in 0..100 {
+        scenario(async {
+            let server = Fixture::serve(echo_stack());
+            server.handle.pause();
+            // Nothing shows that the acceptor has stopped; where it has not, this round proves less.
+            sleep(Duration::from_millis(1)).await;
+            server.handle.resume();
+            let mut client = server.connect().await;
+            assert!(echoed(&mut client, b"hello").await.unwrap());
+            drop(client);
+            server.finish().await;
+        });
+    }
+}
+
+#[test]
 fn several_listeners_and_stacks_end_together() {
     scenario(async {
         let first = TcpListener::bind("127.0.0.1:0").unwrap();

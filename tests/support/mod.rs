@@ -159,6 +159,11 @@ impl Fixture {
             TcpStream::connect(self.address).await.is_err(),
             "the listener is still open"
         );
+        // A part of the server that did not hear of the end is only seen by the time it takes.
+        assert!(
+            !report.cut().is_empty() || report.took() < Duration::from_secs(29),
+            "nothing was left, and yet the deadline came"
+        );
         report
     }
 }

@@ -141,7 +141,9 @@ impl Keeper {
             return;
         };
         let stage = signal.stage();
-        if stage == self.stage && same_waker {
+        // Whoever waits while the server serves is woken by the announcement alone. Later the wake may be
+        // that of a stage which was seen already, and the wait begins anew.
+        if stage == self.stage && stage == DrainStage::Serving && same_waker {
             return;
         }
         if stage > self.stage {
@@ -156,8 +158,7 @@ impl Keeper {
                 DrainStage::Serving => DrainStage::Announced,
                 _ => DrainStage::Closing,
             };
-            // Not polled again until it wakes: where hyper used up the task's budget, it would not have
-            // begun to wait.
+            // Where hyper used up the task's budget, it would not begin to wait.
             let wait = self
                 .next_stage
                 .get_or_insert_with(|| Box::pin(unconstrained(signal.clone().reached(next))));
@@ -435,6 +436,29 @@ mod tests {
     }
 
     /// The exchanges of a connection whose server can be brought to an end.
+    /// The announcement may wake whoever has seen it already.
+    #[tokio::test]
+    async fn who_comes_while_the_end_is_announced_hears_of_the_close() {
+        for _ in 0..2_000 {
+            let http = HttpService::new(());
+            let (drain, exchanges) = draining();
+            let mut keeper = Keeper::new(http.settings.clone(), exchanges.clone());
+            let mut keeper = task::spawn(poll_fn(|cx| keeper.poll(cx)));
+            let announced = std::thread::spawn(move || {
+                drain.announce();
+                drain
+            });
+            while !exchanges.info.is_draining() {
+                std::hint::spin_loop();
+            }
+            assert_pending!(keeper.poll());
+            let drain = announced.join().unwrap();
+            assert_pending!(keeper.poll());
+            drain.close();
+            assert!(keeper.is_woken());
+        }
+    }
+
     fn draining() -> (DrainTrigger, Arc<Exchanges>) {
         let (drain, signal) = DrainTrigger::pair();
         let origin = Arc::new(Origin::new().with_drain(signal));
