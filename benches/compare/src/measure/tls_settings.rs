@@ -7,10 +7,10 @@ pub(super) fn plan(bench: &Bench) -> Plan {
         bench,
         "tls-settings",
         "Handshakes by TLS settings",
-        "As above, by portcullis. `cache` is as rustls sets it up, and so is a `TlsLayer` made of certificates: \
-         two tickets for each connection, sessions in memory. `one-ticket` differs from it by what it says, \
-         `no-tickets` as well: nobody can resume there. `stateless` puts the session into the ticket, encrypted. \
-         `ring` is the other crypto provider.",
+        "As above, by portcullis. `cache` is as rustls sets it up: two tickets for each connection, sessions in \
+         memory. `one-ticket` is as a `TlsLayer` is that was made of certificates. With `no-tickets` nobody \
+         can resume. `stateless` puts the session into the ticket, encrypted. `ring` is the other crypto \
+         provider.",
         handshake::COLUMNS,
         |bench, row, server| handshake::sample(bench, row, server, row.group == RESUMED),
     )
