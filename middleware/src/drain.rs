@@ -8,6 +8,9 @@
 use tokio::sync::watch;
 
 /// How far a server is on its way to its end.
+///
+/// A stage may be skipped, as the announcement is where the server accepts no more right after it: compare
+/// with `>=`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum DrainStage {

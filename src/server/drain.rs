@@ -18,7 +18,7 @@ use tokio::{task::JoinSet, time::Instant};
 /// How a server comes to an end.
 ///
 /// 1. *Announce*: [`ConnectionInfo::drain`] resolves in handlers; the server goes on accepting for
-///    the announce time, zero by default. Who stands behind a balancer sets it to as long as the
+///    the announce time; it is zero by default, and connections see this and the next stage as one. Who stands behind a balancer sets it to as long as the
 ///    balancer needs to notice.
 /// 2. *Stop accepting*: connections that wait in the kernel's queue are served, then the listeners
 ///    close. Connections see [`DrainStage::Closing`]: those without work go.

@@ -28,7 +28,7 @@ pub(super) struct ConnectionTask<S: Stack<Io>, Io> {
     recorded: bool,
     /// What a stack that takes no connection context left behind.
     untaken: Option<ConnectionContext>,
-    /// Last: the slot in the table is free when all the rest is gone.
+    /// Last: the entry in the table goes when all the rest is gone.
     _guard: TaskGuard,
 }
 

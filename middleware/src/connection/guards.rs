@@ -22,12 +22,13 @@ impl Guards {
         Self(None)
     }
 
-    /// Holds `guard` until these guards are dropped; it takes an allocation.
+    /// Holds `guard` until these guards are dropped; it takes an allocation, the first one two.
     pub fn push(&mut self, guard: impl Send + Sync + 'static) {
         self.0.get_or_insert_default().more.push(guard);
     }
 
-    /// Holds `slot` until these guards are dropped; the first two share an allocation.
+    /// Holds `slot` until these guards are dropped; the first two share an allocation, where nothing else
+    /// was held before.
     pub fn push_slot(&mut self, slot: Slot) {
         let Held { slots, more } = &mut **self.0.get_or_insert_default();
         match slots.iter_mut().find(|free| free.is_none()) {
@@ -57,6 +58,8 @@ impl fmt::Debug for Guards {
 /// Where [`Slot`]s come from, and go back to.
 pub trait Slots: Send + Sync {
     /// Takes back the slot `key`, once for each [`Slot`] that was made with it.
+    ///
+    /// It runs in a drop, perhaps of a panic: it must neither panic nor wait.
     fn release(&self, key: usize);
 }
 

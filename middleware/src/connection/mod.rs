@@ -178,7 +178,8 @@ impl<IO> Connection<IO> {
         self.guards.push(guard);
     }
 
-    /// Like [`hold`](Self::hold), for a slot: the first two of a connection share an allocation.
+    /// Like [`hold`](Self::hold), for a slot: the first two share an allocation, where nothing else was held
+    /// before.
     pub fn hold_slot(&mut self, slot: Slot) {
         self.guards.push_slot(slot);
     }

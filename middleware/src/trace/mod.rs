@@ -57,7 +57,8 @@
 //! lines, or a callback. Where nobody does, the layer stands aside from there on: nothing is
 //! allocated or formatted, no clock is read, a connection takes some hundred instructions more, and a
 //! poll next to none. So a subscriber that comes later, or a filter that is opened, is told of the
-//! connections that open after it. Where somebody listens, a connection takes one allocation, and what
+//! connections that open after it. (tracing's feature `log` does not count as a listener: without a
+//! subscriber, nothing is written to the `log` crate.) Where somebody listens, a connection takes one allocation, and what
 //! a subscriber costs is up to that.
 //!
 //! ```

@@ -43,8 +43,8 @@ impl<IO> HttpIo<IO> {
 }
 
 impl<IO: AsyncRead + Unpin> HttpIo<IO> {
-    /// Waits until there is something for hyper to read, if only the end.
-    pub(super) fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Waits until there is something for hyper to read; false for the end.
+    pub(super) fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         // No more than hyper reads at first: so it takes no read more than without this.
         let mut bytes = [0; PREFACE.len()];
         let mut buf = ReadBuf::new(&mut bytes);
@@ -53,7 +53,7 @@ impl<IO: AsyncRead + Unpin> HttpIo<IO> {
         if to > 0 {
             self.stage = Stage::First(First { bytes, from: 0, to });
         }
-        Poll::Ready(Ok(()))
+        Poll::Ready(Ok(to > 0))
     }
 }
 

@@ -197,8 +197,11 @@ impl Keeper {
                 if let Some(hung_up) = self.hung_up_since {
                     return (Some(hung_up + LEAVE), Then::End);
                 }
-                let bound = after(self.exchanges.began(), settings.first_byte);
-                match self.last_call(self.exchanges.began()) {
+                let began = self.exchanges.began();
+                let bound = after(began, settings.first_byte);
+                // What a client from the queue has sent takes a turn of the runtime to be seen.
+                let last_call = self.last_call(began).map(|it| it.max(began + LOOK_AGAIN));
+                match last_call {
                     Some(last_call) if bound.is_none_or(|bound| last_call < bound) => {
                         (Some(last_call), Then::HangUp)
                     }
@@ -276,6 +279,12 @@ impl Keeper {
             None => self.timer.insert(Box::pin(sleep_until(deadline))),
         };
         // As for the next stage: who waits without budget is never woken.
+        ready!(Pin::new(&mut unconstrained(timer.as_mut())).poll(cx));
+        if deadline <= Instant::now() {
+            return Poll::Ready(());
+        }
+        // It was set to an earlier time, and that has come just now.
+        timer.as_mut().reset(deadline);
         Pin::new(&mut unconstrained(timer.as_mut())).poll(cx)
     }
 }
@@ -435,7 +444,6 @@ mod tests {
         }
     }
 
-    /// The exchanges of a connection whose server can be brought to an end.
     /// The announcement may wake whoever has seen it already.
     #[tokio::test]
     async fn who_comes_while_the_end_is_announced_hears_of_the_close() {
@@ -459,6 +467,7 @@ mod tests {
         }
     }
 
+    /// The exchanges of a connection whose server can be brought to an end.
     fn draining() -> (DrainTrigger, Arc<Exchanges>) {
         let (drain, signal) = DrainTrigger::pair();
         let origin = Arc::new(Origin::new().with_drain(signal));

@@ -46,6 +46,8 @@ where
     /// `None` only in between.
     Silent(Option<(HttpIo<IO>, HttpRequests<S>)>),
     Http(Pin<Box<Http<S, IO>>>),
+    /// Nothing was said, and nothing will be.
+    Leaving(HttpIo<IO>),
 }
 
 type Http<S, IO> =
@@ -83,15 +85,20 @@ where
 {
     #[inline]
     fn poll(&mut self, settings: &Settings, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        if let Self::Silent(silent) = self {
-            let (io, _) = silent.as_mut().expect("polled after its end");
-            ready!(io.poll_first(cx))?;
-            let (io, requests) = silent.take().expect("just seen");
-            *self = Self::Http(begin(settings, io, requests));
-        }
-        match self {
-            Self::Http(http) => http.as_mut().poll(cx).map_err(with_kind),
-            Self::Silent(_) => Poll::Pending,
+        loop {
+            match self {
+                Self::Http(http) => return http.as_mut().poll(cx).map_err(with_kind),
+                Self::Silent(silent) => {
+                    let (io, _) = silent.as_mut().expect("polled after its end");
+                    let speaks = ready!(io.poll_first(cx))?;
+                    let (io, requests) = silent.take().expect("just seen");
+                    *self = match speaks {
+                        true => Self::Http(begin(settings, io, requests)),
+                        false => Self::Leaving(io),
+                    };
+                }
+                Self::Leaving(io) => return Pin::new(io).poll_shutdown(cx).map_err(Into::into),
+            }
         }
     }
 }
@@ -131,11 +138,11 @@ where
                 return Poll::Ready(ended);
             }
             match ready!(this.keeper.poll(cx)) {
-                Step::Shutdown => match this.stage {
-                    Stage::Http(http) => http.as_mut().graceful_shutdown(),
-                    // Who said nothing is hung up on instead; nothing would be lost.
-                    Stage::Silent(_) => return Poll::Ready(Ok(())),
-                },
+                Step::Shutdown => {
+                    if let Stage::Http(http) = this.stage {
+                        http.as_mut().graceful_shutdown();
+                    }
+                }
                 // The IO tells it.
                 Step::HangUp => {}
                 Step::End(result) => return Poll::Ready(result),
