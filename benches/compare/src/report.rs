@@ -1,7 +1,7 @@
 //! Tables, as text that is Markdown too.
 
 use crate::{
-    measure::Target,
+    measure::{Against, Target},
     runner::{Line, Table},
     server::Kind,
     stats::{Spread, paired_ratios},
@@ -49,7 +49,8 @@ pub(crate) fn csv(tables: &[Table]) -> String {
     for table in tables {
         for line in &table.lines {
             for (round, sample) in (1..).zip(&line.samples) {
-                let begin = format!("{},{},{},{round}", table.id, line.group, line.label);
+                // Names of groups are words with commas.
+                let begin = format!("{},\"{}\",{},{round}", table.id, line.group, line.label);
                 match sample {
                     Ok(values) => {
                         for (column, value) in table.columns.iter().zip(values) {
@@ -76,7 +77,7 @@ fn cells(table: &Table, lines: &[&Line]) -> Vec<Vec<String>> {
         if !is_compared(table, index) {
             for (row, line) in rows.iter_mut().zip(lines) {
                 let spread = Spread::of(line.column(index).into_iter().flatten());
-                row.push(show(spread.map(|s| number(s.median, column.digits))));
+                row.push(show(spread.map(|s| range(s, column.digits))));
             }
             continue;
         }
@@ -133,11 +134,10 @@ fn targets(table: &Table) -> String {
         let Some((measured, digits)) = measured(table, target) else {
             continue;
         };
-        let to = target.other.map(|other| format!(" to `{other}`"));
-        // As it is shown: nobody sees the digit after the last.
+        // As it is shown, where nobody sees the digit after the last.
         let scale = 10_f64.powi(i32::try_from(digits).unwrap_or(0));
-        let shown = (measured * scale).round() / scale;
-        let verdict = match shown <= target.at_most {
+        let measured = (measured * scale).round() / scale;
+        let verdict = match measured <= target.at_most {
             true => "met",
             false => "**missed**",
         };
@@ -145,13 +145,17 @@ fn targets(table: &Table) -> String {
             "" => String::new(),
             group => format!("{}: ", capital(group)),
         };
+        let against = match target.against {
+            Against::Nothing => String::new(),
+            Against::Ratio(other) => format!(" to `{other}`"),
+            Against::Difference(other) => format!(" more than `{other}`"),
+        };
         let _ = writeln!(
             text,
-            "- {group}`{}`{}, {}: {}, wanted at most {}: {verdict}",
+            "- {group}`{}`{against}, {}: {}, wanted at most {}: {verdict}",
             target.server,
-            to.unwrap_or_default(),
             table.columns[target.column].title,
-            number(shown, digits),
+            number(measured, digits),
             number(target.at_most, digits),
         );
     }
@@ -167,15 +171,17 @@ fn measured(table: &Table, target: &Target) -> Option<(f64, usize)> {
         let mut lines = table.lines.iter();
         lines.find(|line| line.group == target.group && line.label == name)
     };
-    let line = find(target.server)?;
-    let (spread, digits) = match target.other {
-        Some(other) => (ratio(line, find(other)?, target.column), 2),
-        None => {
-            let values = line.column(target.column).into_iter().flatten();
-            (Spread::of(values), table.columns[target.column].digits)
-        }
+    let median = |line: &Line| {
+        let values = line.column(target.column).into_iter().flatten();
+        Spread::of(values).map(|spread| spread.median)
     };
-    Some((spread?.median, digits))
+    let line = find(target.server)?;
+    let digits = table.columns[target.column].digits;
+    Some(match target.against {
+        Against::Nothing => (median(line)?, digits),
+        Against::Ratio(other) => (ratio(line, find(other)?, target.column)?.median, 3),
+        Against::Difference(other) => (median(line)? - median(find(other)?)?, digits),
+    })
 }
 
 fn notes(table: &Table, lines: &[&Line]) -> String {
@@ -344,9 +350,9 @@ mod tests {
     #[test]
     fn all_samples_are_in_the_csv() {
         let text = csv(&[example()]);
-        assert!(text.contains("example,,ours,2,µs,30\n"), "{text}");
+        assert!(text.contains("example,\"\",ours,2,µs,30\n"), "{text}");
         assert!(
-            text.contains("example,,broken,2,failed,it broke\n"),
+            text.contains("example,\"\",broken,2,failed,it broke\n"),
             "{text}"
         );
     }
@@ -399,30 +405,38 @@ mod tests {
     }
 
     #[test]
-    fn a_target_is_met_by_the_number_that_is_shown() {
-        let target = |server, other, at_most| Target {
+    fn a_target_is_a_value_a_ratio_or_a_difference() {
+        let target = |server, against, at_most| Target {
             group: "",
             server,
             column: 0,
-            other,
+            against,
             at_most,
         };
         let targets = [
-            target("ours", Some("tokio"), 1.03),
-            target("ours", Some("tokio"), 1.02),
-            target("ours", Some("absent"), 1.0),
-            target("absent", None, 1.0),
-            target("ours", None, 1034.0),
-            target("ours", None, 1033.0),
+            target("ours", Against::Ratio("tokio"), 1.034),
+            target("ours", Against::Ratio("tokio"), 1.03),
+            target("ours", Against::Ratio("absent"), 1.0),
+            target("absent", Against::Nothing, 1.0),
+            target("ours", Against::Nothing, 1034.0),
+            target("ours", Against::Nothing, 1033.9),
+            target("ours", Against::Difference("tokio"), 34.0),
+            target("ours", Against::Difference("tokio"), 33.0),
         ];
         let text = table(&Table {
             targets: Box::leak(Box::new(targets)),
             ..counted()
         });
-        assert!(text.contains("1.03, wanted at most 1.03: met"), "{text}");
-        assert!(text.contains("at most 1.02: **missed**"), "{text}");
+        for expected in [
+            "1.034, wanted at most 1.034: met",
+            "1.034, wanted at most 1.030: **missed**",
+            "1,034, wanted at most 1,034: met",
+            "1,034, wanted at most 1,034: **missed**",
+            "more than `tokio`, instructions: 34, wanted at most 34: met",
+            "34, wanted at most 33: **missed**",
+        ] {
+            assert!(text.contains(expected), "{expected} in {text}");
+        }
         assert!(!text.contains("absent"), "{text}");
-        assert!(text.contains("1,034, wanted at most 1,034: met"), "{text}");
-        assert!(text.contains("at most 1,033: **missed**"), "{text}");
     }
 }

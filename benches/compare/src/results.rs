@@ -6,7 +6,15 @@ use std::{fs, path::Path};
 pub(crate) fn write(folder: &Path, tables: &[Table], quick: bool) -> Result<(), BoxError> {
     let plots = folder.join("plots");
     fs::create_dir_all(&plots)?;
-    let mut text = format!("# Side by side with others\n\n{INTRODUCTION}\n");
+    let options = match cfg!(feature = "rama") {
+        true => " --features rama --ignore-rust-version",
+        false => "",
+    };
+    let mut text = format!(
+        "# Side by side with others\n\n\
+         Written by `cargo run --release --manifest-path benches/compare/Cargo.toml{options}`; its\n\
+         [README](compare/README.md) says how it is measured and what the columns mean.\n{INTRODUCTION}\n"
+    );
     if quick {
         text += "**A quick run: its numbers mean little.**\n\n";
     }
@@ -24,13 +32,13 @@ pub(crate) fn write(folder: &Path, tables: &[Table], quick: bool) -> Result<(), 
 }
 
 const INTRODUCTION: &str = "\
-Written by `cargo run --release --manifest-path benches/compare/Cargo.toml`; its README says how it is
-measured and what the columns mean. Each value is the median of the rounds, with the smallest and the
-largest in brackets; ratios are those of the same round. The reference stands in each table twice: how
-far the second is from 1.00 is what chance does, and nothing less than that means anything. Total CPU is
-mostly the kernel's. Instructions and system calls, which depend less on chance, are counted at the end;
-what each layer adds to them is in [README.md](README.md).
+Each value is the median of the rounds, with the smallest and the largest in brackets; ratios are those of
+the same round. Where the reference stands a second time, it is another process of the same: how far that
+is from 1.00 is what chance does, and nothing less than that means anything. Total CPU is mostly the
+kernel's. Instructions and system calls, which depend less on chance, are counted at the end; what each
+layer adds to them is in [README.md](README.md).
 
 **Bold** is portcullis. † passes the bytes on to an echo server on bare tokio, whose CPU and memory are
-not counted: it has twice as many connections, and is compared with others that do the same.
+not counted: it has twice as many connections, and is compared with others that do the same. portcullis
+has no forwarder of its own yet: `portcullis-forward` is tokio's `copy_bidirectional` as its service.
 ";

@@ -129,7 +129,7 @@ pub(crate) fn run(bench: &Bench, plan: &Plan, progress: &Progress) -> Table {
     if !plan.fresh {
         for row in &plan.rows {
             progress.show(plan, 0, row);
-            if !servers.running.contains_key(row.entry.name) {
+            if !servers.running.contains_key(&(row.entry.name, row.again)) {
                 // It only warms up: a failure here will be one in the rounds as well.
                 let _ = servers.sample(row);
             }
@@ -167,13 +167,14 @@ pub(crate) fn run(bench: &Bench, plan: &Plan, progress: &Progress) -> Table {
 struct Servers<'a> {
     bench: &'a Bench,
     plan: &'a Plan,
-    running: HashMap<&'static str, Running>,
+    /// The reference once more is a process of its own: where its memory lies is chance as well.
+    running: HashMap<(&'static str, bool), Running>,
 }
 
 impl Servers<'_> {
     fn sample(&mut self, row: &Row) -> Result<Sample, BoxError> {
-        let name = row.entry.name;
-        let mut server = match self.running.remove(name) {
+        let name = (row.entry.name, row.again);
+        let mut server = match self.running.remove(&name) {
             Some(server) => server,
             None => Running::start(row.entry, &self.bench.folder)?,
         };

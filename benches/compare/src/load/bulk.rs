@@ -1,6 +1,6 @@
 //! Bulk: as many bytes as go, both ways at once.
 
-use super::{Client, PATIENCE};
+use super::{PATIENCE, Wire};
 use crate::BoxError;
 use std::{io, time::Duration};
 use tokio::{
@@ -11,17 +11,7 @@ use tokio::{
 };
 
 /// Sends so many bytes over each of the connections, and takes as many back. Returns how long it took.
-pub(crate) async fn run(
-    client: &Client,
-    connections: usize,
-    bytes: usize,
-) -> Result<Duration, BoxError> {
-    let mut wires = Vec::new();
-    for _ in 0..connections {
-        let mut wire = timeout(PATIENCE, client.connect()).await??;
-        timeout(PATIENCE, client.exchange().run(&mut wire, &mut Vec::new())).await??;
-        wires.push(wire);
-    }
+pub(crate) async fn run(wires: Vec<Wire>, bytes: usize) -> Result<Duration, BoxError> {
     let begun = Instant::now();
     let mut flows = JoinSet::new();
     for wire in wires {

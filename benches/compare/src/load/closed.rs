@@ -75,6 +75,7 @@ pub(crate) async fn kept(client: &Client, bounds: Bounds) -> Result<Ready, BoxEr
                 part.latencies.push(nanos(then - now));
                 now = then;
             }
+            part.open = Some(wire);
             part
         });
     }

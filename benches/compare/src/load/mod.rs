@@ -10,6 +10,8 @@ pub(crate) mod sequence;
 
 pub(crate) use self::{client::Client, exchange::Exchange};
 
+use self::client::Wire;
+
 use hdrhistogram::Histogram;
 use std::time::Duration;
 
@@ -28,6 +30,8 @@ pub(crate) struct Outcome {
     pub(crate) latency: Histogram<u64>,
     /// TLS sessions that were resumed.
     pub(crate) resumed: u64,
+    /// Connections that stay: to end them is no part of what was done.
+    pub(crate) open: Vec<Wire>,
 }
 
 impl Outcome {
@@ -40,6 +44,7 @@ impl Outcome {
             latency: Histogram::new_with_bounds(1, 120_000_000_000, 3)
                 .expect("these bounds are valid"),
             resumed: 0,
+            open: Vec::new(),
         }
     }
 
@@ -51,6 +56,7 @@ impl Outcome {
     fn add(&mut self, part: Part) {
         self.count += part.latencies.len() as u64;
         self.resumed += part.resumed;
+        self.open.extend(part.open);
         for latency in part.latencies {
             self.latency.saturating_record(latency);
         }
@@ -67,6 +73,7 @@ struct Part {
     latencies: Vec<u64>,
     resumed: u64,
     error: Option<String>,
+    open: Option<Wire>,
 }
 
 /// The most that one run of a load may take longer than asked for.

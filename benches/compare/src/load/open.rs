@@ -9,6 +9,7 @@
 
 use super::{Client, Outcome, Part, nanos};
 use crate::{BoxError, load::Exchange, process::pause};
+use nix::sys::prctl;
 use std::{
     io::{self, Read, Write},
     net::TcpStream,
@@ -40,7 +41,8 @@ impl Rate {
     }
 }
 
-pub(crate) fn run(client: &Client, rate: Rate) -> Result<Outcome, BoxError> {
+/// Connections with an answer each behind them, at rest.
+pub(crate) fn connect(client: &Client, rate: Rate) -> Result<Vec<TcpStream>, BoxError> {
     let mut streams = Vec::new();
     for _ in 0..rate.connections {
         let mut stream = TcpStream::connect(client.address())?;
@@ -50,6 +52,15 @@ pub(crate) fn run(client: &Client, rate: Rate) -> Result<Outcome, BoxError> {
         ask(client.exchange(), &mut stream, &mut Vec::new())?;
         streams.push(stream);
     }
+    Ok(streams)
+}
+
+/// Sends on all of `streams`, which stay open.
+pub(crate) fn run(client: &Client, streams: &[TcpStream], rate: Rate) -> Result<Outcome, BoxError> {
+    let streams: Vec<_> = streams
+        .iter()
+        .map(TcpStream::try_clone)
+        .collect::<Result<_, _>>()?;
     let ready = Arc::new(Barrier::new(streams.len()));
     let begun = Instant::now() + Duration::from_millis(20);
     let threads: Vec<_> = (0..)
@@ -57,6 +68,8 @@ pub(crate) fn run(client: &Client, rate: Rate) -> Result<Outcome, BoxError> {
         .map(|(number, stream)| {
             let (exchange, ready) = (client.exchange().clone(), ready.clone());
             thread::spawn(move || {
+                // Else the kernel may wake it 50 µs late, for all servers alike.
+                let _ = prctl::set_timerslack(1);
                 ready.wait();
                 send(&exchange, stream, begun, rate.times(number))
             })
@@ -150,7 +163,8 @@ mod tests {
             per_second: 100,
             time: Duration::from_millis(100),
         };
-        let outcome = run(&client, rate).unwrap();
+        let streams = connect(&client, rate).unwrap();
+        let outcome = run(&client, &streams, rate).unwrap();
         assert_eq!((outcome.count, outcome.errors), (10, 0));
         // Those of 0, 10, 20, 30 and 40 ms wait until 60 ms: at least 20 ms each.
         let late = outcome.latency.count_between(19_000_000, u64::MAX / 2);

@@ -6,6 +6,7 @@ use crate::{
     load::{
         Client, Outcome, bulk,
         closed::{self, Bounds},
+        idle,
     },
     process::Cpu,
 };
@@ -20,6 +21,7 @@ pub(super) fn plain(bench: &Bench) -> [Plan; 3] {
         "actix",
         "rama",
         "pingora",
+        "pingora-unbuffered",
         "tokio",
     ];
     let churn = Plan::new(
@@ -66,7 +68,8 @@ pub(super) fn tls(bench: &Bench) -> [Plan; 2] {
         BULK,
         move |bench, row, server| {
             let client = Client::new(server.address, row.entry.job, 64, &bench.folder)?;
-            let load = bulk::run(&client, 4, bytes);
+            let wires = bench.runtime.block_on(idle::open(&client, 0..4))?;
+            let load = bulk::run(wires, bytes);
             let (took, cpu) = bench.watch(server, load)?;
             let gib = (4 * bytes) as f64 / f64::from(1 << 30);
             Ok(Sample {
@@ -156,13 +159,16 @@ pub(super) const OPERATIONS: &[Column] = &[
     column("p99, µs", 0),
 ];
 
-/// What is a few per cent is noise.
 const CONNECTION_TARGETS: &[Target] = &[
     Target::ratio("portcullis-stack", "tokio", 1.05),
     Target::ratio("portcullis-stack", "actix", 0.92),
+    Target::ratio("portcullis-per-core", "portcullis", 1.05),
 ];
 
-const ECHO_TARGETS: &[Target] = &[Target::ratio("portcullis-stack", "tokio", 1.05)];
+const ECHO_TARGETS: &[Target] = &[
+    Target::ratio("portcullis-stack", "tokio", 1.05),
+    Target::ratio("portcullis-per-core", "portcullis", 1.05),
+];
 
 const TLS_TARGETS: &[Target] = &[
     Target::ratio("portcullis-tls", "tokio-rustls", 1.03),
@@ -183,7 +189,13 @@ pub(super) const TLS_SERVERS: &[&str] = &[
     "tokio-rustls",
 ];
 
-pub(super) const FORWARDERS: &[&str] = &["tokio-forward", "portcullis-forward", "nginx", "haproxy"];
+pub(super) const FORWARDERS: &[&str] = &[
+    "tokio-forward",
+    "portcullis-forward",
+    "nginx",
+    "haproxy",
+    "tokio-forward",
+];
 
 pub(super) const TLS_FORWARDERS: &[&str] = &[
     "tokio-rustls-forward",
@@ -192,4 +204,5 @@ pub(super) const TLS_FORWARDERS: &[&str] = &[
     "haproxy-tls",
     "hitch",
     "stunnel",
+    "tokio-rustls-forward",
 ];

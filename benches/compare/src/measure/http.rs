@@ -20,6 +20,7 @@ pub(super) fn plans(bench: &Bench) -> [Plan; 2] {
     let tls = &[
         "hyper-util-https",
         "portcullis-https",
+        "portcullis-https-axum",
         "axum-server-https",
         "tls-listener-https",
         "nginx-https",

@@ -1,6 +1,6 @@
 //! Memory of connections that wait.
 
-use super::{Bench, Column, Plan, Sample, Target, column, data};
+use super::{Bench, Column, Missing, Plan, Sample, Target, column, data};
 use crate::{
     BoxError, limits,
     load::{Client, idle},
@@ -46,6 +46,11 @@ pub(super) fn plans(bench: &Bench) -> Result<Vec<Plan>, BoxError> {
             plan(bench, "idle-50k", "plain", many, &after(many), true)?.servers(ONE_EACH);
         plan.seconds = 6.0;
         plans.push(plan);
+    } else if !bench.quick {
+        plans[0].missing.push(Missing {
+            name: format!("{many} connections"),
+            why: "the limit on open files does not allow so many".to_owned(),
+        });
     }
     let rounds = bench.few_rounds();
     Ok(plans
@@ -123,6 +128,7 @@ const PLAIN: &[&str] = &[
     "actix",
     "rama",
     "pingora",
+    "pingora-unbuffered",
     "tokio-io-timeout",
     "tokio-timeout",
     "tokio",

@@ -41,7 +41,7 @@ pub(super) fn plans(bench: &Bench) -> [Plan; 2] {
 fn plan(bench: &Bench, id: &'static str, title: &str) -> Plan {
     let time = match bench.quick {
         true => Duration::from_millis(250),
-        false => Duration::from_millis(1500),
+        false => Duration::from_millis(1200),
     };
     let about = format!(
         "Open loop: {RATE} requests a second over {CONNECTIONS} connections, at times fixed \
@@ -61,7 +61,8 @@ fn plan(bench: &Bench, id: &'static str, title: &str) -> Plan {
                 per_second: RATE,
                 time,
             };
-            let load = async { open::run(&client, rate) };
+            let streams = open::connect(&client, rate)?;
+            let load = async { open::run(&client, &streams, rate) };
             let (outcome, cpu) = bench.watch(server, load)?;
             let values = vec![
                 outcome.micros(0.99),

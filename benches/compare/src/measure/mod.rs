@@ -36,7 +36,7 @@ impl Bench {
     const fn time(&self) -> Duration {
         match self.quick {
             true => Duration::from_millis(120),
-            false => Duration::from_millis(400),
+            false => Duration::from_millis(300),
         }
     }
 
@@ -217,7 +217,7 @@ pub(crate) struct Row {
     /// What the others of its group are compared to.
     pub(crate) reference: bool,
     /// The reference once more.
-    again: bool,
+    pub(crate) again: bool,
 }
 
 impl Row {
@@ -266,16 +266,32 @@ pub(crate) struct Target {
     pub(crate) group: &'static str,
     pub(crate) server: &'static str,
     pub(crate) column: usize,
-    /// Whose value it is a ratio to, if it is one.
-    pub(crate) other: Option<&'static str>,
+    pub(crate) against: Against,
     pub(crate) at_most: f64,
+}
+
+/// What a value is held against.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Against {
+    Nothing,
+    /// It is a ratio to that of this server.
+    Ratio(&'static str),
+    /// It is what is more than that of this server.
+    Difference(&'static str),
 }
 
 impl Target {
     /// Of the first column, in a table without groups.
     const fn ratio(server: &'static str, other: &'static str, at_most: f64) -> Self {
         Self {
-            other: Some(other),
+            against: Against::Ratio(other),
+            ..Self::value(server, at_most)
+        }
+    }
+
+    const fn difference(server: &'static str, other: &'static str, at_most: f64) -> Self {
+        Self {
+            against: Against::Difference(other),
             ..Self::value(server, at_most)
         }
     }
@@ -285,7 +301,7 @@ impl Target {
             group: "",
             server,
             column: 0,
-            other: None,
+            against: Against::Nothing,
             at_most,
         }
     }

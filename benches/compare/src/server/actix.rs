@@ -28,12 +28,7 @@ fn serve(setup: Setup, workers: usize, limit: usize) -> Result<(), BoxError> {
             .backlog(BACKLOG)
             .max_concurrent_connections(limit.min(MANY))
             .disable_signals();
-        let echo = || {
-            fn_service(|stream: TcpStream| async move {
-                stream.set_nodelay(true)?;
-                echo(stream).await
-            })
-        };
+        let echo = || fn_service(|stream: TcpStream| echo(stream));
         builder.listen("echo", listener, echo)?.run().await
     })?;
     Ok(())
@@ -55,7 +50,6 @@ fn drain(setup: Setup) -> Result<(), BoxError> {
             fn_service(move |stream: TcpStream| {
                 let stop = stop.clone();
                 async move {
-                    stream.set_nodelay(true)?;
                     select! {
                         () = stop.notified() => Ok::<_, io::Error>(()),
                         ended = echo(stream) => ended,

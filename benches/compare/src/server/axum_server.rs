@@ -3,9 +3,7 @@
 use super::{Entry, Job, Kind, Setup, axum_serve::router, listen, run_on_workers, stop_signal};
 use crate::{BoxError, tls::server_config};
 use ::axum_server::{
-    Handle,
-    accept::NoDelayAcceptor,
-    from_tcp,
+    Handle, from_tcp,
     tls_rustls::{RustlsAcceptor, RustlsConfig},
 };
 use std::{net::SocketAddr, time::Duration};
@@ -20,7 +18,7 @@ pub(super) const ENTRIES: &[Entry] = &[
 fn http(setup: Setup) -> Result<(), BoxError> {
     let listener = listen(&setup)?;
     run_on_workers(async move {
-        let server = from_tcp(listener)?.acceptor(NoDelayAcceptor);
+        let server = from_tcp(listener)?;
         Ok(server.serve(router().into_make_service()).await?)
     })
 }
@@ -29,7 +27,7 @@ fn https(setup: Setup) -> Result<(), BoxError> {
     let config = RustlsConfig::from_config(server_config(&setup.folder)?);
     let listener = listen(&setup)?;
     run_on_workers(async move {
-        let acceptor = RustlsAcceptor::new(config).acceptor(NoDelayAcceptor);
+        let acceptor = RustlsAcceptor::new(config);
         let server = from_tcp(listener)?.acceptor(acceptor);
         Ok(server.serve(router().into_make_service()).await?)
     })
@@ -44,7 +42,7 @@ fn drain(setup: Setup) -> Result<(), BoxError> {
             stop.await;
             stopped.graceful_shutdown(Some(Duration::from_secs(30)));
         });
-        let server = from_tcp(listener)?.handle(handle).acceptor(NoDelayAcceptor);
+        let server = from_tcp(listener)?.handle(handle);
         Ok(server.serve(router().into_make_service()).await?)
     })
 }

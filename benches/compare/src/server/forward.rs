@@ -26,10 +26,7 @@ fn bare(setup: Setup) -> Result<(), BoxError> {
         let listener = TcpListener::from_std(listener)?;
         loop {
             let (stream, _peer) = listener.accept().await?;
-            spawn(async move {
-                stream.set_nodelay(true)?;
-                forward(stream, backend).await
-            });
+            spawn(forward(stream, backend));
         }
     })
 }
@@ -43,10 +40,7 @@ fn bare_tls(setup: Setup) -> Result<(), BoxError> {
         loop {
             let (stream, _peer) = listener.accept().await?;
             let acceptor = acceptor.clone();
-            spawn(async move {
-                stream.set_nodelay(true)?;
-                forward(acceptor.accept(stream).await?, backend).await
-            });
+            spawn(async move { forward(acceptor.accept(stream).await?, backend).await });
         }
     })
 }

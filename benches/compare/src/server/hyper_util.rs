@@ -37,10 +37,7 @@ fn http(setup: Setup) -> Result<(), BoxError> {
         let listener = TcpListener::from_std(listener)?;
         loop {
             let (stream, _peer) = listener.accept().await?;
-            spawn(async move {
-                stream.set_nodelay(true)?;
-                hello_on(stream).await
-            });
+            spawn(hello_on(stream));
         }
     })
 }
@@ -56,7 +53,6 @@ fn axum(setup: Setup) -> Result<(), BoxError> {
             let (stream, _peer) = listener.accept().await?;
             let router = TowerToHyperService::new(router.clone());
             spawn(async move {
-                stream.set_nodelay(true)?;
                 let builder = Builder::new(TokioExecutor::new());
                 builder.serve_connection(TokioIo::new(stream), router).await
             });
@@ -72,10 +68,7 @@ fn https(setup: Setup) -> Result<(), BoxError> {
         loop {
             let (stream, _peer) = listener.accept().await?;
             let acceptor = acceptor.clone();
-            spawn(async move {
-                stream.set_nodelay(true)?;
-                hello_on(acceptor.accept(stream).await?).await
-            });
+            spawn(async move { hello_on(acceptor.accept(stream).await?).await });
         }
     })
 }
@@ -93,7 +86,6 @@ fn drain(setup: Setup) -> Result<(), BoxError> {
                     () = &mut stop => break,
                     accepted = listener.accept() => accepted?.0,
                 };
-                stream.set_nodelay(true)?;
                 let watcher = graceful.watcher();
                 spawn(async move {
                     let builder = Builder::new(TokioExecutor::new());

@@ -5,6 +5,7 @@ use crate::{BoxError, echo::echo};
 use async_trait::async_trait;
 use pingora_core::{
     apps::ServerApp,
+    listeners::{L4BufferSettings, ListenerConfig},
     protocols::Stream,
     server::{Server, ShutdownWatch, configuration::ServerConf},
     services::listening::Service,
@@ -16,9 +17,17 @@ use std::{
     time::Duration,
 };
 
-pub(super) const ENTRIES: &[Entry] = &[Entry::new("pingora", Kind::Peer, Job::Echo, serve)];
+pub(super) const ENTRIES: &[Entry] = &[
+    Entry::new("pingora", Kind::Peer, Job::Echo, |setup| {
+        serve(setup, L4BufferSettings::default())
+    }),
+    // Its own buffers, of 64 KiB each way, are not needed here.
+    Entry::new("pingora-unbuffered", Kind::Peer, Job::Echo, |setup| {
+        serve(setup, L4BufferSettings::unbuffered())
+    }),
+];
 
-fn serve(setup: Setup) -> Result<(), BoxError> {
+fn serve(setup: Setup, buffers: L4BufferSettings) -> Result<(), BoxError> {
     // It binds by itself, so the port has to be known before.
     let address = bind(setup.port, false)?.local_addr()?;
     let conf = ServerConf {
@@ -30,7 +39,7 @@ fn serve(setup: Setup) -> Result<(), BoxError> {
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
     let mut service = Service::new("echo".to_owned(), Echo);
-    service.add_tcp(&address.to_string());
+    service.add_listener(ListenerConfig::tcp(address.to_string()).l4_buffer(buffers));
     server.add_service(service);
     thread::spawn(move || announce_when_ready(address));
     server.run_forever()

@@ -14,7 +14,6 @@ fn serve(setup: Setup) -> Result<(), BoxError> {
         let listener = TcpListener::try_from_std_tcp_listener(listener, Executor::default())?;
         let service = service_fn(async |stream: TcpStream| {
             // How a connection ends is its client's affair.
-            let _ = stream.stream.set_nodelay(true);
             let _ = echo(stream).await;
             Ok::<_, Infallible>(())
         });

@@ -5,7 +5,6 @@ use super::{Entry, Job, Kind, Setup, hyper_util::hello_on, listen, run_on_worker
 use crate::{BoxError, echo::echo, tls::server_config};
 use ::tls_listener::{SpawningHandshakes, TlsListener};
 use ::tokio_rustls::TlsAcceptor;
-use socket2::SockRef;
 use tokio::{net::TcpListener, spawn};
 
 pub(super) const ENTRIES: &[Entry] = &[
@@ -20,8 +19,6 @@ pub(super) const ENTRIES: &[Entry] = &[
 fn serve(setup: Setup, http: bool) -> Result<(), BoxError> {
     let acceptor = TlsAcceptor::from(server_config(&setup.folder)?);
     let listener = listen(&setup)?;
-    // It has no option for it, but streams inherit it from their listener.
-    SockRef::from(&listener).set_tcp_nodelay(true)?;
     run_on_workers(async move {
         let listener = TcpListener::from_std(listener)?;
         let mut listener = TlsListener::new(SpawningHandshakes(acceptor), listener);

@@ -48,10 +48,7 @@ async fn accept(listener: net::TcpListener) -> Result<(), BoxError> {
     let listener = TcpListener::from_std(listener)?;
     loop {
         let (stream, _peer) = listener.accept().await?;
-        spawn(async move {
-            stream.set_nodelay(true)?;
-            echo(stream).await
-        });
+        spawn(echo(stream));
     }
 }
 
@@ -83,7 +80,6 @@ async fn accept_until(
         };
         let stop = stop.clone();
         tasks.spawn(async move {
-            stream.set_nodelay(true)?;
             select! {
                 () = stop.cancelled() => Ok(()),
                 ended = echo(stream) => ended,
@@ -102,7 +98,6 @@ fn limit(setup: Setup) -> Result<(), BoxError> {
             let permit = limit.clone().acquire_owned().await?;
             let (stream, _peer) = listener.accept().await?;
             spawn(async move {
-                stream.set_nodelay(true)?;
                 let ended = echo(stream).await;
                 drop(permit);
                 ended

@@ -3,6 +3,7 @@
 use super::{Entry, Job, Kind, Setup, listen, run_on_workers, tokio_timeout::BOUND};
 use crate::{BoxError, echo::echo};
 use ::tokio_io_timeout::TimeoutStream;
+use std::pin::pin;
 use tokio::{net::TcpListener, spawn};
 
 pub(super) const ENTRIES: &[Entry] =
@@ -15,12 +16,10 @@ fn serve(setup: Setup) -> Result<(), BoxError> {
         loop {
             let (stream, _peer) = listener.accept().await?;
             spawn(async move {
-                stream.set_nodelay(true)?;
                 let mut stream = TimeoutStream::new(stream);
                 stream.set_read_timeout(Some(BOUND));
                 stream.set_write_timeout(Some(BOUND));
-                // It is not `Unpin`.
-                echo(Box::pin(stream)).await
+                echo(pin!(stream)).await
             });
         }
     })

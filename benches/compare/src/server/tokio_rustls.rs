@@ -15,10 +15,7 @@ fn serve(setup: Setup) -> Result<(), BoxError> {
         loop {
             let (stream, _peer) = listener.accept().await?;
             let acceptor = acceptor.clone();
-            spawn(async move {
-                stream.set_nodelay(true)?;
-                echo(acceptor.accept(stream).await?).await
-            });
+            spawn(async move { echo(acceptor.accept(stream).await?).await });
         }
     })
 }

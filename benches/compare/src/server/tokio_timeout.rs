@@ -25,7 +25,6 @@ fn serve(setup: Setup) -> Result<(), BoxError> {
 
 /// Its own echo, for the bounds are around the calls: it needs a buffer that outlives them.
 async fn echo(mut stream: TcpStream) -> Result<(), BoxError> {
-    stream.set_nodelay(true)?;
     let mut buffer = Vec::with_capacity(BUFFER);
     while timeout(BOUND, stream.read_buf(&mut buffer)).await?? > 0 {
         timeout(BOUND, stream.write_all(&buffer)).await??;
