@@ -39,6 +39,8 @@ impl Kind {
             Some("instructions") => Self::Ratio { tolerance: 0.05 },
             // Less than one call in twenty units is chance.
             Some("system-calls") => Self::Difference { tolerance: 0.05 },
+            // The allocator rounds; a small allocation more is no rounding.
+            Some("allocated-bytes") => Self::Difference { tolerance: 48.0 },
             _ => Self::Difference { tolerance: 0.5 },
         }
     }
@@ -136,7 +138,9 @@ fn counts(costs: &Costs) -> Counts {
         let values = [
             ("instructions", of.instructions),
             ("system-calls", of.connection_calls()),
+            ("all-system-calls", of.all_calls()),
             ("allocations", of.heap.map(|heap| heap.allocations)),
+            ("allocated-bytes", of.heap.map(|heap| heap.bytes)),
         ];
         for (name, value) in values {
             if let Some(value) = value {

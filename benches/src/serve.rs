@@ -28,7 +28,7 @@ pub(crate) const ROLE: &str = "serve";
 /// Serves until standard input ends. The first line of the output is the port.
 pub(crate) fn serve(variant: &str, handler: &str) -> Result<(), BoxError> {
     let variant = Variant::parse(variant)?;
-    // Two workers wherever it runs, so that the counts can be compared.
+    // Which of several finds work is chance.
     let runtime = Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()

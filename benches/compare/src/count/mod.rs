@@ -109,8 +109,8 @@ pub(crate) async fn costs(
     })
 }
 
-/// Both amounts in one run: the start of a server that speaks TLS gathers entropy, which takes another
-/// hundred million instructions each time.
+/// Both amounts in one run: the start of a server that speaks TLS gathers entropy, which takes ten
+/// million instructions more or less each time.
 async fn instructions(entry: &Entry, folder: &Path, amount: Amount) -> Result<f64, BoxError> {
     let profile = folder.join(format!("{}.callgrind", entry.name));
     let mut server = Counted::start(&callgrind::command(&profile), entry, folder).await?;
