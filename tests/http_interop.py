@@ -59,6 +59,7 @@ class Server:
     binary = None
 
     def __init__(self):
+        self.stopped = False
         self.folder = tempfile.TemporaryDirectory()
         self.certificate = os.path.join(self.folder.name, "certificate.pem")
         command = [self.binary, "--ignored", "--exact", "server::serves_until_sigterm", "--nocapture"]
@@ -74,7 +75,10 @@ class Server:
         raise AssertionError("the server printed no address")
 
     def stop(self):
-        self.process.send_signal(signal.SIGTERM)
+        # Once: a second signal is the wish not to wait for anybody.
+        if not self.stopped:
+            self.stopped = True
+            self.process.send_signal(signal.SIGTERM)
 
     def __exit__(self, kind, *_):
         if self.process.poll() is None:
