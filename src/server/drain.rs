@@ -18,8 +18,8 @@ use tokio::{task::JoinSet, time::Instant};
 /// How a server comes to an end.
 ///
 /// 1. *Announce*: [`ConnectionInfo::drain`] resolves in handlers; the server goes on accepting for
-///    the announce time; it is zero by default, and connections see this and the next stage as one. Who stands behind a balancer sets it to as long as the
-///    balancer needs to notice.
+///    the announce time. It is zero by default, and connections see this and the next stage as one.
+///    Who stands behind a balancer sets it to as long as the balancer needs to notice.
 /// 2. *Stop accepting*: connections that wait in the kernel's queue are served, then the listeners
 ///    close. Connections see [`DrainStage::Closing`]: those without work go.
 /// 3. *Wait* until all connections have ended, upgraded and handed-off ones included, and all tasks.
