@@ -35,9 +35,8 @@ impl Output {
         self.size == 0
     }
 
-    /// Whether all is sent.
-    #[inline]
     /// Whether there is something to send or to flush.
+    #[inline]
     pub(super) const fn is_due(&self) -> bool {
         self.unflushed || !self.bytes.is_empty()
     }
@@ -199,7 +198,7 @@ impl Output {
 }
 
 impl fmt::Debug for Output {
-    /// Lengths only: the bytes are nobody's business.
+    /// Prints lengths only: the data may be sensitive.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Output")
             .field("unsent", &self.unsent().len())
