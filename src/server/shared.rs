@@ -37,7 +37,7 @@ pub(crate) struct Shared {
     drain_trigger: DrainTrigger,
     pub(crate) drain: DrainSignal,
     logs: Logs,
-    warned_of_untaken: AtomicBool,
+    pub(super) warned_of_untaken: AtomicBool,
     /// Connections that were accepted and waited for their stack when the server quit.
     cut_in_queue: Mutex<Vec<ConnectionInfo>>,
     pub(crate) report: OnceLock<super::Report>,
@@ -259,11 +259,11 @@ impl Shared {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says once that a stack leaves the connection context behind.
+    /// Says once that a stack served a connection and left its context behind.
     pub(crate) fn warn_of_untaken_context(&self) {
         if !self.warned_of_untaken.swap(true, Ordering::Relaxed) {
             tracing::warn!(
-                "a stack was called without taking the connection's context: its connections have \
+                "a stack served a connection without taking its context: its connections have \
                  no drain signal and cannot be closed from outside; PeerAddrLayer takes it, outside \
                  of any layer that calls its inner service in another task"
             );
