@@ -185,7 +185,10 @@ mod tests {
         let reset = io::Error::from(io::ErrorKind::ConnectionReset);
         assert_eq!(outcome(&info, reset), Outcome::Disconnected);
         assert_eq!(outcome(&info, "anything else"), Outcome::Failed);
-        assert_eq!(outcome(&info, Panicked::new(&"boom")), Outcome::Panicked);
+        assert_eq!(
+            outcome(&info, Panicked::catch(|| panic!("boom")).unwrap_err()),
+            Outcome::Panicked
+        );
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! How a server comes to an end: announce, stop accepting, wait, cut.
 
 use super::{
+    acceptors::Acceptors,
     alarm::alarm,
     shared::{Mode, Shared},
     status::State,
@@ -13,7 +14,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
-use tokio::{task::JoinSet, time::Instant};
+use tokio::time::Instant;
 
 /// How a server comes to an end.
 ///
@@ -24,7 +25,8 @@ use tokio::{task::JoinSet, time::Instant};
 ///    close. Connections see [`DrainStage::Closing`]: those without work go.
 /// 3. *Wait* until all connections have ended, upgraded and handed-off ones included, and all tasks.
 /// 4. *Cut* at the deadline, 30 s after the announcement by default: the sockets fail wherever they
-///    are, then tasks are aborted. A handler that blocks its thread is left behind. Clients that still
+///    are, then tasks are aborted. A handler that blocks its thread is left behind, and its listener closes
+///    all the same. Clients that still
 ///    wait in the kernel's queue by then are reset; they were never accepted and stand in no report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drain {
@@ -192,7 +194,7 @@ impl Drainer {
         // First the acceptors, so that none is entered behind the back of this.
         tokio::select! {
             () = self.join(acceptors) => {}
-            () = alarm(Instant::now() + TIDY_UP) => acceptors.abort_all(),
+            () = alarm(Instant::now() + TIDY_UP) => acceptors.close(),
         }
         let mut cut = registry.all();
         for connection in &cut {
@@ -251,11 +253,6 @@ impl Drop for Ending {
         shared.state.send_replace(State::Stopped);
     }
 }
-
-/// Name of the listener, and how its acceptor ended.
-pub(super) type AcceptorEnd = (String, io::Result<()>);
-
-type Acceptors = JoinSet<AcceptorEnd>;
 
 /// `begun + time`, or as good as never.
 fn later(begun: Instant, time: Duration) -> Instant {

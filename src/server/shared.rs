@@ -9,12 +9,12 @@ use portcullis_middleware::{
     BoxError, ConnectionInfo,
     connection_limit::LimitHandle,
     drain::{DrainSignal, DrainTrigger},
+    error::Panicked,
     log_text::{Causes, Escaped},
     outcome::Outcome,
 };
 use std::{
     error::Error,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -210,8 +210,7 @@ impl Shared {
         self.counters.ended(outcome);
         let Some(error) = error else { return };
         // The text of an error is somebody else's code: it may panic, and that must end nothing.
-        let logged = AssertUnwindSafe(|| self.log(info, outcome, error));
-        if catch_unwind(logged).is_err() {
+        if Panicked::catch(|| self.log(info, outcome, error)).is_err() {
             tracing::error!(id = %info.id(), "the text of an error panicked");
         }
     }

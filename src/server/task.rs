@@ -9,7 +9,6 @@ use portcullis_middleware::{
     error::Panicked,
 };
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -115,18 +114,18 @@ impl<S: Stack<Io>, Io: Transport> Future for ConnectionTask<S, Io> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let polled = catch_unwind(AssertUnwindSafe(|| self.as_mut().poll_stage(cx)));
+        let polled = Panicked::catch(|| self.as_mut().poll_stage(cx));
         let result = match polled {
             Ok(polled) => ready!(polled),
-            Err(panic) => Err(Panicked::new(&*panic).into()),
+            Err(panicked) => Err(panicked.into()),
         };
         // What the service still holds goes before the outcome is judged: whether the socket is
         // closed by then is part of it. A destructor that panics is the service's panic too.
         let mut this = self.project();
-        let dropped = catch_unwind(AssertUnwindSafe(|| this.stage.set(Stage::Ended)));
+        let dropped = Panicked::catch(|| this.stage.set(Stage::Ended));
         let result = match dropped {
             Ok(()) => result,
-            Err(panic) => Err(Panicked::new(&*panic).into()),
+            Err(panicked) => Err(panicked.into()),
         };
         // One that failed may have been turned away at the edge, as is right.
         if close_untaken(this.untaken) && result.is_ok() {
@@ -144,14 +143,11 @@ impl<S: Stack<Io>, Io> PinnedDrop for ConnectionTask<S, Io> {
         let mut this = self.project();
         if !*this.recorded {
             // Dropped unfinished: aborted, or its runtime ended.
-            let dropped = catch_unwind(AssertUnwindSafe(|| this.stage.set(Stage::Ended)));
+            let dropped = Panicked::catch(|| this.stage.set(Stage::Ended));
             close_untaken(this.untaken);
             match dropped {
                 Ok(()) => this.shared.record_unfinished(this.info),
-                Err(panic) => {
-                    let error = Panicked::new(&*panic).into();
-                    this.shared.record(this.info, Some(&error));
-                }
+                Err(panicked) => this.shared.record(this.info, Some(&panicked.into())),
             }
         }
     }
