@@ -166,7 +166,7 @@ impl<L: Listener, S: Stack<L::Io>> Acceptor<L, S> {
                 Ok(())
             }
             AcceptErrorKind::Connection | AcceptErrorKind::Resource => {
-                self.shared.log_accept_error(listener, &error);
+                self.shared.log_pause(kind, listener, &error);
                 let released = self.shared.registry.released();
                 tokio::select! {
                     _ = timeout(self.policy.pause(), released) => {}

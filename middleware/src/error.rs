@@ -110,27 +110,39 @@ pub enum TimeoutPhase {
 }
 
 impl TimeoutPhase {
-    /// The name in lower case, as in log lines.
+    /// The name for metrics and fields of logs: one word in snake case.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Admission => "admission",
-            Self::ProxyHeader => "proxy header",
+            Self::ProxyHeader => "proxy_header",
             Self::Handshake => "handshake",
             Self::Read => "read",
             Self::Write => "write",
             Self::Connect => "connect",
             Self::Accept => "accept",
-            Self::FirstByte => "first byte",
-            Self::RequestHead => "request head",
-            Self::RequestBody => "request body",
+            Self::FirstByte => "first_byte",
+            Self::RequestHead => "request_head",
+            Self::RequestBody => "request_body",
         }
     }
 }
 
+/// As in a sentence: with spaces.
 impl fmt::Display for TimeoutPhase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        in_words(self.as_str(), f)
     }
+}
+
+/// Writes a name in snake case as the words of a sentence.
+pub(crate) fn in_words(name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for (index, word) in name.split('_').enumerate() {
+        if index > 0 {
+            f.write_str(" ")?;
+        }
+        f.write_str(word)?;
+    }
+    Ok(())
 }
 
 /// The connection was turned away.

@@ -4,7 +4,10 @@ use super::{
     registry::Registry,
     status::{AcceptErrors, Counters, State},
 };
-use crate::log_limit::LogLimit;
+use crate::{
+    accept_error::AcceptErrorKind,
+    log_limit::{LogLimit, OngoingLog},
+};
 use portcullis_middleware::{
     BoxError, ConnectionInfo,
     connection_limit::LimitHandle,
@@ -15,6 +18,7 @@ use portcullis_middleware::{
 };
 use std::{
     error::Error,
+    io,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -71,7 +75,8 @@ enum Stop {
 struct Logs {
     panics: LogLimit,
     failures: LogLimit,
-    accept: LogLimit,
+    exhausted: OngoingLog,
+    failing: OngoingLog,
 }
 
 impl Shared {
@@ -157,7 +162,7 @@ impl Shared {
         self.drain_trigger.close();
     }
 
-    /// From here on the server is not paused, and tells that it comes to an end.
+    /// From here on the server can be neither paused nor resumed, and tells that it comes to an end.
     pub(crate) fn begin_drain(&self) {
         // Under the lock of the mode, as `pause`.
         self.mode.send_if_modified(|_| {
@@ -226,8 +231,9 @@ impl Shared {
             self.logs.failures.write(|left_out| {
                 let (bytes_in, bytes_out) = (info.bytes_read(), info.bytes_written());
                 let duration = info.age().as_secs_f64();
+                let outcome = outcome.as_str();
                 tracing::debug!(
-                    %id, %peer, %outcome, %error, duration, bytes_in, bytes_out, left_out,
+                    %id, %peer, outcome, %error, duration, bytes_in, bytes_out, left_out,
                     "connection failed"
                 );
             });
@@ -269,9 +275,19 @@ impl Shared {
         }
     }
 
-    pub(crate) fn log_accept_error(&self, listener: &str, error: &std::io::Error) {
-        self.logs.accept.write(|left_out| {
-            tracing::warn!(listener, %error, left_out, "accept pauses: out of resources");
-        });
+    /// Says that an acceptor pauses, and why.
+    pub(crate) fn log_pause(&self, kind: AcceptErrorKind, listener: &str, error: &io::Error) {
+        if kind == AcceptErrorKind::Resource {
+            self.logs.exhausted.write(|left_out| {
+                tracing::warn!(listener, %error, left_out, "accept pauses: out of resources");
+            });
+        } else {
+            self.logs.failing.write(|left_out| {
+                tracing::warn!(
+                    listener, %error, left_out,
+                    "accept pauses: one connection after the other failed"
+                );
+            });
+        }
     }
 }

@@ -13,7 +13,7 @@
 //! leaves the context behind: put such a layer inside.
 
 use super::{ConnectionInfo, Guards, Slot, Transport};
-use std::{any::TypeId, cell::Cell};
+use std::{any::TypeId, cell::Cell, fmt};
 
 /// What an acceptor hands to the connection that it calls a stack with.
 ///
@@ -33,7 +33,6 @@ use std::{any::TypeId, cell::Cell};
 /// assert_eq!(connection.id(), id);
 /// assert!(context.is_none());
 /// ```
-#[derive(Debug)]
 pub struct ConnectionContext {
     pub(super) info: ConnectionInfo,
     pub(super) guards: Guards,
@@ -88,6 +87,15 @@ impl ConnectionContext {
     }
 }
 
+impl fmt::Debug for ConnectionContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectionContext")
+            .field("info", &self.info)
+            .field("guards", &self.guards)
+            .finish_non_exhaustive()
+    }
+}
+
 thread_local! {
     static CONTEXT: Cell<Option<ConnectionContext>> = const { Cell::new(None) };
 }
@@ -105,7 +113,7 @@ impl Drop for Entered<'_> {
 }
 
 /// Tells a stream from others: by its descriptor, which survives being wrapped, else by its type.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 enum StreamId {
     Descriptor(u64),
     /// As the function that yields it: half as large.
