@@ -104,6 +104,28 @@ fn during_the_announcement_new_connections_are_still_served() {
 }
 
 #[test]
+fn a_paused_server_stays_paused_in_its_announce_time_and_serves_the_queue_after_it() {
+    scenario(async {
+        let announce = Duration::from_millis(300);
+        let drain = Drain::new().with_announce(announce);
+        let server = Fixture::serve_with(echo_stack(), |server| server.drain(drain));
+        assert!(server.handle.pause());
+        server.handle.stop();
+        eventually("the drain has begun", || {
+            server.handle.state() == State::Draining
+        })
+        .await;
+        let begun = Instant::now();
+        assert!(!server.handle.resume());
+        let answer = ask(server.connect().await, b"late").await;
+        assert_eq!(answer.unwrap(), b"late");
+        // A bit of it may be over when the state is seen.
+        assert!(begun.elapsed() > announce / 2, "{:?}", begun.elapsed());
+        assert_eq!(server.finish().await.ended(), 1);
+    });
+}
+
+#[test]
 fn the_deadline_cuts_connections_and_tasks_and_tells_which() {
     scenario(async {
         let stack = ServiceBuilder::new()

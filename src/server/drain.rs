@@ -19,7 +19,8 @@ use tokio::time::Instant;
 /// How a server comes to an end.
 ///
 /// 1. *Announce*: [`ConnectionInfo::drain`] resolves in handlers; the server goes on accepting for
-///    the announce time. It is zero by default, and connections see this and the next stage as one.
+///    the announce time, unless it was [paused](super::Handle::pause): it stays so. The time is zero by
+///    default, and connections see this and the next stage as one.
 ///    Who stands behind a balancer sets it to as long as the balancer needs to notice.
 /// 2. *Stop accepting*: connections that wait in the kernel's queue are served, then the listeners
 ///    close. Connections see [`DrainStage::Closing`]: those without work go.
@@ -28,7 +29,7 @@ use tokio::time::Instant;
 ///    are, then tasks are aborted. A handler that blocks its thread is left behind, and its listener closes
 ///    all the same. Clients that still
 ///    wait in the kernel's queue by then are reset; they were never accepted and stand in no report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Drain {
     announce: Duration,
     deadline: Duration,
@@ -55,6 +56,16 @@ impl Drain {
     pub const fn with_deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
+    }
+
+    /// For how long the server goes on accepting after the announcement.
+    pub const fn announce(&self) -> Duration {
+        self.announce
+    }
+
+    /// The time from the announcement until what is left is cut.
+    pub const fn deadline(&self) -> Duration {
+        self.deadline
     }
 }
 

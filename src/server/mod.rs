@@ -355,8 +355,8 @@ impl Server {
                 .map(|site| site.name_and_address())
                 .collect(),
             workers: self.workers,
-            drain: self.drain,
-            accept_errors: self.policy,
+            drain: self.drain.clone(),
+            accept_errors: self.policy.clone(),
             stop_when_idle: self.stop_when_idle,
         }
     }

@@ -56,7 +56,7 @@ impl Environment {
             listener,
             stack: stack.clone(),
             origin: Arc::new(origin),
-            policy: self.policy,
+            policy: self.policy.clone(),
             shared: self.shared.clone(),
             spawn,
             failures: 0,
