@@ -29,7 +29,7 @@
 //! assert_eq!(patient.classify(&unknown), AcceptErrorKind::Resource);
 //! ```
 
-use std::{io, time::Duration};
+use std::{fmt, io, sync::Arc, time::Duration};
 
 /// What to do about an error of accept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,32 +43,44 @@ pub enum AcceptErrorKind {
     Fatal,
 }
 
-/// How an acceptor treats errors of accept. Plain data: copy it.
-#[derive(Clone, Copy, Debug)]
+/// How an acceptor treats errors of accept.
+#[derive(Clone)]
 pub struct AcceptErrorPolicy {
     pause: Duration,
-    classifier: fn(&io::Error) -> AcceptErrorKind,
+    /// [`classify`] where there is none.
+    classifier: Option<Arc<Classifier>>,
 }
+
+type Classifier = dyn Fn(&io::Error) -> AcceptErrorKind + Send + Sync;
 
 impl AcceptErrorPolicy {
     /// Classifies by [`classify`], and pauses 50 ms at most.
     pub const fn new() -> Self {
         Self {
             pause: Duration::from_millis(50),
-            classifier: classify,
+            classifier: None,
         }
     }
 
     /// Pauses `pause` at most when the system is out of something.
     ///
     /// Zero retries at once, which burns a core for as long as the shortage lasts.
-    pub const fn with_pause(self, pause: Duration) -> Self {
-        Self { pause, ..self }
+    #[must_use]
+    pub const fn with_pause(mut self, pause: Duration) -> Self {
+        self.pause = pause;
+        self
     }
 
     /// Asks `classifier` in place of [`classify`].
-    pub const fn with_classifier(self, classifier: fn(&io::Error) -> AcceptErrorKind) -> Self {
-        Self { classifier, ..self }
+    ///
+    /// It is called once for each error, sometimes twice, by the acceptor: it must not block.
+    #[must_use]
+    pub fn with_classifier(
+        mut self,
+        classifier: impl Fn(&io::Error) -> AcceptErrorKind + Send + Sync + 'static,
+    ) -> Self {
+        self.classifier = Some(Arc::new(classifier));
+        self
     }
 
     /// The longest pause after a [`Resource`](AcceptErrorKind::Resource) error.
@@ -78,7 +90,18 @@ impl AcceptErrorPolicy {
 
     /// What to do about `error`.
     pub fn classify(&self, error: &io::Error) -> AcceptErrorKind {
-        (self.classifier)(error)
+        match &self.classifier {
+            Some(classifier) => classifier(error),
+            None => classify(error),
+        }
+    }
+}
+
+impl fmt::Debug for AcceptErrorPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AcceptErrorPolicy")
+            .field("pause", &self.pause)
+            .finish_non_exhaustive()
     }
 }
 
@@ -276,5 +299,26 @@ mod tests {
             .with_classifier(|_| AcceptErrorKind::Connection);
         assert_eq!(policy.pause(), Duration::from_secs(1));
         assert_eq!(policy.classify(&broken), AcceptErrorKind::Connection);
+    }
+
+    #[test]
+    fn a_classifier_may_look_at_what_it_holds_and_is_not_printed() {
+        let fatal = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let switch = fatal.clone();
+        let policy = AcceptErrorPolicy::new().with_classifier(move |_| {
+            match switch.load(std::sync::atomic::Ordering::Relaxed) {
+                true => AcceptErrorKind::Fatal,
+                false => AcceptErrorKind::Resource,
+            }
+        });
+        let error = io::Error::other("down");
+        assert_eq!(policy.classify(&error), AcceptErrorKind::Resource);
+        fatal.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(policy.clone().classify(&error), AcceptErrorKind::Fatal);
+        // An address of code would tell where the program lies in memory.
+        assert_eq!(
+            format!("{policy:?}"),
+            "AcceptErrorPolicy { pause: 50ms, .. }"
+        );
     }
 }

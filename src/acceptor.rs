@@ -23,7 +23,6 @@ use portcullis_middleware::{
 use std::{
     future::poll_fn,
     io,
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     sync::{Arc, atomic::Ordering},
     task::{Context, Poll},
@@ -108,10 +107,21 @@ impl<L: Listener, S: Stack<L::Io>> Acceptor<L, S> {
             match self.listener.accept_now() {
                 Ok(Some(accepted)) => self.admit(accepted).await,
                 Ok(None) => break,
+                // Linux says that it is out of descriptors before it looks at the queue.
+                Err(error) if self.is_out_of_resources(&error) && self.queue_is_empty() => break,
                 Err(error) => self.pause_after(error, mode).await?,
             }
         }
         Ok(())
+    }
+
+    fn is_out_of_resources(&self, error: &io::Error) -> bool {
+        self.policy.classify(error) == AcceptErrorKind::Resource
+    }
+
+    /// Whether nobody waits, as far as the listener can tell.
+    fn queue_is_empty(&self) -> bool {
+        matches!(self.listener.is_ready(), Ok(false))
     }
 
     /// Waits until the stack is ready and spawns the call. When the server quits first, the
@@ -125,7 +135,7 @@ impl<L: Listener, S: Stack<L::Io>> Acceptor<L, S> {
         let info = ConnectionInfo::from_origin(self.origin.clone(), peer, local);
         self.failures = 0;
         let unserved = match caught(|| self.stack.clone()) {
-            Ok(mut stack) => match ready(&self.shared, &mut stack).await {
+            Ok(mut stack) => match ready(&self.shared, &mut stack, &info).await {
                 Ok(true) => return self.spawn.spawn(&self.shared, stack, io, info),
                 unready => caught(|| drop(stack)).and(unready),
             },
@@ -156,7 +166,7 @@ impl<L: Listener, S: Stack<L::Io>> Acceptor<L, S> {
                 Ok(())
             }
             AcceptErrorKind::Connection | AcceptErrorKind::Resource => {
-                self.shared.log_accept_error(listener, &error);
+                self.shared.log_pause(kind, listener, &error);
                 let released = self.shared.registry.released();
                 tokio::select! {
                     _ = timeout(self.policy.pause(), released) => {}
@@ -176,7 +186,11 @@ impl<L: Listener, S: Stack<L::Io>> Acceptor<L, S> {
 ///
 /// Whatever panics in here is an error of this one connection: a client that can make a service's
 /// `clone` panic must not end the listener by it.
-async fn ready<S: Stack<Io>, Io>(shared: &Shared, stack: &mut S) -> Result<bool, BoxError> {
+async fn ready<S: Stack<Io>, Io>(
+    shared: &Shared,
+    stack: &mut S,
+    info: &ConnectionInfo,
+) -> Result<bool, BoxError> {
     let mut poll = |cx: &mut Context<'_>| match caught(|| stack.poll_ready(cx)) {
         Ok(ready) => ready.map_err(Into::into),
         Err(panicked) => Poll::Ready(Err(panicked)),
@@ -185,33 +199,47 @@ async fn ready<S: Stack<Io>, Io>(shared: &Shared, stack: &mut S) -> Result<bool,
     if let Poll::Ready(ready) = poll_fn(|cx| Poll::Ready(poll(cx))).await {
         return ready.map(|()| true);
     }
-    let _waiting = Waiting::new(shared);
+    let mut waiting = Waiting::new(shared, info);
     let mut quit = shared.mode.subscribe();
-    tokio::select! {
+    let ready = tokio::select! {
         biased;
         ready = poll_fn(poll) => ready.map(|()| true),
         _ = quit.wait_for(|mode| *mode == Mode::Quit) => Ok(false),
-    }
+    };
+    waiting.over = true;
+    ready
 }
 
 /// Runs code of the stack's; a panic in there is an error.
 fn caught<T>(run: impl FnOnce() -> T) -> Result<T, BoxError> {
-    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| Panicked::new(&*panic).into())
+    Panicked::catch(run).map_err(Into::into)
 }
 
 /// One more connection waits outside of the kernel's queue, until this is dropped.
-struct Waiting<'a>(&'a Shared);
+struct Waiting<'a> {
+    shared: &'a Shared,
+    info: &'a ConnectionInfo,
+    over: bool,
+}
 
 impl<'a> Waiting<'a> {
-    fn new(shared: &'a Shared) -> Self {
+    fn new(shared: &'a Shared, info: &'a ConnectionInfo) -> Self {
         shared.counters.waiting.fetch_add(1, Ordering::Relaxed);
-        Self(shared)
+        Self {
+            shared,
+            info,
+            over: false,
+        }
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.counters.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.shared.counters.waiting.fetch_sub(1, Ordering::Relaxed);
+        if !self.over {
+            // The acceptor was dropped with the connection that waits.
+            self.shared.record_unserved(self.info);
+        }
     }
 }
 

@@ -167,6 +167,54 @@ fn a_paused_acceptor_still_ends_when_the_server_does() {
     });
 }
 
+/// Out of descriptors at each accept, with clients in its queue for some time.
+struct Exhausted {
+    clients_until: Option<Instant>,
+}
+
+impl Listener for Exhausted {
+    type Io = DuplexStream;
+
+    fn poll_accept(&mut self, _: &mut Context<'_>) -> Poll<io::Result<(DuplexStream, Address)>> {
+        Poll::Pending
+    }
+
+    fn accept_now(&mut self) -> io::Result<Option<(DuplexStream, Address)>> {
+        Err(io::Error::from_raw_os_error(RESOURCE_ERRORS[0]))
+    }
+
+    fn local_address(&self) -> Address {
+        Address::Unknown
+    }
+
+    fn is_ready(&self) -> io::Result<bool> {
+        Ok(self
+            .clients_until
+            .is_some_and(|until| Instant::now() < until))
+    }
+}
+
+#[test]
+fn a_drain_that_is_out_of_descriptors_waits_only_where_a_client_waits_too() {
+    paused_scenario(async {
+        let wait = Duration::from_secs(7);
+        for (clients_until, took) in [
+            (None, Duration::ZERO..=Duration::ZERO),
+            (
+                Some(Instant::now() + wait),
+                wait..=wait + Duration::from_millis(100),
+            ),
+        ] {
+            let listener = Exhausted { clients_until };
+            let handle = Server::new().listen(listener, hello()).spawn().unwrap();
+            handle.stop();
+            let report = handle.wait().await;
+            assert!(took.contains(&report.took()), "{:?}", report.took());
+            assert!(report.cut().is_empty());
+        }
+    });
+}
+
 #[test]
 fn a_broken_listener_ends_loudly_and_the_others_go_on() {
     paused_scenario(async {

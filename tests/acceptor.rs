@@ -15,6 +15,8 @@ use portcullis::{
 use std::{
     io,
     net::SocketAddr,
+    panic::panic_any,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -91,6 +93,87 @@ fn a_stack_that_fails_or_panics_when_asked_if_ready_costs_one_connection_each() 
             let outcomes = handle.status().outcomes;
             assert!(outcomes.contains(&(outcome, 2)), "{outcomes:?}");
         }
+    });
+}
+
+/// What a panic may throw: it panics when it is dropped.
+struct Grenade;
+
+impl Drop for Grenade {
+    fn drop(&mut self) {
+        panic!("thrown, and thrown away");
+    }
+}
+
+/// Throws a [`Grenade`] when asked whether it is ready, called, polled or dropped, one after the other.
+#[derive(Clone)]
+struct Thrower(Arc<AtomicUsize>);
+
+impl Service<DuplexStream> for Thrower {
+    type Response = ();
+    type Error = BoxError;
+    type Future = Thrown;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        if self.0.fetch_add(1, Ordering::SeqCst) == 0 {
+            panic_any(Grenade);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, io: DuplexStream) -> Thrown {
+        let round = self.0.load(Ordering::SeqCst);
+        if round == 2 {
+            panic_any(Grenade);
+        }
+        Thrown {
+            round,
+            io: Some(io),
+        }
+    }
+}
+
+struct Thrown {
+    round: usize,
+    io: Option<DuplexStream>,
+}
+
+impl Future for Thrown {
+    type Output = Result<(), BoxError>;
+
+    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        self.io = None;
+        if self.round == 3 {
+            panic_any(Grenade);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for Thrown {
+    fn drop(&mut self) {
+        if self.round == 4 {
+            panic_any(Grenade);
+        }
+    }
+}
+
+#[test]
+fn a_panic_whose_payload_panics_when_dropped_costs_one_connection_wherever_it_comes() {
+    scenario(async {
+        let (listener, connector) = MemoryListener::pair();
+        let stack = Thrower(Arc::default());
+        let handle = Server::new().listen(listener, stack).spawn().unwrap();
+        for _ in 0..6 {
+            assert_eq!(said(connector.connect().unwrap()).await, "");
+        }
+        handle.stop();
+        let report = handle.wait().await;
+        assert!(report.broken_listeners().is_empty());
+        assert_ended(&handle);
+        let outcomes = handle.status().outcomes;
+        let counts = [(Outcome::Completed, 2), (Outcome::Panicked, 4)];
+        assert_eq!(outcomes, counts);
     });
 }
 

@@ -209,4 +209,4 @@ const DESCRIPTORS: usize = 64;
 const WAITING: usize = 10;
 
 /// What the log of accept errors is limited to.
-const LINES_PER_SECOND: u64 = 5;
+const LINES_PER_SECOND: u64 = 1;

@@ -6,9 +6,9 @@ mod support;
 
 use portcullis::{
     BoxError, Connection, Server,
-    listener::{MemoryListener, TcpListener},
+    listener::{MemoryListener, TcpListener, TcpOptions},
     middleware::{outcome::Outcome, peer_addr::PeerAddrLayer},
-    server::{Drain, Handle, State},
+    server::{Drain, Handle, State, Workers},
 };
 use std::{
     io,
@@ -100,6 +100,28 @@ fn during_the_announcement_new_connections_are_still_served() {
         let report = server.finish().await;
         assert!(report.took() >= Duration::from_millis(300));
         assert_eq!(report.ended(), 1);
+    });
+}
+
+#[test]
+fn a_paused_server_stays_paused_in_its_announce_time_and_serves_the_queue_after_it() {
+    scenario(async {
+        let announce = Duration::from_millis(300);
+        let drain = Drain::new().with_announce(announce);
+        let server = Fixture::serve_with(echo_stack(), |server| server.drain(drain));
+        assert!(server.handle.pause());
+        server.handle.stop();
+        eventually("the drain has begun", || {
+            server.handle.state() == State::Draining
+        })
+        .await;
+        let begun = Instant::now();
+        assert!(!server.handle.resume());
+        let answer = ask(server.connect().await, b"late").await;
+        assert_eq!(answer.unwrap(), b"late");
+        // A bit of it may be over when the state is seen.
+        assert!(begun.elapsed() > announce / 2, "{:?}", begun.elapsed());
+        assert_eq!(server.finish().await.ended(), 1);
     });
 }
 
@@ -223,6 +245,52 @@ fn a_server_run_on_the_main_thread_keeps_its_deadline_beside_a_blocking_handler(
             drop((release, client));
         });
     }
+}
+
+#[test]
+fn a_server_that_is_over_leaves_no_port_open_although_a_handler_blocks_the_thread_of_its_listener()
+{
+    scenario(async {
+        for threads in [1, 2] {
+            let (release, held) = std::sync::mpsc::channel::<()>();
+            let (blocks, blocked) = std::sync::mpsc::channel();
+            let held = Arc::new(Mutex::new(held));
+            let stack = ServiceBuilder::new()
+                .layer(PeerAddrLayer::new())
+                .service_fn(move |_connection: Connection<_>| {
+                    let (held, blocks) = (held.clone(), blocks.clone());
+                    async move {
+                        blocks.send(()).unwrap();
+                        let _ = held.lock().unwrap().recv();
+                        Ok::<_, io::Error>(())
+                    }
+                });
+            let listener = TcpOptions::new()
+                .with_reuse_port(true)
+                .bind("127.0.0.1:0")
+                .unwrap();
+            let address = listener.local_addr().unwrap();
+            let server = Server::new()
+                .listen(listener, stack)
+                .workers(Workers::Sharded(threads))
+                .drain(Drain::new().with_deadline(Duration::from_millis(50)));
+            let handle = server.handle();
+            let client = std::net::TcpStream::connect(address).unwrap();
+            std::thread::spawn(move || {
+                blocked.recv().unwrap();
+                handle.stop();
+            });
+            let report = server.run().await.unwrap();
+            assert_eq!(report.left_behind(), 1);
+            for _ in 0..10 {
+                let refused = std::net::TcpStream::connect(address).unwrap_err();
+                assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+            }
+            // Without SO_REUSEPORT: not one of the old sockets may be left.
+            drop(TcpListener::bind(address).unwrap());
+            drop((release, client));
+        }
+    });
 }
 
 #[test]

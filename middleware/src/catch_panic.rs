@@ -39,7 +39,6 @@
 use crate::error::{BoxError, Panicked};
 use pin_project::pin_project;
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     task::{Context, Poll},
 };
@@ -79,7 +78,7 @@ where
     type Future = CatchPanicFuture<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        match catch(|| self.inner.poll_ready(cx)) {
+        match Panicked::catch(|| self.inner.poll_ready(cx)) {
             Ok(polled) => polled.map_err(Into::into),
             Err(panicked) => Poll::Ready(Err(panicked.into())),
         }
@@ -109,7 +108,7 @@ enum State<F> {
 
 impl<F> CatchPanicFuture<F> {
     pub(crate) fn new(call: impl FnOnce() -> F) -> Self {
-        let state = catch(call).map_or_else(State::Panicked, State::Running);
+        let state = Panicked::catch(call).map_or_else(State::Panicked, State::Running);
         Self { state }
     }
 }
@@ -124,7 +123,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.project().state;
         let polled = match state.as_mut().project() {
-            StateProj::Running(inner) => catch(|| inner.poll(cx)),
+            StateProj::Running(inner) => Panicked::catch(|| inner.poll(cx)),
             StateProj::Panicked(panicked) => Err(panicked.clone()),
             StateProj::Done => panic!("`CatchPanicFuture` was polled after it had resolved"),
         };
@@ -134,17 +133,12 @@ where
             Err(panicked) => Err(panicked.into()),
         };
         // The caller must find the connection closed, and this drop can panic as well.
-        let dropped = catch(|| state.set(State::Done));
+        let dropped = Panicked::catch(|| state.set(State::Done));
         Poll::Ready(result.and_then(|response| {
             dropped?;
             Ok(response)
         }))
     }
-}
-
-fn catch<T>(run: impl FnOnce() -> T) -> Result<T, Panicked> {
-    // What `run` leaves broken is dropped (the future) or documented (the service).
-    catch_unwind(AssertUnwindSafe(run)).map_err(|payload| Panicked::new(&*payload))
 }
 
 #[cfg(test)]

@@ -16,7 +16,14 @@
 //! assert_eq!(elapsed.phase(), TimeoutPhase::Read);
 //! ```
 
-use std::{any::Any, error::Error, fmt, io, time::Duration};
+use std::{
+    any::Any,
+    error::Error,
+    fmt, io,
+    mem::ManuallyDrop,
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
+};
 pub use tower::BoxError;
 
 /// Finds an error of type `E` in `error` or among its sources, also inside of [`io::Error`]s.
@@ -103,27 +110,39 @@ pub enum TimeoutPhase {
 }
 
 impl TimeoutPhase {
-    /// The name in lower case, as in log lines.
+    /// The name for metrics and fields of logs: one word in snake case.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Admission => "admission",
-            Self::ProxyHeader => "proxy header",
+            Self::ProxyHeader => "proxy_header",
             Self::Handshake => "handshake",
             Self::Read => "read",
             Self::Write => "write",
             Self::Connect => "connect",
             Self::Accept => "accept",
-            Self::FirstByte => "first byte",
-            Self::RequestHead => "request head",
-            Self::RequestBody => "request body",
+            Self::FirstByte => "first_byte",
+            Self::RequestHead => "request_head",
+            Self::RequestBody => "request_body",
         }
     }
 }
 
+/// As in a sentence: with spaces.
 impl fmt::Display for TimeoutPhase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        in_words(self.as_str(), f)
     }
+}
+
+/// Writes a name in snake case as the words of a sentence.
+pub(crate) fn in_words(name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for (index, word) in name.split('_').enumerate() {
+        if index > 0 {
+            f.write_str(" ")?;
+        }
+        f.write_str(word)?;
+    }
+    Ok(())
 }
 
 /// The connection was turned away.
@@ -214,8 +233,26 @@ pub struct Panicked {
 }
 
 impl Panicked {
-    /// Takes the message out of what `catch_unwind` caught.
-    pub fn new(payload: &(dyn Any + Send)) -> Self {
+    /// Runs `run`, code of others, and catches its panic.
+    ///
+    /// What `run` leaves broken is up to the caller, who must drop it or say so. Where
+    /// [`catch_unwind`] gives back what was thrown, whose drop may panic in turn, this has dropped it.
+    ///
+    /// # Errors
+    ///
+    /// What the panic said.
+    pub fn catch<T>(run: impl FnOnce() -> T) -> Result<T, Self> {
+        catch_unwind(AssertUnwindSafe(run)).map_err(|payload| {
+            let panicked = Self::of(&*payload);
+            if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+                // It has shown what it does in a drop: better leaked.
+                let _leaked = ManuallyDrop::new(again);
+            }
+            panicked
+        })
+    }
+
+    fn of(payload: &(dyn Any + Send)) -> Self {
         let text = payload.downcast_ref::<&str>().copied();
         let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
         let message = text.unwrap_or("no message").to_owned();
@@ -240,6 +277,7 @@ impl Error for Panicked {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::panic::panic_any;
 
     #[derive(Debug)]
     struct Wrapper(io::Error);
@@ -271,11 +309,29 @@ mod tests {
         let owned: Box<dyn Any + Send> = Box::new(String::from("owned"));
         let borrowed: Box<dyn Any + Send> = Box::new("line\nbreak");
         let other: Box<dyn Any + Send> = Box::new(7);
-        assert_eq!(Panicked::new(&*owned).message(), "owned");
+        assert_eq!(Panicked::of(&*owned).message(), "owned");
         assert_eq!(
-            Panicked::new(&*borrowed).to_string(),
+            Panicked::of(&*borrowed).to_string(),
             "service panicked: line\\nbreak"
         );
-        assert_eq!(Panicked::new(&*other).message(), "no message");
+        assert_eq!(Panicked::of(&*other).message(), "no message");
+    }
+
+    /// Throws another one of itself when it is dropped.
+    struct Hydra;
+
+    impl Drop for Hydra {
+        fn drop(&mut self) {
+            panic_any(Self);
+        }
+    }
+
+    #[test]
+    fn a_panic_is_caught_whatever_becomes_of_what_it_threw() {
+        assert_eq!(Panicked::catch(|| 7).unwrap(), 7);
+        let panicked = Panicked::catch(|| panic!("once")).unwrap_err();
+        assert_eq!(panicked.message(), "once");
+        let panicked = Panicked::catch(|| panic_any(Hydra)).unwrap_err();
+        assert_eq!(panicked.message(), "no message");
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     connection::{ConnectionInfo, ForcedClose, Phase},
-    error::{Elapsed, HandshakeError, Panicked, Refused, TimeoutPhase, find},
+    error::{Elapsed, HandshakeError, Panicked, Refused, TimeoutPhase, find, in_words},
 };
 use std::{error::Error, fmt, io};
 
@@ -101,15 +101,15 @@ impl Outcome {
         }
     }
 
-    /// The name in lower case, as in log lines and metrics; bounds in time have one name together.
+    /// The name for metrics and fields of logs: one word in snake case. Bounds in time have one together.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Completed => "completed",
-            Self::HandedOff => "handed off",
-            Self::TimedOut(_) => "timed out",
+            Self::HandedOff => "handed_off",
+            Self::TimedOut(_) => "timed_out",
             Self::Refused => "refused",
-            Self::ProxyHeaderFailed => "proxy header failed",
-            Self::HandshakeFailed => "handshake failed",
+            Self::ProxyHeaderFailed => "proxy_header_failed",
+            Self::HandshakeFailed => "handshake_failed",
             Self::Truncated => "truncated",
             Self::Disconnected => "disconnected",
             Self::Forced => "forced",
@@ -120,11 +120,13 @@ impl Outcome {
     }
 }
 
+/// As in a sentence: with spaces.
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        in_words(self.as_str(), f)?;
         match self {
-            Self::TimedOut(phase) => write!(f, "timed out ({phase})"),
-            _ => f.write_str(self.as_str()),
+            Self::TimedOut(phase) => write!(f, " ({phase})"),
+            _ => Ok(()),
         }
     }
 }
@@ -185,7 +187,10 @@ mod tests {
         let reset = io::Error::from(io::ErrorKind::ConnectionReset);
         assert_eq!(outcome(&info, reset), Outcome::Disconnected);
         assert_eq!(outcome(&info, "anything else"), Outcome::Failed);
-        assert_eq!(outcome(&info, Panicked::new(&"boom")), Outcome::Panicked);
+        assert_eq!(
+            outcome(&info, Panicked::catch(|| panic!("boom")).unwrap_err()),
+            Outcome::Panicked
+        );
     }
 
     #[test]
@@ -194,6 +199,40 @@ mod tests {
         info.force_reset();
         let reset = io::Error::from(io::ErrorKind::ConnectionReset);
         assert_eq!(outcome(&info, reset), Outcome::Forced);
+    }
+
+    #[test]
+    fn names_are_single_words_for_metrics_and_plain_words_in_sentences() {
+        let names = [
+            (Outcome::Completed, "completed", "completed"),
+            (Outcome::HandedOff, "handed_off", "handed off"),
+            (
+                Outcome::TimedOut(TimeoutPhase::FirstByte),
+                "timed_out",
+                "timed out (first byte)",
+            ),
+            (Outcome::Refused, "refused", "refused"),
+            (
+                Outcome::ProxyHeaderFailed,
+                "proxy_header_failed",
+                "proxy header failed",
+            ),
+            (
+                Outcome::HandshakeFailed,
+                "handshake_failed",
+                "handshake failed",
+            ),
+            (Outcome::Truncated, "truncated", "truncated"),
+            (Outcome::Disconnected, "disconnected", "disconnected"),
+            (Outcome::Forced, "forced", "forced"),
+            (Outcome::Failed, "failed", "failed"),
+            (Outcome::Panicked, "panicked", "panicked"),
+            (Outcome::Cancelled, "cancelled", "cancelled"),
+        ];
+        for (outcome, name, words) in names {
+            assert_eq!(outcome.as_str(), name);
+            assert_eq!(outcome.to_string(), words);
+        }
     }
 
     #[test]

@@ -4,7 +4,8 @@
 //! (tower's own layers that do not look at the request work there), inside of it everything speaks
 //! `Service<Connection<IO>>`. Addresses come from the acceptor where there is one, without a system
 //! call; in an accept loop of the application's own the stream is asked for them. A layer that calls
-//! its inner service later, in another task (tower's `Buffer`), belongs inside.
+//! its inner service in another task (tower's `Buffer`) belongs inside; one that calls it later in the
+//! same task (tower's `AsyncFilter`) may stand outside.
 //!
 //! ```
 //! use portcullis_middleware::{Connection, peer_addr::PeerAddrLayer};

@@ -181,6 +181,9 @@ pub trait Listener: Send + 'static {
 
     /// Whether a connection waits in the queue; does not wait, and takes none.
     ///
+    /// A drain asks it when [`accept_now`](Self::accept_now) is out of descriptors: where nothing waits it
+    /// need not wait for one either.
+    ///
     /// # Errors
     ///
     /// [`Unsupported`](io::ErrorKind::Unsupported) where the listener cannot tell: by default, and

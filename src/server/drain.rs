@@ -1,6 +1,7 @@
 //! How a server comes to an end: announce, stop accepting, wait, cut.
 
 use super::{
+    acceptors::Acceptors,
     alarm::alarm,
     shared::{Mode, Shared},
     status::State,
@@ -13,20 +14,22 @@ use std::{
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
-use tokio::{task::JoinSet, time::Instant};
+use tokio::time::Instant;
 
 /// How a server comes to an end.
 ///
 /// 1. *Announce*: [`ConnectionInfo::drain`] resolves in handlers; the server goes on accepting for
-///    the announce time. It is zero by default, and connections see this and the next stage as one.
+///    the announce time, unless it was [paused](super::Handle::pause): it stays so. The time is zero by
+///    default, and connections see this and the next stage as one.
 ///    Who stands behind a balancer sets it to as long as the balancer needs to notice.
 /// 2. *Stop accepting*: connections that wait in the kernel's queue are served, then the listeners
 ///    close. Connections see [`DrainStage::Closing`]: those without work go.
 /// 3. *Wait* until all connections have ended, upgraded and handed-off ones included, and all tasks.
 /// 4. *Cut* at the deadline, 30 s after the announcement by default: the sockets fail wherever they
-///    are, then tasks are aborted. A handler that blocks its thread is left behind. Clients that still
+///    are, then tasks are aborted. A handler that blocks its thread is left behind, and its listener closes
+///    all the same. Clients that still
 ///    wait in the kernel's queue by then are reset; they were never accepted and stand in no report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Drain {
     announce: Duration,
     deadline: Duration,
@@ -53,6 +56,16 @@ impl Drain {
     pub const fn with_deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
+    }
+
+    /// For how long the server goes on accepting after the announcement.
+    pub const fn announce(&self) -> Duration {
+        self.announce
+    }
+
+    /// The time from the announcement until what is left is cut.
+    pub const fn deadline(&self) -> Duration {
+        self.deadline
     }
 }
 
@@ -192,7 +205,7 @@ impl Drainer {
         // First the acceptors, so that none is entered behind the back of this.
         tokio::select! {
             () = self.join(acceptors) => {}
-            () = alarm(Instant::now() + TIDY_UP) => acceptors.abort_all(),
+            () = alarm(Instant::now() + TIDY_UP) => acceptors.close(),
         }
         let mut cut = registry.all();
         for connection in &cut {
@@ -251,11 +264,6 @@ impl Drop for Ending {
         shared.state.send_replace(State::Stopped);
     }
 }
-
-/// Name of the listener, and how its acceptor ended.
-pub(super) type AcceptorEnd = (String, io::Result<()>);
-
-type Acceptors = JoinSet<AcceptorEnd>;
 
 /// `begun + time`, or as good as never.
 fn later(begun: Instant, time: Duration) -> Instant {

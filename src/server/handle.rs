@@ -75,6 +75,9 @@ impl Handle {
 
     /// Leaves new connections in the kernel's queue; those that are there go on. False when the
     /// server is paused already or comes to an end.
+    ///
+    /// A server that is stopped while it is paused accepts nobody in its announce time, and can no longer
+    /// be resumed; then it serves whoever waits in the queue.
     pub fn pause(&self) -> bool {
         self.shared.pause(true)
     }
@@ -107,8 +110,9 @@ impl Handle {
 
     /// Closes one connection wherever it lives; false when there is none with that number.
     ///
-    /// Its next operation fails, and one that waits wakes up. A service that neither reads nor writes
-    /// learns of it when it does.
+    /// Its next operation fails, and one that waits wakes up; so does [`ConnectionInfo::closed`], which
+    /// layers that have a connection wait in a queue look at. A service that waits for something else,
+    /// or computes, learns of it at its next read or write.
     ///
     /// See [`ConnectionInfo::force_close`].
     pub fn close(&self, id: ConnectionId) -> bool {

@@ -38,6 +38,7 @@
 //! It then goes through the stages of [`Drain`]: it announces the end to the connections, stops
 //! accepting, waits, and cuts what is left at the deadline.
 
+mod acceptors;
 mod alarm;
 mod config;
 mod drain;
@@ -62,7 +63,8 @@ pub use self::{
 };
 
 use self::{
-    drain::{AcceptorEnd, Drainer, Ending},
+    acceptors::Acceptors,
+    drain::{Drainer, Ending},
     site::{Environment, Pair, Site},
     triggers::Trigger,
     workers::WorkerThread,
@@ -318,7 +320,7 @@ impl Server {
         let threads = self.workers.start().map_err(ServeError::workers)?;
         shared.registry.start(threads.len());
         shared.config.get_or_init(|| self.config());
-        let mut acceptors = JoinSet::new();
+        let mut acceptors = Acceptors::default();
         let env = Environment {
             policy: self.policy,
             shared: shared.clone(),
@@ -353,8 +355,8 @@ impl Server {
                 .map(|site| site.name_and_address())
                 .collect(),
             workers: self.workers,
-            drain: self.drain,
-            accept_errors: self.policy,
+            drain: self.drain.clone(),
+            accept_errors: self.policy.clone(),
             stop_when_idle: self.stop_when_idle,
         }
     }
@@ -380,7 +382,7 @@ type Hook<T> = Box<dyn FnOnce(&T) + Send>;
 /// A server on its way.
 struct Running {
     drainer: Drainer,
-    acceptors: JoinSet<AcceptorEnd>,
+    acceptors: Acceptors,
     /// Armed triggers; they end with this.
     triggers: JoinSet<()>,
     threads: Vec<WorkerThread>,

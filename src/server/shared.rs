@@ -4,17 +4,21 @@ use super::{
     registry::Registry,
     status::{AcceptErrors, Counters, State},
 };
-use crate::log_limit::LogLimit;
+use crate::{
+    accept_error::AcceptErrorKind,
+    log_limit::{LogLimit, OngoingLog},
+};
 use portcullis_middleware::{
     BoxError, ConnectionInfo,
     connection_limit::LimitHandle,
     drain::{DrainSignal, DrainTrigger},
+    error::Panicked,
     log_text::{Causes, Escaped},
     outcome::Outcome,
 };
 use std::{
     error::Error,
-    panic::{AssertUnwindSafe, catch_unwind},
+    io,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -37,7 +41,7 @@ pub(crate) struct Shared {
     drain_trigger: DrainTrigger,
     pub(crate) drain: DrainSignal,
     logs: Logs,
-    warned_of_untaken: AtomicBool,
+    pub(super) warned_of_untaken: AtomicBool,
     /// Connections that were accepted and waited for their stack when the server quit.
     cut_in_queue: Mutex<Vec<ConnectionInfo>>,
     pub(crate) report: OnceLock<super::Report>,
@@ -71,7 +75,8 @@ enum Stop {
 struct Logs {
     panics: LogLimit,
     failures: LogLimit,
-    accept: LogLimit,
+    exhausted: OngoingLog,
+    failing: OngoingLog,
 }
 
 impl Shared {
@@ -157,7 +162,7 @@ impl Shared {
         self.drain_trigger.close();
     }
 
-    /// From here on the server is not paused, and tells that it comes to an end.
+    /// From here on the server can be neither paused nor resumed, and tells that it comes to an end.
     pub(crate) fn begin_drain(&self) {
         // Under the lock of the mode, as `pause`.
         self.mode.send_if_modified(|_| {
@@ -210,8 +215,7 @@ impl Shared {
         self.counters.ended(outcome);
         let Some(error) = error else { return };
         // The text of an error is somebody else's code: it may panic, and that must end nothing.
-        let logged = AssertUnwindSafe(|| self.log(info, outcome, error));
-        if catch_unwind(logged).is_err() {
+        if Panicked::catch(|| self.log(info, outcome, error)).is_err() {
             tracing::error!(id = %info.id(), "the text of an error panicked");
         }
     }
@@ -227,8 +231,9 @@ impl Shared {
             self.logs.failures.write(|left_out| {
                 let (bytes_in, bytes_out) = (info.bytes_read(), info.bytes_written());
                 let duration = info.age().as_secs_f64();
+                let outcome = outcome.as_str();
                 tracing::debug!(
-                    %id, %peer, %outcome, %error, duration, bytes_in, bytes_out, left_out,
+                    %id, %peer, outcome, %error, duration, bytes_in, bytes_out, left_out,
                     "connection failed"
                 );
             });
@@ -259,20 +264,30 @@ impl Shared {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says once that a stack leaves the connection context behind.
+    /// Says once that a stack served a connection and left its context behind.
     pub(crate) fn warn_of_untaken_context(&self) {
         if !self.warned_of_untaken.swap(true, Ordering::Relaxed) {
             tracing::warn!(
-                "a stack was called without taking the connection's context: its connections have \
+                "a stack served a connection without taking its context: its connections have \
                  no drain signal and cannot be closed from outside; PeerAddrLayer takes it, outside \
                  of any layer that calls its inner service in another task"
             );
         }
     }
 
-    pub(crate) fn log_accept_error(&self, listener: &str, error: &std::io::Error) {
-        self.logs.accept.write(|left_out| {
-            tracing::warn!(listener, %error, left_out, "accept pauses: out of resources");
-        });
+    /// Says that an acceptor pauses, and why.
+    pub(crate) fn log_pause(&self, kind: AcceptErrorKind, listener: &str, error: &io::Error) {
+        if kind == AcceptErrorKind::Resource {
+            self.logs.exhausted.write(|left_out| {
+                tracing::warn!(listener, %error, left_out, "accept pauses: out of resources");
+            });
+        } else {
+            self.logs.failing.write(|left_out| {
+                tracing::warn!(
+                    listener, %error, left_out,
+                    "accept pauses: one connection after the other failed"
+                );
+            });
+        }
     }
 }

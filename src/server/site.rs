@@ -1,23 +1,13 @@
 //! A listener with the stack that serves it, and how acceptors are made of the two.
 
 use super::{
-    ServeError, Workers, drain::AcceptorEnd, shared::Shared, spawn::Spawn, workers::WorkerThread,
+    ServeError, Workers, acceptors::Acceptors, shared::Shared, spawn::Spawn, workers::WorkerThread,
 };
 use crate::{
     accept_error::AcceptErrorPolicy, acceptor::Acceptor, listener::Listener, stack::Stack,
 };
-use portcullis_middleware::{
-    connection::{Address, Origin},
-    error::Panicked,
-};
-use std::{
-    future::poll_fn,
-    io,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-    task::Poll,
-};
-use tokio::task::JoinSet;
+use portcullis_middleware::connection::{Address, Origin};
+use std::{io, sync::Arc};
 
 /// A listener with the stack that serves it, their types erased.
 pub(super) trait Site: Send {
@@ -32,7 +22,7 @@ pub(super) trait Site: Send {
         env: &Environment,
         workers: Workers,
         threads: &[WorkerThread],
-        acceptors: &mut JoinSet<AcceptorEnd>,
+        acceptors: &mut Acceptors,
     );
 }
 
@@ -57,34 +47,21 @@ impl Environment {
         listener: L,
         stack: &S,
         spawn: Spawn,
-    ) -> impl Future<Output = AcceptorEnd> + Send + use<L, S> {
-        let name = name.to_owned();
+    ) -> impl Future<Output = io::Result<()>> + Send + use<L, S> {
         let origin = Origin::new()
-            .with_name(&name)
+            .with_name(name)
             .with_drain(self.shared.drain.clone())
             .with_server(Arc::downgrade(&self.shared));
         let acceptor = Acceptor {
             listener,
             stack: stack.clone(),
             origin: Arc::new(origin),
-            policy: self.policy,
+            policy: self.policy.clone(),
             shared: self.shared.clone(),
             spawn,
             failures: 0,
         };
-        async move {
-            let mut run = Box::pin(acceptor.run());
-            let result = poll_fn(|cx| {
-                let polled = catch_unwind(AssertUnwindSafe(|| run.as_mut().poll(cx)));
-                polled.unwrap_or_else(|panic| {
-                    let panicked = io::Error::other(Panicked::new(&*panic));
-                    tracing::error!(listener = name, error = %panicked, "listener panicked and ends");
-                    Poll::Ready(Err(panicked))
-                })
-            });
-            let result = result.await;
-            (name, result)
-        }
+        acceptor.run()
     }
 }
 
@@ -107,22 +84,22 @@ impl<L: Listener, S: Stack<L::Io>> Site for Pair<L, S> {
         env: &Environment,
         workers: Workers,
         threads: &[WorkerThread],
-        acceptors: &mut JoinSet<AcceptorEnd>,
+        acceptors: &mut Acceptors,
     ) {
         let runtimes = threads.iter().map(WorkerThread::runtime);
         for (worker, listener) in self.listeners.into_iter().enumerate() {
-            let acceptor = |spawn| env.acceptor(&self.name, listener, &self.stack, spawn);
-            match workers {
-                Workers::Caller => acceptors.spawn(acceptor(Spawn::Here)),
+            let (spawn, runtime) = match workers {
+                Workers::Caller => (Spawn::Here, None),
                 Workers::LeastBusy(_) => {
                     let runtimes = runtimes.clone().cloned().collect();
-                    acceptors.spawn(acceptor(Spawn::LeastBusy(runtimes)))
+                    (Spawn::LeastBusy(runtimes), None)
                 }
                 Workers::PerCore | Workers::Sharded(_) => {
-                    let runtime = threads[worker].runtime();
-                    acceptors.spawn_on(acceptor(Spawn::Worker(worker)), runtime)
+                    (Spawn::Worker(worker), Some(threads[worker].runtime()))
                 }
             };
+            let acceptor = env.acceptor(&self.name, listener, &self.stack, spawn);
+            acceptors.spawn(&self.name, acceptor, runtime);
         }
     }
 }

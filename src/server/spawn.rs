@@ -5,10 +5,7 @@ use super::{
     task::{Begin, ConnectionTask},
 };
 use crate::stack::Stack;
-use portcullis_middleware::{
-    ConnectionInfo,
-    connection::{ConnectionContext, Transport},
-};
+use portcullis_middleware::{ConnectionInfo, connection::Transport};
 use std::{pin::Pin, sync::Arc};
 use tokio::runtime::Handle;
 
@@ -41,17 +38,15 @@ impl Spawn {
         };
         let id = info.id();
         let (place, slot, task_guard) = registry.enter(worker, info.clone());
-        let mut context = ConnectionContext::new(info);
-        context.guards.push_slot(slot);
         let begin = Begin {
             stack,
             io,
-            context,
+            slot,
             moved: elsewhere.is_some(),
         };
         // In a box, and so of a type that all stacks share: the runtime moves a task several times.
         let task: Pin<Box<dyn Future<Output = ()> + Send>> =
-            Box::pin(ConnectionTask::new(begin, shared.clone(), task_guard));
+            Box::pin(ConnectionTask::new(begin, info, shared.clone(), task_guard));
         let handle = match elsewhere {
             None => tokio::spawn(task),
             Some(worker) => worker.spawn(task),

@@ -5,11 +5,10 @@ use crate::stack::Stack;
 use pin_project::{pin_project, pinned_drop};
 use portcullis_middleware::{
     BoxError, ConnectionInfo,
-    connection::{ConnectionContext, Phase, Transport},
+    connection::{ConnectionContext, Phase, Slot, Transport},
     error::Panicked,
 };
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -26,8 +25,8 @@ pub(super) struct ConnectionTask<S: Stack<Io>, Io> {
     info: ConnectionInfo,
     shared: Arc<Shared>,
     recorded: bool,
-    /// What a stack that takes no connection context left behind.
-    untaken: Option<ConnectionContext>,
+    /// The context, where `call` did not take it; in a box, because it does so as a rule.
+    untaken: Option<Box<Option<ConnectionContext>>>,
     /// Last: the entry in the table goes when all the rest is gone.
     _guard: TaskGuard,
 }
@@ -43,15 +42,21 @@ enum Stage<S, Io, F> {
 pub(super) struct Begin<S, Io> {
     pub(super) stack: S,
     pub(super) io: Io,
-    pub(super) context: ConnectionContext,
+    /// The entry in the table of connections.
+    pub(super) slot: Slot,
     /// Whether another runtime than the one that accepted the stream serves it.
     pub(super) moved: bool,
 }
 
 impl<S: Stack<Io>, Io: Transport> ConnectionTask<S, Io> {
-    pub(super) fn new(begin: Begin<S, Io>, shared: Arc<Shared>, guard: TaskGuard) -> Self {
+    pub(super) fn new(
+        begin: Begin<S, Io>,
+        info: ConnectionInfo,
+        shared: Arc<Shared>,
+        guard: TaskGuard,
+    ) -> Self {
         Self {
-            info: begin.context.info.clone(),
+            info,
             stage: Stage::Begin(begin),
             shared,
             recorded: false,
@@ -68,23 +73,36 @@ impl<S: Stack<Io>, Io: Transport> ConnectionTask<S, Io> {
             let Begin {
                 mut stack,
                 mut io,
-                context,
+                slot,
                 moved,
             } = begin;
             if moved {
                 io = io.rehome()?;
             }
             let mut stage = this.stage.as_mut();
+            let mut context = ConnectionContext::new(&io, this.info.clone());
+            context.hold_slot(slot);
+            let mut context = Some(context);
             // Set inside: what `enter` returns is moved once more.
-            let ((), untaken) = context.enter(|| stage.set(Stage::Serve(stack.call(io))));
-            if untaken.is_some() {
-                *this.untaken = untaken;
-                this.shared.warn_of_untaken_context();
+            ConnectionContext::enter(&mut context, || {
+                stage.set(Stage::Serve(stack.call(io)));
+            });
+            if context.is_some() {
+                *this.untaken = Some(Box::new(context));
             }
         }
         match this.stage.project() {
             StageProj::Serve(future) => {
-                let result = ready!(future.poll(cx));
+                let result = match this.untaken {
+                    None => ready!(future.poll(cx)),
+                    Some(context) => {
+                        let polled = ConnectionContext::enter(context, || future.poll(cx));
+                        if context.is_none() {
+                            *this.untaken = None;
+                        }
+                        ready!(polled)
+                    }
+                };
                 Poll::Ready(result.map(drop).map_err(Into::into))
             }
             StageProj::Begin(_) | StageProj::Ended => Poll::Ready(Ok(())),
@@ -96,20 +114,23 @@ impl<S: Stack<Io>, Io: Transport> Future for ConnectionTask<S, Io> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let polled = catch_unwind(AssertUnwindSafe(|| self.as_mut().poll_stage(cx)));
+        let polled = Panicked::catch(|| self.as_mut().poll_stage(cx));
         let result = match polled {
             Ok(polled) => ready!(polled),
-            Err(panic) => Err(Panicked::new(&*panic).into()),
+            Err(panicked) => Err(panicked.into()),
         };
         // What the service still holds goes before the outcome is judged: whether the socket is
         // closed by then is part of it. A destructor that panics is the service's panic too.
         let mut this = self.project();
-        let dropped = catch_unwind(AssertUnwindSafe(|| this.stage.set(Stage::Ended)));
+        let dropped = Panicked::catch(|| this.stage.set(Stage::Ended));
         let result = match dropped {
             Ok(()) => result,
-            Err(panic) => Err(Panicked::new(&*panic).into()),
+            Err(panicked) => Err(panicked.into()),
         };
-        close_untaken(this.untaken);
+        // One that failed may have been turned away at the edge, as is right.
+        if close_untaken(this.untaken) && result.is_ok() {
+            this.shared.warn_of_untaken_context();
+        }
         *this.recorded = true;
         this.shared.record(this.info, result.as_ref().err());
         Poll::Ready(())
@@ -122,22 +143,23 @@ impl<S: Stack<Io>, Io> PinnedDrop for ConnectionTask<S, Io> {
         let mut this = self.project();
         if !*this.recorded {
             // Dropped unfinished: aborted, or its runtime ended.
-            let dropped = catch_unwind(AssertUnwindSafe(|| this.stage.set(Stage::Ended)));
+            let dropped = Panicked::catch(|| this.stage.set(Stage::Ended));
             close_untaken(this.untaken);
             match dropped {
                 Ok(()) => this.shared.record_unfinished(this.info),
-                Err(panic) => {
-                    let error = Panicked::new(&*panic).into();
-                    this.shared.record(this.info, Some(&error));
-                }
+                Err(panicked) => this.shared.record(this.info, Some(&panicked.into())),
             }
         }
     }
 }
 
-/// Notes the end of a connection that its stack served as a bare stream: nobody else does.
-fn close_untaken(untaken: &mut Option<ConnectionContext>) {
-    if let Some(context) = untaken.take() {
-        context.info.set_phase(Phase::Closed);
-    }
+/// Notes the end of a connection whose context was not taken: no socket does. False if it was.
+fn close_untaken(untaken: &mut Option<Box<Option<ConnectionContext>>>) -> bool {
+    let context = untaken.take().and_then(|context| *context);
+    context
+        .inspect(|context| context.info().set_phase(Phase::Closed))
+        .is_some()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,15 @@
 //! What makes a server stop, besides its handle.
 
 use super::shared::Shared;
-use std::{future::Future, io, pin::Pin, sync::Arc, time::Duration};
+use portcullis_middleware::error::Panicked;
+use std::{
+    future::{Future, poll_fn},
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 use tokio::task::JoinSet;
 
 /// One thing that makes a server stop.
@@ -17,11 +25,18 @@ pub(super) fn arm(triggers: Vec<Trigger>, shared: &Arc<Shared>) -> io::Result<Jo
     for trigger in triggers {
         let shared = shared.clone();
         match trigger {
-            Trigger::Future(future) => {
+            Trigger::Future(mut future) => {
                 armed.spawn(async move {
                     // However it ends, by a panic too: a server must not lose its way to an end.
                     let _stop = StopOnDrop(shared);
-                    future.await;
+                    poll_fn(|cx| {
+                        let polled = Panicked::catch(|| future.as_mut().poll(cx));
+                        polled.unwrap_or_else(|error| {
+                            tracing::error!(%error, "a trigger panicked: draining");
+                            Poll::Ready(())
+                        })
+                    })
+                    .await;
                 });
             }
             Trigger::Idle(limit) => {

@@ -26,6 +26,10 @@ pub enum Workers {
     Caller,
     /// One thread per core, each with a runtime and a listener of its own; the kernel deals the
     /// connections out. The listener must be bound with `reuse_port`.
+    ///
+    /// The kernel does not see whether a thread is busy. While a handler blocks its thread, the clients
+    /// that fall to that thread wait: with one of four blocked, 30 of 40 clients are answered. Blocking
+    /// work belongs in [`spawn_blocking`](tokio::task::spawn_blocking).
     PerCore,
     /// Like [`PerCore`](Self::PerCore), with this number of threads.
     Sharded(usize),

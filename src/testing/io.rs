@@ -53,6 +53,10 @@ impl Transport for TestIo {
         either!(&self.0, io => io.local_address())
     }
 
+    fn descriptor(&self) -> Option<u64> {
+        either!(&self.0, io => io.descriptor())
+    }
+
     fn reset_on_drop(&self) -> io::Result<()> {
         either!(&self.0, io => io.reset_on_drop())
     }

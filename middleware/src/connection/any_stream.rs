@@ -56,6 +56,10 @@ impl Transport for AnyStream {
         either!(self, stream => stream.local_address())
     }
 
+    fn descriptor(&self) -> Option<u64> {
+        either!(self, stream => stream.descriptor())
+    }
+
     fn reset_on_drop(&self) -> io::Result<()> {
         either!(self, stream => stream.reset_on_drop())
     }

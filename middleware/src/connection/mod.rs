@@ -92,11 +92,11 @@ pub struct Connection<IO> {
 impl<Io: Transport> Connection<Socket<Io>> {
     /// Takes a bare stream into portcullis' care.
     ///
-    /// The [`ConnectionContext`] around the call tells what is known of it; without one, in an accept
-    /// loop of the application's own, the stream itself is asked for its addresses.
+    /// The [`ConnectionContext`] of `io` around the call tells what is known of it; without one, in an
+    /// accept loop of the application's own, the stream itself is asked for its addresses.
     pub fn accept(io: Io) -> Self {
-        match ConnectionContext::take() {
-            Some(ConnectionContext { info, guards }) => {
+        match ConnectionContext::take(&io) {
+            Some(ConnectionContext { info, guards, .. }) => {
                 let mut connection = Self::with_info(io, info);
                 connection.guards = guards;
                 connection

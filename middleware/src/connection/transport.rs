@@ -26,6 +26,14 @@ pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {
         Address::Unknown
     }
 
+    /// Number of the descriptor or socket by which the system knows the stream; `None` where there is none.
+    ///
+    /// It tells whose the [`ConnectionContext`](super::ConnectionContext) at hand is, free of system
+    /// calls. A wrapper passes on what the stream inside tells.
+    fn descriptor(&self) -> Option<u64> {
+        None
+    }
+
     /// Makes the drop of the stream a reset instead of an orderly close, where there is such a
     /// thing.
     ///
@@ -71,6 +79,16 @@ impl Transport for TcpStream {
         self.local_addr().map_or(Address::Unknown, Address::Ip)
     }
 
+    #[cfg(unix)]
+    fn descriptor(&self) -> Option<u64> {
+        u64::try_from(std::os::fd::AsRawFd::as_raw_fd(self)).ok()
+    }
+
+    #[cfg(windows)]
+    fn descriptor(&self) -> Option<u64> {
+        u64::try_from(std::os::windows::io::AsRawSocket::as_raw_socket(self)).ok()
+    }
+
     fn reset_on_drop(&self) -> io::Result<()> {
         // SO_LINGER with a time of zero: RFC 9293, 3.10.5 (ABORT). It never blocks.
         self.set_zero_linger()
@@ -93,6 +111,10 @@ impl Transport for tokio::net::UnixStream {
 
     fn local_address(&self) -> Address {
         self.local_addr().map_or(Address::Unknown, Into::into)
+    }
+
+    fn descriptor(&self) -> Option<u64> {
+        u64::try_from(std::os::fd::AsRawFd::as_raw_fd(self)).ok()
     }
 
     fn rehome(self) -> io::Result<Self> {

@@ -1,14 +1,8 @@
 //! A connection between its two reports.
 
 use super::{Closed, layer::Settings, report};
-use crate::{connection::ConnectionInfo, outcome::Outcome};
-use std::{
-    error::Error,
-    mem,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-    thread,
-};
+use crate::{connection::ConnectionInfo, error::Panicked, outcome::Outcome};
+use std::{error::Error, mem, sync::Arc, thread};
 use tracing::Span;
 
 /// A connection that was reported open; it is reported closed once, at the latest by its drop.
@@ -112,7 +106,7 @@ impl Drop for Open {
         };
         if thread::panicking() {
             // A second panic that leaves a drop aborts the process. The hook has told of it.
-            let _ = catch_unwind(AssertUnwindSafe(|| self.close_with(outcome, None)));
+            let _reported = Panicked::catch(|| self.close_with(outcome, None));
         } else {
             self.close_with(outcome, None);
         }

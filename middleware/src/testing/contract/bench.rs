@@ -1,10 +1,10 @@
 //! Drives a layer's service step by step.
 
 use super::probe::{Ending, Probe};
+use crate::error::Panicked;
 use std::{
     fmt,
     future::poll_fn,
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{
         Arc,
@@ -140,7 +140,7 @@ impl<S, M> Bench<S, M> {
     {
         let request = (self.request)();
         let calls = self.inner.calls();
-        let called = catch_unwind(AssertUnwindSafe(|| service.call(request)));
+        let called = Panicked::catch(|| service.call(request));
         let future = Box::pin(called.ok()?);
         Some(Running { future, calls })
     }
@@ -234,7 +234,7 @@ impl<S, M> Bench<S, M> {
 impl<F: Future> Running<F> {
     /// Ready when it is over, by a result or a panic.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match catch_unwind(AssertUnwindSafe(|| self.future.as_mut().poll(cx))) {
+        match Panicked::catch(|| self.future.as_mut().poll(cx)) {
             Ok(polled) => polled.map(drop),
             Err(_panic) => Poll::Ready(()),
         }

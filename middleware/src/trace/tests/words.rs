@@ -202,7 +202,7 @@ async fn the_last_line_tells_the_error_with_its_causes_escaped() {
         format!("closed: handshake failed after 0.000 s, 0 bytes in, 0 bytes out: {error}")
     );
     assert_eq!(log.last().fields["error"], error);
-    assert_eq!(log.last().fields["outcome"], "handshake failed");
+    assert_eq!(log.last().fields["outcome"], "handshake_failed");
 }
 
 #[tokio::test]
