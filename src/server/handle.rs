@@ -107,8 +107,9 @@ impl Handle {
 
     /// Closes one connection wherever it lives; false when there is none with that number.
     ///
-    /// Its next operation fails, and one that waits wakes up. A service that neither reads nor writes
-    /// learns of it when it does.
+    /// Its next operation fails, and one that waits wakes up; so does [`ConnectionInfo::closed`], which
+    /// layers that have a connection wait in a queue look at. A service that waits for something else,
+    /// or computes, learns of it at its next read or write.
     ///
     /// See [`ConnectionInfo::force_close`].
     pub fn close(&self, id: ConnectionId) -> bool {

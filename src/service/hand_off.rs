@@ -35,7 +35,7 @@
 
 use crate::server::Handle;
 use futures_core::Stream;
-use portcullis_middleware::{BoxError, Connection};
+use portcullis_middleware::{BoxError, Connection, connection::ForcedClose};
 use std::{
     error, fmt,
     future::{pending, poll_fn},
@@ -52,7 +52,8 @@ use tower::Service;
 /// A service that hands connections over, and where they come out.
 ///
 /// At most `room` connections, at least one, lie ready to be taken. More wait in their tasks, each
-/// with what it holds: a limit in the stack bounds them.
+/// with what it holds: a limit in the stack bounds them. One that is closed from outside meanwhile, by
+/// [`Handle::close`] for example, ends there at once and does not come out.
 pub fn hand_off<IO>(room: usize) -> (HandOff<IO>, Incoming<IO>) {
     let (sender, connections) = mpsc::channel(room.clamp(1, Semaphore::MAX_PERMITS));
     let incoming = Incoming {
@@ -101,9 +102,15 @@ impl<IO: Send + 'static> Service<Connection<IO>> for HandOff<IO> {
 
     fn call(&mut self, connection: Connection<IO>) -> Self::Future {
         let sender = self.sender.clone();
+        let closed = connection.info().closed();
         Box::pin(async move {
-            let handed_over = sender.send(connection).await;
-            handed_over.map_err(|_connection_is_dropped| HandOffError(()).into())
+            tokio::select! {
+                biased;
+                handed_over = sender.send(connection) => {
+                    handed_over.map_err(|_connection_is_dropped| HandOffError(()).into())
+                }
+                () = closed => Err(ForcedClose::new().into()),
+            }
         })
     }
 }
@@ -177,11 +184,17 @@ impl<IO> Incoming<IO> {
     }
 
     fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Connection<IO>>> {
-        let next = ready!(self.connections.poll_recv(cx));
-        if next.is_none() {
-            self.end.send_replace(true);
+        loop {
+            match ready!(self.connections.poll_recv(cx)) {
+                // Closed from outside while it lay here.
+                Some(connection) if connection.info().is_forced() => drop(connection),
+                Some(connection) => return Poll::Ready(Some(connection)),
+                None => {
+                    self.end.send_replace(true);
+                    return Poll::Ready(None);
+                }
+            }
         }
-        Poll::Ready(next)
     }
 }
 
@@ -229,6 +242,7 @@ const LAST_CALL: Duration = Duration::from_millis(500);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use portcullis_middleware::{ConnectionInfo, connection::Address};
     use tokio::time::advance;
     use tokio_test::{assert_pending, assert_ready, task};
 
@@ -247,6 +261,47 @@ mod tests {
         assert_pending!(drained.poll());
         advance(Duration::from_millis(1)).await;
         assert_ready!(drained.poll());
+    }
+
+    fn connection() -> Connection<()> {
+        Connection::new((), ConnectionInfo::new(Address::Unknown, Address::Unknown))
+    }
+
+    #[test]
+    fn a_connection_that_is_closed_while_it_waits_for_room_ends_and_does_not_come_out() {
+        let (mut service, mut connections) = hand_off(1);
+        let [first, second, third] = [(); 3].map(|()| connection());
+        let (closed, last) = (second.info().clone(), third.id());
+        assert_ready!(task::spawn(service.call(first)).poll()).unwrap();
+        let mut waiting = task::spawn(service.call(second));
+        let mut other = task::spawn(service.call(third));
+        assert_pending!(waiting.poll());
+        assert_pending!(other.poll());
+        closed.force_close();
+        assert!(waiting.is_woken() && !other.is_woken());
+        let error = assert_ready!(waiting.poll()).unwrap_err();
+        assert!(error.is::<ForcedClose>(), "{error}");
+        assert!(assert_ready!(task::spawn(connections.recv()).poll()).is_some());
+        assert_ready!(other.poll()).unwrap();
+        let next = assert_ready!(task::spawn(connections.recv()).poll());
+        assert_eq!(next.map(|connection| connection.id()), Some(last));
+    }
+
+    #[test]
+    fn a_connection_that_is_closed_while_it_lies_ready_does_not_come_out() {
+        let (mut service, mut connections) = hand_off(3);
+        for close in [false, true, false] {
+            let connection = connection();
+            let info = connection.info().clone();
+            assert_ready!(task::spawn(service.call(connection)).poll()).unwrap();
+            if close {
+                info.force_reset();
+            }
+        }
+        drop(service);
+        let mut next = || assert_ready!(task::spawn(connections.recv()).poll());
+        assert!(next().is_some() && next().is_some());
+        assert!(next().is_none());
     }
 
     #[test]

@@ -2,21 +2,25 @@
 //!
 //! Whoever holds the [`ConnectionInfo`](super::ConnectionInfo) posts a request; the innermost
 //! wrapper, [`Socket`](super::Socket), looks for one at each operation: one relaxed load. An
-//! operation that waits leaves its waker here, so that a request wakes it.
+//! operation that waits leaves its waker here, so that a request wakes it. Code that waits for something
+//! else than IO waits for [`end`](Control::end) beside it.
 
 use std::{
     sync::{
-        Mutex, PoisonError,
+        Mutex, OnceLock, PoisonError,
         atomic::{AtomicU8, Ordering},
     },
     task::Waker,
 };
+use tokio::sync::Notify;
 
 /// Requests of the outside, and the wakers of the operations that wait.
 #[derive(Debug, Default)]
 pub(super) struct Control {
     requests: AtomicU8,
     wakers: [Mutex<Option<Waker>>; 2],
+    /// For those who wait for the end itself. Few do, and only they pay for it.
+    ended: OnceLock<Box<Notify>>,
 }
 
 /// Reads and writes wait apart: the halves of a split connection live in different tasks.
@@ -61,7 +65,17 @@ impl Control {
         Requests(self.requests.load(Ordering::Relaxed))
     }
 
-    /// Asks for `request`, an end of the connection, and wakes both directions.
+    /// Resolves when the connection is asked to end; any number may wait at a time.
+    pub(super) async fn end(&self) {
+        // Before the look, so that a request in between is not missed.
+        let ended = self.ended.get_or_init(Box::default).notified();
+        // A change of nothing takes its place among the requests: one that comes later finds `ended`.
+        if !Requests(self.requests.fetch_or(0, Ordering::SeqCst)).end() {
+            ended.await;
+        }
+    }
+
+    /// Asks for `request`, an end of the connection, and wakes all who wait.
     pub(super) fn post(&self, request: Requests) {
         self.requests.fetch_or(request.0, Ordering::SeqCst);
         for waker in &self.wakers {
@@ -70,6 +84,9 @@ impl Control {
             if let Some(waker) = waker {
                 waker.wake();
             }
+        }
+        if let Some(ended) = self.ended.get() {
+            ended.notify_waiters();
         }
     }
 
@@ -102,5 +119,42 @@ impl Control {
         self.wakers[direction as usize]
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio_test::{assert_pending, assert_ready, task};
+
+    #[test]
+    fn all_who_wait_for_the_end_are_woken_by_each_kind_of_it() {
+        for end in [Requests::CLOSE, Requests::RESET, Requests::ABORT] {
+            let control = Control::default();
+            let mut waiting = [(); 3].map(|()| task::spawn(control.end()));
+            for waiting in &mut waiting {
+                assert_pending!(waiting.poll());
+            }
+            control.set(Requests::NODELAY, Requests::DELAY);
+            assert!(!waiting[0].is_woken());
+            control.post(end);
+            for waiting in &mut waiting {
+                assert!(waiting.is_woken());
+                assert_ready!(waiting.poll());
+            }
+            assert_ready!(task::spawn(control.end()).poll());
+        }
+    }
+
+    #[test]
+    fn an_end_that_comes_while_the_wait_begins_is_not_missed() {
+        for _ in 0..1000 {
+            let control = Control::default();
+            std::thread::scope(|scope| {
+                scope.spawn(|| control.post(Requests::CLOSE));
+                // Returns only when the end was seen.
+                tokio_test::block_on(control.end());
+            });
+        }
     }
 }

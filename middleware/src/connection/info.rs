@@ -291,6 +291,34 @@ impl ConnectionInfo {
         self.0.control.post(Requests::RESET);
     }
 
+    /// Resolves when the connection is closed from outside or aborted, at once when it was.
+    ///
+    /// For code that waits for something else than the connection's IO, which fails by itself: a place in
+    /// a queue, an answer of another server. It does not resolve when the connection ends in another way.
+    ///
+    /// ```
+    /// use portcullis_middleware::{BoxError, Connection, connection::ForcedClose};
+    /// # async fn answer() -> String { String::new() }
+    ///
+    /// async fn serve<IO>(connection: Connection<IO>) -> Result<(), BoxError> {
+    ///     let answer = tokio::select! {
+    ///         answer = answer() => answer,
+    ///         () = connection.info().closed() => return Err(ForcedClose::new().into()),
+    ///     };
+    ///     # drop(answer);
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost by dropping the future, and any number may wait at a time. The future keeps what is
+    /// known of the connection in memory, nothing else of it.
+    pub fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
+        let info = self.clone();
+        async move { info.0.control.end().await }
+    }
+
     /// Whether the connection was closed from outside.
     pub fn is_forced(&self) -> bool {
         let requests = self.0.control.requests();

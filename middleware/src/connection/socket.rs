@@ -71,7 +71,7 @@ impl<Io: Transport> Socket<Io> {
     #[cold]
     fn obey_requests(&self, requests: Requests) -> io::Result<()> {
         if requests.end() {
-            return Err(ForcedClose(()).into());
+            return Err(ForcedClose::new().into());
         }
         let settings = self.info.control().take_settings();
         if !settings.is_empty() {
@@ -194,6 +194,20 @@ impl<Io: Transport> AsyncWrite for Socket<Io> {
 /// Source of the [`io::ErrorKind::ConnectionAborted`] that operations fail with from then on.
 #[derive(Debug)]
 pub struct ForcedClose(());
+
+impl ForcedClose {
+    /// The failure of something that waited for another thing than IO; see
+    /// [`ConnectionInfo::closed`].
+    pub const fn new() -> Self {
+        Self(())
+    }
+}
+
+impl Default for ForcedClose {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 impl fmt::Display for ForcedClose {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
