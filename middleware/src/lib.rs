@@ -76,6 +76,7 @@ pub mod tls;
 pub mod trace;
 #[cfg(feature = "transcode")]
 pub mod transcode;
+mod when_ready;
 
 pub use self::{
     builder_ext::ServiceBuilderExt,
