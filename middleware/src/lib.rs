@@ -57,6 +57,7 @@ pub mod catch_panic;
 pub mod connection;
 pub mod connection_limit;
 pub mod count_bytes;
+mod departure;
 pub mod drain;
 pub mod error;
 pub mod from_fn;
