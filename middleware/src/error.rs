@@ -91,7 +91,7 @@ pub enum TimeoutPhase {
     Admission,
     /// Waiting for the header of the PROXY protocol.
     ProxyHeader,
-    /// The TLS handshake, waiting for its turn included.
+    /// The TLS handshake, the wait for its turn to compute included.
     Handshake,
     /// One read.
     Read,
@@ -176,6 +176,9 @@ impl fmt::Display for Refused {
             RefusedReason::UntrustedSource => {
                 f.write_str("connection refused: its source is not a trusted proxy")
             }
+            RefusedReason::TooManyHandshakes => {
+                f.write_str("connection refused: too many TLS handshakes are unfinished")
+            }
         }
     }
 }
@@ -194,6 +197,8 @@ pub enum RefusedReason {
     WaitedTooLong,
     /// Only trusted proxies may connect, and it does not come from one.
     UntrustedSource,
+    /// Too many TLS handshakes were unfinished, and this one had waited for its client the longest.
+    TooManyHandshakes,
 }
 
 /// The TLS handshake failed: a peer that speaks no TLS, no common version, a bad certificate.

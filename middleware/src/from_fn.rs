@@ -74,11 +74,10 @@
 //! # is_stack(stack);
 //! ```
 
-use crate::{BoxError, Connection};
+use crate::{BoxError, Connection, when_ready::WhenReady};
 use std::{
     fmt,
     marker::PhantomData,
-    mem,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -133,6 +132,9 @@ impl<F, In, Out> fmt::Debug for FromFnLayer<F, In, Out> {
 
 /// Calls the function with each connection and the inner service.
 ///
+/// It is always ready: [`Next::run`] waits for the inner service. Until then a connection takes no permit
+/// of a limit inside, whatever the function waits for.
+///
 /// Two allocations per connection that is passed on, one for [`Next`] and one for its future.
 pub struct FromFn<F, In, Out, S> {
     layer: FromFnLayer<F, In, Out>,
@@ -147,22 +149,19 @@ where
         + Clone
         + Send
         + 'static,
+    Out: Send + 'static,
 {
     type Response = S::Response;
     type Error = BoxError;
     type Future = Fut;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.inner.poll_ready(cx).map_err(Into::into)
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, connection: Connection<In>) -> Fut {
-        let clone = self.inner.clone();
-        let mut ready = mem::replace(&mut self.inner, clone);
-        let next = Next::new(move |connection| {
-            let served = ready.call(connection);
-            async move { served.await.map_err(Into::into) }
-        });
+        let inner = self.inner.clone();
+        let next = Next::new(move |connection| WhenReady::new(inner, connection));
         (self.layer.function)(connection, next)
     }
 }
@@ -186,9 +185,7 @@ impl<F, In, Out, S: fmt::Debug> fmt::Debug for FromFn<F, In, Out, S> {
 
 /// The rest of the stack, for one connection.
 ///
-/// It takes a [`Connection<IO>`](Connection) and answers `R`: `()` in a whole stack. It holds the
-/// readiness of the inner service (a permit of a limit within, for example); dropped without being
-/// run, it gives it back.
+/// It takes a [`Connection<IO>`](Connection) and answers `R`: `()` in a whole stack.
 pub struct Next<IO, R = ()>(Box<Run<IO, R>>);
 
 type Run<IO, R> = dyn FnOnce(Connection<IO>) -> Running<R> + Send;
@@ -202,12 +199,13 @@ impl<IO, R> Next<IO, R> {
         Self(Box::new(move |connection| Box::pin(run(connection))))
     }
 
-    /// Passes `connection` on and waits for the result.
+    /// Waits until the inner service is ready, passes `connection` on, and waits for the result.
     ///
     /// # Errors
     ///
     /// That of the inner service; its type is kept, for a downcast or
-    /// [`find`](crate::error::find).
+    /// [`find`](crate::error::find). [`ForcedClose`](crate::connection::ForcedClose) when the connection is
+    /// closed from outside while it waits.
     ///
     /// # Cancel safety
     ///
@@ -290,7 +288,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_service_that_was_ready_is_the_one_that_runs() {
+    async fn the_rest_becomes_ready_when_it_is_to_run_and_not_before() {
         let (inner, mut handle) = tower_test::mock::pair::<Connection<Io>, ()>();
         let layer = from_fn(|conn, next| async move {
             tokio::task::yield_now().await;
@@ -299,11 +297,12 @@ mod tests {
         let mut service = task::spawn(layer.layer(inner));
         let mut poll_ready = || service.enter(|cx, mut service| service.poll_ready(cx));
         handle.allow(0);
-        assert_pending!(poll_ready());
-        handle.allow(1);
         assert_ready!(poll_ready()).unwrap();
         let mut served = task::spawn(service.call(in_memory().0));
         assert_pending!(served.poll());
+        assert_pending!(served.poll());
+        handle.allow(1);
+        assert!(served.is_woken());
         assert_pending!(served.poll()); // the mock panics when it is called without being ready
         let (_connection, answer) = handle.next_request().await.unwrap();
         answer.send_response(());

@@ -57,6 +57,7 @@ pub mod catch_panic;
 pub mod connection;
 pub mod connection_limit;
 pub mod count_bytes;
+mod departure;
 pub mod drain;
 pub mod error;
 pub mod from_fn;
@@ -76,6 +77,7 @@ pub mod tls;
 pub mod trace;
 #[cfg(feature = "transcode")]
 pub mod transcode;
+mod when_ready;
 
 pub use self::{
     builder_ext::ServiceBuilderExt,

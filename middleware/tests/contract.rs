@@ -166,8 +166,8 @@ async fn tls() {
     let (chain, key) = (identity.cert.pem(), identity.signing_key.serialize_pem());
     let layer = TlsLayer::from_pem(chain.as_bytes(), key.as_bytes()).unwrap();
     let connector = TlsConnector::with_roots_pem(chain.as_bytes()).unwrap();
-    // With room for one handshake none may be lost.
-    let layer = layer.with_max_handshakes(1);
+    // With one turn to compute none may be lost.
+    let layer = layer.with_max_computing(1);
     assert_contract_with(layer, || {
         let (ours, theirs) = tokio::io::duplex(4096);
         let connector = connector.clone();

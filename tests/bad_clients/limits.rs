@@ -1,10 +1,10 @@
 //! Clients for which there is no room.
 
-use super::{ECHO, Gate, Scene, act};
+use super::{ECHO, Gate, Scene, act, seconds};
 use crate::support::{echoed, ends, eventually, idle, scenario};
 use portcullis::{
     Connection,
-    connection::BoxIo,
+    connection::{BoxIo, Phase},
     middleware::{
         connection_limit::{ConnectionLimitLayer, Refusal},
         outcome::Outcome,
@@ -94,5 +94,59 @@ fn a_connection_that_was_handed_off_keeps_its_permit_until_it_closes() {
             assert!(said.ends_with("bye"), "{said}");
         }
         scene.finish([(Outcome::HandedOff, 2)]).await;
+    });
+}
+
+#[test]
+fn clients_that_leave_the_queue_make_room_in_it() {
+    scenario(async {
+        let limit = ConnectionLimitLayer::new(1).wait_up_to(seconds(60), 100);
+        let scene = Gate {
+            limit,
+            ..Gate::new()
+        }
+        .serve(act);
+        let first = served(&scene).await;
+        let mut waiting = Vec::new();
+        for _ in 0..100 {
+            waiting.push(scene.tcp().await);
+        }
+        eventually("the queue is full", || scene.limit.waiting() == 100).await;
+        drop(waiting);
+        eventually("the queue is empty", || scene.limit.waiting() == 0).await;
+
+        let good = scene.good();
+        let leave = async {
+            eventually("a good client waits", || scene.limit.waiting() == 1).await;
+            drop(first);
+        };
+        tokio::join!(good, leave);
+        scene
+            .finish([(Outcome::Disconnected, 100), (Outcome::Completed, 1)])
+            .await;
+    });
+}
+
+#[test]
+fn a_handle_closes_a_connection_that_waits_in_the_queue() {
+    scenario(async {
+        let limit = ConnectionLimitLayer::new(1).wait_up_to(seconds(60), 1);
+        let scene = Gate {
+            limit,
+            ..Gate::new()
+        }
+        .serve(act);
+        let first = served(&scene).await;
+        let mut second = scene.tcp().await;
+        eventually("the second one waits", || scene.limit.waiting() == 1).await;
+        let connections = scene.handle.connections();
+        let waits = connections.iter().find(|c| c.phase() == Phase::Waiting);
+        assert!(scene.handle.close(waits.unwrap().id()));
+        assert_eq!(second.read(&mut [0; 1]).await.unwrap(), 0);
+        eventually("it has left the queue", || scene.limit.waiting() == 0).await;
+        drop(first);
+        scene
+            .finish([(Outcome::Forced, 1), (Outcome::Completed, 1)])
+            .await;
     });
 }

@@ -1,11 +1,14 @@
 //! Clients that misuse TLS.
 
 use super::{ANSWER_AT_THE_END, ANSWER_LENGTH, ECHO, Gate, act, echo, seconds};
-use crate::support::{echoed, eventually, paused_scenario, scenario, tls};
+use crate::support::{echoed, ends, eventually, paused_scenario, scenario, tls};
 use portcullis::{
     Connection, ServiceBuilderExt,
     connection::{BoxIo, Phase, Transport},
-    middleware::{error::TimeoutPhase, outcome::Outcome, tls::TlsLayer},
+    middleware::{
+        connection_limit::ConnectionLimitLayer, error::TimeoutPhase, outcome::Outcome,
+        tls::TlsLayer,
+    },
     stack::Stack,
 };
 use std::{io, time::Duration};
@@ -153,6 +156,112 @@ fn handshakes_that_stall_are_cut_at_their_bound_and_delay_nobody() {
         scene.good_over(scene.tls().await).await;
         let timed_out = Outcome::TimedOut(TimeoutPhase::Handshake);
         scene.finish([(timed_out, 10)]).await;
+    });
+}
+
+/// What a client has sent before it stalls: nothing, a part, and all of its ClientHello.
+fn beginnings() -> impl Iterator<Item = Vec<u8>> {
+    let hello = tls::client_hello();
+    let lengths = [0, 1, hello.len() / 2, hello.len()];
+    lengths
+        .into_iter()
+        .map(move |length| hello[..length].to_vec())
+}
+
+#[test]
+fn a_thousand_clients_that_stall_delay_no_good_one() {
+    paused_scenario(async {
+        let mut gate = Gate::new();
+        gate.limit = ConnectionLimitLayer::new(2000);
+        // With a single turn to compute.
+        let tls = tls::layer().with_max_computing(1);
+        let stack = stack(&gate, tls.clone(), act);
+        let scene = gate.listen_in_memory(stack);
+        let mut stalled = Vec::new();
+        for beginning in beginnings().collect::<Vec<_>>().iter().cycle().take(1000) {
+            let mut client = scene.connect().await;
+            client.write_all(beginning).await.unwrap();
+            stalled.push(client);
+        }
+        let begun = Instant::now();
+        for _ in 0..10 {
+            scene.good_over(scene.tls().await).await;
+        }
+        assert_eq!(begun.elapsed(), Duration::ZERO, "nobody was waited for");
+        assert_eq!(tls.handshakes_in_flight(), 1000);
+        drop(stalled);
+        eventually("all have left", || tls.handshakes_in_flight() == 0).await;
+        scene.finish([(Outcome::HandshakeFailed, 1000)]).await;
+    });
+}
+
+#[test]
+fn three_hundred_silent_sockets_delay_no_good_client() {
+    scenario(async {
+        let (scene, tls) = scene!(listen, act);
+        let mut stalled = Vec::new();
+        for beginning in beginnings().collect::<Vec<_>>().iter().cycle().take(300) {
+            let mut client = scene.tcp().await;
+            client.write_all(beginning).await.unwrap();
+            stalled.push(client);
+        }
+        let begun = Instant::now();
+        for _ in 0..10 {
+            scene.good_over(scene.tls().await).await;
+        }
+        // The stalled ones would be in the way until their timeout.
+        assert!(begun.elapsed() < BOUND / 2, "{:?}", begun.elapsed());
+        assert_eq!(tls.handshakes_in_flight(), 300);
+        drop(stalled);
+        eventually("all have left", || tls.handshakes_in_flight() == 0).await;
+        scene.finish([(Outcome::HandshakeFailed, 300)]).await;
+    });
+}
+
+#[test]
+fn a_flood_of_silent_clients_displaces_its_own_and_no_good_client() {
+    paused_scenario(async {
+        let gate = Gate::new();
+        let tls = tls::layer().with_max_handshakes(20);
+        let stack = stack(&gate, tls.clone(), act);
+        let scene = gate.listen_in_memory(stack);
+        let mut silent = Vec::new();
+        for _ in 0..10 {
+            for _ in 0..15 {
+                silent.push(scene.connect().await);
+            }
+            scene.good_over(scene.tls().await).await;
+            assert!(tls.handshakes_in_flight() <= 20);
+        }
+        // Good clients took ten of the places that silent ones had.
+        let left = u64::try_from(tls.handshakes_in_flight()).unwrap();
+        drop(silent);
+        scene
+            .finish([
+                (Outcome::Refused, 150 - left),
+                (Outcome::HandshakeFailed, left),
+            ])
+            .await;
+    });
+}
+
+#[test]
+fn clients_that_reset_after_their_hello_cost_no_handshake() {
+    scenario(async {
+        let (scene, tls) = scene!(listen, act);
+        let hello = tls::client_hello();
+        for _ in 0..50 {
+            let mut client = scene.tcp().await;
+            client.write_all(&hello).await.unwrap();
+            client.set_zero_linger().unwrap();
+            drop(client);
+        }
+        eventually("all have left", || {
+            ends(&scene.handle.status()) == 50 && tls.handshakes_in_flight() == 0
+        })
+        .await;
+        scene.good_over(scene.tls().await).await;
+        scene.finish([(Outcome::HandshakeFailed, 50)]).await;
     });
 }
 

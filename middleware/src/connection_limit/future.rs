@@ -1,5 +1,10 @@
 use super::{layer::Policy, limiter::Place, refusal::Refusing};
-use crate::{BoxError, Connection, connection::Phase, error::RefusedReason};
+use crate::{
+    BoxError, Connection,
+    connection::{ForcedClose, Phase},
+    departure::poll_departure,
+    error::RefusedReason,
+};
 use pin_project::pin_project;
 use std::{
     fmt,
@@ -49,10 +54,12 @@ impl<S: Service<Connection<IO>>, IO> ConnectionLimitFuture<S, IO> {
     ) -> Self {
         let phase = connection.info().phase();
         connection.info().set_phase(Phase::Waiting);
+        let closed = Box::pin(connection.info().closed());
         Self(State::Waiting(Box::pin(Waiting {
             held: Some((service, connection)),
             place,
             bound: sleep(bound),
+            closed,
             phase,
             policy,
         })))
@@ -71,7 +78,7 @@ where
         loop {
             let next = match state.as_mut().project() {
                 StateProjection::Served(future) => return future.poll(cx).map_err(Into::into),
-                StateProjection::Waiting(waiting) => ready!(waiting.as_mut().poll_next(cx)),
+                StateProjection::Waiting(waiting) => ready!(waiting.as_mut().poll_next(cx))?,
                 StateProjection::Refusing(refusing) => {
                     let refused = ready!(Pin::new(refusing).poll(cx));
                     return Poll::Ready(Err(refused.into()));
@@ -102,6 +109,7 @@ struct Waiting<S, IO> {
     place: Place,
     #[pin]
     bound: Sleep,
+    closed: Pin<Box<dyn Future<Output = ()> + Send>>,
     phase: Phase,
     policy: Arc<Policy>,
 }
@@ -111,18 +119,34 @@ where
     S: Service<Connection<IO>>,
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<State<S, IO>> {
+    fn poll_next(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<State<S, IO>, BoxError>> {
         let this = self.project();
         // The slot first: one that comes at the very bound is in time.
         let slot = match this.place.poll_slot(cx) {
             Poll::Ready(slot) => Some(slot),
             Poll::Pending => {
+                let (_, connection) = this.held.as_ref().expect(WAITS);
+                let end = match poll_departure(connection.get_ref(), cx) {
+                    Poll::Ready(left) => Poll::Ready(left.into()),
+                    Poll::Pending => this
+                        .closed
+                        .as_mut()
+                        .poll(cx)
+                        .map(|()| ForcedClose::new().into()),
+                };
+                if let Poll::Ready(end) = end {
+                    *this.held = None;
+                    return Poll::Ready(Err(end));
+                }
                 ready!(this.bound.poll(cx));
                 None
             }
         };
-        let (mut service, mut connection) = this.held.take().expect("polled once after the wait");
-        Poll::Ready(match slot {
+        let (mut service, mut connection) = this.held.take().expect(WAITS);
+        Poll::Ready(Ok(match slot {
             Some(slot) => {
                 connection.info().set_phase(*this.phase);
                 connection.hold_slot(slot);
@@ -135,6 +159,8 @@ where
                 } = &**this.policy;
                 State::Refusing(refusal.refuse(connection, limiter, reason))
             }
-        })
+        }))
     }
 }
+
+const WAITS: &str = "the connection is there while it waits";

@@ -31,6 +31,11 @@
 //! handshakes and refuses before they cost anything, but an answer is plain text; inside of TLS an
 //! answer is encrypted, and only what finished its handshake is counted.
 //!
+//! Layers that wait for the client before they call their inner service ([TLS](crate::tls) and others:
+//! `ProxyProtocolLayer`, [`from_fn`](crate::from_fn), [`try_map_io`](crate::map_io::try_map_io)) ask it
+//! for readiness after that. Inside of them a limit that waits before accepting takes no slot for a
+//! client that is silent, and holds connections back there instead of in the accept queue.
+//!
 //! A service that waits before accepting takes its slot in `poll_ready`. So accept first, then wait
 //! for readiness, then call, in each of several acceptors: one that is made ready first and accepts
 //! then sits on a slot while nobody connects.
@@ -38,8 +43,15 @@
 //! # What a drop leaves behind
 //!
 //! Nothing. A dropped service or future leaves the queue, and a slot that it was given and did not
-//! use goes to the next. While a connection waits its IO is not touched: that the client left, or
-//! that a handle closed the connection, is noticed only after the wait.
+//! use goes to the next.
+//!
+//! While a connection waits in the future, its input is not read. It leaves the queue at once when it is
+//! closed from outside, with [`ForcedClose`](crate::connection::ForcedClose), and when its client leaves,
+//! with an IO error: by a reset, or by an end of its side before it has sent anything. A client that sends
+//! something and then ends its side may wait for an answer, so it keeps its place. The client is looked at
+//! where the limit is directly inside [`PeerAddrLayer`](crate::peer_addr::PeerAddrLayer) or
+//! `ProxyProtocolLayer`, over TCP or a Unix domain socket. Elsewhere (inside of TLS, over a custom stream)
+//! it is not: that the client left is noticed after the wait.
 //!
 //! # Example
 //!

@@ -176,13 +176,14 @@
 //!
 //! # What a layer owes
 //!
-//! - **The ready service.** Readiness belongs to one instance and may hold a permit. A future that calls
-//!   the inner service later takes that instance along, and leaves a clone:
+//! - **Readiness, as late as possible.** Readiness belongs to one instance and may hold a permit, of a
+//!   limit for example. A layer that waits for the client first, or for anything else, is always ready
+//!   itself and asks a clone for readiness after the wait: a silent client then holds no permit.
 //!
 //! ```rust,test_harness
 //! # use portcullis_middleware::Connection;
 //! # use std::{pin::Pin, task::{Context, Poll}, time::Duration};
-//! # use tower::Service;
+//! # use tower::{Service, ServiceExt};
 //! # #[derive(Clone)]
 //! # struct Delay<S> {
 //! #     inner: S,
@@ -195,15 +196,16 @@
 //! #     type Response = S::Response;
 //! #     type Error = S::Error;
 //! #     type Future = Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
-//! #     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-//! #         self.inner.poll_ready(cx)
-//! #     }
+//! fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+//!     Poll::Ready(Ok(()))
+//! }
+//!
 //! fn call(&mut self, connection: Connection<IO>) -> Self::Future {
-//!     let clone = self.inner.clone();
-//!     let mut ready = std::mem::replace(&mut self.inner, clone);
+//!     let mut inner = self.inner.clone();
 //!     Box::pin(async move {
-//!         tokio::time::sleep(Duration::from_secs(1)).await;
-//!         ready.call(connection).await
+//!         tokio::time::sleep(Duration::from_millis(100)).await;
+//!         inner.ready().await?;
+//!         inner.call(connection).await
 //!     })
 //! }
 //! # }
@@ -216,6 +218,9 @@
 //! # }
 //! ```
 //!
+//!   A layer that calls the inner service in `call` passes `poll_ready` on. One that must have the instance
+//!   that was ready in its future takes that one along and leaves a clone, with
+//!   `std::mem::replace(&mut self.inner, clone)`.
 //! - **Its permits.** What a connection holds for as long as it lives, wherever it is by then, goes into
 //!   [`Connection::hold`](crate::Connection::hold), not into the future: a connection may outlive that.
 //! - **A bound** on everything that a peer controls: time, bytes, and how many wait.

@@ -101,17 +101,21 @@ async fn a_closure_that_fails_leaves_the_rest_uncalled_and_nothing_behind() {
 }
 
 #[test]
-fn the_service_that_was_ready_is_the_one_that_is_called() {
+fn the_inner_service_becomes_ready_after_the_change_and_not_before() {
     let (inner, mut handle) = tower_test::mock::pair::<Connection<()>, ()>();
     let layer = try_map_io(|_| async { io::Result::Ok(()) });
     let mut service = task::spawn(layer.layer(inner));
     let mut poll_ready = || service.enter(|cx, mut service| service.poll_ready(cx));
     handle.allow(0);
-    assert_pending!(poll_ready());
-    handle.allow(1);
     assert_ready!(poll_ready()).unwrap();
+    let mut served = task::spawn(service.call(in_memory().0));
+    assert_pending!(served.poll());
+    assert_pending!(handle.poll_request());
+    handle.allow(1);
+    assert!(served.is_woken());
     // The mock panics when it is called without being ready.
-    assert_pending!(task::spawn(service.call(in_memory().0)).poll());
+    assert_pending!(served.poll());
+    let _request = assert_ready!(handle.poll_request()).unwrap();
 }
 
 #[test]

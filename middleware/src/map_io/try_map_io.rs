@@ -1,8 +1,8 @@
 //! Changes the IO by something that takes time and can fail.
 
-use crate::{BoxError, Connection};
+use crate::{BoxError, Connection, when_ready::WhenReady};
 use std::{
-    fmt, mem,
+    fmt,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -55,6 +55,9 @@ impl<F> fmt::Debug for TryMapIoLayer<F> {
 
 /// Calls `S` with connections whose IO went through `F`, where that succeeded.
 ///
+/// It is always ready: it waits for `S` after `F`, so a peer that `F` waits for takes no permit of a limit
+/// inside.
+///
 /// Fails with the error of `F` where it did not: the IO is dropped by then, and the guards of the
 /// connection are released. One allocation per connection, for the future.
 #[derive(Clone, Copy)]
@@ -68,26 +71,25 @@ where
     S: Service<Connection<Out>, Error: Into<BoxError>, Future: Send> + Clone + Send + 'static,
     F: Fn(In) -> Fut,
     Fut: Future<Output = Result<Out, E>> + Send + 'static,
-    Out: Send,
+    Out: Send + 'static,
     E: Into<BoxError>,
 {
     type Response = S::Response;
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<S::Response, BoxError>> + Send>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.inner.poll_ready(cx).map_err(Into::into)
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, connection: Connection<In>) -> Self::Future {
-        let clone = self.inner.clone();
-        let mut ready = mem::replace(&mut self.inner, clone);
+        let inner = self.inner.clone();
         let (io, rest) = connection.into_parts();
         let wrapped = (self.wrap)(io);
         Box::pin(async move {
             // `wrapped` comes first, so that a drop at any time drops the IO before the guards.
             let io = wrapped.await.map_err(Into::into)?;
-            ready.call(rest.with_io(io)).await.map_err(Into::into)
+            WhenReady::new(inner, rest.with_io(io)).await
         })
     }
 }

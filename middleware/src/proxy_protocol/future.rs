@@ -1,7 +1,7 @@
 //! First the header, then the inner service.
 
 use super::PrefixedIo;
-use crate::{BoxError, Connection, error::Refused};
+use crate::{BoxError, Connection, error::Refused, when_ready::WhenReady};
 use pin_project::pin_project;
 use std::{
     fmt,
@@ -10,31 +10,34 @@ use std::{
 };
 use tower::Service;
 
-/// Future of [`ProxyProtocol`](super::ProxyProtocol): the header, then the future `F` of the inner
-/// service.
+/// Future of [`ProxyProtocol`](super::ProxyProtocol): the header, then the inner service `S`.
 ///
 /// Reading the header has an allocation of its own, which is gone before the inner service's future
 /// runs.
 #[pin_project]
-pub struct ProxyProtocolFuture<S, F, IO>(#[pin] State<S, F, IO>);
+pub struct ProxyProtocolFuture<S: Service<Connection<PrefixedIo<IO>>>, IO>(#[pin] State<S, IO>);
 
 #[pin_project(project = StateProjection)]
-enum State<S, F, IO> {
-    Receiving { receiving: Receiving<IO>, inner: S },
-    Serving(#[pin] F),
+enum State<S: Service<Connection<PrefixedIo<IO>>>, IO> {
+    Receiving {
+        receiving: Receiving<IO>,
+        inner: Option<S>,
+    },
+    Serving(#[pin] WhenReady<S, PrefixedIo<IO>>),
     Refused(Refused),
 }
 
 type Receiving<IO> =
     Pin<Box<dyn Future<Output = Result<Connection<PrefixedIo<IO>>, BoxError>> + Send>>;
 
-impl<S, F, IO> ProxyProtocolFuture<S, F, IO> {
+impl<S: Service<Connection<PrefixedIo<IO>>>, IO> ProxyProtocolFuture<S, IO> {
     pub(super) const fn receiving(receiving: Receiving<IO>, inner: S) -> Self {
+        let inner = Some(inner);
         Self(State::Receiving { receiving, inner })
     }
 
-    pub(super) const fn serving(serving: F) -> Self {
-        Self(State::Serving(serving))
+    pub(super) const fn serving(connection: Connection<PrefixedIo<IO>>, inner: S) -> Self {
+        Self(State::Serving(WhenReady::new(inner, connection)))
     }
 
     pub(super) const fn refused(refused: Refused) -> Self {
@@ -42,7 +45,7 @@ impl<S, F, IO> ProxyProtocolFuture<S, F, IO> {
     }
 }
 
-impl<S, IO> Future for ProxyProtocolFuture<S, S::Future, IO>
+impl<S, IO> Future for ProxyProtocolFuture<S, IO>
 where
     S: Service<Connection<PrefixedIo<IO>>, Error: Into<BoxError>>,
 {
@@ -54,17 +57,17 @@ where
             match state.as_mut().project() {
                 StateProjection::Receiving { receiving, inner } => {
                     let connection = ready!(receiving.as_mut().poll(cx))?;
-                    let serving = inner.call(connection);
-                    state.set(State::Serving(serving));
+                    let inner = inner.take().expect("not polled after the header");
+                    state.set(State::Serving(WhenReady::new(inner, connection)));
                 }
-                StateProjection::Serving(serving) => return serving.poll(cx).map_err(Into::into),
+                StateProjection::Serving(serving) => return serving.poll(cx),
                 StateProjection::Refused(refused) => return Poll::Ready(Err((*refused).into())),
             }
         }
     }
 }
 
-impl<S, F, IO> fmt::Debug for ProxyProtocolFuture<S, F, IO> {
+impl<S: Service<Connection<PrefixedIo<IO>>>, IO> fmt::Debug for ProxyProtocolFuture<S, IO> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match self.0 {
             State::Receiving { .. } => "receiving",

@@ -32,7 +32,8 @@
 //! # Bounds
 //!
 //! A header may take 5 s and 4 KiB; both can be set. Memory is taken for what came, not for what a
-//! header claims. What the inner service reserves by being ready is held meanwhile.
+//! header claims. The layer is always ready and asks the inner service for readiness after the header, so
+//! a client that sends none takes no permit of a limit inside.
 //!
 //! # What is left behind
 //!

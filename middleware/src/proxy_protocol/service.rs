@@ -5,14 +5,13 @@ use crate::{
     BoxError, Connection,
     error::{Refused, RefusedReason},
 };
-use std::{
-    mem,
-    task::{Context, Poll},
-};
+use std::task::{Context, Poll};
 use tokio::io::AsyncRead;
 use tower::Service;
 
 /// Calls the inner service with connections whose header is read.
+///
+/// It is always ready: it waits for the inner service after the header.
 #[derive(Clone, Debug)]
 pub struct ProxyProtocol<S> {
     inner: S,
@@ -32,23 +31,20 @@ where
 {
     type Response = S::Response;
     type Error = BoxError;
-    type Future = ProxyProtocolFuture<S, S::Future, IO>;
+    type Future = ProxyProtocolFuture<S, IO>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.inner.poll_ready(cx).map_err(Into::into)
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, connection: Connection<IO>) -> Self::Future {
         if self.layer.trusted.contains(connection.info().socket_peer()) {
-            // The future needs the service that was ready; a clone is not.
-            let clone = self.inner.clone();
-            let ready = mem::replace(&mut self.inner, clone);
             let receiving = Box::pin(receive(self.layer.bounds, connection));
-            return ProxyProtocolFuture::receiving(receiving, ready);
+            return ProxyProtocolFuture::receiving(receiving, self.inner.clone());
         }
         if self.layer.serves_untrusted {
             let connection = connection.map_io(PrefixedIo::new);
-            return ProxyProtocolFuture::serving(self.inner.call(connection));
+            return ProxyProtocolFuture::serving(connection, self.inner.clone());
         }
         connection.abort();
         ProxyProtocolFuture::refused(Refused::new(RefusedReason::UntrustedSource))

@@ -1,12 +1,18 @@
-//! One handshake: its turn, its time, and what was agreed on.
+//! One handshake: its place, its turn, its time, and what was agreed on.
 
-use super::{TlsIo, TlsLayer, rustls::HandshakeKind, wire::Wire};
+use super::{
+    TlsIo, TlsLayer,
+    client_side::Client,
+    rustls::{HandshakeKind, ServerConnection},
+    unfinished::Place,
+    wire::Wire,
+};
 #[cfg(feature = "tonic")]
 use crate::connection::TonicTls;
 use crate::{
     BoxError, Connection,
     connection::{Linger, Phase, TlsInfo},
-    error::{Elapsed, HandshakeError, TimeoutPhase},
+    error::{Elapsed, HandshakeError, Refused, RefusedReason, TimeoutPhase},
 };
 use std::{io, time::Duration};
 use tokio::{
@@ -15,17 +21,24 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-/// Agrees on TLS. Dropping the future drops the IO, then frees the slot and releases the guards.
+/// Agrees on TLS. Dropping the future drops the IO, then gives back its place and releases the guards.
 pub(super) async fn handshake<IO>(
     layer: TlsLayer,
     connection: Connection<IO>,
 ) -> Result<Connection<TlsIo<IO>>, BoxError>
 where
-    IO: AsyncRead + AsyncWrite + Unpin,
+    IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let (io, rest) = connection.into_parts();
     rest.info.set_phase(Phase::Handshake);
-    let (error, io) = match agree(&layer, io).await? {
+    let Some(place) = layer.unfinished.enter() else {
+        rest.with_io(io).abort();
+        return Err(Refused::new(RefusedReason::TooManyHandshakes).into());
+    };
+    let bound = layer.timeout.unwrap_or(Duration::MAX);
+    let agreed = timeout(bound, agree(&layer, place, io)).await;
+    let agreed = agreed.map_err(|_| Elapsed::new(TimeoutPhase::Handshake, bound))?;
+    let (failure, io) = match agreed {
         Ok(stream) => {
             rest.info.set_tls(tls_info(&stream));
             rest.info.set_phase(Phase::Serving);
@@ -34,30 +47,105 @@ where
         }
         Err(failed) => failed,
     };
-    // The alert is written; a drop with input unread would take it back by a reset.
-    let close = rest.with_io(io).close_within(Linger::new());
-    // In a box: its buffer must not make every handshake larger.
-    let _ = Box::pin(close).await;
-    Err(HandshakeError::new(error).into())
+    match failure {
+        Failure::Io(error) => {
+            // The alert is written; a drop with input unread would take it back by a reset.
+            let close = rest.with_io(io).close_within(Linger::new());
+            // In a box: its buffer must not make every handshake larger.
+            let _ = Box::pin(close).await;
+            Err(HandshakeError::new(error).into())
+        }
+        Failure::Displaced => {
+            rest.with_io(io).abort();
+            Err(Refused::new(RefusedReason::TooManyHandshakes).into())
+        }
+    }
 }
 
-/// The part that has a bound and needs a slot.
+/// Why there was no agreement.
+#[derive(Debug)]
+pub(super) enum Failure {
+    Io(io::Error),
+    /// Another connection got the place.
+    Displaced,
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// The part that has a bound in time and a place.
+///
+/// A silent client has no TLS state; that comes, in a box, with the whole ClientHello.
 async fn agree<IO>(
     layer: &TlsLayer,
+    mut place: Place<'_>,
     io: IO,
-) -> Result<Result<TlsStream<Wire<IO>>, (io::Error, IO)>, Elapsed>
+) -> Result<Box<TlsStream<Wire<IO>>>, (Failure, IO)>
 where
-    IO: AsyncRead + AsyncWrite + Unpin,
+    IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let bound = layer.timeout.unwrap_or(Duration::MAX);
-    let agreed = timeout(bound, async {
-        let _slot = layer.slots.enter().await;
-        let acceptor = TlsAcceptor::from(layer.config.clone());
-        let agreed = acceptor.accept(Wire(io)).into_fallible().await;
-        agreed.map_err(|(error, wire)| (error, wire.0))
-    });
-    let elapsed = |_| Elapsed::new(TimeoutPhase::Handshake, bound);
-    agreed.await.map_err(elapsed)
+    let mut client = Client::new(io);
+    match place.listen(client.hello()).await {
+        Ok(is_hello) => Box::pin(exchange(layer, place, client, is_hello)).await,
+        Err(failure) => Err((failure, client.into_io())),
+    }
+}
+
+/// Goes through the flights of the handshake, from the ClientHello on.
+async fn exchange<IO>(
+    layer: &TlsLayer,
+    mut place: Place<'_>,
+    mut client: Client<IO>,
+    is_hello: bool,
+) -> Result<Box<TlsStream<Wire<IO>>>, (Failure, IO)>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let session = match drive(layer, &mut place, &mut client, is_hello).await {
+        Ok(session) => session,
+        Err(failure) => return Err((failure, client.into_io())),
+    };
+    // tokio-rustls makes no stream of a session that somebody else drove, but it lends the one that it makes.
+    let stream = TlsAcceptor::from(layer.config.clone())
+        .accept_with(Wire(client.into_io()), |new| *new = session)
+        .into_fallible();
+    let stream = stream.await.map(Box::new);
+    stream.map_err(|(error, wire)| (error.into(), wire.0))
+}
+
+/// Each flight of the client is processed in a slot, which is free again before the answer is sent.
+async fn drive<IO>(
+    layer: &TlsLayer,
+    place: &mut Place<'_>,
+    client: &mut Client<IO>,
+    is_hello: bool,
+) -> Result<ServerConnection, Failure>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let session = ServerConnection::new(layer.config.clone());
+    let mut session = session.map_err(io::Error::other)?;
+    // A client that ends its side before it has our flight cannot answer it.
+    let mut must_stay = is_hello;
+    loop {
+        let slot = client.turn(&layer.slots, must_stay).await?;
+        let processed = client.process(&mut session);
+        drop(slot);
+        if let Err(error) = processed {
+            client.send_alert(&mut session).await;
+            return Err(error.into());
+        }
+        place.listen(client.send(&mut session)).await?;
+        if !session.is_handshaking() {
+            return Ok(session);
+        }
+        client.still_there()?;
+        place.listen(client.receive()).await?;
+        must_stay = false;
+    }
 }
 
 fn tls_info<IO>(stream: &TlsStream<Wire<IO>>) -> TlsInfo {

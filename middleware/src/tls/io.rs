@@ -26,11 +26,8 @@ pub struct TlsIo<IO> {
 }
 
 impl<IO> TlsIo<IO> {
-    pub(super) fn new(stream: TlsStream<Wire<IO>>, info: ConnectionInfo) -> Self {
-        Self {
-            stream: Box::new(stream),
-            info,
-        }
+    pub(super) const fn new(stream: Box<TlsStream<Wire<IO>>>, info: ConnectionInfo) -> Self {
+        Self { stream, info }
     }
 
     /// The IO underneath, which carries ciphertext.

@@ -1,17 +1,18 @@
 //! The layer, and how it is set up.
 
-use super::{Tls, rustls::ServerConfig, slots::Slots};
+use super::{Tls, rustls::ServerConfig, slots::Slots, unfinished::Unfinished};
 use std::{fmt, sync::Arc, time::Duration};
 use tower::Layer;
 
 /// Layer for [`Tls`]; see the [module docs](super).
 ///
-/// Clones share the configuration, with its session cache, and the cap on handshakes.
+/// Clones share the configuration, with its session cache, and the limits on handshakes.
 #[derive(Clone)]
 pub struct TlsLayer {
     pub(super) config: Arc<ServerConfig>,
     pub(super) timeout: Option<Duration>,
     pub(super) slots: Arc<Slots>,
+    pub(super) unfinished: Arc<Unfinished>,
 }
 
 impl TlsLayer {
@@ -23,7 +24,8 @@ impl TlsLayer {
         Self {
             config,
             timeout: Some(DEFAULT_TIMEOUT),
-            slots: Arc::new(Slots::new(DEFAULT_MAX_HANDSHAKES)),
+            slots: Arc::new(Slots::for_this_machine()),
+            unfinished: Arc::new(Unfinished::new(DEFAULT_MAX_HANDSHAKES)),
         }
     }
 
@@ -52,37 +54,67 @@ impl TlsLayer {
         self
     }
 
-    /// Bounds each handshake in time, the wait for its turn included; 10 s by default.
+    /// Sets the timeout of each handshake, the wait for its turn to compute included; 10 s by default.
     ///
-    /// `None` bounds nothing: then a silent client holds its slot for as long as it likes.
+    /// `None` disables the timeout. A silent client then stays until it leaves or loses its place to
+    /// another connection; see [`with_max_handshakes`](Self::with_max_handshakes).
     #[must_use]
     pub fn with_handshake_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.timeout = timeout.into();
         self
     }
 
-    /// Bounds how many handshakes run at once; 256 by default, `usize::MAX` for no bound.
+    /// Limits how many connections may be unfinished, from their accept to the end of their handshake;
+    /// 10,000 by default, `usize::MAX` for no limit.
     ///
-    /// Shared by all clones made from here on and the services they build. Connections beyond wait
-    /// in order, without TLS state, within their own handshake timeout. A slot is free again as
-    /// soon as its handshake is done or has failed.
+    /// This limits the memory and the file descriptors that clients can take before they have a session.
+    /// When the limit is reached, a new connection takes the place of the one that has waited for its
+    /// client the longest, which is reset. A client that takes part in its handshake answers within a round
+    /// trip and so keeps its place, however many others are silent. Only where all unfinished connections
+    /// wait to [compute](Self::with_max_computing) is the new one reset. Both fail with [`Refused`].
+    ///
+    /// Shared by all clones made from here on and the services they build.
+    ///
+    /// # Panics
+    ///
+    /// When `max` is zero.
+    ///
+    /// [`Refused`]: crate::error::Refused
+    #[must_use]
+    pub fn with_max_handshakes(mut self, max: usize) -> Self {
+        assert!(max > 0, "`max` must be at least 1");
+        self.unfinished = Arc::new(Unfinished::new(max));
+        self
+    }
+
+    /// Limits how many handshakes compute at once: sign, agree on keys, verify certificates; four for each
+    /// processor by default, `usize::MAX` for no limit.
+    ///
+    /// This keeps processor time for the connections that are established: they wait behind at most `max`
+    /// handshakes. A handshake takes its turn when a whole flight of its client has arrived, and gives it
+    /// back before its answer is sent. It never holds it while it waits for the client, so clients
+    /// that are silent or slow take no turns from others. Handshakes beyond the limit wait in order.
+    ///
+    /// Shared by all clones made from here on and the services they build.
     ///
     /// # Panics
     ///
     /// When `max` is zero.
     #[must_use]
-    pub fn with_max_handshakes(mut self, max: usize) -> Self {
-        assert!(max > 0, "with no handshake at all nobody is served");
+    pub fn with_max_computing(mut self, max: usize) -> Self {
+        assert!(max > 0, "`max` must be at least 1");
         self.slots = Arc::new(Slots::new(max));
         self
     }
 
-    /// Handshakes that run now, over all clones; keep a clone of the layer to ask.
+    /// Connections whose handshake is unfinished now, over all clones; keep a clone of the layer to ask.
+    ///
+    /// Silent ones and those that wait for their turn count too.
     pub fn handshakes_in_flight(&self) -> usize {
-        self.slots.in_flight()
+        self.unfinished.count()
     }
 
-    /// Connections that wait for their turn to do a handshake now, over all clones.
+    /// How many of those wait for their turn to compute now.
     pub fn handshakes_waiting(&self) -> usize {
         self.slots.waiting()
     }
@@ -104,12 +136,14 @@ impl fmt::Debug for TlsLayer {
         f.debug_struct("TlsLayer")
             .field("alpn", &alpn)
             .field("handshake_timeout", &self.timeout)
-            .field("max_handshakes", &self.slots.max())
+            .field("max_handshakes", &self.unfinished.max())
+            .field("max_computing", &self.slots.max())
             .finish_non_exhaustive()
     }
 }
 
-/// Ample on slow networks, and too short for hoarding slots.
+/// Ample on slow networks, and short for those who only hold on.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
-/// At some 64 KiB of input each, what strangers can make a server hold is 16 MiB.
-const DEFAULT_MAX_HANDSHAKES: usize = 256;
+/// A silent client takes some 2 kB besides its socket, so 20 MB in all; one with a ClientHello that is as
+/// large as may be and incomplete, 16 KiB.
+const DEFAULT_MAX_HANDSHAKES: usize = 10_000;

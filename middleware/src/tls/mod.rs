@@ -2,22 +2,44 @@
 //!
 //! [`TlsLayer`] does the handshake of each connection and hands its inner service the plaintext as
 //! [`TlsIo`]; what was agreed on is in [`Connection::tls`](crate::Connection::tls). Handshakes are
-//! bounded in time (10 s, the wait for their turn included) and in number (256 at once). The
-//! protocol itself is [rustls]'; certificates are read once and not watched.
+//! limited in time and number, see [below](#limits). The protocol itself is [rustls]'; certificates are
+//! read once and not watched.
 //!
 //! # Place in the stack
 //!
 //! Inside [`PeerAddrLayer`](crate::peer_addr::PeerAddrLayer) and of whatever reads the first bytes
-//! (a PROXY header), outside of whatever wants plaintext. A limit on connections belongs outside:
-//! the cap on handshakes says nothing about connections that are established, and what an inner
-//! service reserves by being ready is held during the handshake. A layer that counts bytes or
-//! bounds reads sees ciphertext outside and plaintext inside.
+//! (a PROXY header), outside of whatever wants plaintext. A limit on connections usually belongs outside:
+//! the limits on handshakes do not count connections that are established. A layer that counts bytes or
+//! limits reads sees ciphertext outside and plaintext inside.
+//!
+//! The layer is always ready, and waits for the inner service when a handshake is done. So a
+//! [`ConnectionLimitLayer`](crate::connection_limit) inside counts finished handshakes only, and its
+//! backpressure does not reach the accept loop: connections with a finished handshake wait in their
+//! futures, in [`Phase::Waiting`](crate::connection::Phase::Waiting), until they are served or closed from
+//! outside. Their number is limited by a limit outside, or by one inside that refuses.
+//!
+//! # Limits
+//!
+//! | limit | default | protects |
+//! |---|---|---|
+//! | [handshake timeout](TlsLayer::with_handshake_timeout) | 10 s | file descriptors, from clients that stall |
+//! | [unfinished handshakes](TlsLayer::with_max_handshakes) | 10,000 | file descriptors and memory, from many such clients |
+//! | [computing handshakes](TlsLayer::with_max_computing) | 4 for each processor | processor time of established connections |
+//! | size of a ClientHello | 16 KiB | memory |
+//!
+//! A silent client costs its socket and less than 2 kB. It takes no turn to compute, so any number up to the
+//! limit delays nobody; beyond it, the connection that has waited for its client the longest makes room.
+//! A handshake computes when a whole flight of its client has arrived: the ClientHello, and the last
+//! flight. A client that has left by then, closed or reset, is noticed before anything is
+//! computed for it, and one that leaves in the queue is noticed at once. A turn ends before the answer is
+//! sent: it never depends on how fast a client reads.
 //!
 //! # What is left behind
 //!
 //! - A handshake that fails is answered with an alert, where TLS has one and the socket takes it at
-//!   once, and with a polite close of one second at most, which needs no slot; then the future
+//!   once, and with a polite close of one second at most, which counts as finished; then the future
 //!   fails with [`HandshakeError`].
+//! - A connection that makes room for another one is reset, and the future fails with [`Refused`].
 //! - A handshake that takes too long fails with [`Elapsed`]; the connection is dropped, nothing is
 //!   said to the peer. The same happens, without an error, when the future is dropped.
 //! - An established connection that is dropped sends nothing more: the peer must be able to tell a
@@ -29,8 +51,8 @@
 //!
 //! # Memory
 //!
-//! A connection that waits for its turn has no TLS state yet. During the handshake rustls buffers
-//! up to 64 KiB of input. Afterwards it holds a record of input (16 KiB) and up to 64 KiB of output
+//! A connection has no TLS state until its ClientHello has arrived; what a client has sent so far is kept, up
+//! to 16 KiB. From then on rustls buffers up to 64 KiB of input during the handshake. Afterwards it holds a record of input (16 KiB) and up to 64 KiB of output
 //! that the socket did not take yet; `set_buffer_limit` of [`TlsIo::session_mut`] changes the latter.
 //!
 //! Sessions that clients may resume are in a cache of 256 for each configuration, where a TLS 1.3
@@ -108,14 +130,17 @@
 //!
 //! [`HandshakeError`]: crate::error::HandshakeError
 //! [`Elapsed`]: crate::error::Elapsed
+//! [`Refused`]: crate::error::Refused
 
 mod client;
+mod client_side;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod config;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod error;
 mod future;
 mod handshake;
+mod hello;
 mod io;
 mod layer;
 mod service;
@@ -123,6 +148,7 @@ mod slots;
 #[cfg(test)]
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod tests;
+mod unfinished;
 mod wire;
 
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]

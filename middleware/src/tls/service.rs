@@ -2,14 +2,13 @@
 
 use super::{TlsFuture, TlsIo, TlsLayer, handshake::handshake};
 use crate::{BoxError, Connection};
-use std::{
-    mem,
-    task::{Context, Poll},
-};
+use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tower::Service;
 
 /// Hands the inner service the plaintext of each connection once TLS is agreed on.
+///
+/// It is always ready: it waits for the inner service after the handshake.
 #[derive(Clone, Debug)]
 pub struct Tls<S> {
     inner: S,
@@ -29,16 +28,14 @@ where
 {
     type Response = S::Response;
     type Error = BoxError;
-    type Future = TlsFuture<S, S::Future, IO>;
+    type Future = TlsFuture<S, IO>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.inner.poll_ready(cx).map_err(Into::into)
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, connection: Connection<IO>) -> Self::Future {
-        // The future needs the service that was ready; a clone is not.
-        let clone = self.inner.clone();
-        let ready = mem::replace(&mut self.inner, clone);
-        TlsFuture::new(Box::pin(handshake(self.tls.clone(), connection)), ready)
+        let handshake = handshake(self.tls.clone(), connection);
+        TlsFuture::new(Box::pin(handshake), self.inner.clone())
     }
 }

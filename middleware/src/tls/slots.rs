@@ -1,8 +1,13 @@
-//! How many handshakes run at once, and who waits for one to end.
+//! How many handshakes compute at once, and which ones wait for their turn.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    thread::available_parallelism,
+};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+/// Slots to compute in. One is held from the moment when its connection is to be polled until the
+/// computation is done, and never while a peer is waited for.
 #[derive(Debug)]
 pub(super) struct Slots {
     free: Semaphore,
@@ -20,7 +25,13 @@ impl Slots {
         }
     }
 
-    /// Takes a slot, in the order of those who ask.
+    /// Enough that no processor is idle while handshakes wait, and few enough that the other connections
+    /// of a thread wait for a few handshakes only.
+    pub(super) fn for_this_machine() -> Self {
+        Self::new(4 * available_parallelism().map_or(1, usize::from))
+    }
+
+    /// Takes a slot, in the order in which they are asked for.
     pub(super) async fn enter(&self) -> SemaphorePermit<'_> {
         if let Ok(slot) = self.free.try_acquire() {
             return slot;
@@ -33,16 +44,12 @@ impl Slots {
         self.max
     }
 
-    pub(super) fn in_flight(&self) -> usize {
-        self.max - self.free.available_permits()
-    }
-
     pub(super) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
 }
 
-/// Counts one who waits, also when it is dropped while it does.
+/// Counts one that waits, also when it is dropped while it does.
 struct Waiting<'a>(&'a AtomicUsize);
 
 impl<'a> Waiting<'a> {

@@ -1,9 +1,15 @@
 //! Waiting up to a bound, then refusing; and refusing at once.
 
 use super::*;
-use crate::connection::Phase;
+use crate::{
+    ConnectionInfo,
+    connection::{ForcedClose, Phase},
+    connection_limit::LimitHandle,
+};
+use std::{pin::Pin, sync::Arc};
 use tokio::time::advance;
 use tokio_test::{assert_pending, assert_ready_ok, task};
+use tower::{Layer, ServiceExt};
 
 const BOUND: Duration = Duration::from_secs(5);
 const TICK: Duration = Duration::from_millis(1);
@@ -152,4 +158,88 @@ async fn clones_of_a_layer_that_differ_when_full_share_one_queue() {
     let refused = in_future.call(connection()).await;
     assert_eq!(reason(refused), RefusedReason::TooManyWaiting);
     assert_eq!(limit.waiting(), 1);
+}
+
+/// A connection over TCP that waits in a queue.
+struct InQueue {
+    call: task::Spawn<Pin<Box<dyn Future<Output = Result<(), BoxError>>>>>,
+    client: TcpStream,
+    limit: LimitHandle,
+    info: ConnectionInfo,
+    guard: Arc<()>,
+}
+
+async fn in_queue() -> InQueue {
+    let (layer, limit) = ConnectionLimitLayer::pair(0);
+    let service = tower::service_fn(|_| async { Ok::<_, BoxError>(()) });
+    let service = layer.wait_up_to(BOUND, 1).layer(service);
+    let (mut connection, client) = over_tcp().await;
+    let (info, guard) = (connection.info().clone(), Arc::new(()));
+    connection.hold(guard.clone());
+    let call: Pin<Box<dyn Future<Output = _>>> = Box::pin(service.oneshot(connection));
+    let mut call = task::spawn(call);
+    assert_pending!(call.poll());
+    assert_eq!((info.phase(), limit.waiting()), (Phase::Waiting, 1));
+    InQueue {
+        call,
+        client,
+        limit,
+        info,
+        guard,
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_gives_up_its_place_in_the_queue() {
+    for reset in [false, true] {
+        let InQueue {
+            mut call,
+            client,
+            limit,
+            ..
+        } = in_queue().await;
+        if reset {
+            client.set_zero_linger().unwrap();
+        }
+        drop(client);
+        let error = in_time(&mut call).await.unwrap_err();
+        assert!(error.is::<std::io::Error>(), "{error}");
+        drop(call);
+        assert_eq!((limit.waiting(), limit.refused()), (0, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_sends_and_ends_its_side_waits_on_and_is_served() {
+    use tokio::io::AsyncWriteExt;
+    let InQueue {
+        mut call,
+        mut client,
+        limit,
+        ..
+    } = in_queue().await;
+    client.write_all(b"request").await.unwrap();
+    client.shutdown().await.unwrap();
+    let waited = tokio::time::timeout(Duration::from_millis(50), &mut call).await;
+    assert!(waited.is_err());
+    limit.set_limit(1);
+    in_time(call).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_connection_that_is_closed_from_outside_gives_up_its_place_in_the_queue() {
+    let InQueue {
+        mut call,
+        client: _client,
+        limit,
+        info,
+        guard,
+    } = in_queue().await;
+    info.force_close();
+    assert!(call.is_woken());
+    let error = assert_ready!(call.poll()).unwrap_err();
+    assert!(error.is::<ForcedClose>(), "{error}");
+    assert_eq!(Arc::strong_count(&guard), 1, "it is closed at once");
+    drop(call);
+    assert_eq!((limit.waiting(), limit.refused()), (0, 0));
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{
+    connection::Phase,
     error::{Refused, RefusedReason},
     outcome::Outcome,
 };
@@ -128,14 +129,20 @@ async fn what_else_a_header_tells_is_in_the_extensions() {
 }
 
 #[tokio::test]
-async fn the_service_that_was_ready_is_the_one_that_is_called() {
+async fn the_inner_service_becomes_ready_after_the_header_and_not_before() {
     let (mut service, mut handle) = mock::spawn_layer::<Connection<_>, (), _>(layer());
-    handle.allow(1);
+    handle.allow(0);
     tokio_test::assert_ready_ok!(service.poll_ready());
     let io = Builder::new().read(V1).build();
-    // A clone of the mock that was never ready would panic.
-    let call = service.call(from_proxy(io));
+    let connection = from_proxy(io);
+    let info = connection.info().clone();
+    let call = service.call(connection);
     let serve = async {
+        while info.phase() != Phase::Waiting {
+            tokio::task::yield_now().await;
+        }
+        // The mock panics when it is called without being ready.
+        handle.allow(1);
         let (connection, response) = handle.next_request().await.unwrap();
         let connection: Connection<PrefixedIo<_>> = connection;
         assert_eq!(connection.info().peer(), &ip(CLIENT));
@@ -143,5 +150,4 @@ async fn the_service_that_was_ready_is_the_one_that_is_called() {
     };
     let (end, ()) = tokio::join!(call, serve);
     end.unwrap();
-    tokio_test::assert_pending!(service.poll_ready());
 }

@@ -53,7 +53,7 @@ where
 ///    ready service is dropped, when a future is dropped (before the first poll, or while the inner
 ///    one is running), and when the inner service answers, fails or panics: the layer then serves as
 ///    many at once as before;
-/// 4. where the inner service is not ready the layer is not, or it waits before it calls it; its
+/// 4. where the inner service is not ready the layer is not, or it is ready and waits before it calls it; its
 ///    failure to become ready passes through, or is not followed by a call; who waits is woken,
 ///    for the inner service's readiness, for room in the layer, and for the end of a call.
 ///

@@ -2,12 +2,16 @@
 
 use super::*;
 use crate::{
-    error::{Elapsed, TimeoutPhase},
+    connection::Phase,
+    error::{Elapsed, HandshakeError, Refused, RefusedReason, TimeoutPhase},
     testing::Peer,
 };
 use std::{
     pin::Pin,
-    sync::Mutex,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -72,78 +76,180 @@ async fn without_a_bound_a_silent_client_may_stay() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn those_beyond_the_cap_wait_within_their_own_bound() {
-    let layer = tls_layer().with_max_handshakes(1);
-    let patient = layer.clone().with_handshake_timeout(None);
-    let (first, _silent) = in_memory();
-    let mut first = task::spawn(serve(patient, first, echo));
-    assert_pending!(first.poll());
-    sleep(BOUND / 2).await;
-
-    let start = Instant::now();
-    let (second, io) = in_memory();
-    let served = serve(layer.clone(), second, echo);
-    let counts = async {
-        tokio::task::yield_now().await;
-        (layer.handshakes_in_flight(), layer.handshakes_waiting())
-    };
-    let served = timeout(2 * BOUND, served);
-    let (served, client, counts) = tokio::join!(served, connect(client(), io), counts);
-    assert!(is_timeout(served.unwrap()));
-    assert!(client.is_err());
-    assert!(start.elapsed() >= BOUND && start.elapsed() < BOUND + Duration::from_millis(2));
-    assert_eq!(counts, (1, 1));
-    assert_eq!(layer.handshakes_waiting(), 0);
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_next_proceeds_once_a_handshake_is_done_though_the_first_is_still_served() {
-    let layer = tls_layer().with_max_handshakes(1);
-    let (first, first_io) = in_memory();
-    let (second, second_io) = in_memory();
-    let first = serve(layer.clone(), first, |_| std::future::pending());
-    let second = serve(layer.clone(), second, echo);
-    let clients = async {
-        let first = async {
-            sleep(BOUND / 2).await;
-            connect(client(), first_io).await
-        };
-        let second = async { talk(connect(client(), second_io).await?, b"hello").await };
-        tokio::join!(first, second)
-    };
-    tokio::select! {
-        biased;
-        _ = first => panic!("the first is served for ever"),
-        ((first, heard), served) = async { tokio::join!(clients, second) } => {
-            first.unwrap();
-            served.unwrap();
-            assert_eq!(heard.unwrap(), b"hello");
-        }
+async fn a_silent_client_takes_no_turn_from_others() {
+    let layer = tls_layer().with_max_computing(1);
+    let mut silent = Vec::new();
+    // In each state in which a client can be waited for.
+    let hello = client_hello();
+    for sent in [&[][..], &hello[..1], &hello[..hello.len() - 1], &hello] {
+        let (connection, mut io) = in_memory();
+        io.write_all(sent).await.unwrap();
+        let mut served = task::spawn(serve(layer.clone(), connection, echo));
+        assert_pending!(served.poll());
+        silent.push((served, io));
     }
-    assert_eq!(layer.handshakes_in_flight(), 0);
+    assert_eq!(layer.handshakes_in_flight(), 4);
+    assert_eq!(layer.handshakes_waiting(), 0);
+    let (connection, io) = in_memory();
+    let served = serve(layer.clone(), connection, echo);
+    let start = Instant::now();
+    let talk = async { talk(connect(client(), io).await?, b"hello").await };
+    let (served, heard) = tokio::join!(served, talk);
+    served.unwrap();
+    assert_eq!(heard.unwrap(), b"hello");
+    assert_eq!(start.elapsed(), Duration::ZERO);
+}
+
+/// A layer whose only turn is taken, until the guard is dropped.
+macro_rules! busy {
+    ($layer:ident, $turn:ident) => {
+        let $layer = tls_layer().with_max_computing(1);
+        let slots = $layer.slots.clone();
+        let $turn = slots.enter().await;
+    };
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dropped_future_gives_back_its_slot_or_its_place_in_the_queue() {
-    let layer = tls_layer().with_max_handshakes(1);
-    let serve = |connection| task::spawn(serve(layer.clone(), connection, echo));
-    let (first, _first_io) = in_memory();
-    let (second, _second_io) = in_memory();
-    let (third, _third_io) = in_memory();
-    let (mut first, mut second, mut third) = (serve(first), serve(second), serve(third));
-    assert_pending!(first.poll());
-    assert_pending!(second.poll());
-    assert_pending!(third.poll());
-    assert_eq!(layer.handshakes_waiting(), 2);
-    drop(second);
+async fn those_beyond_the_limit_wait_for_their_turn_within_their_timeout() {
+    busy!(layer, turn);
+    let (connection, mut io) = in_memory();
+    io.write_all(&client_hello()).await.unwrap();
+    let mut served = task::spawn(serve(layer.clone(), connection, echo));
+    assert_pending!(served.poll());
     assert_eq!(layer.handshakes_waiting(), 1);
-    drop(first);
-    assert!(third.is_woken());
-    assert_pending!(third.poll());
+    sleep(BOUND - Duration::from_millis(1)).await;
+    assert_pending!(served.poll());
+    sleep(Duration::from_millis(2)).await;
+    assert!(served.is_woken());
+    assert!(is_timeout(assert_ready!(served.poll())));
     assert_eq!(layer.handshakes_waiting(), 0);
-    assert_eq!(layer.handshakes_in_flight(), 1);
-    drop(third);
     assert_eq!(layer.handshakes_in_flight(), 0);
+    drop(turn);
+}
+
+#[tokio::test]
+async fn a_turn_goes_to_the_one_that_waits_the_longest_and_is_left_by_one_that_is_dropped() {
+    busy!(layer, turn);
+    let mut waiting = Vec::new();
+    for _ in 0..3 {
+        let (connection, mut io) = in_memory();
+        io.write_all(&client_hello()).await.unwrap();
+        let mut served = task::spawn(serve(layer.clone(), connection, echo));
+        assert_pending!(served.poll());
+        waiting.push((served, io));
+    }
+    assert_eq!(layer.handshakes_waiting(), 3);
+    drop(waiting.remove(0));
+    assert_eq!(layer.handshakes_waiting(), 2);
+    drop(turn);
+    let (next, io) = &mut waiting[0];
+    assert!(next.is_woken());
+    assert_pending!(next.poll());
+    // It has answered and waits for the client, so the turn is the next one's.
+    assert!(io.read_u8().await.is_ok());
+    assert!(waiting[1].0.is_woken());
+    assert_pending!(waiting[1].0.poll());
+    assert_eq!(layer.handshakes_waiting(), 0);
+    assert_eq!(layer.handshakes_in_flight(), 2);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_while_it_waits_for_its_turn_is_gone_at_once() {
+    for reset in [false, true] {
+        busy!(layer, turn);
+        let (connection, mut io) = over_tcp().await;
+        let known = info(&connection);
+        io.write_all(&client_hello()).await.unwrap();
+        let served = serve(layer.clone(), connection, echo);
+        let leave = async {
+            while layer.handshakes_waiting() == 0 {
+                tokio::task::yield_now().await;
+            }
+            if reset {
+                io.set_zero_linger().unwrap();
+            }
+            drop(io);
+        };
+        let (served, ()) = tokio::join!(served, leave);
+        assert!(served.unwrap_err().is::<HandshakeError>());
+        assert_eq!(known.phase(), Phase::Closed);
+        assert_eq!(layer.handshakes_in_flight(), 0);
+        assert_eq!(known.bytes_written(), 0);
+        drop(turn);
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_takes_no_output_holds_no_turn() {
+    let layer = tls_layer().with_max_computing(1);
+    let hello = client_hello();
+    // Our flight does not fit into the pipe.
+    let (ours, mut theirs) = duplex(512);
+    let connection = Connection::accept(ours);
+    let mut stalled = task::spawn(serve(layer.clone(), connection, echo));
+    for part in hello.chunks(512) {
+        theirs.write_all(part).await.unwrap();
+        assert_pending!(stalled.poll());
+    }
+    let (connection, io) = in_memory();
+    let served = serve(layer.clone(), connection, echo);
+    let talk = async { talk(connect(client(), io).await?, b"hello").await };
+    let (served, heard) = tokio::join!(served, talk);
+    served.unwrap();
+    assert_eq!(heard.unwrap(), b"hello");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_longest_silent_client_makes_room_for_the_next() {
+    let layer = tls_layer().with_max_handshakes(2);
+    let mut silent = Vec::new();
+    for _ in 0..3 {
+        let (connection, io) = in_memory();
+        let mut served = task::spawn(serve(layer.clone(), connection, echo));
+        assert_pending!(served.poll());
+        silent.push((served, io));
+        assert!(layer.handshakes_in_flight() <= 2);
+    }
+    let (first, _) = &mut silent[0];
+    assert!(first.is_woken());
+    let error = assert_ready!(first.poll()).unwrap_err();
+    assert_eq!(
+        error.downcast_ref(),
+        Some(&Refused::new(RefusedReason::TooManyHandshakes))
+    );
+    let (connection, io) = in_memory();
+    let served = serve(layer.clone(), connection, echo);
+    let talk = async { talk(connect(client(), io).await?, b"hello").await };
+    let (served, heard) = tokio::join!(served, talk);
+    served.unwrap();
+    assert_eq!(heard.unwrap(), b"hello");
+    assert!(silent[1].0.is_woken() && !silent[2].0.is_woken());
+    assert_pending!(silent[2].0.poll());
+    assert_eq!(layer.handshakes_in_flight(), 1);
+}
+
+#[tokio::test]
+async fn a_connection_is_rejected_where_all_the_others_wait_for_their_turn() {
+    busy!(layer, turn);
+    let layer = layer.with_max_handshakes(1);
+    let (connection, mut io) = in_memory();
+    io.write_all(&client_hello()).await.unwrap();
+    let mut waiting = task::spawn(serve(layer.clone(), connection, echo));
+    assert_pending!(waiting.poll());
+    let error = serve(layer.clone(), in_memory().0, echo).await.unwrap_err();
+    assert!(error.is::<Refused>());
+    drop(turn);
+    assert!(waiting.is_woken());
+    assert_eq!(layer.handshakes_in_flight(), 1);
+    drop(waiting);
+    assert_eq!(layer.handshakes_in_flight(), 0);
+}
+
+#[test]
+fn a_silent_client_takes_little_memory() {
+    let (connection, _io) = in_memory();
+    let future = super::super::handshake::handshake(tls_layer(), connection);
+    assert!(size_of_val(&future) <= 1024, "{}", size_of_val(&future));
 }
 
 #[tokio::test]
@@ -208,20 +314,23 @@ impl<IO: AsyncWrite> AsyncWrite for Noted<IO> {
 }
 
 #[tokio::test]
-async fn the_inner_service_is_asked_for_readiness_before_the_handshake() {
-    let (mut service, handle) =
+async fn the_inner_service_is_asked_for_readiness_after_the_handshake() {
+    let (mut service, mut handle) =
         tower_test::mock::spawn_with(|mock: tower_test::mock::Mock<_, ()>| tls_layer().layer(mock));
-    let mut handle = handle;
     handle.allow(0);
-    assert_pending!(service.poll_ready::<Connection<Socket<DuplexStream>>>());
-    handle.allow(1);
-    assert_ready!(service.poll_ready()).unwrap();
+    assert_ready!(service.poll_ready::<Connection<Socket<DuplexStream>>>()).unwrap();
 
     let (connection, io) = in_memory();
+    let known = info(&connection);
     let served = service.call(connection);
     let accept = async {
+        while known.phase() != Phase::Waiting {
+            tokio::task::yield_now().await;
+        }
+        assert!(known.tls().is_some());
+        handle.allow(1);
         let (connection, respond) = handle.next_request().await.unwrap();
-        assert!(connection.tls().is_some());
+        assert_eq!(connection.info().phase(), Phase::Serving);
         respond.send_response(());
     };
     let (served, client, ()) = tokio::join!(served, connect(client(), io), accept);
@@ -229,14 +338,91 @@ async fn the_inner_service_is_asked_for_readiness_before_the_handshake() {
     client.unwrap();
 }
 
+#[tokio::test]
+async fn a_limit_within_counts_finished_handshakes_only() {
+    use crate::connection_limit::ConnectionLimitLayer;
+    let (limit, counts) = ConnectionLimitLayer::pair(1);
+    let inner = limit.layer(tower::service_fn(echo));
+    let mut stack = tls_layer().layer(inner);
+    let (silent, _silent_io) = in_memory();
+    let mut silent = task::spawn(stack.ready().await.unwrap().call(silent));
+    assert_pending!(silent.poll());
+    assert_eq!((counts.active(), counts.waiting()), (0, 0));
+    let (connection, io) = in_memory();
+    let served = stack.ready().await.unwrap().call(connection);
+    let talk = async { talk(connect(client(), io).await?, b"hello").await };
+    let (served, heard) = tokio::join!(served, talk);
+    served.unwrap();
+    assert_eq!(heard.unwrap(), b"hello");
+}
+
 #[test]
-#[should_panic(expected = "nobody is served")]
-fn a_cap_of_zero_is_found_at_once() {
+#[should_panic(expected = "`max` must be at least 1")]
+fn a_limit_of_zero_turns_is_found_at_once() {
+    let _ = tls_layer().with_max_computing(0);
+}
+
+#[test]
+#[should_panic(expected = "`max` must be at least 1")]
+fn a_limit_of_zero_handshakes_is_found_at_once() {
     let _ = tls_layer().with_max_handshakes(0);
 }
 
 #[tokio::test]
-async fn without_a_cap_nothing_overflows() {
+async fn without_a_limit_nothing_overflows() {
     let layer = tls_layer().with_max_handshakes(usize::MAX);
+    let layer = layer.with_max_computing(usize::MAX);
     assert_eq!(layer.handshakes_in_flight(), 0);
+}
+
+/// Computes for some time, and notes how many do at once.
+#[derive(Debug)]
+struct Slow {
+    inner: Arc<dyn rustls::server::ResolvesServerCert>,
+    now: AtomicUsize,
+    most: AtomicUsize,
+}
+
+impl rustls::server::ResolvesServerCert for Slow {
+    fn resolve(
+        &self,
+        hello: rustls::server::ClientHello<'_>,
+    ) -> Option<Arc<rustls::sign::CertifiedKey>> {
+        let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most.fetch_max(now, Ordering::SeqCst);
+        std::thread::sleep(Duration::from_millis(5));
+        self.now.fetch_sub(1, Ordering::SeqCst);
+        self.inner.resolve(hello)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_more_handshakes_compute_at_once_than_may() {
+    for max in [1, 2] {
+        let mut config = server_config(provider(), rustls::ALL_VERSIONS);
+        let slow = Arc::new(Slow {
+            inner: config.cert_resolver.clone(),
+            now: AtomicUsize::new(0),
+            most: AtomicUsize::new(0),
+        });
+        config.cert_resolver = slow.clone();
+        let layer = TlsLayer::new(config.into()).with_max_computing(max);
+        let clients: Vec<_> = (0..20)
+            .map(|_| {
+                let (connection, io) = in_memory();
+                let layer = layer.clone();
+                tokio::spawn(async move {
+                    let talk = async { talk(connect(client(), io).await?, b"hello").await };
+                    tokio::join!(serve(layer, connection, echo), talk)
+                })
+            })
+            .collect();
+        for client in clients {
+            let (served, heard) = client.await.unwrap();
+            served.unwrap();
+            assert_eq!(heard.unwrap(), b"hello");
+        }
+        assert!(slow.most.load(Ordering::SeqCst) <= max);
+        assert_eq!(layer.handshakes_in_flight(), 0);
+    }
 }

@@ -9,6 +9,11 @@ use rustls::{
     AlertDescription,
     version::{TLS12, TLS13},
 };
+use std::{
+    pin::Pin,
+    sync::atomic::{AtomicUsize, Ordering},
+    task::{Context, Poll},
+};
 
 /// A fatal alert in the clear: content type 21, a version, two bytes, level 2.
 fn is_alert(bytes: &[u8]) -> bool {
@@ -137,4 +142,123 @@ async fn a_forced_close_ends_a_handshake() {
     let (served, ()) = tokio::join!(serve(tls_layer(), connection, echo), force);
     let error = served.unwrap_err();
     assert!(find::<crate::connection::ForcedClose>(&*error).is_some());
+}
+
+/// Notes how many certificates were asked for: each one is a handshake that computes.
+#[derive(Debug)]
+struct Counted(Arc<dyn rustls::server::ResolvesServerCert>, AtomicUsize);
+
+impl rustls::server::ResolvesServerCert for Counted {
+    fn resolve(
+        &self,
+        hello: rustls::server::ClientHello<'_>,
+    ) -> Option<Arc<rustls::sign::CertifiedKey>> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        self.0.resolve(hello)
+    }
+}
+
+fn counted() -> (TlsLayer, Arc<Counted>) {
+    let mut config = server_config(provider(), rustls::ALL_VERSIONS);
+    let counted = Arc::new(Counted(config.cert_resolver.clone(), AtomicUsize::new(0)));
+    config.cert_resolver = counted.clone();
+    (TlsLayer::new(config.into()), counted)
+}
+
+#[tokio::test]
+async fn nothing_is_computed_for_a_client_that_left_after_its_hello() {
+    let (layer, counted) = counted();
+    for (reset, kind) in [
+        (false, io::ErrorKind::UnexpectedEof),
+        (true, io::ErrorKind::ConnectionReset),
+    ] {
+        let (connection, mut io) = over_tcp().await;
+        io.write_all(&client_hello()).await.unwrap();
+        if reset {
+            io.set_zero_linger().unwrap();
+        }
+        drop(io);
+        let error = serve(layer.clone(), connection, echo).await.unwrap_err();
+        let handshake = error.downcast_ref::<HandshakeError>().unwrap();
+        assert_eq!(handshake.io_error().kind(), kind);
+        assert_eq!(counted.1.load(Ordering::Relaxed), 0, "reset: {reset}");
+    }
+    let (connection, io) = over_tcp().await;
+    let served = serve(layer, connection, echo);
+    let talk = async { talk(connect(client(), io).await?, b"hello").await };
+    let (served, heard) = tokio::join!(served, talk);
+    served.unwrap();
+    assert_eq!(heard.unwrap(), b"hello");
+    assert_eq!(counted.1.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn a_client_without_tls_that_has_ended_its_side_still_gets_its_alert() {
+    let (connection, mut io) = over_tcp().await;
+    io.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    io.shutdown().await.unwrap();
+    let served = serve(tls_layer(), connection, echo);
+    let (served, (heard, _)) = tokio::join!(served, read_all(io));
+    assert!(find::<rustls::Error>(&*served.unwrap_err()).is_some());
+    assert!(is_alert(&heard));
+}
+
+#[tokio::test]
+async fn a_hello_that_is_too_long_gets_an_alert_before_it_is_read() {
+    let (connection, mut io) = over_tcp().await;
+    let length = u32::try_from(super::super::hello::MAX_HELLO).unwrap();
+    let [_, length @ ..] = length.to_be_bytes();
+    let record = [&[0x16, 3, 1, 0, 4, 1][..], &length].concat();
+    io.write_all(&record).await.unwrap();
+    let served = serve(tls_layer(), connection, echo);
+    let (served, (heard, _)) = tokio::join!(served, read_all(io));
+    let error = served.unwrap_err();
+    let too_long = rustls::InvalidMessage::HandshakePayloadTooLarge;
+    assert_eq!(
+        find::<rustls::Error>(&*error),
+        Some(&rustls::Error::InvalidMessage(too_long))
+    );
+    assert!(is_alert(&heard));
+}
+
+#[tokio::test]
+async fn a_hello_that_comes_byte_by_byte_is_understood() {
+    let (connection, io) = in_memory();
+    let dribbled = Dribbled(io);
+    let served = serve(tls_layer(), connection, echo);
+    let talk = async { talk(connect(client(), dribbled).await?, b"hello").await };
+    let (served, heard) = tokio::join!(served, talk);
+    served.unwrap();
+    assert_eq!(heard.unwrap(), b"hello");
+}
+
+/// Writes one byte at a time.
+struct Dribbled(DuplexStream);
+
+impl AsyncRead for Dribbled {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut tokio::io::ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Dribbled {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, &buf[..buf.len().min(1)])
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
 }

@@ -25,7 +25,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
-use tower::{Layer, ServiceExt};
+use tower::{Layer, Service, ServiceExt};
 
 /// A certificate for `localhost` that signs itself, and its key.
 struct Identity(rcgen::CertifiedKey<rcgen::KeyPair>);
@@ -98,6 +98,15 @@ where
 {
     let name = ServerName::try_from("localhost").unwrap();
     TlsConnector::from(config.into()).connect(name, io).await
+}
+
+/// All of a ClientHello.
+fn client_hello() -> Vec<u8> {
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut session = rustls::ClientConnection::new(client().into(), name).unwrap();
+    let mut hello = Vec::new();
+    session.write_tls(&mut hello).unwrap();
+    hello
 }
 
 /// Large enough for any handshake, small enough that bulk data must wait.

@@ -1,0 +1,198 @@
+//! Notices a client that has left, without reading from it.
+//!
+//! A connection that waits for something else than its client is not read, so nothing would show that the
+//! client is gone. The socket can be asked: its bytes are looked at and stay where they are.
+
+use crate::connection::{AnyStream, Socket};
+use socket2::SockRef;
+use std::{
+    any::Any,
+    io,
+    mem::MaybeUninit,
+    task::{Context, Poll},
+};
+#[cfg(unix)]
+use tokio::net::UnixStream;
+use tokio::{io::Interest, net::TcpStream};
+
+/// Ready with the reason once the client at the other end of `io` has left: a reset, or an end of its side
+/// while nothing is left to read.
+///
+/// A client that has sent something and then ended its side may still wait for an answer, so it has not
+/// left. While something is left to read, a later reset is not noticed.
+///
+/// Each call asks the system once. It finds the socket where `io` is a [`Socket`] over TCP or a Unix domain
+/// socket, also behind a PROXY header; of other types nothing is known, and it stays pending.
+pub(crate) fn poll_departure<IO: 'static>(io: &IO, cx: &mut Context<'_>) -> Poll<io::Error> {
+    fn of<Io: crate::connection::Transport>(io: &dyn Any) -> Option<&Io> {
+        #[cfg(feature = "proxy-protocol")]
+        if let Some(io) = io.downcast_ref::<crate::proxy_protocol::PrefixedIo<Socket<Io>>>() {
+            // Input that was read too early is still left to read.
+            return io.prefix().is_empty().then(|| io.get_ref().get_ref());
+        }
+        io.downcast_ref::<Socket<Io>>().map(Socket::get_ref)
+    }
+    let any: &dyn Any = io;
+    if let Some(stream) = of::<TcpStream>(any) {
+        return poll_tcp(stream, cx);
+    }
+    #[cfg(unix)]
+    if let Some(stream) = of::<UnixStream>(any) {
+        return poll_unix(stream, cx);
+    }
+    match of::<AnyStream>(any) {
+        Some(AnyStream::Tcp(stream)) => poll_tcp(stream, cx),
+        #[cfg(unix)]
+        Some(AnyStream::Unix(stream)) => poll_unix(stream, cx),
+        None => Poll::Pending,
+    }
+}
+
+/// One body for both kinds of streams, which have the same methods and no trait for them.
+macro_rules! poll_stream {
+    ($stream:expr, $cx:expr) => {{
+        // tokio may not know yet what the system knows, so the system is asked first.
+        let peek = || departure(SockRef::from($stream).peek(&mut [MaybeUninit::uninit()]));
+        let mut asked = peek();
+        loop {
+            match asked {
+                Ok(Some(reason)) => return Poll::Ready(reason),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                _ => return Poll::Pending,
+            }
+            match $stream.poll_read_ready($cx) {
+                Poll::Ready(Ok(())) => asked = $stream.try_io(Interest::READABLE, peek),
+                Poll::Ready(Err(error)) => return Poll::Ready(error),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }};
+}
+
+fn poll_tcp(stream: &TcpStream, cx: &mut Context<'_>) -> Poll<io::Error> {
+    poll_stream!(stream, cx)
+}
+
+#[cfg(unix)]
+fn poll_unix(stream: &UnixStream, cx: &mut Context<'_>) -> Poll<io::Error> {
+    poll_stream!(stream, cx)
+}
+
+/// The reason to take a client as gone, if there is one; `WouldBlock` where it is silent.
+fn departure(peeked: io::Result<usize>) -> io::Result<Option<io::Error>> {
+    match peeked {
+        Ok(0) => Ok(Some(io::Error::new(io::ErrorKind::UnexpectedEof, LEFT))),
+        Ok(_) => Ok(None),
+        Err(error) => match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => {
+                Err(io::ErrorKind::WouldBlock.into())
+            }
+            _ => Ok(Some(error)),
+        },
+    }
+}
+
+const LEFT: &str = "the client left while its connection waited";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Connection;
+    use std::future::poll_fn;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+    use tokio_test::{assert_pending, task};
+
+    async fn over_tcp() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap());
+        let (client, accepted) = tokio::join!(client, listener.accept());
+        (accepted.unwrap().0, client.unwrap())
+    }
+
+    /// Waits until `end` has been noticed; it has not happened when the wait begins.
+    async fn noticed<IO: 'static>(io: &IO, end: impl FnOnce()) -> io::ErrorKind {
+        let mut left = task::spawn(poll_fn(|cx| poll_departure(io, cx)));
+        for _ in 0..3 {
+            assert_pending!(left.poll());
+        }
+        end();
+        left.await.kind()
+    }
+
+    #[tokio::test]
+    async fn an_end_and_a_reset_wake_one_that_waits() {
+        let (ours, theirs) = over_tcp().await;
+        let connection = Connection::accept(ours);
+        let kind = noticed(connection.get_ref(), || drop(theirs)).await;
+        assert_eq!(kind, io::ErrorKind::UnexpectedEof);
+
+        let (ours, theirs) = over_tcp().await;
+        let connection = Connection::accept(AnyStream::from(ours));
+        let reset = || {
+            theirs.set_zero_linger().unwrap();
+            drop(theirs);
+        };
+        let kind = noticed(connection.get_ref(), reset).await;
+        assert_eq!(kind, io::ErrorKind::ConnectionReset);
+    }
+
+    #[tokio::test]
+    async fn what_the_system_knows_is_noticed_at_once() {
+        let (ours, theirs) = over_tcp().await;
+        let connection = Connection::accept(ours);
+        theirs.set_zero_linger().unwrap();
+        drop(theirs);
+        let mut left = task::spawn(poll_fn(|cx| poll_departure(connection.get_ref(), cx)));
+        assert!(left.poll().is_ready());
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn the_end_of_a_unix_socket_wakes_one_that_waits() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let connection = Connection::accept(ours);
+        noticed(connection.get_ref(), || drop(theirs)).await;
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let connection = Connection::accept(AnyStream::from(ours));
+        noticed(connection.get_ref(), || drop(theirs)).await;
+    }
+
+    #[tokio::test]
+    async fn a_client_that_has_sent_something_is_there_and_its_bytes_stay() {
+        let (ours, mut theirs) = over_tcp().await;
+        let mut connection = Connection::accept(ours);
+        theirs.write_all(b"hello").await.unwrap();
+        theirs.shutdown().await.unwrap();
+        // The bytes have arrived once the socket is readable.
+        connection.get_ref().get_ref().readable().await.unwrap();
+        let mut left = task::spawn(poll_fn(|cx| poll_departure(connection.get_ref(), cx)));
+        for _ in 0..3 {
+            assert_pending!(left.poll());
+        }
+        drop(left);
+        let mut heard = String::new();
+        connection.read_to_string(&mut heard).await.unwrap();
+        assert_eq!(heard, "hello");
+    }
+
+    #[cfg(feature = "proxy-protocol")]
+    #[tokio::test]
+    async fn the_socket_is_found_behind_a_proxy_header() {
+        use crate::proxy_protocol::PrefixedIo;
+        let (ours, theirs) = over_tcp().await;
+        let connection = Connection::accept(ours).map_io(PrefixedIo::new);
+        noticed(connection.get_ref(), || drop(theirs)).await;
+    }
+
+    #[tokio::test]
+    async fn of_other_streams_nothing_is_known() {
+        let (ours, theirs) = tokio::io::duplex(8);
+        let connection = Connection::accept(ours);
+        drop(theirs);
+        let mut left = task::spawn(poll_fn(|cx| poll_departure(connection.get_ref(), cx)));
+        assert_pending!(left.poll());
+    }
+}

@@ -1,0 +1,204 @@
+//! The client's side of a handshake: what it has sent, and what it is still to take.
+
+use super::{
+    handshake::Failure,
+    hello::{Hello, MAX_HELLO, Progress},
+    rustls::{self, InvalidMessage, ServerConnection},
+    slots::Slots,
+};
+use crate::departure::poll_departure;
+use std::{
+    future::poll_fn,
+    io::{self, IoSlice},
+    mem::{self, MaybeUninit},
+    pin::{Pin, pin},
+    task::{Context, Poll, ready},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::SemaphorePermit,
+};
+
+/// The stream of a client during its handshake, with the input that no session has seen yet.
+///
+/// While the client is silent it is no larger than this: the input takes memory when there is some.
+#[derive(Debug)]
+pub(super) struct Client<IO> {
+    io: IO,
+    input: Vec<u8>,
+    /// The client has ended its side.
+    ended: bool,
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Client<IO> {
+    pub(super) const fn new(io: IO) -> Self {
+        let input = Vec::new();
+        let ended = false;
+        Self { io, input, ended }
+    }
+
+    pub(super) fn into_io(self) -> IO {
+        self.io
+    }
+
+    /// Waits until the whole ClientHello is here (true), or something that is none (false).
+    pub(super) async fn hello(&mut self) -> Result<bool, Failure> {
+        let mut hello = Hello::default();
+        loop {
+            self.receive().await?;
+            match hello.advance(&self.input) {
+                Progress::Partial => {}
+                Progress::Complete => return Ok(true),
+                Progress::NoHello => return Ok(false),
+                Progress::TooLong => {
+                    // There is no session to write it. What the socket does not take at once is dropped.
+                    let mut io = Pin::new(&mut self.io);
+                    let alert =
+                        poll_fn(|cx| Poll::Ready(io.as_mut().poll_write(cx, &DECODE_ERROR)));
+                    let _ = alert.await;
+                    let error = InvalidMessage::HandshakePayloadTooLarge;
+                    return Err(invalid(rustls::Error::InvalidMessage(error)).into());
+                }
+            }
+        }
+    }
+
+    /// Waits for some input.
+    pub(super) async fn receive(&mut self) -> Result<(), Failure> {
+        poll_fn(|cx| self.poll_input(cx)).await?;
+        self.still_there()
+    }
+
+    /// Waits for a slot to process the input in. `must_stay` is for a client that cannot be served when it
+    /// has ended its side already.
+    ///
+    /// Reads on meanwhile: a client that has left is noticed before anything is computed for it.
+    pub(super) async fn turn<'a>(
+        &mut self,
+        slots: &'a Slots,
+        must_stay: bool,
+    ) -> Result<SemaphorePermit<'a>, Failure> {
+        let mut slot = pin!(slots.enter());
+        poll_fn(|cx| {
+            while !self.ended && self.input.len() < MAX_INPUT {
+                match self.poll_input(cx) {
+                    Poll::Ready(result) => result?,
+                    Poll::Pending => break,
+                }
+            }
+            if must_stay {
+                self.still_there()?;
+                // The read above may have asked tokio only, which learns of an end later.
+                if let Poll::Ready(reason) = poll_departure(&self.io, cx) {
+                    return Poll::Ready(Err(reason.into()));
+                }
+            }
+            slot.as_mut().poll(cx).map(Ok)
+        })
+        .await
+    }
+
+    /// Has `session` process all input. This is what costs: signatures, key exchange, certificates.
+    pub(super) fn process(&mut self, session: &mut ServerConnection) -> io::Result<()> {
+        let input = mem::take(&mut self.input);
+        let mut rest = &input[..];
+        while !rest.is_empty() {
+            if session.read_tls(&mut rest)? == 0 {
+                // After a `close_notify` nothing counts.
+                self.ended = true;
+                break;
+            }
+            session.process_new_packets().map_err(invalid)?;
+        }
+        Ok(())
+    }
+
+    /// Sends all output of `session`.
+    pub(super) async fn send(&mut self, session: &mut ServerConnection) -> Result<(), Failure> {
+        poll_fn(|cx| self.poll_send(cx, session)).await?;
+        Ok(())
+    }
+
+    /// Sends what the socket takes at once of an alert.
+    pub(super) async fn send_alert(&mut self, session: &mut ServerConnection) {
+        let _ = poll_fn(|cx| Poll::Ready(self.poll_send(cx, session))).await;
+    }
+
+    pub(super) fn still_there(&self) -> Result<(), Failure> {
+        if self.ended {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, LEFT).into());
+        }
+        Ok(())
+    }
+
+    /// Reads once; nothing when the client has ended its side.
+    fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // On the stack, so that a client takes memory for what it has sent and not for what it may send.
+        let mut buffer = [MaybeUninit::uninit(); READ];
+        let mut buffer = ReadBuf::uninit(&mut buffer);
+        ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer))?;
+        self.ended = buffer.filled().is_empty();
+        self.input.extend_from_slice(buffer.filled());
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        session: &mut ServerConnection,
+    ) -> Poll<io::Result<()>> {
+        while session.wants_write() {
+            let io = &mut self.io;
+            match session.write_tls(&mut Blocking { io, cx }) {
+                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+}
+
+fn invalid(error: rustls::Error) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+/// The stream as rustls writes to it: `WouldBlock` where a task would wait.
+struct Blocking<'a, 'b, IO> {
+    io: &'a mut IO,
+    cx: &'a mut Context<'b>,
+}
+
+impl<IO: AsyncWrite + Unpin> io::Write for Blocking<'_, '_, IO> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        would_block(Pin::new(&mut *self.io).poll_write(self.cx, bytes))
+    }
+
+    fn write_vectored(&mut self, bytes: &[IoSlice<'_>]) -> io::Result<usize> {
+        would_block(Pin::new(&mut *self.io).poll_write_vectored(self.cx, bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        would_block(Pin::new(&mut *self.io).poll_flush(self.cx))
+    }
+}
+
+fn would_block<T>(polled: Poll<io::Result<T>>) -> io::Result<T> {
+    match polled {
+        Poll::Ready(result) => result,
+        Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+    }
+}
+
+/// Bytes of one read; a flight of a client is seldom larger.
+const READ: usize = 4096;
+
+/// Reading ahead stops here. With one more read it is what a session takes without being read from: what
+/// follows the handshake at once may be data, of which rustls holds 16 KiB.
+const MAX_INPUT: usize = MAX_HELLO - READ;
+
+const LEFT: &str = "the client left during the handshake";
+
+/// A fatal alert in a record of its own (RFC 8446, sections 5.1 and 6.2).
+const DECODE_ERROR: [u8; 7] = [21, 3, 3, 0, 2, 2, 50];

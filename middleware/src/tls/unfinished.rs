@@ -1,0 +1,209 @@
+//! The connections that have not finished their handshake: how many there may be, and which one makes
+//! room for another.
+
+use super::handshake::Failure;
+use std::{
+    collections::BTreeMap,
+    future::poll_fn,
+    mem,
+    pin::pin,
+    sync::{Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+};
+
+/// A limited number of places. When all are taken, the connection that has waited for its client the
+/// longest loses its place to the next one.
+///
+/// A client that takes part answers within a round trip, so it loses its place only where as many others
+/// connect meanwhile. sshd's `MaxStartups` follows the same thought with random drops.
+#[derive(Debug)]
+pub(super) struct Unfinished {
+    max: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    taken: usize,
+    /// Connections that wait for their client, by ticket, the longest first.
+    listening: BTreeMap<u64, Waker>,
+    next_ticket: u64,
+}
+
+impl Unfinished {
+    pub(super) fn new(max: usize) -> Self {
+        let state = Mutex::default();
+        Self { max, state }
+    }
+
+    /// Takes a place; none is left where `max` connections wait for us and not for their clients.
+    pub(super) fn enter(&self) -> Option<Place<'_>> {
+        let mut state = self.state();
+        let mut displaced = None;
+        if state.taken >= self.max {
+            displaced = Some(state.listening.pop_first()?);
+        } else {
+            state.taken += 1;
+        }
+        drop(state);
+        if let Some((_, waker)) = displaced {
+            waker.wake();
+        }
+        let (all, standing) = (self, Standing::Working);
+        Some(Place { all, standing })
+    }
+
+    pub(super) const fn max(&self) -> usize {
+        self.max
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.state().taken
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A place of one connection, given back when dropped.
+#[derive(Debug)]
+pub(super) struct Place<'a> {
+    all: &'a Unfinished,
+    standing: Standing,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Standing {
+    Working,
+    Listening(u64),
+    Displaced,
+}
+
+impl Place<'_> {
+    /// Waits for the client by `wait`; fails when another connection gets the place meanwhile.
+    pub(super) async fn listen<T>(
+        &mut self,
+        wait: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let mut wait = pin!(wait);
+        poll_fn(|cx| match wait.as_mut().poll(cx) {
+            Poll::Ready(result) => Poll::Ready(self.work().and(result)),
+            Poll::Pending => self.poll_displaced(cx),
+        })
+        .await
+    }
+
+    /// Leaves the queue of those that can be displaced.
+    fn work(&mut self) -> Result<(), Failure> {
+        if let Standing::Listening(ticket) = self.standing {
+            let left = self.all.state().listening.remove(&ticket);
+            self.standing = left.map_or(Standing::Displaced, |_| Standing::Working);
+        }
+        match self.standing {
+            Standing::Displaced => Err(Failure::Displaced),
+            Standing::Working | Standing::Listening(_) => Ok(()),
+        }
+    }
+
+    fn poll_displaced<T>(&mut self, cx: &Context<'_>) -> Poll<Result<T, Failure>> {
+        let mut state = self.all.state();
+        match self.standing {
+            Standing::Working => {
+                let ticket = state.next_ticket;
+                state.next_ticket += 1;
+                state.listening.insert(ticket, cx.waker().clone());
+                self.standing = Standing::Listening(ticket);
+            }
+            Standing::Listening(ticket) => match state.listening.get_mut(&ticket) {
+                Some(waker) if waker.will_wake(cx.waker()) => {}
+                Some(waker) => {
+                    let old = mem::replace(waker, cx.waker().clone());
+                    drop(state);
+                    drop(old);
+                }
+                None => self.standing = Standing::Displaced,
+            },
+            Standing::Displaced => {}
+        }
+        match self.standing {
+            Standing::Displaced => Poll::Ready(Err(Failure::Displaced)),
+            Standing::Working | Standing::Listening(_) => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        // One that was displaced has no place to give back: the other connection has it.
+        if self.work().is_ok() {
+            self.all.state().taken -= 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::pending;
+    use tokio_test::{assert_pending, assert_ready, task};
+
+    fn is_displaced<T>(result: &Result<T, Failure>) -> bool {
+        matches!(result, Err(Failure::Displaced))
+    }
+
+    #[test]
+    fn the_one_that_waits_for_its_client_the_longest_makes_room() {
+        let all = Unfinished::new(2);
+        let (mut first, mut second) = (all.enter().unwrap(), all.enter().unwrap());
+        let mut second = task::spawn(second.listen(pending::<Result<(), _>>()));
+        assert_pending!(second.poll());
+        let mut first = task::spawn(first.listen(pending::<Result<(), _>>()));
+        assert_pending!(first.poll());
+
+        let third = all.enter().unwrap();
+        assert!(second.is_woken() && !first.is_woken());
+        assert!(is_displaced(&assert_ready!(second.poll())));
+        assert_eq!(all.count(), 2);
+        drop(second);
+        assert_eq!(all.count(), 2);
+        drop(third);
+        assert_eq!(all.count(), 1);
+    }
+
+    #[test]
+    fn one_that_waits_for_us_is_not_displaced_and_the_next_is_rejected() {
+        let all = Unfinished::new(2);
+        let mut first = all.enter().unwrap();
+        let mut second = all.enter().unwrap();
+        assert!(all.enter().is_none());
+        // One that got its input waits for us again.
+        assert_ready!(task::spawn(first.listen(async { Ok(()) })).poll()).unwrap();
+        assert!(all.enter().is_none());
+        {
+            let mut waiting = task::spawn(second.listen(pending::<Result<(), _>>()));
+            assert_pending!(waiting.poll());
+            assert!(all.enter().is_some());
+        }
+        drop(second);
+        drop(first);
+        assert_eq!(all.count(), 0);
+    }
+
+    #[test]
+    fn input_that_comes_after_the_place_is_lost_is_too_late() {
+        let all = Unfinished::new(1);
+        let (send, receive) = tokio::sync::oneshot::channel::<()>();
+        let mut first = all.enter().unwrap();
+        {
+            let wait = async { Ok(receive.await.unwrap()) };
+            let mut first = task::spawn(first.listen(wait));
+            assert_pending!(first.poll());
+            let _second = all.enter().unwrap();
+            send.send(()).unwrap();
+            assert!(is_displaced(&assert_ready!(first.poll())));
+        }
+        drop(first);
+        assert_eq!(all.count(), 0);
+    }
+}

@@ -1,0 +1,146 @@
+//! Calls a service once it is ready, for layers that wait for the peer before they call it.
+//!
+//! Readiness may hold a permit, of a limit for example. A layer that reserved it before it waits for a
+//! client would let silent clients hold permits. So such a layer is always ready itself, keeps a clone of
+//! its inner service, and waits for the clone's readiness when it has what it waited for.
+
+use crate::{
+    BoxError, Connection,
+    connection::{ForcedClose, Phase},
+};
+use pin_project::pin_project;
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+use tower::Service;
+
+/// Waits until `S` is ready and calls it with a connection; fails with [`ForcedClose`] when the
+/// connection is closed from outside meanwhile.
+#[pin_project]
+pub(crate) struct WhenReady<S: Service<Connection<IO>>, IO>(#[pin] State<S, IO>);
+
+#[pin_project(project = StateProjection)]
+enum State<S: Service<Connection<IO>>, IO> {
+    Waiting {
+        service: S,
+        connection: Option<Connection<IO>>,
+        /// Set where the service was not ready at once.
+        interruption: Option<Interruption>,
+    },
+    Serving(#[pin] S::Future),
+}
+
+struct Interruption {
+    closed: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// The phase before the wait.
+    phase: Phase,
+}
+
+impl<S: Service<Connection<IO>>, IO> WhenReady<S, IO> {
+    pub(crate) const fn new(service: S, connection: Connection<IO>) -> Self {
+        Self(State::Waiting {
+            service,
+            connection: Some(connection),
+            interruption: None,
+        })
+    }
+}
+
+impl<S, IO> Future for WhenReady<S, IO>
+where
+    S: Service<Connection<IO>, Error: Into<BoxError>>,
+{
+    type Output = Result<S::Response, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.project().0;
+        loop {
+            match state.as_mut().project() {
+                StateProjection::Waiting {
+                    service,
+                    connection,
+                    interruption,
+                } => {
+                    let ready = match service.poll_ready(cx) {
+                        Poll::Ready(ready) => ready.map_err(Into::into),
+                        Poll::Pending => {
+                            let waiting = connection.as_ref().expect(WAITS);
+                            let interruption =
+                                interruption.get_or_insert_with(|| Interruption::of(waiting));
+                            ready!(interruption.closed.as_mut().poll(cx));
+                            Err(ForcedClose::new().into())
+                        }
+                    };
+                    let connection = connection.take().expect(WAITS);
+                    ready?;
+                    if let Some(interruption) = interruption {
+                        connection.info().set_phase(interruption.phase);
+                    }
+                    let serving = service.call(connection);
+                    state.set(State::Serving(serving));
+                }
+                StateProjection::Serving(serving) => return serving.poll(cx).map_err(Into::into),
+            }
+        }
+    }
+}
+
+impl Interruption {
+    fn of<IO>(connection: &Connection<IO>) -> Self {
+        let info = connection.info();
+        let phase = info.phase();
+        info.set_phase(Phase::Waiting);
+        let closed = Box::pin(info.closed());
+        Self { closed, phase }
+    }
+}
+
+const WAITS: &str = "the connection is there while it waits";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connection::Socket;
+    use std::sync::Arc;
+    use tokio::io::{DuplexStream, duplex};
+    use tokio_test::{assert_pending, assert_ready, task};
+    use tower_test::mock;
+
+    type Io = Socket<DuplexStream>;
+
+    #[test]
+    fn a_connection_waits_in_its_phase_and_is_served_in_the_one_before() {
+        let (service, mut handle) = mock::pair::<Connection<Io>, u8>();
+        let connection = Connection::accept(duplex(8).0);
+        let info = connection.info().clone();
+        handle.allow(0);
+        let mut served = task::spawn(WhenReady::new(service, connection));
+        assert_pending!(served.poll());
+        assert_eq!(info.phase(), Phase::Waiting);
+        handle.allow(1);
+        assert!(served.is_woken());
+        assert_pending!(served.poll());
+        assert_eq!(info.phase(), Phase::Serving);
+        let request = assert_ready!(task::spawn(handle.next_request()).poll());
+        request.unwrap().1.send_response(7);
+        assert_eq!(assert_ready!(served.poll()).unwrap(), 7);
+    }
+
+    #[test]
+    fn a_connection_that_is_closed_from_outside_does_not_wait_on() {
+        let (service, mut handle) = mock::pair::<Connection<Io>, ()>();
+        let mut connection = Connection::accept(duplex(8).0);
+        let guard = Arc::new(());
+        connection.hold(guard.clone());
+        let info = connection.info().clone();
+        handle.allow(0);
+        let mut served = task::spawn(WhenReady::new(service, connection));
+        assert_pending!(served.poll());
+        info.force_close();
+        assert!(served.is_woken());
+        let error = assert_ready!(served.poll()).unwrap_err();
+        assert!(error.is::<ForcedClose>());
+        assert_eq!(Arc::strong_count(&guard), 1);
+    }
+}
