@@ -4,11 +4,11 @@ use super::{
     registry::Registry,
     status::{AcceptErrors, Counters, State},
 };
-use crate::log_limit::LogLimit;
 use portcullis_middleware::{
     BoxError, ConnectionInfo,
     connection_limit::LimitHandle,
     drain::{DrainSignal, DrainTrigger},
+    log_limit::LogLimit,
     log_text::{Causes, Escaped},
     outcome::Outcome,
 };
