@@ -67,7 +67,6 @@ mod acceptor;
 pub mod axum;
 pub mod connect;
 pub mod listener;
-mod log_limit;
 #[cfg(any(doc, doctest))]
 pub mod older_systems;
 pub mod server;

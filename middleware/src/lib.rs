@@ -63,6 +63,7 @@ pub mod error;
 pub mod from_fn;
 pub mod guide;
 pub mod io_timeout;
+pub mod log_limit;
 pub mod log_text;
 pub mod map_io;
 pub mod on_error;

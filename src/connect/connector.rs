@@ -115,7 +115,9 @@ impl Connector {
     ///
     /// It gets the host and the port and returns the addresses, the preferred one first. IP addresses
     /// do not go through it. An error, or no address at all, becomes a [`ConnectError`] of the step
-    /// `resolve`.
+    /// `resolve`. No address, or an error made of [`NotFound`](io::ErrorKind::NotFound), means that the
+    /// [host is unknown](ConnectError::is_unknown_host). Any other error keeps its
+    /// [kind](ConnectError::kind): `TimedOut` is a [timeout](ConnectError::is_timeout), for example.
     ///
     /// ```
     /// use portcullis::connect::Connector;
@@ -204,9 +206,10 @@ impl Connector {
         }
         let resolved = match &self.resolver {
             Some(resolve) => resolve(host.clone(), port).await,
-            None => lookup_host((host.as_str(), port))
-                .await
-                .map(Iterator::collect),
+            None => match lookup_host((host.as_str(), port)).await {
+                Ok(addresses) => Ok(addresses.collect()),
+                Err(error) => Err(of_system(error)),
+            },
         };
         resolved.map_err(|error| ConnectError::resolve(target, error))
     }
@@ -234,6 +237,24 @@ async fn service_port(target: &Target, name: &str) -> Result<u16, ConnectError> 
     let found = found.unwrap_or_else(|cancelled| Err(cancelled.into()));
     let found = found.map_err(|error| ConnectError::services(target, error))?;
     found.ok_or_else(|| ConnectError::unknown_service(target, name))
+}
+
+/// Gives the errors of `getaddrinfo(3)` a kind: that the name is unknown.
+///
+/// The standard library has no stable one for them.
+fn of_system(error: io::Error) -> io::Error {
+    let unknown = match error.raw_os_error() {
+        Some(number) => cfg!(windows) && matches!(number, WSAHOST_NOT_FOUND | WSANO_DATA),
+        // The runtime shuts down, or there is a zero byte in the name.
+        None => !matches!(
+            error.kind(),
+            io::ErrorKind::Other | io::ErrorKind::InvalidInput
+        ),
+    };
+    if unknown {
+        return io::Error::new(io::ErrorKind::NotFound, error);
+    }
+    error
 }
 
 fn bind(socket: &TcpSocket, local: IpAddr, peer: SocketAddr) -> io::Result<()> {
@@ -344,3 +365,6 @@ impl Bound {
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 const DEFAULT_FALLBACK_DELAY: Duration = Duration::from_millis(250);
+
+const WSAHOST_NOT_FOUND: i32 = 11_001;
+const WSANO_DATA: i32 = 11_004;

@@ -1,13 +1,12 @@
 //! Why there is no connection, and what to do about it.
 
-use super::{BadTarget, services};
+use super::{Attempt, BadTarget, services};
 use portcullis_middleware::error::Elapsed;
 use std::{
     convert::Infallible,
     error::Error,
     fmt::{self, Write},
     io,
-    net::SocketAddr,
 };
 
 /// A connection could not be made: where to, at which step, why, and what to do.
@@ -24,7 +23,7 @@ use std::{
 /// let error = connect(nobody).await.unwrap_err();
 ///
 /// assert!(error.is_refused());
-/// assert_eq!(error.attempts()[0].0, nobody);
+/// assert_eq!(error.attempts()[0].address(), nobody);
 /// assert!(error.to_string().contains("nothing listens there"));
 /// # Ok(())
 /// # }
@@ -36,7 +35,7 @@ pub struct ConnectError(Box<Failed>);
 struct Failed {
     target: String,
     cause: Cause,
-    attempts: Vec<(SocketAddr, io::Error)>,
+    attempts: Vec<Attempt>,
 }
 
 #[derive(Debug)]
@@ -52,11 +51,7 @@ enum Cause {
 }
 
 impl ConnectError {
-    fn new(
-        target: impl fmt::Display,
-        cause: Cause,
-        attempts: Vec<(SocketAddr, io::Error)>,
-    ) -> Self {
+    fn new(target: impl fmt::Display, cause: Cause, attempts: Vec<Attempt>) -> Self {
         let target = target.to_string();
         Self(Box::new(Failed {
             target,
@@ -87,10 +82,7 @@ impl ConnectError {
         Self::resolve(target, none)
     }
 
-    pub(super) fn connect(
-        target: impl fmt::Display,
-        attempts: Vec<(SocketAddr, io::Error)>,
-    ) -> Self {
+    pub(super) fn connect(target: impl fmt::Display, attempts: Vec<Attempt>) -> Self {
         Self::new(target, Cause::Connect, attempts)
     }
 
@@ -101,7 +93,7 @@ impl ConnectError {
     pub(super) fn elapsed_connecting(
         target: impl fmt::Display,
         elapsed: Elapsed,
-        attempts: Vec<(SocketAddr, io::Error)>,
+        attempts: Vec<Attempt>,
     ) -> Self {
         Self::new(target, Cause::ElapsedConnecting(elapsed), attempts)
     }
@@ -125,7 +117,7 @@ impl ConnectError {
     ///
     /// The order is that of their failures. Those that had not answered when the time was over come
     /// last, with an error that says so; addresses that nobody came to are not in it.
-    pub fn attempts(&self) -> &[(SocketAddr, io::Error)] {
+    pub fn attempts(&self) -> &[Attempt] {
         &self.0.attempts
     }
 
@@ -137,7 +129,6 @@ impl ConnectError {
         match &self.0.cause {
             Cause::BadTarget(_) => io::ErrorKind::InvalidInput,
             Cause::UnknownService(_) => io::ErrorKind::NotFound,
-            Cause::Resolve(_) if self.is_unknown_host() => io::ErrorKind::NotFound,
             Cause::Services(error) | Cause::Resolve(error) => error.kind(),
             Cause::Connect => self
                 .chief()
@@ -158,9 +149,10 @@ impl ConnectError {
 
     /// Whether the name of the host has no address.
     ///
-    /// Most systems do not tell an unknown name from a name server that gives no answer.
+    /// Most systems do not tell an unknown name from a name server that gives no answer. A
+    /// [custom resolver](super::Connector::with_resolver) does, by its error.
     pub fn is_unknown_host(&self) -> bool {
-        matches!(&self.0.cause, Cause::Resolve(error) if error.raw_os_error().is_none())
+        matches!(&self.0.cause, Cause::Resolve(error) if is_unknown(error))
     }
 
     /// Whether the port is the name of a service that the system does not know.
@@ -178,7 +170,7 @@ impl ConnectError {
 
     /// The failure that says most.
     fn chief(&self) -> Option<&io::Error> {
-        let errors = || self.0.attempts.iter().map(|(_, error)| error);
+        let errors = || self.0.attempts.iter().map(Attempt::error);
         let first = |kind| errors().find(|error| error.kind() == kind);
         first(io::ErrorKind::ConnectionRefused)
             .or_else(|| first(io::ErrorKind::TimedOut))
@@ -206,10 +198,17 @@ impl fmt::Display for ConnectError {
                     "{path:?} cannot be read: {error}; give the port as a number"
                 )
             }
-            Cause::Resolve(error) => write!(
-                f,
-                "resolve failed: {error}; check the name, or give an IP address"
-            ),
+            Cause::Resolve(error) => {
+                let suspect = if is_unknown(error) {
+                    "name"
+                } else {
+                    "resolver"
+                };
+                write!(
+                    f,
+                    "resolve failed: {error}; check the {suspect}, or give an IP address"
+                )
+            }
             Cause::ElapsedResolving(elapsed) => write!(
                 f,
                 "{elapsed} while the name was looked up; check the name servers, or give an IP \
@@ -236,9 +235,9 @@ impl fmt::Display for ConnectError {
 impl ConnectError {
     fn fmt_attempts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let attempts = self.attempts();
-        for (index, (address, error)) in attempts.iter().take(SHOWN).enumerate() {
+        for (index, attempt) in attempts.iter().take(SHOWN).enumerate() {
             f.write_char(if index == 0 { ':' } else { ',' })?;
-            write!(f, " {address}: {error}")?;
+            write!(f, " {}: {}", attempt.address(), attempt.error())?;
         }
         if attempts.len() > SHOWN {
             write!(f, " and {} more", attempts.len() - SHOWN)?;
@@ -263,6 +262,11 @@ impl From<ConnectError> for io::Error {
     fn from(error: ConnectError) -> Self {
         Self::new(error.kind(), error)
     }
+}
+
+/// Whether an error of a resolver says that the name has no address; a file that is missing does not.
+fn is_unknown(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound && error.raw_os_error().is_none()
 }
 
 /// For targets that are right by their type, such as a [`SocketAddr`].
@@ -299,13 +303,14 @@ const SHOWN: usize = 4;
 mod tests {
     use super::*;
     use portcullis_middleware::error::{TimeoutPhase, find};
-    use std::time::Duration;
+    use std::{net::SocketAddr, time::Duration};
 
     fn failed(kinds: &[io::ErrorKind]) -> ConnectError {
         let address = |index: u16| SocketAddr::from(([192, 0, 2, 1], 80 + index));
         let attempts = (0..)
             .map(address)
-            .zip(kinds.iter().map(|&kind| kind.into()));
+            .zip(kinds)
+            .map(|(address, &kind)| Attempt::new(address, kind.into()));
         ConnectError::connect("example.org:http", attempts.collect())
     }
 

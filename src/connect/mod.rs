@@ -98,6 +98,7 @@
 //! # }
 //! ```
 
+mod attempt;
 mod connector;
 mod error;
 #[cfg(feature = "http-client")]
@@ -110,6 +111,7 @@ mod tests;
 mod through;
 
 pub use self::{
+    attempt::Attempt,
     connector::{Connecting, Connector},
     error::ConnectError,
     target::{BadTarget, Target},

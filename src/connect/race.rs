@@ -2,6 +2,7 @@
 //!
 //! What an attempt is, the caller says; this is the order and the timing.
 
+use super::Attempt;
 use portcullis_middleware::error::Elapsed;
 use std::{
     io,
@@ -17,7 +18,7 @@ use tokio::time::{Sleep, sleep};
 pub(super) struct Race<A, Fut> {
     waiting: vec::IntoIter<SocketAddr>,
     running: Vec<(SocketAddr, Pin<Box<Fut>>)>,
-    failed: Vec<(SocketAddr, io::Error)>,
+    failed: Vec<Attempt>,
     attempt: A,
     delay: Duration,
     /// When the next attempt begins, whatever becomes of the last one.
@@ -65,11 +66,11 @@ where
     }
 
     /// What became of each attempt, those that `elapsed` found unanswered last.
-    pub(super) fn into_failures(self, elapsed: Option<Elapsed>) -> Vec<(SocketAddr, io::Error)> {
+    pub(super) fn into_failures(self, elapsed: Option<Elapsed>) -> Vec<Attempt> {
         let mut failures = self.failed;
         if let Some(elapsed) = elapsed {
             let unanswered = self.running.into_iter();
-            failures.extend(unanswered.map(|(address, _)| (address, elapsed.into())));
+            failures.extend(unanswered.map(|(address, _)| Attempt::new(address, elapsed.into())));
         }
         failures
     }
@@ -80,7 +81,7 @@ where
             match attempt.as_mut().poll(cx) {
                 Poll::Ready(Ok(won)) => return Some((*address, won)),
                 Poll::Ready(Err(error)) => {
-                    self.failed.push((*address, error));
+                    self.failed.push(Attempt::new(*address, error));
                     drop(self.running.remove(index));
                 }
                 Poll::Pending => index += 1,

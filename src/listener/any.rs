@@ -90,7 +90,6 @@ impl Listener for AnyListener {
             #[cfg(unix)]
             (Self::Unix(unix), AnyStream::Unix(io)) => unix.connection_local_address(io),
             // Not a connection of this listener.
-            #[cfg(unix)]
             (_, io) => portcullis_middleware::connection::Transport::local_address(io),
         }
     }

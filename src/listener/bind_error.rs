@@ -44,7 +44,7 @@ impl BindError {
         &self.address
     }
 
-    /// The step or the option that failed: `resolve`, `bind`, `listen`, `keepalive`…
+    /// The step or the option that failed: `resolve`, `bind`, `listen`, `adopt`, `keepalive`…
     pub const fn step(&self) -> &'static str {
         self.step
     }
@@ -52,6 +52,15 @@ impl BindError {
     /// The kind of the system's error.
     pub fn kind(&self) -> io::ErrorKind {
         self.source.kind()
+    }
+
+    /// Whether a socket was [adopted](super::TcpOptions::adopt) that does not listen: it is unbound,
+    /// only bound, or connected.
+    ///
+    /// macOS and Windows cannot be asked; there the first accept fails.
+    pub fn is_not_listening(&self) -> bool {
+        let source = self.source.get_ref();
+        source.is_some_and(|source| source.is::<NotListening>())
     }
 }
 
@@ -82,6 +91,18 @@ impl From<BindError> for io::Error {
         Self::new(error.kind(), error)
     }
 }
+
+/// An adopted socket does not listen.
+#[derive(Debug)]
+pub(super) struct NotListening;
+
+impl fmt::Display for NotListening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the socket does not listen")
+    }
+}
+
+impl Error for NotListening {}
 
 /// The step that failed, where the address is not at hand.
 #[derive(Debug)]

@@ -33,6 +33,7 @@
 //! # }
 //! ```
 
+mod adopt;
 mod any;
 mod bind_error;
 mod memory;

@@ -44,6 +44,7 @@ mod config;
 mod drain;
 mod error;
 mod handle;
+mod ongoing_log;
 mod registry;
 pub(crate) mod shared;
 mod site;

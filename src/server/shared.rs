@@ -1,18 +1,17 @@
 //! What the acceptors, the connections, the handle and the drain of one server have in common.
 
 use super::{
+    ongoing_log::OngoingLog,
     registry::Registry,
     status::{AcceptErrors, Counters, State},
 };
-use crate::{
-    accept_error::AcceptErrorKind,
-    log_limit::{LogLimit, OngoingLog},
-};
+use crate::accept_error::AcceptErrorKind;
 use portcullis_middleware::{
     BoxError, ConnectionInfo,
     connection_limit::LimitHandle,
     drain::{DrainSignal, DrainTrigger},
     error::Panicked,
+    log_limit::LogLimit,
     log_text::{Causes, Escaped},
     outcome::Outcome,
 };

@@ -1,10 +1,10 @@
 //! The stream that tonic's server takes.
 
 use super::{TlsConnectInfo, TonicIo};
-use crate::{log_limit::LogLimit, server::Handle, service::Incoming};
+use crate::{server::Handle, service::Incoming};
 use ::tonic::transport::server::TcpConnectInfo;
 use futures_core::Stream;
-use portcullis_middleware::Connection;
+use portcullis_middleware::{Connection, log_limit::LogLimit};
 use std::{
     convert::Infallible,
     fmt,

@@ -97,7 +97,7 @@ async fn a_port_without_a_server_refuses() {
     let error = connect(address).await.unwrap_err();
     assert!(error.is_refused() && !error.is_timeout() && !error.is_unknown_host());
     assert_eq!(error.attempts().len(), 1);
-    assert_eq!(error.attempts()[0].0, address);
+    assert_eq!(error.attempts()[0].address(), address);
     assert_eq!(
         io::Error::from(error).kind(),
         io::ErrorKind::ConnectionRefused
@@ -119,7 +119,7 @@ async fn a_service_name_is_looked_up() {
     for target in [("127.0.0.1:http"), "[127.0.0.1]:http"] {
         match connect(target).await {
             Ok(client) => assert_eq!(client.peer_addr().unwrap().port(), 80),
-            Err(error) => assert_eq!(error.attempts()[0].0.port(), 80, "{error}"),
+            Err(error) => assert_eq!(error.attempts()[0].address().port(), 80, "{error}"),
         }
     }
     let asked = Connector::new().with_resolver(|host, port| async move {

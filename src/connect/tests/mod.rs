@@ -47,6 +47,6 @@ fn kinds(error: &ConnectError) -> Vec<io::ErrorKind> {
     error
         .attempts()
         .iter()
-        .map(|(_, error)| error.kind())
+        .map(|attempt| attempt.error().kind())
         .collect()
 }

@@ -152,11 +152,7 @@ async fn when_all_fail_all_are_listed() {
         (V6[1], 0, fails(io::ErrorKind::NetworkUnreachable)),
     ]);
     let error = script.run(&resolving_to(order.clone())).await.unwrap_err();
-    let tried: Vec<_> = error
-        .attempts()
-        .iter()
-        .map(|(address, _)| *address)
-        .collect();
+    let tried: Vec<_> = error.attempts().iter().map(Attempt::address).collect();
     assert_eq!(tried, [order[1], order[2], order[0]]);
     let expected = [
         io::ErrorKind::ConnectionRefused,
@@ -183,7 +179,7 @@ async fn the_time_is_for_all_addresses_together() {
     let refused = io::ErrorKind::ConnectionRefused;
     let timed_out = io::ErrorKind::TimedOut;
     assert_eq!(kinds(&error), [refused, timed_out, timed_out]);
-    assert_eq!(error.attempts()[1].0, order[0]);
+    assert_eq!(error.attempts()[1].address(), order[0]);
     let elapsed = Elapsed::new(TimeoutPhase::Connect, Duration::from_secs(2));
     assert_eq!(find::<Elapsed>(&error), Some(&elapsed));
     assert_eq!(script.alive.get(), 0);
@@ -213,6 +209,42 @@ async fn names_that_take_too_long_are_told_apart() {
     assert!(error.is_timeout() && !error.is_unknown_host());
     assert_eq!((script.now(), error.step()), (10_000, "resolve"));
     assert_eq!(io::Error::from(error).kind(), io::ErrorKind::TimedOut);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_resolver_reports_is_kept() {
+    use io::ErrorKind::*;
+    let script = Script::new([]);
+    for kind in [
+        TimedOut,
+        PermissionDenied,
+        ConnectionRefused,
+        Interrupted,
+        Other,
+        NotFound,
+    ] {
+        let resolver = Connector::new().with_resolver(move |_, _| async move { Err(kind.into()) });
+        let error = script.run(&resolver).await.unwrap_err();
+        assert_eq!((error.step(), error.kind()), ("resolve", kind));
+        assert_eq!(error.is_unknown_host(), kind == NotFound, "{error}");
+        assert_eq!(error.is_timeout(), kind == TimedOut, "{error}");
+        let suspect = if kind == NotFound { "name" } else { "resolver" };
+        assert!(
+            error.to_string().contains(&format!("check the {suspect}")),
+            "{error}"
+        );
+    }
+    let no_address = script.run(&resolving_to(vec![])).await.unwrap_err();
+    assert!(no_address.is_unknown_host());
+}
+
+#[cfg(unix)]
+#[tokio::test(start_paused = true)]
+async fn a_resolver_that_misses_a_file_knows_nothing_of_the_name() {
+    let resolver = Connector::new()
+        .with_resolver(|_, _| async { Err(io::Error::from_raw_os_error(libc::ENOENT)) });
+    let error = Script::new([]).run(&resolver).await.unwrap_err();
+    assert!(!error.is_unknown_host(), "{error}");
 }
 
 #[tokio::test(start_paused = true)]

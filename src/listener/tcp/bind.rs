@@ -1,7 +1,7 @@
 //! Where to bind, what only some systems have, and what to do when it fails.
 
 use super::BindError;
-use crate::listener::bind_error::Failed;
+use crate::listener::{adopt, bind_error::Failed};
 use socket2::Socket;
 use std::{
     fmt, io,
@@ -106,7 +106,8 @@ fn advice(step: &str, kind: io::ErrorKind, port: u16) -> &'static str {
              give it, inherit the socket from a supervisor, or choose a port from 1024 up"
         }
         ("bind", io::ErrorKind::PermissionDenied) => "the system's policy forbids it",
-        ("socket" | "bind" | "listen" | "nonblocking" | "local_address", _) => "",
+        ("adopt", _) => adopt::ADVICE,
+        ("socket" | "bind" | "listen" | "nonblocking" | "close_on_exec" | "local_address", _) => "",
         _ => "the system refuses this value of the option; change it or leave it out",
     }
 }

@@ -4,7 +4,10 @@ use super::{
     BindError, Keepalive, TcpListener,
     bind::{explain, no_address, resolve, reuse_port, set_reuse_port},
 };
-use crate::listener::bind_error::{Failed, OrFail};
+use crate::listener::{
+    adopt::take_over,
+    bind_error::{Failed, OrFail},
+};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::{
     fmt,
@@ -205,11 +208,13 @@ impl TcpOptions {
     /// Takes over a listening socket: inherited from a supervisor, or set up in another way.
     ///
     /// The options of connections (nodelay, keepalive, linger, timeout, buffers) are set on it; those
-    /// that concern binding stay as they are.
+    /// that concern binding stay as they are. Close-on-exec is set too, as `sd_listen_fds(3)` does:
+    /// child processes do not inherit the socket, which would keep the port in use.
     ///
     /// # Errors
     ///
-    /// [`BindError`] when the socket is none, or refuses an option.
+    /// [`BindError`] when the file descriptor is not an IP socket, when the socket
+    /// [does not listen](BindError::is_not_listening), or when it refuses an option.
     pub fn adopt(&self, socket: std::net::TcpListener) -> Result<TcpListener, BindError> {
         let local = socket.local_addr();
         let local = local.map_err(|error| {
@@ -217,7 +222,7 @@ impl TcpOptions {
             BindError::new("an inherited socket", "local_address", advice, error)
         })?;
         let inherited = SockRef::from(&socket);
-        let set = self.set_accept_options(&inherited);
+        let set = take_over(&inherited).and_then(|()| self.set_accept_options(&inherited));
         set.map_err(|failed| explain(failed, local))?;
         let options = Self {
             reuse_port: reuse_port(&inherited),
@@ -254,6 +259,7 @@ impl TcpOptions {
         if address.is_ipv6() && (self.only_v6 || cfg!(not(target_os = "openbsd"))) {
             socket.set_only_v6(self.only_v6).or_fail("only_v6")?;
         }
+        socket.set_nonblocking(true).or_fail("nonblocking")?;
         // Before listening: a handshake tells the size of the buffer, and accepts may begin at once.
         self.set_accept_options(&socket)?;
         socket.bind(&address.into()).or_fail("bind")?;
@@ -266,7 +272,6 @@ impl TcpOptions {
 
     /// Sets on a listening socket what its connections get from it.
     fn set_accept_options(&self, socket: &Socket) -> Result<(), Failed> {
-        socket.set_nonblocking(true).or_fail("nonblocking")?;
         if let Some(bytes) = self.recv_buffer {
             let set = socket.set_recv_buffer_size(bytes);
             set.or_fail("recv_buffer_size")?;

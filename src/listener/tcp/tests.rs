@@ -380,6 +380,44 @@ async fn an_adopted_socket_gets_the_options_of_connections_and_keeps_its_own() {
     assert_eq!(listener.shard().is_ok(), cfg!(target_os = "linux"));
 }
 
+#[cfg(all(unix, not(target_vendor = "apple")))]
+#[test]
+fn a_socket_that_does_not_listen_is_not_adopted() {
+    let stream = || Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let any_port: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    let bound = stream();
+    bound.bind(&any_port.into()).unwrap();
+    let listener = listen(TcpOptions::new());
+    let connected = Socket::from(connect(&listener));
+    let datagrams = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
+    datagrams.bind(&any_port.into()).unwrap();
+
+    for socket in [bound, stream(), connected, datagrams] {
+        let error = TcpListener::from_std(socket.into()).unwrap_err();
+        assert!(error.is_not_listening(), "{error}");
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        let text = error.to_string();
+        let end = "adopt failed: the socket does not listen; \
+                   call listen(2) on it before it is handed over";
+        assert!(text.ends_with(end), "{text}");
+    }
+    let taken = TcpListener::bind(listener.local).unwrap_err();
+    assert!(!taken.is_not_listening());
+}
+
+#[cfg(unix)]
+#[test]
+fn an_adopted_socket_is_kept_from_child_processes() {
+    let any_port: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&any_port.into()).unwrap();
+    socket.listen(1).unwrap();
+    socket.set_cloexec(false).unwrap();
+    let listener = TcpListener::from_std(socket.into()).unwrap();
+    let flags = rustix::io::fcntl_getfd(&listener).unwrap();
+    assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
+}
+
 #[test]
 fn a_client_that_was_too_quick_does_not_end_the_listener() {
     // As the standard library reports a peer address of a length of zero.

@@ -1,5 +1,7 @@
 //! The file of a Unix socket: ours to remove, and nobody else's.
 
+use crate::listener::bind_error::{Failed, OrFail};
+use rustix::fs::{Mode, RawMode, fchmod};
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::{
     fs::{self, Metadata},
@@ -17,11 +19,21 @@ pub(super) struct SocketFile {
 }
 
 impl SocketFile {
-    pub(super) fn new(path: &Path) -> io::Result<Self> {
-        Ok(Self {
-            path: path::absolute(path)?,
-            identity: identity(&fs::symlink_metadata(path)?),
-        })
+    /// Takes note of the file that `bind` has made at `path`, and sets its `mode`.
+    ///
+    /// If anything but a socket has taken its place, that is left as it is.
+    pub(super) fn new(path: &Path, mode: u32) -> Result<Self, Failed> {
+        let absolute = path::absolute(path).or_fail("bind")?;
+        let made = Made::find(path).or_fail("bind")?;
+        let file = Self {
+            path: absolute,
+            identity: identity(&made.metadata),
+        };
+        // The umask may have removed bits.
+        if (made.metadata.mode() ^ mode) & PERMISSIONS != 0 {
+            made.set_mode(mode).or_fail("mode")?;
+        }
+        Ok(file)
     }
 }
 
@@ -30,6 +42,65 @@ impl Drop for SocketFile {
         // Nobody is there to hear of a failure; the next bind finds a stale file and replaces it.
         drop(remove_if(&self.path, self.identity));
     }
+}
+
+/// Sets the mode that the file of `socket` is created with, so that it never permits more.
+///
+/// Linux and FreeBSD do that; elsewhere the mode is set once the file is there.
+pub(super) fn limit_mode(socket: &Socket, mode: u32) {
+    let _refused_elsewhere = fchmod(socket, Mode::from_raw_mode(mode as RawMode));
+}
+
+/// A socket file, found by its path.
+struct Made {
+    metadata: Metadata,
+    /// Stays with this file, whatever becomes of the path.
+    #[cfg(any(target_os = "android", target_os = "linux"))]
+    handle: fs::File,
+    #[cfg(not(any(target_os = "android", target_os = "linux")))]
+    path: PathBuf,
+}
+
+#[cfg(any(target_os = "android", target_os = "linux"))]
+impl Made {
+    fn find(path: &Path) -> io::Result<Self> {
+        use std::os::unix::fs::OpenOptionsExt;
+        let flags = libc::O_PATH | libc::O_NOFOLLOW;
+        let mut options = fs::OpenOptions::new();
+        let handle = options.read(true).custom_flags(flags).open(path)?;
+        let metadata = of_socket(handle.metadata()?)?;
+        Ok(Self { metadata, handle })
+    }
+
+    /// As glibc's `fchmodat` does it: `fchmod` refuses such handles.
+    fn set_mode(&self, mode: u32) -> io::Result<()> {
+        use std::os::{fd::AsRawFd, unix::fs::PermissionsExt};
+        let path = format!("/proc/self/fd/{}", self.handle.as_raw_fd());
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))
+    }
+}
+
+#[cfg(not(any(target_os = "android", target_os = "linux")))]
+impl Made {
+    fn find(path: &Path) -> io::Result<Self> {
+        let metadata = of_socket(fs::symlink_metadata(path)?)?;
+        let path = path.to_owned();
+        Ok(Self { metadata, path })
+    }
+
+    fn set_mode(&self, mode: u32) -> io::Result<()> {
+        use rustix::fs::{AtFlags, CWD, chmodat};
+        let mode = Mode::from_raw_mode(mode as RawMode);
+        Ok(chmodat(CWD, &self.path, mode, AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+}
+
+fn of_socket(metadata: Metadata) -> io::Result<Metadata> {
+    if metadata.file_type().is_socket() {
+        return Ok(metadata);
+    }
+    let replaced = "another file has taken the place of the socket";
+    Err(io::Error::new(io::ErrorKind::AlreadyExists, replaced))
 }
 
 /// Removes the socket file at `path` if nobody listens on it.
@@ -68,3 +139,6 @@ fn remove_if(path: &Path, expected: (u64, u64)) -> io::Result<()> {
 fn identity(file: &Metadata) -> (u64, u64) {
     (file.dev(), file.ino())
 }
+
+/// Permission bits, set-id bits and the sticky bit.
+const PERMISSIONS: u32 = 0o7777;

@@ -6,17 +6,17 @@ pub(super) mod tests;
 
 use super::{
     BindError, Listener,
+    adopt::{self, take_over},
     bind_error::{Failed, OrFail},
 };
 use file::SocketFile;
 use portcullis_middleware::connection::{Address, UnixAddress};
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use std::{
-    fs::{self, Permissions},
     io,
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
-        unix::{ffi::OsStrExt, fs::PermissionsExt},
+        unix::ffi::OsStrExt,
     },
     path::Path,
     task::{Context, Poll, ready},
@@ -54,23 +54,25 @@ impl UnixListener {
 
     /// Takes over a listening socket, whose file stays when the listener is dropped.
     ///
+    /// Close-on-exec is set on it, as `sd_listen_fds(3)` does: child processes do not inherit it.
+    ///
     /// # Errors
     ///
-    /// [`BindError`] when the socket is none.
+    /// [`BindError`] when the file descriptor is not a Unix socket, or when the socket
+    /// [does not listen](BindError::is_not_listening).
     pub fn from_std(socket: std::os::unix::net::UnixListener) -> Result<Self, BindError> {
-        let adopt = || {
-            socket.set_nonblocking(true).or_fail("nonblocking")?;
-            socket.local_addr().or_fail("local_address")
-        };
-        let local = adopt().map_err(|failed: Failed| {
+        let local = socket.local_addr().or_fail("local_address");
+        let local = address(local.map_err(|failed| {
             let advice = "the descriptor must be a Unix socket that listens";
             failed.at("an inherited socket", advice)
-        })?;
+        })?);
+        let taken_over = take_over(&SockRef::from(&socket));
+        taken_over.map_err(|failed| explain(failed, &local))?;
         Ok(Self {
             _file: None,
             socket,
             registered: None,
-            local: address(local),
+            local,
         })
     }
 
@@ -171,6 +173,12 @@ impl UnixOptions {
     /// `0o660` lets the group in, a proxy in front for example. The umask has no part in it, and the
     /// mode is set before anybody can connect. To connect takes the right to write on Linux
     /// (`unix(7)`); some older systems do not look at the bits, and there the directory's count.
+    ///
+    /// On Linux and FreeBSD the file is created with this mode less the umask. Bits that the umask
+    /// has removed are added afterwards, to a socket only: a symbolic link or another file that has
+    /// taken its place makes [`bind`](Self::bind) fail and keeps its mode. Linux does that through
+    /// `/proc`; elsewhere a file that is swapped in at that very moment gets the mode, while links are
+    /// not followed. In any case create the socket in a directory in which only trusted users may write.
     pub const fn with_mode(self, mode: u32) -> Self {
         Self { mode, ..self }
     }
@@ -205,10 +213,7 @@ impl UnixOptions {
                 registered: None,
                 local,
             }),
-            Err(failed) => {
-                let advice = advice(failed.step(), failed.kind());
-                Err(failed.at(local, advice))
-            }
+            Err(failed) => Err(explain(failed, &local)),
         }
     }
 
@@ -216,16 +221,15 @@ impl UnixOptions {
         let address = socket_address(path).or_fail("path")?;
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None).or_fail("socket")?;
         socket.set_nonblocking(true).or_fail("nonblocking")?;
+        file::limit_mode(&socket, self.mode);
         let mut bound = socket.bind(&address);
         if matches!(&bound, Err(error) if error.kind() == io::ErrorKind::AddrInUse) {
             file::remove_stale(path, &address).or_fail("bind")?;
             bound = socket.bind(&address);
         }
         bound.or_fail("bind")?;
-        let file = SocketFile::new(path).or_fail("bind")?;
         // Before listening: until then nobody can connect.
-        let set = fs::set_permissions(path, Permissions::from_mode(self.mode));
-        set.or_fail("mode")?;
+        let file = SocketFile::new(path, self.mode)?;
         let backlog = i32::try_from(self.backlog).unwrap_or(i32::MAX);
         socket.listen(backlog).or_fail("listen")?;
         Ok((socket, file))
@@ -252,8 +256,18 @@ fn address(address: std::os::unix::net::SocketAddr) -> Address {
     tokio::net::unix::SocketAddr::from(address).into()
 }
 
+fn explain(failed: Failed, address: &Address) -> BindError {
+    let advice = advice(failed.step(), failed.kind());
+    failed.at(address, advice)
+}
+
 fn advice(step: &str, kind: io::ErrorKind) -> &'static str {
     match (step, kind) {
+        ("adopt", _) => adopt::ADVICE,
+        ("mode", _) => {
+            "a mode that the umask does not permit takes a mounted /proc on Linux; \
+             mount it, or change the umask"
+        }
         ("path", _) => "choose a path of less than 100 bytes or so",
         ("bind", io::ErrorKind::AddrInUse) => {
             "another program listens there; end it, or choose another path"

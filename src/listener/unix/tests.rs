@@ -1,7 +1,11 @@
 use super::*;
 use crate::listener::TcpListener;
 use std::{
-    os::unix::{fs::FileTypeExt, net::UnixStream as StdStream},
+    fs,
+    os::unix::{
+        fs::{FileTypeExt, MetadataExt, PermissionsExt},
+        net::UnixStream as StdStream,
+    },
     path::PathBuf,
     process,
 };
@@ -77,6 +81,36 @@ fn only_the_owner_may_connect_unless_told_otherwise() {
     let path = directory.join("group");
     let _group = UnixOptions::new().with_mode(0o666).bind(&path).unwrap();
     assert_eq!(mode(&path), 0o666, "whatever the umask");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_file_has_no_wider_mode_from_its_first_moment_on() {
+    let directory = Directory::new("first-mode");
+    for (name, mode) in [("owner", 0o600), ("group", 0o640)] {
+        let path = directory.join(name);
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        file::limit_mode(&socket, mode);
+        socket.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777 & !mode, 0);
+    }
+}
+
+#[test]
+fn what_has_taken_the_place_of_the_socket_keeps_its_mode() {
+    let directory = Directory::new("swapped");
+    let secret = directory.join("secret");
+    fs::write(&secret, "precious").unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    let link = directory.join("link");
+    std::os::unix::fs::symlink(&secret, &link).unwrap();
+
+    for path in [&link, &secret] {
+        let failed = SocketFile::new(path, 0o666).unwrap_err();
+        assert_eq!(failed.kind(), io::ErrorKind::AlreadyExists);
+        assert!(fs::symlink_metadata(path).is_ok(), "it stays");
+        assert_eq!(fs::metadata(&secret).unwrap().mode() & 0o777, 0o600);
+    }
 }
 
 #[test]
@@ -164,6 +198,38 @@ fn an_inherited_socket_leaves_its_file_to_whoever_made_it() {
     assert_eq!(listener.path(), Some(&*path));
     drop(listener);
     assert!(path.exists());
+}
+
+#[cfg(not(target_vendor = "apple"))]
+#[test]
+fn a_socket_that_does_not_listen_is_not_adopted() {
+    let directory = Directory::new("bound-only");
+    let bound = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    let path = directory.join("socket");
+    bound.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+    let unbound = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    let (connected, _peer) = Socket::pair(Domain::UNIX, Type::STREAM, None).unwrap();
+    for socket in [bound, unbound, connected] {
+        let error = UnixListener::from_std(socket.into()).unwrap_err();
+        assert!(error.is_not_listening(), "{error}");
+        assert_eq!(
+            (error.step(), error.kind()),
+            ("adopt", io::ErrorKind::InvalidInput)
+        );
+    }
+}
+
+#[test]
+fn an_adopted_socket_is_kept_from_child_processes() {
+    let directory = Directory::new("cloexec");
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    let path = directory.join("socket");
+    socket.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+    socket.listen(1).unwrap();
+    socket.set_cloexec(false).unwrap();
+    let listener = UnixListener::from_std(socket.into()).unwrap();
+    let flags = rustix::io::fcntl_getfd(&listener).unwrap();
+    assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Bounds how often a kind of log line is written: what a peer causes must not fill a disk.
+//! Limits the log lines of a condition that may last, such as a lack of file descriptors.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -6,42 +6,11 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// Lets a few lines pass in each period and counts the others.
-#[derive(Debug, Default)]
-pub(crate) struct LogLimit(Mutex<Window>);
-
-#[derive(Debug, Default)]
-struct Window {
-    begun: Option<Instant>,
-    lines: u32,
-    suppressed: u64,
-}
-
-impl LogLimit {
-    /// Calls `write` with the number of lines left out before it, unless this one is left out too.
-    pub(crate) fn write(&self, write: impl FnOnce(u64)) {
-        let now = Instant::now();
-        let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if window.begun.is_none_or(|begun| now - begun >= PERIOD) {
-            window.begun = Some(now);
-            window.lines = 0;
-        }
-        if window.lines >= LINES {
-            window.suppressed += 1;
-            return;
-        }
-        window.lines += 1;
-        let suppressed = std::mem::take(&mut window.suppressed);
-        drop(window);
-        write(suppressed);
-    }
-}
-
-/// Tells of something that may last: once a second for some lines, then once a minute with a count.
+/// Admits one line a second at first, then one line a minute with a count.
 ///
-/// Where it has not happened for a minute it is news again.
+/// After a minute without the condition it starts over.
 #[derive(Debug, Default)]
-pub(crate) struct OngoingLog(Mutex<Ongoing>);
+pub(super) struct OngoingLog(Mutex<Ongoing>);
 
 #[derive(Debug, Default)]
 struct Ongoing {
@@ -53,7 +22,7 @@ struct Ongoing {
 
 impl OngoingLog {
     /// Calls `write` with the number of lines left out before it, unless this one is left out too.
-    pub(crate) fn write(&self, write: impl FnOnce(u64)) {
+    pub(super) fn write(&self, write: impl FnOnce(u64)) {
         let now = Instant::now();
         let mut ongoing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let seen = ongoing.seen.replace(now);
@@ -81,8 +50,11 @@ impl OngoingLog {
     }
 }
 
+/// How often lines are written at first.
 const PERIOD: Duration = Duration::from_secs(1);
+/// How often they are written after that.
 const SELDOM: Duration = Duration::from_secs(60);
+/// How many are written at the first rate.
 const LINES: u32 = 5;
 
 #[cfg(test)]
@@ -90,19 +62,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_few_lines_pass_in_each_second_and_the_rest_is_counted() {
-        let limit = LogLimit::default();
-        let mut written = Vec::new();
-        for _ in 0..100 {
-            limit.write(|suppressed| written.push(suppressed));
-        }
-        tokio::time::advance(PERIOD).await;
-        limit.write(|suppressed| written.push(suppressed));
-        assert_eq!(written, [0, 0, 0, 0, 0, 95]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_lasts_is_told_once_a_second_for_some_lines_and_then_once_a_minute() {
+    async fn what_lasts_is_logged_once_a_second_for_some_lines_and_then_once_a_minute() {
         let log = OngoingLog::default();
         let begun = Instant::now();
         let mut written = Vec::new();
