@@ -3,7 +3,8 @@
 //! [`TlsLayer`] does the handshake of each connection and hands its inner service the plaintext as
 //! [`TlsIo`]; what was agreed on is in [`Connection::tls`](crate::Connection::tls). Handshakes are
 //! bounded in time (10 s, the wait for their turn included) and in number (256 at once). The
-//! protocol itself is [rustls]'; certificates are read once and not watched.
+//! protocol itself is [rustls]'; certificates are read once and not watched, and `tls::load` reads them for
+//! programs that replace them.
 //!
 //! # Place in the stack
 //!
@@ -118,15 +119,19 @@ mod future;
 mod handshake;
 mod io;
 mod layer;
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+pub mod load;
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+mod pem;
 mod service;
 mod slots;
 #[cfg(test)]
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod tests;
 mod wire;
-
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
-pub use self::{client::RootsError, config::provider, error::TlsConfigError};
+mod x509;
+
 pub use self::{
     client::{TlsClientIo, TlsConnectError, TlsConnector},
     future::TlsFuture,
@@ -134,4 +139,6 @@ pub use self::{
     layer::TlsLayer,
     service::Tls,
 };
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+pub use self::{config::provider, error::TlsConfigError};
 pub use tokio_rustls::rustls;

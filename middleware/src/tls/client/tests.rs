@@ -6,7 +6,13 @@ use crate::{
     connection::{ForcedClose, Phase, Socket},
     error::{Elapsed, HandshakeError, TimeoutPhase, find},
     outcome::Outcome,
-    tls::{TlsIo, TlsLayer, rustls},
+    tls::{
+        TlsIo, TlsLayer,
+        rustls::{
+            self,
+            pki_types::{CertificateDer, pem::PemObject},
+        },
+    },
 };
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use std::{io, mem::size_of, sync::LazyLock, time::Duration};
@@ -189,7 +195,16 @@ async fn a_root_that_is_not_trusted_is_told_apart() {
 
 #[tokio::test]
 async fn what_is_no_name_says_nothing_to_the_server() {
-    for name in ["", "localhost:443", "[::1]", "a b", "a\nb"] {
+    for name in [
+        "",
+        ".",
+        "localhost..",
+        "127.0.0.1.",
+        "localhost:443",
+        "[::1]",
+        "a b",
+        "a\nb",
+    ] {
         let (mut server, client) = in_memory();
         let error = PKI.connector().connect(name, client).await.unwrap_err();
         assert!(error.is_bad_name(), "{name:?}");
@@ -359,6 +374,12 @@ async fn the_io_underneath_and_the_session_of_a_client_are_within_reach() {
 }
 
 #[test]
+fn a_bundle_of_roots_may_have_remarks_and_a_byte_order_mark() {
+    let bundle = format!("\u{feff}# ours\n{}\nAnother\n=====\n{}", PKI.root, PKI.root);
+    TlsConnector::with_roots_pem(bundle.as_bytes()).unwrap();
+}
+
+#[test]
 fn roots_that_are_none_are_told_apart() {
     let text = |pem: &[u8]| TlsConnector::with_roots_pem(pem).unwrap_err().to_string();
     assert!(text(b"").contains("there is no root certificate"));
@@ -368,13 +389,16 @@ fn roots_that_are_none_are_told_apart() {
     let garbage = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     assert!(text(garbage.as_bytes()).contains("not usable"));
     let one_is_garbage = format!("{}{garbage}", PKI.root);
-    assert!(text(one_is_garbage.as_bytes()).contains("not usable"));
+    assert!(text(one_is_garbage.as_bytes()).contains("(section 2, "));
+    let joined = format!("{}{}", PKI.root.trim_end(), PKI.root);
+    assert!(text(joined.as_bytes()).contains("run together"));
+    let der = CertificateDer::from_pem_slice(PKI.root.as_bytes()).unwrap();
+    assert!(text(&der).contains("is binary"));
 }
 
 #[cfg(feature = "native-roots")]
 #[test]
 fn of_the_roots_of_a_system_one_has_to_be_usable() {
-    use rustls::pki_types::{CertificateDer, pem::PemObject};
     let garbage = CertificateDer::from(vec![0; 4]);
     let error = TlsConnector::with_found(vec![garbage.clone()], Some("no\nfile".to_owned()));
     let text = error.unwrap_err().to_string();
