@@ -35,7 +35,8 @@
 //! that the socket did not take yet; `set_buffer_limit` of [`TlsIo::session_mut`] changes the latter.
 //!
 //! Sessions that clients may resume are in a cache of 256 for each configuration, where a TLS 1.3
-//! handshake takes a place for each of its tickets.
+//! handshake takes a place for each of its tickets. Clients with certificates cannot resume sessions
+//! unless [`TlsLayer::with_client_verifier`] is called.
 //!
 //! # What it costs
 //!
@@ -123,6 +124,7 @@ mod layer;
 pub mod load;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod pem;
+mod resumption;
 mod service;
 mod slots;
 #[cfg(test)]

@@ -321,15 +321,22 @@ fn what_a_client_will_object_to_is_logged() {
         tracing::Dispatch::new(tracing_subscriber::fmt().finish());
     tracing::subscriber::with_default(subscriber, || {
         TlsLayer::from_pem(expired.as_bytes(), key.serialize_pem().as_bytes()).unwrap();
+        let mut config = server_config(provider(), rustls::ALL_VERSIONS);
+        config.max_early_data_size = 1;
+        TlsLayer::new(Arc::new(config));
     });
     let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
     let lines: Vec<_> = log.lines().collect();
-    assert_eq!(lines.len(), 1, "{log}");
+    assert_eq!(lines.len(), 2, "{log}");
     assert!(
         lines[0].contains("WARN") && lines[0].contains("has expired"),
         "{log}"
     );
     assert!(lines[0].ends_with("certificate=1"), "{log}");
+    assert!(
+        lines[1].contains("WARN") && lines[1].contains("max_early_data_size"),
+        "{log}"
+    );
 }
 
 #[test]
