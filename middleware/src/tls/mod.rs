@@ -26,7 +26,8 @@
 //!   shutdown of the write side) says `close_notify`.
 //! - A peer that ends without `close_notify` is a read error of kind
 //!   [`UnexpectedEof`](std::io::ErrorKind::UnexpectedEof), and noted in
-//!   [`ConnectionInfo::is_truncated`](crate::ConnectionInfo::is_truncated).
+//!   [`ConnectionInfo::is_truncated`](crate::ConnectionInfo::is_truncated), unless this side has sent
+//!   its own `close_notify` before.
 //!
 //! # Memory
 //!
@@ -124,6 +125,7 @@ mod layer;
 pub mod load;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod pem;
+mod plaintext;
 mod resumption;
 mod service;
 mod slots;

@@ -349,6 +349,24 @@ async fn a_server_that_ends_without_saying_so_is_noted() {
 }
 
 #[tokio::test]
+async fn a_server_that_says_nothing_after_our_good_bye_has_cut_nothing_off() {
+    let (mut server, mut client) = agreed().await;
+    let known = client.info().clone();
+    client.write_all(b"that is all").await.unwrap();
+    let leave = async {
+        let mut heard = Vec::new();
+        server.read_to_end(&mut heard).await.unwrap();
+        assert_eq!(heard, b"that is all");
+        // Only TCP's end.
+        server.get_mut().get_mut().shutdown().await.unwrap();
+    };
+    let (closed, ()) = tokio::join!(client.close(), leave);
+    closed.unwrap();
+    assert!(!known.is_truncated());
+    assert_eq!(Outcome::of(&known, None), Outcome::Completed);
+}
+
+#[tokio::test]
 async fn vectored_writes_of_a_client_become_one_record() {
     let (_server, mut client) = agreed().await;
     assert!(client.is_write_vectored());
