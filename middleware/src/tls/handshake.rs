@@ -68,7 +68,7 @@ fn tls_info<IO>(stream: &TlsStream<Wire<IO>>) -> TlsInfo {
         .negotiated_cipher_suite()
         .and_then(|suite| suite.suite().as_str());
     info.alpn = session.alpn_protocol().map(<[u8]>::to_vec);
-    info.server_name = session.server_name().map(str::to_owned);
+    info.server_name = session.server_name().map(TlsInfo::host_name);
     let certificates = session.peer_certificates().unwrap_or_default();
     info.peer_certificates = certificates.iter().map(|c| c.to_vec()).collect();
     info.resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);

@@ -131,6 +131,17 @@ async fn an_address_is_a_name_that_is_not_asked_for() {
 }
 
 #[tokio::test]
+async fn a_dot_at_the_end_of_a_name_is_not_asked_for() {
+    let (client, served) = meet(&PKI.connector(), "localhost.").await;
+    served.unwrap();
+    let client = client.unwrap();
+    assert_eq!(
+        client.tls().unwrap().server_name.as_deref(),
+        Some("localhost")
+    );
+}
+
+#[tokio::test]
 async fn a_second_connection_resumes_the_session_of_the_first() {
     let layer = PKI.layer();
     let connector = PKI.connector();
