@@ -9,6 +9,32 @@
 //! indented BEGIN line or two files joined without a line end between them, is refused, and the error has
 //! the line. Each certificate must parse. Text between sections, a byte-order mark at the start of the file
 //! and sections for another purpose (a key beside its chain) are allowed.
+//!
+//! # Example
+//!
+//! Clients must present a certificate, and may resume sessions:
+//!
+//! ```
+//! use portcullis_middleware::tls::{TlsLayer, load, provider, rustls};
+//! use rustls::{ServerConfig, server::WebPkiClientVerifier, sign::SingleCertAndKey};
+//! use std::sync::Arc;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+//! # let own = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
+//! # let (chain, key, roots) = (own.cert.pem(), own.signing_key.serialize_pem(), own.cert.pem());
+//! let roots = Arc::new(load::roots(roots.as_bytes())?);
+//! let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider()).build()?;
+//! let key = load::certified_key(chain.as_bytes(), key.as_bytes())?;
+//!
+//! let config = ServerConfig::builder_with_provider(provider())
+//!     .with_safe_default_protocol_versions()?
+//!     .with_client_cert_verifier(verifier.clone())
+//!     .with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
+//! let tls = TlsLayer::new(Arc::new(config)).with_client_verifier(verifier);
+//! # let _ = tls;
+//! # Ok(())
+//! # }
+//! ```
 
 use super::{
     error::{Part, Problem, TlsConfigError},
