@@ -6,8 +6,9 @@
 //! ```
 //!
 //! Write another certificate over the files, with its key, and ask again. The files are looked at once a
-//! second. A certificate that does not fit its key (for a moment one of the two is the new one) or cannot
-//! be read changes nothing: the one before stays in use, and connections never notice.
+//! second. A certificate that does not fit its key (for a moment one of the two is the new one), cannot be
+//! read or is damaged changes nothing: the one before stays in use, the reason is printed with the line, and
+//! connections never notice.
 //!
 //! Ctrl-C or SIGTERM ends the server: it tells its clients, goes on accepting for half a second, and lets
 //! requests finish for up to 30 s. A second signal cuts them.
@@ -20,14 +21,13 @@ use portcullis::{
     listener::TcpListener,
     middleware::{
         io_timeout::IoTimeoutLayer,
-        tls::{TlsLayer, provider, rustls},
+        tls::{TlsConfigError, TlsLayer, load, provider, rustls},
     },
     server::Drain,
     service::HttpService,
 };
 use rustls::{
     ServerConfig,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
@@ -46,7 +46,7 @@ async fn main() -> Result<(), BoxError> {
     };
 
     let pem = files.read().await?;
-    let certificate = Arc::new(Certificate(watch::Sender::new(pem.check()?)));
+    let certificate = Arc::new(Certificate(watch::Sender::new(pem.check(&files)?)));
     tokio::spawn(replace(certificate.clone(), files.clone(), pem));
     let config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
@@ -110,12 +110,12 @@ async fn replace(certificate: Arc<Certificate>, files: Files, mut seen: Pem) {
         if pem == seen {
             continue;
         }
-        match pem.check() {
+        match pem.check(&files) {
             Ok(fresh) => {
                 certificate.0.send_replace(fresh);
                 println!("the certificate was replaced");
             }
-            Err(error) => println!("the old certificate stays in use: {error}"),
+            Err(error) => println!("the old certificate stays in use, the new {error}"),
         }
         seen = pem;
     }
@@ -129,15 +129,12 @@ struct Pem {
 }
 
 impl Pem {
-    /// A certificate that can be used: complete, and with the key that is its own.
-    fn check(&self) -> Result<Arc<CertifiedKey>, BoxError> {
-        let chain = CertificateDer::pem_slice_iter(&self.chain).collect::<Result<Vec<_>, _>>()?;
-        if chain.is_empty() {
-            return Err("no certificate".into());
-        }
-        // The error of the parser quotes its input: not into a log.
-        let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|_| "no private key")?;
-        Ok(Arc::new(CertifiedKey::from_der(chain, key, &provider())?))
+    /// A certificate that can be used: with its whole chain, and with the key that is its own.
+    fn check(&self, files: &Files) -> Result<Arc<CertifiedKey>, TlsConfigError> {
+        let checked = load::certified_key(&self.chain, &self.key);
+        checked
+            .map(Arc::new)
+            .map_err(|error| error.in_files(&files.chain, &files.key))
     }
 }
 

@@ -53,7 +53,7 @@ async fn main() -> Result<(), BoxError> {
         .peer_addr()
         .trace_connections("axum")
         .connection_limit(1000)
-        .tls(TlsLayer::new(demo(&folder)?).with_alpn(["h2", "http/1.1"]))
+        .tls(demo(&folder)?.with_alpn(["h2", "http/1.1"]))
         .layer(IoTimeoutLayer::new().with_read(None))
         .service(HttpService::new(router));
 
@@ -113,7 +113,7 @@ fn uri_in(certificate: &[u8]) -> Option<String> {
 /// Makes an authority, a server that trusts nobody else, and a client in `folder`.
 ///
 /// For an example: keys that others depend on never lie in a folder for all.
-fn demo(folder: &Path) -> Result<Arc<ServerConfig>, BoxError> {
+fn demo(folder: &Path) -> Result<TlsLayer, BoxError> {
     let mut params = CertificateParams::default();
     params
         .distinguished_name
@@ -141,7 +141,8 @@ fn demo(folder: &Path) -> Result<Arc<ServerConfig>, BoxError> {
         WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build()?;
     let config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
-        .with_client_cert_verifier(verifier)
+        .with_client_cert_verifier(verifier.clone())
         .with_single_cert(vec![server], key)?;
-    Ok(Arc::new(config))
+    // Clients that come back are verified again.
+    Ok(TlsLayer::new(Arc::new(config)).with_client_verifier(verifier))
 }

@@ -4,9 +4,10 @@ use std::fmt;
 
 /// What a TLS handshake agreed on.
 ///
-/// Names of versions and suites are those of the registries (RFC 8446, appendix B; IANA's TLS
-/// parameters), for example `TLSv1_3` and `TLS13_AES_256_GCM_SHA384`. What the peer chose (SNI,
-/// certificates) is as it sent it: escape it in logs.
+/// Names of versions and suites are those of rustls, for example `TLSv1_3` and
+/// `TLS13_AES_256_GCM_SHA384`. IANA's name of that suite is `TLS_AES_256_GCM_SHA384`; the suites of TLS
+/// 1.2 have the same name in both. What the peer chose (SNI, certificates) is as it sent it: escape it
+/// in logs.
 #[derive(Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TlsInfo {
@@ -16,7 +17,7 @@ pub struct TlsInfo {
     pub cipher_suite: Option<&'static str>,
     /// Application protocol (ALPN, RFC 7301) that both sides agreed on.
     pub alpn: Option<Vec<u8>>,
-    /// Host name that the client asked for (SNI, RFC 6066).
+    /// Host name that the client asked for (SNI, RFC 6066), without a dot at its end.
     pub server_name: Option<String>,
     /// The peer's certificates in DER, its own first, as verified; empty when it showed none.
     pub peer_certificates: Vec<Vec<u8>>,
@@ -38,22 +39,47 @@ impl TlsInfo {
     }
 }
 
+#[cfg(feature = "tls")]
+impl TlsInfo {
+    /// `name` as a host is compared and logged: SNI has no dot at the end (RFC 6066, section 3), and
+    /// clients that send one all the same mean the same host.
+    pub(crate) fn host_name(name: &str) -> String {
+        name.strip_suffix('.').unwrap_or(name).to_owned()
+    }
+}
+
 impl fmt::Debug for TlsInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let alpn = self.alpn.as_deref().map(String::from_utf8_lossy);
         f.debug_struct("TlsInfo")
             .field("version", &self.version)
             .field("cipher_suite", &self.cipher_suite)
-            .field(
-                "alpn",
-                &self
-                    .alpn
-                    .as_deref()
-                    .map(<[u8]>::escape_ascii)
-                    .map(|a| a.to_string()),
-            )
+            .field("alpn", &alpn)
             .field("server_name", &self.server_name)
             .field("peer_certificates", &self.peer_certificates.len())
             .field("resumed", &self.resumed)
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_application_protocol_is_printed_as_text() {
+        let mut info = TlsInfo::new();
+        info.alpn = Some(b"h2\n\xff".to_vec());
+        info.peer_certificates = vec![vec![7; 1000]];
+        let text = format!("{info:?}");
+        assert!(text.contains("alpn: Some(\"h2\\n\u{fffd}\")"), "{text}");
+        assert!(text.contains("peer_certificates: 1"), "{text}");
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn a_host_name_has_no_dot_at_its_end() {
+        assert_eq!(TlsInfo::host_name("example.org."), "example.org");
+        assert_eq!(TlsInfo::host_name("example.org"), "example.org");
     }
 }

@@ -3,10 +3,12 @@
 use super::{
     TlsLayer,
     error::{Part, Problem, TlsConfigError},
+    load,
     rustls::{
-        Error, ServerConfig,
+        ServerConfig,
         crypto::CryptoProvider,
-        pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject},
+        pki_types::{CertificateDer, PrivateKeyDer},
+        sign::{CertifiedKey, SingleCertAndKey},
     },
 };
 use std::{fs, path::Path, sync::Arc};
@@ -16,12 +18,14 @@ impl TlsLayer {
     ///
     /// TLS 1.2 and 1.3 with the crypto provider that [`provider`] names, no client certificates, and one
     /// ticket for each connection of TLS 1.3, because of [what they cost](crate::tls#what-it-costs).
-    /// The files are read once, blocking; an encrypted key is not supported.
+    /// The files are read once, blocking; an encrypted key is not supported. All certificates of the file
+    /// are served, or none: see [`load`](crate::tls::load) for what is refused. A certificate that has
+    /// expired, or does not fit into the chain, is logged at level WARN and served.
     ///
     /// # Errors
     ///
-    /// [`TlsConfigError`] when a file cannot be read, holds no certificate or key, or when the key
-    /// is not that of the certificate.
+    /// [`TlsConfigError`] when a file cannot be read, holds no certificate or key, is damaged, or when
+    /// the key is not that of the certificate.
     pub fn from_pem_files(
         cert_chain: impl AsRef<Path>,
         key: impl AsRef<Path>,
@@ -38,28 +42,28 @@ impl TlsLayer {
     ///
     /// As [`from_pem_files`](Self::from_pem_files).
     pub fn from_pem(cert_chain: &[u8], key: &[u8]) -> Result<Self, TlsConfigError> {
-        let chain = CertificateDer::pem_slice_iter(cert_chain).collect::<Result<_, _>>();
-        let chain = not_empty(chain.map_err(|error| pem_error(Part::Chain, &error))?)?;
-        let key = PrivateKeyDer::from_pem_slice(key);
-        let key = key.map_err(|error| pem_error(Part::Key, &error))?;
-        Self::from_der(chain, key)
+        Self::certified(load::certified_key(cert_chain, key)?)
     }
 
     /// Like [`from_pem`](Self::from_pem), with what PEM encodes.
     ///
     /// # Errors
     ///
-    /// [`TlsConfigError`] when the chain is empty, the key is of an unknown kind, or it is not that
-    /// of the certificate.
+    /// [`TlsConfigError`] when the chain is empty, one of its certificates cannot be parsed, the key is
+    /// of an unknown kind, or it is not that of the certificate.
     pub fn from_der(
         cert_chain: Vec<CertificateDer<'static>>,
         key: PrivateKeyDer<'static>,
     ) -> Result<Self, TlsConfigError> {
-        let chain = not_empty(cert_chain)?;
-        let mut config = ServerConfig::builder_with_provider(provider())
+        Self::certified(load::certify(cert_chain, key)?)
+    }
+
+    fn certified(key: CertifiedKey) -> Result<Self, TlsConfigError> {
+        let resolver = Arc::new(SingleCertAndKey::from(key));
+        let builder = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
-            .and_then(|b| b.with_no_client_auth().with_single_cert(chain, key))
-            .map_err(rustls_error)?;
+            .map_err(|error| TlsConfigError::new(Part::Key, Problem::Rejected(Some(error))))?;
+        let mut config = builder.with_no_client_auth().with_cert_resolver(resolver);
         // rustls' default is two: a second costs every connection a fortieth of its handshake, and takes
         // a second place in the cache.
         config.send_tls13_tickets = 1;
@@ -81,30 +85,4 @@ pub fn provider() -> Arc<CryptoProvider> {
 
 fn read(part: Part, path: &Path) -> Result<Vec<u8>, TlsConfigError> {
     fs::read(path).map_err(|error| TlsConfigError::new(part, Problem::Read(error)).in_file(path))
-}
-
-fn not_empty(
-    chain: Vec<CertificateDer<'static>>,
-) -> Result<Vec<CertificateDer<'static>>, TlsConfigError> {
-    if chain.is_empty() {
-        return Err(TlsConfigError::new(Part::Chain, Problem::Missing));
-    }
-    Ok(chain)
-}
-
-/// The error of the parser quotes its input, which may be the key: it goes no further than this.
-fn pem_error(part: Part, error: &pem::Error) -> TlsConfigError {
-    let problem = match error {
-        pem::Error::NoItemsFound => Problem::Missing,
-        _ => Problem::Malformed,
-    };
-    TlsConfigError::new(part, problem)
-}
-
-fn rustls_error(error: Error) -> TlsConfigError {
-    match error {
-        Error::InconsistentKeys(_) => TlsConfigError::new(Part::Key, Problem::Mismatch),
-        Error::InvalidCertificate(_) => TlsConfigError::new(Part::Chain, Problem::Rejected(error)),
-        _ => TlsConfigError::new(Part::Key, Problem::Rejected(error)),
-    }
 }

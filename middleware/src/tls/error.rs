@@ -1,12 +1,15 @@
 //! What can be wrong with a certificate and its key.
 
-use super::rustls;
+use super::{
+    pem::{Fault, Place},
+    rustls,
+};
 use std::{
     error, fmt, io,
     path::{Path, PathBuf},
 };
 
-/// A certificate chain or a private key cannot be used.
+/// Certificates, a private key or revocation lists cannot be used.
 ///
 /// The text says what is wrong, where, and what to do. Nothing of the key is in it.
 #[derive(Debug)]
@@ -14,21 +17,44 @@ pub struct TlsConfigError {
     part: Part,
     problem: Problem,
     path: Option<PathBuf>,
+    at: Option<At>,
+}
+
+/// What is at fault, more exactly.
+#[derive(Clone, Copy, Debug)]
+enum At {
+    Pem(Place),
+    /// A certificate of a chain in DER, counted from one.
+    Certificate(usize),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
     Chain,
     Key,
+    Roots,
+    Crls,
 }
 
 #[derive(Debug)]
 pub(super) enum Problem {
     Read(io::Error),
     Missing,
-    Malformed,
+    Malformed(Fault),
+    /// DER or PKCS #12 where PEM is expected.
+    Binary,
+    /// A kind of section that cannot be used, by its label.
+    OtherKind(String),
+    /// A certificate with OpenSSL's remarks on trust behind it.
+    Trusted,
+    Encrypted,
+    OpenSsh,
+    /// More than one key.
+    Several,
     Mismatch,
-    Rejected(rustls::Error),
+    Rejected(Option<rustls::Error>),
+    #[cfg(feature = "native-roots")]
+    NoNative(Option<String>),
 }
 
 impl TlsConfigError {
@@ -37,6 +63,7 @@ impl TlsConfigError {
             part,
             problem,
             path: None,
+            at: None,
         }
     }
 
@@ -45,18 +72,47 @@ impl TlsConfigError {
         self
     }
 
-    pub(super) fn in_files(self, chain: &Path, key: &Path) -> Self {
-        match self.part {
-            Part::Chain => self.in_file(chain),
-            Part::Key => self.in_file(key),
-        }
+    pub(super) const fn at_place(mut self, place: Place) -> Self {
+        self.at = Some(At::Pem(place));
+        self
+    }
+
+    pub(super) const fn of_certificate(mut self, number: usize) -> Self {
+        self.at = Some(At::Certificate(number));
+        self
     }
 }
 
 impl TlsConfigError {
+    /// Names the file that is at fault, for a chain and a key that were read from these.
+    #[must_use]
+    pub fn in_files(self, chain: impl AsRef<Path>, key: impl AsRef<Path>) -> Self {
+        match self.part {
+            Part::Key => self.in_file(key.as_ref()),
+            Part::Chain | Part::Roots | Part::Crls => self.in_file(chain.as_ref()),
+        }
+    }
+
     /// The file that is at fault, where it came from a file.
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
+    }
+
+    /// The section of PEM that is at fault, counted from one.
+    pub fn section(&self) -> Option<usize> {
+        self.place().map(|place| place.section)
+    }
+
+    /// The line of PEM that is at fault, counted from one: where its section begins, or the line itself.
+    pub fn line(&self) -> Option<usize> {
+        self.place().map(|place| place.line)
+    }
+
+    const fn place(&self) -> Option<Place> {
+        match self.at {
+            Some(At::Pem(place)) => Some(place),
+            _ => None,
+        }
     }
 
     /// Whether the file could not be read.
@@ -64,7 +120,7 @@ impl TlsConfigError {
         matches!(self.problem, Problem::Read(_))
     }
 
-    /// Whether the private key is at fault, else the certificate chain.
+    /// Whether the private key is at fault.
     pub const fn is_key(&self) -> bool {
         matches!(self.part, Part::Key)
     }
@@ -73,6 +129,11 @@ impl TlsConfigError {
     pub const fn is_mismatch(&self) -> bool {
         matches!(self.problem, Problem::Mismatch)
     }
+
+    /// Whether the private key is encrypted.
+    pub const fn is_encrypted(&self) -> bool {
+        matches!(self.problem, Problem::Encrypted)
+    }
 }
 
 impl fmt::Display for TlsConfigError {
@@ -80,37 +141,103 @@ impl fmt::Display for TlsConfigError {
         f.write_str(match self.part {
             Part::Chain => "certificate chain",
             Part::Key => "private key",
+            Part::Roots => "bundle of root certificates",
+            Part::Crls => "revocation list",
         })?;
         if let Some(path) = &self.path {
             write!(f, " in {path:?}")?;
         }
-        f.write_str(match (&self.problem, self.part) {
+        match self.at {
+            Some(At::Pem(Place { section, line })) => {
+                write!(f, " (section {section}, line {line})")?;
+            }
+            Some(At::Certificate(number)) => write!(f, " (certificate {number})")?,
+            None => {}
+        }
+        match &self.problem {
+            Problem::Malformed(fault) => write!(f, " is not valid PEM: {fault}"),
+            Problem::OtherKind(label) => write!(
+                f,
+                " is a section BEGIN {label}, which cannot be used here: convert or remove it"
+            ),
+            #[cfg(feature = "native-roots")]
+            Problem::NoNative(error) => {
+                f.write_str(
+                    " cannot be found: this system has no root certificate that can be used",
+                )?;
+                if let Some(error) = error {
+                    write!(f, ": {}", error.escape_debug())?;
+                }
+                f.write_str(
+                    "; install its CA certificates (often the package ca-certificates), or set \
+                     SSL_CERT_FILE",
+                )
+            }
+            problem => f.write_str(self.part.advice(problem)),
+        }
+    }
+}
+
+impl Part {
+    /// What is wrong and what to do, for problems that need no details.
+    const fn advice(self, problem: &Problem) -> &'static str {
+        match (problem, self) {
             (Problem::Read(_), _) => {
                 " cannot be read: check that the file exists and that this user may read it"
             }
-            (Problem::Missing, Part::Chain) => {
+            (Problem::Missing, Self::Chain) => {
                 " has no certificate: PEM with a section BEGIN CERTIFICATE is needed"
             }
-            (Problem::Missing, Part::Key) => {
+            (Problem::Missing, Self::Key) => {
                 " has no usable key: PEM with a section BEGIN PRIVATE KEY, BEGIN EC PRIVATE KEY or \
-                 BEGIN RSA PRIVATE KEY is needed; decrypt an encrypted key first"
+                 BEGIN RSA PRIVATE KEY is needed"
             }
-            (Problem::Malformed, _) => {
-                " is not valid PEM: check that the BEGIN and END lines stand on lines of their own \
-                 and that nothing between them is missing"
+            (Problem::Missing, Self::Roots) => {
+                " is empty: there is no root certificate; PEM with a section BEGIN CERTIFICATE is \
+                 needed"
+            }
+            (Problem::Missing, Self::Crls) => {
+                " is missing: PEM with a section BEGIN X509 CRL is needed"
+            }
+            (Problem::Binary, Self::Key) => {
+                " is binary (DER or PKCS #12), and PEM is needed: convert it with `openssl pkey \
+                 -inform DER` or `openssl pkcs12 -nocerts -noenc`"
+            }
+            (Problem::Binary, Self::Chain | Self::Roots) => {
+                " is binary (DER or PKCS #12), and PEM is needed: convert it with `openssl x509 \
+                 -inform DER` or `openssl pkcs12 -nokeys`"
+            }
+            (Problem::Binary, Self::Crls) => {
+                " is binary (DER), and PEM is needed: convert it with `openssl crl -inform DER`"
+            }
+            (Problem::Trusted, _) => {
+                " is a section BEGIN TRUSTED CERTIFICATE, which holds more than a certificate: \
+                 convert it with `openssl x509`"
+            }
+            (Problem::Encrypted, _) => {
+                " is encrypted, which is not supported: decrypt an encrypted key first, with \
+                 `openssl pkey`"
+            }
+            (Problem::OpenSsh, _) => {
+                " is in the format of OpenSSH: convert it with `ssh-keygen -p -m PKCS8`, or make a \
+                 key with `openssl genpkey`"
+            }
+            (Problem::Several, _) => {
+                " is the second key in its text: keep only the key of the certificate"
             }
             (Problem::Mismatch, _) => {
                 " does not belong to the certificate: the first certificate of the chain must be \
                  the server's own, and the key must be the one that it was issued for"
             }
-            (Problem::Rejected(_), Part::Chain) => {
-                " is not usable: the first certificate must be a well-formed X.509 certificate"
-            }
-            (Problem::Rejected(_), Part::Key) => {
+            (_, Self::Key) => {
                 " is not usable: an ECDSA (P-256, P-384), Ed25519 or RSA key (2048 bits or more) \
                  is needed"
             }
-        })
+            (_, Self::Crls) => " is not usable: a well-formed X.509 revocation list is needed",
+            (_, Self::Chain | Self::Roots) => {
+                " is not usable: a well-formed X.509 certificate is needed"
+            }
+        }
     }
 }
 
@@ -118,8 +245,8 @@ impl error::Error for TlsConfigError {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match &self.problem {
             Problem::Read(error) => Some(error),
-            Problem::Rejected(error) => Some(error),
-            Problem::Missing | Problem::Malformed | Problem::Mismatch => None,
+            Problem::Rejected(Some(error)) => Some(error),
+            _ => None,
         }
     }
 }

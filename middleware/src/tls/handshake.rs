@@ -10,7 +10,7 @@ use super::{
 #[cfg(feature = "tonic")]
 use crate::connection::TonicTls;
 use crate::{
-    BoxError, Connection,
+    BoxError, Connection, ConnectionInfo,
     connection::{Linger, Phase, TlsInfo},
     error::{Elapsed, HandshakeError, Refused, RefusedReason, TimeoutPhase},
 };
@@ -36,13 +36,12 @@ where
         return Err(Refused::new(RefusedReason::TooManyHandshakes).into());
     };
     let bound = layer.timeout.unwrap_or(Duration::MAX);
-    let agreed = timeout(bound, agree(&layer, place, io)).await;
+    let agreed = timeout(bound, agree(&layer, &rest.info, place, io)).await;
     let agreed = agreed.map_err(|_| Elapsed::new(TimeoutPhase::Handshake, bound))?;
     let (failure, io) = match agreed {
-        Ok(stream) => {
-            rest.info.set_tls(tls_info(&stream));
+        Ok(io) => {
+            rest.info.set_tls(tls_info(io.stream()));
             rest.info.set_phase(Phase::Serving);
-            let io = TlsIo::new(stream, rest.info.clone());
             return Ok(rest.with_io(io));
         }
         Err(failed) => failed,
@@ -81,15 +80,16 @@ impl From<io::Error> for Failure {
 /// A silent client has no TLS state; that comes, in a box, with the whole ClientHello.
 async fn agree<IO>(
     layer: &TlsLayer,
+    info: &ConnectionInfo,
     mut place: Place<'_>,
     io: IO,
-) -> Result<Box<TlsStream<Wire<IO>>>, (Failure, IO)>
+) -> Result<TlsIo<IO>, (Failure, IO)>
 where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let mut client = Client::new(io);
     match place.listen(client.hello()).await {
-        Ok(is_hello) => Box::pin(exchange(layer, place, client, is_hello)).await,
+        Ok(is_hello) => Box::pin(exchange(layer, info, place, client, is_hello)).await,
         Err(failure) => Err((failure, client.into_io())),
     }
 }
@@ -97,10 +97,11 @@ where
 /// Goes through the flights of the handshake, from the ClientHello on.
 async fn exchange<IO>(
     layer: &TlsLayer,
+    info: &ConnectionInfo,
     mut place: Place<'_>,
     mut client: Client<IO>,
     is_hello: bool,
-) -> Result<Box<TlsStream<Wire<IO>>>, (Failure, IO)>
+) -> Result<TlsIo<IO>, (Failure, IO)>
 where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
@@ -112,8 +113,8 @@ where
     let stream = TlsAcceptor::from(layer.config.clone())
         .accept_with(Wire(client.into_io()), |new| *new = session)
         .into_fallible();
-    let stream = stream.await.map(Box::new);
-    stream.map_err(|(error, wire)| (error.into(), wire.0))
+    let io = stream.await.map(|stream| TlsIo::new(stream, info.clone()));
+    io.map_err(|(error, wire)| (error.into(), wire.0))
 }
 
 /// Each flight of the client is processed in a slot, which is free again before the answer is sent.
@@ -156,7 +157,7 @@ fn tls_info<IO>(stream: &TlsStream<Wire<IO>>) -> TlsInfo {
         .negotiated_cipher_suite()
         .and_then(|suite| suite.suite().as_str());
     info.alpn = session.alpn_protocol().map(<[u8]>::to_vec);
-    info.server_name = session.server_name().map(str::to_owned);
+    info.server_name = session.server_name().map(TlsInfo::host_name);
     let certificates = session.peer_certificates().unwrap_or_default();
     info.peer_certificates = certificates.iter().map(|c| c.to_vec()).collect();
     info.resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);

@@ -1,6 +1,12 @@
 //! The layer, and how it is set up.
 
-use super::{Tls, rustls::ServerConfig, slots::Slots, unfinished::Unfinished};
+use super::{
+    Tls,
+    resumption::Sessions,
+    rustls::{ServerConfig, server::danger::ClientCertVerifier},
+    slots::Slots,
+    unfinished::Unfinished,
+};
 use std::{fmt, sync::Arc, time::Duration};
 use tower::Layer;
 
@@ -10,6 +16,7 @@ use tower::Layer;
 #[derive(Clone)]
 pub struct TlsLayer {
     pub(super) config: Arc<ServerConfig>,
+    sessions: Sessions,
     pub(super) timeout: Option<Duration>,
     pub(super) slots: Arc<Slots>,
     pub(super) unfinished: Arc<Unfinished>,
@@ -20,13 +27,52 @@ impl TlsLayer {
     ///
     /// Give `ServerConfig::builder_with_provider` its provider explicitly: rustls' default for the
     /// process panics where two are compiled in and nobody chose one.
-    pub fn new(config: Arc<ServerConfig>) -> Self {
+    ///
+    /// Two settings of `config` are overridden:
+    ///
+    /// - Clients that present a certificate cannot resume a session unless
+    ///   [`with_client_verifier`](Self::with_client_verifier) is called.
+    /// - Early data (0-RTT) is refused, because an attacker can replay it (RFC 8446, section 8). Clients
+    ///   send refused data again after the handshake. If `max_early_data_size` is set, a line at level
+    ///   WARN says so.
+    pub fn new(mut config: Arc<ServerConfig>) -> Self {
+        let sessions = Sessions::of(&config);
+        let own = Arc::make_mut(&mut config);
+        sessions.guard(own, None);
+        if own.max_early_data_size > 0 {
+            tracing::warn!(
+                "TLS early data (max_early_data_size) is not supported and was disabled"
+            );
+            own.max_early_data_size = 0;
+        }
         Self {
             config,
+            sessions,
             timeout: Some(DEFAULT_TIMEOUT),
             slots: Arc::new(Slots::for_this_machine()),
             unfinished: Arc::new(Unfinished::new(DEFAULT_MAX_HANDSHAKES)),
         }
+    }
+
+    /// Lets clients with certificates resume sessions, and verifies their certificates again each time.
+    ///
+    /// Pass the verifier that the configuration was built with. rustls itself verifies client
+    /// certificates in full handshakes only, so a resumed session would outlive the certificate (RFC
+    /// 8446, section 4.6.1). With this setting, a session whose certificates `verifier` rejects, because
+    /// they have expired, were revoked or come from a root that is no longer trusted, is not resumed. The
+    /// handshake becomes a full one, which fails with the verifier's reason unless the client presents
+    /// another certificate.
+    ///
+    /// Also use this if several configurations share a session store or a ticketer and differ in the
+    /// client certificates that they ask for. Otherwise one accepts the anonymous sessions of another.
+    ///
+    /// By default, clients with certificates do a full handshake each time. A resumed handshake saves
+    /// the signatures of a full one, and costs the same verification of the chain.
+    #[must_use]
+    pub fn with_client_verifier(mut self, verifier: Arc<dyn ClientCertVerifier>) -> Self {
+        let config = Arc::make_mut(&mut self.config);
+        self.sessions.guard(config, Some(verifier));
+        self
     }
 
     /// Offers application protocols (ALPN, RFC 7301), the preferred one first.

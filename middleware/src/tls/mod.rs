@@ -3,7 +3,7 @@
 //! [`TlsLayer`] does the handshake of each connection and hands its inner service the plaintext as
 //! [`TlsIo`]; what was agreed on is in [`Connection::tls`](crate::Connection::tls). Handshakes are
 //! limited in time and number, see [below](#limits). The protocol itself is [rustls]'; certificates are
-//! read once and not watched.
+//! read once and not watched, and `tls::load` reads them for programs that replace them.
 //!
 //! # Place in the stack
 //!
@@ -47,7 +47,8 @@
 //!   shutdown of the write side) says `close_notify`.
 //! - A peer that ends without `close_notify` is a read error of kind
 //!   [`UnexpectedEof`](std::io::ErrorKind::UnexpectedEof), and noted in
-//!   [`ConnectionInfo::is_truncated`](crate::ConnectionInfo::is_truncated).
+//!   [`ConnectionInfo::is_truncated`](crate::ConnectionInfo::is_truncated), unless this side has sent
+//!   its own `close_notify` before.
 //!
 //! # Memory
 //!
@@ -56,7 +57,8 @@
 //! that the socket did not take yet; `set_buffer_limit` of [`TlsIo::session_mut`] changes the latter.
 //!
 //! Sessions that clients may resume are in a cache of 256 for each configuration, where a TLS 1.3
-//! handshake takes a place for each of its tickets.
+//! handshake takes a place for each of its tickets. Clients with certificates cannot resume sessions
+//! unless [`TlsLayer::with_client_verifier`] is called.
 //!
 //! # What it costs
 //!
@@ -143,6 +145,12 @@ mod handshake;
 mod hello;
 mod io;
 mod layer;
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+pub mod load;
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+mod pem;
+mod plaintext;
+mod resumption;
 mod service;
 mod slots;
 #[cfg(test)]
@@ -150,9 +158,9 @@ mod slots;
 mod tests;
 mod unfinished;
 mod wire;
-
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
-pub use self::{client::RootsError, config::provider, error::TlsConfigError};
+mod x509;
+
 pub use self::{
     client::{TlsClientIo, TlsConnectError, TlsConnector},
     future::TlsFuture,
@@ -160,4 +168,6 @@ pub use self::{
     layer::TlsLayer,
     service::Tls,
 };
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+pub use self::{config::provider, error::TlsConfigError};
 pub use tokio_rustls::rustls;

@@ -112,7 +112,8 @@ impl TlsConnector {
     /// Agrees on TLS with the server at the other end of `connection`.
     ///
     /// Its certificate must be valid for `server_name`, a DNS name or an IP address, without a port
-    /// and without brackets. A DNS name is also what the server is asked for (SNI, RFC 6066).
+    /// and without brackets. A DNS name is also what the server is asked for (SNI, RFC 6066);
+    /// a dot at its end is left out.
     ///
     /// # Errors
     ///
@@ -130,13 +131,8 @@ impl TlsConnector {
     where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
-        let Ok(name) = ServerName::try_from(server_name) else {
+        let Some((name, asked_for)) = parse(server_name) else {
             return Err(TlsConnectError::bad_name(server_name));
-        };
-        let name = name.to_owned();
-        let asked_for = match &name {
-            ServerName::DnsName(name) => Some(name.as_ref().to_owned()),
-            _ => None,
         };
         let (io, rest) = connection.into_parts();
         rest.info.set_phase(Phase::Handshake);
@@ -189,6 +185,19 @@ fn tls_info(session: &ClientConnection, asked_for: Option<String>) -> TlsInfo {
     info.peer_certificates = certificates.iter().map(|c| c.to_vec()).collect();
     info.resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
     info
+}
+
+/// The name to verify, and the one to ask for. A dot at the end of a host name means that it is complete,
+/// and is part neither of SNI (RFC 6066, section 3) nor of the names in certificates.
+fn parse(server_name: &str) -> Option<(ServerName<'static>, Option<String>)> {
+    match ServerName::try_from(server_name).ok()? {
+        ServerName::DnsName(name) => {
+            let host = TlsInfo::host_name(name.as_ref());
+            let name = ServerName::try_from(host.clone()).ok()?;
+            Some((name, Some(host)))
+        }
+        address => Some((address.to_owned(), None)),
+    }
 }
 
 /// As on the server's side.

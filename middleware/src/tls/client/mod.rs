@@ -9,6 +9,4 @@ mod roots;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod tests;
 
-#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
-pub use self::roots::RootsError;
 pub use self::{connector::TlsConnector, error::TlsConnectError, io::TlsClientIo};

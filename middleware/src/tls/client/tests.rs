@@ -6,7 +6,13 @@ use crate::{
     connection::{ForcedClose, Phase, Socket},
     error::{Elapsed, HandshakeError, TimeoutPhase, find},
     outcome::Outcome,
-    tls::{TlsIo, TlsLayer, rustls},
+    tls::{
+        TlsIo, TlsLayer,
+        rustls::{
+            self,
+            pki_types::{CertificateDer, pem::PemObject},
+        },
+    },
 };
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use std::{io, mem::size_of, sync::LazyLock, time::Duration};
@@ -125,6 +131,17 @@ async fn an_address_is_a_name_that_is_not_asked_for() {
 }
 
 #[tokio::test]
+async fn a_dot_at_the_end_of_a_name_is_not_asked_for() {
+    let (client, served) = meet(&PKI.connector(), "localhost.").await;
+    served.unwrap();
+    let client = client.unwrap();
+    assert_eq!(
+        client.tls().unwrap().server_name.as_deref(),
+        Some("localhost")
+    );
+}
+
+#[tokio::test]
 async fn a_second_connection_resumes_the_session_of_the_first() {
     let layer = PKI.layer();
     let connector = PKI.connector();
@@ -189,7 +206,16 @@ async fn a_root_that_is_not_trusted_is_told_apart() {
 
 #[tokio::test]
 async fn what_is_no_name_says_nothing_to_the_server() {
-    for name in ["", "localhost:443", "[::1]", "a b", "a\nb"] {
+    for name in [
+        "",
+        ".",
+        "localhost..",
+        "127.0.0.1.",
+        "localhost:443",
+        "[::1]",
+        "a b",
+        "a\nb",
+    ] {
         let (mut server, client) = in_memory();
         let error = PKI.connector().connect(name, client).await.unwrap_err();
         assert!(error.is_bad_name(), "{name:?}");
@@ -334,6 +360,24 @@ async fn a_server_that_ends_without_saying_so_is_noted() {
 }
 
 #[tokio::test]
+async fn a_server_that_says_nothing_after_our_good_bye_has_cut_nothing_off() {
+    let (mut server, mut client) = agreed().await;
+    let known = client.info().clone();
+    client.write_all(b"that is all").await.unwrap();
+    let leave = async {
+        let mut heard = Vec::new();
+        server.read_to_end(&mut heard).await.unwrap();
+        assert_eq!(heard, b"that is all");
+        // Only TCP's end.
+        server.get_mut().get_mut().shutdown().await.unwrap();
+    };
+    let (closed, ()) = tokio::join!(client.close(), leave);
+    closed.unwrap();
+    assert!(!known.is_truncated());
+    assert_eq!(Outcome::of(&known, None), Outcome::Completed);
+}
+
+#[tokio::test]
 async fn vectored_writes_of_a_client_become_one_record() {
     let (_server, mut client) = agreed().await;
     assert!(client.is_write_vectored());
@@ -359,6 +403,12 @@ async fn the_io_underneath_and_the_session_of_a_client_are_within_reach() {
 }
 
 #[test]
+fn a_bundle_of_roots_may_have_remarks_and_a_byte_order_mark() {
+    let bundle = format!("\u{feff}# ours\n{}\nAnother\n=====\n{}", PKI.root, PKI.root);
+    TlsConnector::with_roots_pem(bundle.as_bytes()).unwrap();
+}
+
+#[test]
 fn roots_that_are_none_are_told_apart() {
     let text = |pem: &[u8]| TlsConnector::with_roots_pem(pem).unwrap_err().to_string();
     assert!(text(b"").contains("there is no root certificate"));
@@ -368,13 +418,16 @@ fn roots_that_are_none_are_told_apart() {
     let garbage = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     assert!(text(garbage.as_bytes()).contains("not usable"));
     let one_is_garbage = format!("{}{garbage}", PKI.root);
-    assert!(text(one_is_garbage.as_bytes()).contains("not usable"));
+    assert!(text(one_is_garbage.as_bytes()).contains("(section 2, "));
+    let joined = format!("{}{}", PKI.root.trim_end(), PKI.root);
+    assert!(text(joined.as_bytes()).contains("run together"));
+    let der = CertificateDer::from_pem_slice(PKI.root.as_bytes()).unwrap();
+    assert!(text(&der).contains("is binary"));
 }
 
 #[cfg(feature = "native-roots")]
 #[test]
 fn of_the_roots_of_a_system_one_has_to_be_usable() {
-    use rustls::pki_types::{CertificateDer, pem::PemObject};
     let garbage = CertificateDer::from(vec![0; 4]);
     let error = TlsConnector::with_found(vec![garbage.clone()], Some("no\nfile".to_owned()));
     let text = error.unwrap_err().to_string();

@@ -1,8 +1,8 @@
 //! What a configuration error says, and what it must not say.
 
 use super::*;
-use crate::tls::TlsConfigError;
-use std::{error::Error, fs, path::PathBuf};
+use crate::tls::{TlsConfigError, load};
+use std::{error::Error, fs, path::PathBuf, sync::Mutex};
 
 fn error(chain: &str, key: &str) -> TlsConfigError {
     TlsLayer::from_pem(chain.as_bytes(), key.as_bytes()).unwrap_err()
@@ -78,6 +78,14 @@ fn the_file_at_fault_is_named() {
     let swapped = TlsLayer::from_pem_files(&key, &chain).unwrap_err();
     assert_eq!(swapped.path(), Some(key.as_path()));
     assert!(swapped.to_string().contains("has no certificate"));
+    let joined = files.write("joined.pem", &two(""));
+    let joined_error = TlsLayer::from_pem_files(&joined, &key).unwrap_err();
+    assert_eq!(joined_error.path(), Some(joined.as_path()));
+    assert!(
+        joined_error
+            .to_string()
+            .contains("joined.pem\" (section 1, line ")
+    );
     let twice = TlsLayer::from_pem_files(&chain, &chain).unwrap_err();
     assert_eq!(twice.path(), Some(chain.as_path()));
     assert!(twice.to_string().contains("has no usable key"));
@@ -112,6 +120,223 @@ fn a_certificate_that_is_none_is_rejected_with_the_reason() {
     let error = error(chain, &SERVER.key_pem());
     assert!(!error.is_key());
     assert!(error.source().unwrap().is::<rustls::Error>());
+}
+
+/// Two certificates in one text, joined by `between`.
+fn two(between: &str) -> String {
+    let pem = SERVER.chain_pem();
+    format!("{}{between}{pem}", pem.trim_end())
+}
+
+#[test]
+fn all_certificates_of_a_chain_are_served() {
+    for chain in [
+        two("\n"),
+        two("\r\n\r\nsubject=CN = anybody\n"),
+        format!("\u{feff}{}", two("\n")),
+        two("\n").replace("CERTIFICATE", "X509 CERTIFICATE"),
+        format!("{}{}", SERVER.key_pem(), two("\n")),
+    ] {
+        let key = load::certified_key(chain.as_bytes(), SERVER.key_pem().as_bytes()).unwrap();
+        assert_eq!(key.cert.len(), 2, "{chain}");
+        TlsLayer::from_pem(chain.as_bytes(), SERVER.key_pem().as_bytes()).unwrap();
+    }
+}
+
+#[test]
+fn a_chain_of_which_one_certificate_would_be_lost_is_refused_with_its_line() {
+    let lines = SERVER.chain_pem().lines().count();
+    for (between, section, line) in [
+        ("", 1, lines),
+        ("\n\u{feff}", 2, lines + 1),
+        ("\n ", 2, lines + 1),
+        ("\n\n\t", 2, lines + 2),
+        ("\n\"", 2, lines + 1),
+        ("\n#", 2, lines + 1),
+    ] {
+        let error = error(&two(between), &SERVER.key_pem());
+        assert!(!error.is_key(), "{error}");
+        assert_eq!(
+            (error.section(), error.line()),
+            (Some(section), Some(line)),
+            "{error}"
+        );
+        let text = format!("certificate chain (section {section}, line {line}) is not valid PEM: ");
+        assert!(error.to_string().starts_with(&text), "{error}");
+    }
+}
+
+#[test]
+fn before_the_first_certificate_too_the_chain_is_at_fault() {
+    for damage in [" ", "\"", "\u{feff}\u{feff}"] {
+        let error = error(
+            &format!("{damage}{}", SERVER.chain_pem()),
+            &SERVER.key_pem(),
+        );
+        assert!(!error.is_key() && error.line() == Some(1), "{error}");
+    }
+}
+
+#[test]
+fn each_certificate_of_a_chain_has_to_be_one() {
+    let pem = SERVER.chain_pem();
+    let cut = {
+        let mut lines: Vec<_> = pem.lines().collect();
+        lines.remove(2);
+        lines.join("\n")
+    };
+    let key = SERVER.key_pem().replace("PRIVATE KEY", "CERTIFICATE");
+    let empty = "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n".to_owned();
+    let random = empty.replace("-----END", "c29tZSByYW5kb20gYnl0ZXM=\n-----END");
+    for second in [&cut, &key, &empty, &random] {
+        let error = error(&format!("{pem}{second}"), &SERVER.key_pem());
+        let line = pem.lines().count() + 1;
+        assert_eq!(
+            (error.section(), error.line()),
+            (Some(2), Some(line)),
+            "{error}"
+        );
+        assert!(
+            error.to_string().contains("well-formed X.509 certificate"),
+            "{error}"
+        );
+        let body: String = key.lines().skip(1).take(1).collect();
+        assert!(!everything(&error).contains(&body));
+    }
+    let garbage = CertificateDer::from(vec![1, 2, 3]);
+    let chain = [SERVER.chain(), vec![garbage]].concat();
+    let error = TlsLayer::from_der(chain, SERVER.key()).unwrap_err();
+    assert!(error.to_string().contains("(certificate 2)"), "{error}");
+}
+
+#[test]
+fn sections_of_another_kind_in_a_chain_are_refused_by_name() {
+    for label in [
+        "TRUSTED CERTIFICATE",
+        "CERTIFICATE REQUEST",
+        "PKCS7",
+        "CERTIFCATE",
+    ] {
+        let other = SERVER.chain_pem().replace("CERTIFICATE", label);
+        let error = error(&format!("{}{other}", SERVER.chain_pem()), &SERVER.key_pem());
+        assert_eq!(error.section(), Some(2));
+        assert!(
+            error.to_string().contains(&format!("BEGIN {label}")),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn keys_that_cannot_be_used_are_told_what_to_do() {
+    let pem = SERVER.key_pem();
+    let old = "-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\
+               DEK-Info: AES-128-CBC,0123\n\nAAAA\n-----END EC PRIVATE KEY-----\n";
+    let ssh = pem.replace("PRIVATE", "OPENSSH PRIVATE");
+    let dsa = pem.replace("PRIVATE", "DSA PRIVATE");
+    let twice = format!("{pem}{pem}");
+    for (key, advice) in [
+        (old, "decrypt an encrypted key first"),
+        (&ssh, "ssh-keygen -p -m PKCS8"),
+        (&dsa, "BEGIN DSA PRIVATE KEY"),
+        (&twice, "(section 2, line"),
+    ] {
+        let error = error(&SERVER.chain_pem(), key);
+        assert!(
+            error.is_key() && error.to_string().contains(advice),
+            "{error}"
+        );
+        assert_eq!(error.is_encrypted(), key.contains("ENCRYPTED"));
+    }
+    let marked = format!("\u{feff}# the key\n{pem}\n{}", SERVER.chain_pem());
+    load::certified_key(SERVER.chain_pem().as_bytes(), marked.as_bytes()).unwrap();
+}
+
+#[test]
+fn der_where_pem_is_expected_is_told_apart() {
+    let (chain, key) = (
+        SERVER.chain()[0].to_vec(),
+        SERVER.key().secret_der().to_vec(),
+    );
+    let error = TlsLayer::from_pem(&chain, SERVER.key_pem().as_bytes()).unwrap_err();
+    assert!(
+        error.to_string().contains("openssl x509 -inform DER"),
+        "{error}"
+    );
+    let error = TlsLayer::from_pem(SERVER.chain_pem().as_bytes(), &key).unwrap_err();
+    assert!(
+        error.is_key() && error.to_string().contains("openssl pkey -inform DER"),
+        "{error}"
+    );
+}
+
+#[test]
+fn revocation_lists_are_all_there_or_refused() {
+    let crl = "-----BEGIN X509 CRL-----\nMAMCAQE=\n-----END X509 CRL-----\n";
+    let read = |pem: &str| load::crls(pem.as_bytes());
+    assert_eq!(read(&crl.repeat(2)).unwrap().len(), 2);
+    assert!(
+        read(&SERVER.chain_pem())
+            .unwrap_err()
+            .to_string()
+            .contains("BEGIN X509 CRL")
+    );
+    for damaged in [crl.replace("MAMC", "MAQC"), format!(" {crl}")] {
+        let error = read(&format!("{crl}{damaged}")).unwrap_err();
+        assert_eq!(
+            (error.section(), error.line()),
+            (Some(2), Some(4)),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn what_a_client_will_object_to_is_logged() {
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    params.not_after = rcgen::date_time_ymd(2001, 1, 1);
+    params.not_before = rcgen::date_time_ymd(2000, 1, 1);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let expired = params.self_signed(&key).unwrap().pem();
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _second_one_keeps_interest_undecided =
+        tracing::Dispatch::new(tracing_subscriber::fmt().finish());
+    tracing::subscriber::with_default(subscriber, || {
+        TlsLayer::from_pem(expired.as_bytes(), key.serialize_pem().as_bytes()).unwrap();
+        let mut config = server_config(provider(), rustls::ALL_VERSIONS);
+        config.max_early_data_size = 1;
+        TlsLayer::new(Arc::new(config));
+    });
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let lines: Vec<_> = log.lines().collect();
+    assert_eq!(lines.len(), 2, "{log}");
+    assert!(
+        lines[0].contains("WARN") && lines[0].contains("has expired"),
+        "{log}"
+    );
+    assert!(lines[0].ends_with("certificate=1"), "{log}");
+    assert!(
+        lines[1].contains("WARN") && lines[1].contains("max_early_data_size"),
+        "{log}"
+    );
 }
 
 #[test]

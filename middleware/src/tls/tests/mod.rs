@@ -4,6 +4,7 @@ mod agreement;
 mod bounds;
 mod config;
 mod failures;
+mod resumption;
 mod stream;
 
 use super::{TlsLayer, provider, rustls};

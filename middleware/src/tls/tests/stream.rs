@@ -65,6 +65,17 @@ async fn a_client_that_says_nothing_after_our_good_bye_has_cut_nothing_off() {
 }
 
 #[tokio::test]
+async fn after_a_shutdown_of_ours_an_end_without_a_word_cuts_nothing_off() {
+    let (mut server, mut client) = agreed().await;
+    let known = info(&server);
+    server.shutdown().await.unwrap();
+    client.get_mut().0.shutdown().await.unwrap();
+    let (_, end) = read_all(&mut server).await;
+    assert_eq!(end.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    assert!(!known.is_truncated());
+}
+
+#[tokio::test]
 async fn a_client_may_end_its_side_and_still_be_answered() {
     let (mut server, mut client) = agreed().await;
     let known = info(&server);
