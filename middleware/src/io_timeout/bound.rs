@@ -1,21 +1,22 @@
-//! The bound of one direction: a deadline that moves, and a timer that follows it lazily.
+//! The bound of one direction: how long it may wait, and a timer that follows lazily.
 //!
-//! An armed timer is never later than the deadline, because each wait begins later than the one
+//! A wait counts only while it is watched. The timer fires at each quarter of the bound, and a
+//! quarter at whose end the handler did something else is left out, so that a wait that was given up
+//! neither fails nor shortens the next one.
+//!
+//! An armed timer is never later than the next quarter, because each wait begins later than the one
 //! before. So it may stay as it is while operations come and go; when it fires too early it is set
 //! to what remains.
 
+use super::{timer::Timer, turn::Turn};
 use crate::error::{Elapsed, TimeoutPhase};
-use pin_project::pin_project;
 use std::{
     io,
     pin::Pin,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
     time::Duration,
 };
-use tokio::{
-    task::coop,
-    time::{Instant, Sleep, sleep_until},
-};
+use tokio::{task::coop, time::Instant};
 
 /// Bounds how long one direction may wait.
 #[derive(Debug)]
@@ -23,15 +24,6 @@ pub(super) struct Bound {
     limit: Option<Duration>,
     waiting: Option<Wait>,
     timer: Option<Pin<Box<Timer>>>,
-}
-
-/// Since when nothing moved, and what waited last.
-#[derive(Clone, Copy, Debug)]
-struct Wait {
-    since: Instant,
-    operation: Operation,
-    /// Whether it was taken as abandoned once already.
-    renewed: bool,
 }
 
 impl Bound {
@@ -81,66 +73,105 @@ impl Bound {
         let wait = self.waiting.get_or_insert_with(|| Wait {
             since: *now.insert(Instant::now()),
             operation,
-            renewed: false,
+            excused: false,
         });
         wait.operation = operation;
-        match &self.timer {
-            Some(timer) if timer.will_wake(cx) => Poll::Pending,
-            _ => {
-                let wait = *wait;
-                self.watch(limit, wait, now, cx)
-            }
+        let turn = Turn::current(cx);
+        if let Some(timer) = &mut self.timer
+            && timer.as_mut().touch(turn, cx)
+        {
+            return Poll::Pending;
         }
+        self.watch(limit, turn, now.unwrap_or_else(Instant::now), cx)
     }
 
-    /// Looks at the clock where the timer fired, unless it is `now`, and makes sure that the timer
-    /// will wake this task.
+    /// Looks whether the bound is reached `now`, and makes sure that the timer will wake this task.
     #[cold]
     fn watch(
         &mut self,
         limit: Duration,
-        wait: Wait,
-        now: Option<Instant>,
+        turn: Option<Turn>,
+        now: Instant,
         cx: &mut Context<'_>,
     ) -> Poll<io::Error> {
         #[cfg(test)]
         super::tests::WATCHED.set(super::tests::WATCHED.get() + 1);
+        let Some(wait) = &mut self.waiting else {
+            return Poll::Pending;
+        };
+        if let Some(timer) = &mut self.timer {
+            wait.leave_out_absence(timer, limit, turn, now);
+            timer.as_mut().note(turn);
+        }
         // Without budget the timer would register nothing, and the IO may not have looked.
         if !coop::has_budget_remaining() {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
+        let waited = now.saturating_duration_since(wait.since);
+        if waited >= limit {
+            let elapsed = Elapsed::new(wait.operation.phase(), limit);
+            self.waiting = None;
+            return Poll::Ready(elapsed.into());
+        }
         let timer = match &mut self.timer {
-            Some(timer) if timer.is_armed() => timer,
-            slot => {
-                let now = now.unwrap_or_else(Instant::now);
-                let mut deadline = wait.since + limit;
-                if now > deadline + SLACK && !wait.renewed {
-                    // Nobody was there at the deadline: abandoned, so this is a wait of its own. Once:
-                    // on a machine that is always late a silent peer must be cut all the same.
-                    self.waiting = Some(Wait {
-                        since: now,
-                        renewed: true,
-                        ..wait
-                    });
-                    deadline = now + limit;
-                }
-                if now >= deadline {
-                    self.waiting = None;
-                    let elapsed = Elapsed::new(wait.operation.phase(), limit);
-                    return Poll::Ready(elapsed.into());
-                }
-                Timer::set(slot, deadline, cx)
-            }
+            Some(timer) if timer.is_armed() && timer.deadline() > now => timer,
+            slot => Timer::set(slot, wait.since + next_quarter(limit, waited), cx),
         };
-        timer.as_mut().register(cx);
+        timer.as_mut().register(turn, cx);
         Poll::Pending
     }
 
     #[cfg(test)]
     pub(super) fn timer_deadline(&self) -> Option<Instant> {
-        self.timer.as_ref().map(|timer| timer.sleep.deadline())
+        self.timer.as_ref().map(|timer| timer.deadline())
     }
+}
+
+/// Since when nothing moved, and what waited last.
+#[derive(Clone, Copy, Debug)]
+struct Wait {
+    /// Later than the first poll by the time that was left out.
+    since: Instant,
+    operation: Operation,
+    /// Whether time was left out without knowing that the handler was away.
+    excused: bool,
+}
+
+impl Wait {
+    /// Leaves out the last quarter and the time after it, if the handler was away at its end.
+    ///
+    /// A task that was woken late is not away: overload is when a bound matters most.
+    fn leave_out_absence(
+        &mut self,
+        timer: &Timer,
+        limit: Duration,
+        turn: Option<Turn>,
+        now: Instant,
+    ) {
+        let (end, quarter) = (timer.deadline(), limit / QUARTERS);
+        if now < end || self.since >= end {
+            return;
+        }
+        let away = match timer.was_watched(turn) {
+            Some(watched) => !watched,
+            // It cannot be seen. Once: on a machine that is always late a silent peer must be cut.
+            None => !self.excused && now > timer.fired_at() + quarter,
+        };
+        if away {
+            self.excused |= timer.was_watched(turn).is_none();
+            let watched = end
+                .checked_sub(quarter)
+                .map_or(now, |start| start.max(self.since));
+            self.since += now - watched;
+        }
+    }
+}
+
+/// When to look next at a wait that has `waited` so far.
+fn next_quarter(limit: Duration, waited: Duration) -> Duration {
+    let mut quarters = (1..QUARTERS).map(|quarter| limit / QUARTERS * quarter);
+    quarters.find(|end| *end > waited).unwrap_or(limit)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,62 +195,11 @@ impl Operation {
     }
 }
 
-/// A timer, and whom it wakes.
-#[pin_project]
-#[derive(Debug)]
-struct Timer {
-    #[pin]
-    sleep: Sleep,
-    waker: Waker,
-}
-
-impl Timer {
-    /// Sets the timer in `slot`, a new one if there is none.
-    fn set<'a>(
-        slot: &'a mut Option<Pin<Box<Self>>>,
-        deadline: Instant,
-        cx: &Context<'_>,
-    ) -> &'a mut Pin<Box<Self>> {
-        match slot {
-            Some(timer) => {
-                timer.as_mut().project().sleep.reset(deadline);
-                timer
-            }
-            // It begins when it is first polled.
-            None => slot.insert(Box::pin(Self {
-                sleep: sleep_until(deadline),
-                waker: cx.waker().clone(),
-            })),
-        }
-    }
-
-    fn is_armed(&self) -> bool {
-        !self.sleep.is_elapsed()
-    }
-
-    #[inline]
-    fn will_wake(&self, cx: &Context<'_>) -> bool {
-        self.is_armed() && self.waker.will_wake(cx.waker())
-    }
-
-    /// Makes the timer wake the current task.
-    fn register(self: Pin<&mut Self>, cx: &mut Context<'_>) {
-        let timer = self.project();
-        timer.waker.clone_from(cx.waker());
-        if timer.sleep.poll(cx).is_ready() {
-            // It fired in between; the next poll sees it.
-            cx.waker().wake_by_ref();
-        }
-    }
-}
-
 /// How long an operation may wait unless something else is said.
 pub(super) const DEFAULT: Duration = Duration::from_secs(60);
 
-/// How late the poll at a deadline may come before the wait is taken as abandoned.
-///
-/// More than what delays a wake in a busy runtime, less than what a handler does for longer.
-pub(super) const SLACK: Duration = Duration::from_millis(100);
+/// In so many parts a wait is watched; what a handler did elsewhere is seen to within one.
+const QUARTERS: u32 = 4;
 
 /// What is longer (30 years) is no bound: added to the present, it might overflow.
 const LONGEST: Duration = Duration::from_secs(30 * 365 * 86_400);

@@ -1,8 +1,10 @@
 //! The layer and its service.
 
-use super::{TimeoutIo, bound::DEFAULT};
+use super::{TimeoutIo, bound::DEFAULT, turn::Turn};
 use crate::Connection;
+use pin_project::pin_project;
 use std::{
+    pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
@@ -71,16 +73,40 @@ where
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = S::Future;
+    type Future = IoTimeoutFuture<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, connection: Connection<IO>) -> S::Future {
+    fn call(&mut self, connection: Connection<IO>) -> Self::Future {
         let Limits { read, write } = self.limits;
         let bounded = |io| TimeoutIo::new(io).with_read(read).with_write(write);
-        self.inner.call(connection.map_io(bounded))
+        IoTimeoutFuture {
+            inner: self.inner.call(connection.map_io(bounded)),
+            turn: Turn::of_new_future(),
+        }
+    }
+}
+
+/// Future of [`IoTimeout`]: that of the inner service.
+///
+/// It counts its polls, by which an operation of the connection can tell whether it was waited for.
+#[pin_project]
+#[derive(Debug)]
+pub struct IoTimeoutFuture<F> {
+    #[pin]
+    inner: F,
+    turn: Turn,
+}
+
+impl<F: Future> Future for IoTimeoutFuture<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let _turn = this.turn.begin(cx);
+        this.inner.poll(cx)
     }
 }
 

@@ -5,40 +5,58 @@
 //! `None`. The handler sees an [`io::Error`](std::io::Error) of kind
 //! [`TimedOut`](std::io::ErrorKind::TimedOut) with [`Elapsed`](crate::error::Elapsed) as source.
 //!
-//! It bounds single operations only: a peer that sends one byte a minute is not cut, and the whole
-//! connection may last for ever.
+//! # Position in the stack
 //!
-//! # Where it belongs, and where it does not
+//! It is placed inside of [`PeerAddrLayer`](crate::peer_addr::PeerAddrLayer). Outside of TLS it
+//! applies to each step of the handshake too, but not to the handshake as a whole. It needs a tokio
+//! runtime with time enabled.
 //!
-//! The read bound fits protocols in which a silent peer is a dead peer. **Under HTTP and under
-//! forwarding turn it off and keep the write bound**: `IoTimeoutLayer::new().with_read(None)`. An
-//! HTTP server reads ahead while a handler works, so the read bound would end slow handlers,
-//! server-sent events, gRPC streams and long polls; which idleness is too long only the service
-//! knows.
+//! The read timeout fits protocols in which a silent peer is a dead peer. **Under HTTP and under
+//! forwarding turn it off and keep the write timeout**: `IoTimeoutLayer::new().with_read(None)`. An
+//! HTTP server reads ahead while a handler works, so the read timeout would end slow handlers,
+//! server-sent events, gRPC streams and long polls; only the service can tell how long is too idle.
 //!
-//! It stands inside of [`PeerAddrLayer`](crate::peer_addr::PeerAddrLayer). Outside of TLS it bounds
-//! each step of the handshake too, but no handshake as a whole. It needs a tokio runtime with time
-//! enabled.
+//! # Errors and outcomes
 //!
-//! # What counts
+//! A timeout is measured over the time in which the handler waited for the operation and nothing
+//! moved. Ready data always wins, also at the very end of the timeout.
 //!
-//! What counts is how long the connection has wanted to read (or to write) and got nothing. So a
-//! `select!` loop that drops the read at each tick and begins another one still cuts a silent peer
-//! at the bound: the wait goes on until a read returns something. A wait that nobody polls at its
-//! deadline, though, is taken as abandoned: when the next poll comes more than 100 ms late, the wait
-//! starts anew. So a handler that drops a read, works for longer than the bound and reads again has
-//! the full bound again, once until something is read. (A runtime that is stalled for longer than
-//! that prolongs a wait by one bound.) One that works for *less* than the bound and reads again has
-//! what is left of it. What is ready at the very bound still counts.
+//! * A `select!` loop that drops the read at each tick and begins another one still cuts a silent peer
+//!   after the timeout: the wait goes on until a read returns something.
+//! * A handler that gives a read up, does something else and reads again is not charged for its
+//!   absence. The wait is checked at each quarter of the timeout, and a quarter at whose end the
+//!   handler did something else does not count. An absence is thus charged with less than a quarter,
+//!   and a read that was only polled once before has the whole timeout again.
+//! * A task that is scheduled late is not absent. On an overloaded machine, a peer that was silent for
+//!   longer than the timeout is cut at the first poll. The same holds for a clock that jumps, as in
+//!   tests with [`advance`](tokio::time::advance).
 //!
-//! After a timeout nothing is lost or closed: the next operation begins a wait of its own, and what
-//! the peer sent late is read then.
+//! To tell the two apart, the layer's future counts its polls. Where an operation is polled elsewhere
+//! (in another task, after a hand-off, in a [`TimeoutIo`] without the layer, below
+//! `FuturesUnordered`), a wait is taken as absent if its next poll comes more than a quarter of the
+//! timeout after the timer woke the task, and only once until something is read or written.
 //!
-//! # Cost
+//! # Cancellation and drop
+//!
+//! Operations may be dropped at any time. After a timeout nothing is lost or closed: the next
+//! operation begins a wait of its own, and reads what the peer sent late.
+//!
+//! # Limitations
+//!
+//! The timeout applies to each operation. It limits neither the connection's lifetime nor slow
+//! senders: one byte per minute keeps a connection open.
+//!
+//! A handler that gives a read up, blocks its thread for longer than the timeout and then awaits
+//! something else before it reads again looks like a late task.
+//!
+//! # Performance
 //!
 //! An operation that completes at once looks at no clock and no timer. One that waits looks at the
-//! clock once. The timer, one allocation for each direction that ever waits, is registered once per
-//! bound and not per operation, and wakes the task once more per bound while operations complete.
+//! clock once. The timer, one allocation for each direction that ever waits, is registered four times
+//! per timeout and not per operation, and wakes the task as often while operations complete. The
+//! layer's future adds two writes to a thread-local to each of its polls.
+//!
+//! # Example
 //!
 //! ```
 //! use portcullis_middleware::{
@@ -75,8 +93,10 @@ mod io;
 mod layer;
 #[cfg(test)]
 mod tests;
+mod timer;
+mod turn;
 
 pub use self::{
     io::TimeoutIo,
-    layer::{IoTimeout, IoTimeoutLayer},
+    layer::{IoTimeout, IoTimeoutFuture, IoTimeoutLayer},
 };
