@@ -234,7 +234,7 @@ fn a_broken_listener_ends_loudly_and_the_others_go_on() {
             let broken: Vec<_> = report
                 .broken_listeners()
                 .iter()
-                .map(|(name, _)| name.as_str())
+                .map(|broken| broken.name())
                 .collect();
             assert_eq!(broken, ["broken"]);
 

@@ -13,7 +13,7 @@ use portcullis_middleware::{
     connection_limit::LimitHandle,
     drain::{DrainSignal, DrainTrigger},
     error::Panicked,
-    log_text::{Causes, Escaped},
+    internal::{Causes, Escaped},
     outcome::Outcome,
 };
 use std::{
