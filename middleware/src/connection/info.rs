@@ -245,6 +245,7 @@ impl ConnectionInfo {
     }
 
     /// Notes that the TLS peer ended without saying so.
+    #[cfg(any(test, feature = "tls"))]
     pub(crate) fn set_truncated(&self) {
         self.0.truncated.store(true, Ordering::Relaxed);
     }
