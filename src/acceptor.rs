@@ -8,18 +8,14 @@
 
 use crate::{
     accept_error::{AcceptErrorKind, AcceptErrorPolicy},
-    listener::Listener,
+    listener::{Accepted, Listener},
     server::{
         shared::{Mode, Shared},
         spawn::Spawn,
     },
     stack::Stack,
 };
-use portcullis_middleware::{
-    BoxError, ConnectionInfo,
-    connection::{Address, Origin},
-    error::Panicked,
-};
+use portcullis_middleware::{BoxError, ConnectionInfo, connection::Origin, error::Panicked};
 use std::{
     future::poll_fn,
     io,
@@ -44,9 +40,6 @@ pub(crate) struct Acceptor<L, S> {
     /// Failed connections in a row.
     pub(crate) failures: u32,
 }
-
-/// What accept gave: a stream, and where it comes from.
-type Accepted<L> = (<L as Listener>::Io, Address);
 
 impl<L: Listener, S: Stack<L::Io>> Acceptor<L, S> {
     /// Runs until the server finishes or the listener is broken.
@@ -126,7 +119,8 @@ impl<L: Listener, S: Stack<L::Io>> Acceptor<L, S> {
 
     /// Waits until the stack is ready and spawns the call. When the server quits first, the
     /// connection is dropped.
-    async fn admit(&mut self, (io, peer): Accepted<L>) {
+    async fn admit(&mut self, accepted: Accepted<L::Io>) {
+        let (io, peer) = accepted.into_parts();
         self.shared
             .counters
             .accepted

@@ -10,7 +10,7 @@ use portcullis::{
         AcceptErrorKind, AcceptErrorPolicy, CONNECTION_ERRORS, FATAL_ERRORS, RESOURCE_ERRORS,
     },
     connection::Address,
-    listener::Listener,
+    listener::{Accepted, Listener},
     server::{Handle, ServeError},
     stack::Stack,
 };
@@ -49,9 +49,9 @@ impl Scripted {
 impl Listener for Scripted {
     type Io = DuplexStream;
 
-    fn poll_accept(&mut self, _: &mut Context<'_>) -> Poll<io::Result<(DuplexStream, Address)>> {
+    fn poll_accept(&mut self, _: &mut Context<'_>) -> Poll<io::Result<Accepted<DuplexStream>>> {
         match self.0.pop_front() {
-            Some(result) => Poll::Ready(result.map(|io| (io, Address::Unknown))),
+            Some(result) => Poll::Ready(result.map(|io| Accepted::new(io, Address::Unknown))),
             None => Poll::Pending,
         }
     }
@@ -175,11 +175,11 @@ struct Exhausted {
 impl Listener for Exhausted {
     type Io = DuplexStream;
 
-    fn poll_accept(&mut self, _: &mut Context<'_>) -> Poll<io::Result<(DuplexStream, Address)>> {
+    fn poll_accept(&mut self, _: &mut Context<'_>) -> Poll<io::Result<Accepted<DuplexStream>>> {
         Poll::Pending
     }
 
-    fn accept_now(&mut self) -> io::Result<Option<(DuplexStream, Address)>> {
+    fn accept_now(&mut self) -> io::Result<Option<Accepted<DuplexStream>>> {
         Err(io::Error::from_raw_os_error(RESOURCE_ERRORS[0]))
     }
 
@@ -234,7 +234,7 @@ fn a_broken_listener_ends_loudly_and_the_others_go_on() {
             let broken: Vec<_> = report
                 .broken_listeners()
                 .iter()
-                .map(|(name, _)| name.as_str())
+                .map(|broken| broken.name())
                 .collect();
             assert_eq!(broken, ["broken"]);
 

@@ -261,8 +261,8 @@ fn a_handler_reaches_its_server_and_can_stop_it() {
             .service_fn(|mut connection: Connection<_>| async move {
                 let handle = Handle::of(connection.info()).unwrap();
                 handle.stop();
-                let names = &handle.config().unwrap().listeners;
-                connection.write_all(names[0].0.as_bytes()).await?;
+                let listeners = &handle.config().unwrap().listeners;
+                connection.write_all(listeners[0].name().as_bytes()).await?;
                 connection.close().await
             });
         let server = Fixture::serve(stack);

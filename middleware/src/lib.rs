@@ -62,9 +62,11 @@ pub mod drain;
 pub mod error;
 pub mod from_fn;
 pub mod guide;
+#[doc(hidden)]
+pub mod internal;
 pub mod io_timeout;
 pub mod log_limit;
-pub mod log_text;
+mod log_text;
 pub mod map_io;
 pub mod on_error;
 pub mod outcome;

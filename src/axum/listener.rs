@@ -69,7 +69,7 @@ where
         let config = self.incoming.handle().and_then(Handle::config);
         // Added last.
         let listener = config.and_then(|config| config.listeners.last());
-        let address = listener.and_then(|(_, address)| address.ip());
+        let address = listener.and_then(|listener| listener.address().ip());
         address.ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, "no IP address"))
     }
 }

@@ -2,7 +2,7 @@
 
 #[cfg(unix)]
 use super::UnixListener;
-use super::{Listener, TcpListener};
+use super::{Accepted, Listener, TcpListener};
 use portcullis_middleware::connection::{Address, AnyStream};
 use std::{
     io,
@@ -52,7 +52,7 @@ impl From<UnixListener> for AnyListener {
 impl Listener for AnyListener {
     type Io = AnyStream;
 
-    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(AnyStream, Address)>> {
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Accepted<AnyStream>>> {
         match self {
             Self::Tcp(tcp) => tcp.poll_accept(cx).map_ok(any),
             #[cfg(unix)]
@@ -76,7 +76,7 @@ impl Listener for AnyListener {
         }
     }
 
-    fn accept_now(&mut self) -> io::Result<Option<(AnyStream, Address)>> {
+    fn accept_now(&mut self) -> io::Result<Option<Accepted<AnyStream>>> {
         match self {
             Self::Tcp(tcp) => Ok(tcp.accept_now()?.map(any)),
             #[cfg(unix)]
@@ -103,8 +103,8 @@ impl Listener for AnyListener {
     }
 }
 
-fn any<Io: Into<AnyStream>>((io, peer): (Io, Address)) -> (AnyStream, Address) {
-    (io.into(), peer)
+fn any<Io: Into<AnyStream>>(accepted: Accepted<Io>) -> Accepted<AnyStream> {
+    accepted.map_io(Into::into)
 }
 
 #[cfg(all(test, unix))]

@@ -1,6 +1,6 @@
 //! Connections within the process, for tests.
 
-use super::Listener;
+use super::{Accepted, Listener};
 use portcullis_middleware::connection::{Address, Transport};
 use std::{
     io,
@@ -37,7 +37,7 @@ use tokio::{
 /// ```
 #[derive(Debug)]
 pub struct MemoryListener<Io = DuplexStream> {
-    queue: mpsc::Receiver<(Io, Address)>,
+    queue: mpsc::Receiver<Accepted<Io>>,
     local: Address,
 }
 
@@ -67,7 +67,7 @@ impl<Io: Transport> MemoryListener<Io> {
 impl<Io: Transport> Listener for MemoryListener<Io> {
     type Io = Io;
 
-    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Io, Address)>> {
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Accepted<Io>>> {
         match self.queue.poll_recv(cx) {
             Poll::Ready(Some(accepted)) => Poll::Ready(Ok(accepted)),
             Poll::Ready(None) | Poll::Pending => Poll::Pending,
@@ -85,7 +85,7 @@ impl<Io: Transport> Listener for MemoryListener<Io> {
         }
     }
 
-    fn accept_now(&mut self) -> io::Result<Option<(Io, Address)>> {
+    fn accept_now(&mut self) -> io::Result<Option<Accepted<Io>>> {
         Ok(self.queue.try_recv().ok())
     }
 }
@@ -93,7 +93,7 @@ impl<Io: Transport> Listener for MemoryListener<Io> {
 /// Connects to a [`MemoryListener`]; clones connect to the same one.
 #[derive(Debug)]
 pub struct MemoryConnector<Io = DuplexStream> {
-    queue: mpsc::Sender<(Io, Address)>,
+    queue: mpsc::Sender<Accepted<Io>>,
 }
 
 impl<Io> Clone for MemoryConnector<Io> {
@@ -133,7 +133,7 @@ impl<Io: Transport> MemoryConnector<Io> {
     ///
     /// As [`connect`](MemoryConnector::connect).
     pub fn deliver(&self, io: Io, peer: impl Into<Address>) -> io::Result<()> {
-        let queued = self.queue.try_send((io, peer.into()));
+        let queued = self.queue.try_send(Accepted::new(io, peer));
         queued.map_err(|_| io::ErrorKind::ConnectionRefused.into())
     }
 
@@ -180,7 +180,7 @@ mod tests {
         assert_eq!(listener.local_address().ip(), Some(local));
 
         let _client = connector.connect_from(peer).unwrap();
-        let (io, from) = listener.accept_now().unwrap().unwrap();
+        let (io, from) = listener.accept_now().unwrap().unwrap().into_parts();
         assert_eq!(from.ip(), Some(peer));
         assert_eq!(listener.connection_local_address(&io).ip(), Some(local));
     }

@@ -33,6 +33,7 @@
 //! # }
 //! ```
 
+mod accepted;
 mod adopt;
 mod any;
 mod bind_error;
@@ -44,6 +45,7 @@ mod unix;
 #[cfg(unix)]
 pub use self::unix::{UnixListener, UnixOptions};
 pub use self::{
+    accepted::Accepted,
     any::AnyListener,
     bind_error::BindError,
     memory::{MemoryConnector, MemoryListener},
@@ -70,7 +72,7 @@ use tokio::{task::unconstrained, time::timeout};
 /// [`accept_now`](Self::accept_now) of its own too.
 ///
 /// ```
-/// use portcullis::{listener::Listener, middleware::connection::Address};
+/// use portcullis::{listener::{Accepted, Listener}, middleware::connection::Address};
 /// use std::{io, task::{Context, Poll}};
 /// use tokio::{io::DuplexStream, sync::mpsc::Receiver};
 ///
@@ -79,9 +81,9 @@ use tokio::{task::unconstrained, time::timeout};
 /// impl Listener for FromChannel {
 ///     type Io = DuplexStream;
 ///
-///     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(DuplexStream, Address)>> {
+///     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Accepted<DuplexStream>>> {
 ///         let next = self.0.poll_recv(cx);
-///         next.map(|io| Ok((io.ok_or(io::ErrorKind::NotFound)?, Address::Unknown)))
+///         next.map(|io| Ok(Accepted::new(io.ok_or(io::ErrorKind::NotFound)?, Address::Unknown)))
 ///     }
 ///
 ///     fn local_address(&self) -> Address {
@@ -101,7 +103,7 @@ pub trait Listener: Send + 'static {
     ///
     /// Those of `accept(2)`. Most concern one connection, or pass:
     /// [`accept_error`](crate::accept_error) tells which end a listener.
-    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Self::Io, Address)>>;
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Accepted<Self::Io>>>;
 
     /// The address that the listener is bound to.
     fn local_address(&self) -> Address;
@@ -115,7 +117,7 @@ pub trait Listener: Send + 'static {
     /// # Errors
     ///
     /// As [`poll_accept`](Self::poll_accept). Others may still wait in the queue after one.
-    fn accept_now(&mut self) -> io::Result<Option<(Self::Io, Address)>> {
+    fn accept_now(&mut self) -> io::Result<Option<Accepted<Self::Io>>> {
         // Without a budget: one that is spent looks like an empty queue.
         let accept = pin!(unconstrained(poll_fn(|cx| self.poll_accept(cx))));
         match accept.poll(&mut Context::from_waker(Waker::noop())) {
@@ -147,14 +149,15 @@ pub trait Listener: Send + 'static {
         ))
     }
 
-    /// Waits for the next connection; see [`poll_accept`](Self::poll_accept).
+    /// Waits for the next connection and takes it apart, as tokio's listeners do; see
+    /// [`poll_accept`](Self::poll_accept).
     ///
     /// Cancel safe: a connection is taken by the poll that returns it, or not at all.
     fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Io, Address)>> + Send
     where
         Self: Sized,
     {
-        poll_fn(|cx| self.poll_accept(cx))
+        poll_fn(|cx| self.poll_accept(cx).map_ok(Accepted::into_parts))
     }
 
     /// Waits for the next connection, but no longer than `limit`.
@@ -219,12 +222,9 @@ mod tests {
     impl Listener for Scripted {
         type Io = DuplexStream;
 
-        fn poll_accept(
-            &mut self,
-            _: &mut Context<'_>,
-        ) -> Poll<io::Result<(DuplexStream, Address)>> {
+        fn poll_accept(&mut self, _: &mut Context<'_>) -> Poll<io::Result<Accepted<DuplexStream>>> {
             match self.0.pop_front() {
-                Some(next) => Poll::Ready(next.map(|io| (io, Address::Unknown))),
+                Some(next) => Poll::Ready(next.map(|io| Accepted::new(io, Address::Unknown))),
                 None => Poll::Pending,
             }
         }
@@ -291,9 +291,12 @@ mod tests {
             fn poll_accept(
                 &mut self,
                 cx: &mut Context<'_>,
-            ) -> Poll<io::Result<(DuplexStream, Address)>> {
+            ) -> Poll<io::Result<Accepted<DuplexStream>>> {
                 let next = self.0.poll_recv(cx);
-                next.map(|io| Ok((io.ok_or(io::ErrorKind::NotFound)?, Address::Unknown)))
+                next.map(|io| {
+                    let io = io.ok_or(io::ErrorKind::NotFound)?;
+                    Ok(Accepted::new(io, Address::Unknown))
+                })
             }
             fn local_address(&self) -> Address {
                 Address::Unknown

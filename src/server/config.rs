@@ -9,8 +9,8 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
-    /// Name and address of each listener, in the order in which they were added.
-    pub listeners: Vec<(String, Address)>,
+    /// The listeners, in the order in which they were added.
+    pub listeners: Vec<ListenerConfig>,
     /// Which threads serve.
     pub workers: Workers,
     /// How the server comes to an end.
@@ -19,4 +19,23 @@ pub struct Config {
     pub accept_errors: AcceptErrorPolicy,
     /// How long the server may be idle before it stops, if there is a bound.
     pub stop_when_idle: Option<Duration>,
+}
+
+/// A listener of a server; see [`Config::listeners`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerConfig {
+    pub(super) name: String,
+    pub(super) address: Address,
+}
+
+impl ListenerConfig {
+    /// The name, for logs and handlers.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The address that it is bound to.
+    pub const fn address(&self) -> &Address {
+        &self.address
+    }
 }

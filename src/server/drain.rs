@@ -85,7 +85,7 @@ struct Inner {
     cut: Vec<ConnectionInfo>,
     left: usize,
     took: Duration,
-    broken: Vec<(String, Arc<io::Error>)>,
+    broken: Vec<BrokenListener>,
     all_broke: bool,
 }
 
@@ -112,13 +112,38 @@ impl Report {
         self.0.took
     }
 
-    /// The listeners whose accept failed for good, by name.
-    pub fn broken_listeners(&self) -> &[(String, Arc<io::Error>)] {
+    /// The listeners whose accept failed for good.
+    pub fn broken_listeners(&self) -> &[BrokenListener] {
         &self.0.broken
     }
 
     pub(super) fn all_listeners_broke(&self) -> bool {
         self.0.all_broke
+    }
+}
+
+/// A listener whose accept failed for good; see [`Report::broken_listeners`].
+#[derive(Clone, Debug)]
+pub struct BrokenListener {
+    pub(super) name: String,
+    pub(super) error: Arc<io::Error>,
+}
+
+impl BrokenListener {
+    /// `error` ended the listener `name`.
+    fn new(name: String, error: io::Error) -> Self {
+        let error = Arc::new(error);
+        Self { name, error }
+    }
+
+    /// The name, for logs and handlers.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What accept failed with.
+    pub fn error(&self) -> &io::Error {
+        &self.error
     }
 }
 
@@ -128,7 +153,7 @@ pub(super) struct Drainer {
     drain: Drain,
     /// Last: it tells those who wait that all is over.
     _ending: Ending,
-    broken: Vec<(String, Arc<io::Error>)>,
+    broken: Vec<BrokenListener>,
 }
 
 impl Drainer {
@@ -229,11 +254,12 @@ impl Drainer {
         while let Some(ended) = acceptors.join_next().await {
             match ended {
                 Ok((_, Ok(()))) => {}
-                Ok((name, Err(error))) => self.broken.push((name, Arc::new(error))),
+                Ok((name, Err(error))) => self.broken.push(BrokenListener::new(name, error)),
                 Err(error) => {
                     tracing::error!(%error, "acceptor ended");
-                    let broken = ("unnamed".to_owned(), Arc::new(io::Error::other(error)));
-                    self.broken.push(broken);
+                    let error = io::Error::other(error);
+                    self.broken
+                        .push(BrokenListener::new("unnamed".to_owned(), error));
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! Why a server could not start or go on.
 
+use super::BrokenListener;
 use std::{error::Error, fmt, io, sync::Arc};
 
 /// A server could not start, or no listener of it works any more.
@@ -38,8 +39,8 @@ impl ServeError {
         Self::with(Kind::Shard(listener.to_owned()), Arc::new(source))
     }
 
-    pub(super) fn listener(listener: &str, source: &Arc<io::Error>) -> Self {
-        Self::with(Kind::Listener(listener.to_owned()), source.clone())
+    pub(super) fn listener(BrokenListener { name, error }: &BrokenListener) -> Self {
+        Self::with(Kind::Listener(name.clone()), error.clone())
     }
 
     const fn with(kind: Kind, source: Arc<io::Error>) -> Self {

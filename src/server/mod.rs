@@ -55,8 +55,8 @@ mod triggers;
 mod workers;
 
 pub use self::{
-    config::Config,
-    drain::{Drain, Report},
+    config::{Config, ListenerConfig},
+    drain::{BrokenListener, Drain, Report},
     error::ServeError,
     handle::Handle,
     status::{State, Status},
@@ -350,11 +350,7 @@ impl Server {
 
     fn config(&self) -> Config {
         Config {
-            listeners: self
-                .sites
-                .iter()
-                .map(|site| site.name_and_address())
-                .collect(),
+            listeners: self.sites.iter().map(|site| site.config()).collect(),
             workers: self.workers,
             drain: self.drain.clone(),
             accept_errors: self.policy.clone(),
@@ -406,9 +402,7 @@ impl Running {
         }
         drop(self.drainer);
         match report.broken_listeners() {
-            [(name, error), ..] if report.all_listeners_broke() => {
-                Err(ServeError::listener(name, error))
-            }
+            [broken, ..] if report.all_listeners_broke() => Err(ServeError::listener(broken)),
             _ => Ok(report),
         }
     }

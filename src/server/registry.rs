@@ -6,7 +6,8 @@
 
 use portcullis_middleware::{
     ConnectionInfo,
-    connection::{ConnectionId, Slot, Slots},
+    connection::ConnectionId,
+    internal::{Slot, Slots},
 };
 use slab::Slab;
 use std::{

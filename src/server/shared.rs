@@ -11,8 +11,8 @@ use portcullis_middleware::{
     connection_limit::LimitHandle,
     drain::{DrainSignal, DrainTrigger},
     error::Panicked,
+    internal::{Causes, Escaped},
     log_limit::LogLimit,
-    log_text::{Causes, Escaped},
     outcome::Outcome,
 };
 use std::{

@@ -1,17 +1,18 @@
 //! A listener with the stack that serves it, and how acceptors are made of the two.
 
 use super::{
-    ServeError, Workers, acceptors::Acceptors, shared::Shared, spawn::Spawn, workers::WorkerThread,
+    ServeError, Workers, acceptors::Acceptors, config::ListenerConfig, shared::Shared,
+    spawn::Spawn, workers::WorkerThread,
 };
 use crate::{
     accept_error::AcceptErrorPolicy, acceptor::Acceptor, listener::Listener, stack::Stack,
 };
-use portcullis_middleware::connection::{Address, Origin};
+use portcullis_middleware::connection::Origin;
 use std::{io, sync::Arc};
 
 /// A listener with the stack that serves it, their types erased.
 pub(super) trait Site: Send {
-    fn name_and_address(&self) -> (String, Address);
+    fn config(&self) -> ListenerConfig;
 
     /// Makes `listeners` of the one, for workers that each have their own.
     fn shard(&mut self, listeners: usize) -> Result<(), ServeError>;
@@ -66,8 +67,11 @@ impl Environment {
 }
 
 impl<L: Listener, S: Stack<L::Io>> Site for Pair<L, S> {
-    fn name_and_address(&self) -> (String, Address) {
-        (self.name.clone(), self.listeners[0].local_address())
+    fn config(&self) -> ListenerConfig {
+        ListenerConfig {
+            name: self.name.clone(),
+            address: self.listeners[0].local_address(),
+        }
     }
 
     fn shard(&mut self, listeners: usize) -> Result<(), ServeError> {

@@ -5,8 +5,9 @@ use crate::stack::Stack;
 use pin_project::{pin_project, pinned_drop};
 use portcullis_middleware::{
     BoxError, ConnectionInfo,
-    connection::{ConnectionContext, Phase, Slot, Transport},
+    connection::{ConnectionContext, Transport},
     error::Panicked,
+    internal::Slot,
 };
 use std::{
     pin::Pin,
@@ -156,9 +157,7 @@ impl<S: Stack<Io>, Io> PinnedDrop for ConnectionTask<S, Io> {
 /// Notes the end of a connection whose context was not taken: no socket does. False if it was.
 fn close_untaken(untaken: &mut Option<Box<Option<ConnectionContext>>>) -> bool {
     let context = untaken.take().and_then(|context| *context);
-    context
-        .inspect(|context| context.info().set_phase(Phase::Closed))
-        .is_some()
+    context.map(ConnectionContext::close).is_some()
 }
 
 #[cfg(test)]

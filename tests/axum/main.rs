@@ -172,7 +172,10 @@ fn connect_info_works_unchanged_both_ways() {
         // And with axum's own make service.
         let incoming: Incoming<Plain> = incoming(ServiceBuilder::new().peer_addr());
         let handle = incoming.handle().unwrap().clone();
-        let address = handle.config().unwrap().listeners[0].1.ip().unwrap();
+        let address = handle.config().unwrap().listeners[0]
+            .address()
+            .ip()
+            .unwrap();
         let drained = incoming.drained();
         let service = router.into_make_service_with_connect_info::<SocketAddr>();
         let serve = axum::serve(incoming.into_axum(), service).with_graceful_shutdown(drained);

@@ -12,7 +12,7 @@
 //! A layer outside of `PeerAddrLayer` that calls its inner service in another task (tower's `Buffer`)
 //! leaves the context behind: put such a layer inside.
 
-use super::{ConnectionInfo, Guards, Slot, Transport};
+use super::{ConnectionInfo, Guards, Phase, Slot, Transport};
 use std::{any::TypeId, cell::Cell, fmt};
 
 /// What an acceptor hands to the connection that it calls a stack with.
@@ -60,8 +60,14 @@ impl ConnectionContext {
     }
 
     /// Has the connection hold `slot`, as [`Connection::hold_slot`](super::Connection::hold_slot) does.
+    #[doc(hidden)]
     pub fn hold_slot(&mut self, slot: Slot) {
         self.guards.push_slot(slot);
+    }
+
+    /// Notes that the connection is closed, where no one took its context: its stream was served as it is.
+    pub fn close(self) {
+        self.info.set_phase(Phase::Closed);
     }
 
     /// Runs `run`, a call or a poll of a stack, with `context` in reach: afterwards it is `None` if

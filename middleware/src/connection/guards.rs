@@ -29,6 +29,7 @@ impl Guards {
 
     /// Holds `slot` until these guards are dropped; the first two share an allocation, where nothing else
     /// was held before.
+    #[doc(hidden)]
     pub fn push_slot(&mut self, slot: Slot) {
         let Held { slots, more } = &mut **self.0.get_or_insert_default();
         match slots.iter_mut().find(|free| free.is_none()) {

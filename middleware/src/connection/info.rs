@@ -213,7 +213,7 @@ impl ConnectionInfo {
     }
 
     /// Records what TLS agreed on; false when something was recorded already (TLS within TLS).
-    pub fn set_tls(&self, tls: TlsInfo) -> bool {
+    pub(crate) fn set_tls(&self, tls: TlsInfo) -> bool {
         self.0.tls.set(Box::new(tls)).is_ok()
     }
 
@@ -233,7 +233,7 @@ impl ConnectionInfo {
     }
 
     /// Notes where the connection is in its life. The end, once noted, stays.
-    pub fn set_phase(&self, phase: Phase) {
+    pub(crate) fn set_phase(&self, phase: Phase) {
         let next = |now| (!Phase::from_u8(now).is_end()).then_some(phase as u8);
         let relaxed = Ordering::Relaxed;
         let _ended_already = self.0.phase.fetch_update(relaxed, relaxed, next);
@@ -245,7 +245,8 @@ impl ConnectionInfo {
     }
 
     /// Notes that the TLS peer ended without saying so.
-    pub fn set_truncated(&self) {
+    #[cfg(any(test, feature = "tls"))]
+    pub(crate) fn set_truncated(&self) {
         self.0.truncated.store(true, Ordering::Relaxed);
     }
 

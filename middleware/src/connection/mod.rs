@@ -33,7 +33,7 @@ mod close;
 mod context;
 mod control;
 mod extensions;
-mod guards;
+pub(crate) mod guards;
 mod info;
 mod phase;
 mod socket;
@@ -44,6 +44,7 @@ mod tls_info;
 mod tonic;
 mod transport;
 
+pub(crate) use self::guards::{Slot, Slots};
 #[cfg(feature = "tonic")]
 pub use self::tonic::TlsConnectInfo;
 #[cfg(feature = "tonic")]
@@ -55,7 +56,7 @@ pub use self::{
     close::{Linger, Lingering},
     context::ConnectionContext,
     extensions::Extensions,
-    guards::{Guards, Slot, Slots},
+    guards::Guards,
     info::{ConnectionId, ConnectionInfo, Origin},
     phase::Phase,
     socket::{ForcedClose, Socket},
@@ -156,6 +157,13 @@ impl<IO> Connection<IO> {
         self.info.tls()
     }
 
+    /// Records what TLS agreed on, for a TLS layer of your own; false when something was recorded already.
+    ///
+    /// Only who has the connection can do so, and a handler gets it when its layers are done with that.
+    pub fn set_tls(&self, tls: TlsInfo) -> bool {
+        self.info.set_tls(tls)
+    }
+
     /// Sends small writes at once (`true`) or lets the system gather them, from the next operation
     /// on, wherever the socket is underneath. Does nothing on transports without such a setting.
     pub fn set_nodelay(&self, nodelay: bool) {
@@ -180,6 +188,7 @@ impl<IO> Connection<IO> {
 
     /// Like [`hold`](Self::hold), for a slot: the first two share an allocation, where nothing else was held
     /// before.
+    #[doc(hidden)]
     pub fn hold_slot(&mut self, slot: Slot) {
         self.guards.push_slot(slot);
     }

@@ -34,7 +34,7 @@ use std::fmt;
 /// assert_eq!(anonymous.status(), StatusCode::FORBIDDEN);
 /// # let mut tls = TlsInfo::new();
 /// # tls.peer_certificates = vec![b"leaf".to_vec(), b"its issuer".to_vec()];
-/// # info.set_tls(tls);
+/// # portcullis::Connection::new((), info).set_tls(tls);
 /// # let known = router.oneshot(Request::new(Body::empty())).await?;
 /// # assert_eq!(known.status(), StatusCode::OK);
 /// # Ok(())

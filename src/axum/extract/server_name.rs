@@ -34,7 +34,7 @@ use std::fmt;
 /// assert_eq!(nameless.status(), StatusCode::BAD_REQUEST);
 /// # let mut tls = TlsInfo::new();
 /// # tls.server_name = Some("example.org".to_owned());
-/// # info.set_tls(tls);
+/// # portcullis::Connection::new((), info).set_tls(tls);
 /// # let named = router.oneshot(Request::new(Body::empty())).await?;
 /// # let body = axum::body::to_bytes(named.into_body(), 100).await?;
 /// # assert_eq!(body, "welcome to example.org");

@@ -43,7 +43,7 @@ fn hyper_is_told_of_http2_only_where_tls_agreed_on_it() {
         let connection = connection(tokio::io::empty());
         let mut tls = TlsInfo::new();
         tls.alpn = alpn.map(<[u8]>::to_vec);
-        connection.info().set_tls(tls);
+        connection.set_tls(tls);
         let connected = HttpConnection::new(connection).connected();
         assert_eq!(connected.is_negotiated_h2(), expected, "{alpn:?}");
     }

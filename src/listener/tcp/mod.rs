@@ -8,7 +8,7 @@ mod tests;
 
 pub use self::{keepalive::Keepalive, options::TcpOptions};
 
-use super::{BindError, Listener};
+use super::{Accepted, BindError, Listener};
 use portcullis_middleware::connection::{Address, Transport};
 use socket2::SockRef;
 use std::{
@@ -81,7 +81,7 @@ impl TcpListener {
 impl Listener for TcpListener {
     type Io = TcpStream;
 
-    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, Address)>> {
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Accepted<TcpStream>>> {
         let listener = match &self.registered {
             Some(listener) => listener,
             // A clone, so that the socket outlives a registration that fails.
@@ -92,7 +92,7 @@ impl Listener for TcpListener {
         };
         let (stream, peer) = ready!(listener.poll_accept(cx)).map_err(accept_error)?;
         self.set_stream_options(SockRef::from(&stream));
-        Poll::Ready(Ok((stream, peer.into())))
+        Poll::Ready(Ok(Accepted::new(stream, peer)))
     }
 
     fn local_address(&self) -> Address {
@@ -104,7 +104,7 @@ impl Listener for TcpListener {
         super::connection_waits(self)
     }
 
-    fn accept_now(&mut self) -> io::Result<Option<(TcpStream, Address)>> {
+    fn accept_now(&mut self) -> io::Result<Option<Accepted<TcpStream>>> {
         let (stream, peer) = match self.socket.accept() {
             Ok(accepted) => accepted,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
@@ -112,7 +112,7 @@ impl Listener for TcpListener {
         };
         stream.set_nonblocking(true)?;
         self.set_stream_options(SockRef::from(&stream));
-        Ok(Some((TcpStream::from_std(stream)?, peer.into())))
+        Ok(Some(Accepted::new(TcpStream::from_std(stream)?, peer)))
     }
 
     /// Free of system calls, unless the listener is bound to all addresses.

@@ -20,7 +20,7 @@ async fn accept_both_ways(options: TcpOptions) -> [TcpStream; 2] {
     let mut listener = listen(options);
     let _clients = [connect(&listener), connect(&listener)];
     let (first, _) = listener.accept().await.unwrap();
-    let (second, _) = listener.accept_now().unwrap().unwrap();
+    let (second, _) = listener.accept_now().unwrap().unwrap().into_parts();
     [first, second]
 }
 
@@ -292,7 +292,8 @@ async fn accept_now_sees_clients_that_the_runtime_has_not_heard_of() {
     let clients: Vec<_> = (0..5).map(|_| connect(&listener)).collect();
 
     for client in &clients {
-        let (stream, peer) = listener.accept_now().unwrap().expect("five wait");
+        let accepted = listener.accept_now().unwrap().expect("five wait");
+        let (stream, peer) = accepted.into_parts();
         assert_eq!(peer.ip(), Some(client.local_addr().unwrap()));
         // Blocking, it would hold the whole runtime.
         let read = stream.try_read(&mut [0]);
@@ -343,7 +344,8 @@ async fn a_shard_shares_the_port_and_has_a_queue_of_its_own() {
     let clients: Vec<_> = (0..64).map(|_| connect(&first)).collect();
     let counts = [first, second].map(|mut listener| {
         let mut count = 0;
-        while let Some((stream, _)) = listener.accept_now().unwrap() {
+        while let Some(accepted) = listener.accept_now().unwrap() {
+            let (stream, _) = accepted.into_parts();
             assert!(!stream.nodelay().unwrap(), "a shard has the same options");
             count += 1;
         }

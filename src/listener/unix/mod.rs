@@ -5,7 +5,7 @@ mod file;
 pub(super) mod tests;
 
 use super::{
-    BindError, Listener,
+    Accepted, BindError, Listener,
     adopt::{self, take_over},
     bind_error::{Failed, OrFail},
 };
@@ -88,7 +88,7 @@ impl UnixListener {
 impl Listener for UnixListener {
     type Io = UnixStream;
 
-    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(UnixStream, Address)>> {
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Accepted<UnixStream>>> {
         let listener = match &self.registered {
             Some(listener) => listener,
             // A clone, so that the socket outlives a registration that fails.
@@ -98,7 +98,7 @@ impl Listener for UnixListener {
             }
         };
         let (stream, peer) = ready!(listener.poll_accept(cx))?;
-        Poll::Ready(Ok((stream, peer.into())))
+        Poll::Ready(Ok(Accepted::new(stream, peer)))
     }
 
     fn local_address(&self) -> Address {
@@ -109,14 +109,17 @@ impl Listener for UnixListener {
         super::connection_waits(self)
     }
 
-    fn accept_now(&mut self) -> io::Result<Option<(UnixStream, Address)>> {
+    fn accept_now(&mut self) -> io::Result<Option<Accepted<UnixStream>>> {
         let (stream, peer) = match self.socket.accept() {
             Ok(accepted) => accepted,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
             Err(error) => return Err(error),
         };
         stream.set_nonblocking(true)?;
-        Ok(Some((UnixStream::from_std(stream)?, address(peer))))
+        Ok(Some(Accepted::new(
+            UnixStream::from_std(stream)?,
+            address(peer),
+        )))
     }
 
     /// Free of system calls: the path of the listener.

@@ -42,7 +42,7 @@ async fn a_connection_knows_the_path_and_has_an_unnamed_peer() {
 
     let (first, peer) = listener.accept().await.unwrap();
     assert_eq!(peer, Address::Unix(UnixAddress::default()));
-    let (second, peer) = listener.accept_now().unwrap().unwrap();
+    let (second, peer) = listener.accept_now().unwrap().unwrap().into_parts();
     assert_eq!(peer, Address::Unix(UnixAddress::default()));
 
     let local = Address::Unix(UnixAddress::new(&path));
@@ -61,7 +61,8 @@ async fn accept_now_sees_clients_that_the_runtime_has_not_heard_of() {
     let clients: Vec<_> = (0..5).map(|_| StdStream::connect(&path).unwrap()).collect();
 
     for _ in &clients {
-        let (stream, _) = listener.accept_now().unwrap().expect("five wait");
+        let accepted = listener.accept_now().unwrap().expect("five wait");
+        let (stream, _) = accepted.into_parts();
         let read = stream.try_read(&mut [0]);
         assert_eq!(read.unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }
