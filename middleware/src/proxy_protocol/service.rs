@@ -43,13 +43,15 @@ where
             // The future needs the service that was ready; a clone is not.
             let clone = self.inner.clone();
             let ready = mem::replace(&mut self.inner, clone);
-            let receiving = Box::pin(receive(self.layer.bounds, connection));
+            let receiving = Box::pin(receive(&self.layer, connection));
             return ProxyProtocolFuture::receiving(receiving, ready);
         }
         if self.layer.serves_untrusted {
             let connection = connection.map_io(PrefixedIo::new);
             return ProxyProtocolFuture::serving(self.inner.call(connection));
         }
+        let warnings = &self.layer.warnings;
+        warnings.untrusted(connection.info().socket_peer());
         connection.abort();
         ProxyProtocolFuture::refused(Refused::new(RefusedReason::UntrustedSource))
     }
