@@ -43,7 +43,8 @@ impl ProxyHeader {
 
     /// All fields, in their order: type and value.
     ///
-    /// A header that [tells of no client](Self::is_proxied) has none: its block is skipped.
+    /// A header that [tells of no client](Self::is_proxied) may have some too. The protocol lets a
+    /// receiver skip what comes with such a header, so a block without well-formed fields has none.
     pub fn tlvs(&self) -> impl Iterator<Item = (u8, &[u8])> {
         fields(self.tlvs.as_deref().unwrap_or_default())
     }

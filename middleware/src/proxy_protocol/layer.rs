@@ -1,7 +1,7 @@
 //! The layer, and how it is set up.
 
-use super::{ProxyProtocol, TrustedSources};
-use std::time::Duration;
+use super::{ProxyProtocol, TrustedSources, warnings::Warnings};
+use std::{sync::Arc, time::Duration};
 use tower::Layer;
 
 /// Layer for [`ProxyProtocol`]; see the [module docs](super).
@@ -10,6 +10,8 @@ pub struct ProxyProtocolLayer {
     pub(super) trusted: TrustedSources,
     pub(super) serves_untrusted: bool,
     pub(super) bounds: Bounds,
+    /// Shared by all clones.
+    pub(super) warnings: Arc<Warnings>,
 }
 
 /// What a trusted source may do.
@@ -25,7 +27,7 @@ impl ProxyProtocolLayer {
     ///
     /// Whether a source is trusted is decided by the other end of the socket alone, never by what
     /// another header or an HTTP request says.
-    pub const fn new(trusted: TrustedSources) -> Self {
+    pub fn new(trusted: TrustedSources) -> Self {
         Self {
             trusted,
             serves_untrusted: false,
@@ -34,6 +36,7 @@ impl ProxyProtocolLayer {
                 timeout: Some(DEFAULT_TIMEOUT),
                 max_len: DEFAULT_MAX_LEN,
             },
+            warnings: Arc::default(),
         }
     }
 

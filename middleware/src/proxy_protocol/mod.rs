@@ -19,7 +19,7 @@
 //! | any other | is refused, unheard | is served as it is: [`with_direct_clients`](ProxyProtocolLayer::with_direct_clients) |
 //!
 //! Refusal is the default because a server behind a balancer is not meant to be reached past it,
-//! and because a balancer that is missing in the list is then named as such in the log. A source
+//! and because a balancer that is missing in the list is then named in the log. A source
 //! that is not trusted is never searched for a header, so none of it can be believed: it arrives as
 //! the first bytes of what that client says.
 //!
@@ -34,6 +34,13 @@
 //! A header may take 5 s and 4 KiB; both can be set. Memory is taken for what came, not for what a
 //! header claims. The layer is always ready and asks the inner service for readiness after the header, so
 //! a client that sends none takes no permit of a limit inside.
+//!
+//! # Log
+//!
+//! Rejections that point to a mistake in the configuration are logged at WARN, once a minute for each
+//! layer and kind, with the number of those left out: a source that is not trusted, a trusted source
+//! that sends no valid header in time, and a second header. Connections that end before the header
+//! does, as health checks do, are not logged.
 //!
 //! # What is left behind
 //!
@@ -54,6 +61,8 @@
 //! - It does not take the word of fields: the TLS of the client, for one, is not in
 //!   [`Connection::tls`](crate::Connection::tls).
 //! - It takes off one header: where proxies are chained, the last one has to pass the address on.
+//!   A second layer inside of it takes off a second header and records nothing of that, because each
+//!   layer judges by the other end of the socket, which sent only the first.
 //!
 //! # Cost
 //!
@@ -117,6 +126,7 @@ mod service;
 #[cfg(test)]
 mod tests;
 mod trusted;
+mod warnings;
 
 pub use self::{
     error::ProxyHeaderError,

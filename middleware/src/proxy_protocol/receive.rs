@@ -1,10 +1,11 @@
 //! Reads one header from a trusted source.
 
 use super::{
-    PrefixedIo,
+    PrefixedIo, ProxyHeader, ProxyProtocolLayer,
     error::{Failure, ProxyHeaderError},
     layer::Bounds,
     parse::{Header, Parsed, parse},
+    warnings::Warnings,
 };
 use crate::{
     BoxError, Connection,
@@ -17,30 +18,35 @@ use tokio::{
 };
 
 /// Takes the header off and records what it tells. Dropping the future drops the connection.
-pub(super) async fn receive<IO>(
-    bounds: Bounds,
+pub(super) fn receive<IO>(
+    layer: &ProxyProtocolLayer,
     mut connection: Connection<IO>,
-) -> Result<Connection<PrefixedIo<IO>>, BoxError>
+) -> impl Future<Output = Result<Connection<PrefixedIo<IO>>, BoxError>> + use<IO>
 where
     IO: AsyncRead + Unpin,
 {
-    let mut received = Vec::with_capacity(FIRST_READ);
-    let bound = bounds.timeout.unwrap_or(Duration::MAX);
-    let failure = match timeout(bound, read(bounds, &mut connection, &mut received)).await {
-        Ok(Ok(header)) => return Ok(accept(connection, header, received)),
-        Ok(Err(failure)) => failure,
-        Err(_) => {
-            connection.abort();
-            return Err(Elapsed::new(TimeoutPhase::ProxyHeader, bound).into());
-        }
-    };
-    let peer = connection.info().socket_peer();
-    let error = ProxyHeaderError::new(peer, failure, &received);
-    // Who went away, a health check for example, needs no reset.
-    if error.io_error().is_none() {
+    let (bounds, warnings) = (layer.bounds, layer.warnings.clone());
+    async move {
+        let mut received = Vec::with_capacity(FIRST_READ);
+        let bound = bounds.timeout.unwrap_or(Duration::MAX);
+        let failure = match timeout(bound, read(bounds, &mut connection, &mut received)).await {
+            Ok(Ok(header)) => return Ok(accept(connection, header, received, &warnings)),
+            Ok(Err(failure)) => Some(failure),
+            Err(_) => None,
+        };
+        let peer = connection.info().socket_peer();
+        let error: BoxError = match failure {
+            // Who went away, a health check for example, needs no reset and is no mistake.
+            Some(failure @ Failure::Io(_)) => {
+                return Err(ProxyHeaderError::new(peer, failure, &received).into());
+            }
+            Some(failure) => ProxyHeaderError::new(peer, failure, &received).into(),
+            None => Elapsed::new(TimeoutPhase::ProxyHeader, bound).into(),
+        };
+        warnings.header(peer, &*error);
         connection.abort();
+        Err(error)
     }
-    Err(error.into())
 }
 
 /// Reads until it is clear what is there; `None` for a header that is absent and need not be there.
@@ -73,6 +79,7 @@ fn accept<IO>(
     mut connection: Connection<IO>,
     header: Option<Header>,
     received: Vec<u8>,
+    warnings: &Warnings,
 ) -> Connection<PrefixedIo<IO>> {
     let mut taken = 0;
     if let Some(Header {
@@ -82,10 +89,16 @@ fn accept<IO>(
     }) = header
     {
         taken = length;
-        if let Some((peer, local)) = addresses {
-            connection.info().set_effective(peer, local);
+        let info = connection.info();
+        let first = match addresses {
+            Some((peer, local)) => info.set_effective(peer, local),
+            None => true,
+        };
+        if first && connection.extensions().get::<ProxyHeader>().is_none() {
+            connection.extensions_mut().insert(header);
+        } else {
+            warnings.repeated(info.socket_peer());
         }
-        connection.extensions_mut().insert(header);
     }
     connection.map_io(|io| PrefixedIo::with_prefix(io, received, taken))
 }

@@ -1,8 +1,8 @@
 //! The layer, and what can be set on it.
 
 use super::{Closed, Trace};
-use crate::connection::ConnectionInfo;
-use std::{fmt, sync::Arc};
+use crate::{connection::ConnectionInfo, log_limit::LogLimit};
+use std::{fmt, sync::Arc, time::Duration};
 use tower::Layer;
 use tracing::Level;
 
@@ -31,6 +31,24 @@ impl TraceLayer {
     #[must_use]
     pub const fn with_level(mut self, level: Level) -> Self {
         self.settings.level = level;
+        self
+    }
+
+    /// Writes the lines of at most `connections_per_second` connections. Default: of all.
+    ///
+    /// A connection has both its lines or neither, whatever its outcome. The next first line after a gap
+    /// has the field `left_out`, the number of connections without lines before it. Clones of the layer
+    /// share the limit; spans and callbacks are not limited.
+    ///
+    /// ```
+    /// use portcullis_middleware::trace::TraceLayer;
+    ///
+    /// let trace = TraceLayer::new().with_rate_limit(100);
+    /// ```
+    #[must_use]
+    pub fn with_rate_limit(mut self, connections_per_second: u32) -> Self {
+        let limit = LogLimit::new(connections_per_second, Duration::from_secs(1));
+        self.settings.limit = Some(Arc::new(limit));
         self
     }
 
@@ -79,6 +97,7 @@ impl<S> Layer<S> for TraceLayer {
 pub(super) struct Settings {
     pub(super) name: Option<String>,
     pub(super) level: Level,
+    pub(super) limit: Option<Arc<LogLimit>>,
     pub(super) on_open: Option<Arc<OnOpen>>,
     pub(super) on_close: Option<Arc<OnClose>>,
 }
@@ -91,9 +110,15 @@ impl Settings {
         Self {
             name: None,
             level: Level::INFO,
+            limit: None,
             on_open: None,
             on_close: None,
         }
+    }
+
+    /// How many connections were left out before this one; `None` leaves its lines out too.
+    pub(super) fn admit(&self) -> Option<u64> {
+        self.limit.as_ref().map_or(Some(0), |limit| limit.admit())
     }
 
     pub(super) const fn has_callback(&self) -> bool {
@@ -112,6 +137,7 @@ impl fmt::Debug for Settings {
         f.debug_struct("Settings")
             .field("name", &self.name)
             .field("level", &self.level)
+            .field("limit", &self.limit)
             .field("on_open", &self.on_open.is_some())
             .field("on_close", &self.on_close.is_some())
             .finish()

@@ -10,6 +10,9 @@
 //! INFO connection{connection.id=1 server.name="echo" …}: echo: closed: completed after 1.200 s, 64 bytes in, 64 bytes out
 //! ```
 //!
+//! Every connection is reported by default, as in an access log, so clients decide how fast the log
+//! grows. [`with_rate_limit`](TraceLayer::with_rate_limit) limits that.
+//!
 //! # Place
 //!
 //! Right inside [`PeerAddrLayer`](crate::peer_addr::PeerAddrLayer), outside of the rest: what it
@@ -97,6 +100,6 @@ mod open;
 mod report;
 mod service;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use self::{closed::Closed, future::TraceFuture, layer::TraceLayer, service::Trace};

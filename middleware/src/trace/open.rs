@@ -11,6 +11,8 @@ pub(super) struct Open {
     info: ConnectionInfo,
     settings: Arc<Settings>,
     span: Span,
+    /// Whether its lines are left out.
+    unwritten: bool,
     /// True while code of others runs, so that it stays true when that panics.
     panicked: bool,
     closed: bool,
@@ -22,26 +24,36 @@ impl Open {
     /// Reports a connection open; `None` where nobody listens.
     pub(super) fn new(info: &ConnectionInfo, settings: &Arc<Settings>) -> Option<Box<Self>> {
         let span = report::span(info, settings);
-        if span.is_disabled() && !settings.has_callback() && !report::is_written(settings) {
+        let is_written = report::is_written(settings);
+        if span.is_disabled() && !settings.has_callback() && !is_written {
             return None;
         }
+        // A line that nobody wants does not count.
+        let admitted = if is_written {
+            settings.admit()
+        } else {
+            Some(0)
+        };
         let mut open = Box::new(Self {
             info: info.clone(),
             settings: settings.clone(),
             span,
+            unwritten: admitted.is_none(),
             panicked: true,
             closed: false,
             client_known: false,
             tls_known: false,
         });
-        open.announce();
+        open.announce(admitted);
         open.panicked = false;
         Some(open)
     }
 
-    fn announce(&self) {
+    fn announce(&self, admitted: Option<u64>) {
         let _entered = self.span.enter();
-        report::opened(&self.info, &self.settings);
+        if let Some(left_out) = admitted {
+            report::opened(&self.info, &self.settings, left_out);
+        }
         if let Some(on_open) = &self.settings.on_open {
             on_open(&self.info);
         }
@@ -72,7 +84,9 @@ impl Open {
         if let Some(on_close) = &self.settings.on_close {
             on_close(&closed);
         }
-        report::closed(&closed, &self.settings);
+        if !self.unwritten {
+            report::closed(&closed, &self.settings);
+        }
     }
 
     /// Adds to the span what layers inside found out since.

@@ -53,11 +53,12 @@ pub(super) fn is_written(settings: &Settings) -> bool {
     at_level!(settings.level, event_enabled!())
 }
 
-pub(super) fn opened(info: &ConnectionInfo, settings: &Settings) {
+pub(super) fn opened(info: &ConnectionInfo, settings: &Settings, left_out: u64) {
     at_level!(
         settings.level,
         event!(
             peer = %info.peer(),
+            left_out = (left_out > 0).then_some(left_out),
             "{}opened from {}",
             Prefix(name(info, settings)),
             info.peer(),

@@ -26,7 +26,7 @@ pub(super) fn parse(bytes: &[u8], max_len: usize) -> Result<Option<Header>, Prob
         return Ok(None);
     };
     let kind = match local {
-        true => Kind::Ignored,
+        true => Kind::ignored(family),
         false => Kind::of(family).ok_or(Problem::Family)?,
     };
     let (Some(high), Some(low)) = (fixed.next(), fixed.next()) else {
@@ -48,17 +48,28 @@ pub(super) fn parse(bytes: &[u8], max_len: usize) -> Result<Option<Header>, Prob
 /// A complete header.
 fn decode(bytes: &[u8], kind: Kind) -> Result<Header, Problem> {
     let (addresses, tlvs) = bytes[FIXED_LEN..].split_at(kind.addresses_len());
-    let addresses = match kind {
-        Kind::Ignored => None,
-        Kind::Ip(_) => Some(ip_addresses(bytes).ok_or(Problem::Family)?),
+    let (addresses, tlvs) = match kind {
+        // The block is to be skipped, so it may hold anything, also something else than fields.
+        Kind::Ignored(length) => {
+            let fields = length.and_then(|length| tlvs.get(length..));
+            (
+                None,
+                fields.filter(|tlvs| are_fields(tlvs)).unwrap_or_default(),
+            )
+        }
+        Kind::Ip(_) => (Some(ip_addresses(bytes).ok_or(Problem::Family)?), tlvs),
         Kind::Unix => {
             let (source, destination) = addresses.split_at(UNIX_LEN);
-            Some((unix_address(source), unix_address(destination)))
+            (
+                Some((unix_address(source), unix_address(destination))),
+                tlvs,
+            )
         }
     };
-    // What follows addresses that are to be ignored cannot be told from them.
-    let tlvs = addresses.as_ref().map_or(&[][..], |_| tlvs);
-    check(bytes, tlvs)?;
+    if !are_fields(tlvs) {
+        return Err(Problem::Field);
+    }
+    check_sum(bytes, tlvs)?;
     Ok(Header {
         length: bytes.len(),
         header: ProxyHeader::new(2, addresses.is_some(), tlvs),
@@ -68,8 +79,9 @@ fn decode(bytes: &[u8], kind: Kind) -> Result<Header, Problem> {
 
 #[derive(Clone, Copy)]
 enum Kind {
-    /// The block is skipped: `LOCAL`, or something unspecified.
-    Ignored,
+    /// `LOCAL`, or something unspecified: the addresses are skipped, that many bytes where their
+    /// length is known.
+    Ignored(Option<usize>),
     /// IP addresses of that many bytes.
     Ip(usize),
     Unix,
@@ -78,7 +90,7 @@ enum Kind {
 impl Kind {
     fn of(family: u8) -> Option<Self> {
         match (family >> 4, family & 0x0F) {
-            (0..=3, 0) | (0, 0..=2) => Some(Self::Ignored),
+            (0..=3, 0) | (0, 0..=2) => Some(Self::ignored(family)),
             (1, 1 | 2) => Some(Self::Ip(4)),
             (2, 1 | 2) => Some(Self::Ip(16)),
             (3, 1 | 2) => Some(Self::Unix),
@@ -86,9 +98,20 @@ impl Kind {
         }
     }
 
+    fn ignored(family: u8) -> Self {
+        Self::Ignored(match family >> 4 {
+            0 => Some(0),
+            1 => Some(Self::Ip(4).addresses_len()),
+            2 => Some(Self::Ip(16).addresses_len()),
+            3 => Some(Self::Unix.addresses_len()),
+            _ => None,
+        })
+    }
+
+    /// The least that the block has.
     const fn addresses_len(self) -> usize {
         match self {
-            Self::Ignored => 0,
+            Self::Ignored(_) => 0,
             Self::Ip(ip) => 2 * (ip + PORT_LEN),
             Self::Unix => 2 * UNIX_LEN,
         }
@@ -115,24 +138,37 @@ fn path_buf(path: &[u8]) -> PathBuf {
     String::from_utf8_lossy(path).into_owned().into()
 }
 
-/// That the fields follow one another to the end, and the checksum where there is one.
-fn check(header: &[u8], tlvs: &[u8]) -> Result<(), Problem> {
-    let mut left = tlvs;
-    while !left.is_empty() {
-        let ((kind, value), rest) = split_field(left).ok_or(Problem::Field)?;
+/// Whether fields follow one another to the end.
+fn are_fields(mut tlvs: &[u8]) -> bool {
+    while let Some((_, rest)) = split_field(tlvs) {
+        tlvs = rest;
+    }
+    tlvs.is_empty()
+}
+
+/// Checks the checksum where there is one. Two are one too many: neither could be right.
+fn check_sum(header: &[u8], tlvs: &[u8]) -> Result<(), Problem> {
+    let (mut left, mut found) = (tlvs, None);
+    while let Some(((kind, value), rest)) = split_field(left) {
         if kind == TYPE_CRC32C {
             let expected = value.try_into().map_err(|_| Problem::Field)?;
-            let value_end = header.len() - rest.len();
-            let (before, after) = (&header[..value_end - value.len()], &header[value_end..]);
-            // The sender computed it with zeros where it stands now.
-            let bytes = before.iter().chain(&[0; 4]).chain(after);
-            if crc32c(bytes) != u32::from_be_bytes(expected) {
-                return Err(Problem::Checksum);
+            let end = header.len() - rest.len();
+            if found.replace((u32::from_be_bytes(expected), end)).is_some() {
+                return Err(Problem::Field);
             }
         }
         left = rest;
     }
-    Ok(())
+    let Some((expected, end)) = found else {
+        return Ok(());
+    };
+    // The sender computed it with zeros where it stands now.
+    let (before, after) = (&header[..end - CRC32C_LEN], &header[end..]);
+    let bytes = before.iter().chain(&[0; CRC32C_LEN]).chain(after);
+    match crc32c(bytes) == expected {
+        true => Ok(()),
+        false => Err(Problem::Checksum),
+    }
 }
 
 /// The checksum of RFC 4960, appendix B. A header is short, so there is no table.
@@ -148,5 +184,6 @@ const FIXED_LEN: usize = 16;
 const PORT_LEN: usize = 2;
 const UNIX_LEN: usize = 108;
 const TYPE_CRC32C: u8 = 0x03;
+const CRC32C_LEN: usize = 4;
 /// The polynomial, its bits in reverse.
 const CASTAGNOLI: u32 = 0x82F6_3B78;

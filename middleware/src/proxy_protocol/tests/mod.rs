@@ -6,6 +6,7 @@ mod prefix;
 mod splits;
 mod trust;
 mod vectors;
+mod warnings;
 
 use super::{PrefixedIo, ProxyHeader, ProxyHeaderError, ProxyProtocolLayer, TrustedSources};
 use crate::{

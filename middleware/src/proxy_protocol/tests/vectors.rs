@@ -273,6 +273,55 @@ fn a_checksum_must_be_right_for_every_bit_of_the_header() {
     }
 }
 
+/// Puts the checksum into a header whose last field is one of zeros.
+fn sealed(mut header: Vec<u8>) -> Vec<u8> {
+    let sum = !header.iter().fold(!0_u32, |crc, &byte| {
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| match crc & 1 {
+            0 => crc >> 1,
+            _ => (crc >> 1) ^ 0x82F6_3B78,
+        })
+    });
+    let end = header.len() - 4;
+    header.splice(end.., sum.to_be_bytes());
+    header
+}
+
+#[test]
+fn a_header_that_tells_of_no_client_has_fields_and_a_checksum_too() {
+    let tlvs = [tlv(0x05, b"check-7"), tlv(0x03, &[0; 4])].concat();
+    for (command, family, addresses) in [
+        (LOCAL, 0, 0),
+        (LOCAL, TCP4, 12),
+        (LOCAL, TCP6, 36),
+        (LOCAL, UNIX, 216),
+        (PROXY, 0, 0),
+        (PROXY, 0x10, 12),
+    ] {
+        let block = [vec![0; addresses], tlvs.clone()].concat();
+        let header = sealed(v2(command, family, &block));
+        let parsed = complete(&header);
+        assert_eq!((parsed.length, parsed.addresses), (header.len(), None));
+        assert!(!parsed.header.is_proxied());
+        assert_eq!(parsed.header.unique_id(), Some(&b"check-7"[..]));
+
+        let mut wrong = header;
+        *wrong.last_mut().unwrap() ^= 1;
+        let expected = Parsed::Invalid(Problem::Checksum);
+        assert_eq!(parse(&wrong, 4096), expected, "{command} {family:#x}");
+    }
+}
+
+#[test]
+fn a_second_checksum_is_one_too_many() {
+    let one = tlv(0x03, &[0; 4]);
+    assert!(complete(&sealed(v2_tcp4(&one))).header.is_proxied());
+    for command in [LOCAL, PROXY] {
+        let block = [&[0; 12][..], &one, &one].concat();
+        let twice = sealed(v2(command, TCP4, &block));
+        assert_eq!(parse(&twice, 4096), Parsed::Invalid(Problem::Field));
+    }
+}
+
 #[test]
 fn fields_are_found_by_their_type() {
     let ssl = [

@@ -14,7 +14,7 @@ use tracing::{
 };
 
 /// What was told on this thread since [`Log::start`], up to a level.
-pub(super) struct Log {
+pub(crate) struct Log {
     records: Arc<Mutex<Records>>,
     _default: DefaultGuard,
 }
@@ -26,32 +26,32 @@ struct Records {
     entered: Vec<u64>,
 }
 
-pub(super) type Fields = BTreeMap<&'static str, String>;
+pub(crate) type Fields = BTreeMap<&'static str, String>;
 
 #[derive(Clone)]
-pub(super) struct Span {
-    pub(super) name: &'static str,
-    pub(super) level: Level,
-    pub(super) fields: Fields,
-    pub(super) is_closed: bool,
+pub(crate) struct Span {
+    pub(crate) name: &'static str,
+    pub(crate) level: Level,
+    pub(crate) fields: Fields,
+    pub(crate) is_closed: bool,
 }
 
 #[derive(Clone)]
-pub(super) struct Line {
-    pub(super) text: String,
-    pub(super) target: &'static str,
-    pub(super) level: Level,
-    pub(super) fields: Fields,
-    pub(super) span: Option<&'static str>,
+pub(crate) struct Line {
+    pub(crate) text: String,
+    pub(crate) target: &'static str,
+    pub(crate) level: Level,
+    pub(crate) fields: Fields,
+    pub(crate) span: Option<&'static str>,
 }
 
 impl Log {
-    pub(super) fn start(level: Level) -> Self {
+    pub(crate) fn start(level: Level) -> Self {
         Self::with(level, true)
     }
 
     /// Wants no spans.
-    pub(super) fn of_lines(level: Level) -> Self {
+    pub(crate) fn of_lines(level: Level) -> Self {
         Self::with(level, false)
     }
 
@@ -67,20 +67,20 @@ impl Log {
         Self { records, _default }
     }
 
-    pub(super) fn lines(&self) -> Vec<Line> {
+    pub(crate) fn lines(&self) -> Vec<Line> {
         lock(&self.records).events.clone()
     }
 
-    pub(super) fn last(&self) -> Line {
+    pub(crate) fn last(&self) -> Line {
         self.lines().pop().expect("there is a line")
     }
 
-    pub(super) fn spans(&self) -> Vec<Span> {
+    pub(crate) fn spans(&self) -> Vec<Span> {
         lock(&self.records).spans.clone()
     }
 
     /// The only span.
-    pub(super) fn span(&self) -> Span {
+    pub(crate) fn span(&self) -> Span {
         let [span] = self.spans().try_into().ok().expect("there is one span");
         span
     }
@@ -89,7 +89,7 @@ impl Log {
 /// `tracing` remembers for the whole process which places anybody is interested in, and while at
 /// most one subscriber exists it asks only the thread that comes by first, which may have none.
 /// Two more subscribers, for ever undecided, make it ask each time.
-pub(super) fn settle_interest() {
+pub(crate) fn settle_interest() {
     static UNDECIDED: OnceLock<[Dispatch; 2]> = OnceLock::new();
     UNDECIDED.get_or_init(|| {
         [(); 2].map(|()| {

@@ -1,5 +1,5 @@
 mod endings;
-mod log;
+pub(crate) mod log;
 mod words;
 
 use super::{TraceLayer, *};

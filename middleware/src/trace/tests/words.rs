@@ -187,6 +187,34 @@ async fn a_line_is_written_at_the_beginning_and_one_at_the_end() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn lines_are_limited_by_connections_and_callbacks_are_not() {
+    let log = Log::start(Level::INFO);
+    let notes = Notes::default();
+    let layer = notes.layer().with_rate_limit(2);
+    let serve = async || {
+        let mut service = layer.layer(service_fn(finish));
+        service.call(connection(&info()).0).await.unwrap();
+    };
+    for _ in 0..600 {
+        serve().await;
+    }
+    let outlines = |log: &Log| {
+        let lines = log.lines().into_iter();
+        let first = |line: log::Line| line.text.split([' ', ':']).next().unwrap().to_owned();
+        lines.map(first).collect::<Vec<_>>()
+    };
+    assert_eq!(outlines(&log), ["opened", "closed", "opened", "closed"]);
+    assert_eq!((notes.all().len(), log.spans().len()), (1_200, 600));
+
+    tokio::time::advance(Duration::from_secs(1)).await;
+    serve().await;
+    let lines = log.lines();
+    assert_eq!(lines.len(), 6);
+    assert_eq!(lines[4].fields["left_out"], "598");
+    assert!(!lines[2].fields.contains_key("left_out"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_last_line_tells_the_error_with_its_causes_escaped() {
     let log = Log::start(Level::INFO);
     let service = service_fn(|_: Conn| async {
