@@ -23,12 +23,14 @@
 //! | limit | default | protects |
 //! |---|---|---|
 //! | [handshake timeout](TlsLayer::with_handshake_timeout) | 10 s | file descriptors, from clients that stall |
-//! | [unfinished handshakes](TlsLayer::with_max_handshakes) | 10,000 | file descriptors and memory, from many such clients |
+//! | [unfinished handshakes](TlsLayer::with_max_handshakes) | 5,000 | file descriptors and memory, from many such clients |
 //! | [computing handshakes](TlsLayer::with_max_computing) | 4 for each processor | processor time of established connections |
 //! | size of a ClientHello | 16 KiB | memory |
 //!
 //! A silent client costs its socket and less than 2 kB. It takes no turn to compute, so any number up to the
 //! limit delays nobody; beyond it, the connection that has waited for its client the longest makes room.
+//! Keep this limit below a limit on connections outside, which silent clients would fill otherwise.
+//!
 //! A handshake computes when a whole flight of its client has arrived: the ClientHello, and the last
 //! flight. A client that has left by then, closed or reset, is noticed before anything is
 //! computed for it, and one that leaves in the queue is noticed at once. A turn ends before the answer is

@@ -162,12 +162,14 @@ async fn clones_of_a_layer_that_differ_when_full_share_one_queue() {
 
 /// A connection over TCP that waits in a queue.
 struct InQueue {
-    call: task::Spawn<Pin<Box<dyn Future<Output = Result<(), BoxError>>>>>,
+    call: task::Spawn<Pin<Box<Call>>>,
     client: TcpStream,
     limit: LimitHandle,
     info: ConnectionInfo,
     guard: Arc<()>,
 }
+
+type Call = dyn Future<Output = Result<(), BoxError>>;
 
 async fn in_queue() -> InQueue {
     let (layer, limit) = ConnectionLimitLayer::pair(0);
@@ -176,7 +178,7 @@ async fn in_queue() -> InQueue {
     let (mut connection, client) = over_tcp().await;
     let (info, guard) = (connection.info().clone(), Arc::new(()));
     connection.hold(guard.clone());
-    let call: Pin<Box<dyn Future<Output = _>>> = Box::pin(service.oneshot(connection));
+    let call: Pin<Box<Call>> = Box::pin(service.oneshot(connection));
     let mut call = task::spawn(call);
     assert_pending!(call.poll());
     assert_eq!((info.phase(), limit.waiting()), (Phase::Waiting, 1));
