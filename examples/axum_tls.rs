@@ -57,7 +57,7 @@ async fn main() -> Result<(), BoxError> {
     let stack = ServiceBuilder::new()
         .peer_addr()
         .trace_connections("axum")
-        .connection_limit(1000)
+        .connection_limit(10_000)
         .tls(TlsLayer::new(Arc::new(config)).with_alpn(["h2", "http/1.1"]))
         // A client has to take its answer in time; a handler may be slow, so reads may wait.
         .layer(IoTimeoutLayer::new().with_read(None))

@@ -52,7 +52,7 @@ async fn main() -> Result<(), BoxError> {
     let stack = ServiceBuilder::new()
         .peer_addr()
         .trace_connections("axum")
-        .connection_limit(1000)
+        .connection_limit(10_000)
         .tls(demo(&folder)?.with_alpn(["h2", "http/1.1"]))
         .layer(IoTimeoutLayer::new().with_read(None))
         .service(HttpService::new(router));

@@ -44,7 +44,7 @@ async fn main() -> Result<(), BoxError> {
     let stack = ServiceBuilder::new()
         .peer_addr()
         .trace_connections("tls echo")
-        .connection_limit(1000)
+        .connection_limit(10_000)
         .tls(tls)
         .io_timeout()
         .service_fn(echo);

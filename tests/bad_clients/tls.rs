@@ -221,7 +221,9 @@ fn three_hundred_silent_sockets_delay_no_good_client() {
 #[test]
 fn a_flood_of_silent_clients_displaces_its_own_and_no_good_client() {
     paused_scenario(async {
-        let gate = Gate::new();
+        let mut gate = Gate::new();
+        // Outside of TLS, and with a little more room.
+        gate.limit = ConnectionLimitLayer::new(25);
         let tls = tls::layer().with_max_handshakes(20);
         let stack = stack(&gate, tls.clone(), act);
         let scene = gate.listen_in_memory(stack);

@@ -9,7 +9,7 @@ use std::fmt;
 pub enum Phase {
     /// Accepted, and not in a stack yet.
     Accepted,
-    /// Waits for room under a limit.
+    /// Waits for capacity: for a permit of a limit, or for a service that is not ready yet.
     Waiting,
     /// Agrees on TLS.
     Handshake,

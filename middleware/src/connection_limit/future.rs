@@ -4,6 +4,7 @@ use crate::{
     connection::{ForcedClose, Phase},
     departure::poll_departure,
     error::RefusedReason,
+    when_ready::WhenReady,
 };
 use pin_project::pin_project;
 use std::{
@@ -33,6 +34,8 @@ pub struct ConnectionLimitFuture<S: Service<Connection<IO>>, IO>(#[pin] State<S,
 enum State<S: Service<Connection<IO>>, IO> {
     Served(#[pin] S::Future),
     Waiting(Pin<Box<Waiting<S, IO>>>),
+    /// It has a slot after a wait.
+    Admitted(Pin<Box<WhenReady<S, IO>>>),
     Refusing(Refusing),
 }
 
@@ -79,6 +82,7 @@ where
             let next = match state.as_mut().project() {
                 StateProjection::Served(future) => return future.poll(cx).map_err(Into::into),
                 StateProjection::Waiting(waiting) => ready!(waiting.as_mut().poll_next(cx))?,
+                StateProjection::Admitted(admitted) => return admitted.as_mut().poll(cx),
                 StateProjection::Refusing(refusing) => {
                     let refused = ready!(Pin::new(refusing).poll(cx));
                     return Poll::Ready(Err(refused.into()));
@@ -94,6 +98,7 @@ impl<S: Service<Connection<IO>>, IO> fmt::Debug for ConnectionLimitFuture<S, IO>
         let state = match &self.0 {
             State::Served(_) => "Served",
             State::Waiting(_) => "Waiting",
+            State::Admitted(_) => "Admitted",
             State::Refusing(_) => "Refusing",
         };
         f.debug_tuple("ConnectionLimitFuture")
@@ -102,7 +107,10 @@ impl<S: Service<Connection<IO>>, IO> fmt::Debug for ConnectionLimitFuture<S, IO>
     }
 }
 
-/// A connection that waits for a slot, together with the service that is ready for it.
+/// A connection that waits for a slot, together with a service for it.
+///
+/// The service need not be ready: what it reserves by that, a slot of another limit for example, would be held
+/// through the wait.
 #[pin_project]
 struct Waiting<S, IO> {
     held: Option<(S, Connection<IO>)>,
@@ -145,12 +153,12 @@ where
                 None
             }
         };
-        let (mut service, mut connection) = this.held.take().expect(WAITS);
+        let (service, mut connection) = this.held.take().expect(WAITS);
         Poll::Ready(Ok(match slot {
             Some(slot) => {
                 connection.info().set_phase(*this.phase);
                 connection.hold_slot(slot);
-                State::Served(service.call(connection))
+                State::Admitted(Box::pin(WhenReady::new(service, connection)))
             }
             None => {
                 let reason = RefusedReason::WaitedTooLong;

@@ -5,7 +5,6 @@ use super::{
 };
 use crate::{BoxError, Connection, error::RefusedReason};
 use std::{
-    mem,
     sync::Arc,
     task::{Context, Poll, ready},
 };
@@ -94,10 +93,11 @@ where
                 return ConnectionLimitFuture::served(self.inner.call(connection));
             }
             (Some(Entry::Queued(place)), WhenFull::WaitUpTo { bound, .. }) => {
-                let clone = self.inner.clone();
-                let ready = mem::replace(&mut self.inner, clone);
+                let service = self.inner.clone();
+                // Gives back what the one that was ready reserved.
+                self.inner = service.clone();
                 let policy = self.policy.clone();
-                return ConnectionLimitFuture::waiting(ready, connection, place, bound, policy);
+                return ConnectionLimitFuture::waiting(service, connection, place, bound, policy);
             }
             (_, WhenFull::Wait) => panic!("`poll_ready` must return ready before each `call`"),
             (_, WhenFull::WaitUpTo { .. }) => RefusedReason::TooManyWaiting,

@@ -111,13 +111,16 @@ impl TlsLayer {
     }
 
     /// Limits how many connections may be unfinished, from their accept to the end of their handshake;
-    /// 10,000 by default, `usize::MAX` for no limit.
+    /// 5,000 by default, `usize::MAX` for no limit.
     ///
     /// This limits the memory and the file descriptors that clients can take before they have a session.
     /// When the limit is reached, a new connection takes the place of the one that has waited for its
     /// client the longest, which is reset. A client that takes part in its handshake answers within a round
     /// trip and so keeps its place, however many others are silent. Only where all unfinished connections
     /// wait to [compute](Self::with_max_computing) is the new one reset. Both fail with [`Refused`].
+    ///
+    /// Where a limit on connections outside counts them too, set this one lower, to half of it for example.
+    /// Otherwise silent clients fill the limit outside, and no connection arrives for which they make room.
     ///
     /// Shared by all clones made from here on and the services they build.
     ///
@@ -190,6 +193,6 @@ impl fmt::Debug for TlsLayer {
 
 /// Ample on slow networks, and short for those who only hold on.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
-/// A silent client takes some 2 kB besides its socket, so 20 MB in all; one with a ClientHello that is as
-/// large as may be and incomplete, 16 KiB.
-const DEFAULT_MAX_HANDSHAKES: usize = 10_000;
+/// A client loses its place where this many connect within its round trip. Silent ones take some 2 kB
+/// each besides their sockets, 10 MB in all; with an incomplete ClientHello, 80 MiB at most.
+const DEFAULT_MAX_HANDSHAKES: usize = 5_000;

@@ -23,16 +23,21 @@
 //! | limit | default | protects |
 //! |---|---|---|
 //! | [handshake timeout](TlsLayer::with_handshake_timeout) | 10 s | file descriptors, from clients that stall |
-//! | [unfinished handshakes](TlsLayer::with_max_handshakes) | 10,000 | file descriptors and memory, from many such clients |
+//! | [unfinished handshakes](TlsLayer::with_max_handshakes) | 5,000 | file descriptors and memory, from many such clients |
 //! | [computing handshakes](TlsLayer::with_max_computing) | 4 for each processor | processor time of established connections |
 //! | size of a ClientHello | 16 KiB | memory |
 //!
 //! A silent client costs its socket and less than 2 kB. It takes no turn to compute, so any number up to the
 //! limit delays nobody; beyond it, the connection that has waited for its client the longest makes room.
+//! Keep this limit below a limit on connections outside, which silent clients would fill otherwise.
+//!
 //! A handshake computes when a whole flight of its client has arrived: the ClientHello, and the last
-//! flight. A client that has left by then, closed or reset, is noticed before anything is
-//! computed for it, and one that leaves in the queue is noticed at once. A turn ends before the answer is
-//! sent: it never depends on how fast a client reads.
+//! flight. A turn ends before the answer is sent, so it never depends on how fast a client reads.
+//!
+//! A client that has left by the time of its turn, by a close or a reset, is noticed before anything is
+//! computed for it, and one that leaves the queue is noticed at once. The system is asked for that where the
+//! layer is directly inside [`PeerAddrLayer`](crate::peer_addr::PeerAddrLayer) or `ProxyProtocolLayer`, over TCP
+//! or a Unix domain socket; elsewhere a read shows most of them.
 //!
 //! # What is left behind
 //!
@@ -53,8 +58,9 @@
 //! # Memory
 //!
 //! A connection has no TLS state until its ClientHello has arrived; what a client has sent so far is kept, up
-//! to 16 KiB. From then on rustls buffers up to 64 KiB of input during the handshake. Afterwards it holds a record of input (16 KiB) and up to 64 KiB of output
-//! that the socket did not take yet; `set_buffer_limit` of [`TlsIo::session_mut`] changes the latter.
+//! to 16 KiB. From then on rustls buffers up to 64 KiB of input during the handshake. Afterwards it holds a
+//! record of input (16 KiB) and up to 64 KiB of output that the socket did not take yet; `set_buffer_limit`
+//! of [`TlsIo::session_mut`] changes the latter.
 //!
 //! Sessions that clients may resume are in a cache of 256 for each configuration, where a TLS 1.3
 //! handshake takes a place for each of its tickets. Clients with certificates cannot resume sessions

@@ -196,7 +196,7 @@ mod tests {
         let (send, receive) = tokio::sync::oneshot::channel::<()>();
         let mut first = all.enter().unwrap();
         {
-            let wait = async { Ok(receive.await.unwrap()) };
+            let wait = async { receive.await.map_err(|_| Failure::Displaced) };
             let mut first = task::spawn(first.listen(wait));
             assert_pending!(first.poll());
             let _second = all.enter().unwrap();

@@ -9,7 +9,7 @@ use crate::{
 use std::{pin::Pin, sync::Arc};
 use tokio::time::advance;
 use tokio_test::{assert_pending, assert_ready_ok, task};
-use tower::{Layer, ServiceExt};
+use tower::{Layer, Service, ServiceExt};
 
 const BOUND: Duration = Duration::from_secs(5);
 const TICK: Duration = Duration::from_millis(1);
@@ -49,14 +49,13 @@ async fn a_slot_at_the_very_bound_is_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_waiting_connection_is_woken_by_the_slot_and_served_by_the_ready_service() {
+async fn a_waiting_connection_is_woken_by_the_slot_and_served_once_the_service_is_ready() {
     let (layer, limit) = ConnectionLimitLayer::pair(1);
     let (mut service, mut handle) = limited(&layer.wait_up_to(BOUND, 1));
     assert_ready_ok!(service.poll_ready());
     drop(service.call(connection()));
     let first = served(&mut handle);
     assert_ready_ok!(service.poll_ready());
-    // What is not ready any more from here on cannot be called.
     handle.allow(0);
     let second = connection();
     let info = second.info().clone();
@@ -67,6 +66,11 @@ async fn a_waiting_connection_is_woken_by_the_slot_and_served_by_the_ready_servi
     assert_pending!(service.poll_ready());
 
     drop(first);
+    assert!(call.is_woken());
+    assert_pending!(call.poll());
+    assert_eq!(info.phase(), Phase::Waiting);
+    assert_eq!((limit.active(), limit.waiting()), (1, 0));
+    handle.allow(1);
     assert!(call.is_woken());
     assert_pending!(call.poll());
     assert_eq!(info.phase(), Phase::Serving);
@@ -162,12 +166,14 @@ async fn clones_of_a_layer_that_differ_when_full_share_one_queue() {
 
 /// A connection over TCP that waits in a queue.
 struct InQueue {
-    call: task::Spawn<Pin<Box<dyn Future<Output = Result<(), BoxError>>>>>,
+    call: task::Spawn<Pin<Box<Call>>>,
     client: TcpStream,
     limit: LimitHandle,
     info: ConnectionInfo,
     guard: Arc<()>,
 }
+
+type Call = dyn Future<Output = Result<(), BoxError>>;
 
 async fn in_queue() -> InQueue {
     let (layer, limit) = ConnectionLimitLayer::pair(0);
@@ -176,7 +182,7 @@ async fn in_queue() -> InQueue {
     let (mut connection, client) = over_tcp().await;
     let (info, guard) = (connection.info().clone(), Arc::new(()));
     connection.hold(guard.clone());
-    let call: Pin<Box<dyn Future<Output = _>>> = Box::pin(service.oneshot(connection));
+    let call: Pin<Box<Call>> = Box::pin(service.oneshot(connection));
     let mut call = task::spawn(call);
     assert_pending!(call.poll());
     assert_eq!((info.phase(), limit.waiting()), (Phase::Waiting, 1));
@@ -242,4 +248,18 @@ async fn a_connection_that_is_closed_from_outside_gives_up_its_place_in_the_queu
     assert_eq!(Arc::strong_count(&guard), 1, "it is closed at once");
     drop(call);
     assert_eq!((limit.waiting(), limit.refused()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_connection_that_waits_takes_no_slot_of_a_limit_inside() {
+    let (outer, waiting) = ConnectionLimitLayer::pair(0);
+    let (inner, inside) = ConnectionLimitLayer::pair(1);
+    let service = tower::service_fn(|_: InMemory| async { Ok::<_, BoxError>(()) });
+    let mut stack = outer.wait_up_to(BOUND, 1).layer(inner.layer(service));
+    let call = stack.ready().await.unwrap().call(connection());
+    let mut call = task::spawn(call);
+    assert_pending!(call.poll());
+    assert_eq!((waiting.waiting(), inside.active()), (1, 0));
+    waiting.set_limit(1);
+    assert_ready_ok!(call.poll());
 }

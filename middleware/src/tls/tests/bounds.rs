@@ -384,6 +384,7 @@ struct Slow {
 }
 
 impl rustls::server::ResolvesServerCert for Slow {
+    #[expect(clippy::disallowed_methods, reason = "computing blocks a thread")]
     fn resolve(
         &self,
         hello: rustls::server::ClientHello<'_>,

@@ -362,7 +362,7 @@ fn the_key_is_in_no_text() {
         assert!(!text.contains(&body[8..16]) && !text.contains(decimal));
     }
     let layer = format!("{:?}", tls_layer().with_alpn(["h2", "\n"]));
-    let expected = r#"TlsLayer { alpn: ["h2", "\\n"], handshake_timeout: Some(10s), max_handshakes: 10000, max_computing: "#;
+    let expected = r#"TlsLayer { alpn: ["h2", "\\n"], handshake_timeout: Some(10s), max_handshakes: 5000, max_computing: "#;
     assert!(layer.starts_with(expected), "{layer}");
     assert!(layer.ends_with(", .. }") && layer.len() < expected.len() + 12);
 }
