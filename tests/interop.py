@@ -327,6 +327,10 @@ def axum_tls_replaces_its_certificate():
             before = secure(server.port, old)
             chain.write_text("not a certificate")
             server.says("the old certificate stays in use")
+            # Two certificates, joined without a line end: half of them would be lost.
+            both = (folder / "new.pem").read_text().rstrip() + (folder / "old.pem").read_text()
+            chain.write_text(both)
+            server.says(r"the old certificate stays in use.*chain\.pem.*section 1, line \d+")
             shutil.copy(folder / "new.pem", chain)
             server.says("the old certificate stays in use")
             with secure(server.port, old) as stream:

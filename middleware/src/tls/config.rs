@@ -19,7 +19,7 @@ impl TlsLayer {
     /// TLS 1.2 and 1.3 with the crypto provider that [`provider`] names, no client certificates, and one
     /// ticket for each connection of TLS 1.3, because of [what they cost](crate::tls#what-it-costs).
     /// The files are read once, blocking; an encrypted key is not supported. All certificates of the file
-    /// are served, or none: see [`load`](crate::tls::load) for what is refused. A certificate that has
+    /// are served, or none: see [`load`] for what is refused. A certificate that has
     /// expired, or does not fit into the chain, is logged at level WARN and served.
     ///
     /// # Errors

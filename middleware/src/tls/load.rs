@@ -172,8 +172,8 @@ fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsConfigError> {
 }
 
 fn all_sections(part: Part, pem: &[u8]) -> Result<Vec<Section<'_>>, TlsConfigError> {
-    // A sequence with a length of more than one byte: no text begins like that.
-    if matches!(pem, [0x30, 0x81..=0x84, ..]) {
+    // No text begins with a SEQUENCE whose length takes more than one byte; short keys have a shorter one.
+    if matches!(pem, [0x30, 0x81..=0x84, ..]) || x509::is_sequence(pem) {
         return Err(TlsConfigError::new(part, Problem::Binary));
     }
     let malformed =

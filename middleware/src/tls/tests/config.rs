@@ -254,6 +254,11 @@ fn keys_that_cannot_be_used_are_told_what_to_do() {
 
 #[test]
 fn der_where_pem_is_expected_is_told_apart() {
+    let short = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519)
+        .unwrap()
+        .serialize_der();
+    let error = TlsLayer::from_pem(SERVER.chain_pem().as_bytes(), &short).unwrap_err();
+    assert!(error.to_string().contains("is binary"), "{error}");
     let (chain, key) = (
         SERVER.chain()[0].to_vec(),
         SERVER.key().secret_der().to_vec(),
