@@ -3,7 +3,11 @@
 //! A connection that waits for something else than its client is not read, so nothing would show that the
 //! client is gone. The socket can be asked: its bytes are looked at and stay where they are.
 
-use crate::connection::{AnyStream, Socket};
+use crate::connection::{AnyStream, Socket, Transport};
+#[cfg(feature = "proxy-protocol")]
+use crate::proxy_protocol::PrefixedIo;
+#[cfg(feature = "tls")]
+use crate::tls::TlsIo;
 use socket2::SockRef;
 use std::{
     any::Any,
@@ -22,30 +26,45 @@ use tokio::{io::Interest, net::TcpStream};
 /// left. While something is left to read, a later reset is not noticed.
 ///
 /// Each call asks the system once. It finds the socket where `io` is a [`Socket`] over TCP or a Unix domain
-/// socket, also behind a PROXY header; of other types nothing is known, and it stays pending.
+/// socket, also behind a PROXY header and under TLS; of other types nothing is known, and it stays pending.
 pub(crate) fn poll_departure<IO: 'static>(io: &IO, cx: &mut Context<'_>) -> Poll<io::Error> {
-    fn of<Io: crate::connection::Transport>(io: &dyn Any) -> Option<&Io> {
-        #[cfg(feature = "proxy-protocol")]
-        if let Some(io) = io.downcast_ref::<crate::proxy_protocol::PrefixedIo<Socket<Io>>>() {
-            // Input that was read too early is still left to read.
-            return io.prefix().is_empty().then(|| io.get_ref().get_ref());
-        }
-        io.downcast_ref::<Socket<Io>>().map(Socket::get_ref)
-    }
-    let any: &dyn Any = io;
-    if let Some(stream) = of::<TcpStream>(any) {
+    let io: &dyn Any = io;
+    if let Some(stream) = find::<TcpStream>(io) {
         return poll_tcp(stream, cx);
     }
     #[cfg(unix)]
-    if let Some(stream) = of::<UnixStream>(any) {
+    if let Some(stream) = find::<UnixStream>(io) {
         return poll_unix(stream, cx);
     }
-    match of::<AnyStream>(any) {
+    match find::<AnyStream>(io) {
         Some(AnyStream::Tcp(stream)) => poll_tcp(stream, cx),
         #[cfg(unix)]
         Some(AnyStream::Unix(stream)) => poll_unix(stream, cx),
         None => Poll::Pending,
     }
+}
+
+/// The stream of type `Io` in `io`, if nothing that was read from it is left to pass on.
+fn find<Io: Transport>(io: &dyn Any) -> Option<&Io> {
+    #[cfg(feature = "tls")]
+    let io = under_tls::<Socket<Io>>(io).unwrap_or(io);
+    #[cfg(feature = "proxy-protocol")]
+    let io = {
+        #[cfg(feature = "tls")]
+        let io = under_tls::<PrefixedIo<Socket<Io>>>(io).unwrap_or(io);
+        match io.downcast_ref::<PrefixedIo<Socket<Io>>>() {
+            Some(prefixed) if prefixed.prefix().is_empty() => prefixed.get_ref(),
+            _ => io,
+        }
+    };
+    io.downcast_ref().map(Socket::get_ref)
+}
+
+#[cfg(feature = "tls")]
+fn under_tls<IO: 'static>(io: &dyn Any) -> Option<&dyn Any> {
+    let tls = io.downcast_ref::<TlsIo<IO>>()?;
+    // rustls wants to read when it has no plaintext left.
+    tls.session().wants_read().then_some(tls.get_ref())
 }
 
 /// One body for both kinds of streams, which have the same methods and no trait for them.
@@ -181,7 +200,6 @@ mod tests {
     #[cfg(feature = "proxy-protocol")]
     #[tokio::test]
     async fn the_socket_is_found_behind_a_proxy_header() {
-        use crate::proxy_protocol::PrefixedIo;
         let (ours, theirs) = over_tcp().await;
         let connection = Connection::accept(ours).map_io(PrefixedIo::new);
         noticed(connection.get_ref(), || drop(theirs)).await;

@@ -7,6 +7,7 @@
 use crate::{
     BoxError, Connection,
     connection::{ForcedClose, Phase},
+    departure::poll_departure,
 };
 use pin_project::pin_project;
 use std::{
@@ -16,7 +17,7 @@ use std::{
 use tower::Service;
 
 /// Waits until `S` is ready and calls it with a connection; fails with [`ForcedClose`] when the
-/// connection is closed from outside meanwhile.
+/// connection is closed from outside meanwhile, and with an IO error when its client leaves.
 #[pin_project]
 pub(crate) struct WhenReady<S: Service<Connection<IO>>, IO>(#[pin] State<S, IO>);
 
@@ -50,6 +51,7 @@ impl<S: Service<Connection<IO>>, IO> WhenReady<S, IO> {
 impl<S, IO> Future for WhenReady<S, IO>
 where
     S: Service<Connection<IO>, Error: Into<BoxError>>,
+    IO: 'static,
 {
     type Output = Result<S::Response, BoxError>;
 
@@ -68,8 +70,13 @@ where
                             let waiting = connection.as_ref().expect(WAITS);
                             let interruption =
                                 interruption.get_or_insert_with(|| Interruption::of(waiting));
-                            ready!(interruption.closed.as_mut().poll(cx));
-                            Err(ForcedClose::new().into())
+                            match poll_departure(waiting.get_ref(), cx) {
+                                Poll::Ready(left) => Err(left.into()),
+                                Poll::Pending => {
+                                    ready!(interruption.closed.as_mut().poll(cx));
+                                    Err(ForcedClose::new().into())
+                                }
+                            }
                         }
                     };
                     let connection = connection.take().expect(WAITS);
@@ -103,7 +110,10 @@ mod tests {
     use super::*;
     use crate::connection::Socket;
     use std::sync::Arc;
-    use tokio::io::{DuplexStream, duplex};
+    use tokio::{
+        io::{DuplexStream, duplex},
+        net::{TcpListener, TcpStream},
+    };
     use tokio_test::{assert_pending, assert_ready, task};
     use tower_test::mock;
 
@@ -125,6 +135,21 @@ mod tests {
         let request = assert_ready!(task::spawn(handle.next_request()).poll());
         request.unwrap().1.send_response(7);
         assert_eq!(assert_ready!(served.poll()).unwrap(), 7);
+    }
+
+    #[tokio::test]
+    async fn a_connection_whose_client_leaves_does_not_wait_on() {
+        let (service, mut handle) = mock::pair::<Connection<Socket<TcpStream>>, ()>();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap());
+        let (client, accepted) = tokio::join!(client, listener.accept());
+        let connection = Connection::accept(accepted.unwrap().0);
+        handle.allow(0);
+        let mut served = task::spawn(WhenReady::new(service, connection));
+        assert_pending!(served.poll());
+        drop(client);
+        let error = served.await.unwrap_err();
+        assert!(error.is::<std::io::Error>());
     }
 
     #[test]

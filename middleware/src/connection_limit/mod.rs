@@ -34,7 +34,8 @@
 //! Layers that wait for the client before they call their inner service ([TLS](crate::tls) and others:
 //! `ProxyProtocolLayer`, [`from_fn`](crate::from_fn), [`try_map_io`](crate::map_io::try_map_io)) ask it
 //! for readiness after that. Inside of them a limit that waits before accepting takes no slot for a
-//! client that is silent, and holds connections back there instead of in the accept queue.
+//! client that is silent. It holds connections back there, each with its file descriptor, and not in the
+//! accept queue; how many wait is up to a limit outside.
 //!
 //! A service that waits before accepting takes its slot in `poll_ready`. So accept first, then wait
 //! for readiness, then call, in each of several acceptors: one that is made ready first and accepts
@@ -49,9 +50,9 @@
 //! closed from outside, with [`ForcedClose`](crate::connection::ForcedClose), and when its client leaves,
 //! with an IO error: by a reset, or by an end of its side before it has sent anything. A client that sends
 //! something and then ends its side may wait for an answer, so it keeps its place. The client is looked at
-//! where the limit is directly inside [`PeerAddrLayer`](crate::peer_addr::PeerAddrLayer) or
-//! `ProxyProtocolLayer`, over TCP or a Unix domain socket. Elsewhere (inside of TLS, over a custom stream)
-//! it is not: that the client left is noticed after the wait.
+//! where the IO is that of [`PeerAddrLayer`](crate::peer_addr::PeerAddrLayer), `ProxyProtocolLayer` or TLS,
+//! over TCP or a Unix domain socket. Inside of other layers that change the IO, and over a custom stream, it
+//! is not: that the client left is noticed after the wait.
 //!
 //! # Example
 //!

@@ -48,6 +48,7 @@ impl<S: Service<Connection<PrefixedIo<IO>>>, IO> ProxyProtocolFuture<S, IO> {
 impl<S, IO> Future for ProxyProtocolFuture<S, IO>
 where
     S: Service<Connection<PrefixedIo<IO>>, Error: Into<BoxError>>,
+    IO: 'static,
 {
     type Output = Result<S::Response, BoxError>;
 

@@ -38,6 +38,7 @@ impl<S: Service<Connection<TlsIo<IO>>>, IO> TlsFuture<S, IO> {
 impl<S, IO> Future for TlsFuture<S, IO>
 where
     S: Service<Connection<TlsIo<IO>>, Error: Into<BoxError>>,
+    IO: 'static,
 {
     type Output = Result<S::Response, BoxError>;
 

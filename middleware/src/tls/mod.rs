@@ -15,8 +15,9 @@
 //! The layer is always ready, and waits for the inner service when a handshake is done. So a
 //! [`ConnectionLimitLayer`](crate::connection_limit) inside counts finished handshakes only, and its
 //! backpressure does not reach the accept loop: connections with a finished handshake wait in their
-//! futures, in [`Phase::Waiting`](crate::connection::Phase::Waiting), until they are served or closed from
-//! outside. Their number is limited by a limit outside, or by one inside that refuses.
+//! futures, in [`Phase::Waiting`](crate::connection::Phase::Waiting), until they are served, their client
+//! leaves, or they are closed from outside. Their number is limited by a limit outside, or by one inside
+//! that refuses.
 //!
 //! # Limits
 //!

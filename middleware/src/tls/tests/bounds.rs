@@ -356,6 +356,39 @@ async fn a_limit_within_counts_finished_handshakes_only() {
     assert_eq!(heard.unwrap(), b"hello");
 }
 
+#[tokio::test]
+async fn a_client_that_leaves_while_it_waits_inside_is_noticed_and_one_that_wants_an_answer_stays()
+{
+    use crate::connection_limit::ConnectionLimitLayer;
+    for stays in [false, true] {
+        let (limit, counts) = ConnectionLimitLayer::pair(0);
+        let limit = limit.wait_up_to(Duration::from_secs(60), 1);
+        let inner = limit.layer(tower::service_fn(echo));
+        let (connection, io) = over_tcp().await;
+        let served = tls_layer().layer(inner).oneshot(connection);
+        let client = async {
+            let client = connect(client(), io).await.unwrap();
+            while counts.waiting() == 0 {
+                tokio::task::yield_now().await;
+            }
+            if !stays {
+                drop(client);
+                return;
+            }
+            let talk = talk(client, b"hello");
+            let admit = async {
+                sleep(Duration::from_millis(50)).await;
+                assert_eq!(counts.waiting(), 1);
+                counts.set_limit(1);
+            };
+            assert_eq!(tokio::join!(talk, admit).0.unwrap(), b"hello");
+        };
+        let both = async { tokio::join!(served, client) };
+        let (served, ()) = timeout(Duration::from_secs(20), both).await.unwrap();
+        assert_eq!(served.is_ok(), stays);
+    }
+}
+
 #[test]
 #[should_panic(expected = "`max` must be at least 1")]
 fn a_limit_of_zero_turns_is_found_at_once() {
