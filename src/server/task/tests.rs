@@ -138,7 +138,7 @@ async fn another_stream_that_a_layer_wraps_meanwhile_does_not_get_the_client_s_c
         let side = Connection::accept(tokio::net::TcpStream::from_std(side).unwrap());
         let name = side.info().listener().map(str::to_owned);
         seen.lock().unwrap().push((name, side.peer_addr()));
-        let mut stack = stack.clone();
+        let mut stack = stack;
         async move { stack.call(io).await }
     });
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
