@@ -153,7 +153,7 @@ impl AsRawFd for UnixListener {
 /// assert!(!path.exists());
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct UnixOptions {
     mode: u32,
     backlog: u32,
@@ -189,6 +189,16 @@ impl UnixOptions {
     /// [TCP](super::TcpOptions::with_backlog).
     pub const fn with_backlog(self, backlog: u32) -> Self {
         Self { backlog, ..self }
+    }
+
+    /// See [`with_mode`](Self::with_mode).
+    pub const fn mode(&self) -> u32 {
+        self.mode
+    }
+
+    /// See [`with_backlog`](Self::with_backlog).
+    pub const fn backlog(&self) -> u32 {
+        self.backlog
     }
 
     /// Listens on `path`.
