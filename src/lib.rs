@@ -55,6 +55,39 @@
 //! 7. [`OnErrorLayer`](middleware::on_error), inside TLS so that what it says is encrypted.
 //! 8. Your own, and the service: `HttpService` (feature `http`) for axum, tonic and hyper.
 //!
+//! # Optional layers
+//!
+//! A layer that a flag or a configuration file turns on is added with
+//! [`option_layer`](tower::ServiceBuilder::option_layer). If it wraps the stream, as TLS and timeouts do,
+//! [`box_io`](ServiceBuilderExt::box_io) goes right inside of it, so that the rest of the stack sees one
+//! type; see [`map_io`](middleware::map_io).
+//!
+#![cfg_attr(feature = "tls", doc = "```no_run")]
+#![cfg_attr(not(feature = "tls"), doc = "```ignore")]
+//! use portcullis::{
+//!     BoxError, Connection, Server, ServiceBuilderExt,
+//!     listener::TcpListener, middleware::tls::TlsLayer,
+//! };
+//! use tokio::io::AsyncWriteExt;
+//! use tower::ServiceBuilder;
+//!
+//! async fn serve(tls: Option<TlsLayer>) -> Result<(), BoxError> {
+//!     let stack = ServiceBuilder::new()
+//!         .peer_addr()
+//!         .connection_limit(1000)
+//!         .option_layer(tls)
+//!         .box_io()
+//!         .service_fn(|mut connection: Connection<_>| async move {
+//!             connection.write_all(b"Hello!\n").await?;
+//!             connection.close().await?;
+//!             Ok::<_, BoxError>(())
+//!         });
+//!     let listener = TcpListener::bind("127.0.0.1:4242")?;
+//!     Server::new().listen(listener, stack).stop_on_signals().run().await?;
+//!     Ok(())
+//! }
+//! ```
+//!
 //! # Rules for services
 //!
 //! A stack is cloned for each connection; what it shares belongs behind an `Arc`, as tower's layers do.

@@ -140,6 +140,26 @@ impl Connector {
         self
     }
 
+    /// See [`with_timeout`](Self::with_timeout).
+    pub const fn timeout(&self) -> Option<Duration> {
+        self.timeout
+    }
+
+    /// See [`with_fallback_delay`](Self::with_fallback_delay).
+    pub const fn fallback_delay(&self) -> Duration {
+        self.fallback_delay
+    }
+
+    /// See [`with_nodelay`](Self::with_nodelay).
+    pub const fn nodelay(&self) -> bool {
+        self.nodelay
+    }
+
+    /// See [`with_keepalive`](Self::with_keepalive).
+    pub const fn keepalive(&self) -> Option<Keepalive> {
+        self.keepalive
+    }
+
     /// Connects to `"host:port"`, `(host, port)`, a [`SocketAddr`] or another [`Target`].
     ///
     /// # Errors

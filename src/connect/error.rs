@@ -269,7 +269,7 @@ fn is_unknown(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound && error.raw_os_error().is_none()
 }
 
-/// For targets that are right by their type, such as a [`SocketAddr`].
+/// For targets that are right by their type, such as a [`SocketAddr`](std::net::SocketAddr).
 impl From<Infallible> for ConnectError {
     fn from(never: Infallible) -> Self {
         match never {}

@@ -47,6 +47,51 @@
 //! # }
 //! ```
 //!
+//! # Optional layers
+//!
+//! tower's [`option_layer`](tower::ServiceBuilder::option_layer) adds a layer that a flag turns on. A
+//! layer that wraps the stream, such as TLS or a timeout, makes the inner service see another type with it
+//! than without it. [`box_io`](crate::ServiceBuilderExt::box_io) right inside the optional layers gives
+//! both the same type, for one allocation per connection and dynamic dispatch for each operation. The
+//! service must fail with [`BoxError`](crate::BoxError), because both variants need the same error, too.
+//!
+//! ```
+//! use portcullis_middleware::{
+//!     BoxError, Connection, ServiceBuilderExt, buffer::BufferLayer,
+//!     connection_limit::ConnectionLimitLayer, io_timeout::IoTimeoutLayer,
+//! };
+//! use std::time::Duration;
+//! use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//! use tower::{Service, ServiceBuilder, ServiceExt};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), BoxError> {
+//! // From the command line, for example.
+//! let (max, read_timeout, buffer) = (Some(1000), Some(Duration::from_secs(30)), None);
+//!
+//! let stack = ServiceBuilder::new()
+//!     .option_layer(max.map(ConnectionLimitLayer::new)) // does not wrap the stream
+//!     .option_layer(read_timeout.map(|limit| IoTimeoutLayer::new().with_read(limit)))
+//!     .option_layer(buffer.map(BufferLayer::new))
+//!     .box_io()
+//!     .service_fn(|mut connection: Connection<_>| async move {
+//!         connection.write_all(b"hello").await?;
+//!         connection.close().await?;
+//!         Ok::<_, BoxError>(())
+//!     });
+//!
+//! let (ours, mut client) = tokio::io::duplex(64);
+//! let serve = stack.oneshot(Connection::accept(ours));
+//! let mut received = String::new();
+//! let receive = async { Ok(client.read_to_string(&mut received).await?) };
+//! tokio::try_join!(serve, receive)?;
+//! assert_eq!(received, "hello");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Types of closures
+//!
 //! A closure that calls methods of the IO itself needs its type written out; a generic function, like
 //! `magic`, takes whatever the stack has there.
 

@@ -116,11 +116,6 @@ impl Settings {
         }
     }
 
-    /// How many connections were left out before this one; `None` leaves its lines out too.
-    pub(super) fn admit(&self) -> Option<u64> {
-        self.limit.as_ref().map_or(Some(0), |limit| limit.admit())
-    }
-
     pub(super) const fn has_callback(&self) -> bool {
         self.on_open.is_some() || self.on_close.is_some()
     }

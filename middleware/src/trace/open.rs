@@ -24,15 +24,13 @@ impl Open {
     /// Reports a connection open; `None` where nobody listens.
     pub(super) fn new(info: &ConnectionInfo, settings: &Arc<Settings>) -> Option<Box<Self>> {
         let span = report::span(info, settings);
-        let is_written = report::is_written(settings);
-        if span.is_disabled() && !settings.has_callback() && !is_written {
+        if span.is_disabled() && !settings.has_callback() && !report::is_written(settings) {
             return None;
         }
-        // A line that nobody wants does not count.
-        let admitted = if is_written {
-            settings.admit()
-        } else {
-            Some(0)
+        let admitted = match &settings.limit {
+            // A line without a subscriber does not count.
+            Some(limit) if report::is_written(settings) => limit.admit(),
+            _ => Some(0),
         };
         let mut open = Box::new(Self {
             info: info.clone(),
@@ -49,6 +47,7 @@ impl Open {
         Some(open)
     }
 
+    /// Takes the number of connections left out before; `None` leaves out the lines of this one too.
     fn announce(&self, admitted: Option<u64>) {
         let _entered = self.span.enter();
         if let Some(left_out) = admitted {

@@ -211,6 +211,23 @@ async fn names_that_take_too_long_are_told_apart() {
     assert_eq!(io::Error::from(error).kind(), io::ErrorKind::TimedOut);
 }
 
+#[test]
+fn settings_can_be_read_back() {
+    let connector = Connector::new();
+    let defaults = (connector.timeout(), connector.fallback_delay());
+    let expected = (Duration::from_secs(10), Duration::from_millis(250));
+    assert_eq!(defaults, (Some(expected.0), expected.1));
+    assert!(connector.nodelay() && connector.keepalive().is_some());
+    let connector = connector
+        .with_timeout(None)
+        .with_fallback_delay(Duration::MAX)
+        .with_nodelay(false)
+        .with_keepalive(None);
+    let settings = (connector.timeout(), connector.fallback_delay());
+    assert_eq!(settings, (None, Duration::MAX));
+    assert!(!connector.nodelay() && connector.keepalive().is_none());
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_a_resolver_reports_is_kept() {
     use io::ErrorKind::*;

@@ -71,6 +71,13 @@ impl TcpListener {
         Ok(self.local)
     }
 
+    /// The options that it was bound or adopted with.
+    ///
+    /// Of an adopted socket, `reuse_port` and `only_v6` are those of the socket.
+    pub const fn options(&self) -> &TcpOptions {
+        &self.options
+    }
+
     fn set_stream_options(&self, stream: SockRef<'_>) {
         if !STREAMS_INHERIT_OPTIONS {
             let _ended_already = self.options.set_stream_options(&stream);

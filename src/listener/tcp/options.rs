@@ -29,7 +29,7 @@ use std::{
 ///     .bind("[::1]:0");
 /// # let _ = listener; // The machine may be without IPv6.
 /// ```
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct TcpOptions {
     backlog: u32,
     reuse_address: bool,
@@ -227,19 +227,15 @@ impl TcpOptions {
         let options = Self {
             reuse_port: reuse_port(&inherited),
             only_v6: local.is_ipv6() && inherited.only_v6().unwrap_or(false),
-            ..*self
+            ..self.clone()
         };
         Ok(options.listener(socket, local))
-    }
-
-    pub(super) const fn reuse_port(&self) -> bool {
-        self.reuse_port
     }
 
     fn bind_one(&self, address: SocketAddr) -> Result<TcpListener, BindError> {
         let bound = self.bind_socket(address);
         let (socket, local) = bound.map_err(|failed| explain(failed, address))?;
-        Ok(self.listener(socket, local))
+        Ok(self.clone().listener(socket, local))
     }
 
     fn bind_socket(
@@ -305,13 +301,67 @@ impl TcpOptions {
         Ok(())
     }
 
-    const fn listener(self, socket: std::net::TcpListener, local: SocketAddr) -> TcpListener {
+    fn listener(self, socket: std::net::TcpListener, local: SocketAddr) -> TcpListener {
         TcpListener {
             socket,
             registered: None,
             local,
             options: self,
         }
+    }
+}
+
+/// What is set.
+impl TcpOptions {
+    /// See [`with_backlog`](Self::with_backlog).
+    pub const fn backlog(&self) -> u32 {
+        self.backlog
+    }
+
+    /// See [`with_reuse_address`](Self::with_reuse_address).
+    pub const fn reuse_address(&self) -> bool {
+        self.reuse_address
+    }
+
+    /// See [`with_reuse_port`](Self::with_reuse_port).
+    pub const fn reuse_port(&self) -> bool {
+        self.reuse_port
+    }
+
+    /// See [`with_only_v6`](Self::with_only_v6).
+    pub const fn only_v6(&self) -> bool {
+        self.only_v6
+    }
+
+    /// See [`with_nodelay`](Self::with_nodelay).
+    pub const fn nodelay(&self) -> bool {
+        self.nodelay
+    }
+
+    /// See [`with_keepalive`](Self::with_keepalive).
+    pub const fn keepalive(&self) -> Option<Keepalive> {
+        self.keepalive
+    }
+
+    /// See [`with_linger`](Self::with_linger).
+    pub const fn linger(&self) -> Option<Duration> {
+        self.linger
+    }
+
+    /// See [`with_user_timeout`](Self::with_user_timeout).
+    #[cfg(any(target_os = "android", target_os = "linux"))]
+    pub const fn user_timeout(&self) -> Option<Duration> {
+        self.user_timeout
+    }
+
+    /// See [`with_recv_buffer_size`](Self::with_recv_buffer_size).
+    pub const fn recv_buffer_size(&self) -> Option<usize> {
+        self.recv_buffer
+    }
+
+    /// See [`with_send_buffer_size`](Self::with_send_buffer_size).
+    pub const fn send_buffer_size(&self) -> Option<usize> {
+        self.send_buffer
     }
 }
 

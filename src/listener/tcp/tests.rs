@@ -122,6 +122,32 @@ fn the_listening_socket_has_the_options_of_binding() {
     assert!(socket.reuse_port().unwrap());
 }
 
+#[test]
+fn options_can_be_read_back() {
+    let options = TcpOptions::new()
+        .with_backlog(7)
+        .with_nodelay(false)
+        .with_keepalive(None)
+        .with_linger(Some(Duration::ZERO))
+        .with_recv_buffer_size(Some(12_000))
+        .with_send_buffer_size(Some(16_000));
+    let listener = listen(options);
+    let options = listener.options();
+    assert_eq!((options.backlog(), options.nodelay()), (7, false));
+    assert_eq!(
+        (options.keepalive(), options.linger()),
+        (None, Some(Duration::ZERO))
+    );
+    let buffers = (options.recv_buffer_size(), options.send_buffer_size());
+    assert_eq!(buffers, (Some(12_000), Some(16_000)));
+    let defaults = (
+        options.reuse_address(),
+        options.reuse_port(),
+        options.only_v6(),
+    );
+    assert_eq!(defaults, (true, false, false));
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_port_in_time_wait_takes_reuse_address_to_bind() {

@@ -46,7 +46,7 @@ impl Drop for SocketFile {
 
 /// Sets the mode that the file of `socket` is created with, so that it never permits more.
 ///
-/// Linux and FreeBSD do that; elsewhere the mode is set once the file is there.
+/// Linux does that. Where the system refuses it, the mode is set once the file is there.
 pub(super) fn limit_mode(socket: &Socket, mode: u32) {
     let _refused_elsewhere = fchmod(socket, Mode::from_raw_mode(mode as RawMode));
 }

@@ -156,7 +156,7 @@ impl AsRawFd for UnixListener {
 /// assert!(!path.exists());
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct UnixOptions {
     mode: u32,
     backlog: u32,
@@ -177,11 +177,11 @@ impl UnixOptions {
     /// mode is set before anybody can connect. To connect takes the right to write on Linux
     /// (`unix(7)`); some older systems do not look at the bits, and there the directory's count.
     ///
-    /// On Linux and FreeBSD the file is created with this mode less the umask. Bits that the umask
-    /// has removed are added afterwards, to a socket only: a symbolic link or another file that has
-    /// taken its place makes [`bind`](Self::bind) fail and keeps its mode. Linux does that through
-    /// `/proc`; elsewhere a file that is swapped in at that very moment gets the mode, while links are
-    /// not followed. In any case create the socket in a directory in which only trusted users may write.
+    /// On Linux the file is created with this mode less the umask, and bits that the umask has removed
+    /// are added afterwards, through `/proc` and to a socket only: if a symbolic link or another file has
+    /// taken its place, [`bind`](Self::bind) fails and that file keeps its mode. Elsewhere the mode is set
+    /// by path once the file is there, without following links; a file that is swapped in at that very
+    /// moment gets it. So create the socket in a directory in which only trusted users may write.
     pub const fn with_mode(self, mode: u32) -> Self {
         Self { mode, ..self }
     }
@@ -192,6 +192,16 @@ impl UnixOptions {
     /// [TCP](super::TcpOptions::with_backlog).
     pub const fn with_backlog(self, backlog: u32) -> Self {
         Self { backlog, ..self }
+    }
+
+    /// See [`with_mode`](Self::with_mode).
+    pub const fn mode(&self) -> u32 {
+        self.mode
+    }
+
+    /// See [`with_backlog`](Self::with_backlog).
+    pub const fn backlog(&self) -> u32 {
+        self.backlog
     }
 
     /// Listens on `path`.
