@@ -35,6 +35,7 @@ mod control;
 mod extensions;
 pub(crate) mod guards;
 mod info;
+mod origin;
 mod phase;
 mod socket;
 #[cfg(test)]
@@ -57,7 +58,8 @@ pub use self::{
     context::ConnectionContext,
     extensions::Extensions,
     guards::Guards,
-    info::{ConnectionId, ConnectionInfo, Origin},
+    info::{ConnectionId, ConnectionInfo},
+    origin::Origin,
     phase::Phase,
     socket::{ForcedClose, Socket},
     tls_info::TlsInfo,
