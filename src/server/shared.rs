@@ -162,7 +162,7 @@ impl Shared {
         self.drain_trigger.close();
     }
 
-    /// From here on the server can be neither paused nor resumed, and tells that it comes to an end.
+    /// From here on the server can be neither paused nor resumed, and its state is draining.
     pub(crate) fn begin_drain(&self) {
         // Under the lock of the mode, as `pause`.
         self.mode.send_if_modified(|_| {

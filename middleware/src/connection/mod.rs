@@ -161,7 +161,7 @@ impl<IO> Connection<IO> {
 
     /// Records what TLS agreed on, for a TLS layer of your own; false when something was recorded already.
     ///
-    /// Only who has the connection can do so, and a handler gets it when its layers are done with that.
+    /// It takes the connection itself: code that only holds a [`ConnectionInfo`] cannot change it.
     pub fn set_tls(&self, tls: TlsInfo) -> bool {
         self.info.set_tls(tls)
     }
