@@ -112,7 +112,7 @@ impl<L: Listener, S: Stack<L::Io>> Acceptor<L, S> {
         self.policy.classify(error) == AcceptErrorKind::Resource
     }
 
-    /// Whether nobody waits, as far as the listener can tell.
+    /// Whether the listener knows that no client waits.
     fn queue_is_empty(&self) -> bool {
         matches!(self.listener.is_ready(), Ok(false))
     }

@@ -43,6 +43,17 @@ fn a_server_out_of_descriptors_stays_calm_and_takes_the_next_client_at_once() {
     });
 }
 
+#[test]
+fn a_server_out_of_descriptors_that_has_no_clients_ends_at_once() {
+    scenario(async {
+        let limit = format!("ulimit -n {DESCRIPTORS}");
+        let mut server = Child::in_role(HOARD, &limit).unwrap();
+        server.address().await;
+        let status = server.ended_within(Duration::from_secs(20)).await;
+        assert!(status.success(), "{status}");
+    });
+}
+
 async fn exhaust(pause: Duration) {
     let limit = format!("ulimit -n {DESCRIPTORS}");
     let mut server = Child::in_role(&pause.as_millis().to_string(), &limit).unwrap();
@@ -169,6 +180,9 @@ fn child() {
     let Some(pause) = child::asked_for() else {
         return;
     };
+    if pause == HOARD {
+        return hoard();
+    }
     let pause = Duration::from_millis(pause.parse().unwrap());
     tracing_subscriber::fmt().with_writer(io::stderr).init();
     Runtime::new().unwrap().block_on(async {
@@ -192,6 +206,25 @@ fn child() {
     });
 }
 
+/// Takes all descriptors there are, then stops a server that does nothing.
+fn hoard() {
+    Runtime::new().unwrap().block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        println!("listening on {}", listener.local_addr().unwrap());
+        let stack = ServiceBuilder::new().peer_addr().box_io().service_fn(echo);
+        let handle = Server::new().listen(listener, stack).spawn().unwrap();
+        let mut files = Vec::new();
+        while let Ok(file) = std::fs::File::open("/dev/null") {
+            files.push(file);
+        }
+        handle.stop();
+        let report = handle.wait().await;
+        drop(files);
+        let took = report.took();
+        assert!(took < Duration::from_secs(2), "{took:?}");
+    });
+}
+
 async fn echo(mut connection: Connection<BoxIo>) -> io::Result<()> {
     let mut buffer = [0; 1024];
     loop {
@@ -201,6 +234,9 @@ async fn echo(mut connection: Connection<BoxIo>) -> io::Result<()> {
         }
     }
 }
+
+/// The role of a child that is out of descriptors by itself.
+const HOARD: &str = "hoard";
 
 /// What the child may open.
 const DESCRIPTORS: usize = 64;

@@ -1,8 +1,8 @@
 //! The acceptors of a server: their tasks, and how a listener closes whose thread is blocked.
 //!
 //! The task of an acceptor only borrows it for each poll. So an acceptor can be dropped from outside,
-//! with its listener, also while a handler blocks the thread that the task needs to end: a server that is
-//! over must not leave a port open behind which no one answers.
+//! with its listener, also while a handler blocks the thread that the task needs to end. A server that is
+//! over must not leave a port open on which clients connect and get no answer.
 
 use portcullis_middleware::error::Panicked;
 use std::{

@@ -76,8 +76,8 @@ impl Handle {
     /// Leaves new connections in the kernel's queue; those that are there go on. False when the
     /// server is paused already or comes to an end.
     ///
-    /// A server that is stopped while it is paused accepts nobody in its announce time, and can no longer
-    /// be resumed; then it serves whoever waits in the queue.
+    /// A server that is stopped while it is paused accepts no connections during its announce time and can
+    /// no longer be resumed. After that it serves the clients that wait in the queue.
     pub fn pause(&self) -> bool {
         self.shared.pause(true)
     }

@@ -161,7 +161,7 @@ impl Shared {
         self.drain_trigger.close();
     }
 
-    /// From here on the server can be neither paused nor resumed, and tells that it comes to an end.
+    /// From here on the server can be neither paused nor resumed, and its state is draining.
     pub(crate) fn begin_drain(&self) {
         // Under the lock of the mode, as `pause`.
         self.mode.send_if_modified(|_| {
@@ -288,5 +288,47 @@ impl Shared {
                 );
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_pause_tells_a_lack_of_resources_from_connections_that_fail() {
+        let log = Log::default();
+        let written = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(move || log.clone())
+            .finish();
+        tracing::subscriber::with_default(subscriber, || {
+            let shared = Shared::new();
+            let error = io::Error::from(io::ErrorKind::ConnectionReset);
+            // One of a kind does not keep the other from being told.
+            for kind in [AcceptErrorKind::Connection, AcceptErrorKind::Resource] {
+                shared.log_pause(kind, "front", &error);
+                shared.log_pause(kind, "front", &error);
+            }
+        });
+        let written = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+        let lines: Vec<_> = written.lines().collect();
+        assert_eq!(lines.len(), 2, "{written}");
+        assert!(lines[0].contains("one connection after the other failed"));
+        assert!(lines[1].contains("out of resources"));
     }
 }

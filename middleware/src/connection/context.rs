@@ -65,7 +65,8 @@ impl ConnectionContext {
         self.guards.push_slot(slot);
     }
 
-    /// Notes that the connection is closed, where no one took its context: its stream was served as it is.
+    /// Marks the connection as closed. For a context that was not taken, because the stack served the bare
+    /// stream.
     pub fn close(self) {
         self.info.set_phase(Phase::Closed);
     }

@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 pub(super) struct Control {
     requests: AtomicU8,
     wakers: [Mutex<Option<Waker>>; 2],
-    /// For those who wait for the end itself. Few do, and only they pay for it.
+    /// Wakes tasks that await the end itself; allocated for the first of them.
     ended: OnceLock<Box<Notify>>,
 }
 
@@ -75,7 +75,7 @@ impl Control {
         }
     }
 
-    /// Asks for `request`, an end of the connection, and wakes all who wait.
+    /// Asks for `request`, an end of the connection, and wakes all tasks that wait.
     pub(super) fn post(&self, request: Requests) {
         self.requests.fetch_or(request.0, Ordering::SeqCst);
         for waker in &self.wakers {

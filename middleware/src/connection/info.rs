@@ -1,12 +1,11 @@
 //! What is known of a connection, for every layer and for the outside.
 
 use super::{
-    Address, Phase, TlsInfo, Transport,
+    Address, Origin, Phase, TlsInfo, Transport,
     control::{Control, Requests},
 };
 use crate::drain::{DrainSignal, DrainStage};
 use std::{
-    any::Any,
     fmt, io,
     net::SocketAddr,
     sync::{
@@ -42,60 +41,6 @@ struct Facts {
     phase: AtomicU8,
     truncated: AtomicBool,
     control: Control,
-}
-
-/// What all connections of one listener have in common.
-#[derive(Clone, Default)]
-pub struct Origin {
-    name: Option<String>,
-    drain: Option<DrainSignal>,
-    server: Option<Arc<dyn Any + Send + Sync>>,
-}
-
-impl Origin {
-    /// No name, no drain.
-    pub const fn new() -> Self {
-        Self {
-            name: None,
-            drain: None,
-            server: None,
-        }
-    }
-
-    /// Names the listener, for logs and handlers.
-    #[must_use]
-    pub fn with_name(mut self, name: impl Into<String>) -> Self {
-        self.name = Some(name.into());
-        self
-    }
-
-    /// Name of the listener, where it has one.
-    pub fn name(&self) -> Option<&str> {
-        self.name.as_deref()
-    }
-
-    /// Tells the connections of a coming end through `drain`.
-    #[must_use]
-    pub fn with_drain(mut self, drain: DrainSignal) -> Self {
-        self.drain = Some(drain);
-        self
-    }
-
-    /// Gives handlers a way to the server that the listener belongs to, whatever that is.
-    #[must_use]
-    pub fn with_server(mut self, server: impl Any + Send + Sync) -> Self {
-        self.server = Some(Arc::new(server));
-        self
-    }
-}
-
-impl fmt::Debug for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Origin")
-            .field("name", &self.name)
-            .field("drain", &self.drain)
-            .finish_non_exhaustive()
-    }
 }
 
 struct Effective {
@@ -162,7 +107,7 @@ impl ConnectionInfo {
 
     /// The server that accepted the connection, if it is of type `T`; see [`Origin::with_server`].
     pub fn server<T: 'static>(&self) -> Option<&T> {
-        self.0.origin.as_ref()?.server.as_ref()?.downcast_ref()
+        self.0.origin.as_ref()?.server()
     }
 
     /// The client: what a PROXY header told where a layer believed one, else the socket's peer.
@@ -276,7 +221,7 @@ impl ConnectionInfo {
 
     /// The signal of the server, where there is one.
     pub fn drain_signal(&self) -> Option<&DrainSignal> {
-        self.0.origin.as_ref()?.drain.as_ref()
+        self.0.origin.as_ref()?.drain()
     }
 
     /// Closes the connection from outside, wherever it lives: its operations fail from now on with

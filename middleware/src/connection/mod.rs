@@ -35,6 +35,7 @@ mod control;
 mod extensions;
 pub(crate) mod guards;
 mod info;
+mod origin;
 mod phase;
 mod socket;
 #[cfg(test)]
@@ -57,7 +58,8 @@ pub use self::{
     context::ConnectionContext,
     extensions::Extensions,
     guards::Guards,
-    info::{ConnectionId, ConnectionInfo, Origin},
+    info::{ConnectionId, ConnectionInfo},
+    origin::Origin,
     phase::Phase,
     socket::{ForcedClose, Socket},
     tls_info::TlsInfo,
@@ -159,7 +161,7 @@ impl<IO> Connection<IO> {
 
     /// Records what TLS agreed on, for a TLS layer of your own; false when something was recorded already.
     ///
-    /// Only who has the connection can do so, and a handler gets it when its layers are done with that.
+    /// It takes the connection itself: code that only holds a [`ConnectionInfo`] cannot change it.
     pub fn set_tls(&self, tls: TlsInfo) -> bool {
         self.info.set_tls(tls)
     }

@@ -28,8 +28,8 @@ pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {
 
     /// Number of the descriptor or socket by which the system knows the stream; `None` where there is none.
     ///
-    /// It tells whose the [`ConnectionContext`](super::ConnectionContext) at hand is, free of system
-    /// calls. A wrapper passes on what the stream inside tells.
+    /// It matches a stream with its [`ConnectionContext`](super::ConnectionContext) and costs no system call.
+    /// A wrapper returns the descriptor of the stream inside.
     fn descriptor(&self) -> Option<u64> {
         None
     }

@@ -15,7 +15,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
     task::yield_now,
 };
-use tower::{Service, ServiceBuilder, service_fn};
+use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
 
 fn warned(handle: &Handle) -> bool {
     handle.shared().warned_of_untaken.load(Ordering::Relaxed)
@@ -138,8 +138,7 @@ async fn another_stream_that_a_layer_wraps_meanwhile_does_not_get_the_client_s_c
         let side = Connection::accept(tokio::net::TcpStream::from_std(side).unwrap());
         let name = side.info().listener().map(str::to_owned);
         seen.lock().unwrap().push((name, side.peer_addr()));
-        let mut stack = stack;
-        async move { stack.call(io).await }
+        stack.oneshot(io)
     });
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let front = listener.local_addr().unwrap();
