@@ -6,7 +6,7 @@ use super::{
     services,
     target::{Kind, Port},
 };
-use crate::listener::Keepalive;
+use crate::listener::{Keepalive, UserTimeout};
 use portcullis_middleware::{
     Connection, ConnectionInfo,
     connection::{Address, Socket, Transport},
@@ -43,6 +43,7 @@ pub struct Connector {
     fallback_delay: Duration,
     nodelay: bool,
     keepalive: Option<Keepalive>,
+    user_timeout: UserTimeout,
     local_address: Option<IpAddr>,
     resolver: Option<Arc<Resolve>>,
 }
@@ -59,6 +60,7 @@ impl Connector {
             fallback_delay: DEFAULT_FALLBACK_DELAY,
             nodelay: true,
             keepalive: Some(Keepalive::new()),
+            user_timeout: UserTimeout::AsKeepalive,
             local_address: None,
             resolver: None,
         }
@@ -99,6 +101,17 @@ impl Connector {
     #[must_use]
     pub fn with_keepalive(mut self, keepalive: impl Into<Option<Keepalive>>) -> Self {
         self.keepalive = keepalive.into();
+        self
+    }
+
+    /// How long sent data may stay unacknowledged before the connection fails (`TCP_USER_TIMEOUT`).
+    ///
+    /// By default as long as keepalive takes to give up; `None` leaves it to the system. Everything
+    /// else is as in [`TcpOptions::with_user_timeout`](crate::listener::TcpOptions::with_user_timeout).
+    /// It is set once the connection is made, so that it does not end attempts.
+    #[must_use]
+    pub fn with_user_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.user_timeout = UserTimeout::Given(timeout.into());
         self
     }
 
@@ -224,7 +237,10 @@ impl Connector {
         if let Some(local) = self.local_address {
             bind(&socket, local, address)?;
         }
-        connection(socket.connect(address).await?, address)
+        let stream = socket.connect(address).await?;
+        let socket = SockRef::from(&stream);
+        self.user_timeout.set_on(&socket, self.keepalive)?;
+        connection(stream, address)
     }
 }
 
@@ -281,6 +297,7 @@ impl fmt::Debug for Connector {
             .field("fallback_delay", &self.fallback_delay)
             .field("nodelay", &self.nodelay)
             .field("keepalive", &self.keepalive)
+            .field("user_timeout", &self.user_timeout)
             .field("local_address", &self.local_address)
             .field("own_resolver", &self.resolver.is_some())
             .finish()
