@@ -61,6 +61,7 @@ pub mod drain;
 pub mod error;
 pub mod from_fn;
 pub mod guide;
+pub mod half_closed;
 pub mod io_timeout;
 pub mod log_text;
 pub mod map_io;
