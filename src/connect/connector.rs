@@ -7,6 +7,8 @@ use super::{
     target::{Kind, Port},
 };
 use crate::listener::{Keepalive, UserTimeout};
+#[cfg(any(target_os = "android", target_os = "linux"))]
+use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
 use portcullis_middleware::{
     Connection, ConnectionInfo,
     connection::{Address, Socket, Transport},
@@ -117,7 +119,10 @@ impl Connector {
 
     /// Connects from an address of this machine; by default the system chooses one.
     ///
-    /// Addresses of the other IP version fail then. The local port is the system's choice.
+    /// Addresses of the other IP version fail then. The local port is the system's choice. On Linux
+    /// and Android it is chosen for each destination (`IP_BIND_ADDRESS_NO_PORT`), so that connections
+    /// to several servers share the ports. Elsewhere each connection takes a port of its own, which
+    /// limits all connections from the address to the number of ephemeral ports.
     #[must_use]
     pub fn with_local_address(mut self, address: impl Into<Option<IpAddr>>) -> Self {
         self.local_address = address.into();
@@ -257,9 +262,22 @@ fn bind(socket: &TcpSocket, local: IpAddr, peer: SocketAddr) -> io::Result<()> {
         let message = format!("the local address {local} is of the other IP version");
         return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, message));
     }
+    share_ports(socket);
     let bound = socket.bind(SocketAddr::new(local, 0));
     bound.map_err(|error| io::Error::new(error.kind(), format!("local address {local}: {error}")))
 }
+
+/// Leaves the choice of the local port to connect, which knows the destination.
+///
+/// Bound to an address alone, the socket would take a port that no other connection from there can
+/// have, whatever its destination. Linux before 4.2 refuses the option and does that.
+#[cfg(any(target_os = "android", target_os = "linux"))]
+fn share_ports(socket: &TcpSocket) {
+    let _refused = setsockopt(socket, IpBindAddressNoPort, &true);
+}
+
+#[cfg(not(any(target_os = "android", target_os = "linux")))]
+fn share_ports(_: &TcpSocket) {}
 
 /// Fails where the two ends are one socket.
 ///

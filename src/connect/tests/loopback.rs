@@ -223,6 +223,18 @@ async fn the_time_for_acknowledgements_can_be_set_and_left_to_the_system() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_local_address_takes_no_port_from_other_destinations() {
+    use nix::sys::socket::{getsockopt, sockopt::IpBindAddressNoPort};
+    let (_listener, address) = listener().await;
+    let local = std::net::IpAddr::from(Ipv4Addr::LOCALHOST);
+    let connector = Connector::new().with_local_address(local);
+    let client = connector.connect(address).await.unwrap();
+    assert!(getsockopt(client.get_ref().get_ref(), IpBindAddressNoPort).unwrap());
+    assert_ne!(client.local_addr().unwrap().port(), 0);
+}
+
 #[tokio::test]
 async fn a_local_address_that_does_not_fit_is_named() {
     let (_listener, address) = listener().await;
