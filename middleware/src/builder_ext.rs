@@ -30,6 +30,7 @@ use crate::{
     connection_limit::ConnectionLimitLayer,
     count_bytes::{ByteCounter, CountBytesLayer},
     from_fn::{FromFnLayer, Next, from_fn},
+    half_closed::HalfClosedTimeoutLayer,
     io_timeout::IoTimeoutLayer,
     map_io::{BoxIoLayer, MapIoLayer, TryMapIoLayer},
     on_error::OnErrorLayer,
@@ -51,6 +52,9 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed + Sized {
 
     /// Bounds each read and each write to 60 s; see [`io_timeout`](crate::io_timeout).
     fn io_timeout(self) -> ServiceBuilder<Stack<IoTimeoutLayer, L>>;
+
+    /// Ends half-closed connections after 60 s of silence; see [`half_closed`](crate::half_closed).
+    fn half_closed_timeout(self) -> ServiceBuilder<Stack<HalfClosedTimeoutLayer, L>>;
 
     /// Learns the client's address from a trusted proxy; see
     /// [`proxy_protocol`](crate::proxy_protocol).
@@ -126,6 +130,10 @@ impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
 
     fn io_timeout(self) -> ServiceBuilder<Stack<IoTimeoutLayer, L>> {
         self.layer(IoTimeoutLayer::new())
+    }
+
+    fn half_closed_timeout(self) -> ServiceBuilder<Stack<HalfClosedTimeoutLayer, L>> {
+        self.layer(HalfClosedTimeoutLayer::new())
     }
 
     #[cfg(feature = "proxy-protocol")]

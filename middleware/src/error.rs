@@ -97,6 +97,8 @@ pub enum TimeoutPhase {
     Read,
     /// One write, flush or shutdown.
     Write,
+    /// Silence on a connection of which one side has ended its direction.
+    HalfClosed,
     /// Connecting to an upstream.
     Connect,
     /// Waiting for a connection.
@@ -118,6 +120,7 @@ impl TimeoutPhase {
             Self::Handshake => "handshake",
             Self::Read => "read",
             Self::Write => "write",
+            Self::HalfClosed => "half-closed connection",
             Self::Connect => "connect",
             Self::Accept => "accept",
             Self::FirstByte => "first_byte",

@@ -62,6 +62,7 @@ pub mod drain;
 pub mod error;
 pub mod from_fn;
 pub mod guide;
+pub mod half_closed;
 #[doc(hidden)]
 pub mod internal;
 pub mod io_timeout;

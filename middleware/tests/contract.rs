@@ -10,6 +10,7 @@ use portcullis_middleware::{
     connection_limit::{ConnectionLimitLayer, Refusal},
     count_bytes::{ByteCounter, CountBytesLayer},
     from_fn::from_fn,
+    half_closed::HalfClosedTimeoutLayer,
     io_timeout::IoTimeoutLayer,
     map_io::{BoxIoLayer, map_io, try_map_io},
     on_error::OnErrorLayer,
@@ -59,6 +60,11 @@ async fn a_limit_that_refuses() {
 #[tokio::test(start_paused = true)]
 async fn io_timeout() {
     assert_contract(IoTimeoutLayer::new()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn half_closed_timeout() {
+    assert_contract(HalfClosedTimeoutLayer::new()).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -128,6 +134,7 @@ async fn a_whole_stack() {
         .layer(ConnectionLimitLayer::new(3))
         .layer(CatchPanicLayer::new())
         .layer(IoTimeoutLayer::new())
+        .layer(HalfClosedTimeoutLayer::new())
         .layer(BoxIoLayer::new())
         .layer(BufferLayer::default())
         .into_inner();

@@ -9,6 +9,7 @@ use portcullis_middleware::{
     buffer::BufferIo,
     connection::{BoxIo, Socket},
     count_bytes::{ByteCounter, CountedIo},
+    half_closed::HalfClosedTimeoutIo,
     io_timeout::TimeoutIo,
 };
 use std::io::IoSlice;
@@ -130,6 +131,7 @@ async fn boxes_counts_and_timeouts_carry_everything() {
         let wrapped = ours
             .map_io(|io| CountedIo::new(io, ByteCounter::new()))
             .map_io(TimeoutIo::new)
+            .map_io(HalfClosedTimeoutIo::new)
             .map_io(BoxIo::new);
         (wrapped, theirs)
     })

@@ -6,7 +6,9 @@ use super::{
     services,
     target::{Kind, Port},
 };
-use crate::listener::Keepalive;
+use crate::listener::{Keepalive, UserTimeout};
+#[cfg(any(target_os = "android", target_os = "linux"))]
+use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
 use portcullis_middleware::{
     Connection, ConnectionInfo,
     connection::{Address, Socket, Transport},
@@ -43,6 +45,7 @@ pub struct Connector {
     fallback_delay: Duration,
     nodelay: bool,
     keepalive: Option<Keepalive>,
+    user_timeout: UserTimeout,
     local_address: Option<IpAddr>,
     resolver: Option<Arc<Resolve>>,
 }
@@ -59,6 +62,7 @@ impl Connector {
             fallback_delay: DEFAULT_FALLBACK_DELAY,
             nodelay: true,
             keepalive: Some(Keepalive::new()),
+            user_timeout: UserTimeout::AsKeepalive,
             local_address: None,
             resolver: None,
         }
@@ -102,9 +106,23 @@ impl Connector {
         self
     }
 
+    /// How long sent data may stay unacknowledged before the connection fails (`TCP_USER_TIMEOUT`).
+    ///
+    /// By default as long as keepalive takes to give up; `None` leaves it to the system. Everything
+    /// else is as in [`TcpOptions::with_user_timeout`](crate::listener::TcpOptions::with_user_timeout).
+    /// It is set once the connection is made, so that it does not end attempts.
+    #[must_use]
+    pub fn with_user_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.user_timeout = UserTimeout::Given(timeout.into());
+        self
+    }
+
     /// Connects from an address of this machine; by default the system chooses one.
     ///
-    /// Addresses of the other IP version fail then. The local port is the system's choice.
+    /// Addresses of the other IP version fail then. The local port is the system's choice. On Linux
+    /// and Android it is chosen for each destination (`IP_BIND_ADDRESS_NO_PORT`), so that connections
+    /// to several servers share the ports. Elsewhere each connection takes a port of its own, which
+    /// limits all connections from the address to the number of ephemeral ports.
     #[must_use]
     pub fn with_local_address(mut self, address: impl Into<Option<IpAddr>>) -> Self {
         self.local_address = address.into();
@@ -247,7 +265,10 @@ impl Connector {
         if let Some(local) = self.local_address {
             bind(&socket, local, address)?;
         }
-        connection(socket.connect(address).await?, address)
+        let stream = socket.connect(address).await?;
+        let socket = SockRef::from(&stream);
+        self.user_timeout.set_on(&socket, self.keepalive)?;
+        connection(stream, address)
     }
 }
 
@@ -282,9 +303,22 @@ fn bind(socket: &TcpSocket, local: IpAddr, peer: SocketAddr) -> io::Result<()> {
         let message = format!("the local address {local} is of the other IP version");
         return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, message));
     }
+    share_ports(socket);
     let bound = socket.bind(SocketAddr::new(local, 0));
     bound.map_err(|error| io::Error::new(error.kind(), format!("local address {local}: {error}")))
 }
+
+/// Leaves the choice of the local port to connect, which knows the destination.
+///
+/// Bound to an address alone, the socket would take a port that no other connection from there can
+/// have, whatever its destination. Linux before 4.2 refuses the option and does that.
+#[cfg(any(target_os = "android", target_os = "linux"))]
+fn share_ports(socket: &TcpSocket) {
+    let _refused = setsockopt(socket, IpBindAddressNoPort, &true);
+}
+
+#[cfg(not(any(target_os = "android", target_os = "linux")))]
+fn share_ports(_: &TcpSocket) {}
 
 /// Fails where the two ends are one socket.
 ///
@@ -322,6 +356,7 @@ impl fmt::Debug for Connector {
             .field("fallback_delay", &self.fallback_delay)
             .field("nodelay", &self.nodelay)
             .field("keepalive", &self.keepalive)
+            .field("user_timeout", &self.user_timeout)
             .field("local_address", &self.local_address)
             .field("own_resolver", &self.resolver.is_some())
             .finish()

@@ -42,6 +42,7 @@ mod tcp;
 #[cfg(unix)]
 mod unix;
 
+pub(crate) use self::tcp::UserTimeout;
 #[cfg(unix)]
 pub use self::unix::{UnixListener, UnixOptions};
 pub use self::{

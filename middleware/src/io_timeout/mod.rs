@@ -15,6 +15,8 @@
 //! forwarding turn it off and keep the write timeout**: `IoTimeoutLayer::new().with_read(None)`. An
 //! HTTP server reads ahead while a handler works, so the read timeout would end slow handlers,
 //! server-sent events, gRPC streams and long polls; only the service can tell how long is too idle.
+//! For forwarding, the layer [`half_closed`](crate::half_closed) limits the silence of pairs of which one
+//! side has ended.
 //!
 //! # Errors and outcomes
 //!

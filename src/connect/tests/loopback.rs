@@ -188,10 +188,12 @@ async fn options_reach_the_socket() {
     let stream = client.get_ref().get_ref();
     assert!(!stream.nodelay().unwrap());
     #[cfg(target_os = "linux")]
-    assert_eq!(
-        SockRef::from(stream).tcp_keepalive_time().unwrap(),
-        Duration::from_secs(7)
-    );
+    {
+        let socket = SockRef::from(stream);
+        let seconds = Duration::from_secs;
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), seconds(7));
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(seconds(7 + 60)));
+    }
     let local = client.local_addr().unwrap();
     assert!(local.ip() == Ipv4Addr::LOCALHOST && local.port() != 0);
 
@@ -202,6 +204,35 @@ async fn options_reach_the_socket() {
             .keepalive()
             .unwrap()
     );
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn the_time_for_acknowledgements_can_be_set_and_left_to_the_system() {
+    let (_listener, address) = listener().await;
+    let minute = Duration::from_secs(60);
+    for (connector, expected) in [
+        (Connector::new(), Some(minute * 2)),
+        (Connector::new().with_user_timeout(minute), Some(minute)),
+        (Connector::new().with_user_timeout(None), None),
+        (Connector::new().with_keepalive(None), None),
+    ] {
+        let client = connector.connect(address).await.unwrap();
+        let socket = SockRef::from(client.get_ref().get_ref());
+        assert_eq!(socket.tcp_user_timeout().unwrap(), expected);
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_local_address_takes_no_port_from_other_destinations() {
+    use nix::sys::socket::{getsockopt, sockopt::IpBindAddressNoPort};
+    let (_listener, address) = listener().await;
+    let local = std::net::IpAddr::from(Ipv4Addr::LOCALHOST);
+    let connector = Connector::new().with_local_address(local);
+    let client = connector.connect(address).await.unwrap();
+    assert!(getsockopt(client.get_ref().get_ref(), IpBindAddressNoPort).unwrap());
+    assert_ne!(client.local_addr().unwrap().port(), 0);
 }
 
 #[tokio::test]

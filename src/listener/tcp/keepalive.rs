@@ -10,6 +10,10 @@ use std::time::Duration;
 /// next read or write fails then. A peer that answers probes but says nothing is alive: bounding
 /// that takes an idle timeout.
 ///
+/// The kernel does not probe while sent data waits for an acknowledgement. On Linux and Android that
+/// time has the same limit by default; see
+/// [`TcpOptions::with_user_timeout`](super::TcpOptions::with_user_timeout).
+///
 /// Times are whole seconds; a fraction is cut off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keepalive {
@@ -41,6 +45,12 @@ impl Keepalive {
     /// Gives up after `retries` probes without an answer. Where the interval is fixed, so is this.
     pub const fn with_retries(self, retries: u32) -> Self {
         Self { retries, ..self }
+    }
+
+    /// How long it takes to give up: the time, and an interval for each probe.
+    pub(super) const fn patience(self) -> Duration {
+        let probing = self.interval.as_secs().saturating_mul(self.retries as u64);
+        Duration::from_secs(self.time.as_secs().saturating_add(probing))
     }
 
     pub(crate) const fn to_socket2(self) -> TcpKeepalive {

@@ -5,7 +5,9 @@ mod keepalive;
 mod options;
 #[cfg(test)]
 mod tests;
+mod user_timeout;
 
+pub(crate) use self::user_timeout::UserTimeout;
 pub use self::{keepalive::Keepalive, options::TcpOptions};
 
 use super::{Accepted, BindError, Listener};

@@ -1,7 +1,7 @@
 //! What a TCP listener and its connections are bound with.
 
 use super::{
-    BindError, Keepalive, TcpListener,
+    BindError, Keepalive, TcpListener, UserTimeout,
     bind::{explain, no_address, resolve, reuse_port, set_reuse_port},
 };
 use crate::listener::{
@@ -38,8 +38,7 @@ pub struct TcpOptions {
     nodelay: bool,
     keepalive: Option<Keepalive>,
     linger: Option<Duration>,
-    #[cfg(any(target_os = "android", target_os = "linux"))]
-    user_timeout: Option<Duration>,
+    user_timeout: UserTimeout,
     recv_buffer: Option<usize>,
     send_buffer: Option<usize>,
 }
@@ -55,8 +54,7 @@ impl TcpOptions {
             nodelay: true,
             keepalive: Some(Keepalive::new()),
             linger: None,
-            #[cfg(any(target_os = "android", target_os = "linux"))]
-            user_timeout: None,
+            user_timeout: UserTimeout::AsKeepalive,
             recv_buffer: None,
             send_buffer: None,
         }
@@ -129,12 +127,19 @@ impl TcpOptions {
         Self { linger, ..self }
     }
 
-    /// How long sent data may stay unacknowledged before the connection ends (`TCP_USER_TIMEOUT`).
+    /// How long sent data may stay unacknowledged before the connection fails (`TCP_USER_TIMEOUT`).
     ///
-    /// `None`, the default, leaves it to the retransmissions: 15 minutes or so on Linux. It overrides
-    /// how keepalive gives up. In milliseconds; Linux and Android. See `tcp(7)` and RFC 5482.
-    #[cfg(any(target_os = "android", target_os = "linux"))]
+    /// By default as long as keepalive takes to give up, two minutes with [`Keepalive::new`]; without
+    /// keepalive it is not set. Keepalive does not probe while data is unacknowledged, and the
+    /// retransmissions alone go on for 15 minutes or more. `None` leaves it to them, also for
+    /// keepalive's time.
+    ///
+    /// It also limits how long a living peer may keep its receive window closed, that is, read
+    /// nothing while data waits for it. It decides when keepalive gives up, in place of the number of
+    /// probes. Milliseconds, rounded up. It has an effect on Linux and Android. See `tcp(7)`, RFC 5482
+    /// and, for the default, gRPC proposal A18.
     pub const fn with_user_timeout(self, user_timeout: Option<Duration>) -> Self {
+        let user_timeout = UserTimeout::Given(user_timeout);
         Self {
             user_timeout,
             ..self
@@ -293,12 +298,8 @@ impl TcpOptions {
             let set = socket.set_linger(Some(whole));
             set.or_fail("linger")?;
         }
-        #[cfg(any(target_os = "android", target_os = "linux"))]
-        if let Some(timeout) = self.user_timeout {
-            let set = socket.set_tcp_user_timeout(Some(timeout));
-            set.or_fail("user_timeout")?;
-        }
-        Ok(())
+        let set = self.user_timeout.set_on(socket, self.keepalive);
+        set.or_fail("user_timeout")
     }
 
     fn listener(self, socket: std::net::TcpListener, local: SocketAddr) -> TcpListener {

@@ -45,7 +45,63 @@ async fn connections_send_at_once_and_probe_for_dead_peers_by_default() {
         assert_eq!(interval, Duration::from_secs(15));
         assert_eq!(socket.tcp_keepalive_retries().unwrap(), 4);
         assert_eq!(socket.linger().unwrap(), None);
+        #[cfg(any(target_os = "android", target_os = "linux"))]
+        assert_eq!(
+            socket.tcp_user_timeout().unwrap(),
+            Some(Duration::from_secs(60 + 15 * 4))
+        );
     }
+}
+
+#[cfg(any(target_os = "android", target_os = "linux"))]
+#[tokio::test]
+async fn unacknowledged_data_has_the_time_that_keepalive_has_unless_told_otherwise() {
+    let keepalive = |keepalive| TcpOptions::new().with_keepalive(keepalive);
+    let short = Keepalive::new()
+        .with_time(Duration::from_millis(7_900))
+        .with_interval(Duration::from_secs(3))
+        .with_retries(2);
+    let longest = Keepalive::new()
+        .with_time(Duration::from_secs(32_767))
+        .with_interval(Duration::from_secs(32_767))
+        .with_retries(127);
+    let given = |timeout| TcpOptions::new().with_user_timeout(timeout);
+    for (options, expected) in [
+        (keepalive(Some(short)), Some(13_000)),
+        (keepalive(Some(longest)), Some(i32::MAX as u64)),
+        (keepalive(None), None),
+        (given(None), None),
+        (given(Some(Duration::from_micros(500))), Some(1)),
+        (
+            given(Some(Duration::from_secs(9))).with_keepalive(None),
+            Some(9_000),
+        ),
+    ] {
+        for stream in accept_both_ways(options).await {
+            let timeout = SockRef::from(&stream).tcp_user_timeout().unwrap();
+            assert_eq!(timeout, expected.map(Duration::from_millis), "{options:?}");
+        }
+    }
+}
+
+/// A client whose socket lets nothing in any more: for the server it is without power.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_peer_that_vanishes_with_data_on_its_way_is_noticed_in_keepalives_time() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let second = Duration::from_secs(1);
+    let keepalive = Keepalive::new().with_time(second).with_interval(second);
+    let options = TcpOptions::new().with_keepalive(Some(keepalive.with_retries(1)));
+    let mut listener = listen(options);
+    let client = connect(&listener);
+    let (mut server, _) = listener.accept().await.unwrap();
+    let nothing = socket2::SockFilter::new(0x06, 0, 0, 0); // BPF: return 0, take no bytes
+    SockRef::from(&client).attach_filter(&[nothing]).unwrap();
+
+    server.write_all(b"anybody?").await.unwrap();
+    let read = tokio::time::timeout(second * 30, server.read_u8()).await;
+    let error = read.expect("noticed").unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
 }
 
 #[tokio::test]

@@ -1,0 +1,73 @@
+//! The future of the service.
+
+use super::state::{State, Timer};
+use pin_project::pin_project;
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker, ready},
+};
+use tower::BoxError;
+
+/// Future of [`HalfClosedTimeout`](super::HalfClosedTimeout).
+///
+/// It fails when the connection is half-closed and silent for too long, whatever the inner future
+/// waits for. The inner future is dropped before that.
+#[pin_project]
+#[derive(Debug)]
+pub struct HalfClosedTimeoutFuture<F> {
+    #[pin]
+    inner: Option<F>,
+    state: Option<Arc<State>>,
+    timer: Timer,
+    /// The waker that the state has.
+    task: Option<Waker>,
+}
+
+impl<F> HalfClosedTimeoutFuture<F> {
+    pub(super) const fn new(inner: F, state: Option<Arc<State>>) -> Self {
+        Self {
+            inner: Some(inner),
+            state,
+            timer: None,
+            task: None,
+        }
+    }
+}
+
+impl<F, T, E> Future for HalfClosedTimeoutFuture<F>
+where
+    F: Future<Output = Result<T, E>>,
+    E: Into<BoxError>,
+{
+    type Output = Result<T, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let Some(inner) = this.inner.as_mut().as_pin_mut() else {
+            panic!("`HalfClosedTimeoutFuture` was polled after it had resolved");
+        };
+        if let Poll::Ready(result) = inner.poll(cx) {
+            this.inner.set(None);
+            return Poll::Ready(result.map_err(Into::into));
+        }
+        let Some(state) = this.state else {
+            return Poll::Pending;
+        };
+        // Before the look at the state: another task may close a direction in between.
+        if !this
+            .task
+            .as_ref()
+            .is_some_and(|task| task.will_wake(cx.waker()))
+        {
+            *this.task = Some(cx.waker().clone());
+            state.set_task(cx.waker());
+        }
+        if !state.is_half_closed() {
+            return Poll::Pending;
+        }
+        let elapsed = ready!(state.poll_elapsed(this.timer, cx));
+        this.inner.set(None);
+        Poll::Ready(Err(elapsed.into()))
+    }
+}

@@ -1,0 +1,50 @@
+//! How long TCP waits for an acknowledgement.
+
+use super::Keepalive;
+use socket2::Socket;
+use std::{io, time::Duration};
+
+/// How long sent data may stay unacknowledged before the connection fails.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum UserTimeout {
+    /// As long as keepalive takes to give up, where it is on.
+    ///
+    /// Keepalive does not probe while data is unacknowledged, so a peer that vanishes then would be
+    /// noticed by the retransmissions only. The same derivation: gRPC proposal A18.
+    AsKeepalive,
+    /// As the user says; `None` leaves it to the system.
+    Given(Option<Duration>),
+}
+
+impl UserTimeout {
+    /// Sets it on `socket`; does nothing on systems without the option.
+    pub(crate) fn set_on(self, socket: &Socket, keepalive: Option<Keepalive>) -> io::Result<()> {
+        let timeout = match self {
+            Self::AsKeepalive => keepalive.map(|keepalive| keepalive.patience().min(LONGEST)),
+            Self::Given(timeout) => timeout.map(whole_millis),
+        };
+        match timeout {
+            Some(timeout) => set(socket, timeout),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Rounds up to milliseconds: less than one would become zero, which turns the option off.
+fn whole_millis(timeout: Duration) -> Duration {
+    let millis = timeout.as_nanos().div_ceil(1_000_000);
+    Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
+}
+
+#[cfg(any(target_os = "android", target_os = "linux"))]
+fn set(socket: &Socket, timeout: Duration) -> io::Result<()> {
+    socket.set_tcp_user_timeout(Some(timeout))
+}
+
+#[cfg(not(any(target_os = "android", target_os = "linux")))]
+fn set(_: &Socket, _: Duration) -> io::Result<()> {
+    Ok(())
+}
+
+/// The kernel takes the milliseconds as a signed number of 32 bits.
+const LONGEST: Duration = Duration::from_millis(i32::MAX as u64);
