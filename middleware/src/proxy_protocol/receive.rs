@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     BoxError, Connection,
+    drain::until_last_call,
     error::{Elapsed, TimeoutPhase},
 };
 use std::{io, time::Duration};
@@ -26,10 +27,14 @@ where
 {
     let mut received = Vec::with_capacity(FIRST_READ);
     let bound = bounds.timeout.unwrap_or(Duration::MAX);
-    let failure = match timeout(bound, read(bounds, &mut connection, &mut received)).await {
-        Ok(Ok(header)) => return Ok(accept(connection, header, received)),
-        Ok(Err(failure)) => failure,
-        Err(_) => {
+    let info = connection.info().clone();
+    let reading = timeout(bound, read(bounds, &mut connection, &mut received));
+    let failure = match until_last_call(&info, reading).await {
+        Ok(Ok(Ok(header))) => return Ok(accept(connection, header, received)),
+        Ok(Ok(Err(failure))) => failure,
+        // The server goes: that is no fault of the proxy's.
+        Err(after) => return Err(Elapsed::new(TimeoutPhase::ProxyHeader, after).into()),
+        Ok(Err(_)) => {
             connection.abort();
             return Err(Elapsed::new(TimeoutPhase::ProxyHeader, bound).into());
         }

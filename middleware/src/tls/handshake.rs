@@ -5,7 +5,8 @@ use super::{TlsIo, TlsLayer, rustls::HandshakeKind, wire::Wire};
 use crate::connection::TonicTls;
 use crate::{
     BoxError, Connection,
-    connection::{Linger, Phase, TlsInfo},
+    connection::{ConnectionInfo, Linger, Phase, TlsInfo},
+    drain::until_last_call,
     error::{Elapsed, HandshakeError, TimeoutPhase},
 };
 use std::{io, time::Duration};
@@ -25,7 +26,7 @@ where
 {
     let (io, rest) = connection.into_parts();
     rest.info.set_phase(Phase::Handshake);
-    let (error, io) = match agree(&layer, io).await? {
+    let (error, io) = match agree(&layer, io, &rest.info).await? {
         Ok(stream) => {
             rest.info.set_tls(tls_info(&stream));
             rest.info.set_phase(Phase::Serving);
@@ -45,6 +46,7 @@ where
 async fn agree<IO>(
     layer: &TlsLayer,
     io: IO,
+    info: &ConnectionInfo,
 ) -> Result<Result<TlsStream<Wire<IO>>, (io::Error, IO)>, Elapsed>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
@@ -53,11 +55,12 @@ where
     let agreed = timeout(bound, async {
         let _slot = layer.slots.enter().await;
         let acceptor = TlsAcceptor::from(layer.config.clone());
-        let agreed = acceptor.accept(Wire(io)).into_fallible().await;
-        agreed.map_err(|(error, wire)| (error, wire.0))
+        let agreeing = acceptor.accept(Wire(io)).into_fallible();
+        let agreed = until_last_call(info, agreeing).await?;
+        Ok(agreed.map_err(|(error, wire)| (error, wire.0)))
     });
-    let elapsed = |_| Elapsed::new(TimeoutPhase::Handshake, bound);
-    agreed.await.map_err(elapsed)
+    let agreed = agreed.await.unwrap_or(Err(bound));
+    agreed.map_err(|after| Elapsed::new(TimeoutPhase::Handshake, after))
 }
 
 fn tls_info<IO>(stream: &TlsStream<Wire<IO>>) -> TlsInfo {

@@ -103,6 +103,8 @@
 
 mod answer;
 mod body;
+#[cfg(any(feature = "axum", feature = "tonic"))]
+pub(crate) mod departure;
 mod exchanges;
 pub(crate) mod facts;
 mod io;

@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::{
+    connection::{Address, Origin},
+    drain::DrainTrigger,
     error::{Elapsed, TimeoutPhase},
     testing::Peer,
 };
@@ -239,4 +241,33 @@ fn a_cap_of_zero_is_found_at_once() {
 async fn without_a_cap_nothing_overflows() {
     let layer = tls_layer().with_max_handshakes(usize::MAX);
     assert_eq!(layer.handshakes_in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handshake_has_half_a_second_more_once_the_server_accepts_no_more() {
+    let grace = Duration::from_millis(500);
+    for late in [grace - Duration::from_millis(1), 2 * grace] {
+        let (drain, signal) = DrainTrigger::pair();
+        let origin = Arc::new(Origin::new().with_drain(signal));
+        let info = ConnectionInfo::from_origin(origin, Address::Unknown, Address::Unknown);
+        let (io, ours) = duplex(1 << 16);
+        let connection = Connection::with_info(ours, info);
+        let served = tokio::spawn(serve(tls_layer(), connection, echo));
+        drain.announce();
+        sleep(BOUND / 2).await;
+        let closing = Instant::now();
+        drain.close();
+        sleep(late).await;
+        let heard = async { talk(connect(client(), io).await?, b"hello").await };
+        assert_eq!(heard.await.is_ok(), late < grace);
+        let served = served.await.unwrap();
+        if late > grace {
+            let elapsed = Elapsed::new(TimeoutPhase::Handshake, grace);
+            let error = served.unwrap_err();
+            assert_eq!(error.downcast_ref(), Some(&elapsed));
+            assert!(closing.elapsed() < 3 * grace);
+        } else {
+            served.unwrap();
+        }
+    }
 }
