@@ -57,7 +57,7 @@ async fn main() -> Result<(), BoxError> {
         .connection_limit(1000);
     // A client that takes no bytes is cut. One that sends none may just have nothing to say.
     let io_timeout = IoTimeoutLayer::new().with_read(None);
-    let service = HttpService::new(Routes::new(Greeter).prepare());
+    let service = HttpService::new(Routes::new(Greeter).prepare()).with_streaming_calls();
 
     let server = Server::new()
         .drain(

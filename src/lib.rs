@@ -93,6 +93,47 @@
 //! A stack is cloned for each connection; what it shares belongs behind an `Arc`, as tower's layers do.
 //! A service that is done with a connection ends it with [`Connection::close`]: a mere drop with input
 //! unread makes the kernel send a reset, and the client may lose the answer.
+//!
+//! A graceful shutdown waits for every connection, until its deadline. `HttpService` closes idle connections; a
+//! service of your own that keeps a connection open watches [`ConnectionInfo::drain`]:
+//!
+//! ```
+//! use portcullis::{Connection, Server, ServiceBuilderExt, listener::MemoryListener};
+//! use std::{io, pin::pin};
+//! use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+//! use tower::ServiceBuilder;
+//!
+//! async fn echo(mut connection: Connection<impl AsyncRead + AsyncWrite + Unpin>) -> io::Result<()> {
+//!     let mut drain = pin!(connection.info().drain());
+//!     let mut buffer = [0; 1024];
+//!     loop {
+//!         tokio::select! {
+//!             read = connection.read(&mut buffer) => match read? {
+//!                 0 => break,
+//!                 read => connection.write_all(&buffer[..read]).await?,
+//!             },
+//!             () = &mut drain => break, // after the exchange in progress
+//!         }
+//!     }
+//!     connection.close().await
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), portcullis::BoxError> {
+//! let (listener, connector) = MemoryListener::pair();
+//! let stack = ServiceBuilder::new().peer_addr().service_fn(echo);
+//! let server = Server::new().listen(listener, stack).spawn()?;
+//!
+//! let mut client = connector.connect()?;
+//! client.write_all(b"hello").await?;
+//! client.read_exact(&mut [0; 5]).await?;
+//! server.stop();
+//! assert_eq!(client.read(&mut [0; 5]).await?, 0);
+//! drop(client);
+//! assert!(server.wait().await.cut().is_empty());
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod accept_error;
 mod acceptor;

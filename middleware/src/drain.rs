@@ -5,6 +5,14 @@
 //! [stages](DrainStage), so that a connection that is idle can be kept for as long as clients may
 //! still use it in good faith.
 
+#[cfg(any(feature = "tls", feature = "proxy-protocol"))]
+use crate::ConnectionInfo;
+#[cfg(any(feature = "tls", feature = "proxy-protocol"))]
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
 use tokio::sync::watch;
 
 /// How far a server is on its way to its end.
@@ -95,6 +103,56 @@ impl DrainSignal {
         }
     }
 }
+
+/// Drives `work`, which waits for the peer, until the idle grace period after the server's last accept is over.
+///
+/// Fails with the grace period where `work` takes longer.
+#[cfg(any(feature = "tls", feature = "proxy-protocol"))]
+pub(crate) const fn until_last_call<F>(info: &ConnectionInfo, work: F) -> UntilLastCall<'_, F> {
+    UntilLastCall {
+        work,
+        info,
+        last_call: None,
+    }
+}
+
+/// Future of [`until_last_call`].
+#[cfg(any(feature = "tls", feature = "proxy-protocol"))]
+#[pin_project::pin_project]
+pub(crate) struct UntilLastCall<'a, F> {
+    #[pin]
+    work: F,
+    info: &'a ConnectionInfo,
+    /// In a box, made when the peer has to be waited for: silent connections stay small.
+    last_call: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+#[cfg(any(feature = "tls", feature = "proxy-protocol"))]
+impl<F: Future> Future for UntilLastCall<'_, F> {
+    type Output = Result<F::Output, Duration>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if let Poll::Ready(done) = this.work.poll(cx) {
+            return Poll::Ready(Ok(done));
+        }
+        let Some(signal) = this.info.drain_signal() else {
+            return Poll::Pending;
+        };
+        let last_call = this.last_call.get_or_insert_with(|| {
+            let closing = signal.clone().reached(DrainStage::Closing);
+            Box::pin(async {
+                closing.await;
+                tokio::time::sleep(LAST_CALL).await;
+            })
+        });
+        last_call.as_mut().poll(cx).map(|()| Err(LAST_CALL))
+    }
+}
+
+/// The idle grace period: ample for the next bytes of a client that is there, short for a shutdown.
+#[cfg(any(feature = "tls", feature = "proxy-protocol"))]
+const LAST_CALL: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 mod tests {

@@ -22,7 +22,7 @@ pub enum Outcome {
     ProxyHeaderFailed,
     /// TLS could not be agreed on.
     HandshakeFailed,
-    /// The TLS peer ended without saying so: data may be missing.
+    /// The service failed after the TLS peer had closed without `close_notify`: data may be missing.
     Truncated,
     /// The peer went away: a reset, a broken pipe, an end in the middle of something.
     Disconnected,
@@ -42,7 +42,6 @@ impl Outcome {
         match error {
             Some(error) => Self::of_error(info, error),
             None if info.is_forced() => Self::Forced,
-            None if info.is_truncated() => Self::Truncated,
             // A detached stream lives on too, outside of portcullis.
             None if info.phase() != Phase::Closed => Self::HandedOff,
             None => Self::Completed,
@@ -151,8 +150,9 @@ mod tests {
         assert_eq!(Outcome::of(&info, None), Outcome::HandedOff);
         info.set_phase(Phase::Closed);
         assert_eq!(Outcome::of(&info, None), Outcome::Completed);
+        // What the service made of it counts.
         info.set_truncated();
-        assert_eq!(Outcome::of(&info, None), Outcome::Truncated);
+        assert_eq!(Outcome::of(&info, None), Outcome::Completed);
         info.force_close();
         assert_eq!(Outcome::of(&info, None), Outcome::Forced);
     }

@@ -1,25 +1,23 @@
 //! A stack as the listener of `axum::serve`.
 
-use super::Info;
-use crate::{server::Handle, service::Incoming};
+use super::{DepartingIo, Info};
+use crate::{
+    server::Handle,
+    service::{Incoming, http::facts::NOWHERE},
+};
 use ::axum::{
     extract::connect_info::Connected,
     serve::{self, IncomingStream, ListenerExt, TapIo},
 };
 use portcullis_middleware::Connection;
-use std::{
-    fmt,
-    future::pending,
-    io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-};
+use std::{fmt, future::pending, io, net::SocketAddr};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// A layered stack as `axum::serve` takes it; see [`Incoming::into_axum`].
 ///
 /// It is tapped because of Rust's orphan rule: for tapped listeners, and for no other of ours, axum
 /// itself says how a `SocketAddr` is the `ConnectInfo`. The tap does nothing.
-pub type Listener<IO> = TapIo<Connections<IO>, fn(&mut Connection<IO>)>;
+pub type Listener<IO> = TapIo<Connections<IO>, fn(&mut Connection<DepartingIo<IO>>)>;
 
 impl<IO> Incoming<IO>
 where
@@ -28,7 +26,7 @@ where
     /// Makes this the listener of `axum::serve`.
     ///
     /// Its peers' addresses are those of [`Connection::peer_addr`], after a PROXY header the client's
-    /// own. A peer without an IP address (a Unix socket) is `0.0.0.0:0`, from where nobody connects.
+    /// own. A peer without an IP address (a Unix socket) is `0.0.0.0:0`, which no client can have.
     ///
     /// Give [`drained`](Self::drained) to `with_graceful_shutdown`: it never stops accepting by itself,
     /// as axum demands. See the [module docs](crate::axum).
@@ -46,15 +44,16 @@ impl<IO> serve::Listener for Connections<IO>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    type Io = Connection<IO>;
+    type Io = Connection<DepartingIo<IO>>;
     type Addr = SocketAddr;
 
     /// Handshakes are done when a connection arrives here: nothing that a client does takes time.
-    async fn accept(&mut self) -> (Connection<IO>, SocketAddr) {
+    async fn accept(&mut self) -> (Self::Io, SocketAddr) {
         match self.incoming.recv().await {
             Some(connection) => {
-                let peer = connection.peer_addr().unwrap_or(NOWHERE);
-                (connection, peer)
+                let info = connection.info().clone();
+                let peer = info.peer_addr().unwrap_or(NOWHERE);
+                (connection.map_io(|io| DepartingIo::new(io, info)), peer)
             }
             None => pending().await,
         }
@@ -88,6 +87,3 @@ where
         Self(stream.io().info().clone())
     }
 }
-
-/// The address of who has none.
-const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);

@@ -6,13 +6,16 @@
 //! |---|---|---|
 //! | `Extension<ConnectionInfo>`, the extractors here | yes | with [`MakeService`] |
 //! | `ConnectInfo<SocketAddr>` | yes | with [`MakeService`], or as ever |
+//! | the same for a peer without an IP address | `0.0.0.0:0` | `0.0.0.0:0` |
 //! | bounds on silent and slow clients | yes | none of axum's own |
 //! | HTTP settings of hyper | yes | no |
-//! | end | responses announce it, idle connections go | idle connections go when all others are through |
+//! | shutdown | responses announce it, idle connections go | idle connections go when all others are through |
+//! | clients that ask for nothing, at shutdown | closed after half a second, or two after the `GOAWAY` | the same |
 //!
 //! The first is the one to take where nothing speaks against it. The second fits a program that has its
 //! `axum::serve` already. The address is always the effective one: after a PROXY header that a layer
-//! believed, the client's own.
+//! believed, the client's own. A Unix socket, also one that a PROXY header names, has no IP address;
+//! [`Info`] has it as it is.
 //!
 //! # Handlers
 //!
@@ -96,7 +99,8 @@
 //!
 //! The end begins at the server: by a signal, its handle, or [`Server::stop_on`]. It stops accepting, and
 //! brings through the layers whoever was accepted; axum takes them all. Only then
-//! [`Incoming::drained`] tells axum to end: requests in flight are answered, idle connections close. What
+//! [`Incoming::drained`] tells axum to end: requests in flight are answered, idle connections close, and the
+//! input of HTTP/2 clients that stay silent ends ([`DepartingIo`]). What
 //! is left at the [deadline](crate::server::Drain) is cut, wherever it is. Mind three things:
 //!
 //! - A signal given to axum itself would lose whoever is in a handshake just then. Without any,
@@ -114,12 +118,14 @@
 //! [`Incoming::drained`]: crate::service::Incoming::drained
 
 mod extract;
+mod io;
 mod listener;
 mod make_service;
 mod rejection;
 
 pub use self::{
     extract::{ClientCertificate, Info, ServerName},
+    io::DepartingIo,
     listener::{Connections, Listener},
     make_service::{MakeService, WithConnection},
     rejection::Rejection,

@@ -23,7 +23,8 @@ use tokio::time::Instant;
 ///    default, and connections see this and the next stage as one.
 ///    Who stands behind a balancer sets it to as long as the balancer needs to notice.
 /// 2. *Stop accepting*: connections that wait in the kernel's queue are served, then the listeners
-///    close. Connections see [`DrainStage::Closing`]: those without work go.
+///    close. Connections see [`DrainStage::Closing`]: those without work go. TLS handshakes and PROXY headers
+///    that are incomplete half a second later fail with a timeout.
 /// 3. *Wait* until all connections have ended, upgraded and handed-off ones included, and all tasks.
 /// 4. *Cut* at the deadline, 30 s after the announcement by default: the sockets fail wherever they
 ///    are, then tasks are aborted. A handler that blocks its thread is left behind, and its listener closes

@@ -44,8 +44,8 @@ impl<IO> Incoming<IO> {
 /// Connections as tonic's `serve_with_incoming` takes them; see the [module docs](super).
 ///
 /// It ends when the server has stopped accepting and every connection that was on its way is out; where
-/// connections are open then, half a second later. Tonic then closes those on which nothing was said yet, and a
-/// client that was let in last is to be heard. Dropping the stream stops the server, and closes connections
+/// connections are open then, half a second later, so that the client accepted last can send its request. Tonic
+/// then sends `GOAWAY`; [`TonicIo`] ends the input of clients that ask for nothing. Dropping the stream stops the server, and closes connections
 /// that nobody took yet.
 pub struct TonicIncoming<IO, C> {
     incoming: Incoming<IO>,

@@ -1,5 +1,6 @@
 //! A connection as tonic's server takes it.
 
+use crate::service::http::departure::Departure;
 use ::tonic::transport::server::Connected;
 use portcullis_middleware::{
     Connection,
@@ -20,7 +21,10 @@ use tokio::{
 /// A connection of which each request is told `C`; see the [module docs](super).
 ///
 /// A client that has not sent the first bytes of HTTP/2 within half a minute is cut: a read fails with
-/// [`Elapsed`] (`FirstByte`). Nothing bounds reads after that.
+/// [`Elapsed`] (`FirstByte`). Nothing bounds reads after that while the server serves.
+///
+/// Reads end when a client holds up the graceful shutdown: half a second after the server stopped accepting if
+/// the preface is missing, and two seconds after the `GOAWAY` if no stream is open.
 ///
 /// It ends politely: after its last byte, input is read and thrown away until the client ends too, for
 /// a second at most. A mere close with input unread would take the last responses back.
@@ -30,6 +34,7 @@ pub struct TonicIo<IO, C> {
     told: C,
     /// Until the client has introduced itself.
     opening: Option<Opening>,
+    departure: Departure,
     lingering: Option<Lingering>,
 }
 
@@ -42,8 +47,9 @@ struct Opening {
 }
 
 impl<IO, C> TonicIo<IO, C> {
-    pub(super) const fn new(connection: Connection<IO>, told: C) -> Self {
+    pub(super) fn new(connection: Connection<IO>, told: C) -> Self {
         Self {
+            departure: Departure::new(connection.info().clone()),
             connection,
             told,
             opening: Some(Opening {
@@ -87,12 +93,16 @@ impl<IO: AsyncRead + Unpin, C: Unpin> AsyncRead for TonicIo<IO, C> {
         let this = &mut *self;
         let before = buf.filled().len();
         let read = Pin::new(&mut this.connection).poll_read(cx, buf);
+        if read.is_pending() && this.departure.poll_gone(cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        let came = &buf.filled()[before..];
+        this.departure.note_read(came);
         if let Some(opening) = &mut this.opening {
             if read.is_pending() {
                 return opening.poll_elapsed(cx).map(|elapsed| Err(elapsed.into()));
             }
-            let came = buf.filled().len() - before;
-            opening.missing = opening.missing.saturating_sub(came);
+            opening.missing = opening.missing.saturating_sub(came.len());
             if opening.missing == 0 {
                 this.opening = None;
             }
@@ -107,7 +117,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin, C: Unpin> AsyncWrite for TonicIo<IO, C>
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.connection).poll_write(cx, buf)
+        let written = Pin::new(&mut self.connection).poll_write(cx, buf);
+        self.departure
+            .note_written(&written, &[IoSlice::new(buf)], cx);
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -118,6 +131,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin, C: Unpin> AsyncWrite for TonicIo<IO, C>
         let this = &mut *self;
         if this.lingering.is_none() {
             ready!(Pin::new(&mut this.connection).poll_shutdown(cx))?;
+            if this.departure.is_gone() {
+                // It was waited for already.
+                return Poll::Ready(Ok(()));
+            }
         }
         let lingering = this.lingering.get_or_insert_with(|| Linger::new().begin());
         lingering.poll(cx, &mut this.connection).map(Ok)
@@ -128,7 +145,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin, C: Unpin> AsyncWrite for TonicIo<IO, C>
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.connection).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.connection).poll_write_vectored(cx, bufs);
+        self.departure.note_written(&written, bufs, cx);
+        written
     }
 
     fn is_write_vectored(&self) -> bool {

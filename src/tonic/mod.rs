@@ -23,7 +23,10 @@
 //! let stack = ServiceBuilder::new()
 //!     .peer_addr()
 //!     .connection_limit(1000)
-//!     .service(HttpService::new(ServiceBuilder::new().layer(seen).service(routes.prepare())));
+//!     .service(
+//!         HttpService::new(ServiceBuilder::new().layer(seen).service(routes.prepare()))
+//!             .with_streaming_calls(), // clients may pause between the messages of a request
+//!     );
 //! let listener = TcpListener::bind("127.0.0.1:0")?;
 //! let address = listener.local_addr()?;
 //! let handle = Server::new().listen(listener, stack).spawn()?;
@@ -43,6 +46,11 @@
 //!
 //! What tonic's `transport::Server` adds to a service is not there: its deadline for requests with
 //! `grpc-timeout` (clients keep theirs), and its limits of requests per connection.
+//!
+//! [`with_streaming_calls`](crate::service::HttpService::with_streaming_calls) is for services with client or
+//! bidirectional streaming. Without it a request whose messages come slower than the
+//! [`BodyRate`](crate::service::http::BodyRate) fails. `HttpService` cannot know by itself: any client can claim
+//! the type `application/grpc`.
 //!
 //! Under TLS offer `h2` by ALPN: gRPC clients insist on it. A stack with an
 //! [`io_timeout`](portcullis_middleware::io_timeout) turns the bound on reads off, which would end streams
@@ -105,6 +113,9 @@
 //! [`pending`](std::future::pending) as its own signal. The server accepts what the kernel holds, finishes the
 //! handshakes, and the stream ends half a second after the last one, so that no client is turned away that
 //! was let in and speaks at once. Then tonic sends `GOAWAY` on all connections and waits for what is in flight.
+//! Clients that have asked for nothing do not delay that: a handshake or an HTTP/2 preface that is incomplete
+//! half a second after the last accept ends its connection, and so does a client that has no open stream and
+//! does not answer the `GOAWAY` within two seconds ([`TonicIo`] ends its input).
 //! The server's [deadline](crate::server::Drain) holds throughout: what is left
 //! by then is cut, and tonic's future ends too.
 //!

@@ -13,7 +13,7 @@ use axum::{Extension, Router, extract::ConnectInfo, http::StatusCode, routing::g
 use portcullis::{
     Connection, Server, ServiceBuilderExt,
     axum::{ClientCertificate, Info, MakeService, ServerName},
-    connection::{Address, Extensions},
+    connection::{Address, Extensions, UnixAddress},
     listener::TcpListener,
     middleware::from_fn::{Next, from_fn},
     server::{Handle, Report},
@@ -345,5 +345,34 @@ fn a_peer_without_an_ip_address_is_nowhere() {
             (None, ([0, 0, 0, 0], 0).into())
         );
         drop((connection, listener));
+    });
+}
+
+/// As behind a proxy that names a Unix socket as its client's address.
+#[test]
+fn a_peer_without_an_ip_address_is_the_same_to_handlers_both_ways() {
+    scenario(async {
+        async fn proxied(
+            connection: Connection<Plain>,
+            next: Next<Plain, ()>,
+        ) -> Result<(), portcullis::BoxError> {
+            let client = Address::Unix(UnixAddress::new("/run/client"));
+            connection.info().set_effective(client, Address::Unknown);
+            next.run(connection).await
+        }
+        let router = Router::new().route(
+            "/",
+            get(
+                |ConnectInfo(peer): ConnectInfo<SocketAddr>, Info(info): Info| async move {
+                    format!("{peer} {:?}", info.peer_addr())
+                },
+            ),
+        );
+        let layers = ServiceBuilder::new().peer_addr().layer(from_fn(proxied));
+        both_ways(layers, router, async |address| {
+            let (status, body) = request(connect(address).await, "/").await;
+            assert_eq!((status, &*body), (StatusCode::OK, "0.0.0.0:0 None"));
+        })
+        .await;
     });
 }

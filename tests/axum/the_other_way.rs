@@ -186,3 +186,61 @@ fn axum_returns_although_a_layer_blocks_its_thread_for_longer_than_the_deadline(
         drop(unblock);
     });
 }
+
+/// The preface of HTTP/2, empty settings, the acknowledgement of the server's, and a ping.
+const HELLO: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\
+    \0\0\0\x04\x01\0\0\0\0\0\0\x08\x06\0\0\0\0\0preface!";
+
+#[test]
+fn clients_that_ask_for_nothing_do_not_hold_the_drain() {
+    paused_scenario(async {
+        for said in [0, 1, 23, 24, 33, 42, HELLO.len()] {
+            let (listener, connector) = MemoryListener::pair();
+            let layers = ServiceBuilder::new().peer_addr();
+            let incoming = Server::new().incoming(listener, layers).unwrap();
+            let server = OtherWay::serve(incoming, curious());
+            let mut deaf = connector.connect().unwrap();
+            deaf.write_all(&HELLO[..said]).await.unwrap();
+            eventually("it is there", || server.handle.status().active == 1).await;
+            sleep(Duration::from_millis(10)).await;
+            let begun = Instant::now();
+            let report = server.finish().await;
+            assert_eq!((report.ended(), report.cut().len()), (1, 0), "{said}");
+            let latest = if said < 24 { 1100 } else { 4000 };
+            let took = begun.elapsed().as_millis();
+            assert!((500..latest).contains(&took), "{said}: {took}");
+            deaf.read_to_end(&mut Vec::new()).await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_call_over_http2_that_takes_longer_than_the_patience_with_silent_clients_is_answered() {
+    paused_scenario(async {
+        let router = Router::new().route(
+            "/",
+            get(async || {
+                sleep(Duration::from_secs(20)).await;
+                "patience pays"
+            }),
+        );
+        let (listener, connector) = MemoryListener::pair();
+        let layers = ServiceBuilder::new().peer_addr();
+        let incoming = Server::new().incoming(listener, layers).unwrap();
+        let server = OtherWay::serve(incoming, router);
+        let mut client = connector.connect().unwrap();
+        // `:method GET`, `:scheme http`, `:path /` of the static table.
+        let request = b"\0\0\x03\x01\x05\0\0\0\x01\x82\x86\x84";
+        client.write_all(&[HELLO, request].concat()).await.unwrap();
+        sleep(Duration::from_millis(10)).await;
+        // It answers no ping: only its open stream keeps the connection.
+        let begun = Instant::now();
+        let report = server.finish().await;
+        assert_eq!((report.ended(), report.cut().len()), (1, 0));
+        let took = begun.elapsed().as_secs();
+        assert!((21..24).contains(&took), "{took}");
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).await.unwrap();
+        assert!(answer.windows(13).any(|part| part == b"patience pays"));
+    });
+}

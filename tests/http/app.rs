@@ -38,6 +38,8 @@ pub fn app() -> Router {
         .route("/distracted", post(distracted))
         .route("/early", post(|| async { StatusCode::PAYLOAD_TOO_LARGE }))
         .route("/background", post(background))
+        .route("/hoarder", post(hoarder))
+        .route("/tunnel", any(tunnel))
         .route("/duplex", post(duplex))
         .route("/ws", get(upgrade))
         .route("/panic", get(panics))
@@ -116,6 +118,37 @@ async fn received(mut body: Body) -> Result<usize, BoxError> {
 async fn background(request: Request) -> StatusCode {
     tokio::spawn(received(request.into_body()));
     StatusCode::ACCEPTED
+}
+
+/// Reads the body to its end, answers, and holds on to it.
+async fn hoarder(request: Request) -> String {
+    let mut body = request.into_body();
+    let mut length = 0;
+    while let Some(frame) = body.frame().await {
+        length += frame.unwrap().data_ref().map_or(0, Bytes::len);
+    }
+    tokio::spawn(async move {
+        sleep(millis(100_000)).await;
+        drop(body);
+    });
+    length.to_string()
+}
+
+/// Becomes an echo that ends our side with `.`, and all of it with `!`.
+async fn tunnel(mut request: Request) -> StatusCode {
+    tokio::spawn(async move {
+        let upgraded = hyper::upgrade::on(&mut request).await.unwrap();
+        let mut io = TokioIo::new(upgraded);
+        let mut buffer = [0; 1024];
+        while let Ok(read @ 1..) = io.read(&mut buffer).await {
+            match buffer[read - 1] {
+                b'!' => return,
+                b'.' => io.shutdown().await.unwrap(),
+                _ => io.write_all(&buffer[..read]).await.unwrap(),
+            }
+        }
+    });
+    StatusCode::OK
 }
 
 /// Gives the body back as it comes.

@@ -23,11 +23,14 @@ mod peer;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod polite;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+mod protocol;
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod server;
 #[cfg(feature = "testing")]
 mod side_by_side;
 mod slow_readers;
 mod time;
+mod tunnels;
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -49,6 +49,21 @@ pub async fn connect<IO: AsyncRead + AsyncWrite + Unpin>(io: IO) -> io::Result<T
     TlsConnector::from(CLIENT.clone()).connect(name(), io).await
 }
 
+/// Like [`connect`], offering these protocols.
+pub async fn connect_with_alpn<IO>(io: IO, protocols: &[&str]) -> io::Result<TlsStream<IO>>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut config = ClientConfig::clone(&CLIENT);
+    config.alpn_protocols = protocols
+        .iter()
+        .map(|name| name.as_bytes().to_vec())
+        .collect();
+    TlsConnector::from(Arc::new(config))
+        .connect(name(), io)
+        .await
+}
+
 /// The first thing that a client says: all of its ClientHello.
 pub fn client_hello() -> Vec<u8> {
     let mut session = ClientConnection::new(CLIENT.clone(), name()).unwrap();

@@ -4,7 +4,7 @@ use crate::{
     Served, Way,
     life::{channel, channel_over},
     probe::{Client, Probe},
-    support::{eventually, paused_scenario},
+    support::{eventually, paused_scenario, tls},
 };
 use portcullis::{
     Server, ServiceBuilderExt,
@@ -12,7 +12,10 @@ use portcullis::{
     server::{Drain, State},
 };
 use std::{future::pending, time::Duration};
-use tokio::time::{Instant, sleep};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::{Instant, sleep},
+};
 use tonic::{Code, Status, service::Routes, transport};
 use tower::ServiceBuilder;
 
@@ -176,5 +179,90 @@ fn a_server_without_connections_ends_at_once() {
         let begun = Instant::now();
         served.finish().await;
         assert_eq!(begun.elapsed(), Duration::ZERO);
+    });
+}
+
+/// The preface of HTTP/2 and empty settings; the acknowledgement of the server's settings; a ping.
+const HELLO: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+const ACK: &[u8] = b"\0\0\0\x04\x01\0\0\0\0";
+const PING: &[u8] = b"\0\0\x08\x06\0\0\0\0\0preface!";
+
+#[test]
+fn clients_that_ask_for_nothing_do_not_hold_the_drain() {
+    paused_scenario(async {
+        for way in [Way::HttpService, Way::Incoming, Way::IncomingInfo] {
+            let hello = [HELLO, ACK, PING].concat();
+            for said in [0, 1, 23, 24, 33, 42, hello.len()] {
+                // `HttpService` waits for the rest of a head as long as for each head.
+                if way == Way::HttpService && (1..24).contains(&said) {
+                    continue;
+                }
+                let (listener, connector) = MemoryListener::pair();
+                let layers = ServiceBuilder::new().peer_addr();
+                let served = Served::new(way, Server::new(), listener, layers);
+                let mut deaf = connector.connect().unwrap();
+                deaf.write_all(&hello[..said]).await.unwrap();
+                sleep(Duration::from_millis(10)).await;
+                let begun = Instant::now();
+                served.handle.stop();
+                let report = served.over().await;
+                assert_eq!(
+                    (report.ended(), report.cut().len()),
+                    (1, 0),
+                    "{way:?} {said}"
+                );
+                let latest = if said < 24 { 1100 } else { 4000 };
+                let took = begun.elapsed().as_millis();
+                assert!((500..latest).contains(&took), "{way:?} {said} {took}");
+                deaf.read_to_end(&mut Vec::new()).await.unwrap();
+            }
+        }
+    });
+}
+
+#[test]
+fn a_client_that_is_deaf_since_its_last_call_does_not_hold_the_drain() {
+    paused_scenario(async {
+        for way in [Way::HttpService, Way::Incoming] {
+            let (listener, connector) = MemoryListener::pair();
+            let layers = ServiceBuilder::new().peer_addr();
+            let served = Served::new(way, Server::new(), listener, layers);
+            let mut deaf = connector.connect().unwrap();
+            // A request of `/` that is refused: `:method POST`, `:scheme http`, `:path /` of the static table.
+            let request = b"\0\0\x03\x01\x05\0\0\0\x01\x83\x86\x84";
+            deaf.write_all(&[HELLO, request].concat()).await.unwrap();
+            sleep(Duration::from_secs(1)).await;
+            let begun = Instant::now();
+            served.handle.stop();
+            let report = served.over().await;
+            assert_eq!((report.ended(), report.cut().len()), (1, 0), "{way:?}");
+            assert!(begun.elapsed() < Duration::from_secs(4), "{way:?}");
+            deaf.read_to_end(&mut Vec::new()).await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_handshake_that_does_not_go_on_does_not_hold_the_drain() {
+    paused_scenario(async {
+        for way in [Way::HttpService, Way::IncomingTls] {
+            for said in [0, 100] {
+                let (listener, connector) = MemoryListener::pair();
+                let layers = ServiceBuilder::new().peer_addr().tls(tls::layer());
+                let served = Served::new(way, Server::new(), listener, layers);
+                let mut silent = connector.connect().unwrap();
+                silent
+                    .write_all(&tls::client_hello()[..said])
+                    .await
+                    .unwrap();
+                sleep(Duration::from_millis(10)).await;
+                let begun = Instant::now();
+                served.handle.stop();
+                let report = served.over().await;
+                assert_eq!((report.ended(), report.cut().len()), (1, 0), "{way:?}");
+                let took = begun.elapsed().as_millis();
+                assert!((500..1100).contains(&took), "{way:?} {took}");
+            }
+        }
     });
 }

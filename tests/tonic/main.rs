@@ -60,7 +60,7 @@ impl Served {
         let (probe, seen) = Probe::new();
         let routes = Routes::new(probe).prepare();
         if way == Way::HttpService {
-            let stack = layers.service(HttpService::new(routes));
+            let stack = layers.service(HttpService::new(routes).with_streaming_calls());
             return Self {
                 handle: server.listen(listener, stack).spawn().unwrap(),
                 seen,

@@ -66,7 +66,8 @@ impl ProxyProtocolLayer {
 
     /// Bounds the time until a header is complete, counted from the call; 5 s by default.
     ///
-    /// The protocol asks for 3 s at least, for the case of a segment sent twice. `None` bounds nothing.
+    /// The protocol asks for 3 s at least, for the case of a segment sent twice. `None` disables the timeout.
+    /// Once the server accepts no more, an incomplete header has half a second.
     #[must_use]
     pub fn with_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.bounds.timeout = timeout.into();

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     BoxError, Connection,
+    drain::until_last_call,
     error::{Elapsed, TimeoutPhase},
 };
 use std::{io, time::Duration};
@@ -29,10 +30,14 @@ where
     async move {
         let mut received = Vec::with_capacity(FIRST_READ);
         let bound = bounds.timeout.unwrap_or(Duration::MAX);
-        let failure = match timeout(bound, read(bounds, &mut connection, &mut received)).await {
-            Ok(Ok(header)) => return Ok(accept(connection, header, received, &warnings)),
-            Ok(Err(failure)) => Some(failure),
-            Err(_) => None,
+        let info = connection.info().clone();
+        let reading = timeout(bound, read(bounds, &mut connection, &mut received));
+        let failure = match until_last_call(&info, reading).await {
+            Ok(Ok(Ok(header))) => return Ok(accept(connection, header, received, &warnings)),
+            Ok(Ok(Err(failure))) => Some(failure),
+            Ok(Err(_)) => None,
+            // The server shuts down, which is no fault of the proxy.
+            Err(after) => return Err(Elapsed::new(TimeoutPhase::ProxyHeader, after).into()),
         };
         let peer = connection.info().socket_peer();
         let error: BoxError = match failure {

@@ -12,6 +12,7 @@ use crate::connection::TonicTls;
 use crate::{
     BoxError, Connection, ConnectionInfo,
     connection::{Linger, Phase, TlsInfo},
+    drain::until_last_call,
     error::{Elapsed, HandshakeError, Refused, RefusedReason, TimeoutPhase},
 };
 use std::{io, time::Duration};
@@ -36,8 +37,9 @@ where
         return Err(Refused::new(RefusedReason::TooManyHandshakes).into());
     };
     let bound = layer.timeout.unwrap_or(Duration::MAX);
-    let agreed = timeout(bound, agree(&layer, &rest.info, place, io)).await;
-    let agreed = agreed.map_err(|_| Elapsed::new(TimeoutPhase::Handshake, bound))?;
+    let agreeing = until_last_call(&rest.info, agree(&layer, &rest.info, place, io));
+    let agreed = timeout(bound, agreeing).await.unwrap_or(Err(bound));
+    let agreed = agreed.map_err(|after| Elapsed::new(TimeoutPhase::Handshake, after))?;
     let (failure, io) = match agreed {
         Ok(io) => {
             rest.info.set_tls(tls_info(io.stream()));

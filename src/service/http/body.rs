@@ -23,9 +23,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 /// All the time for which the server waits for the body counts, and no other: it may wait for
 /// `grace + received / rate`. A client that sends one byte now and then is cut soon after the grace; a handler
 /// that does not ask for the body costs the client nothing. (One that asks, turns to something else and asks
-/// again has waited in between, unless that was for longer than what was left.) Bodies of gRPC and of the
-/// Connect protocol are exempt, by their `content-type`: their messages have a pace of their own. Who serves
-/// neither and wants no client to claim it refuses these types.
+/// again has waited in between, unless that was for longer than what was left.) Streams of messages over gRPC or the
+/// Connect protocol can be [exempted](crate::service::HttpService::with_streaming_calls).
 ///
 /// Same idea: `MinRequestBodyDataRate` in Kestrel, `MinRate` in Apache's `mod_reqtimeout`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +72,7 @@ impl BodyRate {
 /// ```
 pub struct RequestBody {
     incoming: Incoming,
-    /// In a box, and only where there is a body: most requests have none, and are moved often.
+    /// In a box, and only until the end of the body: most requests have none, and are moved often.
     arrival: Option<Box<Arrival>>,
 }
 
@@ -227,8 +226,10 @@ impl Body for RequestBody {
         match polled {
             Poll::Ready(frame) => {
                 arrival.wait_is_over();
-                if let Some(Ok(frame)) = &frame {
-                    arrival.note(frame);
+                match &frame {
+                    Some(Ok(frame)) if !this.incoming.is_end_stream() => arrival.note(frame),
+                    // A handler may hold on to a body that it has read.
+                    _ => this.arrival = None,
                 }
                 Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
             }

@@ -1,6 +1,7 @@
 //! What the parts of one HTTP connection know of its requests: the IO sees bytes, the service sees
 //! requests, and the keeper judges by both.
 
+use super::protocol::Protocol;
 use portcullis_middleware::ConnectionInfo;
 use std::{
     sync::{
@@ -35,7 +36,9 @@ pub(super) struct Exchanges {
     begun: AtomicBool,
     /// Nothing is waited for any more: the input ends unless it begins at once.
     hung_up: AtomicBool,
-    /// An HTTP/2 stream became a tunnel, whose end nobody tells.
+    /// hyper gives the IO away: a response of HTTP/1 switched protocols.
+    upgraded: AtomicBool,
+    /// An HTTP/2 stream became a tunnel. It may be read from after the end of what has a share for it.
     tunnel: AtomicBool,
 }
 
@@ -68,6 +71,7 @@ impl Exchanges {
             sent: AtomicU64::new(0),
             begun: AtomicBool::new(false),
             hung_up: AtomicBool::new(false),
+            upgraded: AtomicBool::new(false),
             tunnel: AtomicBool::new(false),
         })
     }
@@ -87,6 +91,9 @@ impl Exchanges {
         }
         if self.shares.load(RELAXED) == 0 {
             self.input.store(input | ANY | FRESH, RELAXED);
+            if self.tunnel.load(RELAXED) {
+                self.note_idle();
+            }
         }
         let preface = self.preface.load(RELAXED);
         if usize::from(preface) < PREFACE.len() {
@@ -143,6 +150,19 @@ impl Exchanges {
         usize::from(self.preface.load(RELAXED)) == PREFACE.len()
     }
 
+    /// Whether the IO belongs to another protocol from the response on.
+    pub(super) fn is_upgraded(&self) -> bool {
+        self.upgraded.load(RELAXED)
+    }
+
+    /// What the client speaks, once its first bytes show it.
+    pub(super) fn protocol(&self) -> Option<Protocol> {
+        match self.preface.load(RELAXED) {
+            HTTP1 => Some(Protocol::Http1),
+            _ => self.is_http2().then_some(Protocol::Http2),
+        }
+    }
+
     /// Begins a request, which lasts until the guard is dropped, and those made of it.
     pub(super) fn begin(self: &Arc<Self>) -> InFlight {
         let in_flight = InFlight::share(self.clone(), REQUEST);
@@ -169,7 +189,7 @@ impl Exchanges {
         let shares = self.shares.load(Ordering::Acquire);
         if self.blocked.load(RELAXED) || shares >= DATA {
             Waiting::Send(self.sent.load(RELAXED))
-        } else if shares > 0 || self.tunnel.load(RELAXED) {
+        } else if shares > 0 {
             Waiting::Exchange
         } else if input & ANY == 0 {
             Waiting::FirstByte
@@ -237,9 +257,16 @@ impl InFlight {
         self.exchanges.note_sent();
     }
 
-    /// Keeps the connection from ever being idle again.
-    pub(super) fn becomes_tunnel(&self) {
+    /// Notes that the response switches protocols, before hyper knows of it.
+    pub(super) fn upgrades(&self) {
+        // Relaxed: hyper's channel passes the IO on later.
+        self.exchanges.upgraded.store(true, RELAXED);
+    }
+
+    /// One for the tunnel that the request becomes.
+    pub(super) fn tunnel(&self) -> Self {
         self.exchanges.tunnel.store(true, RELAXED);
+        self.another()
     }
 }
 
@@ -263,7 +290,8 @@ impl Drop for InFlight {
     }
 }
 
-fn match_preface(matched: u8, bytes: &[u8]) -> u8 {
+/// How much of the preface has come with `bytes`, after `matched` bytes of it; more than all of it for another protocol.
+pub(super) fn match_preface(matched: u8, bytes: &[u8]) -> u8 {
     let rest = &PREFACE[usize::from(matched)..];
     let seen = rest.len().min(bytes.len());
     match bytes[..seen] == rest[..seen] {

@@ -2,6 +2,8 @@
 
 use http::Request;
 use portcullis_middleware::{Connection, ConnectionInfo, Extensions};
+#[cfg(feature = "axum")]
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// What the requests of one connection are told.
 #[derive(Debug)]
@@ -27,9 +29,9 @@ impl Facts {
             told.insert(extensions.clone());
         }
         #[cfg(feature = "axum")]
-        if let Some(peer) = self.info.peer_addr() {
-            told.insert(axum::extract::ConnectInfo(peer));
-        }
+        told.insert(axum::extract::ConnectInfo(
+            self.info.peer_addr().unwrap_or(NOWHERE),
+        ));
     }
 
     /// Tells a gRPC request what tonic's `remote_addr()` and `peer_certs()` look for.
@@ -38,3 +40,7 @@ impl Facts {
         crate::tonic::tell_of(&self.info, request.extensions_mut());
     }
 }
+
+/// The address of a peer that has no IP address, where a type demands one.
+#[cfg(feature = "axum")]
+pub(crate) const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);

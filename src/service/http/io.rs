@@ -7,6 +7,7 @@ use portcullis_middleware::{
 };
 use std::{
     io::{self, IoSlice},
+    mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -40,24 +41,43 @@ impl<IO> HttpIo<IO> {
             stage: Stage::Open,
         }
     }
-}
 
-impl<IO: AsyncRead + Unpin> HttpIo<IO> {
-    /// Waits until there is something for hyper to read; false for the end.
-    pub(super) fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        // No more than hyper reads at first: so it takes no read more than without this.
-        let mut bytes = [0; PREFACE.len()];
-        let mut buf = ReadBuf::new(&mut bytes);
-        ready!(Pin::new(&mut *self).poll_read(cx, &mut buf))?;
-        let to = buf.filled().len();
-        if to > 0 {
-            self.stage = Stage::First(First { bytes, from: 0, to });
-        }
-        Poll::Ready(Ok(to > 0))
+    pub(super) fn exchanges(&self) -> &Exchanges {
+        &self.exchanges
     }
 }
 
-/// Never empty.
+impl<IO: AsyncRead + Unpin> HttpIo<IO> {
+    /// Waits until there is something for hyper to read, with `until_known` until that shows which protocol it
+    /// is; false for the end.
+    pub(super) fn poll_first(
+        &mut self,
+        until_known: bool,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<bool>> {
+        loop {
+            // No more than hyper reads at first: so it takes no read more than without this.
+            let mut first = match mem::replace(&mut self.stage, Stage::Open) {
+                Stage::First(first) => first,
+                _ => First::new(),
+            };
+            let mut buf = ReadBuf::new(&mut first.bytes);
+            buf.advance(first.to);
+            let polled = Pin::new(&mut *self).poll_read(cx, &mut buf);
+            let before = mem::replace(&mut first.to, buf.filled().len());
+            let (said, more) = (first.to > 0, first.to > before);
+            if said {
+                self.stage = Stage::First(first);
+            }
+            ready!(polled)?;
+            if !more || !until_known || self.exchanges.protocol().is_some() {
+                return Poll::Ready(Ok(said));
+            }
+        }
+    }
+}
+
+/// Never empty, once it has been read.
 #[derive(Debug)]
 struct First {
     bytes: [u8; PREFACE.len()],
@@ -66,6 +86,14 @@ struct First {
 }
 
 impl First {
+    const fn new() -> Self {
+        Self {
+            bytes: [0; PREFACE.len()],
+            from: 0,
+            to: 0,
+        }
+    }
+
     /// Moves into `buf` what fits; whether that was all.
     fn read(&mut self, buf: &mut ReadBuf<'_>) -> bool {
         let left = &self.bytes[self.from..self.to];
@@ -94,10 +122,19 @@ impl<IO: AsyncRead + Unpin> AsyncRead for HttpIo<IO> {
         if result.is_pending() && self.exchanges.is_hung_up() {
             return Poll::Ready(Ok(()));
         }
-        ready!(result)?;
+        match ready!(result) {
+            // HTTP says itself where a message ends, and hyper sees when one is cut short.
+            Err(error) if is_unannounced_end(&error) && !self.exchanges.is_upgraded() => {}
+            result => result?,
+        }
         self.exchanges.note_read(&buf.filled()[before..]);
         Poll::Ready(Ok(()))
     }
+}
+
+/// Whether it is the end of TLS without `close_notify`, which many clients leave out.
+fn is_unannounced_end(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::UnexpectedEof
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for HttpIo<IO> {
@@ -124,8 +161,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for HttpIo<IO> {
                 Stage::First(_) | Stage::Open => {
                     let result = Pin::new(&mut this.connection).poll_shutdown(cx);
                     this.exchanges.note_write(&result);
-                    ready!(result)?;
-                    this.stage = match this.exchanges.input_ended() {
+                    match ready!(result) {
+                        // A client that has gone need not be told: hyper has flushed what was for it.
+                        Err(_) if this.exchanges.input_ended() => {}
+                        result => result?,
+                    }
+                    // Of a client that never spoke, no input can be lost.
+                    let ended = this.exchanges.input_ended() || this.exchanges.is_hung_up();
+                    this.stage = match ended {
                         true => Stage::Over,
                         false => {
                             this.exchanges.note_lingering();
@@ -174,10 +217,11 @@ mod tests {
     #[tokio::test]
     async fn what_came_first_is_read_before_the_rest_however_it_is_cut() {
         let request = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
-        for piece in 1..=request.len() {
+        let cuts = (1..=request.len()).flat_map(|piece| [(piece, false), (piece, true)]);
+        for (piece, until_known) in cuts {
             let (mut io, mut client) = http_io();
             client.write_all(&request[..piece]).await.unwrap();
-            poll_fn(|cx| io.poll_first(cx)).await.unwrap();
+            poll_fn(|cx| io.poll_first(until_known, cx)).await.unwrap();
             client.write_all(&request[piece..]).await.unwrap();
             client.shutdown().await.unwrap();
             let (mut read, mut buf) = (Vec::new(), [0; 5]);
@@ -192,7 +236,7 @@ mod tests {
     async fn an_end_that_comes_first_is_read_as_an_end() {
         let (mut io, client) = http_io();
         drop(client);
-        poll_fn(|cx| io.poll_first(cx)).await.unwrap();
+        poll_fn(|cx| io.poll_first(true, cx)).await.unwrap();
         assert_eq!(io.read(&mut [0]).await.unwrap(), 0);
         assert!(io.exchanges.input_ended());
     }

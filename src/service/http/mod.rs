@@ -1,10 +1,14 @@
 //! Serves HTTP/1.1 and HTTP/2: the end of a stack in front of an axum `Router`, tonic's `Routes`, or any
 //! `tower::Service<http::Request<_>>`.
 //!
-//! hyper speaks the protocol, through hyper-util, which tells HTTP/2 from HTTP/1 by the first bytes
-//! (prior knowledge; under TLS offer `h2` and `http/1.1` by ALPN). What is added here is what concerns
-//! the connection: bounds in time from before the first byte on, what a request can see of its
-//! connection, and an end that loses no request.
+//! hyper speaks the protocol, through hyper-util. What is added here is what concerns the connection:
+//! timeouts that start before the first byte, the connection's facts in each request, and a graceful shutdown
+//! that loses no request.
+//!
+//! Under TLS, offer `h2` and `http/1.1` by ALPN. The negotiated protocol is the only one served (RFC 7301,
+//! section 3.2): HTTP/1.1 is answered with a `GOAWAY` where `h2` was negotiated, and HTTP/2 with `400` where
+//! `http/1.1` was. Without ALPN, or with another protocol name, the first bytes tell HTTP/2 (prior knowledge)
+//! from HTTP/1. `http1_only` and `http2_only` of [hyper's settings](HttpService::with_hyper) apply in each case.
 //!
 //! ```
 //! use portcullis::{Connection, Server, ServiceBuilderExt, listener::TcpListener, service::HttpService};
@@ -39,8 +43,8 @@
 //! Its extensions have the [`ConnectionInfo`] under that type, whatever lies beneath: addresses (the
 //! client's own, after a PROXY header), TLS with the client's certificates and the host name it asked for,
 //! the drain. What layers left in the connection's [`Extensions`] is there too, under that type, if there
-//! is anything. With the feature `axum` there is `ConnectInfo<SocketAddr>` beside it, and with the feature
-//! `tonic` a gRPC request's `remote_addr()` and `peer_certs()` work.
+//! is anything. With the feature `axum` there is `ConnectInfo<SocketAddr>` beside it (`0.0.0.0:0` for a peer
+//! without an IP address), and with the feature `tonic` a gRPC request's `remote_addr()` and `peer_certs()` work.
 //!
 //! # Time
 //!
@@ -49,9 +53,13 @@
 //! | until the first byte | 30 s | the connection fails with [`Elapsed`] (`FirstByte`) |
 //! | head of a request, from its first byte | 30 s | the connection fails with [`Elapsed`] (`RequestHead`) |
 //! | body of a request, while it is waited for | 240 B/s after 10 s | reading the body fails with [`Elapsed`] (`RequestBody`) |
-//! | keep-alive between requests | 75 s | the connection ends politely |
+//! | idle: no request, and no HTTP/2 tunnel (CONNECT) | 75 s | the connection closes gracefully |
 //! | response that is ready, of which the client takes nothing | 60 s | the connection fails with [`Elapsed`] (`Write`) |
 //! | HTTP/2 ping | every 30 s, answered within 20 s | the connection fails |
+//!
+//! A request body counts as read at its end, even if the handler still holds it. Clients may pause between the
+//! messages of streaming gRPC and Connect calls if the service
+//! [says that it has such calls](HttpService::with_streaming_calls).
 //!
 //! Nothing bounds how long a handler thinks or for how long a response streams: a long poll, silent
 //! server-sent events, an idle gRPC stream live on, and so does a client that reads slowly, as long as it
@@ -79,31 +87,43 @@
 //! When the server [announces](crate::server::Drain) its end, HTTP/1 responses say `connection: close` and
 //! HTTP/2 clients get a `GOAWAY`; what they send meanwhile is served. (Of pipelined requests the first
 //! that is answered after the announcement is the last, see RFC 9112, section 9.6.) When the server accepts
-//! no more, idle connections get a [last call](HttpService::with_last_call) and go. Requests and streams in
+//! no more, idle connections get a [last call](HttpService::with_last_call) and go, and so do clients that have
+//! sent nothing, or that do not answer the `GOAWAY` within two seconds. A TLS handshake or a PROXY header that is
+//! still incomplete has half a second, too. Requests and streams in
 //! flight, and clients that still read, have until the server's deadline. An upgraded connection
 //! (WebSocket, CONNECT) keeps what the layers made it hold, a permit of a limit for example, and belongs to
 //! the drain until it is dropped.
+//!
+//! A TLS client that closes without `close_notify` between two messages ends its connection in order: HTTP
+//! marks the end of each message. In the middle of a request the connection is
+//! [`Truncated`](portcullis_middleware::outcome::Outcome::Truncated).
 //!
 //! A client that ends its side of an HTTP/1 connection before it has its response is taken as gone, and its
 //! handler is dropped; hyper's `half_close` makes it stay.
 
 mod answer;
 mod body;
+#[cfg(any(feature = "axum", feature = "tonic"))]
+pub(crate) mod departure;
 mod exchanges;
 pub(crate) mod facts;
 mod io;
 mod keeper;
+mod messages;
+mod protocol;
 mod request;
+mod request_service;
 mod serve;
+mod tasks;
 
-pub use self::body::{BodyRate, RequestBody};
+pub use self::{
+    body::{BodyRate, RequestBody},
+    request_service::RequestService,
+    tasks::HttpTasks,
+};
 
 use self::{request::HttpRequests, serve::Serve};
-use http::{Request, Response};
-use hyper_util::{
-    rt::{TokioExecutor, TokioTimer},
-    server::conn::auto,
-};
+use hyper_util::{rt::TokioTimer, server::conn::auto};
 use portcullis_middleware::{BoxError, Connection};
 #[cfg(doc)]
 use portcullis_middleware::{ConnectionInfo, Extensions, error::Elapsed};
@@ -128,19 +148,20 @@ pub struct HttpService<S> {
 
 #[derive(Clone, Debug)]
 struct Settings {
-    hyper: auto::Builder<TokioExecutor>,
+    hyper: auto::Builder<HttpTasks>,
     first_byte: Option<Duration>,
     head: Option<Duration>,
     idle: Option<Duration>,
     send: Option<Duration>,
     last_call: Duration,
     body: Option<BodyRate>,
+    streaming_calls: bool,
 }
 
 impl<S> HttpService<S> {
     /// Serves HTTP/1.1 and HTTP/2 with `requests`, within the bounds of the [module docs](self).
     pub fn new(requests: S) -> Self {
-        let mut hyper = auto::Builder::new(TokioExecutor::new());
+        let mut hyper = auto::Builder::new(HttpTasks::default());
         // The keeper's bounds are finer: hyper has one for the head and the time before it. Who sets that
         // all the same needs the timer: without one hyper panics.
         hyper
@@ -160,6 +181,7 @@ impl<S> HttpService<S> {
             send: Some(Duration::from_secs(60)),
             last_call: Duration::from_millis(500),
             body: Some(BodyRate::new(240, Duration::from_secs(10))),
+            streaming_calls: false,
         };
         Self {
             requests,
@@ -205,6 +227,17 @@ impl<S> HttpService<S> {
         self
     }
 
+    /// Exempts streaming calls of gRPC and Connect from the [`BodyRate`]; for services that have such calls.
+    ///
+    /// Clients may pause between the messages of such a request for as long as they like. Exempt are requests
+    /// over HTTP/2 of the types `application/grpc`, `application/grpc+…` and `application/connect+…`. A client
+    /// can claim these types for any path, so a service without client streaming keeps the default.
+    #[must_use]
+    pub fn with_streaming_calls(mut self) -> Self {
+        self.settings().streaming_calls = true;
+        self
+    }
+
     /// Sets for how long an idle connection is kept when the server accepts no more.
     ///
     /// Half a second by default: a request that was sent in good faith just before is served.
@@ -225,7 +258,7 @@ impl<S> HttpService<S> {
     /// });
     /// ```
     #[must_use]
-    pub fn with_hyper(mut self, change: impl FnOnce(&mut auto::Builder<TokioExecutor>)) -> Self {
+    pub fn with_hyper(mut self, change: impl FnOnce(&mut auto::Builder<HttpTasks>)) -> Self {
         change(&mut self.settings().hyper);
         self
     }
@@ -235,12 +268,9 @@ impl<S> HttpService<S> {
     }
 }
 
-impl<S, B, IO> Service<Connection<IO>> for HttpService<S>
+impl<S, IO> Service<Connection<IO>> for HttpService<S>
 where
-    S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
-    S::Error: Into<BoxError>,
-    S::Future: Send + 'static,
-    B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+    S: RequestService,
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     type Response = ();
@@ -254,7 +284,7 @@ where
 
     fn call(&mut self, connection: Connection<IO>) -> Self::Future {
         let settings = self.settings.clone();
-        let requests = HttpRequests::new(self.requests.clone(), &connection, settings.body);
+        let requests = HttpRequests::new(self.requests.clone(), &connection, settings.clone());
         Box::pin(Serve::new(settings, requests, connection))
     }
 }

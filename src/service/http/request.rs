@@ -1,15 +1,14 @@
 //! The service that hyper calls for each request.
 
 use super::{
+    Settings,
     answer::Answer,
-    body::{BodyRate, RequestBody, ResponseBody},
+    body::{RequestBody, ResponseBody},
     exchanges::{Exchanges, InFlight},
     facts::Facts,
+    messages, tasks,
 };
-use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version,
-    header::{CONNECTION, CONTENT_TYPE},
-};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header::CONNECTION};
 use hyper::body::Incoming;
 use pin_project::pin_project;
 use portcullis_middleware::{BoxError, Connection};
@@ -26,16 +25,20 @@ pub(super) struct HttpRequests<S> {
     service: S,
     facts: Facts,
     exchanges: Arc<Exchanges>,
-    rate: Option<BodyRate>,
+    settings: Arc<Settings>,
 }
 
 impl<S> HttpRequests<S> {
-    pub(super) fn new<IO>(service: S, connection: &Connection<IO>, rate: Option<BodyRate>) -> Self {
+    pub(super) fn new<IO>(
+        service: S,
+        connection: &Connection<IO>,
+        settings: Arc<Settings>,
+    ) -> Self {
         Self {
             service,
             facts: Facts::of(connection),
             exchanges: Exchanges::new(connection.info().clone()),
-            rate,
+            settings,
         }
     }
 
@@ -56,14 +59,13 @@ where
     fn call(&self, mut request: Request<Incoming>) -> RequestFuture<S> {
         let in_flight = self.exchanges.begin();
         let kind = Kind::of(&request);
-        let messages = Messages::of(&request);
-        let rate = match messages {
-            Messages::None => self.rate.as_ref(),
-            Messages::Grpc | Messages::Connect => None,
+        let rate = match self.settings.streaming_calls && kind.is_http2() {
+            true if messages::are_streamed(&request) => None,
+            _ => self.settings.body.as_ref(),
         };
         self.facts.tell(&mut request);
         #[cfg(feature = "tonic")]
-        if messages == Messages::Grpc {
+        if messages::may_be_grpc(&request) {
             self.facts.tell_tonic(&mut request);
         }
         let service = self.service.clone();
@@ -112,6 +114,10 @@ impl Kind {
             (true, true) => Self::Http2Connect,
         }
     }
+
+    const fn is_http2(self) -> bool {
+        matches!(self, Self::Http2 | Self::Http2Connect)
+    }
 }
 
 impl<S, B> Future for RequestFuture<S>
@@ -131,42 +137,14 @@ where
             Kind::Http2 => false,
         };
         match this.kind {
-            Kind::Http2Connect if switches => in_flight.becomes_tunnel(),
-            Kind::Http1 | Kind::Http1Connect if !switches && in_flight.exchanges().is_last() => {
+            Kind::Http2Connect if switches => tasks::next_is_tunnel(in_flight.tunnel()),
+            Kind::Http1 | Kind::Http1Connect if switches => in_flight.upgrades(),
+            Kind::Http1 | Kind::Http1Connect if in_flight.exchanges().is_last() => {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(CONNECTION, close);
             }
             _ => {}
         }
         Poll::Ready(Ok(response.map(|body| ResponseBody::new(body, in_flight))))
-    }
-}
-
-/// Whose messages the body is a stream of, with a pace of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Messages {
-    Grpc,
-    /// Those of the Connect protocol.
-    Connect,
-    None,
-}
-
-impl Messages {
-    #[inline]
-    fn of<B>(request: &Request<B>) -> Self {
-        // Both protocols have no other method, and most requests are not looked at further.
-        match *request.method() == Method::POST {
-            true => Self::named_by(request.headers()),
-            false => Self::None,
-        }
-    }
-
-    fn named_by(headers: &HeaderMap) -> Self {
-        let content_type = headers.get(CONTENT_TYPE);
-        match content_type.map(HeaderValue::as_bytes) {
-            Some(name) if name.starts_with(b"application/grpc") => Self::Grpc,
-            Some(name) if name.starts_with(b"application/connect+") => Self::Connect,
-            _ => Self::None,
-        }
     }
 }

@@ -5,14 +5,13 @@ use super::{
     body::RequestBody,
     io::HttpIo,
     keeper::{Keeper, Step},
+    protocol::Allowed,
     request::HttpRequests,
+    tasks::HttpTasks,
 };
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo},
-    server::conn::auto::UpgradeableConnection,
-};
+use hyper_util::{rt::TokioIo, server::conn::auto::UpgradeableConnection};
 use pin_project::pin_project;
 use portcullis_middleware::{BoxError, Connection};
 use std::{
@@ -46,12 +45,13 @@ where
     /// `None` only in between.
     Silent(Option<(HttpIo<IO>, HttpRequests<S>)>),
     Http(Pin<Box<Http<S, IO>>>),
+    /// Another protocol was spoken than is allowed: what is left of the answer to that.
+    Refusing(HttpIo<IO>, &'static [u8]),
     /// Nothing was said, and nothing will be.
     Leaving(HttpIo<IO>),
 }
 
-type Http<S, IO> =
-    UpgradeableConnection<'static, TokioIo<HttpIo<IO>>, HttpRequests<S>, TokioExecutor>;
+type Http<S, IO> = UpgradeableConnection<'static, TokioIo<HttpIo<IO>>, HttpRequests<S>, HttpTasks>;
 
 impl<S, B, IO> Serve<S, IO>
 where
@@ -90,12 +90,27 @@ where
                 Self::Http(http) => return http.as_mut().poll(cx).map_err(with_kind),
                 Self::Silent(silent) => {
                     let (io, _) = silent.as_mut().expect("polled after its end");
-                    let speaks = ready!(io.poll_first(cx))?;
+                    let allowed = Allowed::of(&io.exchanges().info, &settings.hyper);
+                    let speaks = ready!(io.poll_first(!allowed.is_any(), cx))?;
                     let (io, requests) = silent.take().expect("just seen");
-                    *self = match speaks {
-                        true => Self::Http(begin(settings, io, requests)),
-                        false => Self::Leaving(io),
+                    let spoken = io.exchanges().protocol();
+                    let refusal = spoken.and_then(|spoken| allowed.refusal(spoken));
+                    *self = match (speaks, refusal) {
+                        (true, None) => Self::Http(begin(settings, io, requests)),
+                        (true, Some(answer)) => Self::Refusing(io, answer),
+                        (false, _) => Self::Leaving(io),
                     };
+                }
+                Self::Refusing(io, answer) => {
+                    while !answer.is_empty() {
+                        let written = ready!(Pin::new(&mut *io).poll_write(cx, answer))?;
+                        *answer = &answer[written..];
+                    }
+                    ready!(Pin::new(io).poll_shutdown(cx))?;
+                    let error = "the client speaks another version of HTTP than was agreed on";
+                    return Poll::Ready(Err(
+                        io::Error::new(io::ErrorKind::InvalidData, error).into()
+                    ));
                 }
                 Self::Leaving(io) => return Pin::new(io).poll_shutdown(cx).map_err(Into::into),
             }

@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::{
+    connection::Origin,
+    drain::DrainTrigger,
     error::{Elapsed, TimeoutPhase},
     outcome::Outcome,
 };
@@ -53,6 +55,29 @@ async fn a_header_may_take_five_seconds_and_no_longer() {
         Outcome::of(&info, Some(&*error)),
         Outcome::TimedOut(TimeoutPhase::ProxyHeader)
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_header_has_half_a_second_more_once_the_server_accepts_no_more() {
+    let grace = Duration::from_millis(500);
+    for wait in [
+        grace - Duration::from_millis(1),
+        grace + Duration::from_millis(2),
+    ] {
+        let (drain, signal) = DrainTrigger::pair();
+        let origin = Arc::new(Origin::new().with_drain(signal));
+        let info = ConnectionInfo::from_origin(origin, ip("10.1.2.3:5000"), Address::Unknown);
+        let connection = Connection::new(late(wait), info.clone());
+        drain.close();
+        let served = serve(layer(), connection).await;
+        if wait < grace {
+            assert!(served.is_ok());
+        } else {
+            let error = served.unwrap_err();
+            let elapsed = Elapsed::new(TimeoutPhase::ProxyHeader, grace);
+            assert_eq!(find::<Elapsed>(&*error), Some(&elapsed));
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

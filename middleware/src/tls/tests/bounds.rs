@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::{
-    connection::Phase,
+    connection::{Address, Origin, Phase},
+    drain::DrainTrigger,
     error::{Elapsed, HandshakeError, Refused, RefusedReason, TimeoutPhase},
     testing::Peer,
 };
@@ -458,5 +459,34 @@ async fn no_more_handshakes_compute_at_once_than_may() {
         }
         assert!(slow.most.load(Ordering::SeqCst) <= max);
         assert_eq!(layer.handshakes_in_flight(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handshake_has_half_a_second_more_once_the_server_accepts_no_more() {
+    let grace = Duration::from_millis(500);
+    for late in [grace - Duration::from_millis(1), 2 * grace] {
+        let (drain, signal) = DrainTrigger::pair();
+        let origin = Arc::new(Origin::new().with_drain(signal));
+        let info = ConnectionInfo::from_origin(origin, Address::Unknown, Address::Unknown);
+        let (io, ours) = duplex(1 << 16);
+        let connection = Connection::with_info(ours, info);
+        let served = tokio::spawn(serve(tls_layer(), connection, echo));
+        drain.announce();
+        sleep(BOUND / 2).await;
+        let closing = Instant::now();
+        drain.close();
+        sleep(late).await;
+        let heard = async { talk(connect(client(), io).await?, b"hello").await };
+        assert_eq!(heard.await.is_ok(), late < grace);
+        let served = served.await.unwrap();
+        if late > grace {
+            let elapsed = Elapsed::new(TimeoutPhase::Handshake, grace);
+            let error = served.unwrap_err();
+            assert_eq!(error.downcast_ref(), Some(&elapsed));
+            assert!(closing.elapsed() < 3 * grace);
+        } else {
+            served.unwrap();
+        }
     }
 }

@@ -52,7 +52,8 @@ async fn what_a_service_returns_tells_the_outcome() {
 async fn what_others_found_out_tells_the_outcome_too() {
     let info = info();
     info.set_truncated();
-    assert_eq!(outcome(&info, |_| Ok(())).await, Outcome::Truncated);
+    let ended = |_| Err::<(), _>(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+    assert_eq!(outcome(&info, ended).await, Outcome::Truncated);
     info.force_close();
     assert_eq!(outcome(&info, |_| Ok(())).await, Outcome::Forced);
 }

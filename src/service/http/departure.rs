@@ -1,0 +1,399 @@
+//! Ends the input of clients that would hold up a graceful shutdown without having asked for anything.
+//!
+//! axum and tonic drive connections themselves, and hyper's graceful shutdown waits for the client: for the
+//! rest of the HTTP/2 preface, and for the answer to the ping that goes with its `GOAWAY`. A client that is
+//! silent there would be waited for until the server's deadline. What such servers do with a connection is
+//! visible in its bytes alone, so this follows the frames of HTTP/2 (RFC 9113, section 4.1) in both directions.
+
+use super::exchanges::{PREFACE, match_preface};
+use portcullis_middleware::{ConnectionInfo, drain::DrainStage};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    future::pending,
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::{task::unconstrained, time::sleep};
+
+/// Watches one connection, and says when its input has to end.
+///
+/// - A client that has not sent the whole HTTP/2 preface, or not one byte of HTTP/1, has half a second from
+///   the moment at which the server accepts no more.
+/// - An HTTP/2 client without an open stream has two seconds from the `GOAWAY`.
+///
+/// Everything else is left to the server that drives the connection.
+pub(crate) struct Departure {
+    info: ConnectionInfo,
+    protocol: Protocol,
+    /// The wait that may end the input, once it has begun.
+    wait: Option<(Cause, Wait)>,
+    gone: bool,
+}
+
+enum Protocol {
+    /// So many bytes of the HTTP/2 preface have arrived.
+    Unknown(u8),
+    Http1,
+    Http2(Box<Streams>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    Silent,
+    GoneAway,
+}
+
+type Wait = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
+
+impl Departure {
+    pub(crate) const fn new(info: ConnectionInfo) -> Self {
+        Self {
+            info,
+            protocol: Protocol::Unknown(0),
+            wait: None,
+            gone: false,
+        }
+    }
+
+    /// Whether the input has ended on our behalf.
+    pub(crate) const fn is_gone(&self) -> bool {
+        self.gone
+    }
+
+    /// To be called when a read has to wait: ready when the input ends instead.
+    pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.gone {
+            return Poll::Ready(());
+        }
+        let Some(cause) = self.cause() else {
+            self.wait = None;
+            return Poll::Pending;
+        };
+        if self.wait.as_ref().is_none_or(|(since, _)| *since != cause) {
+            self.wait = Some((cause, wait(cause, &self.info)));
+        }
+        let Some((_, wait)) = &mut self.wait else {
+            return Poll::Pending;
+        };
+        // Without budget a timer does not begin, and the task may never poll it again.
+        let waited = Pin::new(&mut unconstrained(wait)).poll(cx);
+        self.gone = waited.is_ready();
+        waited
+    }
+
+    /// Notes what the client sent.
+    pub(crate) fn note_read(&mut self, mut bytes: &[u8]) {
+        if let Protocol::Unknown(matched) = self.protocol {
+            let now = match_preface(matched, bytes);
+            if usize::from(now) > PREFACE.len() {
+                self.protocol = Protocol::Http1;
+            } else if usize::from(now) < PREFACE.len() {
+                self.protocol = Protocol::Unknown(now);
+            } else {
+                bytes = &bytes[usize::from(now - matched)..];
+                self.protocol = Protocol::Http2(Box::default());
+            }
+        }
+        if let Protocol::Http2(streams) = &mut self.protocol {
+            streams.note_read(bytes);
+        }
+    }
+
+    /// Notes what of `bytes` the connection took; the task is woken when the input ends because of it.
+    pub(crate) fn note_written(
+        &mut self,
+        written: &Poll<io::Result<usize>>,
+        bytes: &[IoSlice<'_>],
+        cx: &mut Context<'_>,
+    ) {
+        let (Protocol::Http2(streams), Poll::Ready(Ok(count))) = (&mut self.protocol, written)
+        else {
+            return;
+        };
+        let mut left = *count;
+        for bytes in bytes {
+            let taken = left.min(bytes.len());
+            streams.note_written(&bytes[..taken]);
+            left -= taken;
+        }
+        // A read waits already and may not be polled again: from here on it waits for this, too.
+        if self.cause() == Some(Cause::GoneAway) && self.poll_gone(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+    }
+
+    fn cause(&self) -> Option<Cause> {
+        match &self.protocol {
+            Protocol::Unknown(_) => Some(Cause::Silent),
+            Protocol::Http2(streams) => streams.are_over().then_some(Cause::GoneAway),
+            Protocol::Http1 => None,
+        }
+    }
+}
+
+fn wait(cause: Cause, info: &ConnectionInfo) -> Wait {
+    if cause == Cause::GoneAway {
+        return Box::pin(sleep(LEAVE));
+    }
+    match info.drain_signal().cloned() {
+        Some(signal) => Box::pin(async move {
+            signal.reached(DrainStage::Closing).await;
+            sleep(LAST_CALL).await;
+        }),
+        None => Box::pin(pending()),
+    }
+}
+
+impl fmt::Debug for Departure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Departure")
+            .field("cause", &self.cause())
+            .field("gone", &self.gone)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The streams of an HTTP/2 connection that are open.
+#[derive(Debug, Default)]
+struct Streams {
+    input: Frames,
+    output: Frames,
+    /// Which sides have ended, of each stream that has not ended on both. hyper resets those above its limit.
+    open: BTreeMap<u32, u8>,
+    last: u32,
+    goes_away: bool,
+}
+
+impl Streams {
+    fn note_read(&mut self, bytes: &[u8]) {
+        let (open, last) = (&mut self.open, &mut self.last);
+        self.input.feed(bytes, |frame| {
+            if frame.kind == HEADERS && frame.stream > *last {
+                *last = frame.stream;
+                open.insert(frame.stream, 0);
+            }
+            note_end(open, frame, CLIENT_ENDED);
+        });
+    }
+
+    fn note_written(&mut self, bytes: &[u8]) {
+        let (open, goes_away) = (&mut self.open, &mut self.goes_away);
+        self.output.feed(bytes, |frame| {
+            *goes_away |= frame.kind == GOAWAY;
+            note_end(open, frame, SERVER_ENDED);
+        });
+    }
+
+    /// Whether the client was sent away, and nothing is in flight.
+    fn are_over(&self) -> bool {
+        self.goes_away && self.open.is_empty()
+    }
+}
+
+fn note_end(open: &mut BTreeMap<u32, u8>, frame: Frame, side: u8) {
+    let ends = matches!(frame.kind, DATA | HEADERS) && frame.flags & END_STREAM != 0;
+    let ended = match open.get_mut(&frame.stream) {
+        Some(ended) if ends => {
+            *ended |= side;
+            *ended == CLIENT_ENDED | SERVER_ENDED
+        }
+        _ => frame.kind == RST_STREAM,
+    };
+    if ended {
+        open.remove(&frame.stream);
+    }
+}
+
+/// What the first nine bytes of a frame say.
+#[derive(Clone, Copy)]
+struct Frame {
+    kind: u8,
+    flags: u8,
+    stream: u32,
+}
+
+/// Finds frames in bytes, however these are cut.
+#[derive(Debug, Default)]
+struct Frames {
+    head: [u8; 9],
+    /// How much of the head has come.
+    filled: usize,
+    /// How much of the payload has not.
+    payload: usize,
+}
+
+impl Frames {
+    fn feed(&mut self, mut bytes: &[u8], mut found: impl FnMut(Frame)) {
+        loop {
+            let skipped = self.payload.min(bytes.len());
+            self.payload -= skipped;
+            bytes = &bytes[skipped..];
+            let taken = bytes.len().min(self.head.len() - self.filled);
+            if taken == 0 {
+                return;
+            }
+            self.head[self.filled..][..taken].copy_from_slice(&bytes[..taken]);
+            self.filled += taken;
+            bytes = &bytes[taken..];
+            if self.filled == self.head.len() {
+                self.filled = 0;
+                found(self.frame());
+            }
+        }
+    }
+
+    /// The frame whose head is there; its payload follows.
+    fn frame(&mut self) -> Frame {
+        let [l0, l1, l2, kind, flags, s0, s1, s2, s3] = self.head;
+        self.payload = u32::from_be_bytes([0, l0, l1, l2]) as usize;
+        Frame {
+            kind,
+            flags,
+            stream: u32::from_be_bytes([s0, s1, s2, s3]) & !RESERVED,
+        }
+    }
+}
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const GOAWAY: u8 = 7;
+const END_STREAM: u8 = 1;
+/// The bit beside the number of a stream.
+const RESERVED: u32 = 1 << 31;
+
+const CLIENT_ENDED: u8 = 1;
+const SERVER_ENDED: u8 = 2;
+
+/// The idle grace period, as of [`HttpService`](crate::service::HttpService).
+const LAST_CALL: Duration = Duration::from_millis(500);
+
+/// How long a client may take to answer a `GOAWAY`, as of [`HttpService`](crate::service::HttpService).
+const LEAVE: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use portcullis_middleware::{
+        connection::{Address, Origin},
+        drain::DrainTrigger,
+    };
+    use std::{future::poll_fn, sync::Arc};
+    use tokio::time::advance;
+    use tokio_test::{assert_pending, assert_ready, task};
+
+    fn departure() -> (DrainTrigger, Departure) {
+        let (drain, signal) = DrainTrigger::pair();
+        let origin = Arc::new(Origin::new().with_drain(signal));
+        let info = ConnectionInfo::from_origin(origin, Address::Unknown, Address::Unknown);
+        (drain, Departure::new(info))
+    }
+
+    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+        let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
+        frame.extend([kind, flags]);
+        frame.extend(stream.to_be_bytes());
+        frame.extend(payload);
+        frame
+    }
+
+    /// Notes that all of `bytes` was written, in two parts.
+    fn write(departure: &mut Departure, bytes: &[u8]) {
+        let mut task = task::spawn(());
+        let half = bytes.len() / 2;
+        let parts = [IoSlice::new(&bytes[..half]), IoSlice::new(&bytes[half..])];
+        let written = Poll::Ready(Ok(bytes.len()));
+        task.enter(|cx, _| departure.note_written(&written, &parts, cx));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_has_not_sent_the_preface_has_half_a_second_once_the_server_closes() {
+        for said in 0..PREFACE.len() {
+            let (drain, mut departure) = departure();
+            departure.note_read(&PREFACE[..said]);
+            let mut gone = task::spawn(poll_fn(|cx| departure.poll_gone(cx)));
+            assert_pending!(gone.poll());
+            drain.announce();
+            advance(Duration::from_secs(3600)).await;
+            assert_pending!(gone.poll());
+            drain.close();
+            assert!(gone.is_woken());
+            assert_pending!(gone.poll());
+            advance(LAST_CALL - Duration::from_millis(1)).await;
+            assert_pending!(gone.poll());
+            advance(Duration::from_millis(2)).await;
+            assert!(gone.is_woken());
+            assert_ready!(gone.poll());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_has_begun_is_left_to_its_server() {
+        for begun in [&b"G"[..], b"POST", b"PRI /", PREFACE] {
+            let (drain, mut departure) = departure();
+            departure.note_read(begun);
+            drain.close();
+            let mut gone = task::spawn(poll_fn(|cx| departure.poll_gone(cx)));
+            assert_pending!(gone.poll());
+            advance(Duration::from_secs(3600)).await;
+            assert_pending!(gone.poll());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_was_sent_away_has_two_seconds_from_its_last_stream_on() {
+        let goaway = frame(GOAWAY, 0, 0, &[0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
+        let (_drain, mut departure) = departure();
+        departure.note_read(PREFACE);
+        departure.note_read(&frame(HEADERS, 0, 1, b"block"));
+        departure.note_read(&frame(HEADERS, END_STREAM, 3, b"block"));
+        write(&mut departure, &goaway);
+        let over = |departure: &mut Departure| {
+            let mut gone = task::spawn(poll_fn(|cx| departure.poll_gone(cx)));
+            gone.poll().is_ready()
+        };
+        // The one ends on the server's side alone, the other is reset.
+        write(&mut departure, &frame(HEADERS, 0, 1, b"head"));
+        write(&mut departure, &frame(DATA, END_STREAM, 1, b"body"));
+        departure.note_read(&frame(RST_STREAM, 0, 3, &[0; 4]));
+        advance(Duration::from_secs(60)).await;
+        assert!(!over(&mut departure));
+        assert!(departure.cause().is_none());
+        // Trailers.
+        departure.note_read(&frame(HEADERS, END_STREAM, 1, b"block"));
+        assert!(!over(&mut departure));
+        advance(LEAVE / 2).await;
+        // One more begins in between.
+        departure.note_read(&frame(HEADERS, END_STREAM, 5, b"block"));
+        assert!(!over(&mut departure));
+        advance(LEAVE).await;
+        write(&mut departure, &frame(HEADERS, END_STREAM, 5, b"head"));
+        advance(LEAVE - Duration::from_millis(1)).await;
+        assert!(!over(&mut departure));
+        advance(Duration::from_millis(2)).await;
+        assert!(over(&mut departure));
+        assert!(departure.is_gone());
+    }
+
+    #[tokio::test]
+    async fn frames_are_found_however_they_are_cut() {
+        let bytes = [
+            frame(4, 0, 0, &[0; 6]),
+            frame(HEADERS, END_STREAM, 7, b"xyz"),
+            frame(DATA, 0, RESERVED | 7, &[]),
+            frame(GOAWAY, 0, 0, &[0; 20]),
+        ]
+        .concat();
+        for piece in 1..=bytes.len() {
+            let (mut frames, mut found) = (Frames::default(), Vec::new());
+            for piece in bytes.chunks(piece) {
+                frames.feed(piece, |frame| found.push((frame.kind, frame.stream)));
+            }
+            let expected = [(4, 0), (HEADERS, 7), (DATA, 7), (GOAWAY, 0)];
+            assert_eq!(found, expected, "{piece}");
+        }
+    }
+}
