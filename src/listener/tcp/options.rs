@@ -349,10 +349,9 @@ impl TcpOptions {
         self.linger
     }
 
-    /// See [`with_user_timeout`](Self::with_user_timeout).
-    #[cfg(any(target_os = "android", target_os = "linux"))]
-    pub const fn user_timeout(&self) -> Option<Duration> {
-        self.user_timeout
+    /// See [`with_user_timeout`](Self::with_user_timeout); by default derived from [`keepalive`](Self::keepalive).
+    pub fn user_timeout(&self) -> Option<Duration> {
+        self.user_timeout.with(self.keepalive)
     }
 
     /// See [`with_recv_buffer_size`](Self::with_recv_buffer_size).

@@ -77,7 +77,8 @@ async fn unacknowledged_data_has_the_time_that_keepalive_has_unless_told_otherwi
             Some(9_000),
         ),
     ] {
-        for stream in accept_both_ways(options).await {
+        assert_eq!(options.user_timeout(), expected.map(Duration::from_millis));
+        for stream in accept_both_ways(options.clone()).await {
             let timeout = SockRef::from(&stream).tcp_user_timeout().unwrap();
             assert_eq!(timeout, expected.map(Duration::from_millis), "{options:?}");
         }

@@ -19,13 +19,17 @@ pub(crate) enum UserTimeout {
 impl UserTimeout {
     /// Sets it on `socket`; does nothing on systems without the option.
     pub(crate) fn set_on(self, socket: &Socket, keepalive: Option<Keepalive>) -> io::Result<()> {
-        let timeout = match self {
-            Self::AsKeepalive => keepalive.map(|keepalive| keepalive.patience().min(LONGEST)),
-            Self::Given(timeout) => timeout.map(whole_millis),
-        };
-        match timeout {
+        match self.with(keepalive) {
             Some(timeout) => set(socket, timeout),
             None => Ok(()),
+        }
+    }
+
+    /// The timeout where `keepalive` is in force; `None` leaves it to the system.
+    pub(crate) fn with(self, keepalive: Option<Keepalive>) -> Option<Duration> {
+        match self {
+            Self::AsKeepalive => keepalive.map(|keepalive| keepalive.patience().min(LONGEST)),
+            Self::Given(timeout) => timeout.map(whole_millis),
         }
     }
 }

@@ -57,13 +57,16 @@ const BAD_REQUEST: &[u8] =
 mod tests {
     use super::*;
     use hyper_util::rt::TokioExecutor;
-    use portcullis_middleware::connection::{Address, TlsInfo};
+    use portcullis_middleware::{
+        Connection,
+        connection::{Address, TlsInfo},
+    };
 
     fn allowed(alpn: Option<&[u8]>, hyper: &auto::Builder<TokioExecutor>) -> (bool, bool) {
         let info = ConnectionInfo::new(Address::Unknown, Address::Unknown);
         let mut tls = TlsInfo::new();
         tls.alpn = alpn.map(<[u8]>::to_vec);
-        info.set_tls(tls);
+        Connection::new((), info.clone()).set_tls(tls);
         let Allowed { http1, http2 } = Allowed::of(&info, hyper);
         (http1, http2)
     }
