@@ -35,7 +35,9 @@ where
         Err(failed) => failed,
     };
     // The alert is written; a drop with input unread would take it back by a reset.
-    let close = rest.with_io(io).close_within(Linger::new());
+    let close = rest
+        .with_io(io)
+        .close_within(Linger::new().with_time(ALERT_TIME));
     // In a box: its buffer must not make every handshake larger.
     let _ = Box::pin(close).await;
     Err(HandshakeError::new(error).into())
@@ -78,3 +80,6 @@ fn tls_info<IO>(stream: &TlsStream<Wire<IO>>) -> TlsInfo {
     }
     info
 }
+
+/// How long the close after a failed handshake may take.
+const ALERT_TIME: Duration = Duration::from_secs(1);
