@@ -1,12 +1,14 @@
 //! A stack as the listener of `axum::serve`.
 
 use super::Info;
-use crate::{server::Handle, service::Incoming};
+use crate::{
+    server::Handle,
+    service::{Incoming, LingerIo},
+};
 use ::axum::{
     extract::connect_info::Connected,
     serve::{self, IncomingStream, ListenerExt, TapIo},
 };
-use portcullis_middleware::Connection;
 use std::{
     fmt,
     future::pending,
@@ -19,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 ///
 /// It is tapped because of Rust's orphan rule: for tapped listeners, and for no other of ours, axum
 /// itself says how a `SocketAddr` is the `ConnectInfo`. The tap does nothing.
-pub type Listener<IO> = TapIo<Connections<IO>, fn(&mut Connection<IO>)>;
+pub type Listener<IO> = TapIo<Connections<IO>, fn(&mut LingerIo<IO>)>;
 
 impl<IO> Incoming<IO>
 where
@@ -27,8 +29,11 @@ where
 {
     /// Makes this the listener of `axum::serve`.
     ///
-    /// Its peers' addresses are those of [`Connection::peer_addr`], after a PROXY header the client's
+    /// Its peers' addresses are those of [`Connection::peer_addr`](crate::Connection::peer_addr), after a PROXY header the client's
     /// own. A peer without an IP address (a Unix socket) is `0.0.0.0:0`, from where nobody connects.
+    ///
+    /// A connection is closed politely however it ends, also when a WebSocket's handler drops it: it is a
+    /// [`LingerIo`] with the bounds of [`with_linger`](Self::with_linger).
     ///
     /// Give [`drained`](Self::drained) to `with_graceful_shutdown`: it never stops accepting by itself,
     /// as axum demands. See the [module docs](crate::axum).
@@ -46,15 +51,15 @@ impl<IO> serve::Listener for Connections<IO>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    type Io = Connection<IO>;
+    type Io = LingerIo<IO>;
     type Addr = SocketAddr;
 
     /// Handshakes are done when a connection arrives here: nothing that a client does takes time.
-    async fn accept(&mut self) -> (Connection<IO>, SocketAddr) {
+    async fn accept(&mut self) -> (LingerIo<IO>, SocketAddr) {
         match self.incoming.recv().await {
             Some(connection) => {
                 let peer = connection.peer_addr().unwrap_or(NOWHERE);
-                (connection, peer)
+                (LingerIo::new(connection, self.incoming.linger()), peer)
             }
             None => pending().await,
         }
@@ -85,7 +90,7 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     fn connect_info(stream: IncomingStream<'_, Listener<IO>>) -> Self {
-        Self(stream.io().info().clone())
+        Self(stream.io().get_ref().info().clone())
     }
 }
 

@@ -1,15 +1,15 @@
 //! A connection as tonic's server takes it.
 
+use crate::service::LingerIo;
 use ::tonic::transport::server::Connected;
 use portcullis_middleware::{
     Connection,
-    connection::{Linger, Lingering},
     error::{Elapsed, TimeoutPhase},
 };
 use std::{
     io::{self, IoSlice},
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 use tokio::{
@@ -22,15 +22,13 @@ use tokio::{
 /// A client that has not sent the first bytes of HTTP/2 within half a minute is cut: a read fails with
 /// [`Elapsed`] (`FirstByte`). Nothing bounds reads after that.
 ///
-/// It ends politely: after its last byte, input is read and thrown away until the client ends too, for
-/// a second at most. A mere close with input unread would take the last responses back.
+/// When it is dropped it lingers, so that the client receives the last responses; see [`LingerIo`].
 #[derive(Debug)]
 pub struct TonicIo<IO, C> {
-    connection: Connection<IO>,
+    io: LingerIo<IO>,
     told: C,
     /// Until the client has introduced itself.
     opening: Option<Opening>,
-    lingering: Option<Lingering>,
 }
 
 /// The time that a client has for the preface of HTTP/2.
@@ -42,31 +40,30 @@ struct Opening {
 }
 
 impl<IO, C> TonicIo<IO, C> {
-    pub(super) const fn new(connection: Connection<IO>, told: C) -> Self {
+    pub(super) const fn new(io: LingerIo<IO>, told: C) -> Self {
         Self {
-            connection,
+            io,
             told,
             opening: Some(Opening {
                 missing: PREFACE,
                 timer: None,
             }),
-            lingering: None,
         }
     }
 
     /// The connection.
-    pub const fn get_ref(&self) -> &Connection<IO> {
-        &self.connection
+    pub fn get_ref(&self) -> &Connection<IO> {
+        self.io.get_ref()
     }
 
     /// The connection, to change.
-    pub const fn get_mut(&mut self) -> &mut Connection<IO> {
-        &mut self.connection
+    pub fn get_mut(&mut self) -> &mut Connection<IO> {
+        self.io.get_mut()
     }
 
-    /// The connection, out of tonic's hands.
+    /// The connection, out of tonic's hands; it no longer lingers when it is dropped.
     pub fn into_inner(self) -> Connection<IO> {
-        self.connection
+        self.io.into_inner()
     }
 }
 
@@ -86,7 +83,7 @@ impl<IO: AsyncRead + Unpin, C: Unpin> AsyncRead for TonicIo<IO, C> {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let before = buf.filled().len();
-        let read = Pin::new(&mut this.connection).poll_read(cx, buf);
+        let read = Pin::new(&mut this.io).poll_read(cx, buf);
         if let Some(opening) = &mut this.opening {
             if read.is_pending() {
                 return opening.poll_elapsed(cx).map(|elapsed| Err(elapsed.into()));
@@ -107,20 +104,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin, C: Unpin> AsyncWrite for TonicIo<IO, C>
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.connection).poll_write(cx, buf)
+        Pin::new(&mut self.io).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.connection).poll_flush(cx)
+        Pin::new(&mut self.io).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        if this.lingering.is_none() {
-            ready!(Pin::new(&mut this.connection).poll_shutdown(cx))?;
-        }
-        let lingering = this.lingering.get_or_insert_with(|| Linger::new().begin());
-        lingering.poll(cx, &mut this.connection).map(Ok)
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 
     fn poll_write_vectored(
@@ -128,11 +120,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin, C: Unpin> AsyncWrite for TonicIo<IO, C>
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.connection).poll_write_vectored(cx, bufs)
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.connection.is_write_vectored()
+        self.io.is_write_vectored()
     }
 }
 
@@ -152,6 +144,7 @@ const BOUND: Duration = Duration::from_secs(30);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use portcullis_middleware::connection::Linger;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
         time::{Instant, timeout},
@@ -162,32 +155,26 @@ mod tests {
         DuplexStream,
     ) {
         let (ours, theirs) = tokio::io::duplex(64);
-        (TonicIo::new(Connection::accept(ours), ()), theirs)
+        (
+            TonicIo::new(LingerIo::new(Connection::accept(ours), Linger::new()), ()),
+            theirs,
+        )
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_a_client_says_last_is_waited_for_and_thrown_away() {
+    async fn a_shutdown_only_ends_our_side_and_a_drop_lingers() {
         let (mut ours, mut theirs) = pair();
-        let client = async move {
-            theirs.read_to_end(&mut Vec::new()).await.unwrap();
-            // More than lies in between: somebody has to read it.
-            theirs.write_all(&[b'x'; 1000]).await.unwrap();
-            sleep(Duration::from_millis(900)).await;
-        };
-        let begun = Instant::now();
-        let (shutdown, ()) = tokio::join!(ours.shutdown(), client);
-        shutdown.unwrap();
-        assert_eq!(begun.elapsed().as_millis(), 900);
         ours.shutdown().await.unwrap();
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_client_that_never_ends_is_waited_for_no_longer_than_a_second() {
-        let (mut ours, theirs) = pair();
-        let begun = Instant::now();
-        ours.shutdown().await.unwrap();
-        assert_eq!(begun.elapsed(), Duration::from_secs(1));
-        drop(theirs);
+        assert_eq!(theirs.read(&mut [0]).await.unwrap(), 0);
+        theirs.write_all(b"more").await.unwrap();
+        let mut more = [0; 4];
+        ours.read_exact(&mut more).await.unwrap();
+        assert_eq!(&more, b"more");
+        drop(ours);
+        // More than lies in between: it is read and discarded.
+        theirs.write_all(&[b'x'; 1000]).await.unwrap();
+        sleep(Duration::from_secs(6)).await;
+        theirs.write_all(b"x").await.unwrap_err();
     }
 
     #[tokio::test(start_paused = true)]

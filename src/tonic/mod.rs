@@ -88,8 +88,10 @@
 //!     .await;
 //! # drained
 //! # };
+//! # let server = handle.clone();
 //! # let (served, ()) = tokio::join!(serving, async { handle.stop() });
 //! # served?;
+//! server.wait().await; // until all clients have received their last answer
 //! # Ok(())
 //! # }
 //! ```
@@ -105,6 +107,8 @@
 //! [`pending`](std::future::pending) as its own signal. The server accepts what the kernel holds, finishes the
 //! handshakes, and the stream ends half a second after the last one, so that no client is turned away that
 //! was let in and speaks at once. Then tonic sends `GOAWAY` on all connections and waits for what is in flight.
+//! What it drops is closed politely, in a task that the server's drain waits for; see
+//! [`LingerIo`](crate::service::LingerIo).
 //! The server's [deadline](crate::server::Drain) holds throughout: what is left
 //! by then is cut, and tonic's future ends too.
 //!

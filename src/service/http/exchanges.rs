@@ -35,6 +35,8 @@ pub(super) struct Exchanges {
     begun: AtomicBool,
     /// Nothing is waited for any more: the input ends unless it begins at once.
     hung_up: AtomicBool,
+    /// hyper gives the IO away: a response of HTTP/1 switched protocols.
+    upgraded: AtomicBool,
     /// An HTTP/2 stream became a tunnel, whose end nobody tells.
     tunnel: AtomicBool,
 }
@@ -68,6 +70,7 @@ impl Exchanges {
             sent: AtomicU64::new(0),
             begun: AtomicBool::new(false),
             hung_up: AtomicBool::new(false),
+            upgraded: AtomicBool::new(false),
             tunnel: AtomicBool::new(false),
         })
     }
@@ -141,6 +144,11 @@ impl Exchanges {
 
     pub(super) fn is_http2(&self) -> bool {
         usize::from(self.preface.load(RELAXED)) == PREFACE.len()
+    }
+
+    /// Whether the IO belongs to another protocol from the response on.
+    pub(super) fn is_upgraded(&self) -> bool {
+        self.upgraded.load(RELAXED)
     }
 
     /// Begins a request, which lasts until the guard is dropped, and those made of it.
@@ -235,6 +243,12 @@ impl InFlight {
     /// Notes that the client took some of the data.
     pub(super) fn note_sent(&self) {
         self.exchanges.note_sent();
+    }
+
+    /// Notes that the response switches protocols, before hyper knows of it.
+    pub(super) fn upgrades(&self) {
+        // Relaxed: hyper's channel passes the IO on later.
+        self.exchanges.upgraded.store(true, RELAXED);
     }
 
     /// Keeps the connection from ever being idle again.

@@ -52,6 +52,7 @@
 //! | keep-alive between requests | 75 s | the connection ends politely |
 //! | response that is ready, of which the client takes nothing | 60 s | the connection fails with [`Elapsed`] (`Write`) |
 //! | HTTP/2 ping | every 30 s, answered within 20 s | the connection fails |
+//! | [linger](HttpService::with_linger) after the last response | 30 s, and 5 s without input | the connection is closed |
 //!
 //! Nothing bounds how long a handler thinks or for how long a response streams: a long poll, silent
 //! server-sent events, an idle gRPC stream live on, and so does a client that reads slowly, as long as it
@@ -84,6 +85,13 @@
 //! (WebSocket, CONNECT) keeps what the layers made it hold, a permit of a limit for example, and belongs to
 //! the drain until it is dropped.
 //!
+//! A response arrives although the client is still sending, for example a 413 to a large upload: after the
+//! last response, input is read and discarded until the client closes too
+//! ([`with_linger`](HttpService::with_linger); RFC 9112, section 9.6). An upgraded connection is a
+//! [`LingerIo`](super::LingerIo): a shutdown only ends our side of it, and dropping it closes it politely,
+//! under TLS with `close_notify`. No permit of a limit is held meanwhile; the drain cuts what still
+//! lingers at its deadline.
+//!
 //! A client that ends its side of an HTTP/1 connection before it has its response is taken as gone, and its
 //! handler is dropped; hyper's `half_close` makes it stay.
 
@@ -104,7 +112,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
     server::conn::auto,
 };
-use portcullis_middleware::{BoxError, Connection};
+use portcullis_middleware::{BoxError, Connection, connection::Linger};
 #[cfg(doc)]
 use portcullis_middleware::{ConnectionInfo, Extensions, error::Elapsed};
 use std::{
@@ -135,6 +143,7 @@ struct Settings {
     send: Option<Duration>,
     last_call: Duration,
     body: Option<BodyRate>,
+    linger: Linger,
 }
 
 impl<S> HttpService<S> {
@@ -160,6 +169,7 @@ impl<S> HttpService<S> {
             send: Some(Duration::from_secs(60)),
             last_call: Duration::from_millis(500),
             body: Some(BodyRate::new(240, Duration::from_secs(10))),
+            linger: Linger::new(),
         };
         Self {
             requests,
@@ -211,6 +221,16 @@ impl<S> HttpService<S> {
     #[must_use]
     pub fn with_last_call(mut self, last_call: Duration) -> Self {
         self.settings().last_call = last_call;
+        self
+    }
+
+    /// Sets how long a connection lingers at its end, so that the client receives the last response.
+    ///
+    /// 30 seconds in all and 5 seconds without input by default; see [`Linger`]. It also applies to
+    /// upgraded connections.
+    #[must_use]
+    pub fn with_linger(mut self, linger: Linger) -> Self {
+        self.settings().linger = linger;
         self
     }
 

@@ -132,7 +132,8 @@ where
         };
         match this.kind {
             Kind::Http2Connect if switches => in_flight.becomes_tunnel(),
-            Kind::Http1 | Kind::Http1Connect if !switches && in_flight.exchanges().is_last() => {
+            Kind::Http1 | Kind::Http1Connect if switches => in_flight.upgrades(),
+            Kind::Http1 | Kind::Http1Connect if in_flight.exchanges().is_last() => {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(CONNECTION, close);
             }
