@@ -38,7 +38,7 @@
 //! |---|---|---|
 //! | `make-master-sock INTERFACE PORT MAX-PENDING` | [`TcpListener::bind`](crate::listener::TcpListener::bind) with a host name or an address of the interface; [`Target`](crate::connect::Target) for service names | tests of `listener::tcp` and `connect` |
 //! | SO_REUSEADDR | [`TcpOptions::with_reuse_address`](crate::listener::TcpOptions::with_reuse_address), on | tests of `listener::tcp` |
-//! | lingers one second | [`Connection::close`](crate::Connection::close) lingers one second in its own task. SO_LINGER blocks a thread for that long and is off ([`TcpOptions::with_linger`](crate::listener::TcpOptions::with_linger)) | `tests/closing.rs` |
+//! | lingers one second | [`Connection::close`](crate::Connection::close) lingers in its own task: 5 s without input, 30 s at most ([`Linger`](crate::connection::Linger)). SO_LINGER blocks a thread for that long and is off ([`TcpOptions::with_linger`](crate::listener::TcpOptions::with_linger)) | `tests/closing.rs` |
 //! | readable when a connection is pending | [`Listener::is_ready`](crate::listener::Listener::is_ready) | tests of `listener` |
 //! | `make-server-sock-and-port`: port, fd, `sockaddr` | the accepted stream, its `AsFd`, and a `SocketAddr` (a raw `sockaddr` through `socket2::SockAddr::from`) | the example below |
 //! | `close-server-port`, `close-master-sock` | drop; [`AsyncWriteExt::shutdown`](tokio::io::AsyncWriteExt::shutdown) | `tests/support`, tests of `testing` |

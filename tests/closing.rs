@@ -4,14 +4,19 @@
 
 mod support;
 
-use portcullis::{Connection, ServiceBuilderExt, connection::Socket};
+use portcullis::{
+    Connection, ServiceBuilderExt,
+    connection::{Linger, Socket},
+    middleware::connection_limit::ConnectionLimitLayer,
+    server::Drain,
+};
 use std::{io, time::Duration};
-use support::{Fixture, scenario};
+use support::{Fixture, eventually, paused_scenario, scenario};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     sync::mpsc,
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tower::ServiceBuilder;
 
@@ -141,11 +146,13 @@ fn detach_ends_nothing() {
 }
 
 #[test]
-fn close_lingers_for_one_second_at_a_peer_that_does_not_leave() {
+fn a_close_waits_for_a_peer_that_does_not_leave_and_for_no_longer_than_its_bound() {
     scenario(async {
         let stack = ServiceBuilder::new()
             .peer_addr()
-            .service_fn(|connection: Tcp| connection.close());
+            .service_fn(|connection: Tcp| {
+                connection.close_within(Linger::new().with_silence(Duration::from_secs(1)))
+            });
         let server = Fixture::serve(stack);
         let begun = Instant::now();
         let mut client = server.connect().await;
@@ -162,5 +169,85 @@ fn close_lingers_for_one_second_at_a_peer_that_does_not_leave() {
         );
         drop(client);
         server.finish().await;
+    });
+}
+
+#[test]
+fn an_answer_arrives_at_a_client_that_reads_slowly_and_sends_meanwhile() {
+    const ANSWER: usize = 1024 * 1024;
+    scenario(async {
+        let stack = ServiceBuilder::new()
+            .peer_addr()
+            .service_fn(async |mut connection: Tcp| {
+                connection.write_all(&vec![b'a'; ANSWER]).await?;
+                connection.close().await
+            });
+        let server = Fixture::serve(stack);
+        let mut client = server.connect().await;
+        let mut answer = vec![0; ANSWER];
+        client.read_exact(&mut answer[..1000]).await.unwrap();
+        sleep(Duration::from_millis(1500)).await;
+        client.write_all(b"x").await.unwrap();
+        // Time for a reset to come.
+        sleep(Duration::from_millis(50)).await;
+        client.read_exact(&mut answer[1000..]).await.unwrap();
+        assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+        drop(client);
+        server.finish().await;
+    });
+}
+
+#[test]
+fn an_answer_arrives_although_megabytes_of_input_follow() {
+    scenario(async {
+        let stack = ServiceBuilder::new()
+            .peer_addr()
+            .service_fn(async |mut connection: Tcp| {
+                arrived(&connection).await?;
+                connection.write_all(b"too much").await?;
+                connection.close().await
+            });
+        let server = Fixture::serve(stack);
+        for _ in 0..5 {
+            let mut client = server.connect().await;
+            client.write_all(&vec![b'x'; 5_000_000]).await.unwrap();
+            let mut answer = Vec::new();
+            client.read_to_end(&mut answer).await.unwrap();
+            assert_eq!(answer, b"too much");
+        }
+        server.finish().await;
+    });
+}
+
+#[test]
+fn clients_that_linger_keep_no_place_in_the_limit_and_are_cut_at_the_deadline() {
+    paused_scenario(async {
+        let (limit, handle) = ConnectionLimitLayer::pair(1);
+        let stack = ServiceBuilder::new()
+            .peer_addr()
+            .layer(limit)
+            .service_fn(|connection: Tcp| {
+                connection.close_within(
+                    Linger::new()
+                        .with_silence(Duration::from_secs(600))
+                        .with_time(Duration::MAX),
+                )
+            });
+        let deadline = Duration::from_secs(10);
+        let server = Fixture::serve_with(stack, |server| {
+            server.drain(Drain::new().with_deadline(deadline))
+        });
+        let mut clients = Vec::new();
+        for _ in 0..3 {
+            let mut client = server.connect().await;
+            assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+            clients.push(client);
+        }
+        eventually("no place is taken", || handle.active() == 0).await;
+        assert_eq!(server.status().active, 3);
+        let report = server.finish().await;
+        assert_eq!(report.cut().len(), 3);
+        assert!(report.took() >= deadline);
+        drop(clients);
     });
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Talks HTTP to the server in tests/http/server.rs with clients of other implementations: curl, h2load,
-Python's h2, websockets and grpcio.
+Python itself, and its h2, websockets and grpcio.
 
     python3 tests/http_interop.py
 
@@ -8,6 +8,7 @@ What is not installed is skipped and named; CI installs it first. Nothing but lo
 prints a line, a count comes last, and the exit code says whether all went well."""
 
 import hashlib
+import http.client
 import json
 import os
 import re
@@ -360,6 +361,91 @@ def websockets_echo(server):
             socket_.ping().wait(SECONDS)
 
 
+def trusting(server):
+    return ssl.create_default_context(cafile=server.certificate)
+
+
+def exchange(server, method, path, parts, length, tls):
+    """Status and body of an answer as Python's http.client has it: it sends all of the body first."""
+    client = (http.client.HTTPSConnection("localhost", server.tls, timeout=SECONDS, context=trusting(server)) if tls
+              else http.client.HTTPConnection("127.0.0.1", server.plain, timeout=SECONDS))
+    try:
+        client.request(method, path, parts, {"content-length": str(length)})
+        answer = client.getresponse()
+        return answer.status, answer.read()
+    finally:
+        client.close()
+
+
+def python_early_answer(server):
+    """A 413 arrives although 5 MB are sent before anybody looks for it."""
+    for tls in [False, True]:
+        for _ in range(10):
+            status, _body = exchange(server, "POST", "/early", [bytes(5_000_000)], 5_000_000, tls)
+            assert status == 413, (tls, status)
+
+
+def python_slow_upload(server):
+    """400 kB at 200 kB/s, answered at once."""
+    def slowly():
+        for _ in range(40):
+            time.sleep(0.05)
+            yield bytes(10_000)
+
+    for tls in [False, True]:
+        status, _body = exchange(server, "POST", "/early", slowly(), 400_000, tls)
+        assert status == 413, (tls, status)
+
+
+def python_large_answer_to_unread_body(server):
+    """3 MB to a GET with a body of 2 MB, which nobody reads."""
+    for tls in [False, True]:
+        for _ in range(4):
+            status, body = exchange(server, "GET", "/big/3000000", [bytes(2_000_000)], 2_000_000, tls)
+            assert (status, len(body)) == (200, 3_000_000), (tls, status, len(body))
+
+
+def websockets_farewell(server):
+    """All that a handler says before it drops its connection arrives, while the client talks.
+
+    Without TLS: this client uses its TLS session in two threads at once, and hangs now and then."""
+    client, exceptions = module("websockets.sync.client"), module("websockets.exceptions")
+    for _ in range(20):
+        # With a bound on its queue, this client would wait 10 s for itself in `send`.
+        with client.connect(f"ws://127.0.0.1:{server.plain}/farewell", proxy=None, max_queue=None) as socket_:
+            try:
+                for _ in range(50):
+                    socket_.send("x" * 2000)
+            except exceptions.ConnectionClosedOK:
+                pass  # It has read to the end already.
+            said = []
+            try:
+                while True:
+                    said.append(socket_.recv(SECONDS))
+            except exceptions.ConnectionClosedOK:
+                pass
+            assert said == [str(number) for number in range(100)], len(said)
+
+
+def websocket_ends_tls_in_order(server):
+    """A WebSocket over TLS ends with `close_notify`: for Python's ssl the end is no error."""
+    mask = bytes([1, 2, 3, 4])
+    text, close = bytes([0x81, 0x80]) + mask, bytes([0x88, 0x80]) + mask
+    # One is closed by the client; one is dropped by the server after its Close, while the client talks.
+    for path, said in [("/websocket", [close]), ("/farewell", [text] * 20)]:
+        for _ in range(10):
+            raw = socket.create_connection(("127.0.0.1", server.tls), SECONDS)
+            with trusting(server).wrap_socket(raw, server_hostname="localhost", suppress_ragged_eofs=False) as tls:
+                tls.sendall(f"GET {path} HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+                            "sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode())
+                for frame in said:
+                    tls.sendall(frame)
+                heard = b""
+                while part := tls.recv(65536):
+                    heard += part
+                assert heard.startswith(b"HTTP/1.1 101") and heard.endswith(b"\x88\0"), heard
+
+
 def grpc(_server):
     """The example `tonic` with its own client, which says what it needs."""
     module("grpc")
@@ -380,7 +466,8 @@ def grpc(_server):
 
 CHECKS = [curl_versions, curl_head_and_missing, curl_big_bodies, curl_expect_continue, curl_early_answer,
           curl_keeps_alive, h2load, h2_many_streams, h2_small_windows, h2_early_answer, h2_goodbye, h2_reset_flood, h2_header_bomb,
-          websockets_echo, grpc]
+          websockets_echo, python_early_answer, python_slow_upload,
+          python_large_answer_to_unread_body, websockets_farewell, websocket_ends_tls_in_order, grpc]
 
 
 def main():

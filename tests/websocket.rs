@@ -191,6 +191,7 @@ fn the_drain_waits_for_a_websocket() {
         assert_eq!(server.status().active, 1);
         socket.send(Message::text("bye")).await.unwrap();
         assert_eq!(ends.recv().await.unwrap(), "bye");
+        drop(socket);
         let report = server.handle.wait().await;
         assert_ended(&server.handle);
         assert_eq!((report.ended(), report.cut().len()), (1, 0));

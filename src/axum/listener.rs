@@ -3,13 +3,12 @@
 use super::{DepartingIo, Info};
 use crate::{
     server::Handle,
-    service::{Incoming, http::facts::NOWHERE},
+    service::{Incoming, LingerIo, http::facts::NOWHERE},
 };
 use ::axum::{
     extract::connect_info::Connected,
     serve::{self, IncomingStream, ListenerExt, TapIo},
 };
-use portcullis_middleware::Connection;
 use std::{fmt, future::pending, io, net::SocketAddr};
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -17,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 ///
 /// It is tapped because of Rust's orphan rule: for tapped listeners, and for no other of ours, axum
 /// itself says how a `SocketAddr` is the `ConnectInfo`. The tap does nothing.
-pub type Listener<IO> = TapIo<Connections<IO>, fn(&mut Connection<DepartingIo<IO>>)>;
+pub type Listener<IO> = TapIo<Connections<IO>, fn(&mut LingerIo<DepartingIo<IO>>)>;
 
 impl<IO> Incoming<IO>
 where
@@ -25,8 +24,12 @@ where
 {
     /// Makes this the listener of `axum::serve`.
     ///
-    /// Its peers' addresses are those of [`Connection::peer_addr`], after a PROXY header the client's
-    /// own. A peer without an IP address (a Unix socket) is `0.0.0.0:0`, which no client can have.
+    /// Its peers' addresses are those of [`Connection::peer_addr`](crate::Connection::peer_addr), after a PROXY
+    /// header the client's own. A peer without an IP address (a Unix socket) is `0.0.0.0:0`, which no client can
+    /// have.
+    ///
+    /// A connection is closed politely however it ends, also when a WebSocket's handler drops it: it is a
+    /// [`LingerIo`] with the bounds of [`with_linger`](Self::with_linger).
     ///
     /// Give [`drained`](Self::drained) to `with_graceful_shutdown`: it never stops accepting by itself,
     /// as axum demands. See the [module docs](crate::axum).
@@ -44,7 +47,7 @@ impl<IO> serve::Listener for Connections<IO>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    type Io = Connection<DepartingIo<IO>>;
+    type Io = LingerIo<DepartingIo<IO>>;
     type Addr = SocketAddr;
 
     /// Handshakes are done when a connection arrives here: nothing that a client does takes time.
@@ -53,7 +56,8 @@ where
             Some(connection) => {
                 let info = connection.info().clone();
                 let peer = info.peer_addr().unwrap_or(NOWHERE);
-                (connection.map_io(|io| DepartingIo::new(io, info)), peer)
+                let connection = connection.map_io(|io| DepartingIo::new(io, info));
+                (LingerIo::new(connection, self.incoming.linger()), peer)
             }
             None => pending().await,
         }
@@ -84,6 +88,6 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     fn connect_info(stream: IncomingStream<'_, Listener<IO>>) -> Self {
-        Self(stream.io().info().clone())
+        Self(stream.io().get_ref().info().clone())
     }
 }

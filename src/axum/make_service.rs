@@ -1,9 +1,8 @@
 //! Tells requests of their connection, where axum serves them.
 
-use crate::service::http::facts::Facts;
+use crate::service::{LingerIo, http::facts::Facts};
 use ::axum::serve::{IncomingStream, Listener};
 use http::Request;
-use portcullis_middleware::Connection;
 use std::{
     convert::Infallible,
     future::{Ready, ready},
@@ -32,7 +31,7 @@ impl<S> MakeService<S> {
 impl<S, L, IO> Service<IncomingStream<'_, L>> for MakeService<S>
 where
     S: Clone,
-    L: Listener<Io = Connection<IO>>,
+    L: Listener<Io = LingerIo<IO>>,
 {
     type Response = WithConnection<S>;
     type Error = Infallible;
@@ -45,7 +44,7 @@ where
     fn call(&mut self, stream: IncomingStream<'_, L>) -> Self::Future {
         ready(Ok(WithConnection {
             service: self.service.clone(),
-            facts: Arc::new(Facts::of(stream.io())),
+            facts: Arc::new(Facts::of(stream.io().get_ref())),
         }))
     }
 }

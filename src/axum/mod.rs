@@ -95,7 +95,8 @@
 //!
 //! Layers run before axum sees a connection: TLS is agreed on, each handshake in a task of its own, and
 //! one that is slow delays nobody. Permits are held until axum, or whoever an upgrade gave the connection
-//! to, drops it.
+//! to, drops it. A dropped connection is then closed politely, in a task that the drain waits for: see
+//! [`LingerIo`](crate::service::LingerIo).
 //!
 //! The end begins at the server: by a signal, its handle, or [`Server::stop_on`]. It stops accepting, and
 //! brings through the layers whoever was accepted; axum takes them all. Only then
@@ -106,7 +107,8 @@
 //! - A signal given to axum itself would lose whoever is in a handshake just then. Without any,
 //!   `axum::serve` never returns, although its server is over.
 //! - `axum::serve` returns when its own connections are done; the server's report comes when upgraded ones
-//!   (WebSockets) are, too.
+//!   (WebSockets) are, too, and when all clients have received their last answer. Wait for it before the
+//!   program exits.
 //! - Idle connections stay until all that were accepted are through. Where these wait for the permits that
 //!   those hold, both wait for the deadline.
 //!

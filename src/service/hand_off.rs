@@ -35,7 +35,10 @@
 
 use crate::server::Handle;
 use futures_core::Stream;
-use portcullis_middleware::{BoxError, Connection, connection::ForcedClose};
+use portcullis_middleware::{
+    BoxError, Connection,
+    connection::{ForcedClose, Linger},
+};
 use std::{
     error, fmt,
     future::{pending, poll_fn},
@@ -60,6 +63,7 @@ pub fn hand_off<IO>(room: usize) -> (HandOff<IO>, Incoming<IO>) {
         connections,
         end: watch::Sender::new(false),
         server: None,
+        linger: Linger::new(),
     };
     (HandOff { sender }, incoming)
 }
@@ -136,6 +140,7 @@ pub struct Incoming<IO> {
     /// Whether no more will come.
     end: watch::Sender<bool>,
     server: Option<StopOnDrop>,
+    linger: Linger,
 }
 
 impl<IO> Incoming<IO> {
@@ -148,6 +153,23 @@ impl<IO> Incoming<IO> {
     /// The handle of the server that [`Server::incoming`](crate::Server::incoming) started.
     pub fn handle(&self) -> Option<&Handle> {
         self.server.as_ref().map(|server| &server.0)
+    }
+
+    /// Sets how `axum::serve` and tonic's server linger at the end of a connection.
+    ///
+    /// The defaults are those of [`Linger::new`]. This applies to `Incoming::into_axum` and
+    /// `Incoming::tonic` with its variants, which wrap each connection in a
+    /// [`LingerIo`](super::LingerIo). Connections from [`recv`](Self::recv) do not linger by themselves:
+    /// end them with [`Connection::close`], or wrap them likewise.
+    #[must_use]
+    pub const fn with_linger(mut self, linger: Linger) -> Self {
+        self.linger = linger;
+        self
+    }
+
+    /// The bounds that [`with_linger`](Self::with_linger) has set.
+    pub const fn linger(&self) -> Linger {
+        self.linger
     }
 
     /// Waits for the next connection; `None` when no more will come.

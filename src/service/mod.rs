@@ -3,7 +3,9 @@
 pub mod hand_off;
 #[cfg(feature = "http")]
 pub mod http;
+mod linger_io;
 
 pub use self::hand_off::{HandOff, HandOffError, Incoming, hand_off};
 #[cfg(feature = "http")]
 pub use self::http::HttpService;
+pub use self::linger_io::LingerIo;

@@ -1,7 +1,10 @@
 //! The stream that tonic's server takes.
 
 use super::{TlsConnectInfo, TonicIo};
-use crate::{server::Handle, service::Incoming};
+use crate::{
+    server::Handle,
+    service::{Incoming, LingerIo},
+};
 use ::tonic::transport::server::TcpConnectInfo;
 use futures_core::Stream;
 use portcullis_middleware::{Connection, log_limit::LogLimit};
@@ -12,7 +15,10 @@ use std::{
     task::{Context, Poll, ready},
     time::Duration,
 };
-use tokio::time::{Sleep, sleep};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::{Sleep, sleep},
+};
 
 impl<IO> Incoming<IO> {
     /// The stream that tonic's `serve_with_incoming` takes; feature `tonic`.
@@ -76,7 +82,10 @@ impl<IO, C> TonicIncoming<IO, C> {
     }
 }
 
-impl<IO, C> Stream for TonicIncoming<IO, C> {
+impl<IO, C> Stream for TonicIncoming<IO, C>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     type Item = Result<TonicIo<IO, C>, Infallible>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -94,7 +103,8 @@ impl<IO, C> Stream for TonicIncoming<IO, C> {
                 continue;
             };
             if let Some(told) = (this.tell)(&connection) {
-                return Poll::Ready(Some(Ok(TonicIo::new(connection, told))));
+                let io = LingerIo::new(connection, this.incoming.linger());
+                return Poll::Ready(Some(Ok(TonicIo::new(io, told))));
             }
             this.log.write(|suppressed| {
                 let peer = connection.info().peer();

@@ -1,10 +1,9 @@
 //! A connection as tonic's server takes it.
 
-use crate::service::http::departure::Departure;
+use crate::service::{LingerIo, http::departure::Departure};
 use ::tonic::transport::server::Connected;
 use portcullis_middleware::{
     Connection,
-    connection::{Linger, Lingering},
     error::{Elapsed, TimeoutPhase},
 };
 use std::{
@@ -26,16 +25,14 @@ use tokio::{
 /// Reads end when a client holds up the graceful shutdown: half a second after the server stopped accepting if
 /// the preface is missing, and two seconds after the `GOAWAY` if no stream is open.
 ///
-/// It ends politely: after its last byte, input is read and thrown away until the client ends too, for
-/// a second at most. A mere close with input unread would take the last responses back.
+/// When it is dropped it lingers, so that the client receives the last responses; see [`LingerIo`].
 #[derive(Debug)]
 pub struct TonicIo<IO, C> {
-    connection: Connection<IO>,
+    io: LingerIo<IO>,
     told: C,
     /// Until the client has introduced itself.
     opening: Option<Opening>,
     departure: Departure,
-    lingering: Option<Lingering>,
 }
 
 /// The time that a client has for the preface of HTTP/2.
@@ -47,32 +44,31 @@ struct Opening {
 }
 
 impl<IO, C> TonicIo<IO, C> {
-    pub(super) fn new(connection: Connection<IO>, told: C) -> Self {
+    pub(super) fn new(io: LingerIo<IO>, told: C) -> Self {
         Self {
-            departure: Departure::new(connection.info().clone()),
-            connection,
+            departure: Departure::new(io.get_ref().info().clone()),
+            io,
             told,
             opening: Some(Opening {
                 missing: PREFACE,
                 timer: None,
             }),
-            lingering: None,
         }
     }
 
     /// The connection.
-    pub const fn get_ref(&self) -> &Connection<IO> {
-        &self.connection
+    pub fn get_ref(&self) -> &Connection<IO> {
+        self.io.get_ref()
     }
 
     /// The connection, to change.
-    pub const fn get_mut(&mut self) -> &mut Connection<IO> {
-        &mut self.connection
+    pub fn get_mut(&mut self) -> &mut Connection<IO> {
+        self.io.get_mut()
     }
 
-    /// The connection, out of tonic's hands.
+    /// The connection, out of tonic's hands; it no longer lingers when it is dropped.
     pub fn into_inner(self) -> Connection<IO> {
-        self.connection
+        self.io.into_inner()
     }
 }
 
@@ -92,7 +88,7 @@ impl<IO: AsyncRead + Unpin, C: Unpin> AsyncRead for TonicIo<IO, C> {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let before = buf.filled().len();
-        let read = Pin::new(&mut this.connection).poll_read(cx, buf);
+        let read = Pin::new(&mut this.io).poll_read(cx, buf);
         if read.is_pending() && this.departure.poll_gone(cx).is_ready() {
             return Poll::Ready(Ok(()));
         }
@@ -117,27 +113,23 @@ impl<IO: AsyncRead + AsyncWrite + Unpin, C: Unpin> AsyncWrite for TonicIo<IO, C>
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.connection).poll_write(cx, buf);
+        let written = Pin::new(&mut self.io).poll_write(cx, buf);
         self.departure
             .note_written(&written, &[IoSlice::new(buf)], cx);
         written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.connection).poll_flush(cx)
+        Pin::new(&mut self.io).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        if this.lingering.is_none() {
-            ready!(Pin::new(&mut this.connection).poll_shutdown(cx))?;
-            if this.departure.is_gone() {
-                // It was waited for already.
-                return Poll::Ready(Ok(()));
-            }
+        ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
+        if self.departure.is_gone() {
+            // It was waited for already.
+            self.io.do_not_linger();
         }
-        let lingering = this.lingering.get_or_insert_with(|| Linger::new().begin());
-        lingering.poll(cx, &mut this.connection).map(Ok)
+        Poll::Ready(Ok(()))
     }
 
     fn poll_write_vectored(
@@ -145,13 +137,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin, C: Unpin> AsyncWrite for TonicIo<IO, C>
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.connection).poll_write_vectored(cx, bufs);
+        let written = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
         self.departure.note_written(&written, bufs, cx);
         written
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.connection.is_write_vectored()
+        self.io.is_write_vectored()
     }
 }
 
@@ -171,6 +163,7 @@ const BOUND: Duration = Duration::from_secs(30);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use portcullis_middleware::connection::Linger;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
         time::{Instant, timeout},
@@ -181,32 +174,26 @@ mod tests {
         DuplexStream,
     ) {
         let (ours, theirs) = tokio::io::duplex(64);
-        (TonicIo::new(Connection::accept(ours), ()), theirs)
+        (
+            TonicIo::new(LingerIo::new(Connection::accept(ours), Linger::new()), ()),
+            theirs,
+        )
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_a_client_says_last_is_waited_for_and_thrown_away() {
+    async fn a_shutdown_only_ends_our_side_and_a_drop_lingers() {
         let (mut ours, mut theirs) = pair();
-        let client = async move {
-            theirs.read_to_end(&mut Vec::new()).await.unwrap();
-            // More than lies in between: somebody has to read it.
-            theirs.write_all(&[b'x'; 1000]).await.unwrap();
-            sleep(Duration::from_millis(900)).await;
-        };
-        let begun = Instant::now();
-        let (shutdown, ()) = tokio::join!(ours.shutdown(), client);
-        shutdown.unwrap();
-        assert_eq!(begun.elapsed().as_millis(), 900);
         ours.shutdown().await.unwrap();
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_client_that_never_ends_is_waited_for_no_longer_than_a_second() {
-        let (mut ours, theirs) = pair();
-        let begun = Instant::now();
-        ours.shutdown().await.unwrap();
-        assert_eq!(begun.elapsed(), Duration::from_secs(1));
-        drop(theirs);
+        assert_eq!(theirs.read(&mut [0]).await.unwrap(), 0);
+        theirs.write_all(b"more").await.unwrap();
+        let mut more = [0; 4];
+        ours.read_exact(&mut more).await.unwrap();
+        assert_eq!(&more, b"more");
+        drop(ours);
+        // More than lies in between: it is read and discarded.
+        theirs.write_all(&[b'x'; 1000]).await.unwrap();
+        sleep(Duration::from_secs(6)).await;
+        theirs.write_all(b"x").await.unwrap_err();
     }
 
     #[tokio::test(start_paused = true)]

@@ -96,8 +96,10 @@
 //!     .await;
 //! # drained
 //! # };
+//! # let server = handle.clone();
 //! # let (served, ()) = tokio::join!(serving, async { handle.stop() });
 //! # served?;
+//! server.wait().await; // until all clients have received their last answer
 //! # Ok(())
 //! # }
 //! ```
@@ -115,7 +117,8 @@
 //! was let in and speaks at once. Then tonic sends `GOAWAY` on all connections and waits for what is in flight.
 //! Clients that have asked for nothing do not delay that: a handshake or an HTTP/2 preface that is incomplete
 //! half a second after the last accept ends its connection, and so does a client that has no open stream and
-//! does not answer the `GOAWAY` within two seconds ([`TonicIo`] ends its input).
+//! does not answer the `GOAWAY` within two seconds ([`TonicIo`] ends its input). What tonic drops is closed
+//! gracefully, in a task that the server's drain waits for; see [`LingerIo`](crate::service::LingerIo).
 //! The server's [deadline](crate::server::Drain) holds throughout: what is left
 //! by then is cut, and tonic's future ends too.
 //!

@@ -341,7 +341,7 @@ fn a_peer_without_an_ip_address_is_nowhere() {
         let _client = tokio::net::UnixStream::connect(&path).await.unwrap();
         let (connection, peer) = axum::serve::Listener::accept(&mut listener).await;
         assert_eq!(
-            (connection.peer_addr(), peer),
+            (connection.get_ref().peer_addr(), peer),
             (None, ([0, 0, 0, 0], 0).into())
         );
         drop((connection, listener));

@@ -1,10 +1,15 @@
 //! A stack as the listener of `axum::serve`: permits, and the end.
 
 use super::{OtherWay, Plain, answer, curious, incoming, request, support};
-use axum::{Router, http::StatusCode, routing::get};
+use axum::{
+    Router,
+    http::StatusCode,
+    routing::{get, post},
+};
 use portcullis::{
     BoxError, Connection, Server, ServiceBuilderExt,
     axum::Info,
+    connection::Linger,
     listener::{MemoryListener, TcpListener},
     middleware::{
         connection_limit::ConnectionLimitLayer,
@@ -40,6 +45,56 @@ fn permits_follow_the_connection_until_axum_drops_it() {
         assert_eq!(request(second, "/info").await.0, StatusCode::OK);
         server.finish().await;
         assert_eq!(limit.active(), 0);
+    });
+}
+
+/// Each answer is 3 MB, and does not wait for the body of its request.
+#[test]
+fn an_answer_arrives_although_the_body_of_its_request_comes_late() {
+    const ANSWER: usize = 3_000_000;
+    scenario(async {
+        let router = Router::new().route("/", post(async || vec![b'a'; ANSWER]));
+        let layers = ServiceBuilder::new().peer_addr();
+        let server = OtherWay::serve(incoming::<_, Plain>(layers), router);
+        for _ in 0..5 {
+            let mut client = server.connect().await;
+            client
+                .write_all(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 20\r\n\r\n")
+                .await
+                .unwrap();
+            let mut answer = Vec::new();
+            let (mut from_server, mut to_server) = client.split();
+            let late = async {
+                for _ in 0..20 {
+                    sleep(Duration::from_millis(10)).await;
+                    to_server.write_all(b"x").await.unwrap();
+                }
+            };
+            let (read, ()) = tokio::join!(from_server.read_to_end(&mut answer), late);
+            read.expect("an end in order");
+            assert!(answer.len() > ANSWER);
+        }
+        server.finish().await;
+    });
+}
+
+#[test]
+fn the_bounds_of_the_linger_are_set_where_connections_come_from() {
+    paused_scenario(async {
+        let (listener, connector) = MemoryListener::pair();
+        let layers = ServiceBuilder::new().peer_addr();
+        let incoming = Server::new().incoming(listener, layers).unwrap();
+        let linger = Linger::new().with_silence(Duration::from_secs(7));
+        let server = OtherWay::serve(incoming.with_linger(linger), curious());
+        let mut client = connector.connect().unwrap();
+        let head = b"GET /info HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+        client.write_all(head).await.unwrap();
+        client.read_to_end(&mut Vec::new()).await.unwrap();
+        sleep(Duration::from_millis(6900)).await;
+        assert_eq!(server.handle.status().active, 1);
+        sleep(Duration::from_millis(200)).await;
+        assert_eq!(server.handle.status().active, 0);
+        server.finish().await;
     });
 }
 

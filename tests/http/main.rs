@@ -18,6 +18,7 @@ mod drain;
 mod facts;
 mod h2_frames;
 mod healthy;
+mod linger;
 mod load;
 mod peer;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
@@ -31,6 +32,7 @@ mod side_by_side;
 mod slow_readers;
 mod time;
 mod tunnels;
+mod upgrades;
 
 #[path = "../support/mod.rs"]
 mod support;

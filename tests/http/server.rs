@@ -2,7 +2,7 @@
 
 use crate::{app::app, millis, seconds, support::tls};
 use axum::{
-    extract::ws::{WebSocket, WebSocketUpgrade},
+    extract::ws::{Message, WebSocket, WebSocketUpgrade},
     routing::any,
 };
 use portcullis::{
@@ -16,10 +16,15 @@ use tower::ServiceBuilder;
 fn serves_until_sigterm() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let app = app().route(
-            "/websocket",
-            any(async |up: WebSocketUpgrade| up.on_upgrade(echo)),
-        );
+        let app = app()
+            .route(
+                "/websocket",
+                any(async |up: WebSocketUpgrade| up.on_upgrade(echo)),
+            )
+            .route(
+                "/farewell",
+                any(async |up: WebSocketUpgrade| up.on_upgrade(farewell)),
+            );
         let http = HttpService::new(app);
         let plain = TcpListener::bind("127.0.0.1:0").unwrap();
         let encrypted = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -46,8 +51,19 @@ fn serves_until_sigterm() {
 
 async fn echo(mut socket: WebSocket) {
     while let Some(Ok(message)) = socket.recv().await {
-        if socket.send(message).await.is_err() {
+        // A Close is answered by the next `recv`.
+        let closes = matches!(message, Message::Close(_));
+        if !closes && socket.send(message).await.is_err() {
             break;
         }
     }
+}
+
+/// Hears one message, says a hundred and good-bye, and drops the connection whatever else comes.
+async fn farewell(mut socket: WebSocket) {
+    let _ = socket.recv().await;
+    for number in 0..100 {
+        let _ = socket.send(Message::text(number.to_string())).await;
+    }
+    let _ = socket.send(Message::Close(None)).await;
 }

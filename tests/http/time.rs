@@ -117,7 +117,8 @@ fn an_idle_http2_connection_is_told_to_go_away_at_its_bound() {
         assert!(peer.next_frame().await.is_none());
         let (result, at) = peer.ended().await;
         result.unwrap();
-        assert!(at - begun < BOUND + seconds(2));
+        // It stays.
+        assert_took(at - begun, BOUND + seconds(5));
     });
 }
 
@@ -175,7 +176,8 @@ fn a_dead_http2_peer_is_cut_by_pings() {
         sleep(seconds(49)).await;
         assert!(peer.is_served());
         assert_eq!(peer.outcome().await, Outcome::Disconnected);
-        assert!(begun.elapsed() <= seconds(51), "{:?}", begun.elapsed());
+        // It is lingered for, as any other.
+        assert!(begun.elapsed() <= seconds(56), "{:?}", begun.elapsed());
     });
 }
 

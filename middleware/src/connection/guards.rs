@@ -24,7 +24,7 @@ impl Guards {
 
     /// Holds `guard` until these guards are dropped; it takes an allocation, the first one two.
     pub fn push(&mut self, guard: impl Send + Sync + 'static) {
-        self.0.get_or_insert_default().more.push(guard);
+        self.0.get_or_insert_default().more.push(Opaque(guard));
     }
 
     /// Holds `slot` until these guards are dropped; the first two share an allocation, where nothing else
@@ -36,6 +36,17 @@ impl Guards {
             Some(free) if more.0.is_none() => *free = Some(slot),
             _ => more.push(slot),
         }
+    }
+
+    /// Releases the slots that a connection needs no more once it only lingers.
+    pub(super) fn release_for_linger(&mut self) {
+        let Some(held) = self.0.as_deref_mut() else {
+            return;
+        };
+        for slot in &mut held.slots {
+            drop(slot.take_if(|slot| slot.is_released_by_linger()));
+        }
+        held.more.retain(|guard| !guard.is_released_by_linger());
     }
 
     /// How many there are.
@@ -62,6 +73,14 @@ pub trait Slots: Send + Sync {
     ///
     /// It runs in a drop, perhaps of a panic: it must neither panic nor wait.
     fn release(&self, key: usize);
+
+    /// Whether a slot is released as soon as its connection [lingers](super::Connection::linger):
+    /// `false` by default, and the slot is held until the connection is dropped.
+    ///
+    /// A connection that lingers is no longer served, but still holds its descriptor.
+    fn is_released_by_linger(&self) -> bool {
+        false
+    }
 }
 
 /// One of what many connections share: a permit of a limit, an entry of a table.
@@ -76,6 +95,10 @@ impl Slot {
     /// The slot `key` of `slots`.
     pub const fn new(slots: Arc<dyn Slots>, key: usize) -> Self {
         Self { of: slots, key }
+    }
+
+    fn is_released_by_linger(&self) -> bool {
+        self.of.is_released_by_linger()
     }
 }
 
@@ -95,35 +118,75 @@ impl fmt::Debug for Slot {
 
 /// Guards of any kind, each in an allocation of its own.
 #[derive(Default)]
-struct List(Option<Box<Node<dyn Send + Sync>>>);
+struct List(Option<Box<Node<dyn Guard>>>);
 
 struct Node<T: ?Sized> {
     next: List,
-    _guard: T,
+    guard: T,
 }
 
 impl List {
-    fn push(&mut self, guard: impl Send + Sync + 'static) {
+    fn push(&mut self, guard: impl Guard + 'static) {
+        self.append(Box::new(Node {
+            next: Self(None),
+            guard,
+        }));
+    }
+
+    fn append(&mut self, node: Box<Node<dyn Guard>>) {
         let mut last = &mut self.0;
         while let Some(node) = last {
             last = &mut node.next.0;
         }
-        *last = Some(Box::new(Node {
-            next: Self(None),
-            _guard: guard,
-        }));
+        *last = Some(node);
     }
 
-    fn iter(&self) -> impl Iterator<Item = &Node<dyn Send + Sync>> {
+    fn pop(&mut self) -> Option<Box<Node<dyn Guard>>> {
+        let mut node = self.0.take()?;
+        self.0 = mem::take(&mut node.next.0);
+        Some(node)
+    }
+
+    /// Drops the guards that `keep` does not hold for.
+    fn retain(&mut self, keep: impl Fn(&dyn Guard) -> bool) {
+        let mut all = mem::take(self);
+        while let Some(node) = all.pop() {
+            if keep(&node.guard) {
+                self.append(node);
+            }
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Node<dyn Guard>> {
         std::iter::successors(self.0.as_deref(), |node| node.next.0.as_deref())
+    }
+}
+
+/// What is held, of whatever type.
+trait Guard: Send + Sync {
+    fn is_released_by_linger(&self) -> bool;
+}
+
+impl Guard for Slot {
+    fn is_released_by_linger(&self) -> bool {
+        self.is_released_by_linger()
+    }
+}
+
+/// A guard about which nothing is known.
+struct Opaque<T>(T);
+
+impl<T: Send + Sync> Guard for Opaque<T> {
+    fn is_released_by_linger(&self) -> bool {
+        false
     }
 }
 
 impl Drop for List {
     /// One after the other: left to itself, each node would drop those behind it before its guard.
     fn drop(&mut self) {
-        while let Some(mut node) = self.0.take() {
-            self.0 = mem::take(&mut node.next.0);
+        while let Some(node) = self.pop() {
+            drop(node);
         }
     }
 }
@@ -179,6 +242,41 @@ mod tests {
             drop(guards);
             assert_eq!(*log.lock().unwrap(), [0, 1, 2, 3, 4, 5]);
         }
+    }
+
+    /// Slots of a service, beside those of `Mutex`.
+    struct ForService(Mutex<Vec<u8>>);
+
+    impl Slots for ForService {
+        fn release(&self, key: usize) {
+            self.0.release(key);
+        }
+
+        fn is_released_by_linger(&self) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn what_serves_is_released_by_a_linger_wherever_it_lies_and_all_else_is_kept() {
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let served = Arc::new(ForService(Mutex::default()));
+        let mut guards = Guards::new();
+        for number in 0..8 {
+            match number {
+                1 | 2 | 5 | 7 => guards.push_slot(Slot::new(served.clone(), number)),
+                0 | 4 => guards.push_slot(Slot::new(log.clone(), number)),
+                _ => guards.push(Note(number as u8, log.clone())),
+            }
+        }
+        guards.release_for_linger();
+        assert_eq!(*served.0.lock().unwrap(), [1, 2, 5, 7]);
+        assert!(log.lock().unwrap().is_empty());
+        assert_eq!(guards.len(), 4);
+        guards.release_for_linger();
+        drop(guards);
+        assert_eq!(*served.0.lock().unwrap(), [1, 2, 5, 7]);
+        assert_eq!(*log.lock().unwrap(), [0, 3, 4, 6]);
     }
 
     #[test]

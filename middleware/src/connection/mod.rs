@@ -80,7 +80,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// It is read and written like its IO. Dropping it drops the IO first and releases the guards then.
 ///
 /// Dropping a TCP connection while input lies unread makes the kernel send a reset, and the peer may
-/// lose what was written last; [`close`](Self::close) is the polite end.
+/// lose the last output. End a connection with [`close`](Self::close) instead.
 #[pin_project]
 #[derive(Debug)]
 pub struct Connection<IO> {
@@ -88,7 +88,8 @@ pub struct Connection<IO> {
     io: IO,
     info: ConnectionInfo,
     extensions: Extensions,
-    /// After `io`: a permit must not be free before the socket is closed.
+    /// After `io`: what is held must not be free before the socket is closed. Permits are released
+    /// earlier only by [`linger`](Self::linger).
     guards: Guards,
 }
 
@@ -189,7 +190,8 @@ impl<IO> Connection<IO> {
     }
 
     /// Like [`hold`](Self::hold), for a slot: the first two share an allocation, where nothing else was held
-    /// before.
+    /// before. Slots for the service of a connection are released when it begins to
+    /// [linger](Self::linger).
     #[doc(hidden)]
     pub fn hold_slot(&mut self, slot: Slot) {
         self.guards.push_slot(slot);
@@ -256,35 +258,6 @@ impl<IO> Connection<IO> {
     /// Ends the connection at once; a TCP peer sees a reset, and nothing lingers.
     pub fn abort(self) {
         self.info.request_abort();
-    }
-}
-
-impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
-    /// Ends the connection politely: flush, end of the write side, a bounded wait for the peer.
-    ///
-    /// A TCP socket that is dropped with input unread makes the kernel send a reset, and the peer
-    /// may lose what it was told last. So what still comes in is read and thrown away, for one
-    /// second and 256 KiB at most, the flush included.
-    ///
-    /// # Errors
-    ///
-    /// When what was written could not be flushed and ended in time; the connection is dropped.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future drops the connection, at worst with output unsent.
-    pub async fn close(self) -> io::Result<()> {
-        self.close_within(Linger::new()).await
-    }
-
-    /// Like [`close`](Self::close), within bounds of one's own.
-    ///
-    /// # Errors
-    ///
-    /// As [`close`](Self::close).
-    pub async fn close_within(mut self, linger: Linger) -> io::Result<()> {
-        self.info.set_phase(Phase::Closing);
-        close::close(&mut self.io, linger).await
     }
 }
 

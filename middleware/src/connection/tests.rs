@@ -169,7 +169,7 @@ async fn close_waits_for_a_silent_peer_no_longer_than_its_bound() {
     let (connection, _peer) = in_memory();
     let begun = Instant::now();
     connection.close().await.unwrap();
-    assert_eq!(begun.elapsed(), Duration::from_secs(1));
+    assert_eq!(begun.elapsed(), Duration::from_secs(5));
 }
 
 #[tokio::test]
@@ -208,10 +208,10 @@ async fn close_throws_away_no_more_than_its_bound() {
 
 #[tokio::test(start_paused = true)]
 async fn close_fails_when_the_peer_takes_no_output_in_time() {
-    let second = Duration::from_secs(1);
+    let bound = Duration::from_secs(30);
     for (stalls, expected) in [
-        (second - Duration::from_millis(1), Ok(())),
-        (second * 2, Err(io::ErrorKind::TimedOut)),
+        (bound - Duration::from_millis(1), Ok(())),
+        (bound * 2, Err(io::ErrorKind::TimedOut)),
     ] {
         let script = Peer::new().stops_reading().stalls(stalls).reads_again();
         let (connection, seen) = script.waits_for_end().half_closes().connection();
@@ -220,7 +220,7 @@ async fn close_fails_when_the_peer_takes_no_output_in_time() {
         let begun = Instant::now();
         let closed = connection.close().await;
         assert_eq!(closed.map_err(|error| error.kind()), expected);
-        assert_eq!(begun.elapsed(), stalls.min(second));
+        assert_eq!(begun.elapsed(), stalls.min(bound));
         assert_eq!(seen.is_shut_down(), expected.is_ok());
         assert!(seen.is_dropped());
     }

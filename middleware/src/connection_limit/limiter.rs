@@ -124,6 +124,11 @@ impl Slots for Limiter {
             waker.wake();
         }
     }
+
+    /// The limit is one of connections that are served.
+    fn is_released_by_linger(&self) -> bool {
+        true
+    }
 }
 
 impl fmt::Debug for Limiter {

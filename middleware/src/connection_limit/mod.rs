@@ -21,6 +21,12 @@
 //! dropped or detached, wherever it lives by then: in another task, in an upgraded protocol, in a
 //! panic. Slots are given in the order in which they were asked for.
 //!
+//! A connection that is [closed](crate::Connection::close) gives its slot back when it begins to
+//! [linger](crate::Connection::linger): a client that takes its time to receive the answer keeps no other
+//! from being served. Up to 1,024 connections of a process linger without a slot, each with a descriptor;
+//! allow for them in the limit of open files. Beyond that number, they keep their slots until they are
+//! closed.
+//!
 //! The limit belongs to the layer value. Its clones and all services they make share it, also where
 //! a clone does something else when full; two layers made by two calls of `new` are two limits. A
 //! [`LimitHandle`] watches the limit and changes it at run time.

@@ -51,7 +51,8 @@ where
     match failure {
         Failure::Io(error) => {
             // The alert is written; a drop with input unread would take it back by a reset.
-            let close = rest.with_io(io).close_within(Linger::new());
+            let linger = Linger::new().with_time(ALERT_TIME);
+            let close = rest.with_io(io).close_within(linger);
             // In a box: its buffer must not make every handshake larger.
             let _ = Box::pin(close).await;
             Err(HandshakeError::new(error).into())
@@ -169,3 +170,6 @@ fn tls_info<IO>(stream: &TlsStream<Wire<IO>>) -> TlsInfo {
     }
     info
 }
+
+/// How long the close after a failed handshake may take.
+const ALERT_TIME: Duration = Duration::from_secs(1);

@@ -1,10 +1,8 @@
 //! The bytes under hyper: waited for, watched, and ended politely.
 
 use super::exchanges::{Exchanges, PREFACE};
-use portcullis_middleware::{
-    Connection,
-    connection::{Linger, Lingering},
-};
+use crate::service::LingerIo;
+use portcullis_middleware::connection::Lingering;
 use std::{
     io::{self, IoSlice},
     mem,
@@ -17,7 +15,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// A connection as hyper has it. An upgraded one lives on in here, with its guards.
 #[derive(Debug)]
 pub(super) struct HttpIo<IO> {
-    connection: Connection<IO>,
+    /// Lingers on drop if it was upgraded; before that, hyper ends it here.
+    io: LingerIo<IO>,
     exchanges: Arc<Exchanges>,
     stage: Stage,
 }
@@ -34,9 +33,9 @@ enum Stage {
 }
 
 impl<IO> HttpIo<IO> {
-    pub(super) const fn new(connection: Connection<IO>, exchanges: Arc<Exchanges>) -> Self {
+    pub(super) const fn new(io: LingerIo<IO>, exchanges: Arc<Exchanges>) -> Self {
         Self {
-            connection,
+            io,
             exchanges,
             stage: Stage::Open,
         }
@@ -44,6 +43,15 @@ impl<IO> HttpIo<IO> {
 
     pub(super) fn exchanges(&self) -> &Exchanges {
         &self.exchanges
+    }
+}
+
+impl<IO> Drop for HttpIo<IO> {
+    fn drop(&mut self) {
+        // A connection that HTTP drops has ended, or must not look as if it had ended in order.
+        if !self.exchanges.is_upgraded() {
+            self.io.do_not_linger();
+        }
     }
 }
 
@@ -118,7 +126,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for HttpIo<IO> {
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
-        let result = Pin::new(&mut self.connection).poll_read(cx, buf);
+        let result = Pin::new(&mut self.io).poll_read(cx, buf);
         if result.is_pending() && self.exchanges.is_hung_up() {
             return Poll::Ready(Ok(()));
         }
@@ -143,28 +151,33 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for HttpIo<IO> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.connection).poll_write(cx, buf);
+        let result = Pin::new(&mut self.io).poll_write(cx, buf);
         self.exchanges.note_write(&result);
         result
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let result = Pin::new(&mut self.connection).poll_flush(cx);
+        let result = Pin::new(&mut self.io).poll_flush(cx);
         self.exchanges.note_write(&result);
         result
     }
 
+    /// Ends our side; of a connection that is still HTTP's, it also waits for the end of the client's.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         loop {
             match &mut this.stage {
                 Stage::First(_) | Stage::Open => {
-                    let result = Pin::new(&mut this.connection).poll_shutdown(cx);
+                    let result = Pin::new(&mut this.io).poll_shutdown(cx);
                     this.exchanges.note_write(&result);
                     match ready!(result) {
                         // A client that has gone need not be told: hyper has flushed what was for it.
                         Err(_) if this.exchanges.input_ended() => {}
                         result => result?,
+                    }
+                    // Of a tunnel, this may be the end of one direction.
+                    if this.exchanges.is_upgraded() {
+                        return Poll::Ready(Ok(()));
                     }
                     // Of a client that never spoke, no input can be lost.
                     let ended = this.exchanges.input_ended() || this.exchanges.is_hung_up();
@@ -172,12 +185,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for HttpIo<IO> {
                         true => Stage::Over,
                         false => {
                             this.exchanges.note_lingering();
-                            Stage::Lingering(Linger::new().begin())
+                            let bounds = this.io.bounds();
+                            Stage::Lingering(this.io.get_mut().linger(bounds))
                         }
                     };
                 }
                 Stage::Lingering(lingering) => {
-                    ready!(lingering.poll(cx, &mut this.connection));
+                    ready!(lingering.poll(cx, this.io.get_mut()));
                     this.stage = Stage::Over;
                 }
                 Stage::Over => return Poll::Ready(Ok(())),
@@ -190,20 +204,23 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for HttpIo<IO> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.connection).poll_write_vectored(cx, bufs);
+        let result = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
         self.exchanges.note_write(&result);
         result
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.connection.is_write_vectored()
+        self.io.is_write_vectored()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use portcullis_middleware::{ConnectionInfo, connection::Address};
+    use portcullis_middleware::{
+        Connection, ConnectionInfo,
+        connection::{Address, Linger},
+    };
     use std::future::poll_fn;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
@@ -211,7 +228,8 @@ mod tests {
         let (ours, client) = duplex(1024);
         let info = ConnectionInfo::new(Address::Unknown, Address::Unknown);
         let exchanges = Exchanges::new(info.clone());
-        (HttpIo::new(Connection::new(ours, info), exchanges), client)
+        let io = LingerIo::new(Connection::new(ours, info), Linger::new());
+        (HttpIo::new(io, exchanges), client)
     }
 
     #[tokio::test]

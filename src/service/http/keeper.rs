@@ -172,6 +172,10 @@ impl Keeper {
 
     /// Until when the connection may wait for this, and what follows.
     fn next(&mut self, waiting: Waiting) -> (Option<Instant>, Then) {
+        // The IO has bounds of its own for that.
+        if self.exchanges.is_lingering() {
+            return (None, Then::End);
+        }
         let settings = &self.settings;
         match waiting {
             Waiting::Send(sent) => {
@@ -216,9 +220,6 @@ impl Keeper {
             Waiting::Request => {
                 let since = self.exchanges.idle_since();
                 if let Some(leaving) = self.leaving_since {
-                    if self.exchanges.is_lingering() {
-                        return (None, Then::End);
-                    }
                     return (Some(leaving.max(since) + LEAVE), Then::End);
                 }
                 let bound = after(since, settings.idle);

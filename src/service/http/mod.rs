@@ -56,6 +56,7 @@
 //! | idle: no request, and no HTTP/2 tunnel (CONNECT) | 75 s | the connection closes gracefully |
 //! | response that is ready, of which the client takes nothing | 60 s | the connection fails with [`Elapsed`] (`Write`) |
 //! | HTTP/2 ping | every 30 s, answered within 20 s | the connection fails |
+//! | [linger](HttpService::with_linger) after the last response | 30 s, and 5 s without input | the connection is closed |
 //!
 //! A request body counts as read at its end, even if the handler still holds it. Clients may pause between the
 //! messages of streaming gRPC and Connect calls if the service
@@ -98,6 +99,13 @@
 //! marks the end of each message. In the middle of a request the connection is
 //! [`Truncated`](portcullis_middleware::outcome::Outcome::Truncated).
 //!
+//! A response arrives although the client is still sending, for example a 413 to a large upload: after the
+//! last response, input is read and discarded until the client closes too
+//! ([`with_linger`](HttpService::with_linger); RFC 9112, section 9.6). An upgraded connection is a
+//! [`LingerIo`](super::LingerIo): a shutdown only ends our side of it, and dropping it closes it politely,
+//! under TLS with `close_notify`. No permit of a limit is held meanwhile; the drain cuts what still
+//! lingers at its deadline.
+//!
 //! A client that ends its side of an HTTP/1 connection before it has its response is taken as gone, and its
 //! handler is dropped; hyper's `half_close` makes it stay.
 
@@ -124,7 +132,7 @@ pub use self::{
 
 use self::{request::HttpRequests, serve::Serve};
 use hyper_util::{rt::TokioTimer, server::conn::auto};
-use portcullis_middleware::{BoxError, Connection};
+use portcullis_middleware::{BoxError, Connection, connection::Linger};
 #[cfg(doc)]
 use portcullis_middleware::{ConnectionInfo, Extensions, error::Elapsed};
 use std::{
@@ -156,6 +164,7 @@ struct Settings {
     last_call: Duration,
     body: Option<BodyRate>,
     streaming_calls: bool,
+    linger: Linger,
 }
 
 impl<S> HttpService<S> {
@@ -182,6 +191,7 @@ impl<S> HttpService<S> {
             last_call: Duration::from_millis(500),
             body: Some(BodyRate::new(240, Duration::from_secs(10))),
             streaming_calls: false,
+            linger: Linger::new(),
         };
         Self {
             requests,
@@ -244,6 +254,16 @@ impl<S> HttpService<S> {
     #[must_use]
     pub fn with_last_call(mut self, last_call: Duration) -> Self {
         self.settings().last_call = last_call;
+        self
+    }
+
+    /// Sets how long a connection lingers at its end, so that the client receives the last response.
+    ///
+    /// 30 seconds in all and 5 seconds without input by default; see [`Linger`]. It also applies to
+    /// upgraded connections.
+    #[must_use]
+    pub fn with_linger(mut self, linger: Linger) -> Self {
+        self.settings().linger = linger;
         self
     }
 

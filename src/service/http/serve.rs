@@ -9,6 +9,7 @@ use super::{
     request::HttpRequests,
     tasks::HttpTasks,
 };
+use crate::service::LingerIo;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_util::{rt::TokioIo, server::conn::auto::UpgradeableConnection};
@@ -67,7 +68,10 @@ where
         connection: Connection<IO>,
     ) -> Self {
         let exchanges = requests.exchanges().clone();
-        let io = HttpIo::new(connection, exchanges.clone());
+        let io = HttpIo::new(
+            LingerIo::new(connection, settings.linger),
+            exchanges.clone(),
+        );
         Self {
             stage: Stage::Silent(Some((io, requests))),
             keeper: Keeper::new(settings, exchanges),

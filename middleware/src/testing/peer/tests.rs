@@ -215,7 +215,7 @@ async fn what_came_before_it_was_waited_for_counts_once() {
 async fn a_peer_that_waits_for_our_end_lets_a_close_end_early() {
     for (script, took) in [
         (Peer::new().waits_for_end().half_closes(), Duration::ZERO),
-        (Peer::new(), SECOND),
+        (Peer::new(), 5 * SECOND),
     ] {
         let (connection, seen) = script.connection();
         let begun = Instant::now();

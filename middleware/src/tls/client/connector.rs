@@ -154,7 +154,9 @@ impl TlsConnector {
             }
         };
         // The alert is written; a drop with input unread would take it back by a reset.
-        let close = rest.with_io(io).close_within(Linger::new());
+        let close = rest
+            .with_io(io)
+            .close_within(Linger::new().with_time(ALERT_TIME));
         // In a box: its buffer must not make every handshake larger.
         let _ = Box::pin(close).await;
         Err(TlsConnectError::handshake(server_name, error))
@@ -202,3 +204,6 @@ fn parse(server_name: &str) -> Option<(ServerName<'static>, Option<String>)> {
 
 /// As on the server's side.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the close after a failed handshake may take.
+const ALERT_TIME: Duration = Duration::from_secs(1);
