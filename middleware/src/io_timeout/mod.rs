@@ -31,7 +31,7 @@
 //!   and a read that was only polled once before has the whole timeout again.
 //! * A task that is scheduled late is not absent. On an overloaded machine, a peer that was silent for
 //!   longer than the timeout is cut at the first poll. The same holds for a clock that jumps, as in
-//!   tests with [`advance`](tokio::time::advance).
+//!   tests with `tokio::time::advance`.
 //!
 //! To tell the two apart, the layer's future counts its polls. Where an operation is polled elsewhere
 //! (in another task, after a hand-off, in a [`TimeoutIo`] without the layer, below

@@ -131,8 +131,7 @@ impl TcpOptions {
     ///
     /// By default as long as keepalive takes to give up, two minutes with [`Keepalive::new`]; without
     /// keepalive it is not set. Keepalive does not probe while data is unacknowledged, and the
-    /// retransmissions alone go on for 15 minutes or more. `None` leaves it to them, also for
-    /// keepalive's time.
+    /// retransmissions alone go on for 15 minutes or more. `None` turns the option off.
     ///
     /// It also limits how long a living peer may keep its receive window closed, that is, read
     /// nothing while data waits for it. It decides when keepalive gives up, in place of the number of
