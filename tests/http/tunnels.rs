@@ -8,7 +8,10 @@ use crate::{
 };
 use portcullis::middleware::outcome::Outcome;
 use std::time::Duration;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    io::AsyncWriteExt,
+    time::{Instant, sleep, timeout},
+};
 
 const BOUND: Duration = seconds(10);
 
@@ -130,6 +133,7 @@ fn a_tunnel_that_has_ended_does_not_hold_the_drain() {
         let begun = Instant::now();
         peer.send(frame(DATA, 0, 1, b"bye!")).await;
         while peer.next_frame().await.is_some() {}
+        peer.io.shutdown().await.unwrap();
         assert_eq!(peer.outcome().await, Outcome::Completed);
         assert!(begun.elapsed() < seconds(3), "{:?}", begun.elapsed());
     });
