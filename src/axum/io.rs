@@ -1,39 +1,34 @@
 //! The bytes of a connection that axum serves.
 
-use crate::service::http::departure::Departure;
-use portcullis_middleware::ConnectionInfo;
+use crate::service::{LingerIo, http::departure::Departure};
+use portcullis_middleware::Connection;
 use std::{
     io::{self, IoSlice},
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// The stream of a connection in a [`Listener`](super::Listener).
+/// A connection as a [`Listener`](super::Listener) yields it; dropped, it closes politely (see [`LingerIo`]).
 ///
 /// Reads end when a client holds up the graceful shutdown: half a second after the server stopped accepting if
 /// it has sent nothing or a part of the HTTP/2 preface, and two seconds after the `GOAWAY` if no HTTP/2 stream
-/// is open. Everything else passes through unchanged.
+/// is open. Such a client is not lingered for.
 #[derive(Debug)]
 pub struct DepartingIo<IO> {
-    io: IO,
+    io: LingerIo<IO>,
     departure: Departure,
 }
 
 impl<IO> DepartingIo<IO> {
-    pub(super) const fn new(io: IO, info: ConnectionInfo) -> Self {
-        let departure = Departure::new(info);
+    pub(super) fn new(io: LingerIo<IO>) -> Self {
+        let departure = Departure::new(io.get_ref().info().clone());
         Self { io, departure }
     }
 
-    /// The stream below.
-    pub const fn get_ref(&self) -> &IO {
-        &self.io
-    }
-
-    /// The stream below, as it was.
-    pub fn into_inner(self) -> IO {
-        self.io
+    /// The connection.
+    pub fn get_ref(&self) -> &Connection<IO> {
+        self.io.get_ref()
     }
 }
 
@@ -47,7 +42,10 @@ impl<IO: AsyncRead + Unpin> AsyncRead for DepartingIo<IO> {
         let before = buf.filled().len();
         let read = Pin::new(&mut this.io).poll_read(cx, buf);
         if read.is_pending() {
-            return this.departure.poll_gone(cx).map(Ok);
+            ready!(this.departure.poll_gone(cx));
+            // It was waited for already.
+            this.io.do_not_linger();
+            return Poll::Ready(Ok(()));
         }
         this.departure.note_read(&buf.filled()[before..]);
         read

@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 ///
 /// It is tapped because of Rust's orphan rule: for tapped listeners, and for no other of ours, axum
 /// itself says how a `SocketAddr` is the `ConnectInfo`. The tap does nothing.
-pub type Listener<IO> = TapIo<Connections<IO>, fn(&mut LingerIo<DepartingIo<IO>>)>;
+pub type Listener<IO> = TapIo<Connections<IO>, fn(&mut DepartingIo<IO>)>;
 
 impl<IO> Incoming<IO>
 where
@@ -47,17 +47,16 @@ impl<IO> serve::Listener for Connections<IO>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    type Io = LingerIo<DepartingIo<IO>>;
+    type Io = DepartingIo<IO>;
     type Addr = SocketAddr;
 
     /// Handshakes are done when a connection arrives here: nothing that a client does takes time.
-    async fn accept(&mut self) -> (Self::Io, SocketAddr) {
+    async fn accept(&mut self) -> (DepartingIo<IO>, SocketAddr) {
         match self.incoming.recv().await {
             Some(connection) => {
-                let info = connection.info().clone();
-                let peer = info.peer_addr().unwrap_or(NOWHERE);
-                let connection = connection.map_io(|io| DepartingIo::new(io, info));
-                (LingerIo::new(connection, self.incoming.linger()), peer)
+                let peer = connection.peer_addr().unwrap_or(NOWHERE);
+                let io = LingerIo::new(connection, self.incoming.linger());
+                (DepartingIo::new(io), peer)
             }
             None => pending().await,
         }

@@ -1,6 +1,7 @@
 //! Tells requests of their connection, where axum serves them.
 
-use crate::service::{LingerIo, http::facts::Facts};
+use super::DepartingIo;
+use crate::service::http::facts::Facts;
 use ::axum::serve::{IncomingStream, Listener};
 use http::Request;
 use std::{
@@ -31,7 +32,7 @@ impl<S> MakeService<S> {
 impl<S, L, IO> Service<IncomingStream<'_, L>> for MakeService<S>
 where
     S: Clone,
-    L: Listener<Io = LingerIo<IO>>,
+    L: Listener<Io = DepartingIo<IO>>,
 {
     type Response = WithConnection<S>;
     type Error = Infallible;

@@ -9,7 +9,7 @@ use portcullis_middleware::{
 use std::{
     io::{self, IoSlice},
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 use tokio::{
@@ -90,6 +90,8 @@ impl<IO: AsyncRead + Unpin, C: Unpin> AsyncRead for TonicIo<IO, C> {
         let before = buf.filled().len();
         let read = Pin::new(&mut this.io).poll_read(cx, buf);
         if read.is_pending() && this.departure.poll_gone(cx).is_ready() {
+            // It was waited for already.
+            this.io.do_not_linger();
             return Poll::Ready(Ok(()));
         }
         let came = &buf.filled()[before..];
@@ -124,12 +126,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin, C: Unpin> AsyncWrite for TonicIo<IO, C>
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
-        if self.departure.is_gone() {
-            // It was waited for already.
-            self.io.do_not_linger();
-        }
-        Poll::Ready(Ok(()))
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 
     fn poll_write_vectored(

@@ -58,11 +58,6 @@ impl Departure {
         }
     }
 
-    /// Whether the input has ended on our behalf.
-    pub(crate) const fn is_gone(&self) -> bool {
-        self.gone
-    }
-
     /// To be called when a read has to wait: ready when the input ends instead.
     pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.gone {
@@ -375,7 +370,6 @@ mod tests {
         assert!(!over(&mut departure));
         advance(Duration::from_millis(2)).await;
         assert!(over(&mut departure));
-        assert!(departure.is_gone());
     }
 
     #[tokio::test]
