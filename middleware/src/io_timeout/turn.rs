@@ -3,28 +3,37 @@
 
 use std::{
     cell::Cell,
-    sync::atomic::{AtomicU64, Ordering},
+    num::NonZeroU64,
+    sync::atomic::{AtomicU32, Ordering},
     task::Context,
 };
 
-/// One poll of the future of an [`IoTimeout`](super::IoTimeout).
+/// One poll of the future of an [`IoTimeout`](super::IoTimeout): the number of the future in the high
+/// half, that of the poll in the low half.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Turn {
-    future: u64,
-    number: u64,
-}
+pub(super) struct Turn(NonZeroU64);
 
 impl Turn {
     /// Before the first poll of a new future.
     pub(super) fn of_new_future() -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
+        static NEXT: AtomicU32 = AtomicU32::new(1);
         let future = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self { future, number: 0 }
+        Self::of(u64::from(future) << HALF)
+    }
+
+    fn of(number: u64) -> Self {
+        Self(NonZeroU64::new(number).unwrap_or(NonZeroU64::MIN))
+    }
+
+    /// The next poll of the same future. After four billion polls it counts from zero again.
+    fn next(self) -> Self {
+        let (future, poll) = (self.0.get() >> HALF, self.0.get() as u32);
+        Self::of(future << HALF | u64::from(poll.wrapping_add(1)))
     }
 
     /// Begins the next poll of the future. It lasts until the guard is dropped.
     pub(super) fn begin(&mut self, cx: &Context<'_>) -> Entered {
-        self.number += 1;
+        *self = self.next();
         let current = Current {
             turn: *self,
             task: cx.waker().data(),
@@ -50,7 +59,8 @@ impl Turn {
     /// A handler that waits for an operation polls it each time. Time that passed within one poll was
     /// spent by the handler.
     pub(super) fn continues(self, earlier: Self) -> Option<bool> {
-        (self.future == earlier.future).then_some(self.number == earlier.number + 1)
+        let same_future = self.0.get() >> HALF == earlier.0.get() >> HALF;
+        same_future.then(|| self == earlier.next())
     }
 }
 
@@ -76,3 +86,6 @@ struct Current {
 thread_local! {
     static CURRENT: Cell<Option<Current>> = const { Cell::new(None) };
 }
+
+/// Bits of each half of a [`Turn`].
+const HALF: u32 = 32;
