@@ -203,6 +203,10 @@ fn options_can_be_read_back() {
         options.only_v6(),
     );
     assert_eq!(defaults, (true, false, false));
+    let keepalive = Keepalive::new().with_retries(7);
+    let times = (keepalive.time(), keepalive.interval());
+    assert_eq!(times, (Duration::from_secs(60), Duration::from_secs(15)));
+    assert_eq!(keepalive.retries(), 7);
 }
 
 #[cfg(target_os = "linux")]
