@@ -72,6 +72,8 @@ async fn unacknowledged_data_has_the_time_that_keepalive_has_unless_told_otherwi
         (keepalive(None), None),
         (given(None), None),
         (given(Some(Duration::from_micros(500))), Some(1)),
+        (given(Some(Duration::ZERO)), None),
+        (given(Some(Duration::MAX)), Some(i32::MAX as u64)),
         (
             given(Some(Duration::from_secs(9))).with_keepalive(None),
             Some(9_000),
