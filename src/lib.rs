@@ -52,6 +52,7 @@
 //! 5. `TlsLayer` (feature `tls`).
 //! 6. [`IoTimeoutLayer`](middleware::io_timeout): inside TLS it bounds what the handler waits for,
 //!    outside what the wire does.
+//!    For forwarding, [`HalfClosedTimeoutLayer`](middleware::half_closed) goes next to it.
 //! 7. [`OnErrorLayer`](middleware::on_error), inside TLS so that what it says is encrypted.
 //! 8. Your own, and the service: `HttpService` (feature `http`) for axum, tonic and hyper.
 //!

@@ -178,6 +178,17 @@ impl Connector {
         self.keepalive
     }
 
+    /// See [`with_user_timeout`](Self::with_user_timeout); by default derived from
+    /// [`keepalive`](Self::keepalive).
+    pub fn user_timeout(&self) -> Option<Duration> {
+        self.user_timeout.with(self.keepalive)
+    }
+
+    /// See [`with_local_address`](Self::with_local_address).
+    pub const fn local_address(&self) -> Option<IpAddr> {
+        self.local_address
+    }
+
     /// Connects to `"host:port"`, `(host, port)`, a [`SocketAddr`] or another [`Target`].
     ///
     /// # Errors

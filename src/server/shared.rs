@@ -269,7 +269,8 @@ impl Shared {
             tracing::warn!(
                 "a stack served a connection without taking its context: its connections have \
                  no drain signal and cannot be closed from outside; PeerAddrLayer takes it, outside \
-                 of any layer that calls its inner service in another task"
+                 of any layer that calls its inner service in another task or wraps the stream in \
+                 a type without `Transport::descriptor`"
             );
         }
     }

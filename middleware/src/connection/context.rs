@@ -7,7 +7,8 @@
 //! service later. As a rule `call` takes it; polls then pay nothing.
 //!
 //! A context belongs to one stream. Another stream that a layer wraps at the same time, a pipe to
-//! somewhere else, does not get it.
+//! somewhere else, does not get it. A layer outside of `PeerAddrLayer` may wrap the stream in a type that
+//! forwards [`Transport::descriptor`].
 //!
 //! A layer outside of `PeerAddrLayer` that calls its inner service in another task (tower's `Buffer`)
 //! leaves the context behind: put such a layer inside.

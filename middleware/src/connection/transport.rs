@@ -86,7 +86,7 @@ impl Transport for TcpStream {
 
     #[cfg(windows)]
     fn descriptor(&self) -> Option<u64> {
-        u64::try_from(std::os::windows::io::AsRawSocket::as_raw_socket(self)).ok()
+        Some(std::os::windows::io::AsRawSocket::as_raw_socket(self))
     }
 
     fn reset_on_drop(&self) -> io::Result<()> {

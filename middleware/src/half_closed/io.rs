@@ -29,7 +29,11 @@ pub struct HalfClosedTimeoutIo<IO> {
 impl<IO> HalfClosedTimeoutIo<IO> {
     /// Allows at most 60 seconds of silence once `io` is half-closed.
     pub fn new(io: IO) -> Self {
-        let watch = Watch::new(DEFAULT);
+        Self::within(DEFAULT, io)
+    }
+
+    pub(super) fn within(timeout: Duration, io: IO) -> Self {
+        let watch = Watch::new(timeout);
         Self { io, watch }
     }
 

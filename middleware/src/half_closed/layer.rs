@@ -64,7 +64,7 @@ where
     fn call(&mut self, connection: Connection<IO>) -> Self::Future {
         let mut state = None;
         let connection = connection.map_io(|io| {
-            let io = HalfClosedTimeoutIo::new(io).with_timeout(self.timeout);
+            let io = HalfClosedTimeoutIo::within(self.timeout, io);
             state = Some(io.state());
             io
         });

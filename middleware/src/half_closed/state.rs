@@ -2,9 +2,10 @@
 
 use crate::error::{Elapsed, TimeoutPhase};
 use std::{
+    mem,
     pin::Pin,
     sync::{
-        Mutex, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, Waker, ready},
@@ -47,9 +48,10 @@ impl State {
     pub(super) fn half_close(&self) {
         self.touch();
         self.half_closed.store(true, Ordering::Release);
-        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(task) = &*task {
-            task.wake_by_ref();
+        // Woken without the lock: a waker is code of others, and may poll the layer's future.
+        let task = self.lock_task().clone();
+        if let Some(task) = task {
+            task.wake();
         }
     }
 
@@ -67,8 +69,9 @@ impl State {
 
     /// Has `task` woken when the connection becomes half-closed.
     pub(super) fn set_task(&self, task: &Waker) {
-        let mut known = self.task.lock().unwrap_or_else(PoisonError::into_inner);
-        *known = Some(task.clone());
+        let task = Some(task.clone());
+        let before = mem::replace(&mut *self.lock_task(), task);
+        drop(before);
     }
 
     /// Ready when the half-closed connection was silent for too long; keeps its time in `timer`.
@@ -90,6 +93,10 @@ impl State {
             }
             timer.as_mut().reset(deadline);
         }
+    }
+
+    fn lock_task(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.task.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -296,3 +296,28 @@ async fn the_default_is_a_minute_and_the_outcome_names_the_phase() {
 async fn the_wrapper_is_transparent() {
     assert_transparent(HalfClosedTimeoutIo::new);
 }
+
+#[test]
+fn a_waker_may_poll_the_layers_future_at_once() {
+    use std::{
+        sync::{Arc, mpsc},
+        task::{Wake, Waker},
+        thread,
+    };
+
+    struct Eager(Arc<state::State>);
+    impl Wake for Eager {
+        fn wake(self: Arc<Self>) {
+            self.0.set_task(Waker::noop());
+        }
+    }
+
+    let (done, is_done) = mpsc::channel();
+    thread::spawn(move || {
+        let state = Arc::new(state::State::new(LIMIT));
+        state.set_task(&Waker::from(Arc::new(Eager(state.clone()))));
+        state.half_close();
+        done.send(()).unwrap();
+    });
+    assert!(is_done.recv_timeout(Duration::from_secs(10)).is_ok());
+}

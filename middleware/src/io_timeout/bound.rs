@@ -150,7 +150,8 @@ impl Wait {
         now: Instant,
     ) {
         let (end, quarter) = (timer.deadline(), limit / QUARTERS);
-        if now < end || self.since >= end {
+        // Back as the quarter ends. Work that recurs in step with the timer would keep a silent peer.
+        if now < end + GRANULARITY || self.since >= end {
             return;
         }
         let away = match timer.was_watched(turn) {
@@ -200,6 +201,9 @@ pub(super) const DEFAULT: Duration = Duration::from_secs(60);
 
 /// In so many parts a wait is watched; what a handler did elsewhere is seen to within one.
 const QUARTERS: u32 = 4;
+
+/// The runtime's timers are due at whole milliseconds, and not before.
+const GRANULARITY: Duration = Duration::from_millis(2);
 
 /// What is longer (30 years) is no bound: added to the present, it might overflow.
 const LONGEST: Duration = Duration::from_secs(30 * 365 * 86_400);

@@ -27,8 +27,8 @@
 //!   after the timeout: the wait goes on until a read returns something.
 //! * A handler that gives a read up, does something else and reads again is not charged for its
 //!   absence. The wait is checked at each quarter of the timeout, and a quarter at whose end the
-//!   handler did something else does not count. An absence is thus charged with less than a quarter,
-//!   and a read that was only polled once before has the whole timeout again.
+//!   handler did something else does not count. An absence is thus charged with a quarter at most, and
+//!   after a longer one a read that was only polled once before has the whole timeout again.
 //! * A task that is scheduled late is not absent. On an overloaded machine, a peer that was silent for
 //!   longer than the timeout is cut at the first poll. The same holds for a clock that jumps, as in
 //!   tests with `tokio::time::advance`.

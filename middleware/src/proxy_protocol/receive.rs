@@ -95,11 +95,10 @@ fn accept<IO>(
     {
         taken = length;
         let info = connection.info();
-        let first = match addresses {
-            Some((peer, local)) => info.set_effective(peer, local),
-            None => true,
-        };
-        if first && connection.extensions().get::<ProxyHeader>().is_none() {
+        // Also where the first header named no client: then the second must not either.
+        let first = connection.extensions().get::<ProxyHeader>().is_none()
+            && addresses.is_none_or(|(peer, local)| info.set_effective(peer, local));
+        if first {
             connection.extensions_mut().insert(header);
         } else {
             warnings.repeated(info.socket_peer());

@@ -6,6 +6,7 @@ use portcullis_middleware::error::{Elapsed, TimeoutPhase, find};
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
+    net::{IpAddr, Ipv4Addr},
     time::Duration,
 };
 use tokio::time::{Instant, sleep, timeout};
@@ -218,6 +219,9 @@ fn settings_can_be_read_back() {
     let expected = (Duration::from_secs(10), Duration::from_millis(250));
     assert_eq!(defaults, (Some(expected.0), expected.1));
     assert!(connector.nodelay() && connector.keepalive().is_some());
+    let minute = Duration::from_secs(60);
+    assert_eq!(connector.user_timeout(), Some(minute * 2));
+    assert_eq!(connector.local_address(), None);
     let connector = connector
         .with_timeout(None)
         .with_fallback_delay(Duration::MAX)
@@ -226,6 +230,13 @@ fn settings_can_be_read_back() {
     let settings = (connector.timeout(), connector.fallback_delay());
     assert_eq!(settings, (None, Duration::MAX));
     assert!(!connector.nodelay() && connector.keepalive().is_none());
+    assert_eq!(connector.user_timeout(), None);
+    let local = IpAddr::from(Ipv4Addr::LOCALHOST);
+    let connector = connector
+        .with_user_timeout(minute)
+        .with_local_address(local);
+    assert_eq!(connector.user_timeout(), Some(minute));
+    assert_eq!(connector.local_address(), Some(local));
 }
 
 #[tokio::test(start_paused = true)]

@@ -47,6 +47,21 @@ impl Keepalive {
         Self { retries, ..self }
     }
 
+    /// See [`with_time`](Self::with_time).
+    pub const fn time(&self) -> Duration {
+        self.time
+    }
+
+    /// See [`with_interval`](Self::with_interval).
+    pub const fn interval(&self) -> Duration {
+        self.interval
+    }
+
+    /// See [`with_retries`](Self::with_retries).
+    pub const fn retries(&self) -> u32 {
+        self.retries
+    }
+
     /// How long it takes to give up: the time, and an interval for each probe.
     pub(super) const fn patience(self) -> Duration {
         let probing = self.interval.as_secs().saturating_mul(self.retries as u64);

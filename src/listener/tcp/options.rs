@@ -131,12 +131,12 @@ impl TcpOptions {
     ///
     /// By default as long as keepalive takes to give up, two minutes with [`Keepalive::new`]; without
     /// keepalive it is not set. Keepalive does not probe while data is unacknowledged, and the
-    /// retransmissions alone go on for 15 minutes or more. `None` turns the option off.
+    /// retransmissions alone go on for 15 minutes or more. `None` and zero turn the option off.
     ///
     /// It also limits how long a living peer may keep its receive window closed, that is, read
     /// nothing while data waits for it. It decides when keepalive gives up, in place of the number of
-    /// probes. Milliseconds, rounded up. It has an effect on Linux and Android. See `tcp(7)`, RFC 5482
-    /// and, for the default, gRPC proposal A18.
+    /// probes. Milliseconds, rounded up; what is longer than 24 days is cut to that. It has an effect on
+    /// Linux and Android. See `tcp(7)`, RFC 5482 and, for the default, gRPC proposal A18.
     pub const fn with_user_timeout(self, user_timeout: Option<Duration>) -> Self {
         let user_timeout = UserTimeout::Given(user_timeout);
         Self {

@@ -72,6 +72,8 @@ async fn unacknowledged_data_has_the_time_that_keepalive_has_unless_told_otherwi
         (keepalive(None), None),
         (given(None), None),
         (given(Some(Duration::from_micros(500))), Some(1)),
+        (given(Some(Duration::ZERO)), None),
+        (given(Some(Duration::MAX)), Some(i32::MAX as u64)),
         (
             given(Some(Duration::from_secs(9))).with_keepalive(None),
             Some(9_000),
@@ -203,6 +205,10 @@ fn options_can_be_read_back() {
         options.only_v6(),
     );
     assert_eq!(defaults, (true, false, false));
+    let keepalive = Keepalive::new().with_retries(7);
+    let times = (keepalive.time(), keepalive.interval());
+    assert_eq!(times, (Duration::from_secs(60), Duration::from_secs(15)));
+    assert_eq!(keepalive.retries(), 7);
 }
 
 #[cfg(target_os = "linux")]

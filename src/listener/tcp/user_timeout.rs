@@ -27,10 +27,13 @@ impl UserTimeout {
 
     /// The timeout where `keepalive` is in force; `None` leaves it to the system.
     pub(crate) fn with(self, keepalive: Option<Keepalive>) -> Option<Duration> {
-        match self {
-            Self::AsKeepalive => keepalive.map(|keepalive| keepalive.patience().min(LONGEST)),
+        let timeout = match self {
+            Self::AsKeepalive => keepalive.map(Keepalive::patience),
             Self::Given(timeout) => timeout.map(whole_millis),
-        }
+        };
+        // Zero is how the system is told that there is none.
+        let timeout = timeout.filter(|timeout| !timeout.is_zero());
+        timeout.map(|timeout| timeout.min(LONGEST))
     }
 }
 

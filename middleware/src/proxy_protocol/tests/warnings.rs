@@ -89,22 +89,29 @@ async fn health_checks_and_direct_clients_are_not_worth_a_warning() {
 
 #[tokio::test]
 async fn a_second_layer_takes_its_header_off_and_records_nothing() {
-    let log = Log::of_lines(Level::INFO);
-    let second = b"PROXY TCP4 203.0.113.9 192.0.2.1 1 2\r\n";
-    let sent = [&*v2_tcp4(&tlv(0x05, b"first")), second, b"hello"].concat();
-    let connection = from_proxy(Builder::new().read(&sent).build());
-    let twice = tower::layer::layer_fn(|service| layer().layer(layer().layer(service)));
-    let seen = twice
-        .layer(tower::service_fn(see))
-        .oneshot(connection)
-        .await
-        .unwrap();
+    let first = tlv(0x05, b"first");
+    for (first, peer) in [
+        (v2_tcp4(&first), ip(CLIENT)),
+        // It names no client, and the second header must not either.
+        (v2(LOCAL, 0, &first), ip("10.1.2.3:5000")),
+    ] {
+        let log = Log::of_lines(Level::INFO);
+        let second = b"PROXY TCP4 203.0.113.9 192.0.2.1 1 2\r\n";
+        let sent = [&*first, second, b"hello"].concat();
+        let connection = from_proxy(Builder::new().read(&sent).build());
+        let twice = tower::layer::layer_fn(|service| layer().layer(layer().layer(service)));
+        let seen = twice
+            .layer(tower::service_fn(see))
+            .oneshot(connection)
+            .await
+            .unwrap();
 
-    assert_eq!((seen.peer, &*seen.said), (ip(CLIENT), &b"hello"[..]));
-    assert_eq!(seen.header.unwrap().unique_id(), Some(&b"first"[..]));
-    let [(text, _)] = warnings(&log).try_into().unwrap();
-    assert!(
-        text.contains("a second PROXY header from 10.1.2.3:5000 was ignored"),
-        "{text}"
-    );
+        assert_eq!((seen.peer, &*seen.said), (peer, &b"hello"[..]));
+        assert_eq!(seen.header.unwrap().unique_id(), Some(&b"first"[..]));
+        let [(text, _)] = warnings(&log).try_into().unwrap();
+        assert!(
+            text.contains("a second PROXY header from 10.1.2.3:5000 was ignored"),
+            "{text}"
+        );
+    }
 }
