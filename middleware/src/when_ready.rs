@@ -67,10 +67,10 @@ where
                     let ready = match service.poll_ready(cx) {
                         Poll::Ready(ready) => ready.map_err(Into::into),
                         Poll::Pending => {
-                            let waiting = connection.as_ref().expect(WAITS);
+                            let waiting = connection.as_mut().expect(WAITS);
                             let interruption =
                                 interruption.get_or_insert_with(|| Interruption::of(waiting));
-                            match poll_departure(waiting.get_ref(), cx) {
+                            match poll_departure(waiting.get_mut(), cx) {
                                 Poll::Ready(left) => Err(left.into()),
                                 Poll::Pending => {
                                     ready!(interruption.closed.as_mut().poll(cx));

@@ -136,8 +136,8 @@ where
         let slot = match this.place.poll_slot(cx) {
             Poll::Ready(slot) => Some(slot),
             Poll::Pending => {
-                let (_, connection) = this.held.as_ref().expect(WAITS);
-                let end = match poll_departure(connection.get_ref(), cx) {
+                let (_, connection) = this.held.as_mut().expect(WAITS);
+                let end = match poll_departure(connection.get_mut(), cx) {
                     Poll::Ready(left) => Poll::Ready(left.into()),
                     Poll::Pending => this
                         .closed
