@@ -3,7 +3,7 @@
 //! A connection that waits for something else than its client is not read, so nothing would show that the
 //! client is gone. The socket can be asked: its bytes are looked at and stay where they are.
 
-use crate::connection::{AnyStream, Socket, Transport};
+use crate::connection::{AnyStream, Connection, Socket, Transport};
 #[cfg(feature = "proxy-protocol")]
 use crate::proxy_protocol::PrefixedIo;
 #[cfg(feature = "tls")]
@@ -18,6 +18,32 @@ use std::{
 #[cfg(unix)]
 use tokio::net::UnixStream;
 use tokio::{io::Interest, net::TcpStream};
+
+/// Ready with the reason once the client of `connection`, which waits to be served, has left.
+///
+/// As [`poll_departure`]. But where a layer has read from the socket itself, a client that has ended its side
+/// may wait for an answer to that, so only a reset counts.
+pub(crate) fn poll_client_left<IO: 'static>(
+    connection: &mut Connection<IO>,
+    cx: &mut Context<'_>,
+) -> Poll<io::Error> {
+    let was_read = connection.info().bytes_read() > 0 && is_socket(connection.get_ref());
+    match poll_departure(connection.get_mut(), cx) {
+        Poll::Ready(left) if was_read && left.kind() == io::ErrorKind::UnexpectedEof => {
+            Poll::Pending
+        }
+        polled => polled,
+    }
+}
+
+/// Whether nothing is around the socket that reads from it to its own ends, as TLS does.
+fn is_socket(io: &dyn Any) -> bool {
+    #[cfg(unix)]
+    if io.is::<Socket<UnixStream>>() {
+        return true;
+    }
+    io.is::<Socket<TcpStream>>() || io.is::<Socket<AnyStream>>()
+}
 
 /// Ready with the reason once the client at the other end of `io` has left: a reset, or an end of its side
 /// while nothing is left to read.
@@ -140,7 +166,6 @@ fn left() -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Connection;
     use std::future::poll_fn;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
