@@ -1,7 +1,8 @@
-//! Notices a client that has left, without reading from it.
+//! Notices a client that has left, without taking anything of what it has sent.
 //!
 //! A connection that waits for something else than its client is not read, so nothing would show that the
-//! client is gone. The socket can be asked: its bytes are looked at and stay where they are.
+//! client is gone. The socket can be asked: its bytes are looked at and stay where they are, or in the TLS
+//! session.
 
 use crate::connection::{AnyStream, Connection, Socket, Transport};
 #[cfg(feature = "proxy-protocol")]
