@@ -1,9 +1,10 @@
-//! Notices a client that has left, without reading from it.
+//! Notices a client that has left, without taking anything of what it has sent.
 //!
 //! A connection that waits for something else than its client is not read, so nothing would show that the
-//! client is gone. The socket can be asked: its bytes are looked at and stay where they are.
+//! client is gone. The socket can be asked: its bytes are looked at and stay where they are, or in the TLS
+//! session.
 
-use crate::connection::{AnyStream, Socket, Transport};
+use crate::connection::{AnyStream, Connection, Socket, Transport};
 #[cfg(feature = "proxy-protocol")]
 use crate::proxy_protocol::PrefixedIo;
 #[cfg(feature = "tls")]
@@ -19,6 +20,32 @@ use std::{
 use tokio::net::UnixStream;
 use tokio::{io::Interest, net::TcpStream};
 
+/// Ready with the reason once the client of `connection`, which waits to be served, has left.
+///
+/// As [`poll_departure`]. But where a layer has read from the socket itself, a client that has ended its side
+/// may wait for an answer to that, so only a reset counts.
+pub(crate) fn poll_client_left<IO: 'static>(
+    connection: &mut Connection<IO>,
+    cx: &mut Context<'_>,
+) -> Poll<io::Error> {
+    let was_read = connection.info().bytes_read() > 0 && is_socket(connection.get_ref());
+    match poll_departure(connection.get_mut(), cx) {
+        Poll::Ready(left) if was_read && left.kind() == io::ErrorKind::UnexpectedEof => {
+            Poll::Pending
+        }
+        polled => polled,
+    }
+}
+
+/// Whether nothing is around the socket that reads from it to its own ends, as TLS does.
+fn is_socket(io: &dyn Any) -> bool {
+    #[cfg(unix)]
+    if io.is::<Socket<UnixStream>>() {
+        return true;
+    }
+    io.is::<Socket<TcpStream>>() || io.is::<Socket<AnyStream>>()
+}
+
 /// Ready with the reason once the client at the other end of `io` has left: a reset, or an end of its side
 /// while nothing is left to read.
 ///
@@ -27,8 +54,14 @@ use tokio::{io::Interest, net::TcpStream};
 ///
 /// Each call asks the system once. It finds the socket where `io` is a [`Socket`] over TCP or a Unix domain
 /// socket, also behind a PROXY header and under TLS; of other types nothing is known, and it stays pending.
-pub(crate) fn poll_departure<IO: 'static>(io: &IO, cx: &mut Context<'_>) -> Poll<io::Error> {
-    let io: &dyn Any = io;
+/// Under TLS it reads ahead, since a client sends `close_notify` before it leaves; the session keeps what it
+/// has read.
+pub(crate) fn poll_departure<IO: 'static>(io: &mut IO, cx: &mut Context<'_>) -> Poll<io::Error> {
+    let io: &mut dyn Any = io;
+    #[cfg(feature = "tls")]
+    if let Some(polled) = poll_tls(io, cx) {
+        return polled;
+    }
     if let Some(stream) = find::<TcpStream>(io) {
         return poll_tcp(stream, cx);
     }
@@ -46,25 +79,40 @@ pub(crate) fn poll_departure<IO: 'static>(io: &IO, cx: &mut Context<'_>) -> Poll
 
 /// The stream of type `Io` in `io`, if nothing that was read from it is left to pass on.
 fn find<Io: Transport>(io: &dyn Any) -> Option<&Io> {
-    #[cfg(feature = "tls")]
-    let io = under_tls::<Socket<Io>>(io).unwrap_or(io);
     #[cfg(feature = "proxy-protocol")]
-    let io = {
-        #[cfg(feature = "tls")]
-        let io = under_tls::<PrefixedIo<Socket<Io>>>(io).unwrap_or(io);
-        match io.downcast_ref::<PrefixedIo<Socket<Io>>>() {
-            Some(prefixed) if prefixed.prefix().is_empty() => prefixed.get_ref(),
-            _ => io,
-        }
+    let io = match io.downcast_ref::<PrefixedIo<Socket<Io>>>() {
+        Some(prefixed) if prefixed.prefix().is_empty() => prefixed.get_ref(),
+        _ => io,
     };
     io.downcast_ref().map(Socket::get_ref)
 }
 
+/// The same for a connection under TLS; `None` where `io` is none.
 #[cfg(feature = "tls")]
-fn under_tls<IO: 'static>(io: &dyn Any) -> Option<&dyn Any> {
-    let tls = io.downcast_ref::<TlsIo<IO>>()?;
-    // rustls wants to read when it has no plaintext left.
-    tls.session().wants_read().then_some(tls.get_ref())
+fn poll_tls(io: &mut dyn Any, cx: &mut Context<'_>) -> Option<Poll<io::Error>> {
+    let polled = poll_tls_over::<TcpStream>(io, cx);
+    #[cfg(unix)]
+    let polled = polled.or_else(|| poll_tls_over::<UnixStream>(io, cx));
+    polled.or_else(|| poll_tls_over::<AnyStream>(io, cx))
+}
+
+#[cfg(feature = "tls")]
+fn poll_tls_over<Io: Transport>(io: &mut dyn Any, cx: &mut Context<'_>) -> Option<Poll<io::Error>> {
+    #[cfg(feature = "proxy-protocol")]
+    if let Some(tls) = io.downcast_mut::<TlsIo<PrefixedIo<Socket<Io>>>>() {
+        return Some(poll_plaintext(tls.poll_fill_buf(cx)));
+    }
+    let tls = io.downcast_mut::<TlsIo<Socket<Io>>>()?;
+    Some(poll_plaintext(tls.poll_fill_buf(cx)))
+}
+
+#[cfg(feature = "tls")]
+fn poll_plaintext(plaintext: Poll<io::Result<&[u8]>>) -> Poll<io::Error> {
+    match plaintext {
+        Poll::Ready(Ok([])) => Poll::Ready(left()),
+        Poll::Ready(Ok(_)) | Poll::Pending => Poll::Pending,
+        Poll::Ready(Err(reason)) => Poll::Ready(reason),
+    }
 }
 
 /// One body for both kinds of streams, which have the same methods and no trait for them.
@@ -100,7 +148,7 @@ fn poll_unix(stream: &UnixStream, cx: &mut Context<'_>) -> Poll<io::Error> {
 /// The reason to take a client as gone, if there is one; `WouldBlock` where it is silent.
 fn departure(peeked: io::Result<usize>) -> io::Result<Option<io::Error>> {
     match peeked {
-        Ok(0) => Ok(Some(io::Error::new(io::ErrorKind::UnexpectedEof, LEFT))),
+        Ok(0) => Ok(Some(left())),
         Ok(_) => Ok(None),
         Err(error) => match error.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => {
@@ -111,12 +159,14 @@ fn departure(peeked: io::Result<usize>) -> io::Result<Option<io::Error>> {
     }
 }
 
-const LEFT: &str = "the client left while its connection waited";
+fn left() -> io::Error {
+    let text = "the client left while its connection waited";
+    io::Error::new(io::ErrorKind::UnexpectedEof, text)
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Connection;
     use std::future::poll_fn;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
@@ -132,7 +182,7 @@ mod tests {
     }
 
     /// Waits until `end` has been noticed; it has not happened when the wait begins.
-    async fn noticed<IO: 'static>(io: &IO, end: impl FnOnce()) -> io::ErrorKind {
+    async fn noticed<IO: 'static>(io: &mut IO, end: impl FnOnce()) -> io::ErrorKind {
         let mut left = task::spawn(poll_fn(|cx| poll_departure(io, cx)));
         for _ in 0..3 {
             assert_pending!(left.poll());
@@ -144,27 +194,27 @@ mod tests {
     #[tokio::test]
     async fn an_end_and_a_reset_wake_one_that_waits() {
         let (ours, theirs) = over_tcp().await;
-        let connection = Connection::accept(ours);
-        let kind = noticed(connection.get_ref(), || drop(theirs)).await;
+        let mut connection = Connection::accept(ours);
+        let kind = noticed(connection.get_mut(), || drop(theirs)).await;
         assert_eq!(kind, io::ErrorKind::UnexpectedEof);
 
         let (ours, theirs) = over_tcp().await;
-        let connection = Connection::accept(AnyStream::from(ours));
+        let mut connection = Connection::accept(AnyStream::from(ours));
         let reset = || {
             theirs.set_zero_linger().unwrap();
             drop(theirs);
         };
-        let kind = noticed(connection.get_ref(), reset).await;
+        let kind = noticed(connection.get_mut(), reset).await;
         assert_eq!(kind, io::ErrorKind::ConnectionReset);
     }
 
     #[tokio::test]
     async fn what_the_system_knows_is_noticed_at_once() {
         let (ours, theirs) = over_tcp().await;
-        let connection = Connection::accept(ours);
+        let mut connection = Connection::accept(ours);
         theirs.set_zero_linger().unwrap();
         drop(theirs);
-        let mut left = task::spawn(poll_fn(|cx| poll_departure(connection.get_ref(), cx)));
+        let mut left = task::spawn(poll_fn(|cx| poll_departure(connection.get_mut(), cx)));
         assert!(left.poll().is_ready());
     }
 
@@ -172,11 +222,11 @@ mod tests {
     #[tokio::test]
     async fn the_end_of_a_unix_socket_wakes_one_that_waits() {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let connection = Connection::accept(ours);
-        noticed(connection.get_ref(), || drop(theirs)).await;
+        let mut connection = Connection::accept(ours);
+        noticed(connection.get_mut(), || drop(theirs)).await;
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let connection = Connection::accept(AnyStream::from(ours));
-        noticed(connection.get_ref(), || drop(theirs)).await;
+        let mut connection = Connection::accept(AnyStream::from(ours));
+        noticed(connection.get_mut(), || drop(theirs)).await;
     }
 
     #[tokio::test]
@@ -187,7 +237,7 @@ mod tests {
         theirs.shutdown().await.unwrap();
         // The bytes have arrived once the socket is readable.
         connection.get_ref().get_ref().readable().await.unwrap();
-        let mut left = task::spawn(poll_fn(|cx| poll_departure(connection.get_ref(), cx)));
+        let mut left = task::spawn(poll_fn(|cx| poll_departure(connection.get_mut(), cx)));
         for _ in 0..3 {
             assert_pending!(left.poll());
         }
@@ -201,16 +251,16 @@ mod tests {
     #[tokio::test]
     async fn the_socket_is_found_behind_a_proxy_header() {
         let (ours, theirs) = over_tcp().await;
-        let connection = Connection::accept(ours).map_io(PrefixedIo::new);
-        noticed(connection.get_ref(), || drop(theirs)).await;
+        let mut connection = Connection::accept(ours).map_io(PrefixedIo::new);
+        noticed(connection.get_mut(), || drop(theirs)).await;
     }
 
     #[tokio::test]
     async fn of_other_streams_nothing_is_known() {
         let (ours, theirs) = tokio::io::duplex(8);
-        let connection = Connection::accept(ours);
+        let mut connection = Connection::accept(ours);
         drop(theirs);
-        let mut left = task::spawn(poll_fn(|cx| poll_departure(connection.get_ref(), cx)));
+        let mut left = task::spawn(poll_fn(|cx| poll_departure(connection.get_mut(), cx)));
         assert_pending!(left.poll());
     }
 }

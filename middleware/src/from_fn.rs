@@ -205,7 +205,7 @@ impl<IO, R> Next<IO, R> {
     ///
     /// That of the inner service; its type is kept, for a downcast or
     /// [`find`](crate::error::find). [`ForcedClose`](crate::connection::ForcedClose) when the connection is
-    /// closed from outside while it waits.
+    /// closed from outside while it waits, and an IO error when its client leaves meanwhile.
     ///
     /// # Cancel safety
     ///

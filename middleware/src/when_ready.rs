@@ -7,7 +7,7 @@
 use crate::{
     BoxError, Connection,
     connection::{ForcedClose, Phase},
-    departure::poll_departure,
+    departure::poll_client_left,
 };
 use pin_project::pin_project;
 use std::{
@@ -67,10 +67,10 @@ where
                     let ready = match service.poll_ready(cx) {
                         Poll::Ready(ready) => ready.map_err(Into::into),
                         Poll::Pending => {
-                            let waiting = connection.as_ref().expect(WAITS);
+                            let waiting = connection.as_mut().expect(WAITS);
                             let interruption =
                                 interruption.get_or_insert_with(|| Interruption::of(waiting));
-                            match poll_departure(waiting.get_ref(), cx) {
+                            match poll_client_left(waiting, cx) {
                                 Poll::Ready(left) => Err(left.into()),
                                 Poll::Pending => {
                                     ready!(interruption.closed.as_mut().poll(cx));
@@ -111,7 +111,7 @@ mod tests {
     use crate::connection::Socket;
     use std::sync::Arc;
     use tokio::{
-        io::{DuplexStream, duplex},
+        io::{AsyncReadExt, AsyncWriteExt, DuplexStream, Interest, duplex},
         net::{TcpListener, TcpStream},
     };
     use tokio_test::{assert_pending, assert_ready, task};
@@ -150,6 +150,35 @@ mod tests {
         drop(client);
         let error = served.await.unwrap_err();
         assert!(error.is::<std::io::Error>());
+    }
+
+    #[tokio::test]
+    async fn a_client_whose_input_a_layer_has_read_may_wait_for_an_answer() {
+        let (service, mut handle) = mock::pair::<Connection<Socket<TcpStream>>, u8>();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap());
+        let (client, accepted) = tokio::join!(client, listener.accept());
+        let mut connection = Connection::accept(accepted.unwrap().0);
+        let mut client = client.unwrap();
+        client.write_u8(1).await.unwrap();
+        client.shutdown().await.unwrap();
+        connection.read_u8().await.unwrap();
+        let socket = connection.get_ref().get_ref();
+        let has_ended = async || {
+            let ready = socket.ready(Interest::READABLE).await.unwrap();
+            ready.is_read_closed()
+        };
+        while !has_ended().await {
+            tokio::task::yield_now().await;
+        }
+        handle.allow(0);
+        let mut served = task::spawn(WhenReady::new(service, connection));
+        assert_pending!(served.poll());
+        assert_pending!(served.poll());
+        handle.allow(1);
+        assert_pending!(served.poll());
+        handle.next_request().await.unwrap().1.send_response(7);
+        assert_eq!(served.await.unwrap(), 7);
     }
 
     #[test]

@@ -2,7 +2,7 @@ use super::{layer::Policy, limiter::Place, refusal::Refusing};
 use crate::{
     BoxError, Connection,
     connection::{ForcedClose, Phase},
-    departure::poll_departure,
+    departure::poll_client_left,
     error::RefusedReason,
     when_ready::WhenReady,
 };
@@ -136,8 +136,8 @@ where
         let slot = match this.place.poll_slot(cx) {
             Poll::Ready(slot) => Some(slot),
             Poll::Pending => {
-                let (_, connection) = this.held.as_ref().expect(WAITS);
-                let end = match poll_departure(connection.get_ref(), cx) {
+                let (_, connection) = this.held.as_mut().expect(WAITS);
+                let end = match poll_client_left(connection, cx) {
                     Poll::Ready(left) => Poll::Ready(left.into()),
                     Poll::Pending => this
                         .closed

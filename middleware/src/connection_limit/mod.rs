@@ -54,8 +54,10 @@
 //!
 //! While a connection waits in the future, its input is not read. It leaves the queue at once when it is
 //! closed from outside, with [`ForcedClose`](crate::connection::ForcedClose), and when its client leaves,
-//! with an IO error: by a reset, or by an end of its side before it has sent anything. A client that sends
-//! something and then ends its side may wait for an answer, so it keeps its place. The client is looked at
+//! with an IO error: by a reset, or by an end of its side before it has sent anything (under TLS, with or
+//! without `close_notify`). A client that sends something and then ends its side may wait for an answer, so
+//! it keeps its place. In protocols in which the server speaks first, clients must not end their side before
+//! they have been served. The client is looked at
 //! where the IO is that of [`PeerAddrLayer`](crate::peer_addr::PeerAddrLayer), `ProxyProtocolLayer` or TLS,
 //! over TCP or a Unix domain socket. Inside of other layers that change the IO, and over a custom stream, it
 //! is not: that the client left is noticed after the wait.

@@ -89,7 +89,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Client<IO> {
             if must_stay {
                 self.still_there()?;
                 // The read above may have asked tokio only, which learns of an end later.
-                if let Poll::Ready(reason) = poll_departure(&self.io, cx) {
+                if let Poll::Ready(reason) = poll_departure(&mut self.io, cx) {
                     return Poll::Ready(Err(reason.into()));
                 }
             }

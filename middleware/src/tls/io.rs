@@ -11,7 +11,7 @@ use std::{
     pin::Pin,
     task::{Context, Poll},
 };
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
 
 /// What a TLS connection says, as plaintext.
@@ -37,6 +37,14 @@ impl<IO> TlsIo<IO> {
 
     pub(super) fn stream(&self) -> &TlsStream<Wire<IO>> {
         self.0.get_ref()
+    }
+
+    /// Reads ahead, and yields what the next read will return; empty when the peer has ended its side.
+    pub(crate) fn poll_fill_buf(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin,
+    {
+        Pin::new(self.0.get_mut()).poll_fill_buf(cx)
     }
 
     /// The IO underneath, which carries ciphertext.

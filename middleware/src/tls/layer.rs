@@ -140,9 +140,9 @@ impl TlsLayer {
     /// processor by default, `usize::MAX` for no limit.
     ///
     /// This keeps processor time for the connections that are established: they wait behind at most `max`
-    /// handshakes. A handshake takes its turn when a whole flight of its client has arrived, and gives it
-    /// back before its answer is sent. It never holds it while it waits for the client, so clients
-    /// that are silent or slow take no turns from others. Handshakes beyond the limit wait in order.
+    /// handshakes. A handshake takes its turn when input to compute with has arrived (the whole
+    /// ClientHello, or some of the last flight), and gives it back before its answer is sent. It never holds
+    /// it while it waits for the client, so clients that are silent or slow take no turns from others. Handshakes beyond the limit wait in order.
     ///
     /// Shared by all clones made from here on and the services they build.
     ///

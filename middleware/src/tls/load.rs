@@ -7,8 +7,9 @@
 //!
 //! No section of a PEM file (RFC 7468) is skipped silently. A file with a damaged section, such as an
 //! indented BEGIN line or two files joined without a line end between them, is refused, and the error has
-//! the line. Each certificate must parse. Text between sections, a byte-order mark at the start of the file
-//! and sections for another purpose (a key beside its chain) are allowed.
+//! the line. Each certificate must parse; the server's own, and roots, must also be ones that rustls
+//! supports. Text between sections, a byte-order mark at the start of the file and sections for another
+//! purpose (a key beside its chain) are allowed.
 //!
 //! # Example
 //!
@@ -58,8 +59,10 @@ use super::{
 ///
 /// [`TlsConfigError`] when `chain` or `key` cannot be used, or do not belong together.
 pub fn certified_key(chain: &[u8], key: &[u8]) -> Result<CertifiedKey, TlsConfigError> {
+    let mut number = 0;
     let chain = certificates(Part::Chain, chain, |der| {
-        ParsedCertificate::try_from(der).map(drop)
+        number += 1;
+        check(number, der)
     })?;
     certify(chain, private_key(key)?)
 }
@@ -102,7 +105,7 @@ pub(super) fn certify(
 ) -> Result<CertifiedKey, TlsConfigError> {
     let chain = not_empty(Part::Chain, chain)?;
     for (index, certificate) in chain.iter().enumerate() {
-        if let Err(error) = ParsedCertificate::try_from(certificate) {
+        if let Err(error) = check(index + 1, certificate) {
             let error = TlsConfigError::new(Part::Chain, Problem::Rejected(Some(error)));
             return Err(error.of_certificate(index + 1));
         }
@@ -113,6 +116,16 @@ pub(super) fn certify(
     })?;
     x509::warn_about(&key.cert);
     Ok(key)
+}
+
+/// Checks a certificate of a chain by its number, from one.
+fn check(number: usize, der: &CertificateDer<'_>) -> Result<(), Error> {
+    match ParsedCertificate::try_from(der) {
+        // A server only sends the issuers, so they may have what rustls cannot verify: critical constraints
+        // on policies (RFC 5280, section 4.2.1.11), or version 1.
+        Err(_) if number > 1 && x509::is_certificate(der) => Ok(()),
+        parsed => parsed.map(drop),
+    }
 }
 
 /// The certificates of `pem`, each of which `check` accepts.

@@ -32,8 +32,8 @@
 //! limit delays nobody; beyond it, the connection that has waited for its client the longest makes room.
 //! Keep this limit below a limit on connections outside, which silent clients would fill otherwise.
 //!
-//! A handshake computes when a whole flight of its client has arrived: the ClientHello, and the last
-//! flight. A turn ends before the answer is sent, so it never depends on how fast a client reads.
+//! A handshake computes when the whole ClientHello has arrived, and again when the client's last flight
+//! arrives. A turn ends before the answer is sent, so it never depends on how fast a client reads.
 //!
 //! A client that has left by the time of its turn, by a close or a reset, is noticed before anything is
 //! computed for it, and one that leaves the queue is noticed at once. The system is asked for that where the

@@ -48,6 +48,18 @@ pub(super) fn is_sequence(der: &[u8]) -> bool {
     der.value(SEQUENCE).is_some() && der.0.is_empty()
 }
 
+/// Whether `der` has the structure of a certificate, of any version and with any extensions.
+pub(super) fn is_certificate(der: &[u8]) -> bool {
+    let is_signed = || {
+        let mut parts = Der(Der(der).value(SEQUENCE)?);
+        parts.value(SEQUENCE)?; // what is signed
+        parts.value(SEQUENCE)?; // signature algorithm
+        parts.value(BIT_STRING)?;
+        Some(parts.0.is_empty())
+    };
+    is_signed() == Some(true) && Outline::read(der).is_some()
+}
+
 /// The fields of interest (RFC 5280, section 4.1), names in DER and times in Unix seconds.
 #[derive(Debug, PartialEq, Eq)]
 struct Outline<'a> {
@@ -164,6 +176,7 @@ fn number(digits: &[u8]) -> Option<i64> {
 }
 
 const INTEGER: u8 = 0x02;
+const BIT_STRING: u8 = 0x03;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 const SEQUENCE: u8 = 0x30;

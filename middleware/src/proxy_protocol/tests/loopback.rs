@@ -34,7 +34,7 @@ async fn ask(
         .unwrap();
     client.set_nodelay(true).unwrap();
     let server = async { stack.call(listener.accept().await.unwrap().0).await };
-    let client = async {
+    let client = async move {
         for piece in said {
             client.write_all(piece).await?;
             tokio::task::yield_now().await;

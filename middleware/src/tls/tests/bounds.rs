@@ -361,18 +361,22 @@ async fn a_limit_within_counts_finished_handshakes_only() {
 async fn a_client_that_leaves_while_it_waits_inside_is_noticed_and_one_that_wants_an_answer_stays()
 {
     use crate::connection_limit::ConnectionLimitLayer;
-    for stays in [false, true] {
+    let ends = [(false, false), (false, true), (true, true)];
+    for (stays, is_polite) in ends {
         let (limit, counts) = ConnectionLimitLayer::pair(0);
         let limit = limit.wait_up_to(Duration::from_secs(60), 1);
         let inner = limit.layer(tower::service_fn(echo));
         let (connection, io) = over_tcp().await;
         let served = tls_layer().layer(inner).oneshot(connection);
         let client = async {
-            let client = connect(client(), io).await.unwrap();
+            let mut client = connect(client(), io).await.unwrap();
             while counts.waiting() == 0 {
                 tokio::task::yield_now().await;
             }
             if !stays {
+                if is_polite {
+                    client.shutdown().await.unwrap();
+                }
                 drop(client);
                 return;
             }
@@ -386,7 +390,7 @@ async fn a_client_that_leaves_while_it_waits_inside_is_noticed_and_one_that_want
         };
         let both = async { tokio::join!(served, client) };
         let (served, ()) = timeout(Duration::from_secs(20), both).await.unwrap();
-        assert_eq!(served.is_ok(), stays);
+        assert_eq!(served.is_ok(), stays, "polite: {is_polite}");
     }
 }
 

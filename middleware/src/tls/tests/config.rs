@@ -209,6 +209,33 @@ fn each_certificate_of_a_chain_has_to_be_one() {
     assert!(error.to_string().contains("(certificate 2)"), "{error}");
 }
 
+/// An authority whose certificate has a critical extension that rustls does not support.
+fn constrained_authority() -> String {
+    use rcgen::{BasicConstraints, CertificateParams, CustomExtension, IsCa, KeyPair};
+    let mut params = CertificateParams::new([]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    // requireExplicitPolicy, after no certificate (RFC 5280, section 4.2.1.11).
+    let (oid, content) = ([2, 5, 29, 36], vec![0x30, 0x03, 0x80, 0x01, 0x00]);
+    let mut extension = CustomExtension::from_oid_content(&oid, content);
+    extension.set_criticality(true);
+    params.custom_extensions.push(extension);
+    params
+        .self_signed(&KeyPair::generate().unwrap())
+        .unwrap()
+        .pem()
+}
+
+#[test]
+fn an_issuer_may_have_what_only_its_clients_have_to_understand() {
+    let (own, issuer) = (SERVER.chain_pem(), constrained_authority());
+    let chain = format!("{own}{issuer}");
+    let key = load::certified_key(chain.as_bytes(), SERVER.key_pem().as_bytes()).unwrap();
+    assert_eq!(key.cert.len(), 2);
+    TlsLayer::from_der(key.cert, SERVER.key()).unwrap();
+    let error = error(&issuer, &SERVER.key_pem());
+    assert!(!error.is_key() && error.line() == Some(1), "{error}");
+}
+
 #[test]
 fn sections_of_another_kind_in_a_chain_are_refused_by_name() {
     for label in [
