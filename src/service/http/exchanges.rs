@@ -91,7 +91,7 @@ impl Exchanges {
         }
         if self.shares.load(RELAXED) == 0 {
             self.input.store(input | ANY | FRESH, RELAXED);
-            if self.tunnel.load(RELAXED) {
+            if self.tunnel.load(RELAXED) && !are_pings(bytes) {
                 self.note_idle();
             }
         }
@@ -290,6 +290,12 @@ impl Drop for InFlight {
     }
 }
 
+/// Whether `bytes` are frames of HTTP/2 that say nothing but that the client is alive: hyper asks each 30 seconds.
+fn are_pings(bytes: &[u8]) -> bool {
+    let frames = bytes.chunks_exact(PING_SIZE);
+    frames.remainder().is_empty() && frames.into_iter().all(|frame| frame.starts_with(PING))
+}
+
 /// How much of the preface has come with `bytes`, after `matched` bytes of it; more than all of it for another protocol.
 pub(super) fn match_preface(matched: u8, bytes: &[u8]) -> u8 {
     let rest = &PREFACE[usize::from(matched)..];
@@ -315,6 +321,10 @@ const LINGERING: u8 = 8;
 
 /// The first bytes of HTTP/2 (RFC 9113, section 3.4).
 pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// The length and the type of a ping, and all of it (RFC 9113, section 6.7).
+const PING: &[u8] = b"\0\0\x08\x06";
+const PING_SIZE: usize = 17;
 
 /// Not HTTP/2.
 const HTTP1: u8 = u8::MAX;
