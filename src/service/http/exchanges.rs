@@ -9,6 +9,7 @@ use std::{
         atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     task::Poll,
+    time::Duration,
 };
 use tokio::time::Instant;
 
@@ -40,6 +41,8 @@ pub(super) struct Exchanges {
     upgraded: AtomicBool,
     /// An HTTP/2 stream became a tunnel. It may be read from after the end of what has a share for it.
     tunnel: AtomicBool,
+    /// The server ends, and asked the client to go: while this sends something, it may still be reading.
+    leaving: AtomicBool,
 }
 
 /// What an HTTP connection is waiting for.
@@ -73,6 +76,7 @@ impl Exchanges {
             hung_up: AtomicBool::new(false),
             upgraded: AtomicBool::new(false),
             tunnel: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
         })
     }
 
@@ -91,7 +95,8 @@ impl Exchanges {
         }
         if self.shares.load(RELAXED) == 0 {
             self.input.store(input | ANY | FRESH, RELAXED);
-            if self.tunnel.load(RELAXED) && !are_pings(bytes) {
+            let leaving = self.leaving.load(RELAXED);
+            if leaving || self.tunnel.load(RELAXED) && !are_pings(bytes) {
                 self.note_idle();
             }
         }
@@ -134,6 +139,11 @@ impl Exchanges {
     /// Whether the IO sees to its end itself.
     pub(super) fn is_lingering(&self) -> bool {
         self.input.load(RELAXED) & LINGERING != 0
+    }
+
+    /// Notes that the client was asked to go, because the server ends.
+    pub(super) fn leave(&self) {
+        self.leaving.store(true, RELAXED);
     }
 
     /// Has the input of a client that has said nothing end.
@@ -204,6 +214,14 @@ impl Exchanges {
     pub(super) fn idle_since(&self) -> Instant {
         let since = self.idle_since.lock();
         *since.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long there has been no request.
+    pub(super) fn idle_for(&self) -> Duration {
+        match self.waiting() {
+            Waiting::Request => self.idle_since().elapsed(),
+            _ => Duration::ZERO,
+        }
     }
 
     /// Whether responses are to be the last ones of their connections.
@@ -333,7 +351,6 @@ const HTTP1: u8 = u8::MAX;
 mod tests {
     use super::*;
     use portcullis_middleware::connection::Address;
-    use std::time::Duration;
 
     fn exchanges() -> Arc<Exchanges> {
         Exchanges::new(ConnectionInfo::new(Address::Unknown, Address::Unknown))

@@ -179,13 +179,16 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for HttpIo<IO> {
                     if this.exchanges.is_upgraded() {
                         return Poll::Ready(Ok(()));
                     }
-                    // Of a client that never spoke, no input can be lost.
-                    let ended = this.exchanges.input_ended() || this.exchanges.is_hung_up();
+                    let bounds = this.io.bounds();
+                    // For a client that never spoke nothing can be lost, and one that is idle may have been
+                    // silent for long enough.
+                    let ended = this.exchanges.input_ended()
+                        || this.exchanges.is_hung_up()
+                        || this.exchanges.idle_for() >= bounds.silence();
                     this.stage = match ended {
                         true => Stage::Over,
                         false => {
                             this.exchanges.note_lingering();
-                            let bounds = this.io.bounds();
                             Stage::Lingering(this.io.get_mut().linger(bounds))
                         }
                     };

@@ -89,7 +89,7 @@
 //! HTTP/2 clients get a `GOAWAY`; what they send meanwhile is served. (Of pipelined requests the first
 //! that is answered after the announcement is the last, see RFC 9112, section 9.6.) When the server accepts
 //! no more, idle connections get a [last call](HttpService::with_last_call) and go, and so do clients that have
-//! sent nothing, or that do not answer the `GOAWAY` within two seconds. A TLS handshake or a PROXY header that is
+//! sent nothing, or that are silent for two seconds from the `GOAWAY` on. A TLS handshake or a PROXY header that is
 //! still incomplete has half a second, too. Requests and streams in
 //! flight, and clients that still read, have until the server's deadline. An upgraded connection
 //! (WebSocket, CONNECT) keeps what the layers made it hold, a permit of a limit for example, and belongs to
@@ -260,7 +260,8 @@ impl<S> HttpService<S> {
     /// Sets how long a connection lingers at its end, so that the client receives the last response.
     ///
     /// 30 seconds in all and 5 seconds without input by default; see [`Linger`]. It also applies to
-    /// upgraded connections.
+    /// upgraded connections. A connection that has already been idle for the time without input is closed
+    /// at once.
     #[must_use]
     pub fn with_linger(mut self, linger: Linger) -> Self {
         self.settings().linger = linger;
