@@ -170,14 +170,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for HttpIo<IO> {
                 Stage::First(_) | Stage::Open => {
                     let result = Pin::new(&mut this.io).poll_shutdown(cx);
                     this.exchanges.note_write(&result);
-                    match ready!(result) {
+                    let result = ready!(result);
+                    // Of a tunnel, this may be the end of one direction.
+                    if this.exchanges.is_upgraded() {
+                        return Poll::Ready(result);
+                    }
+                    match result {
                         // A client that has gone need not be told: hyper has flushed what was for it.
                         Err(_) if this.exchanges.input_ended() => {}
                         result => result?,
-                    }
-                    // Of a tunnel, this may be the end of one direction.
-                    if this.exchanges.is_upgraded() {
-                        return Poll::Ready(Ok(()));
                     }
                     let bounds = this.io.bounds();
                     // For a client that never spoke nothing can be lost, and one that is idle may have been
@@ -250,6 +251,53 @@ mod tests {
                 read.extend_from_slice(&buf[..count]);
             }
             assert_eq!(read, request, "{piece}");
+        }
+    }
+
+    /// The peer has ended its side, and what is for it cannot be delivered.
+    #[derive(Debug)]
+    struct Gone;
+
+    impl AsyncRead for Gone {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Gone {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buf: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(buf.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_shutdown_that_fails_is_an_error_in_a_tunnel_alone_where_the_client_has_ended() {
+        for upgraded in [false, true] {
+            let info = ConnectionInfo::new(Address::Unknown, Address::Unknown);
+            let exchanges = Exchanges::new(info.clone());
+            let io = LingerIo::new(Connection::new(Gone, info), Linger::new());
+            let mut io = HttpIo::new(io, exchanges.clone());
+            assert_eq!(io.read(&mut [0]).await.unwrap(), 0);
+            if upgraded {
+                exchanges.begin().upgrades();
+            }
+            assert_eq!(io.shutdown().await.is_err(), upgraded);
         }
     }
 
