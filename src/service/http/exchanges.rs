@@ -165,6 +165,11 @@ impl Exchanges {
         self.upgraded.load(RELAXED)
     }
 
+    /// Whether requests of HTTP/2 are in flight.
+    pub(super) fn is_amid_http2(&self) -> bool {
+        self.is_http2() && self.shares.load(RELAXED) > 0
+    }
+
     /// What the client speaks, once its first bytes show it.
     pub(super) fn protocol(&self) -> Option<Protocol> {
         match self.preface.load(RELAXED) {

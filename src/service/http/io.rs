@@ -131,7 +131,11 @@ impl<IO: AsyncRead + Unpin> AsyncRead for HttpIo<IO> {
             return Poll::Ready(Ok(()));
         }
         match ready!(result) {
-            // HTTP says itself where a message ends, and hyper sees when one is cut short.
+            // h2 would take this end for one in order, although it may have cut a message short.
+            Err(error) if is_unannounced_end(&error) && self.exchanges.is_amid_http2() => {
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionReset, error)));
+            }
+            // HTTP/1 says itself where a message ends, and hyper sees when one is cut short.
             Err(error) if is_unannounced_end(&error) && !self.exchanges.is_upgraded() => {}
             result => result?,
         }

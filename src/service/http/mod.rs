@@ -96,7 +96,7 @@
 //! the drain until it is dropped.
 //!
 //! A TLS client that closes without `close_notify` between two messages ends its connection in order: HTTP
-//! marks the end of each message. In the middle of a request the connection is
+//! marks the end of each message. In the middle of a request (over HTTP/2, while any is in flight) the connection is
 //! [`Truncated`](portcullis_middleware::outcome::Outcome::Truncated).
 //!
 //! A response arrives although the client is still sending, for example a 413 to a large upload: after the
