@@ -12,8 +12,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// A connection as a [`Listener`](super::Listener) yields it; dropped, it closes politely (see [`LingerIo`]).
 ///
 /// Reads end when a client holds up the graceful shutdown: half a second after the server stopped accepting if
-/// it has sent nothing or a part of the HTTP/2 preface, and two seconds after the `GOAWAY` if no HTTP/2 stream
-/// is open. Such a client is not lingered for.
+/// it has sent nothing or a part of the HTTP/2 preface, and after two seconds of silence from the `GOAWAY` on if no
+/// HTTP/2 stream is open. Such a client is not lingered for.
 #[derive(Debug)]
 pub struct DepartingIo<IO> {
     io: LingerIo<IO>,

@@ -10,7 +10,7 @@
 //! | bounds on silent and slow clients | yes | none of axum's own |
 //! | HTTP settings of hyper | yes | no |
 //! | shutdown | responses announce it, idle connections go | idle connections go when all others are through |
-//! | clients that ask for nothing, at shutdown | closed after half a second, or two after the `GOAWAY` | the same |
+//! | clients that ask for nothing, at shutdown | closed after half a second, or after two of silence from the `GOAWAY` on | the same |
 //!
 //! The first is the one to take where nothing speaks against it. The second fits a program that has its
 //! `axum::serve` already. The address is always the effective one: after a PROXY header that a layer

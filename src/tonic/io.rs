@@ -9,7 +9,7 @@ use portcullis_middleware::{
 use std::{
     io::{self, IoSlice},
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 use tokio::{
@@ -23,9 +23,10 @@ use tokio::{
 /// [`Elapsed`] (`FirstByte`). Nothing bounds reads after that while the server serves.
 ///
 /// Reads end when a client holds up the graceful shutdown: half a second after the server stopped accepting if
-/// the preface is missing, and two seconds after the `GOAWAY` if no stream is open.
+/// the preface is missing, and after two seconds of silence from the `GOAWAY` on if no stream is open.
 ///
-/// When it is dropped it lingers, so that the client receives the last responses; see [`LingerIo`].
+/// When it is dropped it lingers, so that the client receives the last responses; see [`LingerIo`]. After one of
+/// the ends above it does not: the client was waited for already.
 #[derive(Debug)]
 pub struct TonicIo<IO, C> {
     io: LingerIo<IO>,
@@ -98,7 +99,9 @@ impl<IO: AsyncRead + Unpin, C: Unpin> AsyncRead for TonicIo<IO, C> {
         this.departure.note_read(came);
         if let Some(opening) = &mut this.opening {
             if read.is_pending() {
-                return opening.poll_elapsed(cx).map(|elapsed| Err(elapsed.into()));
+                let elapsed = ready!(opening.poll_elapsed(cx));
+                this.io.do_not_linger();
+                return Poll::Ready(Err(elapsed.into()));
             }
             opening.missing = opening.missing.saturating_sub(came.len());
             if opening.missing == 0 {
@@ -207,6 +210,9 @@ mod tests {
         let error = ours.read(&mut [0; 64]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert_eq!(begun.elapsed(), BOUND);
+        drop(ours);
+        // It is cut, and does not linger.
+        theirs.write_all(b"x").await.unwrap_err();
     }
 
     #[tokio::test(start_paused = true)]

@@ -117,7 +117,7 @@
 //! was let in and speaks at once. Then tonic sends `GOAWAY` on all connections and waits for what is in flight.
 //! Clients that have asked for nothing do not delay that: a handshake or an HTTP/2 preface that is incomplete
 //! half a second after the last accept ends its connection, and so does a client that has no open stream and
-//! does not answer the `GOAWAY` within two seconds ([`TonicIo`] ends its input). What tonic drops is closed
+//! is silent for two seconds from the `GOAWAY` on ([`TonicIo`] ends its input). What tonic drops is closed
 //! gracefully, in a task that the server's drain waits for; see [`LingerIo`](crate::service::LingerIo).
 //! The server's [deadline](crate::server::Drain) holds throughout: what is left
 //! by then is cut, and tonic's future ends too.

@@ -91,6 +91,22 @@ fn a_client_that_stays_is_waited_for_as_long_as_the_setting_says() {
     });
 }
 
+#[test]
+fn an_idle_client_that_was_silent_for_long_enough_is_not_waited_for_once_more() {
+    paused_scenario(async {
+        for (idle, lingers) in [(seconds(3), seconds(5)), (seconds(5), seconds(0))] {
+            let mut peer = Peer::with(|http| http);
+            assert_eq!(peer.get("/").await.status(), 200);
+            sleep(idle).await;
+            let begun = Instant::now();
+            peer.drain.close();
+            let (result, at) = peer.ended().await;
+            result.unwrap();
+            assert_took(at - begun, millis(500) + lingers);
+        }
+    });
+}
+
 /// hyper answers it, and lets it end in order.
 #[test]
 fn the_answer_to_a_bad_request_arrives_at_a_client_that_goes_on() {

@@ -146,6 +146,18 @@ fn an_end_without_close_notify_in_the_middle_of_a_message_is_a_truncation() {
             .await;
             assert_eq!(end, Outcome::Truncated, "{part}");
         }
+        let end = outcome_of(async |client| {
+            let head = h2_frames::request(1, "POST", "/length", 0);
+            let part = h2_frames::frame(h2_frames::DATA, 0, 1, b"12345");
+            let hello = h2_frames::hello(65_535);
+            client
+                .write_all(&[hello, head, part].concat())
+                .await
+                .unwrap();
+            sleep(Duration::from_millis(1)).await;
+        })
+        .await;
+        assert_eq!(end, Outcome::Truncated, "HTTP/2");
     });
 }
 

@@ -16,8 +16,12 @@ use tokio::{
 const BOUND: Duration = seconds(10);
 
 async fn peer() -> Peer {
+    peer_with(BOUND).await
+}
+
+async fn peer_with(idle: Duration) -> Peer {
     let mut peer = Peer::with(|http| {
-        http.with_idle_timeout(BOUND).with_hyper(|hyper| {
+        http.with_idle_timeout(idle).with_hyper(|hyper| {
             hyper.http2().enable_connect_protocol();
         })
     });
@@ -51,12 +55,16 @@ impl Peer {
 
     /// Expects that the connection goes when it has been idle since then.
     async fn goes(&mut self, since: Instant) {
+        self.goes_after(BOUND, since).await;
+    }
+
+    async fn goes_after(&mut self, idle: Duration, since: Instant) {
         let mut frame = self.frame().await;
         if frame.kind == RST_STREAM {
             frame = self.frame().await;
         }
         assert_eq!(frame.kind, GOAWAY);
-        assert_took(since.elapsed(), BOUND);
+        assert_took(since.elapsed(), idle);
         while self.next_frame().await.is_some() {}
         assert_eq!(self.outcome().await, Outcome::Completed);
     }
@@ -89,6 +97,21 @@ fn a_connection_whose_tunnels_have_ended_is_idle_again() {
         peer.send(frame(RST_STREAM, 0, 3, &8_u32.to_be_bytes()))
             .await;
         peer.goes(Instant::now()).await;
+    });
+}
+
+#[test]
+fn answers_to_pings_do_not_keep_a_connection_whose_tunnel_has_ended() {
+    paused_scenario(async {
+        // Longer than between two pings of the server, as by default.
+        let idle = seconds(45);
+        let mut peer = peer_with(idle).await;
+        peer.tunnel(1, "/tunnel").await;
+        peer.send(frame(DATA, 0, 1, b"bye!")).await;
+        let since = Instant::now();
+        let end = peer.frame().await;
+        assert!(end.ends_stream() || end.kind == RST_STREAM, "{end:?}");
+        peer.goes_after(idle, since).await;
     });
 }
 

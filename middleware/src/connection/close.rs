@@ -63,6 +63,21 @@ impl Linger {
         self
     }
 
+    /// How long the whole close may take.
+    pub const fn time(&self) -> Duration {
+        self.time
+    }
+
+    /// How long the peer may send nothing.
+    pub const fn silence(&self) -> Duration {
+        self.silence
+    }
+
+    /// How many bytes of input are read and discarded.
+    pub const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// When a close that begins now has to end.
     fn deadline(self) -> Instant {
         after(Instant::now(), self.time)

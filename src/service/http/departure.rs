@@ -22,7 +22,8 @@ use tokio::{task::unconstrained, time::sleep};
 ///
 /// - A client that has not sent the whole HTTP/2 preface, or not one byte of HTTP/1, has half a second from
 ///   the moment at which the server accepts no more.
-/// - An HTTP/2 client without an open stream has two seconds from the `GOAWAY`.
+/// - An HTTP/2 client without an open stream has two seconds from the `GOAWAY`, and again from each of its
+///   frames: while it opens windows or sends pings it may still be reading the last response.
 ///
 /// Everything else is left to the server that drives the connection.
 pub(crate) struct Departure {
@@ -81,6 +82,9 @@ impl Departure {
 
     /// Notes what the client sent.
     pub(crate) fn note_read(&mut self, mut bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
         if let Protocol::Unknown(matched) = self.protocol {
             let now = match_preface(matched, bytes);
             if usize::from(now) > PREFACE.len() {
@@ -94,6 +98,8 @@ impl Departure {
         }
         if let Protocol::Http2(streams) = &mut self.protocol {
             streams.note_read(bytes);
+            // The client is there: it is waited for anew.
+            self.wait = None;
         }
     }
 
@@ -256,6 +262,8 @@ const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const GOAWAY: u8 = 7;
+#[cfg(test)]
+const WINDOW_UPDATE: u8 = 8;
 const END_STREAM: u8 = 1;
 /// The bit beside the number of a stream.
 const RESERVED: u32 = 1 << 31;
@@ -266,7 +274,7 @@ const SERVER_ENDED: u8 = 2;
 /// The idle grace period, as of [`HttpService`](crate::service::HttpService).
 const LAST_CALL: Duration = Duration::from_millis(500);
 
-/// How long a client may take to answer a `GOAWAY`, as of [`HttpService`](crate::service::HttpService).
+/// How long a client that was sent a `GOAWAY` may be silent.
 const LEAVE: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
@@ -369,6 +377,28 @@ mod tests {
         advance(LEAVE - Duration::from_millis(1)).await;
         assert!(!over(&mut departure));
         advance(Duration::from_millis(2)).await;
+        assert!(over(&mut departure));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_reads_its_last_response_slowly_is_waited_for_while_it_opens_windows() {
+        let (_drain, mut departure) = departure();
+        departure.note_read(PREFACE);
+        departure.note_read(&frame(HEADERS, END_STREAM, 1, b"block"));
+        write(&mut departure, &frame(DATA, END_STREAM, 1, b"body"));
+        write(&mut departure, &frame(GOAWAY, 0, 0, &[0; 8]));
+        let over = |departure: &mut Departure| {
+            let mut gone = task::spawn(poll_fn(|cx| departure.poll_gone(cx)));
+            gone.poll().is_ready()
+        };
+        for _ in 0..9 {
+            assert!(!over(&mut departure));
+            advance(LEAVE - Duration::from_millis(1)).await;
+            assert!(!over(&mut departure));
+            departure.note_read(&frame(WINDOW_UPDATE, 0, 0, &[0, 0, 9, 0]));
+        }
+        assert!(!over(&mut departure));
+        advance(LEAVE + Duration::from_millis(1)).await;
         assert!(over(&mut departure));
     }
 

@@ -9,6 +9,7 @@ use std::{
         atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     task::Poll,
+    time::Duration,
 };
 use tokio::time::Instant;
 
@@ -40,6 +41,8 @@ pub(super) struct Exchanges {
     upgraded: AtomicBool,
     /// An HTTP/2 stream became a tunnel. It may be read from after the end of what has a share for it.
     tunnel: AtomicBool,
+    /// The server ends, and asked the client to go: while this sends something, it may still be reading.
+    leaving: AtomicBool,
 }
 
 /// What an HTTP connection is waiting for.
@@ -73,6 +76,7 @@ impl Exchanges {
             hung_up: AtomicBool::new(false),
             upgraded: AtomicBool::new(false),
             tunnel: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
         })
     }
 
@@ -91,7 +95,8 @@ impl Exchanges {
         }
         if self.shares.load(RELAXED) == 0 {
             self.input.store(input | ANY | FRESH, RELAXED);
-            if self.tunnel.load(RELAXED) {
+            let leaving = self.leaving.load(RELAXED);
+            if leaving || self.tunnel.load(RELAXED) && !are_pings(bytes) {
                 self.note_idle();
             }
         }
@@ -136,6 +141,11 @@ impl Exchanges {
         self.input.load(RELAXED) & LINGERING != 0
     }
 
+    /// Notes that the client was asked to go, because the server ends.
+    pub(super) fn leave(&self) {
+        self.leaving.store(true, RELAXED);
+    }
+
     /// Has the input of a client that has said nothing end.
     pub(super) fn hang_up(&self) {
         self.hung_up.store(true, RELAXED);
@@ -153,6 +163,11 @@ impl Exchanges {
     /// Whether the IO belongs to another protocol from the response on.
     pub(super) fn is_upgraded(&self) -> bool {
         self.upgraded.load(RELAXED)
+    }
+
+    /// Whether requests of HTTP/2 are in flight.
+    pub(super) fn is_amid_http2(&self) -> bool {
+        self.is_http2() && self.shares.load(RELAXED) > 0
     }
 
     /// What the client speaks, once its first bytes show it.
@@ -204,6 +219,14 @@ impl Exchanges {
     pub(super) fn idle_since(&self) -> Instant {
         let since = self.idle_since.lock();
         *since.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long there has been no request.
+    pub(super) fn idle_for(&self) -> Duration {
+        match self.waiting() {
+            Waiting::Request => self.idle_since().elapsed(),
+            _ => Duration::ZERO,
+        }
     }
 
     /// Whether responses are to be the last ones of their connections.
@@ -290,6 +313,12 @@ impl Drop for InFlight {
     }
 }
 
+/// Whether `bytes` are frames of HTTP/2 that say nothing but that the client is alive: hyper asks each 30 seconds.
+fn are_pings(bytes: &[u8]) -> bool {
+    let frames = bytes.chunks_exact(PING_SIZE);
+    frames.remainder().is_empty() && frames.into_iter().all(|frame| frame.starts_with(PING))
+}
+
 /// How much of the preface has come with `bytes`, after `matched` bytes of it; more than all of it for another protocol.
 pub(super) fn match_preface(matched: u8, bytes: &[u8]) -> u8 {
     let rest = &PREFACE[usize::from(matched)..];
@@ -316,6 +345,10 @@ const LINGERING: u8 = 8;
 /// The first bytes of HTTP/2 (RFC 9113, section 3.4).
 pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// The length and the type of a ping, and all of it (RFC 9113, section 6.7).
+const PING: &[u8] = b"\0\0\x08\x06";
+const PING_SIZE: usize = 17;
+
 /// Not HTTP/2.
 const HTTP1: u8 = u8::MAX;
 
@@ -323,7 +356,6 @@ const HTTP1: u8 = u8::MAX;
 mod tests {
     use super::*;
     use portcullis_middleware::connection::Address;
-    use std::time::Duration;
 
     fn exchanges() -> Arc<Exchanges> {
         Exchanges::new(ConnectionInfo::new(Address::Unknown, Address::Unknown))

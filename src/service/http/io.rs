@@ -131,7 +131,11 @@ impl<IO: AsyncRead + Unpin> AsyncRead for HttpIo<IO> {
             return Poll::Ready(Ok(()));
         }
         match ready!(result) {
-            // HTTP says itself where a message ends, and hyper sees when one is cut short.
+            // h2 would take this end for one in order, although it may have cut a message short.
+            Err(error) if is_unannounced_end(&error) && self.exchanges.is_amid_http2() => {
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionReset, error)));
+            }
+            // HTTP/1 says itself where a message ends, and hyper sees when one is cut short.
             Err(error) if is_unannounced_end(&error) && !self.exchanges.is_upgraded() => {}
             result => result?,
         }
@@ -170,22 +174,26 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for HttpIo<IO> {
                 Stage::First(_) | Stage::Open => {
                     let result = Pin::new(&mut this.io).poll_shutdown(cx);
                     this.exchanges.note_write(&result);
-                    match ready!(result) {
+                    let result = ready!(result);
+                    // Of a tunnel, this may be the end of one direction.
+                    if this.exchanges.is_upgraded() {
+                        return Poll::Ready(result);
+                    }
+                    match result {
                         // A client that has gone need not be told: hyper has flushed what was for it.
                         Err(_) if this.exchanges.input_ended() => {}
                         result => result?,
                     }
-                    // Of a tunnel, this may be the end of one direction.
-                    if this.exchanges.is_upgraded() {
-                        return Poll::Ready(Ok(()));
-                    }
-                    // Of a client that never spoke, no input can be lost.
-                    let ended = this.exchanges.input_ended() || this.exchanges.is_hung_up();
+                    let bounds = this.io.bounds();
+                    // For a client that never spoke nothing can be lost, and one that is idle may have been
+                    // silent for long enough.
+                    let ended = this.exchanges.input_ended()
+                        || this.exchanges.is_hung_up()
+                        || this.exchanges.idle_for() >= bounds.silence();
                     this.stage = match ended {
                         true => Stage::Over,
                         false => {
                             this.exchanges.note_lingering();
-                            let bounds = this.io.bounds();
                             Stage::Lingering(this.io.get_mut().linger(bounds))
                         }
                     };
@@ -247,6 +255,53 @@ mod tests {
                 read.extend_from_slice(&buf[..count]);
             }
             assert_eq!(read, request, "{piece}");
+        }
+    }
+
+    /// The peer has ended its side, and what is for it cannot be delivered.
+    #[derive(Debug)]
+    struct Gone;
+
+    impl AsyncRead for Gone {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Gone {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buf: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(buf.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_shutdown_that_fails_is_an_error_in_a_tunnel_alone_where_the_client_has_ended() {
+        for upgraded in [false, true] {
+            let info = ConnectionInfo::new(Address::Unknown, Address::Unknown);
+            let exchanges = Exchanges::new(info.clone());
+            let io = LingerIo::new(Connection::new(Gone, info), Linger::new());
+            let mut io = HttpIo::new(io, exchanges.clone());
+            assert_eq!(io.read(&mut [0]).await.unwrap(), 0);
+            if upgraded {
+                exchanges.begin().upgrades();
+            }
+            assert_eq!(io.shutdown().await.is_err(), upgraded);
         }
     }
 

@@ -237,6 +237,9 @@ impl Keeper {
 
     fn shut_down(&mut self) -> Step {
         self.leaving_since = Some(Instant::now());
+        if self.stage >= DrainStage::Announced {
+            self.exchanges.leave();
+        }
         Step::Shutdown
     }
 
@@ -311,7 +314,8 @@ fn after(since: Instant, bound: Option<Duration>) -> Option<Instant> {
 /// How long it may last until the end of an exchange is seen, where nothing else shows it.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// How long hyper may take to end a connection without requests: to say so, and to hear the answer.
+/// How long hyper may take to end a connection without requests: to say so, and to hear the answer. In a drain
+/// it is the silence of the client that counts.
 const LEAVE: Duration = Duration::from_secs(2);
 
 #[cfg(test)]

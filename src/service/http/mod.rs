@@ -89,14 +89,14 @@
 //! HTTP/2 clients get a `GOAWAY`; what they send meanwhile is served. (Of pipelined requests the first
 //! that is answered after the announcement is the last, see RFC 9112, section 9.6.) When the server accepts
 //! no more, idle connections get a [last call](HttpService::with_last_call) and go, and so do clients that have
-//! sent nothing, or that do not answer the `GOAWAY` within two seconds. A TLS handshake or a PROXY header that is
+//! sent nothing, or that are silent for two seconds from the `GOAWAY` on. A TLS handshake or a PROXY header that is
 //! still incomplete has half a second, too. Requests and streams in
 //! flight, and clients that still read, have until the server's deadline. An upgraded connection
 //! (WebSocket, CONNECT) keeps what the layers made it hold, a permit of a limit for example, and belongs to
 //! the drain until it is dropped.
 //!
 //! A TLS client that closes without `close_notify` between two messages ends its connection in order: HTTP
-//! marks the end of each message. In the middle of a request the connection is
+//! marks the end of each message. In the middle of a request (over HTTP/2, while any is in flight) the connection is
 //! [`Truncated`](portcullis_middleware::outcome::Outcome::Truncated).
 //!
 //! A response arrives although the client is still sending, for example a 413 to a large upload: after the
@@ -260,7 +260,8 @@ impl<S> HttpService<S> {
     /// Sets how long a connection lingers at its end, so that the client receives the last response.
     ///
     /// 30 seconds in all and 5 seconds without input by default; see [`Linger`]. It also applies to
-    /// upgraded connections.
+    /// upgraded connections. A connection that has already been idle for the time without input is closed
+    /// at once.
     #[must_use]
     pub fn with_linger(mut self, linger: Linger) -> Self {
         self.settings().linger = linger;

@@ -129,6 +129,33 @@ async fn the_time_to_leave_is_the_io_s_own_when_it_lingers() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_reads_its_last_response_slowly_has_its_time_again_with_each_frame_in_a_drain_alone() {
+    for drains in [false, true] {
+        let http = HttpService::new(()).with_idle_timeout(seconds(3));
+        let (drain, exchanges) = draining();
+        let mut keeper = Keeper::new(http.settings.clone(), exchanges.clone());
+        let mut keeper = task::spawn(poll_fn(|cx| keeper.poll(cx)));
+        exchanges.note_read(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+        drop(exchanges.begin());
+        assert_pending!(keeper.poll());
+        match drains {
+            true => drain.close(),
+            false => advance(seconds(4)).await,
+        }
+        assert!(matches!(keeper.poll(), Poll::Ready(Step::Shutdown)));
+        for _ in 0..if drains { 9 } else { 1 } {
+            assert_pending!(keeper.poll());
+            advance(LEAVE - Duration::from_millis(1)).await;
+            assert_pending!(keeper.poll());
+            exchanges.note_read(b"\0\0\x04\x08\0\0\0\0\0\0\0\x09\0");
+        }
+        assert_pending!(keeper.poll());
+        advance(if drains { LEAVE } else { Duration::ZERO } + Duration::from_millis(2)).await;
+        assert!(matches!(keeper.poll(), Poll::Ready(Step::End(Ok(())))));
+    }
+}
+
 /// The announcement may wake whoever has seen it already.
 #[tokio::test]
 async fn who_comes_while_the_end_is_announced_hears_of_the_close() {
