@@ -34,10 +34,11 @@ async fn main() -> Result<(), BoxError> {
         .peer_addr()
         .trace_connections("axum")
         .connection_limit(1000)
-        // Here goes `.tls(TlsLayer::from_pem_files("chain.pem", "key.pem")?)`; handshakes run side by side.
+        // TLS goes here: `.tls(TlsLayer::from_pem_files("chain.pem", "key.pem")?.with_max_handshakes(500))`.
+        // Handshakes run side by side.
         //
-        // `axum::serve` waits for silent clients for ever, so something must not: five minutes is more
-        // than any handler here takes. `HttpService`, in the example axum_tls, has finer bounds.
+        // `axum::serve` waits for silent clients indefinitely, so set a read timeout: five minutes is longer
+        // than any handler here takes. `HttpService`, in the example axum_tls, has finer timeouts.
         .layer(IoTimeoutLayer::new().with_read(Duration::from_secs(300)));
     let incoming = Server::new().stop_on_signals().incoming(listener, layers)?;
     let server = incoming.handle().expect("a server made it").clone();

@@ -121,6 +121,8 @@ impl TlsLayer {
     ///
     /// Where a limit on connections outside counts them too, set this one lower, to half of it for example.
     /// Otherwise silent clients fill the limit outside, and no connection arrives for which they make room.
+    /// Each unfinished handshake holds a file descriptor, so keep this well below the process's limit on open
+    /// files (`ulimit -n`), too; a limit of 1,024 is common, and lower than the default here.
     ///
     /// Shared by all clones made from here on and the services they build.
     ///
