@@ -1,4 +1,4 @@
-//! How a server comes to an end: announce, stop accepting, wait, cut.
+//! Graceful shutdown of a server: announce, stop accepting, wait, force-close.
 
 use super::{
     acceptors::Acceptors,
@@ -16,20 +16,20 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// How a server comes to an end.
+/// How a server shuts down gracefully.
 ///
-/// 1. *Announce*: [`ConnectionInfo::drain`] resolves in handlers; the server goes on accepting for
-///    the announce time, unless it was [paused](super::Handle::pause): it stays so. The time is zero by
-///    default, and connections see this and the next stage as one.
-///    Who stands behind a balancer sets it to as long as the balancer needs to notice.
-/// 2. *Stop accepting*: connections that wait in the kernel's queue are served, then the listeners
-///    close. Connections see [`DrainStage::Closing`]: those without work go. TLS handshakes and PROXY headers
-///    that are incomplete half a second later fail with a timeout.
-/// 3. *Wait* until all connections have ended, upgraded and handed-off ones included, and all tasks.
-/// 4. *Cut* at the deadline, 30 s after the announcement by default: the sockets fail wherever they
-///    are, then tasks are aborted. A handler that blocks its thread is left behind, and its listener closes
-///    all the same. Clients that still
-///    wait in the kernel's queue by then are reset; they were never accepted and stand in no report.
+/// 1. *Announce*: [`ConnectionInfo::drain`] resolves in handlers, and the server goes on accepting for the
+///    announce time. Behind a load balancer, set this to the time it needs to take the instance out of
+///    rotation. It is zero by default; connections then see this and the next stage as one. A server that
+///    was [paused](super::Handle::pause) stays paused.
+/// 2. *Stop accepting*: connections that wait in the kernel's accept queue are served, then the listeners
+///    close. Connections see [`DrainStage::Closing`], and those without work end. TLS handshakes and PROXY
+///    headers that are incomplete half a second later fail with a timeout.
+/// 3. *Wait* until all connections, upgraded and handed-off ones included, and all tasks have ended.
+/// 4. *Force-close* at the deadline, 30 s after the announcement by default: I/O fails on all sockets, then
+///    tasks are aborted. A handler that blocks its thread is left running, and its listener closes all the
+///    same; a service whose `clone` or `poll_ready` blocks keeps its listener open until it returns. Clients
+///    that are still in the accept queue are reset; they were never accepted, and no report names them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Drain {
     announce: Duration,
@@ -102,8 +102,8 @@ impl Report {
         &self.0.cut
     }
 
-    /// How many of those that were cut did not even end then: their handlers block a thread, or
-    /// hold the connection where nothing polls it.
+    /// Number of force-closed connections that are still alive, because their handler blocks a thread or is
+    /// never polled.
     pub fn left_behind(&self) -> usize {
         self.0.left
     }
