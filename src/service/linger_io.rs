@@ -25,8 +25,8 @@ use tokio::{
 /// right after `axum::serve` has returned should therefore
 /// [wait for the server's handle](crate::server::Handle::wait).
 ///
-/// A drop does not tell why. Where HTTP fails half-way under `axum::serve`, the end looks orderly to a
-/// client of HTTP/1.0 that reads until the end; `HttpService` distinguishes the two.
+/// A drop gives no reason. If a response fails midway under `axum::serve`, the close looks orderly to an
+/// HTTP/1.0 client that reads until the end; `HttpService` distinguishes the two.
 ///
 /// The connection is dropped at once after an IO error, when both sides have ended already, in a panic,
 /// and outside of a Tokio runtime.
@@ -200,10 +200,10 @@ fn close_in_task<IO>(connection: Connection<IO>, linger: Linger)
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    // Without a runtime there is nothing to wait with.
+    // Without a runtime the connection is dropped here.
     if let Ok(runtime) = Handle::try_current() {
         runtime.spawn(async move {
-            // Whoever dropped the connection did not ask how it ends.
+            // The caller that dropped the connection expects no result.
             let _ = connection.close_within(linger).await;
         });
     }
