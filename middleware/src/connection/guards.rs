@@ -56,8 +56,8 @@ impl Guards {
     }
 
     /// Whether there are none.
-    pub const fn is_empty(&self) -> bool {
-        self.0.is_none()
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 }
 

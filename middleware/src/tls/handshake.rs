@@ -32,12 +32,12 @@ where
 {
     let (io, rest) = connection.into_parts();
     rest.info.set_phase(Phase::Handshake);
-    let Some(place) = layer.unfinished.enter() else {
+    let Some(mut place) = layer.unfinished.enter() else {
         rest.with_io(io).abort();
         return Err(Refused::new(RefusedReason::TooManyHandshakes).into());
     };
     let bound = layer.timeout.unwrap_or(Duration::MAX);
-    let agreeing = until_last_call(&rest.info, agree(&layer, &rest.info, place, io));
+    let agreeing = until_last_call(&rest.info, agree(&layer, &rest.info, &mut place, io));
     let agreed = timeout(bound, agreeing).await.unwrap_or(Err(bound));
     let agreed = agreed.map_err(|after| Elapsed::new(TimeoutPhase::Handshake, after))?;
     let (failure, io) = match agreed {
@@ -53,8 +53,10 @@ where
             // The alert is written; a drop with input unread would take it back by a reset.
             let linger = Linger::new().with_time(ALERT_TIME);
             let close = rest.with_io(io).close_within(linger);
-            // In a box: its buffer must not make every handshake larger.
-            let _ = Box::pin(close).await;
+            // In a box: its buffer must not make every handshake larger. It keeps the place, since it holds a
+            // file descriptor, and makes room as others do.
+            let close = Box::pin(async { close.await.map_err(Failure::from) });
+            let _ = place.listen(close).await;
             Err(HandshakeError::new(error).into())
         }
         Failure::Displaced => {
@@ -84,7 +86,7 @@ impl From<io::Error> for Failure {
 async fn agree<IO>(
     layer: &TlsLayer,
     info: &ConnectionInfo,
-    mut place: Place<'_>,
+    place: &mut Place<'_>,
     io: IO,
 ) -> Result<TlsIo<IO>, (Failure, IO)>
 where
@@ -101,14 +103,14 @@ where
 async fn exchange<IO>(
     layer: &TlsLayer,
     info: &ConnectionInfo,
-    mut place: Place<'_>,
+    place: &mut Place<'_>,
     mut client: Client<IO>,
     is_hello: bool,
 ) -> Result<TlsIo<IO>, (Failure, IO)>
 where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let session = match drive(layer, &mut place, &mut client, is_hello).await {
+    let session = match drive(layer, place, &mut client, is_hello).await {
         Ok(session) => session,
         Err(failure) => return Err((failure, client.into_io())),
     };

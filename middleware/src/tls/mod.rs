@@ -43,7 +43,7 @@
 //! # What is left behind
 //!
 //! - A handshake that fails is answered with an alert, where TLS has one and the socket takes it at
-//!   once, and with a polite close of one second at most, which counts as finished; then the future
+//!   once, and with a graceful close of one second at most, during which it counts as unfinished; then the future
 //!   fails with [`HandshakeError`].
 //! - A connection that makes room for another one is reset, and the future fails with [`Refused`].
 //! - A handshake that takes too long fails with [`Elapsed`]; the connection is dropped, nothing is

@@ -229,6 +229,31 @@ async fn the_longest_silent_client_makes_room_for_the_next() {
     assert_eq!(layer.handshakes_in_flight(), 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_failed_handshake_keeps_its_place_until_it_is_closed_and_makes_room_too() {
+    let layer = tls_layer().with_max_handshakes(1);
+    for displaced in [false, true] {
+        let (connection, mut io) = in_memory();
+        let mut served = task::spawn(serve(layer.clone(), connection, echo));
+        io.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
+        assert_pending!(served.poll());
+        assert_eq!(layer.handshakes_in_flight(), 1);
+        if displaced {
+            let (connection, _silent) = in_memory();
+            let mut next = task::spawn(serve(layer.clone(), connection, echo));
+            assert_pending!(next.poll());
+            assert_eq!(layer.handshakes_in_flight(), 1);
+            assert!(served.is_woken());
+        } else {
+            sleep(Duration::from_secs(2)).await;
+        }
+        let error = assert_ready!(served.poll()).unwrap_err();
+        assert!(error.is::<HandshakeError>());
+        drop(served);
+        assert_eq!(layer.handshakes_in_flight(), 0);
+    }
+}
+
 #[tokio::test]
 async fn a_connection_is_rejected_where_all_the_others_wait_for_their_turn() {
     busy!(layer, turn);

@@ -119,19 +119,27 @@ async fn a_client_that_resets_in_the_middle_leaks_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_stays_after_its_alert_holds_no_slot_and_only_for_a_second() {
-    let layer = tls_layer();
+async fn a_client_that_stays_after_its_alert_keeps_its_place_for_a_second_and_no_turn_to_compute() {
+    let layer = tls_layer().with_max_computing(1);
     let (connection, mut io) = in_memory();
     io.write_all(b"no TLS at all").await.unwrap();
     let start = tokio::time::Instant::now();
     let stay = async {
         tokio::time::sleep(std::time::Duration::from_millis(500)).await;
-        layer.handshakes_in_flight()
+        let in_flight = layer.handshakes_in_flight();
+        let (connection, io) = in_memory();
+        let served = serve(layer.clone(), connection, echo);
+        let talk = async { talk(connect(client(), io).await?, b"hello").await };
+        let (served, heard) = tokio::join!(served, talk);
+        served.unwrap();
+        assert_eq!(heard.unwrap(), b"hello");
+        in_flight
     };
     let (served, in_flight) = tokio::join!(serve(layer.clone(), connection, echo), stay);
     assert!(served.unwrap_err().is::<HandshakeError>());
-    assert_eq!(in_flight, 0);
+    assert_eq!(in_flight, 1);
     assert!(start.elapsed().as_millis() <= 1001);
+    assert_eq!(layer.handshakes_in_flight(), 0);
 }
 
 #[tokio::test]
