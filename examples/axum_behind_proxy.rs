@@ -1,14 +1,15 @@
-//! axum behind a balancer that tells the client's address by the PROXY protocol (HAProxy, AWS, Fly).
+//! axum behind a load balancer that sends the client's address by the PROXY protocol (HAProxy, AWS, Fly).
 //!
 //! ```text
 //! cargo run --release --features axum,proxy-protocol --example axum_behind_proxy
-//! curl --haproxy-protocol http://127.0.0.1:PORT/      # curl plays the balancer
+//! curl --haproxy-protocol http://127.0.0.1:PORT/      # curl acts as the load balancer
 //! printf 'PROXY TCP4 192.0.2.7 192.0.2.1 40000 80\r\nGET / HTTP/1.0\r\n\r\n' | nc 127.0.0.1 PORT
-//! curl http://127.0.0.1:PORT/                         # no header: turned away
+//! curl http://127.0.0.1:PORT/                         # no header: rejected
 //! ```
 //!
-//! Arguments: where to listen and the balancers' networks, such as `-- 127.0.0.1:8080 10.0.0.0/8,fd00::/8`.
-//! Only the balancers are believed, and nobody else gets in. Handlers ask for the client's address as ever.
+//! Arguments: where to listen and the load balancers' networks, such as `-- 127.0.0.1:8080 10.0.0.0/8,fd00::/8`.
+//! Headers are accepted from the load balancers only; other clients are rejected. Handlers get the client's
+//! address as usual.
 //!
 //! Ctrl-C or SIGTERM ends the server: it goes on accepting for half a second, and requests may finish for
 //! up to 30 s. A second signal cuts them.

@@ -155,7 +155,7 @@ impl Files {
         }
     }
 
-    /// For an example: a certificate that nobody signed, with a key that anybody here can read.
+    /// For an example: a self-signed certificate, with a key that every local user can read.
     fn of_my_own() -> Result<Self, BoxError> {
         let folder = env::temp_dir().join(format!("portcullis-axum-tls-{}", process::id()));
         fs::create_dir(&folder)?;

@@ -1,4 +1,4 @@
-//! Middleware of one's own, in three ways: a function, a stream, a layer.
+//! Custom middleware, in three ways: a function, a stream, a layer.
 //!
 //! ```text
 //! cargo run --release --example custom_middleware     # or: -- 127.0.0.1:8080
@@ -42,7 +42,7 @@ async fn main() -> Result<(), BoxError> {
             connection.write_all(greeting.as_bytes()).await?;
             next.run(connection).await
         })
-        // The second way: a stream of one's own around the connection's bytes.
+        // The second way: a custom stream around the connection's bytes.
         .map_io(|io| Capitals { io })
         .service_fn(echo);
 

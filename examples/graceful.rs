@@ -6,8 +6,8 @@
 //! nc 127.0.0.1 CONTROL_PORT                           # stops the server, as Ctrl-C does
 //! ```
 //!
-//! On the announcement each handler says good-bye to its client. Who stays deaf to it is cut after
-//! ten seconds, at once on a second signal, and stands in the report.
+//! On the announcement each handler tells its client. Clients that stay connected are force-closed after
+//! ten seconds (or immediately on a second signal) and listed in the report.
 
 #![allow(clippy::print_stdout, reason = "an example talks to its user")]
 
@@ -63,7 +63,7 @@ async fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Counts seconds until the client leaves or the server comes to its end.
+/// Counts seconds until the client leaves or the server shuts down.
 async fn count(mut connection: Connection<impl AsyncRead + AsyncWrite + Unpin>) -> io::Result<()> {
     let mut drain = std::pin::pin!(connection.info().drain());
     let mut ticks = interval(Duration::from_secs(1));
@@ -73,7 +73,7 @@ async fn count(mut connection: Connection<impl AsyncRead + AsyncWrite + Unpin>) 
             () = &mut drain => break,
         }
     }
-    connection.write_all(b"the server ends, good-bye\n").await?;
+    connection.write_all(b"the server shuts down\n").await?;
     connection.close().await
 }
 

@@ -80,7 +80,7 @@ async fn answer(mut request: Request<Incoming>) -> Result<Response<Body>, Infall
     }
     let info = request.extensions().get::<ConnectionInfo>();
     let peer = info.and_then(ConnectionInfo::peer_addr);
-    let peer = peer.map_or_else(|| "somebody".to_owned(), |peer| peer.to_string());
+    let peer = peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
     Ok(text(format!("Hello, {peer}!\n")))
 }
 

@@ -92,7 +92,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
         let certificate = certificate.map_err(IntoResponse::into_response)?;
         let name = uri_in(certificate.der());
         name.map(Self)
-            .ok_or_else(|| (StatusCode::FORBIDDEN, "the certificate names nobody").into_response())
+            .ok_or_else(|| (StatusCode::FORBIDDEN, "the certificate contains no name").into_response())
     }
 }
 
@@ -110,7 +110,7 @@ fn uri_in(certificate: &[u8]) -> Option<String> {
         })
 }
 
-/// Makes an authority, a server that trusts nobody else, and a client in `folder`.
+/// Makes an authority, a server that trusts only it, and a client in `folder`.
 ///
 /// For an example: keys that others depend on never lie in a folder for all.
 fn demo(folder: &Path) -> Result<TlsLayer, BoxError> {

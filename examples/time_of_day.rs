@@ -5,8 +5,8 @@
 //! nc 127.0.0.1 6504
 //! ```
 //!
-//! Port 6504, where its ancestor in the Scheme world listened too. Whatever the client sent and
-//! nobody read, it gets its answer: the connection ends with `close()`. Ctrl-C or SIGTERM ends it.
+//! Port 6504, as in the Scheme library that it comes from. The client receives the whole answer even
+//! if its input was never read, because the handler ends with `close()`. Ctrl-C or SIGTERM ends it.
 
 #![allow(clippy::print_stdout, reason = "an example talks to its user")]
 

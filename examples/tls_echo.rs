@@ -5,7 +5,7 @@
 //! openssl s_client -quiet -connect 127.0.0.1:PORT     # the exact line is printed
 //! ```
 //!
-//! Who speaks no TLS gets an alert and is turned away; try it with `nc`. Ctrl-C or SIGTERM ends the
+//! Plain-text clients receive a TLS alert and are disconnected; try it with `nc`. Ctrl-C or SIGTERM ends the
 //! server: connections may finish for up to 30 s, a second signal cuts them.
 
 #![allow(clippy::print_stdout, reason = "an example talks to its user")]
@@ -66,7 +66,7 @@ async fn echo(mut connection: Connection<impl AsyncRead + AsyncWrite + Unpin>) -
     let mut buffer = vec![0; 4096];
     loop {
         match connection.read(&mut buffer).await? {
-            // `close` says good-bye in TLS too; a mere drop would look like a cut wire.
+            // `close` sends `close_notify`; a mere drop would look like a truncation.
             0 => return connection.close().await,
             read => connection.write_all(&buffer[..read]).await?,
         }

@@ -175,7 +175,7 @@ impl CertificateFile {
     fn new(pem: &str, address: SocketAddr) -> io::Result<Self> {
         let name = format!("portcullis-{}-{}.pem", process::id(), address.port());
         let path = env::temp_dir().join(name);
-        // A new one: nobody else's is overwritten, and nobody can put a link there before.
+        // A new file: no other is overwritten, and no link that was put there is followed.
         fs::File::create_new(&path)?.write_all(pem.as_bytes())?;
         Ok(Self(path))
     }

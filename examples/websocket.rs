@@ -7,8 +7,8 @@
 //!
 //! A WebSocket is an HTTP connection that was upgraded, and what the layers made it hold stays with it:
 //! it keeps its place under the limit until it closes. It may be silent for as long as it likes, so
-//! reads have no bound; a client that does not read what it is sent is cut. On Ctrl-C or SIGTERM each
-//! handler says good-bye by a close frame and waits a second for the answer.
+//! reads have no bound; a client that does not read is disconnected. On Ctrl-C or SIGTERM each handler
+//! sends a close frame and waits a second for the answer.
 
 #![allow(clippy::print_stdout, reason = "an example talks to its user")]
 
@@ -61,7 +61,7 @@ async fn upgrade(
         .on_upgrade(move |socket| echo(socket, info))
 }
 
-/// Gives back what comes in until the client leaves or the server comes to its end.
+/// Gives back what comes in until the client leaves or the server shuts down.
 async fn echo(mut socket: WebSocket, info: ConnectionInfo) {
     let mut drain = pin!(info.drain());
     loop {

@@ -9,7 +9,7 @@
 //! - [`RESOURCE_ERRORS`]: pause until one of the server's own connections ends, 50 ms at most.
 //! - [`FATAL_ERRORS`], and whatever is in none of the sets: end the listener, loudly.
 //!
-//! An error without a number, from a listener of one's own, goes by its [`io::ErrorKind`].
+//! An error without a number, from a custom listener, is classified by its [`io::ErrorKind`].
 //!
 //! This only classifies; logging, pausing and ending are the acceptor's work.
 //!

@@ -2,7 +2,7 @@
 //!
 //! It takes one connection, waits until the stack is ready for it, and takes no other meanwhile. So
 //! back-pressure ends up in the kernel's accept queue, one connection at most per acceptor waits
-//! outside of it, and no readiness is held while nobody connects. (The other order, ready and then
+//! outside of it, and no readiness is held while no client connects. (The other order, ready and then
 //! accept, starves: with a limit of one, an idle acceptor would hold the only permit.) Nothing that
 //! waits on the network happens here, and nothing that a client does stalls or ends the loop.
 
@@ -89,7 +89,7 @@ impl<L: Listener, S: Stack<L::Io>> Acceptor<L, S> {
         }
     }
 
-    /// Serves what is in the queue already: closing a listener resets whoever waits in it.
+    /// Serves what is in the queue already: closing a listener resets the clients that wait in it.
     async fn empty_queue(&mut self, mode: &mut watch::Receiver<Mode>) -> io::Result<()> {
         for _ in 0..QUEUE_BOUND {
             if *mode.borrow_and_update() == Mode::Quit {

@@ -2,8 +2,8 @@
 //! it.
 //!
 //! Each accepted connection becomes one call of a [`tower::Service`]`<TcpStream>`. Layers give it a
-//! limit, timeouts, TLS, its peer's address, error handling, a trace; a small acceptor drives the
-//! stack and brings it to a good end.
+//! limit, timeouts, TLS, its peer's address, error handling, a trace; a small accept loop drives the
+//! stack and shuts it down gracefully.
 //!
 //! ```no_run
 //! use portcullis::{BoxError, Connection, Server, ServiceBuilderExt, listener::TcpListener};
@@ -36,7 +36,7 @@
 //! * `axum`, `tonic` (features): what handlers there may ask of a connection, and stacks under their servers.
 //! * [`connect`]: the client side of the same idea; with the feature `http-client` under hyper's client.
 //! * [`accept_error`]: what follows on failures of accept.
-//! * [Write a layer in twenty lines](middleware::guide): a chapter on middleware of one's own. With the
+//! * [Write a layer in twenty lines](middleware::guide): a chapter on custom middleware. With the
 //!   feature `testing`, the module `testing` has what its tests need.
 //!
 //! # The order of layers

@@ -159,7 +159,7 @@ def graceful():
         with connect(server.port) as stream:
             assert stream.recv(2) == b"0\n"
             assert b"stopping" in ask(control)
-            assert everything(stream).endswith(b"good-bye\n")
+            assert everything(stream).endswith(b"the server shuts down\n")
         server.process.wait(SECONDS)
 
 

@@ -148,19 +148,19 @@ pub(crate) fn in_words(name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     Ok(())
 }
 
-/// The connection was turned away.
+/// The connection was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused {
     reason: RefusedReason,
 }
 
 impl Refused {
-    /// Turned away because of `reason`.
+    /// Rejected because of `reason`.
     pub const fn new(reason: RefusedReason) -> Self {
         Self { reason }
     }
 
-    /// Why it was turned away.
+    /// Why it was rejected.
     pub const fn reason(&self) -> RefusedReason {
         self.reason
     }
@@ -188,7 +188,7 @@ impl fmt::Display for Refused {
 
 impl Error for Refused {}
 
-/// Why a connection was turned away.
+/// Why a connection was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RefusedReason {

@@ -1,6 +1,6 @@
 //! Middleware from an async function.
 //!
-//! The shortest way to a layer of one's own: a closure gets each connection and [`Next`], the rest
+//! The shortest way to write a layer: a closure gets each connection and [`Next`], the rest
 //! of the stack. What it does before [`Next::run`], it does before the application sees the
 //! connection; what it does after, it does when the application is done. It may
 //!

@@ -37,12 +37,12 @@
 //! This loop ends with the first failure of accept. The package `portcullis` has it done well: a policy
 //! for such failures, limits that reach the kernel's queue, a drain, a handle.
 //!
-//! # Middleware of one's own
+//! # Custom middleware
 //!
 //! There are three ways, from short to long:
 //!
 //! * [`from_fn`]: an async function with the connection and the rest of the stack.
-//! * [`map_io`]: a stream of one's own around the connection's bytes. It needs nothing but `AsyncRead`
+//! * [`map_io`]: a custom stream around the connection's bytes. It only needs `AsyncRead`
 //!   and `AsyncWrite`.
 //! * A [`Layer`](tower::Layer) and a [`Service`](tower::Service) by hand, generic over `IO`:
 //!   `impl<S: Service<Connection<IO>>, IO> Service<Connection<IO>> for Mine<S>`.

@@ -12,11 +12,11 @@ use std::{error::Error, fmt, io};
 pub enum Outcome {
     /// The service finished it.
     Completed,
-    /// The service finished, and somebody else has the connection now (an upgrade, a hand-off).
+    /// The service finished, and another task has the connection now (an upgrade, a hand-off).
     HandedOff,
     /// A bound in time was reached.
     TimedOut(TimeoutPhase),
-    /// It was turned away, by a limit for example.
+    /// It was rejected, by a limit for example.
     Refused,
     /// A trusted proxy sent no valid PROXY header.
     ProxyHeaderFailed,

@@ -94,17 +94,17 @@
 //! ```
 //!
 //! Layers run before axum sees a connection: TLS is agreed on, each handshake in a task of its own, and
-//! one that is slow delays nobody. Permits are held until axum, or whoever an upgrade gave the connection
-//! to, drops it. A dropped connection is then closed politely, in a task that the drain waits for: see
+//! one that is slow delays no other. Permits are held until the connection is dropped, by axum or by an
+//! upgrade's handler. A dropped connection is then closed politely, in a task that the drain waits for: see
 //! [`LingerIo`](crate::service::LingerIo).
 //!
 //! The end begins at the server: by a signal, its handle, or [`Server::stop_on`]. It stops accepting, and
-//! brings through the layers whoever was accepted; axum takes them all. Only then
+//! the connections that were accepted pass through the layers; axum takes them all. Only then
 //! [`Incoming::drained`] tells axum to end: requests in flight are answered, idle connections close, and the
 //! input of HTTP/2 clients that stay silent ends ([`DepartingIo`]). What
 //! is left at the [deadline](crate::server::Drain) is cut, wherever it is. Mind three things:
 //!
-//! - A signal given to axum itself would lose whoever is in a handshake just then. Without any,
+//! - A signal given to axum itself would lose the connections that are in a handshake just then. Without any,
 //!   `axum::serve` never returns, although its server is over.
 //! - `axum::serve` returns when its own connections are done; the server's report comes when upgraded ones
 //!   (WebSockets) are, too, and when all clients have received their last answer. Wait for it before the

@@ -72,7 +72,7 @@ impl Connector {
     ///
     /// `None` leaves it to the system, which gives up on an address after two minutes or more
     /// (Linux: 127 s). In 10 s it sends the first packet again three times; a host that has not
-    /// answered by then is hardly there, and whoever waits for the connection has a bound too.
+    /// answered by then is probably down, and the caller usually has a timeout, too.
     #[must_use]
     pub fn with_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.timeout = timeout.into();
@@ -129,7 +129,7 @@ impl Connector {
         self
     }
 
-    /// Looks names up by a function of one's own instead of the system's `getaddrinfo(3)`.
+    /// Looks names up with a custom function instead of the system's `getaddrinfo(3)`.
     ///
     /// It gets the host and the port and returns the addresses, the preferred one first. IP addresses
     /// do not go through it. An error, or no address at all, becomes a [`ConnectError`] of the step
@@ -333,7 +333,7 @@ fn share_ports(_: &TcpSocket) {}
 
 /// Fails where the two ends are one socket.
 ///
-/// A local port that nobody listens on may be chosen for the client's own side, and TCP then
+/// A local port without a listener may be chosen for the client's own side, and TCP then
 /// connects the socket to itself (RFC 9293, 3.5: simultaneous open).
 pub(super) fn connection(
     stream: TcpStream,
@@ -347,7 +347,7 @@ pub(super) fn connection(
         peer => peer,
     };
     if local == peer {
-        let message = "nobody listens: the socket connected to itself";
+        let message = "nothing listens there: the socket connected to itself";
         return Err(io::Error::new(io::ErrorKind::ConnectionRefused, message));
     }
     let info = ConnectionInfo::new(peer, local);

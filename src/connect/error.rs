@@ -116,7 +116,7 @@ impl ConnectError {
     /// The addresses that were tried, and what became of each.
     ///
     /// The order is that of their failures. Those that had not answered when the time was over come
-    /// last, with an error that says so; addresses that nobody came to are not in it.
+    /// last, with an error that says so; addresses that were not tried are left out.
     pub fn attempts(&self) -> &[Attempt] {
         &self.0.attempts
     }
@@ -294,7 +294,7 @@ const fn advice(kind: io::ErrorKind) -> &'static str {
 }
 
 const NO_ANSWER: &str =
-    "nobody answers there: check the address, and that no firewall drops what is sent";
+    "no answer: check the address, and that no firewall drops what is sent";
 
 /// How many addresses stand in the text: a name may have hundreds.
 const SHOWN: usize = 4;

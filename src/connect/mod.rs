@@ -33,7 +33,7 @@
 //! # Names
 //!
 //! Hosts are looked up by the system (`getaddrinfo(3)`, in the runtime's blocking pool), or by a
-//! [function of one's own](Connector::with_resolver). The port may be the name of a service,
+//! [custom function](Connector::with_resolver). The port may be the name of a service,
 //! `"localhost:http"` or `("localhost", "http")`: it is looked up in `/etc/services` (on Windows
 //! `System32\drivers\etc\services`), where upper and lower case count, as TCP service. The file is read
 //! for each connection, so a change holds at once; a number costs nothing. Where there is no such file,

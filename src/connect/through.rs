@@ -92,7 +92,7 @@ where
 
     /// Waits for the stack and then for what connects.
     ///
-    /// In this order nobody keeps others from connecting while it waits for room under a limit.
+    /// In this order a connection that waits for a permit does not keep others from connecting.
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         std::task::ready!(self.stack.poll_ready(cx)).map_err(Into::into)?;
         self.connect.poll_ready(cx).map_err(Into::into)

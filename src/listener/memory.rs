@@ -15,8 +15,8 @@ use tokio::{
 ///
 /// By default these are pipes whose other end the client gets; [`pair_of`](Self::pair_of) yields
 /// streams of another type, such as the scripted peers of the feature `testing`. Addresses are
-/// unknown unless they are given. Once all connectors are gone it waits for ever, as a port does that
-/// nobody knows.
+/// unknown unless they are given. After all connectors are dropped, `accept` stays
+/// pending.
 ///
 /// ```
 /// use portcullis::listener::{Listener, MemoryListener};
@@ -49,7 +49,7 @@ impl MemoryListener {
 }
 
 impl<Io: Transport> MemoryListener<Io> {
-    /// A listener for streams of one's own, and what delivers them.
+    /// A listener for custom streams, and the connector that delivers them.
     pub fn pair_of() -> (Self, MemoryConnector<Io>) {
         let (connector, queue) = mpsc::channel(BACKLOG);
         let local = Address::Unknown;

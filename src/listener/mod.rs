@@ -11,7 +11,7 @@
 //! | [`AnyListener`] | [`AnyStream`](portcullis_middleware::connection::AnyStream) | one stack for both |
 //! | [`MemoryListener`] | `DuplexStream` | tests, without a socket |
 //!
-//! Dropping a listener closes it. Clients that the kernel has queued and nobody took are reset then;
+//! Dropping a listener closes it. Clients that are still in the accept queue are reset then;
 //! [`accept_now`](Listener::accept_now) empties the queue first.
 //!
 //! ```

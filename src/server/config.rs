@@ -1,4 +1,4 @@
-//! What a server was told, for whoever wants to read it later.
+//! The configuration of a server, for reading it later.
 
 use super::{Drain, Workers};
 use crate::accept_error::AcceptErrorPolicy;
@@ -13,7 +13,7 @@ pub struct Config {
     pub listeners: Vec<ListenerConfig>,
     /// Which threads serve.
     pub workers: Workers,
-    /// How the server comes to an end.
+    /// How the server shuts down.
     pub drain: Drain,
     /// What follows on failures of accept.
     pub accept_errors: AcceptErrorPolicy,

@@ -273,7 +273,7 @@ impl Drainer {
     }
 }
 
-/// Tells whoever waits for the end of a server that it has come, however it came.
+/// Notifies the tasks that wait for the end of a server, however it ended.
 ///
 /// A server that is dropped while it runs closes its listeners and leaves its connections behind.
 pub(super) struct Ending(pub(super) Arc<Shared>);

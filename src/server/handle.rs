@@ -74,7 +74,7 @@ impl Handle {
     }
 
     /// Leaves new connections in the kernel's queue; those that are there go on. False when the
-    /// server is paused already or comes to an end.
+    /// server is paused already or shuts down.
     ///
     /// A server that is stopped while it is paused accepts no connections during its announce time and can
     /// no longer be resumed. After that it serves the clients that wait in the queue.

@@ -158,7 +158,7 @@ impl Server {
         self
     }
 
-    /// Chooses how the server comes to an end.
+    /// Chooses how the server shuts down.
     pub fn drain(mut self, drain: Drain) -> Self {
         self.drain = drain;
         self

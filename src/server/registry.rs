@@ -273,7 +273,7 @@ impl Drop for TaskGuard {
     }
 }
 
-/// Tells those who wait for something; costs one load where nobody does.
+/// Tells those who wait for something; costs one load when no task waits.
 #[derive(Debug, Default)]
 struct Bell {
     listeners: AtomicUsize,

@@ -170,7 +170,7 @@ impl Shared {
         });
     }
 
-    /// Asks handlers to come to an end.
+    /// Asks handlers to finish.
     pub(crate) fn announce_drain(&self) {
         self.drain_trigger.announce();
     }

@@ -14,7 +14,7 @@ pub enum State {
     Running,
     /// Leaves new connections in the kernel's queue; those it has go on.
     Paused,
-    /// Comes to an end: connections are asked to finish.
+    /// Shutting down: connections are asked to finish.
     Draining,
     /// Over.
     Stopped,
@@ -33,7 +33,7 @@ pub struct Status {
     pub waiting: u64,
     /// Connections alive now, upgraded and handed-off ones included.
     pub active: usize,
-    /// Connections that ended as refused since the start: turned away by a
+    /// Connections that ended as refused since the start: rejected by a
     /// [`ConnectionLimitLayer`](portcullis_middleware::connection_limit::ConnectionLimitLayer), where no
     /// layer outside of it made something else of that. tower's `LoadShed` counts as failed.
     pub refused: u64,

@@ -1,9 +1,9 @@
-//! Hands connections to somebody else: a stack as a source of connections.
+//! Hands connections to another server: a stack as a source of connections.
 //!
 //! What the layers did before stays done (TLS is agreed on, the peer is known), and what they hold
 //! stays held: a permit of a limit is free when the connection is dropped, wherever it is by then, and
 //! the drain waits for it. Handshakes run side by side, each in its own task; one that is slow delays
-//! nobody.
+//! no other.
 //!
 //! [`Server::incoming`](crate::Server::incoming) puts the pieces together; with the feature `axum`,
 //! `Incoming::into_axum` makes them the listener of `axum::serve`. By hand, for a stack among
@@ -68,7 +68,7 @@ pub fn hand_off<IO>(room: usize) -> (HandOff<IO>, Incoming<IO>) {
     (HandOff { sender }, incoming)
 }
 
-/// The end of a stack whose connections somebody else takes; see the [module docs](self).
+/// The end of a stack whose connections another server takes; see the [module docs](self).
 pub struct HandOff<IO> {
     sender: mpsc::Sender<Connection<IO>>,
 }
@@ -119,13 +119,13 @@ impl<IO: Send + 'static> Service<Connection<IO>> for HandOff<IO> {
     }
 }
 
-/// Nobody takes connections any more: the [`Incoming`] was dropped.
+/// The [`Incoming`] was dropped, so connections can no longer be handed off.
 #[derive(Debug)]
 pub struct HandOffError(());
 
 impl fmt::Display for HandOffError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("nobody takes connections any more")
+        f.write_str("connections can no longer be handed off")
     }
 }
 
@@ -183,10 +183,9 @@ impl<IO> Incoming<IO> {
 
     /// Resolves when no more connections will come out, and the last one had half a second to begin.
     ///
-    /// It is the signal for who takes connections until he is told to end, and then lets go of those
-    /// that have not said anything yet: axum, tonic. A signal of another source would come too early for
-    /// whoever was accepted and is on his way through the layers; let that stop the server
-    /// ([`Server::stop_on`](crate::Server::stop_on)), and this follows.
+    /// Use this as the shutdown signal for `axum::serve` or tonic, which close idle connections as soon as they are
+    /// signalled. Any other signal may fire while accepted connections are still inside the layers; let that
+    /// signal stop the server ([`Server::stop_on`](crate::Server::stop_on)), and this follows.
     ///
     /// There is nothing to wait for, and it resolves at once, when the server is over (a task that blocks
     /// its thread may be left then, and keep the stream from its end) and when this is dropped.

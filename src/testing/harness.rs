@@ -277,7 +277,7 @@ fn alive_tasks() -> usize {
 /// Each direction of a client buffers as much.
 const BUFFER: usize = 64 * 1024;
 
-/// Ports from 49152 on are nobody's (RFC 6335).
+/// Ports from 49152 on are not assigned (RFC 6335).
 const DYNAMIC_PORTS: u64 = 65_536 - 49_152;
 
 /// How often to look.

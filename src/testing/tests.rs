@@ -102,7 +102,7 @@ async fn clients_have_addresses() {
     harness.finish().await;
 }
 
-/// Holds every connection for ever.
+/// Holds every connection indefinitely.
 fn stuck() -> impl Stack<TestIo> {
     service_fn(|io: TestIo| async move {
         let _held = io;

@@ -52,7 +52,7 @@ impl<IO> Incoming<IO> {
 /// It ends when the server has stopped accepting and every connection that was on its way is out; where
 /// connections are open then, half a second later, so that the client accepted last can send its request. Tonic
 /// then sends `GOAWAY`; [`TonicIo`] ends the input of clients that ask for nothing. Dropping the stream stops the server, and closes connections
-/// that nobody took yet.
+/// that were not taken yet.
 pub struct TonicIncoming<IO, C> {
     incoming: Incoming<IO>,
     /// Runs once nothing more comes in.

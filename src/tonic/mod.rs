@@ -113,8 +113,8 @@
 //!
 //! Stop the [`Server`](crate::Server), by a signal or its handle, and give tonic
 //! [`pending`](std::future::pending) as its own signal. The server accepts what the kernel holds, finishes the
-//! handshakes, and the stream ends half a second after the last one, so that no client is turned away that
-//! was let in and speaks at once. Then tonic sends `GOAWAY` on all connections and waits for what is in flight.
+//! handshakes, and the stream ends half a second after the last one, so that no client is rejected that
+//! was accepted and sends its first request at once. Then tonic sends `GOAWAY` on all connections and waits for what is in flight.
 //! Clients that have asked for nothing do not delay that: a handshake or an HTTP/2 preface that is incomplete
 //! half a second after the last accept ends its connection, and so does a client that has no open stream and
 //! is silent for two seconds from the `GOAWAY` on ([`TonicIo`] ends its input). What tonic drops is closed
@@ -123,8 +123,8 @@
 //! by then is cut, and tonic's future ends too.
 //!
 //! A signal that is given to tonic itself makes it drop the stream at once. That stops the server as well,
-//! but connections that nobody took yet are closed, and those whose handshake goes on: clients have to try
-//! again. Plain `serve_with_incoming` returns when the stream ends, while connections go on without a `GOAWAY`;
+//! but connections that were not taken yet are closed, and so are those in a handshake; clients have to
+//! try again. Plain `serve_with_incoming` returns when the stream ends, while connections go on without a `GOAWAY`;
 //! [`Handle::wait`](crate::server::Handle::wait) waits for them.
 
 mod incoming;

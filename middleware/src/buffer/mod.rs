@@ -5,8 +5,8 @@
 //!
 //! * the handler flushes or shuts down ([`Connection::close`](crate::Connection::close) does both),
 //! * a write does not fit any more; a large one then goes out uncopied, behind what was buffered,
-//! * **a read has to wait**: whoever waits for an answer has asked the question. So a handler that
-//!   answers and reads on, and forgets to flush, does not wait for ever. The same holds where a task
+//! * **a read is pending.** Buffered output is flushed first, so a request/response handler that
+//!   forgets to flush does not deadlock. The same holds where a task
 //!   writes while another one waits for input: the one that waits is woken and sends.
 //!
 //! Reads are not buffered; [`tokio::io::BufReader`] does that.

@@ -1,8 +1,8 @@
 //! Who waits for the output to go out.
 //!
 //! Both directions of a connection may: a write waits for room, a read for the output that it
-//! answers. IO remembers one waker for its write side, the last one. So whoever polls the write side
-//! while the other one waits too has to leave a waker for both.
+//! answers. IO remembers one waker for its write side, the last one. So a task that polls the write side
+//! while the other direction waits too has to leave a waker for both.
 
 use std::{
     mem,
@@ -38,7 +38,7 @@ impl Waiter {
         self.waits = true;
     }
 
-    /// Nobody waits any more.
+    /// No task waits any more.
     #[inline]
     pub(super) const fn done(&mut self) {
         self.waits = false;

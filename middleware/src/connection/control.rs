@@ -1,6 +1,6 @@
 //! The mailbox through which a connection is reached from outside, wherever it lives.
 //!
-//! Whoever holds the [`ConnectionInfo`](super::ConnectionInfo) posts a request; the innermost
+//! The holder of a [`ConnectionInfo`](super::ConnectionInfo) posts a request; the innermost
 //! wrapper, [`Socket`](super::Socket), looks for one at each operation: one relaxed load. An
 //! operation that waits leaves its waker here, so that a request wakes it. Code that waits for something
 //! else than IO waits for [`end`](Control::end) beside it.
@@ -90,7 +90,7 @@ impl Control {
         }
     }
 
-    /// Asks for one setting in place of its opposite; nobody needs to wake for it.
+    /// Asks for one setting in place of its opposite; no task is woken for it.
     pub(super) fn set(&self, request: Requests, instead_of: Requests) {
         self.requests.fetch_and(!instead_of.0, Ordering::SeqCst);
         self.requests.fetch_or(request.0, Ordering::SeqCst);

@@ -195,7 +195,7 @@ impl ConnectionInfo {
         self.0.truncated.store(true, Ordering::Relaxed);
     }
 
-    /// Resolves when the server asks its connections to come to an end; never without a server.
+    /// Resolves when the server starts to shut down; never without a server.
     ///
     /// The future borrows nothing and may be dropped and asked for again at any time.
     pub fn drain(&self) -> impl Future<Output = ()> + Send + use<> {
@@ -208,7 +208,7 @@ impl ConnectionInfo {
         }
     }
 
-    /// Whether the server has asked its connections to come to an end.
+    /// Whether the server has started to shut down.
     pub fn is_draining(&self) -> bool {
         self.drain_stage() >= DrainStage::Announced
     }

@@ -15,7 +15,7 @@ pub enum Phase {
     Handshake,
     /// In the hands of the service.
     Serving,
-    /// Says good-bye: [`Connection::close`](super::Connection::close).
+    /// Closing gracefully: [`Connection::close`](super::Connection::close).
     Closing,
     /// The socket is closed.
     Closed,

@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// The bare stream of a connection, with its byte counts and its way to be closed from outside.
 ///
 /// [`ConnectionInfo::force_close`] and [`ConnectionInfo::force_reset`] reach the stream here
-/// wherever it lives by then: under TLS, in a box, split in two tasks, handed to somebody else.
+/// wherever it lives by then: under TLS, in a box, split in two tasks, handed to another task.
 /// Operations then fail with [`io::ErrorKind::ConnectionAborted`] and [`ForcedClose`] as source,
 /// those that wait and those that would be ready. That costs one relaxed load for each operation.
 ///

@@ -30,7 +30,7 @@ impl ConnectionInfo {
     }
 }
 
-/// What tonic makes of a TLS session, and nobody else can make.
+/// tonic's view of a TLS session, which only tonic can construct.
 #[derive(Clone, Debug)]
 pub(crate) struct TonicTls(TlsConnectInfo);
 

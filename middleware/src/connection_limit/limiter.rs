@@ -15,7 +15,7 @@ use std::{
 /// A limit with those who hold a slot of it and those who wait for one.
 pub(super) struct Limiter(Mutex<State>);
 
-/// Between two locks nobody is in the queue while a slot is free.
+/// Whenever the lock is free, the queue is empty if a slot is free.
 pub(super) struct State {
     limit: usize,
     active: usize,

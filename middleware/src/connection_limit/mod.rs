@@ -45,7 +45,7 @@
 //!
 //! A service that waits before accepting takes its slot in `poll_ready`. So accept first, then wait
 //! for readiness, then call, in each of several acceptors: one that is made ready first and accepts
-//! then sits on a slot while nobody connects.
+//! then holds a slot while no client connects.
 //!
 //! # What a drop leaves behind
 //!

@@ -119,7 +119,7 @@
 //! The feature `testing` has what it takes, in the module `testing`:
 //!
 //! - `assert_transparent` puts the wrapper through thousands of operations, beside a bare stream. As long
-//!   as the quota lasts nobody may notice it.
+//!   as the quota lasts, no operation may differ.
 //! - `assert_contract` holds the layer to tower's contract: a service is called only when it is ready,
 //!   a clone is not ready, nothing is lost when a future is dropped or panics.
 //! - `Peer` is a client that follows a script. Time is paused: it leaps where everybody waits, so a test

@@ -38,14 +38,14 @@ impl<IO> TimeoutIo<IO> {
         }
     }
 
-    /// Sets how long a read may wait; `None` is for ever.
+    /// Sets how long a read may wait; `None` disables the timeout.
     #[must_use]
     pub fn with_read(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.read = Bound::new(limit.into());
         self
     }
 
-    /// Sets how long a write, flush or shutdown may wait; `None` is for ever.
+    /// Sets how long a write, flush or shutdown may wait; `None` disables the timeout.
     #[must_use]
     pub fn with_write(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.write = Bound::new(limit.into());

@@ -26,7 +26,7 @@ impl IoTimeoutLayer {
         Self { limits }
     }
 
-    /// Sets how long a read may wait; `None` is for ever.
+    /// Sets how long a read may wait; `None` disables the timeout.
     ///
     /// Zero fails each read that is not ready at once.
     #[must_use]
@@ -35,7 +35,7 @@ impl IoTimeoutLayer {
         self
     }
 
-    /// Sets how long a write, flush or shutdown may wait; `None` is for ever.
+    /// Sets how long a write, flush or shutdown may wait; `None` disables the timeout.
     ///
     /// Zero fails each write that is not ready at once.
     #[must_use]

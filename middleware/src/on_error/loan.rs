@@ -2,7 +2,7 @@
 //!
 //! The lender (the future of `OnError`) and the borrower ([`Lent`], inside the inner service's
 //! connection) share a [`Loan`]. The guards stay in it while the IO is out, so that they end with
-//! whoever ends last. [`Tie`] is the one guard of the borrowed connection: it lets a `detach` there
+//! the last of the two. [`Tie`] is the one guard of the borrowed connection: it lets a `detach` there
 //! release them.
 
 use super::Lent;

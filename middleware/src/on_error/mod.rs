@@ -8,7 +8,7 @@
 //! inner service drops it: by return, error or panic, however it was wrapped. The handler gets
 //! `None` for the connection when it did not come back:
 //!
-//! - it was handed to another task and is still alive there (nobody waits for it),
+//! - it was handed to another task and is still alive there (it is not waited for),
 //! - it was [detached](crate::Connection::detach) or taken out of [`Lent`],
 //! - it was [aborted](crate::Connection::abort) or closed from outside.
 //!
@@ -21,7 +21,7 @@
 //!
 //! Inside [`PeerAddrLayer`](crate::peer_addr::PeerAddrLayer), outside of what may fail. It sees the
 //! bytes as they are at its place. Outside of a TLS layer the handler can only close or abort:
-//! plaintext after a TLS alert helps nobody, so put the one that speaks inside. Several may be
+//! plaintext after a TLS alert is useless, so put a handler that answers inside. Several may be
 //! nested; each gets what the one within returns as an error.
 //!
 //! # What it does not
@@ -47,7 +47,7 @@
 //! let mut stack = ServiceBuilder::new()
 //!     .layer(OnErrorLayer::new(|error, connection| async move {
 //!         let Some(mut connection) = connection else {
-//!             return Err(error); // somebody else has it
+//!             return Err(error); // another task has it
 //!         };
 //!         let answer = if error.is::<Panicked>() { "500 oops\n" } else { "400 bad request\n" };
 //!         connection.write_all(answer.as_bytes()).await?;

@@ -10,7 +10,7 @@
 //!
 //! # Who is believed
 //!
-//! Whoever may send a header can be anybody he likes. So a header is read only where the other end
+//! Anyone who may send a PROXY header can claim any client address. So a header is read only where the other end
 //! of the socket is one of the [`TrustedSources`]:
 //!
 //! | source | by default | or |

@@ -32,7 +32,7 @@ impl TrustedSources {
     /// Trusts the networks: `10.0.0.0/8`, `fd00::/8`, or a single address such as `192.0.2.7`.
     ///
     /// An IPv4 network covers the same addresses as a dual-stack socket shows them
-    /// (`::ffff:10.1.2.3`). No networks at all trust nobody who has an IP address.
+    /// (`::ffff:10.1.2.3`). An empty list trusts no IP address.
     ///
     /// # Errors
     ///
@@ -56,7 +56,7 @@ impl TrustedSources {
         }
     }
 
-    /// Trusts whoever connects through a Unix socket, too; not so by default.
+    /// Also trusts all clients that connect through a Unix socket; off by default.
     ///
     /// Who may do that is up to the permissions of the socket's file and folder.
     #[must_use]

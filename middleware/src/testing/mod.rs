@@ -1,4 +1,4 @@
-//! Peers that follow a script, and checks for layers and IO wrappers of one's own.
+//! Peers that follow a script, and checks for custom layers and IO wrappers.
 //!
 //! | To test | there is |
 //! |---|---|

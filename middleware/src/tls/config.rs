@@ -74,7 +74,7 @@ impl TlsLayer {
 /// The crypto provider that [`TlsLayer`] uses: aws-lc-rs where it is compiled in, else ring.
 ///
 /// It depends on this crate's features alone. rustls' own default for the process is left alone: it
-/// panics where both providers are compiled in and nobody chose one.
+/// panics if both providers are compiled in and none was chosen.
 pub fn provider() -> Arc<CryptoProvider> {
     #[cfg(feature = "aws-lc-rs")]
     use super::rustls::crypto::aws_lc_rs as chosen;

@@ -26,7 +26,7 @@ impl TlsLayer {
     /// Terminates TLS as `config` says: client certificates, several host names, session stores.
     ///
     /// Give `ServerConfig::builder_with_provider` its provider explicitly: rustls' default for the
-    /// process panics where two are compiled in and nobody chose one.
+    /// process panics if two are compiled in and none was chosen.
     ///
     /// Two settings of `config` are overridden:
     ///
@@ -77,7 +77,7 @@ impl TlsLayer {
 
     /// Offers application protocols (ALPN, RFC 7301), the preferred one first.
     ///
-    /// A client that offers protocols but none of these is turned away with an alert. None are
+    /// A client that offers protocols but none of these is rejected with an alert. None are
     /// offered by default; whatever the client wants is then served without agreement.
     ///
     /// A configuration that others hold too is cloned; its session cache stays shared.

@@ -29,7 +29,7 @@
 //! | size of a ClientHello | 16 KiB | memory |
 //!
 //! A silent client costs its socket and less than 2 kB. It takes no turn to compute, so any number up to the
-//! limit delays nobody; beyond it, the connection that has waited for its client the longest makes room.
+//! limit delays no other client; beyond it, the connection that has waited for its client the longest makes room.
 //! Keep this limit below a limit on connections outside, which silent clients would fill otherwise.
 //!
 //! A handshake computes when the whole ClientHello has arrived, and again when the client's last flight
@@ -97,7 +97,7 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-//! // For an example, a certificate that nobody signed; else `TlsLayer::from_pem_files`.
+//! // For an example, a self-signed certificate; in production `TlsLayer::from_pem_files`.
 //! let names = vec!["localhost".to_owned()];
 //! let rcgen::CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(names)?;
 //! let (chain, key) = (cert.pem(), signing_key.serialize_pem());

@@ -9,7 +9,7 @@ pub struct Closed<'a> {
     info: &'a ConnectionInfo,
     outcome: Outcome,
     error: Option<&'a (dyn Error + 'static)>,
-    /// The clock is read when somebody asks.
+    /// The clock is read on first use.
     duration: OnceCell<Duration>,
 }
 

@@ -19,7 +19,7 @@ pub struct TraceFuture<F> {
     /// `None` once it has ended: the end is reported after it was dropped.
     #[pin]
     inner: Option<F>,
-    /// `None` where nobody listens.
+    /// `None` without a subscriber or callback.
     open: Option<Box<Open>>,
 }
 

@@ -25,9 +25,9 @@
 //! Each connection that was opened is closed once, whatever happens to it: when its service
 //! returns or fails, when it panics (in `call`, in its future, or as that is dropped), and when its
 //! future is dropped unfinished, by a timeout outside for example. The inner future is dropped
-//! before the end is reported, so the socket is closed by then, unless somebody else has it:
-//! that is [`HandedOff`](crate::outcome::Outcome::HandedOff), and what it moves later is reported by
-//! nobody. After a panic the end is reported when the future is dropped, which a tokio task does at
+//! before the end is reported, so the socket is closed by then, unless another task has it:
+//! that is [`HandedOff`](crate::outcome::Outcome::HandedOff), and what it moves later is not
+//! reported. After a panic the end is reported when the future is dropped, which a tokio task does at
 //! once.
 //!
 //! # Names
@@ -56,13 +56,13 @@
 //!
 //! # Cost
 //!
-//! Whether anybody listens is asked once, as a connection opens: a subscriber to its span or its
-//! lines, or a callback. Where nobody does, the layer stands aside from there on: nothing is
+//! Whether the span, the lines or a callback are enabled is checked once, when a connection
+//! opens. If none is, the layer adds no work for that connection: nothing is
 //! allocated or formatted, no clock is read, a connection takes some hundred instructions more, and a
 //! poll next to none. So a subscriber that comes later, or a filter that is opened, is told of the
 //! connections that open after it. (tracing's feature `log` does not count as a listener: without a
-//! subscriber, nothing is written to the `log` crate.) Where somebody listens, a connection takes one allocation, and what
-//! a subscriber costs is up to that.
+//! subscriber, nothing is written to the `log` crate.) Otherwise a connection takes one allocation, and the cost
+//! of the subscriber.
 //!
 //! ```
 //! use portcullis_middleware::{Connection, outcome::Outcome, trace::TraceLayer};

@@ -21,7 +21,7 @@ pub(super) struct Open {
 }
 
 impl Open {
-    /// Reports a connection open; `None` where nobody listens.
+    /// Reports a connection open; `None` without a subscriber or callback.
     pub(super) fn new(info: &ConnectionInfo, settings: &Arc<Settings>) -> Option<Box<Self>> {
         let span = report::span(info, settings);
         if span.is_disabled() && !settings.has_callback() && !report::is_written(settings) {

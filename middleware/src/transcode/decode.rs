@@ -5,7 +5,7 @@ use encoding_rs::{Decoder, DecoderResult};
 use std::mem;
 use tokio::io::ReadBuf;
 
-/// Decodes what it is fed, into the buffers of whoever reads.
+/// Decodes what it is fed, into the reader's buffers.
 pub(super) struct Decode {
     decoder: Decoder,
     bad_text: BadText,

@@ -112,7 +112,7 @@ impl TcpOptions {
     /// Probes for peers that vanished (`SO_KEEPALIVE`); on by default, with [`Keepalive::new`].
     ///
     /// On, because a peer without power says no goodbye: its connection, and its place under a limit,
-    /// would be held for ever. `None` leaves the socket as the system makes it: without.
+    /// would be held indefinitely. `None` leaves the socket as the system makes it: without.
     pub const fn with_keepalive(self, keepalive: Option<Keepalive>) -> Self {
         Self { keepalive, ..self }
     }

@@ -1,4 +1,4 @@
-//! The file of a Unix socket: ours to remove, and nobody else's.
+//! The file of a Unix socket, which is removed with its listener.
 
 use crate::listener::bind_error::{Failed, OrFail};
 use rustix::fs::{Mode, RawMode, fchmod};
@@ -103,9 +103,9 @@ fn of_socket(metadata: Metadata) -> io::Result<Metadata> {
     Err(io::Error::new(io::ErrorKind::AlreadyExists, replaced))
 }
 
-/// Removes the socket file at `path` if nobody listens on it.
+/// Removes the socket file at `path` if no process listens on it.
 ///
-/// An error of kind `AddrInUse` when somebody does, `AlreadyExists` when it is not a socket,
+/// An error of kind `AddrInUse` when one does, `AlreadyExists` when it is not a socket,
 /// `PermissionDenied` when we may not find out, or not remove it.
 pub(super) fn remove_stale(path: &Path, address: &SockAddr) -> io::Result<()> {
     let found = match fs::symlink_metadata(path) {

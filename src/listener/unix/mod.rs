@@ -26,7 +26,7 @@ use tokio::net::UnixStream;
 /// A listening Unix domain socket.
 ///
 /// Like [`TcpListener`](super::TcpListener) it can be bound outside of a runtime; its first poll
-/// registers it. The file goes when the listener is dropped, unless somebody has put another one in
+/// registers it. The file goes when the listener is dropped, unless another one has taken
 /// its place meanwhile. Connecting clients have no address of their own as a rule.
 ///
 /// # Panics
@@ -206,14 +206,14 @@ impl UnixOptions {
 
     /// Listens on `path`.
     ///
-    /// A socket file that nobody listens on, left by a server that was killed, is replaced. To find
+    /// A socket file without a listener, left by a server that was killed, is replaced. To find
     /// that out it connects; a server that is there sees a connection that ends at once. Any other
     /// file is left alone. Two servers that start on the same stale file in the same instant may
     /// replace each other's; start them one by one.
     ///
     /// # Errors
     ///
-    /// [`BindError`] when somebody listens there ([`AddrInUse`](io::ErrorKind::AddrInUse)), when the
+    /// [`BindError`] when a process listens there ([`AddrInUse`](io::ErrorKind::AddrInUse)), when the
     /// file is not a socket ([`AlreadyExists`](io::ErrorKind::AlreadyExists)), when the path is too
     /// long for a socket (about 100 bytes), or when the system refuses the file.
     pub fn bind(&self, path: impl AsRef<Path>) -> Result<UnixListener, BindError> {

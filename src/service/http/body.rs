@@ -201,7 +201,7 @@ impl Waits {
         *this.renewed = false;
     }
 
-    /// Whether nobody was there at the deadline: the handler had turned to something else meanwhile.
+    /// Whether the body was not polled at the deadline, because the handler did something else meanwhile.
     fn was_abandoned(&self) -> bool {
         Instant::now() > self.sleep.deadline() + SLACK
     }
@@ -339,7 +339,7 @@ impl<D: Buf> Buf for Outgoing<D> {
     }
 }
 
-/// As good as for ever.
+/// In practice, no limit.
 const FOREVER: Duration = Duration::from_secs(30 * 365 * 86_400);
 
 /// How late a wait may be looked at after its deadline before it is taken as abandoned.

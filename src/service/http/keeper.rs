@@ -1,4 +1,4 @@
-//! Keeps the time of an HTTP connection, and sees when its server comes to an end.
+//! Enforces timeouts and graceful shutdown for one HTTP connection.
 
 use super::{
     Settings,
@@ -43,7 +43,7 @@ pub(super) struct Keeper {
     closing_since: Option<Instant>,
     /// When a client that had said nothing was given up; void if it spoke just then.
     hung_up_since: Option<Instant>,
-    /// When hyper was told to come to an end.
+    /// When hyper was told to shut down.
     leaving_since: Option<Instant>,
 }
 

@@ -199,28 +199,29 @@ impl<S> HttpService<S> {
         }
     }
 
-    /// Sets how long a client may take to say its first byte; `None` for ever.
+    /// Sets how long a client may take to send its first byte; `None` disables the timeout.
     #[must_use]
     pub fn with_first_byte_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.settings().first_byte = timeout.into();
         self
     }
 
-    /// Sets how long the head of an HTTP/1 request may take from its first byte on; `None` for ever.
+    /// Sets how long the head of an HTTP/1 request may take from its first byte on; `None` disables the
+    /// timeout.
     #[must_use]
     pub fn with_head_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.settings().head = timeout.into();
         self
     }
 
-    /// Sets how long a connection may have no request between two; `None` for ever.
+    /// Sets how long a connection may be idle between two requests; `None` disables the timeout.
     #[must_use]
     pub fn with_idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.settings().idle = timeout.into();
         self
     }
 
-    /// Sets for how long a client may take nothing of what is ready for it; `None` for ever.
+    /// Sets how long a client may leave a response unread; `None` disables the timeout.
     ///
     /// That is no bound on how long a response takes: each byte begins it anew. Responses of one HTTP/2
     /// connection are looked at together: it fails when none of those that have data ready moves.

@@ -37,7 +37,7 @@ fn quietly() -> Context<'static> {
     Context::from_waker(Waker::noop())
 }
 
-/// Fails where the code under test would wait for ever.
+/// Fails where the code under test would wait indefinitely.
 async fn in_time<T>(future: impl Future<Output = T>) -> T {
     let limit = std::time::Duration::from_secs(30);
     tokio::time::timeout(limit, future).await.expect("in time")

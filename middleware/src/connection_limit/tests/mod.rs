@@ -54,7 +54,7 @@ async fn over_tcp() -> (Connection<Socket<TcpStream>>, TcpStream) {
     (Connection::accept(accepted.unwrap().0), client.unwrap())
 }
 
-/// Fails instead of hanging where somebody is forgotten.
+/// Fails instead of hanging where a waiter is forgotten.
 async fn in_time<T>(work: impl Future<Output = T>) -> T {
     let result = tokio::time::timeout(Duration::from_secs(20), work).await;
     result.expect("nobody is left waiting")

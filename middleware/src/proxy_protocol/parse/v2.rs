@@ -11,7 +11,7 @@ pub(super) const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
 /// Bytes that begin with the signature: `None` while something is missing.
 ///
-/// Each byte is judged as soon as it is there, so that nobody is waited for in vain.
+/// Each byte is checked as soon as it arrives, so that an invalid header is rejected early.
 pub(super) fn parse(bytes: &[u8], max_len: usize) -> Result<Option<Header>, Problem> {
     let mut fixed = bytes[SIGNATURE.len()..].iter().copied();
     let Some(version_and_command) = fixed.next() else {

@@ -241,7 +241,7 @@ impl<F: Future> Running<F> {
     }
 }
 
-/// Whether somebody was woken.
+/// Whether a task was woken.
 #[derive(Debug, Default)]
 pub(super) struct Woken(Arc<Flag>);
 

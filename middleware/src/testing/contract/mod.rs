@@ -63,7 +63,7 @@ where
 /// with the answer.
 ///
 /// It needs a runtime with time: `#[tokio::test(start_paused = true)]`. What does not happen within a
-/// second counts as not happening; in paused time nobody waits for that second.
+/// second counts as not happening; in paused time that second takes no time.
 ///
 /// ```
 /// use portcullis_middleware::{
@@ -229,7 +229,7 @@ where
     let mut ready = bench.service.clone();
     bench.expect(
         bench.becomes_ready(&mut ready).await,
-        "with nobody inside, the layer did not become ready",
+        "with no call running, the layer did not become ready",
     );
     let mut running = bench.fill(&ready).await;
     bench.inner.set_ending(Ending::Wait);
@@ -347,7 +347,7 @@ where
     running.pop();
     bench.expect(
         woken.soon().await || second_woken.is_woken(),
-        "one of the running futures was dropped, and nobody who waited for room was woken",
+        "one of the running futures was dropped, and no caller that waited for capacity was woken",
     );
     drop(first);
     bench.expect(

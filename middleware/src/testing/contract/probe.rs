@@ -10,7 +10,7 @@ use std::{
 };
 use tower::Service;
 
-/// The inner service of [`assert_contract`](super::assert_contract); nobody else makes one.
+/// The inner service of [`assert_contract`](super::assert_contract); only it constructs one.
 ///
 /// It takes any request and answers `()`. It notes when it is called without being ready, instead of
 /// panicking: there are layers that catch panics.

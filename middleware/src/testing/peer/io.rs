@@ -52,7 +52,7 @@ impl PeerIo {
         self.seen.clone()
     }
 
-    /// Waits until `end`, or for ever.
+    /// Waits until `end`, or indefinitely.
     fn poll_until(
         &mut self,
         direction: usize,

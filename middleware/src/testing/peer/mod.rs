@@ -17,7 +17,7 @@ use std::{collections::VecDeque, time::Duration};
 
 /// What the peer of a connection does, step by step; [`connection`](Self::connection) makes it one.
 ///
-/// The peer goes through its steps by the clock, not by our reads: it sends although nobody reads.
+/// The peer goes through its steps by the clock, not by our reads: it sends even if its output is not read.
 /// The clock begins to run with the first operation. A script without pauses needs no runtime; one with
 /// pauses is quick in paused time.
 ///
@@ -28,7 +28,7 @@ use std::{collections::VecDeque, time::Duration};
 /// | [`stops_reading`](Self::stops_reading), [`reads_again`](Self::reads_again) | what we write waits |
 /// | [`half_closes`](Self::half_closes), [`resets`](Self::resets) | the end |
 ///
-/// When the steps are over the peer stays, silent and reading: a read waits for ever. It takes all
+/// When the steps are over the peer stays, silent and reading: a read stays pending. It takes all
 /// that is written, unless [`takes`](Self::takes) or [`takes_every`](Self::takes_every) say
 /// otherwise.
 ///

@@ -67,7 +67,7 @@ impl TlsConnector {
     /// Agrees on TLS as `config` says: trust, client certificates, versions, resumption.
     ///
     /// Give `ClientConfig::builder_with_provider` its provider explicitly: rustls' default for the
-    /// process panics where two are compiled in and nobody chose one.
+    /// process panics if two are compiled in and none was chosen.
     pub const fn new(config: Arc<ClientConfig>) -> Self {
         Self {
             config,

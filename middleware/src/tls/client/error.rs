@@ -65,7 +65,7 @@ impl TlsConnectError {
         self.certificate().is_some()
     }
 
-    /// Whether the certificate comes from nobody who is trusted.
+    /// Whether the certificate's issuer is not trusted.
     pub fn is_untrusted(&self) -> bool {
         // A bad signature is what a root of the same name with another key leads to.
         matches!(

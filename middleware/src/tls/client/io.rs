@@ -56,7 +56,7 @@ impl<IO> TlsClientIo<IO> {
         self.0.get_mut().get_mut().1
     }
 
-    /// The IO and the session apart. The session may hold input that nobody read yet, and output
+    /// The IO and the session apart. The session may hold input that was not read yet, and output
     /// that is not sent.
     pub fn into_inner(self) -> (IO, ClientConnection) {
         self.0.into_inner().into_inner()

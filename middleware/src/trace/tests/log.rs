@@ -88,7 +88,7 @@ impl Log {
 
 /// `tracing` remembers for the whole process which places anybody is interested in, and while at
 /// most one subscriber exists it asks only the thread that comes by first, which may have none.
-/// Two more subscribers, for ever undecided, make it ask each time.
+/// Two more subscribers, permanently undecided, make it ask each time.
 pub(crate) fn settle_interest() {
     static UNDECIDED: OnceLock<[Dispatch; 2]> = OnceLock::new();
     UNDECIDED.get_or_init(|| {

@@ -156,7 +156,7 @@ async fn who_reads_its_last_response_slowly_has_its_time_again_with_each_frame_i
     }
 }
 
-/// The announcement may wake whoever has seen it already.
+/// The announcement may wake a task that has seen it already.
 #[tokio::test]
 async fn who_comes_while_the_end_is_announced_hears_of_the_close() {
     for _ in 0..2_000 {
