@@ -91,8 +91,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
         let certificate = parts.extract::<ClientCertificate>().await;
         let certificate = certificate.map_err(IntoResponse::into_response)?;
         let name = uri_in(certificate.der());
-        name.map(Self)
-            .ok_or_else(|| (StatusCode::FORBIDDEN, "the certificate contains no name").into_response())
+        name.map(Self).ok_or_else(|| {
+            (StatusCode::FORBIDDEN, "the certificate contains no name").into_response()
+        })
     }
 }
 

@@ -293,8 +293,7 @@ const fn advice(kind: io::ErrorKind) -> &'static str {
     }
 }
 
-const NO_ANSWER: &str =
-    "no answer: check the address, and that no firewall drops what is sent";
+const NO_ANSWER: &str = "no answer: check the address, and that no firewall drops what is sent";
 
 /// How many addresses stand in the text: a name may have hundreds.
 const SHOWN: usize = 4;
