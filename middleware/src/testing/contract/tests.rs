@@ -161,7 +161,7 @@ async fn a_permit_that_clones_share_is_caught() {
 
 #[tokio::test(start_paused = true)]
 #[should_panic(
-    expected = "a layer that is full: one of the running futures was dropped, and nobody"
+    expected = "a layer that is full: one of the running futures was dropped, and no caller"
 )]
 async fn room_that_nobody_is_told_of_is_caught() {
     leak(Leak::Wake).await;
