@@ -258,7 +258,7 @@ async fn stopped(server: Option<Handle>) {
 }
 
 /// Ample for the first bytes of a client that is there, and short for the end of a server.
-const LAST_CALL: Duration = Duration::from_millis(500);
+pub(crate) const LAST_CALL: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 mod tests {

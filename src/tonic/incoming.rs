@@ -3,7 +3,7 @@
 use super::{TlsConnectInfo, TonicIo};
 use crate::{
     server::Handle,
-    service::{Incoming, LingerIo},
+    service::{Incoming, LingerIo, hand_off::LAST_CALL},
 };
 use ::tonic::transport::server::TcpConnectInfo;
 use futures_core::Stream;
@@ -13,7 +13,6 @@ use std::{
     fmt,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -121,6 +120,3 @@ impl<IO, C> fmt::Debug for TonicIncoming<IO, C> {
             .finish_non_exhaustive()
     }
 }
-
-/// As of [`HttpService`](crate::service::HttpService).
-const LAST_CALL: Duration = Duration::from_millis(500);

@@ -6,6 +6,7 @@
 //! visible in its bytes alone, so this follows the frames of HTTP/2 (RFC 9113, section 4.1) in both directions.
 
 use super::exchanges::{PREFACE, match_preface};
+use crate::service::hand_off::LAST_CALL;
 use portcullis_middleware::{ConnectionInfo, drain::DrainStage};
 use std::{
     collections::BTreeMap,
@@ -270,9 +271,6 @@ const RESERVED: u32 = 1 << 31;
 
 const CLIENT_ENDED: u8 = 1;
 const SERVER_ENDED: u8 = 2;
-
-/// The idle grace period, as of [`HttpService`](crate::service::HttpService).
-const LAST_CALL: Duration = Duration::from_millis(500);
 
 /// How long a client that was sent a `GOAWAY` may be silent.
 const LEAVE: Duration = Duration::from_secs(2);
