@@ -21,7 +21,7 @@ use portcullis::{
     BoxError, Server, ServiceBuilderExt,
     axum::Info,
     listener::TcpListener,
-    middleware::{io_timeout::IoTimeoutLayer, proxy_protocol::ProxyProtocolLayer},
+    middleware::{proxy_protocol::ProxyProtocolLayer, timeout::IoTimeoutLayer},
     server::Drain,
     service::HttpService,
 };
@@ -42,7 +42,7 @@ async fn main() -> Result<(), BoxError> {
         .connection_limit(1000)
         // Before all that asks for the client's address; `.tls(..)` would follow it.
         .proxy_protocol(ProxyProtocolLayer::new(balancers.parse()?))
-        .layer(IoTimeoutLayer::new().with_read(None))
+        .layer(IoTimeoutLayer::new().without_read_timeout())
         .service(HttpService::new(router));
 
     let listener = TcpListener::bind(&address)?;
@@ -53,14 +53,14 @@ async fn main() -> Result<(), BoxError> {
     let report = Server::new()
         .listen(listener, stack)
         // As long as the balancer takes to notice; seconds, as a rule.
-        .drain(Drain::new().with_announce(Duration::from_millis(500)))
+        .drain(Drain::new().with_notice_period(Duration::from_millis(500)))
         .stop_on_signals()
         .run()
         .await?;
     println!(
         "ended: {} finished, {} cut",
         report.ended(),
-        report.cut().len()
+        report.force_closed().len()
     );
     Ok(())
 }

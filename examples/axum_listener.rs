@@ -17,7 +17,7 @@ use portcullis::{
     BoxError, Server, ServiceBuilderExt,
     axum::{Info, MakeService},
     listener::TcpListener,
-    middleware::io_timeout::IoTimeoutLayer,
+    middleware::timeout::IoTimeoutLayer,
 };
 use std::{env, net::SocketAddr, time::Duration};
 use tokio::time::sleep;
@@ -39,7 +39,7 @@ async fn main() -> Result<(), BoxError> {
         //
         // `axum::serve` waits for silent clients indefinitely, so set a read timeout: five minutes is longer
         // than any handler here takes. `HttpService`, in the example axum_tls, has finer timeouts.
-        .layer(IoTimeoutLayer::new().with_read(Duration::from_secs(300)));
+        .layer(IoTimeoutLayer::new().with_read_timeout(Duration::from_secs(300)));
     let incoming = Server::new().stop_on_signals().incoming(listener, layers)?;
     let server = incoming.handle().expect("a server made it").clone();
     println!("listening on {address}");
@@ -58,7 +58,7 @@ async fn main() -> Result<(), BoxError> {
     println!(
         "ended: {} finished, {} cut",
         report.ended(),
-        report.cut().len()
+        report.force_closed().len()
     );
     Ok(())
 }

@@ -20,7 +20,7 @@ use portcullis::{
     BoxError, Server, ServiceBuilderExt,
     listener::TcpListener,
     middleware::{
-        io_timeout::IoTimeoutLayer,
+        timeout::IoTimeoutLayer,
         tls::{TlsConfigError, TlsLayer, load, provider, rustls},
     },
     server::Drain,
@@ -60,7 +60,7 @@ async fn main() -> Result<(), BoxError> {
         .connection_limit(10_000)
         .tls(TlsLayer::new(Arc::new(config)).with_alpn(["h2", "http/1.1"]))
         // A client has to take its answer in time; a handler may be slow, so reads may wait.
-        .layer(IoTimeoutLayer::new().with_read(None))
+        .layer(IoTimeoutLayer::new().without_read_timeout())
         .service(HttpService::new(router));
 
     let listener = TcpListener::bind(&address)?;
@@ -72,14 +72,14 @@ async fn main() -> Result<(), BoxError> {
     let report = Server::new()
         .listen(listener, stack)
         // As long as the balancer in front takes to notice; seconds, as a rule.
-        .drain(Drain::new().with_announce(Duration::from_millis(500)))
+        .drain(Drain::new().with_notice_period(Duration::from_millis(500)))
         .stop_on_signals()
         .run()
         .await?;
     println!(
         "ended: {} finished, {} cut",
         report.ended(),
-        report.cut().len()
+        report.force_closed().len()
     );
     files.remove()
 }

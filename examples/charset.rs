@@ -13,7 +13,7 @@
 
 use portcullis::{
     BoxError, Connection, Server, ServiceBuilderExt, listener::TcpListener,
-    middleware::transcode::TranscodeLayer,
+    middleware::stream::TranscodeLayer,
 };
 use std::{env, io};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};

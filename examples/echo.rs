@@ -11,7 +11,7 @@
 
 use portcullis::{
     BoxError, Connection, Server, ServiceBuilderExt, listener::TcpListener,
-    middleware::io_timeout::IoTimeoutLayer,
+    middleware::timeout::IoTimeoutLayer,
 };
 use std::{env, io};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -40,7 +40,7 @@ async fn main() -> Result<(), BoxError> {
     println!(
         "ended: {} finished, {} cut",
         report.ended(),
-        report.cut().len()
+        report.force_closed().len()
     );
     Ok(())
 }

@@ -57,7 +57,7 @@ async fn main() -> Result<(), BoxError> {
         report.took(),
         report.ended()
     );
-    for connection in report.cut() {
+    for connection in report.force_closed() {
         println!("cut: {} after {:?}", connection.peer(), connection.age());
     }
     Ok(())

@@ -25,7 +25,7 @@ use hyper_util::rt::TokioIo;
 use portcullis::{
     BoxError, ConnectionInfo, Server, ServiceBuilderExt,
     listener::TcpListener,
-    middleware::io_timeout::IoTimeoutLayer,
+    middleware::timeout::IoTimeoutLayer,
     service::{HttpService, http::RequestBody},
 };
 use std::{convert::Infallible, env};
@@ -52,7 +52,7 @@ async fn main() -> Result<(), BoxError> {
     let stack = ServiceBuilder::new()
         .peer_addr()
         .connection_limit(1000)
-        .layer(IoTimeoutLayer::new().with_read(None))
+        .layer(IoTimeoutLayer::new().without_read_timeout())
         .service(http);
     Server::new()
         .listen(listener, stack)

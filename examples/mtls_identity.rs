@@ -26,7 +26,7 @@ use portcullis::{
     axum::ClientCertificate,
     listener::TcpListener,
     middleware::{
-        io_timeout::IoTimeoutLayer,
+        timeout::IoTimeoutLayer,
         tls::{TlsLayer, provider, rustls},
     },
     service::HttpService,
@@ -54,7 +54,7 @@ async fn main() -> Result<(), BoxError> {
         .trace_connections("axum")
         .connection_limit(10_000)
         .tls(demo(&folder)?.with_alpn(["h2", "http/1.1"]))
-        .layer(IoTimeoutLayer::new().with_read(None))
+        .layer(IoTimeoutLayer::new().without_read_timeout())
         .service(HttpService::new(router));
 
     let listener = TcpListener::bind(&address)?;
@@ -71,7 +71,7 @@ async fn main() -> Result<(), BoxError> {
     println!(
         "ended: {} finished, {} cut",
         report.ended(),
-        report.cut().len()
+        report.force_closed().len()
     );
     fs::remove_dir_all(folder)?;
     Ok(())

@@ -13,7 +13,7 @@
 
 use portcullis::{
     BoxError, Connection, Server, ServiceBuilderExt, listener::TcpListener,
-    middleware::io_timeout::IoTimeoutLayer, server::Handle,
+    middleware::timeout::IoTimeoutLayer, server::Handle,
 };
 use std::{env, io, time::Duration};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
@@ -37,7 +37,7 @@ async fn main() -> Result<(), BoxError> {
     let shutdown = ServiceBuilder::new()
         .peer_addr()
         .connection_limit(10)
-        .layer(IoTimeoutLayer::new().with_read(Duration::from_secs(5)))
+        .layer(IoTimeoutLayer::new().with_read_timeout(Duration::from_secs(5)))
         .service_fn(decide);
 
     Server::new()

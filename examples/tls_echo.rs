@@ -57,7 +57,7 @@ async fn main() -> Result<(), BoxError> {
     println!(
         "ended: {} finished, {} cut",
         report.ended(),
-        report.cut().len()
+        report.force_closed().len()
     );
     Ok(())
 }

@@ -16,7 +16,7 @@ use futures_util::{Stream, StreamExt, TryStreamExt};
 use portcullis::{
     BoxError, ConnectionInfo, Server, ServiceBuilderExt,
     listener::TcpListener,
-    middleware::{io_timeout::IoTimeoutLayer, tls::TlsLayer},
+    middleware::{timeout::IoTimeoutLayer, tls::TlsLayer},
     server::Drain,
     service::HttpService,
 };
@@ -56,13 +56,13 @@ async fn main() -> Result<(), BoxError> {
         .trace_connections("grpc")
         .connection_limit(1000);
     // A client that takes no bytes is cut. One that sends none may just have nothing to say.
-    let io_timeout = IoTimeoutLayer::new().with_read(None);
+    let io_timeout = IoTimeoutLayer::new().without_read_timeout();
     let service = HttpService::new(Routes::new(Greeter).prepare()).with_streaming_calls();
 
     let server = Server::new()
         .drain(
             Drain::new()
-                .with_announce(Duration::from_millis(500))
+                .with_notice_period(Duration::from_millis(500))
                 .with_deadline(Duration::from_secs(10)),
         )
         .stop_on_signals();

@@ -20,7 +20,7 @@ use axum::{
 };
 use portcullis::{
     BoxError, ConnectionInfo, Server, ServiceBuilderExt, listener::TcpListener,
-    middleware::io_timeout::IoTimeoutLayer, service::HttpService,
+    middleware::timeout::IoTimeoutLayer, service::HttpService,
 };
 use std::{env, pin::pin, time::Duration};
 use tokio::time::timeout;
@@ -40,14 +40,14 @@ async fn main() -> Result<(), BoxError> {
     let stack = ServiceBuilder::new()
         .peer_addr()
         .connection_limit(1000)
-        .layer(IoTimeoutLayer::new().with_read(None))
+        .layer(IoTimeoutLayer::new().without_read_timeout())
         .service(HttpService::new(router));
     let report = Server::new()
         .listen(listener, stack)
         .stop_on_signals()
         .run()
         .await?;
-    let (ended, cut) = (report.ended(), report.cut().len());
+    let (ended, cut) = (report.ended(), report.force_closed().len());
     println!("{ended} ended by themselves, {cut} were cut");
     Ok(())
 }

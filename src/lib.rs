@@ -35,7 +35,7 @@
 //! * [`service`]: where stacks end: your own, `HttpService` (feature `http`), a stream of connections.
 //! * `axum`, `tonic` (features): what handlers there may ask of a connection, and stacks under their servers.
 //! * [`connect`]: the client side of the same idea; with the feature `http-client` under hyper's client.
-//! * [`accept_error`]: what follows on failures of accept.
+//! * [`listener::accept_error`]: what follows on failures of accept.
 //! * [Write a layer in twenty lines](middleware::guide): a chapter on custom middleware. With the
 //!   feature `testing`, the module `testing` has what its tests need.
 //!
@@ -45,15 +45,15 @@
 //!
 //! 1. [`PeerAddrLayer`](middleware::peer_addr) turns the stream into a [`Connection`]; outside of it
 //!    belongs only what does not look at the request (tower's limits, `MapErr`).
-//! 2. [`TraceLayer`](middleware::trace), so that it sees all that follows.
-//! 3. [`ConnectionLimitLayer`](middleware::connection_limit), before anything costs something.
+//! 2. [`TraceLayer`](middleware::observe::trace), so that it sees all that follows.
+//! 3. [`ConnectionLimitLayer`](middleware::limit::connection_limit), before anything costs something.
 //! 4. `ProxyProtocolLayer` (feature `proxy-protocol`), before anything looks at bytes or asks for the
 //!    client's address.
 //! 5. `TlsLayer` (feature `tls`).
-//! 6. [`IoTimeoutLayer`](middleware::io_timeout): inside TLS it bounds what the handler waits for,
+//! 6. [`IoTimeoutLayer`](middleware::timeout::io_timeout): inside TLS it bounds what the handler waits for,
 //!    outside what the wire does.
-//!    For forwarding, [`HalfClosedTimeoutLayer`](middleware::half_closed) goes next to it.
-//! 7. [`OnErrorLayer`](middleware::on_error), inside TLS so that what it says is encrypted.
+//!    For forwarding, [`HalfClosedTimeoutLayer`](middleware::timeout::half_closed) goes next to it.
+//! 7. [`OnErrorLayer`](middleware::handler::on_error), inside TLS so that what it says is encrypted.
 //! 8. Your own, and the service: `HttpService` (feature `http`) for axum, tonic and hyper.
 //!
 //! # Optional layers
@@ -61,7 +61,7 @@
 //! A layer that a flag or a configuration file turns on is added with
 //! [`option_layer`](tower::ServiceBuilder::option_layer). If it wraps the stream, as TLS and timeouts do,
 //! [`box_io`](ServiceBuilderExt::box_io) goes right inside of it, so that the rest of the stack sees one
-//! type; see [`map_io`](middleware::map_io).
+//! type; see [`map_io`](mod@middleware::stream::map_io).
 //!
 #![cfg_attr(feature = "tls", doc = "```no_run")]
 #![cfg_attr(not(feature = "tls"), doc = "```ignore")]
@@ -131,22 +131,19 @@
 //! server.stop();
 //! assert_eq!(client.read(&mut [0; 5]).await?, 0);
 //! drop(client);
-//! assert!(server.wait().await.cut().is_empty());
+//! assert!(server.wait().await.force_closed().is_empty());
 //! # Ok(())
 //! # }
 //! ```
 
-pub mod accept_error;
-mod acceptor;
 #[cfg(feature = "axum")]
 pub mod axum;
 pub mod connect;
-pub mod listener;
 #[cfg(any(doc, doctest))]
-pub mod older_systems;
+pub mod docs;
+pub mod listener;
 pub mod server;
 pub mod service;
-pub mod stack;
 #[cfg(feature = "testing")]
 pub mod testing;
 #[cfg(feature = "tonic")]
@@ -154,8 +151,13 @@ pub mod tonic;
 
 pub use self::server::Server;
 pub use portcullis_middleware as middleware;
+#[cfg(feature = "proxy-protocol")]
+pub use portcullis_middleware::ProxyProtocolLayer;
+#[cfg(feature = "tls")]
+pub use portcullis_middleware::TlsLayer;
 pub use portcullis_middleware::{
-    BoxError, Connection, ConnectionInfo, ServiceBuilderExt, connection,
+    BoxError, CatchPanicLayer, Connection, ConnectionInfo, ConnectionLimitLayer, IoTimeoutLayer,
+    OnErrorLayer, PeerAddrLayer, ServiceBuilderExt, TraceLayer, connection, from_fn, io, map_io,
 };
 
 /// Compiles the programs in the README.

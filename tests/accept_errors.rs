@@ -6,13 +6,13 @@ mod support;
 
 use portcullis::{
     Server,
-    accept_error::{
+    connection::Address,
+    listener::accept_error::{
         AcceptErrorKind, AcceptErrorPolicy, CONNECTION_ERRORS, FATAL_ERRORS, RESOURCE_ERRORS,
     },
-    connection::Address,
     listener::{Accepted, Listener},
+    server::Stack,
     server::{Handle, ServeError},
-    stack::Stack,
 };
 use std::{
     collections::VecDeque,
@@ -210,7 +210,7 @@ fn a_drain_that_is_out_of_descriptors_waits_only_where_a_client_waits_too() {
             handle.stop();
             let report = handle.wait().await;
             assert!(took.contains(&report.took()), "{:?}", report.took());
-            assert!(report.cut().is_empty());
+            assert!(report.force_closed().is_empty());
         }
     });
 }

@@ -9,8 +9,8 @@ use portcullis::{
     BoxError, Connection, Server,
     listener::{MemoryListener, TcpListener, TcpOptions},
     middleware::{outcome::Outcome, peer_addr::PeerAddrLayer},
+    server::Stack,
     server::{Handle, Workers},
-    stack::Stack,
 };
 use std::{
     io,
@@ -282,7 +282,7 @@ fn with_a_connection_limit_of_one_and_four_acceptors_all_are_served_one_at_a_tim
     scenario(async {
         let at_once = AtOnce::default();
         let serving = at_once.clone();
-        let limit = portcullis::middleware::connection_limit::ConnectionLimitLayer::new(1);
+        let limit = portcullis::middleware::limit::ConnectionLimitLayer::new(1);
         let permits = limit.handle();
         let stack = ServiceBuilder::new()
             .layer(PeerAddrLayer::new())
@@ -480,7 +480,7 @@ fn the_end_of_workers_cuts_what_is_left_on_them() {
         }
         handle.stop_at_once();
         let report = handle.wait().await;
-        assert_eq!(report.cut().len(), 8);
+        assert_eq!(report.force_closed().len(), 8);
         assert_ended(&handle);
     });
 }

@@ -7,7 +7,7 @@ mod support;
 use portcullis::{
     Connection, ServiceBuilderExt,
     connection::{Linger, Socket},
-    middleware::connection_limit::ConnectionLimitLayer,
+    middleware::limit::ConnectionLimitLayer,
     server::Drain,
 };
 use std::{io, time::Duration};
@@ -151,7 +151,7 @@ fn a_close_waits_for_a_peer_that_does_not_leave_and_for_no_longer_than_its_bound
         let stack = ServiceBuilder::new()
             .peer_addr()
             .service_fn(|connection: Tcp| {
-                connection.close_within(Linger::new().with_silence(Duration::from_secs(1)))
+                connection.close_within(Linger::new().with_idle_timeout(Duration::from_secs(1)))
             });
         let server = Fixture::serve(stack);
         let begun = Instant::now();
@@ -229,8 +229,8 @@ fn clients_that_linger_keep_no_place_in_the_limit_and_are_cut_at_the_deadline() 
             .service_fn(|connection: Tcp| {
                 connection.close_within(
                     Linger::new()
-                        .with_silence(Duration::from_secs(600))
-                        .with_time(Duration::MAX),
+                        .with_idle_timeout(Duration::from_secs(600))
+                        .with_timeout(Duration::MAX),
                 )
             });
         let deadline = Duration::from_secs(10);
@@ -246,7 +246,7 @@ fn clients_that_linger_keep_no_place_in_the_limit_and_are_cut_at_the_deadline() 
         eventually("no place is taken", || handle.active() == 0).await;
         assert_eq!(server.status().active, 3);
         let report = server.finish().await;
-        assert_eq!(report.cut().len(), 3);
+        assert_eq!(report.force_closed().len(), 3);
         assert!(report.took() >= deadline);
         drop(clients);
     });

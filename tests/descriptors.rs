@@ -14,9 +14,9 @@ mod support;
 
 use portcullis::{
     Connection, Server, ServiceBuilderExt,
-    accept_error::{AcceptErrorKind, AcceptErrorPolicy},
-    connection::BoxIo,
+    io::BoxIo,
     listener::TcpListener,
+    listener::accept_error::{AcceptErrorKind, AcceptErrorPolicy},
 };
 use std::{io, net::SocketAddr, time::Duration};
 use support::{

@@ -7,9 +7,10 @@ mod support;
 
 use portcullis::{
     Connection, ServiceBuilderExt,
-    connection::{BoxIo, Linger},
+    connection::Linger,
+    io::BoxIo,
+    server::Stack,
     server::{Drain, Handle, State},
-    stack::Stack,
 };
 use std::{
     io::{self, Write},
@@ -56,7 +57,7 @@ async fn serve(mut connection: Connection<BoxIo>, tally: Tally) -> io::Result<()
             biased;
             () = &mut drain => {
                 // Longer than by default, for clients that are slow to get to run.
-                let linger = Linger::new().with_time(Duration::from_secs(30));
+                let linger = Linger::new().with_timeout(Duration::from_secs(30));
                 return connection.close_within(linger).await;
             }
             high = connection.read_u8() => match high {
@@ -158,7 +159,7 @@ impl Wire {
 /// time of `announce`.
 async fn stop_under_load(wire: Wire, announce: Duration) {
     let tally = Tally::default();
-    let server = wire.serve(&tally, Drain::new().with_announce(announce));
+    let server = wire.serve(&tally, Drain::new().with_notice_period(announce));
     let mut clients = JoinSet::new();
     for _ in 0..20 {
         clients.spawn(wire.client(server.address, tally.clone()));
@@ -181,7 +182,7 @@ async fn stop_under_load(wire: Wire, announce: Duration) {
         client.unwrap();
     }
     assert_eq!(tally.begun(), tally.answered(), "requests were lost");
-    assert!(report.cut().is_empty());
+    assert!(report.force_closed().is_empty());
     assert_eq!(report.ended(), handle.status().accepted);
     assert!(
         report.took() < Duration::from_secs(20),
@@ -225,7 +226,7 @@ fn all_clients_that_wait_in_the_queue_at_the_end_are_served() {
             assert_eq!(ask(client, b"!").await.unwrap(), b"hello");
         }
         let report = server.finish().await;
-        assert_eq!((report.ended(), report.cut().len()), (50, 0));
+        assert_eq!((report.ended(), report.force_closed().len()), (50, 0));
     });
 }
 
@@ -252,9 +253,12 @@ fn the_deadline_holds_when_one_of_many_clients_never_finishes_its_request() {
             client.unwrap();
         }
         assert_eq!(tally.begun() - 1, tally.answered(), "requests were lost");
-        assert_eq!((report.ended(), report.cut().len()), (20, 1));
+        assert_eq!((report.ended(), report.force_closed().len()), (20, 1));
         assert_eq!(handle.status().accepted, 21);
-        assert_eq!(report.cut()[0].peer_addr(), stuck.local_addr().ok());
+        assert_eq!(
+            report.force_closed()[0].peer_addr(),
+            stuck.local_addr().ok()
+        );
         let took = report.took();
         assert!((deadline..deadline * 3).contains(&took), "{took:?}");
         assert_eq!(stuck.read(&mut [0; 1]).await.unwrap(), 0);
@@ -278,9 +282,12 @@ fn a_client_that_still_waits_for_room_at_the_deadline_is_cut() {
         let mut waiting = server.connect().await;
         eventually("it waits", || server.status().waiting == 1).await;
         let report = server.finish().await;
-        assert_eq!((report.ended(), report.cut().len()), (0, 2));
-        assert_eq!(report.left_behind(), 0);
-        assert_eq!(report.cut()[1].peer_addr(), waiting.local_addr().ok());
+        assert_eq!((report.ended(), report.force_closed().len()), (0, 2));
+        assert_eq!(report.still_running(), 0);
+        assert_eq!(
+            report.force_closed()[1].peer_addr(),
+            waiting.local_addr().ok()
+        );
         assert_eq!(waiting.read(&mut [0; 1]).await.unwrap(), 0);
     });
 }
@@ -364,7 +371,7 @@ fn clients_that_connect_around_the_end_are_served_and_counted() {
             let report = server.finish().await;
             let accepted = handle.get().unwrap().status().accepted;
             assert_eq!(fates.served, accepted, "who is accepted is served");
-            assert_eq!((report.ended(), report.cut().len()), (accepted, 0));
+            assert_eq!((report.ended(), report.force_closed().len()), (accepted, 0));
             served += fates.served;
             lost.extend((fates.lost > 0).then_some(fates.lost));
         }

@@ -59,7 +59,7 @@ fn the_drain_lets_connections_finish_and_serves_the_queue() {
             assert_eq!(task.await.unwrap().unwrap(), request);
         }
         let report = server.finish().await;
-        assert_eq!((report.ended(), report.cut().len()), (4, 0));
+        assert_eq!((report.ended(), report.force_closed().len()), (4, 0));
     });
 }
 
@@ -89,7 +89,7 @@ fn handlers_learn_of_the_drain_and_can_say_good_bye() {
 #[test]
 fn during_the_announcement_new_connections_are_still_served() {
     scenario(async {
-        let drain = Drain::new().with_announce(Duration::from_millis(300));
+        let drain = Drain::new().with_notice_period(Duration::from_millis(300));
         let server = Fixture::serve_with(echo_stack(), |server| server.drain(drain));
         server.handle.stop();
         eventually("the drain has begun", || {
@@ -107,7 +107,7 @@ fn during_the_announcement_new_connections_are_still_served() {
 fn a_paused_server_stays_paused_in_its_announce_time_and_serves_the_queue_after_it() {
     scenario(async {
         let announce = Duration::from_millis(300);
-        let drain = Drain::new().with_announce(announce);
+        let drain = Drain::new().with_notice_period(announce);
         let server = Fixture::serve_with(echo_stack(), |server| server.drain(drain));
         assert!(server.handle.pause());
         server.handle.stop();
@@ -166,12 +166,16 @@ fn the_deadline_cuts_connections_and_tasks_and_tells_which() {
             "{:?}",
             begun.elapsed()
         );
-        let mut cut: Vec<_> = report.cut().iter().map(|c| c.peer_addr()).collect();
+        let mut cut: Vec<_> = report
+            .force_closed()
+            .iter()
+            .map(|c| c.peer_addr())
+            .collect();
         let mut peers: Vec<_> = clients.iter().map(|c| c.local_addr().ok()).collect();
         cut.sort();
         peers.sort();
         assert_eq!(cut, peers);
-        assert_eq!((report.ended(), report.left_behind()), (0, 0));
+        assert_eq!((report.ended(), report.still_running()), (0, 0));
     });
 }
 
@@ -205,7 +209,10 @@ fn the_end_comes_at_the_deadline_even_if_a_handler_blocks_its_thread() {
             .wait_for(Duration::from_secs(2))
             .await
             .unwrap();
-        assert_eq!((report.cut().len(), report.left_behind()), (1, 1));
+        assert_eq!(
+            (report.force_closed().len(), report.still_running()),
+            (1, 1)
+        );
         drop(release);
         server.idle().await;
     });
@@ -241,7 +248,10 @@ fn a_server_run_on_the_main_thread_keeps_its_deadline_beside_a_blocking_handler(
             });
             // Nothing here waits by a timer of the runtime.
             let report = server.run().await.unwrap();
-            assert_eq!((report.cut().len(), report.left_behind()), (1, 1));
+            assert_eq!(
+                (report.force_closed().len(), report.still_running()),
+                (1, 1)
+            );
             drop((release, client));
         });
     }
@@ -281,7 +291,7 @@ fn a_server_that_is_over_leaves_no_port_open_although_a_handler_blocks_the_threa
                 handle.stop();
             });
             let report = server.run().await.unwrap();
-            assert_eq!(report.left_behind(), 1);
+            assert_eq!(report.still_running(), 1);
             for _ in 0..10 {
                 let refused = std::net::TcpStream::connect(address).unwrap_err();
                 assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
@@ -301,7 +311,7 @@ fn infos_that_outlive_a_server_do_not_keep_it() {
         assert!(echoed(&mut client, b"x").await.unwrap());
         server.handle.stop_at_once();
         let report = server.finish().await;
-        let info = report.cut()[0].clone();
+        let info = report.force_closed()[0].clone();
         eventually("the server is gone", || Handle::of(&info).is_none()).await;
     });
 }
@@ -326,7 +336,7 @@ fn a_second_stop_ends_the_drain_at_once() {
         server.handle.stop();
         server.handle.stop_at_once();
         let report = server.finish().await;
-        assert_eq!(report.cut().len(), 1);
+        assert_eq!(report.force_closed().len(), 1);
         assert!(report.took() < Duration::from_secs(5));
     });
 }
@@ -470,7 +480,7 @@ fn whoever_waits_for_a_server_that_never_ran_learns_of_its_end() {
 #[test]
 fn a_server_that_ends_cannot_be_paused_or_resumed() {
     scenario(async {
-        let drain = Drain::new().with_announce(Duration::from_millis(200));
+        let drain = Drain::new().with_notice_period(Duration::from_millis(200));
         let server = Fixture::serve_with(echo_stack(), |server| server.drain(drain));
         server.handle.stop();
         eventually("the drain has begun", || {
@@ -491,7 +501,7 @@ fn a_server_that_was_told_to_stop_before_its_start_ends_at_once() {
         let server = Server::new().listen(listener, echo_stack());
         server.handle().stop();
         let report = server.run().await.unwrap();
-        assert!(report.cut().is_empty());
+        assert!(report.force_closed().is_empty());
     });
 }
 

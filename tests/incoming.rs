@@ -8,7 +8,7 @@ use portcullis::{
     Connection, Server, ServiceBuilderExt,
     listener::TcpListener,
     middleware::{
-        connection_limit::{ConnectionLimitLayer, LimitHandle},
+        limit::{ConnectionLimitLayer, LimitHandle},
         outcome::Outcome,
     },
     service::Incoming,
@@ -81,7 +81,7 @@ fn the_drain_waits_for_connections_that_were_handed_over_and_the_stream_ends() {
         assert!(!handle.is_stopped());
         drop((connection, client));
         let report = handle.wait().await;
-        assert_eq!((report.ended(), report.cut().len()), (1, 0));
+        assert_eq!((report.ended(), report.force_closed().len()), (1, 0));
         assert_ended(&handle);
         assert_eq!(limit.active(), 0);
     });

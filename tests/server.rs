@@ -11,8 +11,7 @@ use portcullis::{
     connection::Phase,
     listener::{AnyListener, TcpListener},
     middleware::{
-        connection_limit::ConnectionLimitLayer, error::find, outcome::Outcome,
-        peer_addr::PeerAddrLayer,
+        error::find, limit::ConnectionLimitLayer, outcome::Outcome, peer_addr::PeerAddrLayer,
     },
     server::{Handle, State},
 };
@@ -55,7 +54,7 @@ fn connections_are_served_and_listed_with_their_peer() {
         assert_eq!((status.state, status.accepted), (State::Running, 1));
         assert_eq!(status.outcomes, [(Outcome::Completed, 1)]);
         let report = server.finish().await;
-        assert_eq!((report.ended(), report.cut().len()), (0, 0));
+        assert_eq!((report.ended(), report.force_closed().len()), (0, 0));
     });
 }
 
@@ -225,7 +224,7 @@ fn several_listeners_and_stacks_end_together() {
         assert_eq!(ask(client, b"x").await.unwrap(), b"x");
         let client = TcpStream::connect(addresses[1]).await.unwrap();
         assert_eq!(ask(client, b"").await.unwrap(), b"control");
-        assert!(handle.wait().await.cut().is_empty());
+        assert!(handle.wait().await.force_closed().is_empty());
         support::assert_ended(&handle);
     });
 }

@@ -8,7 +8,7 @@
 mod support;
 
 use portcullis::{
-    Connection, Server, ServiceBuilderExt, connection::BoxIo, listener::TcpListener, server::Drain,
+    Connection, Server, ServiceBuilderExt, io::BoxIo, listener::TcpListener, server::Drain,
 };
 use std::{io, time::Duration};
 use support::{
@@ -99,7 +99,11 @@ fn child() {
             .run()
             .await
             .unwrap();
-        println!("{} ended, {} cut", report.ended(), report.cut().len());
+        println!(
+            "{} ended, {} cut",
+            report.ended(),
+            report.force_closed().len()
+        );
     });
 }
 

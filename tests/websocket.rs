@@ -19,12 +19,12 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use portcullis::{
     ConnectionInfo, ServiceBuilderExt,
     middleware::{
-        connection_limit::{ConnectionLimitLayer, LimitHandle},
-        io_timeout::IoTimeoutLayer,
+        limit::{ConnectionLimitLayer, LimitHandle},
+        timeout::IoTimeoutLayer,
     },
     server::Drain,
+    server::Stack,
     service::HttpService,
-    stack::Stack,
 };
 use std::time::Duration;
 use support::{Fixture, ask, assert_ended, eventually, paused_scenario, scenario};
@@ -91,7 +91,7 @@ fn serving_under(limit: ConnectionLimitLayer, router: Router) -> impl Stack<TcpS
     ServiceBuilder::new()
         .peer_addr()
         .layer(limit)
-        .layer(IoTimeoutLayer::new().with_read(None))
+        .layer(IoTimeoutLayer::new().without_read_timeout())
         .service(http)
 }
 
@@ -194,7 +194,7 @@ fn the_drain_waits_for_a_websocket() {
         drop(socket);
         let report = server.handle.wait().await;
         assert_ended(&server.handle);
-        assert_eq!((report.ended(), report.cut().len()), (1, 0));
+        assert_eq!((report.ended(), report.force_closed().len()), (1, 0));
         assert!(report.took() < Duration::from_secs(25));
     });
 }
@@ -217,8 +217,8 @@ fn the_drain_cuts_a_websocket_at_the_deadline() {
         assert!(begun.elapsed() >= deadline);
         let report = server.handle.wait().await;
         assert_ended(&server.handle);
-        assert_eq!((report.ended(), report.cut().len()), (0, 1));
-        assert_eq!(report.left_behind(), 0);
+        assert_eq!((report.ended(), report.force_closed().len()), (0, 1));
+        assert_eq!(report.still_running(), 0);
         assert!(!matches!(socket.next().await, Some(Ok(_))));
     });
 }
@@ -248,7 +248,7 @@ fn a_handler_says_good_bye_when_the_server_ends() {
         assert_eq!(u16::from(frame.code), 1001);
         while socket.next().await.is_some() {}
         let report = server.finish().await;
-        assert_eq!((report.ended(), report.cut().len()), (1, 0));
+        assert_eq!((report.ended(), report.force_closed().len()), (1, 0));
     });
 }
 
@@ -257,7 +257,7 @@ fn who_asks_after_the_announcement_is_told_that_it_was_the_last_time() {
     paused_scenario(async {
         let (router, _ends) = echo();
         let server = Fixture::serve_with(serving(router), |server| {
-            server.drain(Drain::new().with_announce(Duration::from_secs(10)))
+            server.drain(Drain::new().with_notice_period(Duration::from_secs(10)))
         });
         server.handle.stop();
         let request = b"GET /plain HTTP/1.1\r\nhost: a\r\n\r\n";
@@ -273,7 +273,7 @@ fn who_upgrades_after_the_announcement_is_served() {
     paused_scenario(async {
         let (router, _ends) = echo();
         let server = Fixture::serve_with(serving(router), |server| {
-            server.drain(Drain::new().with_announce(Duration::from_secs(10)))
+            server.drain(Drain::new().with_notice_period(Duration::from_secs(10)))
         });
         server.handle.stop();
         let (mut socket, response) = websocket(server.connect().await).await;
@@ -285,7 +285,7 @@ fn who_upgrades_after_the_announcement_is_served() {
         socket.close(None).await.unwrap();
         while socket.next().await.is_some() {}
         let report = server.finish().await;
-        assert!(report.cut().is_empty());
+        assert!(report.force_closed().is_empty());
     });
 }
 
@@ -350,7 +350,7 @@ fn the_drain_cuts_a_websocket_in_a_stream_of_http2_too() {
         sleep(Duration::from_secs(20)).await;
         assert!(echoes(&mut socket).await);
         let report = server.handle.wait().await;
-        assert_eq!((report.ended(), report.cut().len()), (0, 1));
+        assert_eq!((report.ended(), report.force_closed().len()), (0, 1));
         assert!(ends.recv().await.is_some());
         assert_ended(&server.handle);
     });

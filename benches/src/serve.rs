@@ -3,8 +3,8 @@
 use super::{Variant, http};
 use portcullis::{
     BoxError, Connection, Server, ServiceBuilderExt, listener,
-    middleware::{count_bytes::ByteCounter, io_timeout::IoTimeoutLayer},
-    stack::Stack,
+    middleware::{observe::ByteCounter, timeout::IoTimeoutLayer},
+    server::Stack,
 };
 use std::{
     future::poll_fn,
@@ -96,7 +96,7 @@ fn start(variant: Variant, runtime: &Runtime, handler: impl Handler) -> Result<(
                 .trace_connections("bench")
                 .connection_limit(LIMIT)
                 .catch_panics()
-                .layer(IoTimeoutLayer::new().with_read(None))
+                .layer(IoTimeoutLayer::new().without_read_timeout())
                 .service(http::service()),
         ),
     }

@@ -19,23 +19,23 @@
 
 #[cfg(feature = "proxy-protocol")]
 use crate::proxy_protocol::ProxyProtocolLayer;
+#[cfg(feature = "transcode")]
+use crate::stream::TranscodeLayer;
 #[cfg(feature = "tls")]
 use crate::tls::TlsLayer;
-#[cfg(feature = "transcode")]
-use crate::transcode::TranscodeLayer;
 use crate::{
     BoxError, Connection,
-    buffer::BufferLayer,
-    catch_panic::CatchPanicLayer,
-    connection_limit::ConnectionLimitLayer,
-    count_bytes::{ByteCounter, CountBytesLayer},
-    from_fn::{FromFnLayer, Next, from_fn},
-    half_closed::HalfClosedTimeoutLayer,
-    io_timeout::IoTimeoutLayer,
-    map_io::{BoxIoLayer, MapIoLayer, TryMapIoLayer},
-    on_error::OnErrorLayer,
+    handler::CatchPanicLayer,
+    handler::OnErrorLayer,
+    handler::{FromFnLayer, Next, from_fn},
+    limit::ConnectionLimitLayer,
+    observe::TraceLayer,
+    observe::{ByteCounter, CountBytesLayer},
     peer_addr::PeerAddrLayer,
-    trace::TraceLayer,
+    stream::WriteBufferLayer,
+    stream::{BoxIoLayer, MapIoLayer, TryMapIoLayer},
+    timeout::HalfClosedTimeoutLayer,
+    timeout::IoTimeoutLayer,
 };
 use tower::{ServiceBuilder, layer::util::Stack};
 
@@ -47,13 +47,13 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed + Sized {
     fn peer_addr(self) -> ServiceBuilder<Stack<PeerAddrLayer, L>>;
 
     /// Serves at most `limit` connections at once; the others wait in the kernel's queue. See
-    /// [`connection_limit`](crate::connection_limit).
+    /// [`connection_limit`](crate::limit::connection_limit).
     fn connection_limit(self, limit: usize) -> ServiceBuilder<Stack<ConnectionLimitLayer, L>>;
 
-    /// Bounds each read and each write to 60 s; see [`io_timeout`](crate::io_timeout).
+    /// Bounds each read and each write to 60 s; see [`io_timeout`](crate::timeout::io_timeout).
     fn io_timeout(self) -> ServiceBuilder<Stack<IoTimeoutLayer, L>>;
 
-    /// Ends half-closed connections after 60 s of silence; see [`half_closed`](crate::half_closed).
+    /// Ends half-closed connections after 60 s of silence; see [`half_closed`](crate::timeout::half_closed).
     fn half_closed_timeout(self) -> ServiceBuilder<Stack<HalfClosedTimeoutLayer, L>>;
 
     /// Learns the client's address from a trusted proxy; see
@@ -68,33 +68,33 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed + Sized {
     #[cfg(feature = "tls")]
     fn tls(self, layer: TlsLayer) -> ServiceBuilder<Stack<TlsLayer, L>>;
 
-    /// Gathers small writes, 8 KiB of them at most; see [`buffer`](crate::buffer).
-    fn buffer_output(self) -> ServiceBuilder<Stack<BufferLayer, L>>;
+    /// Gathers small writes, 8 KiB of them at most; see [`buffer`](crate::stream::write_buffer).
+    fn write_buffer(self) -> ServiceBuilder<Stack<WriteBufferLayer, L>>;
 
-    /// Lets what is inside speak UTF-8 where the wire does not; see [`transcode`](crate::transcode).
+    /// Lets what is inside speak UTF-8 where the wire does not; see [`transcode`](crate::stream::transcode).
     #[cfg(feature = "transcode")]
     fn transcode(self, layer: TranscodeLayer) -> ServiceBuilder<Stack<TranscodeLayer, L>>;
 
     /// Hands errors to `handler`, with the connection where it is still open; see
-    /// [`on_error`](crate::on_error).
+    /// [`on_error`](crate::handler::on_error).
     fn on_error<H, IO, R, Fut>(self, handler: H) -> ServiceBuilder<Stack<OnErrorLayer<H>, L>>
     where
         H: Fn(BoxError, Option<Connection<IO>>) -> Fut,
         Fut: Future<Output = Result<R, BoxError>>;
 
-    /// Turns panics into errors; see [`catch_panic`](crate::catch_panic).
+    /// Turns panics into errors; see [`catch_panic`](crate::handler::catch_panic).
     #[doc(alias = "catch_panic")]
     fn catch_panics(self) -> ServiceBuilder<Stack<CatchPanicLayer, L>>;
 
     /// Reports the beginning and the end of each connection under `name`; see
-    /// [`trace`](crate::trace).
+    /// [`trace`](crate::observe::trace).
     fn trace_connections(self, name: impl Into<String>) -> ServiceBuilder<Stack<TraceLayer, L>>;
 
     /// Counts the bytes that connections move at this place; see
-    /// [`count_bytes`](crate::count_bytes).
+    /// [`count_bytes`](crate::observe::count_bytes).
     fn count_bytes(self, counter: ByteCounter) -> ServiceBuilder<Stack<CountBytesLayer, L>>;
 
-    /// Middleware from an async function; see [`from_fn`](crate::from_fn).
+    /// Middleware from an async function; see [`from_fn`](mod@crate::handler::from_fn).
     #[doc(alias = "from_fn")]
     fn connection_fn<F, In, Out, R, Fut>(
         self,
@@ -104,18 +104,18 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed + Sized {
         F: Fn(Connection<In>, Next<Out, R>) -> Fut,
         Fut: Future<Output = Result<R, BoxError>>;
 
-    /// Changes the IO of each connection; see [`map_io`](crate::map_io).
+    /// Changes the IO of each connection; see [`map_io`](mod@crate::stream::map_io).
     fn map_io<F, In, Out>(self, wrap: F) -> ServiceBuilder<Stack<MapIoLayer<F>, L>>
     where
         F: Fn(In) -> Out;
 
-    /// Changes the IO by something that takes time and can fail; see [`map_io`](crate::map_io).
+    /// Changes the IO by something that takes time and can fail; see [`map_io`](mod@crate::stream::map_io).
     fn try_map_io<F, In, Out, E, Fut>(self, wrap: F) -> ServiceBuilder<Stack<TryMapIoLayer<F>, L>>
     where
         F: Fn(In) -> Fut,
         Fut: Future<Output = Result<Out, E>>;
 
-    /// Erases the type of the IO; see [`map_io`](crate::map_io).
+    /// Erases the type of the IO; see [`map_io`](mod@crate::stream::map_io).
     fn box_io(self) -> ServiceBuilder<Stack<BoxIoLayer, L>>;
 }
 
@@ -149,8 +149,8 @@ impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
         self.layer(layer)
     }
 
-    fn buffer_output(self) -> ServiceBuilder<Stack<BufferLayer, L>> {
-        self.layer(BufferLayer::default())
+    fn write_buffer(self) -> ServiceBuilder<Stack<WriteBufferLayer, L>> {
+        self.layer(WriteBufferLayer::default())
     }
 
     #[cfg(feature = "transcode")]

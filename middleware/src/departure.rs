@@ -6,7 +6,7 @@
 
 use crate::connection::{AnyStream, Connection, Socket, Transport};
 #[cfg(feature = "proxy-protocol")]
-use crate::proxy_protocol::PrefixedIo;
+use crate::io::PrefixedIo;
 #[cfg(feature = "tls")]
 use crate::tls::TlsIo;
 use socket2::SockRef;

@@ -26,7 +26,7 @@ pub enum DrainStage {
     #[default]
     Serving,
     /// The end was announced; the server still accepts. Finish, take on nothing long, tell the peer.
-    Announced,
+    Notified,
     /// The server accepts no more: a connection without work to do goes now.
     Closing,
 }
@@ -43,8 +43,8 @@ impl DrainTrigger {
     }
 
     /// Announces the end. Once announced it stays so.
-    pub fn announce(&self) {
-        self.advance(DrainStage::Announced);
+    pub fn notify(&self) {
+        self.advance(DrainStage::Notified);
     }
 
     /// Asks connections that have nothing to do to go.
@@ -79,7 +79,7 @@ impl DrainSignal {
 
     /// Whether the end was announced.
     pub fn is_announced(&self) -> bool {
-        self.stage() >= DrainStage::Announced
+        self.stage() >= DrainStage::Notified
     }
 
     /// Resolves when the end is announced, at once when it was; never when the trigger is gone
@@ -88,8 +88,8 @@ impl DrainSignal {
     /// # Cancel safety
     ///
     /// Nothing is lost by dropping the future.
-    pub async fn announced(self) {
-        self.reached(DrainStage::Announced).await;
+    pub async fn notified(self) {
+        self.reached(DrainStage::Notified).await;
     }
 
     /// Resolves when `stage` is reached, at once when it was; never when the trigger is gone before.
@@ -112,7 +112,7 @@ pub(crate) const fn until_last_call<F>(info: &ConnectionInfo, work: F) -> UntilL
     UntilLastCall {
         work,
         info,
-        last_call: None,
+        idle_grace_period: None,
     }
 }
 
@@ -124,7 +124,7 @@ pub(crate) struct UntilLastCall<'a, F> {
     work: F,
     info: &'a ConnectionInfo,
     /// In a box, made when the peer has to be waited for: silent connections stay small.
-    last_call: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    idle_grace_period: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 #[cfg(any(feature = "tls", feature = "proxy-protocol"))]
@@ -139,20 +139,23 @@ impl<F: Future> Future for UntilLastCall<'_, F> {
         let Some(signal) = this.info.drain_signal() else {
             return Poll::Pending;
         };
-        let last_call = this.last_call.get_or_insert_with(|| {
+        let idle_grace_period = this.idle_grace_period.get_or_insert_with(|| {
             let closing = signal.clone().reached(DrainStage::Closing);
             Box::pin(async {
                 closing.await;
-                tokio::time::sleep(LAST_CALL).await;
+                tokio::time::sleep(IDLE_GRACE_PERIOD).await;
             })
         });
-        last_call.as_mut().poll(cx).map(|()| Err(LAST_CALL))
+        idle_grace_period
+            .as_mut()
+            .poll(cx)
+            .map(|()| Err(IDLE_GRACE_PERIOD))
     }
 }
 
 /// The idle grace period: ample for the next bytes of a client that is there, short for a shutdown.
 #[cfg(any(feature = "tls", feature = "proxy-protocol"))]
-const LAST_CALL: Duration = Duration::from_millis(500);
+const IDLE_GRACE_PERIOD: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 mod tests {
@@ -162,14 +165,14 @@ mod tests {
     #[test]
     fn the_announcement_wakes_those_who_wait_and_stays() {
         let (trigger, drain) = DrainTrigger::pair();
-        let mut waiting = task::spawn(drain.clone().announced());
+        let mut waiting = task::spawn(drain.clone().notified());
         assert_pending!(waiting.poll());
-        trigger.announce();
+        trigger.notify();
         assert!(waiting.is_woken());
         assert_ready!(waiting.poll());
         drop(trigger);
         assert!(drain.is_announced());
-        assert_ready!(task::spawn(drain.announced()).poll());
+        assert_ready!(task::spawn(drain.notified()).poll());
     }
 
     #[test]
@@ -177,12 +180,12 @@ mod tests {
         let (trigger, drain) = DrainTrigger::pair();
         let mut closing = task::spawn(drain.clone().reached(DrainStage::Closing));
         assert_eq!(drain.stage(), DrainStage::Serving);
-        trigger.announce();
-        assert_eq!(drain.stage(), DrainStage::Announced);
+        trigger.notify();
+        assert_eq!(drain.stage(), DrainStage::Notified);
         assert_pending!(closing.poll());
         trigger.close();
         assert_ready!(closing.poll());
-        trigger.announce();
+        trigger.notify();
         assert_eq!(drain.stage(), DrainStage::Closing);
         drop(trigger);
         assert_eq!(drain.clone().stage(), DrainStage::Closing);
@@ -193,6 +196,6 @@ mod tests {
         let (trigger, drain) = DrainTrigger::pair();
         drop(trigger);
         assert!(!drain.is_announced());
-        assert_pending!(task::spawn(drain.announced()).poll());
+        assert_pending!(task::spawn(drain.notified()).poll());
     }
 }

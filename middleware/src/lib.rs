@@ -2,7 +2,7 @@
 //! application sees it.
 //!
 //! The layers here work under any accept loop: a stack begins with
-//! [`PeerAddrLayer`](peer_addr::PeerAddrLayer), which takes a bare stream, and everything inside of it
+//! [`PeerAddrLayer`], which takes a bare stream, and everything inside of it
 //! is a `tower::Service<Connection<IO>>`.
 //!
 //! ```no_run
@@ -41,8 +41,8 @@
 //!
 //! There are three ways, from short to long:
 //!
-//! * [`from_fn`]: an async function with the connection and the rest of the stack.
-//! * [`map_io`]: a custom stream around the connection's bytes. It only needs `AsyncRead`
+//! * [`from_fn`](fn@from_fn): an async function with the connection and the rest of the stack.
+//! * [`map_io`](fn@map_io): a custom stream around the connection's bytes. It only needs `AsyncRead`
 //!   and `AsyncWrite`.
 //! * A [`Layer`](tower::Layer) and a [`Service`](tower::Service) by hand, generic over `IO`:
 //!   `impl<S: Service<Connection<IO>>, IO> Service<Connection<IO>> for Mine<S>`.
@@ -51,40 +51,44 @@
 //! example `custom_middleware` shows all three in one program. With the feature `testing`, the module
 //! `testing` has peers that follow a script, and checks for layers and IO wrappers.
 
-pub mod buffer;
 pub mod builder_ext;
-pub mod catch_panic;
 pub mod connection;
-pub mod connection_limit;
-pub mod count_bytes;
 mod departure;
 pub mod drain;
 pub mod error;
-pub mod from_fn;
 pub mod guide;
-pub mod half_closed;
+pub mod handler;
 #[doc(hidden)]
 pub mod internal;
-pub mod io_timeout;
+pub mod io;
+pub mod limit;
 pub mod log_limit;
 mod log_text;
-pub mod map_io;
-pub mod on_error;
+pub mod observe;
 pub mod outcome;
 pub mod peer_addr;
 #[cfg(feature = "proxy-protocol")]
 pub mod proxy_protocol;
+pub mod stream;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod timeout;
 #[cfg(feature = "tls")]
 pub mod tls;
-pub mod trace;
-#[cfg(feature = "transcode")]
-pub mod transcode;
 mod when_ready;
 
+#[cfg(feature = "proxy-protocol")]
+pub use self::proxy_protocol::ProxyProtocolLayer;
+#[cfg(feature = "tls")]
+pub use self::tls::TlsLayer;
 pub use self::{
     builder_ext::ServiceBuilderExt,
     connection::{Connection, ConnectionInfo, Extensions},
+    handler::{CatchPanicLayer, OnErrorLayer, from_fn},
+    limit::ConnectionLimitLayer,
+    observe::TraceLayer,
+    peer_addr::PeerAddrLayer,
+    stream::map_io,
+    timeout::IoTimeoutLayer,
 };
 pub use tower::BoxError;

@@ -5,18 +5,18 @@
 
 use portcullis_middleware::{
     Connection,
-    buffer::BufferLayer,
-    catch_panic::CatchPanicLayer,
-    connection_limit::{ConnectionLimitLayer, Refusal},
-    count_bytes::{ByteCounter, CountBytesLayer},
-    from_fn::from_fn,
-    half_closed::HalfClosedTimeoutLayer,
-    io_timeout::IoTimeoutLayer,
-    map_io::{BoxIoLayer, map_io, try_map_io},
-    on_error::OnErrorLayer,
+    handler::CatchPanicLayer,
+    handler::OnErrorLayer,
+    handler::from_fn,
+    limit::{ConnectionLimitLayer, Refusal},
+    observe::TraceLayer,
+    observe::{ByteCounter, CountBytesLayer},
     peer_addr::PeerAddrLayer,
+    stream::WriteBufferLayer,
+    stream::{BoxIoLayer, map_io, try_map_io},
     testing::{Peer, assert_contract, assert_contract_with},
-    trace::TraceLayer,
+    timeout::HalfClosedTimeoutLayer,
+    timeout::IoTimeoutLayer,
 };
 use std::{io, ops::ControlFlow, time::Duration};
 use tokio::io::{AsyncRead, AsyncReadExt, BufStream};
@@ -93,7 +93,7 @@ async fn count_bytes() {
 
 #[tokio::test(start_paused = true)]
 async fn buffer() {
-    assert_contract(BufferLayer::default()).await;
+    assert_contract(WriteBufferLayer::default()).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -136,7 +136,7 @@ async fn a_whole_stack() {
         .layer(IoTimeoutLayer::new())
         .layer(HalfClosedTimeoutLayer::new())
         .layer(BoxIoLayer::new())
-        .layer(BufferLayer::default())
+        .layer(WriteBufferLayer::default())
         .into_inner();
     assert_contract_with(stack, || Peer::new().io()).await;
 }
@@ -144,7 +144,7 @@ async fn a_whole_stack() {
 #[cfg(feature = "transcode")]
 #[tokio::test(start_paused = true)]
 async fn transcode() {
-    use portcullis_middleware::transcode::TranscodeLayer;
+    use portcullis_middleware::stream::TranscodeLayer;
     assert_contract(TranscodeLayer::for_label("latin1").unwrap()).await;
 }
 

@@ -6,11 +6,12 @@
 
 use portcullis_middleware::{
     Connection,
-    buffer::BufferIo,
-    connection::{BoxIo, Socket},
-    count_bytes::{ByteCounter, CountedIo},
-    half_closed::HalfClosedTimeoutIo,
-    io_timeout::TimeoutIo,
+    connection::Socket,
+    io::BoxIo,
+    observe::{ByteCounter, CountedIo},
+    stream::WriteBufferIo,
+    timeout::HalfClosedTimeoutIo,
+    timeout::TimeoutIo,
 };
 use std::io::IoSlice;
 use tokio::io::{
@@ -142,7 +143,7 @@ async fn boxes_counts_and_timeouts_carry_everything() {
 async fn a_buffer_of_any_size_carries_everything() {
     for bytes in [0, 1, 100, 100_000] {
         exchanges(1, async |ours, theirs| {
-            (ours.map_io(|io| BufferIo::new(io, bytes)), theirs)
+            (ours.map_io(|io| WriteBufferIo::new(io, bytes)), theirs)
         })
         .await;
     }

@@ -3,7 +3,7 @@
 use super::{DepartingIo, Info};
 use crate::{
     server::Handle,
-    service::{Incoming, LingerIo, http::facts::NOWHERE},
+    service::{Incoming, LingerIo, http::request_context::NOWHERE},
 };
 use ::axum::{
     extract::connect_info::Connected,

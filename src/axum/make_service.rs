@@ -1,7 +1,7 @@
 //! Tells requests of their connection, where axum serves them.
 
 use super::DepartingIo;
-use crate::service::http::facts::Facts;
+use crate::service::http::request_context::RequestContext;
 use ::axum::serve::{IncomingStream, Listener};
 use http::Request;
 use std::{
@@ -45,7 +45,7 @@ where
     fn call(&mut self, stream: IncomingStream<'_, L>) -> Self::Future {
         ready(Ok(WithConnection {
             service: self.service.clone(),
-            facts: Arc::new(Facts::of(stream.io().get_ref())),
+            facts: Arc::new(RequestContext::of(stream.io().get_ref())),
         }))
     }
 }
@@ -54,7 +54,7 @@ where
 #[derive(Clone, Debug)]
 pub struct WithConnection<S> {
     service: S,
-    facts: Arc<Facts>,
+    facts: Arc<RequestContext>,
 }
 
 impl<S: Service<Request<B>>, B> Service<Request<B>> for WithConnection<S> {

@@ -88,7 +88,7 @@
 //!     .await?;
 //! let report = server.wait().await;
 //! # client.await??;
-//! # assert!(report.cut().is_empty());
+//! # assert!(report.force_closed().is_empty());
 //! # Ok(())
 //! # }
 //! ```

@@ -5,7 +5,7 @@
 //! the same with a client's. [`Connector`] has the settings, and is a [`tower::Service`].
 //!
 //! ```
-//! use portcullis::{connect::connect, middleware::io_timeout::TimeoutIo};
+//! use portcullis::{connect::connect, middleware::timeout::TimeoutIo};
 //! use std::time::Duration;
 //! use tokio::io::{AsyncReadExt, AsyncWriteExt};
 //!
@@ -21,7 +21,7 @@
 //! let connection = connect(&address).await?; // "localhost:4242"
 //! assert_eq!(connection.peer_addr(), address.parse().ok());
 //!
-//! let bounded = |io| TimeoutIo::new(io).with_read(Duration::from_secs(5));
+//! let bounded = |io| TimeoutIo::new(io).with_read_timeout(Duration::from_secs(5));
 //! let mut connection = connection.map_io(bounded);
 //! let mut said = [0; 6];
 //! connection.read_exact(&mut said).await?;
@@ -53,7 +53,7 @@
 //!
 //! Ten seconds, for names and all addresses together; see [`Connector::with_timeout`]. What is said on
 //! the connection has bounds of its own:
-//! [`TimeoutIo`](portcullis_middleware::io_timeout::TimeoutIo), as above.
+//! [`TimeoutIo`](portcullis_middleware::timeout::TimeoutIo), as above.
 //!
 //! # With tower
 //!
@@ -62,7 +62,7 @@
 //!
 //! ```
 //! use portcullis::{Connection, connect::{Connector, Target}};
-//! use portcullis::middleware::io_timeout::TimeoutIo;
+//! use portcullis::middleware::timeout::TimeoutIo;
 //! use tower::{Service, ServiceBuilder, ServiceExt};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
@@ -103,19 +103,19 @@ mod connector;
 mod error;
 #[cfg(feature = "http-client")]
 pub mod http;
+mod layered;
 mod race;
 mod services;
 mod target;
 #[cfg(test)]
 mod tests;
-mod through;
 
 pub use self::{
     attempt::Attempt,
     connector::{Connecting, Connector},
     error::ConnectError,
+    layered::{LayeredConnector, ReturnConnection},
     target::{BadTarget, Target},
-    through::{Return, Through},
 };
 
 use portcullis_middleware::{Connection, connection::Socket};

@@ -33,6 +33,7 @@
 //! # }
 //! ```
 
+pub mod accept_error;
 mod accepted;
 mod adopt;
 mod any;
@@ -103,7 +104,7 @@ pub trait Listener: Send + 'static {
     /// # Errors
     ///
     /// Those of `accept(2)`. Most concern one connection, or pass:
-    /// [`accept_error`](crate::accept_error) tells which end a listener.
+    /// [`accept_error`] tells which end a listener.
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Accepted<Self::Io>>>;
 
     /// The address that the listener is bound to.

@@ -1,7 +1,7 @@
 //! The configuration of a server, for reading it later.
 
 use super::{Drain, Workers};
-use crate::accept_error::AcceptErrorPolicy;
+use crate::listener::accept_error::AcceptErrorPolicy;
 use portcullis_middleware::connection::Address;
 use std::time::Duration;
 

@@ -47,7 +47,7 @@ impl Drain {
 
     /// Sets for how long the server goes on accepting after the announcement.
     #[must_use]
-    pub const fn with_announce(mut self, announce: Duration) -> Self {
+    pub const fn with_notice_period(mut self, announce: Duration) -> Self {
         self.announce = announce;
         self
     }
@@ -83,7 +83,7 @@ pub struct Report(Arc<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     ended: u64,
-    cut: Vec<ConnectionInfo>,
+    force_closed: Vec<ConnectionInfo>,
     left: usize,
     took: Duration,
     broken: Vec<BrokenListener>,
@@ -98,13 +98,13 @@ impl Report {
 
     /// The connections that were cut, and those whose task was; also those that were accepted and
     /// still waited for their stack to be ready.
-    pub fn cut(&self) -> &[ConnectionInfo] {
-        &self.0.cut
+    pub fn force_closed(&self) -> &[ConnectionInfo] {
+        &self.0.force_closed
     }
 
     /// Number of force-closed connections that are still alive, because their handler blocks a thread or is
     /// never polled.
-    pub fn left_behind(&self) -> usize {
+    pub fn still_running(&self) -> usize {
         self.0.left
     }
 
@@ -211,7 +211,7 @@ impl Drainer {
         Report(Arc::new(Inner {
             ended: accepted.saturating_sub(gone + cut.len() as u64),
             left: self.shared.registry.len(),
-            cut,
+            force_closed: cut,
             took: begun.elapsed(),
             all_broke: self.broken.len() == listeners,
             broken: std::mem::take(&mut self.broken),

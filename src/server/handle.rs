@@ -5,9 +5,7 @@ use super::{
     shared::Shared,
     status::{State, Status},
 };
-use portcullis_middleware::{
-    ConnectionInfo, connection::ConnectionId, connection_limit::LimitHandle,
-};
+use portcullis_middleware::{ConnectionInfo, connection::ConnectionId, limit::LimitHandle};
 use std::{
     sync::{Arc, Weak, atomic::Ordering},
     time::Duration,

@@ -26,7 +26,7 @@
 //!
 //! handle.stop();
 //! let report = handle.wait().await;
-//! assert!(report.cut().is_empty());
+//! assert!(report.force_closed().is_empty());
 //! # Ok(())
 //! # }
 //! ```
@@ -38,17 +38,19 @@
 //! It then goes through the stages of [`Drain`]: it announces the end to the connections, stops
 //! accepting, waits, and cuts what is left at the deadline.
 
+mod acceptor;
 mod acceptors;
 mod alarm;
 mod config;
 mod drain;
 mod error;
+mod frontend;
 mod handle;
 mod ongoing_log;
 mod registry;
 pub(crate) mod shared;
-mod site;
 pub(crate) mod spawn;
+mod stack;
 mod status;
 mod task;
 mod triggers;
@@ -59,6 +61,7 @@ pub use self::{
     drain::{BrokenListener, Drain, Report},
     error::ServeError,
     handle::Handle,
+    stack::Stack,
     status::{State, Status},
     workers::Workers,
 };
@@ -66,25 +69,19 @@ pub use self::{
 use self::{
     acceptors::Acceptors,
     drain::{Drainer, Ending},
-    site::{Environment, Pair, Site},
+    frontend::{Environment, Frontend, TypedFrontend},
     triggers::Trigger,
     workers::WorkerThread,
 };
-use crate::{
-    accept_error::AcceptErrorPolicy,
-    listener::Listener,
-    service::{HandOff, Incoming, hand_off},
-    stack::Stack,
-};
-use portcullis_middleware::connection_limit::LimitHandle;
+use crate::{listener::Listener, listener::accept_error::AcceptErrorPolicy};
+use portcullis_middleware::limit::LimitHandle;
 use std::{fmt, time::Duration};
 use tokio::task::JoinSet;
-use tower::{Layer, ServiceBuilder};
 
 /// Serves connections of listeners with stacks; see the [module docs](self).
 #[must_use = "a server does nothing until it is run or spawned"]
 pub struct Server {
-    sites: Vec<Box<dyn Site>>,
+    frontends: Vec<Box<dyn Frontend>>,
     workers: Workers,
     drain: Drain,
     policy: AcceptErrorPolicy,
@@ -102,7 +99,7 @@ impl Server {
         let handle = Handle::new();
         Self {
             ending: Ending(handle.shared().clone()),
-            sites: Vec::new(),
+            frontends: Vec::new(),
             workers: Workers::Caller,
             drain: Drain::new(),
             policy: AcceptErrorPolicy::new(),
@@ -132,7 +129,7 @@ impl Server {
         S: Stack<L::Io>,
     {
         let name = name.into();
-        self.sites.push(Box::new(Pair {
+        self.frontends.push(Box::new(TypedFrontend {
             name,
             listeners: vec![listener],
             stack,
@@ -195,7 +192,7 @@ impl Server {
     }
 
     /// Lets the server's [`Handle`] show and change `limit`, that of a
-    /// [`ConnectionLimitLayer`](portcullis_middleware::connection_limit::ConnectionLimitLayer) in a
+    /// [`ConnectionLimitLayer`](portcullis_middleware::limit::ConnectionLimitLayer) in a
     /// stack. The first one given counts.
     pub fn limit(self, limit: LimitHandle) -> Self {
         self.handle.shared().limit.get_or_init(|| limit);
@@ -258,61 +255,13 @@ impl Server {
         Ok(handle)
     }
 
-    /// Starts the server with one more listener, whose connections come out of a stream when `layers`
-    /// are done with them.
-    ///
-    /// The connections keep what the layers made them hold, a permit of a limit for example, until they
-    /// are dropped. Dropping the stream stops the server. See [`service`](crate::service).
-    ///
-    /// ```
-    /// use portcullis::{Server, ServiceBuilderExt, listener::TcpListener};
-    /// use tokio::{io::AsyncWriteExt, net::TcpStream};
-    /// use tower::ServiceBuilder;
-    ///
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), portcullis::BoxError> {
-    /// let listener = TcpListener::bind("127.0.0.1:0")?;
-    /// let address = listener.local_addr()?;
-    /// let layers = ServiceBuilder::new().peer_addr().connection_limit(5);
-    /// let mut incoming = Server::new().incoming(listener, layers)?;
-    ///
-    /// let client = TcpStream::connect(address).await?;
-    /// let mut connection = incoming.recv().await.expect("the server runs");
-    /// assert_eq!(connection.peer_addr(), client.local_addr().ok());
-    /// connection.write_all(b"hello").await?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// When it cannot start.
-    ///
-    /// # Panics
-    ///
-    /// Outside of a tokio runtime.
-    pub fn incoming<L, B, IO>(
-        self,
-        listener: L,
-        layers: ServiceBuilder<B>,
-    ) -> Result<Incoming<IO>, ServeError>
-    where
-        L: Listener,
-        B: Layer<HandOff<IO>>,
-        B::Service: Stack<L::Io>,
-    {
-        let (service, incoming) = hand_off(HANDED_OVER);
-        let handle = self.listen(listener, layers.service(service)).spawn()?;
-        Ok(incoming.of(handle))
-    }
-
     fn start(mut self) -> Result<Running, ServeError> {
-        if self.sites.is_empty() {
+        if self.frontends.is_empty() {
             return Err(ServeError::no_listener());
         }
         // First what can fail for reasons of the caller's, while nothing runs yet.
-        for site in &mut self.sites {
-            site.shard(self.workers.listeners())?;
+        for frontend in &mut self.frontends {
+            frontend.shard(self.workers.listeners())?;
         }
         let shared = self.handle.shared().clone();
         self.triggers.extend(self.stop_when_idle.map(Trigger::Idle));
@@ -326,8 +275,8 @@ impl Server {
             policy: self.policy,
             shared: shared.clone(),
         };
-        for site in self.sites {
-            site.start(&env, self.workers, &threads, &mut acceptors);
+        for frontend in self.frontends {
+            frontend.start(&env, self.workers, &threads, &mut acceptors);
         }
         shared.state.send_if_modified(|state| {
             let starting = *state == State::Starting;
@@ -350,7 +299,11 @@ impl Server {
 
     fn config(&self) -> Config {
         Config {
-            listeners: self.sites.iter().map(|site| site.config()).collect(),
+            listeners: self
+                .frontends
+                .iter()
+                .map(|frontend| frontend.config())
+                .collect(),
             workers: self.workers,
             drain: self.drain.clone(),
             accept_errors: self.policy.clone(),
@@ -391,7 +344,7 @@ impl Running {
         let report = self.drainer.run(&mut self.acceptors).await;
         drop(self.triggers);
         // Where every connection came to its end, so do the threads, as soon as they get to run.
-        let patience = match report.left_behind() {
+        let patience = match report.still_running() {
             0 => Duration::from_secs(5),
             _ => Duration::from_millis(100),
         };
@@ -407,6 +360,3 @@ impl Running {
         }
     }
 }
-
-/// Connections that lie ready in a stream of them; more wait in their tasks.
-const HANDED_OVER: usize = 16;

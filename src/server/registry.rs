@@ -33,9 +33,9 @@ pub(crate) struct Registry {
 #[derive(Debug, Default)]
 struct Ends {
     /// Rings at each end.
-    one: Bell,
+    one: Notifier,
     /// Rings when a shard becomes empty, so that a drain is not woken for each connection.
-    shard: Bell,
+    shard: Notifier,
 }
 
 /// Counts the connections that may go to any worker, on a cache line of its own: each accept changes
@@ -197,16 +197,16 @@ impl Registry {
 
     /// Resolves when a connection ends after this call.
     pub(crate) async fn released(&self) {
-        let _listener = self.ends.one.listen();
-        self.ends.one.rung.notified().await;
+        let _listener = self.ends.one.subscribe();
+        self.ends.one.notify.notified().await;
     }
 
     /// Resolves when nothing is left.
     pub(crate) async fn emptied(&self) {
-        let _listener = self.ends.shard.listen();
+        let _listener = self.ends.shard.subscribe();
         loop {
             // Before the look, so that an end in between is not missed.
-            let emptied = self.ends.shard.rung.notified();
+            let emptied = self.ends.shard.notify.notified();
             tokio::pin!(emptied);
             emptied.as_mut().enable();
             // Whichever shard is seen to hold something will ring when it does no more.
@@ -245,9 +245,9 @@ impl Shard {
         }
         drop(entries);
         drop(entry);
-        self.ends.one.ring();
+        self.ends.one.notify();
         if emptied {
-            self.ends.shard.ring();
+            self.ends.shard.notify();
         }
     }
 }
@@ -275,28 +275,28 @@ impl Drop for TaskGuard {
 
 /// Tells those who wait for something; costs one load when no task waits.
 #[derive(Debug, Default)]
-struct Bell {
-    listeners: AtomicUsize,
-    rung: Notify,
+struct Notifier {
+    subscriptions: AtomicUsize,
+    notify: Notify,
 }
 
-impl Bell {
+impl Notifier {
     /// Has the bell ring from here on, until what is returned is dropped.
-    fn listen(&self) -> Listener<'_> {
-        self.listeners.fetch_add(1, Ordering::SeqCst);
-        Listener(&self.listeners)
+    fn subscribe(&self) -> Subscription<'_> {
+        self.subscriptions.fetch_add(1, Ordering::SeqCst);
+        Subscription(&self.subscriptions)
     }
 
-    fn ring(&self) {
-        if self.listeners.load(Ordering::SeqCst) > 0 {
-            self.rung.notify_waiters();
+    fn notify(&self) {
+        if self.subscriptions.load(Ordering::SeqCst) > 0 {
+            self.notify.notify_waiters();
         }
     }
 }
 
-struct Listener<'a>(&'a AtomicUsize);
+struct Subscription<'a>(&'a AtomicUsize);
 
-impl Drop for Listener<'_> {
+impl Drop for Subscription<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
     }

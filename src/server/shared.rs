@@ -5,13 +5,13 @@ use super::{
     registry::Registry,
     status::{AcceptErrors, Counters, State},
 };
-use crate::accept_error::AcceptErrorKind;
+use crate::listener::accept_error::AcceptErrorKind;
 use portcullis_middleware::{
     BoxError, ConnectionInfo,
-    connection_limit::LimitHandle,
     drain::{DrainSignal, DrainTrigger},
     error::Panicked,
     internal::{Causes, Escaped},
+    limit::LimitHandle,
     log_limit::LogLimit,
     outcome::Outcome,
 };
@@ -172,7 +172,7 @@ impl Shared {
 
     /// Asks handlers to finish.
     pub(crate) fn announce_drain(&self) {
-        self.drain_trigger.announce();
+        self.drain_trigger.notify();
     }
 
     /// Has the acceptors pause or go on, unless the server is coming to an end.

@@ -4,7 +4,7 @@ use super::{
     shared::Shared,
     task::{Begin, ConnectionTask},
 };
-use crate::stack::Stack;
+use crate::server::Stack;
 use portcullis_middleware::{ConnectionInfo, connection::Transport};
 use std::{pin::Pin, sync::Arc};
 use tokio::runtime::Handle;

@@ -1,6 +1,6 @@
 //! Numbers that tell how a server is doing.
 
-use crate::accept_error::AcceptErrorKind;
+use crate::listener::accept_error::AcceptErrorKind;
 use portcullis_middleware::outcome::Outcome;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -34,7 +34,7 @@ pub struct Status {
     /// Connections alive now, upgraded and handed-off ones included.
     pub active: usize,
     /// Connections that ended as refused since the start: rejected by a
-    /// [`ConnectionLimitLayer`](portcullis_middleware::connection_limit::ConnectionLimitLayer), where no
+    /// [`ConnectionLimitLayer`](portcullis_middleware::limit::ConnectionLimitLayer), where no
     /// layer outside of it made something else of that. tower's `LoadShed` counts as failed.
     pub refused: u64,
     /// The limit given to [`Server::limit`](super::Server::limit), if there is one.

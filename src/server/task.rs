@@ -1,7 +1,7 @@
 //! The task of one connection: the boundary where panics stop and outcomes are recorded, once.
 
 use super::{registry::TaskGuard, shared::Shared};
-use crate::stack::Stack;
+use crate::server::Stack;
 use pin_project::{pin_project, pinned_drop};
 use portcullis_middleware::{
     BoxError, ConnectionInfo,

@@ -33,7 +33,10 @@
 //! # }
 //! ```
 
-use crate::server::Handle;
+use crate::{
+    listener::Listener,
+    server::{Handle, ServeError, Server, Stack},
+};
 use futures_core::Stream;
 use portcullis_middleware::{
     BoxError, Connection,
@@ -50,7 +53,60 @@ use tokio::{
     sync::{Semaphore, mpsc, watch},
     time::sleep,
 };
-use tower::Service;
+use tower::{Layer, Service, ServiceBuilder};
+
+impl Server {
+    /// Starts the server with one more listener, whose connections come out of a stream when `layers`
+    /// are done with them.
+    ///
+    /// The connections keep what the layers made them hold, a permit of a limit for example, until they
+    /// are dropped. Dropping the stream stops the server. See [`service`](crate::service).
+    ///
+    /// ```
+    /// use portcullis::{Server, ServiceBuilderExt, listener::TcpListener};
+    /// use tokio::{io::AsyncWriteExt, net::TcpStream};
+    /// use tower::ServiceBuilder;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), portcullis::BoxError> {
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// let address = listener.local_addr()?;
+    /// let layers = ServiceBuilder::new().peer_addr().connection_limit(5);
+    /// let mut incoming = Server::new().incoming(listener, layers)?;
+    ///
+    /// let client = TcpStream::connect(address).await?;
+    /// let mut connection = incoming.recv().await.expect("the server runs");
+    /// assert_eq!(connection.peer_addr(), client.local_addr().ok());
+    /// connection.write_all(b"hello").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When it cannot start.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub fn incoming<L, B, IO>(
+        self,
+        listener: L,
+        layers: ServiceBuilder<B>,
+    ) -> Result<Incoming<IO>, ServeError>
+    where
+        L: Listener,
+        B: Layer<HandOff<IO>>,
+        B::Service: Stack<L::Io>,
+    {
+        let (service, incoming) = hand_off(HANDED_OVER);
+        let handle = self.listen(listener, layers.service(service)).spawn()?;
+        Ok(incoming.of(handle))
+    }
+}
+
+/// Connections that lie ready in a stream of them; more wait in their tasks.
+const HANDED_OVER: usize = 16;
 
 /// A service that hands connections over, and where they come out.
 ///
@@ -198,7 +254,7 @@ impl<IO> Incoming<IO> {
         let server = self.handle().cloned();
         async move {
             tokio::select! {
-                () = last_call(end) => {}
+                () = idle_grace_period(end) => {}
                 () = stopped(server) => {}
             }
         }
@@ -244,9 +300,9 @@ impl Drop for StopOnDrop {
 }
 
 /// Resolves some time after `end` was reached, or at once when it cannot be any more.
-async fn last_call(mut end: watch::Receiver<bool>) {
+async fn idle_grace_period(mut end: watch::Receiver<bool>) {
     if end.wait_for(|end| *end).await.is_ok() {
-        sleep(LAST_CALL).await;
+        sleep(IDLE_GRACE_PERIOD).await;
     }
 }
 
@@ -258,7 +314,7 @@ async fn stopped(server: Option<Handle>) {
 }
 
 /// Ample for the first bytes of a client that is there, and short for the end of a server.
-pub(crate) const LAST_CALL: Duration = Duration::from_millis(500);
+pub(crate) const IDLE_GRACE_PERIOD: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 mod tests {

@@ -260,7 +260,7 @@ mod tests {
     async fn a_peer_that_stays_is_waited_for_within_the_bounds() {
         for (silence, expected) in [(9, 9), (70, 30)] {
             let (ours, _peer) = duplex(64);
-            let linger = Linger::new().with_silence(Duration::from_secs(silence));
+            let linger = Linger::new().with_idle_timeout(Duration::from_secs(silence));
             let connection = Connection::accept(ours);
             let info = connection.info().clone();
             drop(LingerIo::new(connection, linger));

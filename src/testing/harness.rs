@@ -4,8 +4,8 @@ use super::TestIo;
 use crate::{
     Server,
     listener::{MemoryConnector, MemoryListener},
+    server::Stack,
     server::{Handle, Report, State, Status},
-    stack::Stack,
 };
 use portcullis_middleware::{
     connection::{Address, Transport},
@@ -189,8 +189,8 @@ impl Harness {
     /// When connections had to be cut, or when a connection, a task, or an end that was not counted
     /// is left. Tasks that the test has spawned count: wait for them first.
     pub async fn finish(self) -> End {
-        let end = self.cut().await;
-        let cut = end.report.cut();
+        let end = self.force_close().await;
+        let cut = end.report.force_closed();
         assert!(
             cut.is_empty(),
             "connections that had to be cut at the drain's deadline: {cut:?}"
@@ -203,7 +203,7 @@ impl Harness {
     /// # Panics
     ///
     /// As [`finish`](Self::finish), but not for connections that were cut.
-    pub async fn cut(self) -> End {
+    pub async fn force_close(self) -> End {
         self.handle.stop();
         let report = self.handle.wait().await;
         let status = self.handle.status();

@@ -3,9 +3,9 @@ use crate::{
     BoxError, Connection, Server, ServiceBuilderExt,
     connection::{Address, Transport},
     server::Drain,
-    stack::Stack,
+    server::Stack,
 };
-use portcullis_middleware::{error::TimeoutPhase, io_timeout::IoTimeoutLayer, outcome::Outcome};
+use portcullis_middleware::{error::TimeoutPhase, outcome::Outcome, timeout::IoTimeoutLayer};
 use std::{future::pending, io, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, duplex},
@@ -20,7 +20,7 @@ const MOMENT: Duration = Duration::from_millis(1);
 fn stack<Io: Transport>() -> impl Stack<Io> {
     ServiceBuilder::new()
         .peer_addr()
-        .layer(IoTimeoutLayer::new().with_read(10 * SECOND))
+        .layer(IoTimeoutLayer::new().with_read_timeout(10 * SECOND))
         .service_fn(|mut connection: Connection<_>| async move {
             loop {
                 match connection.read_u8().await? {
@@ -128,8 +128,8 @@ async fn connections_may_be_cut_where_that_is_expected() {
     let _client = harness.connect();
     sleep(MOMENT).await;
     let begun = Instant::now();
-    let end = harness.cut().await;
-    assert_eq!(end.report.cut().len(), 1);
+    let end = harness.force_close().await;
+    assert_eq!(end.report.force_closed().len(), 1);
     assert!(begun.elapsed() >= SECOND && begun.elapsed() < 2 * SECOND);
 }
 

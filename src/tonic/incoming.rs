@@ -3,7 +3,7 @@
 use super::{TlsConnectInfo, TonicIo};
 use crate::{
     server::Handle,
-    service::{Incoming, LingerIo, hand_off::LAST_CALL},
+    service::{Incoming, LingerIo, hand_off::IDLE_GRACE_PERIOD},
 };
 use ::tonic::transport::server::TcpConnectInfo;
 use futures_core::Stream;
@@ -55,7 +55,7 @@ impl<IO> Incoming<IO> {
 pub struct TonicIncoming<IO, C> {
     incoming: Incoming<IO>,
     /// Runs once nothing more comes in.
-    last_call: Option<Pin<Box<Sleep>>>,
+    idle_grace_period: Option<Pin<Box<Sleep>>>,
     tell: Tell<IO, C>,
     log: LogLimit,
 }
@@ -69,7 +69,7 @@ impl<IO, C> TonicIncoming<IO, C> {
     ) -> Self {
         Self {
             incoming,
-            last_call: None,
+            idle_grace_period: None,
             tell: Box::new(tell),
             log: LogLimit::default(),
         }
@@ -90,15 +90,15 @@ where
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
         loop {
-            if let Some(last_call) = &mut this.last_call {
-                return last_call.as_mut().poll(cx).map(|()| None);
+            if let Some(idle_grace_period) = &mut this.idle_grace_period {
+                return idle_grace_period.as_mut().poll(cx).map(|()| None);
             }
             let Some(connection) = ready!(Pin::new(&mut this.incoming).poll_next(cx)) else {
                 let handle = this.incoming.handle();
                 if handle.is_some_and(|handle| handle.status().active == 0) {
                     return Poll::Ready(None);
                 }
-                this.last_call = Some(Box::pin(sleep(LAST_CALL)));
+                this.idle_grace_period = Some(Box::pin(sleep(IDLE_GRACE_PERIOD)));
                 continue;
             };
             if let Some(told) = (this.tell)(&connection) {

@@ -53,7 +53,7 @@
 //! the type `application/grpc`.
 //!
 //! Under TLS offer `h2` by ALPN: gRPC clients insist on it. A stack with an
-//! [`io_timeout`](portcullis_middleware::io_timeout) turns the bound on reads off, which would end streams
+//! [`io_timeout`](portcullis_middleware::timeout::io_timeout) turns the bound on reads off, which would end streams
 //! whose messages are far between; `HttpService` finds the clients that are gone by HTTP/2's pings.
 //!
 //! # As the source of tonic's connections

@@ -15,10 +15,10 @@ use portcullis::{
     axum::{ClientCertificate, Info, MakeService, ServerName},
     connection::{Address, Extensions, UnixAddress},
     listener::TcpListener,
-    middleware::from_fn::{Next, from_fn},
+    middleware::handler::{Next, from_fn},
+    server::Stack,
     server::{Handle, Report},
     service::{HandOff, HttpService, Incoming},
-    stack::Stack,
 };
 use std::net::SocketAddr;
 use support::{Fixture, assert_ended, scenario};

@@ -12,8 +12,8 @@ use portcullis::{
     connection::Linger,
     listener::{MemoryListener, TcpListener},
     middleware::{
-        connection_limit::ConnectionLimitLayer,
-        from_fn::{Next, from_fn},
+        handler::{Next, from_fn},
+        limit::ConnectionLimitLayer,
     },
     server::{Drain, Workers},
 };
@@ -84,7 +84,7 @@ fn the_bounds_of_the_linger_are_set_where_connections_come_from() {
         let (listener, connector) = MemoryListener::pair();
         let layers = ServiceBuilder::new().peer_addr();
         let incoming = Server::new().incoming(listener, layers).unwrap();
-        let linger = Linger::new().with_silence(Duration::from_secs(7));
+        let linger = Linger::new().with_idle_timeout(Duration::from_secs(7));
         let server = OtherWay::serve(incoming.with_linger(linger), curious());
         let mut client = connector.connect().unwrap();
         let head = b"GET /info HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
@@ -128,7 +128,7 @@ fn a_request_in_flight_when_the_server_is_stopped_is_answered() {
             (StatusCode::OK, "patience pays".to_owned())
         );
         let report = server.ended().await;
-        assert_eq!((report.ended(), report.cut().len()), (2, 0));
+        assert_eq!((report.ended(), report.force_closed().len()), (2, 0));
     });
 }
 
@@ -164,7 +164,7 @@ fn whoever_is_on_the_way_when_the_server_is_stopped_is_served() {
             assert_eq!(client.await.unwrap().0, StatusCode::OK);
         }
         let report = server.ended().await;
-        assert!(report.cut().is_empty());
+        assert!(report.force_closed().is_empty());
     });
 }
 
@@ -206,7 +206,7 @@ fn the_deadline_cuts_requests_that_never_end_and_axum_returns() {
             .unwrap();
         eventually("it is there", || server.handle.status().active == 1).await;
         let report = server.finish().await;
-        assert_eq!((report.ended(), report.cut().len()), (0, 1));
+        assert_eq!((report.ended(), report.force_closed().len()), (0, 1));
         assert_eq!(client.read(&mut [0; 1]).await.unwrap_or(0), 0);
     });
 }
@@ -237,7 +237,7 @@ fn axum_returns_although_a_layer_blocks_its_thread_for_longer_than_the_deadline(
         server.handle.stop();
         let axum = timeout(Duration::from_secs(60), server.axum).await;
         axum.expect("it returns").unwrap().unwrap();
-        assert_eq!(server.handle.wait().await.left_behind(), 1);
+        assert_eq!(server.handle.wait().await.still_running(), 1);
         drop(unblock);
     });
 }
@@ -260,7 +260,11 @@ fn clients_that_ask_for_nothing_do_not_hold_the_drain() {
             sleep(Duration::from_millis(10)).await;
             let begun = Instant::now();
             let report = server.finish().await;
-            assert_eq!((report.ended(), report.cut().len()), (1, 0), "{said}");
+            assert_eq!(
+                (report.ended(), report.force_closed().len()),
+                (1, 0),
+                "{said}"
+            );
             let latest = if said < 24 { 1100 } else { 4000 };
             let took = begun.elapsed().as_millis();
             assert!((500..latest).contains(&took), "{said}: {took}");
@@ -291,7 +295,7 @@ fn a_call_over_http2_that_takes_longer_than_the_patience_with_silent_clients_is_
         // It answers no ping: only its open stream keeps the connection.
         let begun = Instant::now();
         let report = server.finish().await;
-        assert_eq!((report.ended(), report.cut().len()), (1, 0));
+        assert_eq!((report.ended(), report.force_closed().len()), (1, 0));
         let took = begun.elapsed().as_secs();
         assert!((21..24).contains(&took), "{took}");
         let mut answer = Vec::new();

@@ -2,7 +2,7 @@
 
 use super::{ECHO, Gate, PANIC, SLEEP, SPIN, Scene, act};
 use crate::support::{echoed, eventually, scenario};
-use portcullis::{connection::BoxIo, middleware::outcome::Outcome, server::Drain};
+use portcullis::{io::BoxIo, middleware::outcome::Outcome, server::Drain};
 use std::time::Duration;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -67,11 +67,14 @@ fn a_client_that_floods_a_handler_that_never_reads_is_cut_at_the_deadline() {
         let begun = Instant::now();
         let report = scene.cut([(Outcome::Forced, 1)]).await;
         assert!(begun.elapsed() >= DEADLINE);
-        assert_eq!((report.cut().len(), report.left_behind()), (1, 0));
+        assert_eq!(
+            (report.force_closed().len(), report.still_running()),
+            (1, 0)
+        );
         // What the kernel buffers at both ends, and no more: nobody read it.
         let sent = flood.await.unwrap();
         assert!(sent < 64 * 1024 * 1024, "{sent}");
-        assert!(report.cut()[0].bytes_read() <= 1);
+        assert!(report.force_closed()[0].bytes_read() <= 1);
     });
 }
 
@@ -91,7 +94,10 @@ fn handlers_that_never_return_are_cut_at_the_deadline() {
             let begun = Instant::now();
             let report = scene.cut([(Outcome::Forced, 1)]).await;
             assert!(begun.elapsed() >= DEADLINE);
-            assert_eq!((report.cut().len(), report.left_behind()), (1, 0));
+            assert_eq!(
+                (report.force_closed().len(), report.still_running()),
+                (1, 0)
+            );
             assert_eq!(victim.read(&mut [0; 1]).await.unwrap(), 0);
         }
     });

@@ -4,9 +4,10 @@ use super::{ECHO, Gate, Scene, act, seconds};
 use crate::support::{echoed, ends, eventually, idle, scenario};
 use portcullis::{
     Connection,
-    connection::{BoxIo, Phase},
+    connection::Phase,
+    io::BoxIo,
     middleware::{
-        connection_limit::{ConnectionLimitLayer, Refusal},
+        limit::{ConnectionLimitLayer, Refusal},
         outcome::Outcome,
     },
 };

@@ -15,16 +15,17 @@ mod tls;
 
 use portcullis::{
     Connection, Server, ServiceBuilderExt,
-    connection::{BoxIo, Transport},
+    connection::Transport,
+    io::BoxIo,
     listener::{MemoryConnector, MemoryListener, TcpListener},
     middleware::{
-        connection_limit::{ConnectionLimitLayer, LimitHandle},
-        io_timeout::IoTimeoutLayer,
+        limit::{ConnectionLimitLayer, LimitHandle},
+        observe::TraceLayer,
         outcome::Outcome,
-        trace::TraceLayer,
+        timeout::IoTimeoutLayer,
     },
+    server::Stack,
     server::{Drain, Handle, Report},
-    stack::Stack,
 };
 use std::{
     collections::HashMap,
@@ -178,7 +179,7 @@ impl Scene {
     async fn finish(self, bad: impl IntoIterator<Item = (Outcome, u64)>) {
         support::idle(&self.handle).await;
         let report = self.cut(bad).await;
-        assert_eq!((report.ended(), report.cut().len()), (0, 0));
+        assert_eq!((report.ended(), report.force_closed().len()), (0, 0));
     }
 
     /// Stops the server and checks what must hold then: besides the good clients it saw `bad`, and

@@ -4,7 +4,8 @@ use super::{ECHO, Gate, Scene, act, echo};
 use crate::support::{echoed, ends, eventually, idle, scenario};
 use portcullis::{
     Connection,
-    connection::{BoxIo, ForcedClose},
+    connection::ForcedClose,
+    io::BoxIo,
     middleware::{error::find, outcome::Outcome},
 };
 use std::sync::{

@@ -2,7 +2,7 @@
 
 use super::{ANSWER, ECHO, Gate, act, seconds};
 use crate::support::{echoed, idle, paused_scenario};
-use portcullis::middleware::{error::TimeoutPhase, io_timeout::IoTimeoutLayer, outcome::Outcome};
+use portcullis::middleware::{error::TimeoutPhase, outcome::Outcome, timeout::IoTimeoutLayer};
 use std::time::Duration;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -12,7 +12,9 @@ use tokio::{
 const BOUND: Duration = seconds(10);
 
 fn gate() -> Gate {
-    let timeout = IoTimeoutLayer::new().with_read(BOUND).with_write(BOUND);
+    let timeout = IoTimeoutLayer::new()
+        .with_read_timeout(BOUND)
+        .with_write_timeout(BOUND);
     Gate {
         timeout,
         ..Gate::new()

@@ -2,11 +2,7 @@
 
 use super::{ANSWER, ANSWER_AT_THE_END, ANSWER_LENGTH, ECHO, Gate, act, seconds};
 use crate::support::{echoed, eventually, paused_scenario, scenario};
-use portcullis::{
-    Connection,
-    connection::{BoxIo, Linger},
-    middleware::outcome::Outcome,
-};
+use portcullis::{Connection, connection::Linger, io::BoxIo, middleware::outcome::Outcome};
 use socket2::SockRef;
 use std::{io, time::Duration};
 use tokio::{
@@ -108,7 +104,7 @@ async fn answer_unread(mut connection: Connection<BoxIo>) -> io::Result<()> {
     connection.write_all(&[b'!'; ANSWER_LENGTH]).await?;
     // Longer than by default, for a client that is slow to get to run.
     connection
-        .close_within(Linger::new().with_time(seconds(30)))
+        .close_within(Linger::new().with_timeout(seconds(30)))
         .await
 }
 

@@ -4,12 +4,12 @@ use super::{ANSWER_AT_THE_END, ANSWER_LENGTH, ECHO, Gate, act, echo, seconds};
 use crate::support::{echoed, ends, eventually, paused_scenario, scenario, tls};
 use portcullis::{
     Connection, ServiceBuilderExt,
-    connection::{BoxIo, Phase, Transport},
+    connection::{Phase, Transport},
+    io::BoxIo,
     middleware::{
-        connection_limit::ConnectionLimitLayer, error::TimeoutPhase, outcome::Outcome,
-        tls::TlsLayer,
+        error::TimeoutPhase, limit::ConnectionLimitLayer, outcome::Outcome, tls::TlsLayer,
     },
-    stack::Stack,
+    server::Stack,
 };
 use std::{io, time::Duration};
 use tokio::{

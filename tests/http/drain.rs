@@ -15,7 +15,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-const LAST_CALL: Duration = millis(500);
+const IDLE_GRACE_PERIOD: Duration = millis(500);
 
 fn peer() -> Peer {
     Peer::with(|http| http)
@@ -26,13 +26,13 @@ fn announced_an_idle_connection_stays_usable_and_learns_of_the_end() {
     paused_scenario(async {
         let mut peer = peer();
         assert!(!peer.get("/").await.closes());
-        peer.drain.announce();
+        peer.drain.notify();
         sleep(seconds(20)).await;
         let answer = peer.get("/").await;
         assert!(answer.closes() && answer.body == "hello", "{answer:?}");
         assert!(peer.rest().await.is_empty());
         drop(peer.io);
-        assert_eq!(peer.info.drain_stage(), DrainStage::Announced);
+        assert_eq!(peer.info.drain_stage(), DrainStage::Notified);
     });
 }
 
@@ -42,7 +42,7 @@ fn a_request_in_flight_at_the_announcement_is_answered_with_close() {
         let mut peer = peer();
         peer.send(get("/sleep/20000")).await;
         sleep(seconds(1)).await;
-        peer.drain.announce();
+        peer.drain.notify();
         peer.drain.close();
         let answer = peer.answer().await;
         assert!(answer.closes() && answer.body == "slept", "{answer:?}");
@@ -64,14 +64,14 @@ fn closing_an_idle_connection_has_a_last_call() {
         fresh.drain.close();
         fresh_late.drain.close();
         let begun = Instant::now();
-        sleep(LAST_CALL - GRAIN).await;
+        sleep(IDLE_GRACE_PERIOD - GRAIN).await;
         let answer = late.get("/").await;
         assert!(answer.closes() && answer.body == "hello", "{answer:?}");
         let answer = fresh_late.get("/").await;
         assert!(answer.closes() && answer.body == "hello", "{answer:?}");
         for mut peer in [idle, fresh] {
             assert!(peer.rest().await.is_empty());
-            assert_took(begun.elapsed(), LAST_CALL);
+            assert_took(begun.elapsed(), IDLE_GRACE_PERIOD);
             drop(peer.io);
         }
     });
@@ -85,11 +85,11 @@ fn a_fresh_connection_is_served_at_each_stage_until_its_last_call() {
                 let mut peer = peer();
                 peer.send(part).await;
                 sleep(GRAIN).await;
-                peer.drain.announce();
+                peer.drain.notify();
                 if closing {
                     peer.drain.close();
                 }
-                sleep(LAST_CALL - GRAIN).await;
+                sleep(IDLE_GRACE_PERIOD - GRAIN).await;
                 let all = get("/");
                 peer.send(&all[part.len()..]).await;
                 let answer = peer.answer().await;
@@ -104,11 +104,11 @@ fn a_fresh_connection_is_served_at_each_stage_until_its_last_call() {
                 let all = [hello(65_535), request(1, "GET", "/", END_STREAM)].concat();
                 peer.send(&all[..part]).await;
                 sleep(GRAIN).await;
-                peer.drain.announce();
+                peer.drain.notify();
                 if closing {
                     peer.drain.close();
                 }
-                sleep(LAST_CALL - GRAIN).await;
+                sleep(IDLE_GRACE_PERIOD - GRAIN).await;
                 peer.send(&all[part..]).await;
                 assert_eq!(peer.h2_answer(1).await, b"hello", "{part} {closing}");
                 while peer.next_frame().await.is_some() {}
@@ -123,7 +123,7 @@ fn a_part_of_a_head_is_waited_for_as_long_as_heads_are() {
     paused_scenario(async {
         let mut peer = peer();
         peer.send(&PREFACE[..4]).await;
-        peer.drain.announce();
+        peer.drain.notify();
         peer.drain.close();
         sleep(seconds(29)).await;
         assert!(peer.is_served());
@@ -139,7 +139,7 @@ fn http2_is_told_to_go_away_and_streams_in_flight_or_on_their_way_are_served() {
         peer.h2(65_535).await;
         peer.h2_get(1, "/sleep/20000").await;
         sleep(seconds(1)).await;
-        peer.drain.announce();
+        peer.drain.notify();
         sleep(GRAIN).await;
         // Sent before the client has seen any of it.
         peer.h2_get(3, "/").await;
@@ -168,7 +168,7 @@ fn an_http2_connection_without_a_request_is_asked_to_go_only_when_the_server_clo
         let mut unused = peer();
         for peer in [&mut used, &mut unused] {
             peer.h2(65_535).await;
-            peer.drain.announce();
+            peer.drain.notify();
             assert!(timeout(seconds(20), peer.frame()).await.is_err());
         }
         used.h2_get(1, "/").await;
@@ -177,7 +177,7 @@ fn an_http2_connection_without_a_request_is_asked_to_go_only_when_the_server_clo
         unused.drain.close();
         let begun = Instant::now();
         assert_eq!(unused.frame().await.kind, GOAWAY);
-        assert_took(begun.elapsed(), LAST_CALL);
+        assert_took(begun.elapsed(), IDLE_GRACE_PERIOD);
         for mut peer in [used, unused] {
             while peer.next_frame().await.is_some() {}
             assert_eq!(peer.outcome().await, Outcome::Completed);
@@ -189,7 +189,7 @@ fn an_http2_connection_without_a_request_is_asked_to_go_only_when_the_server_clo
 fn a_switch_of_protocols_says_nothing_of_an_end() {
     paused_scenario(async {
         let mut peer = peer();
-        peer.drain.announce();
+        peer.drain.notify();
         peer.send("GET /ws HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n")
             .await;
         let head = peer.head().await;
@@ -212,7 +212,7 @@ fn a_switch_of_protocols_says_nothing_of_an_end() {
 fn of_pipelined_requests_the_first_after_the_announcement_is_the_last() {
     paused_scenario(async {
         let mut peer = peer();
-        peer.drain.announce();
+        peer.drain.notify();
         sleep(GRAIN).await;
         peer.send(get("/").repeat(3)).await;
         let answer = peer.answer().await;
@@ -243,7 +243,7 @@ fn a_client_that_ends_its_side_gets_its_answer_where_hyper_is_told_to_allow_it()
         peer.send(get("/sleep/20000")).await;
         peer.io.shutdown().await.unwrap();
         sleep(seconds(1)).await;
-        peer.drain.announce();
+        peer.drain.notify();
         peer.drain.close();
         let answer = peer.answer().await;
         assert!(answer.closes() && answer.body == "slept", "{answer:?}");
@@ -264,7 +264,7 @@ fn an_http2_stream_that_the_client_opens_after_the_good_bye_is_not_half_served()
         let mut peer = peer();
         peer.h2(65_535).await;
         peer.h2_get(1, "/sleep/1000").await;
-        peer.drain.announce();
+        peer.drain.notify();
         let mut last = u32::MAX;
         for _ in 0..2 {
             let frame = peer.frame().await;

@@ -20,7 +20,7 @@ fn peer() -> Peer {
             .with_head_timeout(bound)
             .with_idle_timeout(bound)
             .with_send_timeout(bound)
-            .with_last_call(bound)
+            .with_idle_grace_period(bound)
             .with_body_rate(BodyRate::new(1000, bound))
     })
 }

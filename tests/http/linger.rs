@@ -73,8 +73,8 @@ fn a_client_that_stays_is_waited_for_as_long_as_the_setting_says() {
     paused_scenario(async {
         for (linger, expected) in [
             (None, 5),
-            (Some(Linger::new().with_silence(seconds(7))), 7),
-            (Some(Linger::new().with_time(seconds(2))), 2),
+            (Some(Linger::new().with_idle_timeout(seconds(7))), 7),
+            (Some(Linger::new().with_timeout(seconds(2))), 2),
         ] {
             let mut peer = Peer::with(|http| match linger {
                 None => http,

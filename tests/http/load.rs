@@ -25,17 +25,17 @@ use tower::ServiceBuilder;
 
 const RUNS: usize = 20;
 
-const LAST_CALL: Duration = millis(500);
+const IDLE_GRACE_PERIOD: Duration = millis(500);
 
 fn serve(drain: Drain) -> Fixture {
-    serve_with(drain, LAST_CALL)
+    serve_with(drain, IDLE_GRACE_PERIOD)
 }
 
-fn serve_with(drain: Drain, last_call: Duration) -> Fixture {
+fn serve_with(drain: Drain, idle_grace_period: Duration) -> Fixture {
     let http = HttpService::new(app()).with_body_rate(None);
     let stack = ServiceBuilder::new()
         .peer_addr()
-        .service(http.with_last_call(last_call));
+        .service(http.with_idle_grace_period(idle_grace_period));
     Fixture::serve_with(stack, |server| server.drain(drain))
 }
 
@@ -48,7 +48,7 @@ enum Protocol {
 /// One run; what was lost.
 async fn stop_under_load(protocol: Protocol, announce: Duration) -> usize {
     let drain = Drain::new()
-        .with_announce(announce)
+        .with_notice_period(announce)
         .with_deadline(Duration::from_secs(20));
     let server = serve(drain);
     let tally = Tally::default();
@@ -69,7 +69,7 @@ async fn stop_under_load(protocol: Protocol, announce: Duration) -> usize {
     timeout(Duration::from_secs(20), clients)
         .await
         .expect("clients wait for ever");
-    assert!(report.cut().is_empty(), "{report:?}");
+    assert!(report.force_closed().is_empty(), "{report:?}");
     let end = stopped + announce;
     // On a connection that was in use also what comes up to the last call.
     let lost = tally.lost(end, end + millis(400));
@@ -128,7 +128,7 @@ fn no_http2_request_is_lost_when_a_server_stops_under_load() {
 
 /// Fifty clients, each with an idle connection, that ask in the moment of the stop.
 async fn race(protocol: Protocol, announce: Duration) -> usize {
-    let server = serve(Drain::new().with_announce(announce));
+    let server = serve(Drain::new().with_notice_period(announce));
     let start = Arc::new(Barrier::new(51));
     let mut clients = JoinSet::new();
     for number in 0..50 {
@@ -158,7 +158,7 @@ async fn race(protocol: Protocol, announce: Duration) -> usize {
     }
     start.wait().await;
     let report = server.finish().await;
-    assert!(report.cut().is_empty(), "{report:?}");
+    assert!(report.force_closed().is_empty(), "{report:?}");
     let answered = clients.join_all().await;
     answered.iter().filter(|answered| !**answered).count()
 }
@@ -175,14 +175,14 @@ fn fifty_http2_requests_that_race_with_the_stop_are_answered() {
 
 #[test]
 fn clients_in_the_accept_queue_are_served() {
-    for (announce, last_call) in [
-        (Duration::ZERO, LAST_CALL),
-        (millis(100), LAST_CALL),
+    for (announce, idle_grace_period) in [
+        (Duration::ZERO, IDLE_GRACE_PERIOD),
+        (millis(100), IDLE_GRACE_PERIOD),
         // What they sent is in the kernel, and takes a turn of the runtime to be seen.
         (Duration::ZERO, Duration::ZERO),
     ] {
         scenario(async move {
-            let server = serve_with(Drain::new().with_announce(announce), last_call);
+            let server = serve_with(Drain::new().with_notice_period(announce), idle_grace_period);
             assert!(server.handle.pause());
             let mut clients = JoinSet::new();
             for number in 0..40_u32 {
@@ -211,7 +211,7 @@ fn clients_in_the_accept_queue_are_served() {
                 served.unwrap();
             }
             let report = server.finish().await;
-            assert_eq!((report.ended(), report.cut().len()), (40, 0));
+            assert_eq!((report.ended(), report.force_closed().len()), (40, 0));
         });
     }
 }
@@ -252,10 +252,13 @@ fn the_deadline_holds_for_clients_that_never_finish_and_the_report_names_them() 
             report.took() >= deadline && report.took() < deadline + millis(3000),
             "{report:?}"
         );
-        let cut = report.cut().iter().map(|info| info.peer_addr().unwrap());
+        let cut = report
+            .force_closed()
+            .iter()
+            .map(|info| info.peer_addr().unwrap());
         let mut cut: Vec<_> = cut.collect();
         stuck.sort();
         cut.sort();
-        assert_eq!((cut, report.left_behind()), (stuck, 0));
+        assert_eq!((cut, report.still_running()), (stuck, 0));
     });
 }

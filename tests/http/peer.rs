@@ -2,7 +2,7 @@
 
 use portcullis::{
     BoxError, Connection, ConnectionInfo,
-    connection::{Address, Origin},
+    connection::{Address, ListenerInfo},
     middleware::{
         drain::DrainTrigger,
         error::{Elapsed, TimeoutPhase, find},
@@ -57,8 +57,8 @@ impl Peer {
     pub fn of(mut service: HttpService<axum::Router>, buffer: usize) -> Self {
         let (io, ours) = tokio::io::duplex(buffer);
         let (drain, signal) = DrainTrigger::pair();
-        let origin = Arc::new(Origin::new().with_drain(signal));
-        let info = ConnectionInfo::from_origin(origin, Address::Unknown, Address::Unknown);
+        let origin = Arc::new(ListenerInfo::new().with_drain(signal));
+        let info = ConnectionInfo::from_listener(origin, Address::Unknown, Address::Unknown);
         let connection = Connection::with_info(ours, info.clone());
         let served = tokio::spawn(async move {
             let result = service.call(connection).await;

@@ -9,7 +9,7 @@ use crate::{
 };
 use portcullis::{
     BoxError, Connection, ConnectionInfo,
-    connection::{Address, Origin},
+    connection::{Address, ListenerInfo},
     middleware::{drain::DrainTrigger, outcome::Outcome},
     service::HttpService,
 };
@@ -28,8 +28,8 @@ type Served = JoinHandle<Result<(), BoxError>>;
 async fn connect() -> (TlsStream<DuplexStream>, DrainTrigger, Served) {
     let (drain, signal) = DrainTrigger::pair();
     let (io, ours) = tokio::io::duplex(64 * 1024);
-    let origin = Arc::new(Origin::new().with_drain(signal));
-    let info = ConnectionInfo::from_origin(origin, Address::Unknown, Address::Unknown);
+    let origin = Arc::new(ListenerInfo::new().with_drain(signal));
+    let info = ConnectionInfo::from_listener(origin, Address::Unknown, Address::Unknown);
     let mut stack = ServiceBuilder::new()
         .layer(tls::layer())
         .service(HttpService::new(app()).with_idle_timeout(seconds(10)));

@@ -33,7 +33,7 @@ fn serves_until_sigterm() {
         let addresses = [&plain, &encrypted].map(|listener| listener.local_addr().unwrap());
         println!("\nlistening on {} and {}", addresses[0], addresses[1]);
         let drain = Drain::new()
-            .with_announce(millis(300))
+            .with_notice_period(millis(300))
             .with_deadline(seconds(10));
         let stack = ServiceBuilder::new().peer_addr().service(http.clone());
         let tls_stack = ServiceBuilder::new()
@@ -44,8 +44,12 @@ fn serves_until_sigterm() {
             .listen(plain, stack)
             .listen(encrypted, tls_stack);
         let report = server.drain(drain).stop_on_signals().run().await.unwrap();
-        println!("ended {}, cut {}", report.ended(), report.cut().len());
-        assert!(report.cut().is_empty());
+        println!(
+            "ended {}, cut {}",
+            report.ended(),
+            report.force_closed().len()
+        );
+        assert!(report.force_closed().is_empty());
     });
 }
 

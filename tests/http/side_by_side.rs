@@ -29,7 +29,7 @@ fn slow_clients_are_cut_at_their_bounds_while_others_are_served() {
             .with_head_timeout(seconds(10))
             .with_body_rate(BodyRate::new(240, seconds(10)))
             .with_send_timeout(seconds(10))
-            .with_linger(Linger::new().with_time(seconds(5)));
+            .with_linger(Linger::new().with_timeout(seconds(5)));
         let harness = Harness::new(ServiceBuilder::new().peer_addr().service(http));
         let begun = Instant::now();
 

@@ -132,7 +132,7 @@ fn slow_readers_get_everything_although_the_server_ends() {
         let mut peer = peer();
         peer.send(get("/big/1048576")).await;
         sleep(GRAIN).await;
-        peer.drain.announce();
+        peer.drain.notify();
         peer.drain.close();
         peer.head().await;
         let mut left = BIG;
@@ -156,7 +156,7 @@ fn slow_readers_of_http2_get_everything_although_the_server_ends() {
         peer.h2(1000).await;
         peer.h2_get(1, "/big/100000").await;
         sleep(GRAIN).await;
-        peer.drain.announce();
+        peer.drain.notify();
         peer.drain.close();
         let (mut got, mut ended, mut told) = (0, false, 0);
         while !ended {

@@ -260,7 +260,8 @@ fn bounds_of_zero_end_connections_and_do_not_spin() {
     std::thread::spawn(move || {
         paused_scenario(async {
             let none = Duration::ZERO;
-            let zero = || Peer::with(|http| http.with_idle_timeout(none).with_last_call(none));
+            let zero =
+                || Peer::with(|http| http.with_idle_timeout(none).with_idle_grace_period(none));
             let mut peer = zero();
             assert_eq!(peer.get("/sleep/5000").await.body, "slept");
             assert!(peer.rest().await.is_empty());

@@ -147,10 +147,10 @@ fn a_tunnel_that_has_ended_does_not_hold_the_drain() {
     paused_scenario(async {
         let mut peer = peer().await;
         peer.tunnel(1, "/tunnel").await;
-        peer.drain.announce();
+        peer.drain.notify();
         peer.drain.close();
         sleep(seconds(20)).await;
-        // Through the GOAWAY, and the pong that was sent to it.
+        // LayeredConnector the GOAWAY, and the pong that was sent to it.
         while peer.frame().await.kind != GOAWAY {}
         assert!(peer.is_served());
         let begun = Instant::now();

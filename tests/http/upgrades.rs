@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use portcullis::{
     Connection, ServiceBuilderExt,
     connection::Linger,
-    middleware::connection_limit::ConnectionLimitLayer,
+    middleware::limit::ConnectionLimitLayer,
     server::Drain,
     service::{HttpService, http::RequestBody},
 };
@@ -224,8 +224,8 @@ fn a_dropped_connection_that_lingers_keeps_no_place_and_belongs_to_the_drain() {
     scenario(async {
         let (limit, handle) = ConnectionLimitLayer::pair(1);
         let patient = Linger::new()
-            .with_silence(seconds(600))
-            .with_time(seconds(600));
+            .with_idle_timeout(seconds(600))
+            .with_timeout(seconds(600));
         let stack = ServiceBuilder::new()
             .peer_addr()
             .layer(limit)
@@ -246,7 +246,7 @@ fn a_dropped_connection_that_lingers_keeps_no_place_and_belongs_to_the_drain() {
         eventually("no place is taken", || handle.active() == 0).await;
         assert_eq!(server.status().active, 3);
         let report = server.finish().await;
-        assert_eq!(report.cut().len(), 3);
+        assert_eq!(report.force_closed().len(), 3);
         assert!(report.took() >= deadline);
         drop(clients);
     });

@@ -24,7 +24,7 @@ fn http2_is_spoken_where_both_sides_know_it() {
         ] {
             let server = Fixture::serve(secure(byte_teller(), alpn));
             let connector = one_connection()
-                .through(ConnectionLimitLayer::new(1))
+                .with_layers(ConnectionLimitLayer::new(1))
                 .tls(tls::connector());
             let client = client(connector);
             for _ in 0..3 {
@@ -73,9 +73,9 @@ fn layers_before_tls_see_the_wire_and_those_after_it_plaintext() {
         let server = Fixture::serve(secure(byte_teller(), &["http/1.1"]));
         let (wire, inside) = (ByteCounter::new(), ByteCounter::new());
         let connector = HttpConnector::new(Connector::new())
-            .through(ServiceBuilder::new().count_bytes(wire.clone()))
+            .with_layers(ServiceBuilder::new().count_bytes(wire.clone()))
             .tls(tls::connector())
-            .through(ServiceBuilder::new().count_bytes(inside.clone()).box_io());
+            .with_layers(ServiceBuilder::new().count_bytes(inside.clone()).box_io());
         let client = client(connector);
         let response = client.get(uri("https", server.address)).await.unwrap();
         let info = info(&response);
@@ -93,7 +93,7 @@ fn failures_of_tls_keep_their_types_and_free_their_places() {
     scenario(async {
         let (limit, handle) = ConnectionLimitLayer::pair(1);
         let connector = HttpConnector::new(Connector::new())
-            .through(limit)
+            .with_layers(limit)
             .tls(tls::connector());
         let server = Fixture::serve(secure(byte_teller(), &[]));
         let wrong = format!("https://{}/", server.address);
@@ -119,7 +119,9 @@ fn a_silent_servers_handshake_has_a_bound() {
         let bound = Duration::from_secs(3);
         let tls: TlsConnector = tls::connector().with_handshake_timeout(bound);
         let (limit, handle) = ConnectionLimitLayer::pair(1);
-        let connector = HttpConnector::new(Connector::new()).through(limit).tls(tls);
+        let connector = HttpConnector::new(Connector::new())
+            .with_layers(limit)
+            .tls(tls);
         let error = failure(connector, uri).await;
         let elapsed = find::<Elapsed>(&error).unwrap();
         assert_eq!(elapsed.phase(), TimeoutPhase::Handshake);
@@ -153,7 +155,7 @@ fn tonic_may_do_the_tls_itself() {
         let config = tonic::transport::ClientTlsConfig::new().ca_certificate(root);
         let endpoint = tonic::transport::Endpoint::from(uri("https", server.address));
         let connector = HttpConnector::new(Connector::new())
-            .through(ServiceBuilder::new().io_timeout())
+            .with_layers(ServiceBuilder::new().io_timeout())
             .tls_by_caller();
         let endpoint = endpoint.tls_config(config).unwrap();
         let channel = endpoint.connect_with_connector(connector).await.unwrap();

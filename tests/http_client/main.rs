@@ -23,13 +23,13 @@ use portcullis::{
         http::{BadUri, Dial, HttpConnector, UriError},
     },
     middleware::{
-        connection_limit::ConnectionLimitLayer,
-        count_bytes::ByteCounter,
         error::{Elapsed, Refused, TimeoutPhase, find},
-        io_timeout::IoTimeoutLayer,
+        limit::ConnectionLimitLayer,
+        observe::ByteCounter,
+        timeout::IoTimeoutLayer,
     },
+    server::Stack,
     service::HttpService,
-    stack::Stack,
 };
 use std::{
     net::SocketAddr,
@@ -96,7 +96,7 @@ fn bytes_are_counted_and_one_connection_serves_several_requests() {
             .connection_limit(1)
             .io_timeout()
             .count_bytes(counter.clone());
-        let connector = one_connection().through(layers);
+        let connector = one_connection().with_layers(layers);
         let client = client(connector);
 
         let mut ids = Vec::new();
@@ -125,7 +125,7 @@ fn a_layers_extensions_reach_the_response() {
             portcullis::Connection::extensions_mut(&mut connection).insert("mine");
             next.run(connection).await
         });
-        let client = client(HttpConnector::new(Connector::new()).through(layers));
+        let client = client(HttpConnector::new(Connector::new()).with_layers(layers));
         let response = client.get(uri("http", server.address)).await.unwrap();
         let left = response
             .extensions()
@@ -142,8 +142,8 @@ fn a_read_timeout_ends_a_request_to_a_silent_server() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let bound = Duration::from_secs(5);
-        let timeout = IoTimeoutLayer::new().with_read(bound);
-        let client = client(HttpConnector::new(Connector::new()).through(timeout));
+        let timeout = IoTimeoutLayer::new().with_read_timeout(bound);
+        let client = client(HttpConnector::new(Connector::new()).with_layers(timeout));
 
         let begun = Instant::now();
         let uri = format!("http://{address}/").parse().unwrap();
@@ -182,7 +182,7 @@ async fn six_requests_over_two_connections(reuse: bool) -> u64 {
     let (limit, handle) = ConnectionLimitLayer::pair(2);
     // hyper's pool leaves attempts behind that wait for room: they hold it until their time is over.
     let connector = HttpConnector::new(Connector::new())
-        .through(limit)
+        .with_layers(limit)
         .with_timeout(Duration::from_secs(2));
     let client = client(connector);
     let requests: Vec<_> = (0..6)
@@ -219,7 +219,7 @@ fn waiting_for_room_has_a_bound() {
     paused_scenario(async {
         let server = Fixture::serve(serving(byte_teller()));
         let (limit, handle) = ConnectionLimitLayer::pair(0);
-        let connector = HttpConnector::new(Connector::new()).through(limit);
+        let connector = HttpConnector::new(Connector::new()).with_layers(limit);
         let begun = Instant::now();
         let error = failure(connector, uri("http", server.address).to_string()).await;
         let elapsed = find::<Elapsed>(&error).unwrap();
@@ -265,7 +265,7 @@ fn failures_to_connect_keep_their_types() {
         }
 
         let server = Fixture::serve(serving(byte_teller()));
-        let full = connector().through(ConnectionLimitLayer::new(0).refuse());
+        let full = connector().with_layers(ConnectionLimitLayer::new(0).refuse());
         let error = failure(full, format!("http://{}/", server.address)).await;
         assert!(find::<Refused>(&error).is_some());
         server.finish().await;
@@ -315,7 +315,7 @@ fn tonics_endpoint_takes_the_connector() {
         let layers = ServiceBuilder::new()
             .connection_limit(1)
             .count_bytes(counter.clone());
-        let connector = HttpConnector::new(Connector::new()).through(layers);
+        let connector = HttpConnector::new(Connector::new()).with_layers(layers);
         let endpoint = tonic::transport::Endpoint::from(uri("http", server.address));
         let channel = endpoint.connect_with_connector(connector).await.unwrap();
         assert_eq!(call(channel).await, tonic::Code::NotFound);

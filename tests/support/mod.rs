@@ -18,8 +18,8 @@ use portcullis::{
     Connection, Server,
     listener::TcpListener,
     middleware::peer_addr::PeerAddrLayer,
+    server::Stack,
     server::{Handle, Report, State, Status},
-    stack::Stack,
 };
 use std::{
     future::Future,
@@ -161,7 +161,7 @@ impl Fixture {
         );
         // A part of the server that did not hear of the end is only seen by the time it takes.
         assert!(
-            !report.cut().is_empty() || report.took() < Duration::from_secs(29),
+            !report.force_closed().is_empty() || report.took() < Duration::from_secs(29),
             "nothing was left, and yet the deadline came"
         );
         report

@@ -23,7 +23,7 @@ use tower::ServiceBuilder;
 fn a_stream_in_flight_is_finished_and_new_calls_go_elsewhere() {
     paused_scenario(async {
         let (listener, connector) = MemoryListener::pair();
-        let drain = Drain::new().with_announce(Duration::from_secs(10));
+        let drain = Drain::new().with_notice_period(Duration::from_secs(10));
         let server = Server::new().drain(drain);
         let layers = ServiceBuilder::new().peer_addr();
         let mut served = Served::new(Way::HttpService, server, listener, layers);
@@ -46,7 +46,7 @@ fn a_stream_in_flight_is_finished_and_new_calls_go_elsewhere() {
         chat.end().await.unwrap();
         drop((client, first, second));
         let report = served.over().await;
-        assert_eq!((report.ended(), report.cut().len()), (2, 0));
+        assert_eq!((report.ended(), report.force_closed().len()), (2, 0));
     });
 }
 
@@ -70,7 +70,7 @@ fn tonic_finishes_what_is_in_flight_when_the_stream_of_connections_ends() {
         chat.end().await.unwrap();
         drop(client);
         let report = served.over().await;
-        assert_eq!((report.ended(), report.cut().len()), (1, 0));
+        assert_eq!((report.ended(), report.force_closed().len()), (1, 0));
         assert!(
             report.took() < Duration::from_secs(6),
             "{:?}",
@@ -95,7 +95,7 @@ fn a_stream_that_never_ends_is_cut_at_the_deadline() {
             let report = served.over().await;
             assert_eq!(begun.elapsed().as_secs(), 7, "{way:?}");
             assert_eq!(
-                (report.cut().len(), report.left_behind()),
+                (report.force_closed().len(), report.still_running()),
                 (1, 0),
                 "{way:?}"
             );
@@ -144,7 +144,7 @@ fn no_connection_is_lost_when_the_server_stops() {
         }
         assert_eq!(calls, 40);
         let report = handle.wait().await;
-        assert_eq!((report.ended(), report.cut().len()), (40, 0));
+        assert_eq!((report.ended(), report.force_closed().len()), (40, 0));
     });
 }
 
@@ -165,7 +165,11 @@ fn a_client_that_was_let_in_last_is_heard_for_half_a_second() {
             refused.unwrap_err();
             drop(client);
             let report = served.over().await;
-            assert_eq!((report.ended(), report.cut().len()), (2, 0), "{way:?}");
+            assert_eq!(
+                (report.ended(), report.force_closed().len()),
+                (2, 0),
+                "{way:?}"
+            );
         }
     });
 }
@@ -207,7 +211,7 @@ fn clients_that_ask_for_nothing_do_not_hold_the_drain() {
                 served.handle.stop();
                 let report = served.over().await;
                 assert_eq!(
-                    (report.ended(), report.cut().len()),
+                    (report.ended(), report.force_closed().len()),
                     (1, 0),
                     "{way:?} {said}"
                 );
@@ -235,7 +239,11 @@ fn a_client_that_is_deaf_since_its_last_call_does_not_hold_the_drain() {
             let begun = Instant::now();
             served.handle.stop();
             let report = served.over().await;
-            assert_eq!((report.ended(), report.cut().len()), (1, 0), "{way:?}");
+            assert_eq!(
+                (report.ended(), report.force_closed().len()),
+                (1, 0),
+                "{way:?}"
+            );
             assert!(begun.elapsed() < Duration::from_secs(4), "{way:?}");
             deaf.read_to_end(&mut Vec::new()).await.unwrap();
         }
@@ -259,7 +267,11 @@ fn a_handshake_that_does_not_go_on_does_not_hold_the_drain() {
                 let begun = Instant::now();
                 served.handle.stop();
                 let report = served.over().await;
-                assert_eq!((report.ended(), report.cut().len()), (1, 0), "{way:?}");
+                assert_eq!(
+                    (report.ended(), report.force_closed().len()),
+                    (1, 0),
+                    "{way:?}"
+                );
                 let took = begun.elapsed().as_millis();
                 assert!((500..1100).contains(&took), "{way:?} {took}");
             }

@@ -10,7 +10,7 @@ use portcullis::{
     Connection, Server, ServiceBuilderExt,
     connection::{Address, Socket},
     listener::TcpListener,
-    middleware::from_fn::{Next, from_fn},
+    middleware::handler::{Next, from_fn},
     service::HttpService,
 };
 use std::net::SocketAddr;

@@ -10,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use portcullis::{
     Server, ServiceBuilderExt,
     listener::{MemoryConnector, MemoryListener, TcpListener},
-    middleware::{connection_limit::ConnectionLimitLayer, io_timeout::IoTimeoutLayer},
+    middleware::{limit::ConnectionLimitLayer, timeout::IoTimeoutLayer},
 };
 use std::{future::ready, io, time::Duration};
 use tokio::{io::DuplexStream, net::TcpStream, time::sleep};
@@ -45,8 +45,8 @@ fn a_stream_may_be_silent_for_longer_than_any_bound() {
         for way in [Way::HttpService, Way::Incoming] {
             let (listener, connector) = MemoryListener::pair();
             let bounds = IoTimeoutLayer::new()
-                .with_read(None)
-                .with_write(Duration::from_secs(2));
+                .without_read_timeout()
+                .with_write_timeout(Duration::from_secs(2));
             let layers = ServiceBuilder::new().peer_addr().layer(bounds);
             let served = Served::new(way, Server::new(), listener, layers);
             let mut chat = chat(connector).await;
@@ -64,7 +64,7 @@ fn a_stream_may_be_silent_for_longer_than_any_bound() {
 fn a_bound_on_reads_ends_a_silent_stream_as_the_documentation_warns() {
     paused_scenario(async {
         let (listener, connector) = MemoryListener::pair();
-        let bounds = IoTimeoutLayer::new().with_read(Duration::from_secs(2));
+        let bounds = IoTimeoutLayer::new().with_read_timeout(Duration::from_secs(2));
         let layers = ServiceBuilder::new().peer_addr().layer(bounds);
         let served = Served::new(Way::Incoming, Server::new(), listener, layers);
         let mut chat = chat(connector).await;

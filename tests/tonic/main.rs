@@ -14,9 +14,9 @@ mod tls;
 use portcullis::{
     Server,
     listener::Listener,
+    server::Stack,
     server::{Handle, Report},
     service::{HandOff, HttpService},
-    stack::Stack,
 };
 use probe::{Probe, Seen};
 use std::{future::pending, net::SocketAddr};

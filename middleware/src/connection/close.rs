@@ -44,14 +44,14 @@ impl Linger {
 
     /// Sets how long the whole close may take, including the flush.
     #[must_use]
-    pub const fn with_time(mut self, time: Duration) -> Self {
+    pub const fn with_timeout(mut self, time: Duration) -> Self {
         self.time = time;
         self
     }
 
     /// Sets how long the peer may send nothing; each byte starts this time again.
     #[must_use]
-    pub const fn with_silence(mut self, silence: Duration) -> Self {
+    pub const fn with_idle_timeout(mut self, silence: Duration) -> Self {
         self.silence = silence;
         self
     }
@@ -194,10 +194,10 @@ impl<IO> Connection<IO> {
     /// Begins to linger; for IO wrappers that end a connection in `poll` functions.
     ///
     /// The write side must have been shut down. [`Lingering::poll`] then discards input until the peer
-    /// closes or a bound of `linger` is reached; the whole [`Linger::with_time`] counts from here.
+    /// closes or a bound of `linger` is reached; the whole [`Linger::with_timeout`] counts from here.
     ///
     /// Slots that serve requests, such as the permits of a
-    /// [`connection_limit`](crate::connection_limit), are released now
+    /// [`connection_limit`](crate::limit::connection_limit), are released now
     /// ([`Slots::is_released_by_linger`](super::Slots::is_released_by_linger)), for up to 1,024
     /// lingering connections of a process. Beyond that number, connections keep their slots until they
     /// are closed. A server's drain waits for a lingering connection in either case, and cuts it at its
@@ -226,7 +226,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
     /// would make the kernel send a reset, and the peer could lose the last output; see [`Linger`].
     ///
     /// While the connection lingers it holds no permit of a
-    /// [`connection_limit`](crate::connection_limit); see [`linger`](Self::linger).
+    /// [`connection_limit`](crate::limit::connection_limit); see [`linger`](Self::linger).
     ///
     /// # Errors
     ///
@@ -320,7 +320,7 @@ mod tests {
         let linger = Linger::new();
         assert_eq!(closes_after(linger, millis(4900), 2).await, millis(14_800));
         assert_eq!(closes_after(linger, millis(5100), 2).await, millis(5000));
-        let linger = linger.with_silence(millis(70));
+        let linger = linger.with_idle_timeout(millis(70));
         assert_eq!(closes_after(linger, millis(60), 3).await, millis(250));
     }
 
@@ -330,9 +330,9 @@ mod tests {
             closes_after(Linger::new(), millis(100), 1000).await,
             millis(30_000)
         );
-        let linger = Linger::new().with_time(millis(700));
+        let linger = Linger::new().with_timeout(millis(700));
         assert_eq!(closes_after(linger, millis(100), 1000).await, millis(700));
-        let unlimited = linger.with_silence(Duration::MAX);
+        let unlimited = linger.with_idle_timeout(Duration::MAX);
         assert_eq!(closes_after(unlimited, millis(1), 0).await, millis(700));
     }
 
@@ -361,7 +361,7 @@ mod tests {
             other.store(true, RELAXED);
         });
         let begun = Instant::now();
-        let mut lingering = connection.linger(Linger::new().with_time(millis(30)));
+        let mut lingering = connection.linger(Linger::new().with_timeout(millis(30)));
         let lingers = poll_fn(|cx| lingering.poll(cx, &mut Endless));
         timeout(Duration::from_secs(60), lingers).await.unwrap();
         assert!(begun.elapsed() >= millis(30));

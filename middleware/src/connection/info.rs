@@ -1,7 +1,7 @@
 //! What is known of a connection, for every layer and for the outside.
 
 use super::{
-    Address, Origin, Phase, TlsInfo, Transport,
+    Address, ListenerInfo, Phase, TlsInfo, Transport,
     control::{Control, Requests},
 };
 use crate::drain::{DrainSignal, DrainStage};
@@ -31,7 +31,7 @@ pub struct ConnectionInfo(Arc<Facts>);
 struct Facts {
     id: ConnectionId,
     accepted_at: Instant,
-    origin: Option<Arc<Origin>>,
+    origin: Option<Arc<ListenerInfo>>,
     socket_peer: Address,
     socket_local: Address,
     effective: OnceLock<Box<Effective>>,
@@ -55,8 +55,8 @@ impl ConnectionInfo {
     }
 
     /// A connection accepted now from the listener that `origin` describes.
-    pub fn from_origin(
-        origin: Arc<Origin>,
+    pub fn from_listener(
+        origin: Arc<ListenerInfo>,
         peer: impl Into<Address>,
         local: impl Into<Address>,
     ) -> Self {
@@ -68,7 +68,11 @@ impl ConnectionInfo {
         Self::new(io.peer_address(), io.local_address())
     }
 
-    fn build(origin: Option<Arc<Origin>>, socket_peer: Address, socket_local: Address) -> Self {
+    fn build(
+        origin: Option<Arc<ListenerInfo>>,
+        socket_peer: Address,
+        socket_local: Address,
+    ) -> Self {
         Self(Arc::new(Facts {
             id: ConnectionId::next(),
             accepted_at: Instant::now(),
@@ -105,7 +109,7 @@ impl ConnectionInfo {
         self.0.origin.as_ref()?.name()
     }
 
-    /// The server that accepted the connection, if it is of type `T`; see [`Origin::with_server`].
+    /// The server that accepted the connection, if it is of type `T`; see [`ListenerInfo::with_server`].
     pub fn server<T: 'static>(&self) -> Option<&T> {
         self.0.origin.as_ref()?.server()
     }
@@ -202,7 +206,7 @@ impl ConnectionInfo {
         let drain = self.drain_signal().cloned();
         async move {
             match drain {
-                Some(drain) => drain.announced().await,
+                Some(drain) => drain.notified().await,
                 None => std::future::pending().await,
             }
         }
@@ -210,7 +214,7 @@ impl ConnectionInfo {
 
     /// Whether the server has started to shut down.
     pub fn is_draining(&self) -> bool {
-        self.drain_stage() >= DrainStage::Announced
+        self.drain_stage() >= DrainStage::Notified
     }
 
     /// How far the server is on its way to its end; without a server, nowhere.

@@ -28,14 +28,13 @@
 
 mod address;
 mod any_stream;
-mod box_io;
 mod close;
 mod context;
 mod control;
 mod extensions;
 pub(crate) mod guards;
 mod info;
-mod origin;
+mod listener_info;
 mod phase;
 mod socket;
 #[cfg(test)]
@@ -53,19 +52,19 @@ pub(crate) use self::tonic::TonicTls;
 pub use self::{
     address::{Address, UnixAddress},
     any_stream::AnyStream,
-    box_io::BoxIo,
     close::{Linger, Lingering},
     context::ConnectionContext,
     extensions::Extensions,
     guards::Guards,
     info::{ConnectionId, ConnectionInfo},
-    origin::Origin,
+    listener_info::ListenerInfo,
     phase::Phase,
     socket::{ForcedClose, Socket},
     tls_info::TlsInfo,
     transport::Transport,
 };
 
+use crate::io::BoxIo;
 use pin_project::pin_project;
 use std::{
     io::{self, IoSlice},

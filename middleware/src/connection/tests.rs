@@ -1,4 +1,5 @@
 use super::*;
+use crate::io::BoxIo;
 use crate::testing::Peer;
 use std::{
     sync::{
@@ -183,7 +184,7 @@ async fn a_service_that_closes_in_the_end_is_not_large_from_the_beginning() {
 async fn close_may_have_all_the_time_there_is() {
     let (connection, peer) = in_memory();
     drop(peer);
-    let linger = Linger::new().with_time(Duration::MAX);
+    let linger = Linger::new().with_timeout(Duration::MAX);
     connection.close_within(linger).await.unwrap();
 }
 

@@ -25,11 +25,11 @@
 //!
 //! # A function
 //!
-//! [`from_fn`](crate::from_fn) makes a layer of a closure. It gets the connection, and the rest of the
+//! [`from_fn`](fn@crate::handler::from_fn) makes a layer of a closure. It gets the connection, and the rest of the
 //! stack as `next`. This one tells how long each client stayed:
 //!
 //! ```
-//! use portcullis_middleware::{BoxError, Connection, ServiceBuilderExt, from_fn::from_fn};
+//! use portcullis_middleware::{BoxError, Connection, ServiceBuilderExt, handler::from_fn};
 //! use tokio::{io::{AsyncWriteExt, duplex}, time::Instant};
 //! use tower::{Service, ServiceBuilder};
 //!
@@ -72,7 +72,7 @@
 //! All but `poll_read` hands on what it gets. Do not leave out the last two methods: `AsyncWrite` has
 //! defaults for them, which compile and lose vectored writes in silence.
 //!
-//! [`map_io`](crate::map_io) puts it around each connection. Addresses, extensions and permits of
+//! [`map_io`](fn@crate::stream::map_io) puts it around each connection. Addresses, extensions and permits of
 //! the connection go along by themselves.
 //!
 //! ```

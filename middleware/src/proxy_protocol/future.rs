@@ -1,6 +1,6 @@
 //! First the header, then the inner service.
 
-use super::PrefixedIo;
+use crate::io::PrefixedIo;
 use crate::{BoxError, Connection, error::Refused, when_ready::WhenReady};
 use pin_project::pin_project;
 use std::{

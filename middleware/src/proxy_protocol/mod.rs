@@ -44,10 +44,10 @@
 //!
 //! # What is left behind
 //!
-//! - Bytes that came together with the header are kept by [`PrefixedIo`] for the inner service.
+//! - Bytes that came together with the header are kept by [`PrefixedIo`](crate::io::PrefixedIo) for the inner service.
 //! - Who breaks the protocol, takes too long or is refused sees a reset, as the protocol recommends:
 //!   there is nothing to say that a proxy would pass on, and its log shows that something is wrong.
-//!   An [`OnErrorLayer`](crate::on_error) outside gets the error without the connection. The failures
+//!   An [`OnErrorLayer`](crate::handler::on_error) outside gets the error without the connection. The failures
 //!   are [`ProxyHeaderError`], [`Elapsed`] with [`TimeoutPhase::ProxyHeader`], and [`Refused`] with
 //!   [`RefusedReason::UntrustedSource`].
 //! - Who ends before the header does, as simple health checks do, is closed without a reset; that is
@@ -120,7 +120,6 @@ mod future;
 mod header;
 mod layer;
 mod parse;
-mod prefixed;
 mod receive;
 mod service;
 #[cfg(test)]
@@ -133,7 +132,6 @@ pub use self::{
     future::ProxyProtocolFuture,
     header::{ProxyHeader, ProxySsl},
     layer::ProxyProtocolLayer,
-    prefixed::PrefixedIo,
     service::ProxyProtocol,
     trusted::{InvalidNetwork, TrustedSources},
 };

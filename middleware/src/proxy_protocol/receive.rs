@@ -1,12 +1,13 @@
 //! Reads one header from a trusted source.
 
 use super::{
-    PrefixedIo, ProxyHeader, ProxyProtocolLayer,
+    ProxyHeader, ProxyProtocolLayer,
     error::{Failure, ProxyHeaderError},
     layer::Bounds,
     parse::{Header, Parsed, parse},
     warnings::Warnings,
 };
+use crate::io::PrefixedIo;
 use crate::{
     BoxError, Connection,
     drain::until_last_call,
@@ -104,7 +105,7 @@ fn accept<IO>(
             warnings.repeated(info.socket_peer());
         }
     }
-    connection.map_io(|io| PrefixedIo::with_prefix(io, received, taken))
+    connection.map_io(|io| PrefixedIo::with_unread(io, received, taken))
 }
 
 /// Fits in the smallest segment that every host takes (576 bytes less 40), as does any common header.

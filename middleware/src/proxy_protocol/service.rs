@@ -1,6 +1,7 @@
 //! The service.
 
-use super::{PrefixedIo, ProxyProtocolFuture, ProxyProtocolLayer, receive::receive};
+use super::{ProxyProtocolFuture, ProxyProtocolLayer, receive::receive};
+use crate::io::PrefixedIo;
 use crate::{
     BoxError, Connection,
     error::{Refused, RefusedReason},

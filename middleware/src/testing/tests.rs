@@ -1,8 +1,5 @@
 use super::*;
-use crate::{
-    Connection,
-    connection::{BoxIo, Socket},
-};
+use crate::{Connection, connection::Socket, io::BoxIo};
 use std::{
     collections::HashSet,
     io::{self, IoSlice},

@@ -2,9 +2,9 @@
 
 use super::{
     handshake::Failure,
+    handshake_limit::HandshakeLimit,
     hello::{Hello, MAX_HELLO, Progress},
     rustls::{self, InvalidMessage, ServerConnection},
-    slots::Slots,
 };
 use crate::departure::poll_departure;
 use std::{
@@ -75,7 +75,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Client<IO> {
     /// Reads on meanwhile: a client that has left is noticed before anything is computed for it.
     pub(super) async fn turn<'a>(
         &mut self,
-        slots: &'a Slots,
+        slots: &'a HandshakeLimit,
         must_stay: bool,
     ) -> Result<SemaphorePermit<'a>, Failure> {
         let mut slot = pin!(slots.enter());

@@ -51,7 +51,7 @@ where
     match failure {
         Failure::Io(error) => {
             // The alert is written; a drop with input unread would take it back by a reset.
-            let linger = Linger::new().with_time(ALERT_TIME);
+            let linger = Linger::new().with_timeout(ALERT_TIME);
             let close = rest.with_io(io).close_within(linger);
             // In a box: its buffer must not make every handshake larger. It keeps the place, since it holds a
             // file descriptor, and makes room as others do.

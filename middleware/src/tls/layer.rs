@@ -2,9 +2,9 @@
 
 use super::{
     Tls,
+    handshake_limit::HandshakeLimit,
     resumption::Sessions,
     rustls::{ServerConfig, server::danger::ClientCertVerifier},
-    slots::Slots,
     unfinished::Unfinished,
 };
 use std::{fmt, sync::Arc, time::Duration};
@@ -18,7 +18,7 @@ pub struct TlsLayer {
     pub(super) config: Arc<ServerConfig>,
     sessions: Sessions,
     pub(super) timeout: Option<Duration>,
-    pub(super) slots: Arc<Slots>,
+    pub(super) slots: Arc<HandshakeLimit>,
     pub(super) unfinished: Arc<Unfinished>,
 }
 
@@ -49,7 +49,7 @@ impl TlsLayer {
             config,
             sessions,
             timeout: Some(DEFAULT_TIMEOUT),
-            slots: Arc::new(Slots::for_this_machine()),
+            slots: Arc::new(HandshakeLimit::for_this_machine()),
             unfinished: Arc::new(Unfinished::new(DEFAULT_MAX_HANDSHAKES)),
         }
     }
@@ -154,7 +154,7 @@ impl TlsLayer {
     #[must_use]
     pub fn with_max_computing(mut self, max: usize) -> Self {
         assert!(max > 0, "`max` must be at least 1");
-        self.slots = Arc::new(Slots::new(max));
+        self.slots = Arc::new(HandshakeLimit::new(max));
         self
     }
 

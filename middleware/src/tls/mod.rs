@@ -13,7 +13,7 @@
 //! limits reads sees ciphertext outside and plaintext inside.
 //!
 //! The layer is always ready, and waits for the inner service when a handshake is done. So a
-//! [`ConnectionLimitLayer`](crate::connection_limit) inside counts finished handshakes only, and its
+//! [`ConnectionLimitLayer`](crate::limit::connection_limit) inside counts finished handshakes only, and its
 //! backpressure does not reach the accept loop: connections with a finished handshake wait in their
 //! futures, in [`Phase::Waiting`](crate::connection::Phase::Waiting), until they are served, their client
 //! leaves, or they are closed from outside. Their number is limited by a limit outside, or by one inside
@@ -151,6 +151,7 @@ mod config;
 mod error;
 mod future;
 mod handshake;
+mod handshake_limit;
 mod hello;
 mod io;
 mod layer;
@@ -161,7 +162,6 @@ mod pem;
 mod plaintext;
 mod resumption;
 mod service;
-mod slots;
 #[cfg(test)]
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod tests;

@@ -4,7 +4,7 @@ use super::{
     HttpConnection,
     uri::{BadUri, UriError, is_https, target},
 };
-use crate::connect::{Return, Target, Through, connector::Bound};
+use crate::connect::{LayeredConnector, ReturnConnection, Target, connector::Bound};
 use http::Uri;
 use portcullis_middleware::{
     BoxError, Connection,
@@ -41,12 +41,15 @@ impl<C> HttpConnector<Dial<C>> {
 }
 
 impl<C> HttpConnector<C> {
-    /// Has each connection go through `layers`, as [`Through`] does.
+    /// Has each connection go through `layers`, as [`LayeredConnector`] does.
     ///
     /// Called before `tls` they see what is on the wire, after it they see plaintext.
-    pub fn through<L: Layer<Return>>(self, layers: L) -> HttpConnector<Through<C, L::Service>> {
+    pub fn with_layers<L: Layer<ReturnConnection>>(
+        self,
+        layers: L,
+    ) -> HttpConnector<LayeredConnector<C, L::Service>> {
         HttpConnector {
-            connect: Through::new(self.connect, layers),
+            connect: LayeredConnector::new(self.connect, layers),
             https: self.https,
             timeout: self.timeout,
         }

@@ -9,7 +9,7 @@
 //! use http_body_util::{BodyExt, Empty};
 //! use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 //! use portcullis::{ConnectionInfo, ServiceBuilderExt, connect::{Connector, http::HttpConnector}};
-//! use portcullis::middleware::{count_bytes::ByteCounter, tls::TlsConnector};
+//! use portcullis::middleware::{observe::ByteCounter, tls::TlsConnector};
 //! use tower::ServiceBuilder;
 //! # use portcullis::{Server, listener::TcpListener, middleware::tls::TlsLayer, service::HttpService};
 //!
@@ -31,7 +31,7 @@
 //!     .io_timeout()
 //!     .count_bytes(counter.clone());
 //! let connector = HttpConnector::new(Connector::new())
-//!     .through(on_the_wire)
+//!     .with_layers(on_the_wire)
 //!     .tls(TlsConnector::with_roots_pem(root.as_bytes())?);
 //! let client = Client::builder(TokioExecutor::new()).build::<_, Empty<&[u8]>>(connector);
 //!
@@ -63,14 +63,14 @@
 //!
 //! Thirty seconds for all that it takes to have a connection, see
 //! [`with_timeout`](HttpConnector::with_timeout); within them ten for connecting and ten for the handshake, by
-//! default. The bound of [`io_timeout`](portcullis_middleware::io_timeout) on reads is one on the server's
+//! default. The bound of [`io_timeout`](portcullis_middleware::timeout::io_timeout) on reads is one on the server's
 //! silence: 60 s without a byte end the request with [`Elapsed`], and end a connection that lies idle in the
 //! client's pool, which is no loss. Turn it off for long polls and for streams that may be silent.
 //!
 //! # Limits
 //!
 //! A connection counts under a limit for as long as it is open, idle ones in the pool included. With
-//! [`connection_limit`](portcullis_middleware::connection_limit) a request waits until one of its host is free or
+//! [`connection_limit`](portcullis_middleware::limit::connection_limit) a request waits until one of its host is free or
 //! any of them closes; where one client talks to many hosts, a short `pool_idle_timeout` makes room.
 //!
 //! hyper-util's pool does not take an attempt back when another connection became free meanwhile: it goes on

@@ -6,7 +6,7 @@ use portcullis_middleware::{
     BoxError, Connection,
     connection::Phase,
     error::{Elapsed, TimeoutPhase, find},
-    io_timeout::TimeoutIo,
+    timeout::TimeoutIo,
 };
 use socket2::SockRef;
 use std::{net::Ipv4Addr, time::Duration};
@@ -84,7 +84,7 @@ async fn a_silent_server_is_a_read_timeout() {
     // Not before: a clock that runs ahead could end the connect.
     tokio::time::pause();
     let bound = Duration::from_secs(5);
-    let mut client = client.map_io(|io| TimeoutIo::new(io).with_read(bound));
+    let mut client = client.map_io(|io| TimeoutIo::new(io).with_read_timeout(bound));
     let error = client.read(&mut [0]).await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     let elapsed = find::<Elapsed>(&error).unwrap();

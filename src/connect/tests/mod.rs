@@ -1,8 +1,8 @@
 //! The schedule in paused time, and real connections over loopback.
 
+mod layered;
 mod loopback;
 mod schedule;
-mod through;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod tls;
 use super::*;

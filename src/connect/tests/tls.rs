@@ -3,8 +3,8 @@
 use super::*;
 use portcullis_middleware::{
     BoxError, Connection,
-    io_timeout::TimeoutIo,
     peer_addr::PeerAddrLayer,
+    timeout::TimeoutIo,
     tls::{TlsConnectError, TlsConnector, TlsLayer},
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -98,7 +98,7 @@ async fn a_connection_whose_stack_was_called_later_hears_of_the_drain_and_of_the
     assert!(handle.close(handle.connections()[0].id()));
     handle.stop();
     let report = handle.wait().await;
-    assert!(report.cut().is_empty());
+    assert!(report.force_closed().is_empty());
     assert!(!warned(&handle));
 }
 
@@ -119,7 +119,7 @@ async fn a_connection_that_its_stack_did_not_take_is_noted_as_closed_also_after_
     let mut client = connector.connect().unwrap();
     assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
     handle.stop();
-    assert_eq!(handle.wait().await.left_behind(), 0);
+    assert_eq!(handle.wait().await.still_running(), 0);
     assert!(handle.connections().is_empty());
 }
 

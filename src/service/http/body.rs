@@ -1,6 +1,6 @@
 //! The bodies of requests, which may not come too slowly, and of responses, which end an exchange.
 
-use super::exchanges::InFlight;
+use super::activity::InFlight;
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;

@@ -5,8 +5,8 @@
 //! silent there would be waited for until the server's deadline. What such servers do with a connection is
 //! visible in its bytes alone, so this follows the frames of HTTP/2 (RFC 9113, section 4.1) in both directions.
 
-use super::exchanges::{PREFACE, match_preface};
-use crate::service::hand_off::LAST_CALL;
+use super::activity::{PREFACE, match_preface};
+use crate::service::hand_off::IDLE_GRACE_PERIOD;
 use portcullis_middleware::{ConnectionInfo, drain::DrainStage};
 use std::{
     collections::BTreeMap,
@@ -143,7 +143,7 @@ fn wait(cause: Cause, info: &ConnectionInfo) -> Wait {
     match info.drain_signal().cloned() {
         Some(signal) => Box::pin(async move {
             signal.reached(DrainStage::Closing).await;
-            sleep(LAST_CALL).await;
+            sleep(IDLE_GRACE_PERIOD).await;
         }),
         None => Box::pin(pending()),
     }
@@ -279,7 +279,7 @@ const LEAVE: Duration = Duration::from_secs(2);
 mod tests {
     use super::*;
     use portcullis_middleware::{
-        connection::{Address, Origin},
+        connection::{Address, ListenerInfo},
         drain::DrainTrigger,
     };
     use std::{future::poll_fn, sync::Arc};
@@ -288,8 +288,8 @@ mod tests {
 
     fn departure() -> (DrainTrigger, Departure) {
         let (drain, signal) = DrainTrigger::pair();
-        let origin = Arc::new(Origin::new().with_drain(signal));
-        let info = ConnectionInfo::from_origin(origin, Address::Unknown, Address::Unknown);
+        let origin = Arc::new(ListenerInfo::new().with_drain(signal));
+        let info = ConnectionInfo::from_listener(origin, Address::Unknown, Address::Unknown);
         (drain, Departure::new(info))
     }
 
@@ -317,13 +317,13 @@ mod tests {
             departure.note_read(&PREFACE[..said]);
             let mut gone = task::spawn(poll_fn(|cx| departure.poll_gone(cx)));
             assert_pending!(gone.poll());
-            drain.announce();
+            drain.notify();
             advance(Duration::from_secs(3600)).await;
             assert_pending!(gone.poll());
             drain.close();
             assert!(gone.is_woken());
             assert_pending!(gone.poll());
-            advance(LAST_CALL - Duration::from_millis(1)).await;
+            advance(IDLE_GRACE_PERIOD - Duration::from_millis(1)).await;
             assert_pending!(gone.poll());
             advance(Duration::from_millis(2)).await;
             assert!(gone.is_woken());

@@ -1,6 +1,6 @@
 //! The bytes under hyper: waited for, watched, and ended politely.
 
-use super::exchanges::{Exchanges, PREFACE};
+use super::activity::{Activity, PREFACE};
 use crate::service::LingerIo;
 use portcullis_middleware::connection::Lingering;
 use std::{
@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 pub(super) struct HttpIo<IO> {
     /// Lingers on drop if it was upgraded; before that, hyper ends it here.
     io: LingerIo<IO>,
-    exchanges: Arc<Exchanges>,
+    activity: Arc<Activity>,
     stage: Stage,
 }
 
@@ -33,23 +33,23 @@ enum Stage {
 }
 
 impl<IO> HttpIo<IO> {
-    pub(super) const fn new(io: LingerIo<IO>, exchanges: Arc<Exchanges>) -> Self {
+    pub(super) const fn new(io: LingerIo<IO>, activity: Arc<Activity>) -> Self {
         Self {
             io,
-            exchanges,
+            activity,
             stage: Stage::Open,
         }
     }
 
-    pub(super) fn exchanges(&self) -> &Exchanges {
-        &self.exchanges
+    pub(super) fn activity(&self) -> &Activity {
+        &self.activity
     }
 }
 
 impl<IO> Drop for HttpIo<IO> {
     fn drop(&mut self) {
         // A connection that HTTP drops has ended, or must not look as if it had ended in order.
-        if !self.exchanges.is_upgraded() {
+        if !self.activity.is_upgraded() {
             self.io.do_not_linger();
         }
     }
@@ -78,7 +78,7 @@ impl<IO: AsyncRead + Unpin> HttpIo<IO> {
                 self.stage = Stage::First(first);
             }
             ready!(polled)?;
-            if !more || !until_known || self.exchanges.protocol().is_some() {
+            if !more || !until_known || self.activity.protocol().is_some() {
                 return Poll::Ready(Ok(said));
             }
         }
@@ -127,19 +127,19 @@ impl<IO: AsyncRead + Unpin> AsyncRead for HttpIo<IO> {
         }
         let before = buf.filled().len();
         let result = Pin::new(&mut self.io).poll_read(cx, buf);
-        if result.is_pending() && self.exchanges.is_hung_up() {
+        if result.is_pending() && self.activity.is_hung_up() {
             return Poll::Ready(Ok(()));
         }
         match ready!(result) {
             // h2 would take this end for one in order, although it may have cut a message short.
-            Err(error) if is_unannounced_end(&error) && self.exchanges.is_amid_http2() => {
+            Err(error) if is_unannounced_end(&error) && self.activity.is_amid_http2() => {
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionReset, error)));
             }
             // HTTP/1 says itself where a message ends, and hyper sees when one is cut short.
-            Err(error) if is_unannounced_end(&error) && !self.exchanges.is_upgraded() => {}
+            Err(error) if is_unannounced_end(&error) && !self.activity.is_upgraded() => {}
             result => result?,
         }
-        self.exchanges.note_read(&buf.filled()[before..]);
+        self.activity.note_read(&buf.filled()[before..]);
         Poll::Ready(Ok(()))
     }
 }
@@ -156,13 +156,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for HttpIo<IO> {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.io).poll_write(cx, buf);
-        self.exchanges.note_write(&result);
+        self.activity.note_write(&result);
         result
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let result = Pin::new(&mut self.io).poll_flush(cx);
-        self.exchanges.note_write(&result);
+        self.activity.note_write(&result);
         result
     }
 
@@ -173,27 +173,27 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for HttpIo<IO> {
             match &mut this.stage {
                 Stage::First(_) | Stage::Open => {
                     let result = Pin::new(&mut this.io).poll_shutdown(cx);
-                    this.exchanges.note_write(&result);
+                    this.activity.note_write(&result);
                     let result = ready!(result);
                     // Of a tunnel, this may be the end of one direction.
-                    if this.exchanges.is_upgraded() {
+                    if this.activity.is_upgraded() {
                         return Poll::Ready(result);
                     }
                     match result {
                         // A client that has gone need not be told: hyper has flushed what was for it.
-                        Err(_) if this.exchanges.input_ended() => {}
+                        Err(_) if this.activity.input_ended() => {}
                         result => result?,
                     }
                     let bounds = this.io.bounds();
                     // For a client that never spoke nothing can be lost, and one that is idle may have been
                     // silent for long enough.
-                    let ended = this.exchanges.input_ended()
-                        || this.exchanges.is_hung_up()
-                        || this.exchanges.idle_for() >= bounds.silence();
+                    let ended = this.activity.input_ended()
+                        || this.activity.is_hung_up()
+                        || this.activity.idle_for() >= bounds.silence();
                     this.stage = match ended {
                         true => Stage::Over,
                         false => {
-                            this.exchanges.note_lingering();
+                            this.activity.note_lingering();
                             Stage::Lingering(this.io.get_mut().linger(bounds))
                         }
                     };
@@ -213,7 +213,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for HttpIo<IO> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
-        self.exchanges.note_write(&result);
+        self.activity.note_write(&result);
         result
     }
 
@@ -235,9 +235,9 @@ mod tests {
     fn http_io() -> (HttpIo<DuplexStream>, DuplexStream) {
         let (ours, client) = duplex(1024);
         let info = ConnectionInfo::new(Address::Unknown, Address::Unknown);
-        let exchanges = Exchanges::new(info.clone());
+        let activity = Activity::new(info.clone());
         let io = LingerIo::new(Connection::new(ours, info), Linger::new());
-        (HttpIo::new(io, exchanges), client)
+        (HttpIo::new(io, activity), client)
     }
 
     #[tokio::test]
@@ -294,12 +294,12 @@ mod tests {
     async fn a_shutdown_that_fails_is_an_error_in_a_tunnel_alone_where_the_client_has_ended() {
         for upgraded in [false, true] {
             let info = ConnectionInfo::new(Address::Unknown, Address::Unknown);
-            let exchanges = Exchanges::new(info.clone());
+            let activity = Activity::new(info.clone());
             let io = LingerIo::new(Connection::new(Gone, info), Linger::new());
-            let mut io = HttpIo::new(io, exchanges.clone());
+            let mut io = HttpIo::new(io, activity.clone());
             assert_eq!(io.read(&mut [0]).await.unwrap(), 0);
             if upgraded {
-                exchanges.begin().upgrades();
+                activity.begin().upgrades();
             }
             assert_eq!(io.shutdown().await.is_err(), upgraded);
         }
@@ -311,6 +311,6 @@ mod tests {
         drop(client);
         poll_fn(|cx| io.poll_first(true, cx)).await.unwrap();
         assert_eq!(io.read(&mut [0]).await.unwrap(), 0);
-        assert!(io.exchanges.input_ended());
+        assert!(io.activity.input_ended());
     }
 }

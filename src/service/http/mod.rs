@@ -2,7 +2,7 @@
 //! `tower::Service<http::Request<_>>`.
 //!
 //! hyper speaks the protocol, through hyper-util. What is added here is what concerns the connection:
-//! timeouts that start before the first byte, the connection's facts in each request, and a graceful shutdown
+//! timeouts that start before the first byte, the connection's request_context in each request, and a graceful shutdown
 //! that loses no request.
 //!
 //! Under TLS, offer `h2` and `http/1.1` by ALPN. The negotiated protocol is the only one served (RFC 7301,
@@ -67,18 +67,18 @@
 //! reads. The bound on responses sees both, a client that reads nothing and one that answers pings and
 //! opens no window of HTTP/2; it counts for all responses of a connection together.
 //!
-//! An [`io_timeout`](portcullis_middleware::io_timeout) below is not needed for any of this. Where there
+//! An [`io_timeout`](portcullis_middleware::timeout::io_timeout) below is not needed for any of this. Where there
 //! is one (it also bounds what a WebSocket sends), turn its bound on reads off, which would end the healthy
 //! ones just named:
 //!
 //! ```
-//! use portcullis::{ServiceBuilderExt, middleware::io_timeout::IoTimeoutLayer, service::HttpService};
+//! use portcullis::{ServiceBuilderExt, middleware::timeout::IoTimeoutLayer, service::HttpService};
 //! use tower::ServiceBuilder;
 //!
 //! # let router = axum::Router::new();
 //! let stack = ServiceBuilder::new()
 //!     .peer_addr()
-//!     .layer(IoTimeoutLayer::new().with_read(None))
+//!     .layer(IoTimeoutLayer::new().without_read_timeout())
 //!     .service(HttpService::new(router));
 //! # portcullis::Server::new().listen(portcullis::listener::MemoryListener::pair().0, stack);
 //! ```
@@ -88,7 +88,7 @@
 //! When the server [announces](crate::server::Drain) its end, HTTP/1 responses say `connection: close` and
 //! HTTP/2 clients get a `GOAWAY`; what they send meanwhile is served. (Of pipelined requests the first
 //! that is answered after the announcement is the last, see RFC 9112, section 9.6.) When the server accepts
-//! no more, idle connections get a [last call](HttpService::with_last_call) and go, and so do clients that have
+//! no more, idle connections get a [last call](HttpService::with_idle_grace_period) and go, and so do clients that have
 //! sent nothing, or that are silent for two seconds from the `GOAWAY` on. A TLS handshake or a PROXY header that is
 //! still incomplete has half a second, too. Requests and streams in
 //! flight, and clients that still read, have until the server's deadline. An upgraded connection
@@ -109,19 +109,19 @@
 //! A client that ends its side of an HTTP/1 connection before it has its response is taken as gone, and its
 //! handler is dropped; hyper's `half_close` makes it stay.
 
+mod activity;
 mod answer;
 mod body;
 #[cfg(any(feature = "axum", feature = "tonic"))]
 pub(crate) mod departure;
-mod exchanges;
-pub(crate) mod facts;
 mod io;
-mod keeper;
 mod messages;
 mod protocol;
 mod request;
+pub(crate) mod request_context;
 mod request_service;
 mod serve;
+mod supervisor;
 mod tasks;
 
 pub use self::{
@@ -161,7 +161,7 @@ struct Settings {
     head: Option<Duration>,
     idle: Option<Duration>,
     send: Option<Duration>,
-    last_call: Duration,
+    idle_grace_period: Duration,
     body: Option<BodyRate>,
     streaming_calls: bool,
     linger: Linger,
@@ -171,7 +171,7 @@ impl<S> HttpService<S> {
     /// Serves HTTP/1.1 and HTTP/2 with `requests`, within the bounds of the [module docs](self).
     pub fn new(requests: S) -> Self {
         let mut hyper = auto::Builder::new(HttpTasks::default());
-        // The keeper's bounds are finer: hyper has one for the head and the time before it. Who sets that
+        // The supervisor's bounds are finer: hyper has one for the head and the time before it. Who sets that
         // all the same needs the timer: without one hyper panics.
         hyper
             .http1()
@@ -188,7 +188,7 @@ impl<S> HttpService<S> {
             head: Some(Duration::from_secs(30)),
             idle: Some(Duration::from_secs(75)),
             send: Some(Duration::from_secs(60)),
-            last_call: Duration::from_millis(500),
+            idle_grace_period: Duration::from_millis(500),
             body: Some(BodyRate::new(240, Duration::from_secs(10))),
             streaming_calls: false,
             linger: Linger::new(),
@@ -253,8 +253,8 @@ impl<S> HttpService<S> {
     ///
     /// Half a second by default: a request that was sent in good faith just before is served.
     #[must_use]
-    pub fn with_last_call(mut self, last_call: Duration) -> Self {
-        self.settings().last_call = last_call;
+    pub fn with_idle_grace_period(mut self, idle_grace_period: Duration) -> Self {
+        self.settings().idle_grace_period = idle_grace_period;
         self
     }
 

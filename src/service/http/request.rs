@@ -2,11 +2,12 @@
 
 use super::{
     Settings,
+    activity::{Activity, InFlight},
     answer::Answer,
     body::{RequestBody, ResponseBody},
-    exchanges::{Exchanges, InFlight},
-    facts::Facts,
-    messages, tasks,
+    messages,
+    request_context::RequestContext,
+    tasks,
 };
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header::CONNECTION};
 use hyper::body::Incoming;
@@ -23,8 +24,8 @@ use tower::Service;
 #[derive(Debug)]
 pub(super) struct HttpRequests<S> {
     service: S,
-    facts: Facts,
-    exchanges: Arc<Exchanges>,
+    request_context: RequestContext,
+    activity: Arc<Activity>,
     settings: Arc<Settings>,
 }
 
@@ -36,14 +37,14 @@ impl<S> HttpRequests<S> {
     ) -> Self {
         Self {
             service,
-            facts: Facts::of(connection),
-            exchanges: Exchanges::new(connection.info().clone()),
+            request_context: RequestContext::of(connection),
+            activity: Activity::new(connection.info().clone()),
             settings,
         }
     }
 
-    pub(super) const fn exchanges(&self) -> &Arc<Exchanges> {
-        &self.exchanges
+    pub(super) const fn activity(&self) -> &Arc<Activity> {
+        &self.activity
     }
 }
 
@@ -57,16 +58,16 @@ where
     type Future = RequestFuture<S>;
 
     fn call(&self, mut request: Request<Incoming>) -> RequestFuture<S> {
-        let in_flight = self.exchanges.begin();
+        let in_flight = self.activity.begin();
         let kind = Kind::of(&request);
         let rate = match self.settings.streaming_calls && kind.is_http2() {
             true if messages::are_streamed(&request) => None,
             _ => self.settings.body.as_ref(),
         };
-        self.facts.tell(&mut request);
+        self.request_context.tell(&mut request);
         #[cfg(feature = "tonic")]
         if messages::may_be_grpc(&request) {
-            self.facts.tell_tonic(&mut request);
+            self.request_context.add_to_tonic_request(&mut request);
         }
         let service = self.service.clone();
         let request = request.map(|body| RequestBody::new(body, rate, &in_flight));
@@ -139,7 +140,7 @@ where
         match this.kind {
             Kind::Http2Connect if switches => tasks::next_is_tunnel(in_flight.tunnel()),
             Kind::Http1 | Kind::Http1Connect if switches => in_flight.upgrades(),
-            Kind::Http1 | Kind::Http1Connect if in_flight.exchanges().is_last() => {
+            Kind::Http1 | Kind::Http1Connect if in_flight.activity().is_last() => {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(CONNECTION, close);
             }

@@ -13,7 +13,7 @@ use tower::Service;
 /// service:
 ///
 /// ```
-/// use portcullis::{ServiceBuilderExt, service::{HttpService, http::RequestService}, stack::Stack};
+/// use portcullis::{ServiceBuilderExt, service::{HttpService, http::RequestService}, server::Stack};
 /// use tokio::net::TcpStream;
 /// use tower::ServiceBuilder;
 ///

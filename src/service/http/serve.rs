@@ -1,12 +1,12 @@
-//! Drives hyper on one connection, and ends it when the keeper says so.
+//! Drives hyper on one connection, and ends it when the supervisor says so.
 
 use super::{
     Settings,
     body::RequestBody,
     io::HttpIo,
-    keeper::{Keeper, Step},
     protocol::Allowed,
     request::HttpRequests,
+    supervisor::{Step, Supervisor},
     tasks::HttpTasks,
 };
 use crate::service::LingerIo;
@@ -34,7 +34,7 @@ where
     HttpRequests<S>: hyper::service::HttpService<Incoming>,
 {
     stage: Stage<S, IO>,
-    keeper: Keeper,
+    supervisor: Supervisor,
 }
 
 /// hyper comes with the first byte: what it needs is several times what a silent connection does.
@@ -67,14 +67,11 @@ where
         requests: HttpRequests<S>,
         connection: Connection<IO>,
     ) -> Self {
-        let exchanges = requests.exchanges().clone();
-        let io = HttpIo::new(
-            LingerIo::new(connection, settings.linger),
-            exchanges.clone(),
-        );
+        let activity = requests.activity().clone();
+        let io = HttpIo::new(LingerIo::new(connection, settings.linger), activity.clone());
         Self {
             stage: Stage::Silent(Some((io, requests))),
-            keeper: Keeper::new(settings, exchanges),
+            supervisor: Supervisor::new(settings, activity),
         }
     }
 }
@@ -94,10 +91,10 @@ where
                 Self::Http(http) => return http.as_mut().poll(cx).map_err(with_kind),
                 Self::Silent(silent) => {
                     let (io, _) = silent.as_mut().expect("polled after its end");
-                    let allowed = Allowed::of(&io.exchanges().info, &settings.hyper);
+                    let allowed = Allowed::of(&io.activity().info, &settings.hyper);
                     let speaks = ready!(io.poll_first(!allowed.is_any(), cx))?;
                     let (io, requests) = silent.take().expect("just seen");
-                    let spoken = io.exchanges().protocol();
+                    let spoken = io.activity().protocol();
                     let refusal = spoken.and_then(|spoken| allowed.refusal(spoken));
                     *self = match (speaks, refusal) {
                         (true, None) => Self::Http(begin(settings, io, requests)),
@@ -153,10 +150,10 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         loop {
-            if let Poll::Ready(ended) = this.stage.poll(this.keeper.settings(), cx) {
+            if let Poll::Ready(ended) = this.stage.poll(this.supervisor.settings(), cx) {
                 return Poll::Ready(ended);
             }
-            match ready!(this.keeper.poll(cx)) {
+            match ready!(this.supervisor.poll(cx)) {
                 Step::Shutdown => {
                     if let Stage::Http(http) = this.stage {
                         http.as_mut().graceful_shutdown();

@@ -3,7 +3,7 @@
 //! A successful response to CONNECT turns a stream into a tunnel that hyper alone knows: its end is the end of
 //! the task that hyper spawns for it, in the same poll in which it takes that response.
 
-use super::exchanges::InFlight;
+use super::activity::InFlight;
 use hyper::rt::Executor;
 use pin_project::pin_project;
 use std::{

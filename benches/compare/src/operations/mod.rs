@@ -12,7 +12,7 @@ pub(crate) use self::mock::{MESSAGE, Mock};
 
 use crate::{BoxError, stats::quartiles};
 use nix::time::ClockId;
-use portcullis::stack::Stack;
+use portcullis::server::Stack;
 use std::{fmt, future::poll_fn, io, str::FromStr, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},

@@ -7,7 +7,7 @@ use crate::{
 };
 use ::portcullis::{
     Connection, ConnectionInfo, ServiceBuilderExt, connection::Address,
-    middleware::count_bytes::ByteCounter, stack::Stack,
+    middleware::observe::ByteCounter, stack::Stack,
 };
 use std::io::Write;
 use tokio::{

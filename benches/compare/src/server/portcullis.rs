@@ -5,9 +5,9 @@ use crate::{BoxError, echo::echo, tls::server_config};
 use ::portcullis::{
     Connection, Server, ServiceBuilderExt,
     listener::{TcpListener, TcpOptions},
-    middleware::{count_bytes::ByteCounter, tls::TlsLayer},
+    middleware::{observe::ByteCounter, tls::TlsLayer},
     server::Workers,
-    stack::Stack,
+    server::Stack,
 };
 use std::io;
 use tokio::{net::TcpStream, select, spawn};

@@ -8,7 +8,7 @@ use super::{
 use crate::{BoxError, tls::server_config};
 use ::portcullis::{
     ServiceBuilderExt,
-    middleware::{count_bytes::ByteCounter, io_timeout::IoTimeoutLayer, tls::TlsLayer},
+    middleware::{observe::ByteCounter, timeout::IoTimeoutLayer, tls::TlsLayer},
     service::HttpService,
 };
 use std::time::Duration;
@@ -42,7 +42,7 @@ macro_rules! recommended {
             .connection_limit(MANY)
             .catch_panics()
             .count_bytes(ByteCounter::new())
-            .layer(IoTimeoutLayer::new().with_read(None))
+            .layer(IoTimeoutLayer::new().without_read_timeout())
     };
 }
 
@@ -69,7 +69,7 @@ fn axum_stack(setup: Setup) -> Result<(), BoxError> {
 
 /// Without the time in which clients may still say something, which the others do not have.
 fn drain_at_once(setup: Setup) -> Result<(), BoxError> {
-    let service = HttpService::new(service_fn(hello)).with_last_call(Duration::ZERO);
+    let service = HttpService::new(service_fn(hello)).with_idle_grace_period(Duration::ZERO);
     serve(&setup, ServiceBuilder::new().peer_addr().service(service))
 }
 

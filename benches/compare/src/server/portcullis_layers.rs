@@ -5,7 +5,7 @@ use super::{
     portcullis::{ours, serve},
 };
 use crate::echo::echo;
-use ::portcullis::{Connection, ServiceBuilderExt, middleware::count_bytes::ByteCounter};
+use ::portcullis::{Connection, ServiceBuilderExt, middleware::observe::ByteCounter};
 use tower::ServiceBuilder;
 
 /// A byte count for each of the numbers, one around the other.

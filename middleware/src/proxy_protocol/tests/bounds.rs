@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    connection::Origin,
+    connection::ListenerInfo,
     drain::DrainTrigger,
     error::{Elapsed, TimeoutPhase},
     outcome::Outcome,
@@ -65,8 +65,8 @@ async fn a_header_has_half_a_second_more_once_the_server_accepts_no_more() {
         grace + Duration::from_millis(2),
     ] {
         let (drain, signal) = DrainTrigger::pair();
-        let origin = Arc::new(Origin::new().with_drain(signal));
-        let info = ConnectionInfo::from_origin(origin, ip("10.1.2.3:5000"), Address::Unknown);
+        let origin = Arc::new(ListenerInfo::new().with_drain(signal));
+        let info = ConnectionInfo::from_listener(origin, ip("10.1.2.3:5000"), Address::Unknown);
         let connection = Connection::new(late(wait), info.clone());
         drain.close();
         let served = serve(layer(), connection).await;

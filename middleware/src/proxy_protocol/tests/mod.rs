@@ -2,13 +2,13 @@
 
 mod bounds;
 mod loopback;
-mod prefix;
 mod splits;
 mod trust;
 mod vectors;
 mod warnings;
 
-use super::{PrefixedIo, ProxyHeader, ProxyHeaderError, ProxyProtocolLayer, TrustedSources};
+use super::{ProxyHeader, ProxyHeaderError, ProxyProtocolLayer, TrustedSources};
+use crate::io::PrefixedIo;
 use crate::{
     BoxError, Connection, ConnectionInfo,
     connection::{Address, UnixAddress},

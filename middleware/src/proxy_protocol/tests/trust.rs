@@ -1,6 +1,7 @@
 //! Whose headers are believed, and what becomes of the others.
 
 use super::*;
+use crate::io::PrefixedIo;
 use crate::{
     connection::Phase,
     error::{Refused, RefusedReason},

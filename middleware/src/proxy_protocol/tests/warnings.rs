@@ -1,7 +1,7 @@
 //! Which rejections are logged, and how often.
 
 use super::*;
-use crate::trace::tests::log::Log;
+use crate::observe::trace::tests::log::Log;
 use std::time::Duration;
 use tokio_test::io::Builder;
 use tracing::Level;

@@ -22,7 +22,7 @@ use tower::{Layer, Service};
 /// service, or that takes something else than a connection, call that one.
 ///
 /// ```
-/// use portcullis_middleware::{from_fn::from_fn, testing::assert_contract};
+/// use portcullis_middleware::{handler::from_fn, testing::assert_contract};
 ///
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() {

@@ -156,7 +156,7 @@ impl TlsConnector {
         // The alert is written; a drop with input unread would take it back by a reset.
         let close = rest
             .with_io(io)
-            .close_within(Linger::new().with_time(ALERT_TIME));
+            .close_within(Linger::new().with_timeout(ALERT_TIME));
         // In a box: its buffer must not make every handshake larger.
         let _ = Box::pin(close).await;
         Err(TlsConnectError::handshake(server_name, error))

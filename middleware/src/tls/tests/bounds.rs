@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    connection::{Address, Origin, Phase},
+    connection::{Address, ListenerInfo, Phase},
     drain::DrainTrigger,
     error::{Elapsed, HandshakeError, Refused, RefusedReason, TimeoutPhase},
     testing::Peer,
@@ -366,7 +366,7 @@ async fn the_inner_service_is_asked_for_readiness_after_the_handshake() {
 
 #[tokio::test]
 async fn a_limit_within_counts_finished_handshakes_only() {
-    use crate::connection_limit::ConnectionLimitLayer;
+    use crate::limit::connection_limit::ConnectionLimitLayer;
     let (limit, counts) = ConnectionLimitLayer::pair(1);
     let inner = limit.layer(tower::service_fn(echo));
     let mut stack = tls_layer().layer(inner);
@@ -385,7 +385,7 @@ async fn a_limit_within_counts_finished_handshakes_only() {
 #[tokio::test]
 async fn a_client_that_leaves_while_it_waits_inside_is_noticed_and_one_that_wants_an_answer_stays()
 {
-    use crate::connection_limit::ConnectionLimitLayer;
+    use crate::limit::connection_limit::ConnectionLimitLayer;
     let ends = [(false, false), (false, true), (true, true)];
     for (stays, is_polite) in ends {
         let (limit, counts) = ConnectionLimitLayer::pair(0);
@@ -496,12 +496,12 @@ async fn a_handshake_has_half_a_second_more_once_the_server_accepts_no_more() {
     let grace = Duration::from_millis(500);
     for late in [grace - Duration::from_millis(1), 2 * grace] {
         let (drain, signal) = DrainTrigger::pair();
-        let origin = Arc::new(Origin::new().with_drain(signal));
-        let info = ConnectionInfo::from_origin(origin, Address::Unknown, Address::Unknown);
+        let origin = Arc::new(ListenerInfo::new().with_drain(signal));
+        let info = ConnectionInfo::from_listener(origin, Address::Unknown, Address::Unknown);
         let (io, ours) = duplex(1 << 16);
         let connection = Connection::with_info(ours, info);
         let served = tokio::spawn(serve(tls_layer(), connection, echo));
-        drain.announce();
+        drain.notify();
         sleep(BOUND / 2).await;
         let closing = Instant::now();
         drain.close();

@@ -1,0 +1,72 @@
+//! The future: the inner service's, then the handler's.
+
+use super::lend::Lender;
+use crate::{BoxError, Connection, handler::catch_panic::CatchPanicFuture};
+use pin_project::pin_project;
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+/// Future of [`OnError`](super::OnError).
+///
+/// The inner future is dropped, and with it all that it held, before the handler is called.
+#[pin_project]
+pub struct OnErrorFuture<F, H, IO, Fut> {
+    #[pin]
+    state: State<F, Fut>,
+    /// After `state`, so that the IO is back when the lender goes.
+    waiting: Option<(H, Lender<IO>)>,
+}
+
+#[pin_project(project = StateProj)]
+enum State<F, Fut> {
+    Serving(#[pin] CatchPanicFuture<F>),
+    Handling(#[pin] Fut),
+}
+
+impl<F, H, IO, Fut> OnErrorFuture<F, H, IO, Fut> {
+    pub(super) fn new(call: impl FnOnce() -> F, handler: H, lender: Lender<IO>) -> Self {
+        Self {
+            state: State::Serving(CatchPanicFuture::new(call)),
+            waiting: Some((handler, lender)),
+        }
+    }
+}
+
+impl<F, H, IO, Fut, T, E> Future for OnErrorFuture<F, H, IO, Fut>
+where
+    F: Future<Output = Result<T, E>>,
+    E: Into<BoxError>,
+    H: Fn(BoxError, Option<Connection<IO>>) -> Fut,
+    Fut: Future<Output = Result<T, BoxError>>,
+{
+    type Output = Result<T, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            match this.state.as_mut().project() {
+                StateProj::Serving(inner) => {
+                    let served = ready!(inner.poll(cx));
+                    let (handler, lender) = this.waiting.take().expect("served only once");
+                    let Err(error) = served else {
+                        return Poll::Ready(served);
+                    };
+                    let connection = lender.take_back(&error);
+                    this.state.set(State::Handling(handler(error, connection)));
+                }
+                StateProj::Handling(handling) => return handling.poll(cx),
+            }
+        }
+    }
+}
+
+impl<F, H, IO, Fut> fmt::Debug for OnErrorFuture<F, H, IO, Fut> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OnErrorFuture")
+            .field("handling", &matches!(self.state, State::Handling(_)))
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,264 @@
+//! Who has the IO, and who holds the guards meanwhile.
+//!
+//! The lender (the future of `OnError`) and the borrower ([`Lent`], inside the inner service's
+//! connection) share a [`LentState`]. The guards stay in it while the IO is out, so that they end with
+//! the last of the two. [`LentGuard`] is the one guard of the borrowed connection: it lets a `detach` there
+//! release them.
+
+use super::Lent;
+use crate::{
+    BoxError, Connection, ConnectionInfo, Extensions,
+    connection::{Guards, Parts, Phase},
+    log_text::{Causes, Escaped},
+};
+use std::{
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+/// Lends the IO of `connection`: a connection for the inner service, and the way to get it back.
+pub(super) fn lend<IO: Send + 'static>(
+    connection: Connection<IO>,
+) -> (Connection<Lent<IO>>, Lender<IO>) {
+    let (io, parts) = connection.into_parts();
+    let state = Arc::new(LentState {
+        info: parts.info,
+        location: Mutex::new(Location::Out(parts.guards)),
+    });
+    let mut borrowed = Parts::new(state.info.clone()).with_io(Lent::new(io, state.clone()));
+    *borrowed.extensions_mut() = parts.extensions.clone();
+    borrowed.hold(LentGuard(state.clone()));
+    let extensions = parts.extensions;
+    (borrowed, Lender { state, extensions })
+}
+
+/// The side that waits for the IO.
+///
+/// Dropping it closes what has come back, and lets the borrower keep what has not.
+pub(super) struct Lender<IO> {
+    state: Arc<LentState<IO>>,
+    extensions: Extensions,
+}
+
+impl<IO> Lender<IO> {
+    /// The connection as it was lent, if the IO has come back by now.
+    ///
+    /// Leaves `error` in the trace: from here on it is the handler's.
+    pub(super) fn take_back(mut self, error: &BoxError) -> Option<Connection<IO>> {
+        let returned = self.state.end();
+        tracing::debug!(
+            connection = %self.state.info.id(),
+            error = %Escaped(Causes(&**error)),
+            returned = returned.is_some(),
+            "service failed, calling the error handler",
+        );
+        let (io, guards) = returned?;
+        let parts = Parts {
+            info: self.state.info.clone(),
+            extensions: mem::take(&mut self.extensions),
+            guards,
+        };
+        Some(parts.with_io(io))
+    }
+}
+
+impl<IO> Drop for Lender<IO> {
+    fn drop(&mut self) {
+        drop(self.state.end());
+    }
+}
+
+/// What lender and borrower share.
+pub(super) struct LentState<IO> {
+    info: ConnectionInfo,
+    location: Mutex<Location<IO>>,
+}
+
+/// Where the IO is.
+enum Location<IO> {
+    /// With the borrower, and the lender waits for it.
+    Out(Guards),
+    /// With the borrower for good: the lender is gone.
+    Kept(Guards),
+    /// Here, for the lender. The IO drops before the guards.
+    Back(IO, Guards),
+    /// Closed, detached, or taken by the lender.
+    Over,
+}
+
+// Nothing of the user's is dropped while the lock is held: it may panic, or come back here.
+impl<IO> LentState<IO> {
+    pub(super) fn give_back(&self, io: IO) {
+        // Nobody can say anything on a connection that was aborted: it ends at once.
+        let is_ended = self.info.is_ended();
+        let mut location = self.location();
+        let guards = match mem::replace(&mut *location, Location::Over) {
+            Location::Out(guards) if !is_ended => {
+                *location = Location::Back(io, guards);
+                return;
+            }
+            Location::Out(guards) => guards,
+            // They end with the last of `Lent` and `LentGuard`, like the guards of any connection.
+            kept => {
+                *location = kept;
+                Guards::new()
+            }
+        };
+        drop(location);
+        drop(io);
+        drop(guards);
+    }
+
+    /// Ends the wait for the IO; returns it if it is back.
+    fn end(&self) -> Option<(IO, Guards)> {
+        let mut location = self.location();
+        match mem::replace(&mut *location, Location::Over) {
+            Location::Back(io, guards) => return Some((io, guards)),
+            Location::Out(guards) | Location::Kept(guards) => *location = Location::Kept(guards),
+            Location::Over => {}
+        }
+        None
+    }
+
+    /// Releases the guards of an IO that is out.
+    fn detach(&self) {
+        let mut location = self.location();
+        let guards = match mem::replace(&mut *location, Location::Over) {
+            Location::Out(guards) | Location::Kept(guards) => guards,
+            other => {
+                *location = other;
+                return;
+            }
+        };
+        drop(location);
+        drop(guards);
+    }
+
+    fn location(&self) -> MutexGuard<'_, Location<IO>> {
+        // Nothing in here panics half-way, so a poisoned location is in order.
+        self.location.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Guard of the borrowed connection, in place of all those in the state.
+struct LentGuard<IO>(Arc<LentState<IO>>);
+
+impl<IO> Drop for LentGuard<IO> {
+    fn drop(&mut self) {
+        if self.0.info.phase() == Phase::Detached {
+            self.0.detach();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connection::Address;
+    use std::{
+        io,
+        panic::{AssertUnwindSafe, catch_unwind},
+    };
+
+    fn connection<IO>(io: IO) -> Connection<IO> {
+        let info = ConnectionInfo::new(Address::Unknown, Address::Unknown);
+        Connection::new(io, info)
+    }
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn the_first_error_is_in_the_trace_on_one_line() {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::DEBUG)
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        let (borrowed, lender) = lend(connection(()));
+        let id = borrowed.id();
+        drop(borrowed);
+        tracing::subscriber::with_default(subscriber, || {
+            lender.take_back(&"peer said \"\n\x1b[2J".into()).unwrap();
+        });
+        let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(log.lines().count(), 1, "{log}");
+        assert!(log.contains(&format!("connection={id} ")), "{log}");
+        assert!(
+            log.contains(r#"error=peer said "\n\u{1b}[2J returned=true"#),
+            "{log}"
+        );
+    }
+
+    #[test]
+    fn a_panic_in_a_drop_leaves_the_loan_usable() {
+        struct Bomb;
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                if !std::thread::panicking() {
+                    panic!("in drop");
+                }
+            }
+        }
+        // The IO of an aborted connection is dropped on its way back.
+        let (borrowed, lender) = lend(connection(Bomb));
+        assert!(catch_unwind(AssertUnwindSafe(|| borrowed.abort())).is_err());
+        assert!(lender.take_back(&"no".into()).is_none());
+        // The guards of a detached one are dropped out of the state.
+        let mut guarded = connection(());
+        guarded.hold(Bomb);
+        let (borrowed, lender) = lend(guarded);
+        assert!(catch_unwind(AssertUnwindSafe(|| drop(borrowed.detach()))).is_err());
+        assert!(lender.take_back(&"no".into()).is_none());
+    }
+
+    #[test]
+    fn it_does_not_matter_who_lets_go_first() {
+        for lender_first in [false, true] {
+            let held = Arc::new(());
+            let mut connection = connection(held.clone());
+            connection.hold(held.clone());
+            let (borrowed, lender) = lend(connection);
+            if lender_first {
+                drop(lender);
+                assert_eq!(Arc::strong_count(&held), 3);
+                drop(borrowed);
+            } else {
+                drop(borrowed);
+                assert_eq!(Arc::strong_count(&held), 3);
+                drop(lender);
+            }
+            assert_eq!(Arc::strong_count(&held), 1);
+        }
+    }
+
+    #[test]
+    fn a_race_between_both_ends_leaves_nothing_behind() {
+        for _ in 0..500 {
+            let held = Arc::new(());
+            let mut connection = connection(held.clone());
+            connection.hold(held.clone());
+            let (borrowed, lender) = lend(connection);
+            std::thread::scope(|scope| {
+                scope.spawn(|| drop(borrowed));
+                if let Some(back) = lender.take_back(&"no".into()) {
+                    assert!(Arc::strong_count(&held) >= 3, "IO and guard, as lent");
+                    drop(back);
+                }
+            });
+            assert_eq!(Arc::strong_count(&held), 1);
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! A stream that yields bytes again that were read from it before.
+
+use std::{
+    fmt,
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll},
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Yields bytes that were read from the stream already, then the rest of the stream.
+///
+/// Writes go to the stream unchanged. The buffer is freed once its bytes are read. Afterwards the wrapper takes
+/// one word of memory and one comparison per read.
+pub struct PrefixedIo<IO> {
+    /// In a box, since it is gone for most of a connection's life.
+    prefix: Option<Box<Prefix>>,
+    io: IO,
+}
+
+/// Never empty.
+struct Prefix {
+    bytes: Vec<u8>,
+    taken: usize,
+}
+
+impl<IO> PrefixedIo<IO> {
+    /// Yields the bytes of `io` alone.
+    pub const fn new(io: IO) -> Self {
+        Self { prefix: None, io }
+    }
+
+    /// Yields `bytes` first, then the bytes of `io`.
+    ///
+    /// ```
+    /// use portcullis_middleware::io::PrefixedIo;
+    /// use tokio::io::AsyncReadExt;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// let mut stream: &[u8] = b"EHLO client";
+    /// let mut peeked = [0; 4];
+    /// stream.read_exact(&mut peeked).await?;
+    ///
+    /// let mut whole = String::new();
+    /// PrefixedIo::with_prefix(stream, peeked.into()).read_to_string(&mut whole).await?;
+    /// assert_eq!(whole, "EHLO client");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn with_prefix(io: IO, bytes: Vec<u8>) -> Self {
+        Self::with_unread(io, bytes, 0)
+    }
+
+    /// Yields `bytes` without the first `taken`, then the bytes of `io`.
+    pub(crate) fn with_unread(io: IO, bytes: Vec<u8>, taken: usize) -> Self {
+        let left = taken < bytes.len();
+        let prefix = left.then(|| Box::new(Prefix { bytes, taken }));
+        Self { prefix, io }
+    }
+
+    /// What was read already and not yet passed on.
+    pub fn prefix(&self) -> &[u8] {
+        self.prefix.as_ref().map_or(&[], |prefix| prefix.left())
+    }
+
+    /// The IO.
+    pub const fn get_ref(&self) -> &IO {
+        &self.io
+    }
+
+    /// The IO, to change; a read here overtakes the [prefix](Self::prefix).
+    pub const fn get_mut(&mut self) -> &mut IO {
+        &mut self.io
+    }
+
+    /// The IO alone; the [prefix](Self::prefix), where there is still one, is lost.
+    pub fn into_inner(self) -> IO {
+        self.io
+    }
+
+    fn io(self: Pin<&mut Self>) -> Pin<&mut IO>
+    where
+        IO: Unpin,
+    {
+        Pin::new(&mut self.get_mut().io)
+    }
+}
+
+impl Prefix {
+    fn left(&self) -> &[u8] {
+        &self.bytes[self.taken..]
+    }
+}
+
+impl<IO: AsyncRead + Unpin> AsyncRead for PrefixedIo<IO> {
+    #[inline]
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let Some(prefix) = &mut self.prefix else {
+            return self.io().poll_read(cx, buf);
+        };
+        let length = prefix.left().len().min(buf.remaining());
+        buf.put_slice(&prefix.left()[..length]);
+        prefix.taken += length;
+        if prefix.left().is_empty() {
+            self.prefix = None;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<IO: AsyncWrite + Unpin> AsyncWrite for PrefixedIo<IO> {
+    #[inline]
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.io().poll_write(cx, buf)
+    }
+
+    #[inline]
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.io().poll_flush(cx)
+    }
+
+    #[inline]
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.io().poll_shutdown(cx)
+    }
+
+    #[inline]
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.io().poll_write_vectored(cx, bufs)
+    }
+
+    #[inline]
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}
+
+impl<IO: fmt::Debug> fmt::Debug for PrefixedIo<IO> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the bytes: they are what the client said.
+        f.debug_struct("PrefixedIo")
+            .field("prefix_len", &self.prefix().len())
+            .field("io", &self.io)
+            .finish()
+    }
+}

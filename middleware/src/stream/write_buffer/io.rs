@@ -1,0 +1,221 @@
+//! The IO wrapper.
+
+use super::{output::Output, waiter::Waiter};
+use pin_project::pin_project;
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll},
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// IO whose small writes are gathered; see the [module docs](super).
+///
+/// # Cancel safety
+///
+/// A write that was dropped while it waited took nothing. A dropped flush, shutdown or read loses
+/// nothing: what it has not sent yet is sent by the next one.
+///
+/// # Two tasks
+///
+/// A read that waits sends what is buffered, so it polls the write side of the IO inside. The halves
+/// of [`split`](tokio::io::split) may wait in two tasks all the same: each is woken when its turn
+/// comes, also when the other one gives up.
+#[pin_project]
+#[derive(Debug)]
+pub struct WriteBufferIo<IO> {
+    #[pin]
+    io: IO,
+    output: Output,
+    /// A read that waits: nothing may stay in the buffer.
+    reader: Waiter,
+    /// A write, flush or shutdown that waits.
+    writer: Waiter,
+}
+
+impl<IO> WriteBufferIo<IO> {
+    /// Buffers up to `bytes` of output; zero buffers nothing.
+    pub const fn new(io: IO, bytes: usize) -> Self {
+        Self {
+            io,
+            output: Output::new(bytes),
+            reader: Waiter::new(),
+            writer: Waiter::new(),
+        }
+    }
+
+    /// What was written and not yet sent.
+    pub fn unsent(&self) -> &[u8] {
+        self.output.unsent()
+    }
+
+    /// The IO inside.
+    pub const fn get_ref(&self) -> &IO {
+        &self.io
+    }
+
+    /// The IO inside; what is written to it overtakes what is buffered.
+    pub const fn get_mut(&mut self) -> &mut IO {
+        &mut self.io
+    }
+
+    /// The IO inside, pinned.
+    pub fn get_pin_mut(self: Pin<&mut Self>) -> Pin<&mut IO> {
+        self.project().io
+    }
+
+    /// Takes the IO out; what is [unsent](Self::unsent) is lost.
+    pub fn into_inner(self) -> IO {
+        self.io
+    }
+
+    #[cfg(test)]
+    pub(crate) fn buffer_capacity(&self) -> usize {
+        self.output.capacity()
+    }
+}
+
+impl<IO: AsyncWrite> WriteBufferIo<IO> {
+    /// Carries out `operation` on the write side, for a write, flush or shutdown.
+    fn poll_write_side<T>(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut operation: impl FnMut(Pin<&mut IO>, &mut Output, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        let mut this = self.project();
+        let output = this.output;
+        let mut result = operation(this.io.as_mut(), output, cx);
+        if result.is_pending()
+            && output.is_due()
+            && let Some(both) = this.reader.joined(cx.waker())
+        {
+            // The read that waits has to go on where this operation gives up.
+            let mut cx = Context::from_waker(&both);
+            result = operation(this.io, output, &mut cx);
+        }
+        if result.is_pending() {
+            this.writer.wait(cx.waker());
+            return result;
+        }
+        this.writer.done();
+        if output.is_due() {
+            this.reader.wake();
+        }
+        result
+    }
+
+    /// Sends and flushes all, for a read that waits.
+    #[cold]
+    fn poll_flush_for_read(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut this = self.project();
+        let output = this.output;
+        let mut result = output.poll_flush(this.io.as_mut(), cx);
+        if result.is_pending()
+            && let Some(both) = this.writer.joined(cx.waker())
+        {
+            result = output.poll_flush(this.io, &mut Context::from_waker(&both));
+        }
+        if result.is_ready() {
+            // The IO owes the writer no wake any more.
+            this.writer.wake();
+        }
+        result
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite> AsyncRead for WriteBufferIo<IO> {
+    #[inline]
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.as_mut().project();
+        let result = this.io.poll_read(cx, buf);
+        if result.is_ready() || this.output.is_off() {
+            this.reader.done();
+            return result;
+        }
+        this.reader.wait(cx.waker());
+        if this.output.is_due()
+            && let Poll::Ready(Err(error)) = self.as_mut().poll_flush_for_read(cx)
+        {
+            self.project().reader.done();
+            return Poll::Ready(Err(error));
+        }
+        self.project().output.release();
+        Poll::Pending
+    }
+}
+
+impl<IO: AsyncWrite> AsyncWrite for WriteBufferIo<IO> {
+    #[inline]
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.as_mut().project();
+        if this.output.fits(buf.len()) {
+            this.output.push(buf);
+            this.reader.wake();
+            return Poll::Ready(Ok(buf.len()));
+        }
+        if this.output.is_off() {
+            return this.io.poll_write(cx, buf);
+        }
+        self.poll_write_vectored(cx, &[IoSlice::new(buf)])
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_write_side(cx, |io, output, cx| output.poll_flush(io, cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_write_side(cx, |io, output, cx| output.poll_shutdown(io, cx))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.as_mut().project();
+        if this.output.is_off() {
+            return this.io.poll_write_vectored(cx, bufs);
+        }
+        self.poll_write_side(cx, |io, output, cx| output.poll_write(io, cx, bufs))
+    }
+
+    /// Small buffers are gathered whether the IO inside can do that or not.
+    fn is_write_vectored(&self) -> bool {
+        !self.output.is_off() || self.io.is_write_vectored()
+    }
+}
+
+/// For a wrapper that makes its output in the buffer itself.
+#[cfg(feature = "transcode")]
+impl<IO: AsyncWrite> WriteBufferIo<IO> {
+    /// Sends what is buffered unless there is `room` for so many bytes.
+    pub(crate) fn poll_room(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        room: usize,
+    ) -> Poll<io::Result<()>> {
+        let buffer = self.as_mut().buffer();
+        if buffer.capacity() - buffer.len() >= room {
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_send(cx)
+    }
+
+    /// The buffer; what is appended, up to its capacity, is output.
+    pub(crate) fn buffer(self: Pin<&mut Self>) -> &mut Vec<u8> {
+        self.project().output.buffer()
+    }
+
+    /// Sends what is buffered, without a flush.
+    pub(crate) fn poll_send(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_write_side(cx, |io, output, cx| output.poll_send(io, cx))
+    }
+}

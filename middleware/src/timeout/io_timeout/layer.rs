@@ -1,0 +1,128 @@
+//! The layer and its service.
+
+use super::{TimeoutIo, bound::DEFAULT, turn::Turn};
+use crate::Connection;
+use pin_project::pin_project;
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tower::{Layer, Service};
+
+/// Layer for [`IoTimeout`]; see the [module docs](super).
+#[derive(Clone, Copy, Debug)]
+pub struct IoTimeoutLayer {
+    limits: Limits,
+}
+
+impl IoTimeoutLayer {
+    /// At most 60 seconds for each read and for each write.
+    pub const fn new() -> Self {
+        let limits = Limits {
+            read: Some(DEFAULT),
+            write: Some(DEFAULT),
+        };
+        Self { limits }
+    }
+
+    /// Sets how long a read may wait; `None` disables the timeout.
+    ///
+    /// Zero fails each read that is not ready at once.
+    #[must_use]
+    pub fn with_read_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.limits.read = limit.into();
+        self
+    }
+
+    /// Disables the read timeout, for protocols in which a silent client is healthy: HTTP, forwarding.
+    #[must_use]
+    pub const fn without_read_timeout(mut self) -> Self {
+        self.limits.read = None;
+        self
+    }
+
+    /// Sets how long a write, flush or shutdown may wait; `None` disables the timeout.
+    ///
+    /// Zero fails each write that is not ready at once.
+    #[must_use]
+    pub fn with_write_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.limits.write = limit.into();
+        self
+    }
+}
+
+impl Default for IoTimeoutLayer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<S> Layer<S> for IoTimeoutLayer {
+    type Service = IoTimeout<S>;
+
+    fn layer(&self, inner: S) -> IoTimeout<S> {
+        let limits = self.limits;
+        IoTimeout { inner, limits }
+    }
+}
+
+/// Calls the inner service with a [`TimeoutIo`] inside each connection.
+#[derive(Clone, Copy, Debug)]
+pub struct IoTimeout<S> {
+    inner: S,
+    limits: Limits,
+}
+
+impl<S, IO> Service<Connection<IO>> for IoTimeout<S>
+where
+    S: Service<Connection<TimeoutIo<IO>>>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = IoTimeoutFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, connection: Connection<IO>) -> Self::Future {
+        let Limits { read, write } = self.limits;
+        let bounded = |io| {
+            TimeoutIo::new(io)
+                .with_read_timeout(read)
+                .with_write_timeout(write)
+        };
+        IoTimeoutFuture {
+            inner: self.inner.call(connection.map_io(bounded)),
+            turn: Turn::of_new_future(),
+        }
+    }
+}
+
+/// Future of [`IoTimeout`]: that of the inner service.
+///
+/// It counts its polls, by which an operation of the connection can tell whether it was waited for.
+#[pin_project]
+#[derive(Debug)]
+pub struct IoTimeoutFuture<F> {
+    #[pin]
+    inner: F,
+    turn: Turn,
+}
+
+impl<F: Future> Future for IoTimeoutFuture<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let _turn = this.turn.begin(cx);
+        this.inner.poll(cx)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    read: Option<Duration>,
+    write: Option<Duration>,
+}

@@ -1,0 +1,132 @@
+//! Layers for the connections that a client makes.
+
+use super::Connector;
+use portcullis_middleware::{BoxError, Connection};
+use std::{
+    convert::Infallible,
+    future::{Ready, ready},
+    mem,
+    pin::Pin,
+    task::{Context, Poll},
+};
+use tower::{Layer, Service};
+
+impl Connector {
+    /// Has each connection go through `layers`: the same ones that a server's connections go through.
+    ///
+    /// ```
+    /// use portcullis::{ServiceBuilderExt, connect::{Connector, Target}};
+    /// use portcullis::middleware::observe::ByteCounter;
+    /// use tower::{ServiceBuilder, ServiceExt};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), portcullis::BoxError> {
+    /// # let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    /// # let address = listener.local_addr()?.to_string();
+    /// let counter = ByteCounter::new();
+    /// let layers = ServiceBuilder::new()
+    ///     .connection_limit(64) // open at once
+    ///     .io_timeout()
+    ///     .count_bytes(counter.clone());
+    /// let connector = Connector::new().with_layers(layers);
+    ///
+    /// let target: Target = address.parse()?; // "example.org:4242"
+    /// let connection = connector.oneshot(target).await?;
+    /// # assert_eq!(connection.peer_addr(), Some(listener.local_addr()?));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn with_layers<L: Layer<ReturnConnection>>(
+        self,
+        layers: L,
+    ) -> LayeredConnector<Self, L::Service> {
+        LayeredConnector::new(self, layers)
+    }
+}
+
+/// Makes connections by `C` and has them go through the stack of layers `S`.
+///
+/// The layers end in [`ReturnConnection`], so that what they make of a connection is the response. What they make
+/// it hold, a permit for example, is held until the connection is dropped, wherever it is by then.
+///
+/// It is ready when the stack is, and then `C`: a limit that waits for room does so before a connection
+/// is made. A clone has the readiness of neither.
+///
+/// # What fits
+///
+/// Layers that change a connection, bound it, count or refuse it. For one that acts on the end of its inner
+/// service, that end is the handing over: a trace reports no more than that, and an error
+/// later, on the connection itself, is the client's.
+///
+/// # Errors
+///
+/// Those of `C` and of the layers, as [`BoxError`] of their own type.
+///
+/// # Cancel safety
+///
+/// Dropping the future drops the connection, or the attempt to make one, and what it holds.
+#[derive(Clone, Debug)]
+pub struct LayeredConnector<C, S> {
+    connect: C,
+    stack: S,
+}
+
+impl<C, S> LayeredConnector<C, S> {
+    /// Has each connection made by `connect`, a service of anything, go through `layers`.
+    pub fn new<L>(connect: C, layers: L) -> Self
+    where
+        L: Layer<ReturnConnection, Service = S>,
+    {
+        let stack = layers.layer(ReturnConnection);
+        Self { connect, stack }
+    }
+}
+
+impl<C, S, To, In, Out> Service<To> for LayeredConnector<C, S>
+where
+    C: Service<To, Response = Connection<In>, Error: Into<BoxError>, Future: Send + 'static>,
+    S: Service<Connection<In>, Response = Connection<Out>, Error: Into<BoxError>, Future: Send>,
+    S: Clone + Send + 'static,
+    In: Send,
+{
+    type Response = Connection<Out>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Connection<Out>, BoxError>> + Send>>;
+
+    /// Waits for the stack and then for what connects.
+    ///
+    /// In this order a connection that waits for a permit does not keep others from connecting.
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        std::task::ready!(self.stack.poll_ready(cx)).map_err(Into::into)?;
+        self.connect.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, to: To) -> Self::Future {
+        let connecting = self.connect.call(to);
+        let clone = self.stack.clone();
+        let mut ready = mem::replace(&mut self.stack, clone);
+        Box::pin(async move {
+            let connection = connecting.await.map_err(Into::into)?;
+            ready.call(connection).await.map_err(Into::into)
+        })
+    }
+}
+
+/// The end of a stack that returns the connection; see [`LayeredConnector`].
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct ReturnConnection;
+
+impl<IO> Service<Connection<IO>> for ReturnConnection {
+    type Response = Connection<IO>;
+    type Error = Infallible;
+    type Future = Ready<Result<Connection<IO>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, connection: Connection<IO>) -> Self::Future {
+        ready(Ok(connection))
+    }
+}
