@@ -15,7 +15,7 @@ fn connect(listener: &TcpListener) -> StdStream {
     StdStream::connect(listener.local).unwrap()
 }
 
-/// An accepted stream both ways: through the runtime, and straight from the kernel.
+/// Accepts a stream in both ways, through the runtime and straight from the kernel.
 async fn accept_both_ways(options: TcpOptions) -> [TcpStream; 2] {
     let mut listener = listen(options);
     let _clients = [connect(&listener), connect(&listener)];
@@ -24,7 +24,7 @@ async fn accept_both_ways(options: TcpOptions) -> [TcpStream; 2] {
     [first, second]
 }
 
-/// Whether the machine has IPv6; says so if not.
+/// Whether the machine has IPv6; prints a message if not.
 fn has_ipv6() -> bool {
     let bound = std::net::TcpListener::bind("[::1]:0");
     if bound.is_err() {
@@ -87,7 +87,7 @@ async fn unacknowledged_data_has_the_time_that_keepalive_has_unless_told_otherwi
     }
 }
 
-/// A client whose socket lets nothing in any more: for the server it is without power.
+/// A client whose socket drops all input looks to the server like one that lost power.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_peer_that_vanishes_with_data_on_its_way_is_noticed_in_keepalives_time() {
@@ -140,7 +140,7 @@ async fn connections_get_the_options_that_they_were_given() {
         assert_eq!(socket.linger().unwrap(), Some(Duration::ZERO));
         #[cfg(any(target_os = "android", target_os = "linux"))]
         {
-            // Linux counts its bookkeeping in.
+            // Linux includes its bookkeeping.
             assert_eq!(socket.recv_buffer_size().unwrap(), 24_000);
             assert_eq!(socket.send_buffer_size().unwrap(), 32_000);
             let timeout = socket.tcp_user_timeout().unwrap();
@@ -155,7 +155,7 @@ async fn a_linger_time_below_a_second_does_not_become_a_reset() {
     let [stream, _] = accept_both_ways(options).await;
     let linger = SockRef::from(&stream).linger().unwrap();
     assert_eq!(linger, Some(Duration::from_secs(1)));
-    // Nor does the longest one panic.
+    // The longest timeout is valid too.
     drop(
         TcpOptions::new()
             .with_linger(Some(Duration::MAX))
@@ -214,12 +214,12 @@ fn options_can_be_read_back() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_port_in_time_wait_takes_reuse_address_to_bind() {
-    // An address that no other test uses, so that none takes the port meanwhile.
+    // An address that only this test uses, so that other tests cannot take the port.
     let std_listener = std::net::TcpListener::bind("127.0.0.2:0").unwrap();
     let local = std_listener.local_addr().unwrap();
     let mut client = StdStream::connect(local).unwrap();
     let (server, _) = std_listener.accept().unwrap();
-    // Our side closes first, and so it is ours that waits.
+    // The server closes first, so its socket is the one in TIME-WAIT.
     drop((server, std_listener));
     io::Read::read(&mut client, &mut [0]).unwrap();
     drop(client);
@@ -229,7 +229,7 @@ fn a_port_in_time_wait_takes_reuse_address_to_bind() {
     TcpOptions::new().bind(local).unwrap();
 }
 
-/// Linux holds one connection more than the backlog says.
+/// Linux holds one more connection than the backlog.
 #[cfg(target_os = "linux")]
 #[test]
 fn the_backlog_bounds_how_many_wait() {
@@ -254,7 +254,7 @@ async fn an_ipv6_wildcard_takes_ipv4_too() {
     let mapped = IpAddr::V6(Ipv4Addr::LOCALHOST.to_ipv6_mapped());
     let port = client.local_addr().unwrap().port();
     assert_eq!(peer.ip(), Some((mapped, port).into()));
-    // A wildcard does not say which address the client connected to; the connection does.
+    // Only the connection knows which address the client connected to.
     let local = listener.connection_local_address(&stream);
     assert_eq!(local.ip(), Some((mapped, to.1).into()));
 }
@@ -264,7 +264,7 @@ async fn an_ipv6_only_wildcard_leaves_ipv4_to_others() {
     if !has_ipv6() {
         return;
     }
-    // The port may be taken for IPv4 by chance.
+    // The port may already be used for IPv4.
     let (mut v6, mut v4) = (0..20)
         .find_map(|_| {
             let v6 = TcpOptions::new().with_only_v6(true).bind("[::]:0").unwrap();
@@ -350,13 +350,13 @@ fn a_refused_option_is_named() {
     let error = options.bind("127.0.0.1:0").unwrap_err();
     assert_eq!(error.step(), "keepalive");
     let text = error.to_string();
-    assert!(text.contains("refuses this value of the option"), "{text}");
+    assert!(text.contains("rejects this value of the option"), "{text}");
 }
 
 #[cfg(target_os = "linux")]
 #[test]
 fn bind_takes_the_first_address_that_works_and_bind_all_takes_all_or_none() {
-    // An address that no other test uses, so that none takes the port meanwhile.
+    // An address that only this test uses, so that other tests cannot take the port.
     let port = TcpListener::bind("127.0.0.3:0").unwrap().local;
     let free: SocketAddr = "127.0.0.1:0".parse().unwrap();
     let elsewhere: SocketAddr = "192.0.2.1:0".parse().unwrap();
@@ -376,7 +376,7 @@ fn bind_takes_the_first_address_that_works_and_bind_all_takes_all_or_none() {
 #[tokio::test]
 async fn accept_now_sees_clients_that_the_runtime_has_not_heard_of() {
     let mut listener = listen(TcpOptions::new());
-    // Registered, found empty, and not woken since: this test never yields to the runtime.
+    // Registered, found empty, and not woken since, because this test never yields to the runtime.
     assert_pending!(spawn(listener.accept()).poll());
     let clients: Vec<_> = (0..5).map(|_| connect(&listener)).collect();
 
@@ -384,13 +384,13 @@ async fn accept_now_sees_clients_that_the_runtime_has_not_heard_of() {
         let accepted = listener.accept_now().unwrap().expect("five wait");
         let (stream, peer) = accepted.into_parts();
         assert_eq!(peer.ip(), Some(client.local_addr().unwrap()));
-        // Blocking, it would hold the whole runtime.
+        // A blocking socket would block the whole runtime.
         let read = stream.try_read(&mut [0]);
         assert_eq!(read.unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }
     assert!(listener.accept_now().unwrap().is_none());
 
-    // And the runtime's side still works.
+    // The runtime's listener still works.
     let client = connect(&listener);
     let (_, peer) = listener.accept().await.unwrap();
     assert_eq!(peer.ip(), Some(client.local_addr().unwrap()));
@@ -406,7 +406,7 @@ fn a_listener_bound_outside_of_a_runtime_serves_in_the_one_that_polls_it() {
             .build()
             .unwrap()
     };
-    // Made in another runtime, which is gone before the first poll.
+    // Made in another runtime, which is dropped before the first poll.
     let mut second = runtime().block_on(async { listen(TcpOptions::new()) });
     let to_second = connect(&second);
 
@@ -429,7 +429,7 @@ async fn a_shard_shares_the_port_and_has_a_queue_of_its_own() {
     let second = first.shard().unwrap();
     assert_eq!(first.local, second.local);
 
-    // The kernel chooses by a hash of the addresses: among 64 clients both get some.
+    // The kernel chooses by a hash of the addresses, so each listener gets some of 64 clients.
     let clients: Vec<_> = (0..64).map(|_| connect(&first)).collect();
     let counts = [first, second].map(|mut listener| {
         let mut count = 0;
@@ -489,7 +489,7 @@ fn a_socket_that_does_not_listen_is_not_adopted() {
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
         let text = error.to_string();
         let end = "adopt failed: the socket does not listen; \
-                   call listen(2) on it before it is handed over";
+                   call listen(2) on it before passing it on";
         assert!(text.ends_with(end), "{text}");
     }
     let taken = TcpListener::bind(listener.local).unwrap_err();
@@ -511,7 +511,7 @@ fn an_adopted_socket_is_kept_from_child_processes() {
 
 #[test]
 fn a_client_that_was_too_quick_does_not_end_the_listener() {
-    // As the standard library reports a peer address of a length of zero.
+    // The standard library reports an empty peer address like this.
     let quick = accept_error(io::Error::new(io::ErrorKind::InvalidInput, "invalid"));
     assert_eq!(quick.kind(), io::ErrorKind::ConnectionAborted);
     #[cfg(unix)]
