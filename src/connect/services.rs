@@ -1,7 +1,8 @@
 //! Service names, such as `http`, and their ports (services(5)).
 //!
-//! Parsed here in twenty lines, because `getservbyname(3)` has no safe binding and crates only embed a fixed
-//! list or keep the whole file. Other databases of `nsswitch.conf` (NIS, LDAP) are skipped.
+//! The file is parsed here, because std and tokio have no lookup by service alone, `getservbyname(3)` returns
+//! static storage, and crates that wrap `getaddrinfo(3)` would replace twenty lines. Other databases of
+//! `nsswitch.conf` (NIS, LDAP) are skipped.
 
 use std::{
     fs, io,
