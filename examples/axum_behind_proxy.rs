@@ -58,7 +58,7 @@ async fn main() -> Result<(), BoxError> {
         .run()
         .await?;
     println!(
-        "ended: {} finished, {} cut",
+        "ended: {} finished, {} force-closed",
         report.ended(),
         report.force_closed().len()
     );

@@ -56,7 +56,7 @@ async fn main() -> Result<(), BoxError> {
 
     let report = server.wait().await;
     println!(
-        "ended: {} finished, {} cut",
+        "ended: {} finished, {} force-closed",
         report.ended(),
         report.force_closed().len()
     );

@@ -38,7 +38,7 @@ async fn main() -> Result<(), BoxError> {
     let server = Server::new().listen(listener, stack).stop_on_signals();
     let report = server.run().await?;
     println!(
-        "ended: {} finished, {} cut",
+        "ended: {} finished, {} force-closed",
         report.ended(),
         report.force_closed().len()
     );

@@ -58,7 +58,11 @@ async fn main() -> Result<(), BoxError> {
         report.ended()
     );
     for connection in report.force_closed() {
-        println!("cut: {} after {:?}", connection.peer(), connection.age());
+        println!(
+            "force-closed: {} after {:?}",
+            connection.peer(),
+            connection.age()
+        );
     }
     Ok(())
 }

@@ -47,8 +47,8 @@ async fn main() -> Result<(), BoxError> {
         .stop_on_signals()
         .run()
         .await?;
-    let (ended, cut) = (report.ended(), report.force_closed().len());
-    println!("{ended} ended by themselves, {cut} were cut");
+    let (ended, forced) = (report.ended(), report.force_closed().len());
+    println!("ended: {ended} finished, {forced} force-closed");
     Ok(())
 }
 
@@ -79,7 +79,7 @@ async fn echo(mut socket: WebSocket, info: ConnectionInfo) {
     }
     let good_bye = CloseFrame {
         code: close_code::AWAY,
-        reason: "the server ends".into(),
+        reason: "the server shuts down".into(),
     };
     if socket.send(Message::Close(Some(good_bye))).await.is_ok() {
         let answer = async { while let Some(Ok(_)) = socket.recv().await {} };
