@@ -113,8 +113,9 @@ impl TcpOptions {
     ///
     /// Without them a peer that lost power would hold its connection, and its connection permit,
     /// indefinitely. `None` leaves them off, as the system does.
-    pub const fn with_keepalive(self, keepalive: Option<Keepalive>) -> Self {
-        Self { keepalive, ..self }
+    pub fn with_keepalive(mut self, keepalive: impl Into<Option<Keepalive>>) -> Self {
+        self.keepalive = keepalive.into();
+        self
     }
 
     /// Sets how a drop treats unsent data (`SO_LINGER`); off (`None`) by default.
@@ -123,8 +124,9 @@ impl TcpOptions {
     /// thread** on every drop until the peer has acknowledged everything or the time, rounded up to seconds,
     /// is over. This also applies to non-blocking sockets and is rarely useful. Use `Connection::close` for a
     /// graceful close.
-    pub const fn with_linger(self, linger: Option<Duration>) -> Self {
-        Self { linger, ..self }
+    pub fn with_linger(mut self, linger: impl Into<Option<Duration>>) -> Self {
+        self.linger = linger.into();
+        self
     }
 
     /// Sets how long sent data may stay unacknowledged (`TCP_USER_TIMEOUT`).
@@ -137,33 +139,26 @@ impl TcpOptions {
     /// replaces the number of probes as the limit of keepalive. Values are rounded up to milliseconds and
     /// capped at 24 days. It has an effect on Linux and Android. See `tcp(7)`, RFC 5482 and, for the default,
     /// gRPC proposal A18.
-    pub const fn with_user_timeout(self, user_timeout: Option<Duration>) -> Self {
-        let user_timeout = UserTimeout::Given(user_timeout);
-        Self {
-            user_timeout,
-            ..self
-        }
+    pub fn with_user_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.user_timeout = UserTimeout::Given(timeout.into());
+        self
     }
 
     /// Sets the kernel's receive buffer per connection in bytes (`SO_RCVBUF`).
     ///
     /// With `None`, the default, the system adapts the size, which is usually best; a fixed size disables
     /// that. Linux doubles the number for its bookkeeping and caps it at `net.core.rmem_max`.
-    pub const fn with_recv_buffer_size(self, recv_buffer: Option<usize>) -> Self {
-        Self {
-            recv_buffer,
-            ..self
-        }
+    pub fn with_recv_buffer_size(mut self, size: impl Into<Option<usize>>) -> Self {
+        self.recv_buffer = size.into();
+        self
     }
 
     /// Sets the kernel's send buffer per connection in bytes (`SO_SNDBUF`).
     ///
     /// As with [`with_recv_buffer_size`](Self::with_recv_buffer_size); Linux caps it at `net.core.wmem_max`.
-    pub const fn with_send_buffer_size(self, send_buffer: Option<usize>) -> Self {
-        Self {
-            send_buffer,
-            ..self
-        }
+    pub fn with_send_buffer_size(mut self, size: impl Into<Option<usize>>) -> Self {
+        self.send_buffer = size.into();
+        self
     }
 
     /// Listens on the first address that can be bound.
