@@ -1,4 +1,4 @@
-//! axum behind a load balancer that sends the client's address by the PROXY protocol (HAProxy, AWS, Fly).
+//! axum behind a load balancer that sends the client's address in a PROXY header (HAProxy, AWS, Fly).
 //!
 //! ```text
 //! cargo run --release --features axum,proxy-protocol --example axum_behind_proxy
@@ -11,8 +11,8 @@
 //! Headers are accepted from the load balancers only; other clients are rejected. Handlers get the client's
 //! address as usual.
 //!
-//! Ctrl-C or SIGTERM ends the server: it goes on accepting for half a second, and requests may finish for
-//! up to 30 s. A second signal cuts them.
+//! Ctrl-C or SIGTERM shuts the server down. It keeps accepting for half a second, and requests may finish for
+//! up to 30 s. A second signal force-closes them.
 
 #![allow(clippy::print_stdout, reason = "an example talks to its user")]
 
@@ -40,7 +40,7 @@ async fn main() -> Result<(), BoxError> {
         .peer_addr()
         .trace_connections("axum")
         .connection_limit(1000)
-        // Before all that asks for the client's address; `.tls(..)` would follow it.
+        // Before every layer that uses the client's address; `.tls(..)` would follow it.
         .proxy_protocol(ProxyProtocolLayer::new(balancers.parse()?))
         .layer(IoTimeoutLayer::new().without_read_timeout())
         .service(HttpService::new(router));
@@ -52,13 +52,13 @@ async fn main() -> Result<(), BoxError> {
 
     let report = Server::new()
         .listen(listener, stack)
-        // As long as the balancer takes to notice; seconds, as a rule.
+        // As long as the load balancer needs to notice, which is usually seconds.
         .drain(Drain::new().with_notice_period(Duration::from_millis(500)))
         .stop_on_signals()
         .run()
         .await?;
     println!(
-        "ended: {} finished, {} cut",
+        "ended: {} finished, {} force-closed",
         report.ended(),
         report.force_closed().len()
     );

@@ -1,4 +1,4 @@
-//! The other way round: a program that has its `axum::serve` puts layers under it.
+//! Layers under a program that already calls `axum::serve`.
 //!
 //! ```text
 //! cargo run --release --features axum --example axum_listener   # or: -- 127.0.0.1:8080
@@ -6,9 +6,9 @@
 //! curl http://127.0.0.1:PORT/slow                               # and stop the server meanwhile: it is answered
 //! ```
 //!
-//! Ctrl-C or SIGTERM stops the server underneath, and that ends axum: when all who were accepted are
-//! through the layers, requests in flight are answered and idle connections close. What is left after
-//! 30 s, or at a second signal, is cut.
+//! Ctrl-C or SIGTERM stops the underlying server, which then shuts axum down. Once all accepted connections
+//! have passed the layers, requests in flight are answered and idle connections close. Connections that are
+//! still open after 30 s, or at a second signal, are force-closed.
 
 #![allow(clippy::print_stdout, reason = "an example talks to its user")]
 
@@ -35,7 +35,7 @@ async fn main() -> Result<(), BoxError> {
         .trace_connections("axum")
         .connection_limit(1000)
         // TLS goes here: `.tls(TlsLayer::from_pem_files("chain.pem", "key.pem")?.with_max_handshakes(500))`.
-        // Handshakes run side by side.
+        // Handshakes run concurrently.
         //
         // `axum::serve` waits for silent clients indefinitely, so set a read timeout: five minutes is longer
         // than any handler here takes. `HttpService`, in the example axum_tls, has finer timeouts.
@@ -50,20 +50,20 @@ async fn main() -> Result<(), BoxError> {
         .route("/slow", get(slow));
     let drained = incoming.drained();
     axum::serve(incoming.into_axum(), MakeService::new(router))
-        // Not a signal: that would come too early for those who are not through the layers yet.
+        // A signal would fire while accepted connections are still inside the layers.
         .with_graceful_shutdown(drained)
         .await?;
 
     let report = server.wait().await;
     println!(
-        "ended: {} finished, {} cut",
+        "ended: {} finished, {} force-closed",
         report.ended(),
         report.force_closed().len()
     );
     Ok(())
 }
 
-/// What handlers could ask before still works; [`Info`] and the like come on top.
+/// Axum's own extractors still work. [`Info`] and the others are available in addition.
 async fn hello(ConnectInfo(client): ConnectInfo<SocketAddr>, Info(connection): Info) -> String {
     format!("hello, {client}, you are connection {}\n", connection.id())
 }

@@ -5,13 +5,13 @@
 //! curl --cacert chain.pem https://localhost:PORT/          # the exact line is printed
 //! ```
 //!
-//! Write another certificate over the files, with its key, and ask again. The files are looked at once a
-//! second. A certificate that does not fit its key (for a moment one of the two is the new one), cannot be
-//! read or is damaged changes nothing: the one before stays in use, the reason is printed with the line, and
-//! connections never notice.
+//! Overwrite the files with another certificate and its key, and send another request. The files are checked
+//! once a second. If a certificate does not match its key (one of the two may be newer for a moment), is
+//! unreadable or is damaged, the previous one stays in use and the reason is logged. Connections are
+//! unaffected.
 //!
-//! Ctrl-C or SIGTERM ends the server: it tells its clients, goes on accepting for half a second, and lets
-//! requests finish for up to 30 s. A second signal cuts them.
+//! Ctrl-C or SIGTERM shuts the server down. It notifies its clients, keeps accepting for half a second, and
+//! lets requests finish for up to 30 s. A second signal force-closes them.
 
 #![allow(clippy::print_stdout, reason = "an example talks to its user")]
 
@@ -59,7 +59,7 @@ async fn main() -> Result<(), BoxError> {
         .trace_connections("axum")
         .connection_limit(10_000)
         .tls(TlsLayer::new(Arc::new(config)).with_alpn(["h2", "http/1.1"]))
-        // A client has to take its answer in time; a handler may be slow, so reads may wait.
+        // Clients must read their response in time. Handlers may be slow, so reads have no timeout.
         .layer(IoTimeoutLayer::new().without_read_timeout())
         .service(HttpService::new(router));
 
@@ -71,13 +71,13 @@ async fn main() -> Result<(), BoxError> {
 
     let report = Server::new()
         .listen(listener, stack)
-        // As long as the balancer in front takes to notice; seconds, as a rule.
+        // As long as the load balancer in front needs to notice, which is usually seconds.
         .drain(Drain::new().with_notice_period(Duration::from_millis(500)))
         .stop_on_signals()
         .run()
         .await?;
     println!(
-        "ended: {} finished, {} cut",
+        "ended: {} finished, {} force-closed",
         report.ended(),
         report.force_closed().len()
     );
@@ -88,7 +88,7 @@ async fn hello(ConnectInfo(client): ConnectInfo<SocketAddr>, version: Version) -
     format!("hello, {client}, by {version:?}\n")
 }
 
-/// The certificate in use. Each handshake takes the one that is there at its time.
+/// The certificate in use. Each handshake takes the current one.
 #[derive(Debug)]
 struct Certificate(watch::Sender<Arc<CertifiedKey>>);
 
@@ -98,16 +98,16 @@ impl ResolvesServerCert for Certificate {
     }
 }
 
-/// Looks at the files once a second, and puts what is new and good in use.
-async fn replace(certificate: Arc<Certificate>, files: Files, mut seen: Pem) {
+/// Checks the files once a second and installs a new valid certificate.
+async fn replace(certificate: Arc<Certificate>, files: Files, mut current: Pem) {
     let mut seconds = interval(Duration::from_secs(1));
     loop {
         seconds.tick().await;
-        // Not there for a moment, perhaps.
+        // The file may be missing for a moment.
         let Ok(pem) = files.read().await else {
             continue;
         };
-        if pem == seen {
+        if pem == current {
             continue;
         }
         match pem.check(&files) {
@@ -117,7 +117,7 @@ async fn replace(certificate: Arc<Certificate>, files: Files, mut seen: Pem) {
             }
             Err(error) => println!("the old certificate stays in use, the new {error}"),
         }
-        seen = pem;
+        current = pem;
     }
 }
 
@@ -129,7 +129,7 @@ struct Pem {
 }
 
 impl Pem {
-    /// A certificate that can be used: with its whole chain, and with the key that is its own.
+    /// A usable certificate with its whole chain and the matching key.
     fn check(&self, files: &Files) -> Result<Arc<CertifiedKey>, TlsConfigError> {
         let checked = load::certified_key(&self.chain, &self.key);
         checked
@@ -142,7 +142,7 @@ impl Pem {
 struct Files {
     chain: PathBuf,
     key: PathBuf,
-    /// Made by this program.
+    /// The folder that this program creates.
     folder: Option<PathBuf>,
 }
 
@@ -155,7 +155,7 @@ impl Files {
         }
     }
 
-    /// For an example: a self-signed certificate, with a key that every local user can read.
+    /// A self-signed certificate for this example only, whose key every local user can read.
     fn of_my_own() -> Result<Self, BoxError> {
         let folder = env::temp_dir().join(format!("portcullis-axum-tls-{}", process::id()));
         fs::create_dir(&folder)?;

@@ -1,13 +1,13 @@
-//! A server that thinks in UTF-8 and talks in Latin 1: each line comes back in capitals.
+//! A server that works in UTF-8 and talks Latin 1 on the wire. It returns each line in capitals.
 //!
 //! ```text
 //! cargo run --release --example charset --features transcode    # or: -- 127.0.0.1:0 koi8-r
 //! printf 'gr\374n\n' | nc -N 127.0.0.1 PORT | iconv -f latin1   # GRÜN
 //! ```
 //!
-//! The second argument is the charset of the wire (Latin 1 is windows-1252 to the Encoding Standard). A
-//! character that it does not have, bytes that mean nothing in it, and a line of more than 4 KiB end
-//! the connection. Ctrl-C or SIGTERM ends the server.
+//! The second argument is the charset on the wire (Latin 1 is windows-1252 in the Encoding Standard). A
+//! character that the charset lacks, invalid bytes, and a line longer than 4 KiB end the connection. Ctrl-C
+//! or SIGTERM shuts the server down.
 
 #![allow(clippy::print_stdout, reason = "an example talks to its user")]
 
@@ -44,7 +44,7 @@ async fn main() -> Result<(), BoxError> {
 async fn capitals(connection: Connection<impl AsyncRead + AsyncWrite + Unpin>) -> io::Result<()> {
     let mut connection = BufReader::new(connection);
     let mut line = String::new();
-    // A line has a bound: what a client sends must not fill the memory.
+    // Limits the length of a line, so that a client cannot exhaust the memory.
     while (&mut connection).take(4096).read_line(&mut line).await? > 0 {
         if line.len() == 4096 && !line.ends_with('\n') {
             return Err(io::Error::new(

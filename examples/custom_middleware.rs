@@ -1,12 +1,12 @@
-//! Custom middleware, in three ways: a function, a stream, a layer.
+//! Custom middleware as a function, a stream and a layer.
 //!
 //! ```text
 //! cargo run --release --example custom_middleware     # or: -- 127.0.0.1:8080
 //! nc 127.0.0.1 PORT                                   # what you type comes back in capitals
 //! ```
 //!
-//! Each client is greeted with its number; connections that are cut short are counted.
-//! Ctrl-C or SIGTERM ends it.
+//! The server greets each client with a number and counts the connections that fail. Ctrl-C or SIGTERM shuts
+//! it down.
 
 #![allow(clippy::print_stdout, reason = "an example talks to its user")]
 
@@ -36,13 +36,13 @@ async fn main() -> Result<(), BoxError> {
     let stack = ServiceBuilder::new()
         .peer_addr()
         .layer(CountFailuresLayer(failures.clone()))
-        // The first way: an async function with the connection and the rest of the stack.
+        // First form: an async function that takes the connection and the rest of the stack.
         .connection_fn(|mut connection, next| async move {
             let greeting = format!("you are number {}\n", connection.id());
             connection.write_all(greeting.as_bytes()).await?;
             next.run(connection).await
         })
-        // The second way: a custom stream around the connection's bytes.
+        // Second form: a custom stream around the connection's stream.
         .map_io(|io| Capitals { io })
         .service_fn(echo);
 
@@ -66,7 +66,7 @@ async fn echo(mut connection: Connection<impl AsyncRead + AsyncWrite + Unpin>) -
     }
 }
 
-/// Turns what is read into capital letters. It needs nothing of portcullis.
+/// Turns input into capital letters. It depends on tokio alone.
 #[pin_project]
 struct Capitals<Io> {
     #[pin]
@@ -103,7 +103,7 @@ impl<Io: AsyncWrite> AsyncWrite for Capitals<Io> {
         self.project().io.poll_shutdown(cx)
     }
 
-    // Without these two a wrapper works, but gathers nothing: each part becomes a write.
+    // Without these two methods the wrapper works, but each part of a vectored write becomes a write.
     fn poll_write_vectored(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -117,7 +117,7 @@ impl<Io: AsyncWrite> AsyncWrite for Capitals<Io> {
     }
 }
 
-/// The third way: a layer, a service and a future by hand. It counts connections that fail.
+/// Third form: a layer, a service and a future by hand. It counts connections that fail.
 #[derive(Clone, Debug)]
 struct CountFailuresLayer(Arc<AtomicU64>);
 

@@ -1,11 +1,11 @@
-//! An echo server over bare TCP, with the layers that any public server should have.
+//! An echo server over plain TCP, with the layers that every public server should have.
 //!
 //! ```text
 //! cargo run --release --example echo                  # or: -- 127.0.0.1:7
 //! nc 127.0.0.1 PORT                                   # what you type comes back
 //! ```
 //!
-//! Ctrl-C or SIGTERM ends it: connections may finish for up to 30 s, a second signal cuts them.
+//! Ctrl-C or SIGTERM shuts it down. Connections may finish for up to 30 s; a second signal force-closes them.
 
 #![allow(clippy::print_stdout, reason = "an example talks to its user")]
 
@@ -38,7 +38,7 @@ async fn main() -> Result<(), BoxError> {
     let server = Server::new().listen(listener, stack).stop_on_signals();
     let report = server.run().await?;
     println!(
-        "ended: {} finished, {} cut",
+        "ended: {} finished, {} force-closed",
         report.ended(),
         report.force_closed().len()
     );

@@ -1,4 +1,4 @@
-//! A server that ends well: it tells its clients, lets them finish, and reports.
+//! A graceful shutdown in which handlers notify their clients, with a report.
 //!
 //! ```text
 //! cargo run --release --example graceful              # or: -- 127.0.0.1:8080
@@ -6,8 +6,8 @@
 //! nc 127.0.0.1 CONTROL_PORT                           # stops the server, as Ctrl-C does
 //! ```
 //!
-//! On the announcement each handler tells its client. Clients that stay connected are force-closed after
-//! ten seconds (or immediately on a second signal) and listed in the report.
+//! At the shutdown notice each handler notifies its client. Clients that stay connected are force-closed
+//! after ten seconds (or immediately on a second signal) and listed in the report.
 
 #![allow(clippy::print_stdout, reason = "an example talks to its user")]
 
@@ -58,7 +58,11 @@ async fn main() -> Result<(), BoxError> {
         report.ended()
     );
     for connection in report.force_closed() {
-        println!("cut: {} after {:?}", connection.peer(), connection.age());
+        println!(
+            "force-closed: {} after {:?}",
+            connection.peer(),
+            connection.age()
+        );
     }
     Ok(())
 }
@@ -77,7 +81,7 @@ async fn count(mut connection: Connection<impl AsyncRead + AsyncWrite + Unpin>) 
     connection.close().await
 }
 
-/// Stops the server, and says so.
+/// Stops the server and prints the reason.
 async fn stop(
     mut connection: Connection<impl AsyncRead + AsyncWrite + Unpin>,
     handle: Handle,

@@ -1,4 +1,4 @@
-//! Both sides of a greeting: the server says "Hello!", the client "Good Bye!".
+//! A server that sends "Hello!", and a client that replies "Good Bye!".
 //!
 //! ```text
 //! cargo run --release --example hello                          # the server, on port 4242
@@ -7,7 +7,7 @@
 //! nc 127.0.0.1 4242                                            # says Hello! and waits for a line
 //! ```
 //!
-//! Ctrl-C or SIGTERM ends the server.
+//! Ctrl-C or SIGTERM shuts the server down.
 
 #![allow(clippy::print_stdout, reason = "an example talks to its user")]
 
@@ -64,7 +64,7 @@ async fn client(address: &str) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Reads a line of up to a hundred bytes.
+/// Reads a line of at most a hundred bytes.
 async fn read_line<IO: AsyncRead + Unpin>(
     connection: Connection<IO>,
 ) -> io::Result<(String, Connection<IO>)> {

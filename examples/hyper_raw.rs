@@ -1,4 +1,4 @@
-//! hyper without a framework: an async function of requests, and an upgrade by hand.
+//! hyper without a framework, with an async function of requests and a manual upgrade.
 //!
 //! ```text
 //! cargo run --release --features http --example hyper_raw      # or: -- 127.0.0.1:8080
@@ -7,8 +7,8 @@
 //! printf 'GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\nhello' | nc 127.0.0.1 PORT
 //! ```
 //!
-//! It answers with what it is sent. A request with `upgrade: echo` turns its connection into one that
-//! gives back its bytes, with no HTTP in between; the server waits for it at its end as for any other.
+//! It echoes request bodies. A request with `upgrade: echo` turns its connection into a raw byte echo without
+//! HTTP. At shutdown the server waits for that connection like for any other.
 
 #![allow(clippy::print_stdout, reason = "an example talks to its user")]
 
@@ -64,7 +64,7 @@ async fn main() -> Result<(), BoxError> {
 
 type Body = Either<Full<Bytes>, Incoming>;
 
-/// A function as hyper's own examples have it.
+/// A function in the form that hyper's own examples use.
 async fn answer(mut request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
     if request.headers().get(UPGRADE) == Some(&ECHO) {
         tokio::spawn(echo(hyper::upgrade::on(&mut request)));
@@ -84,7 +84,7 @@ async fn answer(mut request: Request<Incoming>) -> Result<Response<Body>, Infall
     Ok(text(format!("Hello, {peer}!\n")))
 }
 
-/// Gives back what comes on a connection once hyper has let go of it.
+/// Echoes bytes once hyper has released the connection.
 async fn echo(upgrade: OnUpgrade) {
     let Ok(upgraded) = upgrade.await else {
         return; // The client left before it had the response.

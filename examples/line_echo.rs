@@ -1,4 +1,4 @@
-//! The line echo server: lines come and go through a codec, one at a time.
+//! A line echo server with a codec that reads and writes one line at a time.
 //!
 //! ```text
 //! cargo run --release --example line_echo             # or: -- 127.0.0.1:0
@@ -6,8 +6,8 @@
 //! cargo run --release --example line_echo -- --client 127.0.0.1:2020 hello world
 //! ```
 //!
-//! The client sends each of its words as a line and prints what comes back. A line that is longer
-//! than 8 KiB ends its connection. Ctrl-C or SIGTERM ends the server.
+//! The client sends each argument as a line and prints the reply. A line longer than 8 KiB ends the
+//! connection. Ctrl-C or SIGTERM shuts the server down.
 
 #![allow(clippy::print_stdout, reason = "an example talks to its user")]
 

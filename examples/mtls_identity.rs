@@ -1,4 +1,4 @@
-//! Mutual TLS: clients show a certificate, and an axum handler greets them by the name in it.
+//! Mutual TLS: an axum handler greets clients by the name in their certificate.
 //!
 //! ```text
 //! cargo run --release --features axum --example mtls_identity   # or: -- 127.0.0.1:8443
@@ -6,11 +6,12 @@
 //! curl --cacert ca.pem https://localhost:PORT/                  # without: no TLS, so no answer at all
 //! ```
 //!
-//! The exact lines are printed: the program makes an authority, a server and a client for itself, in a
-//! folder that it removes at its end. Whom the authority has signed is let in by TLS; who that is, and
-//! what he may, is the handler's to say.
+//! The program prints the exact commands. It creates a certificate authority, a server and a client
+//! certificate in a folder that it removes on exit. TLS admits every client with a certificate of that
+//! authority. The handler decides what each client may do.
 //!
-//! Ctrl-C or SIGTERM ends the server: requests may finish for up to 30 s, a second signal cuts them.
+//! Ctrl-C or SIGTERM shuts the server down. Requests may finish for up to 30 s; a second signal force-closes
+//! them.
 
 #![allow(clippy::print_stdout, reason = "an example talks to its user")]
 
@@ -69,7 +70,7 @@ async fn main() -> Result<(), BoxError> {
     let server = Server::new().listen(listener, stack).stop_on_signals();
     let report = server.run().await?;
     println!(
-        "ended: {} finished, {} cut",
+        "ended: {} finished, {} force-closed",
         report.ended(),
         report.force_closed().len()
     );
@@ -81,7 +82,7 @@ async fn greet(Caller(name): Caller) -> String {
     format!("hello, {name}\n")
 }
 
-/// Who calls: the name that the authority gave him.
+/// The client's name, as the certificate authority signed it.
 struct Caller(String);
 
 impl<S: Send + Sync> FromRequestParts<S> for Caller {
@@ -97,7 +98,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
     }
 }
 
-/// The first URI among the names in a certificate: where SPIFFE, for one, has its names.
+/// The first URI among the names in a certificate, where SPIFFE puts its identities.
 fn uri_in(certificate: &[u8]) -> Option<String> {
     let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
     let names = certificate.subject_alternative_name().ok()??;
@@ -111,9 +112,9 @@ fn uri_in(certificate: &[u8]) -> Option<String> {
         })
 }
 
-/// Makes an authority, a server that trusts only it, and a client in `folder`.
+/// Creates an authority, a server that trusts only that authority, and a client in `folder`.
 ///
-/// For an example: keys that others depend on never lie in a folder for all.
+/// For this example only: never store real keys in a folder that other users can read.
 fn demo(folder: &Path) -> Result<TlsLayer, BoxError> {
     let mut params = CertificateParams::default();
     params
@@ -144,6 +145,6 @@ fn demo(folder: &Path) -> Result<TlsLayer, BoxError> {
         .with_safe_default_protocol_versions()?
         .with_client_cert_verifier(verifier.clone())
         .with_single_cert(vec![server], key)?;
-    // Clients that come back are verified again.
+    // Clients that resume a session are verified again.
     Ok(TlsLayer::new(Arc::new(config)).with_client_verifier(verifier))
 }

@@ -1,4 +1,4 @@
-//! A server that a connection on a second port stops, if its handler says so.
+//! A server that shuts down when a connection on a second port asks for it.
 //!
 //! ```text
 //! cargo run --release --example shutdown_port         # or: -- 127.0.0.1:8080
@@ -7,7 +7,7 @@
 //! echo now!   | nc 127.0.0.1 CONTROL_PORT             # does not: the magic word is missing
 //! ```
 //!
-//! Ctrl-C or SIGTERM ends it too.
+//! Ctrl-C or SIGTERM shuts it down too.
 
 #![allow(clippy::print_stdout, reason = "an example talks to its user")]
 
@@ -54,7 +54,7 @@ async fn echo(connection: Connection<impl AsyncRead + AsyncWrite + Unpin>) -> io
     let mut connection = BufReader::new(connection);
     let mut line = Vec::new();
     loop {
-        // A line has a bound: what a client sends must not fill the memory.
+        // Limits the length of a line, so that a client cannot exhaust the memory.
         let read = (&mut connection)
             .take(4096)
             .read_until(b'\n', &mut line)
@@ -67,7 +67,7 @@ async fn echo(connection: Connection<impl AsyncRead + AsyncWrite + Unpin>) -> io
     }
 }
 
-/// Stops the server that the connection belongs to when asked nicely.
+/// Stops the server of the connection if the client sends the right word.
 async fn decide(connection: Connection<impl AsyncRead + AsyncWrite + Unpin>) -> io::Result<()> {
     let mut connection = BufReader::new(connection);
     let mut word = String::new();

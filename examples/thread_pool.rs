@@ -1,11 +1,11 @@
-//! A fixed number of threads; each connection goes to the least busy one and stays there.
+//! A fixed number of threads. Each connection runs on the least busy one and stays there.
 //!
 //! ```text
 //! cargo run --release --example thread_pool           # or: -- 127.0.0.1:8080 8
 //! nc 127.0.0.1 PORT                                   # tells which thread serves you, then echoes
 //! ```
 //!
-//! The second argument is the number of threads, four without it. Ctrl-C or SIGTERM ends it.
+//! The second argument is the number of threads, four by default. Ctrl-C or SIGTERM shuts the server down.
 
 #![allow(clippy::print_stdout, reason = "an example talks to its user")]
 

@@ -1,12 +1,12 @@
-//! The time-of-day server: one line with the date, then the end.
+//! A time-of-day server, which sends one line with the date and closes.
 //!
 //! ```text
 //! cargo run --release --example time_of_day           # or: -- 127.0.0.1:0
 //! nc 127.0.0.1 6504
 //! ```
 //!
-//! Port 6504, as in the Scheme library that it comes from. The client receives the whole answer even
-//! if its input was never read, because the handler ends with `close()`. Ctrl-C or SIGTERM ends it.
+//! Port 6504, as in the Scheme library that it is modelled on. The client receives the whole answer even if
+//! its input was never read, because the handler ends with `close()`. Ctrl-C or SIGTERM shuts it down.
 
 #![allow(clippy::print_stdout, reason = "an example talks to its user")]
 

@@ -1,12 +1,12 @@
-//! An echo server over TLS, with a certificate that it makes for itself.
+//! An echo server over TLS, with a self-signed certificate that it creates at start.
 //!
 //! ```text
 //! cargo run --release --example tls_echo              # or: -- 127.0.0.1:8443
 //! openssl s_client -quiet -connect 127.0.0.1:PORT     # the exact line is printed
 //! ```
 //!
-//! Plain-text clients receive a TLS alert and are disconnected; try it with `nc`. Ctrl-C or SIGTERM ends the
-//! server: connections may finish for up to 30 s, a second signal cuts them.
+//! Plain-text clients receive a TLS alert and are disconnected; try it with `nc`. Ctrl-C or SIGTERM shuts the
+//! server down. Connections may finish for up to 30 s; a second signal force-closes them.
 
 #![allow(clippy::print_stdout, reason = "an example talks to its user")]
 
@@ -55,7 +55,7 @@ async fn main() -> Result<(), BoxError> {
         .run()
         .await?;
     println!(
-        "ended: {} finished, {} cut",
+        "ended: {} finished, {} force-closed",
         report.ended(),
         report.force_closed().len()
     );
@@ -66,7 +66,7 @@ async fn echo(mut connection: Connection<impl AsyncRead + AsyncWrite + Unpin>) -
     let mut buffer = vec![0; 4096];
     loop {
         match connection.read(&mut buffer).await? {
-            // `close` sends `close_notify`; a mere drop would look like a truncation.
+            // `close` sends `close_notify`; a plain drop would look like a truncation.
             0 => return connection.close().await,
             read => connection.write_all(&buffer[..read]).await?,
         }

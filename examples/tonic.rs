@@ -1,4 +1,4 @@
-//! A gRPC server: tonic at the end of a stack, over TLS with a certificate that it makes for itself.
+//! A gRPC server with tonic at the end of a stack, over TLS with a self-signed certificate.
 //!
 //! ```text
 //! cargo run --release --example tonic --features tonic              # or: -- 127.0.0.1:50051
@@ -6,9 +6,9 @@
 //! python3 tests/grpc_client.py PORT CERTIFICATE                     # the exact line is printed
 //! ```
 //!
-//! `Hello` greets once, `Chat` once for each name; streams may be silent for as long as they like. Ctrl-C or
-//! SIGTERM ends the server: it goes on accepting for half a second, chats are brought to an end, and who still
-//! does not go is cut after ten seconds.
+//! `Hello` greets once, `Chat` once for each name. Streams may stay silent indefinitely. Ctrl-C or SIGTERM
+//! shuts the server down. It keeps accepting for half a second, ends the chats, and force-closes the
+//! remaining clients after ten seconds.
 
 #![allow(clippy::print_stdout, reason = "an example talks to its user")]
 
@@ -55,7 +55,7 @@ async fn main() -> Result<(), BoxError> {
         .peer_addr()
         .trace_connections("grpc")
         .connection_limit(1000);
-    // A client that takes no bytes is cut. One that sends none may just have nothing to say.
+    // Clients that do not read time out. Clients that do not send may simply be idle.
     let io_timeout = IoTimeoutLayer::new().without_read_timeout();
     let service = HttpService::new(Routes::new(Greeter).prepare()).with_streaming_calls();
 
@@ -74,7 +74,7 @@ async fn main() -> Result<(), BoxError> {
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
         let identity = rcgen::generate_simple_self_signed(names)?;
         let (chain, key) = (identity.cert.pem(), identity.signing_key.serialize_pem());
-        // Half of the limit on connections, which silent clients would fill otherwise.
+        // Half of the connection limit, so that silent clients cannot fill it.
         let tls = TlsLayer::from_pem(chain.as_bytes(), key.as_bytes())?
             .with_alpn(["h2"])
             .with_max_handshakes(500);
@@ -118,7 +118,7 @@ fn greet(Name { name }: &Name, caller: Option<SocketAddr>) -> Greeting {
     }
 }
 
-// What follows is usually generated from a file like this one:
+// The code below is usually generated from a file like this one:
 //
 //     package greeter;
 //     message Name     { string name = 1; }
@@ -168,14 +168,14 @@ impl Service<http::Request<Body>> for Greeter {
     }
 }
 
-/// The server's certificate in a file, for clients; gone with this.
+/// The server's certificate in a file for clients. Dropping this removes the file.
 struct CertificateFile(PathBuf);
 
 impl CertificateFile {
     fn new(pem: &str, address: SocketAddr) -> io::Result<Self> {
         let name = format!("portcullis-{}-{}.pem", process::id(), address.port());
         let path = env::temp_dir().join(name);
-        // A new file: no other is overwritten, and no link that was put there is followed.
+        // Creates a new file, so that it neither overwrites a file nor follows a symbolic link.
         fs::File::create_new(&path)?.write_all(pem.as_bytes())?;
         Ok(Self(path))
     }

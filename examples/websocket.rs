@@ -1,14 +1,14 @@
-//! A WebSocket that gives back what it is sent, by axum, behind a stack of layers.
+//! A WebSocket echo with axum, behind a stack of layers.
 //!
 //! ```text
 //! cargo run --release --features http --example websocket      # or: -- 127.0.0.1:8080
 //! python3 -m websockets ws://127.0.0.1:PORT/                   # pip install websockets
 //! ```
 //!
-//! A WebSocket is an HTTP connection that was upgraded, and what the layers made it hold stays with it:
-//! it keeps its place under the limit until it closes. It may be silent for as long as it likes, so
-//! reads have no bound; a client that does not read is disconnected. On Ctrl-C or SIGTERM each handler
-//! sends a close frame and waits a second for the answer.
+//! A WebSocket is an upgraded HTTP connection. It keeps what the layers attached, such as its connection
+//! permit, until it closes. It may stay silent indefinitely, so reads have no timeout; a client that does not
+//! read is disconnected. On Ctrl-C or SIGTERM each handler sends a close frame and waits a second for the
+//! reply.
 
 #![allow(clippy::print_stdout, reason = "an example talks to its user")]
 
@@ -47,8 +47,8 @@ async fn main() -> Result<(), BoxError> {
         .stop_on_signals()
         .run()
         .await?;
-    let (ended, cut) = (report.ended(), report.force_closed().len());
-    println!("{ended} ended by themselves, {cut} were cut");
+    let (ended, forced) = (report.ended(), report.force_closed().len());
+    println!("ended: {ended} finished, {forced} force-closed");
     Ok(())
 }
 
@@ -61,7 +61,7 @@ async fn upgrade(
         .on_upgrade(move |socket| echo(socket, info))
 }
 
-/// Gives back what comes in until the client leaves or the server shuts down.
+/// Echoes messages until the client leaves or the server shuts down.
 async fn echo(mut socket: WebSocket, info: ConnectionInfo) {
     let mut drain = pin!(info.drain());
     loop {
@@ -70,7 +70,7 @@ async fn echo(mut socket: WebSocket, info: ConnectionInfo) {
             () = &mut drain => break,
         };
         let Some(Ok(message)) = received else { return };
-        // Pings and closes are answered by the library.
+        // The library answers pings and close frames.
         if matches!(message, Message::Text(_) | Message::Binary(_))
             && socket.send(message).await.is_err()
         {
@@ -79,7 +79,7 @@ async fn echo(mut socket: WebSocket, info: ConnectionInfo) {
     }
     let good_bye = CloseFrame {
         code: close_code::AWAY,
-        reason: "the server ends".into(),
+        reason: "the server shuts down".into(),
     };
     if socket.send(Message::Close(Some(good_bye))).await.is_ok() {
         let answer = async { while let Some(Ok(_)) = socket.recv().await {} };

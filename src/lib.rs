@@ -1,8 +1,8 @@
 //! The gate in front of a tower: everything that happens to a connection before an application sees
 //! it.
 //!
-//! Each accepted connection becomes one call of a [`tower::Service`]`<TcpStream>`. Layers give it a
-//! limit, timeouts, TLS, its peer's address, error handling, a trace; a small accept loop drives the
+//! Each accepted connection becomes one call of a [`tower::Service`]`<TcpStream>`. Layers add connection
+//! limits, timeouts, TLS, the peer's address, error handling and tracing. A small accept loop drives the
 //! stack and shuts it down gracefully.
 //!
 //! ```no_run
@@ -26,41 +26,41 @@
 //! }
 //! ```
 //!
-//! # Where to look
+//! # Modules
 //!
-//! * [`middleware`]: the layers, and the [`Connection`] that they speak. A program with an accept loop
-//!   of its own uses them without the rest.
-//! * [`listener`]: where connections come from, and the options of sockets.
-//! * [`server`]: puts listeners and stacks together, runs them, and ends them.
-//! * [`service`]: where stacks end: your own, `HttpService` (feature `http`), a stream of connections.
-//! * `axum`, `tonic` (features): what handlers there may ask of a connection, and stacks under their servers.
-//! * [`connect`]: the client side of the same idea; with the feature `http-client` under hyper's client.
-//! * [`listener::accept_error`]: what follows on failures of accept.
-//! * [Write a layer in twenty lines](middleware::guide): a chapter on custom middleware. With the
-//!   feature `testing`, the module `testing` has what its tests need.
+//! * [`middleware`]: the layers, and the [`Connection`] that they pass on. Programs with their own accept
+//!   loop use it alone.
+//! * [`listener`]: TCP, Unix and in-memory listeners, and socket options.
+//! * [`server`]: combines listeners and stacks, runs them, and shuts them down.
+//! * [`service`]: innermost services, `HttpService` (feature `http`) and a stream of connections.
+//! * `axum`, `tonic` (features): extractors for handlers, and stacks under their servers.
+//! * [`connect`]: outgoing connections; with the feature `http-client` under hyper's client.
+//! * [`listener::accept_error`]: classifies accept errors.
+//! * [Write a layer in twenty lines](middleware::guide): a chapter on custom middleware. The module `testing`
+//!   (feature) helps to test it.
 //!
 //! # The order of layers
 //!
-//! The first layer added is the outermost: it sees a connection first. From the outside in:
+//! The layer that is added first is the outermost and sees a connection first. From the outside in:
 //!
-//! 1. [`PeerAddrLayer`](middleware::peer_addr) turns the stream into a [`Connection`]; outside of it
-//!    belongs only what does not look at the request (tower's limits, `MapErr`).
-//! 2. [`TraceLayer`](middleware::observe::trace), so that it sees all that follows.
-//! 3. [`ConnectionLimitLayer`](middleware::limit::connection_limit), before anything costs something.
-//! 4. `ProxyProtocolLayer` (feature `proxy-protocol`), before anything looks at bytes or asks for the
-//!    client's address.
+//! 1. [`PeerAddrLayer`](middleware::peer_addr) turns the stream into a [`Connection`]. Put only layers that
+//!    ignore the request outside of it (tower's limits, `MapErr`).
+//! 2. [`TraceLayer`](middleware::observe::trace), so that it covers all layers below.
+//! 3. [`ConnectionLimitLayer`](middleware::limit::connection_limit), before any expensive work.
+//! 4. `ProxyProtocolLayer` (feature `proxy-protocol`), before any layer that reads bytes or uses the client's
+//!    address.
 //! 5. `TlsLayer` (feature `tls`).
-//! 6. [`IoTimeoutLayer`](middleware::timeout::io_timeout): inside TLS it bounds what the handler waits for,
-//!    outside what the wire does.
-//!    For forwarding, [`HalfClosedTimeoutLayer`](middleware::timeout::half_closed) goes next to it.
-//! 7. [`OnErrorLayer`](middleware::handler::on_error), inside TLS so that what it says is encrypted.
-//! 8. Your own, and the service: `HttpService` (feature `http`) for axum, tonic and hyper.
+//! 6. [`IoTimeoutLayer`](middleware::timeout::io_timeout): inside TLS it limits the handler's reads and
+//!    writes, outside those on the wire. For forwarding,
+//!    [`HalfClosedTimeoutLayer`](middleware::timeout::half_closed) goes next to it.
+//! 7. [`OnErrorLayer`](middleware::handler::on_error), inside TLS so that its output is encrypted.
+//! 8. Custom layers, and the service: `HttpService` (feature `http`) for axum, tonic and hyper.
 //!
 //! # Optional layers
 //!
-//! A layer that a flag or a configuration file turns on is added with
-//! [`option_layer`](tower::ServiceBuilder::option_layer). If it wraps the stream, as TLS and timeouts do,
-//! [`box_io`](ServiceBuilderExt::box_io) goes right inside of it, so that the rest of the stack sees one
+//! To switch a layer on by a flag or a configuration file, use
+//! [`option_layer`](tower::ServiceBuilder::option_layer). If the layer wraps the stream, as TLS and timeouts
+//! do, add [`box_io`](ServiceBuilderExt::box_io) right inside of it, so that the rest of the stack sees one
 //! type; see [`map_io`](mod@middleware::stream::map_io).
 //!
 #![cfg_attr(feature = "tls", doc = "```no_run")]
@@ -135,6 +135,8 @@
 //! # Ok(())
 //! # }
 //! ```
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "axum")]
 pub mod axum;

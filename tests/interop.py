@@ -153,6 +153,29 @@ def custom_middleware():
         assert re.fullmatch(rb"you are number \d+\nHELLO", answer), answer
 
 
+def on_error():
+    with Example("on_error") as server:
+        assert ask(server.port, b"12 4\n") == b"3\n"
+        assert ask(server.port, b"12 apples\n") == b"error: invalid digit found in string\n"
+        assert ask(server.port, b"12\n") == b"error: two numbers, please\n"
+        assert ask(server.port, b"12 0\n" + b"unread " * 1000) == b"internal error\n"
+
+
+def refuse():
+    with Example("refuse") as server:
+        first, second = connect(server.port), connect(server.port)
+        for stream in (first, second):
+            stream.sendall(b"hello")
+            assert stream.recv(5) == b"hello"
+        assert ask(server.port, b"one more") == b"busy, try again later\n"
+        second.shutdown(socket.SHUT_WR)
+        assert everything(second) == b""
+        # The permit is free a moment after the client has seen the end.
+        answers = (ask(server.port, b"one more") for _ in range(100))
+        assert b"one more" in answers
+        first.close()
+
+
 def graceful():
     with Example("graceful") as server:
         control = server.address()
@@ -226,7 +249,7 @@ def websocket():
                 said = client.recv(SECONDS)
             except Exception as closed:  # the name of its type differs between versions
                 said = closed.rcvd.code, closed.rcvd.reason
-            assert said == (1001, "the server ends"), said
+            assert said == (1001, "the server shuts down"), said
 
 
 def hyper_raw():
@@ -395,7 +418,7 @@ def axum_listener():
         server.process.send_signal(signal.SIGTERM)
         assert everything(idle) == b"", "idle connections close"
         assert everything(slow).endswith(b"patience pays\n"), "requests in flight are answered"
-        server.says("ended: 2 finished, 0 cut")
+        server.says("ended: 2 finished, 0 force-closed")
 
 
 def mtls_identity():
@@ -456,7 +479,7 @@ def tonic():
         check(server.port)
 
 
-CHECKS = [echo, time_of_day, tls_echo, custom_middleware, graceful, shutdown_port, thread_pool,
+CHECKS = [echo, time_of_day, tls_echo, custom_middleware, on_error, refuse, graceful, shutdown_port, thread_pool,
           line_echo, hello, charset, axum_tls, axum_behind_proxy, axum_listener, mtls_identity,
           hyper_raw]
 WITH_PROGRAM = [("openssl", tls_echo_with_openssl), ("nc", echo_with_netcat),

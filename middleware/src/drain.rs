@@ -6,7 +6,7 @@
 //! still use it in good faith.
 
 #[cfg(any(feature = "tls", feature = "proxy-protocol"))]
-use crate::ConnectionInfo;
+use crate::{ConnectionInfo, internal::IDLE_GRACE_PERIOD};
 #[cfg(any(feature = "tls", feature = "proxy-protocol"))]
 use std::{
     pin::Pin,
@@ -152,10 +152,6 @@ impl<F: Future> Future for UntilLastCall<'_, F> {
             .map(|()| Err(IDLE_GRACE_PERIOD))
     }
 }
-
-/// The idle grace period: ample for the next bytes of a client that is there, short for a shutdown.
-#[cfg(any(feature = "tls", feature = "proxy-protocol"))]
-const IDLE_GRACE_PERIOD: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 mod tests {

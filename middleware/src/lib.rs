@@ -51,6 +51,8 @@
 //! example `custom_middleware` shows all three in one program. With the feature `testing`, the module
 //! `testing` has peers that follow a script, and checks for layers and IO wrappers.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 pub mod builder_ext;
 pub mod connection;
 mod departure;

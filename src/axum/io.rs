@@ -9,7 +9,7 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A connection as a [`Listener`](super::Listener) yields it; dropped, it closes politely (see [`LingerIo`]).
+/// A connection as a [`AxumListener`](super::AxumListener) yields it; dropped, it closes politely (see [`LingerIo`]).
 ///
 /// Reads end when a client holds up the graceful shutdown: half a second after the server stopped accepting if
 /// it has sent nothing or a part of the HTTP/2 preface, and after two seconds of silence from the `GOAWAY` on if no

@@ -12,33 +12,33 @@ use ::axum::{
 use std::{fmt, future::pending, io, net::SocketAddr};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-/// A layered stack as `axum::serve` takes it; see [`Incoming::into_axum`].
+/// The listener for `axum::serve` that [`Incoming::into_axum`] returns.
 ///
-/// It is tapped because of Rust's orphan rule: for tapped listeners, and for no other of ours, axum
-/// itself says how a `SocketAddr` is the `ConnectInfo`. The tap does nothing.
-pub type Listener<IO> = TapIo<Connections<IO>, fn(&mut DepartingIo<IO>)>;
+/// The type is a tapped listener because of Rust's orphan rule. axum itself implements
+/// `ConnectInfo<SocketAddr>` for tapped listeners, and only for those among foreign types. The tap is empty.
+pub type AxumListener<IO> = TapIo<Connections<IO>, fn(&mut DepartingIo<IO>)>;
 
 impl<IO> Incoming<IO>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    /// Makes this the listener of `axum::serve`.
+    /// Turns this into the listener of `axum::serve`.
     ///
-    /// Its peers' addresses are those of [`Connection::peer_addr`](crate::Connection::peer_addr), after a PROXY
-    /// header the client's own. A peer without an IP address (a Unix socket) is `0.0.0.0:0`, which no client can
-    /// have.
+    /// Peer addresses are those of [`Connection::peer_addr`](crate::Connection::peer_addr), so after a PROXY
+    /// header they are the client's own. A peer without an IP address (a Unix socket) appears as `0.0.0.0:0`,
+    /// which is not a valid client address.
     ///
-    /// A connection is closed politely however it ends, also when a WebSocket's handler drops it: it is a
-    /// [`LingerIo`] with the bounds of [`with_linger`](Self::with_linger).
+    /// Every connection is closed gracefully, including one that a WebSocket handler drops. It is a
+    /// [`LingerIo`] with the limits of [`with_linger`](Self::with_linger).
     ///
-    /// Give [`drained`](Self::drained) to `with_graceful_shutdown`: it never stops accepting by itself,
-    /// as axum demands. See the [module docs](crate::axum).
-    pub fn into_axum(self) -> Listener<IO> {
+    /// Pass [`drained`](Self::drained) to `with_graceful_shutdown`, because axum's listeners keep accepting
+    /// until axum itself stops. See the [module docs](crate::axum).
+    pub fn into_axum(self) -> AxumListener<IO> {
         Connections { incoming: self }.tap_io(|_| {})
     }
 }
 
-/// What lies in a [`Listener`].
+/// The inner listener of an [`AxumListener`].
 pub struct Connections<IO> {
     incoming: Incoming<IO>,
 }
@@ -50,7 +50,7 @@ where
     type Io = DepartingIo<IO>;
     type Addr = SocketAddr;
 
-    /// Handshakes are done when a connection arrives here: nothing that a client does takes time.
+    /// Handshakes are complete when a connection arrives here, so this waits for accepted connections only.
     async fn accept(&mut self) -> (DepartingIo<IO>, SocketAddr) {
         match self.incoming.recv().await {
             Some(connection) => {
@@ -66,10 +66,11 @@ where
     ///
     /// # Errors
     ///
-    /// When it is none of IP, or when no [`Server::incoming`](crate::Server::incoming) made this.
+    /// When the listener has no IP address, or when this was made without
+    /// [`Server::incoming`](crate::Server::incoming).
     fn local_addr(&self) -> io::Result<SocketAddr> {
         let config = self.incoming.handle().and_then(Handle::config);
-        // Added last.
+        // The listener that was added last.
         let listener = config.and_then(|config| config.listeners.last());
         let address = listener.and_then(|listener| listener.address().ip());
         address.ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, "no IP address"))
@@ -82,11 +83,11 @@ impl<IO> fmt::Debug for Connections<IO> {
     }
 }
 
-impl<IO> Connected<IncomingStream<'_, Listener<IO>>> for Info
+impl<IO> Connected<IncomingStream<'_, AxumListener<IO>>> for Info
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    fn connect_info(stream: IncomingStream<'_, Listener<IO>>) -> Self {
+    fn connect_info(stream: IncomingStream<'_, AxumListener<IO>>) -> Self {
         Self(stream.io().get_ref().info().clone())
     }
 }

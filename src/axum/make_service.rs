@@ -1,4 +1,4 @@
-//! Tells requests of their connection, where axum serves them.
+//! Adds connection info to requests that axum serves.
 
 use super::DepartingIo;
 use crate::service::http::request_context::RequestContext;
@@ -12,11 +12,11 @@ use std::{
 };
 use tower::Service;
 
-/// Has `axum::serve` tell requests what [`HttpService`](crate::service::HttpService) tells them.
+/// Makes `axum::serve` insert the same connection info as [`HttpService`](crate::service::HttpService).
 ///
-/// That is the `ConnectionInfo`, what layers left in the connection's extensions, and
-/// `ConnectInfo<SocketAddr>` where the peer has an IP address: handlers need not know which of the two
-/// serves them. It is made of a `Router`, or of whatever else `axum::serve` takes.
+/// It inserts the `ConnectionInfo`, the extensions that layers left in the connection, and
+/// `ConnectInfo<SocketAddr>` if the peer has an IP address. Handlers therefore work the same in both setups.
+/// It wraps a `Router`, or any other service that `axum::serve` accepts.
 #[derive(Clone, Copy, Debug)]
 pub struct MakeService<S> {
     service: S,
@@ -45,16 +45,16 @@ where
     fn call(&mut self, stream: IncomingStream<'_, L>) -> Self::Future {
         ready(Ok(WithConnection {
             service: self.service.clone(),
-            facts: Arc::new(RequestContext::of(stream.io().get_ref())),
+            context: Arc::new(RequestContext::of(stream.io().get_ref())),
         }))
     }
 }
 
-/// Tells each request of one connection about it; see [`MakeService`].
+/// Inserts the info of one connection into each of its requests; see [`MakeService`].
 #[derive(Clone, Debug)]
 pub struct WithConnection<S> {
     service: S,
-    facts: Arc<RequestContext>,
+    context: Arc<RequestContext>,
 }
 
 impl<S: Service<Request<B>>, B> Service<Request<B>> for WithConnection<S> {
@@ -67,7 +67,7 @@ impl<S: Service<Request<B>>, B> Service<Request<B>> for WithConnection<S> {
     }
 
     fn call(&mut self, mut request: Request<B>) -> S::Future {
-        self.facts.tell(&mut request);
+        self.context.insert_into(&mut request);
         self.service.call(request)
     }
 }

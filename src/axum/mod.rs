@@ -1,21 +1,20 @@
-//! For programs with axum: what handlers may ask of a connection, and stacks under `axum::serve`.
+//! Extractors for axum handlers, and stacks as listeners of `axum::serve`.
 //!
-//! A router meets a stack in one of two ways, and its handlers need not know in which:
+//! A router works with a stack in one of two ways, and its handlers are the same in both:
 //!
 //! | | [`HttpService`] at the end of the stack | the stack as the listener of `axum::serve` |
 //! |---|---|---|
 //! | `Extension<ConnectionInfo>`, the extractors here | yes | with [`MakeService`] |
-//! | `ConnectInfo<SocketAddr>` | yes | with [`MakeService`], or as ever |
+//! | `ConnectInfo<SocketAddr>` | yes | with [`MakeService`], or axum's own make service |
 //! | the same for a peer without an IP address | `0.0.0.0:0` | `0.0.0.0:0` |
-//! | bounds on silent and slow clients | yes | none of axum's own |
+//! | timeouts for silent and slow clients | yes | not from axum |
 //! | HTTP settings of hyper | yes | no |
-//! | shutdown | responses announce it, idle connections go | idle connections go when all others are through |
-//! | clients that ask for nothing, at shutdown | closed after half a second, or after two of silence from the `GOAWAY` on | the same |
+//! | shutdown | responses contain `connection: close` or a `GOAWAY`, idle connections close | idle connections close once all others have passed the layers |
+//! | clients without a request, at shutdown | closed after half a second, or two seconds after the `GOAWAY` if silent | the same |
 //!
-//! The first is the one to take where nothing speaks against it. The second fits a program that has its
-//! `axum::serve` already. The address is always the effective one: after a PROXY header that a layer
-//! believed, the client's own. A Unix socket, also one that a PROXY header names, has no IP address;
-//! [`Info`] has it as it is.
+//! Prefer the first. The second fits a program that already calls `axum::serve`. The address is always the
+//! effective one, so after a trusted PROXY header it is the client's own. A Unix socket, also one named in a
+//! PROXY header, has no IP address; [`Info`] contains it unchanged.
 //!
 //! # Handlers
 //!
@@ -55,7 +54,7 @@
 //! # }
 //! ```
 //!
-//! # The other way round
+//! # A stack as the listener
 //!
 //! ```
 //! use axum::{Router, routing::get};
@@ -93,27 +92,27 @@
 //! # }
 //! ```
 //!
-//! Layers run before axum sees a connection: TLS is agreed on, each handshake in a task of its own, and
-//! one that is slow delays no other. Permits are held until the connection is dropped, by axum or by an
-//! upgrade's handler. A dropped connection is then closed politely, in a task that the drain waits for: see
+//! Layers run before axum sees a connection. Each TLS handshake runs in its own task, so a slow one does not
+//! delay others. Permits are held until axum or an upgrade's handler drops the connection. A dropped
+//! connection is then closed gracefully, in a task that the drain waits for; see
 //! [`LingerIo`](crate::service::LingerIo).
 //!
-//! The end begins at the server: by a signal, its handle, or [`Server::stop_on`]. It stops accepting, and
-//! the connections that were accepted pass through the layers; axum takes them all. Only then
-//! [`Incoming::drained`] tells axum to end: requests in flight are answered, idle connections close, and the
-//! input of HTTP/2 clients that stay silent ends ([`DepartingIo`]). What
-//! is left at the [deadline](crate::server::Drain) is cut, wherever it is. Mind three things:
+//! Start the shutdown at the server, with a signal, its handle, or [`Server::stop_on`]. The server stops
+//! accepting, and the accepted connections pass through the layers to axum. Then [`Incoming::drained`] shuts
+//! axum down: it answers requests in flight, closes idle connections, and ends the input of silent HTTP/2
+//! clients ([`DepartingIo`]). Connections that remain at the [deadline](crate::server::Drain) are
+//! force-closed. Mind three things:
 //!
-//! - A signal given to axum itself would lose the connections that are in a handshake just then. Without any,
-//!   `axum::serve` never returns, although its server is over.
-//! - `axum::serve` returns when its own connections are done; the server's report comes when upgraded ones
-//!   (WebSockets) are, too, and when all clients have received their last answer. Wait for it before the
-//!   program exits.
-//! - Idle connections stay until all that were accepted are through. Where these wait for the permits that
-//!   those hold, both wait for the deadline.
+//! - A signal given to axum itself would lose the connections that are still in a handshake. Without a
+//!   signal, `axum::serve` keeps running after its server has stopped.
+//! - `axum::serve` returns when its own connections are done. The server's report follows when upgraded
+//!   connections (WebSockets) are done too, and all clients have received their last response. Wait for it
+//!   before the program exits.
+//! - Idle connections stay open until all accepted ones have passed the layers. If those wait for the permits
+//!   of the idle ones, both wait until the deadline.
 //!
-//! `into_make_service_with_connect_info` works unchanged in place of [`MakeService`]: with `SocketAddr`
-//! for programs that have it already, or with [`Info`] for the extractors.
+//! `into_make_service_with_connect_info` works unchanged in place of [`MakeService`], with `SocketAddr` for
+//! existing programs or with [`Info`] for the extractors.
 //!
 //! [`HttpService`]: crate::service::HttpService
 //! [`Server::stop_on`]: crate::Server::stop_on
@@ -128,7 +127,7 @@ mod rejection;
 pub use self::{
     extract::{ClientCertificate, Info, ServerName},
     io::DepartingIo,
-    listener::{Connections, Listener},
+    listener::{AxumListener, Connections},
     make_service::{MakeService, WithConnection},
     rejection::Rejection,
 };

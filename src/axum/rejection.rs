@@ -1,12 +1,12 @@
-//! The answer to a request that lacks what a handler asks for.
+//! The rejection of the extractors.
 
 use ::axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use std::{error, fmt};
 
-/// A handler asked for what the connection of the request does not have.
+/// The request's connection lacks what a handler extracts.
 ///
-/// As a response: the [status](Self::status), and the reason as text.
+/// As a response it has the [status](Self::status), and the reason as text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rejection(Reason);
 
@@ -24,10 +24,10 @@ impl Rejection {
 
     /// The status of the response.
     ///
-    /// - Without a client certificate `403`. Not `401`: that has to name a challenge (RFC 9110, section
-    ///   15.5.2), and a client cannot answer with a certificate on the connection that it has.
-    /// - Without a host name in the TLS handshake `400`: it is the client that left it out.
-    /// - Without a connection at all `500`: the router is served in a way that tells it nothing.
+    /// - `403` without a client certificate. `401` would have to name a challenge (RFC 9110, section 15.5.2),
+    ///   and a client cannot present a certificate on an existing connection.
+    /// - `400` without a host name in the TLS handshake, because the client omitted it.
+    /// - `500` without connection info, because the router is served without it.
     pub const fn status(self) -> StatusCode {
         match self.0 {
             Reason::Connection => StatusCode::INTERNAL_SERVER_ERROR,
@@ -45,7 +45,7 @@ impl fmt::Display for Rejection {
                  `HttpService`, or give `axum::serve` a `portcullis::axum::MakeService` of it"
             }
             Reason::Certificate => "a client certificate is required",
-            Reason::ServerName => "the client named no host in its TLS handshake",
+            Reason::ServerName => "the client sent no host name in its TLS handshake",
         })
     }
 }

@@ -1,8 +1,8 @@
-//! An attempt that failed.
+//! A failed connection attempt.
 
 use std::{io, net::SocketAddr};
 
-/// An address that was tried, and why it could not be connected to.
+/// An address that was tried, and why it failed.
 ///
 /// See [`ConnectError::attempts`](super::ConnectError::attempts).
 #[derive(Debug)]

@@ -1,10 +1,10 @@
-//! Connects, within bounds.
+//! The connector and its settings.
 
 use super::{
     ConnectError, Target,
     race::{Race, interleave},
     services,
-    target::{Kind, Port},
+    target::{Port, TargetKind},
 };
 use crate::listener::{Keepalive, UserTimeout};
 #[cfg(any(target_os = "android", target_os = "linux"))]
@@ -34,11 +34,11 @@ use tower::Service;
 
 /// Connects over TCP; see the [module docs](super).
 ///
-/// A clone has the same settings; nothing else is shared.
+/// A clone has the same settings and shares no other state.
 ///
 /// # Panics
 ///
-/// Connecting panics outside of a tokio runtime with IO and time enabled.
+/// Connecting panics outside of a tokio runtime with I/O and time enabled.
 #[derive(Clone)]
 pub struct Connector {
     timeout: Option<Duration>,
@@ -55,7 +55,7 @@ type Resolve = dyn Fn(String, u16) -> Resolving + Send + Sync;
 type Resolving = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
 
 impl Connector {
-    /// The defaults, as each method names them.
+    /// Uses the default of each setting.
     pub const fn new() -> Self {
         Self {
             timeout: Some(DEFAULT_TIMEOUT),
@@ -68,74 +68,74 @@ impl Connector {
         }
     }
 
-    /// Bounds looking up names and trying all addresses, together; 10 s by default.
+    /// Limits name resolution and all attempts together; 10 s by default.
     ///
-    /// `None` leaves it to the system, which gives up on an address after two minutes or more
-    /// (Linux: 127 s). In 10 s it sends the first packet again three times; a host that has not
-    /// answered by then is probably down, and the caller usually has a timeout, too.
+    /// `None` leaves it to the system, which gives up on an address after two minutes or more (Linux: 127 s).
+    /// In 10 s the system sends the first packet again three times. A host that has not answered by then is
+    /// probably down, and the caller usually has a timeout as well.
     #[must_use]
     pub fn with_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.timeout = timeout.into();
         self
     }
 
-    /// How long an address may be silent before the next is tried as well; 250 ms by default.
+    /// Sets how long an attempt runs before the next address is tried too; 250 ms by default.
     ///
-    /// The value is that of RFC 8305, section 5, which advises against less than 100 ms. The first
-    /// attempt goes on, and the first success of any wins. Zero tries all addresses at once,
-    /// [`Duration::MAX`] one after the other.
+    /// The value is that of RFC 8305, section 5, which advises against less than 100 ms. The earlier attempt
+    /// continues, and the first success of any wins. Zero tries all addresses concurrently, [`Duration::MAX`]
+    /// one after the other.
     #[must_use]
     pub const fn with_fallback_delay(mut self, delay: Duration) -> Self {
         self.fallback_delay = delay;
         self
     }
 
-    /// Whether small writes leave at once (`TCP_NODELAY`); on by default.
+    /// Sends small writes immediately (`TCP_NODELAY`); on by default.
     #[must_use]
     pub const fn with_nodelay(mut self, nodelay: bool) -> Self {
         self.nodelay = nodelay;
         self
     }
 
-    /// Probes for a server that vanished (`SO_KEEPALIVE`); on by default, with [`Keepalive::new`].
+    /// Sets the probes for a vanished server (`SO_KEEPALIVE`); on by default, with [`Keepalive::new`].
     ///
-    /// `None` leaves the socket as the system makes it: without.
+    /// `None` leaves them off, as the system does.
     #[must_use]
     pub fn with_keepalive(mut self, keepalive: impl Into<Option<Keepalive>>) -> Self {
         self.keepalive = keepalive.into();
         self
     }
 
-    /// How long sent data may stay unacknowledged before the connection fails (`TCP_USER_TIMEOUT`).
+    /// Sets how long sent data may stay unacknowledged (`TCP_USER_TIMEOUT`).
     ///
-    /// By default as long as keepalive takes to give up; `None` leaves it to the system. Everything
-    /// else is as in [`TcpOptions::with_user_timeout`](crate::listener::TcpOptions::with_user_timeout).
-    /// It is set once the connection is made, so that it does not end attempts.
+    /// By default this is as long as keepalive takes to give up; `None` leaves it to the system. See
+    /// [`TcpOptions::with_user_timeout`](crate::listener::TcpOptions::with_user_timeout). It is set after the
+    /// connection is made, so it does not limit attempts.
     #[must_use]
     pub fn with_user_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.user_timeout = UserTimeout::Given(timeout.into());
         self
     }
 
-    /// Connects from an address of this machine; by default the system chooses one.
+    /// Sets the local address to connect from; by default the system chooses one.
     ///
-    /// Addresses of the other IP version fail then. The local port is the system's choice. On Linux
-    /// and Android it is chosen for each destination (`IP_BIND_ADDRESS_NO_PORT`), so that connections
-    /// to several servers share the ports. Elsewhere each connection takes a port of its own, which
-    /// limits all connections from the address to the number of ephemeral ports.
+    /// Attempts at addresses of the other IP version then fail. The system chooses the local port. On Linux
+    /// and Android it chooses per destination (`IP_BIND_ADDRESS_NO_PORT`), so that connections to several
+    /// servers share the ports. Elsewhere each connection takes its own port, which limits all connections
+    /// from the address to the number of ephemeral ports.
     #[must_use]
     pub fn with_local_address(mut self, address: impl Into<Option<IpAddr>>) -> Self {
         self.local_address = address.into();
         self
     }
 
-    /// Looks names up with a custom function instead of the system's `getaddrinfo(3)`.
+    /// Resolves names with a custom function instead of the system's `getaddrinfo(3)`.
     ///
-    /// It gets the host and the port and returns the addresses, the preferred one first. IP addresses
-    /// do not go through it. An error, or no address at all, becomes a [`ConnectError`] of the step
-    /// `resolve`. No address, or an error made of [`NotFound`](io::ErrorKind::NotFound), means that the
-    /// [host is unknown](ConnectError::is_unknown_host). Any other error keeps its
-    /// [kind](ConnectError::kind): `TimedOut` is a [timeout](ConnectError::is_timeout), for example.
+    /// It gets the host and the port and returns the addresses, the preferred one first. IP addresses bypass
+    /// it. An error or an empty list becomes a [`ConnectError`] of the step `resolve`. An empty list, or an
+    /// error of kind [`NotFound`](io::ErrorKind::NotFound), means that the [host is
+    /// unknown](ConnectError::is_unknown_host). Any other error keeps its [kind](ConnectError::kind), for
+    /// example `TimedOut` for a [timeout](ConnectError::is_timeout).
     ///
     /// ```
     /// use portcullis::connect::Connector;
@@ -193,13 +193,13 @@ impl Connector {
     ///
     /// # Errors
     ///
-    /// [`ConnectError`] when the target makes no sense, a name is not known, no address can be
-    /// connected to, or all that takes too long.
+    /// [`ConnectError`] when the target is invalid, the name is unknown, every address fails, or the timeout
+    /// expires.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future drops all attempts. A name that the system is asked for is looked up to
-    /// its end, in a thread of the runtime's blocking pool.
+    /// Dropping the future drops all attempts. A lookup that the system has started runs to its end, in a
+    /// thread of the runtime's blocking pool.
     pub async fn connect<T>(&self, target: T) -> Result<Connection<Socket<TcpStream>>, ConnectError>
     where
         T: TryInto<Target, Error: Into<ConnectError>>,
@@ -213,7 +213,7 @@ impl Connector {
         reached.map(|(_, connection)| connection)
     }
 
-    /// Looks the target up and tries its addresses by `open`.
+    /// Resolves the target and tries its addresses with `open`.
     pub(super) async fn reach<T, Fut>(
         &self,
         target: &Target,
@@ -222,7 +222,7 @@ impl Connector {
     where
         Fut: Future<Output = io::Result<T>>,
     {
-        let bound = Bound::starting_now(self.timeout);
+        let bound = ConnectDeadline::starting_now(self.timeout);
         let addresses = match bound.hold(self.resolve(target)).await {
             Ok(addresses) => interleave(addresses?),
             Err(elapsed) => return Err(ConnectError::elapsed_resolving(target, elapsed)),
@@ -243,8 +243,8 @@ impl Connector {
 
     async fn resolve(&self, target: &Target) -> Result<Vec<SocketAddr>, ConnectError> {
         let (host, port) = match target.kind() {
-            Kind::Address(address) => return Ok(vec![*address]),
-            Kind::Name { host, port } => (host, port),
+            TargetKind::Address(address) => return Ok(vec![*address]),
+            TargetKind::Name { host, port } => (host, port),
         };
         let port = match port {
             Port::Number(port) => *port,
@@ -263,7 +263,7 @@ impl Connector {
         resolved.map_err(|error| ConnectError::resolve(target, error))
     }
 
-    /// One attempt.
+    /// Makes one attempt.
     async fn open(&self, address: SocketAddr) -> io::Result<Connection<Socket<TcpStream>>> {
         let socket = match address {
             SocketAddr::V4(_) => TcpSocket::new_v4()?,
@@ -291,13 +291,13 @@ async fn service_port(target: &Target, name: &str) -> Result<u16, ConnectError> 
     found.ok_or_else(|| ConnectError::unknown_service(target, name))
 }
 
-/// Gives the errors of `getaddrinfo(3)` a kind: that the name is unknown.
+/// Gives errors of `getaddrinfo(3)` that mean an unknown name the kind `NotFound`.
 ///
-/// The standard library has no stable one for them.
+/// The standard library has no stable kind for them.
 fn of_system(error: io::Error) -> io::Error {
     let unknown = match error.raw_os_error() {
         Some(number) => cfg!(windows) && matches!(number, WSAHOST_NOT_FOUND | WSANO_DATA),
-        // The runtime shuts down, or there is a zero byte in the name.
+        // The runtime is shutting down, or the name contains a zero byte.
         None => !matches!(
             error.kind(),
             io::ErrorKind::Other | io::ErrorKind::InvalidInput
@@ -321,8 +321,8 @@ fn bind(socket: &TcpSocket, local: IpAddr, peer: SocketAddr) -> io::Result<()> {
 
 /// Leaves the choice of the local port to connect, which knows the destination.
 ///
-/// Bound to an address alone, the socket would take a port that no other connection from there can
-/// have, whatever its destination. Linux before 4.2 refuses the option and does that.
+/// A socket bound to an address alone would reserve a port for all destinations. Linux before 4.2 rejects the
+/// option and does that.
 #[cfg(any(target_os = "android", target_os = "linux"))]
 fn share_ports(socket: &TcpSocket) {
     let _refused = setsockopt(socket, IpBindAddressNoPort, &true);
@@ -331,19 +331,19 @@ fn share_ports(socket: &TcpSocket) {
 #[cfg(not(any(target_os = "android", target_os = "linux")))]
 fn share_ports(_: &TcpSocket) {}
 
-/// Fails where the two ends are one socket.
+/// Fails if the socket has connected to itself.
 ///
-/// A local port without a listener may be chosen for the client's own side, and TCP then
-/// connects the socket to itself (RFC 9293, 3.5: simultaneous open).
+/// The system may choose a local port that is also the target, and TCP then connects the socket to itself
+/// (RFC 9293, 3.5: simultaneous open).
 pub(super) fn connection(
     stream: TcpStream,
     address: SocketAddr,
 ) -> io::Result<Connection<Socket<TcpStream>>> {
     let local = stream.local_address();
     let peer = match stream.peer_address() {
-        // The server has reset the connection already.
+        // The server has already reset the connection.
         Address::Unknown => address.into(),
-        // Not `address`, which may be 0.0.0.0.
+        // `address` may be 0.0.0.0.
         peer => peer,
     };
     if local == peer {
@@ -406,15 +406,15 @@ impl fmt::Debug for Connecting {
     }
 }
 
-/// One bound on several steps.
+/// One deadline for several steps.
 #[derive(Clone, Copy)]
-pub(super) struct Bound {
-    /// `None` also for a time that the clock cannot express.
+pub(super) struct ConnectDeadline {
+    /// Also `None` for a time that the clock cannot represent.
     deadline: Option<Instant>,
     elapsed: Elapsed,
 }
 
-impl Bound {
+impl ConnectDeadline {
     pub(super) fn starting_now(timeout: Option<Duration>) -> Self {
         let elapsed = Elapsed::new(TimeoutPhase::Connect, timeout.unwrap_or_default());
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));

@@ -1,4 +1,4 @@
-//! Why there is no connection, and what to do about it.
+//! Errors of outgoing connections.
 
 use super::{Attempt, BadTarget, services};
 use portcullis_middleware::error::Elapsed;
@@ -9,51 +9,51 @@ use std::{
     io,
 };
 
-/// A connection could not be made: where to, at which step, why, and what to do.
+/// A connection could not be made; contains the target, the step, the cause and advice.
 ///
-/// The kinds are told apart without reading the text. As an [`io::Error`] it keeps its
-/// [kind](Self::kind), and [`Elapsed`] is found in it where a bound in time was reached.
+/// The methods tell the kinds apart. An [`io::Error`] made from it keeps its [kind](Self::kind), and
+/// [`Elapsed`] is among the sources after a timeout.
 ///
 /// ```
 /// use portcullis::connect::connect;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> std::io::Result<()> {
-/// let nobody = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-/// let error = connect(nobody).await.unwrap_err();
+/// let unused = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+/// let error = connect(unused).await.unwrap_err();
 ///
 /// assert!(error.is_refused());
-/// assert_eq!(error.attempts()[0].address(), nobody);
+/// assert_eq!(error.attempts()[0].address(), unused);
 /// assert!(error.to_string().contains("nothing listens there"));
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct ConnectError(Box<Failed>);
+pub struct ConnectError(Box<FailedConnect>);
 
 #[derive(Debug)]
-struct Failed {
+struct FailedConnect {
     target: String,
-    cause: Cause,
+    cause: ConnectFailure,
     attempts: Vec<Attempt>,
 }
 
 #[derive(Debug)]
-enum Cause {
+enum ConnectFailure {
     BadTarget(BadTarget),
     UnknownService(String),
     Services(io::Error),
     Resolve(io::Error),
-    /// The attempts tell.
+    /// The attempts contain the errors.
     Connect,
     ElapsedResolving(Elapsed),
     ElapsedConnecting(Elapsed),
 }
 
 impl ConnectError {
-    fn new(target: impl fmt::Display, cause: Cause, attempts: Vec<Attempt>) -> Self {
+    fn new(target: impl fmt::Display, cause: ConnectFailure, attempts: Vec<Attempt>) -> Self {
         let target = target.to_string();
-        Self(Box::new(Failed {
+        Self(Box::new(FailedConnect {
             target,
             cause,
             attempts,
@@ -61,20 +61,20 @@ impl ConnectError {
     }
 
     pub(super) fn bad_target_of(target: impl fmt::Display, bad: BadTarget) -> Self {
-        Self::new(target, Cause::BadTarget(bad), Vec::new())
+        Self::new(target, ConnectFailure::BadTarget(bad), Vec::new())
     }
 
     pub(super) fn unknown_service(target: impl fmt::Display, service: &str) -> Self {
         let service = service.to_owned();
-        Self::new(target, Cause::UnknownService(service), Vec::new())
+        Self::new(target, ConnectFailure::UnknownService(service), Vec::new())
     }
 
     pub(super) fn services(target: impl fmt::Display, error: io::Error) -> Self {
-        Self::new(target, Cause::Services(error), Vec::new())
+        Self::new(target, ConnectFailure::Services(error), Vec::new())
     }
 
     pub(super) fn resolve(target: impl fmt::Display, error: io::Error) -> Self {
-        Self::new(target, Cause::Resolve(error), Vec::new())
+        Self::new(target, ConnectFailure::Resolve(error), Vec::new())
     }
 
     pub(super) fn no_address(target: impl fmt::Display) -> Self {
@@ -83,11 +83,15 @@ impl ConnectError {
     }
 
     pub(super) fn connect(target: impl fmt::Display, attempts: Vec<Attempt>) -> Self {
-        Self::new(target, Cause::Connect, attempts)
+        Self::new(target, ConnectFailure::Connect, attempts)
     }
 
     pub(super) fn elapsed_resolving(target: impl fmt::Display, elapsed: Elapsed) -> Self {
-        Self::new(target, Cause::ElapsedResolving(elapsed), Vec::new())
+        Self::new(
+            target,
+            ConnectFailure::ElapsedResolving(elapsed),
+            Vec::new(),
+        )
     }
 
     pub(super) fn elapsed_connecting(
@@ -95,7 +99,7 @@ impl ConnectError {
         elapsed: Elapsed,
         attempts: Vec<Attempt>,
     ) -> Self {
-        Self::new(target, Cause::ElapsedConnecting(elapsed), attempts)
+        Self::new(target, ConnectFailure::ElapsedConnecting(elapsed), attempts)
     }
 
     /// Host and port, as they were given.
@@ -103,72 +107,74 @@ impl ConnectError {
         &self.0.target
     }
 
-    /// The step that failed or took too long: `target`, `service`, `resolve` or `connect`.
+    /// The failed step: `target`, `service`, `resolve` or `connect`.
     pub const fn step(&self) -> &'static str {
         match self.0.cause {
-            Cause::BadTarget(_) => "target",
-            Cause::UnknownService(_) | Cause::Services(_) => "service",
-            Cause::Resolve(_) | Cause::ElapsedResolving(_) => "resolve",
-            Cause::Connect | Cause::ElapsedConnecting(_) => "connect",
+            ConnectFailure::BadTarget(_) => "target",
+            ConnectFailure::UnknownService(_) | ConnectFailure::Services(_) => "service",
+            ConnectFailure::Resolve(_) | ConnectFailure::ElapsedResolving(_) => "resolve",
+            ConnectFailure::Connect | ConnectFailure::ElapsedConnecting(_) => "connect",
         }
     }
 
-    /// The addresses that were tried, and what became of each.
+    /// The addresses that were tried, with the error of each.
     ///
-    /// The order is that of their failures. Those that had not answered when the time was over come
-    /// last, with an error that says so; addresses that were not tried are left out.
+    /// They are in the order of their failures. Attempts that were still running at the timeout come last,
+    /// with a timeout error; addresses that were not tried are left out.
     pub fn attempts(&self) -> &[Attempt] {
         &self.0.attempts
     }
 
-    /// What kind of failure it is.
+    /// The kind of the failure.
     ///
-    /// Where addresses failed in different ways, a refusal counts before a timeout of the system,
-    /// and any other failure only when neither is among them.
+    /// If addresses failed in different ways, other failures take precedence over refusals, and refusals over
+    /// timeouts of the system.
     pub fn kind(&self) -> io::ErrorKind {
         match &self.0.cause {
-            Cause::BadTarget(_) => io::ErrorKind::InvalidInput,
-            Cause::UnknownService(_) => io::ErrorKind::NotFound,
-            Cause::Services(error) | Cause::Resolve(error) => error.kind(),
-            Cause::Connect => self
+            ConnectFailure::BadTarget(_) => io::ErrorKind::InvalidInput,
+            ConnectFailure::UnknownService(_) => io::ErrorKind::NotFound,
+            ConnectFailure::Services(error) | ConnectFailure::Resolve(error) => error.kind(),
+            ConnectFailure::Connect => self
                 .chief()
                 .map_or(io::ErrorKind::NotFound, io::Error::kind),
-            Cause::ElapsedResolving(_) | Cause::ElapsedConnecting(_) => io::ErrorKind::TimedOut,
+            ConnectFailure::ElapsedResolving(_) | ConnectFailure::ElapsedConnecting(_) => {
+                io::ErrorKind::TimedOut
+            }
         }
     }
 
-    /// Whether it took too long, for the [bound](super::Connector::with_timeout) or the system.
+    /// Whether the [timeout](super::Connector::with_timeout) or one of the system's expired.
     pub fn is_timeout(&self) -> bool {
         self.kind() == io::ErrorKind::TimedOut
     }
 
-    /// Whether a host was reached, and nothing listened on the port.
+    /// Whether a host was reached but refused the connection.
     pub fn is_refused(&self) -> bool {
         self.kind() == io::ErrorKind::ConnectionRefused
     }
 
-    /// Whether the name of the host has no address.
+    /// Whether the host name has no address.
     ///
-    /// Most systems do not tell an unknown name from a name server that gives no answer. A
-    /// [custom resolver](super::Connector::with_resolver) does, by its error.
+    /// Most systems do not distinguish an unknown name from a name server that does not answer. A [custom
+    /// resolver](super::Connector::with_resolver) can, by its error.
     pub fn is_unknown_host(&self) -> bool {
-        matches!(&self.0.cause, Cause::Resolve(error) if is_unknown(error))
+        matches!(&self.0.cause, ConnectFailure::Resolve(error) if is_unknown(error))
     }
 
-    /// Whether the port is the name of a service that the system does not know.
+    /// Whether the port is a service name that the system does not know.
     pub const fn is_unknown_service(&self) -> bool {
-        matches!(self.0.cause, Cause::UnknownService(_))
+        matches!(self.0.cause, ConnectFailure::UnknownService(_))
     }
 
-    /// What is wrong with the target as it is written, if that is what failed.
+    /// Why the target is invalid, if that is the failure.
     pub const fn bad_target(&self) -> Option<BadTarget> {
         match self.0.cause {
-            Cause::BadTarget(bad) => Some(bad),
+            ConnectFailure::BadTarget(bad) => Some(bad),
             _ => None,
         }
     }
 
-    /// The failure that says most.
+    /// The most informative failure.
     fn chief(&self) -> Option<&io::Error> {
         let errors = || self.0.attempts.iter().map(Attempt::error);
         let first = |kind| errors().find(|error| error.kind() == kind);
@@ -180,25 +186,25 @@ impl ConnectError {
 
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A target may come from somebody else, in a proxy: a log line must stay one line.
+        // A proxy may take the target from its client, so the text must stay on one line.
         write!(f, "cannot connect to {}: ", self.target().escape_debug())?;
         match &self.0.cause {
-            Cause::BadTarget(bad) => bad.fmt(f),
-            Cause::UnknownService(service) => {
+            ConnectFailure::BadTarget(bad) => bad.fmt(f),
+            ConnectFailure::UnknownService(service) => {
                 let path = services::path();
                 write!(
                     f,
                     "service {service:?} is not in {path:?}; give the port as a number"
                 )
             }
-            Cause::Services(error) => {
+            ConnectFailure::Services(error) => {
                 let path = services::path();
                 write!(
                     f,
                     "{path:?} cannot be read: {error}; give the port as a number"
                 )
             }
-            Cause::Resolve(error) => {
+            ConnectFailure::Resolve(error) => {
                 let suspect = if is_unknown(error) {
                     "name"
                 } else {
@@ -209,17 +215,17 @@ impl fmt::Display for ConnectError {
                     "resolve failed: {error}; check the {suspect}, or give an IP address"
                 )
             }
-            Cause::ElapsedResolving(elapsed) => write!(
+            ConnectFailure::ElapsedResolving(elapsed) => write!(
                 f,
                 "{elapsed} while the name was looked up; check the name servers, or give an IP \
                  address"
             ),
-            Cause::ElapsedConnecting(elapsed) => {
+            ConnectFailure::ElapsedConnecting(elapsed) => {
                 write!(f, "{elapsed}")?;
                 self.fmt_attempts(f)?;
                 write!(f, "; {NO_ANSWER}")
             }
-            Cause::Connect => {
+            ConnectFailure::Connect => {
                 f.write_str("connect failed")?;
                 self.fmt_attempts(f)?;
                 let advice = advice(self.kind());
@@ -249,11 +255,12 @@ impl ConnectError {
 impl Error for ConnectError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.0.cause {
-            Cause::BadTarget(bad) => Some(bad),
-            Cause::UnknownService(_) => None,
-            Cause::Services(error) | Cause::Resolve(error) => Some(error),
-            Cause::Connect => self.chief().map(|error| error as _),
-            Cause::ElapsedResolving(elapsed) | Cause::ElapsedConnecting(elapsed) => Some(elapsed),
+            ConnectFailure::BadTarget(bad) => Some(bad),
+            ConnectFailure::UnknownService(_) => None,
+            ConnectFailure::Services(error) | ConnectFailure::Resolve(error) => Some(error),
+            ConnectFailure::Connect => self.chief().map(|error| error as _),
+            ConnectFailure::ElapsedResolving(elapsed)
+            | ConnectFailure::ElapsedConnecting(elapsed) => Some(elapsed),
         }
     }
 }
@@ -264,12 +271,12 @@ impl From<ConnectError> for io::Error {
     }
 }
 
-/// Whether an error of a resolver says that the name has no address; a file that is missing does not.
+/// Whether a resolver's error means an unknown name, and not a missing file.
 fn is_unknown(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound && error.raw_os_error().is_none()
 }
 
-/// For targets that are right by their type, such as a [`SocketAddr`](std::net::SocketAddr).
+/// For targets whose type is always valid, such as a [`SocketAddr`](std::net::SocketAddr).
 impl From<Infallible> for ConnectError {
     fn from(never: Infallible) -> Self {
         match never {}
@@ -283,7 +290,7 @@ const fn advice(kind: io::ErrorKind) -> &'static str {
         }
         io::ErrorKind::TimedOut => NO_ANSWER,
         io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
-            "there is no way to it from this machine: check the address and the network"
+            "it is unreachable from this machine: check the address and the network"
         }
         io::ErrorKind::AddrNotAvailable => {
             "check the local address, or whether this machine has run out of local ports"
@@ -293,9 +300,9 @@ const fn advice(kind: io::ErrorKind) -> &'static str {
     }
 }
 
-const NO_ANSWER: &str = "no answer: check the address, and that no firewall drops what is sent";
+const NO_ANSWER: &str = "no answer: check the address, and whether a firewall drops the packets";
 
-/// How many addresses stand in the text: a name may have hundreds.
+/// The number of addresses in the text, because a name may have hundreds.
 const SHOWN: usize = 4;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Layers for the connections that a client makes.
+//! Layers for outgoing connections.
 
 use super::Connector;
 use portcullis_middleware::{BoxError, Connection};
@@ -12,7 +12,7 @@ use std::{
 use tower::{Layer, Service};
 
 impl Connector {
-    /// Has each connection go through `layers`: the same ones that a server's connections go through.
+    /// Passes each connection through `layers`, the same ones that a server uses.
     ///
     /// ```
     /// use portcullis::{ServiceBuilderExt, connect::{Connector, Target}};
@@ -44,27 +44,27 @@ impl Connector {
     }
 }
 
-/// Makes connections by `C` and has them go through the stack of layers `S`.
+/// Makes connections with `C` and passes them through the layers `S`.
 ///
-/// The layers end in [`ReturnConnection`], so that what they make of a connection is the response. What they make
-/// it hold, a permit for example, is held until the connection is dropped, wherever it is by then.
+/// The innermost service is [`ReturnConnection`], so the response is the connection as the layers changed it.
+/// Permits and other guards of the layers are held until the connection is dropped.
 ///
-/// It is ready when the stack is, and then `C`: a limit that waits for room does so before a connection
-/// is made. A clone has the readiness of neither.
+/// It is ready when the stack is ready, and then `C`, so a connection limit waits before a connection is
+/// made. A clone inherits neither readiness.
 ///
-/// # What fits
+/// # Limitations
 ///
-/// Layers that change a connection, bound it, count or refuse it. For one that acts on the end of its inner
-/// service, that end is the handing over: a trace reports no more than that, and an error
-/// later, on the connection itself, is the client's.
+/// Layers may change, limit, count or reject a connection. For a layer that acts when its inner service ends,
+/// that is the moment the connection is returned. A trace therefore reports nothing after that, and later
+/// errors on the connection belong to the caller.
 ///
 /// # Errors
 ///
-/// Those of `C` and of the layers, as [`BoxError`] of their own type.
+/// Those of `C` and of the layers, each as a [`BoxError`].
 ///
 /// # Cancel safety
 ///
-/// Dropping the future drops the connection, or the attempt to make one, and what it holds.
+/// Dropping the future drops the connection, or the attempt to make one, with its guards.
 #[derive(Clone, Debug)]
 pub struct LayeredConnector<C, S> {
     connect: C,
@@ -72,7 +72,7 @@ pub struct LayeredConnector<C, S> {
 }
 
 impl<C, S> LayeredConnector<C, S> {
-    /// Has each connection made by `connect`, a service of anything, go through `layers`.
+    /// Passes each connection that `connect` makes through `layers`.
     pub fn new<L>(connect: C, layers: L) -> Self
     where
         L: Layer<ReturnConnection, Service = S>,
@@ -93,7 +93,7 @@ where
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Connection<Out>, BoxError>> + Send>>;
 
-    /// Waits for the stack and then for what connects.
+    /// Waits for the stack and then for `C`.
     ///
     /// In this order a connection that waits for a permit does not keep others from connecting.
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
@@ -112,7 +112,7 @@ where
     }
 }
 
-/// The end of a stack that returns the connection; see [`LayeredConnector`].
+/// The innermost service of a stack, which returns the connection; see [`LayeredConnector`].
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct ReturnConnection;

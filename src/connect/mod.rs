@@ -1,8 +1,8 @@
-//! The client side of the same idea: connects, within bounds in time, to the same kind of connection.
+//! Outgoing TCP connections with timeouts and Happy Eyeballs.
 //!
 //! [`connect`] takes `"host:port"`, `(host, port)` or an address and returns a
-//! `Connection<Socket<TcpStream>>`: what wraps, bounds, counts or closes a server's connection does
-//! the same with a client's. [`Connector`] has the settings, and is a [`tower::Service`].
+//! `Connection<Socket<TcpStream>>`. Everything that wraps, limits, counts or closes a server's connection
+//! works with it too. [`Connector`] has the settings, and is a [`tower::Service`].
 //!
 //! ```
 //! use portcullis::{connect::connect, middleware::timeout::TimeoutIo};
@@ -32,33 +32,31 @@
 //!
 //! # Names
 //!
-//! Hosts are looked up by the system (`getaddrinfo(3)`, in the runtime's blocking pool), or by a
-//! [custom function](Connector::with_resolver). The port may be the name of a service,
-//! `"localhost:http"` or `("localhost", "http")`: it is looked up in `/etc/services` (on Windows
-//! `System32\drivers\etc\services`), where upper and lower case count, as TCP service. The file is read
-//! for each connection, so a change holds at once; a number costs nothing. Where there is no such file,
-//! as in small container images, a short built-in list has the names that programs use most (`http`,
-//! `https`, `ssh`, `smtp`, `imaps`, `postgresql`…). A file that exists has the last word: what is not
-//! in it is an error.
+//! The system resolves hosts (`getaddrinfo(3)`, in the runtime's blocking pool), or a [custom
+//! function](Connector::with_resolver). The port may be the name of a TCP service, as in `"localhost:http"`
+//! or `("localhost", "http")`. Names are case-sensitive and are looked up in `/etc/services` (on Windows
+//! `System32\drivers\etc\services`). The file is read for each connection, so changes take effect
+//! immediately; numeric ports skip it. Systems without that file, such as small container images, use a short
+//! built-in list of common names (`http`, `https`, `ssh`, `smtp`, `imaps`, `postgresql`…). If the file
+//! exists, a name that it lacks is an error.
 //!
-//! # Several addresses
+//! # Happy Eyeballs
 //!
-//! Happy Eyeballs (RFC 8305): addresses are tried alternately over IPv6 and IPv4, beginning with the
-//! one that the resolver prefers. The next attempt begins 250 ms after the last one, or at once when
-//! one fails; the first success wins and the others are dropped. So an address that swallows packets
-//! costs a quarter of a second, not the timeout. The RFC's parts on asynchronous DNS are left out: the
-//! system answers for both families at once.
+//! Addresses are tried alternately over IPv6 and IPv4 (RFC 8305), beginning with the family that the resolver
+//! prefers. The next attempt begins 250 ms after the previous one, or immediately when one fails. The first
+//! success wins, and the others are dropped. An unresponsive address therefore costs a quarter of a second
+//! instead of the whole timeout. The RFC's parts on asynchronous DNS are left out, because the system
+//! resolves both families together.
 //!
-//! # Time
+//! # Timeouts
 //!
-//! Ten seconds, for names and all addresses together; see [`Connector::with_timeout`]. What is said on
-//! the connection has bounds of its own:
-//! [`TimeoutIo`](portcullis_middleware::timeout::TimeoutIo), as above.
+//! Name resolution and all attempts together have ten seconds; see [`Connector::with_timeout`]. For reads and
+//! writes on the connection use [`TimeoutIo`](portcullis_middleware::timeout::TimeoutIo), as above.
 //!
-//! # With tower
+//! # tower
 //!
-//! A [`Connector`] is a `Service<Target>`, so tower's layers (timeouts, retries, limits, balancing) go
-//! around it, and its combinators go on with the connection:
+//! A [`Connector`] is a `Service<Target>`, so tower's layers (timeouts, retries, limits, load balancing) wrap
+//! it, and its combinators process the connection:
 //!
 //! ```
 //! use portcullis::{Connection, connect::{Connector, Target}};
@@ -81,7 +79,7 @@
 //! # }
 //! ```
 //!
-//! TLS (feature `tls`) is one step more, with the name that the server's certificate must have:
+//! TLS (feature `tls`) takes one more step, with the name that the server's certificate must match:
 //!
 #![cfg_attr(feature = "tls", doc = "```no_run")]
 #![cfg_attr(not(feature = "tls"), doc = "```ignore")]
@@ -121,8 +119,7 @@ pub use self::{
 use portcullis_middleware::{Connection, connection::Socket};
 use tokio::net::TcpStream;
 
-/// Connects to `"host:port"`, `(host, port)`, a [`SocketAddr`](std::net::SocketAddr) or another
-/// [`Target`], with the settings of [`Connector::new`].
+/// Connects to a [`Target`] with the default settings of [`Connector::new`].
 ///
 /// ```
 /// use portcullis::connect::connect;
@@ -145,7 +142,7 @@ use tokio::net::TcpStream;
 ///
 /// # Panics
 ///
-/// Outside of a tokio runtime with IO and time enabled.
+/// Outside of a tokio runtime with I/O and time enabled.
 ///
 /// # Cancel safety
 ///

@@ -1,6 +1,6 @@
-//! Tries addresses one after the other, a slow one not for long alone: Happy Eyeballs, RFC 8305.
+//! Tries several addresses, each after a delay (Happy Eyeballs, RFC 8305).
 //!
-//! What an attempt is, the caller says; this is the order and the timing.
+//! The caller defines the attempts; this module defines their order and timing.
 
 use super::Attempt;
 use portcullis_middleware::error::Elapsed;
@@ -14,14 +14,14 @@ use std::{
 };
 use tokio::time::{Sleep, sleep};
 
-/// The attempts at the addresses of one host. Dropping it drops those that still run.
+/// The attempts at the addresses of one host. Dropping it drops the running attempts.
 pub(super) struct Race<A, Fut> {
     waiting: vec::IntoIter<SocketAddr>,
     running: Vec<(SocketAddr, Pin<Box<Fut>>)>,
     failed: Vec<Attempt>,
     attempt: A,
     delay: Duration,
-    /// When the next attempt begins, whatever becomes of the last one.
+    /// Fires when the next attempt begins, even if the previous one is still running.
     next: Pin<Box<Sleep>>,
 }
 
@@ -30,7 +30,7 @@ where
     A: FnMut(SocketAddr) -> Fut,
     Fut: Future<Output = io::Result<T>>,
 {
-    /// Tries `addresses` in their order, each at the latest `delay` after the one before.
+    /// Tries `addresses` in order, each at most `delay` after the previous one.
     pub(super) fn new(addresses: Vec<SocketAddr>, delay: Duration, attempt: A) -> Self {
         Self {
             waiting: addresses.into_iter(),
@@ -65,7 +65,7 @@ where
         }
     }
 
-    /// What became of each attempt, those that `elapsed` found unanswered last.
+    /// The failed attempts; those still running when `elapsed` occurred come last.
     pub(super) fn into_failures(self, elapsed: Option<Elapsed>) -> Vec<Attempt> {
         let mut failures = self.failed;
         if let Some(elapsed) = elapsed {
@@ -99,8 +99,8 @@ where
     }
 }
 
-/// Alternates between IPv6 and IPv4, beginning with the family of the first address, and leaves out
-/// what is there twice. Within a family the order stays (RFC 8305, 4).
+/// Alternates between IPv6 and IPv4, beginning with the family of the first address, and removes duplicates.
+/// The order within a family stays (RFC 8305, 4).
 pub(super) fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let mut unique = Vec::with_capacity(addresses.len());
     for address in addresses {

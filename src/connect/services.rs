@@ -1,14 +1,15 @@
-//! Names of services, such as `http`, and their ports: services(5).
+//! Service names, such as `http`, and their ports (services(5)).
 //!
-//! The database is read by ourselves: `getservbyname(3)` returns static storage, and no safe call
-//! reaches it. What `nsswitch.conf` may name besides the file (NIS, LDAP) is not asked.
+//! The file is parsed here, because std and tokio have no lookup by service alone, `getservbyname(3)` returns
+//! static storage, and crates that wrap `getaddrinfo(3)` would replace twenty lines. Other databases of
+//! `nsswitch.conf` (NIS, LDAP) are skipped.
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
 };
 
-/// The port of a TCP service, from the system's database; `None` when the name is not in it.
+/// Returns the port of a TCP service from the system's database, or `None`.
 ///
 /// Blocks on the file system.
 pub(super) fn look_up(service: &str) -> io::Result<Option<u16>> {
@@ -18,13 +19,13 @@ pub(super) fn look_up(service: &str) -> io::Result<Option<u16>> {
 fn look_up_in(path: &Path, service: &str) -> io::Result<Option<u16>> {
     match fs::read(path) {
         Ok(database) => Ok(find(&String::from_utf8_lossy(&database), service)),
-        // Small container images have none. One that exists has the last word.
+        // Small container images have no such file. An existing file takes precedence.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(find(BUILT_IN, service)),
         Err(error) => Err(error),
     }
 }
 
-/// Where the system keeps its database.
+/// The path of the system's database.
 pub(super) fn path() -> PathBuf {
     #[cfg(windows)]
     {
@@ -35,16 +36,16 @@ pub(super) fn path() -> PathBuf {
     PathBuf::from("/etc/services")
 }
 
-/// Finds the port of a TCP service by its name or an alias, upper and lower case apart.
+/// Finds the port of a TCP service by its case-sensitive name or alias.
 ///
-/// The first entry that fits counts; lines that make no sense are passed over.
+/// The first matching entry wins; malformed lines are skipped.
 fn find(database: &str, service: &str) -> Option<u16> {
     let mut entries = database.lines().filter_map(entry);
     let (port, _) = entries.find(|(_, names)| names.clone().any(|name| name == service))?;
     Some(port)
 }
 
-/// Takes a line apart: `name port/protocol [alias ...] [# comment]`.
+/// Parses a line: `name port/protocol [alias ...] [# comment]`.
 fn entry(line: &str) -> Option<(u16, impl Iterator<Item = &str> + Clone)> {
     let line = line.split_once('#').map_or(line, |(line, _)| line);
     let mut fields = line.split_whitespace();
@@ -53,7 +54,7 @@ fn entry(line: &str) -> Option<(u16, impl Iterator<Item = &str> + Clone)> {
     Some((port, std::iter::once(name).chain(fields)))
 }
 
-/// What programs connect to by name, with the ports that IANA registered.
+/// Services that programs often connect to by name, with their IANA ports.
 const BUILT_IN: &str = "\
 ftp 21/tcp
 ssh 22/tcp
@@ -138,7 +139,7 @@ last            65535/tcp";
         assert_eq!(look_up_in(&file, "https").unwrap(), Some(443));
         assert_eq!(look_up_in(&file, "hello").unwrap(), None);
 
-        // Not UTF-8, as an old comment may be.
+        // Invalid UTF-8, as in an old comment.
         let mut database = b"# caf\xe9\n".to_vec();
         database.extend(DATABASE.as_bytes());
         fs::write(&file, database).unwrap();

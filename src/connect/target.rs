@@ -1,4 +1,4 @@
-//! Where to connect to, as it is written.
+//! The target of an outgoing connection.
 
 use super::{ConnectError, services};
 use std::{
@@ -8,9 +8,9 @@ use std::{
 
 /// A host and a port to connect to.
 ///
-/// Made from `"host:port"`, `(host, port)` or a [`SocketAddr`]. The host is a name or an IP address;
-/// in one string an IPv6 address stands in brackets. The port is a number or the name of a service.
-/// Only the form is checked here: names are looked up for each connection.
+/// Made from `"host:port"`, `(host, port)` or a [`SocketAddr`]. The host is a name or an IP address; in a
+/// single string, write an IPv6 address in brackets. The port is a number or a service name. Only the form is
+/// checked here, because names are resolved for each connection.
 ///
 /// ```
 /// use portcullis::connect::{BadTarget, Target};
@@ -24,10 +24,10 @@ use std::{
 /// assert_eq!(error.bad_target(), Some(BadTarget::PortOutOfRange));
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Target(Kind);
+pub struct Target(TargetKind);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Kind {
+pub(super) enum TargetKind {
     Address(SocketAddr),
     Name { host: String, port: Port },
 }
@@ -39,7 +39,7 @@ pub(super) enum Port {
 }
 
 impl Target {
-    pub(super) const fn kind(&self) -> &Kind {
+    pub(super) const fn kind(&self) -> &TargetKind {
         &self.0
     }
 
@@ -56,13 +56,13 @@ impl Target {
             return Err(BadTarget::Brackets);
         }
         let host = host.to_owned();
-        Ok(Self(Kind::Name { host, port }))
+        Ok(Self(TargetKind::Name { host, port }))
     }
 
     fn parse(text: &str) -> Result<Self, BadTarget> {
-        // Takes IPv6 addresses with a scope too.
+        // Also parses IPv6 addresses with a scope.
         if let Ok(address) = text.parse() {
-            return Ok(Self(Kind::Address(address)));
+            return Ok(Self(TargetKind::Address(address)));
         }
         let (host, port) = split(text)?;
         Self::named(host, port.parse()?)
@@ -91,7 +91,7 @@ fn split(text: &str) -> Result<(&str, &str), BadTarget> {
     Ok((host, port))
 }
 
-/// An IPv6 address, perhaps with its interface: `fe80::1%eth0` (RFC 4007, 11).
+/// Whether it is an IPv6 address, possibly with a scope: `fe80::1%eth0` (RFC 4007, 11).
 fn is_v6(host: &str) -> bool {
     let address = host.split_once('%').map_or(host, |(address, _)| address);
     address.parse::<Ipv6Addr>().is_ok()
@@ -112,10 +112,9 @@ impl std::str::FromStr for Port {
     }
 }
 
-/// For listening: a [`TcpListener`](crate::listener::TcpListener) can be bound to `"localhost:http"`
-/// too.
+/// For listening: a [`TcpListener`](crate::listener::TcpListener) can also be bound to `"localhost:http"`.
 ///
-/// Names are looked up by the calling thread, which waits for the answer.
+/// The calling thread blocks until names are resolved.
 ///
 /// ```
 /// use portcullis::{connect::Target, listener::TcpListener};
@@ -130,8 +129,8 @@ impl ToSocketAddrs for Target {
 
     fn to_socket_addrs(&self) -> io::Result<Self::Iter> {
         let (host, port) = match &self.0 {
-            Kind::Address(address) => return Ok(vec![*address].into_iter()),
-            Kind::Name { host, port } => (host.as_str(), port),
+            TargetKind::Address(address) => return Ok(vec![*address].into_iter()),
+            TargetKind::Name { host, port } => (host.as_str(), port),
         };
         let port = match port {
             Port::Number(port) => *port,
@@ -148,7 +147,7 @@ impl ToSocketAddrs for Target {
 
 impl From<SocketAddr> for Target {
     fn from(address: SocketAddr) -> Self {
-        Self(Kind::Address(address))
+        Self(TargetKind::Address(address))
     }
 }
 
@@ -216,7 +215,7 @@ impl TryFrom<(&str, &str)> for Target {
     }
 }
 
-/// As it is written, in quotes.
+/// The target as it was written, in quotes.
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.to_string(), f)
@@ -226,9 +225,9 @@ impl fmt::Debug for Target {
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Kind::Address(address) => address.fmt(f),
-            Kind::Name { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Kind::Name { host, port } => write!(f, "{host}:{port}"),
+            TargetKind::Address(address) => address.fmt(f),
+            TargetKind::Name { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            TargetKind::Name { host, port } => write!(f, "{host}:{port}"),
         }
     }
 }
@@ -242,19 +241,19 @@ impl fmt::Display for Port {
     }
 }
 
-/// What is wrong with a [`Target`] as it is written.
+/// The problem with an invalid [`Target`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BadTarget {
-    /// There is no host.
+    /// The host is missing.
     NoHost,
-    /// There is no port.
+    /// The port is missing.
     NoPort,
     /// The port is a number above 65535.
     PortOutOfRange,
-    /// A colon or a bracket is out of place, as in an IPv6 address without brackets.
+    /// A colon or a bracket is misplaced, as in an IPv6 address without brackets.
     Brackets,
-    /// It has a slash, as a URL or a path has.
+    /// It contains a slash, like a URL or a path.
     Url,
 }
 
@@ -265,9 +264,9 @@ impl fmt::Display for BadTarget {
             Self::NoPort => "the port is missing; write host:port, a number or a service name",
             Self::PortOutOfRange => "the port is out of range; the highest is 65535",
             Self::Brackets => {
-                "a colon or bracket is out of place; write an IPv6 address as in [::1]:80"
+                "a colon or bracket is misplaced; write an IPv6 address as in [::1]:80"
             }
-            Self::Url => "a slash is in it; write host:port alone, without scheme or path",
+            Self::Url => "it contains a slash; write host:port alone, without scheme or path",
         })
     }
 }
@@ -280,7 +279,7 @@ mod tests {
 
     fn named(host: &str, port: Port) -> Target {
         let host = host.to_owned();
-        Target(Kind::Name { host, port })
+        Target(TargetKind::Name { host, port })
     }
 
     fn service(name: &str) -> Port {

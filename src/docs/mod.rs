@@ -1,4 +1,4 @@
-//! Pages of the documentation that belong to no single module.
+//! Pages of the documentation that cover several modules.
 
 #[doc = include_str!("older_systems.md")]
 pub mod older_systems {}

@@ -1,17 +1,17 @@
-//! What an error of accept means: go on, pause, or end.
+//! Classifies accept errors: continue, pause, or stop.
 //!
-//! Most errors of accept are no fault of the listener. Some concern one connection, which was gone
-//! before it was taken; some say that descriptors or memory have run out, and pass. Ending a server
-//! for those is an outage, and retrying at once for others burns a core. [`AcceptErrorPolicy`] tells
-//! them apart by three sets of error numbers, which follow the manual page `accept(2)` of Linux:
+//! Most accept errors leave the listener usable. Some concern one connection that failed before it was
+//! accepted. Others report a temporary lack of file descriptors or memory. Stopping the server for those is
+//! an outage, and retrying immediately burns a core. [`AcceptErrorPolicy`] tells them apart by three sets of
+//! error numbers, which follow the Linux manual page `accept(2)`:
 //!
-//! - [`CONNECTION_ERRORS`]: one connection is lost; accept the next at once.
-//! - [`RESOURCE_ERRORS`]: pause until one of the server's own connections ends, 50 ms at most.
-//! - [`FATAL_ERRORS`], and whatever is in none of the sets: end the listener, loudly.
+//! - [`CONNECTION_ERRORS`]: one connection is lost; accept the next immediately.
+//! - [`RESOURCE_ERRORS`]: pause until one of the server's own connections ends, for at most 50 ms.
+//! - [`FATAL_ERRORS`], and every error outside of the sets: stop the listener and log an error.
 //!
 //! An error without a number, from a custom listener, is classified by its [`io::ErrorKind`].
 //!
-//! This only classifies; logging, pausing and ending are the acceptor's work.
+//! This module only classifies. The acceptor logs, pauses and stops.
 //!
 //! ```
 //! use portcullis::listener::accept_error::{AcceptErrorKind, AcceptErrorPolicy};
@@ -31,30 +31,30 @@
 
 use std::{fmt, io, sync::Arc, time::Duration};
 
-/// What to do about an error of accept.
+/// How the acceptor reacts to an accept error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum AcceptErrorKind {
-    /// One connection is lost: accept the next at once.
+    /// One connection is lost; accept the next immediately.
     Connection,
-    /// The system is out of something: pause, then go on.
+    /// The system is short of a resource; pause, then continue.
     Resource,
-    /// The listener is broken: end it, loudly.
+    /// The listener is broken; stop it and log an error.
     Fatal,
 }
 
-/// How an acceptor treats errors of accept.
+/// How an acceptor treats accept errors.
 #[derive(Clone)]
 pub struct AcceptErrorPolicy {
     pause: Duration,
-    /// [`classify`] where there is none.
+    /// `None` uses [`classify`].
     classifier: Option<Arc<Classifier>>,
 }
 
 type Classifier = dyn Fn(&io::Error) -> AcceptErrorKind + Send + Sync;
 
 impl AcceptErrorPolicy {
-    /// Classifies by [`classify`], and pauses 50 ms at most.
+    /// Uses [`classify`], and pauses for at most 50 ms.
     pub const fn new() -> Self {
         Self {
             pause: Duration::from_millis(50),
@@ -62,18 +62,18 @@ impl AcceptErrorPolicy {
         }
     }
 
-    /// Pauses `pause` at most when the system is out of something.
+    /// Sets the longest pause when the system is short of a resource.
     ///
-    /// Zero retries at once, which burns a core for as long as the shortage lasts.
+    /// Zero retries immediately, which burns a core while the shortage lasts.
     #[must_use]
     pub const fn with_pause(mut self, pause: Duration) -> Self {
         self.pause = pause;
         self
     }
 
-    /// Asks `classifier` in place of [`classify`].
+    /// Classifies with `classifier` instead of [`classify`].
     ///
-    /// It is called once for each error, sometimes twice, by the acceptor: it must not block.
+    /// The acceptor calls it once for each error, sometimes twice. It must not block.
     #[must_use]
     pub fn with_classifier(
         mut self,
@@ -83,12 +83,12 @@ impl AcceptErrorPolicy {
         self
     }
 
-    /// The longest pause after a [`Resource`](AcceptErrorKind::Resource) error.
+    /// Returns the longest pause after a [`Resource`](AcceptErrorKind::Resource) error.
     pub const fn pause(&self) -> Duration {
         self.pause
     }
 
-    /// What to do about `error`.
+    /// Classifies `error`.
     pub fn classify(&self, error: &io::Error) -> AcceptErrorKind {
         match &self.classifier {
             Some(classifier) => classifier(error),
@@ -111,7 +111,7 @@ impl Default for AcceptErrorPolicy {
     }
 }
 
-/// Classifies by the three sets of error numbers; an error without a number by its kind.
+/// Classifies by the three sets of error numbers, or by kind without a number.
 pub fn classify(error: &io::Error) -> AcceptErrorKind {
     let Some(code) = error.raw_os_error() else {
         return classify_kind(error.kind());
@@ -144,9 +144,9 @@ fn classify_kind(kind: io::ErrorKind) -> AcceptErrorKind {
 
 /// Errors of one connection.
 ///
-/// From `accept(2)`: the connection was aborted, the call was interrupted, a firewall forbids it
-/// (`EPERM`), and what Linux passes on of errors that were pending on the new socket ("Error
-/// handling" there, and the last paragraph of "ERRORS"). A reset is what the BSDs and POSIX add.
+/// From `accept(2)`: the connection was aborted, the call was interrupted, a firewall forbids it (`EPERM`),
+/// and errors that were pending on the new socket, which Linux passes on ("Error handling" and the last
+/// paragraph of "ERRORS"). The BSDs and POSIX add a reset.
 #[cfg(unix)]
 pub const CONNECTION_ERRORS: &[i32] = &[
     libc::ECONNABORTED,
@@ -168,10 +168,10 @@ pub const CONNECTION_ERRORS: &[i32] = &[
     libc::ESOCKTNOSUPPORT,
 ];
 
-/// Errors of a system that is out of descriptors or memory.
+/// Errors of a system that is short of file descriptors or memory.
 ///
-/// From `accept(2)`; `ENOSPC` is from `epoll_ctl(2)`, by which the runtime takes the new socket in:
-/// the limit `fs.epoll.max_user_watches` is reached.
+/// From `accept(2)`. `ENOSPC` is from `epoll_ctl(2)`, with which the runtime registers the new socket, and
+/// means that the limit `fs.epoll.max_user_watches` is reached.
 #[cfg(unix)]
 pub const RESOURCE_ERRORS: &[i32] = &[
     libc::EMFILE,
@@ -183,44 +183,44 @@ pub const RESOURCE_ERRORS: &[i32] = &[
     libc::ENOSR,
 ];
 
-/// Errors of a listener that will never accept again, as `accept(2)` names them.
+/// Errors of a listener that has failed permanently, as named in `accept(2)`.
 ///
-/// They stand here to be read; an error that is in none of the sets is fatal too.
+/// They are listed for reference; an error outside of the sets is fatal too.
 #[cfg(unix)]
 pub const FATAL_ERRORS: &[i32] = &[libc::EBADF, libc::EFAULT, libc::EINVAL, libc::ENOTSOCK];
 
 /// Errors of one connection.
 ///
-/// By "Windows Sockets Error Codes" and the page on `accept`: `WSAEINTR`, `WSAEOPNOTSUPP`,
-/// `WSAENETDOWN`, `WSAENETUNREACH`, `WSAENETRESET`, `WSAECONNABORTED`, `WSAECONNRESET`,
-/// `WSAETIMEDOUT`, `WSAEHOSTDOWN`, `WSAEHOSTUNREACH`.
+/// From "Windows Sockets Error Codes" and the page on `accept`: `WSAEINTR`, `WSAEOPNOTSUPP`, `WSAENETDOWN`,
+/// `WSAENETUNREACH`, `WSAENETRESET`, `WSAECONNABORTED`, `WSAECONNRESET`, `WSAETIMEDOUT`, `WSAEHOSTDOWN`,
+/// `WSAEHOSTUNREACH`.
 #[cfg(windows)]
 pub const CONNECTION_ERRORS: &[i32] = &[
     10004, 10045, 10050, 10051, 10052, 10053, 10054, 10060, 10064, 10065,
 ];
 
-/// Errors of a system that is out of sockets or memory.
+/// Errors of a system that is short of sockets or memory.
 ///
-/// By "Windows Sockets Error Codes": `WSA_NOT_ENOUGH_MEMORY`, `WSAEMFILE`, `WSAENOBUFS`.
+/// From "Windows Sockets Error Codes": `WSA_NOT_ENOUGH_MEMORY`, `WSAEMFILE`, `WSAENOBUFS`.
 #[cfg(windows)]
 pub const RESOURCE_ERRORS: &[i32] = &[8, 10024, 10055];
 
-/// Errors of a listener that will never accept again.
+/// Errors of a listener that has failed permanently.
 ///
-/// By the page on `accept`: `WSAEFAULT`, `WSAEINVAL`, `WSAENOTSOCK`, `WSANOTINITIALISED`. They stand
-/// here to be read; an error that is in none of the sets is fatal too.
+/// From the page on `accept`: `WSAEFAULT`, `WSAEINVAL`, `WSAENOTSOCK`, `WSANOTINITIALISED`. They are listed
+/// for reference; an error outside of the sets is fatal too.
 #[cfg(windows)]
 pub const FATAL_ERRORS: &[i32] = &[10014, 10022, 10038, 10093];
 
-/// Errors of one connection: none is known by number here.
+/// Errors of one connection; the numbers of this system are unknown.
 #[cfg(not(any(unix, windows)))]
 pub const CONNECTION_ERRORS: &[i32] = &[];
 
-/// Errors of a system that is out of something: none is known by number here.
+/// Errors of a system that is short of a resource; the numbers of this system are unknown.
 #[cfg(not(any(unix, windows)))]
 pub const RESOURCE_ERRORS: &[i32] = &[];
 
-/// Errors of a broken listener: none is known by number here.
+/// Errors of a broken listener; the numbers of this system are unknown.
 #[cfg(not(any(unix, windows)))]
 pub const FATAL_ERRORS: &[i32] = &[];
 
@@ -236,7 +236,7 @@ mod tests {
         }
     }
 
-    /// Written out once more: a number that leaves its set must be noticed.
+    /// Repeated here so that the test notices a number that leaves its set.
     #[cfg(target_os = "linux")]
     #[test]
     fn each_error_of_the_manual_page_is_where_it_belongs() {
@@ -281,7 +281,7 @@ mod tests {
         assert_eq!(reset, AcceptErrorKind::Connection);
         let memory = kind(io::ErrorKind::OutOfMemory);
         assert_eq!(memory, AcceptErrorKind::Resource);
-        // A listener that says this would be asked for ever, by a loop that never waits.
+        // A loop that never waits would poll such a listener indefinitely.
         let broken = kind(io::ErrorKind::WouldBlock);
         assert_eq!(broken, AcceptErrorKind::Fatal);
         assert_eq!(kind(io::ErrorKind::Other), AcceptErrorKind::Fatal);
@@ -315,7 +315,7 @@ mod tests {
         assert_eq!(policy.classify(&error), AcceptErrorKind::Resource);
         fatal.store(true, std::sync::atomic::Ordering::Relaxed);
         assert_eq!(policy.clone().classify(&error), AcceptErrorKind::Fatal);
-        // An address of code would tell where the program lies in memory.
+        // The address of a function would reveal the memory layout of the program.
         assert_eq!(
             format!("{policy:?}"),
             "AcceptErrorPolicy { pause: 50ms, .. }"

@@ -1,8 +1,8 @@
-//! What a listener yields.
+//! An accepted connection.
 
 use portcullis_middleware::connection::Address;
 
-/// A connection as a listener took it: its stream, and the peer's address as accept told it.
+/// An accepted connection: its stream, and the peer's address as accept returned it.
 #[derive(Debug)]
 pub struct Accepted<Io> {
     io: Io,
@@ -10,28 +10,28 @@ pub struct Accepted<Io> {
 }
 
 impl<Io> Accepted<Io> {
-    /// `io` from `peer`; [`Address::Unknown`] where the listener does not know.
+    /// A stream `io` from `peer`; use [`Address::Unknown`] if the listener does not know it.
     pub fn new(io: Io, peer: impl Into<Address>) -> Self {
         let peer = peer.into();
         Self { io, peer }
     }
 
-    /// The stream.
+    /// Returns the stream.
     pub const fn io(&self) -> &Io {
         &self.io
     }
 
-    /// The address of the other end.
+    /// Returns the peer's address.
     pub const fn peer(&self) -> &Address {
         &self.peer
     }
 
-    /// Takes stream and address apart.
+    /// Splits it into stream and address.
     pub fn into_parts(self) -> (Io, Address) {
         (self.io, self.peer)
     }
 
-    /// Changes the stream.
+    /// Transforms the stream.
     pub fn map_io<T>(self, map: impl FnOnce(Io) -> T) -> Accepted<T> {
         Accepted {
             io: map(self.io),

@@ -1,15 +1,15 @@
-//! Takes over a listening socket that was inherited, or set up by other code.
+//! Adopts a listening socket that was inherited or set up by other code.
 
-use super::bind_error::{Failed, NotListening, OrFail};
+use super::bind_error::{FailedStep, NotListening, OrFail};
 use socket2::Socket;
 use std::io;
 
-/// Checks that `socket` listens, keeps it from child processes and makes it non-blocking.
+/// Checks that `socket` listens, sets close-on-exec and makes it non-blocking.
 ///
-/// A supervisor hands a socket over across `exec`, so close-on-exec is off. Left off, each child
-/// process would get the socket too and hold the port after the server has ended;
-/// `sd_listen_fds(3)` sets it for the same reason.
-pub(super) fn take_over(socket: &Socket) -> Result<(), Failed> {
+/// A supervisor passes a socket across `exec`, so close-on-exec is off. Without it, each child process would
+/// inherit the socket and keep the port in use after the server has stopped. `sd_listen_fds(3)` sets it for
+/// the same reason.
+pub(super) fn take_over(socket: &Socket) -> Result<(), FailedStep> {
     if !is_listening(socket).or_fail("adopt")? {
         let error = io::Error::new(io::ErrorKind::InvalidInput, NotListening);
         return Err(error).or_fail("adopt");
@@ -18,7 +18,7 @@ pub(super) fn take_over(socket: &Socket) -> Result<(), Failed> {
     socket.set_nonblocking(true).or_fail("nonblocking")
 }
 
-/// Asks for `SO_ACCEPTCONN`. True where the system cannot be asked; accept fails there instead.
+/// Reads `SO_ACCEPTCONN`; true on systems without it, where accept fails instead.
 fn is_listening(socket: &Socket) -> io::Result<bool> {
     #[cfg(all(unix, not(target_vendor = "apple")))]
     return Ok(rustix::net::sockopt::socket_acceptconn(socket)?);
@@ -41,4 +41,4 @@ fn keep_from_children(socket: &Socket) -> io::Result<()> {
     }
 }
 
-pub(super) const ADVICE: &str = "call listen(2) on it before it is handed over";
+pub(super) const ADVICE: &str = "call listen(2) on it before passing it on";

@@ -29,9 +29,9 @@ use std::{
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum AnyListener {
-    /// Over TCP.
+    /// A TCP listener.
     Tcp(TcpListener),
-    /// Over Unix domain sockets.
+    /// A Unix listener.
     #[cfg(unix)]
     Unix(UnixListener),
 }
@@ -89,7 +89,7 @@ impl Listener for AnyListener {
             (Self::Tcp(tcp), AnyStream::Tcp(io)) => tcp.connection_local_address(io),
             #[cfg(unix)]
             (Self::Unix(unix), AnyStream::Unix(io)) => unix.connection_local_address(io),
-            // Not a connection of this listener.
+            // The stream is not from this listener.
             (_, io) => portcullis_middleware::connection::Transport::local_address(io),
         }
     }
@@ -123,16 +123,16 @@ mod tests {
         to_tcp.write_all(b"tcp").unwrap();
         to_unix.write_all(b"unix").unwrap();
 
-        for (mut listener, said) in [
+        for (mut listener, sent) in [
             (AnyListener::from(tcp), &b"tcp"[..]),
             (AnyListener::from(unix), b"unix"),
         ] {
             let (mut io, _) = listener.accept().await.unwrap();
-            let mut heard = vec![0; said.len()];
-            tokio::io::AsyncReadExt::read_exact(&mut io, &mut heard)
+            let mut received = vec![0; sent.len()];
+            tokio::io::AsyncReadExt::read_exact(&mut io, &mut received)
                 .await
                 .unwrap();
-            assert_eq!(heard, said);
+            assert_eq!(received, sent);
             let local = listener.local_address();
             assert_ne!(local, Address::Unknown);
             assert_eq!(listener.connection_local_address(&io), local);

@@ -1,8 +1,8 @@
-//! Why a listener could not be bound, and what to do about it.
+//! Errors of binding a listener.
 
 use std::{error::Error, fmt, io};
 
-/// A listener could not be bound: where, at which step, why, and what to do.
+/// A listener could not be bound; contains the address, the step, the cause and advice.
 ///
 /// ```
 /// use portcullis::listener::TcpListener;
@@ -18,7 +18,7 @@ use std::{error::Error, fmt, io};
 pub struct BindError {
     address: String,
     step: &'static str,
-    /// Empty where the cause itself says all there is to say.
+    /// Empty if the cause explains itself.
     advice: &'static str,
     source: io::Error,
 }
@@ -39,12 +39,12 @@ impl BindError {
         }
     }
 
-    /// The address: resolved, or as it was given if that failed.
+    /// The resolved address, or the given one if resolving it failed.
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// The step or the option that failed: `resolve`, `bind`, `listen`, `adopt`, `keepalive`…
+    /// The step or option that failed, such as `resolve`, `bind`, `listen`, `adopt` or `keepalive`.
     pub const fn step(&self) -> &'static str {
         self.step
     }
@@ -54,10 +54,9 @@ impl BindError {
         self.source.kind()
     }
 
-    /// Whether a socket was [adopted](super::TcpOptions::adopt) that does not listen: it is unbound,
-    /// only bound, or connected.
+    /// Whether an [adopted](super::TcpOptions::adopt) socket is unbound, only bound, or connected.
     ///
-    /// macOS and Windows cannot be asked; there the first accept fails.
+    /// Detection is unavailable on macOS and Windows; there the first accept fails.
     pub fn is_not_listening(&self) -> bool {
         let source = self.source.get_ref();
         source.is_some_and(|source| source.is::<NotListening>())
@@ -104,14 +103,14 @@ impl fmt::Display for NotListening {
 
 impl Error for NotListening {}
 
-/// The step that failed, where the address is not at hand.
+/// A failed step, before its address is known.
 #[derive(Debug)]
-pub(super) struct Failed {
+pub(super) struct FailedStep {
     step: &'static str,
     source: io::Error,
 }
 
-impl Failed {
+impl FailedStep {
     pub(super) const fn step(&self) -> &'static str {
         self.step
     }
@@ -125,13 +124,13 @@ impl Failed {
     }
 }
 
-/// Says which step an error comes from.
+/// Adds the failed step to an error.
 pub(super) trait OrFail<T> {
-    fn or_fail(self, step: &'static str) -> Result<T, Failed>;
+    fn or_fail(self, step: &'static str) -> Result<T, FailedStep>;
 }
 
 impl<T> OrFail<T> for io::Result<T> {
-    fn or_fail(self, step: &'static str) -> Result<T, Failed> {
-        self.map_err(|source| Failed { step, source })
+    fn or_fail(self, step: &'static str) -> Result<T, FailedStep> {
+        self.map_err(|source| FailedStep { step, source })
     }
 }

@@ -1,4 +1,4 @@
-//! Connections within the process, for tests.
+//! In-memory connections for tests.
 
 use super::{Accepted, Listener};
 use portcullis_middleware::connection::{Address, Transport};
@@ -11,12 +11,11 @@ use tokio::{
     sync::mpsc,
 };
 
-/// Yields the connections that a [`MemoryConnector`] makes; no socket, no port.
+/// Yields the connections that a [`MemoryConnector`] makes, without sockets or ports.
 ///
-/// By default these are pipes whose other end the client gets; [`pair_of`](Self::pair_of) yields
-/// streams of another type, such as the scripted peers of the feature `testing`. Addresses are
-/// unknown unless they are given. After all connectors are dropped, `accept` stays
-/// pending.
+/// By default these are pipes whose other end the client gets. [`pair_of`](Self::pair_of) yields streams of
+/// another type, such as the scripted peers of the feature `testing`. Addresses are unknown unless they are
+/// set. After all connectors are dropped, `accept` stays pending.
 ///
 /// ```
 /// use portcullis::listener::{Listener, MemoryListener};
@@ -42,21 +41,21 @@ pub struct MemoryListener<Io = DuplexStream> {
 }
 
 impl MemoryListener {
-    /// A listener, and what connects to it.
+    /// Returns a listener and its connector.
     pub fn pair() -> (Self, MemoryConnector) {
         Self::pair_of()
     }
 }
 
 impl<Io: Transport> MemoryListener<Io> {
-    /// A listener for custom streams, and the connector that delivers them.
+    /// Returns a listener for custom streams, and the connector that delivers them.
     pub fn pair_of() -> (Self, MemoryConnector<Io>) {
         let (connector, queue) = mpsc::channel(BACKLOG);
         let local = Address::Unknown;
         (Self { queue, local }, MemoryConnector { queue: connector })
     }
 
-    /// Sets the address that it seems to listen on; unknown by default.
+    /// Sets the listener's local address; unknown by default.
     #[must_use]
     pub fn with_local_address(mut self, address: impl Into<Address>) -> Self {
         self.local = address.into();
@@ -90,7 +89,7 @@ impl<Io: Transport> Listener for MemoryListener<Io> {
     }
 }
 
-/// Connects to a [`MemoryListener`]; clones connect to the same one.
+/// Connects to a [`MemoryListener`]; clones connect to the same listener.
 #[derive(Debug)]
 pub struct MemoryConnector<Io = DuplexStream> {
     queue: mpsc::Sender<Accepted<Io>>,
@@ -108,8 +107,8 @@ impl MemoryConnector {
     ///
     /// # Errors
     ///
-    /// [`ConnectionRefused`](io::ErrorKind::ConnectionRefused) when the listener is gone, or 1024
-    /// connections wait for it already.
+    /// [`ConnectionRefused`](io::ErrorKind::ConnectionRefused) when the listener was dropped, or 1024
+    /// connections are already waiting.
     pub fn connect(&self) -> io::Result<DuplexStream> {
         self.connect_from(Address::Unknown)
     }
@@ -127,7 +126,7 @@ impl MemoryConnector {
 }
 
 impl<Io: Transport> MemoryConnector<Io> {
-    /// Has the listener yield `io`, with `peer` as the address that it comes from.
+    /// Makes the listener yield `io`, with `peer` as its peer address.
     ///
     /// # Errors
     ///
@@ -137,7 +136,7 @@ impl<Io: Transport> MemoryConnector<Io> {
         queued.map_err(|_| io::ErrorKind::ConnectionRefused.into())
     }
 
-    /// How many connections wait for the listener to accept them.
+    /// Returns the number of connections that wait to be accepted.
     #[cfg(feature = "testing")]
     pub(crate) fn waiting(&self) -> usize {
         self.queue.max_capacity() - self.queue.capacity()

@@ -1,8 +1,8 @@
-//! Where connections come from: TCP, Unix and in-memory listeners, and the trait behind them.
+//! TCP, Unix and in-memory listeners, and the trait that they implement.
 //!
-//! A [`Listener`] yields bare streams, each with the peer's address as accept told it. Taking them,
-//! pausing and draining are the server's work; TLS, limits and everything else that looks at a
-//! connection is a layer. Nothing here waits on a peer: accept takes what the kernel has finished.
+//! A [`Listener`] yields bare streams, each with the peer's address as accept returned it. The server
+//! accepts, pauses and drains; layers add TLS, limits and everything else that concerns a connection. A
+//! listener does not wait for peers, because it accepts connections that the kernel has completed.
 //!
 //! | Listener | Yields | For |
 //! |---|---|---|
@@ -11,8 +11,12 @@
 //! | [`AnyListener`] | [`AnyStream`](portcullis_middleware::connection::AnyStream) | one stack for both |
 //! | [`MemoryListener`] | `DuplexStream` | tests, without a socket |
 //!
-//! Dropping a listener closes it. Clients that are still in the accept queue are reset then;
+//! Dropping a listener closes it and resets the clients in its accept queue.
 //! [`accept_now`](Listener::accept_now) empties the queue first.
+//!
+//! There are two kinds of addresses. `local_addr` and `peer_addr` return a `SocketAddr`, as in the standard
+//! library, and exist where an IP address is expected. `local_address` and `peer` return an [`Address`],
+//! which may also be a Unix path or unknown.
 //!
 //! ```
 //! use portcullis::listener::{Listener, TcpListener};
@@ -69,9 +73,8 @@ use tokio::{task::unconstrained, time::timeout};
 
 /// A source of connections.
 ///
-/// One of your own needs [`poll_accept`](Self::poll_accept) and
-/// [`local_address`](Self::local_address); a listener over a kernel queue should have an
-/// [`accept_now`](Self::accept_now) of its own too.
+/// A custom listener needs [`poll_accept`](Self::poll_accept) and [`local_address`](Self::local_address). A
+/// listener over a kernel queue should also override [`accept_now`](Self::accept_now).
 ///
 /// ```
 /// use portcullis::{listener::{Accepted, Listener}, middleware::connection::Address};
@@ -97,30 +100,30 @@ pub trait Listener: Send + 'static {
     /// The stream of one connection.
     type Io: Transport;
 
-    /// Takes the next connection: its stream, and its peer's address as accept told it.
+    /// Accepts the next connection.
     ///
-    /// Only the waker of the last call is woken.
+    /// Only the waker of the most recent call is woken.
     ///
     /// # Errors
     ///
-    /// Those of `accept(2)`. Most concern one connection, or pass:
-    /// [`accept_error`] tells which end a listener.
+    /// Those of `accept(2)`. Most concern one connection or are temporary; [`accept_error`] tells which ones
+    /// stop a listener.
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Accepted<Self::Io>>>;
 
     /// The address that the listener is bound to.
     fn local_address(&self) -> Address;
 
-    /// Takes a connection that waits right now, without waiting; `None` when none does.
+    /// Accepts a connection that is already waiting; returns `None` instead of waiting.
     ///
-    /// A drain empties the queue with it before it closes the listener. So it asks the kernel, not
-    /// the runtime, which may not have heard of the newest clients yet. The default polls
-    /// [`poll_accept`](Self::poll_accept) once and forgets its waker.
+    /// A drain empties the queue with it before it closes the listener. It therefore asks the kernel, because
+    /// the runtime may not have seen the newest clients yet. The default polls
+    /// [`poll_accept`](Self::poll_accept) once and discards its waker.
     ///
     /// # Errors
     ///
-    /// As [`poll_accept`](Self::poll_accept). Others may still wait in the queue after one.
+    /// As [`poll_accept`](Self::poll_accept). Other connections may still be waiting after an error.
     fn accept_now(&mut self) -> io::Result<Option<Accepted<Self::Io>>> {
-        // Without a budget: one that is spent looks like an empty queue.
+        // Unconstrained, because an exhausted budget would look like an empty queue.
         let accept = pin!(unconstrained(poll_fn(|cx| self.poll_accept(cx))));
         match accept.poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(accepted) => accepted.map(Some),
@@ -128,33 +131,33 @@ pub trait Listener: Send + 'static {
         }
     }
 
-    /// The local address of `io`, a connection that this listener accepted.
+    /// Returns the local address of `io`, a connection that this listener accepted.
     ///
-    /// A listener that knows it spares the system call that the default makes.
+    /// A listener that knows it avoids the system call of the default.
     fn connection_local_address(&self, io: &Self::Io) -> Address {
         io.local_address()
     }
 
-    /// Another listener on the same address, with a queue of its own (`SO_REUSEPORT`).
+    /// Binds another listener to the same address, with its own queue (`SO_REUSEPORT`).
     ///
     /// # Errors
     ///
-    /// [`Unsupported`](io::ErrorKind::Unsupported), by default and where it was not prepared for;
-    /// else those of binding an address.
+    /// [`Unsupported`](io::ErrorKind::Unsupported) by default and without the socket option; otherwise the
+    /// errors of binding.
     fn shard(&self) -> io::Result<Self>
     where
         Self: Sized,
     {
         Err(io::Error::new(
             io::ErrorKind::Unsupported,
-            "this listener has one queue only; serve it without a listener per worker",
+            "this listener has a single queue; serve it without a listener per worker",
         ))
     }
 
-    /// Waits for the next connection and takes it apart, as tokio's listeners do; see
+    /// Waits for the next connection and splits it, as tokio's listeners do; see
     /// [`poll_accept`](Self::poll_accept).
     ///
-    /// Cancel safe: a connection is taken by the poll that returns it, or not at all.
+    /// Cancel safe. The poll that accepts a connection also returns it.
     fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Io, Address)>> + Send
     where
         Self: Sized,
@@ -162,13 +165,13 @@ pub trait Listener: Send + 'static {
         poll_fn(|cx| self.poll_accept(cx).map_ok(Accepted::into_parts))
     }
 
-    /// Waits for the next connection, but no longer than `limit`.
+    /// Waits for the next connection for at most `limit`.
     ///
     /// Cancel safe, as [`accept`](Self::accept).
     ///
     /// # Errors
     ///
-    /// [`TimedOut`](io::ErrorKind::TimedOut) with [`Elapsed`] as source when none came in time; else as
+    /// [`TimedOut`](io::ErrorKind::TimedOut) with [`Elapsed`] as source when the limit expires; otherwise as
     /// [`poll_accept`](Self::poll_accept).
     fn accept_within(
         &mut self,
@@ -185,21 +188,20 @@ pub trait Listener: Send + 'static {
         }
     }
 
-    /// Whether a connection waits in the queue; does not wait, and takes none.
+    /// Whether a connection waits in the queue. Returns immediately and leaves the queue as it is.
     ///
-    /// A drain asks it when [`accept_now`](Self::accept_now) is out of descriptors: where nothing waits it
-    /// need not wait for one either.
+    /// A drain calls it when [`accept_now`](Self::accept_now) fails for lack of file descriptors. If the
+    /// queue is empty, the drain need not wait for one.
     ///
     /// # Errors
     ///
-    /// [`Unsupported`](io::ErrorKind::Unsupported) where the listener cannot tell: by default, and
-    /// elsewhere than on Unix.
+    /// [`Unsupported`](io::ErrorKind::Unsupported) by default and on systems other than Unix.
     fn is_ready(&self) -> io::Result<bool> {
         Err(io::ErrorKind::Unsupported.into())
     }
 }
 
-/// Asks the kernel whether a connection waits in the queue of `listener`: `poll(2)` without waiting.
+/// Checks with `poll(2)` whether a connection waits in the queue of `listener`.
 #[cfg(unix)]
 fn connection_waits(listener: impl std::os::fd::AsFd) -> io::Result<bool> {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -217,7 +219,7 @@ mod tests {
     use std::collections::VecDeque;
     use tokio::io::DuplexStream;
 
-    /// Yields what it is given, then stays pending.
+    /// Yields the given results, then stays pending.
     #[derive(Debug)]
     struct Scripted(VecDeque<io::Result<DuplexStream>>);
 
@@ -320,6 +322,6 @@ mod tests {
     fn a_listener_that_cannot_be_sharded_says_so() {
         let error = Scripted(VecDeque::new()).shard().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::Unsupported);
-        assert!(error.to_string().contains("one queue only"), "{error}");
+        assert!(error.to_string().contains("single queue"), "{error}");
     }
 }

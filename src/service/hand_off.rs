@@ -1,13 +1,12 @@
-//! Hands connections to another server: a stack as a source of connections.
+//! Hands connections that have passed the layers to another server.
 //!
-//! What the layers did before stays done (TLS is agreed on, the peer is known), and what they hold
-//! stays held: a permit of a limit is free when the connection is dropped, wherever it is by then, and
-//! the drain waits for it. Handshakes run side by side, each in its own task; one that is slow delays
-//! no other.
+//! The work of the layers is complete (handshakes, addresses). Guards such as permits are held until the
+//! connection is dropped by its new owner, and the drain waits for that. Handshakes run concurrently, each in
+//! its own task, so a slow one does not delay others.
 //!
-//! [`Server::incoming`](crate::Server::incoming) puts the pieces together; with the feature `axum`,
-//! `Incoming::into_axum` makes them the listener of `axum::serve`. By hand, for a stack among
-//! others:
+//! [`Server::incoming`](crate::Server::incoming) sets everything up; with the feature `axum`,
+//! `Incoming::into_axum` turns it into the listener of `axum::serve`. To set it up by hand for one of several
+//! stacks:
 //!
 //! ```
 //! use portcullis::{Server, ServiceBuilderExt, listener::TcpListener, service::hand_off};
@@ -41,13 +40,13 @@ use futures_core::Stream;
 use portcullis_middleware::{
     BoxError, Connection,
     connection::{ForcedClose, Linger},
+    internal::IDLE_GRACE_PERIOD,
 };
 use std::{
     error, fmt,
     future::{pending, poll_fn},
     pin::Pin,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 use tokio::{
     sync::{Semaphore, mpsc, watch},
@@ -56,11 +55,10 @@ use tokio::{
 use tower::{Layer, Service, ServiceBuilder};
 
 impl Server {
-    /// Starts the server with one more listener, whose connections come out of a stream when `layers`
-    /// are done with them.
+    /// Starts the server with another listener and returns its connections, after `layers`, as a stream.
     ///
-    /// The connections keep what the layers made them hold, a permit of a limit for example, until they
-    /// are dropped. Dropping the stream stops the server. See [`service`](crate::service).
+    /// The connections keep the guards of the layers, such as permits, until they are dropped. Dropping the
+    /// stream stops the server. See [`service`](crate::service).
     ///
     /// ```
     /// use portcullis::{Server, ServiceBuilderExt, listener::TcpListener};
@@ -84,7 +82,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// When it cannot start.
+    /// When the server cannot start.
     ///
     /// # Panics
     ///
@@ -105,16 +103,16 @@ impl Server {
     }
 }
 
-/// Connections that lie ready in a stream of them; more wait in their tasks.
+/// How many connections wait in the stream; further ones wait in their tasks.
 const HANDED_OVER: usize = 16;
 
-/// A service that hands connections over, and where they come out.
+/// Returns a service that hands connections over, and the stream that yields them.
 ///
-/// At most `room` connections, at least one, lie ready to be taken. More wait in their tasks, each
-/// with what it holds: a limit in the stack bounds them. One that is closed from outside meanwhile, by
-/// [`Handle::close`] for example, ends there at once and does not come out.
-pub fn hand_off<IO>(room: usize) -> (HandOff<IO>, Incoming<IO>) {
-    let (sender, connections) = mpsc::channel(room.clamp(1, Semaphore::MAX_PERMITS));
+/// The stream holds up to `capacity` connections, at least one. Further connections wait in their tasks with
+/// their guards, so a limit in the stack bounds them. A waiting connection that is closed from outside, for
+/// example with [`Handle::close`], ends immediately and does not appear in the stream.
+pub fn hand_off<IO>(capacity: usize) -> (HandOff<IO>, Incoming<IO>) {
+    let (sender, connections) = mpsc::channel(capacity.clamp(1, Semaphore::MAX_PERMITS));
     let incoming = Incoming {
         connections,
         end: watch::Sender::new(false),
@@ -124,7 +122,7 @@ pub fn hand_off<IO>(room: usize) -> (HandOff<IO>, Incoming<IO>) {
     (HandOff { sender }, incoming)
 }
 
-/// The end of a stack whose connections another server takes; see the [module docs](self).
+/// The innermost service of a stack that hands its connections over; see the [module docs](self).
 pub struct HandOff<IO> {
     sender: mpsc::Sender<Connection<IO>>,
 }
@@ -140,7 +138,7 @@ impl<IO> Clone for HandOff<IO> {
 impl<IO> fmt::Debug for HandOff<IO> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HandOff")
-            .field("room", &self.sender.capacity())
+            .field("capacity", &self.sender.capacity())
             .finish()
     }
 }
@@ -150,8 +148,7 @@ impl<IO: Send + 'static> Service<Connection<IO>> for HandOff<IO> {
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>>;
 
-    /// Room is waited for in the future: held from here on, it would be taken by a connection whose
-    /// handshake may never end.
+    /// The future waits for capacity, because reserving it here would let an unfinished handshake hold it.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         Poll::Ready(if self.sender.is_closed() {
             Err(HandOffError(()).into())
@@ -187,68 +184,69 @@ impl fmt::Display for HandOffError {
 
 impl error::Error for HandOffError {}
 
-/// Connections as a stream, ready to be used; see the [module docs](self).
+/// A stream of connections that have passed the layers; see the [module docs](self).
 ///
-/// It ends when the server has, and every connection that was on its way is out. One that
-/// [`Server::incoming`](crate::Server::incoming) made stops its server when it is dropped.
+/// It ends after the server has stopped and all accepted connections have been taken. A stream from
+/// [`Server::incoming`](crate::Server::incoming) stops its server when it is dropped.
 pub struct Incoming<IO> {
     connections: mpsc::Receiver<Connection<IO>>,
-    /// Whether no more will come.
+    /// Whether the stream has ended.
     end: watch::Sender<bool>,
-    server: Option<StopOnDrop>,
+    server: Option<StopServerOnDrop>,
     linger: Linger,
 }
 
 impl<IO> Incoming<IO> {
     /// Stops `server` when this is dropped.
     pub(crate) fn of(mut self, server: Handle) -> Self {
-        self.server = Some(StopOnDrop(server));
+        self.server = Some(StopServerOnDrop(server));
         self
     }
 
-    /// The handle of the server that [`Server::incoming`](crate::Server::incoming) started.
+    /// Returns the handle of the server that [`Server::incoming`](crate::Server::incoming) started.
     pub fn handle(&self) -> Option<&Handle> {
         self.server.as_ref().map(|server| &server.0)
     }
 
     /// Sets how `axum::serve` and tonic's server linger at the end of a connection.
     ///
-    /// The defaults are those of [`Linger::new`]. This applies to `Incoming::into_axum` and
-    /// `Incoming::tonic` with its variants, which wrap each connection in a
-    /// [`LingerIo`](super::LingerIo). Connections from [`recv`](Self::recv) do not linger by themselves:
-    /// end them with [`Connection::close`], or wrap them likewise.
+    /// The defaults are those of [`Linger::new`]. This applies to `Incoming::into_axum` and the
+    /// `Incoming::tonic` methods, which wrap each connection in a [`LingerIo`](super::LingerIo). Connections
+    /// from [`recv`](Self::recv) do not linger on their own; end them with [`Connection::close`], or wrap
+    /// them likewise.
     #[must_use]
     pub const fn with_linger(mut self, linger: Linger) -> Self {
         self.linger = linger;
         self
     }
 
-    /// The bounds that [`with_linger`](Self::with_linger) has set.
+    /// Returns the limits set by [`with_linger`](Self::with_linger).
     pub const fn linger(&self) -> Linger {
         self.linger
     }
 
-    /// Waits for the next connection; `None` when no more will come.
+    /// Waits for the next connection; returns `None` at the end of the stream.
     ///
     /// # Cancel safety
     ///
-    /// No connection is lost by dropping the future.
+    /// Cancel safe; dropping the future loses only the wait.
     pub async fn recv(&mut self) -> Option<Connection<IO>> {
         poll_fn(|cx| self.poll_recv(cx)).await
     }
 
-    /// Resolves when no more connections will come out, and the last one had half a second to begin.
+    /// Resolves half a second after the stream has ended.
     ///
-    /// Use this as the shutdown signal for `axum::serve` or tonic, which close idle connections as soon as they are
-    /// signalled. Any other signal may fire while accepted connections are still inside the layers; let that
-    /// signal stop the server ([`Server::stop_on`](crate::Server::stop_on)), and this follows.
+    /// Use this as the shutdown signal for `axum::serve` or tonic, which close idle connections as soon as
+    /// they are signalled. The half second lets the last client send its request. Any other signal may fire
+    /// while accepted connections are still inside the layers; let that signal stop the server
+    /// ([`Server::stop_on`](crate::Server::stop_on)), and this follows.
     ///
-    /// There is nothing to wait for, and it resolves at once, when the server is over (a task that blocks
-    /// its thread may be left then, and keep the stream from its end) and when this is dropped.
+    /// It resolves immediately if the stream was dropped, or if the server has finished while a task that
+    /// blocks its thread keeps the stream open.
     ///
     /// # Cancel safety
     ///
-    /// Nothing is lost by dropping the future, and it may be asked for any number of times.
+    /// Cancel safe; it may be called any number of times.
     pub fn drained(&self) -> impl Future<Output = ()> + Send + use<IO> {
         let end = self.end.subscribe();
         let server = self.handle().cloned();
@@ -263,7 +261,7 @@ impl<IO> Incoming<IO> {
     fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Connection<IO>>> {
         loop {
             match ready!(self.connections.poll_recv(cx)) {
-                // Closed from outside while it lay here.
+                // Closed from outside while it waited here.
                 Some(connection) if connection.info().is_forced() => drop(connection),
                 Some(connection) => return Poll::Ready(Some(connection)),
                 None => {
@@ -291,15 +289,15 @@ impl<IO> fmt::Debug for Incoming<IO> {
     }
 }
 
-struct StopOnDrop(Handle);
+struct StopServerOnDrop(Handle);
 
-impl Drop for StopOnDrop {
+impl Drop for StopServerOnDrop {
     fn drop(&mut self) {
         self.0.stop();
     }
 }
 
-/// Resolves some time after `end` was reached, or at once when it cannot be any more.
+/// Resolves after the idle grace period from `end`, or immediately if `end` is unreachable.
 async fn idle_grace_period(mut end: watch::Receiver<bool>) {
     if end.wait_for(|end| *end).await.is_ok() {
         sleep(IDLE_GRACE_PERIOD).await;
@@ -313,13 +311,11 @@ async fn stopped(server: Option<Handle>) {
     }
 }
 
-/// Ample for the first bytes of a client that is there, and short for the end of a server.
-pub(crate) const IDLE_GRACE_PERIOD: Duration = Duration::from_millis(500);
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use portcullis_middleware::{ConnectionInfo, connection::Address};
+    use std::time::Duration;
     use tokio::time::advance;
     use tokio_test::{assert_pending, assert_ready, task};
 
@@ -328,7 +324,7 @@ mod tests {
         let (service, mut connections) = hand_off::<()>(1);
         let mut drained = task::spawn(connections.drained());
         drop(service);
-        // Nobody has seen its end yet: something might lie in it.
+        // The end is still unread, so connections might be waiting.
         assert_pending!(drained.poll());
         advance(Duration::from_secs(9)).await;
         assert_pending!(drained.poll());

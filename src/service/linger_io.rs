@@ -13,22 +13,22 @@ use tokio::{
     runtime::Handle,
 };
 
-/// A connection that is closed politely when it is dropped.
+/// A connection that closes gracefully when it is dropped.
 ///
-/// Servers such as hyper, axum and tonic, and handlers of upgraded connections (WebSocket, `CONNECT`), end
-/// a connection by dropping it. For a TCP socket with unread input that means a reset, which can discard
-/// the last output; under TLS the `close_notify` of RFC 8446, section 6.1, is missing.
+/// Servers such as hyper, axum and tonic, and handlers of upgraded connections (WebSocket, `CONNECT`), end a
+/// connection by dropping it. A TCP socket with unread input is then reset, which can discard the last
+/// output. Under TLS the `close_notify` of RFC 8446, section 6.1, is missing.
 ///
 /// When this type is dropped, a task on the current runtime does what [`Connection::close_within`] does:
-/// flush, end the write side, and linger within the bounds of a [`Linger`]. The connection keeps its
-/// guards, so a server's drain waits for that task, and cuts it at the deadline. A program that exits
-/// right after `axum::serve` has returned should therefore
-/// [wait for the server's handle](crate::server::Handle::wait).
+/// flush, end the write side, and linger within the limits of a [`Linger`]. The connection keeps its guards,
+/// so a server's drain waits for that task, and force-closes the connection at the deadline. A program that
+/// exits right after `axum::serve` has returned should therefore [wait for the server's
+/// handle](crate::server::Handle::wait).
 ///
-/// A drop gives no reason. If a response fails midway under `axum::serve`, the close looks orderly to an
-/// HTTP/1.0 client that reads until the end; `HttpService` distinguishes the two.
+/// A drop does not show its reason. If a response fails midway under `axum::serve`, the close looks orderly
+/// to an HTTP/1.0 client that reads until the end; `HttpService` distinguishes the two.
 ///
-/// The connection is dropped at once after an IO error, when both sides have ended already, in a panic,
+/// The connection is dropped immediately after an I/O error, when both sides have ended already, in a panic,
 /// and outside of a Tokio runtime.
 ///
 /// `poll_shutdown` only ends the write side and never reads, so that half-closed tunnels work:
@@ -47,17 +47,17 @@ use tokio::{
 /// theirs.write_all(b"one more").await?;
 /// io.read_exact(&mut [0; 8]).await?;
 /// drop(io); // lingers in a task of its own
-/// # let mut said = String::new();
-/// # theirs.read_to_string(&mut said).await?;
-/// # assert_eq!(said, "bye");
+/// # let mut received = String::new();
+/// # theirs.read_to_string(&mut received).await?;
+/// # assert_eq!(received, "bye");
 /// # Ok(())
 /// # }
 /// ```
 pub struct LingerIo<IO> {
-    /// `None` only once it is dropped or taken out: a type with `Drop` cannot give its fields away.
+    /// `None` only after it was dropped or taken out, because fields of a type with `Drop` cannot be moved.
     connection: Option<Connection<IO>>,
     linger: Linger,
-    /// Closes the connection in a task. A pointer, so that the type needs no bounds.
+    /// Closes the connection in a task. A function pointer avoids bounds on the type.
     close: fn(Connection<IO>, Linger),
     failed: bool,
     input_ended: bool,
@@ -65,7 +65,7 @@ pub struct LingerIo<IO> {
 }
 
 impl<IO> LingerIo<IO> {
-    /// Closes `connection` within the bounds of `linger` when this is dropped.
+    /// Closes `connection` within the limits of `linger` when this is dropped.
     pub const fn new(connection: Connection<IO>, linger: Linger) -> Self
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -80,12 +80,12 @@ impl<IO> LingerIo<IO> {
         }
     }
 
-    /// The connection.
+    /// Returns the connection.
     pub fn get_ref(&self) -> &Connection<IO> {
         self.connection.as_ref().expect(TAKEN)
     }
 
-    /// The connection, mutably.
+    /// Returns the connection mutably.
     pub fn get_mut(&mut self) -> &mut Connection<IO> {
         self.connection.as_mut().expect(TAKEN)
     }
@@ -95,13 +95,13 @@ impl<IO> LingerIo<IO> {
         self.connection.take().expect(TAKEN)
     }
 
-    /// The bounds within which it lingers.
+    /// Returns the limits of lingering.
     #[cfg(feature = "http")]
     pub(crate) const fn bounds(&self) -> Linger {
         self.linger
     }
 
-    /// Has the drop close the connection at once.
+    /// Makes the drop close the connection immediately.
     #[cfg(feature = "http")]
     pub(crate) const fn do_not_linger(&mut self) {
         self.failed = true;
@@ -150,10 +150,10 @@ impl<IO: AsyncRead + Unpin> AsyncRead for LingerIo<IO> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let room = buf.remaining();
+        let remaining = buf.remaining();
         let result = self.pin().poll_read(cx, buf);
         ready!(self.note(result))?;
-        self.input_ended |= room > 0 && buf.remaining() == room;
+        self.input_ended |= remaining > 0 && buf.remaining() == remaining;
         Poll::Ready(Ok(()))
     }
 }
@@ -200,7 +200,7 @@ fn close_in_task<IO>(connection: Connection<IO>, linger: Linger)
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    // Without a runtime the connection is dropped here.
+    // Outside of a runtime the connection is dropped here.
     if let Ok(runtime) = Handle::try_current() {
         runtime.spawn(async move {
             // The caller that dropped the connection expects no result.
@@ -229,7 +229,7 @@ mod tests {
         (LingerIo::new(connection, Linger::new()), theirs)
     }
 
-    /// Whether the drop leaves a task that lingers.
+    /// Whether the drop spawns a task that lingers.
     fn lingers(io: Ours) -> bool {
         let metrics = Handle::current().metrics();
         let before = metrics.num_alive_tasks();
@@ -243,10 +243,10 @@ mod tests {
         let info = io.get_ref().info().clone();
         io.write_all(b"bye").await.unwrap();
         drop(io);
-        let mut said = String::new();
-        peer.read_to_string(&mut said).await.unwrap();
-        assert_eq!(said, "bye");
-        // More than lies in between: it is read.
+        let mut received = String::new();
+        peer.read_to_string(&mut received).await.unwrap();
+        assert_eq!(received, "bye");
+        // More than fits into the pipe, so it must be read.
         peer.write_all(&[b'x'; 1000]).await.unwrap();
         sleep(Duration::from_secs(4)).await;
         peer.write_all(b"x").await.unwrap();
@@ -277,9 +277,9 @@ mod tests {
         peer.write_all(b"before").await.unwrap();
         io.shutdown().await.unwrap();
         peer.write_all(b" and after").await.unwrap();
-        let mut said = [0; 16];
-        io.read_exact(&mut said).await.unwrap();
-        assert_eq!(&said, b"before and after");
+        let mut received = [0; 16];
+        io.read_exact(&mut received).await.unwrap();
+        assert_eq!(&received, b"before and after");
         io.shutdown().await.unwrap();
         assert!(lingers(io));
     }

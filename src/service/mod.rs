@@ -1,4 +1,4 @@
-//! Where stacks end: services that take connections and bring them somewhere.
+//! Innermost services of a stack, which take the connections.
 
 pub mod hand_off;
 #[cfg(feature = "http")]

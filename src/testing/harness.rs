@@ -1,4 +1,4 @@
-//! A whole stack under a server, in memory.
+//! Runs a whole stack under a server in memory.
 
 use super::TestIo;
 use crate::{
@@ -21,14 +21,14 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// A stack under a real server, with clients in memory, and a check that nothing is left of it.
+/// Runs a stack under a real server with in-memory clients, and checks that everything ends.
 ///
-/// Clients are pipes that the test reads and writes ([`connect`](Self::connect)) or scripts that run by
-/// themselves ([`play`](Self::play)), side by side against the same stack. [`finish`](Self::finish) stops
-/// the server and holds it to what it owes: no open connection, no task, as many ends as starts.
+/// Clients are pipes that the test reads and writes ([`connect`](Self::connect)) or scripts
+/// ([`play`](Self::play)), which run concurrently against the same stack. [`finish`](Self::finish) stops the
+/// server and checks that connections and tasks have ended, and that as many connections ended as started.
 ///
-/// The stack has to take a [`TestIo`]; one that is a function of its own is generic:
-/// `fn stack<Io: Transport>() -> impl Stack<Io>`.
+/// The stack must accept a [`TestIo`]. A stack in its own function is generic: `fn stack<Io: Transport>() ->
+/// impl Stack<Io>`.
 ///
 /// Made for `#[tokio::test(start_paused = true)]`; see the [module docs](super) about time.
 ///
@@ -77,12 +77,12 @@ pub struct Harness {
     handle: Handle,
     connector: MemoryConnector<TestIo>,
     clients: AtomicU64,
-    /// Tasks that were there before.
+    /// The number of tasks before the start.
     tasks: usize,
 }
 
 impl Harness {
-    /// Serves `stack` with a server as it is by default.
+    /// Serves `stack` with a default server.
     ///
     /// # Panics
     ///
@@ -91,11 +91,11 @@ impl Harness {
         Self::with_server(Server::new(), stack)
     }
 
-    /// Serves `stack` with `server`, which has its drain, its hooks and more listeners by then.
+    /// Serves `stack` with `server`, which may have hooks, a drain and more listeners.
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime, and where the server cannot start.
+    /// Outside of a tokio runtime, and if the server cannot start.
     #[track_caller]
     pub fn with_server(server: Server, stack: impl Stack<TestIo>) -> Self {
         let tasks = alive_tasks();
@@ -110,7 +110,7 @@ impl Harness {
         }
     }
 
-    /// Connects a client that the test drives, from an address of its own on 127.0.0.1.
+    /// Connects a client that the test drives, from its own address on 127.0.0.1.
     ///
     /// # Panics
     ///
@@ -132,7 +132,7 @@ impl Harness {
         client
     }
 
-    /// Connects a client that does what `script` says; what it saw tells how it was served.
+    /// Connects a client that runs `script`; the result reports what it received.
     ///
     /// # Panics
     ///
@@ -148,27 +148,26 @@ impl Harness {
         seen
     }
 
-    /// The remote control of the server.
+    /// Returns the server's handle.
     pub const fn handle(&self) -> &Handle {
         &self.handle
     }
 
-    /// How the server is doing.
+    /// Returns the server's status.
     pub fn status(&self) -> Status {
         self.handle.status()
     }
 
-    /// Waits until every client was served to its end, those of other listeners of the server too, and
-    /// a millisecond more.
+    /// Waits until all clients, also those of other listeners, have been served, and one millisecond more.
     ///
     /// # Panics
     ///
-    /// When that takes longer than ten minutes: a script without an end, or a client that the test
-    /// still holds.
+    /// When that takes longer than ten minutes, because of an endless script or a client that the test still
+    /// holds.
     pub async fn idle(&self) {
         let idle = async {
             while !self.is_idle() {
-                // Ends are counted, and clients accepted, a moment after that.
+                // Ends are counted, and clients accepted, a moment later.
                 self.handle.shared().registry.emptied().await;
                 sleep(GRAIN).await;
             }
@@ -181,29 +180,28 @@ impl Harness {
         }
     }
 
-    /// Stops the server and checks that every connection came to an end by itself, within the drain's
-    /// deadline, and that nothing is left.
+    /// Stops the server and checks that every connection ended on its own before the drain's deadline.
     ///
     /// # Panics
     ///
-    /// When connections had to be cut, or when a connection, a task, or an end that was not counted
-    /// is left. Tasks that the test has spawned count: wait for them first.
-    pub async fn finish(self) -> End {
+    /// When connections were force-closed, or when a connection, a task or an uncounted end remains. Tasks
+    /// that the test has spawned count, so wait for them first.
+    pub async fn finish(self) -> HarnessOutcome {
         let end = self.force_close().await;
         let cut = end.report.force_closed();
         assert!(
             cut.is_empty(),
-            "connections that had to be cut at the drain's deadline: {cut:?}"
+            "connections that were force-closed at the drain's deadline: {cut:?}"
         );
         end
     }
 
-    /// Like [`finish`](Self::finish), where connections may have to be cut.
+    /// Like [`finish`](Self::finish), but allows connections to be force-closed.
     ///
     /// # Panics
     ///
-    /// As [`finish`](Self::finish), but not for connections that were cut.
-    pub async fn force_close(self) -> End {
+    /// As [`finish`](Self::finish), except for force-closed connections.
+    pub async fn force_close(self) -> HarnessOutcome {
         self.handle.stop();
         let report = self.handle.wait().await;
         let status = self.handle.status();
@@ -222,13 +220,13 @@ impl Harness {
                 alive_tasks() - self.tasks
             );
         }
-        End { status, report }
+        HarnessOutcome { status, report }
     }
 
     fn is_idle(&self) -> bool {
         let status = self.status();
         let ends: u64 = status.outcomes.iter().map(|(_, count)| count).sum();
-        // The server may have more listeners, so there may be more ends than clients of ours.
+        // The server may have more listeners, so it may count more ends than the harness has clients.
         self.connector.waiting() == 0
             && status.accepted >= self.clients.load(Ordering::Relaxed)
             && status.active == 0
@@ -239,7 +237,7 @@ impl Harness {
     fn deliver(&self, io: TestIo, peer: Address) {
         self.clients.fetch_add(1, Ordering::Relaxed);
         let delivered = self.connector.deliver(io, peer);
-        delivered.expect("the server runs, and has room for one more in its queue");
+        delivered.expect("the server runs and its queue has capacity");
     }
 
     fn next_address(&self) -> Address {
@@ -254,13 +252,13 @@ impl Drop for Harness {
     }
 }
 
-/// How it ended.
+/// How the server ended.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct End {
-    /// The numbers at the end: how connections ended, how many were refused.
+pub struct HarnessOutcome {
+    /// The final counts of connections, by outcome.
     pub status: Status,
-    /// How the drain went.
+    /// The drain's report.
     pub report: Report,
 }
 
@@ -274,17 +272,17 @@ fn alive_tasks() -> usize {
         .num_alive_tasks()
 }
 
-/// Each direction of a client buffers as much.
+/// The buffer of each direction of a client.
 const BUFFER: usize = 64 * 1024;
 
-/// Ports from 49152 on are not assigned (RFC 6335).
+/// Ports from 49152 on are unassigned (RFC 6335).
 const DYNAMIC_PORTS: u64 = 65_536 - 49_152;
 
-/// How often to look.
+/// The interval between checks.
 const GRAIN: Duration = Duration::from_millis(1);
 
-/// Longer than any time that a test is about.
+/// Longer than any time that a test covers.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// Tasks that are over may have to be polled once more.
+/// Finished tasks may need one more poll.
 const MOMENT: Duration = Duration::from_secs(1);

@@ -1,4 +1,4 @@
-//! The bare stream of a harness.
+//! The stream of a harness.
 
 use portcullis_middleware::{
     connection::{Address, Transport},
@@ -11,35 +11,34 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 
-/// The stream that a [`Harness`](super::Harness) gives its stack: to a client that the test drives, or
-/// to a scripted peer.
+/// The stream that a [`Harness`](super::Harness) gives its stack, a pipe or a scripted peer.
 #[derive(Debug)]
-pub struct TestIo(Inner);
+pub struct TestIo(TestStream);
 
 #[derive(Debug)]
-enum Inner {
+enum TestStream {
     Client(DuplexStream),
-    /// Boxed: a script takes more room than a pipe.
+    /// Boxed, because a script is larger than a pipe.
     Peer(Box<PeerIo>),
 }
 
 impl From<DuplexStream> for TestIo {
     fn from(io: DuplexStream) -> Self {
-        Self(Inner::Client(io))
+        Self(TestStream::Client(io))
     }
 }
 
 impl From<PeerIo> for TestIo {
     fn from(io: PeerIo) -> Self {
-        Self(Inner::Peer(Box::new(io)))
+        Self(TestStream::Peer(Box::new(io)))
     }
 }
 
 macro_rules! either {
     ($any:expr, $io:ident => $body:expr) => {
         match $any {
-            Inner::Client($io) => $body,
-            Inner::Peer($io) => $body,
+            TestStream::Client($io) => $body,
+            TestStream::Peer($io) => $body,
         }
     };
 }

@@ -1,24 +1,24 @@
-//! What the tests of this project use, for the tests of yours.
+//! Tools for testing layers, streams and stacks, which the tests of this project use too.
 //!
-//! | To test | there is |
+//! | To test | use |
 //! |---|---|
-//! | an IO wrapper that changes no bytes | [`assert_transparent`] |
+//! | a stream wrapper that leaves bytes unchanged | [`assert_transparent`] |
 //! | a layer | [`assert_contract`], [`assert_contract_with`] |
-//! | either, against a peer that is slow, rude or gone | [`Peer`] |
+//! | either, against a peer that is slow, misbehaving or vanished | [`Peer`] |
 //! | a whole stack under a server, good and bad clients together | [`Harness`] |
-//! | an accept loop or a server of one's own setup, without sockets | [`MemoryListener`] |
+//! | a custom accept loop or server, without sockets | [`MemoryListener`] |
 //!
-//! All but the last two are in `portcullis_middleware::testing` as well. The chapter
-//! [Write a layer in twenty lines](crate::middleware::guide) shows them at work.
+//! All but the last two are in `portcullis_middleware::testing` as well. The chapter [Write a layer in twenty
+//! lines](crate::middleware::guide) uses them.
 //!
 //! # Time
 //!
-//! Timeouts are tested in paused time: it stands still while anything can run and leaps when all wait,
-//! so a minute of silence takes no time and ends at an exact instant. The test brings the runtime,
-//! with `#[tokio::test(start_paused = true)]`, and tokio's feature `test-util` among its own
-//! `dev-dependencies`. The feature `testing` does not turn that on: cargo unifies features, and then
-//! a program that is built along with it would ask at each look at the clock whether time is paused.
-//! Everything here works in real time too, at its pace.
+//! Test timeouts in paused time. The clock stops while anything can run and advances when everything
+//! waits, so a minute of silence passes immediately and ends at an exact instant. The test provides the
+//! runtime, with `#[tokio::test(start_paused = true)]`, and tokio's feature `test-util` in its own
+//! `dev-dependencies`. The feature `testing` leaves that to the test, because cargo unifies features, and a
+//! program built along with it would then check at each look at the clock whether time is paused. Everything
+//! here also works in real time.
 
 mod harness;
 mod io;
@@ -26,7 +26,7 @@ mod io;
 mod tests;
 
 pub use self::{
-    harness::{End, Harness},
+    harness::{Harness, HarnessOutcome},
     io::TestIo,
 };
 pub use crate::listener::{MemoryConnector, MemoryListener};

@@ -16,7 +16,7 @@ use tower::{ServiceBuilder, service_fn};
 const SECOND: Duration = Duration::from_secs(1);
 const MOMENT: Duration = Duration::from_millis(1);
 
-/// A line in, the same line out; a read may take ten seconds.
+/// Echoes one line; a read may take ten seconds.
 fn stack<Io: Transport>() -> impl Stack<Io> {
     ServiceBuilder::new()
         .peer_addr()
@@ -80,8 +80,8 @@ async fn clients_have_addresses() {
     let service = |mut connection: Connection<_>| async move {
         let peer = connection.peer_addr().ok_or(io::ErrorKind::Other)?;
         let local = connection.local_addr().ok_or(io::ErrorKind::Other)?;
-        let said = format!("{peer} {local}");
-        connection.write_all(said.as_bytes()).await?;
+        let addresses = format!("{peer} {local}");
+        connection.write_all(addresses.as_bytes()).await?;
         connection.close().await
     };
     let stack = ServiceBuilder::new().peer_addr().service_fn(service);
@@ -91,14 +91,14 @@ async fn clients_have_addresses() {
     let second = harness.play(Peer::new());
     let given = harness.play(Peer::new().with_peer_address(there));
     let mut client = harness.connect_from(there);
-    let mut said = String::new();
-    client.read_to_string(&mut said).await.unwrap();
-    assert_eq!(said, "192.0.2.1:4 127.0.0.1:80");
+    let mut received = String::new();
+    client.read_to_string(&mut received).await.unwrap();
+    assert_eq!(received, "192.0.2.1:4 127.0.0.1:80");
     drop(client);
     harness.idle().await;
     assert_eq!(first.written(), b"127.0.0.1:65535 127.0.0.1:80");
     assert_eq!(second.written(), b"127.0.0.1:65534 127.0.0.1:80");
-    assert_eq!(given.written(), said.as_bytes());
+    assert_eq!(given.written(), received.as_bytes());
     harness.finish().await;
 }
 
@@ -112,7 +112,7 @@ fn stuck() -> impl Stack<TestIo> {
 
 #[tokio::test(start_paused = true)]
 #[should_panic(
-    expected = "connections that had to be cut at the drain's deadline: [ConnectionInfo"
+    expected = "connections that were force-closed at the drain's deadline: [ConnectionInfo"
 )]
 async fn a_connection_that_does_not_end_is_told() {
     let harness = Harness::new(stuck());

@@ -1,13 +1,13 @@
-//! The stream that tonic's server takes.
+//! The stream that tonic's server accepts from.
 
 use super::{TlsConnectInfo, TonicIo};
 use crate::{
     server::Handle,
-    service::{Incoming, LingerIo, hand_off::IDLE_GRACE_PERIOD},
+    service::{Incoming, LingerIo},
 };
 use ::tonic::transport::server::TcpConnectInfo;
 use futures_core::Stream;
-use portcullis_middleware::{Connection, log_limit::LogLimit};
+use portcullis_middleware::{Connection, internal::IDLE_GRACE_PERIOD, log_limit::LogLimit};
 use std::{
     convert::Infallible,
     fmt,
@@ -20,62 +20,64 @@ use tokio::{
 };
 
 impl<IO> Incoming<IO> {
-    /// The stream that tonic's `serve_with_incoming` takes; feature `tonic`.
+    /// Returns the stream for tonic's `serve_with_incoming`.
     ///
-    /// A request's `remote_addr()` and `local_addr()` are those of its connection. See [`tonic`](crate::tonic).
+    /// A request's `remote_addr()` and `local_addr()` are those of its connection. See
+    /// [`tonic`](crate::tonic).
     pub fn tonic(self) -> TonicIncoming<IO, TcpConnectInfo> {
         self.tonic_with(|connection| connection.info().tcp_connect_info())
     }
 
-    /// Like [`tonic`](Self::tonic), for stacks with a `TlsLayer`: `peer_certs()` works too.
+    /// Like [`tonic`](Self::tonic), for stacks with a `TlsLayer`, and `peer_certs()` works too.
     ///
-    /// A connection without TLS is closed, and an error is logged: it is the stack that lacks the layer.
+    /// A connection without TLS is closed and an error is logged, because the stack lacks the layer.
     pub fn tonic_tls(self) -> TonicIncoming<IO, TlsConnectInfo> {
         TonicIncoming::new(self, |connection| connection.info().tls_connect_info())
     }
 
-    /// Like [`tonic`](Self::tonic), and requests are told what `tell` makes of their connection.
+    /// Like [`tonic`](Self::tonic), and inserts the result of `connect_info` into each request.
     ///
-    /// It is among their extensions. `remote_addr()` and `peer_certs()` look for tonic's own types, and are
-    /// `None` unless `C` is one of them or the interceptor [`tell`](crate::tonic::tell) helps.
+    /// It is among the request's extensions. `remote_addr()` and `peer_certs()` read tonic's own types, and
+    /// return `None` unless `C` is one of them or the interceptor
+    /// [`insert_connect_info`](crate::tonic::insert_connect_info) adds them.
     pub fn tonic_with<C>(
         self,
-        mut tell: impl FnMut(&Connection<IO>) -> C + Send + 'static,
+        mut connect_info: impl FnMut(&Connection<IO>) -> C + Send + 'static,
     ) -> TonicIncoming<IO, C> {
-        TonicIncoming::new(self, move |connection| Some(tell(connection)))
+        TonicIncoming::new(self, move |connection| Some(connect_info(connection)))
     }
 }
 
-/// Connections as tonic's `serve_with_incoming` takes them; see the [module docs](super).
+/// A stream of connections for tonic's `serve_with_incoming`; see the [module docs](super).
 ///
-/// It ends when the server has stopped accepting and every connection that was on its way is out; where
-/// connections are open then, half a second later, so that the client accepted last can send its request. Tonic
-/// then sends `GOAWAY`; [`TonicIo`] ends the input of clients that ask for nothing. Dropping the stream stops the server, and closes connections
-/// that were not taken yet.
+/// The stream ends once the server has stopped accepting and all accepted connections have been handed over,
+/// plus half a second if any are open, so that tonic does not close a connection before its first request.
+/// Tonic then sends `GOAWAY`, and [`TonicIo`] ends the input of clients without a request. Dropping the
+/// stream stops the server and closes connections that were not taken yet.
 pub struct TonicIncoming<IO, C> {
     incoming: Incoming<IO>,
-    /// Runs once nothing more comes in.
+    /// Runs after the last connection.
     idle_grace_period: Option<Pin<Box<Sleep>>>,
-    tell: Tell<IO, C>,
+    make_info: MakeInfo<IO, C>,
     log: LogLimit,
 }
 
-type Tell<IO, C> = Box<dyn FnMut(&Connection<IO>) -> Option<C> + Send>;
+type MakeInfo<IO, C> = Box<dyn FnMut(&Connection<IO>) -> Option<C> + Send>;
 
 impl<IO, C> TonicIncoming<IO, C> {
     fn new(
         incoming: Incoming<IO>,
-        tell: impl FnMut(&Connection<IO>) -> Option<C> + Send + 'static,
+        make_info: impl FnMut(&Connection<IO>) -> Option<C> + Send + 'static,
     ) -> Self {
         Self {
             incoming,
             idle_grace_period: None,
-            tell: Box::new(tell),
+            make_info: Box::new(make_info),
             log: LogLimit::default(),
         }
     }
 
-    /// The handle of the server that [`Server::incoming`](crate::Server::incoming) started.
+    /// Returns the handle of the server that [`Server::incoming`](crate::Server::incoming) started.
     pub fn handle(&self) -> Option<&Handle> {
         self.incoming.handle()
     }
@@ -101,9 +103,9 @@ where
                 this.idle_grace_period = Some(Box::pin(sleep(IDLE_GRACE_PERIOD)));
                 continue;
             };
-            if let Some(told) = (this.tell)(&connection) {
+            if let Some(info) = (this.make_info)(&connection) {
                 let io = LingerIo::new(connection, this.incoming.linger());
-                return Poll::Ready(Some(Ok(TonicIo::new(io, told))));
+                return Poll::Ready(Some(Ok(TonicIo::new(io, info))));
             }
             this.log.write(|suppressed| {
                 let peer = connection.info().peer();

@@ -1,10 +1,10 @@
-//! gRPC with [tonic]: at the end of a stack, and with a stack as the source of tonic's connections.
+//! gRPC with [tonic], at the end of a stack or with a stack as the source of tonic's connections.
 //!
 //! # At the end of a stack
 //!
-//! [`HttpService`](crate::service::HttpService) serves tonic's `Routes`. In a handler `request.remote_addr()`,
-//! `local_addr()` and `peer_certs()` work as with tonic's own server, with the client's own address after a
-//! PROXY header; the [`ConnectionInfo`] is among the request's extensions.
+//! [`HttpService`](crate::service::HttpService) serves tonic's `Routes`. In a handler
+//! `request.remote_addr()`, `local_addr()` and `peer_certs()` work as with tonic's own server, with the
+//! client's own address after a PROXY header. The [`ConnectionInfo`] is among the request's extensions.
 //!
 //! ```
 //! use portcullis::{ConnectionInfo, Server, ServiceBuilderExt, listener::TcpListener, service::HttpService};
@@ -44,32 +44,32 @@
 //! # }
 //! ```
 //!
-//! What tonic's `transport::Server` adds to a service is not there: its deadline for requests with
-//! `grpc-timeout` (clients keep theirs), and its limits of requests per connection.
+//! Two features of tonic's `transport::Server` are missing: its deadline for requests with `grpc-timeout`
+//! (clients apply theirs), and its request limits per connection.
 //!
-//! [`with_streaming_calls`](crate::service::HttpService::with_streaming_calls) is for services with client or
-//! bidirectional streaming. Without it a request whose messages come slower than the
-//! [`BodyRate`](crate::service::http::BodyRate) fails. `HttpService` cannot know by itself: any client can claim
-//! the type `application/grpc`.
+//! Use [`with_streaming_calls`](crate::service::HttpService::with_streaming_calls) for services with client
+//! or bidirectional streaming. Otherwise a request whose messages arrive slower than the
+//! [`BodyRate`](crate::service::http::BodyRate) fails. `HttpService` cannot detect such services on its own,
+//! because any client can claim the type `application/grpc`.
 //!
-//! Under TLS offer `h2` by ALPN: gRPC clients insist on it. A stack with an
-//! [`io_timeout`](portcullis_middleware::timeout::io_timeout) turns the bound on reads off, which would end streams
-//! whose messages are far between; `HttpService` finds the clients that are gone by HTTP/2's pings.
+//! Under TLS, offer `h2` by ALPN, which gRPC clients require. In a stack with an
+//! [`io_timeout`](portcullis_middleware::timeout::io_timeout), disable the read timeout, which would end
+//! streams with rare messages. `HttpService` detects vanished clients with HTTP/2 pings.
 //!
 //! # As the source of tonic's connections
 //!
-//! A program that has a `tonic::transport::Server` with settings of its own keeps it, and gives it a stack to
-//! accept from: [`Server::incoming`](crate::Server::incoming), then one of
+//! A program that configures its own `tonic::transport::Server` keeps it and accepts from a stack, with
+//! [`Server::incoming`](crate::Server::incoming) and one of
 //!
 //! | | for | a handler finds |
 //! |---|---|---|
 //! | [`tonic`](crate::service::Incoming::tonic) | plaintext | `remote_addr()`, `local_addr()` |
 //! | [`tonic_tls`](crate::service::Incoming::tonic_tls) | stacks with a `TlsLayer` | these and `peer_certs()` |
-//! | [`tonic_with`](crate::service::Incoming::tonic_with) | what else a program wants to know | that type in `extensions()` |
+//! | [`tonic_with`](crate::service::Incoming::tonic_with) | other information | the returned type in `extensions()` |
 //!
-//! tonic tells a request one type of its connection, and these methods differ in which. With
-//! `tonic_with(|connection| connection.info().clone())` it is the [`ConnectionInfo`]; the interceptor [`tell`]
-//! adds the others to it.
+//! tonic inserts one type into each request, and these methods differ in which. With `tonic_with(|connection|
+//! connection.info().clone())` it is the [`ConnectionInfo`]; the interceptor [`insert_connect_info`] derives
+//! the others from it.
 //!
 //! ```
 //! use portcullis::{ConnectionInfo, Server, ServiceBuilderExt, listener::TcpListener};
@@ -104,28 +104,27 @@
 //! # }
 //! ```
 //!
-//! Handshakes run side by side before a connection comes out of the stream, so tonic never waits for one.
-//! A connection keeps what the layers made it hold until tonic drops it, and tonic by itself drops no
-//! connection that is silent: set its `http2_keepalive_interval`. Only the first bytes of HTTP/2 have a bound
-//! here, half a minute.
+//! Handshakes run concurrently before a connection appears in the stream, so tonic never waits for one. A
+//! connection keeps the guards of its layers until tonic drops it. tonic does not drop silent connections on
+//! its own, so set its `http2_keepalive_interval`. Only the first bytes of HTTP/2 have a timeout here, half a
+//! minute.
 //!
-//! ## The end
+//! ## Graceful shutdown
 //!
-//! Stop the [`Server`](crate::Server), by a signal or its handle, and give tonic
-//! [`pending`](std::future::pending) as its own signal. The server accepts what the kernel holds, finishes the
-//! handshakes, and the stream ends half a second after the last one, so that no client is rejected that
-//! was accepted and sends its first request at once. Then tonic sends `GOAWAY` on all connections and waits for what is in flight.
-//! Clients that have asked for nothing do not delay that: a handshake or an HTTP/2 preface that is incomplete
-//! half a second after the last accept ends its connection, and so does a client that has no open stream and
-//! is silent for two seconds from the `GOAWAY` on ([`TonicIo`] ends its input). What tonic drops is closed
-//! gracefully, in a task that the server's drain waits for; see [`LingerIo`](crate::service::LingerIo).
-//! The server's [deadline](crate::server::Drain) holds throughout: what is left
-//! by then is cut, and tonic's future ends too.
+//! Stop the [`Server`](crate::Server), with a signal or its handle, and give tonic
+//! [`pending`](std::future::pending) as its own signal. The server accepts what the kernel holds and finishes
+//! the handshakes. The stream ends half a second after the last one, so that the last accepted client can
+//! still send its first request. Then tonic sends `GOAWAY` on all connections and waits for requests in
+//! flight. Idle clients do not delay that. A handshake or an HTTP/2 preface that is incomplete half a second
+//! after the last accept ends its connection. A client without an open stream is closed after two seconds of
+//! silence from the `GOAWAY` ([`TonicIo`] ends its input). Connections that tonic drops close gracefully, in
+//! a task that the server's drain waits for; see [`LingerIo`](crate::service::LingerIo). At the server's
+//! [deadline](crate::server::Drain) all remaining connections are force-closed, and tonic's future ends too.
 //!
-//! A signal that is given to tonic itself makes it drop the stream at once. That stops the server as well,
-//! but connections that were not taken yet are closed, and so are those in a handshake; clients have to
-//! try again. Plain `serve_with_incoming` returns when the stream ends, while connections go on without a `GOAWAY`;
-//! [`Handle::wait`](crate::server::Handle::wait) waits for them.
+//! A signal given to tonic itself makes it drop the stream immediately. That stops the server as well, but
+//! connections that were not taken yet are closed, and so are those in a handshake; clients have to try
+//! again. Plain `serve_with_incoming` returns when the stream ends, while connections continue without a
+//! `GOAWAY`; [`Handle::wait`](crate::server::Handle::wait) waits for them.
 
 mod incoming;
 mod io;
@@ -136,24 +135,25 @@ pub use portcullis_middleware::connection::TlsConnectInfo;
 use ::tonic::{Request, Status};
 use portcullis_middleware::ConnectionInfo;
 
-/// An interceptor that adds what `remote_addr()` and `peer_certs()` look for, where the request has a
-/// [`ConnectionInfo`]; see the [module docs](self).
+/// Interceptor that inserts what `remote_addr()` and `peer_certs()` read.
 ///
 /// # Errors
 ///
-/// None.
-pub fn tell(mut request: Request<()>) -> Result<Request<()>, Status> {
+/// Always `Ok`.
+///
+/// It has an effect on requests with a [`ConnectionInfo`]; see the [module docs](self).
+pub fn insert_connect_info(mut request: Request<()>) -> Result<Request<()>, Status> {
     let info: Option<ConnectionInfo> = request.extensions().get().cloned();
     if let Some(info) = info {
-        tell_of(&info, request.extensions_mut());
+        insert_connect_info_of(&info, request.extensions_mut());
     }
     Ok(request)
 }
 
-/// Adds what `remote_addr()` and `peer_certs()` look for.
-pub(crate) fn tell_of(info: &ConnectionInfo, told: &mut http::Extensions) {
-    told.insert(info.tcp_connect_info());
+/// Inserts what `remote_addr()` and `peer_certs()` read.
+pub(crate) fn insert_connect_info_of(info: &ConnectionInfo, extensions: &mut http::Extensions) {
+    extensions.insert(info.tcp_connect_info());
     if let Some(tls) = info.tls_connect_info() {
-        told.insert(tls);
+        extensions.insert(tls);
     }
 }

@@ -231,7 +231,7 @@ fn without_tls_there_is_a_connection_but_no_certificate_and_no_name() {
                     "/name",
                     (
                         StatusCode::BAD_REQUEST,
-                        text("the client named no host in its TLS handshake"),
+                        text("the client sent no host name in its TLS handshake"),
                     ),
                 ),
                 ("/maybe-name", (StatusCode::OK, text("None"))),

@@ -82,7 +82,9 @@ impl Served {
             Way::IncomingInfo => {
                 let incoming = incoming.tonic_with(|connection| connection.info().clone());
                 let router = transport::Server::builder()
-                    .layer(InterceptorLayer::new(portcullis::tonic::tell))
+                    .layer(InterceptorLayer::new(
+                        portcullis::tonic::insert_connect_info,
+                    ))
                     .add_routes(routes);
                 tokio::spawn(router.serve_with_incoming_shutdown(incoming, pending()))
             }

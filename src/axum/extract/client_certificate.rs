@@ -1,4 +1,4 @@
-//! Who is calling, by TLS.
+//! Extracts the client's TLS certificate.
 
 use super::{Rejection, info};
 use ::axum::extract::{FromRequestParts, OptionalFromRequestParts};
@@ -8,11 +8,11 @@ use std::fmt;
 
 /// The client's certificate, as the TLS handshake verified it.
 ///
-/// The verifier of the TLS configuration decides whom to trust, whether a certificate is required, and
-/// what `verified` means. What the certificate says is the client's text: escape it in logs.
+/// The verifier of the TLS configuration decides which clients to trust, whether a certificate is required,
+/// and what `verified` means. The contents of the certificate are untrusted text, so escape them in logs.
 ///
-/// Rejects with `403` where the client showed none; `Option<ClientCertificate>` is `None` then, also
-/// without TLS. Rejects with `500`, both ways, where nothing is known of the connection.
+/// Rejects with `403` if the client presented none, also without TLS; `Option<ClientCertificate>` is `None`
+/// instead. Both reject with `500` if the request carries no connection info.
 ///
 /// ```
 /// use axum::{Extension, Router, body::Body, http::{Request, StatusCode}, routing::get};
@@ -42,22 +42,22 @@ use std::fmt;
 /// ```
 #[derive(Clone)]
 pub struct ClientCertificate {
-    // Has a certificate: what TLS agreed on is set once and stays.
+    // Has a certificate; the negotiated TLS parameters are set once and do not change.
     info: ConnectionInfo,
 }
 
 impl ClientCertificate {
-    /// The client's own certificate, in DER.
+    /// The client's own certificate, DER-encoded.
     pub fn der(&self) -> &[u8] {
         self.chain().first().map_or(&[], Vec::as_slice)
     }
 
-    /// What the client showed, in DER: its own certificate first, then those that vouch for it.
+    /// The chain that the client presented, DER-encoded, its own certificate first.
     pub fn chain(&self) -> &[Vec<u8>] {
         certificates(&self.info)
     }
 
-    /// `None` where the client showed none.
+    /// `None` if the client presented no certificate.
     fn of(info: &ConnectionInfo) -> Option<Self> {
         let shown = !certificates(info).is_empty();
         shown.then(|| Self { info: info.clone() })

@@ -1,4 +1,4 @@
-//! Extractors: what a handler may ask of the connection that its request came on.
+//! Extractors for the connection of a request.
 
 mod client_certificate;
 mod server_name;
@@ -11,10 +11,10 @@ use http::request::Parts;
 use portcullis_middleware::ConnectionInfo;
 use std::convert::Infallible;
 
-/// All that is known of the connection.
+/// The [`ConnectionInfo`] of the request's connection.
 ///
-/// Rejects with [`Rejection`] where nothing is; `Option<Info>` is `None` then. In a test without a
-/// server, `.layer(Extension(info))` on the router tells it something.
+/// Rejects with [`Rejection`] if the request carries no connection info; `Option<Info>` is `None` instead. In
+/// tests, add it to the router with `.layer(Extension(info))`.
 ///
 /// ```
 /// use axum::{Extension, Router, body::Body, http::Request, routing::get};
@@ -36,8 +36,8 @@ use std::convert::Infallible;
 /// # }
 /// ```
 ///
-/// It is a type for axum's own `into_make_service_with_connect_info` too; the extractors work then, and
-/// so does `ConnectInfo<Info>`.
+/// It also works with axum's own `into_make_service_with_connect_info`, which makes the extractors and
+/// `ConnectInfo<Info>` available.
 #[derive(Clone, Debug)]
 pub struct Info(pub ConnectionInfo);
 
@@ -57,13 +57,13 @@ impl<S: Send + Sync> OptionalFromRequestParts<S> for Info {
     }
 }
 
-/// What the request was told of its connection: by `HttpService` and [`MakeService`](super::MakeService)
-/// as itself, by axum's make service as `ConnectInfo`.
+/// Finds the connection info that `HttpService` and [`MakeService`](super::MakeService) insert directly, and
+/// axum's make service as `ConnectInfo`.
 fn info(parts: &Parts) -> Result<&ConnectionInfo, Rejection> {
-    let told = parts.extensions.get::<ConnectionInfo>();
+    let inserted = parts.extensions.get::<ConnectionInfo>();
     let connected = || {
         let ConnectInfo(Info(info)) = parts.extensions.get()?;
         Some(info)
     };
-    told.or_else(connected).ok_or(Rejection::NO_CONNECTION)
+    inserted.or_else(connected).ok_or(Rejection::NO_CONNECTION)
 }

@@ -1,4 +1,4 @@
-//! Whom the client wanted to reach, by TLS.
+//! Extracts the host name of the TLS handshake.
 
 use super::{Rejection, info};
 use ::axum::extract::{FromRequestParts, OptionalFromRequestParts};
@@ -6,13 +6,13 @@ use http::request::Parts;
 use portcullis_middleware::ConnectionInfo;
 use std::fmt;
 
-/// The host that the client named in its TLS handshake (SNI, RFC 6066).
+/// The host name that the client sent in its TLS handshake (SNI, RFC 6066).
 ///
-/// A client may name one host here and another one in its requests. Where the two must agree, because
-/// hosts differ in whom they let in, compare them.
+/// A client may send one host name here and another one in its requests. Compare the two if hosts differ in
+/// which clients they admit.
 ///
-/// Rejects with `400` where the client named none; `Option<ServerName>` is `None` then, also without
-/// TLS. Rejects with `500`, both ways, where nothing is known of the connection.
+/// Rejects with `400` if the client sent none, also without TLS; `Option<ServerName>` is `None` instead. Both
+/// reject with `500` if the request carries no connection info.
 ///
 /// ```
 /// use axum::{Extension, Router, body::Body, http::{Request, StatusCode}, routing::get};
@@ -43,17 +43,17 @@ use std::fmt;
 /// ```
 #[derive(Clone)]
 pub struct ServerName {
-    // Has a name: what TLS agreed on is set once and stays.
+    // Has a name; the negotiated TLS parameters are set once and do not change.
     info: ConnectionInfo,
 }
 
 impl ServerName {
-    /// The name of the host.
+    /// The host name.
     pub fn as_str(&self) -> &str {
         server_name(&self.info).unwrap_or_default()
     }
 
-    /// `None` where the client named none.
+    /// `None` if the client sent no name.
     fn of(info: &ConnectionInfo) -> Option<Self> {
         let named = server_name(info).is_some();
         named.then(|| Self { info: info.clone() })

@@ -1,4 +1,4 @@
-//! A connection as hyper's clients want it.
+//! A connection for hyper's clients.
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::{
@@ -13,7 +13,7 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 
-/// A [`Connection`] as hyper's clients want it.
+/// A [`Connection`] that implements hyper's I/O traits.
 #[derive(Debug)]
 pub struct HttpConnection<IO>(TokioIo<Connection<IO>>);
 
@@ -22,17 +22,17 @@ impl<IO> HttpConnection<IO> {
         Self(TokioIo::new(connection))
     }
 
-    /// The connection.
+    /// Returns the connection.
     pub fn get_ref(&self) -> &Connection<IO> {
         self.0.inner()
     }
 
-    /// The connection, to change.
+    /// Returns the connection mutably.
     pub fn get_mut(&mut self) -> &mut Connection<IO> {
         self.0.inner_mut()
     }
 
-    /// The connection alone.
+    /// Unwraps the connection.
     pub fn into_inner(self) -> Connection<IO> {
         self.0.into_inner()
     }

@@ -1,10 +1,10 @@
-//! Connects to where a URI leads.
+//! A connector for hyper's clients.
 
 use super::{
     HttpConnection,
     uri::{BadUri, UriError, is_https, target},
 };
-use crate::connect::{LayeredConnector, ReturnConnection, Target, connector::Bound};
+use crate::connect::{LayeredConnector, ReturnConnection, Target, connector::ConnectDeadline};
 use http::Uri;
 use portcullis_middleware::{
     BoxError, Connection,
@@ -18,9 +18,9 @@ use std::{
 };
 use tower::{Layer, Service, ServiceExt};
 
-/// Connects to where a URI leads, for a hyper client; see the [module docs](super).
+/// Connects to the host of a URI, for a hyper client; see the [module docs](super).
 ///
-/// Clones share what the layers share, a limit or a counter, and nothing else.
+/// Clones share the state that the layers share, such as a limit or a counter.
 #[derive(Clone, Debug)]
 pub struct HttpConnector<C> {
     connect: C,
@@ -29,8 +29,7 @@ pub struct HttpConnector<C> {
 }
 
 impl<C> HttpConnector<Dial<C>> {
-    /// Connects by `connect`, a [`Connector`](crate::connect::Connector) or another service of
-    /// [`Target`]s.
+    /// Connects with `connect`, a [`Connector`](crate::connect::Connector) or another service of [`Target`]s.
     pub const fn new(connect: C) -> Self {
         Self {
             connect: Dial { connect },
@@ -41,9 +40,9 @@ impl<C> HttpConnector<Dial<C>> {
 }
 
 impl<C> HttpConnector<C> {
-    /// Has each connection go through `layers`, as [`LayeredConnector`] does.
+    /// Passes each connection through `layers`, like [`LayeredConnector`].
     ///
-    /// Called before `tls` they see what is on the wire, after it they see plaintext.
+    /// Layers added before `tls` see the bytes on the wire; layers added after it see plaintext.
     pub fn with_layers<L: Layer<ReturnConnection>>(
         self,
         layers: L,
@@ -55,12 +54,12 @@ impl<C> HttpConnector<C> {
         }
     }
 
-    /// Agrees on TLS where the scheme is `https`; where it is `http` there is none.
+    /// Performs the TLS handshake for `https` URIs; `http` URIs stay plain.
     ///
-    /// The host is the name that the server's certificate must have. The protocols `h2` and `http/1.1` are
-    /// offered, in this order, unless `tls` has [a list of its own].
+    /// The server's certificate must match the host of the URI. The protocols `h2` and `http/1.1` are
+    /// offered, in this order, unless `tls` has [its own list].
     ///
-    /// [a list of its own]: portcullis_middleware::tls::TlsConnector::with_alpn
+    /// [its own list]: portcullis_middleware::tls::TlsConnector::with_alpn
     #[cfg(feature = "tls")]
     pub fn tls(
         self,
@@ -73,18 +72,18 @@ impl<C> HttpConnector<C> {
         }
     }
 
-    /// Bounds all of it together: waiting for room, connecting, layers, TLS; 30 s by default.
+    /// Limits waiting for a permit, connecting, layers and TLS together; 30 s by default.
     ///
-    /// `None` leaves it to the bounds of each step; waiting for room has none then.
+    /// `None` leaves it to the timeouts of each step; waiting for a permit then has no limit.
     #[must_use]
     pub fn with_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.timeout = timeout.into();
         self
     }
 
-    /// Leaves the TLS of `https` to the caller: it gets a connection without, to port 443.
+    /// Leaves the TLS of `https` URIs to the caller, which gets a plain connection to port 443.
     ///
-    /// tonic's `Endpoint` with a `tls_config` wants it so.
+    /// tonic's `Endpoint` with a `tls_config` needs this.
     #[must_use]
     pub fn tls_by_caller(mut self) -> Self {
         self.https = true;
@@ -101,7 +100,7 @@ where
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<HttpConnection<IO>, BoxError>> + Send>>;
 
-    /// Always ready: what is inside is waited for by each call, so that its bound in time holds.
+    /// Always ready, because each call waits for the inner service within its timeout.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         Poll::Ready(Ok(()))
     }
@@ -112,7 +111,7 @@ where
             return Box::pin(async { Err(error.into()) });
         }
         let mut connect = self.connect.clone();
-        let bound = Bound::starting_now(self.timeout);
+        let bound = ConnectDeadline::starting_now(self.timeout);
         Box::pin(async move {
             let ready = bound.hold(connect.ready()).await;
             let room = |elapsed: Elapsed| Elapsed::new(TimeoutPhase::Admission, elapsed.after());
@@ -123,7 +122,7 @@ where
     }
 }
 
-/// Connects by `C` to the host and port of a URI.
+/// Connects with `C` to the host and port of a URI.
 #[derive(Clone, Debug)]
 pub struct Dial<C> {
     connect: C,
@@ -153,5 +152,5 @@ where
     }
 }
 
-/// Ten seconds each for connecting and for the handshake, as those have, and ten to wait for room.
+/// Ten seconds each for connecting and for the handshake, plus ten to wait for a permit.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);

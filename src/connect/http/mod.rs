@@ -1,8 +1,7 @@
-//! The layers on a hyper client's connector: timeouts, limits, byte counts, TLS on outgoing
-//! connections.
+//! Layers under a hyper client's connector, such as timeouts, limits, byte counts and TLS.
 //!
-//! [`HttpConnector`] takes a [`Connector`](super::Connector), layers and a `TlsConnector`, and is what
-//! hyper-util's `Client` and tonic's `Endpoint` want: a `tower::Service<Uri>` that makes connections.
+//! [`HttpConnector`] combines a [`Connector`](super::Connector), layers and a `TlsConnector` into the
+//! `tower::Service<Uri>` that hyper-util's `Client` and tonic's `Endpoint` take.
 //!
 #![cfg_attr(any(feature = "aws-lc-rs", feature = "ring"), doc = "```")]
 #![cfg_attr(not(any(feature = "aws-lc-rs", feature = "ring")), doc = "```ignore")]

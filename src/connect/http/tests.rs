@@ -55,11 +55,11 @@ fn hyper_is_told_of_http2_only_where_tls_agreed_on_it() {
 fn a_response_is_told_of_its_connection() {
     let mut connection = connection(tokio::io::empty());
     let id = connection.id();
-    let mut told = http::Extensions::new();
+    let mut inserted = http::Extensions::new();
     let describe = |connection| HttpConnection::new(connection).connected();
     connection.extensions_mut().insert(7_u8);
-    describe(connection).get_extras(&mut told);
-    assert_eq!(told.get::<ConnectionInfo>().unwrap().id(), id);
-    let left = told.get::<portcullis_middleware::Extensions>().unwrap();
+    describe(connection).get_extras(&mut inserted);
+    assert_eq!(inserted.get::<ConnectionInfo>().unwrap().id(), id);
+    let left = inserted.get::<portcullis_middleware::Extensions>().unwrap();
     assert_eq!(left.get::<u8>(), Some(&7));
 }

@@ -1,11 +1,11 @@
-//! Where a URI leads to, and what may be wrong with it.
+//! The target of a URI, and the errors of an invalid one.
 
 use crate::connect::Target;
 use http::{Uri, uri::Scheme};
 use portcullis_middleware::BoxError;
 use std::{error::Error, fmt, io};
 
-/// Whether `uri` asks for TLS.
+/// Whether `uri` has the scheme `https`.
 pub(super) fn is_https(uri: &Uri) -> bool {
     uri.scheme() == Some(&Scheme::HTTPS)
 }
@@ -35,7 +35,7 @@ pub(super) fn target(uri: &Uri) -> Result<Target, BoxError> {
     Ok(Target::try_from((host, port))?)
 }
 
-/// Whether something stands where the port does; an empty one counts as none (RFC 3986, 3.2.3).
+/// Whether the authority has a port; an empty one counts as absent (RFC 3986, 3.2.3).
 fn has_port(uri: &Uri) -> bool {
     let authority = uri.authority().map_or("", |authority| authority.as_str());
     let host_and_port = authority.rsplit(['@', ']']).next().unwrap_or_default();
@@ -44,7 +44,7 @@ fn has_port(uri: &Uri) -> bool {
         .is_some_and(|(_, port)| !port.is_empty())
 }
 
-/// A URI leads nowhere: what is wrong with it, and what to do.
+/// A URI has no usable target; contains the problem and advice.
 ///
 /// As an [`io::Error`] its kind is [`InvalidInput`](io::ErrorKind::InvalidInput).
 #[derive(Clone, Debug)]
@@ -55,14 +55,14 @@ pub struct UriError {
 
 impl UriError {
     pub(super) fn new(uri: &Uri, problem: BadUri) -> Self {
-        // No more than what matters here: a path, a query or user information may hold a secret.
+        // Only the relevant parts, because a path, a query or user information may hold a secret.
         let scheme = uri.scheme_str().map(|scheme| format!("{scheme}://"));
         let host = uri.host().unwrap_or_default();
         let uri = scheme.unwrap_or_default() + host;
         Self { uri, problem }
     }
 
-    /// What is wrong.
+    /// Returns the problem.
     pub const fn problem(&self) -> BadUri {
         self.problem
     }
@@ -83,19 +83,19 @@ impl From<UriError> for io::Error {
     }
 }
 
-/// What is wrong with a URI to connect to.
+/// The problem with a URI to connect to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BadUri {
     /// It has no scheme.
     NoScheme,
-    /// Its scheme is neither `http` nor `https`.
+    /// Its scheme is not `http` or `https`.
     UnknownScheme,
     /// It has no host.
     NoHost,
-    /// Its port is no number up to 65535.
+    /// Its port is not a number up to 65535.
     BadPort,
-    /// Its scheme is `https`, and the connector has no TLS.
+    /// Its scheme is `https`, but the connector has no TLS.
     NoTls,
 }
 
@@ -103,9 +103,9 @@ impl fmt::Display for BadUri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NoScheme => "it has no scheme; begin it with http:// or https://",
-            Self::UnknownScheme => "its scheme is neither http nor https",
+            Self::UnknownScheme => "its scheme is not http or https",
             Self::NoHost => "it has no host",
-            Self::BadPort => "its port is no number up to 65535",
+            Self::BadPort => "its port is not a number up to 65535",
             Self::NoTls => "its scheme is https, and this connector has no TLS; add it with `tls`",
         })
     }
@@ -176,7 +176,7 @@ mod tests {
             .unwrap();
         assert_eq!(
             UriError::new(&uri, BadUri::UnknownScheme).to_string(),
-            "cannot connect to \"ftp://example.org\": its scheme is neither http nor https"
+            "cannot connect to \"ftp://example.org\": its scheme is not http or https"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! Layers for the connections of a client, without sockets.
+//! Layers for outgoing connections, without sockets.
 
 use super::*;
 use portcullis_middleware::{
@@ -27,7 +27,7 @@ fn made() -> Made {
     Connection::new(tokio::io::empty(), info)
 }
 
-/// Makes a connection at once, counts how many it made, and wants to be made ready for each.
+/// Makes a connection immediately, counts them, and must be made ready for each.
 #[derive(Debug, Default)]
 struct Maker {
     made: Arc<AtomicUsize>,

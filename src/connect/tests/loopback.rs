@@ -1,4 +1,4 @@
-//! Real sockets.
+//! Tests over real sockets.
 
 use super::*;
 use crate::listener::Keepalive;
@@ -16,7 +16,7 @@ use tokio::{
 };
 use tower::{ServiceBuilder, ServiceExt};
 
-/// One connection by `target` to a listener, both sides.
+/// Makes one connection to a listener at `target` and returns both sides.
 async fn both<T>(target: impl FnOnce(SocketAddr) -> T) -> (Connection<Socket<TcpStream>>, TcpStream)
 where
     T: TryInto<Target, Error: Into<ConnectError>>,
@@ -59,14 +59,14 @@ async fn a_client_is_the_same_kind_of_connection() {
     let known = client.info().clone();
     client.write_all(b"Good Bye!").await.unwrap();
     let answer = async {
-        let mut heard = Vec::new();
-        server.read_to_end(&mut heard).await.unwrap();
+        let mut received = Vec::new();
+        server.read_to_end(&mut received).await.unwrap();
         drop(server);
-        heard
+        received
     };
-    let (closed, heard) = tokio::join!(client.close(), answer);
+    let (closed, received) = tokio::join!(client.close(), answer);
     closed.unwrap();
-    assert_eq!(heard, b"Good Bye!");
+    assert_eq!(received, b"Good Bye!");
     assert_eq!((known.bytes_written(), known.phase()), (9, Phase::Closed));
 }
 
@@ -81,7 +81,7 @@ async fn an_abort_is_a_reset_for_the_server() {
 #[tokio::test]
 async fn a_silent_server_is_a_read_timeout() {
     let (client, _server) = both(|address| address).await;
-    // Not before: a clock that runs ahead could end the connect.
+    // Paused only now, because a clock that runs ahead could time out the connect.
     tokio::time::pause();
     let bound = Duration::from_secs(5);
     let mut client = client.map_io(|io| TimeoutIo::new(io).with_read_timeout(bound));
@@ -115,18 +115,21 @@ async fn an_address_that_refuses_is_followed_by_the_next() {
 
 #[tokio::test]
 async fn a_service_name_is_looked_up() {
-    // Port 80 may be taken or not; what matters is that it was tried.
+    // Port 80 may be in use or free; the test only checks that it was tried.
     for target in [("127.0.0.1:http"), "[127.0.0.1]:http"] {
         match connect(target).await {
             Ok(client) => assert_eq!(client.peer_addr().unwrap().port(), 80),
             Err(error) => assert_eq!(error.attempts()[0].address().port(), 80, "{error}"),
         }
     }
-    let asked = Connector::new().with_resolver(|host, port| async move {
+    let connector = Connector::new().with_resolver(|host, port| async move {
         assert_eq!((host.as_str(), port), ("host.invalid", 443));
         Ok(vec![])
     });
-    let error = asked.connect(("host.invalid", "https")).await.unwrap_err();
+    let error = connector
+        .connect(("host.invalid", "https"))
+        .await
+        .unwrap_err();
     assert_eq!((error.step(), error.is_unknown_host()), ("resolve", true));
 }
 
@@ -143,7 +146,7 @@ async fn an_unknown_service_is_not_an_unknown_host() {
 
 #[tokio::test]
 async fn a_name_that_nobody_has_is_an_unknown_host() {
-    // No label has more than 63 bytes (RFC 1035): the system knows that without a name server.
+    // A label has at most 63 bytes (RFC 1035), which the system checks without a name server.
     let name = format!("{}.invalid:80", "a".repeat(64));
     let error = connect(name).await.unwrap_err();
     assert!(
@@ -266,7 +269,7 @@ async fn a_socket_that_is_both_ends_is_no_connection() {
 async fn the_peer_is_the_server_whatever_led_to_it() {
     let (_listener, address) = listener().await;
     let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
-    // Some systems take that for this machine, others refuse.
+    // Some systems take that for this machine, others refuse it.
     if let Ok(client) = connect(any).await {
         assert_eq!(client.peer_addr(), Some(address));
     }

@@ -33,7 +33,8 @@ async fn listener() -> (tokio::net::TcpListener, SocketAddr) {
     (listener, address)
 }
 
-/// A port of 127.0.0.1 that refuses for as long as the socket is there: bound, not listening.
+/// A port of 127.0.0.1 that refuses connections while the socket exists, because it is bound but not
+/// listening.
 fn refusing() -> (socket2::Socket, SocketAddr) {
     let (domain, kind) = (socket2::Domain::IPV4, socket2::Type::STREAM);
     let socket = socket2::Socket::new(domain, kind, None).unwrap();

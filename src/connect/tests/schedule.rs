@@ -1,4 +1,4 @@
-//! Which address is tried when, by attempts that follow a script.
+//! Tests of the order and timing of attempts, with scripted attempts.
 
 use super::*;
 use crate::connect::race::interleave;
@@ -11,10 +11,10 @@ use std::{
 };
 use tokio::time::{Instant, sleep, timeout};
 
-/// A test that waits for longer fails instead of hanging.
+/// A test that waits longer fails instead of hanging.
 const WEEK: Duration = Duration::from_secs(7 * 86_400);
 
-/// What attempts do, what was tried at which millisecond, and how many attempts there are now.
+/// The script of attempts, the time of each in milliseconds, and the number of running attempts.
 struct Script {
     begun: Instant,
     answers: HashMap<SocketAddr, (u64, io::Result<()>)>,
@@ -23,7 +23,7 @@ struct Script {
 }
 
 impl Script {
-    /// Addresses answer after so many milliseconds; those that are not in it are silent.
+    /// Addresses answer after a number of milliseconds; addresses that are missing stay silent.
     fn new<'a>(answers: impl IntoIterator<Item = (&'a str, u64, io::Result<()>)>) -> Self {
         let answers = answers.into_iter();
         let answers =
@@ -58,7 +58,7 @@ impl Script {
         reached.map(|(address, ())| address)
     }
 
-    /// Milliseconds at which attempts began, in the order of `addresses`.
+    /// The milliseconds at which attempts began, in the order of `addresses`.
     fn tried(&self, addresses: &[SocketAddr]) -> Vec<u64> {
         let tried = self.tried.borrow();
         let order: Vec<_> = tried.iter().map(|(_, address)| *address).collect();
@@ -129,7 +129,7 @@ async fn a_failure_starts_the_next_attempt_at_once() {
     ]);
     let won = script.run(&resolving_to(order.clone())).await.unwrap();
     assert_eq!(won, order[3]);
-    // The delay counts from the last attempt, not from the first.
+    // The delay counts from the last attempt instead of the first.
     assert_eq!(script.tried(&order), [0, 0, 100, 350]);
 }
 
@@ -319,7 +319,7 @@ async fn the_winner_ends_the_other_attempts() {
     };
     let (won, alive) = tokio::join!(&mut reach, before);
     assert_eq!((won.unwrap().0, alive), (order[2], 3));
-    // The finished future itself is still there.
+    // The finished future itself still exists.
     assert_eq!(script.alive.get(), 0);
     drop(reach);
 }

@@ -1,4 +1,4 @@
-//! TLS over real sockets, both sides ours.
+//! TLS over real sockets, with portcullis on both sides.
 
 use super::*;
 use portcullis_middleware::{
@@ -10,7 +10,7 @@ use portcullis_middleware::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::{ServiceBuilder, ServiceExt};
 
-/// A server that says its greeting to one client, and a connector that trusts it.
+/// A server that greets one client, and a connector that trusts it.
 async fn greeter() -> (
     Target,
     TlsConnector,
@@ -43,14 +43,14 @@ async fn a_client_speaks_tls_within_bounds() {
         let mut connection = tls.connect("localhost", bounded).await.unwrap();
         let tls = connection.tls().unwrap();
         assert_eq!(tls.version, Some("TLSv1_3"));
-        let mut said = String::new();
-        connection.read_to_string(&mut said).await.unwrap();
+        let mut received = String::new();
+        connection.read_to_string(&mut received).await.unwrap();
         connection.close().await.unwrap();
-        said
+        received
     };
-    let (said, served) = tokio::join!(talk, serve);
+    let (received, served) = tokio::join!(talk, serve);
     served.unwrap();
-    assert_eq!(said, "Hello!");
+    assert_eq!(received, "Hello!");
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
-//! Where to bind, what only some systems have, and what to do when it fails.
+//! Addresses to bind, options of some systems, and advice for errors.
 
 use super::BindError;
-use crate::listener::{adopt, bind_error::Failed};
+use crate::listener::{adopt, bind_error::FailedStep};
 use socket2::Socket;
 use std::{
     fmt, io,
@@ -17,7 +17,7 @@ pub(super) fn resolve(
                 "write host:port, with a port from 0 to 65535 (or \
                 connect::Target for the name of a service)"
             }
-            // It has its own: a service that nobody knows.
+            // An unknown service has its own advice.
             io::ErrorKind::NotFound => "",
             _ => "check the name, or give an IP address",
         };
@@ -84,14 +84,14 @@ pub(super) fn set_reuse_port(_: &Socket) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-pub(super) fn explain(failed: Failed, address: SocketAddr) -> BindError {
+pub(super) fn explain(failed: FailedStep, address: SocketAddr) -> BindError {
     let advice = advice(failed.step(), failed.kind(), address.port());
     failed.at(address, advice)
 }
 
 fn advice(step: &str, kind: io::ErrorKind, port: u16) -> &'static str {
     match (step, kind) {
-        ("reuse_port", _) => "this system has no such option; bind one listener for all workers",
+        ("reuse_port", _) => "this system lacks the option; bind one listener for all workers",
         ("bind" | "listen", io::ErrorKind::AddrInUse) => {
             "another socket has this port (`ss -ltnp` or `netstat` shows whose); \
              end that program, or choose another port"
@@ -108,7 +108,7 @@ fn advice(step: &str, kind: io::ErrorKind, port: u16) -> &'static str {
         ("bind", io::ErrorKind::PermissionDenied) => "the system's policy forbids it",
         ("adopt", _) => adopt::ADVICE,
         ("socket" | "bind" | "listen" | "nonblocking" | "close_on_exec" | "local_address", _) => "",
-        _ => "the system refuses this value of the option; change it or leave it out",
+        _ => "the system rejects this value of the option; change it or leave it out",
     }
 }
 
@@ -138,7 +138,7 @@ mod tests {
         assert_eq!(
             message("keepalive", io::ErrorKind::InvalidInput, "[::1]:80"),
             "cannot listen on [::1]:80: keepalive failed: invalid input parameter; \
-             the system refuses this value of the option; change it or leave it out"
+             the system rejects this value of the option; change it or leave it out"
         );
     }
 }

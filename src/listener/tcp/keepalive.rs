@@ -1,20 +1,19 @@
-//! How TCP notices a peer that vanished.
+//! TCP keepalive settings.
 
 use socket2::TcpKeepalive;
 use std::time::Duration;
 
-/// Probes on idle connections, by which the kernel notices a peer that vanished (RFC 9293, 3.8.4).
+/// Probes with which the kernel notices a vanished peer (RFC 9293, 3.8.4).
 ///
-/// The default asks after 60 s of silence, then every 15 s, and gives up after 4 probes without an
-/// answer: a dead peer is noticed within two minutes, and NAT tables remember a living one. The
-/// next read or write fails then. A peer that answers probes but says nothing is alive: bounding
-/// that takes an idle timeout.
+/// By default the kernel probes after 60 s of silence, then every 15 s, and gives up after 4 unanswered
+/// probes. It notices a dead peer within two minutes, and the next read or write fails. The probes also keep
+/// entries in NAT tables alive. A silent peer that answers probes counts as alive; use an idle timeout to
+/// limit it.
 ///
-/// The kernel does not probe while sent data waits for an acknowledgement. On Linux and Android that
-/// time has the same limit by default; see
-/// [`TcpOptions::with_user_timeout`](super::TcpOptions::with_user_timeout).
+/// The kernel does not probe while sent data is unacknowledged. On Linux and Android that time has the same
+/// limit by default; see [`TcpOptions::with_user_timeout`](super::TcpOptions::with_user_timeout).
 ///
-/// Times are whole seconds; a fraction is cut off.
+/// Times are whole seconds; fractions are dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keepalive {
     time: Duration,
@@ -32,17 +31,17 @@ impl Keepalive {
         }
     }
 
-    /// Asks first after `time` without traffic.
+    /// Sends the first probe after `time` without traffic.
     pub const fn with_time(self, time: Duration) -> Self {
         Self { time, ..self }
     }
 
-    /// Waits `interval` between two probes. OpenBSD, Solaris and Haiku have one for all sockets.
+    /// Waits `interval` between two probes. OpenBSD, Solaris and Haiku use one interval for all sockets.
     pub const fn with_interval(self, interval: Duration) -> Self {
         Self { interval, ..self }
     }
 
-    /// Gives up after `retries` probes without an answer. Where the interval is fixed, so is this.
+    /// Gives up after `retries` unanswered probes. Systems with a fixed interval also fix this number.
     pub const fn with_retries(self, retries: u32) -> Self {
         Self { retries, ..self }
     }
@@ -62,7 +61,7 @@ impl Keepalive {
         self.retries
     }
 
-    /// How long it takes to give up: the time, and an interval for each probe.
+    /// Returns the time until keepalive gives up: `time`, and one interval for each probe.
     pub(super) const fn patience(self) -> Duration {
         let probing = self.interval.as_secs().saturating_mul(self.retries as u64);
         Duration::from_secs(self.time.as_secs().saturating_add(probing))

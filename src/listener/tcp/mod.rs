@@ -22,23 +22,22 @@ use tokio::net::TcpStream;
 
 /// A listening TCP socket.
 ///
-/// It can be bound outside of a runtime and moved between threads: only its first poll registers it,
-/// with the runtime that it is polled in, and there it stays. `TCP_NODELAY` and keepalive are on;
-/// [`TcpOptions`] says otherwise.
+/// It can be bound outside of a runtime and moved between threads. Its first poll registers it with the
+/// current runtime, where it stays. `TCP_NODELAY` and keepalive are on by default; see [`TcpOptions`].
 ///
-/// On Linux and Android an accepted connection inherits its options from the listening socket
-/// (`tcp(7)`), so they cost no system call. Elsewhere they are set on each connection; one that has
-/// ended already may refuse them, which is ignored, since its service learns of the end anyway.
+/// On Linux and Android an accepted connection inherits its options from the listening socket (`tcp(7)`),
+/// without extra system calls. Elsewhere they are set on each connection. A connection that has already ended
+/// may reject them; this is ignored, because its service notices the end anyway.
 ///
-/// It holds two descriptors: one for the runtime, and one by which [`Listener::accept_now`] asks the
+/// It holds two file descriptors, one for the runtime and one with which [`Listener::accept_now`] asks the
 /// kernel.
 ///
 /// # Panics
 ///
-/// Accepting panics outside of a tokio runtime, and in one without IO.
+/// Accepting panics outside of a tokio runtime, and in a runtime without I/O.
 #[derive(Debug)]
 pub struct TcpListener {
-    /// Non-blocking, and the same socket as the registered one.
+    /// Non-blocking; a duplicate of the registered socket.
     socket: std::net::TcpListener,
     registered: Option<tokio::net::TcpListener>,
     local: SocketAddr,
@@ -46,7 +45,7 @@ pub struct TcpListener {
 }
 
 impl TcpListener {
-    /// Listens on the first of the addresses that can be bound, with the default options.
+    /// Listens on the first address that can be bound, with the default options.
     ///
     /// # Errors
     ///
@@ -55,7 +54,7 @@ impl TcpListener {
         TcpOptions::new().bind(address)
     }
 
-    /// Takes over a listening socket, with the default options; see [`TcpOptions::adopt`].
+    /// Adopts a listening socket, with the default options; see [`TcpOptions::adopt`].
     ///
     /// # Errors
     ///
@@ -64,18 +63,18 @@ impl TcpListener {
         TcpOptions::new().adopt(listener)
     }
 
-    /// The address it is bound to; where port 0 was asked for, with the port that the system chose.
+    /// Returns the bound address; port 0 is replaced by the port that the system chose.
     ///
     /// # Errors
     ///
-    /// None: the address was asked for when the socket was bound. The signature is that of tokio.
+    /// Always `Ok`, because the address was read when the socket was bound. The signature follows tokio.
     pub const fn local_addr(&self) -> io::Result<SocketAddr> {
         Ok(self.local)
     }
 
-    /// The options that it was bound or adopted with.
+    /// Returns the options that it was bound or adopted with.
     ///
-    /// Of an adopted socket, `reuse_port` and `only_v6` are those of the socket.
+    /// For an adopted socket, `reuse_port` and `only_v6` are read from the socket.
     pub const fn options(&self) -> &TcpOptions {
         &self.options
     }
@@ -93,7 +92,7 @@ impl Listener for TcpListener {
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Accepted<TcpStream>>> {
         let listener = match &self.registered {
             Some(listener) => listener,
-            // A clone, so that the socket outlives a registration that fails.
+            // A duplicate, so that the socket survives a failed registration.
             None => {
                 let listener = tokio::net::TcpListener::from_std(self.socket.try_clone()?)?;
                 self.registered.insert(listener)
@@ -124,7 +123,7 @@ impl Listener for TcpListener {
         Ok(Some(Accepted::new(TcpStream::from_std(stream)?, peer)))
     }
 
-    /// Free of system calls, unless the listener is bound to all addresses.
+    /// Makes a system call only if the listener is bound to a wildcard address.
     fn connection_local_address(&self, io: &TcpStream) -> Address {
         if self.local.ip().is_unspecified() {
             io.local_address()
@@ -181,10 +180,10 @@ impl std::os::windows::io::AsRawSocket for TcpListener {
     }
 }
 
-/// Tells a client that was too quick from a listener that is broken.
+/// Distinguishes a connection that was already reset from a broken listener.
 ///
-/// On macOS the accept of an IPv6 listener yields no peer address where the client has reset the
-/// connection already. The standard library makes that an invalid input, without an error number.
+/// On macOS, accepting on an IPv6 listener returns an empty peer address if the client has already reset the
+/// connection. The standard library reports this as an invalid input without an error number.
 fn accept_error(error: io::Error) -> io::Error {
     if error.kind() == io::ErrorKind::InvalidInput && error.raw_os_error().is_none() {
         return io::ErrorKind::ConnectionAborted.into();
@@ -192,5 +191,5 @@ fn accept_error(error: io::Error) -> io::Error {
     error
 }
 
-/// Elsewhere some options are inherited too; which ones is written down nowhere.
+/// Other systems inherit some of the options, but do not document which.
 const STREAMS_INHERIT_OPTIONS: bool = cfg!(any(target_os = "android", target_os = "linux"));

@@ -1,4 +1,4 @@
-//! What a TCP listener and its connections are bound with.
+//! Options of TCP listeners.
 
 use super::{
     BindError, Keepalive, TcpListener, UserTimeout,
@@ -6,7 +6,7 @@ use super::{
 };
 use crate::listener::{
     adopt::take_over,
-    bind_error::{Failed, OrFail},
+    bind_error::{FailedStep, OrFail},
 };
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::{
@@ -17,8 +17,8 @@ use std::{
 
 /// Options of a [`TcpListener`] and of the connections that it accepts.
 ///
-/// `TCP_DEFER_ACCEPT`, `TCP_FASTOPEN` and Windows' `SO_EXCLUSIVEADDRUSE` are not among them: no safe
-/// call sets them. A socket that the program sets up by itself can be [adopted](Self::adopt).
+/// `TCP_DEFER_ACCEPT`, `TCP_FASTOPEN` and Windows' `SO_EXCLUSIVEADDRUSE` are unavailable, because setting
+/// them takes unsafe calls. A socket that the program sets up itself can be [adopted](Self::adopt).
 ///
 /// ```
 /// use portcullis::listener::TcpOptions;
@@ -44,7 +44,7 @@ pub struct TcpOptions {
 }
 
 impl TcpOptions {
-    /// The defaults, as each method names them.
+    /// Uses the default of each option.
     pub const fn new() -> Self {
         Self {
             backlog: 1024,
@@ -60,21 +60,21 @@ impl TcpOptions {
         }
     }
 
-    /// How many finished connections may wait for accept; 1024 by default.
+    /// Sets how many connections may wait to be accepted; 1024 by default.
     ///
-    /// The queue bridges the time in which the server does not accept: a burst, a full limit, a busy
-    /// worker. Clients beyond it retry after a second or more. The values of 100 and 128 that many
-    /// programs carry come from systems that cut it there (`somaxconn` was 128 on Linux before 5.4,
-    /// and is on macOS); systems cut it silently still, Linux at `net.core.somaxconn`, 4096.
+    /// The queue bridges times in which the server does not accept, such as a burst, a full limit or a busy
+    /// worker. Clients beyond it retry after a second or more. The usual values of 100 and 128 come from
+    /// systems that silently reduced larger ones to `somaxconn` (128 on Linux before 5.4 and on macOS). Linux
+    /// still reduces them to `net.core.somaxconn`, 4096.
     pub const fn with_backlog(self, backlog: u32) -> Self {
         Self { backlog, ..self }
     }
 
-    /// Whether a restarted server gets its port back at once (`SO_REUSEADDR`); on by default.
+    /// Lets a restarted server reuse its port immediately (`SO_REUSEADDR`); on by default.
     ///
-    /// Without it binding fails for a minute or so, while the last connections of the old process are
-    /// in TIME-WAIT. Not set on Windows, where restarts need no help and the option means that other
-    /// programs may take the port over.
+    /// Without it, binding fails for about a minute while the last connections of the old process are in
+    /// TIME-WAIT. It is skipped on Windows, where restarts work without it and the option would let other
+    /// programs take over the port.
     pub const fn with_reuse_address(self, reuse_address: bool) -> Self {
         Self {
             reuse_address,
@@ -82,101 +82,94 @@ impl TcpOptions {
         }
     }
 
-    /// Whether several sockets may share the address (`SO_REUSEPORT`); off by default.
+    /// Lets several sockets share the address (`SO_REUSEPORT`); off by default.
     ///
-    /// Needed to [shard](super::Listener::shard). Linux and FreeBSD (`SO_REUSEPORT_LB`) spread the
-    /// clients over the sockets; macOS gives them all to one. Any program of the same user may join
-    /// in, and a second server started by mistake does so without an error. Systems without the
-    /// option (Windows, Solaris) refuse to bind.
+    /// [Sharding](super::Listener::shard) needs it. Linux and FreeBSD (`SO_REUSEPORT_LB`) spread the clients
+    /// over the sockets; macOS gives them all to one. Any program of the same user may bind the address too,
+    /// and a second server that is started by mistake does so without an error. Systems without the option
+    /// (Windows, Solaris) fail to bind.
     pub const fn with_reuse_port(self, reuse_port: bool) -> Self {
         Self { reuse_port, ..self }
     }
 
-    /// Whether an IPv6 socket leaves IPv4 alone (`IPV6_V6ONLY`); off by default.
+    /// Restricts an IPv6 socket to IPv6 (`IPV6_V6ONLY`); off by default.
     ///
-    /// It concerns `[::]`: with it off that takes IPv4 clients too, whatever the system's own default
-    /// is, and their addresses read `::ffff:192.0.2.7`. Turn it on to bind `0.0.0.0` and `[::]` to
-    /// the same port. OpenBSD has it always on.
+    /// This matters for `[::]`. If it is off, `[::]` also accepts IPv4 clients, whatever the system's
+    /// default, with addresses like `::ffff:192.0.2.7`. Turn it on to bind `0.0.0.0` and `[::]` to the same
+    /// port. It is always on in OpenBSD.
     pub const fn with_only_v6(self, only_v6: bool) -> Self {
         Self { only_v6, ..self }
     }
 
-    /// Whether small writes leave at once (`TCP_NODELAY`); on by default.
+    /// Sends small writes immediately (`TCP_NODELAY`); on by default.
     ///
-    /// Off, a small write waits until the peer has acknowledged the one before (Nagle's algorithm),
-    /// and a peer that delays its acknowledgements holds it up for 40 ms or more.
+    /// If it is off, a small write waits until the peer has acknowledged the previous one (Nagle's
+    /// algorithm). A peer that delays its acknowledgements then adds 40 ms or more.
     pub const fn with_nodelay(self, nodelay: bool) -> Self {
         Self { nodelay, ..self }
     }
 
-    /// Probes for peers that vanished (`SO_KEEPALIVE`); on by default, with [`Keepalive::new`].
+    /// Sets the probes for vanished peers (`SO_KEEPALIVE`); on by default, with [`Keepalive::new`].
     ///
-    /// On, because a peer without power says no goodbye: its connection, and its place under a limit,
-    /// would be held indefinitely. `None` leaves the socket as the system makes it: without.
-    pub const fn with_keepalive(self, keepalive: Option<Keepalive>) -> Self {
-        Self { keepalive, ..self }
+    /// Without them a peer that lost power would hold its connection, and its connection permit,
+    /// indefinitely. `None` leaves them off, as the system does.
+    pub fn with_keepalive(mut self, keepalive: impl Into<Option<Keepalive>>) -> Self {
+        self.keepalive = keepalive.into();
+        self
     }
 
-    /// What the drop of a connection does with unsent data (`SO_LINGER`); off (`None`) by default.
+    /// Sets how a drop treats unsent data (`SO_LINGER`); off (`None`) by default.
     ///
-    /// `Some(Duration::ZERO)` throws it away and resets the connection. Anything above zero **blocks
-    /// the worker thread** on every drop until the peer has acknowledged everything or the time is
-    /// over, rounded up to seconds, also with non-blocking sockets: there is hardly a use for it.
-    /// `Connection::close` is the polite end.
-    pub const fn with_linger(self, linger: Option<Duration>) -> Self {
-        Self { linger, ..self }
+    /// `Some(Duration::ZERO)` discards it and resets the connection. Any other value **blocks the worker
+    /// thread** on every drop until the peer has acknowledged everything or the time, rounded up to seconds,
+    /// is over. This also applies to non-blocking sockets and is rarely useful. Use `Connection::close` for a
+    /// graceful close.
+    pub fn with_linger(mut self, linger: impl Into<Option<Duration>>) -> Self {
+        self.linger = linger.into();
+        self
     }
 
-    /// How long sent data may stay unacknowledged before the connection fails (`TCP_USER_TIMEOUT`).
+    /// Sets how long sent data may stay unacknowledged (`TCP_USER_TIMEOUT`).
     ///
-    /// By default as long as keepalive takes to give up, two minutes with [`Keepalive::new`]; without
-    /// keepalive it is not set. Keepalive does not probe while data is unacknowledged, and the
-    /// retransmissions alone go on for 15 minutes or more. `None` and zero turn the option off.
+    /// By default this is as long as keepalive takes to give up, two minutes with [`Keepalive::new`]; without
+    /// keepalive it is unset. Keepalive does not probe while data is unacknowledged, and retransmissions
+    /// alone continue for 15 minutes or more. `None` and zero turn the option off.
     ///
-    /// It also limits how long a living peer may keep its receive window closed, that is, read
-    /// nothing while data waits for it. It decides when keepalive gives up, in place of the number of
-    /// probes. Milliseconds, rounded up; what is longer than 24 days is cut to that. It has an effect on
-    /// Linux and Android. See `tcp(7)`, RFC 5482 and, for the default, gRPC proposal A18.
-    pub const fn with_user_timeout(self, user_timeout: Option<Duration>) -> Self {
-        let user_timeout = UserTimeout::Given(user_timeout);
-        Self {
-            user_timeout,
-            ..self
-        }
+    /// It also limits how long a live peer may keep its receive window closed, that is, leave data unread. It
+    /// replaces the number of probes as the limit of keepalive. Values are rounded up to milliseconds and
+    /// capped at 24 days. It has an effect on Linux and Android. See `tcp(7)`, RFC 5482 and, for the default,
+    /// gRPC proposal A18.
+    pub fn with_user_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.user_timeout = UserTimeout::Given(timeout.into());
+        self
     }
 
-    /// Size in bytes of the kernel's receive buffer per connection (`SO_RCVBUF`).
+    /// Sets the kernel's receive buffer per connection in bytes (`SO_RCVBUF`).
     ///
-    /// `None`, the default, lets the system adapt it, which is best for nearly all; a fixed size
-    /// turns that off. Linux doubles the number for its bookkeeping, and cuts it at
-    /// `net.core.rmem_max`.
-    pub const fn with_recv_buffer_size(self, recv_buffer: Option<usize>) -> Self {
-        Self {
-            recv_buffer,
-            ..self
-        }
+    /// With `None`, the default, the system adapts the size, which is usually best; a fixed size disables
+    /// that. Linux doubles the number for its bookkeeping and caps it at `net.core.rmem_max`.
+    pub fn with_recv_buffer_size(mut self, size: impl Into<Option<usize>>) -> Self {
+        self.recv_buffer = size.into();
+        self
     }
 
-    /// Size in bytes of the kernel's send buffer per connection (`SO_SNDBUF`).
+    /// Sets the kernel's send buffer per connection in bytes (`SO_SNDBUF`).
     ///
-    /// As with [`with_recv_buffer_size`](Self::with_recv_buffer_size); Linux cuts it at
-    /// `net.core.wmem_max`.
-    pub const fn with_send_buffer_size(self, send_buffer: Option<usize>) -> Self {
-        Self {
-            send_buffer,
-            ..self
-        }
+    /// As with [`with_recv_buffer_size`](Self::with_recv_buffer_size); Linux caps it at `net.core.wmem_max`.
+    pub fn with_send_buffer_size(mut self, size: impl Into<Option<usize>>) -> Self {
+        self.send_buffer = size.into();
+        self
     }
 
-    /// Listens on the first of the addresses that can be bound.
+    /// Listens on the first address that can be bound.
     ///
-    /// `"localhost:80"`, `("::", 80)`, a [`SocketAddr`], a slice of them… Port 0 lets the system
-    /// choose. Looking a name up blocks the thread.
+    /// Accepts `"localhost:80"`, `("::", 80)`, a [`SocketAddr`], a slice of them and more. With port 0 the
+    /// system chooses a port. Resolving a name blocks the thread.
     ///
     /// # Errors
     ///
-    /// [`BindError`] when the name is unknown, when an option is refused, or for the last address
-    /// when none can be bound.
+    /// [`BindError`] when the name is unknown or an option is rejected, or for the last address when all
+    /// fail.
     pub fn bind(&self, address: impl ToSocketAddrs + fmt::Debug) -> Result<TcpListener, BindError> {
         let mut failed = None;
         for address in resolve(&address)? {
@@ -188,13 +181,13 @@ impl TcpOptions {
         Err(failed.unwrap_or_else(|| no_address(&address)))
     }
 
-    /// Listens on all of the addresses: all that a name has, or all of a slice.
+    /// Listens on all addresses of a name or a slice.
     ///
-    /// Port 0 becomes another port for each.
+    /// With port 0 each address gets a different port.
     ///
     /// # Errors
     ///
-    /// As [`bind`](Self::bind), and when any of them cannot be bound; none stays bound then.
+    /// As [`bind`](Self::bind), and when any address fails; the others are then released.
     pub fn bind_all(
         &self,
         address: impl ToSocketAddrs + fmt::Debug,
@@ -209,20 +202,20 @@ impl TcpOptions {
             .collect()
     }
 
-    /// Takes over a listening socket: inherited from a supervisor, or set up in another way.
+    /// Adopts a listening socket that was inherited or set up by other code.
     ///
-    /// The options of connections (nodelay, keepalive, linger, timeout, buffers) are set on it; those
-    /// that concern binding stay as they are. Close-on-exec is set too, as `sd_listen_fds(3)` does:
-    /// child processes do not inherit the socket, which would keep the port in use.
+    /// The options of connections (nodelay, keepalive, linger, timeout, buffers) are set on it; the options
+    /// of binding stay unchanged. Close-on-exec is set too, as `sd_listen_fds(3)` does, so that child
+    /// processes do not inherit the socket and keep the port in use.
     ///
     /// # Errors
     ///
-    /// [`BindError`] when the file descriptor is not an IP socket, when the socket
-    /// [does not listen](BindError::is_not_listening), or when it refuses an option.
+    /// [`BindError`] when the file descriptor is not an IP socket, when the socket [does not
+    /// listen](BindError::is_not_listening), or when it rejects an option.
     pub fn adopt(&self, socket: std::net::TcpListener) -> Result<TcpListener, BindError> {
         let local = socket.local_addr();
         let local = local.map_err(|error| {
-            let advice = "the descriptor must be an IP socket that listens";
+            let advice = "the file descriptor must be an IP socket that listens";
             BindError::new("an inherited socket", "local_address", advice, error)
         })?;
         let inherited = SockRef::from(&socket);
@@ -245,7 +238,7 @@ impl TcpOptions {
     fn bind_socket(
         &self,
         address: SocketAddr,
-    ) -> Result<(std::net::TcpListener, SocketAddr), Failed> {
+    ) -> Result<(std::net::TcpListener, SocketAddr), FailedStep> {
         let domain = Domain::for_address(address);
         let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP)).or_fail("socket")?;
         if cfg!(not(windows)) {
@@ -255,12 +248,13 @@ impl TcpOptions {
         if self.reuse_port {
             set_reuse_port(&socket).or_fail("reuse_port")?;
         }
-        // OpenBSD refuses to turn it off.
+        // OpenBSD rejects turning it off.
         if address.is_ipv6() && (self.only_v6 || cfg!(not(target_os = "openbsd"))) {
             socket.set_only_v6(self.only_v6).or_fail("only_v6")?;
         }
         socket.set_nonblocking(true).or_fail("nonblocking")?;
-        // Before listening: a handshake tells the size of the buffer, and accepts may begin at once.
+        // Set before listening, because the handshake advertises the buffer size and accepts may begin
+        // immediately.
         self.set_accept_options(&socket)?;
         socket.bind(&address.into()).or_fail("bind")?;
         let backlog = i32::try_from(self.backlog).unwrap_or(i32::MAX);
@@ -270,8 +264,8 @@ impl TcpOptions {
         Ok((socket, local))
     }
 
-    /// Sets on a listening socket what its connections get from it.
-    fn set_accept_options(&self, socket: &Socket) -> Result<(), Failed> {
+    /// Sets the options that connections inherit on a listening socket.
+    fn set_accept_options(&self, socket: &Socket) -> Result<(), FailedStep> {
         if let Some(bytes) = self.recv_buffer {
             let set = socket.set_recv_buffer_size(bytes);
             set.or_fail("recv_buffer_size")?;
@@ -280,18 +274,18 @@ impl TcpOptions {
             let set = socket.set_send_buffer_size(bytes);
             set.or_fail("send_buffer_size")?;
         }
-        // Also where connections do not inherit them: values that are refused fail here, at the start.
+        // Set on all systems, so that invalid values fail at start.
         self.set_stream_options(socket)
     }
 
-    pub(super) fn set_stream_options(&self, socket: &Socket) -> Result<(), Failed> {
+    pub(super) fn set_stream_options(&self, socket: &Socket) -> Result<(), FailedStep> {
         socket.set_tcp_nodelay(self.nodelay).or_fail("nodelay")?;
         if let Some(keepalive) = self.keepalive {
             let set = socket.set_tcp_keepalive(&keepalive.to_socket2());
             set.or_fail("keepalive")?;
         }
         if let Some(linger) = self.linger {
-            // Cut off to seconds by the system; half a second would become zero, a reset.
+            // The system truncates to seconds, so half a second would become zero, a reset.
             let part = u64::from(linger.subsec_nanos() > 0);
             let whole = Duration::from_secs(linger.as_secs().saturating_add(part));
             let set = socket.set_linger(Some(whole));
@@ -311,7 +305,7 @@ impl TcpOptions {
     }
 }
 
-/// What is set.
+/// Accessors.
 impl TcpOptions {
     /// See [`with_backlog`](Self::with_backlog).
     pub const fn backlog(&self) -> u32 {

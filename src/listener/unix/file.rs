@@ -1,6 +1,6 @@
 //! The file of a Unix socket, which is removed with its listener.
 
-use crate::listener::bind_error::{Failed, OrFail};
+use crate::listener::bind_error::{FailedStep, OrFail};
 use rustix::fs::{Mode, RawMode, fchmod};
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::{
@@ -10,19 +10,19 @@ use std::{
     path::{self, Path, PathBuf},
 };
 
-/// A socket file that we made. Its drop removes the file, if it is still the same.
+/// A socket file that this process created. Dropping it removes the file if it is unchanged.
 #[derive(Debug)]
 pub(super) struct SocketFile {
-    /// Absolute: the working directory may change.
+    /// Absolute, because the working directory may change.
     path: PathBuf,
     identity: (u64, u64),
 }
 
 impl SocketFile {
-    /// Takes note of the file that `bind` has made at `path`, and sets its `mode`.
+    /// Records the file that `bind` created at `path`, and sets its `mode`.
     ///
-    /// If anything but a socket has taken its place, that is left as it is.
-    pub(super) fn new(path: &Path, mode: u32) -> Result<Self, Failed> {
+    /// A file that is not a socket is left as it is.
+    pub(super) fn new(path: &Path, mode: u32) -> Result<Self, FailedStep> {
         let absolute = path::absolute(path).or_fail("bind")?;
         let made = Made::find(path).or_fail("bind")?;
         let file = Self {
@@ -39,14 +39,14 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // Nobody is there to hear of a failure; the next bind finds a stale file and replaces it.
+        // Failures are ignored, because the next bind replaces a stale file.
         drop(remove_if(&self.path, self.identity));
     }
 }
 
-/// Sets the mode that the file of `socket` is created with, so that it never permits more.
+/// Sets the mode with which the file of `socket` is created, so that it is never more permissive.
 ///
-/// Linux does that. Where the system refuses it, the mode is set once the file is there.
+/// This works on Linux. Other systems reject it, and the mode is set after the file is created.
 pub(super) fn limit_mode(socket: &Socket, mode: u32) {
     let _refused_elsewhere = fchmod(socket, Mode::from_raw_mode(mode as RawMode));
 }
@@ -54,7 +54,7 @@ pub(super) fn limit_mode(socket: &Socket, mode: u32) {
 /// A socket file, found by its path.
 struct Made {
     metadata: Metadata,
-    /// Stays with this file, whatever becomes of the path.
+    /// Refers to this file even if the path changes.
     #[cfg(any(target_os = "android", target_os = "linux"))]
     handle: fs::File,
     #[cfg(not(any(target_os = "android", target_os = "linux")))]
@@ -72,7 +72,7 @@ impl Made {
         Ok(Self { metadata, handle })
     }
 
-    /// As glibc's `fchmodat` does it: `fchmod` refuses such handles.
+    /// As in glibc's `fchmodat`, because `fchmod` rejects such handles.
     fn set_mode(&self, mode: u32) -> io::Result<()> {
         use std::os::{fd::AsRawFd, unix::fs::PermissionsExt};
         let path = format!("/proc/self/fd/{}", self.handle.as_raw_fd());
@@ -99,14 +99,14 @@ fn of_socket(metadata: Metadata) -> io::Result<Metadata> {
     if metadata.file_type().is_socket() {
         return Ok(metadata);
     }
-    let replaced = "another file has taken the place of the socket";
+    let replaced = "another file has replaced the socket";
     Err(io::Error::new(io::ErrorKind::AlreadyExists, replaced))
 }
 
-/// Removes the socket file at `path` if no process listens on it.
+/// Removes the socket file at `path` if it is stale, that is, without a listening process.
 ///
-/// An error of kind `AddrInUse` when one does, `AlreadyExists` when it is not a socket,
-/// `PermissionDenied` when we may not find out, or not remove it.
+/// Fails with `AddrInUse` if a process listens, `AlreadyExists` if it is not a socket, and `PermissionDenied`
+/// if checking or removing it is not permitted.
 pub(super) fn remove_stale(path: &Path, address: &SockAddr) -> io::Result<()> {
     let found = match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -116,14 +116,14 @@ pub(super) fn remove_stale(path: &Path, address: &SockAddr) -> io::Result<()> {
         return Err(io::ErrorKind::AlreadyExists.into());
     }
     let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    // A listener whose queue is full would hold a blocking connect.
+    // A blocking connect would wait for a listener whose queue is full.
     probe.set_nonblocking(true)?;
     match probe.connect(address) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             remove_if(path, identity(&found))
         }
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(error),
-        // Also a socket of another type: somebody may use it.
+        // Includes sockets of another type, which may be in use.
         _ => Err(io::ErrorKind::AddrInUse.into()),
     }
 }
@@ -131,7 +131,7 @@ pub(super) fn remove_stale(path: &Path, address: &SockAddr) -> io::Result<()> {
 fn remove_if(path: &Path, expected: (u64, u64)) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Ok(found) if identity(&found) == expected => fs::remove_file(path),
-        // Gone, or somebody else's by now.
+        // Removed or replaced meanwhile.
         _ => Ok(()),
     }
 }

@@ -7,7 +7,7 @@ pub(super) mod tests;
 use super::{
     Accepted, BindError, Listener,
     adopt::{self, take_over},
-    bind_error::{Failed, OrFail},
+    bind_error::{FailedStep, OrFail},
 };
 use file::SocketFile;
 use portcullis_middleware::connection::{Address, UnixAddress};
@@ -25,18 +25,19 @@ use tokio::net::UnixStream;
 
 /// A listening Unix domain socket.
 ///
-/// Like [`TcpListener`](super::TcpListener) it can be bound outside of a runtime; its first poll
-/// registers it. The file goes when the listener is dropped, unless another one has taken
-/// its place meanwhile. Connecting clients have no address of their own as a rule.
+/// Like [`TcpListener`](super::TcpListener) it can be bound outside of a runtime; its first poll registers
+/// it. Dropping the listener removes the file, unless another file has replaced it. Connecting clients
+/// usually have an unnamed address.
 ///
 /// # Panics
 ///
-/// Accepting panics outside of a tokio runtime, and in one without IO.
+/// Accepting panics outside of a tokio runtime, and in a runtime without I/O.
 #[derive(Debug)]
 pub struct UnixListener {
-    /// First: the file goes before the socket closes, so that clients see either both or none.
+    /// Declared first, so that the file is removed before the socket closes and clients see either both or
+    /// neither.
     _file: Option<SocketFile>,
-    /// Non-blocking, and the same socket as the registered one.
+    /// Non-blocking; a duplicate of the registered socket.
     socket: std::os::unix::net::UnixListener,
     registered: Option<tokio::net::UnixListener>,
     local: Address,
@@ -52,9 +53,9 @@ impl UnixListener {
         UnixOptions::new().bind(path)
     }
 
-    /// Takes over a listening socket, whose file stays when the listener is dropped.
+    /// Adopts a listening socket, whose file stays when the listener is dropped.
     ///
-    /// Close-on-exec is set on it, as `sd_listen_fds(3)` does: child processes do not inherit it.
+    /// Close-on-exec is set on it, as `sd_listen_fds(3)` does, so that child processes do not inherit it.
     ///
     /// # Errors
     ///
@@ -63,7 +64,7 @@ impl UnixListener {
     pub fn from_std(socket: std::os::unix::net::UnixListener) -> Result<Self, BindError> {
         let local = socket.local_addr().or_fail("local_address");
         let local = address(local.map_err(|failed| {
-            let advice = "the descriptor must be a Unix socket that listens";
+            let advice = "the file descriptor must be a Unix socket that listens";
             failed.at("an inherited socket", advice)
         })?);
         let taken_over = take_over(&SockRef::from(&socket));
@@ -76,7 +77,7 @@ impl UnixListener {
         })
     }
 
-    /// The path that it is bound to; `None` for an inherited socket without one.
+    /// Returns the bound path; `None` for an inherited socket without a path.
     pub fn path(&self) -> Option<&Path> {
         match &self.local {
             Address::Unix(address) => address.as_pathname(),
@@ -91,7 +92,7 @@ impl Listener for UnixListener {
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Accepted<UnixStream>>> {
         let listener = match &self.registered {
             Some(listener) => listener,
-            // A clone, so that the socket outlives a registration that fails.
+            // A duplicate, so that the socket survives a failed registration.
             None => {
                 let listener = tokio::net::UnixListener::from_std(self.socket.try_clone()?)?;
                 self.registered.insert(listener)
@@ -122,7 +123,7 @@ impl Listener for UnixListener {
         )))
     }
 
-    /// Free of system calls: the path of the listener.
+    /// Returns the listener's path without a system call.
     fn connection_local_address(&self, _: &UnixStream) -> Address {
         self.local.clone()
     }
@@ -142,8 +143,8 @@ impl AsRawFd for UnixListener {
 
 /// Options of a [`UnixListener`].
 ///
-/// Addresses without a file (the abstract ones of Linux) are not offered: every user of the machine
-/// may connect to them.
+/// Addresses without a file (Linux's abstract ones) are not supported, because every user of the machine may
+/// connect to them.
 ///
 /// ```
 /// use portcullis::listener::UnixOptions;
@@ -163,7 +164,7 @@ pub struct UnixOptions {
 }
 
 impl UnixOptions {
-    /// The defaults, as each method names them.
+    /// Uses the default of each option.
     pub const fn new() -> Self {
         Self {
             mode: 0o600,
@@ -171,24 +172,24 @@ impl UnixOptions {
         }
     }
 
-    /// Who may connect, as the permission bits of the file; `0o600` by default: the same user.
+    /// Sets the permission bits of the file; `0o600`, the same user, by default.
     ///
-    /// `0o660` lets the group in, a proxy in front for example. The umask has no part in it, and the
-    /// mode is set before anybody can connect. To connect takes the right to write on Linux
-    /// (`unix(7)`); some older systems do not look at the bits, and there the directory's count.
+    /// `0o660` also admits the group, for example a reverse proxy. The umask is ignored, and the mode is set
+    /// before a client can connect. Connecting takes write permission on Linux (`unix(7)`). Some older
+    /// systems ignore the bits of the file and check only the directory.
     ///
-    /// On Linux the file is created with this mode less the umask, and bits that the umask has removed
-    /// are added afterwards, through `/proc` and to a socket only: if a symbolic link or another file has
-    /// taken its place, [`bind`](Self::bind) fails and that file keeps its mode. Elsewhere the mode is set
-    /// by path once the file is there, without following links; a file that is swapped in at that very
-    /// moment gets it. So create the socket in a directory in which only trusted users may write.
+    /// Linux creates the file with this mode less the umask. Bits that the umask removed are added
+    /// afterwards, through `/proc` and to a socket only. If a symbolic link or another file has replaced it,
+    /// [`bind`](Self::bind) fails and that file keeps its mode. Elsewhere the mode is set by path after the
+    /// file is created, without following links, so a file swapped in at that moment would get it. Create the
+    /// socket in a directory that only trusted users can write to.
     pub const fn with_mode(self, mode: u32) -> Self {
         Self { mode, ..self }
     }
 
-    /// How many connections may wait for accept; 1024 by default.
+    /// Sets how many connections may wait to be accepted; 1024 by default.
     ///
-    /// Clients beyond it wait or fail, as they chose. Systems cut it as they do with
+    /// Clients beyond it wait or fail, depending on their socket. Systems cap it as with
     /// [TCP](super::TcpOptions::with_backlog).
     pub const fn with_backlog(self, backlog: u32) -> Self {
         Self { backlog, ..self }
@@ -206,16 +207,16 @@ impl UnixOptions {
 
     /// Listens on `path`.
     ///
-    /// A socket file without a listener, left by a server that was killed, is replaced. To find
-    /// that out it connects; a server that is there sees a connection that ends at once. Any other
-    /// file is left alone. Two servers that start on the same stale file in the same instant may
-    /// replace each other's; start them one by one.
+    /// A stale socket file, left by a killed server, is replaced. To detect one, this connects to the file; a
+    /// running server sees a connection that ends immediately. Other files are left as they are. Two servers
+    /// that start concurrently on the same stale file may replace each other's file, so start them one after
+    /// the other.
     ///
     /// # Errors
     ///
-    /// [`BindError`] when a process listens there ([`AddrInUse`](io::ErrorKind::AddrInUse)), when the
-    /// file is not a socket ([`AlreadyExists`](io::ErrorKind::AlreadyExists)), when the path is too
-    /// long for a socket (about 100 bytes), or when the system refuses the file.
+    /// [`BindError`] when a process listens there ([`AddrInUse`](io::ErrorKind::AddrInUse)), when the file is
+    /// not a socket ([`AlreadyExists`](io::ErrorKind::AlreadyExists)), when the path is too long for a socket
+    /// (about 100 bytes), or when the system rejects the file.
     pub fn bind(&self, path: impl AsRef<Path>) -> Result<UnixListener, BindError> {
         let path = path.as_ref();
         let local = Address::Unix(UnixAddress::new(path));
@@ -230,7 +231,7 @@ impl UnixOptions {
         }
     }
 
-    fn bind_file(&self, path: &Path) -> Result<(Socket, SocketFile), Failed> {
+    fn bind_file(&self, path: &Path) -> Result<(Socket, SocketFile), FailedStep> {
         let address = socket_address(path).or_fail("path")?;
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None).or_fail("socket")?;
         socket.set_nonblocking(true).or_fail("nonblocking")?;
@@ -241,7 +242,7 @@ impl UnixOptions {
             bound = socket.bind(&address);
         }
         bound.or_fail("bind")?;
-        // Before listening: until then nobody can connect.
+        // Done before listening, while clients cannot connect yet.
         let file = SocketFile::new(path, self.mode)?;
         let backlog = i32::try_from(self.backlog).unwrap_or(i32::MAX);
         socket.listen(backlog).or_fail("listen")?;
@@ -256,7 +257,7 @@ impl Default for UnixOptions {
 }
 
 fn socket_address(path: &Path) -> io::Result<SockAddr> {
-    // Linux takes an empty path for "choose an abstract name", and a leading zero for such a name.
+    // Linux treats an empty path as a request for an abstract name, and a leading zero as such a name.
     let bytes = path.as_os_str().as_bytes();
     if bytes.is_empty() || bytes.contains(&0) {
         let invalid = "the path is empty or contains a zero byte";
@@ -269,7 +270,7 @@ fn address(address: std::os::unix::net::SocketAddr) -> Address {
     tokio::net::unix::SocketAddr::from(address).into()
 }
 
-fn explain(failed: Failed, address: &Address) -> BindError {
+fn explain(failed: FailedStep, address: &Address) -> BindError {
     let advice = advice(failed.step(), failed.kind());
     failed.at(address, advice)
 }
@@ -281,9 +282,9 @@ fn advice(step: &str, kind: io::ErrorKind) -> &'static str {
             "a mode that the umask does not permit takes a mounted /proc on Linux; \
              mount it, or change the umask"
         }
-        ("path", _) => "choose a path of less than 100 bytes or so",
+        ("path", _) => "choose a path of less than about 100 bytes",
         ("bind", io::ErrorKind::AddrInUse) => {
-            "another program listens there; end it, or choose another path"
+            "another program listens there; stop it, or choose another path"
         }
         ("bind", io::ErrorKind::AlreadyExists) => {
             "a file that is not a socket has this name; remove it, or choose another path"

@@ -118,7 +118,7 @@ fn what_has_taken_the_place_of_the_socket_keeps_its_mode() {
 fn a_stale_socket_file_is_replaced() {
     let directory = Directory::new("stale");
     let path = directory.join("socket");
-    // The standard library leaves the file behind.
+    // The standard library does not remove the file.
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     assert!(fs::metadata(&path).unwrap().file_type().is_socket());
 
@@ -140,7 +140,7 @@ fn a_socket_that_somebody_listens_on_is_left_alone() {
         assert!(text.contains("another program listens there"), "{text}");
     };
     check();
-    // The queue is full now, and a probe that waits for room would wait for ever.
+    // The queue is full now, so a blocking probe would wait indefinitely.
     check();
     check();
     drop(listener);
@@ -182,7 +182,7 @@ fn a_file_that_has_replaced_ours_stays() {
     let directory = Directory::new("replaced");
     let path = directory.join("socket");
     let old = UnixListener::bind(&path).unwrap();
-    // Kept under another name, so that the new file cannot get the same number.
+    // Kept under another name, so that the new file cannot get the same inode number.
     fs::rename(&path, directory.join("moved")).unwrap();
     let _new = UnixListener::bind(&path).unwrap();
     drop(old);

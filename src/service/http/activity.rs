@@ -1,7 +1,8 @@
-//! What the parts of one HTTP connection know of its requests: the IO sees bytes, the service sees
-//! requests, and the supervisor judges by both.
+//! Activity of one HTTP connection, that is, requests in flight and bytes waiting to be sent.
+//!
+//! The I/O object records bytes, the service records requests, and the supervisor decides by both.
 
-use super::protocol::Protocol;
+use super::protocol::HttpVersion;
 use portcullis_middleware::ConnectionInfo;
 use std::{
     sync::{
@@ -13,35 +14,34 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// The requests of one connection.
+/// The recorded activity of one connection.
 ///
-/// Only the task of the connection moves bytes and begins requests. Requests of HTTP/2 may end in tasks of
-/// their own.
+/// Only the connection's task moves bytes and begins requests. HTTP/2 requests may end in their own tasks.
 #[derive(Debug)]
 pub(super) struct Activity {
     pub(super) info: ConnectionInfo,
     began: Instant,
-    /// How many hold a share in a request, and how many of these are data that waits to be sent; see
-    /// [`InFlight`].
+    /// The number of shares in requests, and how many of these are data waiting to be sent; see [`InFlight`].
     shares: AtomicU64,
     /// When the last request ended, or HTTP/2 began.
     idle_since: Mutex<Instant>,
     /// See [`ANY`] and its neighbours.
     input: AtomicU8,
-    /// How much of HTTP/2's preface has come, or [`HTTP1`].
+    /// How many bytes of HTTP/2's preface have arrived, or [`HTTP1`].
     preface: AtomicU8,
-    /// The IO below did not take what it was given.
+    /// The last write or flush is pending.
     blocked: AtomicBool,
-    /// Changes whenever the client took some of what waits to be sent.
+    /// Changes whenever the client reads some of the waiting data.
     sent: AtomicU64,
     begun: AtomicBool,
-    /// Nothing is waited for any more: the input ends unless it begins at once.
+    /// The input ends unless its first byte is already there.
     hung_up: AtomicBool,
-    /// hyper gives the IO away: a response of HTTP/1 switched protocols.
+    /// hyper gives the I/O object away, because an HTTP/1 response switched protocols.
     upgraded: AtomicBool,
-    /// An HTTP/2 stream became a tunnel. It may be read from after the end of what has a share for it.
+    /// An HTTP/2 stream became a tunnel, which may be read after the end of its share.
     tunnel: AtomicBool,
-    /// The server ends, and asked the client to go: while this sends something, it may still be reading.
+    /// The server is shutting down and has asked the client to leave. A client that still sends may also
+    /// still be reading.
     leaving: AtomicBool,
 }
 
@@ -54,9 +54,9 @@ pub(super) enum WaitingFor {
     Head,
     /// The next request, since [`Activity::idle_since`].
     Request,
-    /// The client, to take what is ready for it. The number changes whenever it takes some.
+    /// The client, to read what is ready for it. The number changes whenever it reads some.
     Send(u64),
-    /// Its own service, or the peer as part of a request.
+    /// The service, or the peer as part of a request.
     Exchange,
 }
 
@@ -80,12 +80,12 @@ impl Activity {
         })
     }
 
-    /// When the connection came to HTTP.
+    /// When HTTP took over the connection.
     pub(super) const fn began(&self) -> Instant {
         self.began
     }
 
-    /// Notes what was read; nothing is the end of input.
+    /// Records what was read; an empty slice is the end of input.
     #[inline]
     pub(super) fn note_read(&self, bytes: &[u8]) {
         let input = self.input.load(RELAXED);
@@ -104,13 +104,13 @@ impl Activity {
         if usize::from(preface) < PREFACE.len() {
             self.preface.store(match_preface(preface, bytes), RELAXED);
             if self.is_http2() {
-                // It may have come late.
+                // It may have arrived late.
                 self.note_idle();
             }
         }
     }
 
-    /// Notes whether the IO took what it was given, or has to be waited for.
+    /// Records whether a write or flush is pending.
     #[inline]
     pub(super) fn note_write<T>(&self, result: &Poll<T>) {
         if result.is_pending() != self.blocked.load(RELAXED) {
@@ -119,9 +119,9 @@ impl Activity {
         }
     }
 
-    /// Notes that the client took something.
+    /// Records that the client read some data.
     fn note_sent(&self) {
-        // Only the task of the connection sends.
+        // Only the connection's task sends.
         let sent = self.sent.load(RELAXED).wrapping_add(1);
         self.sent.store(sent, RELAXED);
     }
@@ -130,28 +130,28 @@ impl Activity {
         self.input.load(RELAXED) & ENDED != 0
     }
 
-    /// Notes that our side has ended, and that the IO waits, for a bounded time, until the peer's does.
+    /// Records that our side is closed, and that the I/O object lingers for the peer's end.
     pub(super) fn note_lingering(&self) {
         let input = self.input.load(RELAXED);
         self.input.store(input | LINGERING, RELAXED);
     }
 
-    /// Whether the IO sees to its end itself.
+    /// Whether the I/O object is lingering.
     pub(super) fn is_lingering(&self) -> bool {
         self.input.load(RELAXED) & LINGERING != 0
     }
 
-    /// Notes that the client was asked to go, because the server ends.
+    /// Records that the client was asked to leave, because the server is shutting down.
     pub(super) fn leave(&self) {
         self.leaving.store(true, RELAXED);
     }
 
-    /// Has the input of a client that has said nothing end.
+    /// Ends the input of a client that has not sent a byte yet.
     pub(super) fn hang_up(&self) {
         self.hung_up.store(true, RELAXED);
     }
 
-    /// Whether the input has ended on our behalf.
+    /// Whether [`hang_up`](Self::hang_up) has ended the input.
     pub(super) fn is_hung_up(&self) -> bool {
         self.hung_up.load(RELAXED) && self.input.load(RELAXED) & ANY == 0
     }
@@ -160,25 +160,25 @@ impl Activity {
         usize::from(self.preface.load(RELAXED)) == PREFACE.len()
     }
 
-    /// Whether the IO belongs to another protocol from the response on.
+    /// Whether the connection belongs to another protocol after the response.
     pub(super) fn is_upgraded(&self) -> bool {
         self.upgraded.load(RELAXED)
     }
 
-    /// Whether requests of HTTP/2 are in flight.
+    /// Whether HTTP/2 requests are in flight.
     pub(super) fn is_amid_http2(&self) -> bool {
         self.is_http2() && self.shares.load(RELAXED) > 0
     }
 
-    /// What the client speaks, once its first bytes show it.
-    pub(super) fn protocol(&self) -> Option<Protocol> {
+    /// The client's protocol, once its first bytes show it.
+    pub(super) fn protocol(&self) -> Option<HttpVersion> {
         match self.preface.load(RELAXED) {
-            HTTP1 => Some(Protocol::Http1),
-            _ => self.is_http2().then_some(Protocol::Http2),
+            HTTP1 => Some(HttpVersion::Http1),
+            _ => self.is_http2().then_some(HttpVersion::Http2),
         }
     }
 
-    /// Begins a request, which lasts until the guard is dropped, and those made of it.
+    /// Begins a request, which lasts until the guard and all guards made from it are dropped.
     pub(super) fn begin(self: &Arc<Self>) -> InFlight {
         let in_flight = InFlight::share(self.clone(), REQUEST);
         self.begun.store(true, RELAXED);
@@ -187,7 +187,7 @@ impl Activity {
         in_flight
     }
 
-    /// Notes that the wait for the next request begins.
+    /// Records that the wait for the next request begins.
     fn note_idle(&self) {
         let since = self.idle_since.lock();
         *since.unwrap_or_else(PoisonError::into_inner) = Instant::now();
@@ -200,7 +200,7 @@ impl Activity {
 
     pub(super) fn waiting(&self) -> WaitingFor {
         let input = self.input.load(RELAXED);
-        // When the last request ended is known after this.
+        // Acquire, so that the end time of the last request is visible after this.
         let shares = self.shares.load(Ordering::Acquire);
         if self.blocked.load(RELAXED) || shares >= DATA {
             WaitingFor::Send(self.sent.load(RELAXED))
@@ -221,7 +221,7 @@ impl Activity {
         *since.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How long there has been no request.
+    /// How long the connection has been idle.
     pub(super) fn idle_for(&self) -> Duration {
         match self.waiting() {
             WaitingFor::Request => self.idle_since().elapsed(),
@@ -229,10 +229,10 @@ impl Activity {
         }
     }
 
-    /// Whether responses are to be the last ones of their connections.
+    /// Whether responses are the last ones of their connections.
     ///
-    /// Asked anew each time: the supervisor sees the drain after hyper's turn, in which a first request may
-    /// be answered.
+    /// Checked each time, because the supervisor sees the drain after hyper's turn, in which a first request
+    /// may be answered.
     pub(super) fn is_last(&self) -> bool {
         self.info.is_draining()
     }
@@ -240,8 +240,8 @@ impl Activity {
 
 /// A share in a request in flight.
 ///
-/// A request is in flight from its head until its body is read or dropped, and the last piece of its
-/// response has left hyper. So the handler, both bodies and each piece on its way have one.
+/// A request is in flight from its head until its body is read or dropped and the last piece of its response
+/// has left hyper. The handler, both bodies and each waiting piece hold a share.
 #[derive(Debug)]
 pub(super) struct InFlight {
     activity: Arc<Activity>,
@@ -258,35 +258,35 @@ impl InFlight {
         &self.activity
     }
 
-    /// One for the body of the request.
+    /// Returns a share for the request body.
     pub(super) fn another(&self) -> Self {
         Self::share(self.activity.clone(), REQUEST)
     }
 
-    /// One for data of the response that waits to be sent.
+    /// Returns a share for response data that waits to be sent.
     pub(super) fn data(&self) -> Self {
         Self::share(self.activity.clone(), REQUEST + DATA)
     }
 
-    /// Becomes the one of the last data of the response.
+    /// Becomes the share of the last response data.
     pub(super) fn into_data(mut self) -> Self {
         self.activity.shares.fetch_add(DATA, RELAXED);
         self.share += DATA;
         self
     }
 
-    /// Notes that the client took some of the data.
+    /// Records that the client read some of the data.
     pub(super) fn note_sent(&self) {
         self.activity.note_sent();
     }
 
-    /// Notes that the response switches protocols, before hyper knows of it.
+    /// Records that the response switches protocols, before hyper sees it.
     pub(super) fn upgrades(&self) {
-        // Relaxed: hyper's channel passes the IO on later.
+        // Relaxed, because hyper's channel passes the I/O object on later.
         self.activity.upgraded.store(true, RELAXED);
     }
 
-    /// One for the tunnel that the request becomes.
+    /// Returns a share for the tunnel that the request becomes.
     pub(super) fn tunnel(&self) -> Self {
         self.activity.tunnel.store(true, RELAXED);
         self.another()
@@ -307,36 +307,38 @@ impl Drop for InFlight {
                 Err(now) => shares = now,
             }
         }
-        // The last one, which alone looks at the clock.
+        // The last share; only this one reads the clock.
         activity.note_idle();
         activity.shares.fetch_sub(self.share, Ordering::Release);
     }
 }
 
-/// Whether `bytes` are frames of HTTP/2 that say nothing but that the client is alive: hyper asks each 30 seconds.
+/// Whether `bytes` are HTTP/2 pings, which only show that the client is alive. hyper sends one every 30
+/// seconds.
 fn are_pings(bytes: &[u8]) -> bool {
     let frames = bytes.chunks_exact(PING_SIZE);
     frames.remainder().is_empty() && frames.into_iter().all(|frame| frame.starts_with(PING))
 }
 
-/// How much of the preface has come with `bytes`, after `matched` bytes of it; more than all of it for another protocol.
+/// How much of the preface has arrived with `bytes`, after `matched` bytes of it; more than its length for
+/// another protocol.
 pub(super) fn match_preface(matched: u8, bytes: &[u8]) -> u8 {
     let rest = &PREFACE[usize::from(matched)..];
-    let seen = rest.len().min(bytes.len());
-    match bytes[..seen] == rest[..seen] {
-        true => matched + seen as u8,
+    let compared = rest.len().min(bytes.len());
+    match bytes[..compared] == rest[..compared] {
+        true => matched + compared as u8,
         false => HTTP1,
     }
 }
 
 const RELAXED: Ordering = Ordering::Relaxed;
 
-/// A share in a request, and a piece of data that has one.
+/// The values of a share in a request, and of a share of data.
 const REQUEST: u64 = 1;
 const DATA: u64 = 1 << 32;
 
-/// Flags of `Activity::input`: something was read; something that belongs to no request yet; the end;
-/// the rest is thrown away.
+/// Flags of `Activity::input`: something was read; something outside of a request; the end; the rest is
+/// discarded.
 const ANY: u8 = 1;
 const FRESH: u8 = 2;
 const ENDED: u8 = 4;
@@ -345,7 +347,7 @@ const LINGERING: u8 = 8;
 /// The first bytes of HTTP/2 (RFC 9113, section 3.4).
 pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// The length and the type of a ping, and all of it (RFC 9113, section 6.7).
+/// The length and type of a ping frame, and its whole length (RFC 9113, section 6.7).
 const PING: &[u8] = b"\0\0\x08\x06";
 const PING_SIZE: usize = 17;
 

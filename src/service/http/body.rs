@@ -1,4 +1,4 @@
-//! The bodies of requests, which may not come too slowly, and of responses, which end an exchange.
+//! Request bodies with a minimum data rate, and response bodies that mark the end of a request.
 
 use super::activity::InFlight;
 use bytes::{Buf, Bytes};
@@ -18,15 +18,15 @@ use std::{
 };
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// How slow the body of a request may come: a rate, after some time to begin with.
+/// Minimum data rate for request bodies, after a grace period.
 ///
-/// All the time for which the server waits for the body counts, and no other: it may wait for
-/// `grace + received / rate`. A client that sends one byte now and then is cut soon after the grace; a handler
-/// that does not ask for the body costs the client nothing. (One that asks, turns to something else and asks
-/// again has waited in between, unless that was for longer than what was left.) Streams of messages over gRPC or the
-/// Connect protocol can be [exempted](crate::service::HttpService::with_streaming_calls).
+/// Only the time in which the server waits for the body counts. It may wait for `grace + received / rate` in
+/// total. A client that sends single bytes now and then fails soon after the grace period. A handler that
+/// does not read the body costs the client no time. (A handler that reads, does something else and reads
+/// again has also waited in between, unless that took longer than the remaining time.) Streams of messages
+/// over gRPC or the Connect protocol can be [exempted](crate::service::HttpService::with_streaming_calls).
 ///
-/// Same idea: `MinRequestBodyDataRate` in Kestrel, `MinRate` in Apache's `mod_reqtimeout`.
+/// Prior art: `MinRequestBodyDataRate` in Kestrel, `MinRate` in Apache's `mod_reqtimeout`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BodyRate {
     per_second: u32,
@@ -34,7 +34,7 @@ pub struct BodyRate {
 }
 
 impl BodyRate {
-    /// At least `bytes_per_second` on average, at least one, after `grace`.
+    /// At least `bytes_per_second` on average (1 or more), after `grace`.
     pub const fn new(bytes_per_second: u32, grace: Duration) -> Self {
         let per_second = match bytes_per_second {
             0 => 1,
@@ -43,7 +43,7 @@ impl BodyRate {
         Self { per_second, grace }
     }
 
-    /// For how long `received` bytes may be waited for, all waits together.
+    /// How long the server may wait in total after `received` bytes.
     fn allows(self, received: u64) -> Duration {
         let earned = received.saturating_mul(1000) / u64::from(self.per_second);
         self.grace.saturating_add(Duration::from_millis(earned))
@@ -52,8 +52,8 @@ impl BodyRate {
 
 /// The body of a request.
 ///
-/// It fails with [`Elapsed`] (`RequestBody`) when it comes slower than its [`BodyRate`].
-/// [`into_inner`](Self::into_inner) gives hyper's own type to a service that wants that:
+/// It fails with [`Elapsed`] (`RequestBody`) if it arrives slower than its [`BodyRate`].
+/// [`into_inner`](Self::into_inner) returns hyper's own type for a service that takes that:
 ///
 /// ```
 /// use http::{Request, Response};
@@ -72,11 +72,12 @@ impl BodyRate {
 /// ```
 pub struct RequestBody {
     incoming: Incoming,
-    /// In a box, and only until the end of the body: most requests have none, and are moved often.
+    /// Boxed, and only until the end of the body, because most requests have an empty body and are moved
+    /// often.
     arrival: Option<Box<Arrival>>,
 }
 
-/// How a body comes.
+/// The arrival of a body.
 struct Arrival {
     rate: Option<BodyRate>,
     received: u64,
@@ -85,12 +86,12 @@ struct Arrival {
     _in_flight: InFlight,
 }
 
-/// The times for which a body was waited for.
+/// The times in which the server waited for a body.
 #[pin_project]
 struct Waits {
     waited: Duration,
     since: Option<Instant>,
-    /// Whether it was taken as abandoned once already.
+    /// Whether it was already treated as abandoned once.
     renewed: bool,
     #[pin]
     sleep: Sleep,
@@ -106,9 +107,9 @@ impl RequestBody {
         Self { incoming, arrival }
     }
 
-    /// hyper's own body, without a bound on how slow it may come.
+    /// Returns hyper's own body, without a minimum rate.
     ///
-    /// What is left of it after the response is no longer part of a request: the connection counts as idle.
+    /// After the response, the rest of it no longer belongs to a request, so the connection counts as idle.
     pub fn into_inner(self) -> Incoming {
         self.incoming
     }
@@ -119,7 +120,7 @@ impl RequestBody {
 }
 
 impl Arrival {
-    /// Not inlined into what all requests pass.
+    /// Kept out of line, because most requests skip it.
     #[inline(never)]
     fn boxed(rate: Option<&BodyRate>, in_flight: &InFlight) -> Box<Self> {
         Box::new(Self {
@@ -136,7 +137,7 @@ impl Arrival {
         self.received = self.received.saturating_add(data as u64);
     }
 
-    /// Called where the body has to be waited for: whether it was for too long.
+    /// Called when the body is pending; ready if it took too long.
     fn poll_too_slow(&mut self, cx: &mut Context<'_>) -> Poll<Elapsed> {
         let Some(rate) = self.rate else {
             return Poll::Pending;
@@ -165,7 +166,7 @@ impl Waits {
         }
     }
 
-    /// Waits; ready when that was longer than `allowed`, all waits together.
+    /// Waits; ready when all waits together exceed `allowed`.
     fn poll(mut self: Pin<&mut Self>, allowed: Duration, cx: &mut Context<'_>) -> Poll<()> {
         if self.since.is_none() {
             self.as_mut().begin(allowed);
@@ -174,7 +175,7 @@ impl Waits {
         if !self.was_abandoned() || self.renewed {
             return Poll::Ready(());
         }
-        // Once: on a machine that is always late a slow client must be cut all the same.
+        // Only once, so that slow clients time out even on a machine that is always late.
         *self.as_mut().project().renewed = true;
         self.as_mut().begin(allowed);
         self.project().sleep.poll(cx)
@@ -201,7 +202,7 @@ impl Waits {
         *this.renewed = false;
     }
 
-    /// Whether the body was not polled at the deadline, because the handler did something else meanwhile.
+    /// Whether the body was not polled at the deadline, because the handler was doing something else.
     fn was_abandoned(&self) -> bool {
         Instant::now() > self.sleep.deadline() + SLACK
     }
@@ -228,7 +229,7 @@ impl Body for RequestBody {
                 arrival.wait_is_over();
                 match &frame {
                     Some(Ok(frame)) if !this.incoming.is_end_stream() => arrival.note(frame),
-                    // A handler may hold on to a body that it has read.
+                    // A handler may keep a body that it has read.
                     _ => this.arrival = None,
                 }
                 Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
@@ -264,13 +265,13 @@ impl fmt::Debug for RequestBody {
     }
 }
 
-/// The body of a response, which is in flight until its last data has left.
+/// A response body, which is in flight until its last data has been sent.
 #[pin_project]
 #[derive(Debug)]
 pub(super) struct ResponseBody<B> {
     #[pin]
     body: B,
-    /// `None` when the last data has it.
+    /// `None` once the last data has it.
     in_flight: Option<InFlight>,
 }
 
@@ -310,11 +311,11 @@ impl<B: Body> Body for ResponseBody<B> {
     }
 }
 
-/// Data of a response on its way through hyper, which keeps it until the client takes it.
+/// Response data on its way through hyper, which keeps it until the client reads it.
 #[derive(Debug)]
 pub(super) struct Outgoing<D> {
     data: D,
-    /// `None` for what follows the last data, against all rules.
+    /// `None` for data that follows the last data, which is invalid.
     in_flight: Option<InFlight>,
 }
 
@@ -339,8 +340,8 @@ impl<D: Buf> Buf for Outgoing<D> {
     }
 }
 
-/// In practice, no limit.
+/// Effectively unlimited.
 const FOREVER: Duration = Duration::from_secs(30 * 365 * 86_400);
 
-/// How late a wait may be looked at after its deadline before it is taken as abandoned.
+/// A wait that is polled this long after its deadline counts as abandoned.
 const SLACK: Duration = Duration::from_millis(100);

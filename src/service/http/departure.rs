@@ -1,13 +1,12 @@
-//! Ends the input of clients that would hold up a graceful shutdown without having asked for anything.
+//! Ends the input of idle clients that would delay a graceful shutdown.
 //!
-//! axum and tonic drive connections themselves, and hyper's graceful shutdown waits for the client: for the
-//! rest of the HTTP/2 preface, and for the answer to the ping that goes with its `GOAWAY`. A client that is
-//! silent there would be waited for until the server's deadline. What such servers do with a connection is
-//! visible in its bytes alone, so this follows the frames of HTTP/2 (RFC 9113, section 4.1) in both directions.
+//! axum and tonic drive connections themselves, and hyper's graceful shutdown waits for the client. It waits
+//! for the rest of the HTTP/2 preface, and for the answer to the ping that accompanies its `GOAWAY`. A silent
+//! client would delay it until the server's deadline. The state of such a connection is visible only in its
+//! bytes, so this module follows the HTTP/2 frames (RFC 9113, section 4.1) in both directions.
 
 use super::activity::{PREFACE, match_preface};
-use crate::service::hand_off::IDLE_GRACE_PERIOD;
-use portcullis_middleware::{ConnectionInfo, drain::DrainStage};
+use portcullis_middleware::{ConnectionInfo, drain::DrainStage, internal::IDLE_GRACE_PERIOD};
 use std::{
     collections::BTreeMap,
     fmt,
@@ -19,48 +18,48 @@ use std::{
 };
 use tokio::{task::unconstrained, time::sleep};
 
-/// Watches one connection, and says when its input has to end.
+/// Watches one connection and decides when its input ends.
 ///
-/// - A client that has not sent the whole HTTP/2 preface, or not one byte of HTTP/1, has half a second from
-///   the moment at which the server accepts no more.
+/// - A client has half a second after the server stops accepting to send its first byte of HTTP/1, or the
+///   whole HTTP/2 preface.
 /// - An HTTP/2 client without an open stream has two seconds from the `GOAWAY`, and again from each of its
-///   frames: while it opens windows or sends pings it may still be reading the last response.
+///   frames. While it opens windows or sends pings it may still be reading the last response.
 ///
-/// Everything else is left to the server that drives the connection.
+/// The server that drives the connection handles everything else.
 pub(crate) struct Departure {
     info: ConnectionInfo,
-    protocol: Protocol,
-    /// The wait that may end the input, once it has begun.
-    wait: Option<(Cause, Wait)>,
+    protocol: ObservedProtocol,
+    /// The wait after which the input ends, if one has begun.
+    wait: Option<(InputEnd, InputEndTimer)>,
     gone: bool,
 }
 
-enum Protocol {
-    /// So many bytes of the HTTP/2 preface have arrived.
+enum ObservedProtocol {
+    /// The number of bytes of the HTTP/2 preface that have arrived.
     Unknown(u8),
     Http1,
     Http2(Box<Streams>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cause {
+enum InputEnd {
     Silent,
     GoneAway,
 }
 
-type Wait = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
+type InputEndTimer = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
 
 impl Departure {
     pub(crate) const fn new(info: ConnectionInfo) -> Self {
         Self {
             info,
-            protocol: Protocol::Unknown(0),
+            protocol: ObservedProtocol::Unknown(0),
             wait: None,
             gone: false,
         }
     }
 
-    /// To be called when a read has to wait: ready when the input ends instead.
+    /// Called when a read is pending; ready when the input ends instead.
     pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.gone {
             return Poll::Ready(());
@@ -75,43 +74,44 @@ impl Departure {
         let Some((_, wait)) = &mut self.wait else {
             return Poll::Pending;
         };
-        // Without budget a timer does not begin, and the task may never poll it again.
+        // Unconstrained, because a timer that is polled without budget is not registered.
         let waited = Pin::new(&mut unconstrained(wait)).poll(cx);
         self.gone = waited.is_ready();
         waited
     }
 
-    /// Notes what the client sent.
+    /// Records what the client sent.
     pub(crate) fn note_read(&mut self, mut bytes: &[u8]) {
         if bytes.is_empty() {
             return;
         }
-        if let Protocol::Unknown(matched) = self.protocol {
+        if let ObservedProtocol::Unknown(matched) = self.protocol {
             let now = match_preface(matched, bytes);
             if usize::from(now) > PREFACE.len() {
-                self.protocol = Protocol::Http1;
+                self.protocol = ObservedProtocol::Http1;
             } else if usize::from(now) < PREFACE.len() {
-                self.protocol = Protocol::Unknown(now);
+                self.protocol = ObservedProtocol::Unknown(now);
             } else {
                 bytes = &bytes[usize::from(now - matched)..];
-                self.protocol = Protocol::Http2(Box::default());
+                self.protocol = ObservedProtocol::Http2(Box::default());
             }
         }
-        if let Protocol::Http2(streams) = &mut self.protocol {
+        if let ObservedProtocol::Http2(streams) = &mut self.protocol {
             streams.note_read(bytes);
-            // The client is there: it is waited for anew.
+            // The client is active, so the wait starts again.
             self.wait = None;
         }
     }
 
-    /// Notes what of `bytes` the connection took; the task is woken when the input ends because of it.
+    /// Records which of `bytes` were written; the task is woken if the input then ends.
     pub(crate) fn note_written(
         &mut self,
         written: &Poll<io::Result<usize>>,
         bytes: &[IoSlice<'_>],
         cx: &mut Context<'_>,
     ) {
-        let (Protocol::Http2(streams), Poll::Ready(Ok(count))) = (&mut self.protocol, written)
+        let (ObservedProtocol::Http2(streams), Poll::Ready(Ok(count))) =
+            (&mut self.protocol, written)
         else {
             return;
         };
@@ -121,23 +121,23 @@ impl Departure {
             streams.note_written(&bytes[..taken]);
             left -= taken;
         }
-        // A read waits already and may not be polled again: from here on it waits for this, too.
-        if self.cause() == Some(Cause::GoneAway) && self.poll_gone(cx).is_ready() {
+        // A pending read may not be polled again, so register its waker with this wait too.
+        if self.cause() == Some(InputEnd::GoneAway) && self.poll_gone(cx).is_ready() {
             cx.waker().wake_by_ref();
         }
     }
 
-    fn cause(&self) -> Option<Cause> {
+    fn cause(&self) -> Option<InputEnd> {
         match &self.protocol {
-            Protocol::Unknown(_) => Some(Cause::Silent),
-            Protocol::Http2(streams) => streams.are_over().then_some(Cause::GoneAway),
-            Protocol::Http1 => None,
+            ObservedProtocol::Unknown(_) => Some(InputEnd::Silent),
+            ObservedProtocol::Http2(streams) => streams.are_over().then_some(InputEnd::GoneAway),
+            ObservedProtocol::Http1 => None,
         }
     }
 }
 
-fn wait(cause: Cause, info: &ConnectionInfo) -> Wait {
-    if cause == Cause::GoneAway {
+fn wait(cause: InputEnd, info: &ConnectionInfo) -> InputEndTimer {
+    if cause == InputEnd::GoneAway {
         return Box::pin(sleep(LEAVE));
     }
     match info.drain_signal().cloned() {
@@ -158,12 +158,12 @@ impl fmt::Debug for Departure {
     }
 }
 
-/// The streams of an HTTP/2 connection that are open.
+/// The open streams of an HTTP/2 connection.
 #[derive(Debug, Default)]
 struct Streams {
     input: Frames,
     output: Frames,
-    /// Which sides have ended, of each stream that has not ended on both. hyper resets those above its limit.
+    /// Which sides have ended, for each stream with an open side. hyper resets streams above its limit.
     open: BTreeMap<u32, u8>,
     last: u32,
     goes_away: bool,
@@ -189,7 +189,7 @@ impl Streams {
         });
     }
 
-    /// Whether the client was sent away, and nothing is in flight.
+    /// Whether a `GOAWAY` was sent and all streams have ended.
     fn are_over(&self) -> bool {
         self.goes_away && self.open.is_empty()
     }
@@ -209,7 +209,7 @@ fn note_end(open: &mut BTreeMap<u32, u8>, frame: Frame, side: u8) {
     }
 }
 
-/// What the first nine bytes of a frame say.
+/// The fields of a frame header.
 #[derive(Clone, Copy)]
 struct Frame {
     kind: u8,
@@ -217,13 +217,13 @@ struct Frame {
     stream: u32,
 }
 
-/// Finds frames in bytes, however these are cut.
+/// Finds frames in bytes, however these are split.
 #[derive(Debug, Default)]
 struct Frames {
     head: [u8; 9],
-    /// How much of the head has come.
+    /// How many bytes of the header have arrived.
     filled: usize,
-    /// How much of the payload has not.
+    /// How many bytes of the payload are missing.
     payload: usize,
 }
 
@@ -247,7 +247,7 @@ impl Frames {
         }
     }
 
-    /// The frame whose head is there; its payload follows.
+    /// Decodes the complete header; its payload follows.
     fn frame(&mut self) -> Frame {
         let [l0, l1, l2, kind, flags, s0, s1, s2, s3] = self.head;
         self.payload = u32::from_be_bytes([0, l0, l1, l2]) as usize;
@@ -266,13 +266,13 @@ const GOAWAY: u8 = 7;
 #[cfg(test)]
 const WINDOW_UPDATE: u8 = 8;
 const END_STREAM: u8 = 1;
-/// The bit beside the number of a stream.
+/// The reserved bit of a stream number.
 const RESERVED: u32 = 1 << 31;
 
 const CLIENT_ENDED: u8 = 1;
 const SERVER_ENDED: u8 = 2;
 
-/// How long a client that was sent a `GOAWAY` may be silent.
+/// How long a client may be silent after a `GOAWAY`.
 const LEAVE: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
@@ -301,7 +301,7 @@ mod tests {
         frame
     }
 
-    /// Notes that all of `bytes` was written, in two parts.
+    /// Records that all of `bytes` was written, in two parts.
     fn write(departure: &mut Departure, bytes: &[u8]) {
         let mut task = task::spawn(());
         let half = bytes.len() / 2;
@@ -312,9 +312,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_has_not_sent_the_preface_has_half_a_second_once_the_server_closes() {
-        for said in 0..PREFACE.len() {
+        for sent in 0..PREFACE.len() {
             let (drain, mut departure) = departure();
-            departure.note_read(&PREFACE[..said]);
+            departure.note_read(&PREFACE[..sent]);
             let mut gone = task::spawn(poll_fn(|cx| departure.poll_gone(cx)));
             assert_pending!(gone.poll());
             drain.notify();
@@ -356,7 +356,7 @@ mod tests {
             let mut gone = task::spawn(poll_fn(|cx| departure.poll_gone(cx)));
             gone.poll().is_ready()
         };
-        // The one ends on the server's side alone, the other is reset.
+        // The first stream ends on the server's side alone; the other is reset.
         write(&mut departure, &frame(HEADERS, 0, 1, b"head"));
         write(&mut departure, &frame(DATA, END_STREAM, 1, b"body"));
         departure.note_read(&frame(RST_STREAM, 0, 3, &[0; 4]));
@@ -367,7 +367,7 @@ mod tests {
         departure.note_read(&frame(HEADERS, END_STREAM, 1, b"block"));
         assert!(!over(&mut departure));
         advance(LEAVE / 2).await;
-        // One more begins in between.
+        // Another stream begins meanwhile.
         departure.note_read(&frame(HEADERS, END_STREAM, 5, b"block"));
         assert!(!over(&mut departure));
         advance(LEAVE).await;

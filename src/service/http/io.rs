@@ -1,4 +1,4 @@
-//! The bytes under hyper: waited for, watched, and ended politely.
+//! The I/O object under hyper, which records activity and lingers.
 
 use super::activity::{Activity, PREFACE};
 use crate::service::LingerIo;
@@ -12,22 +12,22 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A connection as hyper has it. An upgraded one lives on in here, with its guards.
+/// A connection for hyper. An upgraded connection stays in it, with its guards.
 #[derive(Debug)]
 pub(super) struct HttpIo<IO> {
-    /// Lingers on drop if it was upgraded; before that, hyper ends it here.
+    /// Lingers on drop if it was upgraded. Before that, hyper shuts it down here.
     io: LingerIo<IO>,
     activity: Arc<Activity>,
-    stage: Stage,
+    stage: IoStage,
 }
 
 #[derive(Debug)]
-enum Stage {
-    /// What came first, until hyper asks for it.
+enum IoStage {
+    /// The first bytes, until hyper reads them.
     First(First),
     Open,
-    /// The write side has ended, the peer's has not: what still comes in must not cause a reset, which
-    /// would take the response back.
+    /// The write side is closed but the peer's side is open. Further input must not cause a reset, which
+    /// would discard the response.
     Lingering(Lingering),
     Over,
 }
@@ -37,7 +37,7 @@ impl<IO> HttpIo<IO> {
         Self {
             io,
             activity,
-            stage: Stage::Open,
+            stage: IoStage::Open,
         }
     }
 
@@ -48,7 +48,7 @@ impl<IO> HttpIo<IO> {
 
 impl<IO> Drop for HttpIo<IO> {
     fn drop(&mut self) {
-        // A connection that HTTP drops has ended, or must not look as if it had ended in order.
+        // A connection that hyper drops has already ended, or must not appear to have ended gracefully.
         if !self.activity.is_upgraded() {
             self.io.do_not_linger();
         }
@@ -56,36 +56,35 @@ impl<IO> Drop for HttpIo<IO> {
 }
 
 impl<IO: AsyncRead + Unpin> HttpIo<IO> {
-    /// Waits until there is something for hyper to read, with `until_known` until that shows which protocol it
-    /// is; false for the end.
+    /// Waits for input, or with `until_known` until the protocol is known; false at the end of input.
     pub(super) fn poll_first(
         &mut self,
         until_known: bool,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<bool>> {
         loop {
-            // No more than hyper reads at first: so it takes no read more than without this.
-            let mut first = match mem::replace(&mut self.stage, Stage::Open) {
-                Stage::First(first) => first,
+            // At most what hyper reads first, so that this costs no extra read.
+            let mut first = match mem::replace(&mut self.stage, IoStage::Open) {
+                IoStage::First(first) => first,
                 _ => First::new(),
             };
             let mut buf = ReadBuf::new(&mut first.bytes);
             buf.advance(first.to);
             let polled = Pin::new(&mut *self).poll_read(cx, &mut buf);
             let before = mem::replace(&mut first.to, buf.filled().len());
-            let (said, more) = (first.to > 0, first.to > before);
-            if said {
-                self.stage = Stage::First(first);
+            let (received, more) = (first.to > 0, first.to > before);
+            if received {
+                self.stage = IoStage::First(first);
             }
             ready!(polled)?;
             if !more || !until_known || self.activity.protocol().is_some() {
-                return Poll::Ready(Ok(said));
+                return Poll::Ready(Ok(received));
             }
         }
     }
 }
 
-/// Never empty, once it has been read.
+/// The first bytes; it is filled before it is stored.
 #[derive(Debug)]
 struct First {
     bytes: [u8; PREFACE.len()],
@@ -102,7 +101,7 @@ impl First {
         }
     }
 
-    /// Moves into `buf` what fits; whether that was all.
+    /// Moves as much as fits into `buf`; returns whether that was everything.
     fn read(&mut self, buf: &mut ReadBuf<'_>) -> bool {
         let left = &self.bytes[self.from..self.to];
         let taken = left.len().min(buf.remaining());
@@ -118,10 +117,10 @@ impl<IO: AsyncRead + Unpin> AsyncRead for HttpIo<IO> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if let Stage::First(first) = &mut self.stage {
-            // Noted when it came.
+        if let IoStage::First(first) = &mut self.stage {
+            // Recorded when it arrived.
             if first.read(buf) {
-                self.stage = Stage::Open;
+                self.stage = IoStage::Open;
             }
             return Poll::Ready(Ok(()));
         }
@@ -131,12 +130,12 @@ impl<IO: AsyncRead + Unpin> AsyncRead for HttpIo<IO> {
             return Poll::Ready(Ok(()));
         }
         match ready!(result) {
-            // h2 would take this end for one in order, although it may have cut a message short.
-            Err(error) if is_unannounced_end(&error) && self.activity.is_amid_http2() => {
+            // h2 would accept this end as orderly, although it may have truncated a message.
+            Err(error) if is_end_without_close_notify(&error) && self.activity.is_amid_http2() => {
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionReset, error)));
             }
-            // HTTP/1 says itself where a message ends, and hyper sees when one is cut short.
-            Err(error) if is_unannounced_end(&error) && !self.activity.is_upgraded() => {}
+            // HTTP/1 marks where a message ends, so hyper notices a truncated one.
+            Err(error) if is_end_without_close_notify(&error) && !self.activity.is_upgraded() => {}
             result => result?,
         }
         self.activity.note_read(&buf.filled()[before..]);
@@ -144,8 +143,8 @@ impl<IO: AsyncRead + Unpin> AsyncRead for HttpIo<IO> {
     }
 }
 
-/// Whether it is the end of TLS without `close_notify`, which many clients leave out.
-fn is_unannounced_end(error: &io::Error) -> bool {
+/// Whether TLS ended without `close_notify`, which many clients omit.
+fn is_end_without_close_notify(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::UnexpectedEof
 }
 
@@ -166,43 +165,43 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for HttpIo<IO> {
         result
     }
 
-    /// Ends our side; of a connection that is still HTTP's, it also waits for the end of the client's.
+    /// Closes the write side; unless upgraded, it also waits for the client's end.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         loop {
             match &mut this.stage {
-                Stage::First(_) | Stage::Open => {
+                IoStage::First(_) | IoStage::Open => {
                     let result = Pin::new(&mut this.io).poll_shutdown(cx);
                     this.activity.note_write(&result);
                     let result = ready!(result);
-                    // Of a tunnel, this may be the end of one direction.
+                    // In a tunnel, this may be the end of one direction.
                     if this.activity.is_upgraded() {
                         return Poll::Ready(result);
                     }
                     match result {
-                        // A client that has gone need not be told: hyper has flushed what was for it.
+                        // The client has left, and hyper has already flushed its response.
                         Err(_) if this.activity.input_ended() => {}
                         result => result?,
                     }
                     let bounds = this.io.bounds();
-                    // For a client that never spoke nothing can be lost, and one that is idle may have been
+                    // A client without a first byte has no response to lose, and an idle one may have been
                     // silent for long enough.
                     let ended = this.activity.input_ended()
                         || this.activity.is_hung_up()
                         || this.activity.idle_for() >= bounds.silence();
                     this.stage = match ended {
-                        true => Stage::Over,
+                        true => IoStage::Over,
                         false => {
                             this.activity.note_lingering();
-                            Stage::Lingering(this.io.get_mut().linger(bounds))
+                            IoStage::Lingering(this.io.get_mut().linger(bounds))
                         }
                     };
                 }
-                Stage::Lingering(lingering) => {
+                IoStage::Lingering(lingering) => {
                     ready!(lingering.poll(cx, this.io.get_mut()));
-                    this.stage = Stage::Over;
+                    this.stage = IoStage::Over;
                 }
-                Stage::Over => return Poll::Ready(Ok(())),
+                IoStage::Over => return Poll::Ready(Ok(())),
             }
         }
     }
@@ -258,7 +257,7 @@ mod tests {
         }
     }
 
-    /// The peer has ended its side, and what is for it cannot be delivered.
+    /// A peer that has closed its side, and to which data cannot be delivered.
     #[derive(Debug)]
     struct Gone;
 

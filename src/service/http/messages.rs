@@ -1,11 +1,11 @@
-//! Requests whose bodies are streams of messages, by their `content-type`.
+//! Detects request bodies that are streams of messages, by `content-type`.
 
 use http::{HeaderValue, Method, Request, header::CONTENT_TYPE};
 
-/// Whether the body is a stream of messages of gRPC or of the Connect protocol.
+/// Whether the body is a stream of gRPC or Connect messages.
 ///
-/// Those are `application/grpc` and `application/connect`, with the name of a codec behind a `+`, which only
-/// gRPC lets be left out. gRPC-Web streams no requests, and is none of them.
+/// Their types are `application/grpc` and `application/connect`, followed by `+` and the name of a codec,
+/// which is optional for gRPC. gRPC-Web has unary requests only, so it is excluded.
 ///
 /// Sources: gRPC over HTTP2, "Requests"; Connect Protocol Reference, "Streaming-Request".
 pub(super) fn are_streamed<B>(request: &Request<B>) -> bool {
@@ -22,13 +22,13 @@ pub(super) fn are_streamed<B>(request: &Request<B>) -> bool {
         .any(|name| subtype.len() > name.len() && starts_with(subtype, name))
 }
 
-/// Whether tonic may serve it: gRPC in one of its forms.
+/// Whether tonic may serve the request, as any form of gRPC.
 #[cfg(feature = "tonic")]
 pub(super) fn may_be_grpc<B>(request: &Request<B>) -> bool {
     application(request).is_some_and(|subtype| starts_with(subtype, b"grpc"))
 }
 
-/// What follows `application/` in the type of the body of a POST: these protocols have no other method.
+/// The part after `application/` in the content type of a POST, the only method of these protocols.
 #[inline]
 fn application<B>(request: &Request<B>) -> Option<&[u8]> {
     if *request.method() != Method::POST {

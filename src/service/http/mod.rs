@@ -1,14 +1,14 @@
-//! Serves HTTP/1.1 and HTTP/2: the end of a stack in front of an axum `Router`, tonic's `Routes`, or any
+//! Serves HTTP/1.1 and HTTP/2 with an axum `Router`, tonic's `Routes`, or any
 //! `tower::Service<http::Request<_>>`.
 //!
-//! hyper speaks the protocol, through hyper-util. What is added here is what concerns the connection:
-//! timeouts that start before the first byte, the connection's request_context in each request, and a graceful shutdown
-//! that loses no request.
+//! hyper implements the protocol, through hyper-util. This module adds timeouts that start before the first
+//! byte, connection info in each request, and a graceful shutdown that drops no requests.
 //!
-//! Under TLS, offer `h2` and `http/1.1` by ALPN. The negotiated protocol is the only one served (RFC 7301,
-//! section 3.2): HTTP/1.1 is answered with a `GOAWAY` where `h2` was negotiated, and HTTP/2 with `400` where
-//! `http/1.1` was. Without ALPN, or with another protocol name, the first bytes tell HTTP/2 (prior knowledge)
-//! from HTTP/1. `http1_only` and `http2_only` of [hyper's settings](HttpService::with_hyper) apply in each case.
+//! Under TLS, offer `h2` and `http/1.1` by ALPN. Only the negotiated protocol is served (RFC 7301, section
+//! 3.2). HTTP/1.1 is answered with a `GOAWAY` if `h2` was negotiated, and HTTP/2 with `400` if `http/1.1`
+//! was. Without ALPN, or with another protocol name, the first bytes distinguish HTTP/2 (prior knowledge)
+//! from HTTP/1. `http1_only` and `http2_only` of [hyper's settings](HttpService::with_hyper) apply in each
+//! case.
 //!
 //! ```
 //! use portcullis::{Connection, Server, ServiceBuilderExt, listener::TcpListener, service::HttpService};
@@ -38,38 +38,38 @@
 //! # }
 //! ```
 //!
-//! # What a request can see
+//! # Request extensions
 //!
-//! Its extensions have the [`ConnectionInfo`] under that type, whatever lies beneath: addresses (the
-//! client's own, after a PROXY header), TLS with the client's certificates and the host name it asked for,
-//! the drain. What layers left in the connection's [`Extensions`] is there too, under that type, if there
-//! is anything. With the feature `axum` there is `ConnectInfo<SocketAddr>` beside it (`0.0.0.0:0` for a peer
-//! without an IP address), and with the feature `tonic` a gRPC request's `remote_addr()` and `peer_certs()` work.
+//! Each request contains the [`ConnectionInfo`]: addresses (the client's own, after a PROXY header), TLS with
+//! the client's certificates and the requested host name, and the drain signal. The connection's
+//! [`Extensions`] are there too if layers have filled them. With the feature `axum` there is also
+//! `ConnectInfo<SocketAddr>` (`0.0.0.0:0` for a peer without an IP address). With the feature `tonic`,
+//! `remote_addr()` and `peer_certs()` of gRPC requests work.
 //!
-//! # Time
+//! # Timeouts
 //!
-//! | Bound | Default | What happens |
+//! | Limit | Default | Outcome |
 //! |---|---|---|
 //! | until the first byte | 30 s | the connection fails with [`Elapsed`] (`FirstByte`) |
 //! | head of a request, from its first byte | 30 s | the connection fails with [`Elapsed`] (`RequestHead`) |
-//! | body of a request, while it is waited for | 240 B/s after 10 s | reading the body fails with [`Elapsed`] (`RequestBody`) |
-//! | idle: no request, and no HTTP/2 tunnel (CONNECT) | 75 s | the connection closes gracefully |
-//! | response that is ready, of which the client takes nothing | 60 s | the connection fails with [`Elapsed`] (`Write`) |
+//! | body of a request, while the server waits for it | 240 B/s after 10 s | reading the body fails with [`Elapsed`] (`RequestBody`) |
+//! | idle, without a request or an HTTP/2 tunnel (CONNECT) | 75 s | the connection closes gracefully |
+//! | response that is ready but unread by the client | 60 s | the connection fails with [`Elapsed`] (`Write`) |
 //! | HTTP/2 ping | every 30 s, answered within 20 s | the connection fails |
 //! | [linger](HttpService::with_linger) after the last response | 30 s, and 5 s without input | the connection is closed |
 //!
-//! A request body counts as read at its end, even if the handler still holds it. Clients may pause between the
-//! messages of streaming gRPC and Connect calls if the service
-//! [says that it has such calls](HttpService::with_streaming_calls).
+//! A request body counts as read at its end, even if the handler still holds it. Clients may pause between
+//! the messages of streaming gRPC and Connect calls if the service [has such
+//! calls](HttpService::with_streaming_calls).
 //!
-//! Nothing bounds how long a handler thinks or for how long a response streams: a long poll, silent
-//! server-sent events, an idle gRPC stream live on, and so does a client that reads slowly, as long as it
-//! reads. The bound on responses sees both, a client that reads nothing and one that answers pings and
-//! opens no window of HTTP/2; it counts for all responses of a connection together.
+//! Handlers may take as long as they need, and responses may stream indefinitely. Long polls, silent
+//! server-sent events, idle gRPC streams and slow readers stay open. The timeout for unread responses also
+//! covers HTTP/2 clients that answer pings without opening their window; it applies to all responses of a
+//! connection together.
 //!
-//! An [`io_timeout`](portcullis_middleware::timeout::io_timeout) below is not needed for any of this. Where there
-//! is one (it also bounds what a WebSocket sends), turn its bound on reads off, which would end the healthy
-//! ones just named:
+//! An [`io_timeout`](portcullis_middleware::timeout::io_timeout) layer below is optional. If there is one,
+//! for example to limit the writes of a WebSocket, disable its read timeout, which would end healthy
+//! connections like those above:
 //!
 //! ```
 //! use portcullis::{ServiceBuilderExt, middleware::timeout::IoTimeoutLayer, service::HttpService};
@@ -83,34 +83,32 @@
 //! # portcullis::Server::new().listen(portcullis::listener::MemoryListener::pair().0, stack);
 //! ```
 //!
-//! # The end
+//! # Graceful shutdown
 //!
-//! When the server [announces](crate::server::Drain) its end, HTTP/1 responses say `connection: close` and
-//! HTTP/2 clients get a `GOAWAY`; what they send meanwhile is served. (Of pipelined requests the first
-//! that is answered after the announcement is the last, see RFC 9112, section 9.6.) When the server accepts
-//! no more, idle connections get a [last call](HttpService::with_idle_grace_period) and go, and so do clients that have
-//! sent nothing, or that are silent for two seconds from the `GOAWAY` on. A TLS handshake or a PROXY header that is
-//! still incomplete has half a second, too. Requests and streams in
-//! flight, and clients that still read, have until the server's deadline. An upgraded connection
-//! (WebSocket, CONNECT) keeps what the layers made it hold, a permit of a limit for example, and belongs to
-//! the drain until it is dropped.
+//! When the server [begins its shutdown](crate::server::Drain), HTTP/1 responses contain `connection: close`
+//! and HTTP/2 clients receive a `GOAWAY`; requests that arrive meanwhile are served. (Of pipelined requests,
+//! the first that is answered after the notice is the last, see RFC 9112, section 9.6.) When the server stops
+//! accepting, idle connections close after an [idle grace period](HttpService::with_idle_grace_period). So do
+//! clients that have not sent a byte. HTTP/2 clients close after two seconds of silence from the `GOAWAY`,
+//! and unfinished TLS handshakes or PROXY headers after half a second. Requests and streams in flight, and
+//! clients that are still reading, have until the server's deadline. An upgraded connection (WebSocket,
+//! CONNECT) keeps its guards, such as a connection permit, and the drain waits until it is dropped.
 //!
-//! A TLS client that closes without `close_notify` between two messages ends its connection in order: HTTP
-//! marks the end of each message. In the middle of a request (over HTTP/2, while any is in flight) the connection is
-//! [`Truncated`](portcullis_middleware::outcome::Outcome::Truncated).
+//! A TLS client that closes without `close_notify` between two messages ends its connection in order, because
+//! HTTP marks the end of each message. In the middle of a request (over HTTP/2, while any is in flight) the
+//! connection is [`Truncated`](portcullis_middleware::outcome::Outcome::Truncated).
 //!
-//! A response arrives although the client is still sending, for example a 413 to a large upload: after the
+//! A client can receive a response while it is still sending, for example a 413 to a large upload. After the
 //! last response, input is read and discarded until the client closes too
 //! ([`with_linger`](HttpService::with_linger); RFC 9112, section 9.6). An upgraded connection is a
-//! [`LingerIo`](super::LingerIo): a shutdown only ends our side of it, and dropping it closes it politely,
-//! under TLS with `close_notify`. No permit of a limit is held meanwhile; the drain cuts what still
-//! lingers at its deadline.
+//! [`LingerIo`](super::LingerIo). A shutdown only ends our side of it, and a drop closes it gracefully, under
+//! TLS with `close_notify`. Connection permits are released before that. Connections that still linger at the
+//! drain's deadline are force-closed.
 //!
-//! A client that ends its side of an HTTP/1 connection before it has its response is taken as gone, and its
-//! handler is dropped; hyper's `half_close` makes it stay.
+//! By default, an HTTP/1 client that half-closes before the response is treated as disconnected and its
+//! handler is cancelled. Enable hyper's `half_close` to support such clients.
 
 mod activity;
-mod answer;
 mod body;
 #[cfg(any(feature = "axum", feature = "tonic"))]
 pub(crate) mod departure;
@@ -121,6 +119,7 @@ mod request;
 pub(crate) mod request_context;
 mod request_service;
 mod serve;
+mod service_call;
 mod supervisor;
 mod tasks;
 
@@ -132,7 +131,9 @@ pub use self::{
 
 use self::{request::HttpRequests, serve::Serve};
 use hyper_util::{rt::TokioTimer, server::conn::auto};
-use portcullis_middleware::{BoxError, Connection, connection::Linger};
+use portcullis_middleware::{
+    BoxError, Connection, connection::Linger, internal::IDLE_GRACE_PERIOD,
+};
 #[cfg(doc)]
 use portcullis_middleware::{ConnectionInfo, Extensions, error::Elapsed};
 use std::{
@@ -151,11 +152,11 @@ use tower::Service;
 #[derive(Clone)]
 pub struct HttpService<S> {
     requests: S,
-    settings: Arc<Settings>,
+    settings: Arc<HttpSettings>,
 }
 
 #[derive(Clone, Debug)]
-struct Settings {
+struct HttpSettings {
     hyper: auto::Builder<HttpTasks>,
     first_byte: Option<Duration>,
     head: Option<Duration>,
@@ -168,11 +169,11 @@ struct Settings {
 }
 
 impl<S> HttpService<S> {
-    /// Serves HTTP/1.1 and HTTP/2 with `requests`, within the bounds of the [module docs](self).
+    /// Serves HTTP/1.1 and HTTP/2 with `requests`, with the timeouts of the [module docs](self).
     pub fn new(requests: S) -> Self {
         let mut hyper = auto::Builder::new(HttpTasks::default());
-        // The supervisor's bounds are finer: hyper has one for the head and the time before it. Who sets that
-        // all the same needs the timer: without one hyper panics.
+        // The supervisor's timeouts are finer, because hyper combines the head and the time before it. A
+        // caller that sets hyper's timeout needs the timer, without which hyper panics.
         hyper
             .http1()
             .timer(TokioTimer::new())
@@ -182,13 +183,13 @@ impl<S> HttpService<S> {
             .timer(TokioTimer::new())
             .keep_alive_interval(Duration::from_secs(30))
             .keep_alive_timeout(Duration::from_secs(20));
-        let settings = Settings {
+        let settings = HttpSettings {
             hyper,
             first_byte: Some(Duration::from_secs(30)),
             head: Some(Duration::from_secs(30)),
             idle: Some(Duration::from_secs(75)),
             send: Some(Duration::from_secs(60)),
-            idle_grace_period: Duration::from_millis(500),
+            idle_grace_period: IDLE_GRACE_PERIOD,
             body: Some(BodyRate::new(240, Duration::from_secs(10))),
             streaming_calls: false,
             linger: Linger::new(),
@@ -206,8 +207,7 @@ impl<S> HttpService<S> {
         self
     }
 
-    /// Sets how long the head of an HTTP/1 request may take from its first byte on; `None` disables the
-    /// timeout.
+    /// Sets how long the head of an HTTP/1 request may take from its first byte; `None` disables the timeout.
     #[must_use]
     pub fn with_head_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.settings().head = timeout.into();
@@ -223,53 +223,54 @@ impl<S> HttpService<S> {
 
     /// Sets how long a client may leave a response unread; `None` disables the timeout.
     ///
-    /// That is no bound on how long a response takes: each byte begins it anew. Responses of one HTTP/2
-    /// connection are looked at together: it fails when none of those that have data ready moves.
+    /// Each byte that the client reads restarts the timeout, so it does not limit the length of a response.
+    /// On an HTTP/2 connection it applies to all responses together and expires when none of those with
+    /// waiting data makes progress.
     #[must_use]
     pub fn with_send_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.settings().send = timeout.into();
         self
     }
 
-    /// Sets how slow the body of a request may come; `None` for as slow as it likes.
+    /// Sets the minimum data rate of request bodies; `None` disables it.
     #[must_use]
     pub fn with_body_rate(mut self, rate: impl Into<Option<BodyRate>>) -> Self {
         self.settings().body = rate.into();
         self
     }
 
-    /// Exempts streaming calls of gRPC and Connect from the [`BodyRate`]; for services that have such calls.
+    /// Exempts streaming calls of gRPC and Connect from the [`BodyRate`].
     ///
-    /// Clients may pause between the messages of such a request for as long as they like. Exempt are requests
-    /// over HTTP/2 of the types `application/grpc`, `application/grpc+…` and `application/connect+…`. A client
-    /// can claim these types for any path, so a service without client streaming keeps the default.
+    /// Clients may then pause between the messages of such a request indefinitely. This applies to HTTP/2
+    /// requests of the types `application/grpc`, `application/grpc+…` and `application/connect+…`. A client
+    /// can claim these types for any path, so keep the default for a service without client streaming.
     #[must_use]
     pub fn with_streaming_calls(mut self) -> Self {
         self.settings().streaming_calls = true;
         self
     }
 
-    /// Sets for how long an idle connection is kept when the server accepts no more.
+    /// Sets how long idle connections stay open after the server stops accepting.
     ///
-    /// Half a second by default: a request that was sent in good faith just before is served.
+    /// The default is half a second, so that requests sent just before are still served.
     #[must_use]
     pub fn with_idle_grace_period(mut self, idle_grace_period: Duration) -> Self {
         self.settings().idle_grace_period = idle_grace_period;
         self
     }
 
-    /// Sets how long a connection lingers at its end, so that the client receives the last response.
+    /// Sets how long a connection lingers, so that the client receives the last response.
     ///
-    /// 30 seconds in all and 5 seconds without input by default; see [`Linger`]. It also applies to
-    /// upgraded connections. A connection that has already been idle for the time without input is closed
-    /// at once.
+    /// The default is 30 seconds in total and 5 seconds without input; see [`Linger`]. It also applies to
+    /// upgraded connections. A connection that has already been idle for the time without input closes
+    /// immediately.
     #[must_use]
     pub fn with_linger(mut self, linger: Linger) -> Self {
         self.settings().linger = linger;
         self
     }
 
-    /// Changes the settings of hyper itself, for HTTP/1 and HTTP/2.
+    /// Changes hyper's own settings for HTTP/1 and HTTP/2.
     ///
     /// ```
     /// use portcullis::service::HttpService;
@@ -285,7 +286,7 @@ impl<S> HttpService<S> {
         self
     }
 
-    fn settings(&mut self) -> &mut Settings {
+    fn settings(&mut self) -> &mut HttpSettings {
         Arc::make_mut(&mut self.settings)
     }
 }
@@ -299,7 +300,7 @@ where
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>>;
 
-    /// Always ready: the service of requests is made ready for each request.
+    /// Always ready, because the service is made ready for each request.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         Poll::Ready(Ok(()))
     }

@@ -1,16 +1,16 @@
-//! Which versions of HTTP a client may speak.
+//! The HTTP versions that a client may use.
 
 use hyper_util::server::conn::auto;
 use portcullis_middleware::ConnectionInfo;
 
-/// A version of HTTP, as the first bytes show it.
+/// An HTTP version, as detected from the first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Protocol {
+pub(super) enum HttpVersion {
     Http1,
     Http2,
 }
 
-/// What a client may speak: what ALPN agreed on (RFC 7301, section 3.2), and what hyper is set to.
+/// The versions that ALPN (RFC 7301, section 3.2) and hyper's settings allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Allowed {
     http1: bool,
@@ -23,7 +23,7 @@ impl Allowed {
         let (http1, http2) = match alpn {
             Some(b"h2") => (false, true),
             Some(b"http/1.1" | b"http/1.0") => (true, false),
-            // Without TLS or ALPN, or by a name of the program's own, the first bytes tell.
+            // Without TLS or ALPN, or with a custom protocol name, the first bytes decide.
             _ => (true, true),
         };
         Self {
@@ -32,22 +32,22 @@ impl Allowed {
         }
     }
 
-    /// Whether the first bytes need not be looked at.
+    /// Whether every version is allowed, so that the first bytes need no check.
     pub(super) const fn is_any(self) -> bool {
         self.http1 && self.http2
     }
 
-    /// The answer to a client that speaks something else; `None` for one that does not.
-    pub(super) const fn refusal(self, spoken: Protocol) -> Option<&'static [u8]> {
-        match spoken {
-            Protocol::Http1 if !self.http1 => Some(GO_AWAY),
-            Protocol::Http2 if !self.http2 => Some(BAD_REQUEST),
-            Protocol::Http1 | Protocol::Http2 => None,
+    /// Returns the response to a client with a disallowed version, or `None`.
+    pub(super) const fn refusal(self, version: HttpVersion) -> Option<&'static [u8]> {
+        match version {
+            HttpVersion::Http1 if !self.http1 => Some(GO_AWAY),
+            HttpVersion::Http2 if !self.http2 => Some(BAD_REQUEST),
+            HttpVersion::Http1 | HttpVersion::Http2 => None,
         }
     }
 }
 
-/// Empty settings, which are due first, and a `GOAWAY` with `PROTOCOL_ERROR` (RFC 9113, section 3.4).
+/// Empty settings, which must come first, and a `GOAWAY` with `PROTOCOL_ERROR` (RFC 9113, section 3.4).
 const GO_AWAY: &[u8] = b"\0\0\0\x04\0\0\0\0\0\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x01";
 
 const BAD_REQUEST: &[u8] =

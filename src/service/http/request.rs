@@ -1,12 +1,12 @@
 //! The service that hyper calls for each request.
 
 use super::{
-    Settings,
+    HttpSettings,
     activity::{Activity, InFlight},
-    answer::Answer,
     body::{RequestBody, ResponseBody},
     messages,
     request_context::RequestContext,
+    service_call::ServiceCall,
     tasks,
 };
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header::CONNECTION};
@@ -20,20 +20,20 @@ use std::{
 };
 use tower::Service;
 
-/// The requests of one connection on their way to the service `S`.
+/// Passes the requests of one connection to the service `S`.
 #[derive(Debug)]
 pub(super) struct HttpRequests<S> {
     service: S,
     request_context: RequestContext,
     activity: Arc<Activity>,
-    settings: Arc<Settings>,
+    settings: Arc<HttpSettings>,
 }
 
 impl<S> HttpRequests<S> {
     pub(super) fn new<IO>(
         service: S,
         connection: &Connection<IO>,
-        settings: Arc<Settings>,
+        settings: Arc<HttpSettings>,
     ) -> Self {
         Self {
             service,
@@ -59,53 +59,57 @@ where
 
     fn call(&self, mut request: Request<Incoming>) -> RequestFuture<S> {
         let in_flight = self.activity.begin();
-        let kind = Kind::of(&request);
+        let kind = RequestKind::of(&request);
         let rate = match self.settings.streaming_calls && kind.is_http2() {
             true if messages::are_streamed(&request) => None,
             _ => self.settings.body.as_ref(),
         };
-        self.request_context.tell(&mut request);
+        self.request_context.insert_into(&mut request);
         #[cfg(feature = "tonic")]
         if messages::may_be_grpc(&request) {
             self.request_context.add_to_tonic_request(&mut request);
         }
         let service = self.service.clone();
         let request = request.map(|body| RequestBody::new(body, rate, &in_flight));
-        let answered_by = |answer| RequestFuture {
-            answer,
+        let future_of = |call| RequestFuture {
+            call,
             in_flight: Some(in_flight),
             kind,
         };
         match kind {
-            Kind::Http1 | Kind::Http1Connect => Answer::begin(service, request, answered_by),
-            // In the task that the request will have: they are served side by side.
-            Kind::Http2 | Kind::Http2Connect => answered_by(Answer::later(service, request)),
+            RequestKind::Http1 | RequestKind::Http1Connect => {
+                ServiceCall::begin(service, request, future_of)
+            }
+            // In the task of the request, so that requests run concurrently.
+            RequestKind::Http2 | RequestKind::Http2Connect => {
+                future_of(ServiceCall::later(service, request))
+            }
         }
     }
 }
 
-/// One request being answered.
+/// Future of a request.
 #[pin_project]
 pub(super) struct RequestFuture<S: Service<Request<RequestBody>>> {
     #[pin]
-    answer: Answer<S>,
+    call: ServiceCall<S>,
     in_flight: Option<InFlight>,
-    kind: Kind,
+    kind: RequestKind,
 }
 
-/// What counts at the response.
+/// How a response must be treated, by its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    /// One of HTTP/1, whose responses can say that they are the last.
+enum RequestKind {
+    /// An HTTP/1 request, whose response can carry `connection: close`.
     Http1,
-    /// One of HTTP/1 that may turn the connection into something else.
+    /// An HTTP/1 request that may turn the connection into a tunnel.
     Http1Connect,
     Http2,
-    /// One of HTTP/2 that may turn its stream into a tunnel.
+    /// An HTTP/2 request that may turn its stream into a tunnel.
     Http2Connect,
 }
 
-impl Kind {
+impl RequestKind {
     fn of<B>(request: &Request<B>) -> Self {
         let connect = request.method() == Method::CONNECT;
         match (request.version() == Version::HTTP_2, connect) {
@@ -130,17 +134,17 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let mut response = ready!(this.answer.poll(cx))?;
-        let in_flight = this.in_flight.take().expect("polled after its end");
+        let mut response = ready!(this.call.poll(cx))?;
+        let in_flight = this.in_flight.take().expect("polled after completion");
         let switches = match this.kind {
-            Kind::Http1 => response.status() == StatusCode::SWITCHING_PROTOCOLS,
-            Kind::Http1Connect | Kind::Http2Connect => response.status().is_success(),
-            Kind::Http2 => false,
+            RequestKind::Http1 => response.status() == StatusCode::SWITCHING_PROTOCOLS,
+            RequestKind::Http1Connect | RequestKind::Http2Connect => response.status().is_success(),
+            RequestKind::Http2 => false,
         };
         match this.kind {
-            Kind::Http2Connect if switches => tasks::next_is_tunnel(in_flight.tunnel()),
-            Kind::Http1 | Kind::Http1Connect if switches => in_flight.upgrades(),
-            Kind::Http1 | Kind::Http1Connect if in_flight.activity().is_last() => {
+            RequestKind::Http2Connect if switches => tasks::next_is_tunnel(in_flight.tunnel()),
+            RequestKind::Http1 | RequestKind::Http1Connect if switches => in_flight.upgrades(),
+            RequestKind::Http1 | RequestKind::Http1Connect if in_flight.activity().is_last() => {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(CONNECTION, close);
             }

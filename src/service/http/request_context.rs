@@ -1,15 +1,15 @@
-//! What a request is told of its connection.
+//! Connection info that is inserted into each request.
 
 use http::Request;
 use portcullis_middleware::{Connection, ConnectionInfo, Extensions};
 #[cfg(feature = "axum")]
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-/// What the requests of one connection are told.
+/// The values of one connection that are inserted into its requests.
 #[derive(Debug)]
 pub(crate) struct RequestContext {
     info: ConnectionInfo,
-    /// What layers left, if anything.
+    /// The extensions that layers left in the connection.
     extensions: Option<Extensions>,
 }
 
@@ -22,25 +22,26 @@ impl RequestContext {
         }
     }
 
-    pub(crate) fn tell<B>(&self, request: &mut Request<B>) {
-        let told = request.extensions_mut();
-        told.insert(self.info.clone());
+    /// Inserts the values into `request`.
+    pub(crate) fn insert_into<B>(&self, request: &mut Request<B>) {
+        let inserted = request.extensions_mut();
+        inserted.insert(self.info.clone());
         if let Some(extensions) = &self.extensions {
-            told.insert(extensions.clone());
+            inserted.insert(extensions.clone());
         }
         #[cfg(feature = "axum")]
-        told.insert(axum::extract::ConnectInfo(
+        inserted.insert(axum::extract::ConnectInfo(
             self.info.peer_addr().unwrap_or(NOWHERE),
         ));
     }
 
-    /// Tells a gRPC request what tonic's `remote_addr()` and `peer_certs()` look for.
+    /// Inserts what tonic's `remote_addr()` and `peer_certs()` read.
     #[cfg(feature = "tonic")]
     pub(super) fn add_to_tonic_request<B>(&self, request: &mut Request<B>) {
-        crate::tonic::tell_of(&self.info, request.extensions_mut());
+        crate::tonic::insert_connect_info_of(&self.info, request.extensions_mut());
     }
 }
 
-/// The address of a peer that has no IP address, where a type demands one.
+/// The placeholder for the address of a peer without an IP address.
 #[cfg(feature = "axum")]
 pub(crate) const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);

@@ -1,4 +1,4 @@
-//! What can serve requests at the end of a stack.
+//! The trait of services that serve HTTP requests.
 
 use super::RequestBody;
 use http::{Request, Response};
@@ -6,11 +6,10 @@ use http_body::Body;
 use portcullis_middleware::BoxError;
 use tower::Service;
 
-/// A service of HTTP requests as [`HttpService`](super::HttpService) takes it; a name for its bounds.
+/// A service of HTTP requests that [`HttpService`](super::HttpService) accepts.
 ///
-/// Implemented for every `tower::Service<http::Request<RequestBody>>` that fits, such as axum's `Router` and
-/// tonic's `Routes`; there is nothing to implement by hand. It shortens functions that are generic over the
-/// service:
+/// It is implemented for every matching `tower::Service<http::Request<RequestBody>>`, such as axum's `Router`
+/// and tonic's `Routes`, and collects their bounds. It shortens functions that are generic over the service:
 ///
 /// ```
 /// use portcullis::{ServiceBuilderExt, service::{HttpService, http::RequestService}, server::Stack};

@@ -1,12 +1,12 @@
-//! Drives hyper on one connection, and ends it when the supervisor says so.
+//! Drives hyper on one connection, and carries out the supervisor's actions.
 
 use super::{
-    Settings,
+    HttpSettings,
     body::RequestBody,
     io::HttpIo,
     protocol::Allowed,
     request::HttpRequests,
-    supervisor::{Step, Supervisor},
+    supervisor::{Supervisor, SupervisorAction},
     tasks::HttpTasks,
 };
 use crate::service::LingerIo;
@@ -26,29 +26,30 @@ use tower::Service;
 
 /// HTTP on one connection, until it ends or is upgraded.
 ///
-/// By hand: an async block holds what it is given beside what it makes of it.
+/// Written by hand, because an async block would store its arguments twice.
 #[pin_project]
 pub(super) struct Serve<S, IO>
 where
     S: Service<Request<RequestBody>>,
     HttpRequests<S>: hyper::service::HttpService<Incoming>,
 {
-    stage: Stage<S, IO>,
+    stage: ServeStage<S, IO>,
     supervisor: Supervisor,
 }
 
-/// hyper comes with the first byte: what it needs is several times what a silent connection does.
-enum Stage<S, IO>
+/// hyper's state is allocated with the first byte, because it is several times larger than a silent
+/// connection.
+enum ServeStage<S, IO>
 where
     S: Service<Request<RequestBody>>,
     HttpRequests<S>: hyper::service::HttpService<Incoming>,
 {
-    /// `None` only in between.
+    /// `None` only during a transition.
     Silent(Option<(HttpIo<IO>, HttpRequests<S>)>),
     Http(Pin<Box<Http<S, IO>>>),
-    /// Another protocol was spoken than is allowed: what is left of the answer to that.
+    /// The client uses a disallowed version; contains the rest of the response.
     Refusing(HttpIo<IO>, &'static [u8]),
-    /// Nothing was said, and nothing will be.
+    /// The client closed without sending a byte.
     Leaving(HttpIo<IO>),
 }
 
@@ -63,20 +64,20 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     pub(super) fn new(
-        settings: Arc<Settings>,
+        settings: Arc<HttpSettings>,
         requests: HttpRequests<S>,
         connection: Connection<IO>,
     ) -> Self {
         let activity = requests.activity().clone();
         let io = HttpIo::new(LingerIo::new(connection, settings.linger), activity.clone());
         Self {
-            stage: Stage::Silent(Some((io, requests))),
+            stage: ServeStage::Silent(Some((io, requests))),
             supervisor: Supervisor::new(settings, activity),
         }
     }
 }
 
-impl<S, B, IO> Stage<S, IO>
+impl<S, B, IO> ServeStage<S, IO>
 where
     S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
     S::Error: Into<BoxError>,
@@ -85,18 +86,22 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     #[inline]
-    fn poll(&mut self, settings: &Settings, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+    fn poll(
+        &mut self,
+        settings: &HttpSettings,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), BoxError>> {
         loop {
             match self {
                 Self::Http(http) => return http.as_mut().poll(cx).map_err(with_kind),
                 Self::Silent(silent) => {
-                    let (io, _) = silent.as_mut().expect("polled after its end");
+                    let (io, _) = silent.as_mut().expect("polled after completion");
                     let allowed = Allowed::of(&io.activity().info, &settings.hyper);
-                    let speaks = ready!(io.poll_first(!allowed.is_any(), cx))?;
+                    let has_input = ready!(io.poll_first(!allowed.is_any(), cx))?;
                     let (io, requests) = silent.take().expect("just seen");
-                    let spoken = io.activity().protocol();
-                    let refusal = spoken.and_then(|spoken| allowed.refusal(spoken));
-                    *self = match (speaks, refusal) {
+                    let version = io.activity().protocol();
+                    let refusal = version.and_then(|version| allowed.refusal(version));
+                    *self = match (has_input, refusal) {
                         (true, None) => Self::Http(begin(settings, io, requests)),
                         (true, Some(answer)) => Self::Refusing(io, answer),
                         (false, _) => Self::Leaving(io),
@@ -108,7 +113,7 @@ where
                         *answer = &answer[written..];
                     }
                     ready!(Pin::new(io).poll_shutdown(cx))?;
-                    let error = "the client speaks another version of HTTP than was agreed on";
+                    let error = "the client uses an HTTP version that was not negotiated";
                     return Poll::Ready(Err(
                         io::Error::new(io::ErrorKind::InvalidData, error).into()
                     ));
@@ -121,7 +126,7 @@ where
 
 #[inline(never)]
 fn begin<S, B, IO>(
-    settings: &Settings,
+    settings: &HttpSettings,
     io: HttpIo<IO>,
     requests: HttpRequests<S>,
 ) -> Pin<Box<Http<S, IO>>>
@@ -154,20 +159,20 @@ where
                 return Poll::Ready(ended);
             }
             match ready!(this.supervisor.poll(cx)) {
-                Step::Shutdown => {
-                    if let Stage::Http(http) = this.stage {
+                SupervisorAction::Shutdown => {
+                    if let ServeStage::Http(http) = this.stage {
                         http.as_mut().graceful_shutdown();
                     }
                 }
-                // The IO tells it.
-                Step::HangUp => {}
-                Step::End(result) => return Poll::Ready(result),
+                // The I/O object reports it.
+                SupervisorAction::HangUp => {}
+                SupervisorAction::End(result) => return Poll::Ready(result),
             }
         }
     }
 }
 
-/// Gives those errors of hyper that are the doing of the network or the peer the kind of IO error that they are.
+/// Gives hyper errors caused by the network or the peer the matching I/O error kind.
 fn with_kind(error: BoxError) -> BoxError {
     let kind = match error.downcast_ref::<hyper::Error>() {
         Some(error) if error.is_incomplete_message() => io::ErrorKind::UnexpectedEof,

@@ -1,7 +1,7 @@
 //! Enforces timeouts and graceful shutdown for one HTTP connection.
 
 use super::{
-    Settings,
+    HttpSettings,
     activity::{Activity, WaitingFor},
 };
 use portcullis_middleware::{
@@ -20,46 +20,46 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-/// Judges after each turn of hyper whether the connection may go on.
+/// Checks after each turn of hyper whether the connection may continue.
 ///
-/// One timer serves all bounds. It is set once and left alone while requests come and go; when it fires
-/// early it is set to what remains. So a request costs a few comparisons here, and no timer.
+/// One timer serves all timeouts. It stays set while requests come and go, and is set to the remaining time
+/// if it fires early. A request therefore costs a few comparisons here and leaves the timer alone.
 pub(super) struct Supervisor {
-    settings: Arc<Settings>,
+    settings: Arc<HttpSettings>,
     activity: Arc<Activity>,
     timer: Option<Pin<Box<Sleep>>>,
-    /// The timer fires before a connection that is idle has to go: its time only moves on.
+    /// The timer fires before an idle connection expires, whose deadline only moves later.
     timer_has_idle: bool,
     /// Resolves at the next stage of the drain.
     next_stage: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     stage: DrainStage,
-    /// Who is woken by the two above.
+    /// The task that the two fields above wake.
     waker: Option<Waker>,
-    /// When the first part of a head had come.
+    /// When the first part of a head arrived.
     head_since: Option<Instant>,
-    /// What was sent when it was first seen that more waits for the client, and when that was.
+    /// The count of sent data when the wait for the client was first observed, and the time.
     stalled: Option<(u64, Instant)>,
-    /// When the server accepted no more, as far as this connection saw.
+    /// When this connection observed that the server had stopped accepting.
     closing_since: Option<Instant>,
-    /// When a client that had said nothing was given up; void if it spoke just then.
+    /// When the input of a silent client was ended; void if its first byte arrived just then.
     hung_up_since: Option<Instant>,
-    /// When hyper was told to shut down.
+    /// When hyper was asked to shut down.
     leaving_since: Option<Instant>,
 }
 
-/// What the supervisor wants.
+/// What the supervisor requests.
 #[derive(Debug)]
-pub(super) enum Step {
+pub(super) enum SupervisorAction {
     /// Finish what is in flight, and end.
     Shutdown,
-    /// End as if the client had: it has said nothing, and hyper ends such a connection politely.
+    /// End as if the client had closed. It has not sent a byte, and hyper then closes gracefully.
     HangUp,
     /// End now.
     End(Result<(), BoxError>),
 }
 
 impl Supervisor {
-    pub(super) const fn new(settings: Arc<Settings>, activity: Arc<Activity>) -> Self {
+    pub(super) const fn new(settings: Arc<HttpSettings>, activity: Arc<Activity>) -> Self {
         Self {
             settings,
             activity,
@@ -76,34 +76,35 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn settings(&self) -> &Settings {
+    pub(super) fn settings(&self) -> &HttpSettings {
         &self.settings
     }
 
-    /// To be called whenever hyper waits.
+    /// Called whenever hyper is pending.
     #[inline]
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<SupervisorAction> {
         let same_waker = self.waker.as_ref().is_some_and(|w| w.will_wake(cx.waker()));
-        // So it is after most requests, and all that these cost here.
+        // The usual case after a request.
         if same_waker
             && self.stage == DrainStage::Serving
             && !self.activity.info.is_draining()
-            && self.timer_is_enough_for(self.activity.waiting())
+            && self.timer_suffices_for(self.activity.waiting())
         {
             self.head_since = None;
             self.stalled = None;
             return Poll::Pending;
         }
-        self.judge(same_waker, cx)
+        self.check(same_waker, cx)
     }
 
     #[inline(never)]
-    fn judge(&mut self, same_waker: bool, cx: &mut Context<'_>) -> Poll<Step> {
+    fn check(&mut self, same_waker: bool, cx: &mut Context<'_>) -> Poll<SupervisorAction> {
         if !same_waker {
             self.waker = Some(cx.waker().clone());
         }
-        self.see_stage(same_waker, cx);
-        // A client that said nothing yet may wait for our settings before it does: it gets to ask first.
+        self.observe_stage(same_waker, cx);
+        // Some HTTP/2 clients wait for our SETTINGS before their first request; let them send it before
+        // GOAWAY.
         if self.stage >= DrainStage::Notified
             && self.leaving_since.is_none()
             && self.activity.is_http2()
@@ -129,20 +130,22 @@ impl Supervisor {
                 Then::LookAgain => {}
                 Then::ShutDown => return Poll::Ready(self.shut_down()),
                 Then::HangUp => return Poll::Ready(self.hang_up()),
-                Then::End => return Poll::Ready(Step::End(Ok(()))),
-                Then::Fail(elapsed) => return Poll::Ready(Step::End(Err(elapsed.into()))),
+                Then::End => return Poll::Ready(SupervisorAction::End(Ok(()))),
+                Then::Fail(elapsed) => {
+                    return Poll::Ready(SupervisorAction::End(Err(elapsed.into())));
+                }
             }
         }
     }
 
-    /// Sees how far the drain is; what is waited for ends earlier as it goes on.
-    fn see_stage(&mut self, same_waker: bool, cx: &mut Context<'_>) {
+    /// Observes the drain's stage, which shortens some timeouts.
+    fn observe_stage(&mut self, same_waker: bool, cx: &mut Context<'_>) {
         let Some(signal) = self.activity.info.drain_signal() else {
             return;
         };
         let stage = signal.stage();
-        // Whoever waits while the server serves is woken by the announcement alone. Later the wake may be
-        // that of a stage which was seen already, and the wait begins anew.
+        // While the server serves, a waiting connection is woken by the shutdown notice alone. Later the wake
+        // may belong to a stage that was already observed, and the wait starts again.
         if stage == self.stage && stage == DrainStage::Serving && same_waker {
             return;
         }
@@ -158,11 +161,11 @@ impl Supervisor {
                 DrainStage::Serving => DrainStage::Notified,
                 _ => DrainStage::Closing,
             };
-            // Where hyper used up the task's budget, it would not begin to wait.
+            // Unconstrained, because hyper may have used up the task's budget.
             let wait = self
                 .next_stage
                 .get_or_insert_with(|| Box::pin(unconstrained(signal.clone().reached(next))));
-            // Reached just now: this is polled again then, at once.
+            // The stage was reached just now, so poll again immediately.
             if wait.as_mut().poll(cx).is_ready() {
                 self.next_stage = None;
                 cx.waker().wake_by_ref();
@@ -170,9 +173,9 @@ impl Supervisor {
         }
     }
 
-    /// Until when the connection may wait for this, and what follows.
+    /// Returns the deadline of the current wait, and the action at that time.
     fn next(&mut self, waiting: WaitingFor) -> (Option<Instant>, Then) {
-        // The IO has bounds of its own for that.
+        // The I/O object has its own limits for lingering.
         if self.activity.is_lingering() {
             return (None, Then::End);
         }
@@ -187,13 +190,13 @@ impl Supervisor {
                 let then = fail(TimeoutPhase::Write, settings.send);
                 (after(since, settings.send), then)
             }
-            // Whether it ends is seen at the latest when the bound after it could be reached.
+            // Its end is observed at the latest when the following timeout could expire.
             WaitingFor::Exchange => {
                 let bound = match self.stage {
                     DrainStage::Closing => Some(settings.idle_grace_period),
                     _ => settings.idle,
                 };
-                // Not in each turn, though it should be nothing.
+                // Avoids a check in every turn if the timeout is zero.
                 let bound = bound.map(|bound| bound.max(LOOK_AGAIN));
                 (after(Instant::now(), bound), Then::LookAgain)
             }
@@ -203,7 +206,7 @@ impl Supervisor {
                 }
                 let began = self.activity.began();
                 let bound = after(began, settings.first_byte);
-                // What a client from the queue has sent takes a turn of the runtime to be seen.
+                // Input that the kernel already holds takes a turn of the runtime to arrive.
                 let idle_grace_period = self
                     .idle_grace_period(began)
                     .map(|it| it.max(began + LOOK_AGAIN));
@@ -236,38 +239,38 @@ impl Supervisor {
         }
     }
 
-    /// When a connection that is idle since then has to go because its server does.
+    /// When a connection that is idle since `since` closes because of the shutdown.
     fn idle_grace_period(&self, since: Instant) -> Option<Instant> {
         let from = self.closing_since?.max(since);
         after(from, Some(self.settings.idle_grace_period))
     }
 
-    fn shut_down(&mut self) -> Step {
+    fn shut_down(&mut self) -> SupervisorAction {
         self.leaving_since = Some(Instant::now());
         if self.stage >= DrainStage::Notified {
             self.activity.leave();
         }
-        Step::Shutdown
+        SupervisorAction::Shutdown
     }
 
-    fn hang_up(&mut self) -> Step {
+    fn hang_up(&mut self) -> SupervisorAction {
         self.hung_up_since = Some(Instant::now());
         self.activity.hang_up();
-        Step::HangUp
+        SupervisorAction::HangUp
     }
 
-    /// Whether the timer, as it is set, sees in time what could follow.
-    fn timer_is_enough_for(&self, waiting: WaitingFor) -> bool {
-        let enough = match waiting {
-            // Whether it has ended is seen when the timer fires.
+    /// Whether the timer, as it is set, fires in time.
+    fn timer_suffices_for(&self, waiting: WaitingFor) -> bool {
+        let suffices = match waiting {
+            // Its end is observed when the timer fires.
             WaitingFor::Exchange => true,
             WaitingFor::Request => self.timer_has_idle && self.leaving_since.is_none(),
             WaitingFor::FirstByte | WaitingFor::Head | WaitingFor::Send(_) => false,
         };
-        enough && self.timer.as_ref().is_some_and(|timer| !timer.is_elapsed())
+        suffices && self.timer.as_ref().is_some_and(|timer| !timer.is_elapsed())
     }
 
-    /// Resolves at `deadline`; the task is woken then, or before.
+    /// Resolves at `deadline`; the task is woken then or earlier.
     fn poll_timer(
         &mut self,
         deadline: Instant,
@@ -281,7 +284,7 @@ impl Supervisor {
                 }
                 timer
             }
-            // Over already, as a last call of no time is: no timer is set for that.
+            // Already over, as with a grace period of zero, so the timer is left alone.
             _ if deadline <= Instant::now() => return Poll::Ready(()),
             Some(timer) => {
                 timer.as_mut().reset(deadline);
@@ -289,18 +292,18 @@ impl Supervisor {
             }
             None => self.timer.insert(Box::pin(sleep_until(deadline))),
         };
-        // As for the next stage: who waits without budget is never woken.
+        // Unconstrained, as for the next stage, because a timer polled without budget is not registered.
         ready!(Pin::new(&mut unconstrained(timer.as_mut())).poll(cx));
         if deadline <= Instant::now() {
             return Poll::Ready(());
         }
-        // It was set to an earlier time, and that has come just now.
+        // The timer was set to an earlier time, which has just passed.
         timer.as_mut().reset(deadline);
         Pin::new(&mut unconstrained(timer.as_mut())).poll(cx)
     }
 }
 
-/// What follows when a deadline is reached.
+/// The action at a deadline.
 enum Then {
     LookAgain,
     ShutDown,
@@ -313,16 +316,16 @@ fn fail(phase: TimeoutPhase, bound: Option<Duration>) -> Then {
     Then::Fail(Elapsed::new(phase, bound.unwrap_or(Duration::MAX)))
 }
 
-/// `since + bound`; `None` for never.
+/// `since + bound`, or `None` without a bound.
 fn after(since: Instant, bound: Option<Duration>) -> Option<Instant> {
     since.checked_add(bound?)
 }
 
-/// How long it may last until the end of an exchange is seen, where nothing else shows it.
+/// How long the end of a request may go unobserved.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// How long hyper may take to end a connection without requests: to say so, and to hear the answer. In a drain
-/// it is the silence of the client that counts.
+/// How long hyper may take to close a connection without requests, including the client's reply. During a
+/// drain the time counts from the client's last frame.
 const LEAVE: Duration = Duration::from_secs(2);
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! Runs what hyper spawns for an HTTP/2 connection, and finds out how long its tunnels live.
+//! Runs the tasks that hyper spawns for HTTP/2, and tracks the lifetime of tunnels.
 //!
-//! A successful response to CONNECT turns a stream into a tunnel that hyper alone knows: its end is the end of
+//! A successful response to CONNECT turns a stream into a tunnel that only hyper knows. The tunnel ends with
 //! the task that hyper spawns for it, in the same poll in which it takes that response.
 
 use super::activity::InFlight;
@@ -12,7 +12,7 @@ use std::{
     task::{Context, Poll},
 };
 
-/// The executor of [`HttpService`](crate::service::HttpService): tasks of the tokio runtime.
+/// The executor of [`HttpService`](crate::service::HttpService), which spawns tokio tasks.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HttpTasks(());
 
@@ -22,33 +22,33 @@ where
 {
     fn execute(&self, future: F) {
         let tunnel = TUNNEL.take();
-        tokio::spawn(Task { future, tunnel });
+        tokio::spawn(HttpTask { future, tunnel });
     }
 }
 
-/// Makes the next task that the current one spawns a part of the request: it is its tunnel.
+/// Makes the next task that the current task spawns the tunnel of a request.
 pub(super) fn next_is_tunnel(in_flight: InFlight) {
     TUNNEL.set(Some(in_flight));
 }
 
 thread_local! {
-    /// Set only while a [`Task`] is polled.
+    /// Set only while an [`HttpTask`] is polled.
     static TUNNEL: Cell<Option<InFlight>> = const { Cell::new(None) };
 }
 
 #[pin_project]
-struct Task<F> {
+struct HttpTask<F> {
     #[pin]
     future: F,
-    /// Held until the future has ended.
+    /// Held until the future ends.
     tunnel: Option<InFlight>,
 }
 
-impl<F: Future> Future for Task<F> {
+impl<F: Future> Future for HttpTask<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        /// hyper may find the response unfit for a tunnel, or panic.
+        /// Clears it if hyper rejects the response as a tunnel, or panics.
         struct Clear;
         impl Drop for Clear {
             fn drop(&mut self) {

@@ -1,4 +1,4 @@
-//! The supervisor alone, told what the IO and the service would tell it.
+//! Tests of the supervisor alone, which play the I/O object and the service.
 
 use super::*;
 use crate::service::HttpService;
@@ -23,14 +23,14 @@ async fn each_head_has_its_own_time() {
     advance(seconds(8)).await;
     let request = activity.begin();
     assert_pending!(supervisor.poll());
-    // In one turn of hyper: the end of the one, the first bytes of the other.
+    // In one turn of hyper, one request ends and the first bytes of the next arrive.
     drop(request);
     activity.note_read(b"GET");
     assert_pending!(supervisor.poll());
     advance(seconds(9)).await;
     assert_pending!(supervisor.poll());
     advance(seconds(2)).await;
-    let Poll::Ready(Step::End(Err(error))) = supervisor.poll() else {
+    let Poll::Ready(SupervisorAction::End(Err(error))) = supervisor.poll() else {
         panic!("its time is over");
     };
     let phase = find::<Elapsed>(&*error).map(Elapsed::phase);
@@ -47,7 +47,7 @@ async fn each_response_that_is_not_taken_has_its_own_time() {
     let first = requests[0].data();
     assert_pending!(supervisor.poll());
     advance(seconds(8)).await;
-    // Its client gave it up, and the other is not ready yet.
+    // Its client cancelled it, and the other is not ready yet.
     drop(first);
     assert_pending!(supervisor.poll());
     let _second = requests[1].data();
@@ -55,7 +55,10 @@ async fn each_response_that_is_not_taken_has_its_own_time() {
     advance(seconds(9)).await;
     assert_pending!(supervisor.poll());
     advance(seconds(2)).await;
-    assert!(matches!(supervisor.poll(), Poll::Ready(Step::End(Err(_)))));
+    assert!(matches!(
+        supervisor.poll(),
+        Poll::Ready(SupervisorAction::End(Err(_)))
+    ));
 }
 
 #[tokio::test(start_paused = true)]
@@ -67,14 +70,20 @@ async fn who_speaks_just_when_it_was_given_up_is_told_of_the_end() {
     drain.close();
     assert_pending!(supervisor.poll());
     advance(Duration::from_millis(501)).await;
-    assert!(matches!(supervisor.poll(), Poll::Ready(Step::HangUp)));
+    assert!(matches!(
+        supervisor.poll(),
+        Poll::Ready(SupervisorAction::HangUp)
+    ));
     activity.note_read(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
     let _request = activity.begin();
-    assert!(matches!(supervisor.poll(), Poll::Ready(Step::Shutdown)));
+    assert!(matches!(
+        supervisor.poll(),
+        Poll::Ready(SupervisorAction::Shutdown)
+    ));
     assert_pending!(supervisor.poll());
 }
 
-/// By the real clock: a timer that is late already takes a turn of the runtime there.
+/// In real time, because there an expired timer takes a turn of the runtime.
 #[tokio::test]
 async fn who_is_idle_goes_at_once_where_the_last_call_takes_no_time() {
     let http = HttpService::new(()).with_idle_grace_period(Duration::ZERO);
@@ -85,7 +94,10 @@ async fn who_is_idle_goes_at_once_where_the_last_call_takes_no_time() {
     drop(activity.begin());
     assert_pending!(supervisor.poll());
     drain.close();
-    assert!(matches!(supervisor.poll(), Poll::Ready(Step::Shutdown)));
+    assert!(matches!(
+        supervisor.poll(),
+        Poll::Ready(SupervisorAction::Shutdown)
+    ));
 }
 
 #[tokio::test(start_paused = true)]
@@ -105,7 +117,10 @@ async fn who_is_idle_has_the_last_call_whatever_the_timer_was_set_to() {
     assert_pending!(supervisor.poll());
     advance(Duration::from_millis(2)).await;
     assert!(supervisor.is_woken());
-    assert!(matches!(supervisor.poll(), Poll::Ready(Step::Shutdown)));
+    assert!(matches!(
+        supervisor.poll(),
+        Poll::Ready(SupervisorAction::Shutdown)
+    ));
 }
 
 #[tokio::test(start_paused = true)]
@@ -118,13 +133,19 @@ async fn the_time_to_leave_is_the_io_s_own_when_it_lingers() {
         activity.note_read(b"GET");
         drop(activity.begin());
         drain.close();
-        assert!(matches!(supervisor.poll(), Poll::Ready(Step::Shutdown)));
+        assert!(matches!(
+            supervisor.poll(),
+            Poll::Ready(SupervisorAction::Shutdown)
+        ));
         if lingers {
             activity.note_lingering();
         }
         assert_pending!(supervisor.poll());
         advance(LEAVE).await;
-        let ended = matches!(supervisor.poll(), Poll::Ready(Step::End(Ok(()))));
+        let ended = matches!(
+            supervisor.poll(),
+            Poll::Ready(SupervisorAction::End(Ok(())))
+        );
         assert_eq!(ended, !lingers);
     }
 }
@@ -143,7 +164,10 @@ async fn who_reads_its_last_response_slowly_has_its_time_again_with_each_frame_i
             true => drain.close(),
             false => advance(seconds(4)).await,
         }
-        assert!(matches!(supervisor.poll(), Poll::Ready(Step::Shutdown)));
+        assert!(matches!(
+            supervisor.poll(),
+            Poll::Ready(SupervisorAction::Shutdown)
+        ));
         for _ in 0..if drains { 9 } else { 1 } {
             assert_pending!(supervisor.poll());
             advance(LEAVE - Duration::from_millis(1)).await;
@@ -152,11 +176,14 @@ async fn who_reads_its_last_response_slowly_has_its_time_again_with_each_frame_i
         }
         assert_pending!(supervisor.poll());
         advance(if drains { LEAVE } else { Duration::ZERO } + Duration::from_millis(2)).await;
-        assert!(matches!(supervisor.poll(), Poll::Ready(Step::End(Ok(())))));
+        assert!(matches!(
+            supervisor.poll(),
+            Poll::Ready(SupervisorAction::End(Ok(())))
+        ));
     }
 }
 
-/// The announcement may wake a task that has seen it already.
+/// The notice may wake a task that has already observed it.
 #[tokio::test]
 async fn who_comes_while_the_end_is_announced_hears_of_the_close() {
     for _ in 0..2_000 {
@@ -179,7 +206,7 @@ async fn who_comes_while_the_end_is_announced_hears_of_the_close() {
     }
 }
 
-/// The activity of a connection whose server can be brought to an end.
+/// The activity of a connection whose server can be shut down.
 fn draining() -> (DrainTrigger, Arc<Activity>) {
     let (drain, signal) = DrainTrigger::pair();
     let origin = Arc::new(ListenerInfo::new().with_drain(signal));

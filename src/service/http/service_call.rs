@@ -1,4 +1,4 @@
-//! The answer of a service to one request.
+//! The call of the service for one request.
 
 use super::body::RequestBody;
 use http::Request;
@@ -10,35 +10,35 @@ use std::{
 };
 use tower::{Service, ServiceExt, util::Oneshot};
 
-/// What [`Oneshot`] is, begun at once where that is possible: requests are large, and not moved as often.
-#[pin_project(project = AnswerProjection)]
+/// Like [`Oneshot`], but calls the service immediately if it is ready, because requests are large to move.
+#[pin_project(project = ServiceCallProjection)]
 #[expect(
     clippy::large_enum_variant,
-    reason = "a box for each request of HTTP/2 costs more than the room"
+    reason = "a box for each request of HTTP/2 costs more than the space"
 )]
-pub(super) enum Answer<S: Service<Request<RequestBody>>> {
+pub(super) enum ServiceCall<S: Service<Request<RequestBody>>> {
     Begun(#[pin] S::Future),
-    /// Of a service that is made ready first.
+    /// The service must become ready first.
     Awaited(#[pin] Oneshot<S, Request<RequestBody>>),
-    /// Of one that never will be.
+    /// The service failed to become ready.
     Failed(Option<BoxError>),
 }
 
-impl<S> Answer<S>
+impl<S> ServiceCall<S>
 where
     S: Service<Request<RequestBody>>,
     S::Error: Into<BoxError>,
 {
-    /// Calls `service` here and now if it is ready, and else when it is.
+    /// Calls `service` now if it is ready, and otherwise when it becomes ready.
     ///
-    /// The answer goes straight to `then`, which finds room for it: it is large as well.
+    /// The result is passed straight to `then`, which stores it, because it is large as well.
     #[inline]
     pub(super) fn begin<T>(
         mut service: S,
         request: Request<RequestBody>,
         then: impl FnOnce(Self) -> T,
     ) -> T {
-        // Who waits for it leaves a waker later, if need be.
+        // The future registers its waker later, when it is polled.
         match service.poll_ready(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(())) => then(Self::Begun(service.call(request))),
             Poll::Ready(Err(error)) => then(Self::Failed(Some(error.into()))),
@@ -46,13 +46,13 @@ where
         }
     }
 
-    /// Calls `service` where the answer is polled.
+    /// Calls `service` when the future is polled.
     pub(super) fn later(service: S, request: Request<RequestBody>) -> Self {
         Self::Awaited(service.oneshot(request))
     }
 }
 
-impl<S> Future for Answer<S>
+impl<S> Future for ServiceCall<S>
 where
     S: Service<Request<RequestBody>>,
     S::Error: Into<BoxError>,
@@ -61,14 +61,14 @@ where
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let answer = match self.project() {
-            AnswerProjection::Begun(answer) => answer.poll(cx),
-            AnswerProjection::Awaited(answer) => answer.poll(cx),
-            AnswerProjection::Failed(error) => {
-                return Poll::Ready(Err(error.take().expect("polled after its end")));
+        let result = match self.project() {
+            ServiceCallProjection::Begun(future) => future.poll(cx),
+            ServiceCallProjection::Awaited(future) => future.poll(cx),
+            ServiceCallProjection::Failed(error) => {
+                return Poll::Ready(Err(error.take().expect("polled after completion")));
             }
         };
-        answer.map_err(Into::into)
+        result.map_err(Into::into)
     }
 }
 
@@ -87,7 +87,7 @@ mod tests {
     };
     use tower::{ServiceBuilder, limit::GlobalConcurrencyLimitLayer};
 
-    /// One request of HTTP/1 to `app`.
+    /// Sends one HTTP/1 request to `app`.
     async fn ask<S>(app: S) -> (DuplexStream, JoinHandle<Result<(), BoxError>>)
     where
         S: Service<Request<RequestBody>, Response = Response<String>> + Clone + Send + 'static,
