@@ -3,7 +3,8 @@
 use super::{
     TlsIo, TlsLayer,
     client_side::Client,
-    rustls::{HandshakeKind, ServerConnection},
+    common::{self, linger_for_alert},
+    rustls::ServerConnection,
     unfinished::Place,
     wire::Wire,
 };
@@ -11,7 +12,7 @@ use super::{
 use crate::connection::TonicTls;
 use crate::{
     BoxError, Connection, ConnectionInfo,
-    connection::{Linger, Phase, TlsInfo},
+    connection::{Phase, TlsInfo},
     drain::until_last_call,
     error::{Elapsed, HandshakeError, Refused, RefusedReason, TimeoutPhase},
 };
@@ -50,9 +51,7 @@ where
     };
     match failure {
         Failure::Io(error) => {
-            // The alert is written; a drop with input unread would take it back by a reset.
-            let linger = Linger::new().with_timeout(ALERT_TIME);
-            let close = rest.with_io(io).close_within(linger);
+            let close = rest.with_io(io).close_within(linger_for_alert());
             // In a box: its buffer must not make every handshake larger. It keeps the place, since it holds a
             // file descriptor, and makes room as others do.
             let close = Box::pin(async { close.await.map_err(Failure::from) });
@@ -156,22 +155,12 @@ where
 
 fn tls_info<IO>(stream: &TlsStream<Wire<IO>>) -> TlsInfo {
     let session = stream.get_ref().1;
-    let mut info = TlsInfo::new();
-    info.version = session.protocol_version().and_then(|v| v.as_str());
-    info.cipher_suite = session
-        .negotiated_cipher_suite()
-        .and_then(|suite| suite.suite().as_str());
-    info.alpn = session.alpn_protocol().map(<[u8]>::to_vec);
-    info.server_name = session.server_name().map(TlsInfo::host_name);
-    let certificates = session.peer_certificates().unwrap_or_default();
-    info.peer_certificates = certificates.iter().map(|c| c.to_vec()).collect();
-    info.resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
+    let server_name = session.server_name().map(TlsInfo::host_name);
+    let info = common::tls_info(session, server_name);
     #[cfg(feature = "tonic")]
-    {
-        info.tonic = Some(TonicTls::of(stream));
-    }
+    let info = TlsInfo {
+        tonic: Some(TonicTls::of(stream)),
+        ..info
+    };
     info
 }
-
-/// How long the close after a failed handshake may take.
-const ALERT_TIME: Duration = Duration::from_secs(1);

@@ -2,6 +2,7 @@
 
 use super::{
     Tls,
+    common::{HANDSHAKE_TIMEOUT, alpn_names, escaped_alpn},
     handshake_limit::HandshakeLimit,
     resumption::Sessions,
     rustls::{ServerConfig, server::danger::ClientCertVerifier},
@@ -48,7 +49,7 @@ impl TlsLayer {
         Self {
             config,
             sessions,
-            timeout: Some(DEFAULT_TIMEOUT),
+            timeout: Some(HANDSHAKE_TIMEOUT),
             slots: Arc::new(HandshakeLimit::for_this_machine()),
             unfinished: Arc::new(Unfinished::new(DEFAULT_MAX_HANDSHAKES)),
         }
@@ -88,15 +89,7 @@ impl TlsLayer {
     /// when a program is written, so this is found when it first starts.
     #[must_use]
     pub fn with_alpn<P: Into<Vec<u8>>>(mut self, protocols: impl IntoIterator<Item = P>) -> Self {
-        let protocols: Vec<Vec<u8>> = protocols.into_iter().map(Into::into).collect();
-        for name in &protocols {
-            assert!(
-                (1..=255).contains(&name.len()),
-                "the name of an application protocol has 1 to 255 bytes, not {}",
-                name.len()
-            );
-        }
-        Arc::make_mut(&mut self.config).alpn_protocols = protocols;
+        Arc::make_mut(&mut self.config).alpn_protocols = alpn_names(protocols);
         self
     }
 
@@ -182,8 +175,7 @@ impl<S> Layer<S> for TlsLayer {
 impl fmt::Debug for TlsLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Not the configuration: it holds the key, and what a provider prints of it is not ours.
-        let alpn = self.config.alpn_protocols.iter();
-        let alpn: Vec<_> = alpn.map(|name| name.escape_ascii().to_string()).collect();
+        let alpn = escaped_alpn(&self.config.alpn_protocols);
         f.debug_struct("TlsLayer")
             .field("alpn", &alpn)
             .field("handshake_timeout", &self.timeout)
@@ -193,8 +185,6 @@ impl fmt::Debug for TlsLayer {
     }
 }
 
-/// Ample on slow networks, and short for those who only hold on.
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A client loses its place where this many connect within its round trip. Silent ones take some 2 kB
 /// each besides their sockets, 10 MB in all; with an incomplete ClientHello, 80 MiB at most.
 const DEFAULT_MAX_HANDSHAKES: usize = 5_000;

@@ -145,6 +145,7 @@
 
 mod client;
 mod client_side;
+mod common;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod config;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]

@@ -3,9 +3,12 @@
 use super::{TlsClientIo, TlsConnectError};
 use crate::{
     Connection,
-    connection::{Linger, Phase, TlsInfo},
+    connection::{Phase, TlsInfo},
     error::{Elapsed, TimeoutPhase},
-    tls::rustls::{ClientConfig, ClientConnection, HandshakeKind, pki_types::ServerName},
+    tls::{
+        common::{HANDSHAKE_TIMEOUT, alpn_names, escaped_alpn, linger_for_alert, tls_info},
+        rustls::{ClientConfig, pki_types::ServerName},
+    },
 };
 use std::{fmt, sync::Arc, time::Duration};
 use tokio::{
@@ -71,7 +74,7 @@ impl TlsConnector {
     pub const fn new(config: Arc<ClientConfig>) -> Self {
         Self {
             config,
-            timeout: Some(DEFAULT_TIMEOUT),
+            timeout: Some(HANDSHAKE_TIMEOUT),
         }
     }
 
@@ -85,15 +88,7 @@ impl TlsConnector {
     /// When a name is empty or longer than 255 bytes, which TLS cannot express.
     #[must_use]
     pub fn with_alpn<P: Into<Vec<u8>>>(mut self, protocols: impl IntoIterator<Item = P>) -> Self {
-        let protocols: Vec<Vec<u8>> = protocols.into_iter().map(Into::into).collect();
-        for name in &protocols {
-            assert!(
-                (1..=255).contains(&name.len()),
-                "the name of an application protocol has 1 to 255 bytes, not {}",
-                name.len()
-            );
-        }
-        Arc::make_mut(&mut self.config).alpn_protocols = protocols;
+        Arc::make_mut(&mut self.config).alpn_protocols = alpn_names(protocols);
         self
     }
 
@@ -153,10 +148,7 @@ impl TlsConnector {
                 return Err(TlsConnectError::elapsed(server_name, elapsed));
             }
         };
-        // The alert is written; a drop with input unread would take it back by a reset.
-        let close = rest
-            .with_io(io)
-            .close_within(Linger::new().with_timeout(ALERT_TIME));
+        let close = rest.with_io(io).close_within(linger_for_alert());
         // In a box: its buffer must not make every handshake larger.
         let _ = Box::pin(close).await;
         Err(TlsConnectError::handshake(server_name, error))
@@ -166,27 +158,12 @@ impl TlsConnector {
 impl fmt::Debug for TlsConnector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Not the configuration: it may hold a key, and what a provider prints of it is not ours.
-        let alpn = self.config.alpn_protocols.iter();
-        let alpn: Vec<_> = alpn.map(|name| name.escape_ascii().to_string()).collect();
+        let alpn = escaped_alpn(&self.config.alpn_protocols);
         f.debug_struct("TlsConnector")
             .field("alpn", &alpn)
             .field("handshake_timeout", &self.timeout)
             .finish_non_exhaustive()
     }
-}
-
-fn tls_info(session: &ClientConnection, asked_for: Option<String>) -> TlsInfo {
-    let mut info = TlsInfo::new();
-    info.version = session.protocol_version().and_then(|v| v.as_str());
-    info.cipher_suite = session
-        .negotiated_cipher_suite()
-        .and_then(|suite| suite.suite().as_str());
-    info.alpn = session.alpn_protocol().map(<[u8]>::to_vec);
-    info.server_name = asked_for;
-    let certificates = session.peer_certificates().unwrap_or_default();
-    info.peer_certificates = certificates.iter().map(|c| c.to_vec()).collect();
-    info.resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
-    info
 }
 
 /// The name to verify, and the one to ask for. A dot at the end of a host name means that it is complete,
@@ -201,9 +178,3 @@ fn parse(server_name: &str) -> Option<(ServerName<'static>, Option<String>)> {
         address => Some((address.to_owned(), None)),
     }
 }
-
-/// As on the server's side.
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long the close after a failed handshake may take.
-const ALERT_TIME: Duration = Duration::from_secs(1);

@@ -378,6 +378,17 @@ async fn a_server_that_says_nothing_after_our_good_bye_has_cut_nothing_off() {
 }
 
 #[tokio::test]
+async fn after_a_shutdown_by_the_client_an_end_without_close_notify_is_no_truncation() {
+    let (mut server, mut client) = agreed().await;
+    let known = client.info().clone();
+    client.shutdown().await.unwrap();
+    server.get_mut().get_mut().shutdown().await.unwrap();
+    let error = client.read_to_end(&mut Vec::new()).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    assert!(!known.is_truncated());
+}
+
+#[tokio::test]
 async fn vectored_writes_of_a_client_become_one_record() {
     let (_server, mut client) = agreed().await;
     assert!(client.is_write_vectored());
