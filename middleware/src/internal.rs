@@ -3,4 +3,5 @@
 pub use crate::{
     connection::guards::{Slot, Slots},
     log_text::{Causes, Escaped},
+    when_ready::take_ready,
 };

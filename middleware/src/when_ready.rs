@@ -11,6 +11,7 @@ use crate::{
 };
 use pin_project::pin_project;
 use std::{
+    mem,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -101,6 +102,15 @@ impl Interruption {
         let closed = Box::pin(info.closed());
         Self { closed, phase }
     }
+}
+
+/// Takes the service that has become ready, and leaves a clone of it.
+///
+/// Readiness belongs to the instance that was polled (see tower's `Service::poll_ready`), so a call that
+/// happens later needs this one and not its clone.
+pub fn take_ready<S: Clone>(service: &mut S) -> S {
+    let clone = service.clone();
+    mem::replace(service, clone)
 }
 
 const WAITS: &str = "the connection is there while it waits";

@@ -41,15 +41,15 @@ where
     fn call(&mut self, connection: Connection<IO>) -> Self::Future {
         if self.layer.trusted.contains(connection.info().socket_peer()) {
             let receiving = Box::pin(receive(&self.layer, connection));
-            return ProxyProtocolFuture::receiving(receiving, self.inner.clone());
+            return ProxyProtocolFuture::receive(receiving, self.inner.clone());
         }
         if self.layer.serves_untrusted {
             let connection = connection.map_io(PrefixedIo::new);
-            return ProxyProtocolFuture::serving(connection, self.inner.clone());
+            return ProxyProtocolFuture::serve(connection, self.inner.clone());
         }
         let warnings = &self.layer.warnings;
         warnings.untrusted(connection.info().socket_peer());
         connection.abort();
-        ProxyProtocolFuture::refused(Refused::new(RefusedReason::UntrustedSource))
+        ProxyProtocolFuture::reject(Refused::new(RefusedReason::UntrustedSource))
     }
 }
