@@ -59,6 +59,29 @@ impl<IO> PrefixedIo<IO> {
         Self { prefix, io }
     }
 
+    /// Puts `bytes` in front of what is still to be read: of the [prefix](Self::prefix), then of the stream.
+    ///
+    /// ```
+    /// use portcullis_middleware::io::PrefixedIo;
+    /// use tokio::io::AsyncReadExt;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// let mut stream = PrefixedIo::with_prefix(&b" client"[..], b"LO".to_vec());
+    /// stream.prepend(b"EH");
+    ///
+    /// let mut whole = String::new();
+    /// stream.read_to_string(&mut whole).await?;
+    /// assert_eq!(whole, "EHLO client");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn prepend(&mut self, bytes: &[u8]) {
+        let bytes = [bytes, self.prefix()].concat();
+        let prefix = Prefix { bytes, taken: 0 };
+        self.prefix = (!prefix.left().is_empty()).then(|| Box::new(prefix));
+    }
+
     /// What was read already and not yet passed on.
     pub fn prefix(&self) -> &[u8] {
         self.prefix.as_ref().map_or(&[], |prefix| prefix.left())

@@ -57,6 +57,34 @@ async fn the_prefix_comes_first_whatever_room_there_is() {
 }
 
 #[tokio::test]
+async fn what_is_prepended_comes_before_what_is_left_of_the_prefix() {
+    let mut io = PrefixedIo::with_prefix(&b" rest"[..], b"first".to_vec());
+    io.prepend(b"");
+    assert_eq!(io.prefix(), b"first");
+    assert_eq!(io.read_u8().await.unwrap(), b'f');
+    io.prepend(b"-th");
+    io.prepend(b"four");
+    assert_eq!(io.prefix(), b"four-thirst");
+    let mut whole = String::new();
+    io.read_to_string(&mut whole).await.unwrap();
+    assert_eq!(whole, "four-thirst rest");
+
+    let mut empty = PrefixedIo::new(tokio::io::empty());
+    empty.prepend(b"");
+    assert!(empty.prefix().is_empty());
+    empty.prepend(b"all");
+    whole.clear();
+    empty.read_to_string(&mut whole).await.unwrap();
+    assert_eq!(whole, "all");
+}
+
+#[test]
+fn either_of_two_is_the_io_itself() {
+    assert_transparent(EitherIo::<_, tokio::io::Empty>::Left);
+    assert_transparent(EitherIo::<tokio::io::Empty, _>::Right);
+}
+
+#[tokio::test]
 async fn a_read_of_the_prefix_does_not_touch_the_io() {
     // A read would fail.
     let io = Builder::new()

@@ -1,17 +1,13 @@
 //! The plaintext of a connection.
 
-use super::{
-    plaintext::{Plaintext, forward_to_plaintext},
-    rustls::ServerConnection,
-    wire::Wire,
-};
-use crate::ConnectionInfo;
+use super::{plaintext::Plaintext, rustls::ServerConnection, wire::Wire};
+use crate::{ConnectionInfo, io::forward_io};
 use std::{
-    io::{self, IoSlice},
+    io,
     pin::Pin,
     task::{Context, Poll},
 };
-use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite};
 use tokio_rustls::server::TlsStream;
 
 /// What a TLS connection says, as plaintext.
@@ -28,7 +24,7 @@ use tokio_rustls::server::TlsStream;
 #[derive(Debug)]
 pub struct TlsIo<IO>(Plaintext<TlsStream<Wire<IO>>>);
 
-forward_to_plaintext!(TlsIo);
+forward_io!([IO: AsyncRead + AsyncWrite + Unpin] TlsIo<IO>, io => [Self(io)]);
 
 impl<IO> TlsIo<IO> {
     pub(super) fn new(stream: TlsStream<Wire<IO>>, info: ConnectionInfo) -> Self {

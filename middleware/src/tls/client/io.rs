@@ -2,24 +2,17 @@
 
 use crate::{
     ConnectionInfo,
-    tls::{
-        plaintext::{Plaintext, forward_to_plaintext},
-        rustls::ClientConnection,
-    },
+    io::forward_io,
+    tls::{plaintext::Plaintext, rustls::ClientConnection},
 };
-use std::{
-    io::{self, IoSlice},
-    pin::Pin,
-    task::{Context, Poll},
-};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::client::TlsStream;
 
 /// What a TLS connection says, as plaintext: [`TlsIo`](crate::tls::TlsIo) on the client's side.
 ///
 /// It behaves the same: writes may be held back until a flush, a shutdown sends `close_notify`, a drop
 /// sends nothing, and a server that ends without `close_notify` makes a read fail with
-/// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof), which is noted in
+/// [`UnexpectedEof`](std::io::ErrorKind::UnexpectedEof), which is noted in
 /// [`is_truncated`](ConnectionInfo::is_truncated) unless this side has ended before.
 ///
 /// A client that only writes should end with [`close`](crate::Connection::close): with the session
@@ -27,7 +20,7 @@ use tokio_rustls::client::TlsStream;
 #[derive(Debug)]
 pub struct TlsClientIo<IO>(Plaintext<TlsStream<IO>>);
 
-forward_to_plaintext!(TlsClientIo);
+forward_io!([IO: AsyncRead + AsyncWrite + Unpin] TlsClientIo<IO>, io => [Self(io)]);
 
 impl<IO> TlsClientIo<IO> {
     pub(super) fn new(stream: TlsStream<IO>, info: ConnectionInfo) -> Self {
