@@ -120,15 +120,14 @@
 //! [`Incoming::drained`]: crate::service::Incoming::drained
 
 mod extract;
-mod io;
 mod listener;
 mod make_service;
 mod rejection;
 
 pub use self::{
     extract::{ClientCertificate, Info, ServerName},
-    io::DepartingIo,
     listener::{Connections, Listener},
     make_service::{MakeService, WithConnection},
     rejection::Rejection,
 };
+pub use crate::service::http::departing_io::DepartingIo;

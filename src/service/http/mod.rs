@@ -113,6 +113,8 @@ mod activity;
 mod answer;
 mod body;
 #[cfg(any(feature = "axum", feature = "tonic"))]
+pub(crate) mod departing_io;
+#[cfg(any(feature = "axum", feature = "tonic"))]
 pub(crate) mod departure;
 mod io;
 mod messages;
