@@ -20,10 +20,10 @@ use tower::Service;
 /// Waits until `S` is ready and calls it with a connection; fails with [`ForcedClose`] when the
 /// connection is closed from outside meanwhile, and with an IO error when its client leaves.
 #[pin_project]
-pub(crate) struct WhenReady<S: Service<Connection<IO>>, IO>(#[pin] State<S, IO>);
+pub(crate) struct WhenReady<S: Service<Connection<IO>>, IO>(#[pin] WhenReadyState<S, IO>);
 
-#[pin_project(project = StateProjection)]
-enum State<S: Service<Connection<IO>>, IO> {
+#[pin_project(project = WhenReadyProjection)]
+enum WhenReadyState<S: Service<Connection<IO>>, IO> {
     Waiting {
         service: S,
         connection: Option<Connection<IO>>,
@@ -41,7 +41,7 @@ struct Interruption {
 
 impl<S: Service<Connection<IO>>, IO> WhenReady<S, IO> {
     pub(crate) const fn new(service: S, connection: Connection<IO>) -> Self {
-        Self(State::Waiting {
+        Self(WhenReadyState::Waiting {
             service,
             connection: Some(connection),
             interruption: None,
@@ -60,7 +60,7 @@ where
         let mut state = self.project().0;
         loop {
             match state.as_mut().project() {
-                StateProjection::Waiting {
+                WhenReadyProjection::Waiting {
                     service,
                     connection,
                     interruption,
@@ -86,9 +86,11 @@ where
                         connection.info().set_phase(interruption.phase);
                     }
                     let serving = service.call(connection);
-                    state.set(State::Serving(serving));
+                    state.set(WhenReadyState::Serving(serving));
                 }
-                StateProjection::Serving(serving) => return serving.poll(cx).map_err(Into::into),
+                WhenReadyProjection::Serving(serving) => {
+                    return serving.poll(cx).map_err(Into::into);
+                }
             }
         }
     }

@@ -92,11 +92,11 @@ impl Default for Linger {
 
 /// Discards the input of a connection whose write side has ended; see [`Connection::linger`].
 #[derive(Debug)]
-pub struct Lingering(Pin<Box<State>>);
+pub struct Lingering(Pin<Box<LingerState>>);
 
 #[pin_project]
 #[derive(Debug)]
-struct State {
+struct LingerState {
     bytes: usize,
     silence: Duration,
     deadline: Instant,
@@ -105,13 +105,13 @@ struct State {
     /// Fires at the earlier of both bounds. It is set anew only after it fired.
     #[pin]
     timer: Sleep,
-    _place: Option<Place>,
+    _place: Option<LingerPlace>,
 }
 
 impl Lingering {
-    fn new(linger: Linger, deadline: Instant, place: Option<Place>) -> Self {
+    fn new(linger: Linger, deadline: Instant, place: Option<LingerPlace>) -> Self {
         let heard = Instant::now();
-        Self(Box::pin(State {
+        Self(Box::pin(LingerState {
             bytes: linger.bytes,
             silence: linger.silence,
             deadline,
@@ -162,29 +162,29 @@ impl Lingering {
 /// Where no place is free, a connection lingers all the same and keeps its slots. So lingering
 /// connections cannot pile up beyond the limits of the stack and these places together.
 #[derive(Debug)]
-struct Places {
+struct LingerPlaces {
     taken: AtomicUsize,
 }
 
-impl Places {
+impl LingerPlaces {
     const fn new() -> Self {
         Self {
             taken: AtomicUsize::new(0),
         }
     }
 
-    fn take(&'static self) -> Option<Place> {
+    fn take(&'static self) -> Option<LingerPlace> {
         let more = |taken| (taken < PLACES).then_some(taken + 1);
         let taken = self.taken.fetch_update(RELAXED, RELAXED, more);
-        taken.is_ok().then(|| Place(self))
+        taken.is_ok().then(|| LingerPlace(self))
     }
 }
 
 /// One of the places, until it is dropped.
 #[derive(Debug)]
-struct Place(&'static Places);
+struct LingerPlace(&'static LingerPlaces);
 
-impl Drop for Place {
+impl Drop for LingerPlace {
     fn drop(&mut self) {
         self.0.taken.fetch_sub(1, RELAXED);
     }
@@ -271,7 +271,7 @@ const READS: usize = 16;
 /// How many connections of the process may linger without their slots.
 const PLACES: usize = 1024;
 
-static LINGERING: Places = Places::new();
+static LINGERING: LingerPlaces = LingerPlaces::new();
 
 const RELAXED: Ordering = Ordering::Relaxed;
 
@@ -407,7 +407,7 @@ mod tests {
 
     #[test]
     fn there_are_so_many_places_and_each_comes_back() {
-        static OURS: Places = Places::new();
+        static OURS: LingerPlaces = LingerPlaces::new();
         let mut taken: Vec<_> = (0..PLACES).map_while(|_| OURS.take()).collect();
         assert_eq!(taken.len(), PLACES);
         assert!(OURS.take().is_none());

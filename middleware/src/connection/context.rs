@@ -80,7 +80,7 @@ impl ConnectionContext {
     /// When `run` does. A context that was not taken is back in `context` then, too.
     pub fn enter<T>(context: &mut Option<Self>, run: impl FnOnce() -> T) -> T {
         let before = CONTEXT.replace(context.take());
-        let _entered = Entered { context, before };
+        let _entered = EnteredContext { context, before };
         run()
     }
 
@@ -109,12 +109,12 @@ thread_local! {
 }
 
 /// Gives back what was not taken, and puts back what was there before, also after a panic.
-struct Entered<'a> {
+struct EnteredContext<'a> {
     context: &'a mut Option<ConnectionContext>,
     before: Option<ConnectionContext>,
 }
 
-impl Drop for Entered<'_> {
+impl Drop for EnteredContext<'_> {
     fn drop(&mut self) {
         *self.context = CONTEXT.replace(self.before.take());
     }

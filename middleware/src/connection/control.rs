@@ -25,7 +25,7 @@ pub(super) struct Control {
 
 /// Reads and writes wait apart: the halves of a split connection live in different tasks.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Direction {
+pub(super) enum IoDirection {
     Read,
     Write,
 }
@@ -103,19 +103,19 @@ impl Control {
     }
 
     /// Leaves `waker` for `direction`; returns what was asked for up to then.
-    pub(super) fn wait(&self, direction: Direction, waker: &Waker) -> Requests {
+    pub(super) fn wait(&self, direction: IoDirection, waker: &Waker) -> Requests {
         let before = self.waker(direction).replace(waker.clone());
         drop(before);
         Requests(self.requests.load(Ordering::SeqCst))
     }
 
     /// Lets go of the waker left for `direction`: it keeps its task's memory alive.
-    pub(super) fn forget_waker(&self, direction: Direction) {
+    pub(super) fn forget_waker(&self, direction: IoDirection) {
         let waker = self.waker(direction).take();
         drop(waker);
     }
 
-    fn waker(&self, direction: Direction) -> std::sync::MutexGuard<'_, Option<Waker>> {
+    fn waker(&self, direction: IoDirection) -> std::sync::MutexGuard<'_, Option<Waker>> {
         self.wakers[direction as usize]
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -15,9 +15,9 @@ use std::{
     clippy::box_collection,
     reason = "one word in each connection instead of six"
 )]
-pub struct Extensions(Option<Box<HashMap<TypeId, Entry>>>);
+pub struct Extensions(Option<Box<HashMap<TypeId, ExtensionEntry>>>);
 
-struct Entry {
+struct ExtensionEntry {
     type_name: &'static str,
     value: Box<dyn Value>,
 }
@@ -30,7 +30,7 @@ impl Extensions {
 
     /// Puts `value` in; returns the one of the same type that was there.
     pub fn insert<T: Clone + Send + Sync + 'static>(&mut self, value: T) -> Option<T> {
-        let entry = Entry {
+        let entry = ExtensionEntry {
             type_name: type_name::<T>(),
             value: Box::new(value),
         };
@@ -75,9 +75,9 @@ impl Clone for Extensions {
         let Some(map) = &self.0 else {
             return Self(None);
         };
-        let copy = |(id, entry): (&TypeId, &Entry)| {
+        let copy = |(id, entry): (&TypeId, &ExtensionEntry)| {
             let value = entry.value.clone_value();
-            (*id, Entry { value, ..*entry })
+            (*id, ExtensionEntry { value, ..*entry })
         };
         Self(Some(Box::new(map.iter().map(copy).collect())))
     }

@@ -26,9 +26,9 @@ use tokio::time::Instant;
 ///
 /// It outlives the connection, so that the end can be reported with what was known.
 #[derive(Clone)]
-pub struct ConnectionInfo(Arc<Facts>);
+pub struct ConnectionInfo(Arc<ConnectionFacts>);
 
-struct Facts {
+struct ConnectionFacts {
     id: ConnectionId,
     accepted_at: Instant,
     origin: Option<Arc<ListenerInfo>>,
@@ -73,7 +73,7 @@ impl ConnectionInfo {
         socket_peer: Address,
         socket_local: Address,
     ) -> Self {
-        Self(Arc::new(Facts {
+        Self(Arc::new(ConnectionFacts {
             id: ConnectionId::next(),
             accepted_at: Instant::now(),
             origin,

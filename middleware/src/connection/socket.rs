@@ -2,7 +2,7 @@
 
 use super::{
     ConnectionInfo, Phase, Transport,
-    control::{Direction, Requests},
+    control::{IoDirection, Requests},
 };
 use std::{
     error, fmt,
@@ -83,7 +83,7 @@ impl<Io: Transport> Socket<Io> {
 
     /// Called where an operation has to wait: makes sure that a request wakes it.
     #[inline]
-    fn wait<T>(&mut self, direction: Direction, cx: &Context<'_>) -> Poll<io::Result<T>> {
+    fn wait<T>(&mut self, direction: IoDirection, cx: &Context<'_>) -> Poll<io::Result<T>> {
         match &self.waiting[direction as usize] {
             Some(known) if known.will_wake(cx.waker()) => Poll::Pending,
             _ => self.leave_waker(direction, cx),
@@ -92,7 +92,7 @@ impl<Io: Transport> Socket<Io> {
 
     /// Out of line, so that the path of later operations stays small.
     #[cold]
-    fn leave_waker<T>(&mut self, direction: Direction, cx: &Context<'_>) -> Poll<io::Result<T>> {
+    fn leave_waker<T>(&mut self, direction: IoDirection, cx: &Context<'_>) -> Poll<io::Result<T>> {
         self.waiting[direction as usize] = Some(cx.waker().clone());
         let requests = self.info.control().wait(direction, cx.waker());
         if !requests.is_empty() {
@@ -110,7 +110,7 @@ impl<Io: Transport> Socket<Io> {
         self.obey()?;
         match operation(self.io(), cx) {
             Poll::Ready(result) => Poll::Ready(result),
-            Poll::Pending => self.wait(Direction::Write, cx),
+            Poll::Pending => self.wait(IoDirection::Write, cx),
         }
     }
 }
@@ -118,7 +118,7 @@ impl<Io: Transport> Socket<Io> {
 impl<Io: Transport> Drop for Socket<Io> {
     fn drop(&mut self) {
         let control = self.info.control();
-        for direction in [Direction::Read, Direction::Write] {
+        for direction in [IoDirection::Read, IoDirection::Write] {
             if self.waiting[direction as usize].is_some() {
                 control.forget_waker(direction);
             }
@@ -149,7 +149,7 @@ impl<Io: Transport> AsyncRead for Socket<Io> {
                 self.info.add_read(room - buf.remaining());
                 Poll::Ready(result)
             }
-            Poll::Pending => self.wait(Direction::Read, cx),
+            Poll::Pending => self.wait(IoDirection::Read, cx),
         }
     }
 }

@@ -14,12 +14,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// one word of memory and one comparison per read.
 pub struct PrefixedIo<IO> {
     /// In a box, since it is gone for most of a connection's life.
-    prefix: Option<Box<Prefix>>,
+    prefix: Option<Box<UnreadPrefix>>,
     io: IO,
 }
 
 /// Never empty.
-struct Prefix {
+struct UnreadPrefix {
     bytes: Vec<u8>,
     taken: usize,
 }
@@ -55,7 +55,7 @@ impl<IO> PrefixedIo<IO> {
     /// Yields `bytes` without the first `taken`, then the bytes of `io`.
     pub(crate) fn with_unread(io: IO, bytes: Vec<u8>, taken: usize) -> Self {
         let left = taken < bytes.len();
-        let prefix = left.then(|| Box::new(Prefix { bytes, taken }));
+        let prefix = left.then(|| Box::new(UnreadPrefix { bytes, taken }));
         Self { prefix, io }
     }
 
@@ -78,7 +78,7 @@ impl<IO> PrefixedIo<IO> {
     /// ```
     pub fn prepend(&mut self, bytes: &[u8]) {
         let bytes = [bytes, self.prefix()].concat();
-        let prefix = Prefix { bytes, taken: 0 };
+        let prefix = UnreadPrefix { bytes, taken: 0 };
         self.prefix = (!prefix.left().is_empty()).then(|| Box::new(prefix));
     }
 
@@ -110,7 +110,7 @@ impl<IO> PrefixedIo<IO> {
     }
 }
 
-impl Prefix {
+impl UnreadPrefix {
     fn left(&self) -> &[u8] {
         &self.bytes[self.taken..]
     }

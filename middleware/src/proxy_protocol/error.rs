@@ -9,20 +9,20 @@ use std::{error, fmt, io};
 #[derive(Debug)]
 pub struct ProxyHeaderError {
     peer: Address,
-    failure: Failure,
+    failure: HeaderFailure,
     began: Vec<u8>,
 }
 
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(super) enum HeaderFailure {
     Absent,
-    Invalid(Problem),
+    Invalid(HeaderProblem),
     Io(io::Error),
 }
 
 /// Which rule of the protocol, or which bound, a header breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Problem {
+pub(super) enum HeaderProblem {
     Line,
     LineTooLong,
     Command,
@@ -34,7 +34,7 @@ pub(super) enum Problem {
 }
 
 impl ProxyHeaderError {
-    pub(super) fn new(peer: &Address, failure: Failure, received: &[u8]) -> Self {
+    pub(super) fn new(peer: &Address, failure: HeaderFailure, received: &[u8]) -> Self {
         Self {
             peer: peer.clone(),
             failure,
@@ -49,20 +49,20 @@ impl ProxyHeaderError {
 
     /// Whether something else came instead of a header.
     pub const fn is_absent(&self) -> bool {
-        matches!(self.failure, Failure::Absent)
+        matches!(self.failure, HeaderFailure::Absent)
     }
 
     /// Whether a header came that breaks the protocol or the bound on its size.
     pub const fn is_invalid(&self) -> bool {
-        matches!(self.failure, Failure::Invalid(_))
+        matches!(self.failure, HeaderFailure::Invalid(_))
     }
 
     /// Why the header could not be read; [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) where the
     /// connection ended before the header did.
     pub const fn io_error(&self) -> Option<&io::Error> {
         match &self.failure {
-            Failure::Io(error) => Some(error),
-            Failure::Absent | Failure::Invalid(_) => None,
+            HeaderFailure::Io(error) => Some(error),
+            HeaderFailure::Absent | HeaderFailure::Invalid(_) => None,
         }
     }
 
@@ -76,9 +76,11 @@ impl fmt::Display for ProxyHeaderError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let peer = &self.peer;
         match &self.failure {
-            Failure::Absent => write!(f, "no PROXY header from {peer}, which must send one")?,
-            Failure::Invalid(problem) => write!(f, "invalid PROXY header from {peer}: {problem}")?,
-            Failure::Io(_) => write!(f, "no complete PROXY header from {peer}")?,
+            HeaderFailure::Absent => write!(f, "no PROXY header from {peer}, which must send one")?,
+            HeaderFailure::Invalid(problem) => {
+                write!(f, "invalid PROXY header from {peer}: {problem}")?
+            }
+            HeaderFailure::Io(_) => write!(f, "no complete PROXY header from {peer}")?,
         }
         match self.began.is_empty() {
             true => Ok(()),
@@ -93,7 +95,7 @@ impl error::Error for ProxyHeaderError {
     }
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for HeaderProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Line => f.write_str("the line of version 1 is malformed"),

@@ -2,7 +2,7 @@
 
 use super::{
     ProxyHeader, ProxyProtocolLayer,
-    error::{Failure, ProxyHeaderError},
+    error::{HeaderFailure, ProxyHeaderError},
     layer::Bounds,
     parse::{Header, Parsed, parse},
     warnings::Warnings,
@@ -43,7 +43,7 @@ where
         let peer = connection.info().socket_peer();
         let error: BoxError = match failure {
             // Who went away, a health check for example, needs no reset and is no mistake.
-            Some(failure @ Failure::Io(_)) => {
+            Some(failure @ HeaderFailure::Io(_)) => {
                 return Err(ProxyHeaderError::new(peer, failure, &received).into());
             }
             Some(failure) => ProxyHeaderError::new(peer, failure, &received).into(),
@@ -60,21 +60,21 @@ async fn read(
     bounds: Bounds,
     io: &mut (impl AsyncRead + Unpin),
     received: &mut Vec<u8>,
-) -> Result<Option<Header>, Failure> {
+) -> Result<Option<Header>, HeaderFailure> {
     loop {
         if received.len() == received.capacity() {
             // By what came, not by what the header claims; complete at `max_len` at the latest.
             received.reserve(received.len());
         }
-        let ended = io.read_buf(received).await.map_err(Failure::Io)? == 0;
+        let ended = io.read_buf(received).await.map_err(HeaderFailure::Io)? == 0;
         match parse(received, bounds.max_len) {
             Parsed::Complete(header) => return Ok(Some(header)),
-            Parsed::Invalid(problem) => return Err(Failure::Invalid(problem)),
-            Parsed::Absent if bounds.required => return Err(Failure::Absent),
+            Parsed::Invalid(problem) => return Err(HeaderFailure::Invalid(problem)),
+            Parsed::Absent if bounds.required => return Err(HeaderFailure::Absent),
             Parsed::Absent => return Ok(None),
             Parsed::Undecided if ended && !bounds.required => return Ok(None),
             Parsed::Undecided | Parsed::Incomplete if ended => {
-                return Err(Failure::Io(io::ErrorKind::UnexpectedEof.into()));
+                return Err(HeaderFailure::Io(io::ErrorKind::UnexpectedEof.into()));
             }
             Parsed::Undecided | Parsed::Incomplete => {}
         }

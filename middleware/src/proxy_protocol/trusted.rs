@@ -96,10 +96,12 @@ fn network(text: &str) -> Result<IpNet, InvalidNetwork> {
     };
     let network = match text.parse::<IpAddr>() {
         Ok(address) => IpNet::from(address),
-        Err(_) => text.parse().map_err(|_| invalid(Problem::NoNetwork))?,
+        Err(_) => text
+            .parse()
+            .map_err(|_| invalid(NetworkProblem::NoNetwork))?,
     };
     if network.trunc() != network {
-        return Err(invalid(Problem::HostBits(network)));
+        return Err(invalid(NetworkProblem::HostBits(network)));
     }
     Ok(canonical(network))
 }
@@ -120,11 +122,11 @@ fn canonical(network: IpNet) -> IpNet {
 #[derive(Clone, Debug)]
 pub struct InvalidNetwork {
     text: String,
-    problem: Problem,
+    problem: NetworkProblem,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Problem {
+enum NetworkProblem {
     NoNetwork,
     HostBits(IpNet),
 }
@@ -140,10 +142,10 @@ impl fmt::Display for InvalidNetwork {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?} is not a network: ", self.text)?;
         match self.problem {
-            Problem::NoNetwork => {
+            NetworkProblem::NoNetwork => {
                 f.write_str("an address is needed, with a prefix such as /24 or without")
             }
-            Problem::HostBits(network) => write!(
+            NetworkProblem::HostBits(network) => write!(
                 f,
                 "bits are set behind the prefix; {} is the whole network, {} the address alone",
                 network.trunc(),

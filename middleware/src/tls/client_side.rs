@@ -1,7 +1,7 @@
 //! The client's side of a handshake: what it has sent, and what it is still to take.
 
 use super::{
-    handshake::Failure,
+    handshake::HandshakeFailure,
     handshake_limit::HandshakeLimit,
     hello::{Hello, MAX_HELLO, Progress},
     rustls::{self, InvalidMessage, ServerConnection},
@@ -42,7 +42,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Client<IO> {
     }
 
     /// Waits until the whole ClientHello is here (true), or something that is none (false).
-    pub(super) async fn hello(&mut self) -> Result<bool, Failure> {
+    pub(super) async fn hello(&mut self) -> Result<bool, HandshakeFailure> {
         let mut hello = Hello::default();
         loop {
             self.receive().await?;
@@ -64,7 +64,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Client<IO> {
     }
 
     /// Waits for some input.
-    pub(super) async fn receive(&mut self) -> Result<(), Failure> {
+    pub(super) async fn receive(&mut self) -> Result<(), HandshakeFailure> {
         poll_fn(|cx| self.poll_input(cx)).await?;
         self.still_there()
     }
@@ -77,7 +77,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Client<IO> {
         &mut self,
         slots: &'a HandshakeLimit,
         must_stay: bool,
-    ) -> Result<SemaphorePermit<'a>, Failure> {
+    ) -> Result<SemaphorePermit<'a>, HandshakeFailure> {
         let mut slot = pin!(slots.enter());
         poll_fn(|cx| {
             while !self.ended && self.input.len() < MAX_INPUT {
@@ -114,7 +114,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Client<IO> {
     }
 
     /// Sends all output of `session`.
-    pub(super) async fn send(&mut self, session: &mut ServerConnection) -> Result<(), Failure> {
+    pub(super) async fn send(
+        &mut self,
+        session: &mut ServerConnection,
+    ) -> Result<(), HandshakeFailure> {
         poll_fn(|cx| self.poll_send(cx, session)).await?;
         Ok(())
     }
@@ -124,7 +127,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Client<IO> {
         let _ = poll_fn(|cx| Poll::Ready(self.poll_send(cx, session))).await;
     }
 
-    pub(super) fn still_there(&self) -> Result<(), Failure> {
+    pub(super) fn still_there(&self) -> Result<(), HandshakeFailure> {
         if self.ended {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, LEFT).into());
         }

@@ -2,7 +2,7 @@
 
 use super::{
     TlsLayer,
-    error::{Part, Problem, TlsConfigError},
+    error::{ConfigProblem, Part, TlsConfigError},
     load,
     rustls::{
         ServerConfig,
@@ -62,7 +62,9 @@ impl TlsLayer {
         let resolver = Arc::new(SingleCertAndKey::from(key));
         let builder = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
-            .map_err(|error| TlsConfigError::new(Part::Key, Problem::Rejected(Some(error))))?;
+            .map_err(|error| {
+                TlsConfigError::new(Part::Key, ConfigProblem::Rejected(Some(error)))
+            })?;
         let mut config = builder.with_no_client_auth().with_cert_resolver(resolver);
         // rustls' default is two: a second costs every connection a fortieth of its handshake, and takes
         // a second place in the cache.
@@ -84,5 +86,6 @@ pub fn provider() -> Arc<CryptoProvider> {
 }
 
 fn read(part: Part, path: &Path) -> Result<Vec<u8>, TlsConfigError> {
-    fs::read(path).map_err(|error| TlsConfigError::new(part, Problem::Read(error)).in_file(path))
+    fs::read(path)
+        .map_err(|error| TlsConfigError::new(part, ConfigProblem::Read(error)).in_file(path))
 }

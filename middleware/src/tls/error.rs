@@ -1,7 +1,7 @@
 //! What can be wrong with a certificate and its key.
 
 use super::{
-    pem::{Fault, Place},
+    pem::{PemFault, PemPlace},
     rustls,
 };
 use std::{
@@ -15,7 +15,7 @@ use std::{
 #[derive(Debug)]
 pub struct TlsConfigError {
     part: Part,
-    problem: Problem,
+    problem: ConfigProblem,
     path: Option<PathBuf>,
     at: Option<At>,
 }
@@ -23,7 +23,7 @@ pub struct TlsConfigError {
 /// What is at fault, more exactly.
 #[derive(Clone, Copy, Debug)]
 enum At {
-    Pem(Place),
+    Pem(PemPlace),
     /// A certificate of a chain in DER, counted from one.
     Certificate(usize),
 }
@@ -37,10 +37,10 @@ pub(super) enum Part {
 }
 
 #[derive(Debug)]
-pub(super) enum Problem {
+pub(super) enum ConfigProblem {
     Read(io::Error),
     Missing,
-    Malformed(Fault),
+    Malformed(PemFault),
     /// DER or PKCS #12 where PEM is expected.
     Binary,
     /// A kind of section that cannot be used, by its label.
@@ -58,7 +58,7 @@ pub(super) enum Problem {
 }
 
 impl TlsConfigError {
-    pub(super) const fn new(part: Part, problem: Problem) -> Self {
+    pub(super) const fn new(part: Part, problem: ConfigProblem) -> Self {
         Self {
             part,
             problem,
@@ -72,7 +72,7 @@ impl TlsConfigError {
         self
     }
 
-    pub(super) const fn at_place(mut self, place: Place) -> Self {
+    pub(super) const fn at_place(mut self, place: PemPlace) -> Self {
         self.at = Some(At::Pem(place));
         self
     }
@@ -108,7 +108,7 @@ impl TlsConfigError {
         self.place().map(|place| place.line)
     }
 
-    const fn place(&self) -> Option<Place> {
+    const fn place(&self) -> Option<PemPlace> {
         match self.at {
             Some(At::Pem(place)) => Some(place),
             _ => None,
@@ -117,7 +117,7 @@ impl TlsConfigError {
 
     /// Whether the file could not be read.
     pub const fn is_read(&self) -> bool {
-        matches!(self.problem, Problem::Read(_))
+        matches!(self.problem, ConfigProblem::Read(_))
     }
 
     /// Whether the private key is at fault.
@@ -127,12 +127,12 @@ impl TlsConfigError {
 
     /// Whether the private key is not that of the certificate.
     pub const fn is_mismatch(&self) -> bool {
-        matches!(self.problem, Problem::Mismatch)
+        matches!(self.problem, ConfigProblem::Mismatch)
     }
 
     /// Whether the private key is encrypted.
     pub const fn is_encrypted(&self) -> bool {
-        matches!(self.problem, Problem::Encrypted)
+        matches!(self.problem, ConfigProblem::Encrypted)
     }
 }
 
@@ -148,20 +148,20 @@ impl fmt::Display for TlsConfigError {
             write!(f, " in {path:?}")?;
         }
         match self.at {
-            Some(At::Pem(Place { section, line })) => {
+            Some(At::Pem(PemPlace { section, line })) => {
                 write!(f, " (section {section}, line {line})")?;
             }
             Some(At::Certificate(number)) => write!(f, " (certificate {number})")?,
             None => {}
         }
         match &self.problem {
-            Problem::Malformed(fault) => write!(f, " is not valid PEM: {fault}"),
-            Problem::OtherKind(label) => write!(
+            ConfigProblem::Malformed(fault) => write!(f, " is not valid PEM: {fault}"),
+            ConfigProblem::OtherKind(label) => write!(
                 f,
                 " is a section BEGIN {label}, which cannot be used here: convert or remove it"
             ),
             #[cfg(feature = "native-roots")]
-            Problem::NoNative(error) => {
+            ConfigProblem::NoNative(error) => {
                 f.write_str(
                     " cannot be found: this system has no root certificate that can be used",
                 )?;
@@ -180,52 +180,52 @@ impl fmt::Display for TlsConfigError {
 
 impl Part {
     /// What is wrong and what to do, for problems that need no details.
-    const fn advice(self, problem: &Problem) -> &'static str {
+    const fn advice(self, problem: &ConfigProblem) -> &'static str {
         match (problem, self) {
-            (Problem::Read(_), _) => {
+            (ConfigProblem::Read(_), _) => {
                 " cannot be read: check that the file exists and that this user may read it"
             }
-            (Problem::Missing, Self::Chain) => {
+            (ConfigProblem::Missing, Self::Chain) => {
                 " has no certificate: PEM with a section BEGIN CERTIFICATE is needed"
             }
-            (Problem::Missing, Self::Key) => {
+            (ConfigProblem::Missing, Self::Key) => {
                 " has no usable key: PEM with a section BEGIN PRIVATE KEY, BEGIN EC PRIVATE KEY or \
                  BEGIN RSA PRIVATE KEY is needed"
             }
-            (Problem::Missing, Self::Roots) => {
+            (ConfigProblem::Missing, Self::Roots) => {
                 " is empty: there is no root certificate; PEM with a section BEGIN CERTIFICATE is \
                  needed"
             }
-            (Problem::Missing, Self::Crls) => {
+            (ConfigProblem::Missing, Self::Crls) => {
                 " is missing: PEM with a section BEGIN X509 CRL is needed"
             }
-            (Problem::Binary, Self::Key) => {
+            (ConfigProblem::Binary, Self::Key) => {
                 " is binary (DER or PKCS #12), and PEM is needed: convert it with `openssl pkey \
                  -inform DER` or `openssl pkcs12 -nocerts -noenc`"
             }
-            (Problem::Binary, Self::Chain | Self::Roots) => {
+            (ConfigProblem::Binary, Self::Chain | Self::Roots) => {
                 " is binary (DER or PKCS #12), and PEM is needed: convert it with `openssl x509 \
                  -inform DER` or `openssl pkcs12 -nokeys`"
             }
-            (Problem::Binary, Self::Crls) => {
+            (ConfigProblem::Binary, Self::Crls) => {
                 " is binary (DER), and PEM is needed: convert it with `openssl crl -inform DER`"
             }
-            (Problem::Trusted, _) => {
+            (ConfigProblem::Trusted, _) => {
                 " is a section BEGIN TRUSTED CERTIFICATE, which holds more than a certificate: \
                  convert it with `openssl x509`"
             }
-            (Problem::Encrypted, _) => {
+            (ConfigProblem::Encrypted, _) => {
                 " is encrypted, which is not supported: decrypt an encrypted key first, with \
                  `openssl pkey`"
             }
-            (Problem::OpenSsh, _) => {
+            (ConfigProblem::OpenSsh, _) => {
                 " is in the format of OpenSSH: convert it with `ssh-keygen -p -m PKCS8`, or make a \
                  key with `openssl genpkey`"
             }
-            (Problem::Several, _) => {
+            (ConfigProblem::Several, _) => {
                 " is the second key in its text: keep only the key of the certificate"
             }
-            (Problem::Mismatch, _) => {
+            (ConfigProblem::Mismatch, _) => {
                 " does not belong to the certificate: the first certificate of the chain must be \
                  the server's own, and the key must be the one that it was issued for"
             }
@@ -244,8 +244,8 @@ impl Part {
 impl error::Error for TlsConfigError {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match &self.problem {
-            Problem::Read(error) => Some(error),
-            Problem::Rejected(Some(error)) => Some(error),
+            ConfigProblem::Read(error) => Some(error),
+            ConfigProblem::Rejected(Some(error)) => Some(error),
             _ => None,
         }
     }

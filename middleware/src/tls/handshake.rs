@@ -5,7 +5,7 @@ use super::{
     client_side::Client,
     common::{self, linger_for_alert},
     rustls::ServerConnection,
-    unfinished::Place,
+    unfinished::HandshakePlace,
     wire::Wire,
 };
 #[cfg(feature = "tonic")]
@@ -50,15 +50,15 @@ where
         Err(failed) => failed,
     };
     match failure {
-        Failure::Io(error) => {
+        HandshakeFailure::Io(error) => {
             let close = rest.with_io(io).close_within(linger_for_alert());
             // In a box: its buffer must not make every handshake larger. It keeps the place, since it holds a
             // file descriptor, and makes room as others do.
-            let close = Box::pin(async { close.await.map_err(Failure::from) });
+            let close = Box::pin(async { close.await.map_err(HandshakeFailure::from) });
             let _ = place.listen(close).await;
             Err(HandshakeError::new(error).into())
         }
-        Failure::Displaced => {
+        HandshakeFailure::Displaced => {
             rest.with_io(io).abort();
             Err(Refused::new(RefusedReason::TooManyHandshakes).into())
         }
@@ -67,13 +67,13 @@ where
 
 /// Why there was no agreement.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(super) enum HandshakeFailure {
     Io(io::Error),
     /// Another connection got the place.
     Displaced,
 }
 
-impl From<io::Error> for Failure {
+impl From<io::Error> for HandshakeFailure {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
     }
@@ -85,9 +85,9 @@ impl From<io::Error> for Failure {
 async fn agree<IO>(
     layer: &TlsLayer,
     info: &ConnectionInfo,
-    place: &mut Place<'_>,
+    place: &mut HandshakePlace<'_>,
     io: IO,
-) -> Result<TlsIo<IO>, (Failure, IO)>
+) -> Result<TlsIo<IO>, (HandshakeFailure, IO)>
 where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
@@ -102,10 +102,10 @@ where
 async fn exchange<IO>(
     layer: &TlsLayer,
     info: &ConnectionInfo,
-    place: &mut Place<'_>,
+    place: &mut HandshakePlace<'_>,
     mut client: Client<IO>,
     is_hello: bool,
-) -> Result<TlsIo<IO>, (Failure, IO)>
+) -> Result<TlsIo<IO>, (HandshakeFailure, IO)>
 where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
@@ -124,10 +124,10 @@ where
 /// Each flight of the client is processed in a slot, which is free again before the answer is sent.
 async fn drive<IO>(
     layer: &TlsLayer,
-    place: &mut Place<'_>,
+    place: &mut HandshakePlace<'_>,
     client: &mut Client<IO>,
     is_hello: bool,
-) -> Result<ServerConnection, Failure>
+) -> Result<ServerConnection, HandshakeFailure>
 where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {

@@ -38,7 +38,7 @@
 //! ```
 
 use super::{
-    error::{Part, Problem, TlsConfigError},
+    error::{ConfigProblem, Part, TlsConfigError},
     pem::{Section, sections},
     provider,
     rustls::{
@@ -91,7 +91,7 @@ pub fn crls(pem: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, Tl
         }
         let crl: CertificateRevocationListDer<'_> = decode(Part::Crls, &section, section.label)?;
         if !x509::is_sequence(&crl) {
-            return Err(at(Part::Crls, &section, Problem::Rejected(None)));
+            return Err(at(Part::Crls, &section, ConfigProblem::Rejected(None)));
         }
         crls.push(crl);
     }
@@ -106,13 +106,13 @@ pub(super) fn certify(
     let chain = not_empty(Part::Chain, chain)?;
     for (index, certificate) in chain.iter().enumerate() {
         if let Err(error) = check(index + 1, certificate) {
-            let error = TlsConfigError::new(Part::Chain, Problem::Rejected(Some(error)));
+            let error = TlsConfigError::new(Part::Chain, ConfigProblem::Rejected(Some(error)));
             return Err(error.of_certificate(index + 1));
         }
     }
     let key = CertifiedKey::from_der(chain, key, &provider()).map_err(|error| match error {
-        Error::InconsistentKeys(_) => TlsConfigError::new(Part::Key, Problem::Mismatch),
-        error => TlsConfigError::new(Part::Key, Problem::Rejected(Some(error))),
+        Error::InconsistentKeys(_) => TlsConfigError::new(Part::Key, ConfigProblem::Mismatch),
+        error => TlsConfigError::new(Part::Key, ConfigProblem::Rejected(Some(error))),
     })?;
     x509::warn_about(&key.cert);
     Ok(key)
@@ -144,12 +144,12 @@ fn certificates(
                         found.push(certificate);
                         continue;
                     }
-                    Err(error) => Problem::Rejected(Some(error)),
+                    Err(error) => ConfigProblem::Rejected(Some(error)),
                 }
             }
-            "TRUSTED CERTIFICATE" => Problem::Trusted,
+            "TRUSTED CERTIFICATE" => ConfigProblem::Trusted,
             label if is_for_another_purpose(label) => continue,
-            label => Problem::OtherKind(label.to_owned()),
+            label => ConfigProblem::OtherKind(label.to_owned()),
         };
         return Err(at(part, &section, problem));
     }
@@ -169,28 +169,28 @@ fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsConfigError> {
     for section in all_sections(Part::Key, pem)? {
         let problem = match section.label {
             label if !label.ends_with("PRIVATE KEY") => continue,
-            _ if section.is_encrypted => Problem::Encrypted,
-            "ENCRYPTED PRIVATE KEY" => Problem::Encrypted,
-            "OPENSSH PRIVATE KEY" => Problem::OpenSsh,
+            _ if section.is_encrypted => ConfigProblem::Encrypted,
+            "ENCRYPTED PRIVATE KEY" => ConfigProblem::Encrypted,
+            "OPENSSH PRIVATE KEY" => ConfigProblem::OpenSsh,
             "PRIVATE KEY" | "EC PRIVATE KEY" | "RSA PRIVATE KEY" if found.is_none() => {
                 found = Some(decode(Part::Key, &section, section.label)?);
                 continue;
             }
-            "PRIVATE KEY" | "EC PRIVATE KEY" | "RSA PRIVATE KEY" => Problem::Several,
-            label => Problem::OtherKind(label.to_owned()),
+            "PRIVATE KEY" | "EC PRIVATE KEY" | "RSA PRIVATE KEY" => ConfigProblem::Several,
+            label => ConfigProblem::OtherKind(label.to_owned()),
         };
         return Err(at(Part::Key, &section, problem));
     }
-    found.ok_or_else(|| TlsConfigError::new(Part::Key, Problem::Missing))
+    found.ok_or_else(|| TlsConfigError::new(Part::Key, ConfigProblem::Missing))
 }
 
 fn all_sections(part: Part, pem: &[u8]) -> Result<Vec<Section<'_>>, TlsConfigError> {
     // No text begins with a SEQUENCE whose length takes more than one byte; short keys have a shorter one.
     if matches!(pem, [0x30, 0x81..=0x84, ..]) || x509::is_sequence(pem) {
-        return Err(TlsConfigError::new(part, Problem::Binary));
+        return Err(TlsConfigError::new(part, ConfigProblem::Binary));
     }
     let malformed =
-        |(place, fault)| TlsConfigError::new(part, Problem::Malformed(fault)).at_place(place);
+        |(place, fault)| TlsConfigError::new(part, ConfigProblem::Malformed(fault)).at_place(place);
     sections(pem).map_err(malformed)
 }
 
@@ -200,18 +200,18 @@ fn decode<T: PemObject>(
     section: &Section<'_>,
     label: &str,
 ) -> Result<T, TlsConfigError> {
-    let malformed = |fault| at(part, section, Problem::Malformed(fault));
+    let malformed = |fault| at(part, section, ConfigProblem::Malformed(fault));
     let (kind, der) = section.decode(label).map_err(malformed)?;
-    T::from_pem(kind, der).ok_or_else(|| at(part, section, Problem::Rejected(None)))
+    T::from_pem(kind, der).ok_or_else(|| at(part, section, ConfigProblem::Rejected(None)))
 }
 
-fn at(part: Part, section: &Section<'_>, problem: Problem) -> TlsConfigError {
+fn at(part: Part, section: &Section<'_>, problem: ConfigProblem) -> TlsConfigError {
     TlsConfigError::new(part, problem).at_place(section.place)
 }
 
 fn not_empty<T>(part: Part, found: Vec<T>) -> Result<Vec<T>, TlsConfigError> {
     if found.is_empty() {
-        return Err(TlsConfigError::new(part, Problem::Missing));
+        return Err(TlsConfigError::new(part, ConfigProblem::Missing));
     }
     Ok(found)
 }

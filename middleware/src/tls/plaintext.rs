@@ -14,12 +14,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// The state of TLS (more than a kilobyte) is in a box, so this is two pointers in size.
 #[derive(Debug)]
 pub(super) struct Plaintext<S> {
-    inner: Box<Inner<S>>,
+    inner: Box<PlaintextInner<S>>,
     info: ConnectionInfo,
 }
 
 #[derive(Debug)]
-struct Inner<S> {
+struct PlaintextInner<S> {
     stream: S,
     /// We have sent `close_notify`.
     has_ended: bool,
@@ -29,7 +29,7 @@ impl<S> Plaintext<S> {
     pub(super) fn new(stream: S, info: ConnectionInfo) -> Self {
         let has_ended = false;
         Self {
-            inner: Box::new(Inner { stream, has_ended }),
+            inner: Box::new(PlaintextInner { stream, has_ended }),
             info,
         }
     }

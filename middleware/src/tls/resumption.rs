@@ -36,7 +36,7 @@ impl Sessions {
         verifier: Option<Arc<dyn ClientCertVerifier>>,
     ) {
         let time = config.time_provider.clone();
-        let policy = Policy { verifier, time };
+        let policy = ResumptionPolicy { verifier, time };
         config.session_storage = Arc::new(Guarded {
             inner: self.store.clone(),
             policy: policy.clone(),
@@ -49,12 +49,12 @@ impl Sessions {
 }
 
 #[derive(Clone, Debug)]
-struct Policy {
+struct ResumptionPolicy {
     verifier: Option<Arc<dyn ClientCertVerifier>>,
     time: Arc<dyn TimeProvider>,
 }
 
-impl Policy {
+impl ResumptionPolicy {
     /// Whether it makes sense to keep `session`, which was agreed on just now.
     fn may_keep(&self, session: &[u8]) -> bool {
         let chain = client_chain(session);
@@ -80,7 +80,7 @@ impl Policy {
 
 /// A store or a ticketer that forgets sessions which may not be resumed.
 struct Guarded<T: ?Sized> {
-    policy: Policy,
+    policy: ResumptionPolicy,
     inner: Arc<T>,
 }
 

@@ -1,7 +1,7 @@
 //! The connections that have not finished their handshake: how many there may be, and which one makes
 //! room for another.
 
-use super::handshake::Failure;
+use super::handshake::HandshakeFailure;
 use std::{
     collections::BTreeMap,
     future::poll_fn,
@@ -19,11 +19,11 @@ use std::{
 #[derive(Debug)]
 pub(super) struct Unfinished {
     max: usize,
-    state: Mutex<State>,
+    state: Mutex<UnfinishedState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct UnfinishedState {
     taken: usize,
     /// Connections that wait for their client, by ticket, the longest first.
     listening: BTreeMap<u64, Waker>,
@@ -37,7 +37,7 @@ impl Unfinished {
     }
 
     /// Takes a place; none is left where `max` connections wait for us and not for their clients.
-    pub(super) fn enter(&self) -> Option<Place<'_>> {
+    pub(super) fn enter(&self) -> Option<HandshakePlace<'_>> {
         let mut state = self.state();
         let mut displaced = None;
         if state.taken >= self.max {
@@ -50,7 +50,7 @@ impl Unfinished {
             waker.wake();
         }
         let (all, standing) = (self, Standing::Working);
-        Some(Place { all, standing })
+        Some(HandshakePlace { all, standing })
     }
 
     pub(super) const fn max(&self) -> usize {
@@ -61,14 +61,14 @@ impl Unfinished {
         self.state().taken
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, UnfinishedState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A place of one connection, given back when dropped.
 #[derive(Debug)]
-pub(super) struct Place<'a> {
+pub(super) struct HandshakePlace<'a> {
     all: &'a Unfinished,
     standing: Standing,
 }
@@ -80,12 +80,12 @@ enum Standing {
     Displaced,
 }
 
-impl Place<'_> {
+impl HandshakePlace<'_> {
     /// Waits for the client by `wait`; fails when another connection gets the place meanwhile.
     pub(super) async fn listen<T>(
         &mut self,
-        wait: impl Future<Output = Result<T, Failure>>,
-    ) -> Result<T, Failure> {
+        wait: impl Future<Output = Result<T, HandshakeFailure>>,
+    ) -> Result<T, HandshakeFailure> {
         let mut wait = pin!(wait);
         poll_fn(|cx| match wait.as_mut().poll(cx) {
             Poll::Ready(result) => Poll::Ready(self.work().and(result)),
@@ -95,18 +95,18 @@ impl Place<'_> {
     }
 
     /// Leaves the queue of those that can be displaced.
-    fn work(&mut self) -> Result<(), Failure> {
+    fn work(&mut self) -> Result<(), HandshakeFailure> {
         if let Standing::Listening(ticket) = self.standing {
             let left = self.all.state().listening.remove(&ticket);
             self.standing = left.map_or(Standing::Displaced, |_| Standing::Working);
         }
         match self.standing {
-            Standing::Displaced => Err(Failure::Displaced),
+            Standing::Displaced => Err(HandshakeFailure::Displaced),
             Standing::Working | Standing::Listening(_) => Ok(()),
         }
     }
 
-    fn poll_displaced<T>(&mut self, cx: &Context<'_>) -> Poll<Result<T, Failure>> {
+    fn poll_displaced<T>(&mut self, cx: &Context<'_>) -> Poll<Result<T, HandshakeFailure>> {
         let mut state = self.all.state();
         match self.standing {
             Standing::Working => {
@@ -127,13 +127,13 @@ impl Place<'_> {
             Standing::Displaced => {}
         }
         match self.standing {
-            Standing::Displaced => Poll::Ready(Err(Failure::Displaced)),
+            Standing::Displaced => Poll::Ready(Err(HandshakeFailure::Displaced)),
             Standing::Working | Standing::Listening(_) => Poll::Pending,
         }
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for HandshakePlace<'_> {
     fn drop(&mut self) {
         // One that was displaced has no place to give back: the other connection has it.
         if self.work().is_ok() {
@@ -148,8 +148,8 @@ mod tests {
     use std::future::pending;
     use tokio_test::{assert_pending, assert_ready, task};
 
-    fn is_displaced<T>(result: &Result<T, Failure>) -> bool {
-        matches!(result, Err(Failure::Displaced))
+    fn is_displaced<T>(result: &Result<T, HandshakeFailure>) -> bool {
+        matches!(result, Err(HandshakeFailure::Displaced))
     }
 
     #[test]
@@ -196,7 +196,7 @@ mod tests {
         let (send, receive) = tokio::sync::oneshot::channel::<()>();
         let mut first = all.enter().unwrap();
         {
-            let wait = async { receive.await.map_err(|_| Failure::Displaced) };
+            let wait = async { receive.await.map_err(|_| HandshakeFailure::Displaced) };
             let mut first = task::spawn(first.listen(wait));
             assert_pending!(first.poll());
             let _second = all.enter().unwrap();

@@ -11,7 +11,7 @@
 mod v1;
 mod v2;
 
-use super::{ProxyHeader, error::Problem};
+use super::{ProxyHeader, error::HeaderProblem};
 use crate::connection::Address;
 use proxy_header::{ParseConfig, ProxyHeader as Decoded};
 
@@ -25,7 +25,7 @@ pub(super) enum Parsed {
     /// No header.
     Absent,
     /// A header that breaks the protocol.
-    Invalid(Problem),
+    Invalid(HeaderProblem),
     /// A header, and maybe more.
     Complete(Header),
 }

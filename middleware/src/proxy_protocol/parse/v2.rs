@@ -3,7 +3,7 @@
 use super::{Header, ip_addresses};
 use crate::{
     connection::{Address, UnixAddress},
-    proxy_protocol::{ProxyHeader, error::Problem, header::split_field},
+    proxy_protocol::{ProxyHeader, error::HeaderProblem, header::split_field},
 };
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ pub(super) const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 /// Bytes that begin with the signature: `None` while something is missing.
 ///
 /// Each byte is checked as soon as it arrives, so that an invalid header is rejected early.
-pub(super) fn parse(bytes: &[u8], max_len: usize) -> Result<Option<Header>, Problem> {
+pub(super) fn parse(bytes: &[u8], max_len: usize) -> Result<Option<Header>, HeaderProblem> {
     let mut fixed = bytes[SIGNATURE.len()..].iter().copied();
     let Some(version_and_command) = fixed.next() else {
         return Ok(None);
@@ -20,24 +20,24 @@ pub(super) fn parse(bytes: &[u8], max_len: usize) -> Result<Option<Header>, Prob
     let local = match version_and_command {
         0x20 => true,
         0x21 => false,
-        _ => return Err(Problem::Command),
+        _ => return Err(HeaderProblem::Command),
     };
     let Some(family) = fixed.next() else {
         return Ok(None);
     };
     let kind = match local {
-        true => Kind::ignored(family),
-        false => Kind::of(family).ok_or(Problem::Family)?,
+        true => AddressBlock::ignored(family),
+        false => AddressBlock::of(family).ok_or(HeaderProblem::Family)?,
     };
     let (Some(high), Some(low)) = (fixed.next(), fixed.next()) else {
         return Ok(None);
     };
     let length = FIXED_LEN + usize::from(u16::from_be_bytes([high, low]));
     if length > max_len {
-        return Err(Problem::TooLong(length));
+        return Err(HeaderProblem::TooLong(length));
     }
     if length < FIXED_LEN + kind.addresses_len() {
-        return Err(Problem::TooShort);
+        return Err(HeaderProblem::TooShort);
     }
     bytes
         .get(..length)
@@ -46,19 +46,22 @@ pub(super) fn parse(bytes: &[u8], max_len: usize) -> Result<Option<Header>, Prob
 }
 
 /// A complete header.
-fn decode(bytes: &[u8], kind: Kind) -> Result<Header, Problem> {
+fn decode(bytes: &[u8], kind: AddressBlock) -> Result<Header, HeaderProblem> {
     let (addresses, tlvs) = bytes[FIXED_LEN..].split_at(kind.addresses_len());
     let (addresses, tlvs) = match kind {
         // The block is to be skipped, so it may hold anything, also something else than fields.
-        Kind::Ignored(length) => {
+        AddressBlock::Ignored(length) => {
             let fields = length.and_then(|length| tlvs.get(length..));
             (
                 None,
                 fields.filter(|tlvs| are_fields(tlvs)).unwrap_or_default(),
             )
         }
-        Kind::Ip(_) => (Some(ip_addresses(bytes).ok_or(Problem::Family)?), tlvs),
-        Kind::Unix => {
+        AddressBlock::Ip(_) => (
+            Some(ip_addresses(bytes).ok_or(HeaderProblem::Family)?),
+            tlvs,
+        ),
+        AddressBlock::Unix => {
             let (source, destination) = addresses.split_at(UNIX_LEN);
             (
                 Some((unix_address(source), unix_address(destination))),
@@ -67,7 +70,7 @@ fn decode(bytes: &[u8], kind: Kind) -> Result<Header, Problem> {
         }
     };
     if !are_fields(tlvs) {
-        return Err(Problem::Field);
+        return Err(HeaderProblem::Field);
     }
     check_sum(bytes, tlvs)?;
     Ok(Header {
@@ -78,7 +81,7 @@ fn decode(bytes: &[u8], kind: Kind) -> Result<Header, Problem> {
 }
 
 #[derive(Clone, Copy)]
-enum Kind {
+enum AddressBlock {
     /// `LOCAL`, or something unspecified: the addresses are skipped, that many bytes where their
     /// length is known.
     Ignored(Option<usize>),
@@ -87,7 +90,7 @@ enum Kind {
     Unix,
 }
 
-impl Kind {
+impl AddressBlock {
     fn of(family: u8) -> Option<Self> {
         match (family >> 4, family & 0x0F) {
             (0..=3, 0) | (0, 0..=2) => Some(Self::ignored(family)),
@@ -147,14 +150,14 @@ fn are_fields(mut tlvs: &[u8]) -> bool {
 }
 
 /// Checks the checksum where there is one. Two are one too many: neither could be right.
-fn check_sum(header: &[u8], tlvs: &[u8]) -> Result<(), Problem> {
+fn check_sum(header: &[u8], tlvs: &[u8]) -> Result<(), HeaderProblem> {
     let (mut left, mut found) = (tlvs, None);
     while let Some(((kind, value), rest)) = split_field(left) {
         if kind == TYPE_CRC32C {
-            let expected = value.try_into().map_err(|_| Problem::Field)?;
+            let expected = value.try_into().map_err(|_| HeaderProblem::Field)?;
             let end = header.len() - rest.len();
             if found.replace((u32::from_be_bytes(expected), end)).is_some() {
-                return Err(Problem::Field);
+                return Err(HeaderProblem::Field);
             }
         }
         left = rest;
@@ -167,7 +170,7 @@ fn check_sum(header: &[u8], tlvs: &[u8]) -> Result<(), Problem> {
     let bytes = before.iter().chain(&[0; CRC32C_LEN]).chain(after);
     match crc32c(bytes) == expected {
         true => Ok(()),
-        false => Err(Problem::Checksum),
+        false => Err(HeaderProblem::Checksum),
     }
 }
 

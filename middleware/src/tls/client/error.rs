@@ -13,11 +13,11 @@ use std::{error::Error, fmt, io};
 #[derive(Debug)]
 pub struct TlsConnectError {
     server_name: String,
-    problem: Problem,
+    problem: ConnectProblem,
 }
 
 #[derive(Debug)]
-enum Problem {
+enum ConnectProblem {
     BadName,
     Elapsed(Elapsed),
     Handshake(HandshakeError),
@@ -25,19 +25,19 @@ enum Problem {
 
 impl TlsConnectError {
     pub(super) fn bad_name(server_name: &str) -> Self {
-        Self::new(server_name, Problem::BadName)
+        Self::new(server_name, ConnectProblem::BadName)
     }
 
     pub(super) fn elapsed(server_name: &str, elapsed: Elapsed) -> Self {
-        Self::new(server_name, Problem::Elapsed(elapsed))
+        Self::new(server_name, ConnectProblem::Elapsed(elapsed))
     }
 
     pub(super) fn handshake(server_name: &str, error: io::Error) -> Self {
         let error = HandshakeError::new(error);
-        Self::new(server_name, Problem::Handshake(error))
+        Self::new(server_name, ConnectProblem::Handshake(error))
     }
 
-    fn new(server_name: &str, problem: Problem) -> Self {
+    fn new(server_name: &str, problem: ConnectProblem) -> Self {
         let server_name = server_name.to_owned();
         Self {
             server_name,
@@ -52,12 +52,12 @@ impl TlsConnectError {
 
     /// Whether the name of the server is neither a DNS name nor an IP address.
     pub const fn is_bad_name(&self) -> bool {
-        matches!(self.problem, Problem::BadName)
+        matches!(self.problem, ConnectProblem::BadName)
     }
 
     /// Whether the handshake took too long.
     pub const fn is_timeout(&self) -> bool {
-        matches!(self.problem, Problem::Elapsed(_))
+        matches!(self.problem, ConnectProblem::Elapsed(_))
     }
 
     /// Whether the server's certificate was not accepted, for whatever reason.
@@ -94,16 +94,16 @@ impl TlsConnectError {
 
     fn rustls(&self) -> Option<&rustls::Error> {
         match &self.problem {
-            Problem::Handshake(error) => find(error),
-            Problem::BadName | Problem::Elapsed(_) => None,
+            ConnectProblem::Handshake(error) => find(error),
+            ConnectProblem::BadName | ConnectProblem::Elapsed(_) => None,
         }
     }
 
     fn kind(&self) -> io::ErrorKind {
         match &self.problem {
-            Problem::BadName => io::ErrorKind::InvalidInput,
-            Problem::Elapsed(_) => io::ErrorKind::TimedOut,
-            Problem::Handshake(error) => error.io_error().kind(),
+            ConnectProblem::BadName => io::ErrorKind::InvalidInput,
+            ConnectProblem::Elapsed(_) => io::ErrorKind::TimedOut,
+            ConnectProblem::Handshake(error) => error.io_error().kind(),
         }
     }
 
@@ -130,13 +130,13 @@ impl fmt::Display for TlsConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.server_name.escape_debug();
         match &self.problem {
-            Problem::BadName => write!(
+            ConnectProblem::BadName => write!(
                 f,
                 "no TLS with \"{name}\": a DNS name or an IP address is needed, without a port and \
                  without brackets"
             ),
-            Problem::Elapsed(elapsed) => write!(f, "no TLS with {name}: {elapsed}"),
-            Problem::Handshake(error) => {
+            ConnectProblem::Elapsed(elapsed) => write!(f, "no TLS with {name}: {elapsed}"),
+            ConnectProblem::Handshake(error) => {
                 write!(f, "no TLS with {name}: {}", error.io_error())?;
                 let advice = self.advice();
                 if !advice.is_empty() {
@@ -151,9 +151,9 @@ impl fmt::Display for TlsConnectError {
 impl Error for TlsConnectError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.problem {
-            Problem::BadName => None,
-            Problem::Elapsed(elapsed) => Some(elapsed),
-            Problem::Handshake(error) => Some(error),
+            ConnectProblem::BadName => None,
+            ConnectProblem::Elapsed(elapsed) => Some(elapsed),
+            ConnectProblem::Handshake(error) => Some(error),
         }
     }
 }

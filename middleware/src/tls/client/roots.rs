@@ -7,7 +7,7 @@ use crate::tls::{
 };
 #[cfg(feature = "native-roots")]
 use crate::tls::{
-    error::{Part, Problem},
+    error::{ConfigProblem, Part},
     rustls::pki_types::CertificateDer,
 };
 use std::sync::Arc;
@@ -49,7 +49,10 @@ impl TlsConnector {
         let mut store = RootCertStore::empty();
         store.add_parsable_certificates(roots);
         if store.is_empty() {
-            return Err(TlsConfigError::new(Part::Roots, Problem::NoNative(error)));
+            return Err(TlsConfigError::new(
+                Part::Roots,
+                ConfigProblem::NoNative(error),
+            ));
         }
         Ok(Self::trusting(store))
     }

@@ -1,11 +1,11 @@
 //! What a line of PEM is: a boundary, text, or a boundary that was damaged.
 
-use super::{BYTE_ORDER_MARK, Fault};
+use super::{BYTE_ORDER_MARK, PemFault};
 
 pub(super) enum Line<'a> {
     Begin(&'a str),
     End(&'a str),
-    Suspicious(Fault),
+    Suspicious(PemFault),
     Text,
 }
 
@@ -42,13 +42,13 @@ pub(super) fn classify(line: &[u8]) -> Line<'_> {
     }
     let without_mark = line.strip_prefix(BYTE_ORDER_MARK);
     if without_mark.is_some_and(|line| label(line, b"-----BEGIN ").is_some()) {
-        return Line::Suspicious(Fault::ByteOrderMark);
+        return Line::Suspicious(PemFault::ByteOrderMark);
     }
     let words = |word: &[u8]| line.windows(word.len()).filter(|w| *w == word).count();
     if words(b"-----BEGIN ") + words(b"-----END ") > 1 {
-        return Line::Suspicious(Fault::Joined);
+        return Line::Suspicious(PemFault::Joined);
     }
-    Line::Suspicious(Fault::Boundary)
+    Line::Suspicious(PemFault::Boundary)
 }
 
 /// The label of a boundary that begins with `start`, where `line` is one.
