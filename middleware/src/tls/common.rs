@@ -4,7 +4,7 @@ use super::rustls::{CommonState, HandshakeKind};
 use crate::connection::{Linger, TlsInfo};
 use std::time::Duration;
 
-/// The default timeout of a handshake: ample on slow networks, and too short to hold connections idle.
+/// The default timeout of a handshake. It is ample on slow networks, and too short to hold connections idle.
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Converts the names of application protocols (ALPN, RFC 7301).
@@ -30,8 +30,8 @@ pub(super) fn escaped_alpn(names: &[Vec<u8>]) -> Vec<String> {
     names.map(|name| name.escape_ascii().to_string()).collect()
 }
 
-/// The parameters that `session` has negotiated. `server_name` comes from the caller, because rustls exposes it
-/// on the server side only.
+/// The parameters that `session` has negotiated. `server_name` comes from the caller, because rustls exposes
+/// it on the server side only.
 pub(super) fn tls_info(session: &CommonState, server_name: Option<String>) -> TlsInfo {
     let mut info = TlsInfo::new();
     info.version = session.protocol_version().and_then(|v| v.as_str());
@@ -46,8 +46,8 @@ pub(super) fn tls_info(session: &CommonState, server_name: Option<String>) -> Tl
     info
 }
 
-/// How a connection is closed after a failed handshake: the peer has a second to receive the alert. Dropping a
-/// connection with unread input sends a reset, which would discard the alert.
+/// Limits of the close after a failed handshake, in which the peer has a second to receive the alert.
+/// Dropping a connection with unread input sends a reset, which would discard the alert.
 pub(super) fn linger_for_alert() -> Linger {
     Linger::new().with_timeout(Duration::from_secs(1))
 }

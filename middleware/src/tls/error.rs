@@ -1,4 +1,4 @@
-//! What can be wrong with a certificate and its key.
+//! Errors of certificates, keys, roots and revocation lists.
 
 use super::{
     pem::{PemFault, PemPlace},
@@ -9,9 +9,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Certificates, a private key or revocation lists cannot be used.
+/// Certificates, a private key or revocation lists are unusable.
 ///
-/// The text says what is wrong, where, and what to do. Nothing of the key is in it.
+/// The text names the problem, its position and the remedy, and leaves out the key.
 #[derive(Debug)]
 pub struct TlsConfigError {
     part: Part,
@@ -20,7 +20,7 @@ pub struct TlsConfigError {
     at: Option<At>,
 }
 
-/// What is at fault, more exactly.
+/// The position of the problem.
 #[derive(Clone, Copy, Debug)]
 enum At {
     Pem(PemPlace),
@@ -43,9 +43,9 @@ pub(super) enum ConfigProblem {
     Malformed(PemFault),
     /// DER or PKCS #12 where PEM is expected.
     Binary,
-    /// A kind of section that cannot be used, by its label.
+    /// An unusable kind of section, by its label.
     OtherKind(String),
-    /// A certificate with OpenSSL's remarks on trust behind it.
+    /// A certificate with OpenSSL's trust settings appended.
     Trusted,
     Encrypted,
     OpenSsh,
@@ -84,7 +84,7 @@ impl TlsConfigError {
 }
 
 impl TlsConfigError {
-    /// Names the file that is at fault, for a chain and a key that were read from these.
+    /// Adds the path of the faulty file, for a chain and a key that were read from these files.
     #[must_use]
     pub fn in_files(self, chain: impl AsRef<Path>, key: impl AsRef<Path>) -> Self {
         match self.part {
@@ -93,17 +93,17 @@ impl TlsConfigError {
         }
     }
 
-    /// The file that is at fault, where it came from a file.
+    /// The faulty file, if a file was read.
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
     }
 
-    /// The section of PEM that is at fault, counted from one.
+    /// The faulty section of PEM, counted from one.
     pub fn section(&self) -> Option<usize> {
         self.place().map(|place| place.section)
     }
 
-    /// The line of PEM that is at fault, counted from one: where its section begins, or the line itself.
+    /// The faulty line of PEM, counted from one: the first line of its section, or the line itself.
     pub fn line(&self) -> Option<usize> {
         self.place().map(|place| place.line)
     }
@@ -120,12 +120,12 @@ impl TlsConfigError {
         matches!(self.problem, ConfigProblem::Read(_))
     }
 
-    /// Whether the private key is at fault.
+    /// Whether the private key is the problem.
     pub const fn is_key(&self) -> bool {
         matches!(self.part, Part::Key)
     }
 
-    /// Whether the private key is not that of the certificate.
+    /// Whether the private key does not match the certificate.
     pub const fn is_mismatch(&self) -> bool {
         matches!(self.problem, ConfigProblem::Mismatch)
     }
@@ -179,7 +179,7 @@ impl fmt::Display for TlsConfigError {
 }
 
 impl Part {
-    /// What is wrong and what to do, for problems that need no details.
+    /// The problem and its remedy, for problems without details.
     const fn advice(self, problem: &ConfigProblem) -> &'static str {
         match (problem, self) {
             (ConfigProblem::Read(_), _) => {

@@ -15,8 +15,8 @@ use tower::Service;
 
 /// Future of [`Tls`](super::Tls): the handshake, then the inner service `S`.
 ///
-/// The handshake has its own allocation, which is freed before the inner service is called. Connections that are
-/// being served do not carry its memory.
+/// The handshake has its own allocation, which is freed before the inner service is called. Connections that
+/// are being served do not carry its memory.
 #[pin_project]
 pub struct TlsFuture<S: Service<Connection<TlsIo<IO>>>, IO>(#[pin] FirstThen<S, TlsIo<IO>>);
 

@@ -1,4 +1,4 @@
-//! One handshake: its place, its turn, its time, and what was agreed on.
+//! The handshake of one connection, with its timeout and limits.
 
 use super::{
     TlsIo, TlsLayer,
@@ -23,7 +23,8 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-/// Agrees on TLS. Dropping the future drops the IO, then gives back its place and releases the guards.
+/// Performs the TLS handshake. Dropping the future drops the stream, frees the place and then releases the
+/// guards.
 pub(super) async fn handshake<IO>(
     layer: TlsLayer,
     connection: Connection<IO>,
@@ -52,8 +53,8 @@ where
     match failure {
         HandshakeFailure::Io(error) => {
             let close = rest.with_io(io).close_within(linger_for_alert());
-            // In a box: its buffer must not make every handshake larger. It keeps the place, since it holds a
-            // file descriptor, and makes room as others do.
+            // Boxed, so that its buffer does not enlarge every handshake. The connection keeps its place
+            // because it holds a file descriptor, and can be displaced like others.
             let close = Box::pin(async { close.await.map_err(HandshakeFailure::from) });
             let _ = place.listen(close).await;
             Err(HandshakeError::new(error).into())
@@ -65,11 +66,11 @@ where
     }
 }
 
-/// Why there was no agreement.
+/// Why a handshake failed.
 #[derive(Debug)]
 pub(super) enum HandshakeFailure {
     Io(io::Error),
-    /// Another connection got the place.
+    /// Another connection took the place.
     Displaced,
 }
 
@@ -79,9 +80,9 @@ impl From<io::Error> for HandshakeFailure {
     }
 }
 
-/// The part that has a bound in time and a place.
+/// The part that has a timeout and a place.
 ///
-/// A silent client has no TLS state; that comes, in a box, with the whole ClientHello.
+/// TLS state is allocated, in a box, once the whole ClientHello has arrived. A silent client takes none.
 async fn agree<IO>(
     layer: &TlsLayer,
     info: &ConnectionInfo,
@@ -98,7 +99,7 @@ where
     }
 }
 
-/// Goes through the flights of the handshake, from the ClientHello on.
+/// Exchanges the flights of the handshake, from the ClientHello on.
 async fn exchange<IO>(
     layer: &TlsLayer,
     info: &ConnectionInfo,
@@ -113,7 +114,8 @@ where
         Ok(session) => session,
         Err(failure) => return Err((failure, client.into_io())),
     };
-    // tokio-rustls makes no stream of a session that somebody else drove, but it lends the one that it makes.
+    // tokio-rustls cannot wrap a session that was driven by other code, but it lends out the session that it
+    // creates.
     let stream = TlsAcceptor::from(layer.config.clone())
         .accept_with(Wire(client.into_io()), |new| *new = session)
         .into_fallible();
@@ -121,7 +123,7 @@ where
     io.map_err(|(error, wire)| (error.into(), wire.0))
 }
 
-/// Each flight of the client is processed in a slot, which is free again before the answer is sent.
+/// Processes each flight of the client in a slot, which is free again before the response is sent.
 async fn drive<IO>(
     layer: &TlsLayer,
     place: &mut HandshakePlace<'_>,
@@ -133,7 +135,7 @@ where
 {
     let session = ServerConnection::new(layer.config.clone());
     let mut session = session.map_err(io::Error::other)?;
-    // A client that ends its side before it has our flight cannot answer it.
+    // A client that half-closes before it has received the server's flight cannot answer it.
     let mut must_stay = is_hello;
     loop {
         let slot = client.turn(&layer.slots, must_stay).await?;

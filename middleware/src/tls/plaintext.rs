@@ -1,5 +1,4 @@
-//! The plaintext of a TLS stream, on either side: [`TlsIo`](super::TlsIo) and
-//! [`TlsClientIo`](super::TlsClientIo) are this with the methods of their side.
+//! The plaintext of a TLS stream, shared by [`TlsIo`](super::TlsIo) and [`TlsClientIo`](super::TlsClientIo).
 
 use crate::ConnectionInfo;
 use std::{
@@ -9,9 +8,9 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A TLS stream `S`, and whether its peer ended as TLS demands.
+/// A TLS stream `S` that records whether its peer closed without `close_notify`.
 ///
-/// The state of TLS (more than a kilobyte) is in a box, so this is two pointers in size.
+/// TLS state takes more than a kilobyte, so it is in a box. This type has the size of two pointers.
 #[derive(Debug)]
 pub(super) struct Plaintext<S> {
     inner: Box<PlaintextInner<S>>,
@@ -21,7 +20,7 @@ pub(super) struct Plaintext<S> {
 #[derive(Debug)]
 struct PlaintextInner<S> {
     stream: S,
-    /// We have sent `close_notify`.
+    /// This side has sent `close_notify`.
     has_ended: bool,
 }
 
@@ -63,7 +62,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Plaintext<S> {
         let result = self.stream().poll_read(cx, buf);
         if let Poll::Ready(Err(error)) = &result
             && error.kind() == io::ErrorKind::UnexpectedEof
-            // Many peers do not answer a close_notify (before TLS 1.3 they could discard all else).
+            // Many peers do not answer `close_notify` (before TLS 1.3 they could discard everything else).
             && !self.inner.has_ended
         {
             self.info.set_truncated();

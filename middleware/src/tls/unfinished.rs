@@ -1,5 +1,4 @@
-//! The connections that have not finished their handshake: how many there may be, and which one makes
-//! room for another.
+//! Limits the connections whose handshake is unfinished, and chooses which one to displace.
 
 use super::handshake::HandshakeFailure;
 use std::{
@@ -11,11 +10,11 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-/// A limited number of places. When all are taken, the connection that has waited for its client the
-/// longest loses its place to the next one.
+/// A limited number of places. When all are taken, the next connection displaces the one that has waited
+/// longest for its client.
 ///
-/// A client that takes part answers within a round trip, so it loses its place only where as many others
-/// connect meanwhile. sshd's `MaxStartups` follows the same thought with random drops.
+/// An active client answers within a round trip, so it is displaced only if that many others connect
+/// meanwhile. sshd's `MaxStartups` is based on the same idea, with random drops.
 #[derive(Debug)]
 pub(super) struct Unfinished {
     max: usize,
@@ -25,7 +24,7 @@ pub(super) struct Unfinished {
 #[derive(Debug, Default)]
 struct UnfinishedState {
     taken: usize,
-    /// Connections that wait for their client, by ticket, the longest first.
+    /// Connections that wait for their client, by ticket, the oldest first.
     listening: BTreeMap<u64, Waker>,
     next_ticket: u64,
 }
@@ -36,7 +35,7 @@ impl Unfinished {
         Self { max, state }
     }
 
-    /// Takes a place; none is left where `max` connections wait for us and not for their clients.
+    /// Takes a place; `None` if `max` connections wait for a slot and not for their clients.
     pub(super) fn enter(&self) -> Option<HandshakePlace<'_>> {
         let mut state = self.state();
         let mut displaced = None;
@@ -66,7 +65,7 @@ impl Unfinished {
     }
 }
 
-/// A place of one connection, given back when dropped.
+/// The place of one connection, freed on drop.
 #[derive(Debug)]
 pub(super) struct HandshakePlace<'a> {
     all: &'a Unfinished,
@@ -81,7 +80,7 @@ enum Standing {
 }
 
 impl HandshakePlace<'_> {
-    /// Waits for the client by `wait`; fails when another connection gets the place meanwhile.
+    /// Waits for the client by running `wait`; fails if another connection takes the place meanwhile.
     pub(super) async fn listen<T>(
         &mut self,
         wait: impl Future<Output = Result<T, HandshakeFailure>>,
@@ -94,7 +93,7 @@ impl HandshakePlace<'_> {
         .await
     }
 
-    /// Leaves the queue of those that can be displaced.
+    /// Leaves the queue of connections that can be displaced.
     fn work(&mut self) -> Result<(), HandshakeFailure> {
         if let Standing::Listening(ticket) = self.standing {
             let left = self.all.state().listening.remove(&ticket);
@@ -135,7 +134,7 @@ impl HandshakePlace<'_> {
 
 impl Drop for HandshakePlace<'_> {
     fn drop(&mut self) {
-        // One that was displaced has no place to give back: the other connection has it.
+        // A displaced connection frees nothing, because another connection has its place.
         if self.work().is_ok() {
             self.all.state().taken -= 1;
         }
@@ -177,7 +176,7 @@ mod tests {
         let mut first = all.enter().unwrap();
         let mut second = all.enter().unwrap();
         assert!(all.enter().is_none());
-        // One that got its input waits for us again.
+        // With its input received, it waits for a slot again.
         assert_ready!(task::spawn(first.listen(async { Ok(()) })).poll()).unwrap();
         assert!(all.enter().is_none());
         {

@@ -1,16 +1,16 @@
-//! The IO under a TLS session.
+//! The stream under a TLS session.
 
 use crate::io::forward_io;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-/// The IO underneath, under a name of ours: what tonic knows of TLS it tells only of IO that has its trait
-/// `Connected`, which IO in general has not.
+/// The stream underneath, as a type of this crate. tonic exposes TLS information only for streams that
+/// implement its trait `Connected`, and this newtype implements it.
 #[derive(Debug)]
 pub(super) struct Wire<IO>(pub(super) IO);
 
 forward_io!([IO: AsyncRead + AsyncWrite + Unpin] Wire<IO>, io => [Self(io)]);
 
-/// The addresses are left out: those of the connection may be learned later than TLS.
+/// Without addresses, because a layer may learn them after the handshake.
 #[cfg(feature = "tonic")]
 impl<IO> tonic::transport::server::Connected for Wire<IO> {
     type ConnectInfo = tonic::transport::server::TcpConnectInfo;

@@ -15,24 +15,24 @@ use std::fmt;
 pub(super) struct Section<'a> {
     pub(super) label: &'a str,
     pub(super) place: PemPlace,
-    /// The key is encrypted in the manner of RFC 1421: `Proc-Type: 4,ENCRYPTED`.
+    /// The key is encrypted as in RFC 1421: `Proc-Type: 4,ENCRYPTED`.
     pub(super) is_encrypted: bool,
     base64: Vec<u8>,
 }
 
-/// Where in a file something is wrong; both numbers count from one.
+/// Position of a problem in a file; both numbers count from one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PemPlace {
     pub(super) section: usize,
     pub(super) line: usize,
 }
 
-/// Why a text is not PEM. Nothing of the text is in it.
+/// Why a text is not PEM. It does not quote the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PemFault {
     /// UTF-16, by its byte-order mark.
     Utf16,
-    /// A line that is nearly a BEGIN or END line.
+    /// A line that resembles a BEGIN or END line.
     Boundary,
     /// Two of them on one line.
     Joined,
@@ -44,11 +44,11 @@ pub(super) enum PemFault {
     NotEnded,
     /// END with another label than BEGIN.
     OtherEnd,
-    /// Something else than Base64 between BEGIN and END.
+    /// Anything but Base64 between BEGIN and END.
     NotBase64,
 }
 
-/// The sections of `pem`, all of them.
+/// All sections of `pem`.
 pub(super) fn sections(pem: &[u8]) -> Result<Vec<Section<'_>>, (PemPlace, PemFault)> {
     let utf16 = [&[0xff, 0xfe], &[0xfe, 0xff]];
     if utf16.iter().any(|mark| pem.starts_with(*mark)) {
@@ -113,7 +113,7 @@ impl<'a> Section<'a> {
         Ok(())
     }
 
-    /// What the section encodes; `label` is the name that the parser knows for it.
+    /// Decodes the section; `label` is the parser's name for it.
     pub(super) fn decode(&self, label: &str) -> Result<(SectionKind, Vec<u8>), PemFault> {
         let mut canonical = format!("-----BEGIN {label}-----\n").into_bytes();
         canonical.extend_from_slice(&self.base64);
@@ -140,13 +140,13 @@ impl fmt::Display for PemFault {
                  without a final line end cannot just be joined)"
             }
             Self::ByteOrderMark => {
-                "a byte-order mark stands before the BEGIN line; remove it (files that begin with \
+                "there is a byte-order mark before the BEGIN line; remove it (files that begin with \
                  one cannot just be joined)"
             }
             Self::NotBegun => "there is an END line without its BEGIN line",
             Self::NotEnded => "there is a BEGIN line without its END line",
             Self::OtherEnd => "the END line has another label than its BEGIN line",
-            Self::NotBase64 => "there is something else than Base64 between BEGIN and END",
+            Self::NotBase64 => "the text between BEGIN and END is not Base64",
         })
     }
 }

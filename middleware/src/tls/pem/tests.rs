@@ -1,4 +1,4 @@
-//! Which files are taken, which are refused, and on which line.
+//! Accepted and rejected files, and the reported lines.
 
 use super::*;
 
@@ -159,7 +159,7 @@ fn another_encoding_of_text_is_told_apart() {
     }
 }
 
-/// The promise: with one byte changed, a file has all of its sections, or is refused.
+/// With one byte changed, a file still has all of its sections or is rejected.
 #[test]
 fn no_single_change_makes_a_section_disappear() {
     let whole = format!("{ONE}{ONE}{ONE}");
@@ -181,7 +181,7 @@ fn no_single_change_makes_a_section_disappear() {
 fn no_bytes_make_it_panic() {
     let mut state = 7_u32;
     let mut below = |bound: usize| {
-        // Of Numerical Recipes; the high bits are the better ones.
+        // From Numerical Recipes; the high bits are the better ones.
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         (state >> 16) as usize % bound
     };
