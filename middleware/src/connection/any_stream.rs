@@ -1,4 +1,4 @@
-//! One stream type for a stack that serves TCP and Unix listeners.
+//! One stream type for stacks that serve TCP and Unix listeners.
 
 use super::{Address, Transport};
 use crate::io::forward_io;
@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
 
-/// A TCP or a Unix stream, for one stack that serves listeners of both kinds.
+/// A TCP or a Unix stream, for stacks that serve both kinds of listeners.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum AnyStream {
