@@ -10,9 +10,9 @@ use std::task::{Context, Poll};
 use tokio::io::AsyncRead;
 use tower::Service;
 
-/// Calls the inner service with connections whose header is read.
+/// Reads the PROXY header of each connection, then calls the inner service.
 ///
-/// It is always ready: it waits for the inner service after the header.
+/// It is always ready, and waits for the inner service after the header.
 #[derive(Clone, Debug)]
 pub struct ProxyProtocol<S> {
     inner: S,

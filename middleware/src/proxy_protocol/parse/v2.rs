@@ -1,4 +1,4 @@
-//! Version 2: binary.
+//! Version 2, a binary header.
 
 use super::{Header, ip_addresses};
 use crate::{
@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 pub(super) const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
-/// Bytes that begin with the signature: `None` while something is missing.
+/// Parses bytes that begin with the signature; `None` until the header is complete.
 ///
 /// Each byte is checked as soon as it arrives, so that an invalid header is rejected early.
 pub(super) fn parse(bytes: &[u8], max_len: usize) -> Result<Option<Header>, HeaderProblem> {
@@ -45,11 +45,11 @@ pub(super) fn parse(bytes: &[u8], max_len: usize) -> Result<Option<Header>, Head
         .transpose()
 }
 
-/// A complete header.
+/// Decodes a complete header.
 fn decode(bytes: &[u8], kind: AddressBlock) -> Result<Header, HeaderProblem> {
     let (addresses, tlvs) = bytes[FIXED_LEN..].split_at(kind.addresses_len());
     let (addresses, tlvs) = match kind {
-        // The block is to be skipped, so it may hold anything, also something else than fields.
+        // The block is skipped, so it may contain anything, including something other than fields.
         AddressBlock::Ignored(length) => {
             let fields = length.and_then(|length| tlvs.get(length..));
             (
@@ -82,10 +82,9 @@ fn decode(bytes: &[u8], kind: AddressBlock) -> Result<Header, HeaderProblem> {
 
 #[derive(Clone, Copy)]
 enum AddressBlock {
-    /// `LOCAL`, or something unspecified: the addresses are skipped, that many bytes where their
-    /// length is known.
+    /// `LOCAL` or unspecified. That many bytes of addresses are skipped, if their length is known.
     Ignored(Option<usize>),
-    /// IP addresses of that many bytes.
+    /// That many bytes of IP addresses.
     Ip(usize),
     Unix,
 }
@@ -111,7 +110,7 @@ impl AddressBlock {
         })
     }
 
-    /// The least that the block has.
+    /// The minimum length of the block.
     const fn addresses_len(self) -> usize {
         match self {
             Self::Ignored(_) => 0,
@@ -121,7 +120,7 @@ impl AddressBlock {
     }
 }
 
-/// The path up to its end or the first NUL; empty for an unnamed or abstract socket.
+/// The path, up to its end or the first NUL; empty for an unnamed or abstract socket.
 fn unix_address(bytes: &[u8]) -> Address {
     let path = bytes.split(|&byte| byte == 0).next().unwrap_or_default();
     Address::Unix(match path {
@@ -141,7 +140,7 @@ fn path_buf(path: &[u8]) -> PathBuf {
     String::from_utf8_lossy(path).into_owned().into()
 }
 
-/// Whether fields follow one another to the end.
+/// Whether the bytes consist of fields only.
 fn are_fields(mut tlvs: &[u8]) -> bool {
     while let Some((_, rest)) = split_field(tlvs) {
         tlvs = rest;
@@ -149,7 +148,7 @@ fn are_fields(mut tlvs: &[u8]) -> bool {
     tlvs.is_empty()
 }
 
-/// Checks the checksum where there is one. Two are one too many: neither could be right.
+/// Verifies the checksum, if there is one. Two of them are rejected, because neither could be right.
 fn check_sum(header: &[u8], tlvs: &[u8]) -> Result<(), HeaderProblem> {
     let (mut left, mut found) = (tlvs, None);
     while let Some(((kind, value), rest)) = split_field(left) {
@@ -165,7 +164,7 @@ fn check_sum(header: &[u8], tlvs: &[u8]) -> Result<(), HeaderProblem> {
     let Some((expected, end)) = found else {
         return Ok(());
     };
-    // The sender computed it with zeros where it stands now.
+    // The sender computed it with zeros in this position.
     let (before, after) = (&header[..end - CRC32C_LEN], &header[end..]);
     let bytes = before.iter().chain(&[0; CRC32C_LEN]).chain(after);
     match crc32c(bytes) == expected {
@@ -174,7 +173,7 @@ fn check_sum(header: &[u8], tlvs: &[u8]) -> Result<(), HeaderProblem> {
     }
 }
 
-/// The checksum of RFC 4960, appendix B. A header is short, so there is no table.
+/// The checksum of RFC 4960, appendix B. Headers are short, so a table is not needed.
 fn crc32c<'a>(bytes: impl Iterator<Item = &'a u8>) -> u32 {
     !bytes.fold(!0, |crc, &byte| {
         (0..8).fold(crc ^ u32::from(byte), |crc, _| {
@@ -188,5 +187,5 @@ const PORT_LEN: usize = 2;
 const UNIX_LEN: usize = 108;
 const TYPE_CRC32C: u8 = 0x03;
 const CRC32C_LEN: usize = 4;
-/// The polynomial, its bits in reverse.
+/// The polynomial with its bits reversed.
 const CASTAGNOLI: u32 = 0x82F6_3B78;

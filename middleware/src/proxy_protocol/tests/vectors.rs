@@ -1,4 +1,4 @@
-//! What headers say, and which are refused.
+//! Parsed contents of headers, and rejected headers.
 
 use super::{
     super::{
@@ -248,7 +248,7 @@ fn a_header_may_be_as_long_as_the_bound_and_no_longer() {
     );
 }
 
-/// As AWS balancers send it; the checksum is of another implementation.
+/// As AWS load balancers send it; the checksum comes from another implementation.
 fn with_checksum(checksum: u32) -> Vec<u8> {
     let checksum = tlv(0x03, &checksum.to_be_bytes());
     let endpoint = tlv(0xEA, b"\x01vpce-08d2bf15fac5001c9");
@@ -267,7 +267,7 @@ fn a_checksum_must_be_right_for_every_bit_of_the_header() {
         let mut flipped = header.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
         let parsed = parse(&flipped, 4096);
-        // A flip in the type of the field or in a length hides it, or cuts the fields.
+        // A flipped bit in the type or length of the field hides it, or splits the fields.
         let hidden = (28..31).contains(&(bit / 8));
         assert!(
             hidden || matches!(parsed, Parsed::Invalid(_)),
@@ -276,7 +276,7 @@ fn a_checksum_must_be_right_for_every_bit_of_the_header() {
     }
 }
 
-/// Puts the checksum into a header whose last field is one of zeros.
+/// Inserts the checksum into a header whose last field contains zeros.
 fn sealed(mut header: Vec<u8>) -> Vec<u8> {
     let sum = !header.iter().fold(!0_u32, |crc, &byte| {
         (0..8).fold(crc ^ u32::from(byte), |crc, _| match crc & 1 {
@@ -392,7 +392,7 @@ fn fields_that_are_not_what_their_type_says_are_none() {
     let header = complete(&v2_tcp4(&tlvs)).header;
     assert_eq!((header.authority(), header.ssl()), (None, None));
     assert_eq!(header.aws_vpc_endpoint_id(), None);
-    // Within, too: a length that reaches beyond the end.
+    // Inside, too, a length that reaches beyond the end.
     let value = [&[1, 0, 0, 0, 0][..], &[0x21, 0xFF, 0xFF, b'T']].concat();
     let header = complete(&v2_tcp4(&tlv(0x20, &value))).header;
     assert_eq!(header.ssl().unwrap().version(), None);
