@@ -8,9 +8,9 @@ use std::{
 };
 use tower::Service;
 
-/// The first step: it returns the connection that the inner service receives.
+/// The first step, which returns the connection that the inner service receives.
 ///
-/// It has an allocation of its own, which is freed before the inner service is called. Its buffers therefore do not
+/// It has its own allocation, which is freed before the inner service is called. Its buffers therefore do not
 /// enlarge the future of a connection that is being served.
 pub(crate) type FirstStep<IO> =
     Pin<Box<dyn Future<Output = Result<Connection<IO>, BoxError>> + Send>>;
@@ -39,7 +39,7 @@ impl<S: Service<Connection<IO>>, IO> FirstThen<S, IO> {
         Self(FirstThenState::First { first, inner })
     }
 
-    /// Calls `inner` with a connection for which there is no first step.
+    /// Calls `inner` without a first step.
     pub(crate) const fn serve(connection: Connection<IO>, inner: S) -> Self {
         Self(FirstThenState::Serving(WhenReady::new(inner, connection)))
     }
@@ -74,7 +74,7 @@ where
                     let connection = ready!(first.as_mut().poll(cx))?;
                     let inner = inner
                         .take()
-                        .expect("not polled after the first step failed");
+                        .expect("polled again after the first step failed");
                     state.set(FirstThenState::Serving(WhenReady::new(inner, connection)));
                 }
                 FirstThenStateProjection::Serving(serving) => return serving.poll(cx),

@@ -1,4 +1,4 @@
-//! What the package `portcullis` shares with this one. It is no part of the API and changes at any time.
+//! Items that the package `portcullis` needs beyond the public API. They may change at any time.
 
 pub use crate::{
     connection::guards::{Slot, Slots},

@@ -1,8 +1,8 @@
-//! Calls a service once it is ready, for layers that wait for the peer before they call it.
+//! Calls a service once it is ready, for layers that wait for the peer first.
 //!
-//! Readiness may hold a permit, of a limit for example. A layer that reserved it before it waits for a
-//! client would let silent clients hold permits. So such a layer is always ready itself, keeps a clone of
-//! its inner service, and waits for the clone's readiness when it has what it waited for.
+//! Readiness may hold a permit of a limit. A layer that reserved it before waiting for a client would let
+//! silent clients hold permits. Such a layer is therefore always ready itself, keeps a clone of its inner
+//! service, and waits for the clone's readiness after the client.
 
 use crate::{
     BoxError, Connection,
@@ -17,8 +17,8 @@ use std::{
 };
 use tower::Service;
 
-/// Waits until `S` is ready and calls it with a connection; fails with [`ForcedClose`] when the
-/// connection is closed from outside meanwhile, and with an IO error when its client leaves.
+/// Waits until `S` is ready and calls it with a connection. Fails with [`ForcedClose`] if the connection is
+/// force-closed meanwhile, and with an I/O error if its client disconnects.
 #[pin_project]
 pub(crate) struct WhenReady<S: Service<Connection<IO>>, IO>(#[pin] WhenReadyState<S, IO>);
 
@@ -27,7 +27,7 @@ enum WhenReadyState<S: Service<Connection<IO>>, IO> {
     Waiting {
         service: S,
         connection: Option<Connection<IO>>,
-        /// Set where the service was not ready at once.
+        /// Set if the service was not ready immediately.
         interruption: Option<Interruption>,
     },
     Serving(#[pin] S::Future),
@@ -115,7 +115,7 @@ pub fn take_ready<S: Clone>(service: &mut S) -> S {
     mem::replace(service, clone)
 }
 
-const WAITS: &str = "the connection is there while it waits";
+const WAITS: &str = "a waiting connection has not been taken";
 
 #[cfg(test)]
 mod tests {

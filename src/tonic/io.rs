@@ -19,14 +19,15 @@ use tokio::{
 
 /// A connection whose requests carry `C`; see the [module docs](super).
 ///
-/// A client that has not sent the HTTP/2 preface within 30 seconds is disconnected: the read fails with [`Elapsed`]
-/// (`FirstByte`). While the server serves, later reads have no timeout.
+/// A client has 30 seconds to send the HTTP/2 preface. After that, a read fails with [`Elapsed`]
+/// (`FirstByte`). Later reads have a timeout only during a graceful shutdown.
 ///
-/// During a graceful shutdown, a client without an open stream reads as ended: half a second after the server stopped
-/// accepting if the preface is incomplete, or after two seconds of silence since the `GOAWAY`.
+/// During a graceful shutdown, a client without an open stream reads as ended. If its preface is incomplete,
+/// that happens half a second after the server stopped accepting, otherwise after two seconds of silence
+/// since the `GOAWAY`.
 ///
-/// A drop lingers, so that the client receives the last responses; see [`LingerIo`]. After one of these timeouts the
-/// connection is closed immediately.
+/// A drop lingers, so that the client receives the last responses; see [`LingerIo`]. After one of these
+/// timeouts the connection is closed immediately.
 #[derive(Debug)]
 pub struct TonicIo<IO, C> {
     io: DepartingIo<IO>,
@@ -146,8 +147,8 @@ impl Opening {
 
 /// Length of the HTTP/2 preface (RFC 9113, section 3.4); an HTTP/1 request is longer.
 const PREFACE_LEN: usize = 24;
-/// The same as in [`HttpService`](crate::service::HttpService). tonic has no such timeout, and HTTP/2 pings start
-/// later.
+/// The same as in [`HttpService`](crate::service::HttpService). tonic lacks such a timeout, and HTTP/2 pings
+/// start later.
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[cfg(test)]

@@ -1,13 +1,12 @@
-//! IO whose type is erased.
+//! A stream with its type erased.
 
 use super::forward_io;
 use std::{fmt, pin::Pin};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-/// IO of any type, in a box: one allocation per connection, one virtual call per operation.
+/// A stream of any type in a box, with one allocation per connection and one virtual call per operation.
 ///
-/// For where a stack gets deep: shorter types, shorter compile time. See
-/// [`Connection::box_io`](crate::Connection::box_io).
+/// Shortens types and compile times of deep stacks. See [`Connection::box_io`](crate::Connection::box_io).
 pub struct BoxIo(Pin<Box<dyn Io>>);
 
 trait Io: AsyncRead + AsyncWrite + Send {}

@@ -5,8 +5,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 /// One of two streams, chosen at run time, without an allocation.
 ///
-/// Use it for a layer that wraps some connections and passes others through, such as optional TLS. Every call is
-/// forwarded to the stream inside, vectored writes included.
+/// Use it for a layer that wraps some connections and passes others through, such as optional TLS. Every call
+/// is forwarded to the stream inside, vectored writes included.
 ///
 /// ```
 /// use portcullis_middleware::io::EitherIo;

@@ -1,4 +1,4 @@
-//! A stream that yields bytes again that were read from it before.
+//! A stream that returns bytes again after they were read from it.
 
 use std::{
     fmt,
@@ -8,12 +8,12 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Yields bytes that were read from the stream already, then the rest of the stream.
+/// Returns bytes that were already read from the stream, then the rest of the stream.
 ///
-/// Writes go to the stream unchanged. The buffer is freed once its bytes are read. Afterwards the wrapper takes
-/// one word of memory and one comparison per read.
+/// Writes go to the stream unchanged. The buffer is freed once its bytes are read. Afterwards the wrapper
+/// takes one word of memory and one comparison per read.
 pub struct PrefixedIo<IO> {
-    /// In a box, since it is gone for most of a connection's life.
+    /// In a box, because it is gone for most of a connection's life.
     prefix: Option<Box<UnreadPrefix>>,
     io: IO,
 }
@@ -25,12 +25,12 @@ struct UnreadPrefix {
 }
 
 impl<IO> PrefixedIo<IO> {
-    /// Yields the bytes of `io` alone.
+    /// Wraps `io` without a prefix.
     pub const fn new(io: IO) -> Self {
         Self { prefix: None, io }
     }
 
-    /// Yields `bytes` first, then the bytes of `io`.
+    /// Returns `bytes` first, then the bytes of `io`.
     ///
     /// ```
     /// use portcullis_middleware::io::PrefixedIo;
@@ -52,14 +52,14 @@ impl<IO> PrefixedIo<IO> {
         Self::with_unread(io, bytes, 0)
     }
 
-    /// Yields `bytes` without the first `taken`, then the bytes of `io`.
+    /// Returns `bytes` without the first `taken`, then the bytes of `io`.
     pub(crate) fn with_unread(io: IO, bytes: Vec<u8>, taken: usize) -> Self {
         let left = taken < bytes.len();
         let prefix = left.then(|| Box::new(UnreadPrefix { bytes, taken }));
         Self { prefix, io }
     }
 
-    /// Puts `bytes` in front of what is still to be read: of the [prefix](Self::prefix), then of the stream.
+    /// Puts `bytes` in front of the [prefix](Self::prefix) and the stream.
     ///
     /// ```
     /// use portcullis_middleware::io::PrefixedIo;
@@ -82,22 +82,22 @@ impl<IO> PrefixedIo<IO> {
         self.prefix = (!prefix.left().is_empty()).then(|| Box::new(prefix));
     }
 
-    /// What was read already and not yet passed on.
+    /// The bytes of the prefix that are still to be read.
     pub fn prefix(&self) -> &[u8] {
         self.prefix.as_ref().map_or(&[], |prefix| prefix.left())
     }
 
-    /// The IO.
+    /// The stream.
     pub const fn get_ref(&self) -> &IO {
         &self.io
     }
 
-    /// The IO, to change; a read here overtakes the [prefix](Self::prefix).
+    /// The stream, mutably. Reading it directly overtakes the [prefix](Self::prefix).
     pub const fn get_mut(&mut self) -> &mut IO {
         &mut self.io
     }
 
-    /// The IO alone; the [prefix](Self::prefix), where there is still one, is lost.
+    /// Returns the stream. A [prefix](Self::prefix) that is still unread is lost.
     pub fn into_inner(self) -> IO {
         self.io
     }
@@ -173,7 +173,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for PrefixedIo<IO> {
 
 impl<IO: fmt::Debug> fmt::Debug for PrefixedIo<IO> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not the bytes: they are what the client said.
+        // Without the bytes, which may be sensitive.
         f.debug_struct("PrefixedIo")
             .field("prefix_len", &self.prefix().len())
             .field("io", &self.io)

@@ -44,15 +44,15 @@ async fn the_prefix_comes_first_whatever_room_there_is() {
     for room in 1..12 {
         let io = Builder::new().read(b"then").read(b" this").build();
         let mut io = PrefixedIo::with_unread(io, b"HEADERfirst ".to_vec(), 6);
-        let (mut heard, mut buffer) = (Vec::<u8>::new(), vec![0; room]);
+        let (mut received, mut buffer) = (Vec::<u8>::new(), vec![0; room]);
         loop {
             let length = io.read(&mut buffer).await.unwrap();
-            heard.extend(&buffer[..length]);
+            received.extend(&buffer[..length]);
             if length == 0 {
                 break;
             }
         }
-        assert_eq!(heard, b"first then this");
+        assert_eq!(received, b"first then this");
     }
 }
 
@@ -118,7 +118,7 @@ async fn it_is_one_word_larger_than_the_io_and_prints_no_bytes() {
     let mut io = PrefixedIo::with_unread(ours, b"secret".to_vec(), 2);
     assert!(!format!("{io:?}").contains("cret"));
     io.write_all(b"out").await.unwrap();
-    let mut heard = [0; 4];
-    io.read_exact(&mut heard).await.unwrap();
-    assert_eq!(&heard, b"cret");
+    let mut received = [0; 4];
+    io.read_exact(&mut received).await.unwrap();
+    assert_eq!(&received, b"cret");
 }

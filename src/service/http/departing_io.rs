@@ -12,11 +12,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A connection as axum's listener yields it. A drop closes it gracefully, with [`LingerIo`].
 ///
-/// A client that would delay the graceful shutdown reads as ended, and its connection is closed without lingering:
+/// A client that would delay the graceful shutdown reads as ended, and its connection is closed without
+/// lingering:
 ///
-/// - half a second after the server stopped accepting, if the client has sent nothing or only part of the HTTP/2
-///   preface;
-/// - after two seconds of silence since the `GOAWAY`, if no HTTP/2 stream is open.
+/// - half a second after the server stopped accepting, if the HTTP/2 preface is incomplete and HTTP/1 has not
+///   started;
+/// - after two seconds of silence since the `GOAWAY`, if all HTTP/2 streams are closed.
 #[cfg_attr(
     not(feature = "axum"),
     allow(unreachable_pub, reason = "axum exports it")
