@@ -196,10 +196,11 @@ impl<IO> Connection<IO> {
     /// The write side must have been shut down before. [`Lingering::poll`] then discards input until the peer
     /// closes or a limit of `linger` is reached; the total time starts now.
     ///
-    /// Slots of the service, such as the permits of a [`connection_limit`](crate::limit::connection_limit),
-    /// are released now, for up to 1,024 lingering connections of a process. Beyond that number, connections
-    /// keep their slots until they are closed. A graceful shutdown waits for lingering connections in either
-    /// case and force-closes them at its deadline.
+    /// Permits that the connection only needs while it is served, such as those of a
+    /// [`connection_limit`](crate::limit::connection_limit), are released now, for up to 1,024 lingering
+    /// connections of a process. Beyond that number, connections keep their permits until they are closed. A
+    /// graceful shutdown waits for lingering connections in either case and force-closes them at its
+    /// deadline.
     ///
     /// [`close`](Self::close) and [`close_within`](Self::close_within) do all of this.
     pub fn linger(&mut self, linger: Linger) -> Lingering {

@@ -63,8 +63,9 @@ impl ConnectionContext {
         self.guards.push_slot(slot);
     }
 
-    /// Marks the connection as closed, for a context that was not taken because the stack served the raw
-    /// stream.
+    /// Marks the connection as closed.
+    ///
+    /// For a context that was not taken because the stack served the raw stream.
     pub fn close(self) {
         self.info.set_phase(Phase::Closed);
     }

@@ -244,7 +244,7 @@ impl<IO> Connection<IO> {
         (self.io, parts)
     }
 
-    /// Returns the stream and releases the guards, so that a graceful shutdown does not wait for it.
+    /// Returns the stream and releases the guards. A graceful shutdown does not wait for it.
     ///
     /// The stream stays open, and the wrappers inside `IO` remain; [`Socket::into_inner`] returns the raw
     /// stream. It still belongs to the runtime that accepted it, such as a worker's, and fails when that

@@ -9,7 +9,7 @@ use std::fmt;
 pub enum Phase {
     /// Accepted, but not in a stack yet.
     Accepted,
-    /// Waits for capacity, such as a permit of a limit or a service that is not ready yet.
+    /// Waits for a permit of a limit, or for a service that is not ready.
     Waiting,
     /// Performs the TLS handshake.
     Handshake,

@@ -12,7 +12,7 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// The raw stream of a connection, with byte counts and a way to close it from outside.
+/// The raw stream of a connection, with byte counts and forced closing.
 ///
 /// [`ConnectionInfo::force_close`] and [`ConnectionInfo::force_reset`] reach the stream here wherever it is:
 /// under TLS, in a box, split between two tasks, moved to another task. All operations then fail with

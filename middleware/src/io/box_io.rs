@@ -4,9 +4,10 @@ use super::forward_io;
 use std::{fmt, pin::Pin};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-/// A stream of any type in a box, with one allocation per connection and one virtual call per operation.
+/// A stream of any type in a box.
 ///
-/// Shortens types and compile times of deep stacks. See [`Connection::box_io`](crate::Connection::box_io).
+/// It takes one allocation per connection and one virtual call per operation. It shortens types and compile
+/// times of deep stacks. See [`Connection::box_io`](crate::Connection::box_io).
 pub struct BoxIo(Pin<Box<dyn Io>>);
 
 trait Io: AsyncRead + AsyncWrite + Send {}

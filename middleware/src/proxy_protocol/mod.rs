@@ -1,4 +1,6 @@
-//! Reads the client's address from the PROXY header of a trusted load balancer, versions 1 and 2.
+//! Reads the client's address from the PROXY header of a trusted load balancer.
+//!
+//! The layer supports versions 1 and 2 of the PROXY protocol.
 //!
 //! A load balancer that forwards TCP hides its clients, because the socket's peer is the load balancer. It
 //! therefore sends a header before the first byte of each connection. [`ProxyProtocolLayer`] removes the

@@ -16,7 +16,7 @@ pub(super) struct Warnings {
 }
 
 impl Warnings {
-    /// Warns about an untrusted source, which may be a load balancer that is missing from the list.
+    /// Warns about an untrusted source. It may be a load balancer that is missing from the list.
     pub(super) fn untrusted(&self, peer: &Address) {
         self.untrusted.write(|left_out| {
             tracing::warn!(
@@ -27,8 +27,7 @@ impl Warnings {
         });
     }
 
-    /// Warns about a trusted source without a valid header, which may be a proxy that is not configured to
-    /// send one.
+    /// Warns about a trusted source without a valid header. The proxy may not be configured to send one.
     pub(super) fn header(&self, peer: &Address, error: &(dyn Error + 'static)) {
         self.header.write(|left_out| {
             let error = Escaped(Causes(error));

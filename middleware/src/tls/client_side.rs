@@ -1,4 +1,4 @@
-//! The client as the server's handshake sees it, with its input and whether it is still connected.
+//! A client during the server's handshake: its input, and whether it is connected.
 
 use super::{
     handshake::HandshakeFailure,
@@ -19,7 +19,7 @@ use tokio::{
     sync::SemaphorePermit,
 };
 
-/// The stream of a client during its handshake, with input that the session has not processed yet.
+/// The stream of a client during its handshake, with unprocessed input.
 ///
 /// A silent client takes only this much memory. The input is allocated when it arrives.
 #[derive(Debug)]
@@ -67,7 +67,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Client<IO> {
     /// Waits for some input.
     pub(super) async fn receive(&mut self) -> Result<(), HandshakeFailure> {
         poll_fn(|cx| self.poll_input(cx)).await?;
-        self.still_there()
+        self.check_connected()
     }
 
     /// Waits for a slot to process the input in. Set `must_stay` if a client that has already half-closed
@@ -88,7 +88,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Client<IO> {
                 }
             }
             if must_stay {
-                self.still_there()?;
+                self.check_connected()?;
                 // The read above may have checked tokio's readiness only, which learns of an end later.
                 if let Poll::Ready(reason) = poll_departure(&mut self.io, cx) {
                     return Poll::Ready(Err(reason.into()));
@@ -128,7 +128,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Client<IO> {
         let _ = poll_fn(|cx| Poll::Ready(self.poll_send(cx, session))).await;
     }
 
-    pub(super) fn still_there(&self) -> Result<(), HandshakeFailure> {
+    pub(super) fn check_connected(&self) -> Result<(), HandshakeFailure> {
         if self.ended {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, LEFT).into());
         }

@@ -46,8 +46,10 @@ pub(super) fn tls_info(session: &CommonState, server_name: Option<String>) -> Tl
     info
 }
 
-/// Limits of the close after a failed handshake, in which the peer has a second to receive the alert.
-/// Dropping a connection with unread input sends a reset, which would discard the alert.
+/// Limits of the close after a failed handshake.
+///
+/// The peer has a second to receive the alert. Dropping a connection with unread input sends a reset, which
+/// would discard the alert.
 pub(super) fn linger_for_alert() -> Linger {
     Linger::new().with_timeout(Duration::from_secs(1))
 }

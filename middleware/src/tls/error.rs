@@ -84,7 +84,9 @@ impl TlsConfigError {
 }
 
 impl TlsConfigError {
-    /// Adds the path of the faulty file, for a chain and a key that were read from these files.
+    /// Adds the path of the faulty file.
+    ///
+    /// Call it if the chain and the key were read from these files.
     #[must_use]
     pub fn in_files(self, chain: impl AsRef<Path>, key: impl AsRef<Path>) -> Self {
         match self.part {
@@ -103,7 +105,9 @@ impl TlsConfigError {
         self.place().map(|place| place.section)
     }
 
-    /// The faulty line of PEM, counted from one: the first line of its section, or the line itself.
+    /// The faulty line of PEM, counted from one.
+    ///
+    /// It is the first line of its section, or the line itself.
     pub fn line(&self) -> Option<usize> {
         self.place().map(|place| place.line)
     }

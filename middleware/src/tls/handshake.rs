@@ -39,10 +39,10 @@ where
         return Err(Refused::new(RefusedReason::TooManyHandshakes).into());
     };
     let bound = layer.timeout.unwrap_or(Duration::MAX);
-    let agreeing = until_last_call(&rest.info, agree(&layer, &rest.info, &mut place, io));
-    let agreed = timeout(bound, agreeing).await.unwrap_or(Err(bound));
-    let agreed = agreed.map_err(|after| Elapsed::new(TimeoutPhase::Handshake, after))?;
-    let (failure, io) = match agreed {
+    let negotiating = until_last_call(&rest.info, negotiate(&layer, &rest.info, &mut place, io));
+    let negotiated = timeout(bound, negotiating).await.unwrap_or(Err(bound));
+    let negotiated = negotiated.map_err(|after| Elapsed::new(TimeoutPhase::Handshake, after))?;
+    let (failure, io) = match negotiated {
         Ok(io) => {
             rest.info.set_tls(tls_info(io.stream()));
             rest.info.set_phase(Phase::Serving);
@@ -56,7 +56,7 @@ where
             // Boxed, so that its buffer does not enlarge every handshake. The connection keeps its place
             // because it holds a file descriptor, and can be displaced like others.
             let close = Box::pin(async { close.await.map_err(HandshakeFailure::from) });
-            let _ = place.listen(close).await;
+            let _ = place.wait_for_client(close).await;
             Err(HandshakeError::new(error).into())
         }
         HandshakeFailure::Displaced => {
@@ -83,7 +83,7 @@ impl From<io::Error> for HandshakeFailure {
 /// The part that has a timeout and a place.
 ///
 /// TLS state is allocated, in a box, once the whole ClientHello has arrived. A silent client takes none.
-async fn agree<IO>(
+async fn negotiate<IO>(
     layer: &TlsLayer,
     info: &ConnectionInfo,
     place: &mut HandshakePlace<'_>,
@@ -93,7 +93,7 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let mut client = Client::new(io);
-    match place.listen(client.hello()).await {
+    match place.wait_for_client(client.hello()).await {
         Ok(is_hello) => Box::pin(exchange(layer, info, place, client, is_hello)).await,
         Err(failure) => Err((failure, client.into_io())),
     }
@@ -123,7 +123,7 @@ where
     io.map_err(|(error, wire)| (error.into(), wire.0))
 }
 
-/// Processes each flight of the client in a slot, which is free again before the response is sent.
+/// Processes each flight of the client in a slot. The slot is free again before the response is sent.
 async fn drive<IO>(
     layer: &TlsLayer,
     place: &mut HandshakePlace<'_>,
@@ -145,12 +145,12 @@ where
             client.send_alert(&mut session).await;
             return Err(error.into());
         }
-        place.listen(client.send(&mut session)).await?;
+        place.wait_for_client(client.send(&mut session)).await?;
         if !session.is_handshaking() {
             return Ok(session);
         }
-        client.still_there()?;
-        place.listen(client.receive()).await?;
+        client.check_connected()?;
+        place.wait_for_client(client.receive()).await?;
         must_stay = false;
     }
 }

@@ -1,4 +1,4 @@
-//! Reads certificates, keys, roots and revocation lists from PEM, and fails unless all of it is usable.
+//! Reads certificates, keys, roots and revocation lists from PEM, completely or not at all.
 //!
 //! [`TlsLayer::from_pem`](super::TlsLayer::from_pem) and
 //! [`TlsConnector::with_roots_pem`](super::TlsConnector::with_roots_pem) use these functions. Use them for a

@@ -25,7 +25,7 @@ pub(super) struct Unfinished {
 struct UnfinishedState {
     taken: usize,
     /// Connections that wait for their client, by ticket, the oldest first.
-    listening: BTreeMap<u64, Waker>,
+    waiting: BTreeMap<u64, Waker>,
     next_ticket: u64,
 }
 
@@ -40,7 +40,7 @@ impl Unfinished {
         let mut state = self.state();
         let mut displaced = None;
         if state.taken >= self.max {
-            displaced = Some(state.listening.pop_first()?);
+            displaced = Some(state.waiting.pop_first()?);
         } else {
             state.taken += 1;
         }
@@ -75,13 +75,13 @@ pub(super) struct HandshakePlace<'a> {
 #[derive(Clone, Copy, Debug)]
 enum Standing {
     Working,
-    Listening(u64),
+    Waiting(u64),
     Displaced,
 }
 
 impl HandshakePlace<'_> {
     /// Waits for the client by running `wait`; fails if another connection takes the place meanwhile.
-    pub(super) async fn listen<T>(
+    pub(super) async fn wait_for_client<T>(
         &mut self,
         wait: impl Future<Output = Result<T, HandshakeFailure>>,
     ) -> Result<T, HandshakeFailure> {
@@ -95,13 +95,13 @@ impl HandshakePlace<'_> {
 
     /// Leaves the queue of connections that can be displaced.
     fn work(&mut self) -> Result<(), HandshakeFailure> {
-        if let Standing::Listening(ticket) = self.standing {
-            let left = self.all.state().listening.remove(&ticket);
+        if let Standing::Waiting(ticket) = self.standing {
+            let left = self.all.state().waiting.remove(&ticket);
             self.standing = left.map_or(Standing::Displaced, |_| Standing::Working);
         }
         match self.standing {
             Standing::Displaced => Err(HandshakeFailure::Displaced),
-            Standing::Working | Standing::Listening(_) => Ok(()),
+            Standing::Working | Standing::Waiting(_) => Ok(()),
         }
     }
 
@@ -111,10 +111,10 @@ impl HandshakePlace<'_> {
             Standing::Working => {
                 let ticket = state.next_ticket;
                 state.next_ticket += 1;
-                state.listening.insert(ticket, cx.waker().clone());
-                self.standing = Standing::Listening(ticket);
+                state.waiting.insert(ticket, cx.waker().clone());
+                self.standing = Standing::Waiting(ticket);
             }
-            Standing::Listening(ticket) => match state.listening.get_mut(&ticket) {
+            Standing::Waiting(ticket) => match state.waiting.get_mut(&ticket) {
                 Some(waker) if waker.will_wake(cx.waker()) => {}
                 Some(waker) => {
                     let old = mem::replace(waker, cx.waker().clone());
@@ -127,7 +127,7 @@ impl HandshakePlace<'_> {
         }
         match self.standing {
             Standing::Displaced => Poll::Ready(Err(HandshakeFailure::Displaced)),
-            Standing::Working | Standing::Listening(_) => Poll::Pending,
+            Standing::Working | Standing::Waiting(_) => Poll::Pending,
         }
     }
 }
@@ -155,9 +155,9 @@ mod tests {
     fn the_one_that_waits_for_its_client_the_longest_makes_room() {
         let all = Unfinished::new(2);
         let (mut first, mut second) = (all.enter().unwrap(), all.enter().unwrap());
-        let mut second = task::spawn(second.listen(pending::<Result<(), _>>()));
+        let mut second = task::spawn(second.wait_for_client(pending::<Result<(), _>>()));
         assert_pending!(second.poll());
-        let mut first = task::spawn(first.listen(pending::<Result<(), _>>()));
+        let mut first = task::spawn(first.wait_for_client(pending::<Result<(), _>>()));
         assert_pending!(first.poll());
 
         let third = all.enter().unwrap();
@@ -177,10 +177,10 @@ mod tests {
         let mut second = all.enter().unwrap();
         assert!(all.enter().is_none());
         // With its input received, it waits for a slot again.
-        assert_ready!(task::spawn(first.listen(async { Ok(()) })).poll()).unwrap();
+        assert_ready!(task::spawn(first.wait_for_client(async { Ok(()) })).poll()).unwrap();
         assert!(all.enter().is_none());
         {
-            let mut waiting = task::spawn(second.listen(pending::<Result<(), _>>()));
+            let mut waiting = task::spawn(second.wait_for_client(pending::<Result<(), _>>()));
             assert_pending!(waiting.poll());
             assert!(all.enter().is_some());
         }
@@ -196,7 +196,7 @@ mod tests {
         let mut first = all.enter().unwrap();
         {
             let wait = async { receive.await.map_err(|_| HandshakeFailure::Displaced) };
-            let mut first = task::spawn(first.listen(wait));
+            let mut first = task::spawn(first.wait_for_client(wait));
             assert_pending!(first.poll());
             let _second = all.enter().unwrap();
             send.send(()).unwrap();

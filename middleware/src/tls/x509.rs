@@ -1,4 +1,4 @@
-//! Reads the issuer and the validity of certificates, to warn about a chain that clients will reject.
+//! Reads issuer and validity of certificates, to warn about chains that clients will reject.
 //!
 //! A server does not verify its own chain, and rustls does not expose these fields. The warning is only
 //! logged, because the clock may be wrong and clients may have the missing certificate.

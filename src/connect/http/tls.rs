@@ -14,9 +14,9 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite};
 use tower::Service;
 
-/// Performs the TLS handshake if the URI's scheme is `https`, with the host as the server name.
+/// Performs a TLS handshake if the URI's scheme is `https`.
 ///
-/// The connection's stream is [`EitherIo::Right`] with TLS and [`EitherIo::Left`] without.
+/// The host is the server name. The connection's stream is [`EitherIo::Right`] with TLS and [`EitherIo::Left`] without.
 #[derive(Clone, Debug)]
 pub struct TlsByScheme<C> {
     connect: C,

@@ -130,9 +130,9 @@ impl TlsConnector {
         let (io, rest) = connection.into_parts();
         rest.info.set_phase(Phase::Handshake);
         let connector = tokio_rustls::TlsConnector::from(self.config.clone());
-        let agree = connector.connect(name, io).into_fallible();
+        let handshake = connector.connect(name, io).into_fallible();
         let bound = self.timeout.unwrap_or(Duration::MAX);
-        let (error, io) = match timeout(bound, agree).await {
+        let (error, io) = match timeout(bound, handshake).await {
             Ok(Ok(stream)) => {
                 let info = tls_info(stream.get_ref().1, sni);
                 rest.info.set_tls(info);

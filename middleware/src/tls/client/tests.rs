@@ -178,7 +178,7 @@ async fn a_certificate_for_another_name_is_told_apart() {
         assert!(
             error
                 .to_string()
-                .contains("by a name that is in its certificate"),
+                .contains("with a name that its certificate contains"),
             "{error}"
         );
         let server_was_told = served.unwrap_err();
@@ -315,7 +315,7 @@ async fn a_forced_close_ends_the_handshake_of_a_client() {
 }
 
 /// Both ends of a connection over loopback, after the handshake.
-async fn agreed() -> (
+async fn established() -> (
     Connection<TlsIo<Socket<TcpStream>>>,
     Connection<TlsClientIo<Socket<TcpStream>>>,
 ) {
@@ -332,7 +332,7 @@ async fn agreed() -> (
 
 #[tokio::test]
 async fn a_close_by_the_client_is_a_clean_end() {
-    let (mut server, mut client) = agreed().await;
+    let (mut server, mut client) = established().await;
     client.write_all(b"complete").await.unwrap();
     let mut received = Vec::new();
     let read = async {
@@ -346,7 +346,7 @@ async fn a_close_by_the_client_is_a_clean_end() {
 
 #[tokio::test]
 async fn a_server_that_ends_without_saying_so_is_noted() {
-    let (mut server, mut client) = agreed().await;
+    let (mut server, mut client) = established().await;
     server.write_all(b"half an ans").await.unwrap();
     server.flush().await.unwrap();
     drop(server);
@@ -361,7 +361,7 @@ async fn a_server_that_ends_without_saying_so_is_noted() {
 
 #[tokio::test]
 async fn a_server_that_says_nothing_after_our_good_bye_has_cut_nothing_off() {
-    let (mut server, mut client) = agreed().await;
+    let (mut server, mut client) = established().await;
     let known = client.info().clone();
     client.write_all(b"that is all").await.unwrap();
     let leave = async {
@@ -379,7 +379,7 @@ async fn a_server_that_says_nothing_after_our_good_bye_has_cut_nothing_off() {
 
 #[tokio::test]
 async fn after_a_shutdown_by_the_client_an_end_without_close_notify_is_no_truncation() {
-    let (mut server, mut client) = agreed().await;
+    let (mut server, mut client) = established().await;
     let known = client.info().clone();
     client.shutdown().await.unwrap();
     server.get_mut().get_mut().shutdown().await.unwrap();
@@ -390,7 +390,7 @@ async fn after_a_shutdown_by_the_client_an_end_without_close_notify_is_no_trunca
 
 #[tokio::test]
 async fn vectored_writes_of_a_client_become_one_record() {
-    let (_server, mut client) = agreed().await;
+    let (_server, mut client) = established().await;
     assert!(client.is_write_vectored());
     let before = client.info().bytes_written();
     let parts = [io::IoSlice::new(b"hello "), io::IoSlice::new(b"world")];
@@ -403,7 +403,7 @@ async fn vectored_writes_of_a_client_become_one_record() {
 #[tokio::test]
 async fn the_io_underneath_and_the_session_of_a_client_are_within_reach() {
     assert!(size_of::<TlsClientIo<Socket<TcpStream>>>() <= 2 * size_of::<usize>());
-    let (_server, mut client) = agreed().await;
+    let (_server, mut client) = established().await;
     let tls = client.get_mut();
     assert!(tls.get_ref().get_ref().peer_addr().is_ok());
     assert!(tls.get_mut().get_ref().peer_addr().is_ok());

@@ -1,7 +1,7 @@
-//! Splits PEM (RFC 7468) into its sections, all of them, or fails with the line at fault.
+//! Splits PEM (RFC 7468) into all of its sections, or fails with the faulty line.
 //!
-//! A parser that skips what it does not understand serves half of a chain, or trusts half of a bundle.
-//! Text between sections is allowed unless it resembles a BEGIN or END line.
+//! A parser that skips unknown text serves half of a chain, or trusts half of a bundle. Text between sections
+//! is allowed unless it resembles a BEGIN or END line.
 
 mod line;
 #[cfg(test)]
@@ -11,7 +11,7 @@ use self::line::{Line, classify, lines};
 use crate::tls::rustls::pki_types::pem::{PemObject, SectionKind};
 use std::fmt;
 
-/// One section: its label, where it begins, and its Base64.
+/// One section, with its label, position and Base64.
 pub(super) struct Section<'a> {
     pub(super) label: &'a str,
     pub(super) place: PemPlace,

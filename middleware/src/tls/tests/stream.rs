@@ -7,7 +7,7 @@ use std::{io::IoSlice, mem::size_of};
 type Server = Connection<TlsIo<Socket<TcpStream>>>;
 
 /// Both ends of a connection over loopback, after the handshake.
-async fn agreed() -> (Server, TlsStream<TcpStream>) {
+async fn established() -> (Server, TlsStream<TcpStream>) {
     let (connection, io) = over_tcp().await;
     let (server, client) = tokio::join!(handshake(tls_layer(), connection), connect(client(), io));
     (server.unwrap(), client.unwrap())
@@ -15,7 +15,7 @@ async fn agreed() -> (Server, TlsStream<TcpStream>) {
 
 #[tokio::test]
 async fn a_close_is_a_clean_end_for_the_client() {
-    let (mut server, client) = agreed().await;
+    let (mut server, client) = established().await;
     server.write_all(b"complete").await.unwrap();
     let (closed, (received, end)) = tokio::join!(server.close(), read_all(client));
     closed.unwrap();
@@ -25,7 +25,7 @@ async fn a_close_is_a_clean_end_for_the_client() {
 
 #[tokio::test]
 async fn a_drop_is_a_truncation_for_the_client() {
-    let (mut server, mut client) = agreed().await;
+    let (mut server, mut client) = established().await;
     server.write_all(b"half an ans").await.unwrap();
     server.flush().await.unwrap();
     drop(server);
@@ -36,7 +36,7 @@ async fn a_drop_is_a_truncation_for_the_client() {
 
 #[tokio::test]
 async fn a_client_that_ends_without_saying_so_is_noted() {
-    let (mut server, mut client) = agreed().await;
+    let (mut server, mut client) = established().await;
     let known = info(&server);
     client.write_all(b"half a quest").await.unwrap();
     client.flush().await.unwrap();
@@ -50,7 +50,7 @@ async fn a_client_that_ends_without_saying_so_is_noted() {
 
 #[tokio::test]
 async fn a_client_that_says_nothing_after_our_good_bye_has_cut_nothing_off() {
-    let (mut server, mut client) = agreed().await;
+    let (mut server, mut client) = established().await;
     let known = info(&server);
     server.write_all(b"answer").await.unwrap();
     let leave = async {
@@ -66,7 +66,7 @@ async fn a_client_that_says_nothing_after_our_good_bye_has_cut_nothing_off() {
 
 #[tokio::test]
 async fn after_a_shutdown_of_ours_an_end_without_a_word_cuts_nothing_off() {
-    let (mut server, mut client) = agreed().await;
+    let (mut server, mut client) = established().await;
     let known = info(&server);
     server.shutdown().await.unwrap();
     client.get_mut().0.shutdown().await.unwrap();
@@ -77,7 +77,7 @@ async fn after_a_shutdown_of_ours_an_end_without_a_word_cuts_nothing_off() {
 
 #[tokio::test]
 async fn a_client_may_end_its_side_and_still_be_answered() {
-    let (mut server, mut client) = agreed().await;
+    let (mut server, mut client) = established().await;
     let known = info(&server);
     client.write_all(b"question").await.unwrap();
     client.shutdown().await.unwrap();
@@ -96,7 +96,7 @@ async fn a_client_may_end_its_side_and_still_be_answered() {
 
 #[tokio::test]
 async fn our_side_may_end_and_still_be_told_things() {
-    let (mut server, mut client) = agreed().await;
+    let (mut server, mut client) = established().await;
     server.write_all(b"that is all").await.unwrap();
     server.shutdown().await.unwrap();
     let (received, end) = read_all(&mut client).await;
@@ -112,7 +112,7 @@ async fn our_side_may_end_and_still_be_told_things() {
 
 #[tokio::test]
 async fn vectored_writes_become_one_record() {
-    let (mut server, mut client) = agreed().await;
+    let (mut server, mut client) = established().await;
     assert!(server.is_write_vectored());
     let before = info(&server).bytes_written();
     let parts = [IoSlice::new(b"hello "), IoSlice::new(b"world")];
@@ -127,7 +127,7 @@ async fn vectored_writes_become_one_record() {
 
 #[tokio::test]
 async fn the_io_underneath_and_the_session_are_within_reach() {
-    let (mut server, _client) = agreed().await;
+    let (mut server, _client) = established().await;
     let tls = server.get_mut();
     assert!(tls.get_ref().get_ref().peer_addr().is_ok());
     assert!(tls.get_mut().get_ref().peer_addr().is_ok());
