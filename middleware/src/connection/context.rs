@@ -29,7 +29,10 @@ use std::{any::TypeId, cell::Cell, fmt};
 /// let id = info.id();
 /// let mut context = Some(ConnectionContext::new(&ours, info));
 ///
-/// Usually a stack is called here instead of `accept`.
+/// // Usually a stack is called here instead of `accept`.
+/// let connection = ConnectionContext::enter(&mut context, || Connection::accept(ours));
+/// assert_eq!(connection.id(), id);
+/// assert!(context.is_none());
 /// ```
 pub struct ConnectionContext {
     pub(super) info: ConnectionInfo,
