@@ -1,8 +1,8 @@
-//! Notices a client that has left, without taking anything of what it has sent.
+//! Detects that a waiting client has disconnected, without consuming its input.
 //!
-//! A connection that waits for something else than its client is not read, so nothing would show that the
-//! client is gone. The socket can be asked: its bytes are looked at and stay where they are, or in the TLS
-//! session.
+//! A connection that waits for something other than its client is not read, so a disconnect would go
+//! unnoticed. The system can be asked about the socket. The input is only peeked at, and stays in the socket
+//! or in the TLS session.
 
 use crate::connection::{AnyStream, Connection, Socket, Transport};
 #[cfg(feature = "proxy-protocol")]
@@ -20,10 +20,10 @@ use std::{
 use tokio::net::UnixStream;
 use tokio::{io::Interest, net::TcpStream};
 
-/// Ready with the reason once the client of `connection`, which waits to be served, has left.
+/// Ready with the reason once the client of `connection`, which waits to be served, has disconnected.
 ///
-/// As [`poll_departure`]. But where a layer has read from the socket itself, a client that has ended its side
-/// may wait for an answer to that, so only a reset counts.
+/// Like [`poll_departure`], with one exception. If a layer has already read from the socket, a client that
+/// has half-closed may be waiting for a response, so only a reset counts.
 pub(crate) fn poll_client_left<IO: 'static>(
     connection: &mut Connection<IO>,
     cx: &mut Context<'_>,
@@ -37,7 +37,7 @@ pub(crate) fn poll_client_left<IO: 'static>(
     }
 }
 
-/// Whether nothing is around the socket that reads from it to its own ends, as TLS does.
+/// Whether `io` is the bare socket, without a wrapper that reads on its own, as TLS does.
 fn is_socket(io: &dyn Any) -> bool {
     #[cfg(unix)]
     if io.is::<Socket<UnixStream>>() {
@@ -46,16 +46,15 @@ fn is_socket(io: &dyn Any) -> bool {
     io.is::<Socket<TcpStream>>() || io.is::<Socket<AnyStream>>()
 }
 
-/// Ready with the reason once the client at the other end of `io` has left: a reset, or an end of its side
-/// while nothing is left to read.
+/// Ready with the reason once the client of `io` has disconnected. That is a reset, or a half-close after all
+/// input was read.
 ///
-/// A client that has sent something and then ended its side may still wait for an answer, so it has not
-/// left. While something is left to read, a later reset is not noticed.
+/// A client that has sent something and then half-closed may be waiting for a response, so it counts as
+/// connected. While input is unread, a later reset is not detected.
 ///
-/// Each call asks the system once. It finds the socket where `io` is a [`Socket`] over TCP or a Unix domain
-/// socket, also behind a PROXY header and under TLS; of other types nothing is known, and it stays pending.
-/// Under TLS it reads ahead, since a client sends `close_notify` before it leaves; the session keeps what it
-/// has read.
+/// Each call makes one system call. The socket is found in a [`Socket`] over TCP or a Unix domain socket,
+/// also behind a PROXY header and under TLS. For other types the result is always pending. Under TLS this
+/// reads ahead, because a client sends `close_notify` before it disconnects; the session keeps the input.
 pub(crate) fn poll_departure<IO: 'static>(io: &mut IO, cx: &mut Context<'_>) -> Poll<io::Error> {
     let io: &mut dyn Any = io;
     #[cfg(feature = "tls")]
@@ -77,7 +76,7 @@ pub(crate) fn poll_departure<IO: 'static>(io: &mut IO, cx: &mut Context<'_>) -> 
     }
 }
 
-/// The stream of type `Io` in `io`, if nothing that was read from it is left to pass on.
+/// The stream of type `Io` in `io`, unless bytes read from it are still to be delivered.
 fn find<Io: Transport>(io: &dyn Any) -> Option<&Io> {
     #[cfg(feature = "proxy-protocol")]
     let io = match io.downcast_ref::<PrefixedIo<Socket<Io>>>() {
@@ -87,7 +86,7 @@ fn find<Io: Transport>(io: &dyn Any) -> Option<&Io> {
     io.downcast_ref().map(Socket::get_ref)
 }
 
-/// The same for a connection under TLS; `None` where `io` is none.
+/// The same for a connection under TLS; `None` for other types.
 #[cfg(feature = "tls")]
 fn poll_tls(io: &mut dyn Any, cx: &mut Context<'_>) -> Option<Poll<io::Error>> {
     let polled = poll_tls_over::<TcpStream>(io, cx);
@@ -109,26 +108,26 @@ fn poll_tls_over<Io: Transport>(io: &mut dyn Any, cx: &mut Context<'_>) -> Optio
 #[cfg(feature = "tls")]
 fn poll_plaintext(plaintext: Poll<io::Result<&[u8]>>) -> Poll<io::Error> {
     match plaintext {
-        Poll::Ready(Ok([])) => Poll::Ready(left()),
+        Poll::Ready(Ok([])) => Poll::Ready(disconnected()),
         Poll::Ready(Ok(_)) | Poll::Pending => Poll::Pending,
         Poll::Ready(Err(reason)) => Poll::Ready(reason),
     }
 }
 
-/// One body for both kinds of streams, which have the same methods and no trait for them.
+/// One body for both types of streams, which share these methods but lack a common trait.
 macro_rules! poll_stream {
     ($stream:expr, $cx:expr) => {{
-        // tokio may not know yet what the system knows, so the system is asked first.
-        let peek = || departure(SockRef::from($stream).peek(&mut [MaybeUninit::uninit()]));
-        let mut asked = peek();
+        // The system is asked first, because tokio's readiness may lag behind.
+        let peek = || disconnect_reason(SockRef::from($stream).peek(&mut [MaybeUninit::uninit()]));
+        let mut peeked = peek();
         loop {
-            match asked {
+            match peeked {
                 Ok(Some(reason)) => return Poll::Ready(reason),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 _ => return Poll::Pending,
             }
             match $stream.poll_read_ready($cx) {
-                Poll::Ready(Ok(())) => asked = $stream.try_io(Interest::READABLE, peek),
+                Poll::Ready(Ok(())) => peeked = $stream.try_io(Interest::READABLE, peek),
                 Poll::Ready(Err(error)) => return Poll::Ready(error),
                 Poll::Pending => return Poll::Pending,
             }
@@ -145,10 +144,10 @@ fn poll_unix(stream: &UnixStream, cx: &mut Context<'_>) -> Poll<io::Error> {
     poll_stream!(stream, cx)
 }
 
-/// The reason to take a client as gone, if there is one; `WouldBlock` where it is silent.
-fn departure(peeked: io::Result<usize>) -> io::Result<Option<io::Error>> {
+/// The reason if the client has disconnected, or `WouldBlock` if it is silent.
+fn disconnect_reason(peeked: io::Result<usize>) -> io::Result<Option<io::Error>> {
     match peeked {
-        Ok(0) => Ok(Some(left())),
+        Ok(0) => Ok(Some(disconnected())),
         Ok(_) => Ok(None),
         Err(error) => match error.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => {
@@ -159,8 +158,8 @@ fn departure(peeked: io::Result<usize>) -> io::Result<Option<io::Error>> {
     }
 }
 
-fn left() -> io::Error {
-    let text = "the client left while its connection waited";
+fn disconnected() -> io::Error {
+    let text = "the client disconnected while its connection waited";
     io::Error::new(io::ErrorKind::UnexpectedEof, text)
 }
 
@@ -181,7 +180,7 @@ mod tests {
         (accepted.unwrap().0, client.unwrap())
     }
 
-    /// Waits until `end` has been noticed; it has not happened when the wait begins.
+    /// Waits until `end` has been detected; it has not happened when the wait begins.
     async fn noticed<IO: 'static>(io: &mut IO, end: impl FnOnce()) -> io::ErrorKind {
         let mut left = task::spawn(poll_fn(|cx| poll_departure(io, cx)));
         for _ in 0..3 {
@@ -242,9 +241,9 @@ mod tests {
             assert_pending!(left.poll());
         }
         drop(left);
-        let mut heard = String::new();
-        connection.read_to_string(&mut heard).await.unwrap();
-        assert_eq!(heard, "hello");
+        let mut received = String::new();
+        connection.read_to_string(&mut received).await.unwrap();
+        assert_eq!(received, "hello");
     }
 
     #[cfg(feature = "proxy-protocol")]

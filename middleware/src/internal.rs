@@ -1,8 +1,9 @@
-//! What the package `portcullis` shares with this one. It is no part of the API and changes at any time.
+//! Items that the package `portcullis` needs beyond the public API. They may change at any time.
 
 pub use crate::{
     connection::guards::{Slot, Slots},
     log_text::{Causes, Escaped},
+    when_ready::take_ready,
 };
 use std::time::Duration;
 

@@ -58,6 +58,12 @@ pub mod connection;
 mod departure;
 pub mod drain;
 pub mod error;
+#[cfg(any(feature = "proxy-protocol", feature = "tls"))]
+#[cfg_attr(
+    not(feature = "proxy-protocol"),
+    allow(dead_code, reason = "each layer uses a part of it")
+)]
+mod first_then;
 pub mod guide;
 pub mod handler;
 #[doc(hidden)]

@@ -1,8 +1,8 @@
-//! Calls a service once it is ready, for layers that wait for the peer before they call it.
+//! Calls a service once it is ready, for layers that wait for the peer first.
 //!
-//! Readiness may hold a permit, of a limit for example. A layer that reserved it before it waits for a
-//! client would let silent clients hold permits. So such a layer is always ready itself, keeps a clone of
-//! its inner service, and waits for the clone's readiness when it has what it waited for.
+//! Readiness may hold a permit of a limit. A layer that reserved it before waiting for a client would let
+//! silent clients hold permits. Such a layer is therefore always ready itself, keeps a clone of its inner
+//! service, and waits for the clone's readiness after the client.
 
 use crate::{
     BoxError, Connection,
@@ -11,22 +11,23 @@ use crate::{
 };
 use pin_project::pin_project;
 use std::{
+    mem,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 use tower::Service;
 
-/// Waits until `S` is ready and calls it with a connection; fails with [`ForcedClose`] when the
-/// connection is closed from outside meanwhile, and with an IO error when its client leaves.
+/// Waits until `S` is ready and calls it with a connection. Fails with [`ForcedClose`] if the connection is
+/// force-closed meanwhile, and with an I/O error if its client disconnects.
 #[pin_project]
-pub(crate) struct WhenReady<S: Service<Connection<IO>>, IO>(#[pin] State<S, IO>);
+pub(crate) struct WhenReady<S: Service<Connection<IO>>, IO>(#[pin] WhenReadyState<S, IO>);
 
-#[pin_project(project = StateProjection)]
-enum State<S: Service<Connection<IO>>, IO> {
+#[pin_project(project = WhenReadyProjection)]
+enum WhenReadyState<S: Service<Connection<IO>>, IO> {
     Waiting {
         service: S,
         connection: Option<Connection<IO>>,
-        /// Set where the service was not ready at once.
+        /// Set if the service was not ready immediately.
         interruption: Option<Interruption>,
     },
     Serving(#[pin] S::Future),
@@ -40,7 +41,7 @@ struct Interruption {
 
 impl<S: Service<Connection<IO>>, IO> WhenReady<S, IO> {
     pub(crate) const fn new(service: S, connection: Connection<IO>) -> Self {
-        Self(State::Waiting {
+        Self(WhenReadyState::Waiting {
             service,
             connection: Some(connection),
             interruption: None,
@@ -59,7 +60,7 @@ where
         let mut state = self.project().0;
         loop {
             match state.as_mut().project() {
-                StateProjection::Waiting {
+                WhenReadyProjection::Waiting {
                     service,
                     connection,
                     interruption,
@@ -85,9 +86,11 @@ where
                         connection.info().set_phase(interruption.phase);
                     }
                     let serving = service.call(connection);
-                    state.set(State::Serving(serving));
+                    state.set(WhenReadyState::Serving(serving));
                 }
-                StateProjection::Serving(serving) => return serving.poll(cx).map_err(Into::into),
+                WhenReadyProjection::Serving(serving) => {
+                    return serving.poll(cx).map_err(Into::into);
+                }
             }
         }
     }
@@ -103,7 +106,16 @@ impl Interruption {
     }
 }
 
-const WAITS: &str = "the connection is there while it waits";
+/// Takes the service that has become ready, and leaves a clone of it.
+///
+/// Readiness belongs to the instance that was polled (see tower's `Service::poll_ready`), so a call that
+/// happens later needs this one and not its clone.
+pub fn take_ready<S: Clone>(service: &mut S) -> S {
+    let clone = service.clone();
+    mem::replace(service, clone)
+}
+
+const WAITS: &str = "a waiting connection has not been taken";
 
 #[cfg(test)]
 mod tests {

@@ -119,15 +119,14 @@
 //! [`Incoming::drained`]: crate::service::Incoming::drained
 
 mod extract;
-mod io;
 mod listener;
 mod make_service;
 mod rejection;
 
 pub use self::{
     extract::{ClientCertificate, Info, ServerName},
-    io::DepartingIo,
     listener::{AxumListener, Connections},
     make_service::{MakeService, WithConnection},
     rejection::Rejection,
 };
+pub use crate::service::http::departing_io::DepartingIo;

@@ -1,11 +1,10 @@
 //! Layers for outgoing connections.
 
 use super::Connector;
-use portcullis_middleware::{BoxError, Connection};
+use portcullis_middleware::{BoxError, Connection, internal::take_ready};
 use std::{
     convert::Infallible,
     future::{Ready, ready},
-    mem,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -103,8 +102,7 @@ where
 
     fn call(&mut self, to: To) -> Self::Future {
         let connecting = self.connect.call(to);
-        let clone = self.stack.clone();
-        let mut ready = mem::replace(&mut self.stack, clone);
+        let mut ready = take_ready(&mut self.stack);
         Box::pin(async move {
             let connection = connecting.await.map_err(Into::into)?;
             ready.call(connection).await.map_err(Into::into)

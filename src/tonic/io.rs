@@ -1,6 +1,6 @@
 //! A connection as tonic's server takes it.
 
-use crate::service::{LingerIo, http::departure::Departure};
+use crate::service::{LingerIo, http::departing_io::DepartingIo};
 use ::tonic::transport::server::Connected;
 use portcullis_middleware::{
     Connection,
@@ -17,41 +17,40 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-/// A connection of which each request is told `C`; see the [module docs](super).
+/// A connection whose requests carry `C`; see the [module docs](super).
 ///
-/// A client that has not sent the first bytes of HTTP/2 within half a minute is cut: a read fails with
-/// [`Elapsed`] (`FirstByte`). Nothing bounds reads after that while the server serves.
+/// A client has 30 seconds to send the HTTP/2 preface. After that, a read fails with [`Elapsed`]
+/// (`FirstByte`). Later reads have a timeout only during a graceful shutdown.
 ///
-/// Reads end when a client holds up the graceful shutdown: half a second after the server stopped accepting if
-/// the preface is missing, and after two seconds of silence from the `GOAWAY` on if no stream is open.
+/// During a graceful shutdown, a client without an open stream reads as ended. If its preface is incomplete,
+/// that happens half a second after the server stopped accepting, otherwise after two seconds of silence
+/// since the `GOAWAY`.
 ///
-/// When it is dropped it lingers, so that the client receives the last responses; see [`LingerIo`]. After one of
-/// the ends above it does not: the client was waited for already.
+/// A drop lingers, so that the client receives the last responses; see [`LingerIo`]. After one of these
+/// timeouts the connection is closed immediately.
 #[derive(Debug)]
 pub struct TonicIo<IO, C> {
-    io: LingerIo<IO>,
-    told: C,
-    /// Until the client has introduced itself.
+    io: DepartingIo<IO>,
+    connect_info: C,
+    /// `None` once the client has sent the preface.
     opening: Option<Opening>,
-    departure: Departure,
 }
 
-/// The time that a client has for the preface of HTTP/2.
+/// The timeout of the HTTP/2 preface.
 #[derive(Debug)]
 struct Opening {
     missing: usize,
-    /// Runs from the first wait on.
+    /// Starts with the first read that is pending.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl<IO, C> TonicIo<IO, C> {
-    pub(super) fn new(io: LingerIo<IO>, told: C) -> Self {
+    pub(super) fn new(io: LingerIo<IO>, connect_info: C) -> Self {
         Self {
-            departure: Departure::new(io.get_ref().info().clone()),
-            io,
-            told,
+            io: DepartingIo::new(io),
+            connect_info,
             opening: Some(Opening {
-                missing: PREFACE,
+                missing: PREFACE_LEN,
                 timer: None,
             }),
         }
@@ -62,12 +61,12 @@ impl<IO, C> TonicIo<IO, C> {
         self.io.get_ref()
     }
 
-    /// The connection, to change.
+    /// The connection, mutably.
     pub fn get_mut(&mut self) -> &mut Connection<IO> {
         self.io.get_mut()
     }
 
-    /// The connection, out of tonic's hands; it no longer lingers when it is dropped.
+    /// Returns the connection. Its drop does not linger.
     pub fn into_inner(self) -> Connection<IO> {
         self.io.into_inner()
     }
@@ -77,7 +76,7 @@ impl<IO, C: Clone + Send + Sync + 'static> Connected for TonicIo<IO, C> {
     type ConnectInfo = C;
 
     fn connect_info(&self) -> C {
-        self.told.clone()
+        self.connect_info.clone()
     }
 }
 
@@ -90,20 +89,14 @@ impl<IO: AsyncRead + Unpin, C: Unpin> AsyncRead for TonicIo<IO, C> {
         let this = &mut *self;
         let before = buf.filled().len();
         let read = Pin::new(&mut this.io).poll_read(cx, buf);
-        if read.is_pending() && this.departure.poll_gone(cx).is_ready() {
-            // It was waited for already.
-            this.io.do_not_linger();
-            return Poll::Ready(Ok(()));
-        }
-        let came = &buf.filled()[before..];
-        this.departure.note_read(came);
         if let Some(opening) = &mut this.opening {
             if read.is_pending() {
                 let elapsed = ready!(opening.poll_elapsed(cx));
+                // The client has had its time already.
                 this.io.do_not_linger();
                 return Poll::Ready(Err(elapsed.into()));
             }
-            opening.missing = opening.missing.saturating_sub(came.len());
+            opening.missing = opening.missing.saturating_sub(buf.filled().len() - before);
             if opening.missing == 0 {
                 this.opening = None;
             }
@@ -118,10 +111,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin, C: Unpin> AsyncWrite for TonicIo<IO, C>
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.io).poll_write(cx, buf);
-        self.departure
-            .note_written(&written, &[IoSlice::new(buf)], cx);
-        written
+        Pin::new(&mut self.io).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -137,9 +127,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin, C: Unpin> AsyncWrite for TonicIo<IO, C>
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
-        self.departure.note_written(&written, bufs, cx);
-        written
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -149,16 +137,19 @@ impl<IO: AsyncRead + AsyncWrite + Unpin, C: Unpin> AsyncWrite for TonicIo<IO, C>
 
 impl Opening {
     fn poll_elapsed(&mut self, cx: &mut Context<'_>) -> Poll<Elapsed> {
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(BOUND)));
-        let elapsed = |()| Elapsed::new(TimeoutPhase::FirstByte, BOUND);
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(sleep(PREFACE_TIMEOUT)));
+        let elapsed = |()| Elapsed::new(TimeoutPhase::FirstByte, PREFACE_TIMEOUT);
         timer.as_mut().poll(cx).map(elapsed)
     }
 }
 
-/// Bytes of the preface of HTTP/2 (RFC 9113, section 3.4); a request of HTTP/1 has more.
-const PREFACE: usize = 24;
-/// As of [`HttpService`](crate::service::HttpService). tonic has no such bound, and HTTP/2's pings begin later.
-const BOUND: Duration = Duration::from_secs(30);
+/// Length of the HTTP/2 preface (RFC 9113, section 3.4); an HTTP/1 request is longer.
+const PREFACE_LEN: usize = 24;
+/// The same as in [`HttpService`](crate::service::HttpService). tonic lacks such a timeout, and HTTP/2 pings
+/// start later.
+const PREFACE_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {
@@ -190,7 +181,7 @@ mod tests {
         ours.read_exact(&mut more).await.unwrap();
         assert_eq!(&more, b"more");
         drop(ours);
-        // More than lies in between: it is read and discarded.
+        // More than the pipe holds: it is read and discarded.
         theirs.write_all(&[b'x'; 1000]).await.unwrap();
         sleep(Duration::from_secs(6)).await;
         theirs.write_all(b"x").await.unwrap_err();
@@ -202,24 +193,24 @@ mod tests {
         let begun = Instant::now();
         let late = async {
             sleep(Duration::from_secs(29)).await;
-            theirs.write_all(&[b'x'; PREFACE - 1]).await.unwrap();
+            theirs.write_all(&[b'x'; PREFACE_LEN - 1]).await.unwrap();
         };
         let mut buffer = [0; 64];
         let (read, ()) = tokio::join!(ours.read(&mut buffer), late);
-        assert_eq!(read.unwrap(), PREFACE - 1);
+        assert_eq!(read.unwrap(), PREFACE_LEN - 1);
         let error = ours.read(&mut [0; 64]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        assert_eq!(begun.elapsed(), BOUND);
+        assert_eq!(begun.elapsed(), PREFACE_TIMEOUT);
         drop(ours);
-        // It is cut, and does not linger.
+        // It is closed without lingering.
         theirs.write_all(b"x").await.unwrap_err();
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_has_introduced_itself_may_be_silent() {
         let (mut ours, mut theirs) = pair();
-        theirs.write_all(&[b'x'; PREFACE]).await.unwrap();
-        assert_eq!(ours.read(&mut [0; 64]).await.unwrap(), PREFACE);
+        theirs.write_all(&[b'x'; PREFACE_LEN]).await.unwrap();
+        assert_eq!(ours.read(&mut [0; 64]).await.unwrap(), PREFACE_LEN);
         let mut buffer = [0; 64];
         let silence = timeout(Duration::from_secs(3600), ours.read(&mut buffer));
         silence.await.unwrap_err();
@@ -232,8 +223,8 @@ mod tests {
         let parts = [IoSlice::new(b"hel"), IoSlice::new(b"lo")];
         assert_eq!(ours.write_vectored(&parts).await.unwrap(), 5);
         ours.flush().await.unwrap();
-        let mut said = [0; 5];
-        theirs.read_exact(&mut said).await.unwrap();
-        assert_eq!(&said, b"hello");
+        let mut output = [0; 5];
+        theirs.read_exact(&mut output).await.unwrap();
+        assert_eq!(&output, b"hello");
     }
 }

@@ -1,11 +1,11 @@
-//! Where one end of a connection is.
+//! Addresses of connections.
 
 use std::{fmt, net::SocketAddr, path::Path, sync::Arc};
 
 /// Address of one end of a connection.
 ///
-/// A missing fact is [`Unknown`](Self::Unknown), never an error: the peer of a connection that was
-/// reset before it was accepted has no address any more.
+/// A missing address is [`Unknown`](Self::Unknown) and not an error. For example, a connection that was reset
+/// before it was accepted has lost its peer address.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Address {
@@ -13,13 +13,13 @@ pub enum Address {
     Ip(SocketAddr),
     /// A Unix domain socket.
     Unix(UnixAddress),
-    /// Not known, or a transport without addresses (memory, pipes).
+    /// Unknown, or a transport without addresses (memory, pipes).
     #[default]
     Unknown,
 }
 
 impl Address {
-    /// The IP address and port, where there is one.
+    /// The IP address and port, if it has them.
     pub const fn ip(&self) -> Option<SocketAddr> {
         match self {
             Self::Ip(address) => Some(*address),
@@ -51,9 +51,9 @@ impl fmt::Display for Address {
     }
 }
 
-/// Address of a Unix domain socket: its path, where it has one.
+/// Address of a Unix domain socket, its path if it has one.
 ///
-/// The connecting side of a Unix socket is unnamed as a rule.
+/// The connecting side of a Unix socket is usually unnamed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct UnixAddress(Option<Arc<Path>>);
 
@@ -72,7 +72,7 @@ impl UnixAddress {
 impl fmt::Display for UnixAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.as_pathname() {
-            // `escape_debug`: a path can hold anything, a log line must stay one line.
+            // `escape_debug`, because a path may contain anything and a log line must remain one line.
             Some(path) => write!(f, "unix:{}", path.to_string_lossy().escape_debug()),
             None => f.write_str("unix"),
         }

@@ -1,4 +1,4 @@
-//! The polite end of a connection: flush, end the write side, linger.
+//! Graceful close of a connection: flush, end the write side, linger.
 
 use super::{Connection, Phase};
 use pin_project::pin_project;
@@ -16,15 +16,15 @@ use tokio::{
     time::{Instant, Sleep, sleep_until, timeout_at},
 };
 
-/// Bounds of a lingering close: total time, silence of the peer, and discarded input.
+/// Limits of a lingering close: total time, silence of the peer, and discarded input.
 ///
-/// By default 30 seconds in all and 5 seconds without input, with no bound on the number of bytes. These
-/// are the defaults of nginx (`lingering_time` and `lingering_timeout`).
+/// By default 30 seconds in total and 5 seconds without input, with unlimited input. These are the defaults
+/// of nginx (`lingering_time` and `lingering_timeout`).
 ///
-/// A TCP socket that is closed with input unread, or that gets input later, answers with a reset, and
-/// the reset discards output that the peer has not read yet. RFC 9112, section 9.6, therefore asks a
-/// server to read on until the peer closes or has certainly received the response. A peer that is silent
-/// for longer than the bound, and sends more while it is still reading, can still lose the rest.
+/// A TCP socket that is closed with unread input, or that receives input later, answers with a reset. The
+/// reset discards output that the peer has not read yet. RFC 9112, section 9.6, therefore tells servers to
+/// read on until the peer closes or has certainly received the response. A peer that is silent for longer
+/// than the limit, and sends more while it is still reading, can still lose the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Linger {
     time: Duration,
@@ -33,7 +33,7 @@ pub struct Linger {
 }
 
 impl Linger {
-    /// At most 30 seconds, 5 of them without input.
+    /// The default: 30 seconds in total, 5 seconds without input.
     pub const fn new() -> Self {
         Self {
             time: Duration::from_secs(30),
@@ -42,43 +42,43 @@ impl Linger {
         }
     }
 
-    /// Sets how long the whole close may take, including the flush.
+    /// Sets the time limit of the whole close, including the flush.
     #[must_use]
     pub const fn with_timeout(mut self, time: Duration) -> Self {
         self.time = time;
         self
     }
 
-    /// Sets how long the peer may send nothing; each byte starts this time again.
+    /// Sets the limit on the peer's silence. Each byte restarts it.
     #[must_use]
     pub const fn with_idle_timeout(mut self, silence: Duration) -> Self {
         self.silence = silence;
         self
     }
 
-    /// Sets how many bytes of input are read and discarded; unlimited by default.
+    /// Limits the bytes of input that are read and discarded; unlimited by default.
     #[must_use]
     pub const fn with_bytes(mut self, bytes: usize) -> Self {
         self.bytes = bytes;
         self
     }
 
-    /// How long the whole close may take.
+    /// The time limit of the whole close.
     pub const fn time(&self) -> Duration {
         self.time
     }
 
-    /// How long the peer may send nothing.
+    /// The limit on the peer's silence.
     pub const fn silence(&self) -> Duration {
         self.silence
     }
 
-    /// How many bytes of input are read and discarded.
+    /// The limit on input that is read and discarded.
     pub const fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// When a close that begins now has to end.
+    /// The deadline of a close that begins now.
     fn deadline(self) -> Instant {
         after(Instant::now(), self.time)
     }
@@ -92,58 +92,58 @@ impl Default for Linger {
 
 /// Discards the input of a connection whose write side has ended; see [`Connection::linger`].
 #[derive(Debug)]
-pub struct Lingering(Pin<Box<State>>);
+pub struct Lingering(Pin<Box<LingerState>>);
 
 #[pin_project]
 #[derive(Debug)]
-struct State {
+struct LingerState {
     bytes: usize,
     silence: Duration,
     deadline: Instant,
-    /// When input came last.
-    heard: Instant,
-    /// Fires at the earlier of both bounds. It is set anew only after it fired.
+    /// The time of the last input.
+    last_input: Instant,
+    /// Fires at the earlier of both limits. It is only reset after it fired.
     #[pin]
     timer: Sleep,
-    _place: Option<Place>,
+    _place: Option<LingerPlace>,
 }
 
 impl Lingering {
-    fn new(linger: Linger, deadline: Instant, place: Option<Place>) -> Self {
-        let heard = Instant::now();
-        Self(Box::pin(State {
+    fn new(linger: Linger, deadline: Instant, place: Option<LingerPlace>) -> Self {
+        let last_input = Instant::now();
+        Self(Box::pin(LingerState {
             bytes: linger.bytes,
             silence: linger.silence,
             deadline,
-            heard,
-            timer: sleep_until(deadline.min(after(heard, linger.silence))),
+            last_input,
+            timer: sleep_until(deadline.min(after(last_input, linger.silence))),
             _place: place,
         }))
     }
 
-    /// Discards input of `io`; ready when the peer has ended too, or a bound is reached.
+    /// Discards input of `io`; ready when the peer has closed too, or a limit is reached.
     pub fn poll(&mut self, cx: &mut Context<'_>, io: &mut (impl AsyncRead + Unpin)) -> Poll<()> {
         let mut buffer = [MaybeUninit::uninit(); 4096];
         let mut state = self.0.as_mut().project();
         for _ in 0..READS {
             let now = Instant::now();
-            // The timer alone is not enough: it is asked only where there is no input.
+            // The timer is only polled without input, so it is not enough alone.
             if *state.bytes == 0 || now >= *state.deadline {
                 return Poll::Ready(());
             }
             let mut buffer = ReadBuf::uninit(&mut buffer);
             match Pin::new(&mut *io).poll_read(cx, &mut buffer) {
-                // An error ends the connection as well as an end of input does.
+                // An error ends the connection, as the end of input does.
                 Poll::Ready(result) if result.is_err() || buffer.filled().is_empty() => {
                     return Poll::Ready(());
                 }
                 Poll::Ready(_) => {
                     *state.bytes = state.bytes.saturating_sub(buffer.filled().len());
-                    *state.heard = now;
+                    *state.last_input = now;
                 }
                 Poll::Pending => loop {
                     ready!(state.timer.as_mut().poll(cx));
-                    let until = after(*state.heard, *state.silence).min(*state.deadline);
+                    let until = after(*state.last_input, *state.silence).min(*state.deadline);
                     if until <= Instant::now() {
                         return Poll::Ready(());
                     }
@@ -151,56 +151,55 @@ impl Lingering {
                 },
             }
         }
-        // Input that never pauses must not occupy the thread.
+        // Continuous input must not occupy the thread.
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 }
 
-/// Counts the connections that linger without the slots that they held for their service.
+/// Counts the lingering connections that have released the slots of their service.
 ///
-/// Where no place is free, a connection lingers all the same and keeps its slots. So lingering
-/// connections cannot pile up beyond the limits of the stack and these places together.
+/// If all places are taken, a connection lingers and keeps its slots. Lingering connections are therefore
+/// limited by the limits of the stack and these places together.
 #[derive(Debug)]
-struct Places {
+struct LingerPlaces {
     taken: AtomicUsize,
 }
 
-impl Places {
+impl LingerPlaces {
     const fn new() -> Self {
         Self {
             taken: AtomicUsize::new(0),
         }
     }
 
-    fn take(&'static self) -> Option<Place> {
+    fn take(&'static self) -> Option<LingerPlace> {
         let more = |taken| (taken < PLACES).then_some(taken + 1);
         let taken = self.taken.fetch_update(RELAXED, RELAXED, more);
-        taken.is_ok().then(|| Place(self))
+        taken.is_ok().then(|| LingerPlace(self))
     }
 }
 
-/// One of the places, until it is dropped.
+/// One of the places; dropping it frees it.
 #[derive(Debug)]
-struct Place(&'static Places);
+struct LingerPlace(&'static LingerPlaces);
 
-impl Drop for Place {
+impl Drop for LingerPlace {
     fn drop(&mut self) {
         self.0.taken.fetch_sub(1, RELAXED);
     }
 }
 
 impl<IO> Connection<IO> {
-    /// Begins to linger; for IO wrappers that end a connection in `poll` functions.
+    /// Starts to linger, for I/O wrappers that close a connection in `poll` functions.
     ///
-    /// The write side must have been shut down. [`Lingering::poll`] then discards input until the peer
-    /// closes or a bound of `linger` is reached; the whole [`Linger::with_timeout`] counts from here.
+    /// The write side must have been shut down before. [`Lingering::poll`] then discards input until the peer
+    /// closes or a limit of `linger` is reached; the total time starts now.
     ///
-    /// Slots that serve requests, such as the permits of a
-    /// [`connection_limit`](crate::limit::connection_limit), are released now
-    /// ([`Slots::is_released_by_linger`](super::Slots::is_released_by_linger)), for up to 1,024
-    /// lingering connections of a process. Beyond that number, connections keep their slots until they
-    /// are closed. A server's drain waits for a lingering connection in either case, and cuts it at its
+    /// Permits that the connection only needs while it is served, such as those of a
+    /// [`connection_limit`](crate::limit::connection_limit), are released now, for up to 1,024 lingering
+    /// connections of a process. Beyond that number, connections keep their permits until they are closed. A
+    /// graceful shutdown waits for lingering connections in either case and force-closes them at its
     /// deadline.
     ///
     /// [`close`](Self::close) and [`close_within`](Self::close_within) do all of this.
@@ -219,27 +218,27 @@ impl<IO> Connection<IO> {
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
-    /// Closes the connection and makes sure that the peer can receive all output.
+    /// Closes the connection after the peer can have received all output.
     ///
-    /// This flushes, ends the write side, and then reads and discards input until the peer closes too:
-    /// at most 30 seconds in all and 5 seconds without input. Dropping a TCP socket with input unread
-    /// would make the kernel send a reset, and the peer could lose the last output; see [`Linger`].
+    /// This flushes, ends the write side, and then discards input until the peer closes too, for at most 30
+    /// seconds in total and 5 seconds without input. Dropping a TCP socket with unread input would make the
+    /// kernel send a reset, and the peer could lose the last output; see [`Linger`].
     ///
-    /// While the connection lingers it holds no permit of a
-    /// [`connection_limit`](crate::limit::connection_limit); see [`linger`](Self::linger).
+    /// A lingering connection holds no permit of a [`connection_limit`](crate::limit::connection_limit); see
+    /// [`linger`](Self::linger).
     ///
     /// # Errors
     ///
-    /// When the output could not be flushed and ended in time; the connection is dropped.
+    /// If the output could not be flushed and ended in time. The connection is dropped.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future drops the connection, at worst with output unsent.
+    /// Dropping the future drops the connection, possibly with unsent output.
     pub async fn close(self) -> io::Result<()> {
         self.close_within(Linger::new()).await
     }
 
-    /// Like [`close`](Self::close), within the bounds of `linger`.
+    /// Like [`close`](Self::close), within the limits of `linger`.
     ///
     /// # Errors
     ///
@@ -258,20 +257,20 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
     }
 }
 
-/// `since + time`, or as good as never.
+/// `since + time`, or a year later if that overflows.
 fn after(since: Instant, time: Duration) -> Instant {
-    since.checked_add(time).unwrap_or(since + FOREVER)
+    since.checked_add(time).unwrap_or(since + A_YEAR)
 }
 
-const FOREVER: Duration = Duration::from_secs(60 * 60 * 24 * 365);
+const A_YEAR: Duration = Duration::from_secs(60 * 60 * 24 * 365);
 
-/// Reads in one turn, before other tasks get theirs.
+/// Reads per poll, before other tasks run.
 const READS: usize = 16;
 
-/// How many connections of the process may linger without their slots.
+/// How many connections of the process may linger after they released their slots.
 const PLACES: usize = 1024;
 
-static LINGERING: Places = Places::new();
+static LINGERING: LingerPlaces = LingerPlaces::new();
 
 const RELAXED: Ordering = Ordering::Relaxed;
 
@@ -297,7 +296,7 @@ mod tests {
         Duration::from_millis(millis)
     }
 
-    /// How long a close takes whose peer sends a byte each `pause`, `bytes` of them.
+    /// The duration of a close whose peer sends `bytes` bytes, one per `pause`.
     async fn closes_after(linger: Linger, pause: Duration, bytes: usize) -> Duration {
         let (connection, mut peer) = pair();
         let peer = tokio::spawn(async move {
@@ -336,7 +335,7 @@ mod tests {
         assert_eq!(closes_after(unlimited, millis(1), 0).await, millis(700));
     }
 
-    /// Input without end and without pause.
+    /// Endless, continuous input.
     struct Endless;
 
     impl AsyncRead for Endless {
@@ -407,7 +406,7 @@ mod tests {
 
     #[test]
     fn there_are_so_many_places_and_each_comes_back() {
-        static OURS: Places = Places::new();
+        static OURS: LingerPlaces = LingerPlaces::new();
         let mut taken: Vec<_> = (0..PLACES).map_while(|_| OURS.take()).collect();
         assert_eq!(taken.len(), PLACES);
         assert!(OURS.take().is_none());

@@ -1,22 +1,22 @@
-//! Carries what an acceptor knows of a connection past the layers that know only its stream.
+//! Passes the acceptor's metadata of a connection through layers that only handle its stream.
 //!
-//! The request at the edge of a stack is a bare stream: `Service<TcpStream>`. What the acceptor
-//! knows besides (the peer's address, the drain, its registry entry) is in a thread-local while `call`
-//! runs, and [`PeerAddrLayer`](crate::peer_addr::PeerAddrLayer) takes it from there. Until it is taken
-//! it is also there during each poll of the future, so a layer outside of `PeerAddrLayer` may call its inner
-//! service later. As a rule `call` takes it; polls then pay nothing.
+//! The request at the edge of a stack is a raw stream: `Service<TcpStream>`. The acceptor's other data (peer
+//! address, drain signal, registry entry) is in a thread-local while `call` runs, and
+//! [`PeerAddrLayer`](crate::peer_addr::PeerAddrLayer) takes it from there. Until then it is also set during
+//! each poll of the future, so that a layer outside of `PeerAddrLayer` may call its inner service later.
+//! Usually `call` takes it, and polls cost nothing.
 //!
-//! A context belongs to one stream. Another stream that a layer wraps at the same time, a pipe to
-//! somewhere else, does not get it. A layer outside of `PeerAddrLayer` may wrap the stream in a type that
-//! forwards [`Transport::descriptor`].
+//! A context belongs to one stream. Another stream that a layer wraps at the same time, such as a pipe, does
+//! not receive it. A layer outside of `PeerAddrLayer` may wrap the stream in a type that forwards
+//! [`Transport::descriptor`].
 //!
-//! A layer outside of `PeerAddrLayer` that calls its inner service in another task (tower's `Buffer`)
-//! leaves the context behind: put such a layer inside.
+//! A layer outside of `PeerAddrLayer` that calls its inner service in another task, like tower's `Buffer`,
+//! loses the context. Place such a layer inside.
 
 use super::{ConnectionInfo, Guards, Phase, Slot, Transport};
 use std::{any::TypeId, cell::Cell, fmt};
 
-/// What an acceptor hands to the connection that it calls a stack with.
+/// The data that an acceptor attaches to the connection of a call.
 ///
 /// ```
 /// use portcullis_middleware::{
@@ -29,7 +29,7 @@ use std::{any::TypeId, cell::Cell, fmt};
 /// let id = info.id();
 /// let mut context = Some(ConnectionContext::new(&ours, info));
 ///
-/// // In place of `accept` a stack is called here as a rule.
+/// // Usually a stack is called here instead of `accept`.
 /// let connection = ConnectionContext::enter(&mut context, || Connection::accept(ours));
 /// assert_eq!(connection.id(), id);
 /// assert!(context.is_none());
@@ -41,7 +41,7 @@ pub struct ConnectionContext {
 }
 
 impl ConnectionContext {
-    /// The context of `io`, without guards.
+    /// A context for `io`, without guards.
     pub fn new<Io: Transport>(io: &Io, info: ConnectionInfo) -> Self {
         Self {
             info,
@@ -50,41 +50,43 @@ impl ConnectionContext {
         }
     }
 
-    /// What is known of the connection.
+    /// The connection's information.
     pub const fn info(&self) -> &ConnectionInfo {
         &self.info
     }
 
-    /// Has the connection hold `guard`, as [`Connection::hold`](super::Connection::hold) does.
+    /// Adds a guard to the connection, like [`Connection::hold`](super::Connection::hold).
     pub fn hold(&mut self, guard: impl Send + Sync + 'static) {
         self.guards.push(guard);
     }
 
-    /// Has the connection hold `slot`, as [`Connection::hold_slot`](super::Connection::hold_slot) does.
+    /// Adds a slot to the connection, like [`Connection::hold_slot`](super::Connection::hold_slot).
     #[doc(hidden)]
     pub fn hold_slot(&mut self, slot: Slot) {
         self.guards.push_slot(slot);
     }
 
-    /// Marks the connection as closed. For a context that was not taken, because the stack served the bare
-    /// stream.
+    /// Marks the connection as closed.
+    ///
+    /// For a context that was not taken because the stack served the raw stream.
     pub fn close(self) {
         self.info.set_phase(Phase::Closed);
     }
 
-    /// Runs `run`, a call or a poll of a stack, with `context` in reach: afterwards it is `None` if
-    /// [`Connection::accept`](super::Connection::accept) took it.
+    /// Runs `run`, a call or a poll of a stack, with `context` set.
+    ///
+    /// Afterwards `context` is `None` if [`Connection::accept`](super::Connection::accept) took it.
     ///
     /// # Panics
     ///
-    /// When `run` does. A context that was not taken is back in `context` then, too.
+    /// If `run` panics. A context that was not taken is back in `context` then, too.
     pub fn enter<T>(context: &mut Option<Self>, run: impl FnOnce() -> T) -> T {
         let before = CONTEXT.replace(context.take());
-        let _entered = Entered { context, before };
+        let _entered = EnteredContext { context, before };
         run()
     }
 
-    /// Takes the context of `io` out of the surrounding [`enter`](Self::enter), if there is one.
+    /// Takes the context of `io` from the surrounding [`enter`](Self::enter), if there is one.
     pub(super) fn take<Io: Transport>(io: &Io) -> Option<Self> {
         let context = CONTEXT.take()?;
         if context.stream == StreamId::of(io) {
@@ -108,23 +110,23 @@ thread_local! {
     static CONTEXT: Cell<Option<ConnectionContext>> = const { Cell::new(None) };
 }
 
-/// Gives back what was not taken, and puts back what was there before, also after a panic.
-struct Entered<'a> {
+/// Returns an untaken context and restores the previous one, also after a panic.
+struct EnteredContext<'a> {
     context: &'a mut Option<ConnectionContext>,
     before: Option<ConnectionContext>,
 }
 
-impl Drop for Entered<'_> {
+impl Drop for EnteredContext<'_> {
     fn drop(&mut self) {
         *self.context = CONTEXT.replace(self.before.take());
     }
 }
 
-/// Tells a stream from others: by its descriptor, which survives being wrapped, else by its type.
+/// Identifies a stream by its file descriptor, which survives wrapping, or else by its type.
 #[derive(Clone, Copy)]
 enum StreamId {
     Descriptor(u64),
-    /// As the function that yields it: half as large.
+    /// Stored as the function that returns it, which is half as large.
     Type(fn() -> TypeId),
 }
 

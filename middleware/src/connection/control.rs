@@ -1,9 +1,9 @@
-//! The mailbox through which a connection is reached from outside, wherever it lives.
+//! The mailbox for requests to a connection, wherever the connection is.
 //!
-//! The holder of a [`ConnectionInfo`](super::ConnectionInfo) posts a request; the innermost
-//! wrapper, [`Socket`](super::Socket), looks for one at each operation: one relaxed load. An
-//! operation that waits leaves its waker here, so that a request wakes it. Code that waits for something
-//! else than IO waits for [`end`](Control::end) beside it.
+//! The holder of a [`ConnectionInfo`](super::ConnectionInfo) posts a request. The innermost wrapper,
+//! [`Socket`](super::Socket), checks for one at each operation, with one relaxed load. A pending operation
+//! stores its waker here, so that a request wakes it. Code that waits for something other than I/O also
+//! awaits [`end`](Control::end).
 
 use std::{
     sync::{
@@ -14,30 +14,30 @@ use std::{
 };
 use tokio::sync::Notify;
 
-/// Requests of the outside, and the wakers of the operations that wait.
+/// Posted requests and the wakers of pending operations.
 #[derive(Debug, Default)]
 pub(super) struct Control {
     requests: AtomicU8,
     wakers: [Mutex<Option<Waker>>; 2],
-    /// Wakes tasks that await the end itself; allocated for the first of them.
+    /// Wakes tasks that await the end; allocated for the first of them.
     ended: OnceLock<Box<Notify>>,
 }
 
-/// Reads and writes wait apart: the halves of a split connection live in different tasks.
+/// Reads and writes have separate wakers, because the halves of a split connection may be in different tasks.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Direction {
+pub(super) enum IoDirection {
     Read,
     Write,
 }
 
-/// What was asked for, as a set.
+/// A set of requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Requests(u8);
 
 impl Requests {
     pub(super) const CLOSE: Self = Self(1);
     pub(super) const RESET: Self = Self(2);
-    /// Like `RESET`, asked for by the connection's owner.
+    /// Like `RESET`, requested by the connection's owner.
     pub(super) const ABORT: Self = Self(16);
     pub(super) const NODELAY: Self = Self(4);
     pub(super) const DELAY: Self = Self(8);
@@ -46,7 +46,7 @@ impl Requests {
         self.0 == 0
     }
 
-    /// Whether the connection is to end.
+    /// Whether the connection must end.
     pub(super) const fn end(self) -> bool {
         self.0 & (Self::CLOSE.0 | Self::RESET.0 | Self::ABORT.0) != 0
     }
@@ -57,29 +57,30 @@ impl Requests {
 }
 
 impl Control {
-    /// What is asked for at this moment.
+    /// The current requests.
     #[inline]
     pub(super) fn requests(&self) -> Requests {
-        // Relaxed is enough: whoever posts also wakes, and waking a task orders its next poll
-        // after the request. `wait` looks again, in order, for a request that came in between.
+        // Relaxed is enough, because posting also wakes the task, and a wake orders the task's next poll
+        // after the request. `wait` checks again, in order, for a request in between.
         Requests(self.requests.load(Ordering::Relaxed))
     }
 
-    /// Resolves when the connection is asked to end; any number may wait at a time.
+    /// Resolves when the connection must end; any number of tasks may wait.
     pub(super) async fn end(&self) {
-        // Before the look, so that a request in between is not missed.
+        // Before the check, so that a request in between is not missed.
         let ended = self.ended.get_or_init(Box::default).notified();
-        // A change of nothing takes its place among the requests: one that comes later finds `ended`.
+        // This empty change takes its place among the requests, so a later one finds `ended`.
         if !Requests(self.requests.fetch_or(0, Ordering::SeqCst)).end() {
             ended.await;
         }
     }
 
-    /// Asks for `request`, an end of the connection, and wakes all tasks that wait.
+    /// Posts `request`, which ends the connection, and wakes all waiting tasks.
     pub(super) fn post(&self, request: Requests) {
         self.requests.fetch_or(request.0, Ordering::SeqCst);
         for waker in &self.wakers {
-            // Woken without the lock: a waker is somebody else's code. Once is enough, the end is final.
+            // Wakes without the lock, because a waker runs foreign code. Once is enough, because the end is
+            // final.
             let waker = waker.lock().unwrap_or_else(PoisonError::into_inner).take();
             if let Some(waker) = waker {
                 waker.wake();
@@ -90,32 +91,32 @@ impl Control {
         }
     }
 
-    /// Asks for one setting in place of its opposite; no task is woken for it.
+    /// Posts one setting in place of its opposite, without waking a task.
     pub(super) fn set(&self, request: Requests, instead_of: Requests) {
         self.requests.fetch_and(!instead_of.0, Ordering::SeqCst);
         self.requests.fetch_or(request.0, Ordering::SeqCst);
     }
 
-    /// Takes the settings out of the mailbox; closing stays.
+    /// Takes the settings from the mailbox. Requests to close remain.
     pub(super) fn take_settings(&self) -> Requests {
         let settings = Requests::NODELAY.0 | Requests::DELAY.0;
         Requests(self.requests.fetch_and(!settings, Ordering::SeqCst) & settings)
     }
 
-    /// Leaves `waker` for `direction`; returns what was asked for up to then.
-    pub(super) fn wait(&self, direction: Direction, waker: &Waker) -> Requests {
+    /// Stores `waker` for `direction` and returns the requests so far.
+    pub(super) fn wait(&self, direction: IoDirection, waker: &Waker) -> Requests {
         let before = self.waker(direction).replace(waker.clone());
         drop(before);
         Requests(self.requests.load(Ordering::SeqCst))
     }
 
-    /// Lets go of the waker left for `direction`: it keeps its task's memory alive.
-    pub(super) fn forget_waker(&self, direction: Direction) {
+    /// Drops the waker of `direction`, which keeps its task's memory alive.
+    pub(super) fn forget_waker(&self, direction: IoDirection) {
         let waker = self.waker(direction).take();
         drop(waker);
     }
 
-    fn waker(&self, direction: Direction) -> std::sync::MutexGuard<'_, Option<Waker>> {
+    fn waker(&self, direction: IoDirection) -> std::sync::MutexGuard<'_, Option<Waker>> {
         self.wakers[direction as usize]
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -152,7 +153,7 @@ mod tests {
             let control = Control::default();
             std::thread::scope(|scope| {
                 scope.spawn(|| control.post(Requests::CLOSE));
-                // Returns only when the end was seen.
+                // Returns only once the end is visible.
                 tokio_test::block_on(control.end());
             });
         }

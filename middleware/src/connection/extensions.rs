@@ -1,4 +1,4 @@
-//! A typed map that a connection owns, for what has no field of its own.
+//! A typed map of a connection, for values without a field of their own.
 
 use std::{
     any::{Any, TypeId, type_name},
@@ -6,18 +6,18 @@ use std::{
     fmt,
 };
 
-/// Values by type, one of each, owned by a connection.
+/// The values of a connection, at most one per type.
 ///
-/// Empty, it costs one word and no allocation. `&mut` on the way in; a clone goes into each HTTP
-/// request.
+/// An empty map takes one word and no allocation. Layers add values through `&mut`; each HTTP request
+/// receives a clone.
 #[derive(Default)]
 #[expect(
     clippy::box_collection,
     reason = "one word in each connection instead of six"
 )]
-pub struct Extensions(Option<Box<HashMap<TypeId, Entry>>>);
+pub struct Extensions(Option<Box<HashMap<TypeId, ExtensionEntry>>>);
 
-struct Entry {
+struct ExtensionEntry {
     type_name: &'static str,
     value: Box<dyn Value>,
 }
@@ -28,9 +28,9 @@ impl Extensions {
         Self(None)
     }
 
-    /// Puts `value` in; returns the one of the same type that was there.
+    /// Inserts `value` and returns the previous one of the same type.
     pub fn insert<T: Clone + Send + Sync + 'static>(&mut self, value: T) -> Option<T> {
-        let entry = Entry {
+        let entry = ExtensionEntry {
             type_name: type_name::<T>(),
             value: Box::new(value),
         };
@@ -47,24 +47,24 @@ impl Extensions {
         entry.value.as_any().downcast_ref()
     }
 
-    /// The value of type `T`, to change.
+    /// The value of type `T`, mutably.
     pub fn get_mut<T: 'static>(&mut self) -> Option<&mut T> {
         let entry = self.0.as_mut()?.get_mut(&TypeId::of::<T>())?;
         entry.value.as_any_mut().downcast_mut()
     }
 
-    /// Takes the value of type `T` out.
+    /// Removes the value of type `T`.
     pub fn remove<T: 'static>(&mut self) -> Option<T> {
         let entry = self.0.as_mut()?.remove(&TypeId::of::<T>())?;
         entry.value.into_any().downcast().ok().map(|value| *value)
     }
 
-    /// How many values there are.
+    /// The number of values.
     pub fn len(&self) -> usize {
         self.0.as_ref().map_or(0, |map| map.len())
     }
 
-    /// Whether there is no value.
+    /// Whether the map is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -75,9 +75,9 @@ impl Clone for Extensions {
         let Some(map) = &self.0 else {
             return Self(None);
         };
-        let copy = |(id, entry): (&TypeId, &Entry)| {
+        let copy = |(id, entry): (&TypeId, &ExtensionEntry)| {
             let value = entry.value.clone_value();
-            (*id, Entry { value, ..*entry })
+            (*id, ExtensionEntry { value, ..*entry })
         };
         Self(Some(Box::new(map.iter().map(copy).collect())))
     }

@@ -1,17 +1,17 @@
-//! What is held for as long as a connection lives.
+//! Resources that a connection holds while it lives.
 
 use std::{fmt, mem, sync::Arc};
 
-/// What is held while a connection lives and released by dropping it: permits, registry entries.
+/// Resources of a connection that are released by dropping them, such as permits and registry entries.
 ///
-/// Guards are released in the order in which they were added, after the IO.
+/// Guards are released in the order in which they were added, after the stream.
 #[derive(Default)]
 pub struct Guards(Option<Box<Held>>);
 
-/// In one allocation, so that a connection, which is moved often, has one word for it.
+/// In one allocation, because connections are moved often and this keeps them one word in size.
 #[derive(Default)]
 struct Held {
-    /// Added to only while there is nothing in `more`, which is released after them.
+    /// Filled only while `more` is empty, which is released afterwards.
     slots: [Option<Slot>; SLOTS],
     more: List,
 }
@@ -22,13 +22,13 @@ impl Guards {
         Self(None)
     }
 
-    /// Holds `guard` until these guards are dropped; it takes an allocation, the first one two.
+    /// Holds `guard` until these guards are dropped. It takes one allocation, the first guard two.
     pub fn push(&mut self, guard: impl Send + Sync + 'static) {
         self.0.get_or_insert_default().more.push(Opaque(guard));
     }
 
-    /// Holds `slot` until these guards are dropped; the first two share an allocation, where nothing else
-    /// was held before.
+    /// Holds `slot` until these guards are dropped. The first two slots share one allocation if they are
+    /// added before any other guard.
     #[doc(hidden)]
     pub fn push_slot(&mut self, slot: Slot) {
         let Held { slots, more } = &mut **self.0.get_or_insert_default();
@@ -38,7 +38,7 @@ impl Guards {
         }
     }
 
-    /// Releases the slots that a connection needs no more once it only lingers.
+    /// Releases the slots that only a connection in service needs.
     pub(super) fn release_for_linger(&mut self) {
         let Some(held) = self.0.as_deref_mut() else {
             return;
@@ -49,13 +49,13 @@ impl Guards {
         held.more.retain(|guard| !guard.is_released_by_linger());
     }
 
-    /// How many there are.
+    /// The number of guards.
     pub fn len(&self) -> usize {
         let held = |held: &Held| held.slots.iter().flatten().count() + held.more.iter().count();
         self.0.as_deref().map_or(0, held)
     }
 
-    /// Whether there are none.
+    /// Whether the list is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -67,25 +67,25 @@ impl fmt::Debug for Guards {
     }
 }
 
-/// Where [`Slot`]s come from, and go back to.
+/// A pool that hands out [`Slot`]s.
 pub trait Slots: Send + Sync {
-    /// Takes back the slot `key`, once for each [`Slot`] that was made with it.
+    /// Returns the slot `key` to the pool, once for each [`Slot`] that was made with it.
     ///
-    /// It runs in a drop, perhaps of a panic: it must neither panic nor wait.
+    /// It runs in a drop, possibly during a panic, so it must neither panic nor wait.
     fn release(&self, key: usize);
 
-    /// Whether a slot is released as soon as its connection [lingers](super::Connection::linger):
-    /// `false` by default, and the slot is held until the connection is dropped.
+    /// Whether a slot is released when its connection starts to [linger](super::Connection::linger). By
+    /// default it is held until the connection is dropped.
     ///
-    /// A connection that lingers is no longer served, but still holds its descriptor.
+    /// A lingering connection is no longer served, but still holds its file descriptor.
     fn is_released_by_linger(&self) -> bool {
         false
     }
 }
 
-/// One of what many connections share: a permit of a limit, an entry of a table.
+/// A pooled resource held by one connection, such as a limiter permit or a registry entry.
 ///
-/// It goes back to its [`Slots`] when it is dropped. As a guard it takes less memory than others.
+/// Dropping it returns it to its [`Slots`]. As a guard it takes less memory than others.
 pub struct Slot {
     of: Arc<dyn Slots>,
     key: usize,
@@ -116,7 +116,7 @@ impl fmt::Debug for Slot {
     }
 }
 
-/// Guards of any kind, each in an allocation of its own.
+/// A list of guards of any type, each in its own allocation.
 #[derive(Default)]
 struct List(Option<Box<Node<dyn Guard>>>);
 
@@ -147,7 +147,7 @@ impl List {
         Some(node)
     }
 
-    /// Drops the guards that `keep` does not hold for.
+    /// Drops the guards for which `keep` returns false.
     fn retain(&mut self, keep: impl Fn(&dyn Guard) -> bool) {
         let mut all = mem::take(self);
         while let Some(node) = all.pop() {
@@ -162,7 +162,7 @@ impl List {
     }
 }
 
-/// What is held, of whatever type.
+/// A guard of any type.
 trait Guard: Send + Sync {
     fn is_released_by_linger(&self) -> bool;
 }
@@ -173,7 +173,7 @@ impl Guard for Slot {
     }
 }
 
-/// A guard about which nothing is known.
+/// A guard of the application.
 struct Opaque<T>(T);
 
 impl<T: Send + Sync> Guard for Opaque<T> {
@@ -183,7 +183,7 @@ impl<T: Send + Sync> Guard for Opaque<T> {
 }
 
 impl Drop for List {
-    /// One after the other: left to itself, each node would drop those behind it before its guard.
+    /// Drops one after the other. The default drop would drop the rest of the list before each guard.
     fn drop(&mut self) {
         while let Some(node) = self.pop() {
             drop(node);
@@ -244,7 +244,7 @@ mod tests {
         }
     }
 
-    /// Slots of a service, beside those of `Mutex`.
+    /// Slots of a service, besides those of `Mutex`.
     struct ForService(Mutex<Vec<u8>>);
 
     impl Slots for ForService {

@@ -1,4 +1,4 @@
-//! What is known of a connection, for every layer and for the outside.
+//! Information about a connection, for layers, handlers and the server.
 
 use super::{
     Address, ListenerInfo, Phase, TlsInfo, Transport,
@@ -17,18 +17,17 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// What is known of one connection; a cheap clone that all who hold it share.
+/// Information about one connection; clones are cheap and share it.
 ///
-/// Some facts are fixed when the connection is accepted (id, time, listener, addresses), some are
-/// set once by a layer that learns them ([TLS](Self::tls), the [effective peer](Self::peer)), and
-/// some are live (bytes, phase, drain). Layers outside see what layers inside learned. A fact that
-/// is missing is `None` or [`Address::Unknown`], never an error.
+/// Some values are fixed at accept (id, time, listener, addresses). Some are set once by a layer
+/// ([TLS](Self::tls), the [effective peer](Self::peer)), and outer layers see them too. Some are live (bytes,
+/// phase, shutdown). A missing value is `None` or [`Address::Unknown`].
 ///
-/// It outlives the connection, so that the end can be reported with what was known.
+/// It outlives the connection, so that its end can be reported.
 #[derive(Clone)]
-pub struct ConnectionInfo(Arc<Facts>);
+pub struct ConnectionInfo(Arc<ConnectionFacts>);
 
-struct Facts {
+struct ConnectionFacts {
     id: ConnectionId,
     accepted_at: Instant,
     origin: Option<Arc<ListenerInfo>>,
@@ -49,12 +48,12 @@ struct Effective {
 }
 
 impl ConnectionInfo {
-    /// A connection accepted now, between `peer` and `local`.
+    /// Describes a connection accepted now, between `peer` and `local`.
     pub fn new(peer: impl Into<Address>, local: impl Into<Address>) -> Self {
         Self::build(None, peer.into(), local.into())
     }
 
-    /// A connection accepted now from the listener that `origin` describes.
+    /// Describes a connection accepted now by the listener of `origin`.
     pub fn from_listener(
         origin: Arc<ListenerInfo>,
         peer: impl Into<Address>,
@@ -63,7 +62,7 @@ impl ConnectionInfo {
         Self::build(Some(origin), peer.into(), local.into())
     }
 
-    /// A connection accepted now, with the addresses that `io` tells (two system calls on sockets).
+    /// Describes a connection accepted now, with the addresses of `io` (two system calls on sockets).
     pub fn of(io: &impl Transport) -> Self {
         Self::new(io.peer_address(), io.local_address())
     }
@@ -73,7 +72,7 @@ impl ConnectionInfo {
         socket_peer: Address,
         socket_local: Address,
     ) -> Self {
-        Self(Arc::new(Facts {
+        Self(Arc::new(ConnectionFacts {
             id: ConnectionId::next(),
             accepted_at: Instant::now(),
             origin,
@@ -89,22 +88,22 @@ impl ConnectionInfo {
         }))
     }
 
-    /// Number of the connection, unique within the process.
+    /// The connection's number, unique within the process.
     pub fn id(&self) -> ConnectionId {
         self.0.id
     }
 
-    /// When the connection was accepted.
+    /// The time of the accept.
     pub fn accepted_at(&self) -> Instant {
         self.0.accepted_at
     }
 
-    /// Time since the connection was accepted.
+    /// The time since the accept.
     pub fn age(&self) -> Duration {
         self.0.accepted_at.elapsed()
     }
 
-    /// Name of the listener, where it has one.
+    /// The listener's name, if it has one.
     pub fn listener(&self) -> Option<&str> {
         self.0.origin.as_ref()?.name()
     }
@@ -114,7 +113,7 @@ impl ConnectionInfo {
         self.0.origin.as_ref()?.server()
     }
 
-    /// The client: what a PROXY header told where a layer believed one, else the socket's peer.
+    /// The client's address, from a trusted PROXY header or else from the socket.
     pub fn peer(&self) -> &Address {
         self.0
             .effective
@@ -122,7 +121,7 @@ impl ConnectionInfo {
             .map_or(&self.0.socket_peer, |e| &e.peer)
     }
 
-    /// The address that the client connected to, likewise.
+    /// The address that the client connected to, from the same source.
     pub fn local(&self) -> &Address {
         self.0
             .effective
@@ -130,78 +129,78 @@ impl ConnectionInfo {
             .map_or(&self.0.socket_local, |e| &e.local)
     }
 
-    /// The other end of the socket itself, which may be a proxy.
+    /// The peer of the socket, which may be a proxy.
     pub fn socket_peer(&self) -> &Address {
         &self.0.socket_peer
     }
 
-    /// Our end of the socket itself.
+    /// The local address of the socket.
     pub fn socket_local(&self) -> &Address {
         &self.0.socket_local
     }
 
-    /// IP address and port of [`peer`](Self::peer), where it has them.
+    /// IP address and port of [`peer`](Self::peer), if it has them.
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         self.peer().ip()
     }
 
-    /// IP address and port of [`local`](Self::local), where it has them.
+    /// IP address and port of [`local`](Self::local), if it has them.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.local().ip()
     }
 
-    /// Records the addresses that a trusted proxy told; false when some were recorded already.
+    /// Records the addresses from a trusted proxy; false if some were recorded already.
     pub fn set_effective(&self, peer: Address, local: Address) -> bool {
         let effective = Box::new(Effective { peer, local });
         self.0.effective.set(effective).is_ok()
     }
 
-    /// What TLS agreed on, once the handshake is done.
+    /// The negotiated TLS parameters, after the handshake.
     pub fn tls(&self) -> Option<&TlsInfo> {
         self.0.tls.get().map(|tls| &**tls)
     }
 
-    /// Records what TLS agreed on; false when something was recorded already (TLS within TLS).
+    /// Records the negotiated TLS parameters; false if some were recorded already (TLS within TLS).
     pub(crate) fn set_tls(&self, tls: TlsInfo) -> bool {
         self.0.tls.set(Box::new(tls)).is_ok()
     }
 
-    /// Bytes read from the socket so far (under TLS: ciphertext).
+    /// Bytes read from the socket so far (under TLS, ciphertext).
     pub fn bytes_read(&self) -> u64 {
         self.0.read.load(Ordering::Relaxed)
     }
 
-    /// Bytes that the socket took for sending so far (under TLS: ciphertext).
+    /// Bytes written to the socket so far (under TLS, ciphertext).
     pub fn bytes_written(&self) -> u64 {
         self.0.written.load(Ordering::Relaxed)
     }
 
-    /// Where the connection is in its life.
+    /// The current phase of the connection.
     pub fn phase(&self) -> Phase {
         Phase::from_u8(self.0.phase.load(Ordering::Relaxed))
     }
 
-    /// Notes where the connection is in its life. The end, once noted, stays.
+    /// Sets the phase. The final phases cannot be left.
     pub(crate) fn set_phase(&self, phase: Phase) {
         let next = |now| (!Phase::from_u8(now).is_end()).then_some(phase as u8);
         let relaxed = Ordering::Relaxed;
         let _ended_already = self.0.phase.fetch_update(relaxed, relaxed, next);
     }
 
-    /// Whether the TLS peer ended without saying so (no close_notify): data may be missing.
+    /// Whether the TLS peer closed without `close_notify`, so that data may have been truncated.
     pub fn is_truncated(&self) -> bool {
         self.0.truncated.load(Ordering::Relaxed)
     }
 
-    /// Notes that the TLS peer ended without saying so.
+    /// Records that the TLS peer closed without `close_notify`.
     #[cfg(any(test, feature = "tls"))]
     pub(crate) fn set_truncated(&self) {
         self.0.truncated.store(true, Ordering::Relaxed);
     }
 
-    /// Resolves when the server starts to shut down; never without a server.
+    /// Resolves when the server starts to shut down. Without a server it stays pending.
     ///
-    /// The future borrows nothing and may be dropped and asked for again at any time.
+    /// The future is `'static` and may be dropped and created again at any time.
     pub fn drain(&self) -> impl Future<Output = ()> + Send + use<> {
         let drain = self.drain_signal().cloned();
         async move {
@@ -217,34 +216,36 @@ impl ConnectionInfo {
         self.drain_stage() >= DrainStage::Notified
     }
 
-    /// How far the server is on its way to its end; without a server, nowhere.
+    /// The stage of the server's shutdown; `Serving` without a server.
     pub fn drain_stage(&self) -> DrainStage {
         self.drain_signal()
             .map_or(DrainStage::Serving, DrainSignal::stage)
     }
 
-    /// The signal of the server, where there is one.
+    /// The server's drain signal, if there is a server.
     pub fn drain_signal(&self) -> Option<&DrainSignal> {
         self.0.origin.as_ref()?.drain()
     }
 
-    /// Closes the connection from outside, wherever it lives: its operations fail from now on with
-    /// [`ForcedClose`](super::ForcedClose), those that wait wake up.
+    /// Force-closes the connection, wherever it is.
     ///
-    /// The socket itself closes when its owner drops it.
+    /// Its operations fail from now on with [`ForcedClose`](super::ForcedClose), and pending ones wake up.
+    ///
+    /// The socket closes when its owner drops it.
     pub fn force_close(&self) {
         self.0.control.post(Requests::CLOSE);
     }
 
-    /// Like [`force_close`](Self::force_close), and the peer sees a reset: nothing lingers.
+    /// Like [`force_close`](Self::force_close), with a reset and without lingering.
     pub fn force_reset(&self) {
         self.0.control.post(Requests::RESET);
     }
 
-    /// Resolves when the connection is closed from outside or aborted, at once when it was.
+    /// Resolves when the connection is force-closed or aborted.
     ///
-    /// For code that waits for something else than the connection's IO, which fails by itself: a place in
-    /// a queue, an answer of another server. It does not resolve when the connection ends in another way.
+    /// Use it in code that waits for something other than the connection's stream, such as a queue or another
+    /// server. I/O on the stream fails on its own. The future stays pending if the connection ends in another
+    /// way.
     ///
     /// ```
     /// use portcullis_middleware::{BoxError, Connection, connection::ForcedClose};
@@ -262,30 +263,30 @@ impl ConnectionInfo {
     ///
     /// # Cancel safety
     ///
-    /// Nothing is lost by dropping the future, and any number may wait at a time. The future keeps what is
-    /// known of the connection in memory, nothing else of it.
+    /// The future may be dropped at any time, and any number may wait. It keeps only the connection's
+    /// information in memory.
     pub fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
         let info = self.clone();
         async move { info.0.control.end().await }
     }
 
-    /// Whether the connection was closed from outside.
+    /// Whether the connection was force-closed.
     pub fn is_forced(&self) -> bool {
         let requests = self.0.control.requests();
         requests.has(Requests::CLOSE) || requests.has(Requests::RESET)
     }
 
-    /// Whether the connection is to end at once: closed from outside, or aborted by its owner.
+    /// Whether the connection must end now, because it was force-closed or aborted by its owner.
     pub(crate) fn is_ended(&self) -> bool {
         self.0.control.requests().end()
     }
 
-    /// Has the connection reset, on behalf of its owner.
+    /// Requests a reset, on behalf of the connection's owner.
     pub(super) fn request_abort(&self) {
         self.0.control.post(Requests::ABORT);
     }
 
-    /// Asks for `TCP_NODELAY`; it holds from the next operation on.
+    /// Requests `TCP_NODELAY`, which takes effect with the next operation.
     pub(super) fn request_nodelay(&self, nodelay: bool) {
         if nodelay {
             self.0.control.set(Requests::NODELAY, Requests::DELAY);
@@ -309,7 +310,7 @@ impl ConnectionInfo {
     }
 }
 
-/// Only the socket counts, and it does so with `&mut self`: a load and a store need no lock prefix.
+/// Only the socket counts, with `&mut self`, so a load and a store need no lock prefix.
 #[inline]
 fn add(counter: &AtomicU64, bytes: usize) {
     let count = counter.load(Ordering::Relaxed) + bytes as u64;
@@ -330,7 +331,7 @@ impl fmt::Debug for ConnectionInfo {
     }
 }
 
-/// Number of a connection, unique within the process and growing.
+/// The number of a connection, unique within the process and increasing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(u64);
 

@@ -1,9 +1,9 @@
-//! What all connections of one listener have in common.
+//! Information that all connections of one listener share.
 
 use crate::drain::DrainSignal;
 use std::{any::Any, fmt, sync::Arc};
 
-/// What all connections of one listener have in common.
+/// Information that all connections of one listener share.
 #[derive(Clone, Default)]
 pub struct ListenerInfo {
     name: Option<String>,
@@ -12,7 +12,7 @@ pub struct ListenerInfo {
 }
 
 impl ListenerInfo {
-    /// No name, no drain.
+    /// Without a name, a drain signal or a server.
     pub const fn new() -> Self {
         Self {
             name: None,
@@ -28,19 +28,19 @@ impl ListenerInfo {
         self
     }
 
-    /// Name of the listener, where it has one.
+    /// The listener's name, if it has one.
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
     }
 
-    /// Tells the connections of a coming end through `drain`.
+    /// Notifies the connections of a graceful shutdown through `drain`.
     #[must_use]
     pub fn with_drain(mut self, drain: DrainSignal) -> Self {
         self.drain = Some(drain);
         self
     }
 
-    /// Gives handlers a way to the server that the listener belongs to, whatever that is.
+    /// Gives handlers access to the server that the listener belongs to, of any type.
     #[must_use]
     pub fn with_server(mut self, server: impl Any + Send + Sync) -> Self {
         self.server = Some(Arc::new(server));

@@ -1,10 +1,9 @@
-//! The request type of every layer: bytes, and what is known of where they come from.
+//! The request type of all layers: a stream with the information about its connection.
 //!
-//! A stack begins with a bare stream (`tower::Service<TcpStream>`).
-//! [`PeerAddrLayer`](crate::peer_addr::PeerAddrLayer) turns it into a [`Connection`], and all layers
-//! within speak `Service<Connection<IO>>`. A layer that changes the bytes does so with
-//! [`Connection::map_io`]: what is known of the connection cannot get lost on the way, and the
-//! wrapper needs nothing but `AsyncRead` and `AsyncWrite`.
+//! A stack starts with a raw stream (`tower::Service<TcpStream>`).
+//! [`PeerAddrLayer`](crate::peer_addr::PeerAddrLayer) turns it into a [`Connection`], and all layers inside
+//! use `Service<Connection<IO>>`. A layer that changes the bytes calls [`Connection::map_io`], which keeps
+//! the connection's information. Its wrapper only needs `AsyncRead` and `AsyncWrite`.
 //!
 //! ```
 //! use portcullis_middleware::Connection;
@@ -19,9 +18,9 @@
 //! buffered.write_all(b"hello").await?;
 //! buffered.close().await?;
 //!
-//! let mut said = String::new();
-//! theirs.read_to_string(&mut said).await?;
-//! assert_eq!(said, "hello");
+//! let mut output = String::new();
+//! theirs.read_to_string(&mut output).await?;
+//! assert_eq!(output, "hello");
 //! # Ok(())
 //! # }
 //! ```
@@ -74,12 +73,12 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// One connection: its IO, what is known of it, and what it holds while it lives.
+/// One connection: its stream, its information, and the guards it holds.
 ///
-/// It is read and written like its IO. Dropping it drops the IO first and releases the guards then.
+/// It reads and writes like its stream. Dropping it drops the stream first and then releases the guards.
 ///
-/// Dropping a TCP connection while input lies unread makes the kernel send a reset, and the peer may
-/// lose the last output. End a connection with [`close`](Self::close) instead.
+/// Dropping a TCP connection with unread input makes the kernel send a reset, and the peer may lose the last
+/// output. End connections with [`close`](Self::close) instead.
 #[pin_project]
 #[derive(Debug)]
 pub struct Connection<IO> {
@@ -87,16 +86,16 @@ pub struct Connection<IO> {
     io: IO,
     info: ConnectionInfo,
     extensions: Extensions,
-    /// After `io`: what is held must not be free before the socket is closed. Permits are released
-    /// earlier only by [`linger`](Self::linger).
+    /// After `io`, because guards must not be released before the socket is closed. Only
+    /// [`linger`](Self::linger) releases permits earlier.
     guards: Guards,
 }
 
 impl<Io: Transport> Connection<Socket<Io>> {
-    /// Takes a bare stream into portcullis' care.
+    /// Wraps a raw stream in a [`Connection`].
     ///
-    /// The [`ConnectionContext`] of `io` around the call tells what is known of it; without one, in an
-    /// accept loop of the application's own, the stream itself is asked for its addresses.
+    /// The [`ConnectionContext`] of `io` around the call provides its information. Without one, in a custom
+    /// accept loop, the stream provides its addresses.
     pub fn accept(io: Io) -> Self {
         match ConnectionContext::take(&io) {
             Some(ConnectionContext { info, guards, .. }) => {
@@ -111,7 +110,7 @@ impl<Io: Transport> Connection<Socket<Io>> {
         }
     }
 
-    /// Takes a bare stream into portcullis' care, with `info` about it.
+    /// Wraps a raw stream in a [`Connection`] with the given information.
     pub fn with_info(io: Io, info: ConnectionInfo) -> Self {
         info.set_phase(Phase::Serving);
         Self::new(Socket::new(io, info.clone()), info)
@@ -119,7 +118,7 @@ impl<Io: Transport> Connection<Socket<Io>> {
 }
 
 impl<IO> Connection<IO> {
-    /// A connection over `io`, without extensions and guards.
+    /// Creates a connection over `io`, without extensions and guards.
     ///
     /// `info` must be that of the [`Socket`] inside `io`, if there is one.
     pub const fn new(io: IO, info: ConnectionInfo) -> Self {
@@ -131,97 +130,99 @@ impl<IO> Connection<IO> {
         }
     }
 
-    /// What is known of the connection.
+    /// The connection's information.
     pub const fn info(&self) -> &ConnectionInfo {
         &self.info
     }
 
-    /// Number of the connection, unique within the process.
+    /// The connection's number, unique within the process.
     pub fn id(&self) -> ConnectionId {
         self.info.id()
     }
 
-    /// The peer's IP address and port; `None` where it has none (Unix, memory). On the client side
-    /// that is the server's.
+    /// The peer's IP address and port; `None` for transports without them (Unix, memory).
     ///
-    /// After a PROXY header that a layer believed this is the client's own address, not the proxy's.
+    /// On the client side this is the server's address. After a trusted PROXY header it is the client's own
+    /// address and not the proxy's.
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         self.info.peer_addr()
     }
 
-    /// The IP address and port that the client connected to; on the client side, its own.
+    /// The IP address and port that the client connected to; on the client side, the local address.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.info.local_addr()
     }
 
-    /// What TLS agreed on; `None` without TLS.
+    /// The negotiated TLS parameters; `None` without TLS.
     pub fn tls(&self) -> Option<&TlsInfo> {
         self.info.tls()
     }
 
-    /// Records what TLS agreed on, for a TLS layer of your own; false when something was recorded already.
+    /// Records the negotiated TLS parameters, for custom TLS layers.
     ///
-    /// It takes the connection itself: code that only holds a [`ConnectionInfo`] cannot change it.
+    /// Returns false if some were recorded already. This method is on the connection so that code with only a
+    /// [`ConnectionInfo`] cannot change them.
     pub fn set_tls(&self, tls: TlsInfo) -> bool {
         self.info.set_tls(tls)
     }
 
-    /// Sends small writes at once (`true`) or lets the system gather them, from the next operation
-    /// on, wherever the socket is underneath. Does nothing on transports without such a setting.
+    /// Disables (`true`) or enables (`false`) Nagle's algorithm, which delays small writes.
+    ///
+    /// It takes effect with the next operation, wherever the socket is, and is ignored by transports without
+    /// this setting.
     pub fn set_nodelay(&self, nodelay: bool) {
         self.info.request_nodelay(nodelay);
     }
 
-    /// Values that layers left for each other and for the handler.
+    /// Values that layers share with each other and with the handler.
     pub const fn extensions(&self) -> &Extensions {
         &self.extensions
     }
 
-    /// Values that layers left for each other and for the handler, to change.
+    /// Values that layers share with each other and with the handler, mutably.
     pub const fn extensions_mut(&mut self) -> &mut Extensions {
         &mut self.extensions
     }
 
-    /// Holds `guard` for as long as the connection lives: until it is dropped or
-    /// [detached](Self::detach), wherever it is by then.
+    /// Holds `guard` until the connection is dropped or [detached](Self::detach), wherever it is then.
     pub fn hold(&mut self, guard: impl Send + Sync + 'static) {
         self.guards.push(guard);
     }
 
-    /// Like [`hold`](Self::hold), for a slot: the first two share an allocation, where nothing else was held
-    /// before. Slots for the service of a connection are released when it begins to
+    /// Like [`hold`](Self::hold), for a slot. The first two slots share one allocation if they are added
+    /// before any other guard. Slots for the service of a connection are released when it starts to
     /// [linger](Self::linger).
     #[doc(hidden)]
     pub fn hold_slot(&mut self, slot: Slot) {
         self.guards.push_slot(slot);
     }
 
-    /// The IO.
+    /// The stream.
     pub const fn get_ref(&self) -> &IO {
         &self.io
     }
 
-    /// The IO, to change.
+    /// The stream, mutably.
     pub const fn get_mut(&mut self) -> &mut IO {
         &mut self.io
     }
 
-    /// The IO, pinned.
+    /// The stream, pinned.
     pub fn get_pin_mut(self: Pin<&mut Self>) -> Pin<&mut IO> {
         self.project().io
     }
 
-    /// Changes the IO and keeps the rest.
+    /// Replaces the stream by `wrap` of it and keeps the rest.
     pub fn map_io<T>(self, wrap: impl FnOnce(IO) -> T) -> Connection<T> {
         let (io, rest) = self.into_parts();
         rest.with_io(wrap(io))
     }
 
-    /// Changes the IO by something that takes time and can fail (a handshake), and keeps the rest.
+    /// Replaces the stream by an async function that may fail, such as a handshake.
     ///
     /// # Errors
     ///
-    /// That of `wrap`; the IO is gone then, and the guards are released.
+    /// The error of `wrap`. The stream is then dropped and the guards are released.
     pub async fn try_map_io<T, E, Fut>(
         self,
         wrap: impl FnOnce(IO) -> Fut,
@@ -233,7 +234,7 @@ impl<IO> Connection<IO> {
         Ok(rest.with_io(wrap(io).await?))
     }
 
-    /// Takes the IO out; the rest goes on holding what the connection held.
+    /// Splits the connection. The parts continue to hold the guards.
     pub fn into_parts(self) -> (IO, Parts) {
         let parts = Parts {
             info: self.info,
@@ -243,44 +244,43 @@ impl<IO> Connection<IO> {
         (self.io, parts)
     }
 
-    /// Takes the IO out of portcullis' care: the guards are released and the drain no longer
-    /// waits for it. Nothing is closed.
+    /// Returns the stream and releases the guards. A graceful shutdown does not wait for it.
     ///
-    /// Wrappers inside `IO` stay; [`Socket::into_inner`] gives the bare stream. It still belongs to the
-    /// runtime that accepted it, a worker's for example, and fails when that ends:
-    /// [`Transport::rehome`] moves it.
+    /// The stream stays open, and the wrappers inside `IO` remain; [`Socket::into_inner`] returns the raw
+    /// stream. It still belongs to the runtime that accepted it, such as a worker's, and fails when that
+    /// runtime ends. [`Transport::rehome`] moves it.
     pub fn detach(self) -> IO {
         self.info.set_phase(Phase::Detached);
         self.io
     }
 
-    /// Ends the connection at once; a TCP peer sees a reset, and nothing lingers.
+    /// Closes the connection immediately, without lingering. A TCP peer sees a reset.
     pub fn abort(self) {
         self.info.request_abort();
     }
 }
 
 impl<IO: AsyncRead + AsyncWrite + Send + 'static> Connection<IO> {
-    /// Erases the type of the IO: one allocation, and one virtual call per operation.
+    /// Erases the type of the stream, with one allocation and one virtual call per operation.
     pub fn box_io(self) -> Connection<BoxIo> {
         self.map_io(BoxIo::new)
     }
 }
 
-/// What a connection is besides its IO; see [`Connection::into_parts`].
+/// A connection without its stream; see [`Connection::into_parts`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Parts {
-    /// What is known of the connection.
+    /// The connection's information.
     pub info: ConnectionInfo,
-    /// Values that layers left for each other.
+    /// Values that layers share.
     pub extensions: Extensions,
-    /// What is held while the connection lives.
+    /// The guards of the connection.
     pub guards: Guards,
 }
 
 impl Parts {
-    /// Nothing but `info`.
+    /// Creates parts with `info` only.
     pub const fn new(info: ConnectionInfo) -> Self {
         Self {
             info,
@@ -289,7 +289,7 @@ impl Parts {
         }
     }
 
-    /// Makes a connection again.
+    /// Joins the parts and a stream to a connection.
     pub fn with_io<IO>(self, io: IO) -> Connection<IO> {
         Connection {
             io,

@@ -1,25 +1,25 @@
-//! Where a connection is in its life.
+//! Phases of a connection's life.
 
 use std::fmt;
 
-/// Where a connection is in its life.
+/// The phase of a connection's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[repr(u8)]
 pub enum Phase {
-    /// Accepted, and not in a stack yet.
+    /// Accepted, but not in a stack yet.
     Accepted,
-    /// Waits for capacity: for a permit of a limit, or for a service that is not ready yet.
+    /// Waits for a permit of a limit, or for a service that is not ready.
     Waiting,
-    /// Agrees on TLS.
+    /// Performs the TLS handshake.
     Handshake,
-    /// In the hands of the service.
+    /// Being served.
     Serving,
-    /// Closing gracefully: [`Connection::close`](super::Connection::close).
+    /// Closes gracefully; see [`Connection::close`](super::Connection::close).
     Closing,
     /// The socket is closed.
     Closed,
-    /// The bare stream was given away and lives on outside portcullis.
+    /// The raw stream was detached and lives on outside portcullis.
     Detached,
 }
 
@@ -38,12 +38,12 @@ impl Phase {
         Self::ALL[usize::from(phase)]
     }
 
-    /// Whether the connection is over, as far as portcullis is concerned.
+    /// Whether portcullis is done with the connection.
     pub const fn is_end(self) -> bool {
         matches!(self, Self::Closed | Self::Detached)
     }
 
-    /// The name in lower case, as in log lines.
+    /// The name in lower case, as used in log lines.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Accepted => "accepted",

@@ -1,8 +1,8 @@
-//! The innermost wrapper: the bare stream, counted, and within reach of the outside.
+//! The innermost wrapper, which counts bytes and can be closed from outside.
 
 use super::{
     ConnectionInfo, Phase, Transport,
-    control::{Direction, Requests},
+    control::{IoDirection, Requests},
 };
 use std::{
     error, fmt,
@@ -12,21 +12,21 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// The bare stream of a connection, with its byte counts and its way to be closed from outside.
+/// The raw stream of a connection, with byte counts and forced closing.
 ///
-/// [`ConnectionInfo::force_close`] and [`ConnectionInfo::force_reset`] reach the stream here
-/// wherever it lives by then: under TLS, in a box, split in two tasks, handed to another task.
-/// Operations then fail with [`io::ErrorKind::ConnectionAborted`] and [`ForcedClose`] as source,
-/// those that wait and those that would be ready. That costs one relaxed load for each operation.
+/// [`ConnectionInfo::force_close`] and [`ConnectionInfo::force_reset`] reach the stream here wherever it is:
+/// under TLS, in a box, split between two tasks, moved to another task. All operations then fail with
+/// [`io::ErrorKind::ConnectionAborted`] and [`ForcedClose`] as source, and pending ones wake up. This costs
+/// one relaxed load per operation.
 ///
-/// Every wrapper but this one needs nothing of portcullis; this one is made by
-/// [`PeerAddrLayer`](crate::peer_addr::PeerAddrLayer) or [`Connection::accept`](super::Connection::accept).
+/// [`PeerAddrLayer`](crate::peer_addr::PeerAddrLayer) or [`Connection::accept`](super::Connection::accept)
+/// adds this wrapper. All other wrappers are independent of portcullis.
 #[derive(Debug)]
 pub struct Socket<Io: Transport> {
-    /// `None` only after `into_inner`: a type with `Drop` cannot give its fields away.
+    /// `None` only after `into_inner`, because fields cannot be moved out of a type with `Drop`.
     io: Option<Io>,
     info: ConnectionInfo,
-    /// The wakers as left in the mailbox, to leave each only once.
+    /// The wakers stored in the mailbox, so that each is stored only once.
     waiting: [Option<Waker>; 2],
 }
 
@@ -39,17 +39,17 @@ impl<Io: Transport> Socket<Io> {
         }
     }
 
-    /// The bare stream.
+    /// The raw stream.
     pub fn get_ref(&self) -> &Io {
         self.io.as_ref().expect(TAKEN)
     }
 
-    /// The bare stream; what is moved through it is not counted.
+    /// The raw stream, mutably. Bytes that are read or written through it are not counted.
     pub fn get_mut(&mut self) -> &mut Io {
         self.io.as_mut().expect(TAKEN)
     }
 
-    /// Gives the bare stream away, out of reach of the outside from here on.
+    /// Returns the raw stream. It can no longer be closed from outside.
     pub fn into_inner(mut self) -> Io {
         self.io.take().expect(TAKEN)
     }
@@ -58,7 +58,7 @@ impl<Io: Transport> Socket<Io> {
         Pin::new(self.get_mut())
     }
 
-    /// Carries out what the outside asked for; fails when that is the end.
+    /// Applies the posted requests; fails if they end the connection.
     #[inline]
     fn obey(&self) -> io::Result<()> {
         let requests = self.info.control().requests();
@@ -75,24 +75,24 @@ impl<Io: Transport> Socket<Io> {
         }
         let settings = self.info.control().take_settings();
         if !settings.is_empty() {
-            // Only a hint: a connection that is gone already fails in the operation itself.
+            // Only a hint. A connection that is gone already fails in the operation itself.
             let _ = self.get_ref().set_nodelay(settings.has(Requests::NODELAY));
         }
         Ok(())
     }
 
-    /// Called where an operation has to wait: makes sure that a request wakes it.
+    /// Called when an operation is pending, so that a request wakes it.
     #[inline]
-    fn wait<T>(&mut self, direction: Direction, cx: &Context<'_>) -> Poll<io::Result<T>> {
+    fn wait<T>(&mut self, direction: IoDirection, cx: &Context<'_>) -> Poll<io::Result<T>> {
         match &self.waiting[direction as usize] {
             Some(known) if known.will_wake(cx.waker()) => Poll::Pending,
             _ => self.leave_waker(direction, cx),
         }
     }
 
-    /// Out of line, so that the path of later operations stays small.
+    /// Out of line, so that the path of later operations remains small.
     #[cold]
-    fn leave_waker<T>(&mut self, direction: Direction, cx: &Context<'_>) -> Poll<io::Result<T>> {
+    fn leave_waker<T>(&mut self, direction: IoDirection, cx: &Context<'_>) -> Poll<io::Result<T>> {
         self.waiting[direction as usize] = Some(cx.waker().clone());
         let requests = self.info.control().wait(direction, cx.waker());
         if !requests.is_empty() {
@@ -110,7 +110,7 @@ impl<Io: Transport> Socket<Io> {
         self.obey()?;
         match operation(self.io(), cx) {
             Poll::Ready(result) => Poll::Ready(result),
-            Poll::Pending => self.wait(Direction::Write, cx),
+            Poll::Pending => self.wait(IoDirection::Write, cx),
         }
     }
 }
@@ -118,7 +118,7 @@ impl<Io: Transport> Socket<Io> {
 impl<Io: Transport> Drop for Socket<Io> {
     fn drop(&mut self) {
         let control = self.info.control();
-        for direction in [Direction::Read, Direction::Write] {
+        for direction in [IoDirection::Read, IoDirection::Write] {
             if self.waiting[direction as usize].is_some() {
                 control.forget_waker(direction);
             }
@@ -149,7 +149,7 @@ impl<Io: Transport> AsyncRead for Socket<Io> {
                 self.info.add_read(room - buf.remaining());
                 Poll::Ready(result)
             }
-            Poll::Pending => self.wait(Direction::Read, cx),
+            Poll::Pending => self.wait(IoDirection::Read, cx),
         }
     }
 }
@@ -189,15 +189,14 @@ impl<Io: Transport> AsyncWrite for Socket<Io> {
     }
 }
 
-/// The connection was closed from outside: by a handle, or at the deadline of a drain.
+/// The connection was force-closed, by a handle or at the deadline of a shutdown.
 ///
-/// Source of the [`io::ErrorKind::ConnectionAborted`] that operations fail with from then on.
+/// It is the source of the [`io::ErrorKind::ConnectionAborted`] that all operations then fail with.
 #[derive(Debug)]
 pub struct ForcedClose(());
 
 impl ForcedClose {
-    /// The failure of something that waited for another thing than IO; see
-    /// [`ConnectionInfo::closed`].
+    /// The error for code that waited for something other than I/O; see [`ConnectionInfo::closed`].
     pub const fn new() -> Self {
         Self(())
     }
@@ -211,7 +210,7 @@ impl Default for ForcedClose {
 
 impl fmt::Display for ForcedClose {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("connection was closed from outside")
+        f.write_str("connection was force-closed")
     }
 }
 

@@ -275,7 +275,7 @@ fn the_socket_lets_go_of_wakers_when_it_is_dropped() {
     let mut buffer = ReadBuf::new(&mut buffer);
     let read = Pin::new(&mut connection).poll_read(&mut Context::from_waker(&waker), &mut buffer);
     assert!(read.is_pending());
-    drop((connection, peer, waker)); // the in-memory pipe keeps a waker of its own
+    drop((connection, peer, waker)); // the in-memory pipe keeps its own waker
     assert_eq!(Arc::strong_count(&task), 1);
     assert_eq!(info.phase(), Phase::Closed);
     info.force_close();

@@ -1,13 +1,12 @@
-//! What TLS agreed on, without a type of any TLS library.
+//! Negotiated TLS parameters, without types of a TLS library.
 
 use std::fmt;
 
-/// What a TLS handshake agreed on.
+/// The parameters that a TLS handshake negotiated.
 ///
-/// Names of versions and suites are those of rustls, for example `TLSv1_3` and
-/// `TLS13_AES_256_GCM_SHA384`. IANA's name of that suite is `TLS_AES_256_GCM_SHA384`; the suites of TLS
-/// 1.2 have the same name in both. What the peer chose (SNI, certificates) is as it sent it: escape it
-/// in logs.
+/// Versions and suites have rustls' names, for example `TLSv1_3` and `TLS13_AES_256_GCM_SHA384`. IANA's name
+/// of that suite is `TLS_AES_256_GCM_SHA384`; the suites of TLS 1.2 have the same name in both. SNI and
+/// certificates contain the peer's bytes, so escape them in logs.
 #[derive(Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TlsInfo {
@@ -15,25 +14,25 @@ pub struct TlsInfo {
     pub version: Option<&'static str>,
     /// Cipher suite.
     pub cipher_suite: Option<&'static str>,
-    /// Application protocol (ALPN, RFC 7301) that both sides agreed on.
+    /// The negotiated application protocol (ALPN, RFC 7301).
     pub alpn: Option<Vec<u8>>,
-    /// Host name that the client asked for (SNI, RFC 6066), without a dot at its end.
+    /// The host name that the client requested (SNI, RFC 6066), without a trailing dot.
     pub server_name: Option<String>,
-    /// The peer's certificates in DER, its own first, as verified; empty when it showed none.
+    /// The peer's verified certificates in DER, its own first; empty if it presented none.
     pub peer_certificates: Vec<Vec<u8>>,
-    /// Whether an earlier session was resumed.
+    /// Whether the handshake resumed an earlier session.
     pub resumed: bool,
     #[cfg(feature = "tonic")]
     pub(crate) tonic: Option<super::TonicTls>,
 }
 
 impl TlsInfo {
-    /// Nothing known yet.
+    /// Creates an empty value.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The application protocol as text, where it is text.
+    /// The application protocol, if it is UTF-8.
     pub fn alpn_str(&self) -> Option<&str> {
         std::str::from_utf8(self.alpn.as_deref()?).ok()
     }
@@ -41,8 +40,8 @@ impl TlsInfo {
 
 #[cfg(feature = "tls")]
 impl TlsInfo {
-    /// `name` as a host is compared and logged: SNI has no dot at the end (RFC 6066, section 3), and
-    /// clients that send one all the same mean the same host.
+    /// `name` as it is compared and logged, without a trailing dot. SNI has none (RFC 6066, section 3), and
+    /// clients that send one mean the same host.
     pub(crate) fn host_name(name: &str) -> String {
         name.strip_suffix('.').unwrap_or(name).to_owned()
     }

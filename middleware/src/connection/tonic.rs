@@ -1,17 +1,17 @@
-//! What is known of a connection, in the types that tonic's requests are asked for.
+//! Connection information in tonic's types.
 
 use super::ConnectionInfo;
 use ::tonic::transport::server::{Connected, TcpConnectInfo};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-/// tonic's `TlsConnectInfo<TcpConnectInfo>`, which has that name only where one of tonic's own TLS features is on.
+/// tonic's `TlsConnectInfo<TcpConnectInfo>`. tonic exports that name only with one of its own TLS features.
 pub type TlsConnectInfo = <TlsStream<TcpStream> as Connected>::ConnectInfo;
 
 impl ConnectionInfo {
     /// The effective addresses in tonic's type; feature `tonic`.
     ///
-    /// Among the extensions of a request they are what its `remote_addr()` and `local_addr()` say.
+    /// In a request's extensions they provide its `remote_addr()` and `local_addr()`.
     pub fn tcp_connect_info(&self) -> TcpConnectInfo {
         TcpConnectInfo {
             local_addr: self.local_addr(),
@@ -21,8 +21,8 @@ impl ConnectionInfo {
 
     /// The addresses and the peer's certificates in tonic's type; feature `tonic`.
     ///
-    /// Among the extensions of a request they are what its `peer_certs()` says. `None` without TLS, and where
-    /// it was not [`TlsLayer`](crate::tls::TlsLayer) that agreed on it.
+    /// In a request's extensions they provide its `peer_certs()`. `None` unless
+    /// [`TlsLayer`](crate::tls::TlsLayer) performed the handshake.
     pub fn tls_connect_info(&self) -> Option<TlsConnectInfo> {
         let mut tls = self.tls()?.tonic.as_ref()?.0.clone();
         *tls.get_mut() = self.tcp_connect_info();

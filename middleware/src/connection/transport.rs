@@ -1,4 +1,4 @@
-//! What portcullis asks of a bare stream: bytes, addresses, and a hard close.
+//! The requirements of a raw stream: bytes, addresses, and a reset.
 
 use super::Address;
 use std::io;
@@ -7,61 +7,60 @@ use tokio::{
     net::TcpStream,
 };
 
-/// A bare stream as a listener yields it.
+/// A raw stream from a listener.
 ///
-/// Implemented for TCP, Unix and in-memory streams and for [`AnyStream`](super::AnyStream). Only
-/// bare streams need it: what wraps them needs nothing but `AsyncRead` and `AsyncWrite`.
+/// Implemented for TCP, Unix and in-memory streams and for [`AnyStream`](super::AnyStream). Wrappers around a
+/// raw stream only need `AsyncRead` and `AsyncWrite`.
 pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {
-    /// Address of the other end; [`Address::Unknown`] where the system does not tell (any more).
+    /// The peer's address; [`Address::Unknown`] if the system cannot provide it (any more).
     ///
-    /// Costs a system call on sockets. A listener knows it already from accept.
+    /// Costs a system call on sockets. Listeners already have it from accept.
     fn peer_address(&self) -> Address {
         Address::Unknown
     }
 
-    /// Address of our end; [`Address::Unknown`] where the system does not tell.
+    /// The local address; [`Address::Unknown`] if the system cannot provide it.
     ///
     /// Costs a system call on sockets.
     fn local_address(&self) -> Address {
         Address::Unknown
     }
 
-    /// Number of the descriptor or socket by which the system knows the stream; `None` where there is none.
+    /// The number of the file descriptor or socket; `None` if there is none.
     ///
     /// It matches a stream with its [`ConnectionContext`](super::ConnectionContext) and costs no system call.
-    /// A wrapper returns the descriptor of the stream inside.
+    /// A wrapper returns the file descriptor of the stream inside.
     fn descriptor(&self) -> Option<u64> {
         None
     }
 
-    /// Makes the drop of the stream a reset instead of an orderly close, where there is such a
-    /// thing.
+    /// Makes the drop of the stream send a reset, on transports that have one.
     ///
     /// # Errors
     ///
-    /// The system's, when it refuses.
+    /// The system's error.
     fn reset_on_drop(&self) -> io::Result<()> {
         Ok(())
     }
 
-    /// Sends small writes at once (`true`) or lets the system gather them (`false`).
+    /// Disables (`true`) or enables (`false`) Nagle's algorithm, which delays small writes.
     ///
     /// # Errors
     ///
-    /// The system's, when it refuses.
+    /// The system's error.
     fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
         let _ = nodelay;
         Ok(())
     }
 
-    /// Registers the stream with the runtime that calls this, if that matters to it.
+    /// Registers the stream with the current runtime, if that matters to it.
     ///
-    /// A stream belongs to the runtime that accepted it; a server that hands connections to other
-    /// runtimes calls this in the one that serves. Two system calls on sockets.
+    /// A stream belongs to the runtime that accepted it. A server that moves connections to other runtimes
+    /// calls this in the serving one. It costs two system calls on sockets.
     ///
     /// # Errors
     ///
-    /// The system's, when it refuses; the stream is gone then.
+    /// The system's error; the stream is then lost.
     fn rehome(self) -> io::Result<Self>
     where
         Self: Sized,
@@ -90,7 +89,7 @@ impl Transport for TcpStream {
     }
 
     fn reset_on_drop(&self) -> io::Result<()> {
-        // SO_LINGER with a time of zero: RFC 9293, 3.10.5 (ABORT). It never blocks.
+        // SO_LINGER with a time of zero (ABORT in RFC 9293, 3.10.5). It never blocks.
         self.set_zero_linger()
     }
 

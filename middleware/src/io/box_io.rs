@@ -1,17 +1,13 @@
-//! IO whose type is erased.
+//! A stream with its type erased.
 
-use std::{
-    fmt,
-    io::{self, IoSlice},
-    pin::Pin,
-    task::{Context, Poll},
-};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use super::forward_io;
+use std::{fmt, pin::Pin};
+use tokio::io::{AsyncRead, AsyncWrite};
 
-/// IO of any type, in a box: one allocation per connection, one virtual call per operation.
+/// A stream of any type in a box.
 ///
-/// For where a stack gets deep: shorter types, shorter compile time. See
-/// [`Connection::box_io`](crate::Connection::box_io).
+/// It takes one allocation per connection and one virtual call per operation. It shortens types and compile
+/// times of deep stacks. See [`Connection::box_io`](crate::Connection::box_io).
 pub struct BoxIo(Pin<Box<dyn Io>>);
 
 trait Io: AsyncRead + AsyncWrite + Send {}
@@ -31,42 +27,4 @@ impl fmt::Debug for BoxIo {
     }
 }
 
-impl AsyncRead for BoxIo {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        self.0.as_mut().poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for BoxIo {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.0.as_mut().poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.as_mut().poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.as_mut().poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.0.as_mut().poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
-    }
-}
+forward_io!([] BoxIo, io => [Self(io)]);

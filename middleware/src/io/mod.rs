@@ -1,8 +1,11 @@
 //! I/O wrappers that several layers use.
 
 mod box_io;
+mod either;
+mod forward;
 mod prefixed;
 #[cfg(test)]
 mod tests;
 
-pub use self::{box_io::BoxIo, prefixed::PrefixedIo};
+pub(crate) use self::forward::forward_io;
+pub use self::{box_io::BoxIo, either::EitherIo, prefixed::PrefixedIo};

@@ -1,4 +1,4 @@
-//! A stream that yields bytes again that were read from it before.
+//! A stream that returns bytes again after they were read from it.
 
 use std::{
     fmt,
@@ -8,29 +8,29 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Yields bytes that were read from the stream already, then the rest of the stream.
+/// Returns bytes that were already read from the stream, then the rest of the stream.
 ///
-/// Writes go to the stream unchanged. The buffer is freed once its bytes are read. Afterwards the wrapper takes
-/// one word of memory and one comparison per read.
+/// Writes go to the stream unchanged. The buffer is freed once its bytes are read. Afterwards the wrapper
+/// takes one word of memory and one comparison per read.
 pub struct PrefixedIo<IO> {
-    /// In a box, since it is gone for most of a connection's life.
-    prefix: Option<Box<Prefix>>,
+    /// In a box, because it is gone for most of a connection's life.
+    prefix: Option<Box<UnreadPrefix>>,
     io: IO,
 }
 
 /// Never empty.
-struct Prefix {
+struct UnreadPrefix {
     bytes: Vec<u8>,
     taken: usize,
 }
 
 impl<IO> PrefixedIo<IO> {
-    /// Yields the bytes of `io` alone.
+    /// Wraps `io` without a prefix.
     pub const fn new(io: IO) -> Self {
         Self { prefix: None, io }
     }
 
-    /// Yields `bytes` first, then the bytes of `io`.
+    /// Returns `bytes` first, then the bytes of `io`.
     ///
     /// ```
     /// use portcullis_middleware::io::PrefixedIo;
@@ -52,29 +52,52 @@ impl<IO> PrefixedIo<IO> {
         Self::with_unread(io, bytes, 0)
     }
 
-    /// Yields `bytes` without the first `taken`, then the bytes of `io`.
+    /// Returns `bytes` without the first `taken`, then the bytes of `io`.
     pub(crate) fn with_unread(io: IO, bytes: Vec<u8>, taken: usize) -> Self {
         let left = taken < bytes.len();
-        let prefix = left.then(|| Box::new(Prefix { bytes, taken }));
+        let prefix = left.then(|| Box::new(UnreadPrefix { bytes, taken }));
         Self { prefix, io }
     }
 
-    /// What was read already and not yet passed on.
+    /// Puts `bytes` in front of the [prefix](Self::prefix) and the stream.
+    ///
+    /// ```
+    /// use portcullis_middleware::io::PrefixedIo;
+    /// use tokio::io::AsyncReadExt;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// let mut stream = PrefixedIo::with_prefix(&b" client"[..], b"LO".to_vec());
+    /// stream.prepend(b"EH");
+    ///
+    /// let mut whole = String::new();
+    /// stream.read_to_string(&mut whole).await?;
+    /// assert_eq!(whole, "EHLO client");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn prepend(&mut self, bytes: &[u8]) {
+        let bytes = [bytes, self.prefix()].concat();
+        let prefix = UnreadPrefix { bytes, taken: 0 };
+        self.prefix = (!prefix.left().is_empty()).then(|| Box::new(prefix));
+    }
+
+    /// The bytes of the prefix that are still to be read.
     pub fn prefix(&self) -> &[u8] {
         self.prefix.as_ref().map_or(&[], |prefix| prefix.left())
     }
 
-    /// The IO.
+    /// The stream.
     pub const fn get_ref(&self) -> &IO {
         &self.io
     }
 
-    /// The IO, to change; a read here overtakes the [prefix](Self::prefix).
+    /// The stream, mutably. Reading it directly overtakes the [prefix](Self::prefix).
     pub const fn get_mut(&mut self) -> &mut IO {
         &mut self.io
     }
 
-    /// The IO alone; the [prefix](Self::prefix), where there is still one, is lost.
+    /// Returns the stream. A [prefix](Self::prefix) that is still unread is lost.
     pub fn into_inner(self) -> IO {
         self.io
     }
@@ -87,7 +110,7 @@ impl<IO> PrefixedIo<IO> {
     }
 }
 
-impl Prefix {
+impl UnreadPrefix {
     fn left(&self) -> &[u8] {
         &self.bytes[self.taken..]
     }
@@ -150,7 +173,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for PrefixedIo<IO> {
 
 impl<IO: fmt::Debug> fmt::Debug for PrefixedIo<IO> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not the bytes: they are what the client said.
+        // Without the bytes, which may be sensitive.
         f.debug_struct("PrefixedIo")
             .field("prefix_len", &self.prefix().len())
             .field("io", &self.io)

@@ -44,16 +44,44 @@ async fn the_prefix_comes_first_whatever_room_there_is() {
     for room in 1..12 {
         let io = Builder::new().read(b"then").read(b" this").build();
         let mut io = PrefixedIo::with_unread(io, b"HEADERfirst ".to_vec(), 6);
-        let (mut heard, mut buffer) = (Vec::<u8>::new(), vec![0; room]);
+        let (mut received, mut buffer) = (Vec::<u8>::new(), vec![0; room]);
         loop {
             let length = io.read(&mut buffer).await.unwrap();
-            heard.extend(&buffer[..length]);
+            received.extend(&buffer[..length]);
             if length == 0 {
                 break;
             }
         }
-        assert_eq!(heard, b"first then this");
+        assert_eq!(received, b"first then this");
     }
+}
+
+#[tokio::test]
+async fn what_is_prepended_comes_before_what_is_left_of_the_prefix() {
+    let mut io = PrefixedIo::with_prefix(&b" rest"[..], b"first".to_vec());
+    io.prepend(b"");
+    assert_eq!(io.prefix(), b"first");
+    assert_eq!(io.read_u8().await.unwrap(), b'f');
+    io.prepend(b"-th");
+    io.prepend(b"four");
+    assert_eq!(io.prefix(), b"four-thirst");
+    let mut whole = String::new();
+    io.read_to_string(&mut whole).await.unwrap();
+    assert_eq!(whole, "four-thirst rest");
+
+    let mut empty = PrefixedIo::new(tokio::io::empty());
+    empty.prepend(b"");
+    assert!(empty.prefix().is_empty());
+    empty.prepend(b"all");
+    whole.clear();
+    empty.read_to_string(&mut whole).await.unwrap();
+    assert_eq!(whole, "all");
+}
+
+#[test]
+fn either_of_two_is_the_io_itself() {
+    assert_transparent(EitherIo::<_, tokio::io::Empty>::Left);
+    assert_transparent(EitherIo::<tokio::io::Empty, _>::Right);
 }
 
 #[tokio::test]
@@ -90,7 +118,7 @@ async fn it_is_one_word_larger_than_the_io_and_prints_no_bytes() {
     let mut io = PrefixedIo::with_unread(ours, b"secret".to_vec(), 2);
     assert!(!format!("{io:?}").contains("cret"));
     io.write_all(b"out").await.unwrap();
-    let mut heard = [0; 4];
-    io.read_exact(&mut heard).await.unwrap();
-    assert_eq!(&heard, b"cret");
+    let mut received = [0; 4];
+    io.read_exact(&mut received).await.unwrap();
+    assert_eq!(&received, b"cret");
 }

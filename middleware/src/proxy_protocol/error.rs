@@ -1,28 +1,28 @@
-//! What can be wrong with a header.
+//! Errors of a header.
 
 use crate::connection::Address;
 use std::{error, fmt, io};
 
 /// A trusted source sent no valid PROXY header.
 ///
-/// The text names the source, what is wrong, and the first bytes that came, escaped.
+/// The text names the source and the problem, and quotes the first bytes received, escaped.
 #[derive(Debug)]
 pub struct ProxyHeaderError {
     peer: Address,
-    failure: Failure,
+    failure: HeaderFailure,
     began: Vec<u8>,
 }
 
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(super) enum HeaderFailure {
     Absent,
-    Invalid(Problem),
+    Invalid(HeaderProblem),
     Io(io::Error),
 }
 
-/// Which rule of the protocol, or which bound, a header breaks.
+/// The rule of the protocol, or the limit, that a header violates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Problem {
+pub(super) enum HeaderProblem {
     Line,
     LineTooLong,
     Command,
@@ -34,7 +34,7 @@ pub(super) enum Problem {
 }
 
 impl ProxyHeaderError {
-    pub(super) fn new(peer: &Address, failure: Failure, received: &[u8]) -> Self {
+    pub(super) fn new(peer: &Address, failure: HeaderFailure, received: &[u8]) -> Self {
         Self {
             peer: peer.clone(),
             failure,
@@ -42,31 +42,31 @@ impl ProxyHeaderError {
         }
     }
 
-    /// The other end of the socket.
+    /// The peer of the socket.
     pub const fn peer(&self) -> &Address {
         &self.peer
     }
 
-    /// Whether something else came instead of a header.
+    /// Whether the connection began with something else.
     pub const fn is_absent(&self) -> bool {
-        matches!(self.failure, Failure::Absent)
+        matches!(self.failure, HeaderFailure::Absent)
     }
 
-    /// Whether a header came that breaks the protocol or the bound on its size.
+    /// Whether the header violates the protocol or the size limit.
     pub const fn is_invalid(&self) -> bool {
-        matches!(self.failure, Failure::Invalid(_))
+        matches!(self.failure, HeaderFailure::Invalid(_))
     }
 
-    /// Why the header could not be read; [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) where the
-    /// connection ended before the header did.
+    /// The I/O error that interrupted the header; [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) if the
+    /// connection ended early.
     pub const fn io_error(&self) -> Option<&io::Error> {
         match &self.failure {
-            Failure::Io(error) => Some(error),
-            Failure::Absent | Failure::Invalid(_) => None,
+            HeaderFailure::Io(error) => Some(error),
+            HeaderFailure::Absent | HeaderFailure::Invalid(_) => None,
         }
     }
 
-    /// The first bytes that came, 32 at most.
+    /// The first bytes received, at most 32.
     pub fn began(&self) -> &[u8] {
         &self.began
     }
@@ -76,9 +76,13 @@ impl fmt::Display for ProxyHeaderError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let peer = &self.peer;
         match &self.failure {
-            Failure::Absent => write!(f, "no PROXY header from {peer}, which must send one")?,
-            Failure::Invalid(problem) => write!(f, "invalid PROXY header from {peer}: {problem}")?,
-            Failure::Io(_) => write!(f, "no complete PROXY header from {peer}")?,
+            HeaderFailure::Absent => {
+                write!(f, "missing PROXY header from {peer}, which must send one")?
+            }
+            HeaderFailure::Invalid(problem) => {
+                write!(f, "invalid PROXY header from {peer}: {problem}")?
+            }
+            HeaderFailure::Io(_) => write!(f, "incomplete PROXY header from {peer}")?,
         }
         match self.began.is_empty() {
             true => Ok(()),
@@ -93,15 +97,15 @@ impl error::Error for ProxyHeaderError {
     }
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for HeaderProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Line => f.write_str("the line of version 1 is malformed"),
-            Self::LineTooLong => f.write_str("no line of version 1 ends within 107 bytes"),
-            Self::Command => f.write_str("neither LOCAL nor PROXY of version 2"),
+            Self::LineTooLong => f.write_str("the line of version 1 exceeds 107 bytes"),
+            Self::Command => f.write_str("the command of version 2 is unknown"),
             Self::Family => f.write_str("unknown address family or protocol"),
             Self::TooShort => f.write_str("shorter than its addresses"),
-            Self::TooLong(length) => write!(f, "its {length} bytes are more than allowed"),
+            Self::TooLong(length) => write!(f, "its length of {length} bytes exceeds the limit"),
             Self::Field => f.write_str("a field is malformed"),
             Self::Checksum => f.write_str("the checksum is wrong"),
         }

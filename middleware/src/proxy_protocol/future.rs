@@ -1,47 +1,38 @@
-//! First the header, then the inner service.
+//! Future of the service.
 
-use crate::io::PrefixedIo;
-use crate::{BoxError, Connection, error::Refused, when_ready::WhenReady};
+use crate::{
+    BoxError, Connection,
+    error::Refused,
+    first_then::{FirstStep, FirstThen},
+    io::PrefixedIo,
+};
 use pin_project::pin_project;
 use std::{
     fmt,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 use tower::Service;
 
 /// Future of [`ProxyProtocol`](super::ProxyProtocol): the header, then the inner service `S`.
 ///
-/// Reading the header has an allocation of its own, which is gone before the inner service's future
-/// runs.
+/// Reading the header has its own allocation, which is freed before the inner service is called.
 #[pin_project]
-pub struct ProxyProtocolFuture<S: Service<Connection<PrefixedIo<IO>>>, IO>(#[pin] State<S, IO>);
-
-#[pin_project(project = StateProjection)]
-enum State<S: Service<Connection<PrefixedIo<IO>>>, IO> {
-    Receiving {
-        receiving: Receiving<IO>,
-        inner: Option<S>,
-    },
-    Serving(#[pin] WhenReady<S, PrefixedIo<IO>>),
-    Refused(Refused),
-}
-
-type Receiving<IO> =
-    Pin<Box<dyn Future<Output = Result<Connection<PrefixedIo<IO>>, BoxError>> + Send>>;
+pub struct ProxyProtocolFuture<S: Service<Connection<PrefixedIo<IO>>>, IO>(
+    #[pin] FirstThen<S, PrefixedIo<IO>>,
+);
 
 impl<S: Service<Connection<PrefixedIo<IO>>>, IO> ProxyProtocolFuture<S, IO> {
-    pub(super) const fn receiving(receiving: Receiving<IO>, inner: S) -> Self {
-        let inner = Some(inner);
-        Self(State::Receiving { receiving, inner })
+    pub(super) const fn receive(receiving: FirstStep<PrefixedIo<IO>>, inner: S) -> Self {
+        Self(FirstThen::new(receiving, inner))
     }
 
-    pub(super) const fn serving(connection: Connection<PrefixedIo<IO>>, inner: S) -> Self {
-        Self(State::Serving(WhenReady::new(inner, connection)))
+    pub(super) const fn serve(connection: Connection<PrefixedIo<IO>>, inner: S) -> Self {
+        Self(FirstThen::serve(connection, inner))
     }
 
-    pub(super) const fn refused(refused: Refused) -> Self {
-        Self(State::Refused(refused))
+    pub(super) const fn reject(refused: Refused) -> Self {
+        Self(FirstThen::reject(refused))
     }
 }
 
@@ -53,28 +44,13 @@ where
     type Output = Result<S::Response, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut state = self.project().0;
-        loop {
-            match state.as_mut().project() {
-                StateProjection::Receiving { receiving, inner } => {
-                    let connection = ready!(receiving.as_mut().poll(cx))?;
-                    let inner = inner.take().expect("not polled after the header");
-                    state.set(State::Serving(WhenReady::new(inner, connection)));
-                }
-                StateProjection::Serving(serving) => return serving.poll(cx),
-                StateProjection::Refused(refused) => return Poll::Ready(Err((*refused).into())),
-            }
-        }
+        self.project().0.poll(cx)
     }
 }
 
 impl<S: Service<Connection<PrefixedIo<IO>>>, IO> fmt::Debug for ProxyProtocolFuture<S, IO> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = match self.0 {
-            State::Receiving { .. } => "receiving",
-            State::Serving(_) => "serving",
-            State::Refused(_) => "refused",
-        };
+        let state = self.0.state("receiving");
         f.debug_tuple("ProxyProtocolFuture").field(&state).finish()
     }
 }

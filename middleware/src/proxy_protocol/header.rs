@@ -1,12 +1,12 @@
-//! What a header told beyond the addresses.
+//! The fields of a header besides the addresses.
 
 use std::{fmt, sync::Arc};
 
-/// The PROXY header that a connection began with, in its [`Extensions`].
+/// The PROXY header of a connection, in its [`Extensions`].
 ///
-/// The addresses are not here but in [`ConnectionInfo`]; this has the version and the additional
-/// fields of version 2, each a type, a length and a value (TLV). A value is what the proxy says:
-/// it is as trustworthy as that proxy, and some of it is the client's choice (the host name).
+/// [`ConnectionInfo`] contains the addresses; this type contains the version and the additional fields of
+/// version 2. Each field has a type, a length and a value (TLV). A value is as trustworthy as the proxy that
+/// sent it, and some values are chosen by the client (the host name).
 ///
 /// A clone is cheap and shares the fields.
 ///
@@ -16,7 +16,7 @@ use std::{fmt, sync::Arc};
 pub struct ProxyHeader {
     version: u8,
     proxied: bool,
-    /// Well-formed fields, one after the other; `None` for none.
+    /// Well-formed fields, one after the other; `None` if the header has none.
     tlvs: Option<Arc<[u8]>>,
 }
 
@@ -35,16 +35,18 @@ impl ProxyHeader {
         self.version
     }
 
-    /// Whether it told of a client; false for the proxy's own connections, such as health checks
-    /// (`LOCAL`), and for clients of a kind that it cannot express (`UNKNOWN`, `AF_UNSPEC`).
+    /// Whether the header describes a client.
+    ///
+    /// False for the proxy's own connections, such as health checks (`LOCAL`), and for clients that the
+    /// protocol cannot describe (`UNKNOWN`, `AF_UNSPEC`).
     pub const fn is_proxied(&self) -> bool {
         self.proxied
     }
 
-    /// All fields, in their order: type and value.
+    /// All fields in order, each with its type and value.
     ///
-    /// A header that [tells of no client](Self::is_proxied) may have some too. The protocol lets a
-    /// receiver skip what comes with such a header, so a block without well-formed fields has none.
+    /// A header [without a client](Self::is_proxied) may have fields too. The protocol lets a receiver skip
+    /// the contents of such a header, so malformed fields are ignored there.
     pub fn tlvs(&self) -> impl Iterator<Item = (u8, &[u8])> {
         fields(self.tlvs.as_deref().unwrap_or_default())
     }
@@ -54,26 +56,26 @@ impl ProxyHeader {
         find(self.tlvs.as_deref()?, kind)
     }
 
-    /// The application protocol that the client and the proxy agreed on (`PP2_TYPE_ALPN`).
+    /// The application protocol negotiated between client and proxy (`PP2_TYPE_ALPN`).
     pub fn alpn(&self) -> Option<&[u8]> {
         self.tlv(0x01)
     }
 
-    /// The host name that the client asked for (`PP2_TYPE_AUTHORITY`): under TLS the SNI.
+    /// The host name that the client requested (`PP2_TYPE_AUTHORITY`), under TLS the SNI.
     ///
-    /// `None` also where it is not UTF-8.
+    /// `None` if it is absent or not UTF-8.
     pub fn authority(&self) -> Option<&str> {
         text(self.tlv(0x02)?)
     }
 
-    /// What the proxy calls the connection (`PP2_TYPE_UNIQUE_ID`), to find it in its log.
+    /// The proxy's id of the connection (`PP2_TYPE_UNIQUE_ID`), for a search in its log.
     pub fn unique_id(&self) -> Option<&[u8]> {
         self.tlv(0x05)
     }
 
-    /// What the proxy knows of the client's TLS (`PP2_TYPE_SSL`).
+    /// The client's TLS session with the proxy (`PP2_TYPE_SSL`).
     ///
-    /// `None` also where it is too short to be that.
+    /// `None` if it is absent or too short.
     pub fn ssl(&self) -> Option<ProxySsl<'_>> {
         ProxySsl::new(self.tlv(0x20)?)
     }
@@ -99,7 +101,7 @@ impl fmt::Debug for ProxyHeader {
     }
 }
 
-/// What the proxy knows of the client's TLS; see [`ProxyHeader::ssl`].
+/// The client's TLS session with the proxy; see [`ProxyHeader::ssl`].
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct ProxySsl<'a> {
     client: u8,
@@ -117,19 +119,18 @@ impl<'a> ProxySsl<'a> {
         })
     }
 
-    /// Whether the client spoke TLS with the proxy.
+    /// Whether the client used TLS to the proxy.
     pub const fn is_tls(&self) -> bool {
         self.client & 0x01 != 0
     }
 
-    /// Whether the client showed a certificate, in this connection or this session, and the proxy
-    /// could verify it.
+    /// Whether the client presented a certificate, in this connection or session, that the proxy verified.
     pub const fn is_client_verified(&self) -> bool {
-        // Zero alone says nothing: it is zero without a certificate, too.
+        // Zero alone is not enough, because it is also the value without a certificate.
         self.client & (0x02 | 0x04) != 0 && self.verify == 0
     }
 
-    /// The proxy's result of verifying the certificate, zero for success; meaningless without one.
+    /// The proxy's result of verifying the certificate, zero for success; meaningless without a certificate.
     pub const fn verify_result(&self) -> u32 {
         self.verify
     }
@@ -141,17 +142,17 @@ impl<'a> ProxySsl<'a> {
 
     /// The common name in the client's certificate (`PP2_SUBTYPE_SSL_CN`).
     ///
-    /// Proof of nothing unless [the certificate was verified](Self::is_client_verified).
+    /// Only meaningful if [the certificate was verified](Self::is_client_verified).
     pub fn common_name(&self) -> Option<&'a str> {
         text(self.tlv(0x22)?)
     }
 
-    /// The cipher (`PP2_SUBTYPE_SSL_CIPHER`), in the proxy's spelling.
+    /// The cipher (`PP2_SUBTYPE_SSL_CIPHER`), as the proxy spells it.
     pub fn cipher(&self) -> Option<&'a str> {
         text(self.tlv(0x23)?)
     }
 
-    /// The value of the first field of type `kind` within.
+    /// The value of the first field of type `kind` inside.
     pub fn tlv(&self, kind: u8) -> Option<&'a [u8]> {
         find(self.tlvs, kind)
     }
@@ -170,7 +171,7 @@ impl fmt::Debug for ProxySsl<'_> {
 /// Type and value.
 type Field<'a> = (u8, &'a [u8]);
 
-/// Takes the first field off; `None` at the end and where the bytes are no field.
+/// Splits off the first field; `None` at the end and for malformed bytes.
 pub(super) fn split_field(bytes: &[u8]) -> Option<(Field<'_>, &[u8])> {
     let (&[kind, high, low], rest) = bytes.split_first_chunk()?;
     let length = u16::from_be_bytes([high, low]).into();

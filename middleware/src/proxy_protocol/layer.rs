@@ -1,4 +1,4 @@
-//! The layer, and how it is set up.
+//! The layer and its settings.
 
 use super::{ProxyProtocol, TrustedSources, warnings::Warnings};
 use std::{sync::Arc, time::Duration};
@@ -14,7 +14,7 @@ pub struct ProxyProtocolLayer {
     pub(super) warnings: Arc<Warnings>,
 }
 
-/// What a trusted source may do.
+/// Limits for trusted sources.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     pub(super) required: bool,
@@ -23,10 +23,10 @@ pub(super) struct Bounds {
 }
 
 impl ProxyProtocolLayer {
-    /// Reads a header from each connection of a `trusted` source, and refuses all others.
+    /// Reads a header from each connection of a `trusted` source and rejects all others.
     ///
-    /// Whether a source is trusted is decided by the other end of the socket alone, never by what
-    /// another header or an HTTP request says.
+    /// Only the socket's peer decides whether a source is trusted. Other headers and HTTP requests are
+    /// ignored.
     pub fn new(trusted: TrustedSources) -> Self {
         Self {
             trusted,
@@ -40,48 +40,47 @@ impl ProxyProtocolLayer {
         }
     }
 
-    /// Lets trusted sources do without a header; what they send then goes on untouched. By default
-    /// they must send one.
+    /// Makes the header optional for trusted sources; by default it is required.
     ///
-    /// Such a connection is taken for the source's own. So this is only for sources that never pass
-    /// on a stranger's first bytes without a header of their own before them: the stranger could
-    /// send one, and it would be believed. It does not fit protocols in which the server speaks
-    /// first: who waits for it sends nothing that could be told from a header that is late.
+    /// A connection without a header counts as the source's own. Use this only for sources that always put
+    /// their own header before a client's bytes. Otherwise a client could send a header through them, and it
+    /// would be trusted.
+    ///
+    /// Do not use this with server-first protocols such as SMTP. A client waiting for the greeting looks the
+    /// same as a proxy whose header is late.
     #[must_use]
     pub const fn with_optional_header(mut self) -> Self {
         self.bounds.required = false;
         self
     }
 
-    /// Serves sources that are not trusted, too, as clients of their own; by default they are
-    /// refused.
+    /// Serves untrusted sources as direct clients; by default they are rejected.
     ///
-    /// No header is looked for: one that such a source sends reaches the application as the first
-    /// bytes of what it says.
+    /// Their bytes are not searched for a header, so one that they send reaches the application as data.
     #[must_use]
     pub const fn with_direct_clients(mut self) -> Self {
         self.serves_untrusted = true;
         self
     }
 
-    /// Bounds the time until a header is complete, counted from the call; 5 s by default.
+    /// Sets the timeout of the header, counted from the call; 5 s by default.
     ///
-    /// The protocol asks for 3 s at least, for the case of a segment sent twice. `None` disables the timeout.
-    /// Once the server accepts no more, an incomplete header has half a second.
+    /// The protocol requires at least 3 s, to allow for a retransmitted segment. `None` disables the timeout.
+    /// Once the server has stopped accepting, an incomplete header has half a second.
     #[must_use]
     pub fn with_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.bounds.timeout = timeout.into();
         self
     }
 
-    /// Bounds the size of a header of version 2, in bytes; 4096 by default.
+    /// Limits the size of a version 2 header, in bytes; 4096 by default.
     ///
-    /// That has room for the addresses, all common fields and a certificate; the protocol allows
-    /// 65 551. A header of version 1 has 107 bytes at most.
+    /// That fits the addresses, all common fields and a certificate; the protocol allows 65 551. A header of
+    /// version 1 has 107 bytes at most.
     ///
     /// # Panics
     ///
-    /// When `max_len` is less than 232, the size of a header with the longest addresses.
+    /// If `max_len` is less than 232, the size of a header with the longest addresses.
     #[must_use]
     pub const fn with_max_len(mut self, max_len: usize) -> Self {
         assert!(

@@ -1,75 +1,79 @@
-//! The client's address as a trusted proxy tells it: the PROXY protocol, versions 1 and 2.
+//! Reads the client's address from the PROXY header of a trusted load balancer.
 //!
-//! A balancer that passes TCP on hides its clients: the other end of the socket is the balancer. So
-//! it puts a header before the first byte of each connection. [`ProxyProtocolLayer`] takes it off and
-//! records what it tells: [`Connection::peer_addr`] and [`local_addr`](crate::Connection::local_addr)
-//! are then those of the client, while [`ConnectionInfo::socket_peer`] stays the balancer's.
-//! What else a header tells (host name, TLS of the client, ids of the cloud's endpoints) is a
-//! [`ProxyHeader`] in the connection's [`Extensions`](crate::Extensions). A header that is the
-//! balancer's own (`LOCAL`) or names no client (`UNKNOWN`) leaves the addresses as they are.
+//! The layer supports versions 1 and 2 of the PROXY protocol.
 //!
-//! # Who is believed
+//! A load balancer that forwards TCP hides its clients, because the socket's peer is the load balancer. It
+//! therefore sends a header before the first byte of each connection. [`ProxyProtocolLayer`] removes the
+//! header and records the client's addresses: [`Connection::peer_addr`] and
+//! [`local_addr`](crate::Connection::local_addr) return these, and [`ConnectionInfo::socket_peer`] still
+//! returns the load balancer's. A header of the load balancer's own connection (`LOCAL`), or one without a
+//! client (`UNKNOWN`), leaves the addresses unchanged.
 //!
-//! Anyone who may send a PROXY header can claim any client address. So a header is read only where the other end
-//! of the socket is one of the [`TrustedSources`]:
+//! The additional fields (host name, the client's TLS, ids of cloud endpoints) are in [`ProxyHeader`], a
+//! value of the connection's [`Extensions`](crate::Extensions).
+//!
+//! Anyone who may send a PROXY header can claim any client address. A header is therefore only read if the
+//! socket's peer is one of the [`TrustedSources`]:
 //!
 //! | source | by default | or |
 //! |---|---|---|
-//! | trusted | must send a header | may do without: [`with_optional_header`](ProxyProtocolLayer::with_optional_header) |
-//! | any other | is refused, unheard | is served as it is: [`with_direct_clients`](ProxyProtocolLayer::with_direct_clients) |
+//! | trusted | must send a header | may omit it, with [`with_optional_header`](ProxyProtocolLayer::with_optional_header) |
+//! | any other | is rejected before anything is read | is served as it is, with [`with_direct_clients`](ProxyProtocolLayer::with_direct_clients) |
 //!
-//! Refusal is the default because a server behind a balancer is not meant to be reached past it,
-//! and because a balancer that is missing in the list is then named in the log. A source
-//! that is not trusted is never searched for a header, so none of it can be believed: it arrives as
-//! the first bytes of what that client says.
+//! Other sources are rejected by default because clients should not bypass the load balancer. The log then
+//! also names a load balancer that is missing from the list. The application receives headers from untrusted
+//! sources as ordinary data.
 //!
-//! # Place in the stack
+//! # Position in the stack
 //!
-//! Right inside [`PeerAddrLayer`](crate::peer_addr::PeerAddrLayer), the trace and the limit on
-//! connections, outside of everything that looks at bytes or asks for the client's address: the
-//! header comes before the `ClientHello` of TLS.
+//! Place it directly inside [`PeerAddrLayer`](crate::peer_addr::PeerAddrLayer), the trace and the connection
+//! limit. It must be outside of everything that reads bytes or needs the client's address, because the header
+//! precedes the `ClientHello` of TLS.
 //!
-//! # Bounds
+//! # Errors and outcomes
 //!
-//! A header may take 5 s and 4 KiB; both can be set. Memory is taken for what came, not for what a
-//! header claims. The layer is always ready and asks the inner service for readiness after the header, so
-//! a client that sends none takes no permit of a limit inside.
+//! | failure | error | the client sees |
+//! |---|---|---|
+//! | an untrusted source | [`Refused`] with [`RefusedReason::UntrustedSource`] | a reset |
+//! | a missing or invalid header | [`ProxyHeaderError`] | a reset |
+//! | the header times out | [`Elapsed`] with [`TimeoutPhase::ProxyHeader`] | a reset |
+//! | the connection ends before the header does | [`ProxyHeaderError`] with an I/O error | a close |
 //!
-//! # Log
+//! The protocol recommends the reset, because the proxy cannot forward a response here and its log then shows
+//! the problem. An [`OnErrorLayer`](crate::handler::on_error) outside receives the error without the
+//! connection. Simple health checks connect and close, which causes the last failure.
 //!
-//! Rejections that point to a mistake in the configuration are logged at WARN, once a minute for each
-//! layer and kind, with the number of those left out: a source that is not trusted, a trusted source
-//! that sends no valid header in time, and a second header. Connections that end before the header
-//! does, as health checks do, are not logged.
+//! By default a header may take 5 s and 4 KiB. The layer is always ready and waits for the inner service
+//! after the header, so silent clients leave the permits of a limit inside to others.
 //!
-//! # What is left behind
+//! ## Log
 //!
-//! - Bytes that came together with the header are kept by [`PrefixedIo`](crate::io::PrefixedIo) for the inner service.
-//! - Who breaks the protocol, takes too long or is refused sees a reset, as the protocol recommends:
-//!   there is nothing to say that a proxy would pass on, and its log shows that something is wrong.
-//!   An [`OnErrorLayer`](crate::handler::on_error) outside gets the error without the connection. The failures
-//!   are [`ProxyHeaderError`], [`Elapsed`] with [`TimeoutPhase::ProxyHeader`], and [`Refused`] with
-//!   [`RefusedReason::UntrustedSource`].
-//! - Who ends before the header does, as simple health checks do, is closed without a reset; that is
-//!   a [`ProxyHeaderError`] with an IO error.
-//! - Dropping the future closes the connection.
+//! Rejections that indicate a misconfiguration are logged at WARN: an untrusted source, a trusted source
+//! without a valid header, and a second header. Each layer logs one of each kind per minute, with the number
+//! of those left out. Connections that end before the header does are not logged, because health checks do
+//! that.
 //!
-//! # What it does not
+//! # Cancellation and drop
 //!
-//! - It sends no headers.
-//! - It does not look at `Forwarded` or `X-Forwarded-For`: that is HTTP's.
-//! - It does not take the word of fields: the TLS of the client, for one, is not in
-//!   [`Connection::tls`](crate::Connection::tls).
-//! - It takes off one header: where proxies are chained, the last one has to pass the address on.
-//!   A second layer inside of it takes off a second header and records nothing of that, because each
-//!   layer judges by the other end of the socket, which sent only the first.
+//! Dropping the future closes the connection. Bytes received together with the header are kept by
+//! [`PrefixedIo`](crate::io::PrefixedIo) for the inner service.
 //!
-//! # Cost
+//! # Limitations
 //!
-//! A source that is not trusted costs one comparison for each trusted network, and no allocation.
-//! A header costs six allocations (1.3 kB), one more if it has fields, and one more if bytes of the
-//! client came with it. Only the addresses and the [`ProxyHeader`] outlive it; what remains else is
-//! one comparison per read.
+//! - The layer only receives headers.
+//! - It ignores `Forwarded` and `X-Forwarded-For`, which belong to HTTP.
+//! - It does not act on the fields. [`Connection::tls`](crate::Connection::tls), for example, does not
+//!   include the TLS between client and proxy.
+//! - It removes one header. In a chain of proxies, the last one must forward the client's address. A second
+//!   layer inside removes a second header but records nothing, because trust depends on the socket's peer,
+//!   which sent only the first.
+//!
+//! # Performance
+//!
+//! An untrusted source costs one comparison per trusted network, without an allocation. A header costs six
+//! allocations (1.3 kB), one more if it has fields, and one more if bytes of the client came with it. The
+//! buffer grows with the received bytes, whatever length the header claims. Afterwards only the addresses and
+//! the [`ProxyHeader`] remain, and one comparison per read.
 //!
 //! # Example
 //!

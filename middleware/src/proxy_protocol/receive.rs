@@ -2,7 +2,7 @@
 
 use super::{
     ProxyHeader, ProxyProtocolLayer,
-    error::{Failure, ProxyHeaderError},
+    error::{HeaderFailure, ProxyHeaderError},
     layer::Bounds,
     parse::{Header, Parsed, parse},
     warnings::Warnings,
@@ -19,7 +19,7 @@ use tokio::{
     time::timeout,
 };
 
-/// Takes the header off and records what it tells. Dropping the future drops the connection.
+/// Removes the header and records its contents. Dropping the future drops the connection.
 pub(super) fn receive<IO>(
     layer: &ProxyProtocolLayer,
     mut connection: Connection<IO>,
@@ -37,13 +37,13 @@ where
             Ok(Ok(Ok(header))) => return Ok(accept(connection, header, received, &warnings)),
             Ok(Ok(Err(failure))) => Some(failure),
             Ok(Err(_)) => None,
-            // The server shuts down, which is no fault of the proxy.
+            // The server is shutting down; the proxy has made no mistake.
             Err(after) => return Err(Elapsed::new(TimeoutPhase::ProxyHeader, after).into()),
         };
         let peer = connection.info().socket_peer();
         let error: BoxError = match failure {
-            // Who went away, a health check for example, needs no reset and is no mistake.
-            Some(failure @ Failure::Io(_)) => {
+            // A disconnect, for example of a health check, needs no reset and is no mistake.
+            Some(failure @ HeaderFailure::Io(_)) => {
                 return Err(ProxyHeaderError::new(peer, failure, &received).into());
             }
             Some(failure) => ProxyHeaderError::new(peer, failure, &received).into(),
@@ -55,26 +55,27 @@ where
     }
 }
 
-/// Reads until it is clear what is there; `None` for a header that is absent and need not be there.
+/// Reads until the header is complete; `None` if it is absent and optional.
 async fn read(
     bounds: Bounds,
     io: &mut (impl AsyncRead + Unpin),
     received: &mut Vec<u8>,
-) -> Result<Option<Header>, Failure> {
+) -> Result<Option<Header>, HeaderFailure> {
     loop {
         if received.len() == received.capacity() {
-            // By what came, not by what the header claims; complete at `max_len` at the latest.
+            // Grows with the received bytes, not with the length that the header claims; complete at
+            // `max_len` at the latest.
             received.reserve(received.len());
         }
-        let ended = io.read_buf(received).await.map_err(Failure::Io)? == 0;
+        let ended = io.read_buf(received).await.map_err(HeaderFailure::Io)? == 0;
         match parse(received, bounds.max_len) {
             Parsed::Complete(header) => return Ok(Some(header)),
-            Parsed::Invalid(problem) => return Err(Failure::Invalid(problem)),
-            Parsed::Absent if bounds.required => return Err(Failure::Absent),
+            Parsed::Invalid(problem) => return Err(HeaderFailure::Invalid(problem)),
+            Parsed::Absent if bounds.required => return Err(HeaderFailure::Absent),
             Parsed::Absent => return Ok(None),
             Parsed::Undecided if ended && !bounds.required => return Ok(None),
             Parsed::Undecided | Parsed::Incomplete if ended => {
-                return Err(Failure::Io(io::ErrorKind::UnexpectedEof.into()));
+                return Err(HeaderFailure::Io(io::ErrorKind::UnexpectedEof.into()));
             }
             Parsed::Undecided | Parsed::Incomplete => {}
         }
@@ -96,7 +97,7 @@ fn accept<IO>(
     {
         taken = length;
         let info = connection.info();
-        // Also where the first header named no client: then the second must not either.
+        // If the first header has no client, the second must not provide one either.
         let first = connection.extensions().get::<ProxyHeader>().is_none()
             && addresses.is_none_or(|(peer, local)| info.set_effective(peer, local));
         if first {
@@ -108,5 +109,5 @@ fn accept<IO>(
     connection.map_io(|io| PrefixedIo::with_unread(io, received, taken))
 }
 
-/// Fits in the smallest segment that every host takes (576 bytes less 40), as does any common header.
+/// Fits in the smallest segment that every host accepts (576 bytes less 40), as any common header does.
 const FIRST_READ: usize = 536;

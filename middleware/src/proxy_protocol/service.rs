@@ -10,9 +10,9 @@ use std::task::{Context, Poll};
 use tokio::io::AsyncRead;
 use tower::Service;
 
-/// Calls the inner service with connections whose header is read.
+/// Reads the PROXY header of each connection, then calls the inner service.
 ///
-/// It is always ready: it waits for the inner service after the header.
+/// It is always ready, and waits for the inner service after the header.
 #[derive(Clone, Debug)]
 pub struct ProxyProtocol<S> {
     inner: S,
@@ -41,15 +41,15 @@ where
     fn call(&mut self, connection: Connection<IO>) -> Self::Future {
         if self.layer.trusted.contains(connection.info().socket_peer()) {
             let receiving = Box::pin(receive(&self.layer, connection));
-            return ProxyProtocolFuture::receiving(receiving, self.inner.clone());
+            return ProxyProtocolFuture::receive(receiving, self.inner.clone());
         }
         if self.layer.serves_untrusted {
             let connection = connection.map_io(PrefixedIo::new);
-            return ProxyProtocolFuture::serving(connection, self.inner.clone());
+            return ProxyProtocolFuture::serve(connection, self.inner.clone());
         }
         let warnings = &self.layer.warnings;
         warnings.untrusted(connection.info().socket_peer());
         connection.abort();
-        ProxyProtocolFuture::refused(Refused::new(RefusedReason::UntrustedSource))
+        ProxyProtocolFuture::reject(Refused::new(RefusedReason::UntrustedSource))
     }
 }

@@ -1,4 +1,4 @@
-//! Who may speak for others.
+//! The sources whose headers are trusted.
 
 use crate::connection::Address;
 use ipnet::{IpNet, Ipv4Net};
@@ -9,10 +9,10 @@ use std::{
     sync::Arc,
 };
 
-/// The sources whose PROXY headers are believed: networks, and Unix sockets where that is set.
+/// The sources whose PROXY headers are trusted, which are networks and optionally Unix sockets.
 ///
-/// Every connection is compared with every network, so this is for a handful of them. It parses
-/// from text with commas or spaces between the networks, as it stands in a configuration file:
+/// Every connection is compared with every network, so keep the list short. It parses from text with commas
+/// or spaces between the networks, as in a configuration file:
 ///
 /// ```
 /// use portcullis_middleware::proxy_protocol::TrustedSources;
@@ -29,15 +29,15 @@ pub struct TrustedSources {
 }
 
 impl TrustedSources {
-    /// Trusts the networks: `10.0.0.0/8`, `fd00::/8`, or a single address such as `192.0.2.7`.
+    /// Trusts these networks, such as `10.0.0.0/8`, `fd00::/8` or the single address `192.0.2.7`.
     ///
-    /// An IPv4 network covers the same addresses as a dual-stack socket shows them
-    /// (`::ffff:10.1.2.3`). An empty list trusts no IP address.
+    /// An IPv4 network also matches the IPv4-mapped addresses of a dual-stack socket (`::ffff:10.1.2.3`). An
+    /// empty list trusts no IP address.
     ///
     /// # Errors
     ///
-    /// When a text is no network, also where bits are set behind its prefix (`10.1.2.3/8`): whether
-    /// that is an address or a network, a list of whom to believe must not guess.
+    /// If a text is not a valid network. That includes an address with bits set behind its prefix
+    /// (`10.1.2.3/8`), because it could mean the address or the network.
     pub fn new<N: AsRef<str>>(
         networks: impl IntoIterator<Item = N>,
     ) -> Result<Self, InvalidNetwork> {
@@ -48,7 +48,7 @@ impl TrustedSources {
         })
     }
 
-    /// Trusts no network: a start for [`with_unix_sockets`](Self::with_unix_sockets).
+    /// Trusts nothing yet, as a start for [`with_unix_sockets`](Self::with_unix_sockets).
     pub fn none() -> Self {
         Self {
             networks: Arc::new([]),
@@ -58,16 +58,16 @@ impl TrustedSources {
 
     /// Also trusts all clients that connect through a Unix socket; off by default.
     ///
-    /// Who may do that is up to the permissions of the socket's file and folder.
+    /// The permissions of the socket's file and directory decide which processes can connect.
     #[must_use]
     pub const fn with_unix_sockets(mut self) -> Self {
         self.unix = true;
         self
     }
 
-    /// Whether the header of a `peer`, the other end of a socket, is believed.
+    /// Whether headers from `peer`, the peer of a socket, are trusted.
     ///
-    /// An unknown peer never is.
+    /// Unknown peers are untrusted.
     pub fn contains(&self, peer: &Address) -> bool {
         match peer {
             Address::Ip(peer) => {
@@ -96,15 +96,17 @@ fn network(text: &str) -> Result<IpNet, InvalidNetwork> {
     };
     let network = match text.parse::<IpAddr>() {
         Ok(address) => IpNet::from(address),
-        Err(_) => text.parse().map_err(|_| invalid(Problem::NoNetwork))?,
+        Err(_) => text
+            .parse()
+            .map_err(|_| invalid(NetworkProblem::NoNetwork))?,
     };
     if network.trunc() != network {
-        return Err(invalid(Problem::HostBits(network)));
+        return Err(invalid(NetworkProblem::HostBits(network)));
     }
     Ok(canonical(network))
 }
 
-/// `::ffff:10.0.0.0/104` is `10.0.0.0/8`, as peers are compared by their canonical address.
+/// Converts `::ffff:10.0.0.0/104` to `10.0.0.0/8`, because peers are compared by their canonical address.
 fn canonical(network: IpNet) -> IpNet {
     if let IpNet::V6(v6) = network
         && let Some(address) = Ipv6Addr::to_ipv4_mapped(&v6.network())
@@ -116,21 +118,21 @@ fn canonical(network: IpNet) -> IpNet {
     network
 }
 
-/// A text in a list of trusted sources is no network.
+/// An invalid network in a list of trusted sources.
 #[derive(Clone, Debug)]
 pub struct InvalidNetwork {
     text: String,
-    problem: Problem,
+    problem: NetworkProblem,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Problem {
+enum NetworkProblem {
     NoNetwork,
     HostBits(IpNet),
 }
 
 impl InvalidNetwork {
-    /// The text at fault.
+    /// The invalid text.
     pub fn text(&self) -> &str {
         &self.text
     }
@@ -140,10 +142,10 @@ impl fmt::Display for InvalidNetwork {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?} is not a network: ", self.text)?;
         match self.problem {
-            Problem::NoNetwork => {
-                f.write_str("an address is needed, with a prefix such as /24 or without")
+            NetworkProblem::NoNetwork => {
+                f.write_str("expected an address, optionally with a prefix such as /24")
             }
-            Problem::HostBits(network) => write!(
+            NetworkProblem::HostBits(network) => write!(
                 f,
                 "bits are set behind the prefix; {} is the whole network, {} the address alone",
                 network.trunc(),
@@ -155,7 +157,7 @@ impl fmt::Display for InvalidNetwork {
 
 impl error::Error for InvalidNetwork {}
 
-/// Length of `::ffff:0:0/96`, in which IPv6 holds the IPv4 addresses (RFC 4291, 2.5.5.2).
+/// Length of `::ffff:0:0/96`, the prefix of IPv4-mapped addresses (RFC 4291, 2.5.5.2).
 const MAPPED_BITS: u8 = 96;
 
 #[cfg(test)]

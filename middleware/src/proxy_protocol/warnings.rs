@@ -1,4 +1,4 @@
-//! Warns of rejected connections that point to a mistake in the configuration.
+//! Warns about rejected connections that indicate a misconfiguration.
 
 use crate::{
     connection::Address,
@@ -7,7 +7,7 @@ use crate::{
 };
 use std::{error::Error, time::Duration};
 
-/// One warning of each kind per minute, however many connections cause it.
+/// One warning of each kind per minute, regardless of the number of connections.
 #[derive(Debug)]
 pub(super) struct Warnings {
     untrusted: LogLimit,
@@ -16,7 +16,7 @@ pub(super) struct Warnings {
 }
 
 impl Warnings {
-    /// Warns of a source that is not trusted: possibly a load balancer that is missing in the list.
+    /// Warns about an untrusted source. It may be a load balancer that is missing from the list.
     pub(super) fn untrusted(&self, peer: &Address) {
         self.untrusted.write(|left_out| {
             tracing::warn!(
@@ -27,7 +27,7 @@ impl Warnings {
         });
     }
 
-    /// Warns of a trusted source that sends no valid header: possibly a proxy set up without one.
+    /// Warns about a trusted source without a valid header. The proxy may not be configured to send one.
     pub(super) fn header(&self, peer: &Address, error: &(dyn Error + 'static)) {
         self.header.write(|left_out| {
             let error = Escaped(Causes(error));
@@ -38,7 +38,7 @@ impl Warnings {
         });
     }
 
-    /// Warns of a second header, whose addresses are not recorded.
+    /// Warns about a second header, whose addresses are not recorded.
     pub(super) fn repeated(&self, peer: &Address) {
         self.repeated.write(|left_out| {
             tracing::warn!(

@@ -1,7 +1,7 @@
-//! The client's side of a handshake: what it has sent, and what it is still to take.
+//! A client during the server's handshake: its input, and whether it is connected.
 
 use super::{
-    handshake::Failure,
+    handshake::HandshakeFailure,
     handshake_limit::HandshakeLimit,
     hello::{Hello, MAX_HELLO, Progress},
     rustls::{self, InvalidMessage, ServerConnection},
@@ -19,9 +19,9 @@ use tokio::{
     sync::SemaphorePermit,
 };
 
-/// The stream of a client during its handshake, with the input that no session has seen yet.
+/// The stream of a client during its handshake, with unprocessed input.
 ///
-/// While the client is silent it is no larger than this: the input takes memory when there is some.
+/// A silent client takes only this much memory. The input is allocated when it arrives.
 #[derive(Debug)]
 pub(super) struct Client<IO> {
     io: IO,
@@ -41,8 +41,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Client<IO> {
         self.io
     }
 
-    /// Waits until the whole ClientHello is here (true), or something that is none (false).
-    pub(super) async fn hello(&mut self) -> Result<bool, Failure> {
+    /// Waits for the whole ClientHello (true), or for input that is something else (false).
+    pub(super) async fn hello(&mut self) -> Result<bool, HandshakeFailure> {
         let mut hello = Hello::default();
         loop {
             self.receive().await?;
@@ -51,7 +51,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Client<IO> {
                 Progress::Complete => return Ok(true),
                 Progress::NoHello => return Ok(false),
                 Progress::TooLong => {
-                    // There is no session to write it. What the socket does not take at once is dropped.
+                    // Written by hand, because there is no session yet. What the socket does not take
+                    // immediately is dropped.
                     let mut io = Pin::new(&mut self.io);
                     let alert =
                         poll_fn(|cx| Poll::Ready(io.as_mut().poll_write(cx, &DECODE_ERROR)));
@@ -64,20 +65,20 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Client<IO> {
     }
 
     /// Waits for some input.
-    pub(super) async fn receive(&mut self) -> Result<(), Failure> {
+    pub(super) async fn receive(&mut self) -> Result<(), HandshakeFailure> {
         poll_fn(|cx| self.poll_input(cx)).await?;
-        self.still_there()
+        self.check_connected()
     }
 
-    /// Waits for a slot to process the input in. `must_stay` is for a client that cannot be served when it
-    /// has ended its side already.
+    /// Waits for a slot to process the input in. Set `must_stay` if a client that has already half-closed
+    /// cannot be served.
     ///
-    /// Reads on meanwhile: a client that has left is noticed before anything is computed for it.
+    /// Continues to read, so that a client that has left is detected before its handshake computes anything.
     pub(super) async fn turn<'a>(
         &mut self,
         slots: &'a HandshakeLimit,
         must_stay: bool,
-    ) -> Result<SemaphorePermit<'a>, Failure> {
+    ) -> Result<SemaphorePermit<'a>, HandshakeFailure> {
         let mut slot = pin!(slots.enter());
         poll_fn(|cx| {
             while !self.ended && self.input.len() < MAX_INPUT {
@@ -87,8 +88,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Client<IO> {
                 }
             }
             if must_stay {
-                self.still_there()?;
-                // The read above may have asked tokio only, which learns of an end later.
+                self.check_connected()?;
+                // The read above may have checked tokio's readiness only, which learns of an end later.
                 if let Poll::Ready(reason) = poll_departure(&mut self.io, cx) {
                     return Poll::Ready(Err(reason.into()));
                 }
@@ -98,13 +99,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Client<IO> {
         .await
     }
 
-    /// Has `session` process all input. This is what costs: signatures, key exchange, certificates.
+    /// Makes `session` process all input. This is the expensive part: signatures, key exchange, certificates.
     pub(super) fn process(&mut self, session: &mut ServerConnection) -> io::Result<()> {
         let input = mem::take(&mut self.input);
         let mut rest = &input[..];
         while !rest.is_empty() {
             if session.read_tls(&mut rest)? == 0 {
-                // After a `close_notify` nothing counts.
+                // Input after `close_notify` is ignored.
                 self.ended = true;
                 break;
             }
@@ -114,26 +115,30 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Client<IO> {
     }
 
     /// Sends all output of `session`.
-    pub(super) async fn send(&mut self, session: &mut ServerConnection) -> Result<(), Failure> {
+    pub(super) async fn send(
+        &mut self,
+        session: &mut ServerConnection,
+    ) -> Result<(), HandshakeFailure> {
         poll_fn(|cx| self.poll_send(cx, session)).await?;
         Ok(())
     }
 
-    /// Sends what the socket takes at once of an alert.
+    /// Sends as much of an alert as the socket takes immediately.
     pub(super) async fn send_alert(&mut self, session: &mut ServerConnection) {
         let _ = poll_fn(|cx| Poll::Ready(self.poll_send(cx, session))).await;
     }
 
-    pub(super) fn still_there(&self) -> Result<(), Failure> {
+    pub(super) fn check_connected(&self) -> Result<(), HandshakeFailure> {
         if self.ended {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, LEFT).into());
         }
         Ok(())
     }
 
-    /// Reads once; nothing when the client has ended its side.
+    /// Reads once, and notes when the client has ended its side.
     fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // On the stack, so that a client takes memory for what it has sent and not for what it may send.
+        // On the stack, so that a client takes memory for the bytes it has sent and not for those it may
+        // send.
         let mut buffer = [MaybeUninit::uninit(); READ];
         let mut buffer = ReadBuf::uninit(&mut buffer);
         ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer))?;
@@ -164,7 +169,7 @@ fn invalid(error: rustls::Error) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
-/// The stream as rustls writes to it: `WouldBlock` where a task would wait.
+/// The stream as rustls writes to it, with `WouldBlock` instead of a pending task.
 struct Blocking<'a, 'b, IO> {
     io: &'a mut IO,
     cx: &'a mut Context<'b>,
@@ -191,14 +196,14 @@ fn would_block<T>(polled: Poll<io::Result<T>>) -> io::Result<T> {
     }
 }
 
-/// Bytes of one read; a flight of a client is seldom larger.
+/// Bytes of one read; a flight of a client is rarely larger.
 const READ: usize = 4096;
 
-/// Reading ahead stops here. With one more read it is what a session takes without being read from: what
-/// follows the handshake at once may be data, of which rustls holds 16 KiB.
+/// Reading ahead stops here. One more read fills what a session accepts before its plaintext is read, because
+/// data may directly follow the handshake and rustls buffers 16 KiB of it.
 const MAX_INPUT: usize = MAX_HELLO - READ;
 
-const LEFT: &str = "the client left during the handshake";
+const LEFT: &str = "the client disconnected during the handshake";
 
-/// A fatal alert in a record of its own (RFC 8446, sections 5.1 and 6.2).
+/// A fatal alert in its own record (RFC 8446, sections 5.1 and 6.2).
 const DECODE_ERROR: [u8; 7] = [21, 3, 3, 0, 2, 2, 50];

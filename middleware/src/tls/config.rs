@@ -1,8 +1,8 @@
-//! Layers from certificates, with a crypto provider of ours.
+//! Layers built from certificates, with the default crypto provider.
 
 use super::{
     TlsLayer,
-    error::{Part, Problem, TlsConfigError},
+    error::{ConfigProblem, Part, TlsConfigError},
     load,
     rustls::{
         ServerConfig,
@@ -14,18 +14,19 @@ use super::{
 use std::{fs, path::Path, sync::Arc};
 
 impl TlsLayer {
-    /// Reads a certificate chain, the server's own certificate first, and its key from PEM files.
+    /// Reads a certificate chain, starting with the server's own certificate, and its key from PEM files.
     ///
-    /// TLS 1.2 and 1.3 with the crypto provider that [`provider`] names, no client certificates, and one
-    /// ticket for each connection of TLS 1.3, because of [what they cost](crate::tls#what-it-costs).
-    /// The files are read once, blocking; an encrypted key is not supported. All certificates of the file
-    /// are served, or none: see [`load`] for what is refused. A certificate that has
-    /// expired, or does not fit into the chain, is logged at level WARN and served.
+    /// The layer supports TLS 1.2 and 1.3 with the crypto provider of [`provider`], without client
+    /// certificates. It issues one ticket per TLS 1.3 connection; see [performance](crate::tls#performance).
+    ///
+    /// The files are read once, with blocking I/O. Encrypted keys are not supported. Either all certificates
+    /// of the file are used or the call fails; [`load`] lists what is rejected. A certificate that has
+    /// expired, or does not fit into the chain, is logged at level WARN and used.
     ///
     /// # Errors
     ///
-    /// [`TlsConfigError`] when a file cannot be read, holds no certificate or key, is damaged, or when
-    /// the key is not that of the certificate.
+    /// [`TlsConfigError`] if a file is unreadable, damaged or lacks a certificate or key, or if the key does
+    /// not match the certificate.
     pub fn from_pem_files(
         cert_chain: impl AsRef<Path>,
         key: impl AsRef<Path>,
@@ -45,12 +46,12 @@ impl TlsLayer {
         Self::certified(load::certified_key(cert_chain, key)?)
     }
 
-    /// Like [`from_pem`](Self::from_pem), with what PEM encodes.
+    /// Like [`from_pem`](Self::from_pem), with DER input.
     ///
     /// # Errors
     ///
-    /// [`TlsConfigError`] when the chain is empty, one of its certificates cannot be parsed, the key is
-    /// of an unknown kind, or it is not that of the certificate.
+    /// [`TlsConfigError`] if the chain is empty, a certificate cannot be parsed, the kind of key is unknown,
+    /// or the key does not match the certificate.
     pub fn from_der(
         cert_chain: Vec<CertificateDer<'static>>,
         key: PrivateKeyDer<'static>,
@@ -62,19 +63,21 @@ impl TlsLayer {
         let resolver = Arc::new(SingleCertAndKey::from(key));
         let builder = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
-            .map_err(|error| TlsConfigError::new(Part::Key, Problem::Rejected(Some(error))))?;
+            .map_err(|error| {
+                TlsConfigError::new(Part::Key, ConfigProblem::Rejected(Some(error)))
+            })?;
         let mut config = builder.with_no_client_auth().with_cert_resolver(resolver);
-        // rustls' default is two: a second costs every connection a fortieth of its handshake, and takes
-        // a second place in the cache.
+        // rustls' default is two. A second ticket adds a fortieth to the cost of each handshake and takes
+        // another entry in the cache.
         config.send_tls13_tickets = 1;
         Ok(Self::new(Arc::new(config)))
     }
 }
 
-/// The crypto provider that [`TlsLayer`] uses: aws-lc-rs where it is compiled in, else ring.
+/// The default crypto provider: aws-lc-rs if it is compiled in, otherwise ring.
 ///
-/// It depends on this crate's features alone. rustls' own default for the process is left alone: it
-/// panics if both providers are compiled in and none was chosen.
+/// It depends on this crate's features only. rustls' process-wide default panics if both providers are
+/// compiled in and neither was installed, so it is not used.
 pub fn provider() -> Arc<CryptoProvider> {
     #[cfg(feature = "aws-lc-rs")]
     use super::rustls::crypto::aws_lc_rs as chosen;
@@ -84,5 +87,6 @@ pub fn provider() -> Arc<CryptoProvider> {
 }
 
 fn read(part: Part, path: &Path) -> Result<Vec<u8>, TlsConfigError> {
-    fs::read(path).map_err(|error| TlsConfigError::new(part, Problem::Read(error)).in_file(path))
+    fs::read(path)
+        .map_err(|error| TlsConfigError::new(part, ConfigProblem::Read(error)).in_file(path))
 }

@@ -1,7 +1,7 @@
-//! What can be wrong with a certificate and its key.
+//! Errors of certificates, keys, roots and revocation lists.
 
 use super::{
-    pem::{Fault, Place},
+    pem::{PemFault, PemPlace},
     rustls,
 };
 use std::{
@@ -9,21 +9,21 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Certificates, a private key or revocation lists cannot be used.
+/// Certificates, a private key or revocation lists are unusable.
 ///
-/// The text says what is wrong, where, and what to do. Nothing of the key is in it.
+/// The text names the problem, its position and the remedy, and leaves out the key.
 #[derive(Debug)]
 pub struct TlsConfigError {
     part: Part,
-    problem: Problem,
+    problem: ConfigProblem,
     path: Option<PathBuf>,
     at: Option<At>,
 }
 
-/// What is at fault, more exactly.
+/// The position of the problem.
 #[derive(Clone, Copy, Debug)]
 enum At {
-    Pem(Place),
+    Pem(PemPlace),
     /// A certificate of a chain in DER, counted from one.
     Certificate(usize),
 }
@@ -37,15 +37,15 @@ pub(super) enum Part {
 }
 
 #[derive(Debug)]
-pub(super) enum Problem {
+pub(super) enum ConfigProblem {
     Read(io::Error),
     Missing,
-    Malformed(Fault),
+    Malformed(PemFault),
     /// DER or PKCS #12 where PEM is expected.
     Binary,
-    /// A kind of section that cannot be used, by its label.
+    /// An unusable kind of section, by its label.
     OtherKind(String),
-    /// A certificate with OpenSSL's remarks on trust behind it.
+    /// A certificate with OpenSSL's trust settings appended.
     Trusted,
     Encrypted,
     OpenSsh,
@@ -58,7 +58,7 @@ pub(super) enum Problem {
 }
 
 impl TlsConfigError {
-    pub(super) const fn new(part: Part, problem: Problem) -> Self {
+    pub(super) const fn new(part: Part, problem: ConfigProblem) -> Self {
         Self {
             part,
             problem,
@@ -72,7 +72,7 @@ impl TlsConfigError {
         self
     }
 
-    pub(super) const fn at_place(mut self, place: Place) -> Self {
+    pub(super) const fn at_place(mut self, place: PemPlace) -> Self {
         self.at = Some(At::Pem(place));
         self
     }
@@ -84,7 +84,9 @@ impl TlsConfigError {
 }
 
 impl TlsConfigError {
-    /// Names the file that is at fault, for a chain and a key that were read from these.
+    /// Adds the path of the faulty file.
+    ///
+    /// Call it if the chain and the key were read from these files.
     #[must_use]
     pub fn in_files(self, chain: impl AsRef<Path>, key: impl AsRef<Path>) -> Self {
         match self.part {
@@ -93,22 +95,24 @@ impl TlsConfigError {
         }
     }
 
-    /// The file that is at fault, where it came from a file.
+    /// The faulty file, if a file was read.
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
     }
 
-    /// The section of PEM that is at fault, counted from one.
+    /// The faulty section of PEM, counted from one.
     pub fn section(&self) -> Option<usize> {
         self.place().map(|place| place.section)
     }
 
-    /// The line of PEM that is at fault, counted from one: where its section begins, or the line itself.
+    /// The faulty line of PEM, counted from one.
+    ///
+    /// It is the first line of its section, or the line itself.
     pub fn line(&self) -> Option<usize> {
         self.place().map(|place| place.line)
     }
 
-    const fn place(&self) -> Option<Place> {
+    const fn place(&self) -> Option<PemPlace> {
         match self.at {
             Some(At::Pem(place)) => Some(place),
             _ => None,
@@ -117,22 +121,22 @@ impl TlsConfigError {
 
     /// Whether the file could not be read.
     pub const fn is_read(&self) -> bool {
-        matches!(self.problem, Problem::Read(_))
+        matches!(self.problem, ConfigProblem::Read(_))
     }
 
-    /// Whether the private key is at fault.
+    /// Whether the private key is the problem.
     pub const fn is_key(&self) -> bool {
         matches!(self.part, Part::Key)
     }
 
-    /// Whether the private key is not that of the certificate.
+    /// Whether the private key does not match the certificate.
     pub const fn is_mismatch(&self) -> bool {
-        matches!(self.problem, Problem::Mismatch)
+        matches!(self.problem, ConfigProblem::Mismatch)
     }
 
     /// Whether the private key is encrypted.
     pub const fn is_encrypted(&self) -> bool {
-        matches!(self.problem, Problem::Encrypted)
+        matches!(self.problem, ConfigProblem::Encrypted)
     }
 }
 
@@ -148,20 +152,20 @@ impl fmt::Display for TlsConfigError {
             write!(f, " in {path:?}")?;
         }
         match self.at {
-            Some(At::Pem(Place { section, line })) => {
+            Some(At::Pem(PemPlace { section, line })) => {
                 write!(f, " (section {section}, line {line})")?;
             }
             Some(At::Certificate(number)) => write!(f, " (certificate {number})")?,
             None => {}
         }
         match &self.problem {
-            Problem::Malformed(fault) => write!(f, " is not valid PEM: {fault}"),
-            Problem::OtherKind(label) => write!(
+            ConfigProblem::Malformed(fault) => write!(f, " is not valid PEM: {fault}"),
+            ConfigProblem::OtherKind(label) => write!(
                 f,
                 " is a section BEGIN {label}, which cannot be used here: convert or remove it"
             ),
             #[cfg(feature = "native-roots")]
-            Problem::NoNative(error) => {
+            ConfigProblem::NoNative(error) => {
                 f.write_str(
                     " cannot be found: this system has no root certificate that can be used",
                 )?;
@@ -179,53 +183,53 @@ impl fmt::Display for TlsConfigError {
 }
 
 impl Part {
-    /// What is wrong and what to do, for problems that need no details.
-    const fn advice(self, problem: &Problem) -> &'static str {
+    /// The problem and its remedy, for problems without details.
+    const fn advice(self, problem: &ConfigProblem) -> &'static str {
         match (problem, self) {
-            (Problem::Read(_), _) => {
+            (ConfigProblem::Read(_), _) => {
                 " cannot be read: check that the file exists and that this user may read it"
             }
-            (Problem::Missing, Self::Chain) => {
+            (ConfigProblem::Missing, Self::Chain) => {
                 " has no certificate: PEM with a section BEGIN CERTIFICATE is needed"
             }
-            (Problem::Missing, Self::Key) => {
+            (ConfigProblem::Missing, Self::Key) => {
                 " has no usable key: PEM with a section BEGIN PRIVATE KEY, BEGIN EC PRIVATE KEY or \
                  BEGIN RSA PRIVATE KEY is needed"
             }
-            (Problem::Missing, Self::Roots) => {
+            (ConfigProblem::Missing, Self::Roots) => {
                 " is empty: there is no root certificate; PEM with a section BEGIN CERTIFICATE is \
                  needed"
             }
-            (Problem::Missing, Self::Crls) => {
+            (ConfigProblem::Missing, Self::Crls) => {
                 " is missing: PEM with a section BEGIN X509 CRL is needed"
             }
-            (Problem::Binary, Self::Key) => {
+            (ConfigProblem::Binary, Self::Key) => {
                 " is binary (DER or PKCS #12), and PEM is needed: convert it with `openssl pkey \
                  -inform DER` or `openssl pkcs12 -nocerts -noenc`"
             }
-            (Problem::Binary, Self::Chain | Self::Roots) => {
+            (ConfigProblem::Binary, Self::Chain | Self::Roots) => {
                 " is binary (DER or PKCS #12), and PEM is needed: convert it with `openssl x509 \
                  -inform DER` or `openssl pkcs12 -nokeys`"
             }
-            (Problem::Binary, Self::Crls) => {
+            (ConfigProblem::Binary, Self::Crls) => {
                 " is binary (DER), and PEM is needed: convert it with `openssl crl -inform DER`"
             }
-            (Problem::Trusted, _) => {
+            (ConfigProblem::Trusted, _) => {
                 " is a section BEGIN TRUSTED CERTIFICATE, which holds more than a certificate: \
                  convert it with `openssl x509`"
             }
-            (Problem::Encrypted, _) => {
+            (ConfigProblem::Encrypted, _) => {
                 " is encrypted, which is not supported: decrypt an encrypted key first, with \
                  `openssl pkey`"
             }
-            (Problem::OpenSsh, _) => {
+            (ConfigProblem::OpenSsh, _) => {
                 " is in the format of OpenSSH: convert it with `ssh-keygen -p -m PKCS8`, or make a \
                  key with `openssl genpkey`"
             }
-            (Problem::Several, _) => {
+            (ConfigProblem::Several, _) => {
                 " is the second key in its text: keep only the key of the certificate"
             }
-            (Problem::Mismatch, _) => {
+            (ConfigProblem::Mismatch, _) => {
                 " does not belong to the certificate: the first certificate of the chain must be \
                  the server's own, and the key must be the one that it was issued for"
             }
@@ -244,8 +248,8 @@ impl Part {
 impl error::Error for TlsConfigError {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match &self.problem {
-            Problem::Read(error) => Some(error),
-            Problem::Rejected(Some(error)) => Some(error),
+            ConfigProblem::Read(error) => Some(error),
+            ConfigProblem::Rejected(Some(error)) => Some(error),
             _ => None,
         }
     }

@@ -1,17 +1,18 @@
-//! One handshake: its place, its turn, its time, and what was agreed on.
+//! The handshake of one connection, with its timeout and limits.
 
 use super::{
     TlsIo, TlsLayer,
     client_side::Client,
-    rustls::{HandshakeKind, ServerConnection},
-    unfinished::Place,
+    common::{self, linger_for_alert},
+    rustls::ServerConnection,
+    unfinished::HandshakePlace,
     wire::Wire,
 };
 #[cfg(feature = "tonic")]
 use crate::connection::TonicTls;
 use crate::{
     BoxError, Connection, ConnectionInfo,
-    connection::{Linger, Phase, TlsInfo},
+    connection::{Phase, TlsInfo},
     drain::until_last_call,
     error::{Elapsed, HandshakeError, Refused, RefusedReason, TimeoutPhase},
 };
@@ -22,7 +23,8 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-/// Agrees on TLS. Dropping the future drops the IO, then gives back its place and releases the guards.
+/// Performs the TLS handshake. Dropping the future drops the stream, frees the place and then releases the
+/// guards.
 pub(super) async fn handshake<IO>(
     layer: TlsLayer,
     connection: Connection<IO>,
@@ -37,10 +39,10 @@ where
         return Err(Refused::new(RefusedReason::TooManyHandshakes).into());
     };
     let bound = layer.timeout.unwrap_or(Duration::MAX);
-    let agreeing = until_last_call(&rest.info, agree(&layer, &rest.info, &mut place, io));
-    let agreed = timeout(bound, agreeing).await.unwrap_or(Err(bound));
-    let agreed = agreed.map_err(|after| Elapsed::new(TimeoutPhase::Handshake, after))?;
-    let (failure, io) = match agreed {
+    let negotiating = until_last_call(&rest.info, negotiate(&layer, &rest.info, &mut place, io));
+    let negotiated = timeout(bound, negotiating).await.unwrap_or(Err(bound));
+    let negotiated = negotiated.map_err(|after| Elapsed::new(TimeoutPhase::Handshake, after))?;
+    let (failure, io) = match negotiated {
         Ok(io) => {
             rest.info.set_tls(tls_info(io.stream()));
             rest.info.set_phase(Phase::Serving);
@@ -49,64 +51,62 @@ where
         Err(failed) => failed,
     };
     match failure {
-        Failure::Io(error) => {
-            // The alert is written; a drop with input unread would take it back by a reset.
-            let linger = Linger::new().with_timeout(ALERT_TIME);
-            let close = rest.with_io(io).close_within(linger);
-            // In a box: its buffer must not make every handshake larger. It keeps the place, since it holds a
-            // file descriptor, and makes room as others do.
-            let close = Box::pin(async { close.await.map_err(Failure::from) });
-            let _ = place.listen(close).await;
+        HandshakeFailure::Io(error) => {
+            let close = rest.with_io(io).close_within(linger_for_alert());
+            // Boxed, so that its buffer does not enlarge every handshake. The connection keeps its place
+            // because it holds a file descriptor, and can be displaced like others.
+            let close = Box::pin(async { close.await.map_err(HandshakeFailure::from) });
+            let _ = place.wait_for_client(close).await;
             Err(HandshakeError::new(error).into())
         }
-        Failure::Displaced => {
+        HandshakeFailure::Displaced => {
             rest.with_io(io).abort();
             Err(Refused::new(RefusedReason::TooManyHandshakes).into())
         }
     }
 }
 
-/// Why there was no agreement.
+/// Why a handshake failed.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(super) enum HandshakeFailure {
     Io(io::Error),
-    /// Another connection got the place.
+    /// Another connection took the place.
     Displaced,
 }
 
-impl From<io::Error> for Failure {
+impl From<io::Error> for HandshakeFailure {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
     }
 }
 
-/// The part that has a bound in time and a place.
+/// The part that has a timeout and a place.
 ///
-/// A silent client has no TLS state; that comes, in a box, with the whole ClientHello.
-async fn agree<IO>(
+/// TLS state is allocated, in a box, once the whole ClientHello has arrived. A silent client takes none.
+async fn negotiate<IO>(
     layer: &TlsLayer,
     info: &ConnectionInfo,
-    place: &mut Place<'_>,
+    place: &mut HandshakePlace<'_>,
     io: IO,
-) -> Result<TlsIo<IO>, (Failure, IO)>
+) -> Result<TlsIo<IO>, (HandshakeFailure, IO)>
 where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let mut client = Client::new(io);
-    match place.listen(client.hello()).await {
+    match place.wait_for_client(client.hello()).await {
         Ok(is_hello) => Box::pin(exchange(layer, info, place, client, is_hello)).await,
         Err(failure) => Err((failure, client.into_io())),
     }
 }
 
-/// Goes through the flights of the handshake, from the ClientHello on.
+/// Exchanges the flights of the handshake, from the ClientHello on.
 async fn exchange<IO>(
     layer: &TlsLayer,
     info: &ConnectionInfo,
-    place: &mut Place<'_>,
+    place: &mut HandshakePlace<'_>,
     mut client: Client<IO>,
     is_hello: bool,
-) -> Result<TlsIo<IO>, (Failure, IO)>
+) -> Result<TlsIo<IO>, (HandshakeFailure, IO)>
 where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
@@ -114,7 +114,8 @@ where
         Ok(session) => session,
         Err(failure) => return Err((failure, client.into_io())),
     };
-    // tokio-rustls makes no stream of a session that somebody else drove, but it lends the one that it makes.
+    // tokio-rustls cannot wrap a session that was driven by other code, but it lends out the session that it
+    // creates.
     let stream = TlsAcceptor::from(layer.config.clone())
         .accept_with(Wire(client.into_io()), |new| *new = session)
         .into_fallible();
@@ -122,19 +123,19 @@ where
     io.map_err(|(error, wire)| (error.into(), wire.0))
 }
 
-/// Each flight of the client is processed in a slot, which is free again before the answer is sent.
+/// Processes each flight of the client in a slot. The slot is free again before the response is sent.
 async fn drive<IO>(
     layer: &TlsLayer,
-    place: &mut Place<'_>,
+    place: &mut HandshakePlace<'_>,
     client: &mut Client<IO>,
     is_hello: bool,
-) -> Result<ServerConnection, Failure>
+) -> Result<ServerConnection, HandshakeFailure>
 where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let session = ServerConnection::new(layer.config.clone());
     let mut session = session.map_err(io::Error::other)?;
-    // A client that ends its side before it has our flight cannot answer it.
+    // A client that half-closes before it has received the server's flight cannot answer it.
     let mut must_stay = is_hello;
     loop {
         let slot = client.turn(&layer.slots, must_stay).await?;
@@ -144,34 +145,24 @@ where
             client.send_alert(&mut session).await;
             return Err(error.into());
         }
-        place.listen(client.send(&mut session)).await?;
+        place.wait_for_client(client.send(&mut session)).await?;
         if !session.is_handshaking() {
             return Ok(session);
         }
-        client.still_there()?;
-        place.listen(client.receive()).await?;
+        client.check_connected()?;
+        place.wait_for_client(client.receive()).await?;
         must_stay = false;
     }
 }
 
 fn tls_info<IO>(stream: &TlsStream<Wire<IO>>) -> TlsInfo {
     let session = stream.get_ref().1;
-    let mut info = TlsInfo::new();
-    info.version = session.protocol_version().and_then(|v| v.as_str());
-    info.cipher_suite = session
-        .negotiated_cipher_suite()
-        .and_then(|suite| suite.suite().as_str());
-    info.alpn = session.alpn_protocol().map(<[u8]>::to_vec);
-    info.server_name = session.server_name().map(TlsInfo::host_name);
-    let certificates = session.peer_certificates().unwrap_or_default();
-    info.peer_certificates = certificates.iter().map(|c| c.to_vec()).collect();
-    info.resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
+    let server_name = session.server_name().map(TlsInfo::host_name);
+    let info = common::tls_info(session, server_name);
     #[cfg(feature = "tonic")]
-    {
-        info.tonic = Some(TonicTls::of(stream));
-    }
+    let info = TlsInfo {
+        tonic: Some(TonicTls::of(stream)),
+        ..info
+    };
     info
 }
-
-/// How long the close after a failed handshake may take.
-const ALERT_TIME: Duration = Duration::from_secs(1);

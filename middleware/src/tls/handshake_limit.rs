@@ -1,4 +1,4 @@
-//! How many handshakes compute at once, and which ones wait for their turn.
+//! Limits how many handshakes compute concurrently.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
@@ -6,8 +6,8 @@ use std::{
 };
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// HandshakeLimit to compute in. One is held from the moment when its connection is to be polled until the
-/// computation is done, and never while a peer is waited for.
+/// Slots to compute in. A connection holds one from the moment its task is to be polled until the computation
+/// is done, and never while it waits for its peer.
 #[derive(Debug)]
 pub(super) struct HandshakeLimit {
     free: Semaphore,
@@ -25,19 +25,19 @@ impl HandshakeLimit {
         }
     }
 
-    /// Enough that no processor is idle while handshakes wait, and few enough that the other connections
-    /// of a thread wait for a few handshakes only.
+    /// Enough to keep every processor busy, and few enough that the other connections of a thread wait for a
+    /// few handshakes only.
     pub(super) fn for_this_machine() -> Self {
         Self::new(4 * available_parallelism().map_or(1, usize::from))
     }
 
-    /// Takes a slot, in the order in which they are asked for.
+    /// Takes a slot, in order of request.
     pub(super) async fn enter(&self) -> SemaphorePermit<'_> {
         if let Ok(slot) = self.free.try_acquire() {
             return slot;
         }
         let _waiting = WaitCount::new(&self.waiting);
-        self.free.acquire().await.expect("it is never closed")
+        self.free.acquire().await.expect("the semaphore stays open")
     }
 
     pub(super) const fn max(&self) -> usize {
@@ -49,7 +49,7 @@ impl HandshakeLimit {
     }
 }
 
-/// Counts one that waits, also when it is dropped while it does.
+/// Counts a waiting handshake until it is dropped.
 struct WaitCount<'a>(&'a AtomicUsize);
 
 impl<'a> WaitCount<'a> {

@@ -1,15 +1,15 @@
-//! Recognizes a whole ClientHello, without a TLS session.
+//! Recognizes a whole ClientHello without a TLS session.
 
 /// How much of a ClientHello has been received (RFC 8446, sections 5.1 and 4.1.2).
 ///
-/// It only counts bytes. Whether they make sense is for rustls to decide.
+/// It only counts bytes. rustls validates them.
 #[derive(Debug, Default)]
 pub(super) struct Hello {
     /// Where the next record begins.
     record: usize,
     /// Bytes of the handshake message in the records before.
     message: usize,
-    /// The first four of them: type and length of the message.
+    /// The first four of them, which are the type and length of the message.
     head: [u8; HEAD],
 }
 
@@ -17,13 +17,13 @@ pub(super) struct Hello {
 pub(super) enum Progress {
     Partial,
     Complete,
-    /// Anything else than the beginning of a ClientHello: rustls answers it with the right alert.
+    /// Anything but the beginning of a ClientHello; rustls answers it with the right alert.
     NoHello,
     TooLong,
 }
 
 impl Hello {
-    /// Looks at `input`, all bytes so far; each record is looked at once over all calls.
+    /// Continues with `input`, all bytes received so far. Over all calls each record is checked once.
     pub(super) fn advance(&mut self, input: &[u8]) -> Progress {
         loop {
             let rest = &input[self.record..];
@@ -73,8 +73,8 @@ impl Hello {
     }
 }
 
-/// The largest ClientHello that is accepted, in bytes on the wire: the limit of BoringSSL, whose clients
-/// and servers are most of the web. Common ones have 250 to 2,000 bytes.
+/// The largest accepted ClientHello, in bytes on the wire: BoringSSL's limit. Common ones have 250 to 2,000
+/// bytes.
 pub(super) const MAX_HELLO: usize = 16 * 1024;
 
 const HANDSHAKE: u8 = 22;
@@ -140,7 +140,7 @@ mod tests {
         assert_eq!(Hello::default().advance(&longest[..600]), Progress::Partial);
         let longer = hello(MAX_HELLO + 1, 512);
         assert_eq!(Hello::default().advance(&longer[..600]), Progress::TooLong);
-        // Headers of records count too, or tiny records would be five times the limit.
+        // Record headers count too. Otherwise tiny records would allow five times the limit.
         let tiny = hello(MAX_HELLO, 1);
         let mut progress = Hello::default();
         assert_eq!(progress.advance(&tiny[..MAX_HELLO - 1]), Progress::Partial);

@@ -1,19 +1,19 @@
 //! Reads certificates, keys, roots and revocation lists from PEM, completely or not at all.
 //!
 //! [`TlsLayer::from_pem`](super::TlsLayer::from_pem) and
-//! [`TlsConnector::with_roots_pem`](super::TlsConnector::with_roots_pem) read with these functions. Use
-//! them for a [`ServerConfig`](super::rustls::ServerConfig) of your own: certificates that are replaced
-//! at run time, client certificates, several host names.
+//! [`TlsConnector::with_roots_pem`](super::TlsConnector::with_roots_pem) use these functions. Use them for a
+//! custom [`ServerConfig`](super::rustls::ServerConfig), for example with certificates that are replaced at
+//! run time, client certificates or several host names.
 //!
-//! No section of a PEM file (RFC 7468) is skipped silently. A file with a damaged section, such as an
-//! indented BEGIN line or two files joined without a line end between them, is refused, and the error has
-//! the line. Each certificate must parse; the server's own, and roots, must also be ones that rustls
-//! supports. Text between sections, a byte-order mark at the start of the file and sections for another
-//! purpose (a key beside its chain) are allowed.
+//! Every section of a PEM file (RFC 7468) is checked. A file with a damaged section, such as an indented
+//! BEGIN line or two files joined without a line end between them, is rejected with the number of the line.
+//! Each certificate must parse. rustls must also support the server's own certificate and the roots. Text
+//! between sections, a byte-order mark at the start of the file and sections for another purpose (a key
+//! beside its chain) are allowed.
 //!
 //! # Example
 //!
-//! Clients must present a certificate, and may resume sessions:
+//! This server requires client certificates and lets clients resume sessions:
 //!
 //! ```
 //! use portcullis_middleware::tls::{TlsLayer, load, provider, rustls};
@@ -38,7 +38,7 @@
 //! ```
 
 use super::{
-    error::{Part, Problem, TlsConfigError},
+    error::{ConfigProblem, Part, TlsConfigError},
     pem::{Section, sections},
     provider,
     rustls::{
@@ -50,14 +50,14 @@ use super::{
     x509,
 };
 
-/// A certificate chain, the server's own certificate first, and its private key.
+/// A certificate chain, starting with the server's own certificate, and its private key.
 ///
-/// For `ResolvesServerCert` and `SingleCertAndKey` of rustls. A certificate that has expired or is not
-/// valid yet, and one that did not issue the certificate before it, is logged at level WARN.
+/// The result fits rustls' `ResolvesServerCert` and `SingleCertAndKey`. A certificate outside of its validity
+/// period, or one that did not issue the certificate before it, is logged at level WARN.
 ///
 /// # Errors
 ///
-/// [`TlsConfigError`] when `chain` or `key` cannot be used, or do not belong together.
+/// [`TlsConfigError`] if `chain` or `key` is unusable, or if they do not belong together.
 pub fn certified_key(chain: &[u8], key: &[u8]) -> Result<CertifiedKey, TlsConfigError> {
     let mut number = 0;
     let chain = certificates(Part::Chain, chain, |der| {
@@ -67,22 +67,22 @@ pub fn certified_key(chain: &[u8], key: &[u8]) -> Result<CertifiedKey, TlsConfig
     certify(chain, private_key(key)?)
 }
 
-/// Certificates to trust, for a verifier of certificates.
+/// Root certificates for a certificate verifier.
 ///
 /// # Errors
 ///
-/// [`TlsConfigError`] when there is none, or one of them cannot be used.
+/// [`TlsConfigError`] if the text is empty, or if a root is unusable.
 pub fn roots(pem: &[u8]) -> Result<RootCertStore, TlsConfigError> {
     let mut roots = RootCertStore::empty();
     certificates(Part::Roots, pem, |der| roots.add(der.clone()))?;
     Ok(roots)
 }
 
-/// Certificate revocation lists, for a verifier of certificates, which parses them.
+/// Certificate revocation lists for a certificate verifier, which parses them.
 ///
 /// # Errors
 ///
-/// [`TlsConfigError`] when there is none.
+/// [`TlsConfigError`] if the text contains none.
 pub fn crls(pem: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsConfigError> {
     let mut crls = Vec::new();
     for section in all_sections(Part::Crls, pem)? {
@@ -91,14 +91,14 @@ pub fn crls(pem: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, Tl
         }
         let crl: CertificateRevocationListDer<'_> = decode(Part::Crls, &section, section.label)?;
         if !x509::is_sequence(&crl) {
-            return Err(at(Part::Crls, &section, Problem::Rejected(None)));
+            return Err(at(Part::Crls, &section, ConfigProblem::Rejected(None)));
         }
         crls.push(crl);
     }
     not_empty(Part::Crls, crls)
 }
 
-/// `chain` and `key`, once both are known to be what they should be.
+/// Checks `chain` and `key`, and that they belong together.
 pub(super) fn certify(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
@@ -106,29 +106,29 @@ pub(super) fn certify(
     let chain = not_empty(Part::Chain, chain)?;
     for (index, certificate) in chain.iter().enumerate() {
         if let Err(error) = check(index + 1, certificate) {
-            let error = TlsConfigError::new(Part::Chain, Problem::Rejected(Some(error)));
+            let error = TlsConfigError::new(Part::Chain, ConfigProblem::Rejected(Some(error)));
             return Err(error.of_certificate(index + 1));
         }
     }
     let key = CertifiedKey::from_der(chain, key, &provider()).map_err(|error| match error {
-        Error::InconsistentKeys(_) => TlsConfigError::new(Part::Key, Problem::Mismatch),
-        error => TlsConfigError::new(Part::Key, Problem::Rejected(Some(error))),
+        Error::InconsistentKeys(_) => TlsConfigError::new(Part::Key, ConfigProblem::Mismatch),
+        error => TlsConfigError::new(Part::Key, ConfigProblem::Rejected(Some(error))),
     })?;
     x509::warn_about(&key.cert);
     Ok(key)
 }
 
-/// Checks a certificate of a chain by its number, from one.
+/// Checks certificate `number` of a chain, counted from one.
 fn check(number: usize, der: &CertificateDer<'_>) -> Result<(), Error> {
     match ParsedCertificate::try_from(der) {
-        // A server only sends the issuers, so they may have what rustls cannot verify: critical constraints
-        // on policies (RFC 5280, section 4.2.1.11), or version 1.
+        // A server only sends the issuers, so they may contain what rustls cannot verify, such as critical
+        // constraints on policies (RFC 5280, section 4.2.1.11) or version 1.
         Err(_) if number > 1 && x509::is_certificate(der) => Ok(()),
         parsed => parsed.map(drop),
     }
 }
 
-/// The certificates of `pem`, each of which `check` accepts.
+/// The certificates of `pem`; each must pass `check`.
 fn certificates(
     part: Part,
     pem: &[u8],
@@ -144,74 +144,75 @@ fn certificates(
                         found.push(certificate);
                         continue;
                     }
-                    Err(error) => Problem::Rejected(Some(error)),
+                    Err(error) => ConfigProblem::Rejected(Some(error)),
                 }
             }
-            "TRUSTED CERTIFICATE" => Problem::Trusted,
+            "TRUSTED CERTIFICATE" => ConfigProblem::Trusted,
             label if is_for_another_purpose(label) => continue,
-            label => Problem::OtherKind(label.to_owned()),
+            label => ConfigProblem::OtherKind(label.to_owned()),
         };
         return Err(at(part, &section, problem));
     }
     not_empty(part, found)
 }
 
-/// What stands beside certificates in files in use.
+/// Sections that real files contain besides certificates.
 fn is_for_another_purpose(label: &str) -> bool {
     ["PRIVATE KEY", "PUBLIC KEY", "PARAMETERS", "X509 CRL"]
         .iter()
         .any(|end| label.ends_with(end))
 }
 
-/// The private key; with two of them it would be left to chance which one is used.
+/// The private key. Two keys are rejected because the choice would be arbitrary.
 fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsConfigError> {
     let mut found = None;
     for section in all_sections(Part::Key, pem)? {
         let problem = match section.label {
             label if !label.ends_with("PRIVATE KEY") => continue,
-            _ if section.is_encrypted => Problem::Encrypted,
-            "ENCRYPTED PRIVATE KEY" => Problem::Encrypted,
-            "OPENSSH PRIVATE KEY" => Problem::OpenSsh,
+            _ if section.is_encrypted => ConfigProblem::Encrypted,
+            "ENCRYPTED PRIVATE KEY" => ConfigProblem::Encrypted,
+            "OPENSSH PRIVATE KEY" => ConfigProblem::OpenSsh,
             "PRIVATE KEY" | "EC PRIVATE KEY" | "RSA PRIVATE KEY" if found.is_none() => {
                 found = Some(decode(Part::Key, &section, section.label)?);
                 continue;
             }
-            "PRIVATE KEY" | "EC PRIVATE KEY" | "RSA PRIVATE KEY" => Problem::Several,
-            label => Problem::OtherKind(label.to_owned()),
+            "PRIVATE KEY" | "EC PRIVATE KEY" | "RSA PRIVATE KEY" => ConfigProblem::Several,
+            label => ConfigProblem::OtherKind(label.to_owned()),
         };
         return Err(at(Part::Key, &section, problem));
     }
-    found.ok_or_else(|| TlsConfigError::new(Part::Key, Problem::Missing))
+    found.ok_or_else(|| TlsConfigError::new(Part::Key, ConfigProblem::Missing))
 }
 
 fn all_sections(part: Part, pem: &[u8]) -> Result<Vec<Section<'_>>, TlsConfigError> {
-    // No text begins with a SEQUENCE whose length takes more than one byte; short keys have a shorter one.
+    // Text cannot begin with a SEQUENCE whose length takes more than one byte. Short keys have a shorter
+    // length.
     if matches!(pem, [0x30, 0x81..=0x84, ..]) || x509::is_sequence(pem) {
-        return Err(TlsConfigError::new(part, Problem::Binary));
+        return Err(TlsConfigError::new(part, ConfigProblem::Binary));
     }
     let malformed =
-        |(place, fault)| TlsConfigError::new(part, Problem::Malformed(fault)).at_place(place);
+        |(place, fault)| TlsConfigError::new(part, ConfigProblem::Malformed(fault)).at_place(place);
     sections(pem).map_err(malformed)
 }
 
-/// What `section` encodes; `label` is what the parser calls it.
+/// Decodes `section`; `label` is the parser's name for it.
 fn decode<T: PemObject>(
     part: Part,
     section: &Section<'_>,
     label: &str,
 ) -> Result<T, TlsConfigError> {
-    let malformed = |fault| at(part, section, Problem::Malformed(fault));
+    let malformed = |fault| at(part, section, ConfigProblem::Malformed(fault));
     let (kind, der) = section.decode(label).map_err(malformed)?;
-    T::from_pem(kind, der).ok_or_else(|| at(part, section, Problem::Rejected(None)))
+    T::from_pem(kind, der).ok_or_else(|| at(part, section, ConfigProblem::Rejected(None)))
 }
 
-fn at(part: Part, section: &Section<'_>, problem: Problem) -> TlsConfigError {
+fn at(part: Part, section: &Section<'_>, problem: ConfigProblem) -> TlsConfigError {
     TlsConfigError::new(part, problem).at_place(section.place)
 }
 
 fn not_empty<T>(part: Part, found: Vec<T>) -> Result<Vec<T>, TlsConfigError> {
     if found.is_empty() {
-        return Err(TlsConfigError::new(part, Problem::Missing));
+        return Err(TlsConfigError::new(part, ConfigProblem::Missing));
     }
     Ok(found)
 }

@@ -1,25 +1,41 @@
-//! Terminates TLS; with [`TlsConnector`], is the client of a server that does.
+//! TLS for servers ([`TlsLayer`]) and clients ([`TlsConnector`]), based on rustls.
 //!
-//! [`TlsLayer`] does the handshake of each connection and hands its inner service the plaintext as
-//! [`TlsIo`]; what was agreed on is in [`Connection::tls`](crate::Connection::tls). Handshakes are
-//! limited in time and number, see [below](#limits). The protocol itself is [rustls]'; certificates are
-//! read once and not watched, and `tls::load` reads them for programs that replace them.
+//! [`TlsLayer`] performs the handshake of each connection and passes the plaintext to its inner service as
+//! [`TlsIo`]. The negotiated parameters are in [`Connection::tls`](crate::Connection::tls). The protocol
+//! itself is implemented by [rustls]. Certificates are read once; to replace them at run time, read them with
+//! `tls::load`.
 //!
-//! # Place in the stack
+//! # Position in the stack
 //!
-//! Inside [`PeerAddrLayer`](crate::peer_addr::PeerAddrLayer) and of whatever reads the first bytes
-//! (a PROXY header), outside of whatever wants plaintext. A limit on connections usually belongs outside:
-//! the limits on handshakes do not count connections that are established. A layer that counts bytes or
-//! limits reads sees ciphertext outside and plaintext inside.
+//! Place it inside [`PeerAddrLayer`](crate::peer_addr::PeerAddrLayer) and inside layers that read the first
+//! bytes, such as a PROXY header. Place it outside of layers that need plaintext. Layers that count bytes or
+//! time reads see ciphertext outside and plaintext inside.
 //!
-//! The layer is always ready, and waits for the inner service when a handshake is done. So a
-//! [`ConnectionLimitLayer`](crate::limit::connection_limit) inside counts finished handshakes only, and its
-//! backpressure does not reach the accept loop: connections with a finished handshake wait in their
-//! futures, in [`Phase::Waiting`](crate::connection::Phase::Waiting), until they are served, their client
-//! leaves, or they are closed from outside. Their number is limited by a limit outside, or by one inside
-//! that refuses.
+//! The layer is always ready and waits for the inner service after the handshake. A
+//! [`ConnectionLimitLayer`](crate::limit::connection_limit) inside therefore counts finished handshakes only,
+//! and its backpressure does not reach the accept loop. Connections with a finished handshake wait in
+//! [`Phase::Waiting`](crate::connection::Phase::Waiting) until they are served, their client disconnects, or
+//! they are force-closed. To limit their number, use a connection limit outside, or one inside that rejects.
 //!
-//! # Limits
+//! A connection limit usually belongs outside, because the limits below count unfinished handshakes only.
+//!
+//! # Errors and outcomes
+//!
+//! | failure | error | the client sees |
+//! |---|---|---|
+//! | the handshake fails | [`HandshakeError`] | an alert, then a graceful close of at most one second |
+//! | the handshake times out | [`Elapsed`] | a closed connection |
+//! | [too many handshakes](TlsLayer::with_max_handshakes) | [`Refused`] | a reset |
+//! | a read after the peer closed without `close_notify` | [`UnexpectedEof`](std::io::ErrorKind::UnexpectedEof) | |
+//!
+//! The alert is dropped if the socket cannot take it immediately. The connection counts as unfinished until
+//! it is closed.
+//!
+//! A missing `close_notify` is also recorded in
+//! [`ConnectionInfo::is_truncated`](crate::ConnectionInfo::is_truncated), unless this side has already sent
+//! its own.
+//!
+//! ## Limits
 //!
 //! | limit | default | protects |
 //! |---|---|---|
@@ -28,66 +44,64 @@
 //! | [computing handshakes](TlsLayer::with_max_computing) | 4 for each processor | processor time of established connections |
 //! | size of a ClientHello | 16 KiB | memory |
 //!
-//! A silent client costs its socket and less than 2 kB. It takes no turn to compute, so any number up to the
-//! limit delays no other client; beyond it, the connection that has waited for its client the longest makes room.
-//! Keep this limit below a limit on connections outside, which silent clients would fill otherwise.
+//! A silent client costs its socket and less than 2 kB, and delays other clients only when the limit is
+//! reached. The connection that has waited longest for its client is then reset. Keep this limit below a
+//! connection limit outside, which silent clients would fill otherwise.
 //!
 //! A handshake computes when the whole ClientHello has arrived, and again when the client's last flight
-//! arrives. A turn ends before the answer is sent, so it never depends on how fast a client reads.
+//! arrives. A turn ends before the response is sent, so slow readers do not hold turns.
 //!
-//! A client that has left by the time of its turn, by a close or a reset, is noticed before anything is
-//! computed for it, and one that leaves the queue is noticed at once. The system is asked for that where the
-//! layer is directly inside [`PeerAddrLayer`](crate::peer_addr::PeerAddrLayer) or `ProxyProtocolLayer`, over TCP
-//! or a Unix domain socket; elsewhere a read shows most of them.
+//! A client that disconnects before its turn is detected before the handshake computes anything. A client
+//! that disconnects in the queue is detected immediately. Both require that the layer is directly inside
+//! [`PeerAddrLayer`](crate::peer_addr::PeerAddrLayer) or `ProxyProtocolLayer`, over TCP or a Unix domain
+//! socket, so that the system can be asked about the socket. Elsewhere a read detects most of them.
 //!
-//! # What is left behind
+//! # Cancellation and drop
 //!
-//! - A handshake that fails is answered with an alert, where TLS has one and the socket takes it at
-//!   once, and with a graceful close of one second at most, during which it counts as unfinished; then the future
-//!   fails with [`HandshakeError`].
-//! - A connection that makes room for another one is reset, and the future fails with [`Refused`].
-//! - A handshake that takes too long fails with [`Elapsed`]; the connection is dropped, nothing is
-//!   said to the peer. The same happens, without an error, when the future is dropped.
-//! - An established connection that is dropped sends nothing more: the peer must be able to tell a
-//!   truncated answer from a complete one. [`Connection::close`](crate::Connection::close) (or a
-//!   shutdown of the write side) says `close_notify`.
-//! - A peer that ends without `close_notify` is a read error of kind
-//!   [`UnexpectedEof`](std::io::ErrorKind::UnexpectedEof), and noted in
-//!   [`ConnectionInfo::is_truncated`](crate::ConnectionInfo::is_truncated), unless this side has sent
-//!   its own `close_notify` before.
+//! - Dropping the future of a handshake closes the connection without an alert.
+//! - Dropping an established connection omits `close_notify`, so that the peer can tell a truncated response
+//!   from a complete one. [`Connection::close`](crate::Connection::close) or a shutdown of the write side
+//!   sends it.
 //!
-//! # Memory
+//! # Limitations
 //!
-//! A connection has no TLS state until its ClientHello has arrived; what a client has sent so far is kept, up
-//! to 16 KiB. From then on rustls buffers up to 64 KiB of input during the handshake. Afterwards it holds a
-//! record of input (16 KiB) and up to 64 KiB of output that the socket did not take yet; `set_buffer_limit`
-//! of [`TlsIo::session_mut`] changes the latter.
+//! - Early data (0-RTT) is rejected; see [`TlsLayer::new`].
+//! - Clients with certificates can only resume sessions with [`TlsLayer::with_client_verifier`].
 //!
-//! Sessions that clients may resume are in a cache of 256 for each configuration, where a TLS 1.3
-//! handshake takes a place for each of its tickets. Clients with certificates cannot resume sessions
-//! unless [`TlsLayer::with_client_verifier`] is called.
+//! # Performance
 //!
-//! # What it costs
+//! ## Memory
 //!
-//! The server's instructions for a connection with a handshake of TLS 1.3 (X25519, a certificate of
-//! P-256, AES-256-GCM) and one echo, in thousands, as `benches/compare` counts them:
+//! TLS state is allocated once the ClientHello has arrived. Until then the layer stores the received bytes,
+//! up to 16 KiB. During the rest of the handshake rustls buffers up to 64 KiB of input. Afterwards it buffers
+//! one record of input (16 KiB) and up to 64 KiB of unsent output; `set_buffer_limit` of
+//! [`TlsIo::session_mut`] changes the latter.
+//!
+//! Each configuration caches 256 sessions for resumption. A TLS 1.3 handshake takes one entry per ticket.
+//!
+//! ## Processor time
+//!
+//! The server's instructions for a connection with a TLS 1.3 handshake (X25519, a P-256 certificate,
+//! AES-256-GCM) and one echo, in thousands, as `benches/compare` counts them:
 //!
 //! | tickets | provider | full | resumed |
 //! |---|---|---|---|
 //! | one | aws-lc-rs | 1,180 | 1,081 |
-//! | two, as rustls has it | aws-lc-rs | 1,209 | 1,118 |
+//! | two, the default of rustls | aws-lc-rs | 1,209 | 1,118 |
 //! | two, stateless | aws-lc-rs | 1,234 | 1,157 |
 //! | none | aws-lc-rs | 1,142 | – |
 //! | two | ring | 1,304 | 1,173 |
 //!
-//! So a layer that is made of certificates uses aws-lc-rs where it may, and gives each connection one
-//! ticket. A ticket pays for itself where two clients in five come back, and saves all of them the
-//! certificate. A client that opens several connections at once resumes with one of them. All this is a
-//! matter of [`ServerConfig`](rustls::ServerConfig)'s fields, for [`TlsLayer::new`]: stateless tickets
-//! are worth their price where more than 256 clients come back, or several processes share a key.
+//! Layers built with `from_pem*` therefore prefer aws-lc-rs and issue one ticket. A ticket pays off once
+//! about 40 % of clients resume; resumed handshakes also skip the certificate. A client that opens several
+//! connections simultaneously resumes with one of them.
+//!
+//! The number and kind of tickets are fields of [`ServerConfig`](rustls::ServerConfig), for
+//! [`TlsLayer::new`]. Stateless tickets pay off if more than 256 clients return, or if several processes
+//! share a key.
 //!
 //! The table was measured at commit 63bda50, when portcullis itself added 0.2 % to a handshake. Since then
-//! each handshake makes one more system call, which finds out whether the client is still there.
+//! each handshake makes one more system call, which checks whether the client is still connected.
 //!
 //! # Example
 //!
@@ -99,7 +113,7 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-//! // For an example, a self-signed certificate; in production `TlsLayer::from_pem_files`.
+//! // A self-signed certificate for this example. In production, use `TlsLayer::from_pem_files`.
 //! let names = vec!["localhost".to_owned()];
 //! let rcgen::CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(names)?;
 //! let (chain, key) = (cert.pem(), signing_key.serialize_pem());
@@ -129,9 +143,9 @@
 //! #     let tcp = TcpStream::connect(address).await?;
 //! #     let client = tokio_rustls::TlsConnector::from(Arc::new(config));
 //! #     let mut client = client.connect("localhost".try_into()?, tcp).await?;
-//! #     let mut said = String::new();
-//! #     client.read_to_string(&mut said).await?;
-//! #     assert_eq!(said, "TLSv1_3");
+//! #     let mut output = String::new();
+//! #     client.read_to_string(&mut output).await?;
+//! #     assert_eq!(output, "TLSv1_3");
 //! #     Ok(())
 //! # };
 //! # tokio::try_join!(server, client)?;
@@ -145,6 +159,7 @@
 
 mod client;
 mod client_side;
+mod common;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod config;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]

@@ -1,5 +1,4 @@
-//! The plaintext of a TLS stream, on either side: [`TlsIo`](super::TlsIo) and
-//! [`TlsClientIo`](super::TlsClientIo) are this with the methods of their side.
+//! The plaintext of a TLS stream, shared by [`TlsIo`](super::TlsIo) and [`TlsClientIo`](super::TlsClientIo).
 
 use crate::ConnectionInfo;
 use std::{
@@ -9,19 +8,19 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A TLS stream `S`, and whether its peer ended as TLS demands.
+/// A TLS stream `S` that records whether its peer closed without `close_notify`.
 ///
-/// The state of TLS (more than a kilobyte) is in a box, so this is two pointers in size.
+/// TLS state takes more than a kilobyte, so it is in a box. This type has the size of two pointers.
 #[derive(Debug)]
 pub(super) struct Plaintext<S> {
-    inner: Box<Inner<S>>,
+    inner: Box<PlaintextInner<S>>,
     info: ConnectionInfo,
 }
 
 #[derive(Debug)]
-struct Inner<S> {
+struct PlaintextInner<S> {
     stream: S,
-    /// We have sent `close_notify`.
+    /// This side has sent `close_notify`.
     has_ended: bool,
 }
 
@@ -29,7 +28,7 @@ impl<S> Plaintext<S> {
     pub(super) fn new(stream: S, info: ConnectionInfo) -> Self {
         let has_ended = false;
         Self {
-            inner: Box::new(Inner { stream, has_ended }),
+            inner: Box::new(PlaintextInner { stream, has_ended }),
             info,
         }
     }
@@ -63,7 +62,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Plaintext<S> {
         let result = self.stream().poll_read(cx, buf);
         if let Poll::Ready(Err(error)) = &result
             && error.kind() == io::ErrorKind::UnexpectedEof
-            // Many peers do not answer a close_notify (before TLS 1.3 they could discard all else).
+            // Many peers do not answer `close_notify` (before TLS 1.3 they could discard everything else).
             && !self.inner.has_ended
         {
             self.info.set_truncated();
@@ -102,53 +101,3 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Plaintext<S> {
         self.inner.stream.is_write_vectored()
     }
 }
-
-/// Makes the IO of one side read and write as its `Plaintext` does.
-macro_rules! forward_to_plaintext {
-    ($io:ident) => {
-        impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for $io<IO> {
-            fn poll_read(
-                mut self: Pin<&mut Self>,
-                cx: &mut Context<'_>,
-                buf: &mut ReadBuf<'_>,
-            ) -> Poll<io::Result<()>> {
-                Pin::new(&mut self.0).poll_read(cx, buf)
-            }
-        }
-
-        impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for $io<IO> {
-            fn poll_write(
-                mut self: Pin<&mut Self>,
-                cx: &mut Context<'_>,
-                buf: &[u8],
-            ) -> Poll<io::Result<usize>> {
-                Pin::new(&mut self.0).poll_write(cx, buf)
-            }
-
-            fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-                Pin::new(&mut self.0).poll_flush(cx)
-            }
-
-            fn poll_shutdown(
-                mut self: Pin<&mut Self>,
-                cx: &mut Context<'_>,
-            ) -> Poll<io::Result<()>> {
-                Pin::new(&mut self.0).poll_shutdown(cx)
-            }
-
-            fn poll_write_vectored(
-                mut self: Pin<&mut Self>,
-                cx: &mut Context<'_>,
-                bufs: &[IoSlice<'_>],
-            ) -> Poll<io::Result<usize>> {
-                Pin::new(&mut self.0).poll_write_vectored(cx, bufs)
-            }
-
-            fn is_write_vectored(&self) -> bool {
-                self.0.is_write_vectored()
-            }
-        }
-    };
-}
-
-pub(super) use forward_to_plaintext;

@@ -1,10 +1,10 @@
 //! Verifies client certificates again before a session is resumed.
 //!
-//! rustls verifies client certificates in full handshakes only. A session keeps them, and each resumed
+//! rustls verifies client certificates in full handshakes only. A session stores them, and each resumed
 //! handshake renews the session, so a client would be served long after its certificate has expired (RFC
-//! 8446, section 4.6.1). The store and the ticketer are therefore wrapped: a session whose certificates
-//! are rejected is reported to rustls as missing. The handshake becomes a full one, so the client gets
-//! the verifier's alert or can present another certificate.
+//! 8446, section 4.6.1). The store and the ticketer are therefore wrapped. A session whose certificates are
+//! rejected is reported to rustls as missing. The handshake becomes a full one, so the client gets the
+//! verifier's alert or can present another certificate.
 
 use super::rustls::{
     ServerConfig,
@@ -14,7 +14,7 @@ use super::rustls::{
 };
 use std::{fmt, sync::Arc};
 
-/// Where a configuration keeps its sessions: in its store, or in encrypted tickets.
+/// Where a configuration stores its sessions, which is its store or encrypted tickets.
 #[derive(Clone)]
 pub(super) struct Sessions {
     store: Arc<dyn StoresServerSessions>,
@@ -29,14 +29,14 @@ impl Sessions {
         }
     }
 
-    /// Makes `config` resume only sessions that `verifier` accepts; without a verifier, only anonymous ones.
+    /// Makes `config` resume only sessions that `verifier` accepts. Without a verifier, only anonymous ones.
     pub(super) fn guard(
         &self,
         config: &mut ServerConfig,
         verifier: Option<Arc<dyn ClientCertVerifier>>,
     ) {
         let time = config.time_provider.clone();
-        let policy = Policy { verifier, time };
+        let policy = ResumptionPolicy { verifier, time };
         config.session_storage = Arc::new(Guarded {
             inner: self.store.clone(),
             policy: policy.clone(),
@@ -49,13 +49,13 @@ impl Sessions {
 }
 
 #[derive(Clone, Debug)]
-struct Policy {
+struct ResumptionPolicy {
     verifier: Option<Arc<dyn ClientCertVerifier>>,
     time: Arc<dyn TimeProvider>,
 }
 
-impl Policy {
-    /// Whether it makes sense to keep `session`, which was agreed on just now.
+impl ResumptionPolicy {
+    /// Whether to store `session`, which was just negotiated.
     fn may_keep(&self, session: &[u8]) -> bool {
         let chain = client_chain(session);
         chain.is_some_and(|chain| chain.is_empty() || self.verifier.is_some())
@@ -68,7 +68,7 @@ impl Policy {
         match (&self.verifier, chain.split_first()) {
             (None, None) => true,
             (None, Some(_)) => false,
-            // From another configuration with the same store or ticketer, which does not ask for one.
+            // From another configuration with the same store or ticketer that requests no certificate.
             (Some(verifier), None) => !verifier.client_auth_mandatory(),
             (Some(verifier), Some((own, issuers))) => self.time.current_time().is_some_and(|now| {
                 let verified = verifier.verify_client_cert(own, issuers, now);
@@ -78,9 +78,9 @@ impl Policy {
     }
 }
 
-/// A store or a ticketer that forgets sessions which may not be resumed.
+/// A store or a ticketer that hides sessions which must not be resumed.
 struct Guarded<T: ?Sized> {
-    policy: Policy,
+    policy: ResumptionPolicy,
     inner: Arc<T>,
 }
 
@@ -130,10 +130,10 @@ impl<T: fmt::Debug + ?Sized> fmt::Debug for Guarded<T> {
     }
 }
 
-/// The client's certificates in a session as rustls 0.23 encodes it; `None` when it is something else.
+/// The client's certificates in a session as rustls 0.23 encodes it; `None` for another format.
 ///
-/// The format is internal to rustls. If it changes, this fails and sessions are no longer resumed, which
-/// is safe, and which the tests of resumption notice.
+/// The format is internal to rustls. If it changes, this fails and every handshake becomes a full one. That
+/// is safe, and the tests of resumption detect it.
 fn client_chain(session: &[u8]) -> Option<Vec<CertificateDer<'_>>> {
     let mut session = Reader(session);
     if session.flag()? {
@@ -166,7 +166,7 @@ impl<'a> Reader<'a> {
         Some(taken)
     }
 
-    /// Bytes behind their length, which has so many bytes.
+    /// Reads a length of `size` bytes, then that many bytes.
     fn prefixed(&mut self, size: usize) -> Option<&'a [u8]> {
         let push = |length, byte: &u8| length << 8 | usize::from(*byte);
         let length = self.take(size)?.iter().fold(0, push);

@@ -6,9 +6,9 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tower::Service;
 
-/// Hands the inner service the plaintext of each connection once TLS is agreed on.
+/// Performs the TLS handshake of each connection and passes its plaintext to the inner service.
 ///
-/// It is always ready: it waits for the inner service after the handshake.
+/// It is always ready, and waits for the inner service after the handshake.
 #[derive(Clone, Debug)]
 pub struct Tls<S> {
     inner: S,

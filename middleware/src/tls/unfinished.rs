@@ -1,7 +1,6 @@
-//! The connections that have not finished their handshake: how many there may be, and which one makes
-//! room for another.
+//! Limits the connections whose handshake is unfinished, and chooses which one to displace.
 
-use super::handshake::Failure;
+use super::handshake::HandshakeFailure;
 use std::{
     collections::BTreeMap,
     future::poll_fn,
@@ -11,22 +10,22 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-/// A limited number of places. When all are taken, the connection that has waited for its client the
-/// longest loses its place to the next one.
+/// A limited number of places. When all are taken, the next connection displaces the one that has waited
+/// longest for its client.
 ///
-/// A client that takes part answers within a round trip, so it loses its place only where as many others
-/// connect meanwhile. sshd's `MaxStartups` follows the same thought with random drops.
+/// An active client answers within a round trip, so it is displaced only if that many others connect
+/// meanwhile. sshd's `MaxStartups` is based on the same idea, with random drops.
 #[derive(Debug)]
 pub(super) struct Unfinished {
     max: usize,
-    state: Mutex<State>,
+    state: Mutex<UnfinishedState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct UnfinishedState {
     taken: usize,
-    /// Connections that wait for their client, by ticket, the longest first.
-    listening: BTreeMap<u64, Waker>,
+    /// Connections that wait for their client, by ticket, the oldest first.
+    waiting: BTreeMap<u64, Waker>,
     next_ticket: u64,
 }
 
@@ -36,12 +35,12 @@ impl Unfinished {
         Self { max, state }
     }
 
-    /// Takes a place; none is left where `max` connections wait for us and not for their clients.
-    pub(super) fn enter(&self) -> Option<Place<'_>> {
+    /// Takes a place; `None` if `max` connections wait for a slot and not for their clients.
+    pub(super) fn enter(&self) -> Option<HandshakePlace<'_>> {
         let mut state = self.state();
         let mut displaced = None;
         if state.taken >= self.max {
-            displaced = Some(state.listening.pop_first()?);
+            displaced = Some(state.waiting.pop_first()?);
         } else {
             state.taken += 1;
         }
@@ -50,7 +49,7 @@ impl Unfinished {
             waker.wake();
         }
         let (all, standing) = (self, Standing::Working);
-        Some(Place { all, standing })
+        Some(HandshakePlace { all, standing })
     }
 
     pub(super) const fn max(&self) -> usize {
@@ -61,14 +60,14 @@ impl Unfinished {
         self.state().taken
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, UnfinishedState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A place of one connection, given back when dropped.
+/// The place of one connection, freed on drop.
 #[derive(Debug)]
-pub(super) struct Place<'a> {
+pub(super) struct HandshakePlace<'a> {
     all: &'a Unfinished,
     standing: Standing,
 }
@@ -76,16 +75,16 @@ pub(super) struct Place<'a> {
 #[derive(Clone, Copy, Debug)]
 enum Standing {
     Working,
-    Listening(u64),
+    Waiting(u64),
     Displaced,
 }
 
-impl Place<'_> {
-    /// Waits for the client by `wait`; fails when another connection gets the place meanwhile.
-    pub(super) async fn listen<T>(
+impl HandshakePlace<'_> {
+    /// Waits for the client by running `wait`; fails if another connection takes the place meanwhile.
+    pub(super) async fn wait_for_client<T>(
         &mut self,
-        wait: impl Future<Output = Result<T, Failure>>,
-    ) -> Result<T, Failure> {
+        wait: impl Future<Output = Result<T, HandshakeFailure>>,
+    ) -> Result<T, HandshakeFailure> {
         let mut wait = pin!(wait);
         poll_fn(|cx| match wait.as_mut().poll(cx) {
             Poll::Ready(result) => Poll::Ready(self.work().and(result)),
@@ -94,28 +93,28 @@ impl Place<'_> {
         .await
     }
 
-    /// Leaves the queue of those that can be displaced.
-    fn work(&mut self) -> Result<(), Failure> {
-        if let Standing::Listening(ticket) = self.standing {
-            let left = self.all.state().listening.remove(&ticket);
+    /// Leaves the queue of connections that can be displaced.
+    fn work(&mut self) -> Result<(), HandshakeFailure> {
+        if let Standing::Waiting(ticket) = self.standing {
+            let left = self.all.state().waiting.remove(&ticket);
             self.standing = left.map_or(Standing::Displaced, |_| Standing::Working);
         }
         match self.standing {
-            Standing::Displaced => Err(Failure::Displaced),
-            Standing::Working | Standing::Listening(_) => Ok(()),
+            Standing::Displaced => Err(HandshakeFailure::Displaced),
+            Standing::Working | Standing::Waiting(_) => Ok(()),
         }
     }
 
-    fn poll_displaced<T>(&mut self, cx: &Context<'_>) -> Poll<Result<T, Failure>> {
+    fn poll_displaced<T>(&mut self, cx: &Context<'_>) -> Poll<Result<T, HandshakeFailure>> {
         let mut state = self.all.state();
         match self.standing {
             Standing::Working => {
                 let ticket = state.next_ticket;
                 state.next_ticket += 1;
-                state.listening.insert(ticket, cx.waker().clone());
-                self.standing = Standing::Listening(ticket);
+                state.waiting.insert(ticket, cx.waker().clone());
+                self.standing = Standing::Waiting(ticket);
             }
-            Standing::Listening(ticket) => match state.listening.get_mut(&ticket) {
+            Standing::Waiting(ticket) => match state.waiting.get_mut(&ticket) {
                 Some(waker) if waker.will_wake(cx.waker()) => {}
                 Some(waker) => {
                     let old = mem::replace(waker, cx.waker().clone());
@@ -127,15 +126,15 @@ impl Place<'_> {
             Standing::Displaced => {}
         }
         match self.standing {
-            Standing::Displaced => Poll::Ready(Err(Failure::Displaced)),
-            Standing::Working | Standing::Listening(_) => Poll::Pending,
+            Standing::Displaced => Poll::Ready(Err(HandshakeFailure::Displaced)),
+            Standing::Working | Standing::Waiting(_) => Poll::Pending,
         }
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for HandshakePlace<'_> {
     fn drop(&mut self) {
-        // One that was displaced has no place to give back: the other connection has it.
+        // A displaced connection frees nothing, because another connection has its place.
         if self.work().is_ok() {
             self.all.state().taken -= 1;
         }
@@ -148,17 +147,17 @@ mod tests {
     use std::future::pending;
     use tokio_test::{assert_pending, assert_ready, task};
 
-    fn is_displaced<T>(result: &Result<T, Failure>) -> bool {
-        matches!(result, Err(Failure::Displaced))
+    fn is_displaced<T>(result: &Result<T, HandshakeFailure>) -> bool {
+        matches!(result, Err(HandshakeFailure::Displaced))
     }
 
     #[test]
     fn the_one_that_waits_for_its_client_the_longest_makes_room() {
         let all = Unfinished::new(2);
         let (mut first, mut second) = (all.enter().unwrap(), all.enter().unwrap());
-        let mut second = task::spawn(second.listen(pending::<Result<(), _>>()));
+        let mut second = task::spawn(second.wait_for_client(pending::<Result<(), _>>()));
         assert_pending!(second.poll());
-        let mut first = task::spawn(first.listen(pending::<Result<(), _>>()));
+        let mut first = task::spawn(first.wait_for_client(pending::<Result<(), _>>()));
         assert_pending!(first.poll());
 
         let third = all.enter().unwrap();
@@ -177,11 +176,11 @@ mod tests {
         let mut first = all.enter().unwrap();
         let mut second = all.enter().unwrap();
         assert!(all.enter().is_none());
-        // One that got its input waits for us again.
-        assert_ready!(task::spawn(first.listen(async { Ok(()) })).poll()).unwrap();
+        // With its input received, it waits for a slot again.
+        assert_ready!(task::spawn(first.wait_for_client(async { Ok(()) })).poll()).unwrap();
         assert!(all.enter().is_none());
         {
-            let mut waiting = task::spawn(second.listen(pending::<Result<(), _>>()));
+            let mut waiting = task::spawn(second.wait_for_client(pending::<Result<(), _>>()));
             assert_pending!(waiting.poll());
             assert!(all.enter().is_some());
         }
@@ -196,8 +195,8 @@ mod tests {
         let (send, receive) = tokio::sync::oneshot::channel::<()>();
         let mut first = all.enter().unwrap();
         {
-            let wait = async { receive.await.map_err(|_| Failure::Displaced) };
-            let mut first = task::spawn(first.listen(wait));
+            let wait = async { receive.await.map_err(|_| HandshakeFailure::Displaced) };
+            let mut first = task::spawn(first.wait_for_client(wait));
             assert_pending!(first.poll());
             let _second = all.enter().unwrap();
             send.send(()).unwrap();

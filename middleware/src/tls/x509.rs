@@ -1,12 +1,12 @@
-//! Reads the issuer and the validity of certificates, to warn about a chain that clients will reject.
+//! Reads issuer and validity of certificates, to warn about chains that clients will reject.
 //!
-//! rustls exposes neither, and a server does not verify its own chain. A warning changes nothing else:
-//! the clock may be wrong, and clients may have the missing certificate.
+//! A server does not verify its own chain, and rustls does not expose these fields. The warning is only
+//! logged, because the clock may be wrong and clients may have the missing certificate.
 
 use super::rustls::pki_types::CertificateDer;
 use std::time::SystemTime;
 
-/// Logs what clients may reject in `chain`, at level WARN.
+/// Logs problems of `chain` that may make clients reject it, at level WARN.
 pub(super) fn warn_about(chain: &[CertificateDer<'_>]) {
     let now = SystemTime::UNIX_EPOCH.elapsed();
     let now = now.map_or(0, |now| now.as_secs() as i64);
@@ -15,7 +15,7 @@ pub(super) fn warn_about(chain: &[CertificateDer<'_>]) {
     }
 }
 
-/// What is wrong with certificates of `chain`, with their numbers from one.
+/// Problems of `chain`, each with the number of its certificate, counted from one.
 fn doubts(chain: &[CertificateDer<'_>], now: i64) -> Vec<(usize, &'static str)> {
     let outlines: Vec<_> = chain.iter().map(|der| Outline::read(der)).collect();
     let mut doubts = Vec::new();
@@ -42,7 +42,7 @@ fn doubts(chain: &[CertificateDer<'_>], now: i64) -> Vec<(usize, &'static str)> 
     doubts
 }
 
-/// Whether `der` is one SEQUENCE, with nothing behind it.
+/// Whether `der` is exactly one SEQUENCE.
 pub(super) fn is_sequence(der: &[u8]) -> bool {
     let mut der = Der(der);
     der.value(SEQUENCE).is_some() && der.0.is_empty()
@@ -60,7 +60,7 @@ pub(super) fn is_certificate(der: &[u8]) -> bool {
     is_signed() == Some(true) && Outline::read(der).is_some()
 }
 
-/// The fields of interest (RFC 5280, section 4.1), names in DER and times in Unix seconds.
+/// The fields needed here (RFC 5280, section 4.1), names in DER and times in Unix seconds.
 #[derive(Debug, PartialEq, Eq)]
 struct Outline<'a> {
     issuer: &'a [u8],
@@ -95,11 +95,11 @@ impl<'a> Outline<'a> {
     }
 }
 
-/// What is left to read of a DER encoding (X.690).
+/// The unread part of a DER encoding (X.690).
 struct Der<'a>(&'a [u8]);
 
 impl<'a> Der<'a> {
-    /// The contents of the next element, which has this tag and a definite, shortest length.
+    /// The contents of the next element, which must have this tag and a definite, shortest length.
     fn value(&mut self, tag: u8) -> Option<&'a [u8]> {
         let (found, rest) = self.0.split_first()?;
         let (&first, rest) = rest.split_first()?;
@@ -121,7 +121,7 @@ impl<'a> Der<'a> {
         })
     }
 
-    /// UTCTime or GeneralizedTime in the form that RFC 5280 demands.
+    /// UTCTime or GeneralizedTime in the form that RFC 5280 requires.
     fn time(&mut self) -> Option<i64> {
         if self.0.first() == Some(&UTC_TIME) {
             let (year, rest) = self.value(UTC_TIME)?.split_at_checked(2)?;

@@ -105,7 +105,7 @@ mod tls;
 mod uri;
 
 #[cfg(feature = "tls")]
-pub use self::tls::{MaybeTlsIo, TlsByScheme};
+pub use self::tls::TlsByScheme;
 pub use self::{
     connection::HttpConnection,
     connector::{Dial, HttpConnector},

@@ -7,6 +7,8 @@ use portcullis_middleware::{
 
 #[cfg(feature = "testing")]
 use portcullis_middleware::testing::assert_transparent;
+#[cfg(feature = "tls")]
+use portcullis_middleware::{io::EitherIo, tls::TlsClientIo};
 
 fn connection<IO>(io: IO) -> Connection<IO> {
     Connection::new(io, ConnectionInfo::new(Address::Unknown, Address::Unknown))
@@ -22,14 +24,17 @@ fn what_hyper_asks_for_arrives_as_it_was_asked() {
 #[cfg(all(feature = "testing", feature = "tls"))]
 #[test]
 fn without_tls_everything_passes() {
-    assert_transparent(MaybeTlsIo::Plain);
+    assert_transparent(EitherIo::<_, TlsClientIo<tokio::io::Empty>>::Left);
 }
+
+#[cfg(feature = "tls")]
+type PlainOrTls<IO> = EitherIo<IO, TlsClientIo<IO>>;
 
 #[cfg(feature = "tls")]
 #[test]
 fn writes_are_vectored_where_the_wire_is() {
     let (vectored, _peer) = tokio::io::duplex(1);
-    let http = HttpConnection::new(connection(MaybeTlsIo::Plain(vectored)));
+    let http = HttpConnection::new(connection(PlainOrTls::Left(vectored)));
     assert!(hyper::rt::Write::is_write_vectored(&http));
 }
 

@@ -111,6 +111,8 @@
 mod activity;
 mod body;
 #[cfg(any(feature = "axum", feature = "tonic"))]
+pub(crate) mod departing_io;
+#[cfg(any(feature = "axum", feature = "tonic"))]
 pub(crate) mod departure;
 mod io;
 mod messages;

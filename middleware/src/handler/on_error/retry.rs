@@ -1,9 +1,8 @@
 //! The form whose handler may go on.
 
 use super::{Lent, OnError, lend::lend};
-use crate::{BoxError, Connection, handler::catch_panic::CatchPanicFuture};
+use crate::{BoxError, Connection, handler::catch_panic::CatchPanicFuture, when_ready::take_ready};
 use std::{
-    mem,
     ops::ControlFlow,
     pin::Pin,
     task::{Context, Poll},
@@ -35,8 +34,7 @@ where
     }
 
     fn call(&mut self, mut connection: Connection<IO>) -> Self::Future {
-        let clone = self.inner.clone();
-        let mut ready = mem::replace(&mut self.inner, clone);
+        let mut ready = take_ready(&mut self.inner);
         let Retry(handler) = self.handler.clone();
         // A loop and not a call of itself: the peer decides how many errors there are.
         Box::pin(async move {

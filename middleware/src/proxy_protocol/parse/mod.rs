@@ -1,46 +1,46 @@
-//! Tells from the first bytes of a connection whether a header is there, and what it says.
+//! Detects and parses a header in the first bytes of a connection.
 //!
-//! No IO happens here. What was answered for some bytes, other than that more are needed, is
-//! answered for the same bytes with any others behind them: how a header is split does not matter.
+//! The parser works on bytes only. Once it has decided on some bytes, more bytes behind them do not change
+//! the result, so it does not matter how a header is split.
 //!
-//! The addresses are decoded by the crate `proxy-header`, once a header is complete and checked.
-//! It alone would accept `PROXYxTCP4`, ports such as `+80` and `080`, and lines of any length if
-//! they come at once; it would wait for more input where a header is complete but too short; and it
-//! knows neither the addresses of `AF_UNIX` nor checksums.
+//! The crate `proxy-header` decodes the addresses once a header is complete and checked. On its own it would
+//! accept `PROXYxTCP4`, ports such as `+80` and `080`, and lines of any length that arrive in one read. It
+//! would wait for more input after a complete header that is too short. It supports neither the addresses of
+//! `AF_UNIX` nor checksums.
 
 mod v1;
 mod v2;
 
-use super::{ProxyHeader, error::Problem};
+use super::{ProxyHeader, error::HeaderProblem};
 use crate::connection::Address;
 use proxy_header::{ParseConfig, ProxyHeader as Decoded};
 
-/// What the bytes of a connection so far are.
+/// Classification of the bytes received so far.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Parsed {
-    /// Too few to tell.
+    /// Too few to decide.
     Undecided,
-    /// A header's beginning.
+    /// The beginning of a header.
     Incomplete,
-    /// No header.
+    /// Something else than a header.
     Absent,
-    /// A header that breaks the protocol.
-    Invalid(Problem),
-    /// A header, and maybe more.
+    /// A header that violates the protocol.
+    Invalid(HeaderProblem),
+    /// A header, possibly followed by more bytes.
     Complete(Header),
 }
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Header {
-    /// How many bytes it takes.
+    /// Its length in bytes.
     pub(super) length: usize,
-    /// The client and whom it connected to, where the header tells.
+    /// The client and its destination, if the header contains them.
     pub(super) addresses: Option<(Address, Address)>,
-    /// What else it tells.
+    /// Its version and fields.
     pub(super) header: ProxyHeader,
 }
 
-/// Looks for a header of at most `max_len` bytes; the text of version 1 has a bound of its own.
+/// Parses a header of at most `max_len` bytes; version 1 has its own limit.
 pub(super) fn parse(bytes: &[u8], max_len: usize) -> Parsed {
     let parsed = if let Some(complete) = begins_with(bytes, v1::SIGNATURE) {
         complete.then(|| v1::parse(bytes))
@@ -57,13 +57,13 @@ pub(super) fn parse(bytes: &[u8], max_len: usize) -> Parsed {
     }
 }
 
-/// Whether `bytes` begin with `signature` so far, and if so, whether all of it is there.
+/// Whether `bytes` match the beginning of `signature`, and if so, whether all of it has arrived.
 fn begins_with(bytes: &[u8], signature: &[u8]) -> Option<bool> {
     let common = bytes.len().min(signature.len());
     (bytes[..common] == signature[..common]).then_some(common == signature.len())
 }
 
-/// The addresses of a complete header that has some.
+/// The addresses of a complete header that contains some.
 fn ip_addresses(header: &[u8]) -> Option<(Address, Address)> {
     let config = ParseConfig {
         include_tlvs: false,

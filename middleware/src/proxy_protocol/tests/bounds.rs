@@ -1,4 +1,4 @@
-//! What a trusted source may take: time, bytes, memory.
+//! Limits of time, bytes and memory for a trusted source.
 
 use super::*;
 use crate::{
@@ -22,12 +22,12 @@ use tokio::{
 };
 use tokio_test::io::Builder;
 
-/// Says these, each after a wait.
-fn slow(said: impl IntoIterator<Item = (Duration, &'static [u8])> + Send) -> DuplexStream {
+/// Sends these, each after a wait.
+fn slow(input: impl IntoIterator<Item = (Duration, &'static [u8])> + Send) -> DuplexStream {
     let (ours, mut theirs) = tokio::io::duplex(1024);
-    let said: Vec<_> = said.into_iter().collect();
+    let input: Vec<_> = input.into_iter().collect();
     tokio::spawn(async move {
-        for (wait, bytes) in said {
+        for (wait, bytes) in input {
             sleep(wait).await;
             theirs.write_all(bytes).await?;
         }
@@ -36,7 +36,7 @@ fn slow(said: impl IntoIterator<Item = (Duration, &'static [u8])> + Send) -> Dup
     ours
 }
 
-/// A header whose last byte comes after `wait`.
+/// A header whose last byte arrives after `wait`.
 fn late(wait: Duration) -> DuplexStream {
     let (begin, end) = V1.split_at(V1.len() - 1);
     slow([(Duration::ZERO, begin), (wait, end)])
@@ -103,8 +103,8 @@ async fn without_a_bound_a_header_may_take_a_day() {
 #[tokio::test(start_paused = true)]
 async fn the_service_inside_has_no_bound() {
     let io = slow([(Duration::ZERO, V1), (Duration::from_secs(3600), b"late")]);
-    let seen = serve(layer(), from_proxy(io)).await.unwrap();
-    assert_eq!(seen.said, b"late");
+    let observed = serve(layer(), from_proxy(io)).await.unwrap();
+    assert_eq!(observed.input, b"late");
 }
 
 #[tokio::test(start_paused = true)]
@@ -123,10 +123,10 @@ async fn a_header_may_have_4096_bytes_and_no_more() {
         for piece in fits.chunks(piece) {
             io.read(piece);
         }
-        let seen = serve(layer(), from_proxy(io.build())).await.unwrap();
-        assert_eq!(seen.said, b"said");
+        let observed = serve(layer(), from_proxy(io.build())).await.unwrap();
+        assert_eq!(observed.input, b"said");
     }
-    // The claim is enough: the rest is not read.
+    // The claimed length is enough to reject it; the rest is not read.
     let io = Builder::new().read(&of(4097)[..16]).build();
     let error = serve(layer(), from_proxy(io)).await.unwrap_err();
     assert!(header_error(&error).is_invalid());
@@ -151,10 +151,10 @@ fn a_bound_below_the_longest_addresses_is_refused_at_start() {
     let _ = layer().with_max_len(231);
 }
 
-/// Claims a long header and then says nothing; notes the room that it is given.
+/// Claims a long header and then stays silent; records the capacity of its buffer.
 struct Claims {
-    said: Vec<u8>,
-    room: Arc<AtomicUsize>,
+    input: Vec<u8>,
+    capacity: Arc<AtomicUsize>,
 }
 
 impl AsyncRead for Claims {
@@ -163,41 +163,41 @@ impl AsyncRead for Claims {
         _: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.room.fetch_max(buf.remaining(), Ordering::Relaxed);
-        if self.said.is_empty() {
+        self.capacity.fetch_max(buf.remaining(), Ordering::Relaxed);
+        if self.input.is_empty() {
             return Poll::Pending;
         }
-        buf.put_slice(&self.said.split_off(0));
+        buf.put_slice(&self.input.split_off(0));
         Poll::Ready(Ok(()))
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn memory_is_taken_for_what_came_and_not_for_what_is_claimed() {
-    let room = Arc::new(AtomicUsize::new(0));
-    let mut said = v2(PROXY, TCP4, &[0; 65535]);
-    said.truncate(16);
+    let capacity = Arc::new(AtomicUsize::new(0));
+    let mut input = v2(PROXY, TCP4, &[0; 65535]);
+    input.truncate(16);
     let io = Claims {
-        said,
-        room: room.clone(),
+        input,
+        capacity: capacity.clone(),
     };
     let layer = layer().with_max_len(65551);
     assert!(serve(layer, from_proxy(io)).await.is_err());
-    assert_eq!(room.load(Ordering::Relaxed), 536);
+    assert_eq!(capacity.load(Ordering::Relaxed), 536);
 }
 
 #[tokio::test]
 async fn an_end_before_the_header_is_a_disconnect() {
-    for (said, text) in [
-        (&b""[..], "no complete PROXY header from 10.1.2.3:5000"),
+    for (input, text) in [
+        (&b""[..], "incomplete PROXY header from 10.1.2.3:5000"),
         (
             b"PRO",
-            "no complete PROXY header from 10.1.2.3:5000, it began with \"PRO\"",
+            "incomplete PROXY header from 10.1.2.3:5000, it began with \"PRO\"",
         ),
     ] {
         let mut io = Builder::new();
-        if !said.is_empty() {
-            io.read(said);
+        if !input.is_empty() {
+            io.read(input);
         }
         let connection = from_proxy(io.build());
         let info = connection.info().clone();
@@ -235,18 +235,18 @@ async fn what_the_socket_fails_with_is_the_source() {
 
 #[tokio::test]
 async fn a_failure_tells_whose_it_is_and_what_came_on_one_line() {
-    let said = b"GET /\r\n\x1B[2J\xFF and so on, and on and on";
-    let connection = from_proxy(Builder::new().read(said).build());
+    let input = b"GET /\r\n\x1B[2J\xFF and so on, and on and on";
+    let connection = from_proxy(Builder::new().read(input).build());
     let info = connection.info().clone();
     let error = serve(layer(), connection).await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "no PROXY header from 10.1.2.3:5000, which must send one, \
+        "missing PROXY header from 10.1.2.3:5000, which must send one, \
          it began with \"GET /\\r\\n\\x1b[2J\\xff and so on, and on a\""
     );
     assert!(header_error(&error).is_absent());
     assert_eq!(header_error(&error).peer(), &ip("10.1.2.3:5000"));
-    assert_eq!(header_error(&error).began(), &said[..32]);
+    assert_eq!(header_error(&error).began(), &input[..32]);
     assert_eq!(
         Outcome::of(&info, Some(&*error)),
         Outcome::ProxyHeaderFailed

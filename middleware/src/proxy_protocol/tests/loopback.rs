@@ -1,4 +1,4 @@
-//! The promises over real sockets.
+//! The guarantees over real sockets.
 
 use super::*;
 use crate::ServiceBuilderExt;
@@ -12,19 +12,19 @@ fn from_loopback() -> ProxyProtocolLayer {
     ProxyProtocolLayer::new("127.0.0.0/8, ::1".parse().unwrap())
 }
 
-/// Connects to a server that tells what it hears and from whom; says `said` in these pieces.
+/// Connects to a server that reports what it receives and from whom; sends `input` in these pieces.
 async fn ask(
     layer: ProxyProtocolLayer,
-    said: &[&[u8]],
+    input: &[&[u8]],
 ) -> (Result<(), BoxError>, io::Result<String>) {
     let mut stack = ServiceBuilder::new()
         .peer_addr()
         .proxy_protocol(layer)
         .service_fn(|mut connection: Connection<_>| async move {
-            let mut heard = [0; 5];
-            connection.read_exact(&mut heard).await?;
+            let mut received = [0; 5];
+            connection.read_exact(&mut received).await?;
             let peer = connection.peer_addr().unwrap();
-            let answer = format!("{} from {peer}", heard.escape_ascii());
+            let answer = format!("{} from {peer}", received.escape_ascii());
             connection.write_all(answer.as_bytes()).await?;
             connection.close().await
         });
@@ -35,7 +35,7 @@ async fn ask(
     client.set_nodelay(true).unwrap();
     let server = async { stack.call(listener.accept().await.unwrap().0).await };
     let client = async move {
-        for piece in said {
+        for piece in input {
             client.write_all(piece).await?;
             tokio::task::yield_now().await;
         }
@@ -65,8 +65,8 @@ async fn who_is_refused_or_breaks_the_protocol_sees_a_reset() {
     let (end, answer) = ask(stranger, &[]).await;
     assert!(find::<crate::error::Refused>(&*end.unwrap_err()).is_some());
     assert_eq!(answer.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
-    for said in ["GET / HTTP/1.1\r\n\r\n", "PROXY nonsense\r\n"] {
-        let (end, answer) = ask(from_loopback(), &[said.as_bytes()]).await;
+    for input in ["GET / HTTP/1.1\r\n\r\n", "PROXY nonsense\r\n"] {
+        let (end, answer) = ask(from_loopback(), &[input.as_bytes()]).await;
         header_error(&end.unwrap_err());
         assert_eq!(answer.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
     }

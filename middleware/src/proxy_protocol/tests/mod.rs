@@ -18,13 +18,13 @@ use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tower::{Layer, ServiceExt};
 
-/// What a service sees of a connection.
+/// What a service observes of a connection.
 #[derive(Debug)]
 struct Seen {
     peer: Address,
     local: Address,
     header: Option<ProxyHeader>,
-    said: Vec<u8>,
+    input: Vec<u8>,
 }
 
 /// Trusts 10.0.0.0/8.
@@ -68,13 +68,13 @@ where
 async fn see<IO: AsyncRead + Unpin>(
     mut connection: Connection<PrefixedIo<IO>>,
 ) -> Result<Seen, io::Error> {
-    let mut said = Vec::new();
-    connection.read_to_end(&mut said).await?;
+    let mut input = Vec::new();
+    connection.read_to_end(&mut input).await?;
     Ok(Seen {
         peer: connection.info().peer().clone(),
         local: connection.info().local().clone(),
         header: connection.extensions().get().cloned(),
-        said,
+        input,
     })
 }
 
@@ -83,7 +83,7 @@ fn header_error(error: &BoxError) -> &ProxyHeaderError {
     find(&**error).unwrap_or_else(|| panic!("another error: {error}"))
 }
 
-/// A header of version 2, made by hand.
+/// A header of version 2, built by hand.
 fn v2(command: u8, family: u8, block: &[u8]) -> Vec<u8> {
     let length = u16::try_from(block.len()).unwrap().to_be_bytes();
     let fixed = [0x20 | command, family, length[0], length[1]];

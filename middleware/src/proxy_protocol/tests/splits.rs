@@ -1,4 +1,4 @@
-//! Random headers and random garbage: the answer must not depend on how bytes are split.
+//! Random headers and random garbage, whose result must not depend on how bytes are split.
 
 use super::{
     super::parse::{Header, Parsed, parse},
@@ -7,7 +7,7 @@ use super::{
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use tokio_test::io::Builder;
 
-/// Numbers that look random and are the same each time.
+/// Reproducible pseudo-random numbers.
 struct Random(u64);
 
 impl Random {
@@ -39,11 +39,11 @@ impl Random {
 
 type Addresses = Option<(Address, Address)>;
 
-/// A valid header, and what it says.
+/// A valid header, and its contents.
 fn header(random: &mut Random) -> (Vec<u8>, Addresses) {
     let v6 = random.below(2) == 1;
     let (source, destination) = (random.address(v6), random.address(v6));
-    let told = Some((source.into(), destination.into()));
+    let addresses = Some((source.into(), destination.into()));
     match random.below(8) {
         0 => {
             let filler = ["", " ", " a b \r c", " 1.2.3.4 5.6.7.8 9 10"];
@@ -56,7 +56,7 @@ fn header(random: &mut Random) -> (Vec<u8>, Addresses) {
             let family = if v6 { "TCP6" } else { "TCP4" };
             (
                 format!("PROXY {family} {from} {to} {ports}\r\n").into(),
-                told,
+                addresses,
             )
         }
         4 => (v2(LOCAL, random.byte(), &random.bytes(40)), None),
@@ -65,8 +65,8 @@ fn header(random: &mut Random) -> (Vec<u8>, Addresses) {
             block[..2].copy_from_slice(b"/a");
             let tlvs = fields(random);
             let unnamed = Address::Unix(UnixAddress::default());
-            let told = Some((unix("/a"), unnamed));
-            (v2(PROXY, UNIX, &[&block, &tlvs[..]].concat()), told)
+            let addresses = Some((unix("/a"), unnamed));
+            (v2(PROXY, UNIX, &[&block, &tlvs[..]].concat()), addresses)
         }
         _ => {
             let mut block = Vec::new();
@@ -81,7 +81,7 @@ fn header(random: &mut Random) -> (Vec<u8>, Addresses) {
             block.extend(fields(random));
             let family = if v6 { 0x20 } else { 0x10 };
             let protocol = 1 + random.below(2) as u8;
-            (v2(PROXY, family | protocol, &block), told)
+            (v2(PROXY, family | protocol, &block), addresses)
         }
     }
 }
@@ -98,7 +98,7 @@ fn fields(random: &mut Random) -> Vec<u8> {
 fn a_header_is_complete_with_its_last_byte_and_takes_no_more() {
     for seed in 0..2000 {
         let random = &mut Random(seed);
-        let (mut bytes, told) = header(random);
+        let (mut bytes, addresses) = header(random);
         let length = bytes.len();
         bytes.extend(random.bytes(20));
         for end in 0..=bytes.len() {
@@ -118,7 +118,7 @@ fn a_header_is_complete_with_its_last_byte_and_takes_no_more() {
                     );
                     assert_eq!(
                         (parsed.length, &parsed.addresses),
-                        (length, &told),
+                        (length, &addresses),
                         "{shown}"
                     );
                 }
@@ -155,13 +155,13 @@ fn what_was_decided_once_stays_whatever_follows() {
                 }
             }
         }
-        // Nobody makes a server wait for more than it would take.
+        // A peer cannot make a server wait for more than it accepts.
         assert!(decided.is_some() || bytes.len() < max_len, "seed {seed}");
     }
     assert!(kinds.iter().all(|&count| count > 200), "{kinds:?}");
 }
 
-/// A header with some bytes changed, lost or doubled, or bytes that only begin like one.
+/// A header with some bytes changed, lost or duplicated, or bytes that only begin like one.
 fn garbage(random: &mut Random) -> Vec<u8> {
     let mut bytes = header(random).0;
     match random.below(8) {
@@ -189,7 +189,7 @@ fn garbage(random: &mut Random) -> Vec<u8> {
 async fn the_service_gets_what_follows_the_header_and_nothing_else() {
     for seed in 0..500 {
         let random = &mut Random(seed);
-        let (mut bytes, told) = header(random);
+        let (mut bytes, addresses) = header(random);
         let rest = random.bytes(600);
         bytes.extend(&rest);
         let mut io = Builder::new();
@@ -200,15 +200,15 @@ async fn the_service_gets_what_follows_the_header_and_nothing_else() {
             io.read(piece);
             left = after;
         }
-        let seen = serve(layer(), from_proxy(io.build())).await.unwrap();
+        let observed = serve(layer(), from_proxy(io.build())).await.unwrap();
         let socket = (ip("10.1.2.3:5000"), ip("10.0.0.1:443"));
         assert_eq!(
-            (seen.peer, seen.local),
-            told.unwrap_or(socket),
+            (observed.peer, observed.local),
+            addresses.unwrap_or(socket),
             "seed {seed}"
         );
-        assert_eq!(seen.said, rest, "seed {seed}");
-        assert!(seen.header.is_some());
+        assert_eq!(observed.input, rest, "seed {seed}");
+        assert!(observed.header.is_some());
     }
 }
 
@@ -227,8 +227,11 @@ async fn without_a_header_optional_sources_are_heard_from_their_first_byte() {
             io.read(piece);
         }
         let layer = layer().with_optional_header();
-        let seen = serve(layer, from_proxy(io.build())).await.unwrap();
-        assert_eq!(seen.said, bytes, "seed {seed}");
-        assert_eq!((seen.peer, seen.header), (ip("10.1.2.3:5000"), None));
+        let observed = serve(layer, from_proxy(io.build())).await.unwrap();
+        assert_eq!(observed.input, bytes, "seed {seed}");
+        assert_eq!(
+            (observed.peer, observed.header),
+            (ip("10.1.2.3:5000"), None)
+        );
     }
 }

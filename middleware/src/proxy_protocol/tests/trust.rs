@@ -1,4 +1,4 @@
-//! Whose headers are believed, and what becomes of the others.
+//! Trusted and untrusted sources.
 
 use super::*;
 use crate::io::PrefixedIo;
@@ -10,17 +10,17 @@ use crate::{
 use tokio_test::io::Builder;
 use tower_test::mock;
 
-fn said(header: &[u8]) -> Vec<u8> {
+fn input(header: &[u8]) -> Vec<u8> {
     [header, b"hello"].concat()
 }
 
 #[tokio::test]
 async fn a_trusted_source_speaks_for_its_clients() {
     for header in [V1, &v2_tcp4(&[])] {
-        let io = Builder::new().read(&said(header)).build();
-        let seen = serve(layer(), from_proxy(io)).await.unwrap();
-        assert_eq!((seen.peer, seen.local), (ip(CLIENT), ip(SERVER)));
-        assert_eq!(seen.said, b"hello");
+        let io = Builder::new().read(&input(header)).build();
+        let observed = serve(layer(), from_proxy(io)).await.unwrap();
+        assert_eq!((observed.peer, observed.local), (ip(CLIENT), ip(SERVER)));
+        assert_eq!(observed.input, b"hello");
     }
 }
 
@@ -54,12 +54,16 @@ async fn the_header_of_a_stranger_is_never_believed() {
         layer().with_direct_clients().with_optional_header(),
     ] {
         for header in [V1, &v2_tcp4(&[])] {
-            let io = Builder::new().read(&said(header)).build();
-            let seen = serve(layer.clone(), from_stranger(io)).await.unwrap();
-            assert_eq!(seen.peer, ip("192.0.2.66:5000"));
-            assert_eq!(seen.local, ip("10.0.0.1:443"));
-            assert_eq!(seen.header, None);
-            assert_eq!(seen.said, said(header), "it is what the stranger said");
+            let io = Builder::new().read(&input(header)).build();
+            let observed = serve(layer.clone(), from_stranger(io)).await.unwrap();
+            assert_eq!(observed.peer, ip("192.0.2.66:5000"));
+            assert_eq!(observed.local, ip("10.0.0.1:443"));
+            assert_eq!(observed.header, None);
+            assert_eq!(
+                observed.input,
+                input(header),
+                "it is what the stranger sent"
+            );
         }
     }
 }
@@ -77,9 +81,9 @@ async fn trust_goes_by_the_socket_and_not_by_what_a_header_said() {
 async fn only_the_first_header_is_taken_off() {
     let two = [V1, b"PROXY TCP4 203.0.113.9 192.0.2.1 1 2\r\n"].concat();
     let io = Builder::new().read(&two).build();
-    let seen = serve(layer(), from_proxy(io)).await.unwrap();
-    assert_eq!(seen.peer, ip(CLIENT));
-    assert_eq!(seen.said, two[V1.len()..]);
+    let observed = serve(layer(), from_proxy(io)).await.unwrap();
+    assert_eq!(observed.peer, ip(CLIENT));
+    assert_eq!(observed.input, two[V1.len()..]);
 }
 
 #[tokio::test]
@@ -89,9 +93,12 @@ async fn unix_sockets_are_trusted_only_where_that_is_said() {
     let error = serve(layer(), from(peer(), io)).await.unwrap_err();
     assert!(find::<Refused>(&*error).is_some());
     let unix = ProxyProtocolLayer::new(TrustedSources::none().with_unix_sockets());
-    let io = Builder::new().read(&said(V1)).build();
-    let seen = serve(unix, from(peer(), io)).await.unwrap();
-    assert_eq!((seen.peer, &seen.said[..]), (ip(CLIENT), &b"hello"[..]));
+    let io = Builder::new().read(&input(V1)).build();
+    let observed = serve(unix, from(peer(), io)).await.unwrap();
+    assert_eq!(
+        (observed.peer, &observed.input[..]),
+        (ip(CLIENT), &b"hello"[..])
+    );
 }
 
 #[tokio::test]
@@ -110,14 +117,14 @@ async fn an_optional_header_that_is_wrong_is_no_missing_one() {
 
 #[tokio::test]
 async fn a_source_with_optional_header_may_end_at_once() {
-    for said in [&b""[..], b"P", b"\r\n\r\n"] {
+    for input in [&b""[..], b"P", b"\r\n\r\n"] {
         let mut io = Builder::new();
-        if !said.is_empty() {
-            io.read(said);
+        if !input.is_empty() {
+            io.read(input);
         }
         let layer = layer().with_optional_header();
-        let seen = serve(layer, from_proxy(io.build())).await.unwrap();
-        assert_eq!(seen.said, said);
+        let observed = serve(layer, from_proxy(io.build())).await.unwrap();
+        assert_eq!(observed.input, input);
     }
 }
 
@@ -125,8 +132,8 @@ async fn a_source_with_optional_header_may_end_at_once() {
 async fn what_else_a_header_tells_is_in_the_extensions() {
     let header = v2_tcp4(&tlv(0x02, b"example.com"));
     let io = Builder::new().read(&header).build();
-    let seen = serve(layer(), from_proxy(io)).await.unwrap();
-    assert_eq!(seen.header.unwrap().authority(), Some("example.com"));
+    let observed = serve(layer(), from_proxy(io)).await.unwrap();
+    assert_eq!(observed.header.unwrap().authority(), Some("example.com"));
 }
 
 #[tokio::test]

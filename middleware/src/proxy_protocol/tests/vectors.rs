@@ -1,8 +1,8 @@
-//! What headers say, and which are refused.
+//! Parsed contents of headers, and rejected headers.
 
 use super::{
     super::{
-        error::Problem,
+        error::HeaderProblem,
         parse::{Header, Parsed, parse},
     },
     *,
@@ -78,21 +78,21 @@ fn the_text_must_be_as_the_protocol_has_it() {
         let bytes = format!("PROXY {line}\r\nGET / HTTP/1.1\r\n");
         assert_eq!(
             parse(bytes.as_bytes(), 4096),
-            Parsed::Invalid(Problem::Line),
+            Parsed::Invalid(HeaderProblem::Line),
             "{line:?}"
         );
     }
     let no_ascii = b"PROXY TCP4 198.51.100.7 192.0.2.1 40000 44\xFF\r\n";
-    assert_eq!(parse(no_ascii, 4096), Parsed::Invalid(Problem::Line));
+    assert_eq!(parse(no_ascii, 4096), Parsed::Invalid(HeaderProblem::Line));
 }
 
 #[test]
 fn a_line_feed_alone_ends_no_line() {
     let lone = b"PROXY TCP4 198.51.100.7 192.0.2.1 40000 443\n";
-    assert_eq!(parse(lone, 4096), Parsed::Invalid(Problem::Line));
+    assert_eq!(parse(lone, 4096), Parsed::Invalid(HeaderProblem::Line));
     assert_eq!(
         parse(b"PROXY UNKNOWN\n", 4096),
-        Parsed::Invalid(Problem::Line)
+        Parsed::Invalid(HeaderProblem::Line)
     );
 }
 
@@ -103,7 +103,7 @@ fn a_line_may_have_107_bytes_and_no_more() {
     let too_long = line(108);
     assert_eq!(
         parse(too_long.as_bytes(), 4096),
-        Parsed::Invalid(Problem::LineTooLong)
+        Parsed::Invalid(HeaderProblem::LineTooLong)
     );
     assert_eq!(parse(&too_long.as_bytes()[..106], 4096), Parsed::Incomplete);
 }
@@ -182,27 +182,27 @@ fn the_binary_must_be_as_the_protocol_has_it() {
     let mut version_1 = v2_tcp4(&[]);
     version_1[12] = 0x11;
     for (header, problem) in [
-        (version_1, Problem::Command),
-        (v2(2, TCP4, &[1; 12]), Problem::Command),
-        (v2(15, 0, &[]), Problem::Command),
-        (v2(PROXY, 0x13, &[1; 12]), Problem::Family),
-        (v2(PROXY, 0x41, &[1; 12]), Problem::Family),
-        (v2(PROXY, 0x03, &[1; 12]), Problem::Family),
-        (v2(PROXY, 0xFF, &[1; 12]), Problem::Family),
-        (v2(PROXY, TCP4, &[1; 11]), Problem::TooShort),
-        (v2(PROXY, TCP4, &[]), Problem::TooShort),
-        (v2(PROXY, TCP6, &[1; 35]), Problem::TooShort),
-        (v2(PROXY, UNIX, &[1; 215]), Problem::TooShort),
-        (v2_tcp4(&[0]), Problem::Field),
-        (v2_tcp4(&[0xE0, 0]), Problem::Field),
-        (v2_tcp4(&[0xE0, 0, 1]), Problem::Field),
-        (v2_tcp4(&[0xE0, 0xFF, 0xFF, 0]), Problem::Field),
+        (version_1, HeaderProblem::Command),
+        (v2(2, TCP4, &[1; 12]), HeaderProblem::Command),
+        (v2(15, 0, &[]), HeaderProblem::Command),
+        (v2(PROXY, 0x13, &[1; 12]), HeaderProblem::Family),
+        (v2(PROXY, 0x41, &[1; 12]), HeaderProblem::Family),
+        (v2(PROXY, 0x03, &[1; 12]), HeaderProblem::Family),
+        (v2(PROXY, 0xFF, &[1; 12]), HeaderProblem::Family),
+        (v2(PROXY, TCP4, &[1; 11]), HeaderProblem::TooShort),
+        (v2(PROXY, TCP4, &[]), HeaderProblem::TooShort),
+        (v2(PROXY, TCP6, &[1; 35]), HeaderProblem::TooShort),
+        (v2(PROXY, UNIX, &[1; 215]), HeaderProblem::TooShort),
+        (v2_tcp4(&[0]), HeaderProblem::Field),
+        (v2_tcp4(&[0xE0, 0]), HeaderProblem::Field),
+        (v2_tcp4(&[0xE0, 0, 1]), HeaderProblem::Field),
+        (v2_tcp4(&[0xE0, 0xFF, 0xFF, 0]), HeaderProblem::Field),
         (
             v2_tcp4(&[tlv(0xE0, b"good"), vec![1]].concat()),
-            Problem::Field,
+            HeaderProblem::Field,
         ),
-        (v2_tcp4(&tlv(0x03, &[0; 3])), Problem::Field),
-        (v2_tcp4(&tlv(0x03, &[0; 4])), Problem::Checksum),
+        (v2_tcp4(&tlv(0x03, &[0; 3])), HeaderProblem::Field),
+        (v2_tcp4(&tlv(0x03, &[0; 4])), HeaderProblem::Checksum),
     ] {
         assert_eq!(
             parse(&header, 4096),
@@ -218,15 +218,18 @@ fn nonsense_is_refused_before_all_of_it_is_there() {
     let too_short = v2(PROXY, TCP4, &[1; 11]);
     assert_eq!(
         parse(&too_short[..16], 4096),
-        Parsed::Invalid(Problem::TooShort)
+        Parsed::Invalid(HeaderProblem::TooShort)
     );
     assert_eq!(parse(&too_short[..15], 4096), Parsed::Incomplete);
     let family = v2(PROXY, 0x99, &[]);
-    assert_eq!(parse(&family[..14], 4096), Parsed::Invalid(Problem::Family));
+    assert_eq!(
+        parse(&family[..14], 4096),
+        Parsed::Invalid(HeaderProblem::Family)
+    );
     let command = v2(9, 0, &[]);
     assert_eq!(
         parse(&command[..13], 4096),
-        Parsed::Invalid(Problem::Command)
+        Parsed::Invalid(HeaderProblem::Command)
     );
     assert_eq!(parse(&command[..12], 4096), Parsed::Incomplete);
 }
@@ -236,16 +239,16 @@ fn a_header_may_be_as_long_as_the_bound_and_no_longer() {
     let header = v2_tcp4(&tlv(0x04, &[0; 300]));
     let length = header.len();
     assert!(matches!(parse(&header, length), Parsed::Complete(_)));
-    let refused = Parsed::Invalid(Problem::TooLong(length));
+    let refused = Parsed::Invalid(HeaderProblem::TooLong(length));
     assert_eq!(parse(&header[..16], length - 1), refused);
     let most = v2(LOCAL, 0, &[0; 65535]);
     assert_eq!(
         parse(&most[..16], 4096),
-        Parsed::Invalid(Problem::TooLong(65551))
+        Parsed::Invalid(HeaderProblem::TooLong(65551))
     );
 }
 
-/// As AWS balancers send it; the checksum is of another implementation.
+/// As AWS load balancers send it; the checksum comes from another implementation.
 fn with_checksum(checksum: u32) -> Vec<u8> {
     let checksum = tlv(0x03, &checksum.to_be_bytes());
     let endpoint = tlv(0xEA, b"\x01vpce-08d2bf15fac5001c9");
@@ -264,7 +267,7 @@ fn a_checksum_must_be_right_for_every_bit_of_the_header() {
         let mut flipped = header.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
         let parsed = parse(&flipped, 4096);
-        // A flip in the type of the field or in a length hides it, or cuts the fields.
+        // A flipped bit in the type or length of the field hides it, or splits the fields.
         let hidden = (28..31).contains(&(bit / 8));
         assert!(
             hidden || matches!(parsed, Parsed::Invalid(_)),
@@ -273,7 +276,7 @@ fn a_checksum_must_be_right_for_every_bit_of_the_header() {
     }
 }
 
-/// Puts the checksum into a header whose last field is one of zeros.
+/// Inserts the checksum into a header whose last field contains zeros.
 fn sealed(mut header: Vec<u8>) -> Vec<u8> {
     let sum = !header.iter().fold(!0_u32, |crc, &byte| {
         (0..8).fold(crc ^ u32::from(byte), |crc, _| match crc & 1 {
@@ -306,7 +309,7 @@ fn a_header_that_tells_of_no_client_has_fields_and_a_checksum_too() {
 
         let mut wrong = header;
         *wrong.last_mut().unwrap() ^= 1;
-        let expected = Parsed::Invalid(Problem::Checksum);
+        let expected = Parsed::Invalid(HeaderProblem::Checksum);
         assert_eq!(parse(&wrong, 4096), expected, "{command} {family:#x}");
     }
 }
@@ -318,7 +321,7 @@ fn a_second_checksum_is_one_too_many() {
     for command in [LOCAL, PROXY] {
         let block = [&[0; 12][..], &one, &one].concat();
         let twice = sealed(v2(command, TCP4, &block));
-        assert_eq!(parse(&twice, 4096), Parsed::Invalid(Problem::Field));
+        assert_eq!(parse(&twice, 4096), Parsed::Invalid(HeaderProblem::Field));
     }
 }
 
@@ -389,7 +392,7 @@ fn fields_that_are_not_what_their_type_says_are_none() {
     let header = complete(&v2_tcp4(&tlvs)).header;
     assert_eq!((header.authority(), header.ssl()), (None, None));
     assert_eq!(header.aws_vpc_endpoint_id(), None);
-    // Within, too: a length that reaches beyond the end.
+    // Inside, too, a length that reaches beyond the end.
     let value = [&[1, 0, 0, 0, 0][..], &[0x21, 0xFF, 0xFF, b'T']].concat();
     let header = complete(&v2_tcp4(&tlv(0x20, &value))).header;
     assert_eq!(header.ssl().unwrap().version(), None);

@@ -49,14 +49,14 @@ async fn untrusted_sources_are_named_once_a_minute() {
 
 #[tokio::test(start_paused = true)]
 async fn a_trusted_source_without_a_valid_header_is_named_whoever_else_was() {
-    for said in [&b"GET / HTTP/1.1\r\n"[..], b"PROXY nonsense\n"] {
+    for input in [&b"GET / HTTP/1.1\r\n"[..], b"PROXY nonsense\n"] {
         let log = Log::of_lines(Level::INFO);
         let layer = layer();
         serve(layer.clone(), from_stranger(Builder::new().build()))
             .await
             .unwrap_err();
         for _ in 0..3 {
-            let io = Builder::new().read(said).build();
+            let io = Builder::new().read(input).build();
             serve(layer.clone(), from_proxy(io)).await.unwrap_err();
         }
         let [_, (text, _)] = warnings(&log).try_into().unwrap();
@@ -92,7 +92,7 @@ async fn a_second_layer_takes_its_header_off_and_records_nothing() {
     let first = tlv(0x05, b"first");
     for (first, peer) in [
         (v2_tcp4(&first), ip(CLIENT)),
-        // It names no client, and the second header must not either.
+        // It has no client, and the second header must not provide one.
         (v2(LOCAL, 0, &first), ip("10.1.2.3:5000")),
     ] {
         let log = Log::of_lines(Level::INFO);
@@ -100,14 +100,14 @@ async fn a_second_layer_takes_its_header_off_and_records_nothing() {
         let sent = [&*first, second, b"hello"].concat();
         let connection = from_proxy(Builder::new().read(&sent).build());
         let twice = tower::layer::layer_fn(|service| layer().layer(layer().layer(service)));
-        let seen = twice
+        let observed = twice
             .layer(tower::service_fn(see))
             .oneshot(connection)
             .await
             .unwrap();
 
-        assert_eq!((seen.peer, &*seen.said), (peer, &b"hello"[..]));
-        assert_eq!(seen.header.unwrap().unique_id(), Some(&b"first"[..]));
+        assert_eq!((observed.peer, &*observed.input), (peer, &b"hello"[..]));
+        assert_eq!(observed.header.unwrap().unique_id(), Some(&b"first"[..]));
         let [(text, _)] = warnings(&log).try_into().unwrap();
         assert!(
             text.contains("a second PROXY header from 10.1.2.3:5000 was ignored"),

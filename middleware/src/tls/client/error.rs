@@ -1,4 +1,4 @@
-//! Why a client and a server did not agree on TLS.
+//! Errors of a client's TLS handshake.
 
 use crate::{
     error::{Elapsed, HandshakeError, find},
@@ -6,18 +6,17 @@ use crate::{
 };
 use std::{error::Error, fmt, io};
 
-/// A client could not agree on TLS with a server: with which, why, and what to do.
+/// A TLS handshake with a server failed. The text names the server, the reason and the remedy.
 ///
-/// [`HandshakeError`] or [`Elapsed`] is its source, so an outcome is told from it as on the server's
-/// side.
+/// Its source is [`HandshakeError`] or [`Elapsed`], so outcomes are classified as on the server side.
 #[derive(Debug)]
 pub struct TlsConnectError {
     server_name: String,
-    problem: Problem,
+    problem: ConnectProblem,
 }
 
 #[derive(Debug)]
-enum Problem {
+enum ConnectProblem {
     BadName,
     Elapsed(Elapsed),
     Handshake(HandshakeError),
@@ -25,19 +24,19 @@ enum Problem {
 
 impl TlsConnectError {
     pub(super) fn bad_name(server_name: &str) -> Self {
-        Self::new(server_name, Problem::BadName)
+        Self::new(server_name, ConnectProblem::BadName)
     }
 
     pub(super) fn elapsed(server_name: &str, elapsed: Elapsed) -> Self {
-        Self::new(server_name, Problem::Elapsed(elapsed))
+        Self::new(server_name, ConnectProblem::Elapsed(elapsed))
     }
 
     pub(super) fn handshake(server_name: &str, error: io::Error) -> Self {
         let error = HandshakeError::new(error);
-        Self::new(server_name, Problem::Handshake(error))
+        Self::new(server_name, ConnectProblem::Handshake(error))
     }
 
-    fn new(server_name: &str, problem: Problem) -> Self {
+    fn new(server_name: &str, problem: ConnectProblem) -> Self {
         let server_name = server_name.to_owned();
         Self {
             server_name,
@@ -45,36 +44,36 @@ impl TlsConnectError {
         }
     }
 
-    /// The name that the server's certificate must have.
+    /// The name that the server's certificate must be valid for.
     pub fn server_name(&self) -> &str {
         &self.server_name
     }
 
-    /// Whether the name of the server is neither a DNS name nor an IP address.
+    /// Whether the server name is invalid. It must be a DNS name or an IP address.
     pub const fn is_bad_name(&self) -> bool {
-        matches!(self.problem, Problem::BadName)
+        matches!(self.problem, ConnectProblem::BadName)
     }
 
-    /// Whether the handshake took too long.
+    /// Whether the handshake timed out.
     pub const fn is_timeout(&self) -> bool {
-        matches!(self.problem, Problem::Elapsed(_))
+        matches!(self.problem, ConnectProblem::Elapsed(_))
     }
 
-    /// Whether the server's certificate was not accepted, for whatever reason.
+    /// Whether the server's certificate was rejected, for any reason.
     pub fn is_bad_certificate(&self) -> bool {
         self.certificate().is_some()
     }
 
     /// Whether the certificate's issuer is not trusted.
     pub fn is_untrusted(&self) -> bool {
-        // A bad signature is what a root of the same name with another key leads to.
+        // A trusted root with the same name but another key causes a bad signature.
         matches!(
             self.certificate(),
             Some(CertificateError::UnknownIssuer | CertificateError::BadSignature)
         )
     }
 
-    /// Whether the certificate is that of another server.
+    /// Whether the certificate is for another server.
     pub fn is_wrong_name(&self) -> bool {
         matches!(
             self.certificate(),
@@ -84,7 +83,7 @@ impl TlsConnectError {
         )
     }
 
-    /// What is wrong with the certificate.
+    /// The reason why the certificate was rejected.
     fn certificate(&self) -> Option<&CertificateError> {
         match self.rustls()? {
             rustls::Error::InvalidCertificate(problem) => Some(problem),
@@ -94,29 +93,29 @@ impl TlsConnectError {
 
     fn rustls(&self) -> Option<&rustls::Error> {
         match &self.problem {
-            Problem::Handshake(error) => find(error),
-            Problem::BadName | Problem::Elapsed(_) => None,
+            ConnectProblem::Handshake(error) => find(error),
+            ConnectProblem::BadName | ConnectProblem::Elapsed(_) => None,
         }
     }
 
     fn kind(&self) -> io::ErrorKind {
         match &self.problem {
-            Problem::BadName => io::ErrorKind::InvalidInput,
-            Problem::Elapsed(_) => io::ErrorKind::TimedOut,
-            Problem::Handshake(error) => error.io_error().kind(),
+            ConnectProblem::BadName => io::ErrorKind::InvalidInput,
+            ConnectProblem::Elapsed(_) => io::ErrorKind::TimedOut,
+            ConnectProblem::Handshake(error) => error.io_error().kind(),
         }
     }
 
     fn advice(&self) -> &'static str {
         if self.is_untrusted() {
-            return "trust the root that issued its certificate, if that is the server you mean";
+            return "trust the root that issued its certificate if this is the intended server";
         }
         if self.is_wrong_name() {
-            return "connect by a name that is in its certificate";
+            return "connect with a name that its certificate contains";
         }
         match self.rustls() {
             Some(rustls::Error::InvalidCertificate(_)) => {
-                "its certificate has to be replaced, or the clock of this machine is wrong"
+                "replace its certificate, or correct the clock of this machine"
             }
             Some(rustls::Error::InvalidMessage(_)) => {
                 "check that the server speaks TLS on this port"
@@ -130,14 +129,16 @@ impl fmt::Display for TlsConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.server_name.escape_debug();
         match &self.problem {
-            Problem::BadName => write!(
+            ConnectProblem::BadName => write!(
                 f,
-                "no TLS with \"{name}\": a DNS name or an IP address is needed, without a port and \
-                 without brackets"
+                "\"{name}\" is not a valid server name; expected a DNS name or an IP address, without \
+                 a port and without brackets"
             ),
-            Problem::Elapsed(elapsed) => write!(f, "no TLS with {name}: {elapsed}"),
-            Problem::Handshake(error) => {
-                write!(f, "no TLS with {name}: {}", error.io_error())?;
+            ConnectProblem::Elapsed(elapsed) => {
+                write!(f, "TLS connection to {name} failed: {elapsed}")
+            }
+            ConnectProblem::Handshake(error) => {
+                write!(f, "TLS connection to {name} failed: {}", error.io_error())?;
                 let advice = self.advice();
                 if !advice.is_empty() {
                     write!(f, "; {advice}")?;
@@ -151,9 +152,9 @@ impl fmt::Display for TlsConnectError {
 impl Error for TlsConnectError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.problem {
-            Problem::BadName => None,
-            Problem::Elapsed(elapsed) => Some(elapsed),
-            Problem::Handshake(error) => Some(error),
+            ConnectProblem::BadName => None,
+            ConnectProblem::Elapsed(elapsed) => Some(elapsed),
+            ConnectProblem::Handshake(error) => Some(error),
         }
     }
 }

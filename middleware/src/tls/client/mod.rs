@@ -1,4 +1,4 @@
-//! The client's side of TLS.
+//! The client side of TLS.
 
 mod connector;
 mod error;

@@ -1,4 +1,4 @@
-//! Whom a client trusts.
+//! The root certificates that a client trusts.
 
 use super::TlsConnector;
 use crate::tls::{
@@ -7,34 +7,35 @@ use crate::tls::{
 };
 #[cfg(feature = "native-roots")]
 use crate::tls::{
-    error::{Part, Problem},
+    error::{ConfigProblem, Part},
     rustls::pki_types::CertificateDer,
 };
 use std::sync::Arc;
 
 impl TlsConnector {
-    /// Trusts servers whose certificate comes from one of these roots, in PEM, and no others.
+    /// Trusts only servers whose certificate was issued by one of these roots, in PEM.
     ///
-    /// TLS 1.2 and 1.3 with the crypto provider that [`provider`] names, no client certificate.
+    /// The connector supports TLS 1.2 and 1.3 with the crypto provider of [`provider`], without a client
+    /// certificate.
     ///
     /// # Errors
     ///
-    /// [`TlsConfigError`] when there is no certificate, one of them cannot be used, or the text is
-    /// damaged: all roots that it shows are trusted, or none; see [`load`].
+    /// [`TlsConfigError`] if the text is damaged, lacks a certificate, or contains one that cannot be used.
+    /// Either all roots are trusted or the call fails; see [`load`].
     pub fn with_roots_pem(roots: &[u8]) -> Result<Self, TlsConfigError> {
         Ok(Self::trusting(load::roots(roots)?))
     }
 
-    /// Trusts servers whose certificate comes from a root that this system trusts.
+    /// Trusts servers whose certificate was issued by a root that the operating system trusts.
     ///
-    /// On Linux and the BSDs that is OpenSSL's bundle (`SSL_CERT_FILE` and `SSL_CERT_DIR` name
-    /// another), on macOS the keychain, on Windows the certificate store. It is read now, blocking,
-    /// and not watched: one connector is for the whole program. Roots that cannot be used are passed
-    /// over, since old ones are found in many systems.
+    /// On Linux and the BSDs these are the roots in OpenSSL's bundle (`SSL_CERT_FILE` and `SSL_CERT_DIR`
+    /// override it), on macOS in the keychain, on Windows in the certificate store. They are read once, with
+    /// blocking I/O, so create one connector and share it. Unusable roots are skipped, because many systems
+    /// contain outdated ones.
     ///
     /// # Errors
     ///
-    /// [`TlsConfigError`] when there is no root at all that can be used.
+    /// [`TlsConfigError`] if the system lacks a usable root.
     #[cfg(feature = "native-roots")]
     pub fn with_native_roots() -> Result<Self, TlsConfigError> {
         let found = rustls_native_certs::load_native_certs();
@@ -49,7 +50,10 @@ impl TlsConnector {
         let mut store = RootCertStore::empty();
         store.add_parsable_certificates(roots);
         if store.is_empty() {
-            return Err(TlsConfigError::new(Part::Roots, Problem::NoNative(error)));
+            return Err(TlsConfigError::new(
+                Part::Roots,
+                ConfigProblem::NoNative(error),
+            ));
         }
         Ok(Self::trusting(store))
     }
@@ -57,7 +61,7 @@ impl TlsConnector {
     fn trusting(roots: RootCertStore) -> Self {
         let config = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
-            .expect("the provider is rustls' own, which has suites for both versions")
+            .expect("rustls' own provider has suites for both versions")
             .with_root_certificates(roots)
             .with_no_client_auth();
         Self::new(Arc::new(config))

@@ -1,4 +1,4 @@
-//! Both of our sides, with a root that signed the server's certificate.
+//! This crate's client and server, with a root that signed the server's certificate.
 
 use super::*;
 use crate::{
@@ -67,12 +67,12 @@ fn in_memory() -> (Server, Server) {
     (Connection::accept(server), Connection::accept(client))
 }
 
-/// Sends back what it is told, to its end.
+/// Echoes everything that it receives.
 async fn echo(server: Server) -> Result<(), BoxError> {
     let echo = tower::service_fn(|mut connection: Connection<TlsIo<_>>| async move {
-        let mut heard = Vec::new();
-        connection.read_to_end(&mut heard).await?;
-        connection.write_all(&heard).await?;
+        let mut received = Vec::new();
+        connection.read_to_end(&mut received).await?;
+        connection.write_all(&received).await?;
         connection.close().await
     });
     PKI.layer()
@@ -82,7 +82,7 @@ async fn echo(server: Server) -> Result<(), BoxError> {
         .await
 }
 
-/// The client's result by `connector`, from a server that echoes, and the server's.
+/// The results of a client with `connector` and of an echo server.
 async fn meet(
     connector: &TlsConnector,
     name: &str,
@@ -107,9 +107,9 @@ async fn both_sides_agree_and_know_it() {
         assert_eq!(known.phase(), Phase::Serving);
         client.write_all(&[7; 100_000]).await.unwrap();
         client.shutdown().await.unwrap();
-        let mut heard = Vec::new();
-        client.read_to_end(&mut heard).await.unwrap();
-        assert!(heard == [7; 100_000]);
+        let mut received = Vec::new();
+        client.read_to_end(&mut received).await.unwrap();
+        assert!(received == [7; 100_000]);
         client.close().await.unwrap();
     };
     let ((), served) = tokio::join!(talk, echo(server));
@@ -178,7 +178,7 @@ async fn a_certificate_for_another_name_is_told_apart() {
         assert!(
             error
                 .to_string()
-                .contains("by a name that is in its certificate"),
+                .contains("with a name that its certificate contains"),
             "{error}"
         );
         let server_was_told = served.unwrap_err();
@@ -191,7 +191,7 @@ async fn a_certificate_for_another_name_is_told_apart() {
 
 #[tokio::test]
 async fn a_root_that_is_not_trusted_is_told_apart() {
-    // The second is a root made anew, of the same name, as happens in laboratories.
+    // The second is a new root with the same name, as happens in test setups.
     for name in ["another root", "our root"] {
         let stranger = Pki::new(name);
         let (client, served) = meet(&stranger.connector(), "localhost").await;
@@ -279,7 +279,7 @@ async fn a_server_that_speaks_no_tls_is_no_server() {
         .connect("localhost", client)
         .await
         .unwrap_err();
-    // It stays after the alert, which is waited for, but not for long.
+    // It stays connected after the alert. The server waits for it, but not for long.
     assert_eq!(begun.elapsed(), Duration::from_secs(1));
     assert!(
         error.to_string().contains("speaks TLS on this port"),
@@ -314,8 +314,8 @@ async fn a_forced_close_ends_the_handshake_of_a_client() {
     assert!(find::<ForcedClose>(&agreed.unwrap_err()).is_some());
 }
 
-/// Both ends of a connection over loopback, their handshake done.
-async fn agreed() -> (
+/// Both ends of a connection over loopback, after the handshake.
+async fn established() -> (
     Connection<TlsIo<Socket<TcpStream>>>,
     Connection<TlsClientIo<Socket<TcpStream>>>,
 ) {
@@ -332,27 +332,27 @@ async fn agreed() -> (
 
 #[tokio::test]
 async fn a_close_by_the_client_is_a_clean_end() {
-    let (mut server, mut client) = agreed().await;
+    let (mut server, mut client) = established().await;
     client.write_all(b"complete").await.unwrap();
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     let read = async {
-        server.read_to_end(&mut heard).await.unwrap();
+        server.read_to_end(&mut received).await.unwrap();
         server.close().await.unwrap();
     };
     let (closed, ()) = tokio::join!(client.close(), read);
     closed.unwrap();
-    assert_eq!(heard, b"complete");
+    assert_eq!(received, b"complete");
 }
 
 #[tokio::test]
 async fn a_server_that_ends_without_saying_so_is_noted() {
-    let (mut server, mut client) = agreed().await;
+    let (mut server, mut client) = established().await;
     server.write_all(b"half an ans").await.unwrap();
     server.flush().await.unwrap();
     drop(server);
-    let mut heard = Vec::new();
-    let error = client.read_to_end(&mut heard).await.unwrap_err();
-    assert_eq!(heard, b"half an ans");
+    let mut received = Vec::new();
+    let error = client.read_to_end(&mut received).await.unwrap_err();
+    assert_eq!(received, b"half an ans");
     assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
     assert!(client.info().is_truncated());
     let outcome = Outcome::of(client.info(), Some(&error));
@@ -361,14 +361,14 @@ async fn a_server_that_ends_without_saying_so_is_noted() {
 
 #[tokio::test]
 async fn a_server_that_says_nothing_after_our_good_bye_has_cut_nothing_off() {
-    let (mut server, mut client) = agreed().await;
+    let (mut server, mut client) = established().await;
     let known = client.info().clone();
     client.write_all(b"that is all").await.unwrap();
     let leave = async {
-        let mut heard = Vec::new();
-        server.read_to_end(&mut heard).await.unwrap();
-        assert_eq!(heard, b"that is all");
-        // Only TCP's end.
+        let mut received = Vec::new();
+        server.read_to_end(&mut received).await.unwrap();
+        assert_eq!(received, b"that is all");
+        // Ends TCP only.
         server.get_mut().get_mut().shutdown().await.unwrap();
     };
     let (closed, ()) = tokio::join!(client.close(), leave);
@@ -378,8 +378,19 @@ async fn a_server_that_says_nothing_after_our_good_bye_has_cut_nothing_off() {
 }
 
 #[tokio::test]
+async fn after_a_shutdown_by_the_client_an_end_without_close_notify_is_no_truncation() {
+    let (mut server, mut client) = established().await;
+    let known = client.info().clone();
+    client.shutdown().await.unwrap();
+    server.get_mut().get_mut().shutdown().await.unwrap();
+    let error = client.read_to_end(&mut Vec::new()).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    assert!(!known.is_truncated());
+}
+
+#[tokio::test]
 async fn vectored_writes_of_a_client_become_one_record() {
-    let (_server, mut client) = agreed().await;
+    let (_server, mut client) = established().await;
     assert!(client.is_write_vectored());
     let before = client.info().bytes_written();
     let parts = [io::IoSlice::new(b"hello "), io::IoSlice::new(b"world")];
@@ -392,7 +403,7 @@ async fn vectored_writes_of_a_client_become_one_record() {
 #[tokio::test]
 async fn the_io_underneath_and_the_session_of_a_client_are_within_reach() {
     assert!(size_of::<TlsClientIo<Socket<TcpStream>>>() <= 2 * size_of::<usize>());
-    let (_server, mut client) = agreed().await;
+    let (_server, mut client) = established().await;
     let tls = client.get_mut();
     assert!(tls.get_ref().get_ref().peer_addr().is_ok());
     assert!(tls.get_mut().get_ref().peer_addr().is_ok());

@@ -1,11 +1,11 @@
-//! What a line of PEM is: a boundary, text, or a boundary that was damaged.
+//! Classifies a line of PEM as a boundary, text, or a damaged boundary.
 
-use super::{BYTE_ORDER_MARK, Fault};
+use super::{BYTE_ORDER_MARK, PemFault};
 
 pub(super) enum Line<'a> {
     Begin(&'a str),
     End(&'a str),
-    Suspicious(Fault),
+    Suspicious(PemFault),
     Text,
 }
 
@@ -28,7 +28,7 @@ pub(super) fn lines(mut text: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
     })
 }
 
-/// White space at the end of a line does not matter (RFC 7468, section 2); anything else does.
+/// Trailing white space is ignored (RFC 7468, section 2); everything else counts.
 pub(super) fn classify(line: &[u8]) -> Line<'_> {
     let line = line.trim_ascii_end();
     if let Some(label) = label(line, b"-----BEGIN ") {
@@ -42,22 +42,22 @@ pub(super) fn classify(line: &[u8]) -> Line<'_> {
     }
     let without_mark = line.strip_prefix(BYTE_ORDER_MARK);
     if without_mark.is_some_and(|line| label(line, b"-----BEGIN ").is_some()) {
-        return Line::Suspicious(Fault::ByteOrderMark);
+        return Line::Suspicious(PemFault::ByteOrderMark);
     }
     let words = |word: &[u8]| line.windows(word.len()).filter(|w| *w == word).count();
     if words(b"-----BEGIN ") + words(b"-----END ") > 1 {
-        return Line::Suspicious(Fault::Joined);
+        return Line::Suspicious(PemFault::Joined);
     }
-    Line::Suspicious(Fault::Boundary)
+    Line::Suspicious(PemFault::Boundary)
 }
 
-/// The label of a boundary that begins with `start`, where `line` is one.
+/// The label, if `line` is a boundary that begins with `start`.
 fn label<'a>(line: &'a [u8], start: &[u8]) -> Option<&'a str> {
     let label = line.strip_prefix(start)?.strip_suffix(b"-----")?;
     let is_label = label
         .split(|byte| matches!(byte, b' ' | b'-'))
         .all(|word| !word.is_empty() && word.iter().all(is_label_byte));
-    // A key that was put on one line is no label, and is never printed as one.
+    // A key on a single line must not be taken for a label, and must not be printed as one.
     let is_label = is_label && label.len() <= MAX_LABEL;
     is_label.then(|| str::from_utf8(label).ok()).flatten()
 }
@@ -66,12 +66,12 @@ const fn is_label_byte(byte: &u8) -> bool {
     byte.is_ascii_uppercase() || byte.is_ascii_digit()
 }
 
-/// Whether a person would take `line` for a BEGIN or END line.
+/// Whether a human reader would take `line` for a BEGIN or END line.
 ///
-/// Comments may speak of beginnings and ends, so a single trait is not enough: two hyphens and the word,
-/// or the word and what a section may contain.
+/// Comments may contain these words, so one sign is not enough. It takes two hyphens and the word, or the
+/// word and the kind of content.
 fn resembles_boundary(line: &[u8]) -> bool {
-    // Word processors make dashes of hyphens.
+    // Word processors turn hyphens into dashes.
     let dashes = [
         '\u{2010}', '\u{2011}', '\u{2012}', '\u{2013}', '\u{2014}', '\u{2212}',
     ];
@@ -108,7 +108,7 @@ fn contains_any(text: &str, words: &[&str]) -> bool {
     words.iter().any(|word| text.contains(word))
 }
 
-/// What labels of interest here end with.
+/// The ends of the labels that are used here.
 const CONTENTS: &[&str] = &["CERTIFICATE", "KEY", "CRL"];
-/// Longer than any label in use, and than no key.
+/// Longer than any label in use, and shorter than any key.
 const MAX_LABEL: usize = 64;

@@ -1,7 +1,7 @@
-//! Splits PEM (RFC 7468) into its sections, all of them, or fails with the line at fault.
+//! Splits PEM (RFC 7468) into all of its sections, or fails with the faulty line.
 //!
-//! A parser that skips what it does not understand serves half of a chain, or trusts half of a bundle.
-//! Text between sections is allowed unless it resembles a BEGIN or END line.
+//! A parser that skips unknown text serves half of a chain, or trusts half of a bundle. Text between sections
+//! is allowed unless it resembles a BEGIN or END line.
 
 mod line;
 #[cfg(test)]
@@ -11,28 +11,28 @@ use self::line::{Line, classify, lines};
 use crate::tls::rustls::pki_types::pem::{PemObject, SectionKind};
 use std::fmt;
 
-/// One section: its label, where it begins, and its Base64.
+/// One section, with its label, position and Base64.
 pub(super) struct Section<'a> {
     pub(super) label: &'a str,
-    pub(super) place: Place,
-    /// The key is encrypted in the manner of RFC 1421: `Proc-Type: 4,ENCRYPTED`.
+    pub(super) place: PemPlace,
+    /// The key is encrypted as in RFC 1421: `Proc-Type: 4,ENCRYPTED`.
     pub(super) is_encrypted: bool,
     base64: Vec<u8>,
 }
 
-/// Where in a file something is wrong; both numbers count from one.
+/// Position of a problem in a file; both numbers count from one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct PemPlace {
     pub(super) section: usize,
     pub(super) line: usize,
 }
 
-/// Why a text is not PEM. Nothing of the text is in it.
+/// Why a text is not PEM. It does not quote the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(super) enum PemFault {
     /// UTF-16, by its byte-order mark.
     Utf16,
-    /// A line that is nearly a BEGIN or END line.
+    /// A line that resembles a BEGIN or END line.
     Boundary,
     /// Two of them on one line.
     Joined,
@@ -44,35 +44,35 @@ pub(super) enum Fault {
     NotEnded,
     /// END with another label than BEGIN.
     OtherEnd,
-    /// Something else than Base64 between BEGIN and END.
+    /// Anything but Base64 between BEGIN and END.
     NotBase64,
 }
 
-/// The sections of `pem`, all of them.
-pub(super) fn sections(pem: &[u8]) -> Result<Vec<Section<'_>>, (Place, Fault)> {
+/// All sections of `pem`.
+pub(super) fn sections(pem: &[u8]) -> Result<Vec<Section<'_>>, (PemPlace, PemFault)> {
     let utf16 = [&[0xff, 0xfe], &[0xfe, 0xff]];
     if utf16.iter().any(|mark| pem.starts_with(*mark)) {
-        let place = Place {
+        let place = PemPlace {
             section: 1,
             line: 1,
         };
-        return Err((place, Fault::Utf16));
+        return Err((place, PemFault::Utf16));
     }
     let pem = pem.strip_prefix(BYTE_ORDER_MARK).unwrap_or(pem);
     let mut done = Vec::new();
     let mut open: Option<Section<'_>> = None;
     for (number, line) in lines(pem) {
-        let place = Place {
+        let place = PemPlace {
             section: done.len() + 1,
             line: number,
         };
         match (classify(line), open.as_mut()) {
             (Line::Suspicious(fault), _) => return Err((place, fault)),
             (Line::Begin(label), None) => open = Some(Section::new(label, place)),
-            (Line::Begin(_), Some(section)) => return Err((section.place, Fault::NotEnded)),
-            (Line::End(_), None) => return Err((place, Fault::NotBegun)),
+            (Line::Begin(_), Some(section)) => return Err((section.place, PemFault::NotEnded)),
+            (Line::End(_), None) => return Err((place, PemFault::NotBegun)),
             (Line::End(label), Some(section)) if label != section.label => {
-                return Err((place, Fault::OtherEnd));
+                return Err((place, PemFault::OtherEnd));
             }
             (Line::End(_), Some(_)) => done.extend(open.take()),
             (Line::Text, Some(section)) => section.push(line).map_err(|fault| (place, fault))?,
@@ -80,13 +80,13 @@ pub(super) fn sections(pem: &[u8]) -> Result<Vec<Section<'_>>, (Place, Fault)> {
         }
     }
     match open {
-        Some(section) => Err((section.place, Fault::NotEnded)),
+        Some(section) => Err((section.place, PemFault::NotEnded)),
         None => Ok(done),
     }
 }
 
 impl<'a> Section<'a> {
-    const fn new(label: &'a str, place: Place) -> Self {
+    const fn new(label: &'a str, place: PemPlace) -> Self {
         Self {
             label,
             place,
@@ -95,7 +95,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    fn push(&mut self, line: &[u8]) -> Result<(), Fault> {
+    fn push(&mut self, line: &[u8]) -> Result<(), PemFault> {
         let in_header = self.base64.is_empty();
         if in_header && line.starts_with(b"Proc-Type:") {
             self.is_encrypted |= line.ends_with(b"ENCRYPTED");
@@ -106,20 +106,20 @@ impl<'a> Section<'a> {
         }
         for byte in line.iter().filter(|byte| !byte.is_ascii_whitespace()) {
             if !is_base64(*byte) {
-                return Err(Fault::NotBase64);
+                return Err(PemFault::NotBase64);
             }
             self.base64.push(*byte);
         }
         Ok(())
     }
 
-    /// What the section encodes; `label` is the name that the parser knows for it.
-    pub(super) fn decode(&self, label: &str) -> Result<(SectionKind, Vec<u8>), Fault> {
+    /// Decodes the section; `label` is the parser's name for it.
+    pub(super) fn decode(&self, label: &str) -> Result<(SectionKind, Vec<u8>), PemFault> {
         let mut canonical = format!("-----BEGIN {label}-----\n").into_bytes();
         canonical.extend_from_slice(&self.base64);
         canonical.extend_from_slice(format!("\n-----END {label}-----\n").as_bytes());
         // The error quotes its input, which may be a key.
-        PemObject::from_pem_slice(&canonical).map_err(|_| Fault::NotBase64)
+        PemObject::from_pem_slice(&canonical).map_err(|_| PemFault::NotBase64)
     }
 }
 
@@ -127,7 +127,7 @@ const fn is_base64(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=')
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for PemFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Utf16 => "it is UTF-16; save it as ASCII or UTF-8",
@@ -140,13 +140,13 @@ impl fmt::Display for Fault {
                  without a final line end cannot just be joined)"
             }
             Self::ByteOrderMark => {
-                "a byte-order mark stands before the BEGIN line; remove it (files that begin with \
+                "there is a byte-order mark before the BEGIN line; remove it (files that begin with \
                  one cannot just be joined)"
             }
             Self::NotBegun => "there is an END line without its BEGIN line",
             Self::NotEnded => "there is a BEGIN line without its END line",
             Self::OtherEnd => "the END line has another label than its BEGIN line",
-            Self::NotBase64 => "there is something else than Base64 between BEGIN and END",
+            Self::NotBase64 => "the text between BEGIN and END is not Base64",
         })
     }
 }

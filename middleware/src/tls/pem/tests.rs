@@ -1,15 +1,15 @@
-//! Which files are taken, which are refused, and on which line.
+//! Accepted and rejected files, and the reported lines.
 
 use super::*;
 
-fn labels(pem: &str) -> Result<Vec<(String, usize)>, (usize, usize, Fault)> {
+fn labels(pem: &str) -> Result<Vec<(String, usize)>, (usize, usize, PemFault)> {
     let sections = sections(pem.as_bytes());
     let sections = sections.map_err(|(place, fault)| (place.section, place.line, fault))?;
     let label = |section: Section<'_>| (section.label.to_owned(), section.place.line);
     Ok(sections.into_iter().map(label).collect())
 }
 
-fn refused(pem: &str) -> (usize, usize, Fault) {
+fn refused(pem: &str) -> (usize, usize, PemFault) {
     labels(pem).unwrap_err()
 }
 
@@ -50,13 +50,13 @@ fn line_ends_trailing_blanks_a_leading_mark_and_a_missing_last_line_end_do_not_m
 #[test]
 fn files_that_were_joined_without_a_line_end_are_refused() {
     let joined = format!("{}{ONE}", ONE.trim_end());
-    assert_eq!(refused(&joined), (1, 3, Fault::Joined));
+    assert_eq!(refused(&joined), (1, 3, PemFault::Joined));
     assert_eq!(
         refused(&format!("{ONE}\u{feff}{ONE}")),
-        (2, 4, Fault::ByteOrderMark)
+        (2, 4, PemFault::ByteOrderMark)
     );
     let spoilt = format!("{ONE}\u{ff}\u{fe}-----BEGIN CERTIFICATE-----");
-    assert_eq!(refused(&spoilt).2, Fault::Boundary);
+    assert_eq!(refused(&spoilt).2, PemFault::Boundary);
 }
 
 #[test]
@@ -99,23 +99,26 @@ fn a_line_that_is_nearly_a_boundary_is_refused_with_its_number() {
         "-----END  CERTIFICATE-----",
     ] {
         let text = format!("{ONE}\n{line}\nAAAA\n");
-        assert_eq!(refused(&text), (2, 5, Fault::Boundary), "{line:?}");
+        assert_eq!(refused(&text), (2, 5, PemFault::Boundary), "{line:?}");
         let text = format!("{ONE}-----BEGIN CERTIFICATE-----\n{line}\n");
-        assert_eq!(refused(&text), (2, 5, Fault::Boundary), "{line:?}");
+        assert_eq!(refused(&text), (2, 5, PemFault::Boundary), "{line:?}");
     }
 }
 
 #[test]
 fn boundaries_have_to_match() {
     let no_end = format!("{ONE}-----BEGIN CERTIFICATE-----\nAAAA\n");
-    assert_eq!(refused(&no_end), (2, 4, Fault::NotEnded));
-    assert_eq!(refused(&format!("{no_end}{ONE}")), (2, 4, Fault::NotEnded));
+    assert_eq!(refused(&no_end), (2, 4, PemFault::NotEnded));
+    assert_eq!(
+        refused(&format!("{no_end}{ONE}")),
+        (2, 4, PemFault::NotEnded)
+    );
     assert_eq!(
         refused(&ONE.replace("END CERTIFICATE", "END PRIVATE KEY")),
-        (1, 3, Fault::OtherEnd)
+        (1, 3, PemFault::OtherEnd)
     );
     let no_begin = format!("{ONE}AAAA\n-----END CERTIFICATE-----\n");
-    assert_eq!(refused(&no_begin), (2, 5, Fault::NotBegun));
+    assert_eq!(refused(&no_begin), (2, 5, PemFault::NotBegun));
 }
 
 #[test]
@@ -123,13 +126,16 @@ fn what_is_not_base64_is_refused_with_its_line() {
     for body in ["AA!A", "AAAA\nComment: none", "AAA\u{e9}", "AAAA-"] {
         let text = format!("text\n{}", ONE.replace("AAAA", &format!("AAAA\n{body}")));
         let (section, line, fault) = refused(&text);
-        assert_eq!((section, fault), (1, Fault::NotBase64), "{body}");
+        assert_eq!((section, fault), (1, PemFault::NotBase64), "{body}");
         assert!((4..=5).contains(&line), "{body}: {line}");
     }
     for body in ["A", "=AAA", "AA=A"] {
         let text = ONE.replace("AAAA", body);
         let section = &sections(text.as_bytes()).unwrap()[0];
-        assert_eq!(section.decode("CERTIFICATE").unwrap_err(), Fault::NotBase64);
+        assert_eq!(
+            section.decode("CERTIFICATE").unwrap_err(),
+            PemFault::NotBase64
+        );
     }
 }
 
@@ -149,11 +155,11 @@ fn another_encoding_of_text_is_told_apart() {
     let big: Vec<u8> = text.encode_utf16().flat_map(u16::to_be_bytes).collect();
     for pem in [little, big] {
         let (place, fault) = sections(&pem).err().unwrap();
-        assert_eq!((place.line, fault), (1, Fault::Utf16));
+        assert_eq!((place.line, fault), (1, PemFault::Utf16));
     }
 }
 
-/// The promise: with one byte changed, a file has all of its sections, or is refused.
+/// With one byte changed, a file still has all of its sections or is rejected.
 #[test]
 fn no_single_change_makes_a_section_disappear() {
     let whole = format!("{ONE}{ONE}{ONE}");
@@ -175,7 +181,7 @@ fn no_single_change_makes_a_section_disappear() {
 fn no_bytes_make_it_panic() {
     let mut state = 7_u32;
     let mut below = |bound: usize| {
-        // Of Numerical Recipes; the high bits are the better ones.
+        // From Numerical Recipes; the high bits are the better ones.
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         (state >> 16) as usize % bound
     };

@@ -1,4 +1,4 @@
-//! What both sides agree on, and that it is known afterwards.
+//! The negotiated parameters on both sides.
 
 use super::*;
 use crate::{connection::Phase, error::HandshakeError};
@@ -12,9 +12,9 @@ async fn a_client_is_served_in_memory() {
     let (connection, io) = in_memory();
     let served = serve(tls_layer(), connection, echo);
     let client = async { talk(connect(client(), io).await?, &[7; 100_000]).await };
-    let (served, heard) = tokio::join!(served, client);
+    let (served, received) = tokio::join!(served, client);
     served.unwrap();
-    assert!(heard.unwrap() == [7; 100_000]);
+    assert!(received.unwrap() == [7; 100_000]);
 }
 
 #[tokio::test]
@@ -23,9 +23,9 @@ async fn a_client_is_served_over_tcp() {
     let known = info(&connection);
     let served = serve(tls_layer(), connection, echo);
     let client = async { talk(connect(client(), io).await?, b"hello").await };
-    let (served, heard) = tokio::join!(served, client);
+    let (served, received) = tokio::join!(served, client);
     served.unwrap();
-    assert_eq!(heard.unwrap(), b"hello");
+    assert_eq!(received.unwrap(), b"hello");
     assert!(!known.is_truncated());
     assert_eq!(known.phase(), Phase::Closed);
 }
@@ -53,9 +53,9 @@ async fn the_handler_knows_what_was_agreed_on() {
         assert_eq!(known.phase(), Phase::Handshake);
         talk(connect(config, io).await?, b"hello").await
     };
-    let (served, heard) = tokio::join!(served, client);
+    let (served, received) = tokio::join!(served, client);
     served.unwrap();
-    heard.unwrap();
+    received.unwrap();
     assert!(known.tls().is_some(), "layers outside know it too");
 }
 
@@ -66,9 +66,9 @@ async fn an_older_client_is_served_with_tls_1_2() {
     let served = serve(tls_layer(), connection, echo);
     let config = client_config(provider(), &[&TLS12]);
     let client = async { talk(connect(config, io).await?, b"hello").await };
-    let (served, heard) = tokio::join!(served, client);
+    let (served, received) = tokio::join!(served, client);
     served.unwrap();
-    assert_eq!(heard.unwrap(), b"hello");
+    assert_eq!(received.unwrap(), b"hello");
     assert_eq!(known.tls().unwrap().version, Some("TLSv1_2"));
 }
 
@@ -81,9 +81,9 @@ async fn a_client_that_comes_back_resumes_its_session() {
         let known = info(&connection);
         let served = serve(layer.clone(), connection, echo);
         let client = async { talk(connect(config.clone(), io).await?, b"hello").await };
-        let (served, heard) = tokio::join!(served, client);
+        let (served, received) = tokio::join!(served, client);
         served.unwrap();
-        heard.unwrap();
+        received.unwrap();
         assert_eq!(known.tls().unwrap().resumed, resumed);
     }
 }
@@ -96,7 +96,7 @@ async fn a_client_is_given_one_ticket() {
         let mut tls = connect(client(), io).await?;
         tls.write_all(b"hello").await?;
         tls.shutdown().await?;
-        // Tickets come before the answer.
+        // Tickets precede the response.
         tls.read_exact(&mut [0; 5]).await?;
         Ok::<_, io::Error>(tls.get_ref().1.tls13_tickets_received())
     };
@@ -139,9 +139,9 @@ async fn the_certificate_of_a_client_is_known_once_verified() {
         .with_client_auth_cert(identity.chain(), identity.key())
         .unwrap();
     let client = async { talk(connect(config, io).await?, b"hello").await };
-    let (served, heard) = tokio::join!(served, client);
+    let (served, received) = tokio::join!(served, client);
     served.unwrap();
-    heard.unwrap();
+    received.unwrap();
     let shown = &known.tls().unwrap().peer_certificates;
     assert_eq!(*shown, [identity.chain()[0].to_vec()]);
 }
@@ -152,9 +152,9 @@ async fn a_client_without_the_required_certificate_is_not_served() {
     let layer = requiring_client_certificates(&Identity::new());
     let served = serve(layer, connection, |_| async { panic!("served") });
     let client = async { talk(connect(client(), io).await?, b"hello").await };
-    let (served, heard) = tokio::join!(served, client);
+    let (served, received) = tokio::join!(served, client);
     assert!(served.unwrap_err().is::<HandshakeError>());
-    assert!(heard.unwrap_err().to_string().contains("Certificate"));
+    assert!(received.unwrap_err().to_string().contains("Certificate"));
 }
 
 #[cfg(all(feature = "aws-lc-rs", feature = "ring"))]
@@ -172,9 +172,9 @@ async fn both_providers_live_in_one_process_and_none_is_the_default() {
             let served = serve(layer, connection, echo);
             let config = client_config(client, rustls::ALL_VERSIONS);
             let client = async { talk(connect(config, io).await?, b"hello").await };
-            let (served, heard) = tokio::join!(served, client);
+            let (served, received) = tokio::join!(served, client);
             served.unwrap();
-            heard.unwrap();
+            received.unwrap();
         }
     }
     assert!(CryptoProvider::get_default().is_none());

@@ -1,4 +1,4 @@
-//! Bounds in time and number, and that nothing is held beyond them.
+//! Timeouts and limits, and what remains beyond them.
 
 use super::*;
 use crate::{
@@ -37,9 +37,9 @@ async fn a_client_may_start_late_within_the_bound() {
         sleep(BOUND - Duration::from_millis(1)).await;
         talk(connect(client(), io).await?, b"hello").await
     };
-    let (served, heard) = tokio::join!(served, client);
+    let (served, received) = tokio::join!(served, client);
     served.unwrap();
-    assert_eq!(heard.unwrap(), b"hello");
+    assert_eq!(received.unwrap(), b"hello");
 }
 
 #[tokio::test(start_paused = true)]
@@ -49,7 +49,7 @@ async fn a_silent_client_is_cut_at_the_bound() {
 
 #[tokio::test(start_paused = true)]
 async fn a_client_of_one_byte_a_second_is_cut_at_the_bound() {
-    // The head of a record of 512 bytes that never gets complete.
+    // The header of a record of 512 bytes that stays incomplete.
     let record: Vec<u8> = [0x16, 0x03, 0x01, 0x02, 0x00]
         .into_iter()
         .chain([1; 511])
@@ -80,7 +80,7 @@ async fn without_a_bound_a_silent_client_may_stay() {
 async fn a_silent_client_takes_no_turn_from_others() {
     let layer = tls_layer().with_max_computing(1);
     let mut silent = Vec::new();
-    // In each state in which a client can be waited for.
+    // In each state that waits for a client.
     let hello = client_hello();
     for sent in [&[][..], &hello[..1], &hello[..hello.len() - 1], &hello] {
         let (connection, mut io) = in_memory();
@@ -95,13 +95,13 @@ async fn a_silent_client_takes_no_turn_from_others() {
     let served = serve(layer.clone(), connection, echo);
     let start = Instant::now();
     let talk = async { talk(connect(client(), io).await?, b"hello").await };
-    let (served, heard) = tokio::join!(served, talk);
+    let (served, received) = tokio::join!(served, talk);
     served.unwrap();
-    assert_eq!(heard.unwrap(), b"hello");
+    assert_eq!(received.unwrap(), b"hello");
     assert_eq!(start.elapsed(), Duration::ZERO);
 }
 
-/// A layer whose only turn is taken, until the guard is dropped.
+/// A layer whose only turn is taken until the guard is dropped.
 macro_rules! busy {
     ($layer:ident, $turn:ident) => {
         let $layer = tls_layer().with_max_computing(1);
@@ -146,7 +146,7 @@ async fn a_turn_goes_to_the_one_that_waits_the_longest_and_is_left_by_one_that_i
     let (next, io) = &mut waiting[0];
     assert!(next.is_woken());
     assert_pending!(next.poll());
-    // It has answered and waits for the client, so the turn is the next one's.
+    // It has responded and waits for the client, so the turn is free for the next one.
     assert!(io.read_u8().await.is_ok());
     assert!(waiting[1].0.is_woken());
     assert_pending!(waiting[1].0.poll());
@@ -184,7 +184,7 @@ async fn a_client_that_leaves_while_it_waits_for_its_turn_is_gone_at_once() {
 async fn a_client_that_takes_no_output_holds_no_turn() {
     let layer = tls_layer().with_max_computing(1);
     let hello = client_hello();
-    // Our flight does not fit into the pipe.
+    // The server's flight does not fit into the pipe.
     let (ours, mut theirs) = duplex(512);
     let connection = Connection::accept(ours);
     let mut stalled = task::spawn(serve(layer.clone(), connection, echo));
@@ -195,9 +195,9 @@ async fn a_client_that_takes_no_output_holds_no_turn() {
     let (connection, io) = in_memory();
     let served = serve(layer.clone(), connection, echo);
     let talk = async { talk(connect(client(), io).await?, b"hello").await };
-    let (served, heard) = tokio::join!(served, talk);
+    let (served, received) = tokio::join!(served, talk);
     served.unwrap();
-    assert_eq!(heard.unwrap(), b"hello");
+    assert_eq!(received.unwrap(), b"hello");
 }
 
 #[tokio::test(start_paused = true)]
@@ -221,9 +221,9 @@ async fn the_longest_silent_client_makes_room_for_the_next() {
     let (connection, io) = in_memory();
     let served = serve(layer.clone(), connection, echo);
     let talk = async { talk(connect(client(), io).await?, b"hello").await };
-    let (served, heard) = tokio::join!(served, talk);
+    let (served, received) = tokio::join!(served, talk);
     served.unwrap();
-    assert_eq!(heard.unwrap(), b"hello");
+    assert_eq!(received.unwrap(), b"hello");
     assert!(silent[1].0.is_woken() && !silent[2].0.is_woken());
     assert_pending!(silent[2].0.poll());
     assert_eq!(layer.handshakes_in_flight(), 1);
@@ -303,7 +303,7 @@ impl Drop for Note {
     }
 }
 
-/// IO that notes when it is dropped.
+/// A stream that records its drop.
 #[pin_project::pin_project]
 struct Noted<IO> {
     #[pin]
@@ -377,9 +377,9 @@ async fn a_limit_within_counts_finished_handshakes_only() {
     let (connection, io) = in_memory();
     let served = stack.ready().await.unwrap().call(connection);
     let talk = async { talk(connect(client(), io).await?, b"hello").await };
-    let (served, heard) = tokio::join!(served, talk);
+    let (served, received) = tokio::join!(served, talk);
     served.unwrap();
-    assert_eq!(heard.unwrap(), b"hello");
+    assert_eq!(received.unwrap(), b"hello");
 }
 
 #[tokio::test]
@@ -438,7 +438,7 @@ async fn without_a_limit_nothing_overflows() {
     assert_eq!(layer.handshakes_in_flight(), 0);
 }
 
-/// Computes for some time, and notes how many do at once.
+/// Computes for some time, and records the maximum of concurrent computations.
 #[derive(Debug)]
 struct Slow {
     inner: Arc<dyn rustls::server::ResolvesServerCert>,
@@ -482,9 +482,9 @@ async fn no_more_handshakes_compute_at_once_than_may() {
             })
             .collect();
         for client in clients {
-            let (served, heard) = client.await.unwrap();
+            let (served, received) = client.await.unwrap();
             served.unwrap();
-            assert_eq!(heard.unwrap(), b"hello");
+            assert_eq!(received.unwrap(), b"hello");
         }
         assert!(slow.most.load(Ordering::SeqCst) <= max);
         assert_eq!(layer.handshakes_in_flight(), 0);
@@ -506,8 +506,8 @@ async fn a_handshake_has_half_a_second_more_once_the_server_accepts_no_more() {
         let closing = Instant::now();
         drain.close();
         sleep(late).await;
-        let heard = async { talk(connect(client(), io).await?, b"hello").await };
-        assert_eq!(heard.await.is_ok(), late < grace);
+        let received = async { talk(connect(client(), io).await?, b"hello").await };
+        assert_eq!(received.await.is_ok(), late < grace);
         let served = served.await.unwrap();
         if late > grace {
             let elapsed = Elapsed::new(TimeoutPhase::Handshake, grace);

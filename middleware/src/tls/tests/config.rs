@@ -1,4 +1,4 @@
-//! What a configuration error says, and what it must not say.
+//! The text of configuration errors, and what it must not contain.
 
 use super::*;
 use crate::tls::{TlsConfigError, load};
@@ -8,7 +8,7 @@ fn error(chain: &str, key: &str) -> TlsConfigError {
     TlsLayer::from_pem(chain.as_bytes(), key.as_bytes()).unwrap_err()
 }
 
-/// All that anybody could print of `error`.
+/// All possible output of `error`.
 fn everything(error: &TlsConfigError) -> String {
     let mut text = format!("{error} {error:?}");
     let mut source = error.source();
@@ -19,7 +19,7 @@ fn everything(error: &TlsConfigError) -> String {
     text
 }
 
-/// Files in a directory of their own, gone at the end.
+/// Files in a temporary directory.
 struct Files(PathBuf);
 
 impl Files {
@@ -52,9 +52,9 @@ async fn files_with_a_chain_and_its_key_are_served() {
     let (connection, io) = in_memory();
     let served = serve(layer, connection, echo);
     let client = async { talk(connect(client(), io).await?, b"hello").await };
-    let (served, heard) = tokio::join!(served, client);
+    let (served, received) = tokio::join!(served, client);
     served.unwrap();
-    assert_eq!(heard.unwrap(), b"hello");
+    assert_eq!(received.unwrap(), b"hello");
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn a_certificate_that_is_none_is_rejected_with_the_reason() {
     assert!(error.source().unwrap().is::<rustls::Error>());
 }
 
-/// Two certificates in one text, joined by `between`.
+/// Two certificates in one text, with `between` between them.
 fn two(between: &str) -> String {
     let pem = SERVER.chain_pem();
     format!("{}{between}{pem}", pem.trim_end())
@@ -214,7 +214,7 @@ fn constrained_authority() -> String {
     use rcgen::{BasicConstraints, CertificateParams, CustomExtension, IsCa, KeyPair};
     let mut params = CertificateParams::new([]).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    // requireExplicitPolicy, after no certificate (RFC 5280, section 4.2.1.11).
+    // requireExplicitPolicy, after zero certificates (RFC 5280, section 4.2.1.11).
     let (oid, content) = ([2, 5, 29, 36], vec![0x30, 0x03, 0x80, 0x01, 0x00]);
     let mut extension = CustomExtension::from_oid_content(&oid, content);
     extension.set_criticality(true);

@@ -1,4 +1,4 @@
-//! Handshakes that fail, and what each side learns.
+//! Failed handshakes, and the errors on each side.
 
 use super::*;
 use crate::{
@@ -15,7 +15,7 @@ use std::{
     task::{Context, Poll},
 };
 
-/// A fatal alert in the clear: content type 21, a version, two bytes, level 2.
+/// A fatal alert in plain text, which has content type 21, a version, two bytes and level 2.
 fn is_alert(bytes: &[u8]) -> bool {
     matches!(bytes, [0x15, 0x03, _, 0x00, 0x02, 0x02, _])
 }
@@ -25,17 +25,17 @@ async fn a_client_that_speaks_no_tls_gets_an_alert_and_not_a_reset() {
     let layer = tls_layer();
     let (connection, mut io) = over_tcp().await;
     let known = info(&connection);
-    // More than rustls reads at once: what stays unread would make a plain close a reset.
+    // More than rustls reads in one go. The unread rest would make a plain close a reset.
     io.write_all(&b"GET / HTTP/1.1\r\n\r\n".repeat(4096))
         .await
         .unwrap();
     let served = serve(layer.clone(), connection, echo);
-    let (served, (heard, end)) = tokio::join!(served, read_all(io));
+    let (served, (received, end)) = tokio::join!(served, read_all(io));
     end.unwrap();
     let error = served.unwrap_err();
     assert!(error.is::<HandshakeError>());
     assert!(find::<rustls::Error>(&*error).is_some());
-    assert!(is_alert(&heard));
+    assert!(is_alert(&received));
     assert_eq!(known.phase(), Phase::Closed);
     assert_eq!(layer.handshakes_in_flight(), 0);
     assert!(known.tls().is_none());
@@ -48,9 +48,9 @@ async fn garbage_that_begins_like_tls_gets_an_alert() {
         .await
         .unwrap();
     let served = serve(tls_layer(), connection, echo);
-    let (served, (heard, _)) = tokio::join!(served, read_all(io));
+    let (served, (received, _)) = tokio::join!(served, read_all(io));
     assert!(served.unwrap_err().is::<HandshakeError>());
-    assert!(is_alert(&heard));
+    assert!(is_alert(&received));
 }
 
 #[tokio::test]
@@ -61,9 +61,9 @@ async fn a_client_without_a_common_version_is_told_so() {
     let served = serve(layer, connection, echo);
     let (served, client) = tokio::join!(served, connect(config, io));
     assert!(served.unwrap_err().is::<HandshakeError>());
-    let told = client.unwrap_err();
+    let client_error = client.unwrap_err();
     let alert = rustls::Error::AlertReceived(AlertDescription::ProtocolVersion);
-    assert_eq!(find::<rustls::Error>(&told), Some(&alert));
+    assert_eq!(find::<rustls::Error>(&client_error), Some(&alert));
 }
 
 #[tokio::test]
@@ -130,9 +130,9 @@ async fn a_client_that_stays_after_its_alert_keeps_its_place_for_a_second_and_no
         let (connection, io) = in_memory();
         let served = serve(layer.clone(), connection, echo);
         let talk = async { talk(connect(client(), io).await?, b"hello").await };
-        let (served, heard) = tokio::join!(served, talk);
+        let (served, received) = tokio::join!(served, talk);
         served.unwrap();
-        assert_eq!(heard.unwrap(), b"hello");
+        assert_eq!(received.unwrap(), b"hello");
         in_flight
     };
     let (served, in_flight) = tokio::join!(serve(layer.clone(), connection, echo), stay);
@@ -152,7 +152,7 @@ async fn a_forced_close_ends_a_handshake() {
     assert!(find::<crate::connection::ForcedClose>(&*error).is_some());
 }
 
-/// Notes how many certificates were asked for: each one is a handshake that computes.
+/// Counts requested certificates; each one is a handshake that computes.
 #[derive(Debug)]
 struct Counted(Arc<dyn rustls::server::ResolvesServerCert>, AtomicUsize);
 
@@ -194,9 +194,9 @@ async fn nothing_is_computed_for_a_client_that_left_after_its_hello() {
     let (connection, io) = over_tcp().await;
     let served = serve(layer, connection, echo);
     let talk = async { talk(connect(client(), io).await?, b"hello").await };
-    let (served, heard) = tokio::join!(served, talk);
+    let (served, received) = tokio::join!(served, talk);
     served.unwrap();
-    assert_eq!(heard.unwrap(), b"hello");
+    assert_eq!(received.unwrap(), b"hello");
     assert_eq!(counted.1.load(Ordering::Relaxed), 1);
 }
 
@@ -206,9 +206,9 @@ async fn a_client_without_tls_that_has_ended_its_side_still_gets_its_alert() {
     io.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
     io.shutdown().await.unwrap();
     let served = serve(tls_layer(), connection, echo);
-    let (served, (heard, _)) = tokio::join!(served, read_all(io));
+    let (served, (received, _)) = tokio::join!(served, read_all(io));
     assert!(find::<rustls::Error>(&*served.unwrap_err()).is_some());
-    assert!(is_alert(&heard));
+    assert!(is_alert(&received));
 }
 
 #[tokio::test]
@@ -219,14 +219,14 @@ async fn a_hello_that_is_too_long_gets_an_alert_before_it_is_read() {
     let record = [&[0x16, 3, 1, 0, 4, 1][..], &length].concat();
     io.write_all(&record).await.unwrap();
     let served = serve(tls_layer(), connection, echo);
-    let (served, (heard, _)) = tokio::join!(served, read_all(io));
+    let (served, (received, _)) = tokio::join!(served, read_all(io));
     let error = served.unwrap_err();
     let too_long = rustls::InvalidMessage::HandshakePayloadTooLarge;
     assert_eq!(
         find::<rustls::Error>(&*error),
         Some(&rustls::Error::InvalidMessage(too_long))
     );
-    assert!(is_alert(&heard));
+    assert!(is_alert(&received));
 }
 
 #[tokio::test]
@@ -235,9 +235,9 @@ async fn a_hello_that_comes_byte_by_byte_is_understood() {
     let dribbled = Dribbled(io);
     let served = serve(tls_layer(), connection, echo);
     let talk = async { talk(connect(client(), dribbled).await?, b"hello").await };
-    let (served, heard) = tokio::join!(served, talk);
+    let (served, received) = tokio::join!(served, talk);
     served.unwrap();
-    assert_eq!(heard.unwrap(), b"hello");
+    assert_eq!(received.unwrap(), b"hello");
 }
 
 /// Writes one byte at a time.

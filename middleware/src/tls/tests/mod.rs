@@ -28,7 +28,7 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tower::{Layer, Service, ServiceExt};
 
-/// A certificate for `localhost` that signs itself, and its key.
+/// A self-signed certificate for `localhost`, and its key.
 struct Identity(rcgen::CertifiedKey<rcgen::KeyPair>);
 
 impl Identity {
@@ -101,7 +101,7 @@ where
     TlsConnector::from(config.into()).connect(name, io).await
 }
 
-/// All of a ClientHello.
+/// A whole ClientHello.
 fn client_hello() -> Vec<u8> {
     let name = ServerName::try_from("localhost").unwrap();
     let mut session = rustls::ClientConnection::new(client().into(), name).unwrap();
@@ -110,7 +110,7 @@ fn client_hello() -> Vec<u8> {
     hello
 }
 
-/// Large enough for any handshake, small enough that bulk data must wait.
+/// Large enough for any handshake, small enough that bulk data has to wait.
 fn in_memory() -> (Connection<Socket<DuplexStream>>, DuplexStream) {
     let (ours, theirs) = duplex(4096);
     (Connection::accept(ours), theirs)
@@ -140,32 +140,32 @@ where
 }
 
 async fn echo(mut connection: Connection<impl AsyncRead + AsyncWrite + Unpin>) -> io::Result<()> {
-    let mut heard = Vec::new();
-    connection.read_to_end(&mut heard).await?;
-    connection.write_all(&heard).await?;
+    let mut received = Vec::new();
+    connection.read_to_end(&mut received).await?;
+    connection.write_all(&received).await?;
     connection.close().await
 }
 
-/// Says `said`, ends its side, and returns the answer.
-async fn talk<IO>(mut client: TlsStream<IO>, said: &[u8]) -> io::Result<Vec<u8>>
+/// Sends `request`, half-closes, and returns the response.
+async fn talk<IO>(mut client: TlsStream<IO>, request: &[u8]) -> io::Result<Vec<u8>>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    client.write_all(said).await?;
+    client.write_all(request).await?;
     client.shutdown().await?;
-    let mut heard = Vec::new();
-    client.read_to_end(&mut heard).await?;
-    Ok(heard)
+    let mut received = Vec::new();
+    client.read_to_end(&mut received).await?;
+    Ok(received)
 }
 
-/// Reads to the end; what came before an error, too.
+/// Reads to the end, and also returns the bytes before an error.
 async fn read_all(mut io: impl AsyncRead + Unpin) -> (Vec<u8>, io::Result<usize>) {
-    let mut heard = Vec::new();
-    let end = io.read_to_end(&mut heard).await;
-    (heard, end)
+    let mut received = Vec::new();
+    let end = io.read_to_end(&mut received).await;
+    (received, end)
 }
 
-/// What `connection` knows, beyond its end.
+/// The information of `connection`, which outlives it.
 fn info<IO>(connection: &Connection<IO>) -> ConnectionInfo {
     connection.info().clone()
 }

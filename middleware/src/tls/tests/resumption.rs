@@ -1,4 +1,4 @@
-//! Clients with certificates that come back: with one that is still good, and with one that is not.
+//! Returning clients with certificates, valid and invalid ones.
 
 use super::*;
 use crate::{
@@ -25,7 +25,7 @@ use std::{
     time::Duration,
 };
 
-/// An authority, and a client that it signed; valid in the year 2030 only.
+/// An authority and a client certificate that it signed; valid in the year 2030 only.
 struct Clients {
     authority: CertifiedIssuer<'static, KeyPair>,
     chain: Vec<CertificateDer<'static>>,
@@ -79,7 +79,7 @@ impl Clients {
         builder.build().unwrap()
     }
 
-    /// A list on which the client's certificate stands.
+    /// A revocation list that contains the client's certificate.
     fn crl(&self) -> String {
         let crl = CertificateRevocationListParams {
             this_update: rcgen::date_time_ymd(2030, 2, 1),
@@ -114,11 +114,11 @@ impl TimeProvider for Clock {
     }
 }
 
-/// In the spring of 2030, and the first second of 2031 but one.
+/// In the spring of 2030, and one second into 2031.
 const NEW: u64 = 1_900_000_000;
 const EXPIRED: u64 = 1_924_992_001;
 
-/// How sessions are kept, and agreed on.
+/// How sessions are stored and negotiated.
 #[derive(Clone, Copy)]
 struct Setup {
     version: &'static SupportedProtocolVersion,
@@ -131,7 +131,7 @@ impl std::fmt::Debug for Setup {
     }
 }
 
-/// A server whose clock, sessions and verifier are in the hands of the test.
+/// A server with a clock, sessions and a verifier of the test.
 struct Server {
     provider: Arc<CryptoProvider>,
     setup: Setup,
@@ -167,7 +167,7 @@ impl Server {
         Arc::new(config)
     }
 
-    /// A layer that knows the verifier of its configuration.
+    /// A layer with the verifier of its configuration.
     fn verifying(&self, verifier: Arc<dyn ClientCertVerifier>) -> TlsLayer {
         TlsLayer::new(self.config(verifier.clone())).with_client_verifier(verifier)
     }
@@ -178,7 +178,7 @@ type Provider = (
     fn() -> Result<Arc<dyn ProducesTickets>, rustls::Error>,
 );
 
-/// Runs `test` with all providers, versions and ways to keep sessions.
+/// Runs `test` with all providers, versions and session stores.
 async fn everywhere(test: impl AsyncFn(Server)) {
     let providers: &[Provider] = &[
         #[cfg(feature = "aws-lc-rs")]
@@ -205,21 +205,21 @@ async fn everywhere(test: impl AsyncFn(Server)) {
     }
 }
 
-/// Whether the client was served, and if so whether by resumption.
+/// Whether the client was served, and whether by resumption.
 async fn visit(layer: &TlsLayer, client: &Arc<ClientConfig>) -> Result<bool, BoxError> {
     let (connection, io) = in_memory();
     let known = info(&connection);
     let served = serve(layer.clone(), connection, echo);
     let talk = async { talk(connect(client.clone(), io).await?, b"hello").await };
-    let (served, heard) = tokio::join!(served, talk);
+    let (served, received) = tokio::join!(served, talk);
     served?;
-    assert_eq!(heard.unwrap(), b"hello");
+    assert_eq!(received.unwrap(), b"hello");
     let tls = known.tls().unwrap();
     assert_eq!(tls.peer_certificates.len(), 1, "it is known who that is");
     Ok(tls.resumed)
 }
 
-/// The certificate's fault, for which the handshake failed.
+/// The problem of the certificate that made the handshake fail.
 fn fault(refused: Result<bool, BoxError>) -> CertificateError {
     let error = refused.expect_err("the client is refused");
     assert!(error.is::<HandshakeError>(), "{error}");
@@ -285,7 +285,7 @@ async fn without_a_verifier_no_client_with_a_certificate_is_resumed() {
         for _ in 0..3 {
             assert!(!visit(&layer, &client).await.unwrap());
         }
-        // Nor are those that others let in, with the same store or key of tickets.
+        // Nor are those of other servers with the same store or ticket key.
         let other = server.verifying(verifier);
         assert!(!visit(&other, &client).await.unwrap());
         assert!(!visit(&layer, &client).await.unwrap());
@@ -320,7 +320,7 @@ async fn a_session_without_certificate_does_not_get_past_a_server_that_demands_o
     .await;
 }
 
-/// A client may send data with its first flight and be told that the server took it.
+/// A client may send data with its first flight, and learns whether the server accepted it.
 #[tokio::test]
 async fn early_data_is_refused_and_heard_after_the_handshake() {
     let mut config = server_config(provider(), &[&TLS13]);
@@ -348,14 +348,14 @@ async fn early_data_is_refused_and_heard_after_the_handshake() {
             client.write_all(b"hello").await?;
             client.flush().await?;
             client.shutdown().await?;
-            let mut heard = Vec::new();
-            client.read_to_end(&mut heard).await?;
+            let mut received = Vec::new();
+            client.read_to_end(&mut received).await?;
             let is_accepted = client.get_ref().1.is_early_data_accepted();
-            Ok::<_, io::Error>((heard, is_accepted))
+            Ok::<_, io::Error>((received, is_accepted))
         };
-        let (served, heard) = tokio::join!(served, talk);
+        let (served, received) = tokio::join!(served, talk);
         served.unwrap();
-        assert_eq!(heard.unwrap(), (b"hello".to_vec(), false));
+        assert_eq!(received.unwrap(), (b"hello".to_vec(), false));
         assert_eq!(known.tls().unwrap().resumed, resumed);
     }
 }

@@ -1,4 +1,4 @@
-//! The plaintext: how it ends, and what it costs.
+//! The stream of plaintext, its end and its cost.
 
 use super::*;
 use crate::tls::{TlsIo, handshake::handshake};
@@ -6,8 +6,8 @@ use std::{io::IoSlice, mem::size_of};
 
 type Server = Connection<TlsIo<Socket<TcpStream>>>;
 
-/// Both ends of a connection over loopback, their handshake done.
-async fn agreed() -> (Server, TlsStream<TcpStream>) {
+/// Both ends of a connection over loopback, after the handshake.
+async fn established() -> (Server, TlsStream<TcpStream>) {
     let (connection, io) = over_tcp().await;
     let (server, client) = tokio::join!(handshake(tls_layer(), connection), connect(client(), io));
     (server.unwrap(), client.unwrap())
@@ -15,47 +15,47 @@ async fn agreed() -> (Server, TlsStream<TcpStream>) {
 
 #[tokio::test]
 async fn a_close_is_a_clean_end_for_the_client() {
-    let (mut server, client) = agreed().await;
+    let (mut server, client) = established().await;
     server.write_all(b"complete").await.unwrap();
-    let (closed, (heard, end)) = tokio::join!(server.close(), read_all(client));
+    let (closed, (received, end)) = tokio::join!(server.close(), read_all(client));
     closed.unwrap();
-    assert_eq!(heard, b"complete");
+    assert_eq!(received, b"complete");
     assert!(end.is_ok());
 }
 
 #[tokio::test]
 async fn a_drop_is_a_truncation_for_the_client() {
-    let (mut server, mut client) = agreed().await;
+    let (mut server, mut client) = established().await;
     server.write_all(b"half an ans").await.unwrap();
     server.flush().await.unwrap();
     drop(server);
-    let (heard, end) = read_all(&mut client).await;
-    assert_eq!(heard, b"half an ans");
+    let (received, end) = read_all(&mut client).await;
+    assert_eq!(received, b"half an ans");
     assert_eq!(end.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
 }
 
 #[tokio::test]
 async fn a_client_that_ends_without_saying_so_is_noted() {
-    let (mut server, mut client) = agreed().await;
+    let (mut server, mut client) = established().await;
     let known = info(&server);
     client.write_all(b"half a quest").await.unwrap();
     client.flush().await.unwrap();
-    // Only TCP's end. A drop would be a reset: there are session tickets that nobody read.
+    // Ends TCP only. A drop would be a reset, because of unread session tickets.
     client.get_mut().0.shutdown().await.unwrap();
-    let (heard, end) = read_all(&mut server).await;
-    assert_eq!(heard, b"half a quest");
+    let (received, end) = read_all(&mut server).await;
+    assert_eq!(received, b"half a quest");
     assert_eq!(end.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     assert!(known.is_truncated());
 }
 
 #[tokio::test]
 async fn a_client_that_says_nothing_after_our_good_bye_has_cut_nothing_off() {
-    let (mut server, mut client) = agreed().await;
+    let (mut server, mut client) = established().await;
     let known = info(&server);
     server.write_all(b"answer").await.unwrap();
     let leave = async {
-        let (heard, end) = read_all(&mut client).await;
-        assert_eq!((heard.as_slice(), end.is_ok()), (&b"answer"[..], true));
+        let (received, end) = read_all(&mut client).await;
+        assert_eq!((received.as_slice(), end.is_ok()), (&b"answer"[..], true));
         client.get_mut().0.shutdown().await
     };
     let (closed, left) = tokio::join!(server.close(), leave);
@@ -66,7 +66,7 @@ async fn a_client_that_says_nothing_after_our_good_bye_has_cut_nothing_off() {
 
 #[tokio::test]
 async fn after_a_shutdown_of_ours_an_end_without_a_word_cuts_nothing_off() {
-    let (mut server, mut client) = agreed().await;
+    let (mut server, mut client) = established().await;
     let known = info(&server);
     server.shutdown().await.unwrap();
     client.get_mut().0.shutdown().await.unwrap();
@@ -77,39 +77,42 @@ async fn after_a_shutdown_of_ours_an_end_without_a_word_cuts_nothing_off() {
 
 #[tokio::test]
 async fn a_client_may_end_its_side_and_still_be_answered() {
-    let (mut server, mut client) = agreed().await;
+    let (mut server, mut client) = established().await;
     let known = info(&server);
     client.write_all(b"question").await.unwrap();
     client.shutdown().await.unwrap();
-    let (heard, end) = read_all(&mut server).await;
-    assert_eq!((heard.as_slice(), end.unwrap()), (&b"question"[..], 8));
+    let (received, end) = read_all(&mut server).await;
+    assert_eq!((received.as_slice(), end.unwrap()), (&b"question"[..], 8));
     assert!(!known.is_truncated());
     let answer = async {
         server.write_all(b"answer").await?;
         server.close().await
     };
-    let (closed, (heard, end)) = tokio::join!(answer, read_all(client));
+    let (closed, (received, end)) = tokio::join!(answer, read_all(client));
     closed.unwrap();
-    assert_eq!(heard, b"answer");
+    assert_eq!(received, b"answer");
     assert!(end.is_ok());
 }
 
 #[tokio::test]
 async fn our_side_may_end_and_still_be_told_things() {
-    let (mut server, mut client) = agreed().await;
+    let (mut server, mut client) = established().await;
     server.write_all(b"that is all").await.unwrap();
     server.shutdown().await.unwrap();
-    let (heard, end) = read_all(&mut client).await;
-    assert_eq!((heard.as_slice(), end.is_ok()), (&b"that is all"[..], true));
+    let (received, end) = read_all(&mut client).await;
+    assert_eq!(
+        (received.as_slice(), end.is_ok()),
+        (&b"that is all"[..], true)
+    );
     client.write_all(b"thanks").await.unwrap();
     client.shutdown().await.unwrap();
-    let (heard, end) = read_all(&mut server).await;
-    assert_eq!((heard.as_slice(), end.is_ok()), (&b"thanks"[..], true));
+    let (received, end) = read_all(&mut server).await;
+    assert_eq!((received.as_slice(), end.is_ok()), (&b"thanks"[..], true));
 }
 
 #[tokio::test]
 async fn vectored_writes_become_one_record() {
-    let (mut server, mut client) = agreed().await;
+    let (mut server, mut client) = established().await;
     assert!(server.is_write_vectored());
     let before = info(&server).bytes_written();
     let parts = [IoSlice::new(b"hello "), IoSlice::new(b"world")];
@@ -117,14 +120,14 @@ async fn vectored_writes_become_one_record() {
     server.flush().await.unwrap();
     let record = info(&server).bytes_written() - before;
     assert!(record < 11 + 2 * 22, "one record has 22 bytes of its own");
-    let mut heard = [0; 11];
-    client.read_exact(&mut heard).await.unwrap();
-    assert_eq!(&heard, b"hello world");
+    let mut received = [0; 11];
+    client.read_exact(&mut received).await.unwrap();
+    assert_eq!(&received, b"hello world");
 }
 
 #[tokio::test]
 async fn the_io_underneath_and_the_session_are_within_reach() {
-    let (mut server, _client) = agreed().await;
+    let (mut server, _client) = established().await;
     let tls = server.get_mut();
     assert!(tls.get_ref().get_ref().peer_addr().is_ok());
     assert!(tls.get_mut().get_ref().peer_addr().is_ok());

@@ -1,4 +1,4 @@
-//! Against another parser, and against damage.
+//! Comparison with another parser, and damaged input.
 
 use super::*;
 use rcgen::{CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair};
@@ -52,7 +52,7 @@ fn same_dates(ours: &Outline<'_>, theirs: &X509Certificate<'_>) -> bool {
         && ours.not_after == theirs.validity().not_after.timestamp()
 }
 
-/// A change may make a certificate unreadable. The dates that both parsers still read are the same.
+/// A change may make a certificate unreadable. Dates that both parsers still read are equal.
 #[test]
 fn damage_is_no_panic_and_no_other_date() {
     let der = issued("an issuer", "a subject", DATES).to_vec();

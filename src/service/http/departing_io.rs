@@ -1,6 +1,7 @@
-//! The bytes of a connection that axum serves.
+//! A connection that another server drives, such as axum or tonic.
 
-use crate::service::{LingerIo, http::departure::Departure};
+use super::departure::Departure;
+use crate::service::LingerIo;
 use portcullis_middleware::Connection;
 use std::{
     io::{self, IoSlice},
@@ -9,11 +10,18 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A connection as a [`AxumListener`](super::AxumListener) yields it; dropped, it closes politely (see [`LingerIo`]).
+/// A connection as axum's listener yields it. A drop closes it gracefully, with [`LingerIo`].
 ///
-/// Reads end when a client holds up the graceful shutdown: half a second after the server stopped accepting if
-/// it has sent nothing or a part of the HTTP/2 preface, and after two seconds of silence from the `GOAWAY` on if no
-/// HTTP/2 stream is open. Such a client is not lingered for.
+/// A client that would delay the graceful shutdown reads as ended, and its connection is closed without
+/// lingering:
+///
+/// - half a second after the server stopped accepting, if the HTTP/2 preface is incomplete and HTTP/1 has not
+///   started;
+/// - after two seconds of silence since the `GOAWAY`, if all HTTP/2 streams are closed.
+#[cfg_attr(
+    not(feature = "axum"),
+    allow(unreachable_pub, reason = "axum exports it")
+)]
 #[derive(Debug)]
 pub struct DepartingIo<IO> {
     io: LingerIo<IO>,
@@ -21,7 +29,7 @@ pub struct DepartingIo<IO> {
 }
 
 impl<IO> DepartingIo<IO> {
-    pub(super) fn new(io: LingerIo<IO>) -> Self {
+    pub(crate) fn new(io: LingerIo<IO>) -> Self {
         let departure = Departure::new(io.get_ref().info().clone());
         Self { io, departure }
     }
@@ -29,6 +37,22 @@ impl<IO> DepartingIo<IO> {
     /// The connection.
     pub fn get_ref(&self) -> &Connection<IO> {
         self.io.get_ref()
+    }
+
+    #[cfg(feature = "tonic")]
+    pub(crate) fn get_mut(&mut self) -> &mut Connection<IO> {
+        self.io.get_mut()
+    }
+
+    #[cfg(feature = "tonic")]
+    pub(crate) fn into_inner(self) -> Connection<IO> {
+        self.io.into_inner()
+    }
+
+    /// Makes the drop close the connection immediately.
+    #[cfg(feature = "tonic")]
+    pub(crate) const fn do_not_linger(&mut self) {
+        self.io.do_not_linger();
     }
 }
 
@@ -43,7 +67,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for DepartingIo<IO> {
         let read = Pin::new(&mut this.io).poll_read(cx, buf);
         if read.is_pending() {
             ready!(this.departure.poll_gone(cx));
-            // It was waited for already.
+            // The client has had its time already.
             this.io.do_not_linger();
             return Poll::Ready(Ok(()));
         }
