@@ -58,7 +58,7 @@ async fn main() -> Result<(), BoxError> {
         .peer_addr()
         .trace_connections("axum")
         .connection_limit(10_000)
-        .tls(TlsLayer::new(Arc::new(config)).with_alpn(["h2", "http/1.1"]))
+        .layer(TlsLayer::new(Arc::new(config)).with_alpn(["h2", "http/1.1"]))
         // A client has to take its answer in time; a handler may be slow, so reads may wait.
         .layer(IoTimeoutLayer::new().without_read_timeout())
         .service(HttpService::new(router));
