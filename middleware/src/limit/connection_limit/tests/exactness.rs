@@ -1,6 +1,6 @@
 //! The limit holds whatever happens at the same time.
 
-use super::super::limiter::{Entry, Limiter};
+use super::super::limiter::{Limiter, LimiterEntry};
 use super::*;
 use std::{
     sync::{Arc, Mutex},
@@ -37,10 +37,10 @@ fn after_any_history_nobody_waits_while_there_is_room() {
             }
             3 if !entries.is_empty() => {
                 let chosen = dice.roll(entries.len());
-                if let Entry::Queued(place) = &mut entries[chosen]
+                if let LimiterEntry::Queued(place) = &mut entries[chosen]
                     && let Poll::Ready(slot) = place.poll_slot(&cx)
                 {
-                    entries[chosen] = Entry::Admitted(slot);
+                    entries[chosen] = LimiterEntry::Admitted(slot);
                 }
             }
             4 => limiter.set_limit(dice.roll(6)),

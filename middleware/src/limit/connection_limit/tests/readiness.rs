@@ -1,4 +1,4 @@
-//! Waiting before accepting: who is ready, who is woken, who inherits what.
+//! Tests of waiting before accepting: readiness, wakes and clones.
 
 use super::*;
 use tokio_test::{assert_pending, assert_ready_err, assert_ready_ok, task};

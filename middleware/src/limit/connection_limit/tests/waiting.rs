@@ -1,4 +1,4 @@
-//! Waiting up to a bound, then refusing; and refusing at once.
+//! Waiting up to a timeout, then rejecting, and rejecting immediately.
 
 use super::*;
 use crate::{
