@@ -15,7 +15,7 @@ pub struct HalfClosedTimeoutLayer {
 }
 
 impl HalfClosedTimeoutLayer {
-    /// At most 60 seconds of silence once a connection is half-closed.
+    /// Ends half-closed connections after 60 seconds of silence.
     pub const fn new() -> Self {
         Self { timeout: DEFAULT }
     }

@@ -305,7 +305,7 @@ fn a_waker_may_poll_the_layers_future_at_once() {
         thread,
     };
 
-    struct Eager(Arc<state::State>);
+    struct Eager(Arc<state::HalfClosedState>);
     impl Wake for Eager {
         fn wake(self: Arc<Self>) {
             self.0.set_task(Waker::noop());
@@ -314,7 +314,7 @@ fn a_waker_may_poll_the_layers_future_at_once() {
 
     let (done, is_done) = mpsc::channel();
     thread::spawn(move || {
-        let state = Arc::new(state::State::new(LIMIT));
+        let state = Arc::new(state::HalfClosedState::new(LIMIT));
         state.set_task(&Waker::from(Arc::new(Eager(state.clone()))));
         state.half_close();
         done.send(()).unwrap();
