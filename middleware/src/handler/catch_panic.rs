@@ -94,12 +94,12 @@ where
 #[derive(Debug)]
 pub struct CatchPanicFuture<F> {
     #[pin]
-    state: State<F>,
+    state: CatchPanicState<F>,
 }
 
-#[pin_project(project = StateProj)]
+#[pin_project(project = CatchPanicStateProj)]
 #[derive(Debug)]
-enum State<F> {
+enum CatchPanicState<F> {
     Running(#[pin] F),
     /// `call` panicked, and there is no future.
     Panicked(Panicked),
@@ -108,7 +108,8 @@ enum State<F> {
 
 impl<F> CatchPanicFuture<F> {
     pub(crate) fn new(call: impl FnOnce() -> F) -> Self {
-        let state = Panicked::catch(call).map_or_else(State::Panicked, State::Running);
+        let state =
+            Panicked::catch(call).map_or_else(CatchPanicState::Panicked, CatchPanicState::Running);
         Self { state }
     }
 }
@@ -123,9 +124,11 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.project().state;
         let polled = match state.as_mut().project() {
-            StateProj::Running(inner) => Panicked::catch(|| inner.poll(cx)),
-            StateProj::Panicked(panicked) => Err(panicked.clone()),
-            StateProj::Done => panic!("`CatchPanicFuture` was polled after it had resolved"),
+            CatchPanicStateProj::Running(inner) => Panicked::catch(|| inner.poll(cx)),
+            CatchPanicStateProj::Panicked(panicked) => Err(panicked.clone()),
+            CatchPanicStateProj::Done => {
+                panic!("`CatchPanicFuture` was polled after it had resolved")
+            }
         };
         let result = match polled {
             Ok(Poll::Pending) => return Poll::Pending,
@@ -133,7 +136,7 @@ where
             Err(panicked) => Err(panicked.into()),
         };
         // The caller must find the connection closed, and this drop can panic as well.
-        let dropped = Panicked::catch(|| state.set(State::Done));
+        let dropped = Panicked::catch(|| state.set(CatchPanicState::Done));
         Poll::Ready(result.and_then(|response| {
             dropped?;
             Ok(response)

@@ -186,10 +186,10 @@ impl<F, In, Out, S: fmt::Debug> fmt::Debug for FromFn<F, In, Out, S> {
 /// The rest of the stack, for one connection.
 ///
 /// It takes a [`Connection<IO>`](Connection) and answers `R`: `()` in a whole stack.
-pub struct Next<IO, R = ()>(Box<Run<IO, R>>);
+pub struct Next<IO, R = ()>(Box<RunNext<IO, R>>);
 
-type Run<IO, R> = dyn FnOnce(Connection<IO>) -> Running<R> + Send;
-type Running<R> = Pin<Box<dyn Future<Output = Result<R, BoxError>> + Send>>;
+type RunNext<IO, R> = dyn FnOnce(Connection<IO>) -> NextFuture<R> + Send;
+type NextFuture<R> = Pin<Box<dyn Future<Output = Result<R, BoxError>> + Send>>;
 
 impl<IO, R> Next<IO, R> {
     pub(crate) fn new<Fut>(run: impl FnOnce(Connection<IO>) -> Fut + Send + 'static) -> Self

@@ -73,6 +73,7 @@ mod scripted_io;
 #[cfg(test)]
 mod tests;
 mod transparent;
+mod woken;
 
 pub use self::{
     contract::{Probe, ProbeFuture, assert_contract, assert_contract_with},

@@ -27,7 +27,9 @@ fn the_check_sees_no_difference_where_there_is_none() {
 }
 
 #[test]
-#[should_panic(expected = "is_write_vectored: the bare IO answered Answer { result: Ready(Ok(1))")]
+#[should_panic(
+    expected = "is_write_vectored: the bare IO answered Observed { result: Ready(Ok(1))"
+)]
 fn the_check_catches_who_denies_vectored_writes() {
     assert_transparent(|io| Broken(io, Fault::DeniesVectored));
 }
@@ -71,7 +73,7 @@ fn the_check_catches_who_forgets_what_the_buffer_held() {
 }
 
 #[test]
-#[should_panic(expected = "woken: true }, the wrapped one Answer { result: Pending")]
+#[should_panic(expected = "woken: true }, the wrapped one Observed { result: Pending")]
 fn the_check_catches_who_loses_a_wake() {
     assert_transparent(|io| Broken(io, Fault::LosesWake));
 }

@@ -1,15 +1,11 @@
 //! Compares a wrapper with what it wraps.
 
-use super::{ScriptedIo, random::Random};
+use super::{ScriptedIo, random::Random, woken::Woken};
 use std::{
     fmt, io,
     io::IoSlice,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::{Context, Poll, Wake, Waker},
+    task::{Context, Poll},
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -41,7 +37,7 @@ pub fn assert_transparent<W: AsyncRead + AsyncWrite>(wrap: impl Fn(ScriptedIo) -
         let mut bare = Box::pin(bare);
         let mut wrapped = Box::pin(wrap(inside));
         let mut random = Random::new(!seed);
-        let mut operation = Operation::any(&mut random);
+        let mut operation = TestOperation::any(&mut random);
         for number in 1..=OPERATIONS {
             let at = format_args!("seed {seed}, operation {number}, {operation}");
             let expected = operation.poll(bare.as_mut());
@@ -56,7 +52,7 @@ pub fn assert_transparent<W: AsyncRead + AsyncWrite>(wrap: impl Fn(ScriptedIo) -
                 "{at}: the bare IO answered {expected:?}, the wrapped one {answer:?}"
             );
             if expected.result.is_ready() || random.one_in(4) {
-                operation = Operation::any(&mut random);
+                operation = TestOperation::any(&mut random);
             }
         }
         drop(wrapped);
@@ -70,7 +66,7 @@ pub fn assert_transparent<W: AsyncRead + AsyncWrite>(wrap: impl Fn(ScriptedIo) -
 
 /// One thing to ask of both.
 #[derive(Debug)]
-enum Operation {
+enum TestOperation {
     /// A read into a buffer that holds these bytes already and has that much room.
     Read(Vec<u8>, usize),
     Write(Vec<u8>),
@@ -80,7 +76,7 @@ enum Operation {
     Shutdown,
 }
 
-impl Operation {
+impl TestOperation {
     fn any(random: &mut Random) -> Self {
         match random.below(32) {
             0..=11 => Self::Read(random.bytes(4), random.below(MOST_BYTES + 1)),
@@ -95,9 +91,9 @@ impl Operation {
         }
     }
 
-    fn poll<IO: AsyncRead + AsyncWrite>(&self, io: Pin<&mut IO>) -> Answer {
-        let flag = Arc::new(Flag::default());
-        let waker = Waker::from(flag.clone());
+    fn poll<IO: AsyncRead + AsyncWrite>(&self, io: Pin<&mut IO>) -> Observed {
+        let woken = Woken::default();
+        let waker = woken.waker();
         let mut cx = Context::from_waker(&waker);
         let mut bytes = Vec::new();
         let result = match self {
@@ -119,15 +115,15 @@ impl Operation {
             Self::Flush => io.poll_flush(&mut cx).map_ok(|()| 0),
             Self::Shutdown => io.poll_shutdown(&mut cx).map_ok(|()| 0),
         };
-        Answer {
+        Observed {
             result: result.map_err(|error| error.kind()),
             bytes,
-            woken: flag.0.load(Ordering::Relaxed),
+            woken: woken.is_woken(),
         }
     }
 }
 
-impl fmt::Display for Operation {
+impl fmt::Display for TestOperation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Read(_, room) => write!(f, "read of up to {room} bytes"),
@@ -142,7 +138,7 @@ impl fmt::Display for Operation {
 
 /// What came of an operation.
 #[derive(Debug)]
-struct Answer {
+struct Observed {
     /// Bytes written; for a read see `bytes`.
     result: Poll<Result<usize, io::ErrorKind>>,
     /// All that is in the buffer of a read, what it held before included.
@@ -150,21 +146,12 @@ struct Answer {
     woken: bool,
 }
 
-impl Answer {
+impl Observed {
     /// A wake too many is allowed, one too few is not.
     fn is_like(&self, expected: &Self) -> bool {
         self.result == expected.result
             && self.bytes == expected.bytes
             && (self.woken || !expected.woken)
-    }
-}
-
-#[derive(Debug, Default)]
-struct Flag(AtomicBool);
-
-impl Wake for Flag {
-    fn wake(self: Arc<Self>) {
-        self.0.store(true, Ordering::Relaxed);
     }
 }
 

@@ -15,13 +15,13 @@ use std::{
 #[pin_project]
 pub struct OnErrorFuture<F, H, IO, Fut> {
     #[pin]
-    state: State<F, Fut>,
+    state: OnErrorState<F, Fut>,
     /// After `state`, so that the IO is back when the lender goes.
     waiting: Option<(H, Lender<IO>)>,
 }
 
-#[pin_project(project = StateProj)]
-enum State<F, Fut> {
+#[pin_project(project = OnErrorStateProj)]
+enum OnErrorState<F, Fut> {
     Serving(#[pin] CatchPanicFuture<F>),
     Handling(#[pin] Fut),
 }
@@ -29,7 +29,7 @@ enum State<F, Fut> {
 impl<F, H, IO, Fut> OnErrorFuture<F, H, IO, Fut> {
     pub(super) fn new(call: impl FnOnce() -> F, handler: H, lender: Lender<IO>) -> Self {
         Self {
-            state: State::Serving(CatchPanicFuture::new(call)),
+            state: OnErrorState::Serving(CatchPanicFuture::new(call)),
             waiting: Some((handler, lender)),
         }
     }
@@ -48,16 +48,17 @@ where
         let mut this = self.project();
         loop {
             match this.state.as_mut().project() {
-                StateProj::Serving(inner) => {
+                OnErrorStateProj::Serving(inner) => {
                     let served = ready!(inner.poll(cx));
                     let (handler, lender) = this.waiting.take().expect("served only once");
                     let Err(error) = served else {
                         return Poll::Ready(served);
                     };
                     let connection = lender.take_back(&error);
-                    this.state.set(State::Handling(handler(error, connection)));
+                    this.state
+                        .set(OnErrorState::Handling(handler(error, connection)));
                 }
-                StateProj::Handling(handling) => return handling.poll(cx),
+                OnErrorStateProj::Handling(handling) => return handling.poll(cx),
             }
         }
     }
@@ -66,7 +67,7 @@ where
 impl<F, H, IO, Fut> fmt::Debug for OnErrorFuture<F, H, IO, Fut> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OnErrorFuture")
-            .field("handling", &matches!(self.state, State::Handling(_)))
+            .field("handling", &matches!(self.state, OnErrorState::Handling(_)))
             .finish_non_exhaustive()
     }
 }

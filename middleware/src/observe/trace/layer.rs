@@ -9,14 +9,14 @@ use tracing::Level;
 /// Layer for [`Trace`]; see the [module docs](super).
 #[derive(Clone, Debug, Default)]
 pub struct TraceLayer {
-    settings: Settings,
+    settings: TraceSettings,
 }
 
 impl TraceLayer {
     /// Reports at level INFO, without a name and without callbacks.
     pub const fn new() -> Self {
         Self {
-            settings: Settings::new(),
+            settings: TraceSettings::new(),
         }
     }
 
@@ -94,7 +94,7 @@ impl<S> Layer<S> for TraceLayer {
 
 /// What all connections of a layer have in common.
 #[derive(Clone)]
-pub(super) struct Settings {
+pub(super) struct TraceSettings {
     pub(super) name: Option<String>,
     pub(super) level: Level,
     pub(super) limit: Option<Arc<LogLimit>>,
@@ -105,7 +105,7 @@ pub(super) struct Settings {
 type OnOpen = dyn Fn(&ConnectionInfo) + Send + Sync;
 type OnClose = dyn Fn(&Closed<'_>) + Send + Sync;
 
-impl Settings {
+impl TraceSettings {
     const fn new() -> Self {
         Self {
             name: None,
@@ -121,15 +121,15 @@ impl Settings {
     }
 }
 
-impl Default for Settings {
+impl Default for TraceSettings {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl fmt::Debug for Settings {
+impl fmt::Debug for TraceSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Settings")
+        f.debug_struct("TraceSettings")
             .field("name", &self.name)
             .field("level", &self.level)
             .field("limit", &self.limit)

@@ -1,6 +1,6 @@
 //! A connection between its two reports.
 
-use super::{Closed, layer::Settings, report};
+use super::{Closed, layer::TraceSettings, report};
 use crate::{connection::ConnectionInfo, error::Panicked, outcome::Outcome};
 use std::{error::Error, mem, sync::Arc, thread};
 use tracing::Span;
@@ -9,7 +9,7 @@ use tracing::Span;
 #[derive(Debug)]
 pub(super) struct Open {
     info: ConnectionInfo,
-    settings: Arc<Settings>,
+    settings: Arc<TraceSettings>,
     span: Span,
     /// Whether its lines are left out.
     unwritten: bool,
@@ -22,7 +22,7 @@ pub(super) struct Open {
 
 impl Open {
     /// Reports a connection open; `None` without a subscriber or callback.
-    pub(super) fn new(info: &ConnectionInfo, settings: &Arc<Settings>) -> Option<Box<Self>> {
+    pub(super) fn new(info: &ConnectionInfo, settings: &Arc<TraceSettings>) -> Option<Box<Self>> {
         let span = report::span(info, settings);
         if span.is_disabled() && !settings.has_callback() && !report::is_written(settings) {
             return None;

@@ -1,6 +1,6 @@
 //! What `tracing` is told: the span of a connection, and its two lines.
 
-use super::{Closed, layer::Settings};
+use super::{Closed, layer::TraceSettings};
 use crate::{
     connection::{Address, ConnectionInfo, TlsInfo},
     log_text::{Causes, Escaped},
@@ -24,7 +24,7 @@ macro_rules! at_level {
     };
 }
 
-pub(super) fn span(info: &ConnectionInfo, settings: &Settings) -> Span {
+pub(super) fn span(info: &ConnectionInfo, settings: &TraceSettings) -> Span {
     let (peer, local) = (info.socket_peer(), info.socket_local());
     at_level!(
         settings.level,
@@ -49,24 +49,24 @@ pub(super) fn span(info: &ConnectionInfo, settings: &Settings) -> Span {
 }
 
 /// Whether anybody wants the two lines.
-pub(super) fn is_written(settings: &Settings) -> bool {
+pub(super) fn is_written(settings: &TraceSettings) -> bool {
     at_level!(settings.level, event_enabled!())
 }
 
-pub(super) fn opened(info: &ConnectionInfo, settings: &Settings, left_out: u64) {
+pub(super) fn opened(info: &ConnectionInfo, settings: &TraceSettings, left_out: u64) {
     at_level!(
         settings.level,
         event!(
             peer = %info.peer(),
             left_out = (left_out > 0).then_some(left_out),
             "{}opened from {}",
-            Prefix(name(info, settings)),
+            NamePrefix(name(info, settings)),
             info.peer(),
         )
     );
 }
 
-pub(super) fn closed(closed: &Closed<'_>, settings: &Settings) {
+pub(super) fn closed(closed: &Closed<'_>, settings: &TraceSettings) {
     let info = closed.info();
     let error = closed.error().map(|error| Escaped(Causes(error)));
     at_level!(
@@ -79,12 +79,12 @@ pub(super) fn closed(closed: &Closed<'_>, settings: &Settings) {
             bytes_out = info.bytes_written(),
             error = error.as_ref().map(display),
             "{}closed: {} after {:.3} s, {} bytes in, {} bytes out{}",
-            Prefix(name(info, settings)),
+            NamePrefix(name(info, settings)),
             closed.outcome(),
             closed.duration().as_secs_f64(),
             info.bytes_read(),
             info.bytes_written(),
-            Suffix(error.as_ref()),
+            ErrorSuffix(error.as_ref()),
         )
     );
 }
@@ -105,7 +105,7 @@ pub(super) fn tls(span: &Span, tls: &TlsInfo) {
     span.record("server.address", server_name.map(Escaped).map(display));
 }
 
-fn name<'a>(info: &'a ConnectionInfo, settings: &'a Settings) -> Option<&'a str> {
+fn name<'a>(info: &'a ConnectionInfo, settings: &'a TraceSettings) -> Option<&'a str> {
     settings.name.as_deref().or_else(|| info.listener())
 }
 
@@ -173,17 +173,17 @@ impl fmt::Display for Cipher {
     }
 }
 
-struct Prefix<'a>(Option<&'a str>);
+struct NamePrefix<'a>(Option<&'a str>);
 
-impl fmt::Display for Prefix<'_> {
+impl fmt::Display for NamePrefix<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.map_or(Ok(()), |name| write!(f, "{name}: "))
     }
 }
 
-struct Suffix<T>(Option<T>);
+struct ErrorSuffix<T>(Option<T>);
 
-impl<T: fmt::Display> fmt::Display for Suffix<T> {
+impl<T: fmt::Display> fmt::Display for ErrorSuffix<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.as_ref().map_or(Ok(()), |text| write!(f, ": {text}"))
     }

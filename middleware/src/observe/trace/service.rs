@@ -1,6 +1,6 @@
 //! The service.
 
-use super::{TraceFuture, layer::Settings, open::Open};
+use super::{TraceFuture, layer::TraceSettings, open::Open};
 use crate::connection::Connection;
 use std::{
     sync::Arc,
@@ -16,11 +16,11 @@ use tower::{BoxError, Service};
 #[derive(Clone, Debug)]
 pub struct Trace<S> {
     inner: S,
-    settings: Arc<Settings>,
+    settings: Arc<TraceSettings>,
 }
 
 impl<S> Trace<S> {
-    pub(super) const fn new(inner: S, settings: Arc<Settings>) -> Self {
+    pub(super) const fn new(inner: S, settings: Arc<TraceSettings>) -> Self {
         Self { inner, settings }
     }
 }

@@ -1,6 +1,6 @@
 //! From the charset of the wire to UTF-8, without IO.
 
-use super::{BadText, Direction, Problem, TranscodeError, layer::Settings};
+use super::{BadText, Direction, TextProblem, TranscodeError, layer::TranscodeSettings};
 use encoding_rs::{Decoder, DecoderResult};
 use std::mem;
 use tokio::io::ReadBuf;
@@ -19,13 +19,13 @@ pub(super) struct Decode {
     error: Option<TranscodeError>,
     /// What came behind bad bytes; empty otherwise.
     wire: Vec<u8>,
-    state: State,
+    state: DecodeState,
     failed: bool,
     forgives: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum DecodeState {
     Open,
     /// The wire ended; the decoder may still have something to say.
     Ended,
@@ -33,7 +33,7 @@ enum State {
 }
 
 impl Decode {
-    pub(super) fn new(settings: Settings) -> Self {
+    pub(super) fn new(settings: TranscodeSettings) -> Self {
         Self {
             decoder: settings.encoding.new_decoder_without_bom_handling(),
             bad_text: settings.bad_text,
@@ -43,7 +43,7 @@ impl Decode {
             text_end: 0,
             error: None,
             wire: Vec::new(),
-            state: State::Open,
+            state: DecodeState::Open,
             failed: false,
             forgives: false,
         }
@@ -70,7 +70,7 @@ impl Decode {
     /// Only once [`drain`](Self::drain) has nothing left.
     pub(super) fn feed(&mut self, wire: &[u8], buf: &mut ReadBuf<'_>) {
         if wire.is_empty() {
-            self.state = State::Ended;
+            self.state = DecodeState::Ended;
             return;
         }
         let taken = self.decode(wire, buf);
@@ -94,9 +94,9 @@ impl Decode {
                 return Err(error);
             }
             match self.state {
-                State::Finished => return Ok(true),
-                State::Open if self.wire.is_empty() => return Ok(false),
-                State::Open | State::Ended => {}
+                DecodeState::Finished => return Ok(true),
+                DecodeState::Open if self.wire.is_empty() => return Ok(false),
+                DecodeState::Open | DecodeState::Ended => {}
             }
             let mut wire = mem::take(&mut self.wire);
             let taken = self.decode(&wire, buf);
@@ -125,7 +125,7 @@ impl Decode {
 
     /// Decodes as far as there are room and no error; how many bytes of each that took.
     fn decode_to(&mut self, wire: &[u8], text: &mut [u8]) -> (usize, usize) {
-        let last = self.state == State::Ended;
+        let last = self.state == DecodeState::Ended;
         let (mut taken, mut length) = (0, 0);
         // Room for a replacement behind whatever the decoder wrote. It seems to leave that itself, but
         // does not promise it, and a peer must not be able to cause a panic.
@@ -141,7 +141,7 @@ impl Decode {
             match result {
                 DecoderResult::InputEmpty => {
                     if last {
-                        self.state = State::Finished;
+                        self.state = DecodeState::Finished;
                     }
                     break;
                 }
@@ -156,8 +156,8 @@ impl Decode {
                         encoding: self.decoder.encoding(),
                         direction: Direction::Read,
                         problem: match last {
-                            true => Problem::Truncated,
-                            false => Problem::Malformed,
+                            true => TextProblem::Truncated,
+                            false => TextProblem::Malformed,
                         },
                         offset: self.offset - u64::from(bad) - u64::from(behind),
                     });

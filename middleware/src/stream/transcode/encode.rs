@@ -1,6 +1,6 @@
 //! From UTF-8 to the charset of the wire, without IO.
 
-use super::{BadText, Direction, Problem, TranscodeError, layer::Settings};
+use super::{BadText, Direction, TextProblem, TranscodeError, layer::TranscodeSettings};
 use encoding_rs::{Encoder, EncoderResult};
 use std::str;
 
@@ -17,7 +17,7 @@ pub(super) struct Encode {
 }
 
 impl Encode {
-    pub(super) fn new(settings: Settings) -> Self {
+    pub(super) fn new(settings: TranscodeSettings) -> Self {
         Self {
             encoder: settings.encoding.new_encoder(),
             bad_text: settings.bad_text,
@@ -76,7 +76,7 @@ impl Encode {
         let begun = u64::from(self.begun_length);
         if begun > 0 {
             self.begun_length = 0;
-            self.bad(Problem::Truncated, self.offset - begun, wire)?;
+            self.bad(TextProblem::Truncated, self.offset - begun, wire)?;
         }
         let _ = self.encode("", wire, true);
         self.finished = true;
@@ -97,7 +97,7 @@ impl Encode {
             self.begun[..bad.len()].copy_from_slice(bad);
             self.begun_length = bad.len() as u8;
         } else {
-            self.bad(Problem::Malformed, self.offset, wire)?;
+            self.bad(TextProblem::Malformed, self.offset, wire)?;
         }
         Ok(bad.len())
     }
@@ -123,7 +123,7 @@ impl Encode {
                 Err(_) => {
                     // The byte belongs to what comes next.
                     self.begun_length = 0;
-                    self.bad(Problem::Malformed, begins_at, wire)?;
+                    self.bad(TextProblem::Malformed, begins_at, wire)?;
                     return Ok(index);
                 }
             }
@@ -149,7 +149,7 @@ impl Encode {
                 if self.bad_text == BadText::Fail && before > 0 {
                     return Ok(before);
                 }
-                self.bad(Problem::Unmappable(character), offset, wire)?;
+                self.bad(TextProblem::Unmappable(character), offset, wire)?;
             }
         }
         Ok(taken)
@@ -158,7 +158,7 @@ impl Encode {
     /// Fails, or sends a replacement.
     fn bad(
         &mut self,
-        problem: Problem,
+        problem: TextProblem,
         offset: u64,
         wire: &mut Vec<u8>,
     ) -> Result<(), TranscodeError> {

@@ -54,7 +54,7 @@ impl Error for UnsupportedCharset {}
 pub struct TranscodeError {
     pub(super) encoding: &'static Encoding,
     pub(super) direction: Direction,
-    pub(super) problem: Problem,
+    pub(super) problem: TextProblem,
     pub(super) offset: u64,
 }
 
@@ -70,7 +70,7 @@ impl TranscodeError {
     }
 
     /// What is wrong.
-    pub const fn problem(&self) -> Problem {
+    pub const fn problem(&self) -> TextProblem {
         self.problem
     }
 
@@ -87,14 +87,14 @@ impl fmt::Display for TranscodeError {
         let charset = self.encoding.name();
         match (self.direction, self.problem) {
             // A number in place of the character: it may be one that terminals obey.
-            (_, Problem::Unmappable(character)) => {
+            (_, TextProblem::Unmappable(character)) => {
                 let number = u32::from(character);
                 write!(f, "U+{number:04X} does not exist in {charset}")?;
             }
-            (Direction::Read, Problem::Malformed) => write!(f, "read malformed {charset}")?,
-            (Direction::Read, Problem::Truncated) => write!(f, "read truncated {charset}")?,
-            (Direction::Write, Problem::Malformed) => f.write_str("wrote malformed UTF-8")?,
-            (Direction::Write, Problem::Truncated) => f.write_str("wrote truncated UTF-8")?,
+            (Direction::Read, TextProblem::Malformed) => write!(f, "read malformed {charset}")?,
+            (Direction::Read, TextProblem::Truncated) => write!(f, "read truncated {charset}")?,
+            (Direction::Write, TextProblem::Malformed) => f.write_str("wrote malformed UTF-8")?,
+            (Direction::Write, TextProblem::Truncated) => f.write_str("wrote truncated UTF-8")?,
         }
         write!(f, " at byte {}", self.offset)
     }
@@ -121,7 +121,7 @@ pub enum Direction {
 /// What is wrong with a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Problem {
+pub enum TextProblem {
     /// The bytes mean nothing in the charset, or are no UTF-8 where the handler wrote them.
     Malformed,
     /// The charset of the wire does not have this character.

@@ -4,7 +4,7 @@ use super::{
     BadText, UnsupportedCharset,
     decode::Decode,
     encode::{Encode, ROOM},
-    layer::Settings,
+    layer::TranscodeSettings,
 };
 use crate::stream::write_buffer::WriteBufferIo;
 use encoding_rs::Encoding;
@@ -49,17 +49,17 @@ impl<IO> TranscodeIo<IO> {
         encoding: &'static Encoding,
         bad_text: BadText,
     ) -> Result<Self, UnsupportedCharset> {
-        let settings = Settings::new(encoding)?;
+        let settings = TranscodeSettings::new(encoding)?;
         Ok(Self::with_settings(
             io,
-            Settings {
+            TranscodeSettings {
                 bad_text,
                 ..settings
             },
         ))
     }
 
-    pub(super) fn with_settings(io: IO, settings: Settings) -> Self {
+    pub(super) fn with_settings(io: IO, settings: TranscodeSettings) -> Self {
         Self {
             io: WriteBufferIo::new(io, BUFFER),
             input: Decode::new(settings),

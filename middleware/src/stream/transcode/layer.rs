@@ -20,7 +20,7 @@ pub enum BadText {
 /// Layer for [`Transcode`]; see the [module docs](super).
 #[derive(Clone, Copy, Debug)]
 pub struct TranscodeLayer {
-    settings: Settings,
+    settings: TranscodeSettings,
 }
 
 impl TranscodeLayer {
@@ -30,7 +30,7 @@ impl TranscodeLayer {
     ///
     /// When nothing can be written in `encoding`: UTF-16, and the standard's "replacement".
     pub fn new(encoding: &'static Encoding) -> Result<Self, UnsupportedCharset> {
-        let settings = Settings::new(encoding)?;
+        let settings = TranscodeSettings::new(encoding)?;
         Ok(Self { settings })
     }
 
@@ -72,7 +72,7 @@ impl<S> Layer<S> for TranscodeLayer {
 #[derive(Clone, Copy, Debug)]
 pub struct Transcode<S> {
     inner: S,
-    settings: Settings,
+    settings: TranscodeSettings,
 }
 
 impl<S, IO> Service<Connection<IO>> for Transcode<S>
@@ -95,12 +95,12 @@ where
 
 /// A charset that can be read and written, and what becomes of bad text.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Settings {
+pub(super) struct TranscodeSettings {
     pub(super) encoding: &'static Encoding,
     pub(super) bad_text: BadText,
 }
 
-impl Settings {
+impl TranscodeSettings {
     pub(super) fn new(encoding: &'static Encoding) -> Result<Self, UnsupportedCharset> {
         if encoding.output_encoding() != encoding {
             return Err(UnsupportedCharset::read_only(encoding));

@@ -82,7 +82,7 @@ mod layer;
 mod tests;
 
 pub use self::{
-    error::{Direction, Problem, TranscodeError, UnsupportedCharset},
+    error::{Direction, TextProblem, TranscodeError, UnsupportedCharset},
     io::TranscodeIo,
     layer::{BadText, Transcode, TranscodeLayer},
 };

@@ -8,8 +8,8 @@ mod tests;
 pub use self::probe::{Probe, ProbeFuture};
 
 use self::{
-    bench::{Bench, MOST, Start},
-    probe::{Ending, Gate},
+    bench::{Bench, CallStart, MOST},
+    probe::{CallEnding, ProbeGate},
 };
 use super::{Peer, PeerIo};
 use crate::{Connection, connection::Socket};
@@ -89,13 +89,13 @@ where
     let bench = || Bench::new(&layer, &request);
     let room = bench().room().await;
     assert!(room > 0, "tower contract: the layer serves nobody");
-    comes_back(&mut bench(), Way::DropRunning, room).await;
+    comes_back(&mut bench(), Termination::DropRunning, room).await;
     serves_one_after_the_other(&mut bench()).await;
     waits_for_readiness(&mut bench()).await;
     passes_unreadiness_on(&mut bench()).await;
     gives_clones_nothing(&mut bench(), room).await;
-    for way in WAYS {
-        comes_back(&mut bench(), way, room).await;
+    for end in TERMINATIONS {
+        comes_back(&mut bench(), end, room).await;
     }
     if room < MOST {
         hands_room_on(&mut bench(), room).await;
@@ -113,9 +113,9 @@ where
     bench.inner.set_room(1);
     let mut service = bench.service.clone();
     for served in 0..2 {
-        bench.inner.set_ending(Ending::Wait);
+        bench.inner.set_ending(CallEnding::Wait);
         match bench.start(&mut service).await {
-            Start::Running(mut future) => {
+            CallStart::Running(mut future) => {
                 let woken = bench.poll(&mut future);
                 bench.inner.finish();
                 bench.expect(
@@ -127,15 +127,15 @@ where
                     "the inner future ended, and the layer's did not",
                 );
             }
-            Start::NotReady if served > 0 => bench.fail(
+            CallStart::NotReady if served > 0 => bench.fail(
                 "one connection was served, and the layer did not become ready again: what was not \
                  given back?",
             ),
-            Start::NotReady => bench.fail(
+            CallStart::NotReady => bench.fail(
                 "the inner service has room for one and nobody is in it, and the layer did not \
                  become ready",
             ),
-            Start::NotServed => bench.fail(
+            CallStart::NotServed => bench.fail(
                 "the layer was ready, with room for one in the inner service, and did not call it: \
                  does it call another instance than the one that was ready?",
             ),
@@ -151,7 +151,7 @@ where
     M: Fn() -> R,
 {
     bench.begin("an inner service that is not ready");
-    bench.inner.set_gate(Gate::Closed);
+    bench.inner.set_gate(ProbeGate::Closed);
     let mut service = bench.service.clone();
     let before = bench.inner.calls();
     if bench.poll_ready(&mut service).0.is_pending() {
@@ -161,7 +161,7 @@ where
             polled.is_pending(),
             "polled again, the layer was ready, and the inner service was not",
         );
-        bench.inner.set_gate(Gate::Open);
+        bench.inner.set_gate(ProbeGate::Open);
         bench.expect(
             woken.soon().await,
             "the inner service became ready, and who polled the layer last was not woken",
@@ -173,9 +173,9 @@ where
         return;
     }
     // A layer may wait in its future instead.
-    bench.inner.set_ending(Ending::Answer);
+    bench.inner.set_ending(CallEnding::Answer);
     let Some(mut future) = bench.call(&mut service) else {
-        return bench.inner.set_gate(Gate::Open);
+        return bench.inner.set_gate(ProbeGate::Open);
     };
     let ended = bench.ends(&mut future).await;
     bench.check();
@@ -183,7 +183,7 @@ where
         bench.inner.calls() == before,
         "the inner service was called and was not ready",
     );
-    bench.inner.set_gate(Gate::Open);
+    bench.inner.set_gate(ProbeGate::Open);
     if !ended {
         let ended = bench.ends(&mut future).await;
         bench.expect(
@@ -199,7 +199,7 @@ where
     M: Fn() -> R,
 {
     bench.begin("an inner service that fails to become ready");
-    bench.inner.set_gate(Gate::Failing);
+    bench.inner.set_gate(ProbeGate::Failing);
     let mut service = bench.service.clone();
     match bench.first_readiness(&mut service).await {
         Poll::Pending => {
@@ -207,14 +207,14 @@ where
         }
         Poll::Ready(false) => {}
         Poll::Ready(true) => {
-            bench.inner.set_ending(Ending::Answer);
+            bench.inner.set_ending(CallEnding::Answer);
             if let Some(mut future) = bench.call(&mut service) {
                 bench.ends(&mut future).await;
             }
             bench.check();
         }
     }
-    bench.inner.set_gate(Gate::Open);
+    bench.inner.set_gate(ProbeGate::Open);
     drop(service);
     bench.settled("a service that had failed was dropped").await;
 }
@@ -232,7 +232,7 @@ where
         "with no call running, the layer did not become ready",
     );
     let mut running = bench.fill(&ready).await;
-    bench.inner.set_ending(Ending::Wait);
+    bench.inner.set_ending(CallEnding::Wait);
     if let Some(mut future) = bench.call(&mut ready)
         && bench.reaches(&mut future).await
     {
@@ -253,43 +253,43 @@ where
 
 /// One way for a connection to end.
 #[derive(Clone, Copy, Debug)]
-enum Way {
+enum Termination {
     DropReady,
     DropUnpolled,
     DropRunning,
-    Inner(Ending),
+    Inner(CallEnding),
 }
 
-const WAYS: [Way; 6] = [
-    Way::DropReady,
-    Way::DropUnpolled,
-    Way::Inner(Ending::Answer),
-    Way::Inner(Ending::Fail),
-    Way::Inner(Ending::Panic),
-    Way::Inner(Ending::PanicInCall),
+const TERMINATIONS: [Termination; 6] = [
+    Termination::DropReady,
+    Termination::DropUnpolled,
+    Termination::Inner(CallEnding::Answer),
+    Termination::Inner(CallEnding::Fail),
+    Termination::Inner(CallEnding::Panic),
+    Termination::Inner(CallEnding::PanicInCall),
 ];
 
-impl Way {
+impl Termination {
     const fn describe(self) -> &'static str {
         match self {
             Self::DropReady => "a ready service was dropped",
             Self::DropUnpolled => "a future was dropped before its first poll",
             Self::DropRunning => "a future was dropped while the inner one was running",
-            Self::Inner(Ending::Fail) => "the inner service failed",
-            Self::Inner(Ending::Panic) => "the inner future panicked",
-            Self::Inner(Ending::PanicInCall) => "the inner service panicked in `call`",
-            Self::Inner(Ending::Answer | Ending::Wait) => "the inner service answered",
+            Self::Inner(CallEnding::Fail) => "the inner service failed",
+            Self::Inner(CallEnding::Panic) => "the inner future panicked",
+            Self::Inner(CallEnding::PanicInCall) => "the inner service panicked in `call`",
+            Self::Inner(CallEnding::Answer | CallEnding::Wait) => "the inner service answered",
         }
     }
 }
 
 /// After each ending the layer serves as many as before.
-async fn comes_back<S, R, M>(bench: &mut Bench<S, M>, way: Way, room: usize)
+async fn comes_back<S, R, M>(bench: &mut Bench<S, M>, end: Termination, room: usize)
 where
     S: Service<R> + Clone,
     M: Fn() -> R,
 {
-    bench.begin(way.describe());
+    bench.begin(end.describe());
     for time in 1..=MOST {
         let mut service = bench.service.clone();
         let missed = format_args!(
@@ -298,20 +298,22 @@ where
             time - 1
         );
         bench.expect(bench.becomes_ready(&mut service).await, missed);
-        bench.inner.set_ending(match way {
-            Way::Inner(ending) => ending,
-            Way::DropReady | Way::DropUnpolled | Way::DropRunning => Ending::Wait,
+        bench.inner.set_ending(match end {
+            Termination::Inner(ending) => ending,
+            Termination::DropReady | Termination::DropUnpolled | Termination::DropRunning => {
+                CallEnding::Wait
+            }
         });
-        if let Way::DropReady = way {
+        if let Termination::DropReady = end {
             continue;
         }
         let Some(mut future) = bench.call(&mut service) else {
             continue;
         };
-        match way {
-            Way::DropReady | Way::DropUnpolled => {}
-            Way::DropRunning => bench.expect(bench.reaches(&mut future).await, missed),
-            Way::Inner(_) => {
+        match end {
+            Termination::DropReady | Termination::DropUnpolled => {}
+            Termination::DropRunning => bench.expect(bench.reaches(&mut future).await, missed),
+            Termination::Inner(_) => {
                 let ended = bench.ends(&mut future).await;
                 bench.expect(ended, "the inner one ended, and the layer's future did not");
             }

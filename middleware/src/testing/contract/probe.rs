@@ -15,22 +15,22 @@ use tower::Service;
 /// It takes any request and answers `()`. It notes when it is called without being ready, instead of
 /// panicking: there are layers that catch panics.
 pub struct Probe {
-    shared: Arc<Shared>,
+    shared: Arc<ProbeShared>,
     /// Readiness is a permit, so that none can be lost unseen.
-    ready: Option<Permit>,
+    ready: Option<ProbePermit>,
 }
 
 #[derive(Debug)]
-struct Shared(Mutex<State>);
+struct ProbeShared(Mutex<ProbeState>);
 
 #[derive(Debug)]
-struct State {
-    gate: Gate,
+struct ProbeState {
+    gate: ProbeGate,
     room: usize,
     /// Permits in ready instances and in futures.
     held: usize,
     calls: usize,
-    ending: Ending,
+    ending: CallEnding,
     finished: bool,
     violation: Option<&'static str>,
     /// All that wait for something here to change.
@@ -39,7 +39,7 @@ struct State {
 
 /// What `poll_ready` does.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Gate {
+pub(super) enum ProbeGate {
     Open,
     Closed,
     Failing,
@@ -47,7 +47,7 @@ pub(super) enum Gate {
 
 /// What comes of the next call; those after a failure succeed.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Ending {
+pub(super) enum CallEnding {
     /// It goes on until [`Probe::finish`].
     Wait,
     Answer,
@@ -58,24 +58,24 @@ pub(super) enum Ending {
 
 impl Probe {
     pub(super) fn new() -> Self {
-        Self::of(Arc::new(Shared(Mutex::new(State {
-            gate: Gate::Open,
+        Self::of(Arc::new(ProbeShared(Mutex::new(ProbeState {
+            gate: ProbeGate::Open,
             room: usize::MAX,
             held: 0,
             calls: 0,
-            ending: Ending::Answer,
+            ending: CallEnding::Answer,
             finished: false,
             violation: None,
             wakers: Vec::new(),
         }))))
     }
 
-    const fn of(shared: Arc<Shared>) -> Self {
+    const fn of(shared: Arc<ProbeShared>) -> Self {
         let ready = None;
         Self { shared, ready }
     }
 
-    pub(super) fn set_gate(&self, gate: Gate) {
+    pub(super) fn set_gate(&self, gate: ProbeGate) {
         self.shared.change(|state| state.gate = gate);
     }
 
@@ -83,7 +83,7 @@ impl Probe {
         self.shared.change(|state| state.room = room);
     }
 
-    pub(super) fn set_ending(&self, ending: Ending) {
+    pub(super) fn set_ending(&self, ending: CallEnding) {
         self.shared.change(|state| {
             state.ending = ending;
             state.finished = false;
@@ -113,12 +113,12 @@ impl Probe {
     }
 }
 
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
+impl ProbeShared {
+    fn state(&self) -> MutexGuard<'_, ProbeState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+    fn change<T>(&self, change: impl FnOnce(&mut ProbeState) -> T) -> T {
         let mut state = self.state();
         let result = change(&mut state);
         let wakers = std::mem::take(&mut state.wakers);
@@ -150,19 +150,19 @@ impl<R> Service<R> for Probe {
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         let mut state = self.shared.state();
-        if let Gate::Failing = state.gate {
+        if let ProbeGate::Failing = state.gate {
             return Poll::Ready(Err("the inner service fails to become ready".into()));
         }
         if self.ready.is_some() {
             return Poll::Ready(Ok(()));
         }
-        if matches!(state.gate, Gate::Closed) || state.held >= state.room {
+        if matches!(state.gate, ProbeGate::Closed) || state.held >= state.room {
             state.wakers.push(cx.waker().clone());
             return Poll::Pending;
         }
         state.held += 1;
         drop(state);
-        self.ready = Some(Permit(self.shared.clone()));
+        self.ready = Some(ProbePermit(self.shared.clone()));
         Poll::Ready(Ok(()))
     }
 
@@ -174,13 +174,16 @@ impl<R> Service<R> for Probe {
                 state.violation = Some(UNREADY);
             }
             match state.ending {
-                Ending::Wait => Ending::Wait,
-                Ending::Answer | Ending::Fail | Ending::Panic | Ending::PanicInCall => {
-                    std::mem::replace(&mut state.ending, Ending::Answer)
+                CallEnding::Wait => CallEnding::Wait,
+                CallEnding::Answer
+                | CallEnding::Fail
+                | CallEnding::Panic
+                | CallEnding::PanicInCall => {
+                    std::mem::replace(&mut state.ending, CallEnding::Answer)
                 }
             }
         });
-        if let Ending::PanicInCall = ending {
+        if let CallEnding::PanicInCall = ending {
             panic_quietly();
         }
         ProbeFuture {
@@ -195,9 +198,9 @@ impl<R> Service<R> for Probe {
 #[derive(Debug)]
 pub struct ProbeFuture<R> {
     /// The request goes first.
-    held: Option<(R, Option<Permit>)>,
-    ending: Ending,
-    shared: Arc<Shared>,
+    held: Option<(R, Option<ProbePermit>)>,
+    ending: CallEnding,
+    shared: Arc<ProbeShared>,
 }
 
 // The request is never pinned.
@@ -207,19 +210,19 @@ impl<R> Future for ProbeFuture<R> {
     type Output = Result<(), BoxError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if let Ending::Wait = self.ending {
+        if let CallEnding::Wait = self.ending {
             let mut state = self.shared.state();
             if !state.finished {
                 state.wakers.push(cx.waker().clone());
                 return Poll::Pending;
             }
         }
-        if let Ending::Panic | Ending::PanicInCall = self.ending {
+        if let CallEnding::Panic | CallEnding::PanicInCall = self.ending {
             panic_quietly();
         }
         self.held = None;
         match self.ending {
-            Ending::Fail => Poll::Ready(Err("the inner service fails".into())),
+            CallEnding::Fail => Poll::Ready(Err("the inner service fails".into())),
             _ => Poll::Ready(Ok(())),
         }
     }
@@ -227,9 +230,9 @@ impl<R> Future for ProbeFuture<R> {
 
 /// Readiness of one instance; given back when dropped.
 #[derive(Debug)]
-struct Permit(Arc<Shared>);
+struct ProbePermit(Arc<ProbeShared>);
 
-impl Drop for Permit {
+impl Drop for ProbePermit {
     fn drop(&mut self) {
         self.0.change(|state| state.held -= 1);
     }

@@ -8,7 +8,7 @@ mod timeline;
 
 pub use self::{io::PeerIo, seen::Seen};
 
-use self::timeline::Step;
+use self::timeline::PeerStep;
 use crate::{
     Connection,
     connection::{Address, Socket},
@@ -61,19 +61,19 @@ use std::{collections::VecDeque, time::Duration};
 #[derive(Clone, Debug)]
 #[must_use = "a script does nothing until it is made into a connection"]
 pub struct Peer {
-    steps: VecDeque<Step>,
+    steps: VecDeque<PeerStep>,
     takes: usize,
     every: Duration,
     vectored: bool,
     peer: Address,
     local: Address,
     reading: bool,
-    end: End,
+    end: PeerEnd,
 }
 
 /// How far the peer has come in ending the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
+enum PeerEnd {
     Open,
     HalfClosed,
     Reset,
@@ -90,7 +90,7 @@ impl Peer {
             peer: Address::Unknown,
             local: Address::Unknown,
             reading: true,
-            end: End::Open,
+            end: PeerEnd::Open,
         }
     }
 
@@ -104,10 +104,10 @@ impl Peer {
         let bytes = bytes.as_ref();
         assert!(!bytes.is_empty(), "a peer cannot send nothing");
         assert!(
-            self.end == End::Open,
+            self.end == PeerEnd::Open,
             "a peer that ended its side cannot send"
         );
-        self.then(Step::Send(bytes.to_vec()))
+        self.then(PeerStep::Send(bytes.to_vec()))
     }
 
     /// Sends `bytes` in pieces of `size` bytes, with a pause of `every` before each.
@@ -133,7 +133,7 @@ impl Peer {
     /// After [`resets`](Self::resets).
     #[track_caller]
     pub fn stalls(self, time: Duration) -> Self {
-        self.then(Step::Stall(time))
+        self.then(PeerStep::Stall(time))
     }
 
     /// Goes on when we have written `bytes` bytes that no step before has waited for.
@@ -144,7 +144,7 @@ impl Peer {
     #[track_caller]
     pub fn waits_for(self, bytes: usize) -> Self {
         assert!(self.reading, "a peer that does not read waits for ever");
-        self.then(Step::WaitFor(bytes))
+        self.then(PeerStep::WaitFor(bytes))
     }
 
     /// Goes on when our side has been shut down.
@@ -155,7 +155,7 @@ impl Peer {
     #[track_caller]
     pub fn waits_for_end(self) -> Self {
         assert!(self.reading, "a peer that does not read waits for ever");
-        self.then(Step::WaitForEnd)
+        self.then(PeerStep::WaitForEnd)
     }
 
     /// Takes nothing any more: writes, flushes and shutdowns wait, as with a window of zero.
@@ -167,7 +167,7 @@ impl Peer {
     pub fn stops_reading(mut self) -> Self {
         assert!(self.reading, "this peer has stopped reading already");
         self.reading = false;
-        self.then(Step::Reading(false))
+        self.then(PeerStep::Reading(false))
     }
 
     /// Takes again what is written.
@@ -179,7 +179,7 @@ impl Peer {
     pub fn reads_again(mut self) -> Self {
         assert!(!self.reading, "this peer has not stopped reading");
         self.reading = true;
-        self.then(Step::Reading(true))
+        self.then(PeerStep::Reading(true))
     }
 
     /// Ends its side: our reads see the end of the stream, our writes go on.
@@ -189,9 +189,9 @@ impl Peer {
     /// When it has ended already.
     #[track_caller]
     pub fn half_closes(mut self) -> Self {
-        assert!(self.end == End::Open, "a peer ends its side once");
-        self.end = End::HalfClosed;
-        self.then(Step::HalfClose)
+        assert!(self.end == PeerEnd::Open, "a peer ends its side once");
+        self.end = PeerEnd::HalfClosed;
+        self.then(PeerStep::HalfClose)
     }
 
     /// Resets the connection: writes, flushes and shutdowns fail with
@@ -203,8 +203,8 @@ impl Peer {
     /// When it has reset already: nothing follows on that.
     #[track_caller]
     pub fn resets(self) -> Self {
-        let mut reset = self.then(Step::Reset);
-        reset.end = End::Reset;
+        let mut reset = self.then(PeerStep::Reset);
+        reset.end = PeerEnd::Reset;
         reset
     }
 
@@ -268,8 +268,8 @@ impl Peer {
     }
 
     #[track_caller]
-    fn then(mut self, step: Step) -> Self {
-        assert!(self.end != End::Reset, "nothing follows on a reset");
+    fn then(mut self, step: PeerStep) -> Self {
+        assert!(self.end != PeerEnd::Reset, "nothing follows on a reset");
         self.steps.push_back(step);
         self
     }

@@ -8,15 +8,15 @@ use tokio::sync::Notify;
 
 /// What a scripted peer saw of us, also after the connection is gone; clones tell of the same one.
 #[derive(Clone)]
-pub struct Seen(Arc<Shared>);
+pub struct Seen(Arc<SeenShared>);
 
-struct Shared {
-    state: Mutex<State>,
+struct SeenShared {
+    state: Mutex<SeenState>,
     dropped: Notify,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct State {
+pub(super) struct SeenState {
     pub(super) writes: Vec<Vec<u8>>,
     pub(super) unflushed: bool,
     pub(super) shut_down: bool,
@@ -26,7 +26,7 @@ pub(super) struct State {
 
 impl Seen {
     pub(super) fn new() -> Self {
-        Self(Arc::new(Shared {
+        Self(Arc::new(SeenShared {
             state: Mutex::default(),
             dropped: Notify::new(),
         }))
@@ -78,7 +78,7 @@ impl Seen {
         }
     }
 
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, SeenState> {
         let state = &self.0.state;
         state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -5,7 +5,7 @@ use tokio::time::Instant;
 
 /// One thing that a peer does.
 #[derive(Clone, Debug)]
-pub(super) enum Step {
+pub(super) enum PeerStep {
     Send(Vec<u8>),
     Stall(Duration),
     WaitFor(usize),
@@ -17,7 +17,7 @@ pub(super) enum Step {
 
 #[derive(Debug)]
 pub(super) struct Timeline {
-    steps: VecDeque<Step>,
+    steps: VecDeque<PeerStep>,
     /// When the last step was over; `None` before the first look.
     at: Option<Instant>,
     /// The first step is one that waits for us, and waited at the last look.
@@ -34,7 +34,7 @@ pub(super) struct Timeline {
 }
 
 impl Timeline {
-    pub(super) const fn new(steps: VecDeque<Step>) -> Self {
+    pub(super) const fn new(steps: VecDeque<PeerStep>) -> Self {
         Self {
             steps,
             at: None,
@@ -55,11 +55,11 @@ impl Timeline {
         let mut next = None;
         while let Some(step) = self.steps.front_mut() {
             let over = match step {
-                Step::Send(bytes) => {
+                PeerStep::Send(bytes) => {
                     self.input.push_back(std::mem::take(bytes));
                     true
                 }
-                Step::Stall(time) => match at.checked_add(*time) {
+                PeerStep::Stall(time) => match at.checked_add(*time) {
                     Some(end) if end <= now => {
                         at = end;
                         true
@@ -69,23 +69,23 @@ impl Timeline {
                         false
                     }
                 },
-                Step::WaitFor(bytes) => match self.heard.checked_sub(*bytes) {
+                PeerStep::WaitFor(bytes) => match self.heard.checked_sub(*bytes) {
                     Some(rest) => {
                         self.heard = rest;
                         true
                     }
                     None => false,
                 },
-                Step::WaitForEnd => self.heard_end,
-                Step::Reading(reading) => {
+                PeerStep::WaitForEnd => self.heard_end,
+                PeerStep::Reading(reading) => {
                     self.reading = *reading;
                     true
                 }
-                Step::HalfClose => {
+                PeerStep::HalfClose => {
                     self.half_closed = true;
                     true
                 }
-                Step::Reset => {
+                PeerStep::Reset => {
                     self.reset = true;
                     true
                 }
@@ -93,7 +93,7 @@ impl Timeline {
             if !over {
                 break;
             }
-            if matches!(step, Step::WaitFor(_) | Step::WaitForEnd) && self.waiting {
+            if matches!(step, PeerStep::WaitFor(_) | PeerStep::WaitForEnd) && self.waiting {
                 // What it waited for has happened just now.
                 at = now;
             }
@@ -101,7 +101,7 @@ impl Timeline {
             self.steps.pop_front();
         }
         let front = self.steps.front();
-        self.waiting = matches!(front, Some(Step::WaitFor(_) | Step::WaitForEnd));
+        self.waiting = matches!(front, Some(PeerStep::WaitFor(_) | PeerStep::WaitForEnd));
         self.at = Some(at);
         next
     }

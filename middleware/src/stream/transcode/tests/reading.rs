@@ -79,7 +79,7 @@ async fn bad_bytes_are_a_typed_error_between_the_text_before_and_behind() {
     let error = typed(io.read(&mut room).await.unwrap_err());
     assert_eq!(error.encoding(), EUC_KR);
     assert_eq!(error.direction(), Direction::Read);
-    assert_eq!(error.problem(), Problem::Malformed);
+    assert_eq!(error.problem(), TextProblem::Malformed);
     assert_eq!(error.offset(), 4);
     assert_eq!(error.to_string(), "read malformed EUC-KR at byte 4");
     let length = io.read(&mut room).await.unwrap();
@@ -93,7 +93,10 @@ async fn an_end_within_a_character_is_an_error_and_then_the_end() {
     let mut room = [0; 64];
     assert_eq!(io.read(&mut room).await.unwrap(), 1);
     let error = typed(io.read(&mut room).await.unwrap_err());
-    assert_eq!((error.problem(), error.offset()), (Problem::Truncated, 1));
+    assert_eq!(
+        (error.problem(), error.offset()),
+        (TextProblem::Truncated, 1)
+    );
     assert_eq!(error.to_string(), "read truncated gb18030 at byte 1");
     assert_eq!(io.read(&mut room).await.unwrap(), 0);
 }

@@ -132,18 +132,18 @@ async fn what_is_read_is_what_one_conversion_with_replacement_gives() {
 }
 
 /// The text before the first bad bytes, and where they begin, by the decoder's own account.
-fn first_error(encoding: &'static Encoding, wire: &[u8]) -> (String, Option<(Problem, u64)>) {
+fn first_error(encoding: &'static Encoding, wire: &[u8]) -> (String, Option<(TextProblem, u64)>) {
     let mut decoder = encoding.new_decoder_without_bom_handling();
     let mut text = String::with_capacity(wire.len() * 3 + 64);
     let (result, read) = decoder.decode_to_string_without_replacement(wire, &mut text, false);
     if let DecoderResult::Malformed(bad, behind) = result {
         let offset = (read - usize::from(bad) - usize::from(behind)) as u64;
-        return (text, Some((Problem::Malformed, offset)));
+        return (text, Some((TextProblem::Malformed, offset)));
     }
     let (result, _) = decoder.decode_to_string_without_replacement(b"", &mut text, true);
     if let DecoderResult::Malformed(bad, behind) = result {
         let offset = (wire.len() - usize::from(bad) - usize::from(behind)) as u64;
-        return (text, Some((Problem::Truncated, offset)));
+        return (text, Some((TextProblem::Truncated, offset)));
     }
     (text, None)
 }
