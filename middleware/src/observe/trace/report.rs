@@ -1,9 +1,10 @@
-//! What `tracing` is told: the span of a connection, and its two lines.
+//! The span of a connection and its two events.
 
 use super::{Closed, layer::TraceSettings};
 use crate::{
     connection::{Address, ConnectionInfo, TlsInfo},
     log_text::{Causes, Escaped},
+    telemetry::TARGET,
 };
 use std::fmt;
 use tracing::{
@@ -11,7 +12,7 @@ use tracing::{
     field::{DisplayValue, Empty, display},
 };
 
-/// The level of a span or an event is part of its constant description, so there is one for each.
+/// Levels are part of the static metadata of spans and events, so there is one call site per level.
 macro_rules! at_level {
     ($level:expr, $report:ident!($($arguments:tt)*)) => {
         match $level {
@@ -48,17 +49,17 @@ pub(super) fn span(info: &ConnectionInfo, settings: &TraceSettings) -> Span {
     )
 }
 
-/// Whether anybody wants the two lines.
+/// Whether the two events are enabled.
 pub(super) fn is_written(settings: &TraceSettings) -> bool {
     at_level!(settings.level, event_enabled!())
 }
 
-pub(super) fn opened(info: &ConnectionInfo, settings: &TraceSettings, left_out: u64) {
+pub(super) fn opened(info: &ConnectionInfo, settings: &TraceSettings, suppressed: u64) {
     at_level!(
         settings.level,
         event!(
             peer = %info.peer(),
-            left_out = (left_out > 0).then_some(left_out),
+            suppressed = (suppressed > 0).then_some(suppressed),
             "{}opened from {}",
             NamePrefix(name(info, settings)),
             info.peer(),
@@ -89,13 +90,13 @@ pub(super) fn closed(closed: &Closed<'_>, settings: &TraceSettings) {
     );
 }
 
-/// Records the client that a proxy told of.
+/// Records the client behind a proxy.
 pub(super) fn client(span: &Span, client: &Address) {
     span.record("client.address", host(client));
     span.record("client.port", port(client));
 }
 
-/// Records what TLS agreed on.
+/// Records the negotiated TLS parameters.
 pub(super) fn tls(span: &Span, tls: &TlsInfo) {
     span.record("tls.protocol.version", tls.version.map(tls_version));
     span.record("tls.cipher", tls.cipher_suite.map(Cipher).map(display));
@@ -109,7 +110,7 @@ fn name<'a>(info: &'a ConnectionInfo, settings: &'a TraceSettings) -> Option<&'a
     settings.name.as_deref().or_else(|| info.listener())
 }
 
-/// A socket has an address at our end at least: who has none at all is in memory.
+/// Sockets have at least a local address, so a stream without addresses is in memory.
 const fn transport(peer: &Address, local: &Address) -> &'static str {
     match (peer, local) {
         (Address::Ip(_), _) | (_, Address::Ip(_)) => "tcp",
@@ -136,7 +137,7 @@ fn port(address: &Address) -> Option<u16> {
     address.ip().map(|ip| ip.port())
 }
 
-/// Only the number, as the conventions want it.
+/// The bare version number, following the semantic conventions.
 fn tls_version(version: &'static str) -> &'static str {
     match version {
         "TLSv1_2" => "1.2",
@@ -161,7 +162,7 @@ impl fmt::Display for Host<'_> {
     }
 }
 
-/// A cipher suite by its registered name: rustls calls `TLS_…` of TLS 1.3 `TLS13_…`.
+/// The registered name of a cipher suite; rustls writes `TLS13_…` for the suites of TLS 1.3.
 struct Cipher(&'static str);
 
 impl fmt::Display for Cipher {
@@ -188,6 +189,3 @@ impl<T: fmt::Display> fmt::Display for ErrorSuffix<T> {
         self.0.as_ref().map_or(Ok(()), |text| write!(f, ": {text}"))
     }
 }
-
-/// Stays when files move: people filter by it.
-const TARGET: &str = "portcullis::connection";
