@@ -1,4 +1,4 @@
-//! The future: the inner service's, then the handler's.
+//! The future, which runs the inner service and then the handler.
 
 use super::lend::Lender;
 use crate::{BoxError, Connection, handler::catch_panic::CatchPanicFuture};
@@ -11,12 +11,12 @@ use std::{
 
 /// Future of [`OnError`](super::OnError).
 ///
-/// The inner future is dropped, and with it all that it held, before the handler is called.
+/// The inner future is dropped before the handler is called.
 #[pin_project]
 pub struct OnErrorFuture<F, H, IO, Fut> {
     #[pin]
     state: OnErrorState<F, Fut>,
-    /// After `state`, so that the IO is back when the lender goes.
+    /// After `state`, so that the stream has returned when the lender is dropped.
     waiting: Option<(H, Lender<IO>)>,
 }
 
