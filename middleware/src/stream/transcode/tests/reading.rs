@@ -1,4 +1,4 @@
-//! From the wire to the handler.
+//! Tests of reads.
 
 use super::*;
 use encoding_rs::*;
@@ -14,7 +14,7 @@ async fn a_part_of_a_character_is_waited_out_and_is_no_end() {
     let mut room = [0; 8];
     let mut read = task::spawn(io.read(&mut room));
     assert_pending!(read.poll());
-    // Here came the first half.
+    // The first half arrived here.
     assert_pending!(read.poll());
     assert!(read.is_woken());
     assert_eq!(assert_ready_ok!(read.poll()), 3);
@@ -122,7 +122,7 @@ async fn before_a_shutdown_each_error_is_told() {
     assert_eq!(io.read(&mut [0; 8]).await.unwrap(), 0);
 }
 
-/// Much is left behind the error, more than goes into the small rooms that come next.
+/// Much input follows the error, more than fits into the small buffers of the next reads.
 #[tokio::test]
 async fn replacements_fit_into_whatever_room_there_is() {
     for before in 0..80 {

@@ -1,4 +1,4 @@
-//! From the handler to the wire.
+//! Tests of writes.
 
 use super::*;
 use encoding_rs::*;
@@ -116,7 +116,7 @@ async fn iso_2022_jp_returns_to_ascii_at_the_end_and_not_at_a_flush() {
     io.write_all("い".as_bytes()).await.unwrap();
     io.shutdown().await.unwrap();
     assert_eq!(io.get_ref().output, b"\x1b$B$\"$$\x1b(B");
-    // Why not at a flush: two changes of state in a row are malformed.
+    // Not at a flush, because two changes of state in a row are malformed.
     let (_, malformed) = ISO_2022_JP.decode_without_bom_handling(b"\x1b$B$\"\x1b(B\x1b$B$$\x1b(B");
     assert!(malformed);
 }
@@ -174,7 +174,7 @@ async fn a_write_that_waits_takes_nothing() {
     assert_pending!(task::spawn(theirs.read_u8()).poll());
 }
 
-/// What could not be sent at once goes out before a read waits.
+/// Unsent text is sent before a read waits.
 #[tokio::test(start_paused = true)]
 async fn a_handler_that_forgets_to_flush_does_not_wait_for_ever() {
     let (ours, mut theirs) = tokio::io::duplex(1);
