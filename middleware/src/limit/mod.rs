@@ -4,8 +4,7 @@
 //! |---|---|
 //! | [`ConnectionLimitLayer`] | in every server, so that a flood of clients cannot exhaust memory and file descriptors |
 //!
-//! Timeouts are in [`timeout`](crate::timeout). The accept loop of the package `portcullis` has further limits,
-//! such as the number of concurrent TLS handshakes.
+//! Timeouts are in [`timeout`](crate::timeout). `TlsLayer` has its own limit on concurrent handshakes.
 
 pub mod connection_limit;
 

@@ -67,7 +67,7 @@
 //!
 //! # Performance
 //!
-//! A connection takes an uncontended lock twice, when it gets its slot and when it releases it. Only waiting
+//! A connection takes a short lock twice, when it gets its slot and when it releases it. Only waiting
 //! connections allocate a future and register a timer.
 //!
 //! # Example

@@ -1,6 +1,7 @@
 //! The stream wrapper.
 
-use super::state::{DEFAULT, HalfClosedState, SilenceTimer};
+use super::state::{HalfClosedState, SilenceTimer};
+use crate::timeout::DEFAULT;
 use pin_project::pin_project;
 use std::{
     io::{self, IoSlice},

@@ -1,7 +1,7 @@
 //! The layer and its service.
 
-use super::{HalfClosedTimeoutFuture, HalfClosedTimeoutIo, state::DEFAULT};
-use crate::Connection;
+use super::{HalfClosedTimeoutFuture, HalfClosedTimeoutIo};
+use crate::{Connection, timeout::DEFAULT};
 use std::{
     task::{Context, Poll},
     time::Duration,

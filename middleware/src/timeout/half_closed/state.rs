@@ -106,6 +106,3 @@ impl HalfClosedState {
 
 /// A timer that is created on first use.
 pub(super) type SilenceTimer = Option<Pin<Box<Sleep>>>;
-
-/// Default timeout of half-closed connections.
-pub(super) const DEFAULT: Duration = Duration::from_secs(60);

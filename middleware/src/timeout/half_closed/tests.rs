@@ -27,7 +27,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 type Limited = Connection<HalfClosedTimeoutIo<Socket<DuplexStream>>>;
 
-/// Runs `handler` within the layer; gives its result and the time that it took.
+/// Runs `handler` within the layer; returns its result and duration.
 async fn serve<T>(
     ours: DuplexStream,
     handler: impl AsyncFnOnce(Limited) -> T,
@@ -43,7 +43,7 @@ async fn serve<T>(
     (served.expect("ends some day"), begun.elapsed())
 }
 
-/// A pipe whose other side has ended.
+/// A pipe whose other side has half-closed.
 async fn half_closed() -> (DuplexStream, DuplexStream) {
     let (ours, mut theirs) = duplex(8);
     theirs.shutdown().await.unwrap();

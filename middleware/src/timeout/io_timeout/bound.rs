@@ -195,9 +195,6 @@ impl IoOperation {
     }
 }
 
-/// Default timeout of reads and writes.
-pub(super) const DEFAULT: Duration = Duration::from_secs(60);
-
 /// Number of checks per wait; an absence is detected with this resolution.
 const QUARTERS: u32 = 4;
 

@@ -1,6 +1,7 @@
 //! The stream wrapper.
 
-use super::bound::{DEFAULT, DirectionTimeout, IoOperation};
+use super::bound::{DirectionTimeout, IoOperation};
+use crate::timeout::DEFAULT;
 use pin_project::pin_project;
 use std::{
     io::{self, IoSlice},

@@ -1,7 +1,7 @@
 //! The layer and its service.
 
-use super::{TimeoutIo, bound::DEFAULT, turn::Turn};
-use crate::Connection;
+use super::{TimeoutIo, turn::Turn};
+use crate::{Connection, timeout::DEFAULT};
 use pin_project::pin_project;
 use std::{
     pin::Pin,

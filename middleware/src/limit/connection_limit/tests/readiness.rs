@@ -99,7 +99,7 @@ fn slots_are_given_in_the_order_in_which_they_were_asked_for() {
     for service in &mut waiting {
         assert_pending!(service.poll_ready());
     }
-    // To be polled again, and by another task, is no new request.
+    // Polling again, even by another task, is not a new request.
     assert_pending!(waiting[0].poll_ready());
     for turn in 0..3 {
         limit.set_limit(turn + 1);
