@@ -1,4 +1,4 @@
-//! Compares a wrapper with what it wraps.
+//! Compares a wrapper with its inner stream.
 
 use super::{ScriptedIo, random::Random, woken::Woken};
 use std::{
@@ -9,20 +9,19 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Checks that the IO made by `wrap` behaves like the IO inside, whatever is asked of it.
+/// Checks that the stream made by `wrap` behaves like its inner stream.
 ///
-/// A bare [`ScriptedIo`] and a wrapped one go through the same reads, writes, vectored writes,
-/// flushes and shutdowns, 64 for each of 256 seeds; operations that wait are sometimes repeated and
-/// sometimes given up. Both have to answer the same (bytes, counts, waiting, kinds of errors), the
-/// same calls have to arrive inside, also on drop, and who waits has to be woken. A wake too many is
-/// allowed.
+/// A bare [`ScriptedIo`] and a wrapped one perform the same reads, writes, vectored writes, flushes and
+/// shutdowns, 64 for each of 256 seeds. Pending operations are sometimes repeated and sometimes dropped. Both
+/// must return the same results (bytes, counts, pending, kinds of errors), pass the same calls on, also on
+/// drop, and wake waiting tasks. Spurious wakes are allowed.
 ///
-/// The operations are polled by hand, one after the other. A wrapper that needs a runtime (timers)
-/// is checked inside of one.
+/// The operations are polled by hand, one after the other. Run the check inside of a runtime if the wrapper
+/// needs one, for timers.
 ///
 /// # Panics
 ///
-/// At the first difference; the message names the seed, the operation and what both did.
+/// Panics at the first difference and reports the seed, the operation and both results.
 ///
 /// ```
 /// use portcullis_middleware::{Connection, testing::assert_transparent};
@@ -45,11 +44,11 @@ pub fn assert_transparent<W: AsyncRead + AsyncWrite>(wrap: impl Fn(ScriptedIo) -
             let (expected_calls, calls) = (bare_calls.take(), calls.take());
             assert!(
                 calls == expected_calls,
-                "{at}: the bare IO received {expected_calls:?}, the wrapped one {calls:?}"
+                "{at}: the bare stream received {expected_calls:?}, the wrapped one {calls:?}"
             );
             assert!(
                 answer.is_like(&expected),
-                "{at}: the bare IO answered {expected:?}, the wrapped one {answer:?}"
+                "{at}: the bare stream returned {expected:?}, the wrapped one {answer:?}"
             );
             if expected.result.is_ready() || random.one_in(4) {
                 operation = TestOperation::any(&mut random);
@@ -59,15 +58,15 @@ pub fn assert_transparent<W: AsyncRead + AsyncWrite>(wrap: impl Fn(ScriptedIo) -
         let calls = calls.take();
         assert!(
             calls.is_empty(),
-            "seed {seed}, drop: the wrapped IO received {calls:?}"
+            "seed {seed}, drop: the wrapped stream received {calls:?}"
         );
     }
 }
 
-/// One thing to ask of both.
+/// One operation on both streams.
 #[derive(Debug)]
 enum TestOperation {
-    /// A read into a buffer that holds these bytes already and has that much room.
+    /// A read into a buffer that holds these bytes and has this free capacity.
     Read(Vec<u8>, usize),
     Write(Vec<u8>),
     WriteVectored(Vec<Vec<u8>>),
@@ -97,8 +96,8 @@ impl TestOperation {
         let mut cx = Context::from_waker(&waker);
         let mut bytes = Vec::new();
         let result = match self {
-            Self::Read(held, room) => {
-                bytes = vec![0; held.len() + room];
+            Self::Read(held, capacity) => {
+                bytes = vec![0; held.len() + capacity];
                 let mut buf = ReadBuf::new(&mut bytes);
                 buf.put_slice(held);
                 let result = io.poll_read(&mut cx, &mut buf);
@@ -126,7 +125,7 @@ impl TestOperation {
 impl fmt::Display for TestOperation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Read(_, room) => write!(f, "read of up to {room} bytes"),
+            Self::Read(_, capacity) => write!(f, "read of up to {capacity} bytes"),
             Self::Write(bytes) => write!(f, "write of {} bytes", bytes.len()),
             Self::WriteVectored(buffers) => write!(f, "write of {} buffers", buffers.len()),
             Self::IsWriteVectored => f.write_str("is_write_vectored"),
@@ -136,18 +135,18 @@ impl fmt::Display for TestOperation {
     }
 }
 
-/// What came of an operation.
+/// Result of an operation.
 #[derive(Debug)]
 struct Observed {
-    /// Bytes written; for a read see `bytes`.
+    /// Bytes written; reads return `bytes`.
     result: Poll<Result<usize, io::ErrorKind>>,
-    /// All that is in the buffer of a read, what it held before included.
+    /// The whole buffer of a read, including what it held before.
     bytes: Vec<u8>,
     woken: bool,
 }
 
 impl Observed {
-    /// A wake too many is allowed, one too few is not.
+    /// Whether the results are equal, apart from spurious wakes.
     fn is_like(&self, expected: &Self) -> bool {
         self.result == expected.result
             && self.bytes == expected.bytes

@@ -17,18 +17,18 @@ pub(super) struct Bench<S, M> {
     pub(super) service: S,
     pub(super) inner: Probe,
     request: M,
-    /// What is being tried, for messages.
+    /// The current case, for messages.
     what: &'static str,
 }
 
 /// A future of the service under test.
 pub(super) struct RunningCall<F> {
     future: Pin<Box<F>>,
-    /// How often the inner service had been called before.
+    /// Number of calls of the inner service before this one.
     calls: usize,
 }
 
-/// What came of a request.
+/// Result of a request.
 pub(super) enum CallStart<F> {
     NotReady,
     /// The inner service was not called.
@@ -55,7 +55,7 @@ impl<S, M> Bench<S, M> {
         panic!("tower contract, {}: {message}", self.what)
     }
 
-    /// Fails with `message`, unless it `is` so, or where the inner service was called wrongly.
+    /// Fails with `message` unless `is` holds, or if the inner service was called wrongly.
     pub(super) fn expect(&self, is: bool, message: impl fmt::Display) {
         self.check();
         if !is {
@@ -63,14 +63,14 @@ impl<S, M> Bench<S, M> {
         }
     }
 
-    /// Fails where the inner service was called wrongly.
+    /// Fails if the inner service was called wrongly.
     pub(super) fn check(&self) {
         if let Some(violation) = self.inner.violation() {
             self.fail(violation);
         }
     }
 
-    /// Fails unless all readiness of the inner service comes back.
+    /// Fails unless all readiness of the inner service is released.
     pub(super) async fn settled(&self, after: &str) {
         let settled = poll_fn(|cx| {
             self.inner.watch(cx);
@@ -83,8 +83,8 @@ impl<S, M> Bench<S, M> {
         self.expect(
             settled,
             format_args!(
-                "{after}, and the readiness of the inner service was not given back: call the \
-                 instance that is ready, or drop it"
+                "{after}, and the readiness of the inner service was not released; call the ready \
+                 instance, or drop it"
             ),
         );
     }
@@ -104,7 +104,7 @@ impl<S, M> Bench<S, M> {
         (polled.map(drop), woken)
     }
 
-    /// Whether `poll_ready` succeeds, once it comes to a result.
+    /// Whether `poll_ready` succeeds, after it has completed.
     pub(super) async fn first_readiness<R>(&self, service: &mut S) -> Poll<bool>
     where
         S: Service<R>,
@@ -128,7 +128,7 @@ impl<S, M> Bench<S, M> {
         }
     }
 
-    /// Calls a service that is ready; `None` when that panics, or the inner service does.
+    /// Calls a ready service; `None` if it or the inner service panics.
     pub(super) fn call<R>(&mut self, service: &mut S) -> Option<RunningCall<S::Future>>
     where
         S: Service<R>,
@@ -141,7 +141,7 @@ impl<S, M> Bench<S, M> {
         Some(RunningCall { future, calls })
     }
 
-    /// Polls `running` once; tells whether it is woken after that.
+    /// Polls `running` once, and records whether it is woken after that.
     pub(super) fn poll(&self, running: &mut RunningCall<impl Future>) -> Woken {
         let woken = Woken::default();
         let waker = woken.waker();
@@ -153,14 +153,14 @@ impl<S, M> Bench<S, M> {
         woken
     }
 
-    /// Whether `running` ends, by a result or a panic.
+    /// Whether `running` ends, with a result or a panic.
     pub(super) async fn ends(&self, running: &mut RunningCall<impl Future>) -> bool {
         let ended = timeout(PATIENCE, poll_fn(|cx| running.poll_end(cx))).await;
         self.check();
         ended.is_ok()
     }
 
-    /// Whether `running` comes to call the inner service.
+    /// Whether `running` calls the inner service.
     pub(super) async fn reaches(&self, running: &mut RunningCall<impl Future>) -> bool {
         let reached = poll_fn(|cx| {
             self.inner.watch(cx);
@@ -196,7 +196,7 @@ impl<S, M> Bench<S, M> {
         }
     }
 
-    /// Starts as many as the layer serves at once, by clones of `service`, but [`MOST`] at most.
+    /// Starts as many calls as the layer serves concurrently, up to [`MOST`], on clones of `service`.
     pub(super) async fn fill<R>(&mut self, service: &S) -> Vec<RunningCall<S::Future>>
     where
         S: Service<R> + Clone,
@@ -213,7 +213,7 @@ impl<S, M> Bench<S, M> {
         running
     }
 
-    /// How many the layer serves at once, [`MOST`] at most.
+    /// Number of calls that the layer serves concurrently, up to [`MOST`].
     pub(super) async fn room<R>(&mut self) -> usize
     where
         S: Service<R> + Clone,
@@ -228,7 +228,7 @@ impl<S, M> Bench<S, M> {
 }
 
 impl<F: Future> RunningCall<F> {
-    /// Ready when it is over, by a result or a panic.
+    /// Ready after a result or a panic.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match Panicked::catch(|| self.future.as_mut().poll(cx)) {
             Ok(polled) => polled.map(drop),
@@ -237,10 +237,10 @@ impl<F: Future> RunningCall<F> {
     }
 }
 
-/// As many are tried at once, and as often.
+/// Maximum number of concurrent calls, and number of repetitions.
 pub(super) const MOST: usize = 8;
 
 const FAILED: &str = "`poll_ready` of the layer failed, and the inner service did not";
 
-/// What does not happen within this time does not happen.
+/// Time limit for expected events.
 const PATIENCE: Duration = Duration::from_secs(1);

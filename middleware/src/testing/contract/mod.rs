@@ -1,4 +1,4 @@
-//! Holds a layer to tower's contract.
+//! Checks a layer against tower's contract.
 
 mod bench;
 mod probe;
@@ -18,8 +18,8 @@ use tower::{Layer, Service};
 
 /// Checks that `layer` keeps tower's contract, with connections to a silent peer.
 ///
-/// See [`assert_contract_with`], which this calls. For a layer that reads before it calls its inner
-/// service, or that takes something else than a connection, call that one.
+/// It calls [`assert_contract_with`]. Use that function for layers that read before they call their inner
+/// service, and for layers of other requests than connections.
 ///
 /// ```
 /// use portcullis_middleware::{handler::from_fn, testing::assert_contract};
@@ -32,7 +32,7 @@ use tower::{Layer, Service};
 ///
 /// # Panics
 ///
-/// Where the layer breaks the contract; the message says what was done and what was expected.
+/// Panics if the layer breaks the contract; the message describes the case and the expectation.
 pub async fn assert_contract<L>(layer: L)
 where
     L: Layer<Probe>,
@@ -43,27 +43,25 @@ where
 
 /// Checks that `layer` keeps tower's contract, with requests made by `request`.
 ///
-/// The layer goes around a [`Probe`], a service that takes any request, knows whether it is ready, and
-/// is told what to do. Checked is that
+/// The layer wraps a [`Probe`], a service that accepts any request and records whether it is ready. The check
+/// verifies these rules:
 ///
-/// 1. the inner service is called only where `poll_ready` of that same instance returned ready since
-///    its last call: not a clone that was made in passing, and not the same one twice;
-/// 2. a clone of a service that is ready has to become ready itself, and gets no permit for nothing;
-/// 3. all readiness of the inner service, and all that the layer itself gives out, comes back when a
-///    ready service is dropped, when a future is dropped (before the first poll, or while the inner
-///    one is running), and when the inner service answers, fails or panics: the layer then serves as
-///    many at once as before;
-/// 4. where the inner service is not ready the layer is not, or it is ready and waits before it calls it; its
-///    failure to become ready passes through, or is not followed by a call; who waits is woken,
-///    for the inner service's readiness, for room in the layer, and for the end of a call.
+/// 1. The inner service is called only if `poll_ready` of the same instance has returned ready since its
+///    previous call. A clone is not ready, and one readiness allows one call.
+/// 2. A clone of a ready service becomes ready on its own, with a permit of its own.
+/// 3. Readiness of the inner service and permits of the layer are released when a ready service is dropped,
+///    when a future is dropped (before its first poll, or while the inner one is running), and when the inner
+///    service returns, fails or panics. After that, the layer serves as many requests concurrently as before.
+/// 4. While the inner service is not ready, the layer is not ready either, or waits before the call. If the
+///    inner service fails to become ready, the layer passes the error on or makes no call. Waiting tasks are
+///    woken when the inner service becomes ready, when the layer has capacity, and when a call ends.
 ///
-/// Each way of ending is gone through eight times: give a layer with a limit one of eight or less,
-/// or a lost permit is not missed. A service that refuses instead of waiting is fine. Not checked is
-/// what the layer does with the request, see [`assert_transparent`](super::assert_transparent), or
-/// with the answer.
+/// Each ending is repeated eight times. Give layers with a limit a limit of eight or less, so that a lost
+/// permit is detected. Services may reject instead of waiting. The check ignores what the layer does with the
+/// request (see [`assert_transparent`](super::assert_transparent)) and with the response.
 ///
-/// It needs a runtime with time: `#[tokio::test(start_paused = true)]`. What does not happen within a
-/// second counts as not happening; in paused time that second takes no time.
+/// It needs a runtime with time, `#[tokio::test(start_paused = true)]`. Events are expected within one second,
+/// which takes no real time while the clock is paused.
 ///
 /// ```
 /// use portcullis_middleware::{
@@ -79,16 +77,16 @@ where
 ///
 /// # Panics
 ///
-/// Where the layer breaks the contract; the message says what was done and what was expected.
+/// Panics if the layer breaks the contract; the message describes the case and the expectation.
 pub async fn assert_contract_with<L, R>(layer: L, request: impl Fn() -> R)
 where
     L: Layer<Probe>,
     L::Service: Service<R> + Clone,
 {
-    // A service of its own for each, so that what one finds is not blamed on the next.
+    // A new service for each case, so that failures do not affect later cases.
     let bench = || Bench::new(&layer, &request);
     let room = bench().room().await;
-    assert!(room > 0, "tower contract: the layer serves nobody");
+    assert!(room > 0, "tower contract: the layer serves no request");
     comes_back(&mut bench(), Termination::DropRunning, room).await;
     serves_one_after_the_other(&mut bench()).await;
     waits_for_readiness(&mut bench()).await;
@@ -98,12 +96,11 @@ where
         comes_back(&mut bench(), end, room).await;
     }
     if room < MOST {
-        hands_room_on(&mut bench(), room).await;
+        passes_slots_on(&mut bench(), room).await;
     }
 }
 
-/// With room for one in the inner service, the instance that was ready has to be the one that is
-/// called, each time.
+/// With an inner service of capacity one, the ready instance must be the one that is called.
 async fn serves_one_after_the_other<S, R, M>(bench: &mut Bench<S, M>)
 where
     S: Service<R> + Clone,
@@ -120,7 +117,7 @@ where
                 bench.inner.finish();
                 bench.expect(
                     woken.soon().await,
-                    "the inner future ended, and who polled the layer's last was not woken",
+                    "the inner future ended, and the task that polled the layer's last was not woken",
                 );
                 bench.expect(
                     bench.ends(&mut future).await,
@@ -128,16 +125,16 @@ where
                 );
             }
             CallStart::NotReady if served > 0 => bench.fail(
-                "one connection was served, and the layer did not become ready again: what was not \
-                 given back?",
+                "one connection was served, and the layer did not become ready again; what was not \
+                 released?",
             ),
             CallStart::NotReady => bench.fail(
-                "the inner service has room for one and nobody is in it, and the layer did not \
-                 become ready",
+                "the inner service is idle and has capacity for one, and the layer did not become \
+                 ready",
             ),
             CallStart::NotServed => bench.fail(
-                "the layer was ready, with room for one in the inner service, and did not call it: \
-                 does it call another instance than the one that was ready?",
+                "the layer was ready, the inner service had capacity for one, and was not called; \
+                 does the layer call another instance than the ready one?",
             ),
         }
         bench.settled("a connection was served").await;
@@ -155,7 +152,7 @@ where
     let mut service = bench.service.clone();
     let before = bench.inner.calls();
     if bench.poll_ready(&mut service).0.is_pending() {
-        // Another task polls it now, which is the one to be woken.
+        // Another task polls it now and must be the one that is woken.
         let (polled, woken) = bench.poll_ready(&mut service);
         bench.expect(
             polled.is_pending(),
@@ -164,7 +161,7 @@ where
         bench.inner.set_gate(ProbeGate::Open);
         bench.expect(
             woken.soon().await,
-            "the inner service became ready, and who polled the layer last was not woken",
+            "the inner service became ready, and the task that polled the layer last was not woken",
         );
         bench.expect(
             bench.becomes_ready(&mut service).await,
@@ -188,7 +185,7 @@ where
         let ended = bench.ends(&mut future).await;
         bench.expect(
             ended,
-            "the inner service became ready, and nothing followed",
+            "the inner service became ready, and the layer's future did not continue",
         );
     }
 }
@@ -219,7 +216,7 @@ where
     bench.settled("a service that had failed was dropped").await;
 }
 
-/// A clone of a ready service begins anew: it has to ask the inner service, and for a permit.
+/// A clone of a ready service must become ready itself and take its own permit.
 async fn gives_clones_nothing<S, R, M>(bench: &mut Bench<S, M>, room: usize)
 where
     S: Service<R> + Clone,
@@ -243,15 +240,15 @@ where
     bench.expect(
         room == MOST || served <= room,
         format_args!(
-            "the layer serves {room} at once, and {served} by way of clones of a ready service: do \
-             clones share its permit?"
+            "the layer serves {room} concurrently, and {served} through clones of a ready service; \
+             do clones share its permit?"
         ),
     );
     drop((running, ready));
     bench.settled("all of them were dropped").await;
 }
 
-/// One way for a connection to end.
+/// A way for a connection to end.
 #[derive(Clone, Copy, Debug)]
 enum Termination {
     DropReady,
@@ -283,7 +280,7 @@ impl Termination {
     }
 }
 
-/// After each ending the layer serves as many as before.
+/// After each ending the layer serves as many requests as before.
 async fn comes_back<S, R, M>(bench: &mut Bench<S, M>, end: Termination, room: usize)
 where
     S: Service<R> + Clone,
@@ -293,8 +290,8 @@ where
     for time in 1..=MOST {
         let mut service = bench.service.clone();
         let missed = format_args!(
-            "the layer served {room} at once before, and nobody after this happened {} times: what \
-             was not given back?",
+            "the layer served {room} concurrently before, and none after this happened {} times; \
+             what was not released?",
             time - 1
         );
         bench.expect(bench.becomes_ready(&mut service).await, missed);
@@ -324,14 +321,13 @@ where
     bench.expect(
         left == room,
         format_args!(
-            "the layer served {room} at once before, and {left} after this happened {MOST} times"
+            "the layer served {room} concurrently before, and {left} after this happened {MOST} times"
         ),
     );
 }
 
-/// A layer with a limit hands a slot that becomes free to who waits, and on to the next one where
-/// that one is gone.
-async fn hands_room_on<S, R, M>(bench: &mut Bench<S, M>, room: usize)
+/// A layer with a limit passes a free slot to the next waiter, also if the first one was dropped.
+async fn passes_slots_on<S, R, M>(bench: &mut Bench<S, M>, room: usize)
 where
     S: Service<R> + Clone,
     M: Fn() -> R,
@@ -341,7 +337,7 @@ where
     let mut first = bench.service.clone();
     let mut second = bench.service.clone();
     if bench.poll_ready(&mut first).0.is_ready() {
-        // It refuses, or waits in the future.
+        // It rejects, or waits in the future.
         return;
     }
     let (_, woken) = bench.poll_ready(&mut first);
@@ -354,7 +350,7 @@ where
     drop(first);
     bench.expect(
         bench.becomes_ready(&mut second).await,
-        "one of the running futures was dropped, then the first who waited; and the second did not \
+        "one of the running futures was dropped, then the first waiter, and the second did not \
          become ready",
     );
     drop((second, running));
@@ -363,7 +359,7 @@ where
     bench.expect(
         left == room,
         format_args!(
-            "the layer served {room} at once before, and {left} after some had waited for room"
+            "the layer served {room} concurrently before, and {left} after some had waited for capacity"
         ),
     );
 }

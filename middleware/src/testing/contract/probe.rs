@@ -1,4 +1,4 @@
-//! The service inside: it knows whether it is ready, and does as it is told.
+//! The inner service of the check.
 
 use crate::BoxError;
 use std::{
@@ -12,11 +12,11 @@ use tower::Service;
 
 /// The inner service of [`assert_contract`](super::assert_contract); only it constructs one.
 ///
-/// It takes any request and answers `()`. It notes when it is called without being ready, instead of
-/// panicking: there are layers that catch panics.
+/// It accepts any request and returns `()`. It records calls without readiness instead of panicking, because
+/// some layers catch panics.
 pub struct Probe {
     shared: Arc<ProbeShared>,
-    /// Readiness is a permit, so that none can be lost unseen.
+    /// Readiness is a permit, so that losing it is detected.
     ready: Option<ProbePermit>,
 }
 
@@ -33,11 +33,11 @@ struct ProbeState {
     ending: CallEnding,
     finished: bool,
     violation: Option<&'static str>,
-    /// All that wait for something here to change.
+    /// Tasks that wait for a change.
     wakers: Vec<Waker>,
 }
 
-/// What `poll_ready` does.
+/// The behaviour of `poll_ready`.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum ProbeGate {
     Open,
@@ -45,10 +45,10 @@ pub(super) enum ProbeGate {
     Failing,
 }
 
-/// What comes of the next call; those after a failure succeed.
+/// The result of the next call; calls after a failure succeed.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum CallEnding {
-    /// It goes on until [`Probe::finish`].
+    /// It runs until [`Probe::finish`].
     Wait,
     Answer,
     Fail,
@@ -90,7 +90,7 @@ impl Probe {
         });
     }
 
-    /// Ends the calls that wait.
+    /// Ends waiting calls.
     pub(super) fn finish(&self) {
         self.shared.change(|state| state.finished = true);
     }
@@ -123,7 +123,7 @@ impl ProbeShared {
         let result = change(&mut state);
         let wakers = std::mem::take(&mut state.wakers);
         drop(state);
-        // Without the lock: a waker is foreign code.
+        // Wake after unlocking, because wakers are foreign code.
         wakers.into_iter().for_each(Waker::wake);
         result
     }
@@ -197,7 +197,7 @@ impl<R> Service<R> for Probe {
 /// Future of [`Probe`].
 #[derive(Debug)]
 pub struct ProbeFuture<R> {
-    /// The request goes first.
+    /// The request is dropped first.
     held: Option<(R, Option<ProbePermit>)>,
     ending: CallEnding,
     shared: Arc<ProbeShared>,
@@ -228,7 +228,7 @@ impl<R> Future for ProbeFuture<R> {
     }
 }
 
-/// Readiness of one instance; given back when dropped.
+/// Readiness of one instance, released on drop.
 #[derive(Debug)]
 struct ProbePermit(Arc<ProbeShared>);
 
@@ -238,9 +238,9 @@ impl Drop for ProbePermit {
     }
 }
 
-/// A panic without a message on the terminal: it is meant.
+/// Panics without invoking the panic hook, because the panic is intended.
 fn panic_quietly() -> ! {
-    resume_unwind(Box::new("the inner service panics, as it was told"))
+    resume_unwind(Box::new("the inner service panics, as requested"))
 }
 
 const UNREADY: &str = "the inner service was called, and `poll_ready` of that instance had not \

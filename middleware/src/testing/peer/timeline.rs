@@ -1,9 +1,9 @@
-//! What has come to pass of a script; without IO and without timers.
+//! The progress of a script, without I/O or timers.
 
 use std::{collections::VecDeque, time::Duration};
 use tokio::time::Instant;
 
-/// One thing that a peer does.
+/// A step of a script.
 #[derive(Clone, Debug)]
 pub(super) enum PeerStep {
     Send(Vec<u8>),
@@ -18,15 +18,15 @@ pub(super) enum PeerStep {
 #[derive(Debug)]
 pub(super) struct Timeline {
     steps: VecDeque<PeerStep>,
-    /// When the last step was over; `None` before the first look.
+    /// When the last step was completed; `None` before the first operation.
     at: Option<Instant>,
-    /// The first step is one that waits for us, and waited at the last look.
+    /// Whether the first step waits for us, and already did at the previous check.
     waiting: bool,
-    /// Bytes we wrote that no step has waited for yet.
-    heard: usize,
-    /// Our side was shut down.
-    heard_end: bool,
-    /// What was sent and is not read yet.
+    /// Bytes received from us that no step has consumed yet.
+    received: usize,
+    /// Whether our write side was shut down.
+    received_end: bool,
+    /// Sent bytes that were not yet read.
     input: VecDeque<Vec<u8>>,
     reading: bool,
     half_closed: bool,
@@ -39,8 +39,8 @@ impl Timeline {
             steps,
             at: None,
             waiting: false,
-            heard: 0,
-            heard_end: false,
+            received: 0,
+            received_end: false,
             input: VecDeque::new(),
             reading: true,
             half_closed: false,
@@ -48,8 +48,7 @@ impl Timeline {
         }
     }
 
-    /// Goes through all that has happened until `now`; returns when the next thing will, if that is
-    /// a matter of time.
+    /// Performs the steps until `now`; returns the time of the next step, if it is known.
     pub(super) fn advance(&mut self, now: Instant) -> Option<Instant> {
         let mut at = *self.at.get_or_insert(now);
         let mut next = None;
@@ -69,14 +68,14 @@ impl Timeline {
                         false
                     }
                 },
-                PeerStep::WaitFor(bytes) => match self.heard.checked_sub(*bytes) {
+                PeerStep::WaitFor(bytes) => match self.received.checked_sub(*bytes) {
                     Some(rest) => {
-                        self.heard = rest;
+                        self.received = rest;
                         true
                     }
                     None => false,
                 },
-                PeerStep::WaitForEnd => self.heard_end,
+                PeerStep::WaitForEnd => self.received_end,
                 PeerStep::Reading(reading) => {
                     self.reading = *reading;
                     true
@@ -94,7 +93,7 @@ impl Timeline {
                 break;
             }
             if matches!(step, PeerStep::WaitFor(_) | PeerStep::WaitForEnd) && self.waiting {
-                // What it waited for has happened just now.
+                // The awaited event has happened just now.
                 at = now;
             }
             self.waiting = false;
@@ -106,21 +105,21 @@ impl Timeline {
         next
     }
 
-    /// We wrote so many bytes; to be followed by [`advance`](Self::advance).
-    pub(super) const fn hear(&mut self, bytes: usize) {
-        self.heard += bytes;
+    /// Records bytes that we wrote; call [`advance`](Self::advance) after it.
+    pub(super) const fn receive(&mut self, bytes: usize) {
+        self.received += bytes;
     }
 
-    /// Our side was shut down; to be followed by [`advance`](Self::advance).
-    pub(super) const fn hear_end(&mut self) {
-        self.heard_end = true;
+    /// Records our shutdown; call [`advance`](Self::advance) after it.
+    pub(super) const fn receive_end(&mut self) {
+        self.received_end = true;
     }
 
-    /// Up to `room` bytes of what one step sent.
-    pub(super) fn read(&mut self, room: usize) -> Option<Vec<u8>> {
+    /// Up to `capacity` bytes sent by one step.
+    pub(super) fn read(&mut self, capacity: usize) -> Option<Vec<u8>> {
         let mut bytes = self.input.pop_front()?;
-        if bytes.len() > room {
-            self.input.push_front(bytes.split_off(room));
+        if bytes.len() > capacity {
+            self.input.push_front(bytes.split_off(capacity));
         }
         Some(bytes)
     }
