@@ -191,7 +191,7 @@ fn arguments(call: &str) -> Vec<&str> {
 }
 
 /// The names of the fields, which come before the message.
-fn fields<'a>(arguments: Vec<&'a str>) -> impl Iterator<Item = &'a str> {
+fn fields(arguments: Vec<&str>) -> impl Iterator<Item = &str> {
     let is_field = |argument: &&str| !argument.starts_with('"') && !argument.is_empty();
     // The name of a span comes first.
     let is_name = |argument: &&str| argument.starts_with("\"connection\"");
