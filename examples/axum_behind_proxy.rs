@@ -40,8 +40,8 @@ async fn main() -> Result<(), BoxError> {
         .peer_addr()
         .trace_connections("axum")
         .connection_limit(1000)
-        // Before every layer that uses the client's address; `.tls(..)` would follow it.
-        .proxy_protocol(ProxyProtocolLayer::new(balancers.parse()?))
+        // Before every layer that uses the client's address; a `TlsLayer` would follow it.
+        .layer(ProxyProtocolLayer::new(balancers.parse()?))
         .layer(IoTimeoutLayer::new().without_read_timeout())
         .service(HttpService::new(router));
 

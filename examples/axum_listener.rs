@@ -34,7 +34,7 @@ async fn main() -> Result<(), BoxError> {
         .peer_addr()
         .trace_connections("axum")
         .connection_limit(1000)
-        // TLS goes here: `.tls(TlsLayer::from_pem_files("chain.pem", "key.pem")?.with_max_handshakes(500))`.
+        // TLS goes here: `.layer(TlsLayer::from_pem_files("chain.pem", "key.pem")?.with_max_handshakes(500))`.
         // Handshakes run concurrently.
         //
         // `axum::serve` waits for silent clients indefinitely, so set a read timeout: five minutes is longer

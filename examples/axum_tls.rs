@@ -58,7 +58,7 @@ async fn main() -> Result<(), BoxError> {
         .peer_addr()
         .trace_connections("axum")
         .connection_limit(10_000)
-        .tls(TlsLayer::new(Arc::new(config)).with_alpn(["h2", "http/1.1"]))
+        .layer(TlsLayer::new(Arc::new(config)).with_alpn(["h2", "http/1.1"]))
         // Clients must read their response in time. Handlers may be slow, so reads have no timeout.
         .layer(IoTimeoutLayer::new().without_read_timeout())
         .service(HttpService::new(router));

@@ -31,7 +31,7 @@ async fn main() -> Result<(), BoxError> {
         .peer_addr()
         .connection_limit(100)
         .io_timeout()
-        .transcode(TranscodeLayer::for_label(&charset)?)
+        .layer(TranscodeLayer::for_label(&charset)?)
         .service_fn(capitals);
     Server::new()
         .listen(listener, stack)

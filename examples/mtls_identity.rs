@@ -54,7 +54,7 @@ async fn main() -> Result<(), BoxError> {
         .peer_addr()
         .trace_connections("axum")
         .connection_limit(10_000)
-        .tls(demo(&folder)?.with_alpn(["h2", "http/1.1"]))
+        .layer(demo(&folder)?.with_alpn(["h2", "http/1.1"]))
         .layer(IoTimeoutLayer::new().without_read_timeout())
         .service(HttpService::new(router));
 

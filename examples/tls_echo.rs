@@ -45,7 +45,7 @@ async fn main() -> Result<(), BoxError> {
         .peer_addr()
         .trace_connections("tls echo")
         .connection_limit(10_000)
-        .tls(tls)
+        .layer(tls)
         .io_timeout()
         .service_fn(echo);
 

@@ -84,7 +84,7 @@ async fn main() -> Result<(), BoxError> {
             address.port(),
             certificate.0.display()
         );
-        let stack = layers.tls(tls).layer(io_timeout).service(service);
+        let stack = layers.layer(tls).layer(io_timeout).service(service);
         server.listen(listener, stack).run().await?;
     }
     println!("ended");

@@ -132,7 +132,7 @@ impl Wire {
             #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
             Self::Tls => {
                 let tls = support::tls::layer();
-                let stack = ServiceBuilder::new().peer_addr().tls(tls).box_io();
+                let stack = ServiceBuilder::new().peer_addr().layer(tls).box_io();
                 Fixture::serve_with(stack.service_fn(handler), configure)
             }
         }

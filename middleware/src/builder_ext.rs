@@ -1,4 +1,4 @@
-//! A method of [`ServiceBuilder`] for each layer.
+//! Methods of [`ServiceBuilder`] for the layers with defaults.
 //!
 //! ```
 //! use portcullis_middleware::{Connection, ServiceBuilderExt};
@@ -17,65 +17,40 @@
 //! # serves(stack);
 //! ```
 
-#[cfg(feature = "proxy-protocol")]
-use crate::proxy_protocol::ProxyProtocolLayer;
-#[cfg(feature = "transcode")]
-use crate::stream::TranscodeLayer;
-#[cfg(feature = "tls")]
-use crate::tls::TlsLayer;
 use crate::{
     BoxError, Connection,
-    handler::CatchPanicLayer,
-    handler::OnErrorLayer,
-    handler::{FromFnLayer, Next, from_fn},
+    handler::{CatchPanicLayer, FromFnLayer, Next, OnErrorLayer, from_fn},
     limit::ConnectionLimitLayer,
-    observe::TraceLayer,
-    observe::{ByteCounter, CountBytesLayer},
+    observe::{ByteCounter, CountBytesLayer, TraceLayer},
     peer_addr::PeerAddrLayer,
-    stream::WriteBufferLayer,
-    stream::{BoxIoLayer, MapIoLayer, TryMapIoLayer},
-    timeout::HalfClosedTimeoutLayer,
-    timeout::IoTimeoutLayer,
+    stream::{BoxIoLayer, MapIoLayer, TryMapIoLayer, WriteBufferLayer},
+    timeout::{HalfClosedTimeoutLayer, IoTimeoutLayer},
 };
 use tower::{ServiceBuilder, layer::util::Stack};
 
-/// Adds portcullis' layers to [`ServiceBuilder`], each as it is by default.
+/// Adds portcullis' layers to [`ServiceBuilder`], with their default settings.
 ///
-/// A layer with settings goes in with [`ServiceBuilder::layer`].
+/// Add layers with other settings, and those without defaults (TLS, PROXY protocol, charsets), with
+/// [`ServiceBuilder::layer`].
 pub trait ServiceBuilderExt<L>: sealed::Sealed + Sized {
-    /// Turns bare streams into connections; see [`peer_addr`](crate::peer_addr).
+    /// Wraps raw streams in connections; see [`peer_addr`](crate::peer_addr).
     fn peer_addr(self) -> ServiceBuilder<Stack<PeerAddrLayer, L>>;
 
-    /// Serves at most `limit` connections at once; the others wait in the kernel's queue. See
-    /// [`connection_limit`](crate::limit::connection_limit).
+    /// Serves at most `limit` connections concurrently; the others wait in the kernel's accept queue.
+    ///
+    /// See [`connection_limit`](crate::limit::connection_limit).
     fn connection_limit(self, limit: usize) -> ServiceBuilder<Stack<ConnectionLimitLayer, L>>;
 
-    /// Bounds each read and each write to 60 s; see [`io_timeout`](crate::timeout::io_timeout).
+    /// Limits each read and each write to 60 seconds; see [`io_timeout`](crate::timeout::io_timeout).
     fn io_timeout(self) -> ServiceBuilder<Stack<IoTimeoutLayer, L>>;
 
-    /// Ends half-closed connections after 60 s of silence; see [`half_closed`](crate::timeout::half_closed).
+    /// Ends half-closed connections after 60 seconds of silence; see [`half_closed`](crate::timeout::half_closed).
     fn half_closed_timeout(self) -> ServiceBuilder<Stack<HalfClosedTimeoutLayer, L>>;
 
-    /// Learns the client's address from a trusted proxy; see
-    /// [`proxy_protocol`](crate::proxy_protocol).
-    #[cfg(feature = "proxy-protocol")]
-    fn proxy_protocol(
-        self,
-        layer: ProxyProtocolLayer,
-    ) -> ServiceBuilder<Stack<ProxyProtocolLayer, L>>;
-
-    /// Terminates TLS; see [`tls`](crate::tls).
-    #[cfg(feature = "tls")]
-    fn tls(self, layer: TlsLayer) -> ServiceBuilder<Stack<TlsLayer, L>>;
-
-    /// Gathers small writes, 8 KiB of them at most; see [`buffer`](crate::stream::write_buffer).
+    /// Buffers up to 8 KiB of small writes; see [`write_buffer`](mod@crate::stream::write_buffer).
     fn write_buffer(self) -> ServiceBuilder<Stack<WriteBufferLayer, L>>;
 
-    /// Lets what is inside speak UTF-8 where the wire does not; see [`transcode`](crate::stream::transcode).
-    #[cfg(feature = "transcode")]
-    fn transcode(self, layer: TranscodeLayer) -> ServiceBuilder<Stack<TranscodeLayer, L>>;
-
-    /// Hands errors to `handler`, with the connection where it is still open; see
+    /// Passes errors, and connections that are still open, to `handler`; see
     /// [`on_error`](crate::handler::on_error).
     fn on_error<H, IO, R, Fut>(self, handler: H) -> ServiceBuilder<Stack<OnErrorLayer<H>, L>>
     where
@@ -86,15 +61,15 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed + Sized {
     #[doc(alias = "catch_panic")]
     fn catch_panics(self) -> ServiceBuilder<Stack<CatchPanicLayer, L>>;
 
-    /// Reports the beginning and the end of each connection under `name`; see
+    /// Traces the opening and closing of each connection under `name`; see
     /// [`trace`](crate::observe::trace).
     fn trace_connections(self, name: impl Into<String>) -> ServiceBuilder<Stack<TraceLayer, L>>;
 
-    /// Counts the bytes that connections move at this place; see
+    /// Counts the bytes of connections at this position; see
     /// [`count_bytes`](crate::observe::count_bytes).
     fn count_bytes(self, counter: ByteCounter) -> ServiceBuilder<Stack<CountBytesLayer, L>>;
 
-    /// Middleware from an async function; see [`from_fn`](mod@crate::handler::from_fn).
+    /// Adds middleware from an async function; see [`from_fn`](mod@crate::handler::from_fn).
     #[doc(alias = "from_fn")]
     fn connection_fn<F, In, Out, R, Fut>(
         self,
@@ -104,18 +79,18 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed + Sized {
         F: Fn(Connection<In>, Next<Out, R>) -> Fut,
         Fut: Future<Output = Result<R, BoxError>>;
 
-    /// Changes the IO of each connection; see [`map_io`](mod@crate::stream::map_io).
+    /// Wraps the stream of each connection; see [`map_io`](mod@crate::stream::map_io).
     fn map_io<F, In, Out>(self, wrap: F) -> ServiceBuilder<Stack<MapIoLayer<F>, L>>
     where
         F: Fn(In) -> Out;
 
-    /// Changes the IO by something that takes time and can fail; see [`map_io`](mod@crate::stream::map_io).
+    /// Wraps the stream of each connection asynchronously; see [`map_io`](mod@crate::stream::map_io).
     fn try_map_io<F, In, Out, E, Fut>(self, wrap: F) -> ServiceBuilder<Stack<TryMapIoLayer<F>, L>>
     where
         F: Fn(In) -> Fut,
         Fut: Future<Output = Result<Out, E>>;
 
-    /// Erases the type of the IO; see [`map_io`](mod@crate::stream::map_io).
+    /// Erases the type of the stream; see [`map_io`](mod@crate::stream::map_io).
     fn box_io(self) -> ServiceBuilder<Stack<BoxIoLayer, L>>;
 }
 
@@ -136,26 +111,8 @@ impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
         self.layer(HalfClosedTimeoutLayer::new())
     }
 
-    #[cfg(feature = "proxy-protocol")]
-    fn proxy_protocol(
-        self,
-        layer: ProxyProtocolLayer,
-    ) -> ServiceBuilder<Stack<ProxyProtocolLayer, L>> {
-        self.layer(layer)
-    }
-
-    #[cfg(feature = "tls")]
-    fn tls(self, layer: TlsLayer) -> ServiceBuilder<Stack<TlsLayer, L>> {
-        self.layer(layer)
-    }
-
     fn write_buffer(self) -> ServiceBuilder<Stack<WriteBufferLayer, L>> {
         self.layer(WriteBufferLayer::default())
-    }
-
-    #[cfg(feature = "transcode")]
-    fn transcode(self, layer: TranscodeLayer) -> ServiceBuilder<Stack<TranscodeLayer, L>> {
-        self.layer(layer)
     }
 
     fn on_error<H, IO, R, Fut>(self, handler: H) -> ServiceBuilder<Stack<OnErrorLayer<H>, L>>
@@ -210,7 +167,7 @@ impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
 }
 
 mod sealed {
-    #[expect(unnameable_types, reason = "that is what seals it")]
+    #[expect(unnameable_types, reason = "it seals the trait")]
     pub trait Sealed {}
 
     impl<L> Sealed for tower::ServiceBuilder<L> {}

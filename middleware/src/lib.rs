@@ -1,9 +1,8 @@
-//! Connection-level (layer 4) middleware for tower: what happens to a connection before an
-//! application sees it.
+//! Connection-level (layer 4) middleware for tower.
 //!
-//! The layers here work under any accept loop: a stack begins with
-//! [`PeerAddrLayer`], which takes a bare stream, and everything inside of it
-//! is a `tower::Service<Connection<IO>>`.
+//! The layers process a connection before an application gets it. They provide limits, timeouts, TLS, client
+//! addresses, error handling and tracing, and work under any accept loop. A stack begins with [`PeerAddrLayer`],
+//! which takes a raw stream, and everything inside of it is a `tower::Service<Connection<IO>>`.
 //!
 //! ```no_run
 //! use portcullis_middleware::{BoxError, Connection, ServiceBuilderExt};
@@ -34,22 +33,32 @@
 //! # }
 //! ```
 //!
-//! This loop ends with the first failure of accept. The package `portcullis` has it done well: a policy
-//! for such failures, limits that reach the kernel's queue, a drain, a handle.
+//! This loop stops at the first accept error. The package `portcullis` provides a production-ready server with
+//! accept-error handling, backpressure into the kernel's accept queue, graceful shutdown and a control handle.
+//!
+//! # Modules
+//!
+//! | module | contents |
+//! |---|---|
+//! | [`connection`] | the request type, and the facts known about a connection |
+//! | [`peer_addr`], `proxy_protocol`, `tls` | layers that establish the connection |
+//! | [`limit`], [`timeout`], [`observe`], [`stream`], [`handler`] | the other layers, by family |
+//! | [`error`], [`outcome`], [`drain`] | what layers report, and the shutdown signal that they receive |
+//! | [`telemetry`], [`log_limit`] | names of spans, events and fields, and rate limits for logs |
+//! | [`guide`], `testing` | how to write and test a layer |
 //!
 //! # Custom middleware
 //!
 //! There are three ways, from short to long:
 //!
-//! * [`from_fn`](fn@from_fn): an async function with the connection and the rest of the stack.
-//! * [`map_io`](fn@map_io): a custom stream around the connection's bytes. It only needs `AsyncRead`
-//!   and `AsyncWrite`.
-//! * A [`Layer`](tower::Layer) and a [`Service`](tower::Service) by hand, generic over `IO`:
+//! * [`from_fn`](fn@from_fn), for an async function with the connection and the rest of the stack.
+//! * [`map_io`](fn@map_io), for a custom stream that implements `AsyncRead` and `AsyncWrite`.
+//! * A [`Layer`](tower::Layer) and a [`Service`](tower::Service), generic over `IO`, with
 //!   `impl<S: Service<Connection<IO>>, IO> Service<Connection<IO>> for Mine<S>`.
 //!
-//! The chapter [Write a layer in twenty lines](guide) goes through them, and tests the result. The
-//! example `custom_middleware` shows all three in one program. With the feature `testing`, the module
-//! `testing` has peers that follow a script, and checks for layers and IO wrappers.
+//! The chapter [Write a layer in twenty lines](guide) explains and tests each of them. The example
+//! `custom_middleware` shows all three in one program. With the feature `testing`, the module `testing` contains
+//! scripted peers, and checks for layers and stream wrappers.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -78,6 +87,7 @@ pub mod peer_addr;
 #[cfg(feature = "proxy-protocol")]
 pub mod proxy_protocol;
 pub mod stream;
+pub mod telemetry;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod timeout;

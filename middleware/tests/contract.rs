@@ -109,7 +109,7 @@ async fn functions() {
     .await;
 }
 
-/// Wants a byte before anything else.
+/// Reads a byte first.
 async fn first_byte<IO: AsyncRead + Unpin>(mut io: IO) -> io::Result<IO> {
     io.read_u8().await?;
     Ok(io)
@@ -160,7 +160,7 @@ async fn proxy_protocol() {
     };
     let layer = ProxyProtocolLayer::new("192.0.2.1".parse().unwrap());
     assert_contract_with(layer.clone(), || from([192, 0, 2, 1])).await;
-    // Whoever is not trusted takes another way.
+    // Untrusted sources take another path.
     assert_contract_with(layer.with_direct_clients(), || from([192, 0, 2, 2])).await;
 }
 
@@ -173,14 +173,14 @@ async fn tls() {
     let (chain, key) = (identity.cert.pem(), identity.signing_key.serialize_pem());
     let layer = TlsLayer::from_pem(chain.as_bytes(), key.as_bytes()).unwrap();
     let connector = TlsConnector::with_roots_pem(chain.as_bytes()).unwrap();
-    // With one turn to compute none may be lost.
+    // With one permit for handshakes, losing it is detected.
     let layer = layer.with_max_computing(1);
     assert_contract_with(layer, || {
         let (ours, theirs) = tokio::io::duplex(4096);
         let connector = connector.clone();
         tokio::spawn(async move {
             let client = Connection::accept(theirs);
-            // It ends when our side does, agreed or not.
+            // The client ends when our side does, even without a handshake.
             if let Ok(mut client) = connector.connect("localhost", client).await {
                 let _ = client.read(&mut [0; 1]).await;
             }

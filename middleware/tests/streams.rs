@@ -1,6 +1,7 @@
-//! Every stream of a connection carries what is written into it, whatever the order of operations:
-//! random writes, vectored writes, flushes, reads and half-closes through each wrapper give what the
-//! bare stream gives.
+//! Every stream wrapper carries the bytes written into it, whatever the order of operations.
+//!
+//! Random writes, vectored writes, flushes, reads and half-closes through each wrapper have the same results as
+//! on the bare stream.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -23,9 +24,9 @@ type Ours = Connection<Socket<DuplexStream>>;
 
 const SEEDS: std::ops::Range<u64> = 1..19;
 
-/// Runs both directions at once, each with operations of its own, over streams that `wrap` makes.
+/// Runs both directions concurrently, with different operations, over streams made by `wrap`.
 ///
-/// The pipe below holds `room` bytes at least.
+/// The pipe below holds at least `room` bytes.
 async fn exchanges<A, B>(room: usize, wrap: impl AsyncFn(Ours, DuplexStream) -> (A, B))
 where
     A: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -37,7 +38,7 @@ where
         let (ours, theirs) = wrap(Connection::accept(ours), theirs).await;
         let (our_reads, our_writes) = split(ours);
         let (their_reads, their_writes) = split(theirs);
-        // One direction is short and closed early; the other goes on alone.
+        // One direction is short and closed early; the other continues alone.
         let (up, down) = if seed % 2 == 0 {
             (300, 60_000)
         } else {
@@ -56,7 +57,7 @@ where
     }
 }
 
-/// Writes `length` bytes that follow from `random`, in random portions, then ends the direction.
+/// Writes `length` bytes from `random` in random portions, then shuts down.
 async fn send(mut io: WriteHalf<impl AsyncWrite>, random: Random, length: usize) {
     let bytes = random.bytes(length);
     let mut random = Random(random.0 ^ 0x5eed);
@@ -100,7 +101,7 @@ async fn receive(mut io: ReadHalf<impl AsyncRead>, random: Random, length: usize
     );
 }
 
-/// xorshift64: every run the same.
+/// Xorshift64, reproducible.
 #[derive(Clone, Copy)]
 struct Random(u64);
 
@@ -162,12 +163,16 @@ mod tls {
         let (chain, key) = (identity.cert.pem(), identity.signing_key.serialize_pem());
         let layer = TlsLayer::from_pem(chain.as_bytes(), key.as_bytes()).unwrap();
         let connector = TlsConnector::with_roots_pem(chain.as_bytes()).unwrap();
-        // Room for the tickets that end the server's part, which the client reads later.
+        // Capacity for the server's session tickets, which the client reads later.
         exchanges(4096, async |ours, theirs| {
             let (give, mut take) = mpsc::channel(1);
             let hand_over = service_fn(move |connection| {
                 let give = give.clone();
-                async move { give.send(connection).await.map_err(|_| "nobody takes it") }
+                async move {
+                    give.send(connection)
+                        .await
+                        .map_err(|_| "the receiver was dropped")
+                }
             });
             let server = layer.layer(hand_over).oneshot(ours);
             let client = connector.connect("localhost", Connection::accept(theirs));

@@ -83,7 +83,7 @@ fn handlers_learn_the_client_certificate_and_the_name_both_ways() {
         let pki = Pki::new();
         let layers = ServiceBuilder::new()
             .peer_addr()
-            .tls(TlsLayer::new(pki.server.clone()));
+            .layer(TlsLayer::new(pki.server.clone()));
         let fingerprint: String = pki.certificate.iter().map(|b| format!("{b:02x}")).collect();
         both_ways(layers, curious(), async |address| {
             let known = async |path| request(secure(address, &pki.known).await, path).await;
@@ -113,7 +113,7 @@ fn handlers_learn_the_client_certificate_and_the_name_both_ways() {
 #[test]
 fn a_slow_handshake_delays_nobody() {
     scenario(async {
-        let layers = ServiceBuilder::new().peer_addr().tls(tls::layer());
+        let layers = ServiceBuilder::new().peer_addr().layer(tls::layer());
         let server = OtherWay::serve(incoming(layers), curious());
         // More than lie ready, and more than there are threads.
         let mut silent = Vec::new();

@@ -30,7 +30,7 @@ where
         .layer(gate.trace())
         .layer(gate.limit.clone())
         .catch_panics()
-        .tls(tls)
+        .layer(tls)
         .layer(gate.timeout)
         .box_io()
         .service_fn(handler)

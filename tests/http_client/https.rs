@@ -10,7 +10,7 @@ fn secure(router: Router, alpn: &[&str]) -> impl Stack<TcpStream> + use<> {
     let tls = tls::layer().with_alpn(alpn.iter().map(|name| name.as_bytes()));
     ServiceBuilder::new()
         .peer_addr()
-        .tls(tls)
+        .layer(tls)
         .service(HttpService::new(router))
 }
 

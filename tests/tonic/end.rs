@@ -256,7 +256,7 @@ fn a_handshake_that_does_not_go_on_does_not_hold_the_drain() {
         for way in [Way::HttpService, Way::IncomingTls] {
             for said in [0, 100] {
                 let (listener, connector) = MemoryListener::pair();
-                let layers = ServiceBuilder::new().peer_addr().tls(tls::layer());
+                let layers = ServiceBuilder::new().peer_addr().layer(tls::layer());
                 let served = Served::new(way, Server::new(), listener, layers);
                 let mut silent = connector.connect().unwrap();
                 silent

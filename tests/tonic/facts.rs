@@ -103,7 +103,7 @@ fn a_handler_sees_the_certificate_of_its_client() {
                 let (listener, address) = listener();
                 let layers = ServiceBuilder::new()
                     .peer_addr()
-                    .tls(tls::layer())
+                    .layer(tls::layer())
                     .io_timeout();
                 let served = Served::new(way, Server::new(), listener, layers);
                 let channel = over_tls(address, config).await;
@@ -131,7 +131,7 @@ fn the_effective_address_is_what_a_handler_sees_however_late_it_was_learned() {
             // Inside TLS, where the types of tonic are made before.
             let layers = ServiceBuilder::new()
                 .peer_addr()
-                .tls(tls::layer())
+                .layer(tls::layer())
                 .layer(from_fn(believe));
             let served = Served::new(way, Server::new(), listener, layers);
             let channel = over_tls(address, tls::known()).await;

@@ -101,7 +101,7 @@ fn a_handshake_that_takes_its_time_delays_nobody() {
     scenario(async {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let layers = ServiceBuilder::new().peer_addr().tls(tls::layer());
+        let layers = ServiceBuilder::new().peer_addr().layer(tls::layer());
         let served = Served::new(Way::IncomingTls, Server::new(), listener, layers);
         let mut silent = Vec::new();
         for _ in 0..20 {

@@ -1,7 +1,7 @@
 use portcullis_middleware::Connection;
 use tower::{Layer, Service};
 
-/// Lets each peer send so many bytes.
+/// Limits the number of bytes that each peer may send.
 #[derive(Clone, Copy, Debug)]
 pub struct QuotaLayer(pub usize);
 
@@ -14,7 +14,7 @@ impl<S> Layer<S> for QuotaLayer {
     }
 }
 
-/// Calls `S` with connections that have a quota.
+/// Calls `S` with a [`Quota`] inside each connection.
 #[derive(Clone, Copy, Debug)]
 pub struct QuotaService<S> {
     inner: S,

@@ -1,16 +1,16 @@
 //! Write a layer in twenty lines.
 //!
-//! A layer stands between a client and a service and does one thing to each connection. Three ways
-//! lead to one; take the first that is enough:
+//! A layer is placed between a client and a service and does one thing to each connection. There are three ways
+//! to write one. Use the first that suffices:
 //!
-//! | Way | Enough for |
+//! | write | to |
 //! |---|---|
-//! | [a function](#a-function) | something before, after, or instead of the service |
-//! | [a stream](#a-stream) | something with the bytes on their way |
-//! | [a layer](#a-layer) | a type with a name and settings, no allocation, a say in `poll_ready` |
+//! | [a function](#a-function) | run code before, after, or instead of the service |
+//! | [a stream](#a-stream) | process the bytes that the service reads and writes |
+//! | [a layer](#a-layer) | have a named type with settings, avoid allocations, or control `poll_ready` |
 //!
-//! The code on this page is compiled and run. It needs this much of `Cargo.toml`; with the package
-//! `portcullis` read `portcullis::middleware` for `portcullis_middleware`.
+//! The code on this page is compiled and run, with the following `Cargo.toml`. With the package `portcullis`,
+//! write `portcullis::middleware` instead of `portcullis_middleware`.
 //!
 //! ```toml
 //! [dependencies]
@@ -25,8 +25,8 @@
 //!
 //! # A function
 //!
-//! [`from_fn`](fn@crate::handler::from_fn) makes a layer of a closure. It gets the connection, and the rest of the
-//! stack as `next`. This one tells how long each client stayed:
+//! [`from_fn`](fn@crate::handler::from_fn) makes a layer from a closure. The closure gets the connection, and the
+//! rest of the stack as `next`. This one measures how long each client is connected:
 //!
 //! ```
 //! use portcullis_middleware::{BoxError, Connection, ServiceBuilderExt, handler::from_fn};
@@ -57,23 +57,23 @@
 //! # }
 //! ```
 //!
-//! It may answer by itself and never run `next`, or fail. What it cannot do is look at the bytes that
-//! the service reads and writes.
+//! The closure may also answer on its own or fail, without running `next`. To inspect the bytes that the service
+//! reads and writes, write a stream.
 //!
 //! # A stream
 //!
-//! To look at the bytes, wrap the IO. A wrapper is a type with `AsyncRead` and `AsyncWrite`, and needs
-//! nothing of this package. This one bounds how much a peer may send:
+//! To inspect the bytes, wrap the stream. A wrapper is a type that implements `AsyncRead` and `AsyncWrite`, and
+//! is independent of this package. This one limits how much a peer may send:
 //!
 //! ```
 #![doc = include_str!("quota.rs")]
 //! ```
 //!
-//! All but `poll_read` hands on what it gets. Do not leave out the last two methods: `AsyncWrite` has
-//! defaults for them, which compile and lose vectored writes in silence.
+//! All methods except `poll_read` forward to the inner stream. Do not omit the last two methods, because their
+//! default implementations compile and silently disable vectored writes.
 //!
-//! [`map_io`](fn@crate::stream::map_io) puts it around each connection. Addresses, extensions and permits of
-//! the connection go along by themselves.
+//! [`map_io`](fn@crate::stream::map_io) wraps the stream of each connection and keeps its addresses, extensions
+//! and permits.
 //!
 //! ```
 //! # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/guide/quota.rs"));
@@ -100,9 +100,9 @@
 //!
 //! # A layer
 //!
-//! A layer that others are to use has a name and settings. That takes two types: the layer makes the
-//! service, once, and the service is cloned and called for each connection. Without the type
-//! definitions it is twenty lines:
+//! A layer for public use has a name and settings. It consists of two types. The layer creates the service once,
+//! and the service is cloned and called for each connection. Without the type definitions, this takes twenty
+//! lines:
 //!
 //! ```
 //! # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/guide/quota.rs"));
@@ -110,20 +110,20 @@
 //! # fn main() {}
 //! ```
 //!
-//! It is generic over `IO`, so that it stands anywhere in a stack; it keeps the inner service's
-//! response, error and future, since it adds none. A layer with a failure of its own has
-//! `Error = BoxError`, and asks for `S::Error: Into<BoxError>`.
+//! The service is generic over `IO`, so that it can be placed anywhere in a stack. It keeps the response, error
+//! and future types of the inner service. A layer that adds an error has `Error = BoxError` and requires
+//! `S::Error: Into<BoxError>`.
 //!
 //! # Tests
 //!
-//! The feature `testing` has what it takes, in the module `testing`:
+//! The module `testing` (feature `testing`) contains checks and scripted clients:
 //!
-//! - `assert_transparent` puts the wrapper through thousands of operations, beside a bare stream. As long
-//!   as the quota lasts, no operation may differ.
-//! - `assert_contract` holds the layer to tower's contract: a service is called only when it is ready,
-//!   a clone is not ready, nothing is lost when a future is dropped or panics.
-//! - `Peer` is a client that follows a script. Time is paused: it leaps where everybody waits, so a test
-//!   of minutes takes no time, and to the instant.
+//! - `assert_transparent` runs thousands of operations on the wrapper and on a bare stream, and compares the
+//!   results. Within the quota, all of them must be equal.
+//! - `assert_contract` checks the layer against tower's contract. Services are called only when ready, clones
+//!   become ready on their own, and permits are released when a future is dropped or panics.
+//! - `Peer` is a client that follows a script. Paused time advances when all tasks wait, so minutes pass
+//!   immediately and timing is exact.
 //!
 //! ```rust,test_harness
 //! # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/guide/quota.rs"));
@@ -170,15 +170,15 @@
 //! }
 //! ```
 //!
-//! The package `portcullis` adds a `Harness`: a whole stack under its server, with clients that the
-//! test drives and clients that follow scripts side by side, and a check that nothing is left at
-//! the end. It is in `portcullis::testing`, under the feature of the same name.
+//! The package `portcullis` adds a `Harness` in `portcullis::testing`, under the feature of the same name. It runs
+//! a whole stack under its server, with clients that the test drives and clients that follow scripts, and
+//! checks at the end that all connections and tasks are gone.
 //!
-//! # What a layer owes
+//! # Rules for layers
 //!
-//! - **Readiness, as late as possible.** Readiness belongs to one instance and may hold a permit, of a
-//!   limit for example. A layer that waits for the client first, or for anything else, is always ready
-//!   itself and asks a clone for readiness after the wait: a silent client then holds no permit.
+//! - **Become ready as late as possible.** Readiness belongs to one instance and may hold a permit, for example
+//!   of a limit. A layer that waits for the client, or for anything else, should always be ready and wait for
+//!   the readiness of a clone after that. Then silent clients hold no permit.
 //!
 //! ```rust,test_harness
 //! # use portcullis_middleware::Connection;
@@ -218,13 +218,12 @@
 //! # }
 //! ```
 //!
-//!   A layer that calls the inner service in `call` passes `poll_ready` on. One that must have the instance
-//!   that was ready in its future takes that one along and leaves a clone, with
-//!   `std::mem::replace(&mut self.inner, clone)`.
-//! - **Its permits.** What a connection holds for as long as it lives, wherever it is by then, goes into
-//!   [`Connection::hold`](crate::Connection::hold), not into the future: a connection may outlive that.
-//! - **A bound** on everything that a peer controls: time, bytes, and how many wait.
-//! - **A polite end** where it answers by itself: [`Connection::close`](crate::Connection::close). A mere
-//!   drop may cost the client the answer.
-//! - **A type** for each failure of its own, so that others can tell it apart;
-//!   [`error::find`](crate::error::find) finds it again behind others.
+//!   A layer that calls the inner service in `call` forwards `poll_ready`. If its future needs the ready
+//!   instance, it moves that instance and leaves a clone, with `std::mem::replace(&mut self.inner, clone)`.
+//! - **Keep permits in the connection.** Pass everything that a connection holds for its lifetime to
+//!   [`Connection::hold`](crate::Connection::hold), because a connection may outlive the future.
+//! - **Limit everything that a peer controls**: time, bytes, and the number of waiting connections.
+//! - **Close gracefully** after an answer, with [`Connection::close`](crate::Connection::close). After a mere
+//!   drop, the client may lose the answer.
+//! - **Define an error type** for each failure, so that callers can distinguish it;
+//!   [`error::find`](crate::error::find) finds it behind other errors.

@@ -5,7 +5,7 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Lets the peer send `left` bytes more; the read that gets too many fails.
+/// Allows the peer to send `left` more bytes; a read beyond that fails.
 #[derive(Debug)]
 pub struct Quota<IO> {
     io: IO,

@@ -1,20 +1,36 @@
-//! Turns a panic of the inner service into an error.
+//! Turns panics of the inner service into errors.
 //!
-//! Panics are caught in `call`, in every poll of the future it returns, and in the drop of that
-//! future. The error is [`Panicked`], inside a [`BoxError`]. By the time the caller sees it the
-//! inner future is dropped with all that it held, so the connection is closed and its guards are
-//! released.
+//! Panics are caught in `call`, in every poll of the returned future, and in the drop of that future.
 //!
-//! A panic in `poll_ready` is caught too. It becomes the error of `poll_ready`, after which the
-//! service must not be used any more, as tower's contract says: an accept loop that drives it ends
-//! with an error instead of unwinding.
+//! The layer is for custom accept loops. The server of the package `portcullis` catches panics at its task
+//! boundary, and [`OnErrorLayer`](crate::handler::OnErrorLayer) catches those of the stack inside of it.
 //!
-//! It is for accept loops of an application's own: portcullis' server catches panics at its task
-//! boundary, and [`OnErrorLayer`](crate::handler::OnErrorLayer) catches those of the stack inside
-//! it. The layer looks at no request, so it may stand anywhere. It does not report: the panic hook
-//! has done so by then. It catches nothing in a program built with `panic = "abort"`. State that
-//! the service shares between connections stays as the panic left it.
+//! # Position in the stack
 //!
+//! Anywhere, because the layer accepts any request type.
+//!
+//! # Errors and outcomes
+//!
+//! The error is [`Panicked`], inside a [`BoxError`]; the outcome is
+//! [`Panicked`](crate::outcome::Outcome::Panicked). A panic in `poll_ready` becomes the error of `poll_ready`.
+//! After that the service must not be used again, as tower's contract requires, so an accept loop ends with an
+//! error instead of unwinding.
+//!
+//! # Cancellation and drop
+//!
+//! Before the future resolves with the error, it drops the inner future. By then the connection is closed and its
+//! guards are released.
+//!
+//! # Limitations
+//!
+//! Panics must unwind; the layer has no effect in programs built with `panic = "abort"`. It does not log the
+//! panic, which the panic hook does. State shared between connections stays as the panic left it.
+//!
+//! # Performance
+//!
+//! The layer allocates only after a panic. Each poll runs inside `catch_unwind`.
+//!
+//! # Example
 //! ```
 //! use portcullis_middleware::{Connection, handler::CatchPanicLayer, error::Panicked};
 //! use tower::{Service, ServiceBuilder};
@@ -63,7 +79,7 @@ impl<S> Layer<S> for CatchPanicLayer {
     }
 }
 
-/// Fails with [`Panicked`] where `S` panics.
+/// Fails with [`Panicked`] if `S` panics.
 #[derive(Clone, Copy, Debug)]
 pub struct CatchPanic<S> {
     inner: S,
@@ -94,21 +110,22 @@ where
 #[derive(Debug)]
 pub struct CatchPanicFuture<F> {
     #[pin]
-    state: State<F>,
+    state: CatchPanicState<F>,
 }
 
-#[pin_project(project = StateProj)]
+#[pin_project(project = CatchPanicStateProj)]
 #[derive(Debug)]
-enum State<F> {
+enum CatchPanicState<F> {
     Running(#[pin] F),
-    /// `call` panicked, and there is no future.
+    /// `call` panicked.
     Panicked(Panicked),
     Done,
 }
 
 impl<F> CatchPanicFuture<F> {
     pub(crate) fn new(call: impl FnOnce() -> F) -> Self {
-        let state = Panicked::catch(call).map_or_else(State::Panicked, State::Running);
+        let state =
+            Panicked::catch(call).map_or_else(CatchPanicState::Panicked, CatchPanicState::Running);
         Self { state }
     }
 }
@@ -123,17 +140,19 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.project().state;
         let polled = match state.as_mut().project() {
-            StateProj::Running(inner) => Panicked::catch(|| inner.poll(cx)),
-            StateProj::Panicked(panicked) => Err(panicked.clone()),
-            StateProj::Done => panic!("`CatchPanicFuture` was polled after it had resolved"),
+            CatchPanicStateProj::Running(inner) => Panicked::catch(|| inner.poll(cx)),
+            CatchPanicStateProj::Panicked(panicked) => Err(panicked.clone()),
+            CatchPanicStateProj::Done => {
+                panic!("`CatchPanicFuture` polled after completion")
+            }
         };
         let result = match polled {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(result)) => result.map_err(Into::into),
             Err(panicked) => Err(panicked.into()),
         };
-        // The caller must find the connection closed, and this drop can panic as well.
-        let dropped = Panicked::catch(|| state.set(State::Done));
+        // Close the connection before the caller sees the error. This drop can panic as well.
+        let dropped = Panicked::catch(|| state.set(CatchPanicState::Done));
         Poll::Ready(result.and_then(|response| {
             dropped?;
             Ok(response)
@@ -203,7 +222,7 @@ mod tests {
         assert!(assert_ready!(read.poll()).is_err(), "the end of the stream");
     }
 
-    /// Panics when it is dropped, after `polls` polls without one.
+    /// Panics on drop, after `polls` polls.
     struct Bomb {
         polls: usize,
         answer: fn() -> Result<u8, BoxError>,

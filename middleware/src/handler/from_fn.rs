@@ -1,23 +1,39 @@
 //! Middleware from an async function.
 //!
-//! The shortest way to write a layer: a closure gets each connection and [`Next`], the rest
-//! of the stack. What it does before [`Next::run`], it does before the application sees the
-//! connection; what it does after, it does when the application is done. It may
+//! A closure gets each connection and [`Next`], the rest of the stack. The code before [`Next::run`] runs before
+//! the application gets the connection, and the code after it runs when the application is done. The closure may
 //!
-//! - look at the connection, speak and listen on it, or leave a value in its
-//!   [extensions](Connection::extensions_mut) for those within,
-//! - change the IO and pass on a connection of another type,
-//! - not run the rest at all: answer, close, or fail,
-//! - look at the result, and replace it.
+//! - inspect the connection, read and write, or store a value in its
+//!   [extensions](Connection::extensions_mut) for the services inside,
+//! - wrap the stream and pass on a connection of another type,
+//! - skip the rest of the stack and answer, close or fail,
+//! - inspect the result and replace it.
 //!
-//! It does not see the connection again after it has passed it on; that is what
-//! [`OnErrorLayer`](crate::handler::OnErrorLayer) is for. To change nothing but the IO,
-//! [`map_io`](fn@crate::stream::map_io) is shorter, and to decide in `poll_ready`, to keep the error type or to
-//! save the two allocations, write a `Layer` and a `Service`.
+//! # Position in the stack
 //!
-//! Dropping the future drops the connection, wherever in the stack it is. A panic in the closure is
-//! not caught.
+//! Anywhere inside of [`PeerAddrLayer`](crate::peer_addr::PeerAddrLayer).
 //!
+//! # Errors and outcomes
+//!
+//! The layer adds no errors. Errors of the inner service keep their type, inside a [`BoxError`]. Panics of the
+//! closure propagate.
+//!
+//! # Cancellation and drop
+//!
+//! Dropping the future drops the connection, wherever in the stack it is.
+//!
+//! # Limitations
+//!
+//! A connection that was passed on does not return to the closure; use
+//! [`OnErrorLayer`](crate::handler::OnErrorLayer) for that. To wrap only the stream,
+//! [`map_io`](fn@crate::stream::map_io) is shorter. Write a `Layer` and a `Service` to decide in `poll_ready`, to
+//! keep the error type, or to save the allocations.
+//!
+//! # Performance
+//!
+//! Two allocations per connection that is passed on, one for [`Next`] and one for its future.
+//!
+//! # Example
 //! ```
 //! use portcullis_middleware::{BoxError, Connection, handler::from_fn};
 //! use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -26,12 +42,12 @@
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), BoxError> {
 //! let mut stack = ServiceBuilder::new()
-//!     // A greeting, before the application gets its turn.
+//!     // A greeting, before the application runs.
 //!     .layer(from_fn(|mut connection, next| async move {
 //!         connection.write_all(b"220 ready\r\n").await?;
 //!         next.run(connection).await
 //!     }))
-//!     // Buffers: the application sees another type of IO.
+//!     // Buffers, which change the type of the stream.
 //!     .layer(from_fn(|connection, next| async move {
 //!         next.run(connection.map_io(tokio::io::BufStream::new)).await
 //!     }))
@@ -41,19 +57,19 @@
 //!     });
 //!
 //! let (ours, mut client) = tokio::io::duplex(64);
-//! let (served, said) = tokio::join!(stack.call(Connection::accept(ours)), async {
-//!     let mut said = String::new();
-//!     client.read_to_string(&mut said).await?;
-//!     client.shutdown().await.map(|()| said)
+//! let (served, received) = tokio::join!(stack.call(Connection::accept(ours)), async {
+//!     let mut received = String::new();
+//!     client.read_to_string(&mut received).await?;
+//!     client.shutdown().await.map(|()| received)
 //! });
 //!
 //! served?;
-//! assert_eq!(said?, "220 ready\r\nbye\r\n");
+//! assert_eq!(received?, "220 ready\r\nbye\r\n");
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! A guard at the gate: who is not let in gets an answer, and the rest of the stack never runs.
+//! An access check that answers rejected clients and skips the rest of the stack:
 //!
 //! ```
 //! use portcullis_middleware::handler::from_fn;
@@ -83,14 +99,13 @@ use std::{
 };
 use tower::{Layer, Service};
 
-/// Makes a layer of an async function; see the [module docs](self).
+/// Makes a layer from an async function; see the [module docs](self).
 ///
-/// It is called once for each connection and not in `poll_ready`: connections run side by side.
-/// What they share, the closure holds in an `Arc` and clones for each. Types need no annotation in
-/// a stack that ends in a service.
+/// The function is called once for each connection, and connections run concurrently. Keep shared state in an
+/// `Arc` and clone it per connection. In a stack that ends in a service, types are inferred.
 pub fn from_fn<F, In, Out, R, Fut>(function: F) -> FromFnLayer<F, In, Out>
 where
-    // What the layer itself has no use for: it tells the compiler what the closure's arguments are.
+    // Lets the compiler infer the closure's arguments.
     F: Fn(Connection<In>, Next<Out, R>) -> Fut,
     Fut: Future<Output = Result<R, BoxError>>,
 {
@@ -100,7 +115,7 @@ where
 
 /// Layer for [`FromFn`], made by [`from_fn`].
 ///
-/// `In` is the IO of the connections that the function gets, `Out` of those that it passes on.
+/// `In` is the stream of the connections that the function gets, `Out` of those that it passes on.
 pub struct FromFnLayer<F, In, Out> {
     function: F,
     types: PhantomData<fn(In) -> Out>,
@@ -132,10 +147,8 @@ impl<F, In, Out> fmt::Debug for FromFnLayer<F, In, Out> {
 
 /// Calls the function with each connection and the inner service.
 ///
-/// It is always ready: [`Next::run`] waits for the inner service. Until then a connection takes no permit
-/// of a limit inside, whatever the function waits for.
-///
-/// Two allocations per connection that is passed on, one for [`Next`] and one for its future.
+/// It is always ready, because [`Next::run`] waits for the inner service. A connection takes a permit of a
+/// limit inside only after that, whatever the function waits for before.
 pub struct FromFn<F, In, Out, S> {
     layer: FromFnLayer<F, In, Out>,
     inner: S,
@@ -185,11 +198,11 @@ impl<F, In, Out, S: fmt::Debug> fmt::Debug for FromFn<F, In, Out, S> {
 
 /// The rest of the stack, for one connection.
 ///
-/// It takes a [`Connection<IO>`](Connection) and answers `R`: `()` in a whole stack.
-pub struct Next<IO, R = ()>(Box<Run<IO, R>>);
+/// It takes a [`Connection<IO>`](Connection) and returns `R`, which is `()` in a whole stack.
+pub struct Next<IO, R = ()>(Box<RunNext<IO, R>>);
 
-type Run<IO, R> = dyn FnOnce(Connection<IO>) -> Running<R> + Send;
-type Running<R> = Pin<Box<dyn Future<Output = Result<R, BoxError>> + Send>>;
+type RunNext<IO, R> = dyn FnOnce(Connection<IO>) -> NextFuture<R> + Send;
+type NextFuture<R> = Pin<Box<dyn Future<Output = Result<R, BoxError>> + Send>>;
 
 impl<IO, R> Next<IO, R> {
     pub(crate) fn new<Fut>(run: impl FnOnce(Connection<IO>) -> Fut + Send + 'static) -> Self
@@ -203,13 +216,14 @@ impl<IO, R> Next<IO, R> {
     ///
     /// # Errors
     ///
-    /// That of the inner service; its type is kept, for a downcast or
-    /// [`find`](crate::error::find). [`ForcedClose`](crate::connection::ForcedClose) when the connection is
-    /// closed from outside while it waits, and an IO error when its client leaves meanwhile.
+    /// The error of the inner service, of which the type is kept for a downcast or
+    /// [`find`](crate::error::find). While it waits for readiness, it fails with
+    /// [`ForcedClose`](crate::connection::ForcedClose) if the connection is closed from outside, and with an
+    /// I/O error if the client disconnects.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future drops the connection and whatever is done with it in the inner service.
+    /// Dropping the future drops the connection and the future of the inner service.
     pub async fn run(self, connection: Connection<IO>) -> Result<R, BoxError> {
         (self.0)(connection).await
     }
@@ -253,9 +267,9 @@ mod tests {
         let (connection, mut theirs) = in_memory();
         let id = connection.id();
         assert_eq!(stack.oneshot(connection).await.unwrap(), id);
-        let mut said = String::new();
-        theirs.read_to_string(&mut said).await.unwrap();
-        assert_eq!(said, "hi");
+        let mut received = String::new();
+        theirs.read_to_string(&mut received).await.unwrap();
+        assert_eq!(received, "hi");
     }
 
     #[tokio::test]

@@ -1,4 +1,11 @@
 //! Layers that report what connections do and leave them unchanged.
+//!
+//! | layer | when to use it |
+//! |---|---|
+//! | [`TraceLayer`] | for logs, access logs and metrics of whole connections |
+//! | [`CountBytesLayer`] | for live byte counts of all connections, at any position in the stack |
+//!
+//! The names of spans, events and fields are listed in [`telemetry`](crate::telemetry).
 
 pub mod count_bytes;
 pub mod trace;

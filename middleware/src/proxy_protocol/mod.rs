@@ -87,7 +87,7 @@
 //! let balancers = "127.0.0.0/8, ::1".parse()?;
 //! let mut stack = ServiceBuilder::new()
 //!     .peer_addr()
-//!     .proxy_protocol(ProxyProtocolLayer::new(balancers))
+//!     .layer(ProxyProtocolLayer::new(balancers))
 //!     // TLS and the rest go here.
 //!     .service_fn(|mut connection: Connection<_>| async move {
 //!         let client = connection.peer_addr().expect("an IP address");

@@ -1,30 +1,29 @@
-//! Peers that follow a script, and checks for custom layers and IO wrappers.
+//! Scripted peers, and checks for custom layers and stream wrappers.
 //!
-//! | To test | there is |
+//! | to test | use |
 //! |---|---|
-//! | an IO wrapper that changes no bytes | [`assert_transparent`] |
+//! | a stream wrapper that leaves the bytes unchanged | [`assert_transparent`] |
 //! | a layer | [`assert_contract`], [`assert_contract_with`] |
-//! | either, against a peer that is slow, rude or gone | [`Peer`] |
+//! | either, against a slow, misbehaving or vanished peer | [`Peer`] |
 //!
-//! The chapter [Write a layer in twenty lines](crate::guide) shows them at work. The package
-//! `portcullis` adds a harness for a whole stack under a server.
+//! The chapter [Write a layer in twenty lines](crate::guide) uses all of them. The package `portcullis` adds a
+//! harness that runs a whole stack under a server.
 //!
 //! # Time
 //!
-//! A script with pauses and the check of a contract run by tokio's clock. A test pauses it with
-//! `#[tokio::test(start_paused = true)]`, for which it turns on tokio's feature `test-util` among its
-//! own `dev-dependencies`: this feature does not, since cargo would turn it on for the program too.
+//! Scripts with pauses and the contract check use tokio's clock. Pause it with
+//! `#[tokio::test(start_paused = true)]`, which needs tokio's feature `test-util` in your `dev-dependencies`.
+//! The feature `testing` does not enable it, because cargo would enable it for the program too.
 //!
 //! # Transparency
 //!
-//! [`assert_transparent`] holds an IO wrapper that changes no bytes (a timeout, a count, a box) to
-//! what it promises: vectored writes, flush and shutdown reach the IO inside, and nothing is lost,
-//! added or delayed. It drives a bare [`ScriptedIo`] and a wrapped one through the same operations
-//! and compares the answers and the calls that arrive. It is no check for wrappers that do change
-//! bytes (TLS, buffers), and it tells nothing about time.
+//! [`assert_transparent`] checks stream wrappers that leave the bytes unchanged (a timeout, a counter, a box).
+//! Vectored writes, flushes and shutdowns must reach the inner stream, and data must not be lost, added or
+//! delayed. The check drives a bare [`ScriptedIo`] and a wrapped one through the same operations and compares
+//! the results and the calls that arrive. It does not apply to wrappers that change bytes (TLS, buffers), and
+//! it does not check timing.
 //!
-//! A wrapper that forgets to forward one method compiles all the same, because `AsyncWrite` has
-//! defaults:
+//! A wrapper that omits one method still compiles, because `AsyncWrite` has default implementations:
 //!
 //! ```should_panic
 //! use portcullis_middleware::testing::{ScriptedIo, assert_transparent};
@@ -73,6 +72,7 @@ mod scripted_io;
 #[cfg(test)]
 mod tests;
 mod transparent;
+mod woken;
 
 pub use self::{
     contract::{Probe, ProbeFuture, assert_contract, assert_contract_with},

@@ -1,4 +1,4 @@
-//! Numbers that look random and are the same for the same seed.
+//! Reproducible pseudorandom numbers.
 
 /// Xorshift with 64 bits of state (Marsaglia, "Xorshift RNGs", 2003).
 #[derive(Clone, Debug)]
@@ -6,7 +6,7 @@ pub(super) struct Random(u64);
 
 impl Random {
     pub(super) const fn new(seed: u64) -> Self {
-        // Spread out, so that neighbouring seeds do not begin alike; and the state must not be zero.
+        // Spread neighbouring seeds, and avoid the state zero.
         Self(seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
@@ -17,9 +17,9 @@ impl Random {
         self.0
     }
 
-    /// A number below `bound`, which is not zero.
+    /// A number below `bound`, which must not be zero.
     pub(super) fn below(&mut self, bound: usize) -> usize {
-        // The high bits are the better ones.
+        // The high bits are of better quality.
         (self.next() >> 32) as usize % bound
     }
 

@@ -1,4 +1,4 @@
-//! IO that does what a seed says, and writes down what is asked of it.
+//! A stream that follows a seed and records its calls.
 
 use super::random::Random;
 use crate::connection::Transport;
@@ -11,27 +11,27 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// In-memory IO that follows a script made from a seed and records the calls that it receives.
+/// An in-memory stream that follows a script made from a seed and records its calls.
 ///
-/// It reads and writes in parts, lets an operation wait once (and wakes it at once), fails now and
-/// then, ends its input at some time, refuses to write after its shutdown, and knows vectored writes
-/// for half of the seeds. The same calls get the same answers for the same seed.
+/// It reads and writes in parts, returns pending once per operation (and wakes it immediately), fails
+/// occasionally, ends its input at some point, and rejects writes after its shutdown. Half of the seeds
+/// support vectored writes. For the same seed, the same calls have the same results.
 #[derive(Debug)]
 pub struct ScriptedIo {
     random: Random,
     calls: Calls,
     vectored: bool,
-    /// Per direction: the operation has waited, the next one is not to wait.
+    /// Whether the operation of each direction has waited, so that the next poll is ready.
     waited: [bool; 2],
     ended: bool,
     shut_down: bool,
 }
 
-/// What a [`ScriptedIo`] was asked for.
+/// A call of a [`ScriptedIo`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Call {
-    /// A read into that much room.
+    /// A read into a buffer with this capacity.
     Read(usize),
     /// A write of these bytes.
     Write(Vec<u8>),
@@ -43,12 +43,12 @@ pub enum Call {
     Shutdown,
 }
 
-/// The calls that a [`ScriptedIo`] received, from outside of what it is wrapped in.
+/// The calls that a [`ScriptedIo`] received, available from outside of its wrapper.
 #[derive(Clone, Debug, Default)]
 pub struct Calls(Arc<Mutex<Vec<Call>>>);
 
 impl Calls {
-    /// Takes the calls since the last time.
+    /// Takes the calls since the previous time.
     pub fn take(&self) -> Vec<Call> {
         mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -60,7 +60,7 @@ impl Calls {
 }
 
 impl ScriptedIo {
-    /// IO that follows the script of `seed`.
+    /// Creates a stream that follows the script of `seed`.
     pub fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
         Self {
@@ -73,14 +73,14 @@ impl ScriptedIo {
         }
     }
 
-    /// IO that follows the script of `seed`, and the record of what it is asked for.
+    /// Creates a stream that follows the script of `seed`, and the record of its calls.
     pub fn pair(seed: u64) -> (Self, Calls) {
         let io = Self::new(seed);
         let calls = io.calls.clone();
         (io, calls)
     }
 
-    /// Whether the operation waits or fails now.
+    /// Decides whether the operation waits or fails now.
     fn begin(&mut self, direction: usize, cx: &Context<'_>) -> Poll<io::Result<()>> {
         if !mem::take(&mut self.waited[direction]) && self.random.one_in(4) {
             self.waited[direction] = true;
@@ -163,7 +163,7 @@ impl AsyncWrite for ScriptedIo {
         let lengths = bufs.iter().map(|buf| buf.len());
         let length = match self.vectored {
             true => lengths.sum(),
-            // As `AsyncWrite` does by default.
+            // Like the default of `AsyncWrite`.
             false => lengths.into_iter().find(|&length| length > 0).unwrap_or(0),
         };
         self.write(length, cx)

@@ -27,32 +27,34 @@ fn the_check_sees_no_difference_where_there_is_none() {
 }
 
 #[test]
-#[should_panic(expected = "is_write_vectored: the bare IO answered Answer { result: Ready(Ok(1))")]
+#[should_panic(
+    expected = "is_write_vectored: the bare stream returned Observed { result: Ready(Ok(1))"
+)]
 fn the_check_catches_who_denies_vectored_writes() {
     assert_transparent(|io| Broken(io, Fault::DeniesVectored));
 }
 
 #[test]
-#[should_panic(expected = "the bare IO received [WriteVectored(")]
+#[should_panic(expected = "the bare stream received [WriteVectored(")]
 fn the_check_catches_who_writes_only_the_first_buffer() {
     assert_transparent(|io| Broken(io, Fault::WritesFirstBuffer));
 }
 
 #[test]
-#[should_panic(expected = ", flush: the bare IO received [Flush], the wrapped one []")]
+#[should_panic(expected = ", flush: the bare stream received [Flush], the wrapped one []")]
 fn the_check_catches_who_swallows_a_flush() {
     assert_transparent(|io| Broken(io, Fault::SwallowsFlush));
 }
 
 #[test]
-#[should_panic(expected = ", shutdown: the bare IO received [Shutdown], the wrapped one []")]
+#[should_panic(expected = ", shutdown: the bare stream received [Shutdown], the wrapped one []")]
 fn the_check_catches_who_swallows_a_shutdown() {
     assert_transparent(|io| Broken(io, Fault::SwallowsShutdown));
 }
 
 #[test]
 #[should_panic(
-    expected = ", shutdown: the bare IO received [Shutdown], the wrapped one [Flush, Shutdown]"
+    expected = ", shutdown: the bare stream received [Shutdown], the wrapped one [Flush, Shutdown]"
 )]
 fn the_check_catches_who_flushes_before_a_shutdown() {
     assert_transparent(|io| Broken(io, Fault::FlushesBeforeShutdown));
@@ -71,18 +73,18 @@ fn the_check_catches_who_forgets_what_the_buffer_held() {
 }
 
 #[test]
-#[should_panic(expected = "woken: true }, the wrapped one Answer { result: Pending")]
+#[should_panic(expected = "woken: true }, the wrapped one Observed { result: Pending")]
 fn the_check_catches_who_loses_a_wake() {
     assert_transparent(|io| Broken(io, Fault::LosesWake));
 }
 
 #[test]
-#[should_panic(expected = "seed 0, drop: the wrapped IO received [Flush]")]
+#[should_panic(expected = "seed 0, drop: the wrapped stream received [Flush]")]
 fn the_check_catches_who_acts_on_drop() {
     assert_transparent(|io| Broken(io, Fault::FlushesOnDrop));
 }
 
-/// All that a script can do happens within the first seeds, or the check would check nothing.
+/// The first seeds must cover every kind of event, or the check would miss faults.
 #[test]
 fn scripts_have_every_kind_of_event() {
     let mut cx = Context::from_waker(Waker::noop());

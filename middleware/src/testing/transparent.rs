@@ -1,32 +1,27 @@
-//! Compares a wrapper with what it wraps.
+//! Compares a wrapper with its inner stream.
 
-use super::{ScriptedIo, random::Random};
+use super::{ScriptedIo, random::Random, woken::Woken};
 use std::{
     fmt, io,
     io::IoSlice,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::{Context, Poll, Wake, Waker},
+    task::{Context, Poll},
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Checks that the IO made by `wrap` behaves like the IO inside, whatever is asked of it.
+/// Checks that the stream made by `wrap` behaves like its inner stream.
 ///
-/// A bare [`ScriptedIo`] and a wrapped one go through the same reads, writes, vectored writes,
-/// flushes and shutdowns, 64 for each of 256 seeds; operations that wait are sometimes repeated and
-/// sometimes given up. Both have to answer the same (bytes, counts, waiting, kinds of errors), the
-/// same calls have to arrive inside, also on drop, and who waits has to be woken. A wake too many is
-/// allowed.
+/// A bare [`ScriptedIo`] and a wrapped one perform the same reads, writes, vectored writes, flushes and
+/// shutdowns, 64 for each of 256 seeds. Pending operations are sometimes repeated and sometimes dropped. Both
+/// must return the same results (bytes, counts, pending, kinds of errors), pass the same calls on, also on
+/// drop, and wake waiting tasks. Spurious wakes are allowed.
 ///
-/// The operations are polled by hand, one after the other. A wrapper that needs a runtime (timers)
-/// is checked inside of one.
+/// The operations are polled by hand, one after the other. Run the check inside of a runtime if the wrapper
+/// needs one, for timers.
 ///
 /// # Panics
 ///
-/// At the first difference; the message names the seed, the operation and what both did.
+/// Panics at the first difference and reports the seed, the operation and both results.
 ///
 /// ```
 /// use portcullis_middleware::{Connection, testing::assert_transparent};
@@ -41,7 +36,7 @@ pub fn assert_transparent<W: AsyncRead + AsyncWrite>(wrap: impl Fn(ScriptedIo) -
         let mut bare = Box::pin(bare);
         let mut wrapped = Box::pin(wrap(inside));
         let mut random = Random::new(!seed);
-        let mut operation = Operation::any(&mut random);
+        let mut operation = TestOperation::any(&mut random);
         for number in 1..=OPERATIONS {
             let at = format_args!("seed {seed}, operation {number}, {operation}");
             let expected = operation.poll(bare.as_mut());
@@ -49,29 +44,29 @@ pub fn assert_transparent<W: AsyncRead + AsyncWrite>(wrap: impl Fn(ScriptedIo) -
             let (expected_calls, calls) = (bare_calls.take(), calls.take());
             assert!(
                 calls == expected_calls,
-                "{at}: the bare IO received {expected_calls:?}, the wrapped one {calls:?}"
+                "{at}: the bare stream received {expected_calls:?}, the wrapped one {calls:?}"
             );
             assert!(
                 answer.is_like(&expected),
-                "{at}: the bare IO answered {expected:?}, the wrapped one {answer:?}"
+                "{at}: the bare stream returned {expected:?}, the wrapped one {answer:?}"
             );
             if expected.result.is_ready() || random.one_in(4) {
-                operation = Operation::any(&mut random);
+                operation = TestOperation::any(&mut random);
             }
         }
         drop(wrapped);
         let calls = calls.take();
         assert!(
             calls.is_empty(),
-            "seed {seed}, drop: the wrapped IO received {calls:?}"
+            "seed {seed}, drop: the wrapped stream received {calls:?}"
         );
     }
 }
 
-/// One thing to ask of both.
+/// One operation on both streams.
 #[derive(Debug)]
-enum Operation {
-    /// A read into a buffer that holds these bytes already and has that much room.
+enum TestOperation {
+    /// A read into a buffer that holds these bytes and has this free capacity.
     Read(Vec<u8>, usize),
     Write(Vec<u8>),
     WriteVectored(Vec<Vec<u8>>),
@@ -80,7 +75,7 @@ enum Operation {
     Shutdown,
 }
 
-impl Operation {
+impl TestOperation {
     fn any(random: &mut Random) -> Self {
         match random.below(32) {
             0..=11 => Self::Read(random.bytes(4), random.below(MOST_BYTES + 1)),
@@ -95,14 +90,14 @@ impl Operation {
         }
     }
 
-    fn poll<IO: AsyncRead + AsyncWrite>(&self, io: Pin<&mut IO>) -> Answer {
-        let flag = Arc::new(Flag::default());
-        let waker = Waker::from(flag.clone());
+    fn poll<IO: AsyncRead + AsyncWrite>(&self, io: Pin<&mut IO>) -> Observed {
+        let woken = Woken::default();
+        let waker = woken.waker();
         let mut cx = Context::from_waker(&waker);
         let mut bytes = Vec::new();
         let result = match self {
-            Self::Read(held, room) => {
-                bytes = vec![0; held.len() + room];
+            Self::Read(held, capacity) => {
+                bytes = vec![0; held.len() + capacity];
                 let mut buf = ReadBuf::new(&mut bytes);
                 buf.put_slice(held);
                 let result = io.poll_read(&mut cx, &mut buf);
@@ -119,18 +114,18 @@ impl Operation {
             Self::Flush => io.poll_flush(&mut cx).map_ok(|()| 0),
             Self::Shutdown => io.poll_shutdown(&mut cx).map_ok(|()| 0),
         };
-        Answer {
+        Observed {
             result: result.map_err(|error| error.kind()),
             bytes,
-            woken: flag.0.load(Ordering::Relaxed),
+            woken: woken.is_woken(),
         }
     }
 }
 
-impl fmt::Display for Operation {
+impl fmt::Display for TestOperation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Read(_, room) => write!(f, "read of up to {room} bytes"),
+            Self::Read(_, capacity) => write!(f, "read of up to {capacity} bytes"),
             Self::Write(bytes) => write!(f, "write of {} bytes", bytes.len()),
             Self::WriteVectored(buffers) => write!(f, "write of {} buffers", buffers.len()),
             Self::IsWriteVectored => f.write_str("is_write_vectored"),
@@ -140,31 +135,22 @@ impl fmt::Display for Operation {
     }
 }
 
-/// What came of an operation.
+/// Result of an operation.
 #[derive(Debug)]
-struct Answer {
-    /// Bytes written; for a read see `bytes`.
+struct Observed {
+    /// Bytes written; reads return `bytes`.
     result: Poll<Result<usize, io::ErrorKind>>,
-    /// All that is in the buffer of a read, what it held before included.
+    /// The whole buffer of a read, including what it held before.
     bytes: Vec<u8>,
     woken: bool,
 }
 
-impl Answer {
-    /// A wake too many is allowed, one too few is not.
+impl Observed {
+    /// Whether the results are equal, apart from spurious wakes.
     fn is_like(&self, expected: &Self) -> bool {
         self.result == expected.result
             && self.bytes == expected.bytes
             && (self.woken || !expected.woken)
-    }
-}
-
-#[derive(Debug, Default)]
-struct Flag(AtomicBool);
-
-impl Wake for Flag {
-    fn wake(self: Arc<Self>) {
-        self.0.store(true, Ordering::Relaxed);
     }
 }
 

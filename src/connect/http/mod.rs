@@ -20,7 +20,7 @@
 //! # let tls = TlsLayer::from_pem(root.as_bytes(), signing_key.serialize_pem().as_bytes())?;
 //! # let tls = tls.with_alpn(["h2", "http/1.1"]);
 //! # let router = axum::Router::new().route("/", axum::routing::get(|| async { "Hello!" }));
-//! # let stack = ServiceBuilder::new().peer_addr().tls(tls).service(HttpService::new(router));
+//! # let stack = ServiceBuilder::new().peer_addr().layer(tls).service(HttpService::new(router));
 //! # let listener = TcpListener::bind("127.0.0.1:0")?;
 //! # let port = listener.local_addr()?.port();
 //! # let handle = Server::new().listen(listener, stack).spawn()?;

@@ -55,7 +55,7 @@ fn ours(setup: Setup) -> Result<(), BoxError> {
 fn ours_tls(setup: Setup) -> Result<(), BoxError> {
     let tls = TlsLayer::new(server_config(&setup.folder)?);
     let backend = setup.backend.ok_or("no backend")?;
-    let stack = ServiceBuilder::new().peer_addr().tls(tls);
+    let stack = ServiceBuilder::new().peer_addr().layer(tls);
     let forward = move |io: Connection<_>| forward(io, backend);
     serve(&setup, stack.service_fn(forward))
 }

@@ -40,7 +40,7 @@ macro_rules! recommended {
             .trace_connections("compare")
             .connection_limit(MANY)
             .catch_panics()
-            $(.tls($tls))?
+            $(.layer($tls))?
             .count_bytes(ByteCounter::new())
             .io_timeout()
     };
@@ -97,7 +97,7 @@ fn drain(setup: Setup) -> Result<(), BoxError> {
 
 fn tls(setup: Setup) -> Result<(), BoxError> {
     let tls = TlsLayer::new(server_config(&setup.folder)?);
-    let stack = ServiceBuilder::new().peer_addr().tls(tls);
+    let stack = ServiceBuilder::new().peer_addr().layer(tls);
     serve(&setup, stack.service_fn(|io: Connection<_>| echo(io)))
 }
 

@@ -75,14 +75,14 @@ fn drain_at_once(setup: Setup) -> Result<(), BoxError> {
 
 fn https(setup: Setup) -> Result<(), BoxError> {
     let tls = TlsLayer::new(server_config(&setup.folder)?);
-    let stack = ServiceBuilder::new().peer_addr().tls(tls);
+    let stack = ServiceBuilder::new().peer_addr().layer(tls);
     serve(&setup, stack.service(HttpService::new(service_fn(hello))))
 }
 
 #[cfg(feature = "axum")]
 fn https_axum(setup: Setup) -> Result<(), BoxError> {
     let tls = TlsLayer::new(server_config(&setup.folder)?);
-    let stack = ServiceBuilder::new().peer_addr().tls(tls);
+    let stack = ServiceBuilder::new().peer_addr().layer(tls);
     serve(
         &setup,
         stack.service(HttpService::new(super::axum_serve::router())),

@@ -39,6 +39,6 @@ fn tickets(setup: Setup, count: usize) -> Result<(), BoxError> {
 
 fn serve_with(setup: Setup, config: ServerConfig) -> Result<(), BoxError> {
     let tls = TlsLayer::new(Arc::new(config));
-    let stack = ServiceBuilder::new().peer_addr().tls(tls);
+    let stack = ServiceBuilder::new().peer_addr().layer(tls);
     serve(&setup, stack.service_fn(|io: Connection<_>| echo(io)))
 }

@@ -1,4 +1,4 @@
-//! The future: the inner service's, then the handler's.
+//! The future, which runs the inner service and then the handler.
 
 use super::lend::Lender;
 use crate::{BoxError, Connection, handler::catch_panic::CatchPanicFuture};
@@ -11,17 +11,17 @@ use std::{
 
 /// Future of [`OnError`](super::OnError).
 ///
-/// The inner future is dropped, and with it all that it held, before the handler is called.
+/// The inner future is dropped before the handler is called.
 #[pin_project]
 pub struct OnErrorFuture<F, H, IO, Fut> {
     #[pin]
-    state: State<F, Fut>,
-    /// After `state`, so that the IO is back when the lender goes.
+    state: OnErrorState<F, Fut>,
+    /// After `state`, so that the stream has returned when the lender is dropped.
     waiting: Option<(H, Lender<IO>)>,
 }
 
-#[pin_project(project = StateProj)]
-enum State<F, Fut> {
+#[pin_project(project = OnErrorStateProj)]
+enum OnErrorState<F, Fut> {
     Serving(#[pin] CatchPanicFuture<F>),
     Handling(#[pin] Fut),
 }
@@ -29,7 +29,7 @@ enum State<F, Fut> {
 impl<F, H, IO, Fut> OnErrorFuture<F, H, IO, Fut> {
     pub(super) fn new(call: impl FnOnce() -> F, handler: H, lender: Lender<IO>) -> Self {
         Self {
-            state: State::Serving(CatchPanicFuture::new(call)),
+            state: OnErrorState::Serving(CatchPanicFuture::new(call)),
             waiting: Some((handler, lender)),
         }
     }
@@ -48,16 +48,17 @@ where
         let mut this = self.project();
         loop {
             match this.state.as_mut().project() {
-                StateProj::Serving(inner) => {
+                OnErrorStateProj::Serving(inner) => {
                     let served = ready!(inner.poll(cx));
                     let (handler, lender) = this.waiting.take().expect("served only once");
                     let Err(error) = served else {
                         return Poll::Ready(served);
                     };
                     let connection = lender.take_back(&error);
-                    this.state.set(State::Handling(handler(error, connection)));
+                    this.state
+                        .set(OnErrorState::Handling(handler(error, connection)));
                 }
-                StateProj::Handling(handling) => return handling.poll(cx),
+                OnErrorStateProj::Handling(handling) => return handling.poll(cx),
             }
         }
     }
@@ -66,7 +67,7 @@ where
 impl<F, H, IO, Fut> fmt::Debug for OnErrorFuture<F, H, IO, Fut> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OnErrorFuture")
-            .field("handling", &matches!(self.state, State::Handling(_)))
+            .field("handling", &matches!(self.state, OnErrorState::Handling(_)))
             .finish_non_exhaustive()
     }
 }

@@ -1,4 +1,4 @@
-//! The IO as the inner service has it.
+//! The stream as the inner service gets it.
 
 use super::lend::LentState;
 use std::{
@@ -10,11 +10,11 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// IO that returns to [`OnError`](super::OnError) when it is dropped.
+/// A stream that returns to [`OnError`](super::OnError) when it is dropped.
 ///
-/// It is read and written like what it holds, at no cost.
+/// It passes operations through to the inner stream without cost.
 pub struct Lent<IO> {
-    /// `None` only after `into_inner`: a type with `Drop` cannot give its fields away.
+    /// `None` only after `into_inner`, because fields cannot be moved out of a type with `Drop`.
     io: Option<IO>,
     state: Arc<LentState<IO>>,
 }
@@ -27,17 +27,17 @@ impl<IO> Lent<IO> {
         }
     }
 
-    /// The IO.
+    /// Returns a reference to the inner stream.
     pub fn get_ref(&self) -> &IO {
         self.io.as_ref().expect(TAKEN)
     }
 
-    /// The IO, to change.
+    /// Returns a mutable reference to the inner stream.
     pub fn get_mut(&mut self) -> &mut IO {
         self.io.as_mut().expect(TAKEN)
     }
 
-    /// Keeps the IO for good: it does not return, and a handler gets no connection.
+    /// Returns the inner stream, after which an error handler gets `None` for the connection.
     pub fn into_inner(mut self) -> IO {
         self.io.take().expect(TAKEN)
     }
@@ -105,7 +105,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Lent<IO> {
     }
 }
 
-const TAKEN: &str = "the IO is there until `into_inner` consumes the wrapper";
+const TAKEN: &str = "the stream is present until `into_inner` consumes the wrapper";
 
 #[cfg(test)]
 mod tests {
@@ -118,7 +118,7 @@ mod tests {
     };
     use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-    /// Notes what it is asked for.
+    /// Records its operations.
     #[derive(Debug)]
     struct Recorder(Vec<&'static str>);
 
@@ -185,7 +185,7 @@ mod tests {
         drop(lent);
 
         let back = lender.take_back(&"no".into()).unwrap();
-        let asked = [
+        let expected = [
             "read",
             "write",
             "write vectored",
@@ -193,6 +193,6 @@ mod tests {
             "shutdown",
             "get_mut",
         ];
-        assert_eq!(back.get_ref().0, asked);
+        assert_eq!(back.get_ref().0, expected);
     }
 }

@@ -16,14 +16,14 @@ pub struct OnErrorLayer<H> {
 }
 
 impl<H> OnErrorLayer<H> {
-    /// Calls `handler` for each connection that the inner service fails on.
+    /// Calls `handler` for each connection on which the inner service fails.
     ///
     /// It gets the error ([`Panicked`](crate::error::Panicked) for a panic) and the connection, or
-    /// `None` where that did not come back. Its result is the result for the connection. Its
-    /// arguments need no types.
+    /// `None` if that did not return. Its result is the result for the connection. The types of its
+    /// arguments are inferred.
     pub fn new<IO, R, Fut>(handler: H) -> Self
     where
-        // Tells the compiler what the closure's arguments are.
+        // Lets the compiler infer the closure's arguments.
         H: Fn(BoxError, Option<Connection<IO>>) -> Fut,
         Fut: Future<Output = Result<R, BoxError>>,
     {
@@ -32,16 +32,16 @@ impl<H> OnErrorLayer<H> {
 }
 
 impl<H> OnErrorLayer<Retry<H>> {
-    /// Like [`new`](OnErrorLayer::new), with a handler that may go on.
+    /// Like [`new`](OnErrorLayer::new), with a handler that may call the inner service again.
     ///
-    /// The handler answers [`Break`](ControlFlow::Break) with a response to end, or
+    /// The handler returns [`Break`](ControlFlow::Break) with a response to end, or
     /// [`Continue`](ControlFlow::Continue) with the connection to have the inner service called on
-    /// it again. It may leave a count in the connection's extensions: they come back with the next
-    /// error. Costs one more allocation per connection.
+    /// it again. It can count retries in the connection's extensions, which it gets back with the next
+    /// error. This costs one more allocation per connection.
     ///
-    /// Go on only after errors that are known to be harmless, and bound how often. An IO error
-    /// comes again at once, and a handler that goes on after it keeps a processor busy until
-    /// something outside ends the connection. Each retry lets other tasks run first.
+    /// Retry only after errors that are known to be harmless, and limit the number of retries. An I/O error
+    /// recurs immediately, so a handler that always retries keeps a processor busy until the connection is
+    /// closed from outside. Each retry yields to other tasks first.
     ///
     /// ```
     /// use portcullis_middleware::{BoxError, Connection, handler::OnErrorLayer};
@@ -49,7 +49,7 @@ impl<H> OnErrorLayer<Retry<H>> {
     /// use tokio::io::{AsyncReadExt, AsyncWriteExt};
     /// use tower::{Service, ServiceBuilder};
     ///
-    /// /// Reads a digit, answers its double, until the client ends.
+    /// /// Answers each digit with its double, until the client half-closes.
     /// async fn double(
     ///     mut connection: Connection<impl AsyncReadExt + AsyncWriteExt + Unpin>,
     /// ) -> Result<(), BoxError> {
@@ -110,7 +110,7 @@ impl<H> fmt::Debug for OnErrorLayer<H> {
     }
 }
 
-/// Lends each connection to `S`, and calls `H` with what comes back where `S` fails.
+/// Lends each connection to `S`, and calls `H` with the error and the connection if `S` fails.
 #[derive(Clone, Copy)]
 pub struct OnError<S, H> {
     pub(super) inner: S,
@@ -181,10 +181,10 @@ mod tests {
         let client = TcpStream::connect(listener.local_addr().unwrap());
         let (client, accepted) = tokio::join!(client, listener.accept());
         let served = tokio::spawn(stack.oneshot(AnyStream::from(accepted.unwrap().0)));
-        let (mut client, mut said) = (client.unwrap(), String::new());
-        client.read_to_string(&mut said).await.unwrap();
+        let (mut client, mut received) = (client.unwrap(), String::new());
+        client.read_to_string(&mut received).await.unwrap();
         drop(client);
         served.await.unwrap().unwrap();
-        assert_eq!(said, "oops");
+        assert_eq!(received, "oops");
     }
 }

@@ -1,9 +1,8 @@
-//! Who has the IO, and who holds the guards meanwhile.
+//! Lends a stream to the inner service and keeps the guards meanwhile.
 //!
-//! The lender (the future of `OnError`) and the borrower ([`Lent`], inside the inner service's
-//! connection) share a [`LentState`]. The guards stay in it while the IO is out, so that they end with
-//! the last of the two. [`LentGuard`] is the one guard of the borrowed connection: it lets a `detach` there
-//! release them.
+//! The lender (the future of `OnError`) and the borrower ([`Lent`], inside the inner service's connection)
+//! share a [`LentState`]. While the stream is lent, the state holds the guards, so that the last of the two
+//! releases them. The borrowed connection has a [`LentGuard`], through which a `detach` releases them.
 
 use super::Lent;
 use crate::{
@@ -16,7 +15,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-/// Lends the IO of `connection`: a connection for the inner service, and the way to get it back.
+/// Lends the stream of `connection`; returns a connection for the inner service and the lender.
 pub(super) fn lend<IO: Send + 'static>(
     connection: Connection<IO>,
 ) -> (Connection<Lent<IO>>, Lender<IO>) {
@@ -32,22 +31,22 @@ pub(super) fn lend<IO: Send + 'static>(
     (borrowed, Lender { state, extensions })
 }
 
-/// The side that waits for the IO.
+/// The side that waits for the stream.
 ///
-/// Dropping it closes what has come back, and lets the borrower keep what has not.
+/// Dropping it closes a stream that has returned; otherwise the borrower keeps the stream.
 pub(super) struct Lender<IO> {
     state: Arc<LentState<IO>>,
     extensions: Extensions,
 }
 
 impl<IO> Lender<IO> {
-    /// The connection as it was lent, if the IO has come back by now.
+    /// Returns the connection as it was lent, if the stream has returned.
     ///
-    /// Leaves `error` in the trace: from here on it is the handler's.
+    /// Logs `error`, because the handler may replace it.
     pub(super) fn take_back(mut self, error: &BoxError) -> Option<Connection<IO>> {
         let returned = self.state.end();
         tracing::debug!(
-            connection = %self.state.info.id(),
+            connection.id = self.state.info.id().get(),
             error = %Escaped(Causes(&**error)),
             returned = returned.is_some(),
             "service failed, calling the error handler",
@@ -74,22 +73,22 @@ pub(super) struct LentState<IO> {
     location: Mutex<Location<IO>>,
 }
 
-/// Where the IO is.
+/// Where the stream is.
 enum Location<IO> {
-    /// With the borrower, and the lender waits for it.
+    /// At the borrower, while the lender waits for it.
     Out(Guards),
-    /// With the borrower for good: the lender is gone.
+    /// At the borrower permanently, because the lender was dropped.
     Kept(Guards),
-    /// Here, for the lender. The IO drops before the guards.
+    /// Returned. The stream drops before the guards.
     Back(IO, Guards),
     /// Closed, detached, or taken by the lender.
     Over,
 }
 
-// Nothing of the user's is dropped while the lock is held: it may panic, or come back here.
+// Streams and guards are dropped after unlocking, because their drop may panic or enter the state again.
 impl<IO> LentState<IO> {
     pub(super) fn give_back(&self, io: IO) {
-        // Nobody can say anything on a connection that was aborted: it ends at once.
+        // An aborted connection is unusable, so it is closed immediately.
         let is_ended = self.info.is_ended();
         let mut location = self.location();
         let guards = match mem::replace(&mut *location, Location::Over) {
@@ -98,7 +97,7 @@ impl<IO> LentState<IO> {
                 return;
             }
             Location::Out(guards) => guards,
-            // They end with the last of `Lent` and `LentGuard`, like the guards of any connection.
+            // The last of `Lent` and `LentGuard` releases them, like the guards of any connection.
             kept => {
                 *location = kept;
                 Guards::new()
@@ -109,7 +108,7 @@ impl<IO> LentState<IO> {
         drop(guards);
     }
 
-    /// Ends the wait for the IO; returns it if it is back.
+    /// Ends the wait for the stream, and returns the stream if it has returned.
     fn end(&self) -> Option<(IO, Guards)> {
         let mut location = self.location();
         match mem::replace(&mut *location, Location::Over) {
@@ -120,7 +119,7 @@ impl<IO> LentState<IO> {
         None
     }
 
-    /// Releases the guards of an IO that is out.
+    /// Releases the guards of a lent stream.
     fn detach(&self) {
         let mut location = self.location();
         let guards = match mem::replace(&mut *location, Location::Over) {
@@ -135,12 +134,12 @@ impl<IO> LentState<IO> {
     }
 
     fn location(&self) -> MutexGuard<'_, Location<IO>> {
-        // Nothing in here panics half-way, so a poisoned location is in order.
+        // The state is consistent at every possible panic, so poisoning can be ignored.
         self.location.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Guard of the borrowed connection, in place of all those in the state.
+/// Guard of the borrowed connection, in place of the guards in the state.
 struct LentGuard<IO>(Arc<LentState<IO>>);
 
 impl<IO> Drop for LentGuard<IO> {
@@ -195,7 +194,7 @@ mod tests {
         });
         let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
         assert_eq!(log.lines().count(), 1, "{log}");
-        assert!(log.contains(&format!("connection={id} ")), "{log}");
+        assert!(log.contains(&format!("connection.id={id} ")), "{log}");
         assert!(
             log.contains(r#"error=peer said "\n\u{1b}[2J returned=true"#),
             "{log}"
@@ -212,11 +211,11 @@ mod tests {
                 }
             }
         }
-        // The IO of an aborted connection is dropped on its way back.
+        // The stream of an aborted connection is dropped when it returns.
         let (borrowed, lender) = lend(connection(Bomb));
         assert!(catch_unwind(AssertUnwindSafe(|| borrowed.abort())).is_err());
         assert!(lender.take_back(&"no".into()).is_none());
-        // The guards of a detached one are dropped out of the state.
+        // The guards of a detached connection are dropped from the state.
         let mut guarded = connection(());
         guarded.hold(Bomb);
         let (borrowed, lender) = lend(guarded);
@@ -254,7 +253,7 @@ mod tests {
             std::thread::scope(|scope| {
                 scope.spawn(|| drop(borrowed));
                 if let Some(back) = lender.take_back(&"no".into()) {
-                    assert!(Arc::strong_count(&held) >= 3, "IO and guard, as lent");
+                    assert!(Arc::strong_count(&held) >= 3, "stream and guard, as lent");
                     drop(back);
                 }
             });

@@ -1,42 +1,53 @@
-//! Hands failed connections, still open, to a handler.
+//! Passes failed connections, still open, to an error handler.
 //!
-//! The exception handler of a stack: when the inner service fails or panics, the handler gets the
-//! error and the connection, so that it can say something to the client. What the handler answers
-//! is the outcome. Where the inner service succeeds, the handler is not called.
+//! When the inner service fails or panics, the handler gets the error and the connection, so that it can answer
+//! the client. The result of the handler is the result for the connection. The handler is called only after a
+//! failure.
 //!
-//! The IO is lent to the inner service, as [`Connection<Lent<IO>>`](Lent). It comes back when the
-//! inner service drops it: by return, error or panic, however it was wrapped. The handler gets
-//! `None` for the connection when it did not come back:
+//! The layer lends the stream to the inner service, as [`Connection<Lent<IO>>`](Lent). The stream returns when the
+//! inner service drops it, on return, error or panic and through any wrapper. The handler gets `None` for the
+//! connection if it did not return, because it was
 //!
-//! - it was handed to another task and is still alive there (it is not waited for),
-//! - it was [detached](crate::Connection::detach) or taken out of [`Lent`],
-//! - it was [aborted](crate::Connection::abort) or closed from outside.
+//! - moved to another task and is still alive there (the layer does not wait for it),
+//! - [detached](crate::Connection::detach) or taken out of [`Lent`],
+//! - [aborted](crate::Connection::abort) or closed from outside.
 //!
-//! What it gets is the connection as the layer was called with it: the same info, the extensions as
-//! they were, and the guards (permits, registry entries). Guards are released when the
-//! connection is really over, be it in the handler, in the inner service, or in another task long
-//! after. Bytes that a wrapper inside had read or not yet written are gone with the wrapper.
+//! The handler gets the connection as the layer was called with it, with the same info, the original extensions
+//! and the guards (permits, registry entries). Guards are released when the connection ends, whether in the
+//! handler, in the inner service or later in another task. Bytes that a wrapper inside has buffered, read or
+//! unwritten, are dropped with the wrapper.
 //!
-//! # Place in the stack
+//! A handler can also have the inner service called again on the same connection; see
+//! [`OnErrorLayer::with_retry`].
 //!
-//! Inside [`PeerAddrLayer`](crate::peer_addr::PeerAddrLayer), outside of what may fail. It sees the
-//! bytes as they are at its place. Outside of a TLS layer the handler can only close or abort:
-//! plaintext after a TLS alert is useless, so put a handler that answers inside. Several may be
-//! nested; each gets what the one within returns as an error.
+//! # Position in the stack
 //!
-//! # What it does not
+//! Inside of [`PeerAddrLayer`](crate::peer_addr::PeerAddrLayer) and outside of what may fail. The handler reads
+//! and writes the bytes at the layer's position. Outside of a TLS layer it can only close or abort, because plain
+//! text after a TLS alert is useless; place a handler that answers inside. Several layers can be nested, and each
+//! gets the errors of the next one inside.
 //!
-//! - It does not end the connection politely: a handler that answers ends with
-//!   [`close`](crate::Connection::close), or the client may lose the answer.
-//! - It bounds no time: neither that of the inner service nor that of the handler.
-//! - It catches no panic of the handler.
-//! - It cannot tell that the inner service is done with the IO and only tidies up: a connection
-//!   that is dropped early closes when the inner future ends. `close` and `abort` act at once.
+//! # Errors and outcomes
 //!
-//! Dropping the future drops the connection, wherever it is, except in another task.
+//! A panic becomes [`Panicked`](crate::error::Panicked). An error returned by the handler is the error of the
+//! layer, and `Ok` makes the connection a success. Panics of the handler propagate.
 //!
-//! The cost: two small allocations and two uncontended locks per connection, none per operation.
+//! # Cancellation and drop
 //!
+//! Dropping the future drops the connection, except in another task.
+//!
+//! # Limitations
+//!
+//! - A handler that answers must end with [`close`](crate::Connection::close), or the client may lose the answer.
+//! - Neither the inner service nor the handler has a timeout.
+//! - Dropping the connection inside the service does not close it immediately; it closes when the service's
+//!   future completes. Use `close` or `abort` to close it earlier.
+//!
+//! # Performance
+//!
+//! Two small allocations and two uncontended locks per connection; operations add no cost.
+//!
+//! # Example
 //! ```
 //! use portcullis_middleware::{BoxError, Connection, error::Panicked, handler::OnErrorLayer};
 //! use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -47,7 +58,7 @@
 //! let mut stack = ServiceBuilder::new()
 //!     .layer(OnErrorLayer::new(|error, connection| async move {
 //!         let Some(mut connection) = connection else {
-//!             return Err(error); // another task has it
+//!             return Err(error); // it is in another task
 //!         };
 //!         let answer = if error.is::<Panicked>() { "500 oops\n" } else { "400 bad request\n" };
 //!         connection.write_all(answer.as_bytes()).await?;
@@ -73,9 +84,6 @@
 //! # Ok(())
 //! # }
 //! ```
-//!
-//! A handler may also go on: call the inner service again on the same connection; see
-//! [`OnErrorLayer::with_retry`].
 
 mod future;
 mod io;

@@ -1,4 +1,4 @@
-//! The form whose handler may go on.
+//! The variant whose handler may retry.
 
 use super::{Lent, OnError, lend::lend};
 use crate::{BoxError, Connection, handler::catch_panic::CatchPanicFuture, when_ready::take_ready};
@@ -10,7 +10,7 @@ use std::{
 use tokio::task::yield_now;
 use tower::{Service, ServiceExt};
 
-/// Marks a handler that may go on; see
+/// Marks a handler that may retry; see
 /// [`OnErrorLayer::with_retry`](super::OnErrorLayer::with_retry).
 #[derive(Clone, Copy, Debug)]
 pub struct Retry<H>(pub(super) H);
@@ -36,7 +36,7 @@ where
     fn call(&mut self, mut connection: Connection<IO>) -> Self::Future {
         let mut ready = take_ready(&mut self.inner);
         let Retry(handler) = self.handler.clone();
-        // A loop and not a call of itself: the peer decides how many errors there are.
+        // A loop instead of recursion, because the peer determines the number of errors.
         Box::pin(async move {
             loop {
                 let (lent, lender) = lend(connection);
@@ -47,8 +47,8 @@ where
                     ControlFlow::Break(response) => return Ok(response),
                     ControlFlow::Continue(back) => connection = back,
                 }
-                // Failing may take no waiting at all: the thread must get a turn for others, and a
-                // timeout or an abort a chance to end this.
+                // The service may fail without waiting. Yield, so that other tasks run and a timeout
+                // or an abort can end this.
                 yield_now().await;
                 ready.ready().await.map_err(Into::into)?;
             }
@@ -111,7 +111,7 @@ mod tests {
         assert_eq!(Arc::strong_count(&guard), 1);
     }
 
-    /// Goes on after every error, but not after a panic.
+    /// Retries after every error except a panic.
     fn go_on<IO>(
         error: BoxError,
         connection: Option<Connection<IO>>,
@@ -163,7 +163,7 @@ mod tests {
             drop(connection);
             if fails {
                 answer.send_error("no");
-                assert_pending!(future.poll()); // the turn of others
+                assert_pending!(future.poll()); // yields to other tasks
                 assert_pending!(future.poll());
                 assert_pending!(task::spawn(handle.next_request()).poll());
                 handle.allow(1);

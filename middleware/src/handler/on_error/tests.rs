@@ -51,7 +51,7 @@ fn is_closed(client: &mut DuplexStream) -> bool {
     }
 }
 
-/// Says why, and fails with the error.
+/// Answers with the reason, and fails with the error.
 async fn apologize<IO>(error: BoxError, connection: Option<Connection<IO>>) -> Answer
 where
     Connection<IO>: AsyncWrite + Unpin,
@@ -90,7 +90,7 @@ fn fail_at_once(_: Borrowed) -> std::future::Ready<Answer> {
     ready(Err("no".into()))
 }
 
-async fn said_after<S>(service: S) -> String
+async fn output_after<S>(service: S) -> String
 where
     S: Service<Borrowed, Response = (), Error = BoxError>,
 {
@@ -101,18 +101,18 @@ where
     client.write_u8(7).await.unwrap();
     stack.oneshot(connection).await.unwrap_err();
     assert!(!guard.is_held());
-    let mut said = String::new();
-    client.read_to_string(&mut said).await.unwrap();
-    said
+    let mut received = String::new();
+    client.read_to_string(&mut received).await.unwrap();
+    received
 }
 
 #[tokio::test]
 async fn the_handler_can_speak_to_the_client_after_an_error_and_a_panic() {
-    assert_eq!(said_after(service_fn(fail)).await, "sorry: no\n");
-    let said = said_after(service_fn(panic_in_call)).await;
-    assert_eq!(said, "sorry: service panicked: in call\n");
-    let said = said_after(service_fn(panic_in_poll)).await;
-    assert_eq!(said, "sorry: service panicked: in poll 7\n");
+    assert_eq!(output_after(service_fn(fail)).await, "sorry: no\n");
+    let received = output_after(service_fn(panic_in_call)).await;
+    assert_eq!(received, "sorry: service panicked: in call\n");
+    let received = output_after(service_fn(panic_in_poll)).await;
+    assert_eq!(received, "sorry: service panicked: in poll 7\n");
 }
 
 #[tokio::test]
@@ -136,14 +136,14 @@ async fn a_tcp_client_gets_the_answer_although_its_input_was_left_unread() {
             io::Result::Ok(())
         });
     let connection = Connection::accept(accepted.unwrap().0);
-    let (served, said) = tokio::join!(stack.oneshot(connection), async {
-        let mut said = String::new();
-        client.read_to_string(&mut said).await.unwrap();
+    let (served, received) = tokio::join!(stack.oneshot(connection), async {
+        let mut received = String::new();
+        client.read_to_string(&mut received).await.unwrap();
         client.shutdown().await.unwrap();
-        said
+        received
     });
     served.unwrap();
-    assert_eq!(said, "sorry\n");
+    assert_eq!(received, "sorry\n");
 }
 
 #[tokio::test]
@@ -180,8 +180,8 @@ async fn the_handler_gets_it_even_when_the_drop_of_the_future_panics() {
             panic!("in drop");
         }
     }
-    let said = said_after(service_fn(Bomb)).await;
-    assert_eq!(said, "sorry: service panicked: in poll\n");
+    let received = output_after(service_fn(Bomb)).await;
+    assert_eq!(received, "sorry: service panicked: in poll\n");
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn a_connection_in_other_hands_keeps_its_guards_and_the_handler_gets_none() {
         assert!(guard.is_held() && !is_closed(&mut client));
         let (io, rest) = connection.into_parts();
         drop(io);
-        assert!(is_closed(&mut client), "nobody waits for it any more");
+        assert!(is_closed(&mut client), "no task waits for it any more");
         assert!(guard.is_held());
         drop(rest);
         assert!(!guard.is_held());
@@ -376,9 +376,9 @@ async fn nested_handlers_get_the_connection_one_after_the_other() {
     let (connection, mut client, guard) = in_memory();
     stack.oneshot(connection).await.unwrap_err();
     assert!(!guard.is_held());
-    let mut said = String::new();
-    client.read_to_string(&mut said).await.unwrap();
-    assert_eq!(said, "sorry: no\n".repeat(3));
+    let mut received = String::new();
+    client.read_to_string(&mut received).await.unwrap();
+    assert_eq!(received, "sorry: no\n".repeat(3));
 }
 
 #[tokio::test]

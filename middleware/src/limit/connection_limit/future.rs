@@ -1,4 +1,4 @@
-use super::{layer::Policy, limiter::Place, refusal::Refusing};
+use super::{layer::LimitPolicy, limiter::QueuePlace, refusal::Refusing};
 use crate::{
     BoxError, Connection,
     connection::{ForcedClose, Phase},
@@ -24,44 +24,44 @@ use tower::Service;
 ///
 /// # Cancel safety
 ///
-/// Dropping it drops the connection. One that waited leaves the queue, one that was served frees its
-/// slot unless the connection was moved elsewhere.
+/// Dropping the future drops the connection. A waiting connection leaves the queue. A served one releases
+/// its slot, unless the connection was moved to another task.
 #[pin_project]
-pub struct ConnectionLimitFuture<S: Service<Connection<IO>>, IO>(#[pin] State<S, IO>);
+pub struct ConnectionLimitFuture<S: Service<Connection<IO>>, IO>(#[pin] LimitState<S, IO>);
 
-/// What waits is boxed: the plain way, which most take, shall not be larger for it.
-#[pin_project(project = StateProjection)]
-enum State<S: Service<Connection<IO>>, IO> {
+/// The waiting states are boxed to keep the future small for connections that are served immediately.
+#[pin_project(project = LimitStateProjection)]
+enum LimitState<S: Service<Connection<IO>>, IO> {
     Served(#[pin] S::Future),
     Queued(Pin<Box<Queued<S, IO>>>),
-    /// It has a slot after a wait.
+    /// The connection got a slot after a wait.
     Admitted(Pin<Box<WhenReady<S, IO>>>),
     Refusing(Refusing),
 }
 
 impl<S: Service<Connection<IO>>, IO> ConnectionLimitFuture<S, IO> {
     pub(super) const fn served(future: S::Future) -> Self {
-        Self(State::Served(future))
+        Self(LimitState::Served(future))
     }
 
     pub(super) const fn refusing(refusing: Refusing) -> Self {
-        Self(State::Refusing(refusing))
+        Self(LimitState::Refusing(refusing))
     }
 
     pub(super) fn waiting(
         service: S,
         connection: Connection<IO>,
-        place: Place,
-        bound: Duration,
-        policy: Arc<Policy>,
+        place: QueuePlace,
+        timeout: Duration,
+        policy: Arc<LimitPolicy>,
     ) -> Self {
         let phase = connection.info().phase();
         connection.info().set_phase(Phase::Waiting);
         let closed = Box::pin(connection.info().closed());
-        Self(State::Queued(Box::pin(Queued {
+        Self(LimitState::Queued(Box::pin(Queued {
             held: Some((service, connection)),
             place,
-            bound: sleep(bound),
+            timeout: sleep(timeout),
             closed,
             phase,
             policy,
@@ -80,10 +80,10 @@ where
         let mut state = self.project().0;
         loop {
             let next = match state.as_mut().project() {
-                StateProjection::Served(future) => return future.poll(cx).map_err(Into::into),
-                StateProjection::Queued(waiting) => ready!(waiting.as_mut().poll_next(cx))?,
-                StateProjection::Admitted(admitted) => return admitted.as_mut().poll(cx),
-                StateProjection::Refusing(refusing) => {
+                LimitStateProjection::Served(future) => return future.poll(cx).map_err(Into::into),
+                LimitStateProjection::Queued(waiting) => ready!(waiting.as_mut().poll_next(cx))?,
+                LimitStateProjection::Admitted(admitted) => return admitted.as_mut().poll(cx),
+                LimitStateProjection::Refusing(refusing) => {
                     let refused = ready!(Pin::new(refusing).poll(cx));
                     return Poll::Ready(Err(refused.into()));
                 }
@@ -96,10 +96,10 @@ where
 impl<S: Service<Connection<IO>>, IO> fmt::Debug for ConnectionLimitFuture<S, IO> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match &self.0 {
-            State::Served(_) => "Served",
-            State::Queued(_) => "Queued",
-            State::Admitted(_) => "Admitted",
-            State::Refusing(_) => "Refusing",
+            LimitState::Served(_) => "Served",
+            LimitState::Queued(_) => "Queued",
+            LimitState::Admitted(_) => "Admitted",
+            LimitState::Refusing(_) => "Refusing",
         };
         f.debug_tuple("ConnectionLimitFuture")
             .field(&format_args!("{state}"))
@@ -109,17 +109,17 @@ impl<S: Service<Connection<IO>>, IO> fmt::Debug for ConnectionLimitFuture<S, IO>
 
 /// A connection that waits for a slot, together with a service for it.
 ///
-/// The service need not be ready: what it reserves by that, a slot of another limit for example, would be held
-/// through the wait.
+/// The service becomes ready after the wait, because readiness may hold a permit, such as a slot of another
+/// limit.
 #[pin_project]
 struct Queued<S, IO> {
     held: Option<(S, Connection<IO>)>,
-    place: Place,
+    place: QueuePlace,
     #[pin]
-    bound: Sleep,
+    timeout: Sleep,
     closed: Pin<Box<dyn Future<Output = ()> + Send>>,
     phase: Phase,
-    policy: Arc<Policy>,
+    policy: Arc<LimitPolicy>,
 }
 
 impl<S, IO> Queued<S, IO>
@@ -130,9 +130,9 @@ where
     fn poll_next(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<State<S, IO>, BoxError>> {
+    ) -> Poll<Result<LimitState<S, IO>, BoxError>> {
         let this = self.project();
-        // The slot first: one that comes at the very bound is in time.
+        // Poll the slot first, so that a slot that arrives exactly at the timeout counts.
         let slot = match this.place.poll_slot(cx) {
             Poll::Ready(slot) => Some(slot),
             Poll::Pending => {
@@ -149,7 +149,7 @@ where
                     *this.held = None;
                     return Poll::Ready(Err(end));
                 }
-                ready!(this.bound.poll(cx));
+                ready!(this.timeout.poll(cx));
                 None
             }
         };
@@ -158,17 +158,17 @@ where
             Some(slot) => {
                 connection.info().set_phase(*this.phase);
                 connection.hold_slot(slot);
-                State::Admitted(Box::pin(WhenReady::new(service, connection)))
+                LimitState::Admitted(Box::pin(WhenReady::new(service, connection)))
             }
             None => {
                 let reason = RefusedReason::WaitedTooLong;
-                let Policy {
+                let LimitPolicy {
                     limiter, refusal, ..
                 } = &**this.policy;
-                State::Refusing(refusal.refuse(connection, limiter, reason))
+                LimitState::Refusing(refusal.refuse(connection, limiter, reason))
             }
         }))
     }
 }
 
-const WAITS: &str = "the connection is there while it waits";
+const WAITS: &str = "the future holds the connection while it waits";

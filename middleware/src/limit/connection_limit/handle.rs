@@ -1,9 +1,9 @@
 use super::limiter::Limiter;
 use std::sync::Arc;
 
-/// Watches a limit and changes it while connections are served; clones see the same limit.
+/// Reads a connection limit and changes it at run time; clones share the limit.
 ///
-/// Each number is exact at the moment of the call.
+/// Each number is exact at the time of the call.
 #[derive(Clone, Debug)]
 pub struct LimitHandle(Arc<Limiter>);
 
@@ -12,30 +12,30 @@ impl LimitHandle {
         Self(limiter)
     }
 
-    /// How many connections may be served at once.
+    /// Maximum number of concurrent connections.
     pub fn limit(&self) -> usize {
         self.0.state().limit()
     }
 
-    /// Changes how many connections may be served at once, from now on.
+    /// Changes the maximum number of concurrent connections.
     ///
-    /// Raising it lets waiting connections in at once. Lowering it ends none: those above the new
-    /// limit are served to their end, and no other comes in until enough have left.
+    /// Raising it admits waiting connections immediately. Lowering it keeps the connections above the new limit
+    /// open; further ones are admitted once enough of them have ended.
     pub fn set_limit(&self, limit: usize) {
         self.0.set_limit(limit);
     }
 
-    /// How many slots are taken: by connections, and by services that are ready for one.
+    /// Number of slots in use, by connections and by services that are ready for one.
     pub fn active(&self) -> usize {
         self.0.state().active()
     }
 
-    /// How many wait for a slot: connections, and services that are not ready for one.
+    /// Number of connections and services that wait for a slot.
     pub fn waiting(&self) -> usize {
         self.0.state().waiting()
     }
 
-    /// How many connections were refused so far.
+    /// Number of connections rejected so far.
     pub fn refused(&self) -> u64 {
         self.0.state().refused()
     }

@@ -4,34 +4,37 @@ use tower::Layer;
 
 /// Layer for [`ConnectionLimit`]; see the [module docs](super).
 ///
-/// Clones, and the services that they make, share one limit.
+/// Clones and their services share one limit.
 #[derive(Clone, Debug)]
 pub struct ConnectionLimitLayer {
-    policy: Policy,
+    policy: LimitPolicy,
 }
 
-/// What all services of a layer have in common.
+/// Settings shared by all services of a layer.
 #[derive(Clone, Debug)]
-pub(super) struct Policy {
+pub(super) struct LimitPolicy {
     pub(super) limiter: Arc<Limiter>,
     pub(super) when_full: WhenFull,
     pub(super) refusal: Refusal,
 }
 
-/// What becomes of a connection for which there is no room.
+/// What to do with a connection when the limit is reached.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum WhenFull {
     Wait,
-    WaitUpTo { bound: Duration, max_waiting: usize },
+    WaitUpTo {
+        timeout: Duration,
+        max_waiting: usize,
+    },
     Refuse,
 }
 
 impl ConnectionLimitLayer {
-    /// Serves at most `limit` connections at once; when full, no service is ready.
+    /// Serves at most `limit` connections concurrently; when full, services are not ready.
     ///
-    /// With a limit of zero nothing is served until [`LimitHandle::set_limit`] raises it.
+    /// With a limit of zero, connections wait until [`LimitHandle::set_limit`] raises it.
     pub fn new(limit: usize) -> Self {
-        let policy = Policy {
+        let policy = LimitPolicy {
             limiter: Arc::new(Limiter::new(limit)),
             when_full: WhenFull::Wait,
             refusal: Refusal::Close,
@@ -39,40 +42,42 @@ impl ConnectionLimitLayer {
         Self { policy }
     }
 
-    /// Like [`new`](Self::new), together with the handle of the limit.
+    /// Like [`new`](Self::new), and also returns the handle of the limit.
     pub fn pair(limit: usize) -> (Self, LimitHandle) {
         let layer = Self::new(limit);
         let handle = layer.handle();
         (layer, handle)
     }
 
-    /// The handle of the limit: watches and changes it.
+    /// Returns a handle that reads and changes the limit.
     pub fn handle(&self) -> LimitHandle {
         LimitHandle::new(self.policy.limiter.clone())
     }
 
-    /// When full, lets up to `max_waiting` connections wait for up to `bound` each, and refuses
-    /// the others.
+    /// When full, lets up to `max_waiting` connections wait for up to `timeout` and rejects the others.
     ///
-    /// All that wait on this limit count, those that wait before accepting included. A connection
-    /// that waits is in [`Phase::Waiting`](crate::connection::Phase::Waiting). One that gets its
-    /// slot at the very bound is served.
+    /// `max_waiting` includes services of the same limit that wait before accepting. A waiting connection is
+    /// in [`Phase::Waiting`](crate::connection::Phase::Waiting). A connection that gets its slot exactly at
+    /// the timeout is served.
     #[must_use]
-    pub fn wait_up_to(mut self, bound: Duration, max_waiting: usize) -> Self {
-        self.policy.when_full = WhenFull::WaitUpTo { bound, max_waiting };
+    pub fn wait_up_to(mut self, timeout: Duration, max_waiting: usize) -> Self {
+        self.policy.when_full = WhenFull::WaitUpTo {
+            timeout,
+            max_waiting,
+        };
         self
     }
 
-    /// When full, refuses connections at once.
+    /// When full, rejects connections immediately.
     #[must_use]
     pub fn refuse(mut self) -> Self {
         self.policy.when_full = WhenFull::Refuse;
         self
     }
 
-    /// Sets how connections are refused; by default they are [closed](Refusal::Close).
+    /// Sets how connections are rejected; by default they are [closed](Refusal::Close).
     ///
-    /// Without [`refuse`](Self::refuse) and [`wait_up_to`](Self::wait_up_to) none ever is.
+    /// It applies together with [`refuse`](Self::refuse) or [`wait_up_to`](Self::wait_up_to).
     #[must_use]
     pub fn with_refusal(mut self, refusal: Refusal) -> Self {
         self.policy.refusal = refusal;

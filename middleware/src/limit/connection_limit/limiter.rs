@@ -1,8 +1,8 @@
-//! The limiter itself: slots, a queue, and the counts, all under one lock.
+//! The limiter, with slots, a queue and counters under one lock.
 //!
-//! tokio's `Semaphore` cannot shrink below what is taken: a waiter that was given a permit and is
-//! dropped before it looks puts it back, whatever the limit is by then. Here every change sees the
-//! limit, so resizing is exact; a lock taken twice per connection costs no more than the semaphore.
+//! tokio's `Semaphore` cannot shrink below the number of permits in use. A waiter that is dropped after it
+//! was given a permit returns it, whatever the limit is by then. Here every change checks the limit, so
+//! resizing is exact. A lock that is taken twice per connection costs no more than the semaphore.
 
 use crate::connection::{Slot, Slots};
 use std::{
@@ -12,21 +12,21 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-/// A limit with those who hold a slot of it and those who wait for one.
-pub(super) struct Limiter(Mutex<State>);
+/// A limit, its used slots and its queue.
+pub(super) struct Limiter(Mutex<LimiterState>);
 
-/// Whenever the lock is free, the queue is empty if a slot is free.
-pub(super) struct State {
+/// While the lock is free, a free slot implies an empty queue.
+pub(super) struct LimiterState {
     limit: usize,
     active: usize,
-    /// Who waits, by ticket, the longest first. Who is not in it any more was given a slot.
+    /// Waiters by ticket, oldest first. A waiter is removed when it is given a slot.
     queue: BTreeMap<u64, Waker>,
     next_ticket: u64,
     refused: u64,
     answering: usize,
 }
 
-impl State {
+impl LimiterState {
     pub(super) const fn limit(&self) -> usize {
         self.limit
     }
@@ -43,7 +43,7 @@ impl State {
         self.refused
     }
 
-    /// Gives a free slot to the one who waits the longest.
+    /// Gives a free slot to the oldest waiter.
     fn admit_next(&mut self) -> Option<Waker> {
         if self.active >= self.limit {
             return None;
@@ -56,7 +56,7 @@ impl State {
 
 impl Limiter {
     pub(super) const fn new(limit: usize) -> Self {
-        Self(Mutex::new(State {
+        Self(Mutex::new(LimiterState {
             limit,
             active: 0,
             queue: BTreeMap::new(),
@@ -66,16 +66,16 @@ impl Limiter {
         }))
     }
 
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, LimiterState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a slot or, if less than `max_waiting` wait, a place in the queue.
-    pub(super) fn enter(self: &Arc<Self>, max_waiting: usize) -> Option<Entry> {
+    /// Takes a slot or, if fewer than `max_waiting` wait, a place in the queue.
+    pub(super) fn enter(self: &Arc<Self>, max_waiting: usize) -> Option<LimiterEntry> {
         let mut state = self.state();
         if state.active < state.limit {
             state.active += 1;
-            return Some(Entry::Admitted(self.slot()));
+            return Some(LimiterEntry::Admitted(self.slot()));
         }
         if state.queue.len() >= max_waiting {
             return None;
@@ -84,7 +84,7 @@ impl Limiter {
         state.next_ticket += 1;
         state.queue.insert(ticket, Waker::noop().clone());
         let limiter = Some(self.clone());
-        Some(Entry::Queued(Place { limiter, ticket }))
+        Some(LimiterEntry::Queued(QueuePlace { limiter, ticket }))
     }
 
     pub(super) fn set_limit(&self, limit: usize) {
@@ -95,7 +95,7 @@ impl Limiter {
         admitted.into_iter().for_each(Waker::wake);
     }
 
-    /// Counts a refusal; returns leave to answer it, unless too many are being answered already.
+    /// Counts a rejection; returns a permit to answer it unless too many answers are in progress.
     pub(super) fn count_refused(self: &Arc<Self>, wants_to_answer: bool) -> Option<Answering> {
         let mut state = self.state();
         state.refused += 1;
@@ -106,26 +106,26 @@ impl Limiter {
         Some(Answering(self.clone()))
     }
 
-    /// The slot that was just counted.
+    /// Makes the slot that was just counted.
     fn slot(self: &Arc<Self>) -> Slot {
         Slot::new(self.clone(), 0)
     }
 }
 
 impl Slots for Limiter {
-    /// All slots are alike.
+    /// The slots of a limit need no keys.
     fn release(&self, _key: usize) {
         let mut state = self.state();
         state.active -= 1;
         let admitted = state.admit_next();
         drop(state);
-        // Without the lock: a waker is foreign code, and may drop what comes back here.
+        // Wake after unlocking, because a waker may run code that enters the limiter again.
         if let Some(waker) = admitted {
             waker.wake();
         }
     }
 
-    /// The limit is one of connections that are served.
+    /// Lingering connections are no longer served, so they release their slots.
     fn is_released_by_linger(&self) -> bool {
         true
     }
@@ -143,25 +143,28 @@ impl fmt::Debug for Limiter {
     }
 }
 
-/// What [`Limiter::enter`] gives.
+/// Result of [`Limiter::enter`].
 #[derive(Debug)]
-pub(super) enum Entry {
+pub(super) enum LimiterEntry {
     Admitted(Slot),
-    Queued(Place),
+    Queued(QueuePlace),
 }
 
-/// A place in the queue; given up when dropped, and the slot with it if one was given to it.
+/// A place in the queue. Dropping it releases the place, or the slot that was given to it.
 #[derive(Debug)]
-pub(super) struct Place {
-    /// `None` once it became a slot.
+pub(super) struct QueuePlace {
+    /// `None` after it became a slot.
     limiter: Option<Arc<Limiter>>,
     ticket: u64,
 }
 
-impl Place {
-    /// Ready when it is this one's turn; not to be polled again then.
+impl QueuePlace {
+    /// Ready with the slot; it must not be polled after that.
     pub(super) fn poll_slot(&mut self, cx: &Context<'_>) -> Poll<Slot> {
-        let limiter = self.limiter.as_ref().expect("not polled after its turn");
+        let limiter = self
+            .limiter
+            .as_ref()
+            .expect("`poll_slot` is not called after it was ready");
         let mut state = limiter.state();
         if let Some(waker) = state.queue.get_mut(&self.ticket) {
             if !waker.will_wake(cx.waker()) {
@@ -172,12 +175,12 @@ impl Place {
             return Poll::Pending;
         }
         drop(state);
-        let limiter = self.limiter.take().expect("it was there above");
+        let limiter = self.limiter.take().expect("it was checked above");
         Poll::Ready(limiter.slot())
     }
 }
 
-impl Drop for Place {
+impl Drop for QueuePlace {
     fn drop(&mut self) {
         let Some(limiter) = self.limiter.take() else {
             return;
@@ -189,7 +192,7 @@ impl Drop for Place {
     }
 }
 
-/// Leave to answer a refused connection; given back when dropped.
+/// A permit to answer a rejected connection, returned on drop.
 #[derive(Debug)]
 pub(super) struct Answering(Arc<Limiter>);
 
@@ -199,6 +202,5 @@ impl Drop for Answering {
     }
 }
 
-/// How many refusals of one limit are answered at once; each holds a descriptor for a second at
-/// most.
+/// Maximum number of concurrent answers per limit; each holds a file descriptor for up to a second.
 pub(super) const MAX_ANSWERING: usize = 64;

@@ -1,69 +1,76 @@
-//! Limits how many connections are served at once.
+//! Limits how many connections are served concurrently.
 //!
-//! There is one limiter, and what it does when it is full is chosen:
+//! When the limit is reached, the layer does one of three things:
 //!
-//! * **Wait before accepting**, [`ConnectionLimitLayer::new`]: the service is not ready while the
-//!   limit is reached. Further clients wait in the kernel's accept queue and cost nothing here.
-//! * **Wait up to a bound, then refuse**, [`wait_up_to`](ConnectionLimitLayer::wait_up_to): the
-//!   connection is accepted and waits in the future, for a bounded time and with bounded company
-//!   (each holds a descriptor). Older servers looked for a free slot every half second and gave up
-//!   after the tenth time; `wait_up_to(Duration::from_secs(5), 100)` is that bound, without the
-//!   polling.
-//! * **Refuse at once**, [`refuse`](ConnectionLimitLayer::refuse).
+//! * **Wait before accepting** ([`ConnectionLimitLayer::new`]). The service is not ready while the
+//!   limit is reached. Further clients wait in the kernel's accept queue and use only kernel memory.
+//! * **Wait for a limited time, then reject** ([`wait_up_to`](ConnectionLimitLayer::wait_up_to)). The
+//!   connection is accepted and waits in the layer's future. The queue is limited too, because each waiting
+//!   connection holds a file descriptor. Older servers looked for a free slot every half second and gave up
+//!   after the tenth time. `wait_up_to(Duration::from_secs(5), 100)` is the same timeout without the polling.
+//! * **Reject immediately** ([`refuse`](ConnectionLimitLayer::refuse)).
 //!
-//! How a connection is refused is a [`Refusal`]: closed, reset, or told something first. The future
-//! then fails with [`Refused`](crate::error::Refused), which knows the reason.
+//! A [`Refusal`] sets whether a rejected connection is closed or reset, and whether it receives an answer first.
 //!
-//! # What counts
+//! A connection takes a slot before the inner service is called. The slot is stored in the
+//! [`Connection`](crate::Connection), so it is released when the connection is dropped or detached, wherever
+//! that happens: in another task, in an upgraded protocol, or during a panic. Slots are given out in the order
+//! of the requests.
 //!
-//! A connection takes a slot before the inner service is called, and the slot rides in the
-//! [`Connection`](crate::Connection), not in the future. It is free again once the connection is
-//! dropped or detached, wherever it lives by then: in another task, in an upgraded protocol, in a
-//! panic. Slots are given in the order in which they were asked for.
-//!
-//! A connection that is [closed](crate::Connection::close) gives its slot back when it begins to
-//! [linger](crate::Connection::linger): a client that takes its time to receive the answer keeps no other
-//! from being served. Up to 1,024 connections of a process linger without a slot, each with a descriptor;
-//! allow for them in the limit of open files. Beyond that number, they keep their slots until they are
+//! A connection that is [closed](crate::Connection::close) releases its slot when it begins to
+//! [linger](crate::Connection::linger), so that clients that are slow to receive the answer do not delay
+//! others. Up to 1,024 connections of a process linger without a slot, and each holds a file descriptor.
+//! Include them in the limit of open files. Beyond that number, connections keep their slots until they are
 //! closed.
 //!
-//! The limit belongs to the layer value. Its clones and all services they make share it, also where
-//! a clone does something else when full; two layers made by two calls of `new` are two limits. A
-//! [`LimitHandle`] watches the limit and changes it at run time.
+//! The limit belongs to the layer value. Clones of the layer and all of its services share it, even if a clone
+//! is set to do something else when full. Two calls of `new` make two limits. A [`LimitHandle`] reads the limit
+//! and changes it at run time.
 //!
-//! # Place in the stack
+//! # Position in the stack
 //!
-//! Inside [`PeerAddrLayer`](crate::peer_addr::PeerAddrLayer). Outside of TLS it also counts
-//! handshakes and refuses before they cost anything, but an answer is plain text; inside of TLS an
-//! answer is encrypted, and only what finished its handshake is counted.
+//! Inside [`PeerAddrLayer`](crate::peer_addr::PeerAddrLayer). Outside of TLS, the limit includes handshakes
+//! and rejects clients before a handshake costs anything, but an answer is plain text. Inside of TLS, an answer
+//! is encrypted, and only connections with a completed handshake count.
 //!
-//! Layers that wait for the client before they call their inner service ([TLS](crate::tls) and others:
-//! `ProxyProtocolLayer`, [`from_fn`](fn@crate::handler::from_fn), [`try_map_io`](crate::stream::try_map_io)) ask it
-//! for readiness after that. Inside of them a limit that waits before accepting takes no slot for a
-//! client that is silent. It holds connections back there, each with its file descriptor, and not in the
-//! accept queue; how many wait is up to a limit outside.
+//! Some layers wait for the client before they call their inner service: [TLS](crate::tls),
+//! `ProxyProtocolLayer`, [`from_fn`](fn@crate::handler::from_fn) and
+//! [`try_map_io`](crate::stream::try_map_io). They check the readiness of the inner service after that wait. A
+//! limit inside of them takes slots only for clients that have sent something. Connections that wait for such a
+//! limit are accepted already and hold a file descriptor each; limit them with a second layer outside.
 //!
-//! A service that waits before accepting takes its slot in `poll_ready`. So accept first, then wait
-//! for readiness, then call, in each of several acceptors: one that is made ready first and accepts
-//! then holds a slot while no client connects.
+//! A service that waits before accepting takes its slot in `poll_ready`. Acceptors should accept first, then
+//! wait for readiness, then call. In the other order, an idle acceptor holds a slot.
 //!
-//! # What a drop leaves behind
+//! # Errors and outcomes
 //!
-//! Nothing. A dropped service or future leaves the queue, and a slot that it was given and did not
-//! use goes to the next.
+//! The future of a rejected connection fails with [`Refused`](crate::error::Refused), which contains the
+//! reason. The outcome is [`Refused`](crate::outcome::Outcome::Refused).
 //!
-//! While a connection waits in the future, its input is not read. It leaves the queue at once when it is
-//! closed from outside, with [`ForcedClose`](crate::connection::ForcedClose), and when its client leaves,
-//! with an IO error: by a reset, or by an end of its side before it has sent anything (under TLS, with or
-//! without `close_notify`). A client that sends something and then ends its side may wait for an answer, so
-//! it keeps its place. In protocols in which the server speaks first, clients must not end their side before
-//! they have been served. The client is looked at
-//! where the IO is that of [`PeerAddrLayer`](crate::peer_addr::PeerAddrLayer), `ProxyProtocolLayer` or TLS,
-//! over TCP or a Unix domain socket. Inside of other layers that change the IO, and over a custom stream, it
-//! is not: that the client left is noticed after the wait.
+//! A waiting connection leaves the queue when it is closed from outside, with
+//! [`ForcedClose`](crate::connection::ForcedClose), and when its client disconnects, with an I/O error.
+//!
+//! # Cancellation and drop
+//!
+//! A dropped service or future leaves the queue. An unused slot goes to the next in the queue.
+//!
+//! # Limitations
+//!
+//! The input of a waiting connection is not read. A reset counts as a disconnect, and so does a half-close
+//! before the client has sent anything (under TLS, with or without `close_notify`). A client that sends a
+//! request and then half-closes may expect a response, so it stays in the queue. In server-first protocols,
+//! clients must not half-close before they are served.
+//!
+//! Disconnects are detected on the streams of [`PeerAddrLayer`](crate::peer_addr::PeerAddrLayer),
+//! `ProxyProtocolLayer` and TLS, over TCP and Unix domain sockets. Inside of other layers that wrap the stream,
+//! and over a custom stream, they are detected after the wait.
+//!
+//! # Performance
+//!
+//! A connection takes a short lock twice, when it gets its slot and when it releases it. Only waiting
+//! connections allocate a future and register a timer.
 //!
 //! # Example
-//!
 //! ```
 //! use portcullis_middleware::{
 //!     BoxError, Connection,
@@ -90,13 +97,13 @@
 //! assert_eq!(limit.active(), 1);
 //!
 //! let (second, mut client) = duplex(64);
-//! let (result, told) = tokio::join!(stack.ready().await?.call(second), async move {
-//!     let mut told = String::new();
-//!     client.read_to_string(&mut told).await.map(|_| told)
+//! let (result, received) = tokio::join!(stack.ready().await?.call(second), async move {
+//!     let mut received = String::new();
+//!     client.read_to_string(&mut received).await.map(|_| received)
 //! });
-//! assert_eq!(told?, "busy, try again later\n");
-//! let error = result.expect_err("there was no room");
-//! let refused = find::<Refused>(&*error).expect("the limit refused it");
+//! assert_eq!(received?, "busy, try again later\n");
+//! let error = result.expect_err("the limit is reached");
+//! let refused = find::<Refused>(&*error).expect("the limit rejected it");
 //! assert_eq!(refused.reason(), RefusedReason::Full);
 //!
 //! limit.set_limit(2);

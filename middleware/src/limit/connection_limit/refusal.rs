@@ -16,30 +16,30 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-/// What is done to a connection that is refused.
+/// How a connection is rejected.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// Drop it. A TCP client sees an end, or a reset where it has sent something already.
+    /// Drop it. A TCP client sees the end of the stream, or a reset if it has sent something already.
     #[default]
     Close,
-    /// [Abort](Connection::abort) it. A TCP client sees a reset, and no state lingers.
+    /// [Abort](Connection::abort) it. A TCP client sees a reset.
     Reset,
     /// Write these bytes and [close](Connection::close), so that they arrive although the client's
     /// input was not read.
     ///
-    /// For a second at most, the write included, and for up to 64 connections of one limit at a
-    /// time: beyond that they are closed without an answer.
+    /// This takes at most one second, including the write. Each limit answers up to 64 connections
+    /// concurrently and closes further ones without an answer.
     Answer(Arc<[u8]>),
 }
 
 impl Refusal {
-    /// Tells the client `bytes`; see [`Answer`](Self::Answer).
+    /// Sends `bytes` to the client; see [`Answer`](Self::Answer).
     pub fn answer(bytes: impl AsRef<[u8]>) -> Self {
         Self::Answer(bytes.as_ref().into())
     }
 
-    /// Refuses `connection`; at once, or in the future returned.
+    /// Rejects `connection`, immediately or in the returned future.
     pub(super) fn refuse<IO>(
         &self,
         connection: Connection<IO>,
@@ -49,15 +49,15 @@ impl Refusal {
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let leave = limiter.count_refused(matches!(self, Self::Answer(_)));
+        let permit = limiter.count_refused(matches!(self, Self::Answer(_)));
         let mut refusing = Refusing {
             answer: None,
             reason,
         };
-        match (self, leave) {
+        match (self, permit) {
             (Self::Reset, _) => connection.abort(),
-            (Self::Answer(bytes), Some(leave)) => {
-                refusing.answer = Some(Box::pin(answer(leave, connection, bytes.clone())));
+            (Self::Answer(bytes), Some(permit)) => {
+                refusing.answer = Some(Box::pin(answer(permit, connection, bytes.clone())));
             }
             (Self::Close | Self::Answer(_), _) => drop(connection),
         }
@@ -65,7 +65,7 @@ impl Refusal {
     }
 }
 
-/// Resolves when the connection is gone.
+/// Resolves when the connection is dropped.
 pub(super) struct Refusing {
     answer: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     reason: RefusedReason,
@@ -90,8 +90,8 @@ impl fmt::Debug for Refusing {
     }
 }
 
-/// Arguments are dropped in reverse: the connection goes before the leave to answer it.
-async fn answer<IO>(_leave: Answering, mut connection: Connection<IO>, bytes: Arc<[u8]>)
+/// Arguments are dropped in reverse order, so the connection is dropped before the permit.
+async fn answer<IO>(_permit: Answering, mut connection: Connection<IO>, bytes: Arc<[u8]>)
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
@@ -100,11 +100,12 @@ where
     let written = timeout_at(deadline, connection.write_all(&bytes)).await;
     if let Ok(Ok(())) = written {
         let left = deadline.saturating_duration_since(Instant::now());
-        // The outcome is the refusal, whether the client heard of it or not.
+        // The outcome is the rejection, whether or not the client receives the answer.
         let _ = connection
             .close_within(Linger::new().with_timeout(left))
             .await;
     }
 }
 
+/// Time limit for the write and the close together.
 const ANSWER_TIME: Duration = Duration::from_secs(1);

@@ -1,7 +1,7 @@
 use super::{
     ConnectionLimitFuture,
-    layer::{Policy, WhenFull},
-    limiter::Entry,
+    layer::{LimitPolicy, WhenFull},
+    limiter::LimiterEntry,
 };
 use crate::{BoxError, Connection, error::RefusedReason};
 use std::{
@@ -11,19 +11,19 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite};
 use tower::Service;
 
-/// Calls the inner service while there is room; see the [module docs](super).
+/// Calls the inner service for up to a limited number of connections; see the [module docs](super).
 ///
-/// A clone shares the limit, not the slot that this one may have reserved. Dropping a service gives
-/// its reserved slot to the next who waits.
+/// A clone shares the limit and reserves a slot of its own. Dropping a service gives its reserved slot to
+/// the next in the queue.
 #[derive(Debug)]
 pub struct ConnectionLimit<S> {
     inner: S,
-    policy: Arc<Policy>,
-    reserved: Option<Entry>,
+    policy: Arc<LimitPolicy>,
+    reserved: Option<LimiterEntry>,
 }
 
 impl<S> ConnectionLimit<S> {
-    pub(super) const fn new(inner: S, policy: Arc<Policy>) -> Self {
+    pub(super) const fn new(inner: S, policy: Arc<LimitPolicy>) -> Self {
         Self {
             inner,
             policy,
@@ -35,11 +35,11 @@ impl<S> ConnectionLimit<S> {
         loop {
             match &mut self.reserved {
                 None => self.reserved = self.policy.limiter.enter(usize::MAX),
-                Some(Entry::Queued(place)) => {
+                Some(LimiterEntry::Queued(place)) => {
                     let slot = ready!(place.poll_slot(cx));
-                    self.reserved = Some(Entry::Admitted(slot));
+                    self.reserved = Some(LimiterEntry::Admitted(slot));
                 }
-                Some(Entry::Admitted(_)) => return Poll::Ready(()),
+                Some(LimiterEntry::Admitted(_)) => return Poll::Ready(()),
             }
         }
     }
@@ -60,9 +60,9 @@ where
     type Error = BoxError;
     type Future = ConnectionLimitFuture<S, IO>;
 
-    /// Waits for the inner service and then, where that is what to do when full, for a slot.
+    /// Waits for the inner service and then, if the layer waits before accepting, for a slot.
     ///
-    /// In this order no slot is taken for a connection that cannot be served yet.
+    /// In this order, slots are taken only for connections that can be served.
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         ready!(self.inner.poll_ready(cx)).map_err(Into::into)?;
         match self.policy.when_full {
@@ -71,13 +71,13 @@ where
         }
     }
 
-    /// Serves `connection`, lets it wait, or refuses it.
+    /// Serves `connection`, queues it, or rejects it.
     ///
     /// # Panics
     ///
-    /// When it waits before accepting, and `poll_ready` has not returned ready before.
+    /// Panics if the layer waits before accepting and `poll_ready` has not returned ready.
     fn call(&mut self, mut connection: Connection<IO>) -> Self::Future {
-        let Policy {
+        let LimitPolicy {
             limiter,
             when_full,
             refusal,
@@ -88,16 +88,16 @@ where
             WhenFull::Refuse => limiter.enter(0),
         };
         let reason = match (entry, *when_full) {
-            (Some(Entry::Admitted(slot)), _) => {
+            (Some(LimiterEntry::Admitted(slot)), _) => {
                 connection.hold_slot(slot);
                 return ConnectionLimitFuture::served(self.inner.call(connection));
             }
-            (Some(Entry::Queued(place)), WhenFull::WaitUpTo { bound, .. }) => {
+            (Some(LimiterEntry::Queued(place)), WhenFull::WaitUpTo { timeout, .. }) => {
                 let service = self.inner.clone();
-                // Gives back what the one that was ready reserved.
+                // Replacing the ready instance releases what it reserved.
                 self.inner = service.clone();
                 let policy = self.policy.clone();
-                return ConnectionLimitFuture::waiting(service, connection, place, bound, policy);
+                return ConnectionLimitFuture::waiting(service, connection, place, timeout, policy);
             }
             (_, WhenFull::Wait) => panic!("`poll_ready` must return ready before each `call`"),
             (_, WhenFull::WaitUpTo { .. }) => RefusedReason::TooManyWaiting,

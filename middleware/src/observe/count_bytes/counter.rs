@@ -1,11 +1,11 @@
-//! The totals that connections share.
+//! Totals shared by connections.
 
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
 };
 
-/// Bytes moved by all connections that share the counter; clones tell the same totals.
+/// Bytes moved by all connections that share the counter; clones share the totals.
 #[derive(Clone, Debug, Default)]
 pub struct ByteCounter(Arc<Totals>);
 
@@ -15,13 +15,13 @@ struct Totals {
     written: Total,
 }
 
-/// Alone on its cache line, and on the one that processors fetch with it.
+/// Aligned to two cache lines, because processors prefetch the adjacent line.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Total(AtomicU64);
 
 impl ByteCounter {
-    /// A counter at zero.
+    /// Creates a counter at zero.
     pub fn new() -> Self {
         Self::default()
     }
@@ -31,7 +31,7 @@ impl ByteCounter {
         self.0.read.get()
     }
 
-    /// Bytes that were taken for sending so far; they may still be on their way.
+    /// Bytes accepted for sending so far; they may still be buffered.
     pub fn bytes_written(&self) -> u64 {
         self.0.written.get()
     }
@@ -54,7 +54,7 @@ impl Total {
 
     #[inline]
     fn add(&self, bytes: u64) {
-        // Relaxed: a count orders nothing else.
+        // Relaxed, because the count synchronizes no other data.
         self.0.fetch_add(bytes, Ordering::Relaxed);
     }
 }

@@ -1,4 +1,4 @@
-//! The wrapper that counts.
+//! The counting stream wrapper.
 
 use super::ByteCounter;
 use pin_project::pin_project;
@@ -9,7 +9,7 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// IO that counts what it moves, for itself and in a [`ByteCounter`].
+/// A stream that counts its bytes, on its own and in a [`ByteCounter`].
 #[pin_project]
 #[derive(Debug)]
 pub struct CountedIo<IO> {
@@ -18,7 +18,7 @@ pub struct CountedIo<IO> {
     counts: Counts,
 }
 
-/// Beside the pinned IO, so that a write can be counted after the IO was lent out.
+/// Separate from the pinned stream, so that both can be borrowed together.
 #[derive(Debug)]
 struct Counts {
     read: u64,
@@ -27,7 +27,7 @@ struct Counts {
 }
 
 impl<IO> CountedIo<IO> {
-    /// Counts from zero on, and adds to `total`.
+    /// Counts from zero and adds to `total`.
     pub const fn new(io: IO, total: ByteCounter) -> Self {
         let counts = Counts {
             read: 0,
@@ -42,22 +42,22 @@ impl<IO> CountedIo<IO> {
         self.counts.read
     }
 
-    /// Bytes that were taken for sending through this wrapper so far.
+    /// Bytes accepted for sending through this wrapper so far.
     pub const fn bytes_written(&self) -> u64 {
         self.counts.written
     }
 
-    /// The wrapped IO.
+    /// Returns a reference to the inner stream.
     pub const fn get_ref(&self) -> &IO {
         &self.io
     }
 
-    /// The wrapped IO; what is moved through it is not counted.
+    /// Returns a mutable reference to the inner stream; operations on it are not counted.
     pub const fn get_mut(&mut self) -> &mut IO {
         &mut self.io
     }
 
-    /// Gives the wrapped IO back; what it moves from here on is not counted.
+    /// Returns the inner stream; its later operations are not counted.
     pub fn into_inner(self) -> IO {
         self.io
     }

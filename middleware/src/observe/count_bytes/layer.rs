@@ -17,7 +17,7 @@ impl CountBytesLayer {
         Self { counter }
     }
 
-    /// A layer, and the counter that tells its totals.
+    /// Creates a layer and the counter of its totals.
     pub fn pair() -> (Self, ByteCounter) {
         let counter = ByteCounter::new();
         (Self::new(counter.clone()), counter)
@@ -33,7 +33,7 @@ impl<S> Layer<S> for CountBytesLayer {
     }
 }
 
-/// Calls the inner service with a counted [`Connection`].
+/// Calls the inner service with a [`CountedIo`] inside each connection.
 #[derive(Clone, Debug)]
 pub struct CountBytes<S> {
     inner: S,

@@ -1,19 +1,28 @@
-//! Counts the bytes that connections move, in each direction.
+//! Counts the bytes of connections, in each direction.
 //!
-//! A count is taken at the layer's place in the stack: outside of TLS it counts ciphertext, inside
-//! plaintext. What the socket itself moved is counted for each connection without this layer
-//! ([`ConnectionInfo::bytes_read`](crate::ConnectionInfo::bytes_read)); the layer adds a total of
-//! all connections, and counts at other places.
+//! The layer adds a live total of all connections, which [`ByteCounter`] returns at any time. The counts of one
+//! connection are kept in its [`CountedIo`] and are dropped with it. Bytes of the socket itself are counted for
+//! each connection without this layer, in
+//! [`ConnectionInfo::bytes_read`](crate::ConnectionInfo::bytes_read) and
+//! [`bytes_written`](crate::ConnectionInfo::bytes_written).
 //!
-//! The total is live: [`ByteCounter`] tells it at any time, while connections run and after. The
-//! count of one connection is kept in its [`CountedIo`], and gone with it. Nothing is buffered, and
-//! no failure is added.
+//! # Position in the stack
 //!
-//! Each completed operation costs one relaxed atomic addition: about a nanosecond on a cache line
-//! that no other core writes at the time, ten to twenty where two cores do nothing but count. Either
-//! is little beside a system call. The two directions have a line each. A connection costs one clone
-//! of an `Arc`, and no allocation.
+//! Anywhere inside of [`PeerAddrLayer`](crate::peer_addr::PeerAddrLayer). The layer counts the bytes at its
+//! position, which is ciphertext outside of TLS and plaintext inside.
 //!
+//! # Cancellation and drop
+//!
+//! Bytes are counted when an operation completes, so a dropped operation leaves the counts unchanged. The layer
+//! buffers nothing.
+//!
+//! # Performance
+//!
+//! Each completed operation costs one relaxed atomic addition. It takes about a nanosecond on a cache line that
+//! is written by one core, and ten to twenty if two cores do nothing but count. Both are small compared with a
+//! system call. Each direction has its own cache line. A connection costs one clone of an `Arc`.
+//!
+//! # Example
 //! ```
 //! use portcullis_middleware::{Connection, observe::{CountBytesLayer, CountedIo}};
 //! use tokio::io::AsyncWriteExt;

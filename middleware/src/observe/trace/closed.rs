@@ -1,4 +1,4 @@
-//! What is known of a connection at its end.
+//! Information about a closed connection.
 
 use crate::{connection::ConnectionInfo, outcome::Outcome};
 use std::{cell::OnceCell, error::Error, time::Duration};
@@ -9,7 +9,7 @@ pub struct Closed<'a> {
     info: &'a ConnectionInfo,
     outcome: Outcome,
     error: Option<&'a (dyn Error + 'static)>,
-    /// The clock is read on first use.
+    /// Read from the clock on first use.
     duration: OnceCell<Duration>,
 }
 
@@ -27,24 +27,24 @@ impl<'a> Closed<'a> {
         }
     }
 
-    /// What is known of the connection: addresses, bytes, TLS.
+    /// Addresses, byte counts and TLS parameters of the connection.
     pub const fn info(&self) -> &'a ConnectionInfo {
         self.info
     }
 
-    /// Time from accept to the end of the service.
+    /// Time from accepting the connection to the end of its service.
     pub fn duration(&self) -> Duration {
         *self.duration.get_or_init(|| self.info.age())
     }
 
-    /// How it ended, in one word.
+    /// How the connection ended.
     pub const fn outcome(&self) -> Outcome {
         self.outcome
     }
 
-    /// The error of the service, if it returned one; [`find`](crate::error::find) looks into it.
+    /// The error of the service, if it returned one; see [`find`](crate::error::find).
     ///
-    /// Its text may quote what the peer sent: escape it in logs.
+    /// Its text may quote input of the peer, so escape it in logs.
     pub const fn error(&self) -> Option<&'a (dyn Error + 'static)> {
         self.error
     }

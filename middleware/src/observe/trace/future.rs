@@ -12,11 +12,11 @@ use tower::BoxError;
 ///
 /// # Cancel safety
 ///
-/// Dropping it drops the inner future and reports the end after that.
+/// Dropping it drops the inner future and then reports the closing.
 #[pin_project(PinnedDrop)]
 #[derive(Debug)]
 pub struct TraceFuture<F> {
-    /// `None` once it has ended: the end is reported after it was dropped.
+    /// `None` after it has ended, because it is dropped before the closing is reported.
     #[pin]
     inner: Option<F>,
     /// `None` without a subscriber or callback.
@@ -42,7 +42,7 @@ where
         let mut poll_inner = || {
             let inner = this.inner.as_mut().as_pin_mut().expect(ENDED);
             let result = ready!(inner.poll(cx)).map_err(Into::into);
-            // An async block has dropped the connection by now, other futures may not have.
+            // Unlike async blocks, other futures may still hold the connection.
             this.inner.set(None);
             Poll::Ready(result)
         };
@@ -64,8 +64,8 @@ impl<F> PinnedDrop for TraceFuture<F> {
         {
             open.run(|| this.inner.set(None));
         }
-        // `open` is dropped next, and reports the end.
+        // `open` is dropped next and reports the closing.
     }
 }
 
-const ENDED: &str = "the future is not polled after it has ended";
+const ENDED: &str = "`TraceFuture` polled after completion";

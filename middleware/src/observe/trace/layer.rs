@@ -1,4 +1,4 @@
-//! The layer, and what can be set on it.
+//! The layer and its settings.
 
 use super::{Closed, Trace};
 use crate::{connection::ConnectionInfo, log_limit::LogLimit};
@@ -9,36 +9,36 @@ use tracing::Level;
 /// Layer for [`Trace`]; see the [module docs](super).
 #[derive(Clone, Debug, Default)]
 pub struct TraceLayer {
-    settings: Settings,
+    settings: TraceSettings,
 }
 
 impl TraceLayer {
-    /// Reports at level INFO, without a name and without callbacks.
+    /// Traces at level INFO, without a name or callbacks.
     pub const fn new() -> Self {
         Self {
-            settings: Settings::new(),
+            settings: TraceSettings::new(),
         }
     }
 
-    /// Names the server: the lines begin with it. Default: the name of the listener, if any.
+    /// Sets the name that messages begin with; by default the name of the listener, if any.
     #[must_use]
     pub fn with_name(mut self, name: impl Into<String>) -> Self {
         self.settings.name = Some(name.into());
         self
     }
 
-    /// Level of the span and of both lines. Default: INFO.
+    /// Sets the level of the span and of both events; by default INFO.
     #[must_use]
     pub const fn with_level(mut self, level: Level) -> Self {
         self.settings.level = level;
         self
     }
 
-    /// Writes the lines of at most `connections_per_second` connections. Default: of all.
+    /// Logs at most `connections_per_second` connections; by default all.
     ///
-    /// A connection has both its lines or neither, whatever its outcome. The next first line after a gap
-    /// has the field `left_out`, the number of connections without lines before it. Clones of the layer
-    /// share the limit; spans and callbacks are not limited.
+    /// Both events of a connection are logged or both are suppressed, whatever its outcome. The first event
+    /// after a gap has the field `suppressed`, the number of connections without events before it. Clones of
+    /// the layer share the limit. It does not apply to spans and callbacks.
     ///
     /// ```
     /// use portcullis_middleware::observe::TraceLayer;
@@ -54,29 +54,27 @@ impl TraceLayer {
 
     /// Calls `on_open` for each connection, before the inner service is called with it.
     ///
-    /// It runs in the span of the connection, whether or not anybody listens to that. A second one
-    /// takes the place of the first.
+    /// It runs in the span of the connection. A second callback replaces the first.
     ///
     /// # Panics
     ///
-    /// A panic of `on_open` goes on through `call`; the connection is dropped, and reported closed
-    /// as [`Panicked`](crate::outcome::Outcome::Panicked).
+    /// A panic of `on_open` propagates through `call`. The connection is dropped and reported closed as
+    /// [`Panicked`](crate::outcome::Outcome::Panicked).
     #[must_use]
     pub fn on_open(mut self, on_open: impl Fn(&ConnectionInfo) + Send + Sync + 'static) -> Self {
         self.settings.on_open = Some(Arc::new(on_open));
         self
     }
 
-    /// Calls `on_close` exactly once for each connection that was opened, when it ended.
+    /// Calls `on_close` exactly once for each opened connection, after its end.
     ///
-    /// It runs in the span of the connection, before the last line is written. A second one takes
-    /// the place of the first.
+    /// It runs in the span of the connection, before the closing event. A second callback replaces the
+    /// first.
     ///
     /// # Panics
     ///
-    /// A panic of `on_close` goes on through the future of the service, or out of its drop; the last
-    /// line is lost then. While another panic unwinds it is caught, for two at a time would abort
-    /// the process.
+    /// A panic of `on_close` propagates through the future of the service, or out of its drop, and omits the
+    /// closing event. During another panic it is caught, because a second panic would abort the process.
     #[must_use]
     pub fn on_close(mut self, on_close: impl Fn(&Closed<'_>) + Send + Sync + 'static) -> Self {
         self.settings.on_close = Some(Arc::new(on_close));
@@ -92,9 +90,9 @@ impl<S> Layer<S> for TraceLayer {
     }
 }
 
-/// What all connections of a layer have in common.
+/// Settings shared by all connections of a layer.
 #[derive(Clone)]
-pub(super) struct Settings {
+pub(super) struct TraceSettings {
     pub(super) name: Option<String>,
     pub(super) level: Level,
     pub(super) limit: Option<Arc<LogLimit>>,
@@ -105,7 +103,7 @@ pub(super) struct Settings {
 type OnOpen = dyn Fn(&ConnectionInfo) + Send + Sync;
 type OnClose = dyn Fn(&Closed<'_>) + Send + Sync;
 
-impl Settings {
+impl TraceSettings {
     const fn new() -> Self {
         Self {
             name: None,
@@ -121,15 +119,15 @@ impl Settings {
     }
 }
 
-impl Default for Settings {
+impl Default for TraceSettings {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl fmt::Debug for Settings {
+impl fmt::Debug for TraceSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Settings")
+        f.debug_struct("TraceSettings")
             .field("name", &self.name)
             .field("level", &self.level)
             .field("limit", &self.limit)

@@ -1,68 +1,55 @@
-//! Reports the beginning and the end of each connection.
+//! Traces the opening and closing of each connection.
 //!
-//! [`TraceLayer`] gives each connection one [`tracing`] span, which is entered whenever its service
-//! runs, and two lines: one when the connection is opened, one when it is closed, with its
-//! [`Outcome`](crate::outcome::Outcome), its duration and its bytes. Two callbacks get the same,
-//! for metrics or an access log.
+//! [`TraceLayer`] gives each connection one [`tracing`] span, which is entered whenever its service runs, and two
+//! events: one when the connection is opened, and one when it is closed, with its
+//! [`Outcome`](crate::outcome::Outcome), duration and byte counts. Two callbacks get the same information, for
+//! metrics or an access log. The names of the span, the events and their fields are listed in
+//! [`telemetry`](crate::telemetry).
 //!
 //! ```text
 //! INFO connection{connection.id=1 server.name="echo" …}: echo: opened from 127.0.0.1:4242
 //! INFO connection{connection.id=1 server.name="echo" …}: echo: closed: completed after 1.200 s, 64 bytes in, 64 bytes out
 //! ```
 //!
-//! Every connection is reported by default, as in an access log, so clients decide how fast the log
-//! grows. [`with_rate_limit`](TraceLayer::with_rate_limit) limits that.
+//! Every connection is logged by default, as in an access log, so clients determine how fast the log grows.
+//! Limit the rate with [`with_rate_limit`](TraceLayer::with_rate_limit).
 //!
-//! # Place
+//! Facts that layers inside discover (the client behind a proxy, TLS parameters) are added to the span the next
+//! time that the service runs, or at the end. Untrusted text is escaped, and error texts are truncated after 1024
+//! characters.
 //!
-//! Right inside [`PeerAddrLayer`](crate::peer_addr::PeerAddrLayer), outside of the rest: what it
-//! does not enclose, it does not report. A layer inside that catches panics turns them into an
-//! error, whose text stands in the last line; without one the outcome is the same, the panic goes
-//! on, and its text is left to the panic hook.
+//! # Position in the stack
 //!
-//! # Exactly once
+//! Right inside of [`PeerAddrLayer`](crate::peer_addr::PeerAddrLayer) and outside of the others, because it
+//! reports only what it encloses. With a layer inside that catches panics, the closing event contains the text of
+//! the panic. Without one, the outcome is the same, the panic propagates, and its text is left to the panic hook.
 //!
-//! Each connection that was opened is closed once, whatever happens to it: when its service
-//! returns or fails, when it panics (in `call`, in its future, or as that is dropped), and when its
-//! future is dropped unfinished, by a timeout outside for example. The inner future is dropped
-//! before the end is reported, so the socket is closed by then, unless another task has it:
-//! that is [`HandedOff`](crate::outcome::Outcome::HandedOff), and what it moves later is not
-//! reported. After a panic the end is reported when the future is dropped, which a tokio task does at
-//! once.
+//! # Errors and outcomes
 //!
-//! # Names
+//! The layer never fails on its own. Each opened connection is closed exactly once: when its service returns or
+//! fails, when it panics (in `call`, in its future, or in the drop of the future), and when its future is dropped
+//! unfinished, for example by a timeout outside. After a panic, the closing is reported when the future is
+//! dropped, which a tokio task does immediately.
 //!
-//! The target is `portcullis::connection`, the span `connection`. Its fields are named after
-//! OpenTelemetry's semantic conventions where those have a name:
+//! The outcome describes the service that the layer encloses. A server determines the outcome of the whole stack
+//! in the same way, so both are equal if the layers outside of the trace pass errors on. They differ if a layer
+//! outside replaces the result, such as an error handler, or drops the future, such as a timeout.
 //!
-//! | Field | Value |
-//! |---|---|
-//! | `connection.id` | [number](crate::connection::ConnectionId) within the process |
-//! | `server.name` | [name of the server](TraceLayer::with_name), else of the listener |
-//! | `network.transport` | `tcp`, `unix`, or `pipe` (in memory) |
-//! | `network.type` | `ipv4` or `ipv6` |
-//! | `network.peer.address`, `network.peer.port` | other end of the socket: IP or path, and port |
-//! | `network.local.address`, `network.local.port` | our end of the socket |
-//! | `client.address`, `client.port` | the client behind a proxy, once known |
-//! | `tls.protocol.version` | such as `1.3`, once known |
-//! | `tls.cipher` | registered name, such as `TLS_AES_256_GCM_SHA384`, once known |
-//! | `tls.next_protocol` | application protocol (ALPN), once known |
-//! | `server.address` | host name that the TLS client asked for (SNI), once known |
+//! # Cancellation and drop
 //!
-//! "Once known" is: from the next time on that the service runs, or at the end. The first line has
-//! the field `peer`; the last one has `peer`, `outcome`, `duration` (in seconds), `bytes_in`,
-//! `bytes_out` (of the socket: under TLS ciphertext), and `error`, which tells all causes. What a
-//! peer chose is escaped, and error texts are cut after a kibibyte.
+//! Dropping the future drops the inner future first and then reports the closing. At that time the socket is
+//! closed, unless another task has the connection. In that case the outcome is
+//! [`HandedOff`](crate::outcome::Outcome::HandedOff), and later data is not counted.
 //!
-//! # Cost
+//! # Performance
 //!
-//! Whether the span, the lines or a callback are enabled is checked once, when a connection
-//! opens. If none is, the layer adds no work for that connection: nothing is
-//! allocated or formatted, no clock is read, a connection takes some hundred instructions more, and a
-//! poll next to none. So a subscriber that comes later, or a filter that is opened, is told of the
-//! connections that open after it. (tracing's feature `log` does not count as a listener: without a
-//! subscriber, nothing is written to the `log` crate.) Otherwise a connection takes one allocation, and the cost
-//! of the subscriber.
+//! Whether the span, the events or a callback are enabled is checked once, when a connection opens. If none is
+//! enabled, the layer adds some hundred instructions per connection and almost none per poll; it neither
+//! allocates, formats nor reads the clock. A subscriber or filter that is enabled later applies to connections
+//! opened after that. Enabling tracing's `log` feature alone does not count as a subscriber. With a subscriber or
+//! callback, a connection takes one allocation in addition to the cost of the subscriber.
+//!
+//! # Example
 //!
 //! ```
 //! use portcullis_middleware::{Connection, outcome::Outcome, observe::TraceLayer};

@@ -1,19 +1,19 @@
-//! A connection between its two reports.
+//! A connection between its opening and its closing.
 
-use super::{Closed, layer::Settings, report};
+use super::{Closed, layer::TraceSettings, report};
 use crate::{connection::ConnectionInfo, error::Panicked, outcome::Outcome};
 use std::{error::Error, mem, sync::Arc, thread};
 use tracing::Span;
 
-/// A connection that was reported open; it is reported closed once, at the latest by its drop.
+/// A connection reported as open; it is reported as closed once, at the latest on drop.
 #[derive(Debug)]
 pub(super) struct Open {
     info: ConnectionInfo,
-    settings: Arc<Settings>,
+    settings: Arc<TraceSettings>,
     span: Span,
-    /// Whether its lines are left out.
-    unwritten: bool,
-    /// True while code of others runs, so that it stays true when that panics.
+    /// Whether its events are suppressed by the rate limit.
+    suppressed: bool,
+    /// True while the service or a callback runs, so that it stays true after a panic.
     panicked: bool,
     closed: bool,
     client_known: bool,
@@ -21,14 +21,14 @@ pub(super) struct Open {
 }
 
 impl Open {
-    /// Reports a connection open; `None` without a subscriber or callback.
-    pub(super) fn new(info: &ConnectionInfo, settings: &Arc<Settings>) -> Option<Box<Self>> {
+    /// Reports a connection as open; `None` without a subscriber or callback.
+    pub(super) fn new(info: &ConnectionInfo, settings: &Arc<TraceSettings>) -> Option<Box<Self>> {
         let span = report::span(info, settings);
         if span.is_disabled() && !settings.has_callback() && !report::is_written(settings) {
             return None;
         }
         let admitted = match &settings.limit {
-            // A line without a subscriber does not count.
+            // Without a subscriber, the limit stays untouched.
             Some(limit) if report::is_written(settings) => limit.admit(),
             _ => Some(0),
         };
@@ -36,32 +36,32 @@ impl Open {
             info: info.clone(),
             settings: settings.clone(),
             span,
-            unwritten: admitted.is_none(),
+            suppressed: admitted.is_none(),
             panicked: true,
             closed: false,
             client_known: false,
             tls_known: false,
         });
-        open.announce(admitted);
+        open.report_opened(admitted);
         open.panicked = false;
         Some(open)
     }
 
-    /// Takes the number of connections left out before; `None` leaves out the lines of this one too.
-    fn announce(&self, admitted: Option<u64>) {
+    /// Takes the number of connections suppressed before; `None` suppresses this one too.
+    fn report_opened(&self, admitted: Option<u64>) {
         let _entered = self.span.enter();
-        if let Some(left_out) = admitted {
-            report::opened(&self.info, &self.settings, left_out);
+        if let Some(suppressed) = admitted {
+            report::opened(&self.info, &self.settings, suppressed);
         }
         if let Some(on_open) = &self.settings.on_open {
             on_open(&self.info);
         }
     }
 
-    /// Runs a piece of the service within the span, and notices when it panics.
+    /// Runs a part of the service within the span and records whether it panics.
     #[inline]
     pub(super) fn run<T>(&mut self, service: impl FnOnce() -> T) -> T {
-        self.learn();
+        self.record_facts();
         let _entered = self.span.enter();
         let panicked = mem::replace(&mut self.panicked, true);
         let result = service();
@@ -69,28 +69,28 @@ impl Open {
         result
     }
 
-    /// Reports the end of a service that returned, with `error` if it failed.
+    /// Reports the closing after the service returned, with `error` if it failed.
     pub(super) fn close(&mut self, error: Option<&(dyn Error + 'static)>) {
         self.close_with(Outcome::of(&self.info, error), error);
     }
 
     fn close_with(&mut self, outcome: Outcome, error: Option<&(dyn Error + 'static)>) {
-        // First of all: what follows may panic.
+        // First, because the rest may panic.
         self.closed = true;
-        self.learn();
+        self.record_facts();
         let _entered = self.span.enter();
         let closed = Closed::new(&self.info, outcome, error);
         if let Some(on_close) = &self.settings.on_close {
             on_close(&closed);
         }
-        if !self.unwritten {
+        if !self.suppressed {
             report::closed(&closed, &self.settings);
         }
     }
 
-    /// Adds to the span what layers inside found out since.
+    /// Adds to the span what layers inside have discovered.
     #[inline]
-    fn learn(&mut self) {
+    fn record_facts(&mut self) {
         if self.span.is_disabled() {
             return;
         }
@@ -118,7 +118,7 @@ impl Drop for Open {
             Outcome::of_unfinished(&self.info)
         };
         if thread::panicking() {
-            // A second panic that leaves a drop aborts the process. The hook has told of it.
+            // A second panic that leaves a drop aborts the process. The hook has reported it.
             let _reported = Panicked::catch(|| self.close_with(outcome, None));
         } else {
             self.close_with(outcome, None);

@@ -1,9 +1,10 @@
-//! What `tracing` is told: the span of a connection, and its two lines.
+//! The span of a connection and its two events.
 
-use super::{Closed, layer::Settings};
+use super::{Closed, layer::TraceSettings};
 use crate::{
     connection::{Address, ConnectionInfo, TlsInfo},
     log_text::{Causes, Escaped},
+    telemetry::TARGET,
 };
 use std::fmt;
 use tracing::{
@@ -11,7 +12,7 @@ use tracing::{
     field::{DisplayValue, Empty, display},
 };
 
-/// The level of a span or an event is part of its constant description, so there is one for each.
+/// Levels are part of the static metadata of spans and events, so there is one call site per level.
 macro_rules! at_level {
     ($level:expr, $report:ident!($($arguments:tt)*)) => {
         match $level {
@@ -24,7 +25,7 @@ macro_rules! at_level {
     };
 }
 
-pub(super) fn span(info: &ConnectionInfo, settings: &Settings) -> Span {
+pub(super) fn span(info: &ConnectionInfo, settings: &TraceSettings) -> Span {
     let (peer, local) = (info.socket_peer(), info.socket_local());
     at_level!(
         settings.level,
@@ -48,25 +49,25 @@ pub(super) fn span(info: &ConnectionInfo, settings: &Settings) -> Span {
     )
 }
 
-/// Whether anybody wants the two lines.
-pub(super) fn is_written(settings: &Settings) -> bool {
+/// Whether the two events are enabled.
+pub(super) fn is_written(settings: &TraceSettings) -> bool {
     at_level!(settings.level, event_enabled!())
 }
 
-pub(super) fn opened(info: &ConnectionInfo, settings: &Settings, left_out: u64) {
+pub(super) fn opened(info: &ConnectionInfo, settings: &TraceSettings, suppressed: u64) {
     at_level!(
         settings.level,
         event!(
             peer = %info.peer(),
-            left_out = (left_out > 0).then_some(left_out),
+            suppressed = (suppressed > 0).then_some(suppressed),
             "{}opened from {}",
-            Prefix(name(info, settings)),
+            NamePrefix(name(info, settings)),
             info.peer(),
         )
     );
 }
 
-pub(super) fn closed(closed: &Closed<'_>, settings: &Settings) {
+pub(super) fn closed(closed: &Closed<'_>, settings: &TraceSettings) {
     let info = closed.info();
     let error = closed.error().map(|error| Escaped(Causes(error)));
     at_level!(
@@ -79,23 +80,23 @@ pub(super) fn closed(closed: &Closed<'_>, settings: &Settings) {
             bytes_out = info.bytes_written(),
             error = error.as_ref().map(display),
             "{}closed: {} after {:.3} s, {} bytes in, {} bytes out{}",
-            Prefix(name(info, settings)),
+            NamePrefix(name(info, settings)),
             closed.outcome(),
             closed.duration().as_secs_f64(),
             info.bytes_read(),
             info.bytes_written(),
-            Suffix(error.as_ref()),
+            ErrorSuffix(error.as_ref()),
         )
     );
 }
 
-/// Records the client that a proxy told of.
+/// Records the client behind a proxy.
 pub(super) fn client(span: &Span, client: &Address) {
     span.record("client.address", host(client));
     span.record("client.port", port(client));
 }
 
-/// Records what TLS agreed on.
+/// Records the negotiated TLS parameters.
 pub(super) fn tls(span: &Span, tls: &TlsInfo) {
     span.record("tls.protocol.version", tls.version.map(tls_version));
     span.record("tls.cipher", tls.cipher_suite.map(Cipher).map(display));
@@ -105,11 +106,11 @@ pub(super) fn tls(span: &Span, tls: &TlsInfo) {
     span.record("server.address", server_name.map(Escaped).map(display));
 }
 
-fn name<'a>(info: &'a ConnectionInfo, settings: &'a Settings) -> Option<&'a str> {
+fn name<'a>(info: &'a ConnectionInfo, settings: &'a TraceSettings) -> Option<&'a str> {
     settings.name.as_deref().or_else(|| info.listener())
 }
 
-/// A socket has an address at our end at least: who has none at all is in memory.
+/// Sockets have at least a local address, so a stream without addresses is in memory.
 const fn transport(peer: &Address, local: &Address) -> &'static str {
     match (peer, local) {
         (Address::Ip(_), _) | (_, Address::Ip(_)) => "tcp",
@@ -136,7 +137,7 @@ fn port(address: &Address) -> Option<u16> {
     address.ip().map(|ip| ip.port())
 }
 
-/// Only the number, as the conventions want it.
+/// The bare version number, following the semantic conventions.
 fn tls_version(version: &'static str) -> &'static str {
     match version {
         "TLSv1_2" => "1.2",
@@ -161,7 +162,7 @@ impl fmt::Display for Host<'_> {
     }
 }
 
-/// A cipher suite by its registered name: rustls calls `TLS_…` of TLS 1.3 `TLS13_…`.
+/// The registered name of a cipher suite; rustls writes `TLS13_…` for the suites of TLS 1.3.
 struct Cipher(&'static str);
 
 impl fmt::Display for Cipher {
@@ -173,21 +174,18 @@ impl fmt::Display for Cipher {
     }
 }
 
-struct Prefix<'a>(Option<&'a str>);
+struct NamePrefix<'a>(Option<&'a str>);
 
-impl fmt::Display for Prefix<'_> {
+impl fmt::Display for NamePrefix<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.map_or(Ok(()), |name| write!(f, "{name}: "))
     }
 }
 
-struct Suffix<T>(Option<T>);
+struct ErrorSuffix<T>(Option<T>);
 
-impl<T: fmt::Display> fmt::Display for Suffix<T> {
+impl<T: fmt::Display> fmt::Display for ErrorSuffix<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.as_ref().map_or(Ok(()), |text| write!(f, ": {text}"))
     }
 }
-
-/// Stays when files move: people filter by it.
-const TARGET: &str = "portcullis::connection";

@@ -1,6 +1,6 @@
 //! The service.
 
-use super::{TraceFuture, layer::Settings, open::Open};
+use super::{TraceFuture, layer::TraceSettings, open::Open};
 use crate::connection::Connection;
 use std::{
     sync::Arc,
@@ -8,19 +8,18 @@ use std::{
 };
 use tower::{BoxError, Service};
 
-/// Reports each connection that the inner service is called with.
+/// Traces each connection that the inner service is called with.
 ///
-/// It adds no failure, and its error is [`BoxError`] all the same: to tell the
-/// [outcome](crate::outcome::Outcome::of) it looks for the types of failures behind the error, and
-/// of an inner service's own type of error nothing is known but that it becomes a `BoxError`.
+/// This layer never fails on its own. Its error type is still [`BoxError`], because it determines the
+/// [outcome](crate::outcome::Outcome::of) by downcasting the error and its sources.
 #[derive(Clone, Debug)]
 pub struct Trace<S> {
     inner: S,
-    settings: Arc<Settings>,
+    settings: Arc<TraceSettings>,
 }
 
 impl<S> Trace<S> {
-    pub(super) const fn new(inner: S, settings: Arc<Settings>) -> Self {
+    pub(super) const fn new(inner: S, settings: Arc<TraceSettings>) -> Self {
         Self { inner, settings }
     }
 }

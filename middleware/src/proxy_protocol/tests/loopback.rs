@@ -19,7 +19,7 @@ async fn ask(
 ) -> (Result<(), BoxError>, io::Result<String>) {
     let mut stack = ServiceBuilder::new()
         .peer_addr()
-        .proxy_protocol(layer)
+        .layer(layer)
         .service_fn(|mut connection: Connection<_>| async move {
             let mut received = [0; 5];
             connection.read_exact(&mut received).await?;
@@ -27,7 +27,8 @@ async fn ask(
             let answer = format!("{} from {peer}", received.escape_ascii());
             connection.write_all(answer.as_bytes()).await?;
             connection.close().await
-        });
+        },
+    );
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut client = TcpStream::connect(listener.local_addr().unwrap())
         .await
@@ -101,8 +102,8 @@ async fn the_handler_sees_the_clients_address_behind_tls_too() {
 
     let mut stack = ServiceBuilder::new()
         .peer_addr()
-        .proxy_protocol(from_loopback())
-        .tls(tls)
+        .layer(from_loopback())
+        .layer(tls)
         .service_fn(|mut connection: Connection<_>| async move {
             let peer = connection.peer_addr().unwrap().to_string();
             connection.write_all(peer.as_bytes()).await?;

@@ -1,19 +1,19 @@
-//! Erases the type of the IO.
+//! Erases the type of the stream.
 
 use crate::{Connection, io::BoxIo};
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tower::{Layer, Service};
 
-/// Layer that erases the type of the IO, where a stack gets deep.
+/// Layer that erases the type of the stream, for deep stacks.
 ///
-/// Types get shorter and compile times too, for one allocation per connection and one virtual call
+/// It shortens types and compile times, and costs one allocation per connection and one virtual call
 /// per operation. See [`Connection::box_io`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct BoxIoLayer(());
 
 impl BoxIoLayer {
-    /// Puts the IO of each connection in a box.
+    /// Boxes the stream of each connection.
     pub const fn new() -> Self {
         Self(())
     }

@@ -1,26 +1,48 @@
-//! Changes the IO of each connection.
+//! Wraps the stream of each connection.
 //!
-//! The way to a layer that wraps the bytes: write a type with `AsyncRead` and `AsyncWrite`, and name
-//! its constructor here. What is known of the connection, its extensions and its guards go along by
-//! themselves. Three layers:
+//! Implement `AsyncRead` and `AsyncWrite` for a type and pass its constructor to one of these layers. The info of
+//! the connection, its extensions and its guards are kept.
 //!
-//! - [`map_io`] wraps with a closure, adds no error and no allocation;
-//! - [`try_map_io`] wraps with an async closure that can fail, such as a handshake, or a look at the
-//!   first bytes;
-//! - [`BoxIoLayer`] erases the type, where a stack gets deep.
+//! - [`map_io`] wraps with a closure and adds neither errors nor allocations.
+//! - [`try_map_io`] wraps with an async closure that can fail, such as a handshake or a check of the first bytes.
+//! - [`BoxIoLayer`] erases the type of the stream, for deep stacks.
 //!
-//! They stand anywhere inside [`PeerAddrLayer`](crate::peer_addr::PeerAddrLayer); a wrapper outside a
-//! TLS layer sees ciphertext, one inside plaintext. A wrapper should forward `poll_write_vectored`,
-//! `is_write_vectored`, `poll_flush` and `poll_shutdown`: the defaults of the first two lose vectored
-//! writes in silence.
+//! A closure that calls methods of the stream needs the type of its argument written out. A generic function,
+//! like `magic` below, accepts any stream.
 //!
+//! # Position in the stack
+//!
+//! Anywhere inside of [`PeerAddrLayer`](crate::peer_addr::PeerAddrLayer). A wrapper outside of a TLS layer
+//! processes ciphertext, one inside plaintext.
+//!
+//! # Errors and outcomes
+//!
+//! [`try_map_io`] fails with the error of its closure, inside a [`BoxError`](crate::BoxError). The other two add no
+//! errors.
+//!
+//! # Cancellation and drop
+//!
+//! Dropping the future of [`try_map_io`] drops the future of the closure, then the stream and the guards of the
+//! connection.
+//!
+//! # Limitations
+//!
+//! A wrapper should forward `poll_write_vectored`, `is_write_vectored`, `poll_flush` and `poll_shutdown`. The
+//! default implementations of the first two silently disable vectored writes.
+//!
+//! # Performance
+//!
+//! [`map_io`] costs the closure. [`try_map_io`] allocates its future. [`BoxIoLayer`] allocates once per connection
+//! and adds dynamic dispatch to each operation.
+//!
+//! # Example
 //! ```
 //! use portcullis_middleware::{BoxError, Connection, stream::{BoxIoLayer, map_io, try_map_io}};
 //! use std::io;
 //! use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, BufStream};
 //! use tower::{Service, ServiceBuilder};
 //!
-//! /// Wants a magic number before anything else is said.
+//! /// Requires a magic number first.
 //! async fn magic<IO: AsyncRead + Unpin>(mut io: IO) -> io::Result<IO> {
 //!     match io.read_u16().await? {
 //!         0xCAFE => Ok(io),
@@ -47,13 +69,13 @@
 //! # }
 //! ```
 //!
-//! # Optional layers
+//! ## Optional layers
 //!
-//! tower's [`option_layer`](tower::ServiceBuilder::option_layer) adds a layer that a flag turns on. A
-//! layer that wraps the stream, such as TLS or a timeout, makes the inner service see another type with it
-//! than without it. [`box_io`](crate::ServiceBuilderExt::box_io) right inside the optional layers gives
-//! both the same type, for one allocation per connection and dynamic dispatch for each operation. The
-//! service must fail with [`BoxError`](crate::BoxError), because both variants need the same error, too.
+//! tower's [`option_layer`](tower::ServiceBuilder::option_layer) enables a layer by a flag. A
+//! layer that wraps the stream, such as TLS or a timeout, changes the type that the inner service gets. Place
+//! [`box_io`](crate::ServiceBuilderExt::box_io) right inside of the optional layers, so that both variants have
+//! the same type. Their error types must be equal as well, so the service must fail with
+//! [`BoxError`](crate::BoxError).
 //!
 //! ```
 //! use portcullis_middleware::{
@@ -89,11 +111,6 @@
 //! # Ok(())
 //! # }
 //! ```
-//!
-//! # Types of closures
-//!
-//! A closure that calls methods of the IO itself needs its type written out; a generic function, like
-//! `magic`, takes whatever the stack has there.
 
 mod box_io;
 #[cfg(test)]
@@ -112,7 +129,7 @@ use std::{
 };
 use tower::{Layer, Service};
 
-/// Wraps the IO of each connection with `wrap`; short for [`MapIoLayer::new`].
+/// Wraps the stream of each connection with `wrap`; short for [`MapIoLayer::new`].
 pub fn map_io<F, In, Out>(wrap: F) -> MapIoLayer<F>
 where
     F: Fn(In) -> Out,
@@ -127,10 +144,10 @@ pub struct MapIoLayer<F> {
 }
 
 impl<F> MapIoLayer<F> {
-    /// Wraps the IO of each connection with `wrap`, called once for each.
+    /// Wraps the stream of each connection with `wrap`.
     pub fn new<In, Out>(wrap: F) -> Self
     where
-        // Tells the compiler what the closure's argument is.
+        // Lets the compiler infer the closure's argument.
         F: Fn(In) -> Out,
     {
         Self { wrap }
@@ -152,7 +169,7 @@ impl<F> fmt::Debug for MapIoLayer<F> {
     }
 }
 
-/// Calls `S` with connections whose IO went through `F`.
+/// Calls `S` with connections whose stream is wrapped by `F`.
 #[derive(Clone, Copy)]
 pub struct MapIo<S, F> {
     inner: S,

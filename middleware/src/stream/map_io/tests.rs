@@ -15,7 +15,7 @@ fn in_memory() -> (Connection<Socket<DuplexStream>>, DuplexStream) {
     (Connection::accept(ours), theirs)
 }
 
-/// Notes its name when it is dropped.
+/// Records its name on drop.
 struct Note(&'static str, Arc<Mutex<Vec<&'static str>>>);
 
 impl Drop for Note {
@@ -48,9 +48,9 @@ async fn the_io_changes_and_everything_else_goes_along() {
     let connection = stack.oneshot(connection).await.unwrap();
 
     assert_eq!((connection.id(), Arc::strong_count(&guard)), (id, 2));
-    let mut said = String::new();
-    theirs.read_to_string(&mut said).await.unwrap();
-    assert_eq!(said, "hi");
+    let mut received = String::new();
+    theirs.read_to_string(&mut received).await.unwrap();
+    assert_eq!(received, "hi");
 }
 
 #[test]

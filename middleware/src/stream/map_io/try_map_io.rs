@@ -1,4 +1,4 @@
-//! Changes the IO by something that takes time and can fail.
+//! Wraps the stream asynchronously.
 
 use crate::{BoxError, Connection, when_ready::WhenReady};
 use std::{
@@ -8,7 +8,7 @@ use std::{
 };
 use tower::{Layer, Service};
 
-/// Wraps the IO of each connection with the async `wrap`; short for [`TryMapIoLayer::new`].
+/// Wraps the stream of each connection with the async `wrap`; short for [`TryMapIoLayer::new`].
 pub fn try_map_io<F, In, Out, E, Fut>(wrap: F) -> TryMapIoLayer<F>
 where
     F: Fn(In) -> Fut,
@@ -24,13 +24,12 @@ pub struct TryMapIoLayer<F> {
 }
 
 impl<F> TryMapIoLayer<F> {
-    /// Wraps the IO of each connection with the async `wrap`, called once for each.
+    /// Wraps the stream of each connection with the async `wrap`.
     ///
-    /// Nothing bounds the time that it takes: a peer that says nothing holds the connection until
-    /// a timeout of `wrap` itself or of a layer outside.
+    /// It has no timeout, so set one in `wrap` or in a layer outside.
     pub fn new<In, Out, E, Fut>(wrap: F) -> Self
     where
-        // Tells the compiler what the closure's argument is.
+        // Lets the compiler infer the closure's argument.
         F: Fn(In) -> Fut,
         Fut: Future<Output = Result<Out, E>>,
     {
@@ -53,13 +52,13 @@ impl<F> fmt::Debug for TryMapIoLayer<F> {
     }
 }
 
-/// Calls `S` with connections whose IO went through `F`, where that succeeded.
+/// Calls `S` with connections whose stream is wrapped by `F`.
 ///
-/// It is always ready: it waits for `S` after `F`, so a peer that `F` waits for takes no permit of a limit
-/// inside.
+/// It is always ready and waits for `S` after `F`, so a connection takes a permit of a limit inside only when
+/// `F` is done.
 ///
-/// Fails with the error of `F` where it did not: the IO is dropped by then, and the guards of the
-/// connection are released. One allocation per connection, for the future.
+/// If `F` fails, the service fails with the same error. By then the stream is dropped and the guards of the
+/// connection are released.
 #[derive(Clone, Copy)]
 pub struct TryMapIo<S, F> {
     inner: S,
@@ -87,7 +86,7 @@ where
         let (io, rest) = connection.into_parts();
         let wrapped = (self.wrap)(io);
         Box::pin(async move {
-            // `wrapped` comes first, so that a drop at any time drops the IO before the guards.
+            // `wrapped` comes first, so that a drop at any time drops the stream before the guards.
             let io = wrapped.await.map_err(Into::into)?;
             WhenReady::new(inner, rest.with_io(io)).await
         })

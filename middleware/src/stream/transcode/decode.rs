@@ -1,39 +1,39 @@
-//! From the charset of the wire to UTF-8, without IO.
+//! Decodes from the charset of the wire to UTF-8, without I/O.
 
-use super::{BadText, Direction, Problem, TranscodeError, layer::Settings};
+use super::{BadText, Direction, TextProblem, TranscodeError, layer::TranscodeSettings};
 use encoding_rs::{Decoder, DecoderResult};
 use std::mem;
 use tokio::io::ReadBuf;
 
-/// Decodes what it is fed, into the reader's buffers.
+/// Decodes bytes of the wire into the reader's buffers.
 pub(super) struct Decode {
     decoder: Decoder,
     bad_text: BadText,
-    /// How many bytes of the wire were decoded.
+    /// Number of decoded bytes of the wire.
     offset: u64,
-    /// Decoded, and not yet read: the reader's buffer was too small.
+    /// Decoded text that did not fit into the reader's buffer.
     text: [u8; SMALL],
     text_start: u8,
     text_end: u8,
-    /// To be told once all text is read.
+    /// Returned after all text is read.
     error: Option<TranscodeError>,
-    /// What came behind bad bytes; empty otherwise.
+    /// Input behind malformed bytes.
     wire: Vec<u8>,
-    state: State,
+    state: DecodeState,
     failed: bool,
     forgives: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum DecodeState {
     Open,
-    /// The wire ended; the decoder may still have something to say.
+    /// The input has ended; the decoder may have more output.
     Ended,
     Finished,
 }
 
 impl Decode {
-    pub(super) fn new(settings: Settings) -> Self {
+    pub(super) fn new(settings: TranscodeSettings) -> Self {
         Self {
             decoder: settings.encoding.new_decoder_without_bom_handling(),
             bad_text: settings.bad_text,
@@ -43,13 +43,13 @@ impl Decode {
             text_end: 0,
             error: None,
             wire: Vec::new(),
-            state: State::Open,
+            state: DecodeState::Open,
             failed: false,
             forgives: false,
         }
     }
 
-    /// Replaces what is bad from here on, once one error was told.
+    /// Replaces malformed bytes from now on, after one error was returned.
     pub(super) const fn forgive(&mut self) {
         self.forgives = true;
     }
@@ -59,27 +59,27 @@ impl Decode {
         self.wire.len()
     }
 
-    /// How many bytes of the wire surely fit into `room` bytes of text; at least one.
-    pub(super) const fn wire_room(room: usize) -> usize {
-        let room = if room < SMALL { SMALL } else { room };
-        (room - SLACK) / GROWTH
+    /// Number of bytes of the wire that always fit into `capacity` bytes of text; at least one.
+    pub(super) const fn wire_capacity(capacity: usize) -> usize {
+        let capacity = if capacity < SMALL { SMALL } else { capacity };
+        (capacity - SLACK) / GROWTH
     }
 
-    /// Takes `wire`, which is empty at its end, and decodes into `buf` what is before bad bytes.
+    /// Decodes `wire` into `buf` up to malformed bytes; an empty `wire` is the end.
     ///
-    /// Only once [`drain`](Self::drain) has nothing left.
+    /// It must be called only after [`drain`](Self::drain) returned `false`.
     pub(super) fn feed(&mut self, wire: &[u8], buf: &mut ReadBuf<'_>) {
         if wire.is_empty() {
-            self.state = State::Ended;
+            self.state = DecodeState::Ended;
             return;
         }
         let taken = self.decode(wire, buf);
         self.wire.extend_from_slice(&wire[taken..]);
     }
 
-    /// Puts into `buf` what is there already; `false` when more of the wire is needed.
+    /// Moves available text into `buf`; returns `false` if more input is needed.
     ///
-    /// `before` is how much was in `buf` when the read began.
+    /// `before` is the length of `buf` when the read began.
     pub(super) fn drain(
         &mut self,
         buf: &mut ReadBuf<'_>,
@@ -94,9 +94,9 @@ impl Decode {
                 return Err(error);
             }
             match self.state {
-                State::Finished => return Ok(true),
-                State::Open if self.wire.is_empty() => return Ok(false),
-                State::Open | State::Ended => {}
+                DecodeState::Finished => return Ok(true),
+                DecodeState::Open if self.wire.is_empty() => return Ok(false),
+                DecodeState::Open | DecodeState::Ended => {}
             }
             let mut wire = mem::take(&mut self.wire);
             let taken = self.decode(&wire, buf);
@@ -107,11 +107,11 @@ impl Decode {
         }
     }
 
-    /// Decodes into `buf`, or beside it where it is too small; tells how much of `wire` that took.
+    /// Decodes into `buf`, or into `self.text` if it is too small; returns the bytes taken from `wire`.
     fn decode(&mut self, wire: &[u8], buf: &mut ReadBuf<'_>) -> usize {
         if buf.remaining() >= SMALL {
-            let room = buf.remaining().min(wire.len() * GROWTH + SLACK);
-            let (taken, length) = self.decode_to(wire, buf.initialize_unfilled_to(room));
+            let capacity = buf.remaining().min(wire.len() * GROWTH + SLACK);
+            let (taken, length) = self.decode_to(wire, buf.initialize_unfilled_to(capacity));
             buf.advance(length);
             return taken;
         }
@@ -123,25 +123,25 @@ impl Decode {
         taken
     }
 
-    /// Decodes as far as there are room and no error; how many bytes of each that took.
+    /// Decodes until `text` is full or an error occurs; returns the bytes taken and written.
     fn decode_to(&mut self, wire: &[u8], text: &mut [u8]) -> (usize, usize) {
-        let last = self.state == State::Ended;
+        let last = self.state == DecodeState::Ended;
         let (mut taken, mut length) = (0, 0);
-        // Room for a replacement behind whatever the decoder wrote. It seems to leave that itself, but
-        // does not promise it, and a peer must not be able to cause a panic.
+        // Reserve space for a replacement. The decoder seems to do the same but does not guarantee it,
+        // and a peer must not be able to cause a panic.
         let end = text.len() - REPLACEMENT.len();
         while length + LONGEST <= end {
-            let (wire, text_room) = (&wire[taken..], &mut text[length..end]);
+            let (wire, free) = (&wire[taken..], &mut text[length..end]);
             let (result, read, written) = self
                 .decoder
-                .decode_to_utf8_without_replacement(wire, text_room, last);
+                .decode_to_utf8_without_replacement(wire, free, last);
             taken += read;
             length += written;
             self.offset += read as u64;
             match result {
                 DecoderResult::InputEmpty => {
                     if last {
-                        self.state = State::Finished;
+                        self.state = DecodeState::Finished;
                     }
                     break;
                 }
@@ -156,8 +156,8 @@ impl Decode {
                         encoding: self.decoder.encoding(),
                         direction: Direction::Read,
                         problem: match last {
-                            true => Problem::Truncated,
-                            false => Problem::Malformed,
+                            true => TextProblem::Truncated,
+                            false => TextProblem::Malformed,
                         },
                         offset: self.offset - u64::from(bad) - u64::from(behind),
                     });
@@ -180,16 +180,16 @@ impl Decode {
     }
 }
 
-/// Text of this size is decoded beside a reader's buffer that has less room.
+/// Smaller buffers of readers are filled from `Decode::text`.
 const SMALL: usize = 64;
 
-/// A byte of the wire may become so many bytes of UTF-8: half-width katakana, 0x80 in windows-1252.
+/// Maximum bytes of UTF-8 per byte of the wire (half-width katakana, 0x80 in windows-1252).
 const GROWTH: usize = 3;
 
-/// Room for what the decoder held back, and for its own caution.
+/// Space for bytes that the decoder held back and for its own margin.
 const SLACK: usize = 16;
 
-/// What the decoder may write at once: two characters of Big5, one of any other charset.
+/// Maximum output of one step of the decoder: two characters of Big5, one of other charsets.
 const LONGEST: usize = 4;
 
 const REPLACEMENT: &[u8] = "\u{FFFD}".as_bytes();

@@ -1,23 +1,23 @@
-//! From UTF-8 to the charset of the wire, without IO.
+//! Encodes from UTF-8 to the charset of the wire, without I/O.
 
-use super::{BadText, Direction, Problem, TranscodeError, layer::Settings};
+use super::{BadText, Direction, TextProblem, TranscodeError, layer::TranscodeSettings};
 use encoding_rs::{Encoder, EncoderResult};
 use std::str;
 
-/// Encodes what is written, in pieces that may end within a character.
+/// Encodes pieces of text that may end within a character.
 pub(super) struct Encode {
     encoder: Encoder,
     bad_text: BadText,
-    /// How many bytes of UTF-8 were taken.
+    /// Number of bytes of UTF-8 taken.
     offset: u64,
-    /// A character that is not complete yet.
+    /// An incomplete character.
     begun: [u8; 4],
     begun_length: u8,
     finished: bool,
 }
 
 impl Encode {
-    pub(super) fn new(settings: Settings) -> Self {
+    pub(super) fn new(settings: TranscodeSettings) -> Self {
         Self {
             encoder: settings.encoding.new_encoder(),
             bad_text: settings.bad_text,
@@ -32,14 +32,14 @@ impl Encode {
         self.finished
     }
 
-    /// Whether the end of the text takes bytes, or is an error.
+    /// Whether the end of the text needs bytes or is an error.
     pub(super) fn owes_an_end(&self) -> bool {
         self.begun_length > 0 || self.encoder.has_pending_state()
     }
 
-    /// Encodes `text` into the capacity of `wire`, of which [`ROOM`] must be free.
+    /// Encodes `text` into `wire`, which must have [`FREE`] bytes of capacity left.
     ///
-    /// Tells how much of `text` was taken: some, unless there is none.
+    /// Returns the number of bytes taken, at least one unless `text` is empty.
     pub(super) fn take(
         &mut self,
         text: &[u8],
@@ -47,7 +47,7 @@ impl Encode {
     ) -> Result<usize, TranscodeError> {
         let mut taken = 0;
         while taken < text.len() {
-            // So much text can always be encoded, replaced or not: a replacement never lacks room.
+            // This much text always fits, even if it is replaced.
             let most = (wire.capacity() - wire.len()).saturating_sub(SLACK) / GROWTH;
             if most < LEAST {
                 break;
@@ -63,7 +63,7 @@ impl Encode {
                     taken += length;
                     self.offset += length as u64;
                 }
-                // It comes again, alone.
+                // The error recurs on the next call, at the start of its text.
                 Err(_) if taken > 0 => break,
                 Err(error) => return Err(error),
             }
@@ -71,19 +71,19 @@ impl Encode {
         Ok(taken)
     }
 
-    /// Ends the text, within [`ROOM`] if it [owes an end](Self::owes_an_end).
+    /// Ends the text; needs [`FREE`] bytes if it [owes an end](Self::owes_an_end).
     pub(super) fn finish(&mut self, wire: &mut Vec<u8>) -> Result<(), TranscodeError> {
         let begun = u64::from(self.begun_length);
         if begun > 0 {
             self.begun_length = 0;
-            self.bad(Problem::Truncated, self.offset - begun, wire)?;
+            self.bad(TextProblem::Truncated, self.offset - begun, wire)?;
         }
         let _ = self.encode("", wire, true);
         self.finished = true;
         Ok(())
     }
 
-    /// Encodes the first part of `text`: that before anything bad, or the bad sequence itself.
+    /// Encodes the valid start of `text`, or handles the invalid sequence at its start.
     fn take_piece(&mut self, text: &[u8], wire: &mut Vec<u8>) -> Result<usize, TranscodeError> {
         let Some(chunk) = text.utf8_chunks().next() else {
             return Ok(0);
@@ -93,16 +93,16 @@ impl Encode {
         }
         let bad = chunk.invalid();
         if is_incomplete(bad) {
-            // The very end: `text` has room for the longest character otherwise.
+            // Only at the end of `text`, which otherwise contains the whole character.
             self.begun[..bad.len()].copy_from_slice(bad);
             self.begun_length = bad.len() as u8;
         } else {
-            self.bad(Problem::Malformed, self.offset, wire)?;
+            self.bad(TextProblem::Malformed, self.offset, wire)?;
         }
         Ok(bad.len())
     }
 
-    /// Goes on with the character that an earlier piece began.
+    /// Continues the character that an earlier piece began.
     fn complete(&mut self, text: &[u8], wire: &mut Vec<u8>) -> Result<usize, TranscodeError> {
         let begun = usize::from(self.begun_length);
         let begins_at = self.offset - begun as u64;
@@ -121,9 +121,9 @@ impl Encode {
                     self.begun_length = length as u8;
                 }
                 Err(_) => {
-                    // The byte belongs to what comes next.
+                    // The byte belongs to the next character.
                     self.begun_length = 0;
-                    self.bad(Problem::Malformed, begins_at, wire)?;
+                    self.bad(TextProblem::Malformed, begins_at, wire)?;
                     return Ok(index);
                 }
             }
@@ -131,7 +131,7 @@ impl Encode {
         Ok(text.len())
     }
 
-    /// Encodes `text`, which begins at `offset`; tells how much of it was taken.
+    /// Encodes `text`, which begins at `offset`; returns the number of bytes taken.
     fn take_valid(
         &mut self,
         text: &str,
@@ -143,22 +143,22 @@ impl Encode {
             let (result, length) = self.encode(&text[taken..], wire, false);
             taken += length;
             if let EncoderResult::Unmappable(_) = result {
-                // The encoder names another one for controls that ISO-2022-JP must not have.
+                // For the controls forbidden in ISO-2022-JP, the encoder reports U+FFFD instead.
                 let character = text[..taken].chars().next_back().unwrap_or_default();
                 let before = taken - character.len_utf8();
                 if self.bad_text == BadText::Fail && before > 0 {
                     return Ok(before);
                 }
-                self.bad(Problem::Unmappable(character), offset, wire)?;
+                self.bad(TextProblem::Unmappable(character), offset, wire)?;
             }
         }
         Ok(taken)
     }
 
-    /// Fails, or sends a replacement.
+    /// Fails or writes a replacement.
     fn bad(
         &mut self,
-        problem: Problem,
+        problem: TextProblem,
         offset: u64,
         wire: &mut Vec<u8>,
     ) -> Result<(), TranscodeError> {
@@ -186,14 +186,14 @@ fn is_incomplete(bytes: &[u8]) -> bool {
     str::from_utf8(bytes).is_err_and(|error| error.error_len().is_none())
 }
 
-/// How much room has to be free before something is encoded.
-pub(super) const ROOM: usize = 256;
+/// Free capacity required before text is encoded.
+pub(super) const FREE: usize = 256;
 
-/// A byte of UTF-8 may become so many: U+FFFD in gb18030, a change of state in ISO-2022-JP.
+/// Maximum bytes of the wire per byte of UTF-8 (U+FFFD in gb18030, state changes in ISO-2022-JP).
 const GROWTH: usize = 4;
 
-/// Room for the encoder's own caution.
+/// Space for the encoder's own margin.
 const SLACK: usize = 16;
 
-/// Pieces of this size hold a whole character.
+/// Pieces of this size contain a whole character.
 const LEAST: usize = 8;

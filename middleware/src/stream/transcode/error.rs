@@ -1,9 +1,9 @@
-//! What can go wrong: a charset that cannot be used, and text that cannot be converted.
+//! Errors for unsupported charsets and for text that cannot be converted.
 
 use encoding_rs::Encoding;
 use std::{error::Error, fmt, io};
 
-/// The charset cannot be used on a wire.
+/// The charset cannot be used on the wire.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnsupportedCharset {
     label: String,
@@ -25,12 +25,12 @@ impl UnsupportedCharset {
         }
     }
 
-    /// The charset's name, or the label that names none.
+    /// The charset's name, or the unknown label.
     pub fn label(&self) -> &str {
         &self.label
     }
 
-    /// Whether there is such a charset, and it cannot be written.
+    /// Whether the charset exists and cannot be written.
     pub const fn is_known(&self) -> bool {
         self.known
     }
@@ -54,7 +54,7 @@ impl Error for UnsupportedCharset {}
 pub struct TranscodeError {
     pub(super) encoding: &'static Encoding,
     pub(super) direction: Direction,
-    pub(super) problem: Problem,
+    pub(super) problem: TextProblem,
     pub(super) offset: u64,
 }
 
@@ -70,13 +70,13 @@ impl TranscodeError {
     }
 
     /// What is wrong.
-    pub const fn problem(&self) -> Problem {
+    pub const fn problem(&self) -> TextProblem {
         self.problem
     }
 
-    /// Where the bad text begins, in bytes since the connection came to the layer.
+    /// Where the bad text begins, in bytes since the layer was called.
     ///
-    /// A read counts bytes of the wire, a write bytes of the handler's UTF-8.
+    /// Reads count bytes of the wire, writes count bytes of the handler's UTF-8.
     pub const fn offset(&self) -> u64 {
         self.offset
     }
@@ -86,15 +86,15 @@ impl fmt::Display for TranscodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let charset = self.encoding.name();
         match (self.direction, self.problem) {
-            // A number in place of the character: it may be one that terminals obey.
-            (_, Problem::Unmappable(character)) => {
+            // The number instead of the character, which may be a control character for terminals.
+            (_, TextProblem::Unmappable(character)) => {
                 let number = u32::from(character);
                 write!(f, "U+{number:04X} does not exist in {charset}")?;
             }
-            (Direction::Read, Problem::Malformed) => write!(f, "read malformed {charset}")?,
-            (Direction::Read, Problem::Truncated) => write!(f, "read truncated {charset}")?,
-            (Direction::Write, Problem::Malformed) => f.write_str("wrote malformed UTF-8")?,
-            (Direction::Write, Problem::Truncated) => f.write_str("wrote truncated UTF-8")?,
+            (Direction::Read, TextProblem::Malformed) => write!(f, "read malformed {charset}")?,
+            (Direction::Read, TextProblem::Truncated) => write!(f, "read truncated {charset}")?,
+            (Direction::Write, TextProblem::Malformed) => f.write_str("wrote malformed UTF-8")?,
+            (Direction::Write, TextProblem::Truncated) => f.write_str("wrote truncated UTF-8")?,
         }
         write!(f, " at byte {}", self.offset)
     }
@@ -108,9 +108,9 @@ impl From<TranscodeError> for io::Error {
     }
 }
 
-/// Which way the text goes.
+/// The direction of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[expect(clippy::exhaustive_enums, reason = "there is no third way")]
+#[expect(clippy::exhaustive_enums, reason = "a stream has two directions")]
 pub enum Direction {
     /// From the wire to the handler.
     Read,
@@ -118,13 +118,13 @@ pub enum Direction {
     Write,
 }
 
-/// What is wrong with a text.
+/// Why a text cannot be converted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Problem {
-    /// The bytes mean nothing in the charset, or are no UTF-8 where the handler wrote them.
+pub enum TextProblem {
+    /// The bytes are malformed in the charset or, on writes, in UTF-8.
     Malformed,
-    /// The charset of the wire does not have this character.
+    /// The charset of the wire lacks this character.
     Unmappable(char),
     /// The text ends within a character.
     Truncated,

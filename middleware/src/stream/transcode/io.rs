@@ -1,12 +1,12 @@
-//! The IO wrapper.
+//! The stream wrapper.
 
 use super::{
     BadText, UnsupportedCharset,
     decode::Decode,
-    encode::{Encode, ROOM},
-    layer::Settings,
+    encode::{Encode, FREE},
+    layer::TranscodeSettings,
 };
-use crate::stream::write_buffer::WriteBufferIo;
+use crate::stream::write_buffer::{DEFAULT_BYTES, WriteBufferIo};
 use encoding_rs::Encoding;
 use pin_project::pin_project;
 use std::{
@@ -18,50 +18,50 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// IO that is UTF-8 outside and another charset inside; see the [module docs](super).
+/// A UTF-8 stream over one in another charset; see the [module docs](super).
 ///
-/// A read returns whole characters where its buffer has room for them, and their parts where not. It
-/// returns nothing only at the end.
+/// A read returns whole characters if they fit into its buffer, and parts of them otherwise. It returns
+/// zero bytes only at the end of the stream.
 ///
 /// # Cancel safety
 ///
-/// A read that was dropped lost nothing, a write that was dropped took nothing.
+/// All operations are cancel safe.
 #[pin_project]
 pub struct TranscodeIo<IO> {
-    /// Converted text has to stay somewhere, and to go out before a read waits.
+    /// Buffers converted text, and sends it before a read waits.
     #[pin]
     io: WriteBufferIo<IO>,
     input: Decode,
     output: Encode,
-    /// Came up when the operation had taken something already; the next one tells it.
+    /// Occurred after the operation had accepted text; the next operation returns it.
     failure: Option<io::Error>,
     encoding: &'static Encoding,
 }
 
 impl<IO> TranscodeIo<IO> {
-    /// Speaks `encoding` with `io`.
+    /// Uses `encoding` on the stream `io`.
     ///
     /// # Errors
     ///
-    /// As [`TranscodeLayer::new`](super::TranscodeLayer::new); `io` is dropped.
+    /// Fails like [`TranscodeLayer::new`](super::TranscodeLayer::new), and drops `io`.
     pub fn new(
         io: IO,
         encoding: &'static Encoding,
         bad_text: BadText,
     ) -> Result<Self, UnsupportedCharset> {
-        let settings = Settings::new(encoding)?;
+        let settings = TranscodeSettings::new(encoding)?;
         Ok(Self::with_settings(
             io,
-            Settings {
+            TranscodeSettings {
                 bad_text,
                 ..settings
             },
         ))
     }
 
-    pub(super) fn with_settings(io: IO, settings: Settings) -> Self {
+    pub(super) fn with_settings(io: IO, settings: TranscodeSettings) -> Self {
         Self {
-            io: WriteBufferIo::new(io, BUFFER),
+            io: WriteBufferIo::new(io, DEFAULT_BYTES),
             input: Decode::new(settings),
             output: Encode::new(settings),
             failure: None,
@@ -74,17 +74,17 @@ impl<IO> TranscodeIo<IO> {
         self.encoding
     }
 
-    /// The IO inside.
+    /// Returns a reference to the inner stream.
     pub const fn get_ref(&self) -> &IO {
         self.io.get_ref()
     }
 
-    /// The IO inside; what is moved through it is not converted, and may overtake what is.
+    /// Returns a mutable reference to the inner stream, which bypasses conversion and buffers.
     pub const fn get_mut(&mut self) -> &mut IO {
         self.io.get_mut()
     }
 
-    /// Takes the IO out; what was converted and is not sent or not read yet is lost.
+    /// Returns the inner stream and drops converted text that was not yet sent or read.
     pub fn into_inner(self) -> IO {
         self.io.into_inner()
     }
@@ -114,7 +114,7 @@ impl<IO: AsyncWrite> TranscodeIo<IO> {
         if this.output.is_finished() {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        ready!(this.io.as_mut().poll_room(cx, ROOM))?;
+        ready!(this.io.as_mut().poll_capacity(cx, FREE))?;
         let wire = this.io.as_mut().buffer();
         let mut taken = 0;
         for text in texts {
@@ -132,7 +132,7 @@ impl<IO: AsyncWrite> TranscodeIo<IO> {
                 }
             }
         }
-        // At once, as far as it goes: many handlers never flush. What stays is not lost.
+        // Send immediately, because many handlers never flush. The rest stays buffered.
         if let Poll::Ready(Err(error)) = this.io.poll_send(cx) {
             *this.failure = Some(error);
         }
@@ -151,11 +151,11 @@ impl<IO: AsyncRead + AsyncWrite> AsyncRead for TranscodeIo<IO> {
         }
         let mut this = self.project();
         let before = buf.filled().len();
-        // A part of a character is no text yet: on to the next part.
+        // A part of a character yields no text, so read on.
         while !this.input.drain(buf, before)? {
             let mut wire = [MaybeUninit::uninit(); WIRE];
-            let room = Decode::wire_room(buf.remaining()).min(WIRE);
-            let mut wire = ReadBuf::uninit(&mut wire[..room]);
+            let capacity = Decode::wire_capacity(buf.remaining()).min(WIRE);
+            let mut wire = ReadBuf::uninit(&mut wire[..capacity]);
             ready!(this.io.as_mut().poll_read(cx, &mut wire))?;
             this.input.feed(wire.filled(), buf);
         }
@@ -186,9 +186,9 @@ impl<IO: AsyncWrite> AsyncWrite for TranscodeIo<IO> {
             return Poll::Ready(Err(failure));
         }
         if !this.output.is_finished() {
-            // No buffer only to find out that nothing goes into it.
+            // Allocate the buffer only if the end takes bytes.
             if this.output.owes_an_end() {
-                ready!(this.io.as_mut().poll_room(cx, ROOM))?;
+                ready!(this.io.as_mut().poll_capacity(cx, FREE))?;
                 this.output.finish(this.io.as_mut().buffer())?;
             } else {
                 this.output.finish(&mut Vec::new())?;
@@ -206,7 +206,7 @@ impl<IO: AsyncWrite> AsyncWrite for TranscodeIo<IO> {
         self.poll_write_texts(cx, bufs.iter().map(|buf| &**buf))
     }
 
-    /// The parts are gathered whether the IO inside can do that or not.
+    /// Buffers are gathered even if the inner stream cannot do that.
     fn is_write_vectored(&self) -> bool {
         true
     }
@@ -221,8 +221,5 @@ impl<IO: fmt::Debug> fmt::Debug for TranscodeIo<IO> {
     }
 }
 
-/// Most bytes that one read asks the IO for.
+/// Maximum number of bytes that one read requests from the stream.
 const WIRE: usize = 8 * 1024;
-
-/// Most bytes that were converted and not sent.
-const BUFFER: usize = 8 * 1024;

@@ -6,39 +6,39 @@ use encoding_rs::Encoding;
 use std::task::{Context, Poll};
 use tower::{Layer, Service};
 
-/// What is to become of text that cannot be converted.
+/// What to do with text that cannot be converted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BadText {
     /// The read or write fails with a [`TranscodeError`](super::TranscodeError).
     #[default]
     Fail,
-    /// It is replaced: by U+FFFD, or by `?` on a wire that has no U+FFFD.
+    /// It is replaced by U+FFFD, or by `?` in charsets without U+FFFD.
     Replace,
 }
 
 /// Layer for [`Transcode`]; see the [module docs](super).
 #[derive(Clone, Copy, Debug)]
 pub struct TranscodeLayer {
-    settings: Settings,
+    settings: TranscodeSettings,
 }
 
 impl TranscodeLayer {
-    /// Speaks `encoding` on the wire; text that cannot be converted is an error.
+    /// Uses `encoding` on the wire; text that cannot be converted is an error.
     ///
     /// # Errors
     ///
-    /// When nothing can be written in `encoding`: UTF-16, and the standard's "replacement".
+    /// Fails for charsets that cannot be written, UTF-16 and the standard's "replacement".
     pub fn new(encoding: &'static Encoding) -> Result<Self, UnsupportedCharset> {
-        let settings = Settings::new(encoding)?;
+        let settings = TranscodeSettings::new(encoding)?;
         Ok(Self { settings })
     }
 
-    /// Speaks the charset of that name on the wire, in upper or lower case.
+    /// Uses the charset with this label on the wire; case is ignored.
     ///
     /// # Errors
     ///
-    /// When the Encoding Standard knows no such name, and as [`new`](Self::new).
+    /// Fails for labels that the Encoding Standard does not define, and like [`new`](Self::new).
     pub fn for_label(label: &str) -> Result<Self, UnsupportedCharset> {
         match Encoding::for_label(label.as_bytes()) {
             Some(encoding) => Self::new(encoding),
@@ -46,7 +46,7 @@ impl TranscodeLayer {
         }
     }
 
-    /// Sets what is to become of text that cannot be converted, in both directions.
+    /// Sets what to do with text that cannot be converted, in both directions.
     #[must_use]
     pub const fn with_bad_text(mut self, bad_text: BadText) -> Self {
         self.settings.bad_text = bad_text;
@@ -72,7 +72,7 @@ impl<S> Layer<S> for TranscodeLayer {
 #[derive(Clone, Copy, Debug)]
 pub struct Transcode<S> {
     inner: S,
-    settings: Settings,
+    settings: TranscodeSettings,
 }
 
 impl<S, IO> Service<Connection<IO>> for Transcode<S>
@@ -93,14 +93,14 @@ where
     }
 }
 
-/// A charset that can be read and written, and what becomes of bad text.
+/// A charset that can be read and written, and the handling of bad text.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Settings {
+pub(super) struct TranscodeSettings {
     pub(super) encoding: &'static Encoding,
     pub(super) bad_text: BadText,
 }
 
-impl Settings {
+impl TranscodeSettings {
     pub(super) fn new(encoding: &'static Encoding) -> Result<Self, UnsupportedCharset> {
         if encoding.output_encoding() != encoding {
             return Err(UnsupportedCharset::read_only(encoding));

@@ -1,45 +1,47 @@
-//! Lets the handler speak UTF-8 where the wire speaks another charset.
+//! Transcodes between UTF-8 in the handler and another charset on the wire.
 //!
-//! What the handler reads is valid UTF-8, made from the charset of the wire; what it writes is UTF-8
-//! and leaves in that charset. The charsets and their labels are those of the
-//! [Encoding Standard](https://encoding.spec.whatwg.org/), converted by [`encoding_rs`]. Mind that
-//! its `iso-8859-1` and `us-ascii` are other names of windows-1252. UTF-16, which the standard does
-//! not write, and its "replacement" are refused when the layer is made.
+//! The handler reads and writes UTF-8. The charsets and their labels are those of the
+//! [Encoding Standard](https://encoding.spec.whatwg.org/), converted by [`encoding_rs`]. In this standard,
+//! `iso-8859-1` and `us-ascii` are other names of windows-1252. The constructors of the layer reject UTF-16, which
+//! the standard cannot encode, and its "replacement" encoding.
 //!
-//! Charsets are not detected, and a byte order mark is a character (U+FEFF) like any other.
+//! # Position in the stack
 //!
-//! # Text that cannot be converted
+//! Inside of TLS and of every layer that works with bytes, right around the handler.
 //!
-//! Bytes that mean nothing in the charset, a character that the charset does not have, UTF-8 of the
-//! handler that is none, a stream that ends within a character: each is a [`TranscodeError`] inside
-//! an [`io::Error`](std::io::Error) of kind [`InvalidData`](std::io::ErrorKind::InvalidData), unless
-//! [`BadText::Replace`] was chosen. Then it is replaced as the standard says: U+FFFD on the way in,
-//! U+FFFD or `?` on the way out.
+//! # Errors and outcomes
 //!
-//! * A read gives the text in front of the bad bytes first, then the error, and goes on behind them
-//!   if it is called again. Once the write side is shut down only one error is told, the rest is
-//!   replaced: so [`Connection::close`](crate::Connection::close) can read out what the peer still
-//!   sends, and the peer gets the handler's last words.
-//! * A write takes the text in front of the bad character; the next one fails and takes nothing.
-//!   Nothing of a bad character is sent. One that was begun by an earlier write is forgotten.
+//! Text cannot be converted if its bytes are malformed, if the charset lacks a character, or if the stream ends
+//! within a character. Such text fails with a [`TranscodeError`] inside an [`io::Error`](std::io::Error) of kind
+//! [`InvalidData`](std::io::ErrorKind::InvalidData). With [`BadText::Replace`], it is replaced as the standard
+//! specifies, by U+FFFD on reads and by U+FFFD or `?` on writes.
+//!
+//! * A read first returns the text in front of the malformed bytes, then the error. The next read continues
+//!   behind them. After the write side is shut down, only one error is returned and further malformed bytes are
+//!   replaced. Hence [`Connection::close`](crate::Connection::close) can read the remaining input, and the peer
+//!   receives the end of the handler's output.
+//! * A write accepts the text in front of the unmappable character. The next write fails and accepts nothing. A
+//!   character that fails is not sent, even partially, and a part of it from an earlier write is discarded.
 //! * A shutdown within a character fails once; the next one shuts down.
 //!
-//! # Its place
+//! # Cancellation and drop
 //!
-//! Inside of TLS and of everything that works with bytes, right around the handler.
+//! Written text is sent immediately, as far as the stream accepts it. The rest, 8 KiB at most, is buffered until
+//! the next write, flush, shutdown or pending read. Dropping the connection loses it, so flush or
+//! [`close`](crate::Connection::close) at the end.
 //!
-//! What is written is sent at once, as far as the IO takes it. The rest, 8 KiB at most, stays in a
-//! buffer until the next write, a flush, a shutdown, or a read that has to wait; a drop loses it. So
-//! flush or [`close`](crate::Connection::close). In ISO-2022-JP, which has states, only the shutdown
-//! returns to ASCII: between two characters the standard allows one change of state and not two.
+//! # Limitations
 //!
-//! # Cost
+//! Charsets are not detected, and a byte order mark is an ordinary character (U+FEFF). In ISO-2022-JP, which is
+//! stateful, only the shutdown returns to ASCII, because the standard forbids two changes of state in a row.
 //!
-//! Each byte is converted once, from the stack into the reader's buffer and from the writer's into
-//! the one that is sent. That one, an allocation of 8 KiB, comes with the first write and is given
-//! back when a read has to wait. A read asks the IO for a third of the room that it has, at most
-//! 8 KiB: the rest is for characters that grow.
+//! # Performance
 //!
+//! Each byte is converted once, from the stack into the reader's buffer or from the writer's buffer into the
+//! output buffer. The output buffer of 8 KiB is allocated on the first write and released when a read is pending.
+//! A read requests a third of its capacity from the stream, at most 8 KiB, because characters may grow.
+//!
+//! # Example
 //! ```
 //! use portcullis_middleware::{
 //!     BoxError, Connection, peer_addr::PeerAddrLayer, stream::TranscodeLayer,
@@ -66,9 +68,9 @@
 //! theirs.shutdown().await?;
 //! stack.call(ours).await?;
 //!
-//! let mut said = Vec::new();
-//! theirs.read_to_end(&mut said).await?;
-//! assert_eq!(said, b"\xa1Ol\xe9, Jos\xe9!");
+//! let mut received = Vec::new();
+//! theirs.read_to_end(&mut received).await?;
+//! assert_eq!(received, b"\xa1Ol\xe9, Jos\xe9!");
 //! # Ok(())
 //! # }
 //! ```
@@ -82,7 +84,7 @@ mod layer;
 mod tests;
 
 pub use self::{
-    error::{Direction, Problem, TranscodeError, UnsupportedCharset},
+    error::{Direction, TextProblem, TranscodeError, UnsupportedCharset},
     io::TranscodeIo,
     layer::{BadText, Transcode, TranscodeLayer},
 };

@@ -1,4 +1,4 @@
-//! The IO wrapper.
+//! The stream wrapper.
 
 use super::{output::Output, waiter::Waiter};
 use pin_project::pin_project;
@@ -9,32 +9,32 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// IO whose small writes are gathered; see the [module docs](super).
+/// A stream whose small writes are buffered; see the [module docs](super).
 ///
 /// # Cancel safety
 ///
-/// A write that was dropped while it waited took nothing. A dropped flush, shutdown or read loses
-/// nothing: what it has not sent yet is sent by the next one.
+/// All operations are cancel safe. A pending write has taken no bytes, and the next operation sends what a
+/// dropped flush, shutdown or read has not sent.
 ///
 /// # Two tasks
 ///
-/// A read that waits sends what is buffered, so it polls the write side of the IO inside. The halves
-/// of [`split`](tokio::io::split) may wait in two tasks all the same: each is woken when its turn
-/// comes, also when the other one gives up.
+/// A pending read sends buffered data, so it polls the write side of the inner stream. The halves of
+/// [`split`](tokio::io::split) may still wait in two tasks. Each is woken when it can continue, even if the
+/// other one is dropped.
 #[pin_project]
 #[derive(Debug)]
 pub struct WriteBufferIo<IO> {
     #[pin]
     io: IO,
     output: Output,
-    /// A read that waits: nothing may stay in the buffer.
+    /// A pending read, which flushes the buffer.
     reader: Waiter,
-    /// A write, flush or shutdown that waits.
+    /// A pending write, flush or shutdown.
     writer: Waiter,
 }
 
 impl<IO> WriteBufferIo<IO> {
-    /// Buffers up to `bytes` of output; zero buffers nothing.
+    /// Buffers up to `bytes` of output; zero disables the buffer.
     pub const fn new(io: IO, bytes: usize) -> Self {
         Self {
             io,
@@ -44,27 +44,27 @@ impl<IO> WriteBufferIo<IO> {
         }
     }
 
-    /// What was written and not yet sent.
+    /// Buffered data that was not yet sent.
     pub fn unsent(&self) -> &[u8] {
         self.output.unsent()
     }
 
-    /// The IO inside.
+    /// Returns a reference to the inner stream.
     pub const fn get_ref(&self) -> &IO {
         &self.io
     }
 
-    /// The IO inside; what is written to it overtakes what is buffered.
+    /// Returns a mutable reference to the inner stream; writes to it overtake buffered data.
     pub const fn get_mut(&mut self) -> &mut IO {
         &mut self.io
     }
 
-    /// The IO inside, pinned.
+    /// Returns a pinned reference to the inner stream.
     pub fn get_pin_mut(self: Pin<&mut Self>) -> Pin<&mut IO> {
         self.project().io
     }
 
-    /// Takes the IO out; what is [unsent](Self::unsent) is lost.
+    /// Returns the inner stream and drops [unsent](Self::unsent) data.
     pub fn into_inner(self) -> IO {
         self.io
     }
@@ -76,7 +76,7 @@ impl<IO> WriteBufferIo<IO> {
 }
 
 impl<IO: AsyncWrite> WriteBufferIo<IO> {
-    /// Carries out `operation` on the write side, for a write, flush or shutdown.
+    /// Performs a write, flush or shutdown on the write side.
     fn poll_write_side<T>(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -89,7 +89,7 @@ impl<IO: AsyncWrite> WriteBufferIo<IO> {
             && output.is_due()
             && let Some(both) = this.reader.joined(cx.waker())
         {
-            // The read that waits has to go on where this operation gives up.
+            // The pending read must continue if this operation is dropped.
             let mut cx = Context::from_waker(&both);
             result = operation(this.io, output, &mut cx);
         }
@@ -104,7 +104,7 @@ impl<IO: AsyncWrite> WriteBufferIo<IO> {
         result
     }
 
-    /// Sends and flushes all, for a read that waits.
+    /// Sends and flushes all data, for a pending read.
     #[cold]
     fn poll_flush_for_read(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut this = self.project();
@@ -116,7 +116,7 @@ impl<IO: AsyncWrite> WriteBufferIo<IO> {
             result = output.poll_flush(this.io, &mut Context::from_waker(&both));
         }
         if result.is_ready() {
-            // The IO owes the writer no wake any more.
+            // The stream will not wake the writer any more.
             this.writer.wake();
         }
         result
@@ -187,34 +187,34 @@ impl<IO: AsyncWrite> AsyncWrite for WriteBufferIo<IO> {
         self.poll_write_side(cx, |io, output, cx| output.poll_write(io, cx, bufs))
     }
 
-    /// Small buffers are gathered whether the IO inside can do that or not.
+    /// Small buffers are gathered even if the inner stream cannot do that.
     fn is_write_vectored(&self) -> bool {
         !self.output.is_off() || self.io.is_write_vectored()
     }
 }
 
-/// For a wrapper that makes its output in the buffer itself.
+/// For a wrapper that writes its output directly into the buffer.
 #[cfg(feature = "transcode")]
 impl<IO: AsyncWrite> WriteBufferIo<IO> {
-    /// Sends what is buffered unless there is `room` for so many bytes.
-    pub(crate) fn poll_room(
+    /// Sends buffered data unless `capacity` bytes are free.
+    pub(crate) fn poll_capacity(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        room: usize,
+        capacity: usize,
     ) -> Poll<io::Result<()>> {
         let buffer = self.as_mut().buffer();
-        if buffer.capacity() - buffer.len() >= room {
+        if buffer.capacity() - buffer.len() >= capacity {
             return Poll::Ready(Ok(()));
         }
         self.poll_send(cx)
     }
 
-    /// The buffer; what is appended, up to its capacity, is output.
+    /// The buffer; data appended within its capacity is output.
     pub(crate) fn buffer(self: Pin<&mut Self>) -> &mut Vec<u8> {
         self.project().output.buffer()
     }
 
-    /// Sends what is buffered, without a flush.
+    /// Sends buffered data, without a flush.
     pub(crate) fn poll_send(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_write_side(cx, |io, output, cx| output.poll_send(io, cx))
     }

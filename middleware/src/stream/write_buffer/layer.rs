@@ -12,7 +12,7 @@ pub struct WriteBufferLayer {
 }
 
 impl WriteBufferLayer {
-    /// Buffers up to `bytes` of output per connection; zero buffers nothing.
+    /// Buffers up to `bytes` of output per connection; zero disables the buffer.
     pub const fn new(bytes: usize) -> Self {
         Self { bytes }
     }
@@ -21,7 +21,7 @@ impl WriteBufferLayer {
 impl Default for WriteBufferLayer {
     /// Buffers up to 8 KiB of output per connection.
     fn default() -> Self {
-        Self::new(8 * 1024)
+        Self::new(DEFAULT_BYTES)
     }
 }
 
@@ -58,3 +58,6 @@ where
         self.inner.call(buffered)
     }
 }
+
+/// Default size of an output buffer, also that of transcoded output.
+pub(crate) const DEFAULT_BYTES: usize = 8 * 1024;

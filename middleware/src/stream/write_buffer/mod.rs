@@ -1,40 +1,41 @@
-//! Gathers small writes into large ones.
+//! Buffers small writes and sends them together.
 //!
-//! A handler that writes a status line, five headers and a body does one system call where it did
-//! seven. What is written stays in a buffer of the connection until
+//! A handler that writes a status line, five headers and a body makes one system call instead of seven. Written
+//! data stays in a buffer of the connection until
 //!
 //! * the handler flushes or shuts down ([`Connection::close`](crate::Connection::close) does both),
-//! * a write does not fit any more; a large one then goes out uncopied, behind what was buffered,
+//! * a write does not fit; a large write is then sent directly, behind the buffered data,
 //! * **a read is pending.** Buffered output is flushed first, so a request/response handler that
-//!   forgets to flush does not deadlock. The same holds where a task
-//!   writes while another one waits for input: the one that waits is woken and sends.
+//!   forgets to flush does not deadlock. The same holds if one task writes while another waits for
+//!   input, because the waiting task is woken and sends the data.
 //!
-//! Reads are not buffered; [`tokio::io::BufReader`] does that.
+//! Reads are not buffered; use [`tokio::io::BufReader`] for that.
 //!
-//! # What is lost, and when
-//!
-//! **A connection that is dropped loses what is still buffered**, and so does one that is
-//! [detached](crate::Connection::detach) and unwrapped. End it with
-//! [`close`](crate::Connection::close), or flush. A handler that never reads, such as a ticker, has to
-//! flush too.
-//!
-//! A write succeeds once its bytes are buffered. When sending them fails later, the next write,
-//! flush, shutdown or waiting read tells. Nothing is thrown away by a failure: the next attempt sends
-//! the same bytes again from where the last one stopped.
-//!
-//! # Its place
+//! # Position in the stack
 //!
 //! Inside of TLS, where it makes one record of many writes, and inside of
-//! [`io_timeout`](crate::timeout::io_timeout), whose write bound then holds also for what a waiting read sends.
-//! HTTP servers gather their output themselves and gain nothing.
+//! [`io_timeout`](crate::timeout::io_timeout), whose write timeout then also applies to data sent by a pending
+//! read. HTTP servers buffer their output themselves and gain nothing.
 //!
-//! # Cost
+//! # Errors and outcomes
 //!
-//! The buffer, one allocation, comes with the first small write, and is given back when a read has
-//! to wait: an idle connection has none. A write that fits is one copy. A read that waits compares
-//! two wakers. Only where two tasks wait for the same output, the halves of
-//! [`split`](tokio::io::split) for example, a waker for both is allocated each time they do.
+//! A write succeeds as soon as its bytes are buffered. If sending fails later, the next write, flush, shutdown or
+//! pending read returns the error. The buffered data is kept, and the next attempt continues where the last one
+//! stopped.
 //!
+//! # Cancellation and drop
+//!
+//! **Dropping a connection loses the buffered data**, and so does
+//! [detaching](crate::Connection::detach) and unwrapping it. Use [`close`](crate::Connection::close) at the end,
+//! or flush. A handler that never reads, such as a ticker, has to flush too.
+//!
+//! # Performance
+//!
+//! The buffer is allocated on the first small write and released when a read is pending, so idle connections
+//! hold none. A write that fits is copied once. A pending read compares two wakers. If two tasks wait for the
+//! same output, such as the halves of [`split`](tokio::io::split), each wait allocates a combined waker.
+//!
+//! # Example
 //! ```
 //! use portcullis_middleware::{BoxError, Connection, stream::WriteBufferLayer, peer_addr::PeerAddrLayer};
 //! use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -49,7 +50,7 @@
 //!         connection.write_all(b"your ").await?;
 //!         connection.write_all(b"name? ").await?;
 //!         let mut name = [0; 5];
-//!         connection.read_exact(&mut name).await?; // has to wait: the question goes out
+//!         connection.read_exact(&mut name).await?; // pending, so the question is sent
 //!         connection.write_all(b"hello ").await?;
 //!         connection.write_all(&name).await?;
 //!         connection.close().await?;
@@ -58,12 +59,12 @@
 //!
 //! let (ours, mut theirs) = tokio::io::duplex(64);
 //! let client = async {
-//!     let mut said = [0; 64];
-//!     let length = theirs.read(&mut said).await?;
-//!     assert_eq!(&said[..length], b"your name? ");
+//!     let mut received = [0; 64];
+//!     let length = theirs.read(&mut received).await?;
+//!     assert_eq!(&received[..length], b"your name? ");
 //!     theirs.write_all(b"alice").await?;
-//!     let length = theirs.read(&mut said).await?;
-//!     assert_eq!(&said[..length], b"hello alice");
+//!     let length = theirs.read(&mut received).await?;
+//!     assert_eq!(&received[..length], b"hello alice");
 //!     drop(theirs);
 //!     Ok::<_, BoxError>(())
 //! };
@@ -79,6 +80,8 @@ mod output;
 mod tests;
 mod waiter;
 
+#[cfg(feature = "transcode")]
+pub(crate) use self::layer::DEFAULT_BYTES;
 pub use self::{
     io::WriteBufferIo,
     layer::{WriteBuffer, WriteBufferLayer},

@@ -1,4 +1,4 @@
-//! What was written and not yet sent.
+//! Output that was not yet sent.
 
 use std::{
     fmt,
@@ -8,14 +8,14 @@ use std::{
 };
 use tokio::io::AsyncWrite;
 
-/// Bytes on their way out.
+/// A buffer of output.
 pub(super) struct Output {
-    /// Without allocation until something is buffered. Empty once all of it is sent.
+    /// Allocated on first use; empty when all data is sent.
     bytes: Vec<u8>,
-    /// How many of the bytes are sent already.
+    /// Number of bytes already sent.
     sent: usize,
     size: usize,
-    /// The IO took something and was not flushed since.
+    /// The stream has accepted data since the last flush.
     unflushed: bool,
 }
 
@@ -29,7 +29,7 @@ impl Output {
         }
     }
 
-    /// Whether nothing is ever buffered.
+    /// Whether the buffer is disabled.
     #[inline]
     pub(super) const fn is_off(&self) -> bool {
         self.size == 0
@@ -45,19 +45,19 @@ impl Output {
         &self.bytes[self.sent..]
     }
 
-    /// Whether a write of `length` bytes is to be copied. What would fill a buffer of its own is not.
+    /// Whether to copy a write of `length` bytes; one that would fill the buffer is sent directly.
     #[inline]
     pub(super) const fn fits(&self, length: usize) -> bool {
         length < self.size && length <= self.size.saturating_sub(self.bytes.len())
     }
 
-    /// Buffers `bytes`, which fit.
+    /// Buffers `bytes`, which must fit.
     #[inline]
     pub(super) fn push(&mut self, bytes: &[u8]) {
         self.buffer().extend_from_slice(bytes);
     }
 
-    /// The buffer, with room up to its capacity.
+    /// The buffer, allocated with its full capacity.
     #[inline]
     pub(super) fn buffer(&mut self) -> &mut Vec<u8> {
         if self.bytes.capacity() == 0 {
@@ -66,7 +66,7 @@ impl Output {
         &mut self.bytes
     }
 
-    /// Gives the memory back where nothing is buffered.
+    /// Releases the memory of an empty buffer.
     #[inline]
     pub(super) fn release(&mut self) {
         if self.bytes.is_empty() {
@@ -79,7 +79,7 @@ impl Output {
         self.bytes.capacity()
     }
 
-    /// Sends all that is buffered.
+    /// Sends all buffered data.
     pub(super) fn poll_send<IO: AsyncWrite>(
         &mut self,
         mut io: Pin<&mut IO>,
@@ -92,7 +92,7 @@ impl Output {
         Poll::Ready(Ok(()))
     }
 
-    /// Sends all that is buffered, and sees to it that the IO does not keep it.
+    /// Sends all buffered data and flushes the stream.
     pub(super) fn poll_flush<IO: AsyncWrite>(
         &mut self,
         mut io: Pin<&mut IO>,
@@ -104,19 +104,19 @@ impl Output {
         Poll::Ready(Ok(()))
     }
 
-    /// Sends all that is buffered, and ends the write side.
+    /// Sends all buffered data and shuts down the write side.
     pub(super) fn poll_shutdown<IO: AsyncWrite>(
         &mut self,
         mut io: Pin<&mut IO>,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         ready!(self.poll_send(io.as_mut(), cx))?;
-        // A shutdown is a flush too; a read that waits keeps out of it from here on.
+        // A shutdown includes a flush, so pending reads have nothing left to flush.
         self.unflushed = false;
         io.poll_shutdown(cx)
     }
 
-    /// Writes `bufs` behind what is buffered: copied where they fit, else through to the IO.
+    /// Writes `bufs` behind the buffered data, either copied or directly to the stream.
     pub(super) fn poll_write<IO: AsyncWrite>(
         &mut self,
         mut io: Pin<&mut IO>,
@@ -139,7 +139,7 @@ impl Output {
                 ready!(self.poll_send(io.as_mut(), cx))?;
                 continue;
             }
-            // One system call for the small and the large.
+            // One system call for buffered and new data.
             let unsent = self.unsent();
             let mut slices = [IoSlice::new(&[]); SLICES];
             slices[0] = IoSlice::new(unsent);
@@ -154,7 +154,7 @@ impl Output {
         }
     }
 
-    /// Writes `bufs`, more than the buffer holds, while nothing is buffered.
+    /// Writes `bufs`, which exceed the buffer, while it is empty.
     fn poll_write_through<IO: AsyncWrite>(
         &mut self,
         io: Pin<&mut IO>,
@@ -163,7 +163,7 @@ impl Output {
     ) -> Poll<io::Result<usize>> {
         let sent = match bufs.iter().find(|buf| !buf.is_empty()) {
             Some(_) if io.is_write_vectored() => ready!(io.poll_write_vectored(cx, bufs))?,
-            // The small ones in front of a large one are gathered all the same.
+            // Small buffers in front of a large one are gathered nevertheless.
             Some(first) if self.fits(first.len()) => {
                 let mut copied = 0;
                 for buf in bufs {
@@ -182,7 +182,7 @@ impl Output {
         Poll::Ready(Ok(sent))
     }
 
-    /// The IO took `sent` of what is buffered.
+    /// Records that the stream accepted `sent` buffered bytes.
     fn advance(&mut self, sent: usize) -> io::Result<()> {
         if sent == 0 {
             return Err(io::ErrorKind::WriteZero.into());
@@ -208,5 +208,5 @@ impl fmt::Debug for Output {
     }
 }
 
-/// Most buffers in one vectored write; what is behind them comes with the next one.
+/// Maximum number of buffers in one vectored write; the next write continues behind them.
 const SLICES: usize = 16;

@@ -1,8 +1,8 @@
-//! Who waits for the output to go out.
+//! Tasks that wait for output to be sent.
 //!
-//! Both directions of a connection may: a write waits for room, a read for the output that it
-//! answers. IO remembers one waker for its write side, the last one. So a task that polls the write side
-//! while the other direction waits too has to leave a waker for both.
+//! Both directions of a connection may wait. A write waits for capacity, and a read waits until earlier output
+//! is sent. A stream keeps only the last waker of its write side. Therefore a task that polls the write side
+//! while the other direction waits registers a waker for both.
 
 use std::{
     mem,
@@ -12,10 +12,10 @@ use std::{
 
 /// The task of one direction, and whether it waits.
 ///
-/// It may have given up since; it is woken for nothing then.
+/// If its operation was dropped meanwhile, the wake is spurious.
 #[derive(Debug, Default)]
 pub(super) struct Waiter {
-    /// Kept when the wait is over: the next one most likely has the same.
+    /// Kept after the wait, because the next one usually has the same waker.
     waker: Option<Waker>,
     waits: bool,
 }
@@ -28,23 +28,23 @@ impl Waiter {
         }
     }
 
-    /// The task of `waker` waits.
+    /// Records that the task of `waker` waits.
     #[inline]
     pub(super) fn wait(&mut self, waker: &Waker) {
         match &mut self.waker {
             Some(known) => known.clone_from(waker),
-            none => *none = Some(waker.clone()),
+            empty => *empty = Some(waker.clone()),
         }
         self.waits = true;
     }
 
-    /// No task waits any more.
+    /// Records the end of the wait.
     #[inline]
     pub(super) const fn done(&mut self) {
         self.waits = false;
     }
 
-    /// Wakes who waits.
+    /// Wakes the waiting task.
     #[inline]
     pub(super) fn wake(&mut self) {
         if mem::take(&mut self.waits) {
@@ -52,7 +52,7 @@ impl Waiter {
         }
     }
 
-    /// A waker for who waits and for `other`, unless one of them is enough.
+    /// A waker for the waiting task and `other`, unless one of them is enough.
     pub(super) fn joined(&self, other: &Waker) -> Option<Waker> {
         let waker = self.waker.as_ref().filter(|_| self.waits)?;
         if waker.will_wake(other) {

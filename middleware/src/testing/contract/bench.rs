@@ -1,16 +1,12 @@
 //! Drives a layer's service step by step.
 
-use super::probe::{Ending, Probe};
-use crate::error::Panicked;
+use super::probe::{CallEnding, Probe};
+use crate::{error::Panicked, testing::woken::Woken};
 use std::{
     fmt,
     future::poll_fn,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::{Context, Poll, Wake, Waker},
+    task::{Context, Poll},
     time::Duration,
 };
 use tokio::time::timeout;
@@ -21,23 +17,23 @@ pub(super) struct Bench<S, M> {
     pub(super) service: S,
     pub(super) inner: Probe,
     request: M,
-    /// What is being tried, for messages.
+    /// The current case, for messages.
     what: &'static str,
 }
 
 /// A future of the service under test.
-pub(super) struct Running<F> {
+pub(super) struct RunningCall<F> {
     future: Pin<Box<F>>,
-    /// How often the inner service had been called before.
+    /// Number of calls of the inner service before this one.
     calls: usize,
 }
 
-/// What came of a request.
-pub(super) enum Start<F> {
+/// Result of a request.
+pub(super) enum CallStart<F> {
     NotReady,
     /// The inner service was not called.
     NotServed,
-    Running(Running<F>),
+    Running(RunningCall<F>),
 }
 
 impl<S, M> Bench<S, M> {
@@ -59,7 +55,7 @@ impl<S, M> Bench<S, M> {
         panic!("tower contract, {}: {message}", self.what)
     }
 
-    /// Fails with `message`, unless it `is` so, or where the inner service was called wrongly.
+    /// Fails with `message` unless `is` holds, or if the inner service was called wrongly.
     pub(super) fn expect(&self, is: bool, message: impl fmt::Display) {
         self.check();
         if !is {
@@ -67,14 +63,14 @@ impl<S, M> Bench<S, M> {
         }
     }
 
-    /// Fails where the inner service was called wrongly.
+    /// Fails if the inner service was called wrongly.
     pub(super) fn check(&self) {
         if let Some(violation) = self.inner.violation() {
             self.fail(violation);
         }
     }
 
-    /// Fails unless all readiness of the inner service comes back.
+    /// Fails unless all readiness of the inner service is released.
     pub(super) async fn settled(&self, after: &str) {
         let settled = poll_fn(|cx| {
             self.inner.watch(cx);
@@ -87,8 +83,8 @@ impl<S, M> Bench<S, M> {
         self.expect(
             settled,
             format_args!(
-                "{after}, and the readiness of the inner service was not given back: call the \
-                 instance that is ready, or drop it"
+                "{after}, and the readiness of the inner service was not released; call the ready \
+                 instance, or drop it"
             ),
         );
     }
@@ -99,7 +95,7 @@ impl<S, M> Bench<S, M> {
         M: Fn() -> R,
     {
         let woken = Woken::default();
-        let waker = Waker::from(woken.0.clone());
+        let waker = woken.waker();
         let polled = service.poll_ready(&mut Context::from_waker(&waker));
         self.check();
         if let Poll::Ready(Err(_)) = polled {
@@ -108,7 +104,7 @@ impl<S, M> Bench<S, M> {
         (polled.map(drop), woken)
     }
 
-    /// Whether `poll_ready` succeeds, once it comes to a result.
+    /// Whether `poll_ready` succeeds, after it has completed.
     pub(super) async fn first_readiness<R>(&self, service: &mut S) -> Poll<bool>
     where
         S: Service<R>,
@@ -132,8 +128,8 @@ impl<S, M> Bench<S, M> {
         }
     }
 
-    /// Calls a service that is ready; `None` when that panics, or the inner service does.
-    pub(super) fn call<R>(&mut self, service: &mut S) -> Option<Running<S::Future>>
+    /// Calls a ready service; `None` if it or the inner service panics.
+    pub(super) fn call<R>(&mut self, service: &mut S) -> Option<RunningCall<S::Future>>
     where
         S: Service<R>,
         M: Fn() -> R,
@@ -142,13 +138,13 @@ impl<S, M> Bench<S, M> {
         let calls = self.inner.calls();
         let called = Panicked::catch(|| service.call(request));
         let future = Box::pin(called.ok()?);
-        Some(Running { future, calls })
+        Some(RunningCall { future, calls })
     }
 
-    /// Polls `running` once; tells whether it is woken after that.
-    pub(super) fn poll(&self, running: &mut Running<impl Future>) -> Woken {
+    /// Polls `running` once, and records whether it is woken after that.
+    pub(super) fn poll(&self, running: &mut RunningCall<impl Future>) -> Woken {
         let woken = Woken::default();
-        let waker = Waker::from(woken.0.clone());
+        let waker = woken.waker();
         let polled = running.poll_end(&mut Context::from_waker(&waker));
         self.expect(
             polled.is_pending(),
@@ -157,15 +153,15 @@ impl<S, M> Bench<S, M> {
         woken
     }
 
-    /// Whether `running` ends, by a result or a panic.
-    pub(super) async fn ends(&self, running: &mut Running<impl Future>) -> bool {
+    /// Whether `running` ends, with a result or a panic.
+    pub(super) async fn ends(&self, running: &mut RunningCall<impl Future>) -> bool {
         let ended = timeout(PATIENCE, poll_fn(|cx| running.poll_end(cx))).await;
         self.check();
         ended.is_ok()
     }
 
-    /// Whether `running` comes to call the inner service.
-    pub(super) async fn reaches(&self, running: &mut Running<impl Future>) -> bool {
+    /// Whether `running` calls the inner service.
+    pub(super) async fn reaches(&self, running: &mut RunningCall<impl Future>) -> bool {
         let reached = poll_fn(|cx| {
             self.inner.watch(cx);
             if running.poll_end(cx).is_ready() {
@@ -182,42 +178,42 @@ impl<S, M> Bench<S, M> {
     }
 
     /// Makes `service` ready, calls it, and waits until the inner service is called.
-    pub(super) async fn start<R>(&mut self, service: &mut S) -> Start<S::Future>
+    pub(super) async fn start<R>(&mut self, service: &mut S) -> CallStart<S::Future>
     where
         S: Service<R>,
         M: Fn() -> R,
     {
         if !self.becomes_ready(service).await {
-            return Start::NotReady;
+            return CallStart::NotReady;
         }
         let Some(mut running) = self.call(service) else {
             self.check();
             self.fail("`call` of the layer panicked, and the inner service did not");
         };
         match self.reaches(&mut running).await {
-            true => Start::Running(running),
-            false => Start::NotServed,
+            true => CallStart::Running(running),
+            false => CallStart::NotServed,
         }
     }
 
-    /// Starts as many as the layer serves at once, by clones of `service`, but [`MOST`] at most.
-    pub(super) async fn fill<R>(&mut self, service: &S) -> Vec<Running<S::Future>>
+    /// Starts as many calls as the layer serves concurrently, up to [`MOST`], on clones of `service`.
+    pub(super) async fn fill<R>(&mut self, service: &S) -> Vec<RunningCall<S::Future>>
     where
         S: Service<R> + Clone,
         M: Fn() -> R,
     {
         let mut running = Vec::new();
         while running.len() < MOST {
-            self.inner.set_ending(Ending::Wait);
+            self.inner.set_ending(CallEnding::Wait);
             match self.start(&mut service.clone()).await {
-                Start::Running(future) => running.push(future),
-                Start::NotReady | Start::NotServed => break,
+                CallStart::Running(future) => running.push(future),
+                CallStart::NotReady | CallStart::NotServed => break,
             }
         }
         running
     }
 
-    /// How many the layer serves at once, [`MOST`] at most.
+    /// Number of calls that the layer serves concurrently, up to [`MOST`].
     pub(super) async fn room<R>(&mut self) -> usize
     where
         S: Service<R> + Clone,
@@ -231,8 +227,8 @@ impl<S, M> Bench<S, M> {
     }
 }
 
-impl<F: Future> Running<F> {
-    /// Ready when it is over, by a result or a panic.
+impl<F: Future> RunningCall<F> {
+    /// Ready after a result or a panic.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match Panicked::catch(|| self.future.as_mut().poll(cx)) {
             Ok(polled) => polled.map(drop),
@@ -241,40 +237,10 @@ impl<F: Future> Running<F> {
     }
 }
 
-/// Whether a task was woken.
-#[derive(Debug, Default)]
-pub(super) struct Woken(Arc<Flag>);
-
-#[derive(Debug, Default)]
-struct Flag(AtomicBool);
-
-impl Wake for Flag {
-    fn wake(self: Arc<Self>) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-impl Woken {
-    pub(super) fn is_woken(&self) -> bool {
-        self.0.0.load(Ordering::Relaxed)
-    }
-
-    /// Whether it is woken, also where other tasks have to run first.
-    pub(super) async fn soon(&self) -> bool {
-        for _ in 0..100 {
-            if self.is_woken() {
-                return true;
-            }
-            tokio::task::yield_now().await;
-        }
-        self.is_woken()
-    }
-}
-
-/// As many are tried at once, and as often.
+/// Maximum number of concurrent calls, and number of repetitions.
 pub(super) const MOST: usize = 8;
 
 const FAILED: &str = "`poll_ready` of the layer failed, and the inner service did not";
 
-/// What does not happen within this time does not happen.
+/// Time limit for expected events.
 const PATIENCE: Duration = Duration::from_secs(1);

@@ -1,4 +1,4 @@
-//! Holds a layer to tower's contract.
+//! Checks a layer against tower's contract.
 
 mod bench;
 mod probe;
@@ -8,8 +8,8 @@ mod tests;
 pub use self::probe::{Probe, ProbeFuture};
 
 use self::{
-    bench::{Bench, MOST, Start},
-    probe::{Ending, Gate},
+    bench::{Bench, CallStart, MOST},
+    probe::{CallEnding, ProbeGate},
 };
 use super::{Peer, PeerIo};
 use crate::{Connection, connection::Socket};
@@ -18,8 +18,8 @@ use tower::{Layer, Service};
 
 /// Checks that `layer` keeps tower's contract, with connections to a silent peer.
 ///
-/// See [`assert_contract_with`], which this calls. For a layer that reads before it calls its inner
-/// service, or that takes something else than a connection, call that one.
+/// It calls [`assert_contract_with`]. Use that function for layers that read before they call their inner
+/// service, and for layers of other requests than connections.
 ///
 /// ```
 /// use portcullis_middleware::{handler::from_fn, testing::assert_contract};
@@ -32,7 +32,7 @@ use tower::{Layer, Service};
 ///
 /// # Panics
 ///
-/// Where the layer breaks the contract; the message says what was done and what was expected.
+/// Panics if the layer breaks the contract; the message describes the case and the expectation.
 pub async fn assert_contract<L>(layer: L)
 where
     L: Layer<Probe>,
@@ -43,27 +43,25 @@ where
 
 /// Checks that `layer` keeps tower's contract, with requests made by `request`.
 ///
-/// The layer goes around a [`Probe`], a service that takes any request, knows whether it is ready, and
-/// is told what to do. Checked is that
+/// The layer wraps a [`Probe`], a service that accepts any request and records whether it is ready. The check
+/// verifies these rules:
 ///
-/// 1. the inner service is called only where `poll_ready` of that same instance returned ready since
-///    its last call: not a clone that was made in passing, and not the same one twice;
-/// 2. a clone of a service that is ready has to become ready itself, and gets no permit for nothing;
-/// 3. all readiness of the inner service, and all that the layer itself gives out, comes back when a
-///    ready service is dropped, when a future is dropped (before the first poll, or while the inner
-///    one is running), and when the inner service answers, fails or panics: the layer then serves as
-///    many at once as before;
-/// 4. where the inner service is not ready the layer is not, or it is ready and waits before it calls it; its
-///    failure to become ready passes through, or is not followed by a call; who waits is woken,
-///    for the inner service's readiness, for room in the layer, and for the end of a call.
+/// 1. The inner service is called only if `poll_ready` of the same instance has returned ready since its
+///    previous call. A clone is not ready, and one readiness allows one call.
+/// 2. A clone of a ready service becomes ready on its own, with a permit of its own.
+/// 3. Readiness of the inner service and permits of the layer are released when a ready service is dropped,
+///    when a future is dropped (before its first poll, or while the inner one is running), and when the inner
+///    service returns, fails or panics. After that, the layer serves as many requests concurrently as before.
+/// 4. While the inner service is not ready, the layer is not ready either, or waits before the call. If the
+///    inner service fails to become ready, the layer passes the error on or makes no call. Waiting tasks are
+///    woken when the inner service becomes ready, when the layer has capacity, and when a call ends.
 ///
-/// Each way of ending is gone through eight times: give a layer with a limit one of eight or less,
-/// or a lost permit is not missed. A service that refuses instead of waiting is fine. Not checked is
-/// what the layer does with the request, see [`assert_transparent`](super::assert_transparent), or
-/// with the answer.
+/// Each ending is repeated eight times. Give layers with a limit a limit of eight or less, so that a lost
+/// permit is detected. Services may reject instead of waiting. The check ignores what the layer does with the
+/// request (see [`assert_transparent`](super::assert_transparent)) and with the response.
 ///
-/// It needs a runtime with time: `#[tokio::test(start_paused = true)]`. What does not happen within a
-/// second counts as not happening; in paused time that second takes no time.
+/// It needs a runtime with time, `#[tokio::test(start_paused = true)]`. Events are expected within one second,
+/// which takes no real time while the clock is paused.
 ///
 /// ```
 /// use portcullis_middleware::{
@@ -79,31 +77,30 @@ where
 ///
 /// # Panics
 ///
-/// Where the layer breaks the contract; the message says what was done and what was expected.
+/// Panics if the layer breaks the contract; the message describes the case and the expectation.
 pub async fn assert_contract_with<L, R>(layer: L, request: impl Fn() -> R)
 where
     L: Layer<Probe>,
     L::Service: Service<R> + Clone,
 {
-    // A service of its own for each, so that what one finds is not blamed on the next.
+    // A new service for each case, so that failures do not affect later cases.
     let bench = || Bench::new(&layer, &request);
     let room = bench().room().await;
-    assert!(room > 0, "tower contract: the layer serves nobody");
-    comes_back(&mut bench(), Way::DropRunning, room).await;
+    assert!(room > 0, "tower contract: the layer serves no request");
+    comes_back(&mut bench(), Termination::DropRunning, room).await;
     serves_one_after_the_other(&mut bench()).await;
     waits_for_readiness(&mut bench()).await;
     passes_unreadiness_on(&mut bench()).await;
     gives_clones_nothing(&mut bench(), room).await;
-    for way in WAYS {
-        comes_back(&mut bench(), way, room).await;
+    for end in TERMINATIONS {
+        comes_back(&mut bench(), end, room).await;
     }
     if room < MOST {
-        hands_room_on(&mut bench(), room).await;
+        passes_slots_on(&mut bench(), room).await;
     }
 }
 
-/// With room for one in the inner service, the instance that was ready has to be the one that is
-/// called, each time.
+/// With an inner service of capacity one, the ready instance must be the one that is called.
 async fn serves_one_after_the_other<S, R, M>(bench: &mut Bench<S, M>)
 where
     S: Service<R> + Clone,
@@ -113,31 +110,31 @@ where
     bench.inner.set_room(1);
     let mut service = bench.service.clone();
     for served in 0..2 {
-        bench.inner.set_ending(Ending::Wait);
+        bench.inner.set_ending(CallEnding::Wait);
         match bench.start(&mut service).await {
-            Start::Running(mut future) => {
+            CallStart::Running(mut future) => {
                 let woken = bench.poll(&mut future);
                 bench.inner.finish();
                 bench.expect(
                     woken.soon().await,
-                    "the inner future ended, and who polled the layer's last was not woken",
+                    "the inner future ended, and the task that polled the layer's last was not woken",
                 );
                 bench.expect(
                     bench.ends(&mut future).await,
                     "the inner future ended, and the layer's did not",
                 );
             }
-            Start::NotReady if served > 0 => bench.fail(
-                "one connection was served, and the layer did not become ready again: what was not \
-                 given back?",
+            CallStart::NotReady if served > 0 => bench.fail(
+                "one connection was served, and the layer did not become ready again; what was not \
+                 released?",
             ),
-            Start::NotReady => bench.fail(
-                "the inner service has room for one and nobody is in it, and the layer did not \
-                 become ready",
+            CallStart::NotReady => bench.fail(
+                "the inner service is idle and has capacity for one, and the layer did not become \
+                 ready",
             ),
-            Start::NotServed => bench.fail(
-                "the layer was ready, with room for one in the inner service, and did not call it: \
-                 does it call another instance than the one that was ready?",
+            CallStart::NotServed => bench.fail(
+                "the layer was ready, the inner service had capacity for one, and was not called; \
+                 does the layer call another instance than the ready one?",
             ),
         }
         bench.settled("a connection was served").await;
@@ -151,20 +148,20 @@ where
     M: Fn() -> R,
 {
     bench.begin("an inner service that is not ready");
-    bench.inner.set_gate(Gate::Closed);
+    bench.inner.set_gate(ProbeGate::Closed);
     let mut service = bench.service.clone();
     let before = bench.inner.calls();
     if bench.poll_ready(&mut service).0.is_pending() {
-        // Another task polls it now, which is the one to be woken.
+        // Another task polls it now and must be the one that is woken.
         let (polled, woken) = bench.poll_ready(&mut service);
         bench.expect(
             polled.is_pending(),
             "polled again, the layer was ready, and the inner service was not",
         );
-        bench.inner.set_gate(Gate::Open);
+        bench.inner.set_gate(ProbeGate::Open);
         bench.expect(
             woken.soon().await,
-            "the inner service became ready, and who polled the layer last was not woken",
+            "the inner service became ready, and the task that polled the layer last was not woken",
         );
         bench.expect(
             bench.becomes_ready(&mut service).await,
@@ -173,9 +170,9 @@ where
         return;
     }
     // A layer may wait in its future instead.
-    bench.inner.set_ending(Ending::Answer);
+    bench.inner.set_ending(CallEnding::Answer);
     let Some(mut future) = bench.call(&mut service) else {
-        return bench.inner.set_gate(Gate::Open);
+        return bench.inner.set_gate(ProbeGate::Open);
     };
     let ended = bench.ends(&mut future).await;
     bench.check();
@@ -183,12 +180,12 @@ where
         bench.inner.calls() == before,
         "the inner service was called and was not ready",
     );
-    bench.inner.set_gate(Gate::Open);
+    bench.inner.set_gate(ProbeGate::Open);
     if !ended {
         let ended = bench.ends(&mut future).await;
         bench.expect(
             ended,
-            "the inner service became ready, and nothing followed",
+            "the inner service became ready, and the layer's future did not continue",
         );
     }
 }
@@ -199,7 +196,7 @@ where
     M: Fn() -> R,
 {
     bench.begin("an inner service that fails to become ready");
-    bench.inner.set_gate(Gate::Failing);
+    bench.inner.set_gate(ProbeGate::Failing);
     let mut service = bench.service.clone();
     match bench.first_readiness(&mut service).await {
         Poll::Pending => {
@@ -207,19 +204,19 @@ where
         }
         Poll::Ready(false) => {}
         Poll::Ready(true) => {
-            bench.inner.set_ending(Ending::Answer);
+            bench.inner.set_ending(CallEnding::Answer);
             if let Some(mut future) = bench.call(&mut service) {
                 bench.ends(&mut future).await;
             }
             bench.check();
         }
     }
-    bench.inner.set_gate(Gate::Open);
+    bench.inner.set_gate(ProbeGate::Open);
     drop(service);
     bench.settled("a service that had failed was dropped").await;
 }
 
-/// A clone of a ready service begins anew: it has to ask the inner service, and for a permit.
+/// A clone of a ready service must become ready itself and take its own permit.
 async fn gives_clones_nothing<S, R, M>(bench: &mut Bench<S, M>, room: usize)
 where
     S: Service<R> + Clone,
@@ -232,7 +229,7 @@ where
         "with no call running, the layer did not become ready",
     );
     let mut running = bench.fill(&ready).await;
-    bench.inner.set_ending(Ending::Wait);
+    bench.inner.set_ending(CallEnding::Wait);
     if let Some(mut future) = bench.call(&mut ready)
         && bench.reaches(&mut future).await
     {
@@ -243,75 +240,77 @@ where
     bench.expect(
         room == MOST || served <= room,
         format_args!(
-            "the layer serves {room} at once, and {served} by way of clones of a ready service: do \
-             clones share its permit?"
+            "the layer serves {room} concurrently, and {served} through clones of a ready service; \
+             do clones share its permit?"
         ),
     );
     drop((running, ready));
     bench.settled("all of them were dropped").await;
 }
 
-/// One way for a connection to end.
+/// A way for a connection to end.
 #[derive(Clone, Copy, Debug)]
-enum Way {
+enum Termination {
     DropReady,
     DropUnpolled,
     DropRunning,
-    Inner(Ending),
+    Inner(CallEnding),
 }
 
-const WAYS: [Way; 6] = [
-    Way::DropReady,
-    Way::DropUnpolled,
-    Way::Inner(Ending::Answer),
-    Way::Inner(Ending::Fail),
-    Way::Inner(Ending::Panic),
-    Way::Inner(Ending::PanicInCall),
+const TERMINATIONS: [Termination; 6] = [
+    Termination::DropReady,
+    Termination::DropUnpolled,
+    Termination::Inner(CallEnding::Answer),
+    Termination::Inner(CallEnding::Fail),
+    Termination::Inner(CallEnding::Panic),
+    Termination::Inner(CallEnding::PanicInCall),
 ];
 
-impl Way {
+impl Termination {
     const fn describe(self) -> &'static str {
         match self {
             Self::DropReady => "a ready service was dropped",
             Self::DropUnpolled => "a future was dropped before its first poll",
             Self::DropRunning => "a future was dropped while the inner one was running",
-            Self::Inner(Ending::Fail) => "the inner service failed",
-            Self::Inner(Ending::Panic) => "the inner future panicked",
-            Self::Inner(Ending::PanicInCall) => "the inner service panicked in `call`",
-            Self::Inner(Ending::Answer | Ending::Wait) => "the inner service answered",
+            Self::Inner(CallEnding::Fail) => "the inner service failed",
+            Self::Inner(CallEnding::Panic) => "the inner future panicked",
+            Self::Inner(CallEnding::PanicInCall) => "the inner service panicked in `call`",
+            Self::Inner(CallEnding::Answer | CallEnding::Wait) => "the inner service answered",
         }
     }
 }
 
-/// After each ending the layer serves as many as before.
-async fn comes_back<S, R, M>(bench: &mut Bench<S, M>, way: Way, room: usize)
+/// After each ending the layer serves as many requests as before.
+async fn comes_back<S, R, M>(bench: &mut Bench<S, M>, end: Termination, room: usize)
 where
     S: Service<R> + Clone,
     M: Fn() -> R,
 {
-    bench.begin(way.describe());
+    bench.begin(end.describe());
     for time in 1..=MOST {
         let mut service = bench.service.clone();
         let missed = format_args!(
-            "the layer served {room} at once before, and nobody after this happened {} times: what \
-             was not given back?",
+            "the layer served {room} concurrently before, and none after this happened {} times; \
+             what was not released?",
             time - 1
         );
         bench.expect(bench.becomes_ready(&mut service).await, missed);
-        bench.inner.set_ending(match way {
-            Way::Inner(ending) => ending,
-            Way::DropReady | Way::DropUnpolled | Way::DropRunning => Ending::Wait,
+        bench.inner.set_ending(match end {
+            Termination::Inner(ending) => ending,
+            Termination::DropReady | Termination::DropUnpolled | Termination::DropRunning => {
+                CallEnding::Wait
+            }
         });
-        if let Way::DropReady = way {
+        if let Termination::DropReady = end {
             continue;
         }
         let Some(mut future) = bench.call(&mut service) else {
             continue;
         };
-        match way {
-            Way::DropReady | Way::DropUnpolled => {}
-            Way::DropRunning => bench.expect(bench.reaches(&mut future).await, missed),
-            Way::Inner(_) => {
+        match end {
+            Termination::DropReady | Termination::DropUnpolled => {}
+            Termination::DropRunning => bench.expect(bench.reaches(&mut future).await, missed),
+            Termination::Inner(_) => {
                 let ended = bench.ends(&mut future).await;
                 bench.expect(ended, "the inner one ended, and the layer's future did not");
             }
@@ -322,14 +321,13 @@ where
     bench.expect(
         left == room,
         format_args!(
-            "the layer served {room} at once before, and {left} after this happened {MOST} times"
+            "the layer served {room} concurrently before, and {left} after this happened {MOST} times"
         ),
     );
 }
 
-/// A layer with a limit hands a slot that becomes free to who waits, and on to the next one where
-/// that one is gone.
-async fn hands_room_on<S, R, M>(bench: &mut Bench<S, M>, room: usize)
+/// A layer with a limit passes a free slot to the next waiter, also if the first one was dropped.
+async fn passes_slots_on<S, R, M>(bench: &mut Bench<S, M>, room: usize)
 where
     S: Service<R> + Clone,
     M: Fn() -> R,
@@ -339,7 +337,7 @@ where
     let mut first = bench.service.clone();
     let mut second = bench.service.clone();
     if bench.poll_ready(&mut first).0.is_ready() {
-        // It refuses, or waits in the future.
+        // It rejects, or waits in the future.
         return;
     }
     let (_, woken) = bench.poll_ready(&mut first);
@@ -352,7 +350,7 @@ where
     drop(first);
     bench.expect(
         bench.becomes_ready(&mut second).await,
-        "one of the running futures was dropped, then the first who waited; and the second did not \
+        "one of the running futures was dropped, then the first waiter, and the second did not \
          become ready",
     );
     drop((second, running));
@@ -361,7 +359,7 @@ where
     bench.expect(
         left == room,
         format_args!(
-            "the layer served {room} at once before, and {left} after some had waited for room"
+            "the layer served {room} concurrently before, and {left} after some had waited for capacity"
         ),
     );
 }

@@ -1,4 +1,4 @@
-//! The service inside: it knows whether it is ready, and does as it is told.
+//! The inner service of the check.
 
 use crate::BoxError;
 use std::{
@@ -12,43 +12,43 @@ use tower::Service;
 
 /// The inner service of [`assert_contract`](super::assert_contract); only it constructs one.
 ///
-/// It takes any request and answers `()`. It notes when it is called without being ready, instead of
-/// panicking: there are layers that catch panics.
+/// It accepts any request and returns `()`. It records calls without readiness instead of panicking, because
+/// some layers catch panics.
 pub struct Probe {
-    shared: Arc<Shared>,
-    /// Readiness is a permit, so that none can be lost unseen.
-    ready: Option<Permit>,
+    shared: Arc<ProbeShared>,
+    /// Readiness is a permit, so that losing it is detected.
+    ready: Option<ProbePermit>,
 }
 
 #[derive(Debug)]
-struct Shared(Mutex<State>);
+struct ProbeShared(Mutex<ProbeState>);
 
 #[derive(Debug)]
-struct State {
-    gate: Gate,
+struct ProbeState {
+    gate: ProbeGate,
     room: usize,
     /// Permits in ready instances and in futures.
     held: usize,
     calls: usize,
-    ending: Ending,
+    ending: CallEnding,
     finished: bool,
     violation: Option<&'static str>,
-    /// All that wait for something here to change.
+    /// Tasks that wait for a change.
     wakers: Vec<Waker>,
 }
 
-/// What `poll_ready` does.
+/// The behaviour of `poll_ready`.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Gate {
+pub(super) enum ProbeGate {
     Open,
     Closed,
     Failing,
 }
 
-/// What comes of the next call; those after a failure succeed.
+/// The result of the next call; calls after a failure succeed.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Ending {
-    /// It goes on until [`Probe::finish`].
+pub(super) enum CallEnding {
+    /// It runs until [`Probe::finish`].
     Wait,
     Answer,
     Fail,
@@ -58,24 +58,24 @@ pub(super) enum Ending {
 
 impl Probe {
     pub(super) fn new() -> Self {
-        Self::of(Arc::new(Shared(Mutex::new(State {
-            gate: Gate::Open,
+        Self::of(Arc::new(ProbeShared(Mutex::new(ProbeState {
+            gate: ProbeGate::Open,
             room: usize::MAX,
             held: 0,
             calls: 0,
-            ending: Ending::Answer,
+            ending: CallEnding::Answer,
             finished: false,
             violation: None,
             wakers: Vec::new(),
         }))))
     }
 
-    const fn of(shared: Arc<Shared>) -> Self {
+    const fn of(shared: Arc<ProbeShared>) -> Self {
         let ready = None;
         Self { shared, ready }
     }
 
-    pub(super) fn set_gate(&self, gate: Gate) {
+    pub(super) fn set_gate(&self, gate: ProbeGate) {
         self.shared.change(|state| state.gate = gate);
     }
 
@@ -83,14 +83,14 @@ impl Probe {
         self.shared.change(|state| state.room = room);
     }
 
-    pub(super) fn set_ending(&self, ending: Ending) {
+    pub(super) fn set_ending(&self, ending: CallEnding) {
         self.shared.change(|state| {
             state.ending = ending;
             state.finished = false;
         });
     }
 
-    /// Ends the calls that wait.
+    /// Ends waiting calls.
     pub(super) fn finish(&self) {
         self.shared.change(|state| state.finished = true);
     }
@@ -113,17 +113,17 @@ impl Probe {
     }
 }
 
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
+impl ProbeShared {
+    fn state(&self) -> MutexGuard<'_, ProbeState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+    fn change<T>(&self, change: impl FnOnce(&mut ProbeState) -> T) -> T {
         let mut state = self.state();
         let result = change(&mut state);
         let wakers = std::mem::take(&mut state.wakers);
         drop(state);
-        // Without the lock: a waker is foreign code.
+        // Wake after unlocking, because wakers are foreign code.
         wakers.into_iter().for_each(Waker::wake);
         result
     }
@@ -150,19 +150,19 @@ impl<R> Service<R> for Probe {
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         let mut state = self.shared.state();
-        if let Gate::Failing = state.gate {
+        if let ProbeGate::Failing = state.gate {
             return Poll::Ready(Err("the inner service fails to become ready".into()));
         }
         if self.ready.is_some() {
             return Poll::Ready(Ok(()));
         }
-        if matches!(state.gate, Gate::Closed) || state.held >= state.room {
+        if matches!(state.gate, ProbeGate::Closed) || state.held >= state.room {
             state.wakers.push(cx.waker().clone());
             return Poll::Pending;
         }
         state.held += 1;
         drop(state);
-        self.ready = Some(Permit(self.shared.clone()));
+        self.ready = Some(ProbePermit(self.shared.clone()));
         Poll::Ready(Ok(()))
     }
 
@@ -174,13 +174,16 @@ impl<R> Service<R> for Probe {
                 state.violation = Some(UNREADY);
             }
             match state.ending {
-                Ending::Wait => Ending::Wait,
-                Ending::Answer | Ending::Fail | Ending::Panic | Ending::PanicInCall => {
-                    std::mem::replace(&mut state.ending, Ending::Answer)
+                CallEnding::Wait => CallEnding::Wait,
+                CallEnding::Answer
+                | CallEnding::Fail
+                | CallEnding::Panic
+                | CallEnding::PanicInCall => {
+                    std::mem::replace(&mut state.ending, CallEnding::Answer)
                 }
             }
         });
-        if let Ending::PanicInCall = ending {
+        if let CallEnding::PanicInCall = ending {
             panic_quietly();
         }
         ProbeFuture {
@@ -194,10 +197,10 @@ impl<R> Service<R> for Probe {
 /// Future of [`Probe`].
 #[derive(Debug)]
 pub struct ProbeFuture<R> {
-    /// The request goes first.
-    held: Option<(R, Option<Permit>)>,
-    ending: Ending,
-    shared: Arc<Shared>,
+    /// The request is dropped first.
+    held: Option<(R, Option<ProbePermit>)>,
+    ending: CallEnding,
+    shared: Arc<ProbeShared>,
 }
 
 // The request is never pinned.
@@ -207,37 +210,37 @@ impl<R> Future for ProbeFuture<R> {
     type Output = Result<(), BoxError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if let Ending::Wait = self.ending {
+        if let CallEnding::Wait = self.ending {
             let mut state = self.shared.state();
             if !state.finished {
                 state.wakers.push(cx.waker().clone());
                 return Poll::Pending;
             }
         }
-        if let Ending::Panic | Ending::PanicInCall = self.ending {
+        if let CallEnding::Panic | CallEnding::PanicInCall = self.ending {
             panic_quietly();
         }
         self.held = None;
         match self.ending {
-            Ending::Fail => Poll::Ready(Err("the inner service fails".into())),
+            CallEnding::Fail => Poll::Ready(Err("the inner service fails".into())),
             _ => Poll::Ready(Ok(())),
         }
     }
 }
 
-/// Readiness of one instance; given back when dropped.
+/// Readiness of one instance, released on drop.
 #[derive(Debug)]
-struct Permit(Arc<Shared>);
+struct ProbePermit(Arc<ProbeShared>);
 
-impl Drop for Permit {
+impl Drop for ProbePermit {
     fn drop(&mut self) {
         self.0.change(|state| state.held -= 1);
     }
 }
 
-/// A panic without a message on the terminal: it is meant.
+/// Panics without invoking the panic hook, because the panic is intended.
 fn panic_quietly() -> ! {
-    resume_unwind(Box::new("the inner service panics, as it was told"))
+    resume_unwind(Box::new("the inner service panics, as requested"))
 }
 
 const UNREADY: &str = "the inner service was called, and `poll_ready` of that instance had not \

@@ -1,4 +1,4 @@
-//! Layers that break the contract, each in its own way, and are caught.
+//! Layers with various faults, which the check detects.
 
 #![expect(clippy::mem_forget, reason = "what is caught here are lost permits")]
 
@@ -48,21 +48,23 @@ async fn readiness_that_a_clone_inherits_is_caught() {
 }
 
 #[tokio::test(start_paused = true)]
-#[should_panic(expected = "does it call another instance than the one that was ready?")]
+#[should_panic(expected = "does the layer call another instance than the ready one?")]
 async fn readiness_that_is_kept_while_another_instance_is_called_is_caught() {
     assert_contract(Broken(Fault::KeepsReadiness)).await;
 }
 
 #[tokio::test(start_paused = true)]
-#[should_panic(expected = "the inner future ended, and who polled the layer's last was not woken")]
+#[should_panic(
+    expected = "the inner future ended, and the task that polled the layer's last was not woken"
+)]
 async fn a_future_that_loses_its_waker_is_caught() {
     assert_contract(Broken(Fault::LosesWakerOfFuture)).await;
 }
 
 #[tokio::test(start_paused = true)]
 #[should_panic(
-    expected = "an inner service that is not ready: the inner service became ready, and who polled \
-                the layer last was not woken"
+    expected = "an inner service that is not ready: the inner service became ready, and the \
+                task that polled the layer last was not woken"
 )]
 async fn a_poll_ready_that_loses_its_waker_is_caught() {
     assert_contract(Broken(Fault::LosesWaker)).await;
@@ -89,7 +91,7 @@ async fn a_failed_poll_ready_that_looks_like_waiting_is_caught() {
 }
 
 #[tokio::test(start_paused = true)]
-#[should_panic(expected = "tower contract: the layer serves nobody")]
+#[should_panic(expected = "tower contract: the layer serves no request")]
 async fn a_layer_without_room_is_caught() {
     assert_contract(layer_fn(|inner| Limit::new(Leak::None, 0, inner))).await;
 }
@@ -107,15 +109,17 @@ async fn leak(leak: Leak) {
 
 #[tokio::test(start_paused = true)]
 #[should_panic(
-    expected = "tower contract, a ready service was dropped: the layer served 2 at once before, and \
-                nobody after this happened 2 times: what was not given back?"
+    expected = "tower contract, a ready service was dropped: the layer served 2 concurrently \
+                before, and none after this happened 2 times; what was not released?"
 )]
 async fn a_permit_lost_with_a_ready_service_is_caught() {
     leak(Leak::ReadyService).await;
 }
 
 #[tokio::test(start_paused = true)]
-#[should_panic(expected = "a future was dropped before its first poll: the layer served 2 at once")]
+#[should_panic(
+    expected = "a future was dropped before its first poll: the layer served 2 concurrently"
+)]
 async fn a_permit_lost_with_an_unpolled_future_is_caught() {
     leak(Leak::UnpolledFuture).await;
 }
@@ -127,33 +131,39 @@ async fn a_permit_lost_with_a_running_future_is_caught() {
 }
 
 #[tokio::test(start_paused = true)]
-#[should_panic(expected = "tower contract, the inner service answered: the layer served 2 at once")]
+#[should_panic(
+    expected = "tower contract, the inner service answered: the layer served 2 concurrently"
+)]
 async fn a_permit_lost_by_an_answer_is_caught() {
     leak(Leak::Answer).await;
 }
 
 #[tokio::test(start_paused = true)]
-#[should_panic(expected = "tower contract, the inner service failed: the layer served 2 at once")]
+#[should_panic(
+    expected = "tower contract, the inner service failed: the layer served 2 concurrently"
+)]
 async fn a_permit_lost_by_a_failure_is_caught() {
     leak(Leak::Failure).await;
 }
 
 #[tokio::test(start_paused = true)]
-#[should_panic(expected = "tower contract, the inner future panicked: the layer served 2 at once")]
+#[should_panic(
+    expected = "tower contract, the inner future panicked: the layer served 2 concurrently"
+)]
 async fn a_permit_lost_by_a_panic_is_caught() {
     leak(Leak::Panic).await;
 }
 
 #[tokio::test(start_paused = true)]
-#[should_panic(expected = "the inner service panicked in `call`: the layer served 2 at once")]
+#[should_panic(expected = "the inner service panicked in `call`: the layer served 2 concurrently")]
 async fn a_permit_lost_by_a_panic_in_call_is_caught() {
     leak(Leak::PanicInCall).await;
 }
 
 #[tokio::test(start_paused = true)]
 #[should_panic(
-    expected = "the layer serves 2 at once, and 9 by way of clones of a ready service: do clones \
-                share its permit?"
+    expected = "the layer serves 2 concurrently, and 9 through clones of a ready service; do \
+                clones share its permit?"
 )]
 async fn a_permit_that_clones_share_is_caught() {
     leak(Leak::SharedByClones).await;
@@ -168,7 +178,7 @@ async fn room_that_nobody_is_told_of_is_caught() {
 }
 
 #[tokio::test(start_paused = true)]
-#[should_panic(expected = "then the first who waited; and the second did not become ready")]
+#[should_panic(expected = "then the first waiter, and the second did not become ready")]
 async fn room_that_is_lost_with_who_waited_for_it_is_caught() {
     leak(Leak::Turn).await;
 }
@@ -187,7 +197,7 @@ enum Fault {
     WaitsAfterError,
 }
 
-/// A layer that adds nothing but its fault.
+/// A layer that adds only its fault.
 #[derive(Clone, Copy, Debug)]
 struct Broken(Fault);
 
@@ -286,7 +296,7 @@ struct Limit {
     inner: Probe,
     slots: Arc<Slots>,
     permit: Option<Arc<Permit>>,
-    /// The first in the queue was told of room, for [`Leak::Turn`].
+    /// The first in the queue was notified of capacity, for [`Leak::Turn`].
     turn: Option<Arc<AtomicUsize>>,
 }
 
@@ -355,7 +365,7 @@ impl Drop for Limit {
             mem::forget(self.permit.take());
         }
         if let Some(turn) = &self.turn {
-            // A turn that it was given already is lost.
+            // A turn that was already given to it is lost.
             let mut queue = self.slots.queue.lock().unwrap();
             queue.retain(|(other, _)| !Arc::ptr_eq(other, turn));
         }
@@ -407,7 +417,7 @@ struct LimitFuture<R> {
     leak: Leak,
     inner: ProbeFuture<R>,
     permit: Option<Arc<Permit>>,
-    /// How it ended, or how far it came.
+    /// Its result or progress.
     state: Leak,
 }
 

@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-/// The stream to a [`Peer`], made by [`Peer::io`]: a bare one, as a listener yields it.
+/// The raw stream to a [`Peer`], created by [`Peer::io`].
 #[derive(Debug)]
 pub struct PeerIo {
     timeline: Timeline,
@@ -23,11 +23,11 @@ pub struct PeerIo {
     peer: Address,
     local: Address,
     seen: Seen,
-    /// When the write that waits is taken.
+    /// When the pending write is accepted.
     taken_at: Option<Instant>,
-    /// A read that waits for what we write.
+    /// A pending read, which a write of ours may wake.
     reader: Option<Waker>,
-    /// Per direction, for they may live in two tasks.
+    /// One per direction, because the halves may be in two tasks.
     timers: [Option<Pin<Box<Sleep>>>; 2],
 }
 
@@ -47,7 +47,7 @@ impl PeerIo {
         }
     }
 
-    /// What the peer sees of us.
+    /// Returns the record of what the peer observes.
     pub fn seen(&self) -> Seen {
         self.seen.clone()
     }
@@ -83,7 +83,7 @@ impl PeerIo {
         }
     }
 
-    /// Waits until the peer takes a write.
+    /// Waits until the peer accepts a write.
     fn poll_taking(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             ready!(self.poll_reading(cx))?;
@@ -103,9 +103,9 @@ impl PeerIo {
         }
     }
 
-    /// Lets the peer know what we did.
-    fn tell(&mut self, tell: impl FnOnce(&mut Timeline)) {
-        tell(&mut self.timeline);
+    /// Passes an event of our side to the peer.
+    fn notify(&mut self, notify: impl FnOnce(&mut Timeline)) {
+        notify(&mut self.timeline);
         self.timeline.advance(Instant::now());
         if let Some(reader) = self.reader.take() {
             reader.wake();
@@ -128,7 +128,7 @@ impl PeerIo {
             seen.writes.push(taken);
             seen.unflushed = true;
             drop(seen);
-            self.tell(|timeline| timeline.hear(length));
+            self.notify(|timeline| timeline.receive(length));
         }
         Poll::Ready(Ok(length))
     }
@@ -203,7 +203,7 @@ impl AsyncWrite for PeerIo {
         seen.unflushed = false;
         seen.shut_down = true;
         drop(seen);
-        self.tell(Timeline::hear_end);
+        self.notify(Timeline::receive_end);
         Poll::Ready(Ok(()))
     }
 
@@ -216,7 +216,7 @@ impl AsyncWrite for PeerIo {
         if self.vectored {
             return self.poll_write_some(cx, bufs);
         }
-        // As `AsyncWrite` does by default.
+        // Like the default of `AsyncWrite`.
         self.poll_write_some(cx, bufs.filter(|buf| !buf.is_empty()).take(1))
     }
 

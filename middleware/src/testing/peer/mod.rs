@@ -1,4 +1,4 @@
-//! Peers that follow a script.
+//! Scripted peers.
 
 mod io;
 mod seen;
@@ -8,29 +8,27 @@ mod timeline;
 
 pub use self::{io::PeerIo, seen::Seen};
 
-use self::timeline::Step;
+use self::timeline::PeerStep;
 use crate::{
     Connection,
     connection::{Address, Socket},
 };
 use std::{collections::VecDeque, time::Duration};
 
-/// What the peer of a connection does, step by step; [`connection`](Self::connection) makes it one.
+/// The steps of a scripted peer; [`connection`](Self::connection) creates its connection.
 ///
-/// The peer goes through its steps by the clock, not by our reads: it sends even if its output is not read.
-/// The clock begins to run with the first operation. A script without pauses needs no runtime; one with
-/// pauses is quick in paused time.
+/// The peer performs its steps by the clock and independently of our reads. The clock starts with the first
+/// operation. A script with pauses needs a runtime, and takes no real time while the clock is paused.
 ///
-/// | Steps | |
+/// | steps | effect |
 /// |---|---|
-/// | [`sends`](Self::sends), [`dribbles`](Self::dribbles) | bytes, at once or slowly |
-/// | [`stalls`](Self::stalls), [`waits_for`](Self::waits_for), [`waits_for_end`](Self::waits_for_end) | silence, for a time or until we said something |
-/// | [`stops_reading`](Self::stops_reading), [`reads_again`](Self::reads_again) | what we write waits |
-/// | [`half_closes`](Self::half_closes), [`resets`](Self::resets) | the end |
+/// | [`sends`](Self::sends), [`dribbles`](Self::dribbles) | bytes, immediately or slowly |
+/// | [`stalls`](Self::stalls), [`waits_for`](Self::waits_for), [`waits_for_end`](Self::waits_for_end) | silence, for a time or until we have written something |
+/// | [`stops_reading`](Self::stops_reading), [`reads_again`](Self::reads_again) | our writes wait, or continue |
+/// | [`half_closes`](Self::half_closes), [`resets`](Self::resets) | the end of the input or of the connection |
 ///
-/// When the steps are over the peer stays, silent and reading: a read stays pending. It takes all
-/// that is written, unless [`takes`](Self::takes) or [`takes_every`](Self::takes_every) say
-/// otherwise.
+/// After the last step, the peer stays connected, silent and reading. It accepts whole writes, unless
+/// [`takes`](Self::takes) or [`takes_every`](Self::takes_every) limit them.
 ///
 /// ```
 /// use portcullis_middleware::testing::Peer;
@@ -59,28 +57,28 @@ use std::{collections::VecDeque, time::Duration};
 /// # }
 /// ```
 #[derive(Clone, Debug)]
-#[must_use = "a script does nothing until it is made into a connection"]
+#[must_use = "a script has no effect until it is made into a connection"]
 pub struct Peer {
-    steps: VecDeque<Step>,
+    steps: VecDeque<PeerStep>,
     takes: usize,
     every: Duration,
     vectored: bool,
     peer: Address,
     local: Address,
     reading: bool,
-    end: End,
+    end: PeerEnd,
 }
 
-/// How far the peer has come in ending the connection.
+/// The state of the connection at the end of the script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
+enum PeerEnd {
     Open,
     HalfClosed,
     Reset,
 }
 
 impl Peer {
-    /// A peer that says nothing, takes all that is written at once, and knows vectored writes.
+    /// A silent peer that accepts whole writes, including vectored ones.
     pub const fn new() -> Self {
         Self {
             steps: VecDeque::new(),
@@ -90,148 +88,156 @@ impl Peer {
             peer: Address::Unknown,
             local: Address::Unknown,
             reading: true,
-            end: End::Open,
+            end: PeerEnd::Open,
         }
     }
 
-    /// Sends `bytes` at once. A read gets bytes of one such step at most, never of two.
+    /// Sends `bytes` immediately. A read returns bytes of at most one such step.
     ///
     /// # Panics
     ///
-    /// When `bytes` is empty, which would look like the end; or after the end.
+    /// Panics if `bytes` is empty, which would look like the end of the stream, and after the end.
     #[track_caller]
     pub fn sends(self, bytes: impl AsRef<[u8]>) -> Self {
         let bytes = bytes.as_ref();
-        assert!(!bytes.is_empty(), "a peer cannot send nothing");
+        assert!(!bytes.is_empty(), "a peer must send at least one byte");
         assert!(
-            self.end == End::Open,
-            "a peer that ended its side cannot send"
+            self.end == PeerEnd::Open,
+            "a peer that has half-closed cannot send"
         );
-        self.then(Step::Send(bytes.to_vec()))
+        self.then(PeerStep::Send(bytes.to_vec()))
     }
 
     /// Sends `bytes` in pieces of `size` bytes, with a pause of `every` before each.
     ///
     /// # Panics
     ///
-    /// As [`sends`](Self::sends), and when `size` is zero.
+    /// Panics like [`sends`](Self::sends), and if `size` is zero.
     #[track_caller]
     pub fn dribbles(mut self, bytes: impl AsRef<[u8]>, size: usize, every: Duration) -> Self {
         let bytes = bytes.as_ref();
-        assert!(!bytes.is_empty(), "a peer cannot send nothing");
-        assert!(size > 0, "pieces hold a byte at least");
+        assert!(!bytes.is_empty(), "a peer must send at least one byte");
+        assert!(size > 0, "pieces contain at least one byte");
         for piece in bytes.chunks(size) {
             self = self.stalls(every).sends(piece);
         }
         self
     }
 
-    /// Does nothing for `time`.
+    /// Pauses for `time`.
     ///
     /// # Panics
     ///
-    /// After [`resets`](Self::resets).
+    /// Panics after [`resets`](Self::resets).
     #[track_caller]
     pub fn stalls(self, time: Duration) -> Self {
-        self.then(Step::Stall(time))
+        self.then(PeerStep::Stall(time))
     }
 
-    /// Goes on when we have written `bytes` bytes that no step before has waited for.
+    /// Waits until we have written another `bytes` bytes; each byte counts for one step.
     ///
     /// # Panics
     ///
-    /// While it does not read, for that would never be; or after [`resets`](Self::resets).
+    /// Panics while the peer does not read, because it would wait indefinitely, and after
+    /// [`resets`](Self::resets).
     #[track_caller]
     pub fn waits_for(self, bytes: usize) -> Self {
-        assert!(self.reading, "a peer that does not read waits for ever");
-        self.then(Step::WaitFor(bytes))
+        assert!(
+            self.reading,
+            "a peer that does not read would wait indefinitely"
+        );
+        self.then(PeerStep::WaitFor(bytes))
     }
 
-    /// Goes on when our side has been shut down.
+    /// Waits until our write side is shut down.
     ///
     /// # Panics
     ///
-    /// As [`waits_for`](Self::waits_for).
+    /// Panics like [`waits_for`](Self::waits_for).
     #[track_caller]
     pub fn waits_for_end(self) -> Self {
-        assert!(self.reading, "a peer that does not read waits for ever");
-        self.then(Step::WaitForEnd)
+        assert!(
+            self.reading,
+            "a peer that does not read would wait indefinitely"
+        );
+        self.then(PeerStep::WaitForEnd)
     }
 
-    /// Takes nothing any more: writes, flushes and shutdowns wait, as with a window of zero.
+    /// Stops reading, so that writes, flushes and shutdowns wait, as with a zero window.
     ///
     /// # Panics
     ///
-    /// When it does not read already, or after [`resets`](Self::resets).
+    /// Panics if the peer has already stopped reading, and after [`resets`](Self::resets).
     #[track_caller]
     pub fn stops_reading(mut self) -> Self {
         assert!(self.reading, "this peer has stopped reading already");
         self.reading = false;
-        self.then(Step::Reading(false))
+        self.then(PeerStep::Reading(false))
     }
 
-    /// Takes again what is written.
+    /// Resumes reading.
     ///
     /// # Panics
     ///
-    /// When it has not stopped, or after [`resets`](Self::resets).
+    /// Panics if the peer has not stopped reading, and after [`resets`](Self::resets).
     #[track_caller]
     pub fn reads_again(mut self) -> Self {
         assert!(!self.reading, "this peer has not stopped reading");
         self.reading = true;
-        self.then(Step::Reading(true))
+        self.then(PeerStep::Reading(true))
     }
 
-    /// Ends its side: our reads see the end of the stream, our writes go on.
+    /// Half-closes, so that our reads return the end of the stream and our writes continue.
     ///
     /// # Panics
     ///
-    /// When it has ended already.
+    /// Panics after the end.
     #[track_caller]
     pub fn half_closes(mut self) -> Self {
-        assert!(self.end == End::Open, "a peer ends its side once");
-        self.end = End::HalfClosed;
-        self.then(Step::HalfClose)
+        assert!(self.end == PeerEnd::Open, "a peer can half-close only once");
+        self.end = PeerEnd::HalfClosed;
+        self.then(PeerStep::HalfClose)
     }
 
-    /// Resets the connection: writes, flushes and shutdowns fail with
-    /// [`ConnectionReset`](std::io::ErrorKind::ConnectionReset), and so do reads once they have got
-    /// what was sent before.
+    /// Resets the connection.
+    ///
+    /// Writes, flushes and shutdowns fail with [`ConnectionReset`](std::io::ErrorKind::ConnectionReset),
+    /// and so do reads after they have returned the earlier input.
     ///
     /// # Panics
     ///
-    /// When it has reset already: nothing follows on that.
+    /// Panics if the peer has already reset the connection.
     #[track_caller]
     pub fn resets(self) -> Self {
-        let mut reset = self.then(Step::Reset);
-        reset.end = End::Reset;
+        let mut reset = self.then(PeerStep::Reset);
+        reset.end = PeerEnd::Reset;
         reset
     }
 
-    /// Takes `most` bytes of each write at most, whenever it reads.
+    /// Accepts at most `most` bytes of each write.
     ///
     /// # Panics
     ///
-    /// When `most` is zero; see [`stops_reading`](Self::stops_reading).
+    /// Panics if `most` is zero; see [`stops_reading`](Self::stops_reading).
     #[track_caller]
     pub const fn takes(mut self, most: usize) -> Self {
-        assert!(most > 0, "a write of nothing looks like a failure");
+        assert!(most > 0, "a write of zero bytes would look like a failure");
         self.takes = most;
         self
     }
 
-    /// Takes `most` bytes of each write at most, and lets each write wait for `every` first.
+    /// Accepts at most `most` bytes of each write, after a wait of `every`.
     ///
     /// # Panics
     ///
-    /// As [`takes`](Self::takes).
+    /// Panics like [`takes`](Self::takes).
     #[track_caller]
     pub const fn takes_every(mut self, most: usize, every: Duration) -> Self {
         self.every = every;
         self.takes(most)
     }
 
-    /// Knows no vectored writes: of several buffers only the first is taken.
+    /// Disables vectored writes, so that only the first of several buffers is accepted.
     pub const fn without_vectored_writes(mut self) -> Self {
         self.vectored = false;
         self
@@ -249,27 +255,27 @@ impl Peer {
         self
     }
 
-    /// The bare stream to this peer, for a whole stack.
+    /// Returns the raw stream to this peer, for a whole stack.
     pub fn io(self) -> PeerIo {
         PeerIo::new(self)
     }
 
-    /// The bare stream to this peer, and what the peer saw of us.
+    /// Returns the raw stream to this peer, and a record of what the peer observed.
     pub fn pair(self) -> (PeerIo, Seen) {
         let io = self.io();
         let seen = io.seen();
         (io, seen)
     }
 
-    /// A connection to this peer, as layers get it, and what the peer saw of us.
+    /// Returns a connection to this peer, and a record of what the peer observed.
     pub fn connection(self) -> (Connection<Socket<PeerIo>>, Seen) {
         let (io, seen) = self.pair();
         (Connection::accept(io), seen)
     }
 
     #[track_caller]
-    fn then(mut self, step: Step) -> Self {
-        assert!(self.end != End::Reset, "nothing follows on a reset");
+    fn then(mut self, step: PeerStep) -> Self {
+        assert!(self.end != PeerEnd::Reset, "a reset is the last step");
         self.steps.push_back(step);
         self
     }

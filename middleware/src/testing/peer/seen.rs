@@ -1,4 +1,4 @@
-//! What a scripted peer saw of us.
+//! What a scripted peer observed.
 
 use std::{
     fmt,
@@ -6,17 +6,17 @@ use std::{
 };
 use tokio::sync::Notify;
 
-/// What a scripted peer saw of us, also after the connection is gone; clones tell of the same one.
+/// What a scripted peer observed, also after the connection was dropped; clones share the record.
 #[derive(Clone)]
-pub struct Seen(Arc<Shared>);
+pub struct Seen(Arc<SeenShared>);
 
-struct Shared {
-    state: Mutex<State>,
+struct SeenShared {
+    state: Mutex<SeenState>,
     dropped: Notify,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct State {
+pub(super) struct SeenState {
     pub(super) writes: Vec<Vec<u8>>,
     pub(super) unflushed: bool,
     pub(super) shut_down: bool,
@@ -26,23 +26,23 @@ pub(super) struct State {
 
 impl Seen {
     pub(super) fn new() -> Self {
-        Self(Arc::new(Shared {
+        Self(Arc::new(SeenShared {
             state: Mutex::default(),
             dropped: Notify::new(),
         }))
     }
 
-    /// All bytes that the peer took so far.
+    /// All bytes that the peer has accepted so far.
     pub fn written(&self) -> Vec<u8> {
         self.state().writes.concat()
     }
 
-    /// What the peer took, write by write; a vectored write is one.
+    /// The bytes of each accepted write; a vectored write counts as one.
     pub fn writes(&self) -> Vec<Vec<u8>> {
         self.state().writes.clone()
     }
 
-    /// Whether a flush or a shutdown followed on the last write; true before the first.
+    /// Whether a flush or shutdown followed the last write; true before the first write.
     pub fn is_flushed(&self) -> bool {
         !self.state().unflushed
     }
@@ -57,8 +57,7 @@ impl Seen {
         self.state().dropped
     }
 
-    /// Whether the stream was dropped by a reset: [`abort`](crate::Connection::abort), or a reset
-    /// from outside.
+    /// Whether the stream was reset, by [`abort`](crate::Connection::abort) or from outside.
     pub fn is_reset(&self) -> bool {
         let state = self.state();
         state.dropped && state.reset
@@ -67,7 +66,7 @@ impl Seen {
     /// Waits until the stream is dropped.
     pub async fn dropped(&self) {
         loop {
-            // Before the look, so that a drop in between is not missed.
+            // Register before the check, so that a drop in between is noticed.
             let dropped = self.0.dropped.notified();
             tokio::pin!(dropped);
             dropped.as_mut().enable();
@@ -78,7 +77,7 @@ impl Seen {
         }
     }
 
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, SeenState> {
         let state = &self.0.state;
         state.lock().unwrap_or_else(PoisonError::into_inner)
     }

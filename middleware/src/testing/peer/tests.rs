@@ -79,9 +79,9 @@ async fn pieces_hold_as_many_bytes_as_they_should() {
 #[tokio::test(start_paused = true)]
 async fn a_half_close_ends_reads_and_writes_go_on() {
     let (mut connection, seen) = Peer::new().sends("a").half_closes().connection();
-    let mut heard = Vec::new();
-    connection.read_to_end(&mut heard).await.unwrap();
-    assert_eq!(heard, b"a");
+    let mut received = Vec::new();
+    connection.read_to_end(&mut received).await.unwrap();
+    assert_eq!(received, b"a");
     connection.write_all(b"still here").await.unwrap();
     assert_eq!(connection.read(&mut [0; 1]).await.unwrap(), 0);
     assert_eq!(seen.written(), b"still here");
@@ -148,7 +148,7 @@ async fn writes_are_taken_in_parts_and_in_their_own_time() {
     );
     assert_eq!(begun.elapsed(), 3 * SECOND);
 
-    // A write that is given up and tried again has waited all the same.
+    // A write that is dropped and repeated has waited nevertheless.
     assert!(timeout(SECOND - MOMENT, io.write(b"f")).await.is_err());
     let begun = Instant::now();
     io.write_all(b"f").await.unwrap();
@@ -263,31 +263,31 @@ async fn an_abort_is_seen_as_a_reset_and_addresses_are_known() {
 fn scripts_that_make_no_sense_are_told_so() {
     type Script = fn() -> Peer;
     let wrong: [(Script, &str); 11] = [
-        (|| Peer::new().sends(""), "a peer cannot send nothing"),
+        (
+            || Peer::new().sends(""),
+            "a peer must send at least one byte",
+        ),
         (
             || Peer::new().dribbles("", 1, SECOND),
-            "a peer cannot send nothing",
+            "a peer must send at least one byte",
         ),
         (
             || Peer::new().dribbles("a", 0, SECOND),
-            "pieces hold a byte at least",
+            "pieces contain at least one byte",
         ),
         (
             || Peer::new().half_closes().sends("a"),
-            "a peer that ended its side cannot send",
+            "a peer that has half-closed cannot send",
         ),
         (
             || Peer::new().half_closes().half_closes(),
-            "a peer ends its side once",
+            "a peer can half-close only once",
         ),
         (
             || Peer::new().resets().stalls(SECOND),
-            "nothing follows on a reset",
+            "a reset is the last step",
         ),
-        (
-            || Peer::new().resets().resets(),
-            "nothing follows on a reset",
-        ),
+        (|| Peer::new().resets().resets(), "a reset is the last step"),
         (
             || Peer::new().stops_reading().stops_reading(),
             "this peer has stopped reading already",
@@ -298,11 +298,11 @@ fn scripts_that_make_no_sense_are_told_so() {
         ),
         (
             || Peer::new().stops_reading().waits_for(1),
-            "a peer that does not read waits for ever",
+            "a peer that does not read would wait indefinitely",
         ),
         (
             || Peer::new().takes(0),
-            "a write of nothing looks like a failure",
+            "a write of zero bytes would look like a failure",
         ),
     ];
     for (script, complaint) in wrong {

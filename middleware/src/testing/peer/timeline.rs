@@ -1,11 +1,11 @@
-//! What has come to pass of a script; without IO and without timers.
+//! The progress of a script, without I/O or timers.
 
 use std::{collections::VecDeque, time::Duration};
 use tokio::time::Instant;
 
-/// One thing that a peer does.
+/// A step of a script.
 #[derive(Clone, Debug)]
-pub(super) enum Step {
+pub(super) enum PeerStep {
     Send(Vec<u8>),
     Stall(Duration),
     WaitFor(usize),
@@ -17,16 +17,16 @@ pub(super) enum Step {
 
 #[derive(Debug)]
 pub(super) struct Timeline {
-    steps: VecDeque<Step>,
-    /// When the last step was over; `None` before the first look.
+    steps: VecDeque<PeerStep>,
+    /// When the last step was completed; `None` before the first operation.
     at: Option<Instant>,
-    /// The first step is one that waits for us, and waited at the last look.
+    /// Whether the first step waits for us, and already did at the previous check.
     waiting: bool,
-    /// Bytes we wrote that no step has waited for yet.
-    heard: usize,
-    /// Our side was shut down.
-    heard_end: bool,
-    /// What was sent and is not read yet.
+    /// Bytes received from us that no step has consumed yet.
+    received: usize,
+    /// Whether our write side was shut down.
+    received_end: bool,
+    /// Sent bytes that were not yet read.
     input: VecDeque<Vec<u8>>,
     reading: bool,
     half_closed: bool,
@@ -34,13 +34,13 @@ pub(super) struct Timeline {
 }
 
 impl Timeline {
-    pub(super) const fn new(steps: VecDeque<Step>) -> Self {
+    pub(super) const fn new(steps: VecDeque<PeerStep>) -> Self {
         Self {
             steps,
             at: None,
             waiting: false,
-            heard: 0,
-            heard_end: false,
+            received: 0,
+            received_end: false,
             input: VecDeque::new(),
             reading: true,
             half_closed: false,
@@ -48,18 +48,17 @@ impl Timeline {
         }
     }
 
-    /// Goes through all that has happened until `now`; returns when the next thing will, if that is
-    /// a matter of time.
+    /// Performs the steps until `now`; returns the time of the next step, if it is known.
     pub(super) fn advance(&mut self, now: Instant) -> Option<Instant> {
         let mut at = *self.at.get_or_insert(now);
         let mut next = None;
         while let Some(step) = self.steps.front_mut() {
             let over = match step {
-                Step::Send(bytes) => {
+                PeerStep::Send(bytes) => {
                     self.input.push_back(std::mem::take(bytes));
                     true
                 }
-                Step::Stall(time) => match at.checked_add(*time) {
+                PeerStep::Stall(time) => match at.checked_add(*time) {
                     Some(end) if end <= now => {
                         at = end;
                         true
@@ -69,23 +68,23 @@ impl Timeline {
                         false
                     }
                 },
-                Step::WaitFor(bytes) => match self.heard.checked_sub(*bytes) {
+                PeerStep::WaitFor(bytes) => match self.received.checked_sub(*bytes) {
                     Some(rest) => {
-                        self.heard = rest;
+                        self.received = rest;
                         true
                     }
                     None => false,
                 },
-                Step::WaitForEnd => self.heard_end,
-                Step::Reading(reading) => {
+                PeerStep::WaitForEnd => self.received_end,
+                PeerStep::Reading(reading) => {
                     self.reading = *reading;
                     true
                 }
-                Step::HalfClose => {
+                PeerStep::HalfClose => {
                     self.half_closed = true;
                     true
                 }
-                Step::Reset => {
+                PeerStep::Reset => {
                     self.reset = true;
                     true
                 }
@@ -93,34 +92,34 @@ impl Timeline {
             if !over {
                 break;
             }
-            if matches!(step, Step::WaitFor(_) | Step::WaitForEnd) && self.waiting {
-                // What it waited for has happened just now.
+            if matches!(step, PeerStep::WaitFor(_) | PeerStep::WaitForEnd) && self.waiting {
+                // The awaited event has happened just now.
                 at = now;
             }
             self.waiting = false;
             self.steps.pop_front();
         }
         let front = self.steps.front();
-        self.waiting = matches!(front, Some(Step::WaitFor(_) | Step::WaitForEnd));
+        self.waiting = matches!(front, Some(PeerStep::WaitFor(_) | PeerStep::WaitForEnd));
         self.at = Some(at);
         next
     }
 
-    /// We wrote so many bytes; to be followed by [`advance`](Self::advance).
-    pub(super) const fn hear(&mut self, bytes: usize) {
-        self.heard += bytes;
+    /// Records bytes that we wrote; call [`advance`](Self::advance) after it.
+    pub(super) const fn receive(&mut self, bytes: usize) {
+        self.received += bytes;
     }
 
-    /// Our side was shut down; to be followed by [`advance`](Self::advance).
-    pub(super) const fn hear_end(&mut self) {
-        self.heard_end = true;
+    /// Records our shutdown; call [`advance`](Self::advance) after it.
+    pub(super) const fn receive_end(&mut self) {
+        self.received_end = true;
     }
 
-    /// Up to `room` bytes of what one step sent.
-    pub(super) fn read(&mut self, room: usize) -> Option<Vec<u8>> {
+    /// Up to `capacity` bytes sent by one step.
+    pub(super) fn read(&mut self, capacity: usize) -> Option<Vec<u8>> {
         let mut bytes = self.input.pop_front()?;
-        if bytes.len() > room {
-            self.input.push_front(bytes.split_off(room));
+        if bytes.len() > capacity {
+            self.input.push_front(bytes.split_off(capacity));
         }
         Some(bytes)
     }

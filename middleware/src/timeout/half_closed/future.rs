@@ -1,6 +1,6 @@
 //! The future of the service.
 
-use super::state::{State, Timer};
+use super::state::{HalfClosedState, SilenceTimer};
 use pin_project::pin_project;
 use std::{
     pin::Pin,
@@ -11,21 +11,21 @@ use tower::BoxError;
 
 /// Future of [`HalfClosedTimeout`](super::HalfClosedTimeout).
 ///
-/// It fails when the connection is half-closed and silent for too long, whatever the inner future
-/// waits for. The inner future is dropped before that.
+/// It fails when the half-closed connection times out, whatever the inner future waits for. The inner future
+/// is dropped first.
 #[pin_project]
 #[derive(Debug)]
 pub struct HalfClosedTimeoutFuture<F> {
     #[pin]
     inner: Option<F>,
-    state: Option<Arc<State>>,
-    timer: Timer,
-    /// The waker that the state has.
+    state: Option<Arc<HalfClosedState>>,
+    timer: SilenceTimer,
+    /// The waker registered in the state.
     task: Option<Waker>,
 }
 
 impl<F> HalfClosedTimeoutFuture<F> {
-    pub(super) const fn new(inner: F, state: Option<Arc<State>>) -> Self {
+    pub(super) const fn new(inner: F, state: Option<Arc<HalfClosedState>>) -> Self {
         Self {
             inner: Some(inner),
             state,
@@ -45,7 +45,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let Some(inner) = this.inner.as_mut().as_pin_mut() else {
-            panic!("`HalfClosedTimeoutFuture` was polled after it had resolved");
+            panic!("`HalfClosedTimeoutFuture` polled after completion");
         };
         if let Poll::Ready(result) = inner.poll(cx) {
             this.inner.set(None);
@@ -54,7 +54,7 @@ where
         let Some(state) = this.state else {
             return Poll::Pending;
         };
-        // Before the look at the state: another task may close a direction in between.
+        // Register before checking the state, because another task may close a direction in between.
         if !this
             .task
             .as_ref()

@@ -1,6 +1,7 @@
-//! The IO wrapper.
+//! The stream wrapper.
 
-use super::state::{DEFAULT, State, Timer};
+use super::state::{HalfClosedState, SilenceTimer};
+use crate::timeout::DEFAULT;
 use pin_project::pin_project;
 use std::{
     io::{self, IoSlice},
@@ -12,18 +13,17 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// IO whose operations fail when it is half-closed and silent for too long; see the
-/// [module docs](super).
+/// A stream that fails when it is half-closed and silent for too long; see the [module docs](super).
 ///
 /// # Panics
 ///
-/// An operation that waits on half-closed IO panics outside of a tokio runtime with time enabled.
+/// A pending operation on a half-closed stream panics outside of a tokio runtime with time enabled.
 #[pin_project]
 #[derive(Debug)]
 pub struct HalfClosedTimeoutIo<IO> {
     #[pin]
     io: IO,
-    watch: Watch,
+    watch: HalfClosedWatch,
 }
 
 impl<IO> HalfClosedTimeoutIo<IO> {
@@ -33,7 +33,7 @@ impl<IO> HalfClosedTimeoutIo<IO> {
     }
 
     pub(super) fn within(timeout: Duration, io: IO) -> Self {
-        let watch = Watch::new(timeout);
+        let watch = HalfClosedWatch::new(timeout);
         Self { io, watch }
     }
 
@@ -41,53 +41,53 @@ impl<IO> HalfClosedTimeoutIo<IO> {
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         if timeout != self.watch.state.timeout() {
-            self.watch = Watch::new(timeout);
+            self.watch = HalfClosedWatch::new(timeout);
         }
         self
     }
 
-    /// The IO inside.
+    /// Returns a reference to the inner stream.
     pub const fn get_ref(&self) -> &IO {
         &self.io
     }
 
-    /// The IO inside; what is done with it directly is not seen.
+    /// Returns a mutable reference to the inner stream; operations on it bypass the timeout.
     pub const fn get_mut(&mut self) -> &mut IO {
         &mut self.io
     }
 
-    /// Takes the IO out of its limit.
+    /// Returns the inner stream, without the timeout.
     pub fn into_inner(self) -> IO {
         self.io
     }
 
-    pub(super) fn state(&self) -> Arc<State> {
+    pub(super) fn state(&self) -> Arc<HalfClosedState> {
         self.watch.state.clone()
     }
 }
 
 /// Follows both directions of one connection.
 #[derive(Debug)]
-struct Watch {
-    state: Arc<State>,
-    read: Direction,
-    write: Direction,
+struct HalfClosedWatch {
+    state: Arc<HalfClosedState>,
+    read: DirectionState,
+    write: DirectionState,
 }
 
 #[derive(Debug, Default)]
-struct Direction {
+struct DirectionState {
     ended: bool,
-    /// What waited last in this direction; its wait may begin before the connection is half-closed.
+    /// The task that waited last; the wait may begin before the connection is half-closed.
     task: Option<Waker>,
-    timer: Timer,
+    timer: SilenceTimer,
 }
 
-impl Watch {
+impl HalfClosedWatch {
     fn new(timeout: Duration) -> Self {
         Self {
-            state: Arc::new(State::new(timeout)),
-            read: Direction::default(),
-            write: Direction::default(),
+            state: Arc::new(HalfClosedState::new(timeout)),
+            read: DirectionState::default(),
+            write: DirectionState::default(),
         }
     }
 
@@ -96,7 +96,7 @@ impl Watch {
         self.read.ended != self.write.ended
     }
 
-    /// A byte moved.
+    /// Records that data was moved.
     #[inline]
     fn moved(&self) {
         if self.is_half_closed() {
@@ -104,10 +104,10 @@ impl Watch {
         }
     }
 
-    /// The direction has ended.
+    /// Records the end of a direction.
     #[inline]
-    fn end(&mut self, way: Way) {
-        let direction = way.of(&mut self.read, &mut self.write);
+    fn end(&mut self, side: Side) {
+        let direction = side.of(&mut self.read, &mut self.write);
         if !mem::replace(&mut direction.ended, true) {
             self.changed();
         }
@@ -119,7 +119,7 @@ impl Watch {
             return self.state.close();
         }
         self.state.half_close();
-        // What waits already has no timer yet.
+        // Wake pending operations, which have no timer yet.
         for direction in [&mut self.read, &mut self.write] {
             if let Some(task) = direction.task.take() {
                 task.wake();
@@ -127,18 +127,18 @@ impl Watch {
         }
     }
 
-    /// An operation waits; ready with an error when the half-closed connection was silent too long.
-    fn wait(&mut self, way: Way, cx: &mut Context<'_>) -> Poll<io::Error> {
+    /// Registers a pending operation; ready with an error when the timeout has elapsed.
+    fn wait(&mut self, side: Side, cx: &mut Context<'_>) -> Poll<io::Error> {
         let half_closed = self.is_half_closed();
         let Self { state, read, write } = self;
-        let direction = way.of(read, write);
+        let direction = side.of(read, write);
         if half_closed {
             let elapsed = state.poll_elapsed(&mut direction.timer, cx);
             return elapsed.map(Into::into);
         }
         match &mut direction.task {
             Some(task) => task.clone_from(cx.waker()),
-            none => *none = Some(cx.waker().clone()),
+            empty => *empty = Some(cx.waker().clone()),
         }
         Poll::Pending
     }
@@ -149,7 +149,7 @@ impl Watch {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
         match result {
-            Poll::Pending => return self.wait(Way::Write, cx).map(Err),
+            Poll::Pending => return self.wait(Side::Write, cx).map(Err),
             Poll::Ready(Ok(1..)) => self.moved(),
             Poll::Ready(_) => {}
         }
@@ -157,20 +157,24 @@ impl Watch {
     }
 }
 
-impl Drop for Watch {
+impl Drop for HalfClosedWatch {
     fn drop(&mut self) {
         self.state.close();
     }
 }
 
 #[derive(Clone, Copy)]
-enum Way {
+enum Side {
     Read,
     Write,
 }
 
-impl Way {
-    const fn of<'a>(self, read: &'a mut Direction, write: &'a mut Direction) -> &'a mut Direction {
+impl Side {
+    const fn of<'a>(
+        self,
+        read: &'a mut DirectionState,
+        write: &'a mut DirectionState,
+    ) -> &'a mut DirectionState {
         match self {
             Self::Read => read,
             Self::Write => write,
@@ -186,13 +190,13 @@ impl<IO: AsyncRead> AsyncRead for HalfClosedTimeoutIo<IO> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.project();
-        let room = buf.remaining();
+        let capacity = buf.remaining();
         let result = this.io.poll_read(cx, buf);
         match result {
-            Poll::Pending => return this.watch.wait(Way::Read, cx).map(Err),
-            Poll::Ready(Ok(())) if buf.remaining() < room => this.watch.moved(),
-            // A read into no room says nothing.
-            Poll::Ready(Ok(())) if room > 0 => this.watch.end(Way::Read),
+            Poll::Pending => return this.watch.wait(Side::Read, cx).map(Err),
+            Poll::Ready(Ok(())) if buf.remaining() < capacity => this.watch.moved(),
+            // An empty buffer cannot indicate the end of the stream.
+            Poll::Ready(Ok(())) if capacity > 0 => this.watch.end(Side::Read),
             Poll::Ready(_) => {}
         }
         result
@@ -216,7 +220,7 @@ impl<IO: AsyncWrite> AsyncWrite for HalfClosedTimeoutIo<IO> {
         let this = self.project();
         let result = this.io.poll_flush(cx);
         if result.is_pending() {
-            return this.watch.wait(Way::Write, cx).map(Err);
+            return this.watch.wait(Side::Write, cx).map(Err);
         }
         result
     }
@@ -226,8 +230,8 @@ impl<IO: AsyncWrite> AsyncWrite for HalfClosedTimeoutIo<IO> {
         let this = self.project();
         let result = this.io.poll_shutdown(cx);
         match result {
-            Poll::Pending => return this.watch.wait(Way::Write, cx).map(Err),
-            Poll::Ready(Ok(())) => this.watch.end(Way::Write),
+            Poll::Pending => return this.watch.wait(Side::Write, cx).map(Err),
+            Poll::Ready(Ok(())) => this.watch.end(Side::Write),
             Poll::Ready(Err(_)) => {}
         }
         result

@@ -1,7 +1,7 @@
 //! The layer and its service.
 
-use super::{HalfClosedTimeoutFuture, HalfClosedTimeoutIo, state::DEFAULT};
-use crate::Connection;
+use super::{HalfClosedTimeoutFuture, HalfClosedTimeoutIo};
+use crate::{Connection, timeout::DEFAULT};
 use std::{
     task::{Context, Poll},
     time::Duration,
@@ -15,7 +15,7 @@ pub struct HalfClosedTimeoutLayer {
 }
 
 impl HalfClosedTimeoutLayer {
-    /// At most 60 seconds of silence once a connection is half-closed.
+    /// Ends half-closed connections after 60 seconds of silence.
     pub const fn new() -> Self {
         Self { timeout: DEFAULT }
     }

@@ -1,51 +1,49 @@
 //! Limits how long a half-closed connection may be silent.
 //!
-//! A connection is half-closed when one side has ended its direction and the other has not: the peer's
-//! end was read, or the service shut its own direction down. By default such a connection fails after
-//! 60 seconds in which no byte moved in either direction; each byte starts the time anew. While both
-//! directions are open, and after both have ended, there is no limit.
+//! A connection is half-closed when one direction has ended and the other is open. Either the peer's end of
+//! stream was read, or the service shut down its write side. By default, such a connection fails after 60
+//! seconds without data in either direction; each byte restarts the timeout. The limit applies only while
+//! exactly one direction is open.
 //!
-//! It is for services that keep a connection open on behalf of another one, above all for forwarding.
-//! There the read timeout of [`io_timeout`](crate::timeout::io_timeout) does not fit, and a client that ended its
-//! side would hold its place for as long as the server says nothing.
+//! The layer is for services that keep a connection open on behalf of another one, especially for forwarding.
+//! There the read timeout of [`io_timeout`](crate::timeout::io_timeout) would end healthy connections, and a
+//! client that half-closes would keep its connection open for as long as the server is silent.
 //!
 //! # Position in the stack
 //!
-//! It is placed inside of TLS, next to the service, so that it sees the ends that
-//! the service sees. The order relative to [`IoTimeoutLayer`](crate::timeout::IoTimeoutLayer) does
-//! not matter. It needs a tokio runtime with time enabled.
+//! Inside of TLS, next to the service, so that both observe the same ends of stream. The order relative to
+//! [`IoTimeoutLayer`](crate::timeout::IoTimeoutLayer) does not matter. It needs a tokio runtime with time
+//! enabled.
 //!
 //! # Errors and outcomes
 //!
-//! An operation that is pending at the limit fails with an [`io::Error`](std::io::Error) of kind
+//! An operation that is pending at the timeout fails with an [`io::Error`](std::io::Error) of kind
 //! [`TimedOut`](std::io::ErrorKind::TimedOut) with [`Elapsed`](crate::error::Elapsed) of the phase
 //! [`HalfClosed`](crate::error::TimeoutPhase::HalfClosed) as source. Ready data always wins.
 //!
-//! A forwarder usually waits for the other connection by then, so the layer's future fails too, with the
-//! same [`Elapsed`](crate::error::Elapsed), unless the service has failed by itself. The outcome is
+//! A forwarder usually waits for the other connection at that time. Therefore the layer's future fails too,
+//! with the same [`Elapsed`](crate::error::Elapsed), unless the service has already failed. The outcome is
 //! [`TimedOut`](crate::outcome::Outcome::TimedOut).
 //!
 //! # Cancellation and drop
 //!
-//! When the layer's future fails, the service's future is dropped, and the connection with it. Operations
-//! may be dropped at any time. The limit applies to split halves in several tasks as well. After a
-//! hand-off, where the service has finished and the connection lives on elsewhere, only pending
-//! operations fail. A [`HalfClosedTimeoutIo`] without the layer, on a connection to an upstream for
-//! example, works like that too.
+//! When the layer's future fails, it drops the service's future and the connection. Operations may be dropped
+//! at any time. The limit applies to split halves in several tasks as well. After a hand-off to another task,
+//! only pending operations fail, because the service has finished. The same holds for a
+//! [`HalfClosedTimeoutIo`] without the layer, for example on a connection to an upstream.
 //!
 //! # Limitations
 //!
-//! A service that needs longer than the limit to answer a client that has ended its side is cut off as
-//! well. Set a longer timeout there, or leave the layer out.
+//! A service that takes longer than the timeout to answer a client that has half-closed is cancelled as well.
+//! Set a longer timeout there, or omit the layer.
 //!
-//! It does not detect that a peer vanished, and it does not limit a half-closed connection that keeps
-//! sending.
+//! Vanished peers of open connections are detected by TCP keepalive, not by this layer. A half-closed
+//! connection that keeps sending is not limited.
 //!
 //! # Performance
 //!
-//! While both directions are open, an operation costs a check of two flags, one that waits a comparison
-//! of wakers, and no clock is looked at. A connection takes one allocation, and one for each timer once
-//! it is half-closed.
+//! While both directions are open, an operation checks two flags, a pending one compares two wakers, and the
+//! clock is not read. Each connection takes one allocation, and one per timer once it is half-closed.
 //!
 //! # Example
 //!
@@ -65,13 +63,13 @@
 //!     .layer(PeerAddrLayer::new())
 //!     .layer(HalfClosedTimeoutLayer::new())
 //!     .service_fn(|mut connection: Connection<_>| async move {
-//!         let (mut upstream, _says_nothing) = duplex(64);
+//!         let (mut upstream, _silent_server) = duplex(64);
 //!         copy_bidirectional(&mut connection, &mut upstream).await?;
 //!         Ok::<_, BoxError>(())
 //!     });
 //!
 //! let (ours, mut client) = duplex(64);
-//! client.shutdown().await.expect("the client ends its side");
+//! client.shutdown().await.expect("the client half-closes");
 //! let error = stack.call(ours).await.unwrap_err();
 //!
 //! let elapsed = find::<Elapsed>(&*error).expect("it timed out");

@@ -1,4 +1,4 @@
-//! What the IO of a connection and the layer's future know together.
+//! State shared by the stream of a connection and the layer's future.
 
 use crate::error::{Elapsed, TimeoutPhase};
 use std::{
@@ -13,19 +13,19 @@ use std::{
 };
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// Whether the connection is half-closed, and when it last moved a byte.
+/// Whether the connection is half-closed, and when it last moved data.
 #[derive(Debug)]
-pub(super) struct State {
+pub(super) struct HalfClosedState {
     timeout: Duration,
     start: Instant,
     half_closed: AtomicBool,
-    /// In nanoseconds since the start.
+    /// Nanoseconds from `start` to the last data.
     moved: AtomicU64,
     /// Polls the layer's future.
     task: Mutex<Option<Waker>>,
 }
 
-impl State {
+impl HalfClosedState {
     pub(super) fn new(timeout: Duration) -> Self {
         Self {
             timeout,
@@ -44,40 +44,44 @@ impl State {
         self.half_closed.load(Ordering::Acquire)
     }
 
-    /// One direction has ended, and the other has not.
+    /// Records that exactly one direction has ended.
     pub(super) fn half_close(&self) {
         self.touch();
         self.half_closed.store(true, Ordering::Release);
-        // Woken without the lock: a waker is code of others, and may poll the layer's future.
+        // Wake after unlocking, because a waker may poll the layer's future.
         let task = self.lock_task().clone();
         if let Some(task) = task {
             task.wake();
         }
     }
 
-    /// Both directions have ended, or the connection was dropped.
+    /// Records that both directions have ended or the connection was dropped.
     pub(super) fn close(&self) {
         self.half_closed.store(false, Ordering::Release);
     }
 
-    /// A byte moved.
+    /// Records that data was moved.
     pub(super) fn touch(&self) {
         let moved = self.start.elapsed().as_nanos();
         let moved = u64::try_from(moved).unwrap_or(u64::MAX);
         self.moved.store(moved, Ordering::Relaxed);
     }
 
-    /// Has `task` woken when the connection becomes half-closed.
+    /// Wakes `task` when the connection becomes half-closed.
     pub(super) fn set_task(&self, task: &Waker) {
         let task = Some(task.clone());
         let before = mem::replace(&mut *self.lock_task(), task);
         drop(before);
     }
 
-    /// Ready when the half-closed connection was silent for too long; keeps its time in `timer`.
+    /// Ready when the half-closed connection was silent for too long.
     ///
-    /// The timer follows lazily: bytes do not touch it, and it is set anew when it fires early.
-    pub(super) fn poll_elapsed(&self, timer: &mut Timer, cx: &mut Context<'_>) -> Poll<Elapsed> {
+    /// Data does not reset `timer`. When it fires early, it is set to the remaining time.
+    pub(super) fn poll_elapsed(
+        &self,
+        timer: &mut SilenceTimer,
+        cx: &mut Context<'_>,
+    ) -> Poll<Elapsed> {
         let moved = Duration::from_nanos(self.moved.load(Ordering::Relaxed));
         let silent_since = self.start.checked_add(moved);
         let Some(deadline) = silent_since.and_then(|since| since.checked_add(self.timeout)) else {
@@ -100,8 +104,5 @@ impl State {
     }
 }
 
-/// The timer of one that waits, made when it is needed.
-pub(super) type Timer = Option<Pin<Box<Sleep>>>;
-
-/// How long a half-closed connection may be silent unless something else is said.
-pub(super) const DEFAULT: Duration = Duration::from_secs(60);
+/// A timer that is created on first use.
+pub(super) type SilenceTimer = Option<Pin<Box<Sleep>>>;

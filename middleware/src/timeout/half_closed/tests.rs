@@ -27,7 +27,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 type Limited = Connection<HalfClosedTimeoutIo<Socket<DuplexStream>>>;
 
-/// Runs `handler` within the layer; gives its result and the time that it took.
+/// Runs `handler` within the layer; returns its result and duration.
 async fn serve<T>(
     ours: DuplexStream,
     handler: impl AsyncFnOnce(Limited) -> T,
@@ -43,7 +43,7 @@ async fn serve<T>(
     (served.expect("ends some day"), begun.elapsed())
 }
 
-/// A pipe whose other side has ended.
+/// A pipe whose other side has half-closed.
 async fn half_closed() -> (DuplexStream, DuplexStream) {
     let (ours, mut theirs) = duplex(8);
     theirs.shutdown().await.unwrap();
@@ -305,7 +305,7 @@ fn a_waker_may_poll_the_layers_future_at_once() {
         thread,
     };
 
-    struct Eager(Arc<state::State>);
+    struct Eager(Arc<state::HalfClosedState>);
     impl Wake for Eager {
         fn wake(self: Arc<Self>) {
             self.0.set_task(Waker::noop());
@@ -314,7 +314,7 @@ fn a_waker_may_poll_the_layers_future_at_once() {
 
     let (done, is_done) = mpsc::channel();
     thread::spawn(move || {
-        let state = Arc::new(state::State::new(LIMIT));
+        let state = Arc::new(state::HalfClosedState::new(LIMIT));
         state.set_task(&Waker::from(Arc::new(Eager(state.clone()))));
         state.half_close();
         done.send(()).unwrap();

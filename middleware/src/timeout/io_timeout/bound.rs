@@ -1,14 +1,13 @@
-//! The bound of one direction: how long it may wait, and a timer that follows lazily.
+//! The timeout of one direction, with a lazy timer.
 //!
-//! A wait counts only while it is watched. The timer fires at each quarter of the bound, and a
-//! quarter at whose end the handler did something else is left out, so that a wait that was given up
-//! neither fails nor shortens the next one.
+//! A wait counts only while the handler polls the operation. The timer fires at each quarter of the timeout,
+//! and a quarter at whose end the handler did something else is left out. Hence an abandoned wait neither
+//! fails nor shortens the next one.
 //!
-//! An armed timer is never later than the next quarter, because each wait begins later than the one
-//! before. So it may stay as it is while operations come and go; when it fires too early it is set
-//! to what remains.
+//! An armed timer fires at the next quarter or earlier, because each wait begins later than the one before.
+//! Therefore operations leave it unchanged. When it fires early, it is set to the remaining time.
 
-use super::{timer::Timer, turn::Turn};
+use super::{timer::WatchTimer, turn::Turn};
 use crate::error::{Elapsed, TimeoutPhase};
 use std::{
     io,
@@ -18,15 +17,15 @@ use std::{
 };
 use tokio::{task::coop, time::Instant};
 
-/// Bounds how long one direction may wait.
+/// Limits how long one direction may wait.
 #[derive(Debug)]
-pub(super) struct Bound {
+pub(super) struct DirectionTimeout {
     limit: Option<Duration>,
-    waiting: Option<Wait>,
-    timer: Option<Pin<Box<Timer>>>,
+    waiting: Option<PendingWait>,
+    timer: Option<Pin<Box<WatchTimer>>>,
 }
 
-impl Bound {
+impl DirectionTimeout {
     pub(super) const fn new(limit: Option<Duration>) -> Self {
         let limit = match limit {
             Some(limit) if limit.as_secs() > LONGEST.as_secs() => None,
@@ -39,38 +38,38 @@ impl Bound {
         }
     }
 
-    /// Holds the `result` of `operation` to the bound.
+    /// Applies the timeout to the `result` of `operation`.
     #[inline]
-    pub(super) fn hold<T>(
+    pub(super) fn check<T>(
         &mut self,
-        operation: Operation,
+        operation: IoOperation,
         result: Poll<io::Result<T>>,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<T>> {
         if result.is_pending() {
             return self.wait(operation, cx).map(Err);
         }
-        // On TCP a flush is always ready: it must not excuse the write that waits.
+        // On TCP a flush is always ready, so it must not end the wait of a pending write.
         if operation.moves_bytes() || self.waits_for(operation) {
             self.waiting = None;
         }
         result
     }
 
-    fn waits_for(&self, operation: Operation) -> bool {
+    fn waits_for(&self, operation: IoOperation) -> bool {
         self.waiting.is_some_and(|wait| wait.operation == operation)
     }
 
-    /// Notes that `operation` waits; ready with an error when that takes too long.
+    /// Records that `operation` is pending; ready with an error when it times out.
     ///
-    /// Out of line, so that the path of ready operations stays small.
+    /// Out of line, to keep the path of ready operations small.
     #[inline(never)]
-    fn wait(&mut self, operation: Operation, cx: &mut Context<'_>) -> Poll<io::Error> {
+    fn wait(&mut self, operation: IoOperation, cx: &mut Context<'_>) -> Poll<io::Error> {
         let Some(limit) = self.limit else {
             return Poll::Pending;
         };
         let mut now = None;
-        let wait = self.waiting.get_or_insert_with(|| Wait {
+        let wait = self.waiting.get_or_insert_with(|| PendingWait {
             since: *now.insert(Instant::now()),
             operation,
             excused: false,
@@ -85,7 +84,7 @@ impl Bound {
         self.watch(limit, turn, now.unwrap_or_else(Instant::now), cx)
     }
 
-    /// Looks whether the bound is reached `now`, and makes sure that the timer will wake this task.
+    /// Checks whether the timeout has elapsed, and otherwise registers the timer for this task.
     #[cold]
     fn watch(
         &mut self,
@@ -101,9 +100,9 @@ impl Bound {
         };
         if let Some(timer) = &mut self.timer {
             wait.leave_out_absence(timer, limit, turn, now);
-            timer.as_mut().note(turn);
+            timer.as_mut().set_turn(turn);
         }
-        // Without budget the timer would register nothing, and the IO may not have looked.
+        // Without coop budget, the stream may not have checked for data, and the timer cannot be registered.
         if !coop::has_budget_remaining() {
             cx.waker().wake_by_ref();
             return Poll::Pending;
@@ -116,7 +115,7 @@ impl Bound {
         }
         let timer = match &mut self.timer {
             Some(timer) if timer.is_armed() && timer.deadline() > now => timer,
-            slot => Timer::set(slot, wait.since + next_quarter(limit, waited), cx),
+            slot => WatchTimer::set(slot, wait.since + next_quarter(limit, waited), cx),
         };
         timer.as_mut().register(turn, cx);
         Poll::Pending
@@ -128,35 +127,35 @@ impl Bound {
     }
 }
 
-/// Since when nothing moved, and what waited last.
+/// When the wait began, and which operation waited last.
 #[derive(Clone, Copy, Debug)]
-struct Wait {
-    /// Later than the first poll by the time that was left out.
+struct PendingWait {
+    /// The first poll plus the time left out.
     since: Instant,
-    operation: Operation,
-    /// Whether time was left out without knowing that the handler was away.
+    operation: IoOperation,
+    /// Whether time was left out for an operation outside of a counted future.
     excused: bool,
 }
 
-impl Wait {
+impl PendingWait {
     /// Leaves out the last quarter and the time after it, if the handler was away at its end.
     ///
-    /// A task that was woken late is not away: overload is when a bound matters most.
+    /// Late tasks are not away, because timeouts matter most under overload.
     fn leave_out_absence(
         &mut self,
-        timer: &Timer,
+        timer: &WatchTimer,
         limit: Duration,
         turn: Option<Turn>,
         now: Instant,
     ) {
         let (end, quarter) = (timer.deadline(), limit / QUARTERS);
-        // Back as the quarter ends. Work that recurs in step with the timer would keep a silent peer.
+        // The handler was back in time. Otherwise, periodic work in step with the timer would keep a silent peer.
         if now < end + GRANULARITY || self.since >= end {
             return;
         }
         let away = match timer.was_watched(turn) {
             Some(watched) => !watched,
-            // It cannot be seen. Once: on a machine that is always late a silent peer must be cut.
+            // Unknown. Excuse it only once, so that silent peers time out on machines that are always late.
             None => !self.excused && now > timer.fired_at() + quarter,
         };
         if away {
@@ -169,21 +168,21 @@ impl Wait {
     }
 }
 
-/// When to look next at a wait that has `waited` so far.
+/// When to check next on a wait that has `waited` so far.
 fn next_quarter(limit: Duration, waited: Duration) -> Duration {
     let mut quarters = (1..QUARTERS).map(|quarter| limit / QUARTERS * quarter);
     quarters.find(|end| *end > waited).unwrap_or(limit)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Operation {
+pub(super) enum IoOperation {
     Read,
     Write,
     Flush,
     Shutdown,
 }
 
-impl Operation {
+impl IoOperation {
     const fn moves_bytes(self) -> bool {
         matches!(self, Self::Read | Self::Write)
     }
@@ -196,14 +195,11 @@ impl Operation {
     }
 }
 
-/// How long an operation may wait unless something else is said.
-pub(super) const DEFAULT: Duration = Duration::from_secs(60);
-
-/// In so many parts a wait is watched; what a handler did elsewhere is seen to within one.
+/// Number of checks per wait; an absence is detected with this resolution.
 const QUARTERS: u32 = 4;
 
-/// The runtime's timers are due at whole milliseconds, and not before.
+/// Timers of the runtime fire at whole milliseconds, rounded up.
 const GRANULARITY: Duration = Duration::from_millis(2);
 
-/// What is longer (30 years) is no bound: added to the present, it might overflow.
+/// 30 years. Longer timeouts count as disabled, because adding them to the current time might overflow.
 const LONGEST: Duration = Duration::from_secs(30 * 365 * 86_400);

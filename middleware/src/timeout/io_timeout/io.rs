@@ -1,6 +1,7 @@
-//! The IO wrapper.
+//! The stream wrapper.
 
-use super::bound::{Bound, DEFAULT, Operation};
+use super::bound::{DirectionTimeout, IoOperation};
+use crate::timeout::DEFAULT;
 use pin_project::pin_project;
 use std::{
     io::{self, IoSlice},
@@ -10,71 +11,71 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// IO whose reads and writes fail when they wait for too long; see the [module docs](super).
+/// A stream whose reads and writes time out; see the [module docs](super).
 ///
-/// The two directions have each their bound, deadline and timer: halves of
-/// [`split`](tokio::io::split) may wait in two tasks. An operation may move to another task.
+/// Each direction has its own timeout and timer, so that the halves of [`split`](tokio::io::split) may wait in
+/// two tasks. An operation may move to another task.
 ///
 /// # Panics
 ///
-/// An operation that waits panics outside of a tokio runtime with time enabled, and when the runtime
-/// in which its direction first waited was shut down.
+/// A pending operation panics outside of a tokio runtime with time enabled, and after the shutdown of the
+/// runtime in which its direction first waited.
 #[pin_project]
 #[derive(Debug)]
 pub struct TimeoutIo<IO> {
     #[pin]
     io: IO,
-    pub(super) read: Bound,
-    pub(super) write: Bound,
+    pub(super) read: DirectionTimeout,
+    pub(super) write: DirectionTimeout,
 }
 
 impl<IO> TimeoutIo<IO> {
-    /// Allows each read and each write at most 60 seconds.
+    /// Limits each read and each write to 60 seconds.
     pub const fn new(io: IO) -> Self {
         Self {
             io,
-            read: Bound::new(Some(DEFAULT)),
-            write: Bound::new(Some(DEFAULT)),
+            read: DirectionTimeout::new(Some(DEFAULT)),
+            write: DirectionTimeout::new(Some(DEFAULT)),
         }
     }
 
     /// Sets how long a read may wait; `None` disables the timeout.
     #[must_use]
     pub fn with_read_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
-        self.read = Bound::new(limit.into());
+        self.read = DirectionTimeout::new(limit.into());
         self
     }
 
     /// Disables the read timeout.
     #[must_use]
     pub fn without_read_timeout(mut self) -> Self {
-        self.read = Bound::new(None);
+        self.read = DirectionTimeout::new(None);
         self
     }
 
     /// Sets how long a write, flush or shutdown may wait; `None` disables the timeout.
     #[must_use]
     pub fn with_write_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
-        self.write = Bound::new(limit.into());
+        self.write = DirectionTimeout::new(limit.into());
         self
     }
 
-    /// The IO inside.
+    /// Returns a reference to the inner stream.
     pub const fn get_ref(&self) -> &IO {
         &self.io
     }
 
-    /// The IO inside; what is done with it directly has no bounds.
+    /// Returns a mutable reference to the inner stream; operations on it bypass the timeouts.
     pub const fn get_mut(&mut self) -> &mut IO {
         &mut self.io
     }
 
-    /// The IO inside, pinned.
+    /// Returns a pinned reference to the inner stream.
     pub fn get_pin_mut(self: Pin<&mut Self>) -> Pin<&mut IO> {
         self.project().io
     }
 
-    /// Takes the IO out of its bounds.
+    /// Returns the inner stream, without the timeouts.
     pub fn into_inner(self) -> IO {
         self.io
     }
@@ -89,7 +90,7 @@ impl<IO: AsyncRead> AsyncRead for TimeoutIo<IO> {
     ) -> Poll<io::Result<()>> {
         let this = self.project();
         let result = this.io.poll_read(cx, buf);
-        this.read.hold(Operation::Read, result, cx)
+        this.read.check(IoOperation::Read, result, cx)
     }
 }
 
@@ -102,21 +103,21 @@ impl<IO: AsyncWrite> AsyncWrite for TimeoutIo<IO> {
     ) -> Poll<io::Result<usize>> {
         let this = self.project();
         let result = this.io.poll_write(cx, buf);
-        this.write.hold(Operation::Write, result, cx)
+        this.write.check(IoOperation::Write, result, cx)
     }
 
     #[inline]
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.project();
         let result = this.io.poll_flush(cx);
-        this.write.hold(Operation::Flush, result, cx)
+        this.write.check(IoOperation::Flush, result, cx)
     }
 
     #[inline]
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.project();
         let result = this.io.poll_shutdown(cx);
-        this.write.hold(Operation::Shutdown, result, cx)
+        this.write.check(IoOperation::Shutdown, result, cx)
     }
 
     #[inline]
@@ -127,7 +128,7 @@ impl<IO: AsyncWrite> AsyncWrite for TimeoutIo<IO> {
     ) -> Poll<io::Result<usize>> {
         let this = self.project();
         let result = this.io.poll_write_vectored(cx, bufs);
-        this.write.hold(Operation::Write, result, cx)
+        this.write.check(IoOperation::Write, result, cx)
     }
 
     #[inline]

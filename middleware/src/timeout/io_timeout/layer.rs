@@ -1,7 +1,7 @@
 //! The layer and its service.
 
-use super::{TimeoutIo, bound::DEFAULT, turn::Turn};
-use crate::Connection;
+use super::{TimeoutIo, turn::Turn};
+use crate::{Connection, timeout::DEFAULT};
 use pin_project::pin_project;
 use std::{
     pin::Pin,
@@ -13,13 +13,13 @@ use tower::{Layer, Service};
 /// Layer for [`IoTimeout`]; see the [module docs](super).
 #[derive(Clone, Copy, Debug)]
 pub struct IoTimeoutLayer {
-    limits: Limits,
+    limits: IoTimeouts,
 }
 
 impl IoTimeoutLayer {
-    /// At most 60 seconds for each read and for each write.
+    /// Limits each read and each write to 60 seconds.
     pub const fn new() -> Self {
-        let limits = Limits {
+        let limits = IoTimeouts {
             read: Some(DEFAULT),
             write: Some(DEFAULT),
         };
@@ -28,14 +28,14 @@ impl IoTimeoutLayer {
 
     /// Sets how long a read may wait; `None` disables the timeout.
     ///
-    /// Zero fails each read that is not ready at once.
+    /// With zero, a read fails unless it is ready immediately.
     #[must_use]
     pub fn with_read_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.limits.read = limit.into();
         self
     }
 
-    /// Disables the read timeout, for protocols in which a silent client is healthy: HTTP, forwarding.
+    /// Disables the read timeout, for HTTP, forwarding and other protocols with silent clients.
     #[must_use]
     pub const fn without_read_timeout(mut self) -> Self {
         self.limits.read = None;
@@ -44,7 +44,7 @@ impl IoTimeoutLayer {
 
     /// Sets how long a write, flush or shutdown may wait; `None` disables the timeout.
     ///
-    /// Zero fails each write that is not ready at once.
+    /// With zero, a write fails unless it is ready immediately.
     #[must_use]
     pub fn with_write_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.limits.write = limit.into();
@@ -71,7 +71,7 @@ impl<S> Layer<S> for IoTimeoutLayer {
 #[derive(Clone, Copy, Debug)]
 pub struct IoTimeout<S> {
     inner: S,
-    limits: Limits,
+    limits: IoTimeouts,
 }
 
 impl<S, IO> Service<Connection<IO>> for IoTimeout<S>
@@ -87,22 +87,22 @@ where
     }
 
     fn call(&mut self, connection: Connection<IO>) -> Self::Future {
-        let Limits { read, write } = self.limits;
-        let bounded = |io| {
+        let IoTimeouts { read, write } = self.limits;
+        let with_timeouts = |io| {
             TimeoutIo::new(io)
                 .with_read_timeout(read)
                 .with_write_timeout(write)
         };
         IoTimeoutFuture {
-            inner: self.inner.call(connection.map_io(bounded)),
+            inner: self.inner.call(connection.map_io(with_timeouts)),
             turn: Turn::of_new_future(),
         }
     }
 }
 
-/// Future of [`IoTimeout`]: that of the inner service.
+/// Future of [`IoTimeout`].
 ///
-/// It counts its polls, by which an operation of the connection can tell whether it was waited for.
+/// It counts its polls, so that an operation can determine whether the handler was waiting for it.
 #[pin_project]
 #[derive(Debug)]
 pub struct IoTimeoutFuture<F> {
@@ -122,7 +122,7 @@ impl<F: Future> Future for IoTimeoutFuture<F> {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Limits {
+struct IoTimeouts {
     read: Option<Duration>,
     write: Option<Duration>,
 }

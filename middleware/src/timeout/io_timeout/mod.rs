@@ -1,62 +1,63 @@
-//! Bounds the time that a single read or write may take.
+//! Limits the time that a single read or write may take.
 //!
-//! By default a read fails after 60 seconds in which nothing came, and a write, flush or shutdown
-//! after 60 seconds in which nothing could be sent. Each bound can be set, and switched off with
-//! `None`. The handler sees an [`io::Error`](std::io::Error) of kind
-//! [`TimedOut`](std::io::ErrorKind::TimedOut) with [`Elapsed`](crate::error::Elapsed) as source.
+//! By default, a read times out after 60 seconds without data, and a write, flush or shutdown after 60
+//! seconds in which the peer accepted no data. Each timeout can be changed, and `None` disables it.
 //!
 //! # Position in the stack
 //!
-//! It is placed inside of [`PeerAddrLayer`](crate::peer_addr::PeerAddrLayer). Outside of TLS it
-//! applies to each step of the handshake too, but not to the handshake as a whole. It needs a tokio
-//! runtime with time enabled.
+//! Inside of [`PeerAddrLayer`](crate::peer_addr::PeerAddrLayer). Outside of TLS, it applies to each step of
+//! the handshake too, but not to the handshake as a whole. It needs a tokio runtime with time enabled.
 //!
-//! The read timeout fits protocols in which a silent peer is a dead peer. **Under HTTP and under
-//! forwarding turn it off and keep the write timeout**: `IoTimeoutLayer::new().without_read_timeout()`. An
-//! HTTP server reads ahead while a handler works, so the read timeout would end slow handlers,
-//! server-sent events, gRPC streams and long polls; only the service can tell how long is too idle.
-//! For forwarding, the layer [`half_closed`](crate::timeout::half_closed) limits the silence of pairs of which one
+//! The read timeout fits protocols in which a silent peer is a dead peer. **Under HTTP and forwarding,
+//! disable it and keep the write timeout** with `IoTimeoutLayer::new().without_read_timeout()`. An HTTP server
+//! reads ahead while a handler works, so the read timeout would end slow handlers, server-sent events, gRPC
+//! streams and long polls. Only the service can tell how long is too idle. For forwarding, use
+//! [`HalfClosedTimeoutLayer`](crate::timeout::HalfClosedTimeoutLayer), which ends silent pairs of which one
 //! side has ended.
 //!
 //! # Errors and outcomes
 //!
-//! A timeout is measured over the time in which the handler waited for the operation and nothing
-//! moved. Ready data always wins, also at the very end of the timeout.
+//! An operation that times out fails with an [`io::Error`](std::io::Error) of kind
+//! [`TimedOut`](std::io::ErrorKind::TimedOut) with [`Elapsed`](crate::error::Elapsed) as source. The outcome is
+//! [`TimedOut`](crate::outcome::Outcome::TimedOut).
 //!
-//! * A `select!` loop that drops the read at each tick and begins another one still cuts a silent peer
-//!   after the timeout: the wait goes on until a read returns something.
-//! * A handler that gives a read up, does something else and reads again is not charged for its
-//!   absence. The wait is checked at each quarter of the timeout, and a quarter at whose end the
-//!   handler did something else does not count. An absence is thus charged with a quarter at most, and
-//!   after a longer one a read that was only polled once before has the whole timeout again.
-//! * A task that is scheduled late is not absent. On an overloaded machine, a peer that was silent for
-//!   longer than the timeout is cut at the first poll. The same holds for a clock that jumps, as in
-//!   tests with `tokio::time::advance`.
+//! The timer measures how long the handler has waited for an operation without data being moved. Ready data
+//! always wins, even at the end of the timeout.
 //!
-//! To tell the two apart, the layer's future counts its polls. Where an operation is polled elsewhere
-//! (in another task, after a hand-off, in a [`TimeoutIo`] without the layer, below
-//! `FuturesUnordered`), a wait is taken as absent if its next poll comes more than a quarter of the
-//! timeout after the timer woke the task, and only once until something is read or written.
+//! * The wait continues across futures. A `select!` loop that drops the read at each tick and starts another
+//!   one still times out with a silent peer.
+//! * Time that the handler spends on something else does not count. The wait is checked at each quarter of the
+//!   timeout, and a quarter at whose end the handler did something else is left out. An absence is charged
+//!   with a quarter at most. After a longer absence, a read that was polled only once has the full timeout
+//!   again.
+//! * A task that is scheduled late does not count as absent. On an overloaded machine, a peer that was silent
+//!   for longer than the timeout is disconnected at the first poll. The same holds if the clock jumps, as with
+//!   `tokio::time::advance` in tests.
+//!
+//! To distinguish absent and late tasks, the layer's future counts its polls. This count does not cover
+//! operations that are polled elsewhere (in another task, after a hand-off, in a [`TimeoutIo`] without the
+//! layer, or below `FuturesUnordered`). Their wait counts as absent if the next poll comes more than a quarter
+//! of the timeout after the timer woke the task, at most once until data is moved.
 //!
 //! # Cancellation and drop
 //!
-//! Operations may be dropped at any time. After a timeout nothing is lost or closed: the next
-//! operation begins a wait of its own, and reads what the peer sent late.
+//! Operations may be dropped at any time. A timeout leaves the stream open and intact. The next operation
+//! starts a new wait and reads what the peer sent late.
 //!
 //! # Limitations
 //!
 //! The timeout applies to each operation. It limits neither the connection's lifetime nor slow
 //! senders: one byte per minute keeps a connection open.
 //!
-//! A handler that gives a read up, blocks its thread for longer than the timeout and then awaits
-//! something else before it reads again looks like a late task.
+//! A handler counts as late if it drops a read, blocks its thread for longer than the timeout, and then awaits
+//! something else before it reads again.
 //!
 //! # Performance
 //!
-//! An operation that completes at once looks at no clock and no timer. One that waits looks at the
-//! clock once. The timer, one allocation for each direction that ever waits, is registered four times
-//! per timeout and not per operation, and wakes the task as often while operations complete. The
-//! layer's future adds two writes to a thread-local to each of its polls.
+//! An operation that completes immediately touches neither clock nor timer. A pending one reads the clock
+//! once. Each direction that has ever waited allocates one timer. The timer is registered four times per
+//! timeout instead of once per operation, and wakes the task as often while operations complete. The layer's
+//! future adds two writes to a thread-local to each of its polls.
 //!
 //! # Example
 //!

@@ -1,4 +1,4 @@
-//! The timer of one direction. It remembers when its operation was watched last.
+//! The timer of one direction. It records when its operation was polled last.
 
 use super::turn::Turn;
 use pin_project::pin_project;
@@ -12,18 +12,18 @@ use tokio::time::{Instant, Sleep, sleep_until};
 /// Wakes the task of one direction.
 #[pin_project]
 #[derive(Debug)]
-pub(super) struct Timer {
+pub(super) struct WatchTimer {
     #[pin]
     sleep: Sleep,
     waker: Waker,
-    /// In which poll of the connection's future the operation was polled last.
+    /// The poll of the connection's future in which the operation was polled last.
     turn: Option<Turn>,
-    /// For an operation outside of such a future.
+    /// For operations outside of such a future.
     alarm: Option<Arc<Alarm>>,
 }
 
-impl Timer {
-    /// Sets the timer in `slot`, a new one if there is none.
+impl WatchTimer {
+    /// Sets the timer in `slot`, creating it if needed.
     pub(super) fn set<'a>(
         slot: &'a mut Option<Pin<Box<Self>>>,
         deadline: Instant,
@@ -34,7 +34,7 @@ impl Timer {
                 timer.as_mut().project().sleep.reset(deadline);
                 timer
             }
-            // It begins when it is first polled.
+            // The timer starts on its first poll.
             None => slot.insert(Box::pin(Self {
                 sleep: sleep_until(deadline),
                 waker: cx.waker().clone(),
@@ -52,7 +52,7 @@ impl Timer {
         !self.sleep.is_elapsed()
     }
 
-    /// Notes that the operation was polled in `turn`; false where that takes a look at the clock.
+    /// Records a poll in `turn`; returns false if the caller must read the clock.
     #[inline]
     pub(super) fn touch(self: Pin<&mut Self>, turn: Option<Turn>, cx: &Context<'_>) -> bool {
         let again = turn.is_some() && self.turn == turn;
@@ -63,21 +63,21 @@ impl Timer {
         true
     }
 
-    /// Notes that the operation was polled in `turn`.
-    pub(super) fn note(self: Pin<&mut Self>, turn: Option<Turn>) {
+    /// Records that the operation was polled in `turn`.
+    pub(super) fn set_turn(self: Pin<&mut Self>, turn: Option<Turn>) {
         *self.project().turn = turn;
     }
 
-    /// Whether the operation was watched when the timer fired; `None` where that cannot be seen.
+    /// Whether the handler was waiting when the timer fired, if known.
     pub(super) fn was_watched(&self, turn: Option<Turn>) -> Option<bool> {
         turn?.continues(self.turn?)
     }
 
-    /// When the timer woke the task, as far as is known.
+    /// When the timer woke the task, or its deadline if unknown.
     pub(super) fn fired_at(&self) -> Instant {
         let alarm = self.alarm.as_ref();
-        let rang = alarm.and_then(|alarm| alarm.rang.get().copied());
-        rang.unwrap_or_else(|| self.deadline())
+        let fired = alarm.and_then(|alarm| alarm.fired.get().copied());
+        fired.unwrap_or_else(|| self.deadline())
     }
 
     /// Makes the timer wake the current task.
@@ -91,23 +91,23 @@ impl Timer {
             None => timer.sleep.poll(cx),
         };
         if polled.is_ready() {
-            // It fired in between; the next poll sees it.
+            // The timer fired in the meantime; the next poll handles it.
             cx.waker().wake_by_ref();
         }
     }
 }
 
-/// Notes when it wakes the task, which tells a late task from one that was busy elsewhere.
+/// Records when it wakes the task, to distinguish a late task from a busy one.
 #[derive(Debug)]
 struct Alarm {
     task: Waker,
-    rang: OnceLock<Instant>,
+    fired: OnceLock<Instant>,
 }
 
 impl Alarm {
     fn new(task: &Waker) -> Arc<Self> {
-        let (task, rang) = (task.clone(), OnceLock::new());
-        Arc::new(Self { task, rang })
+        let (task, fired) = (task.clone(), OnceLock::new());
+        Arc::new(Self { task, fired })
     }
 }
 
@@ -117,7 +117,7 @@ impl Wake for Alarm {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        let _rang_before = self.rang.set(Instant::now());
+        let _already_fired = self.fired.set(Instant::now());
         self.task.wake_by_ref();
     }
 }

@@ -1,6 +1,6 @@
-//! The limit holds whatever happens at the same time.
+//! The limit holds under concurrency.
 
-use super::super::limiter::{Entry, Limiter};
+use super::super::limiter::{Limiter, LimiterEntry};
 use super::*;
 use std::{
     sync::{Arc, Mutex},
@@ -9,7 +9,7 @@ use std::{
 use tokio::task::{JoinSet, yield_now};
 use tower::{Layer, Service, ServiceExt, service_fn};
 
-/// Random enough, the same each time.
+/// Reproducible pseudorandom numbers.
 struct Dice(u64);
 
 impl Dice {
@@ -37,10 +37,10 @@ fn after_any_history_nobody_waits_while_there_is_room() {
             }
             3 if !entries.is_empty() => {
                 let chosen = dice.roll(entries.len());
-                if let Entry::Queued(place) = &mut entries[chosen]
+                if let LimiterEntry::Queued(place) = &mut entries[chosen]
                     && let Poll::Ready(slot) = place.poll_slot(&cx)
                 {
-                    entries[chosen] = Entry::Admitted(slot);
+                    entries[chosen] = LimiterEntry::Admitted(slot);
                 }
             }
             4 => limiter.set_limit(dice.roll(6)),
@@ -61,7 +61,7 @@ fn after_any_history_nobody_waits_while_there_is_room() {
     assert_eq!(limiter.state().waiting(), 0);
 }
 
-/// How many are served now, and the most since the last look.
+/// Number of served connections, now and at most since the last check.
 #[derive(Default)]
 struct Seen {
     now: usize,
@@ -90,7 +90,7 @@ impl Drop for Served {
 }
 
 impl Watch {
-    /// The most since the last look.
+    /// The maximum since the last check.
     fn most(&self) -> usize {
         let mut seen = self.0.lock().unwrap();
         let now = seen.now;
@@ -98,7 +98,7 @@ impl Watch {
     }
 }
 
-/// Serves connections for a few turns of the scheduler, and watches how many there are.
+/// Serves connections for a few turns of the scheduler and counts them.
 fn watched(
     watch: &Watch,
 ) -> impl Service<InMemory, Response = (), Error = BoxError, Future: Send> + Clone + Send + use<> {
@@ -159,7 +159,7 @@ async fn a_limit_that_goes_up_and_down_is_never_exceeded() {
             loop {
                 let ready = service.ready().await.unwrap();
                 let call = ready.call(connection());
-                // Some give up at any moment.
+                // Some are dropped at any moment.
                 tokio::select! {
                     biased;
                     result = call => result.unwrap(),
@@ -172,7 +172,7 @@ async fn a_limit_that_goes_up_and_down_is_never_exceeded() {
     for _ in 0..200 {
         let to = dice.roll(6);
         limit.set_limit(to);
-        // Those who were given a slot before may still be on their way to the service.
+        // Connections that were given a slot before may not have reached the service yet.
         in_time(async {
             while limit.active() > to {
                 yield_now().await;

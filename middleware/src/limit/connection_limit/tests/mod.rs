@@ -35,7 +35,7 @@ fn in_memory() -> (InMemory, DuplexStream) {
     (Connection::accept(ours), theirs)
 }
 
-/// A connection whose client does not matter.
+/// A connection without a client.
 fn connection() -> InMemory {
     in_memory().0
 }
@@ -54,10 +54,10 @@ async fn over_tcp() -> (Connection<Socket<TcpStream>>, TcpStream) {
     (Connection::accept(accepted.unwrap().0), client.unwrap())
 }
 
-/// Fails instead of hanging where a waiter is forgotten.
+/// Fails instead of hanging if a waiter is forgotten.
 async fn in_time<T>(work: impl Future<Output = T>) -> T {
     let result = tokio::time::timeout(Duration::from_secs(20), work).await;
-    result.expect("nobody is left waiting")
+    result.expect("every waiter is served")
 }
 
 fn reason(result: Result<(), BoxError>) -> RefusedReason {

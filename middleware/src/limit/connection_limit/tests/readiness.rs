@@ -1,4 +1,4 @@
-//! Waiting before accepting: who is ready, who is woken, who inherits what.
+//! Tests of waiting before accepting: readiness, wakes and clones.
 
 use super::*;
 use tokio_test::{assert_pending, assert_ready_err, assert_ready_ok, task};
@@ -99,7 +99,7 @@ fn slots_are_given_in_the_order_in_which_they_were_asked_for() {
     for service in &mut waiting {
         assert_pending!(service.poll_ready());
     }
-    // To be polled again, and by another task, is no new request.
+    // Polling again, even by another task, is not a new request.
     assert_pending!(waiting[0].poll_ready());
     for turn in 0..3 {
         limit.set_limit(turn + 1);

@@ -1,4 +1,4 @@
-//! What a client sees that is refused.
+//! What rejected clients observe.
 
 use super::super::{Refusal, limiter::MAX_ANSWERING};
 use super::*;
@@ -11,7 +11,7 @@ use tokio::{
 use tokio_test::{assert_pending, task};
 use tower::{Layer, Service, ServiceExt, service_fn};
 
-/// Refuses everything in the way of `refusal`.
+/// Rejects every connection by `refusal`.
 macro_rules! refusing {
     ($refusal:expr) => {
         ConnectionLimitLayer::new(0)
@@ -54,11 +54,11 @@ async fn a_client_that_is_answered_reads_it_although_its_input_was_not_read() {
     for _ in 0..20 {
         let (connection, mut client) = over_tcp().await;
         client.write_all(&[b'x'; 4000]).await.unwrap();
-        let (result, told) = tokio::join!(service.clone().oneshot(connection), async move {
-            let mut told = String::new();
-            client.read_to_string(&mut told).await.map(|_| told)
+        let (result, received) = tokio::join!(service.clone().oneshot(connection), async move {
+            let mut received = String::new();
+            client.read_to_string(&mut received).await.map(|_| received)
         });
-        assert_eq!(told.unwrap(), "busy");
+        assert_eq!(received.unwrap(), "busy");
         assert_eq!(reason(result), RefusedReason::Full);
     }
 }
@@ -71,11 +71,11 @@ async fn a_connection_that_waited_in_vain_is_answered_too() {
         .wait_up_to(bound, 1)
         .with_refusal(Refusal::answer(b"busy"))
         .layer(mock::pair::<InMemory, ()>().0);
-    let (result, told) = tokio::join!(service.call(connection), async move {
-        let mut told = String::new();
-        client.read_to_string(&mut told).await.map(|_| told)
+    let (result, received) = tokio::join!(service.call(connection), async move {
+        let mut received = String::new();
+        client.read_to_string(&mut received).await.map(|_| received)
     });
-    assert_eq!(told.unwrap(), "busy");
+    assert_eq!(received.unwrap(), "busy");
     assert_eq!(reason(result), RefusedReason::WaitedTooLong);
 }
 
@@ -111,20 +111,20 @@ async fn only_so_many_are_answered_at_once_and_the_others_closed() {
     for (call, _client) in &mut answering {
         assert_pending!(call.poll());
     }
-    let told = async |mut client: DuplexStream| {
-        let mut told = String::new();
-        client.read_to_string(&mut told).await.unwrap();
-        told
+    let received = async |mut client: DuplexStream| {
+        let mut received = String::new();
+        client.read_to_string(&mut received).await.unwrap();
+        received
     };
     let (mut beyond, client) = call();
     assert_eq!(reason(assert_ready!(beyond.poll())), RefusedReason::Full);
-    assert_eq!(told(client).await, "");
+    assert_eq!(received(client).await, "");
 
     let (mut first, client) = answering.pop().unwrap();
-    assert_eq!(told(client).await, "busy");
+    assert_eq!(received(client).await, "busy");
     assert_eq!(reason(assert_ready!(first.poll())), RefusedReason::Full);
     let (mut again, client) = call();
     assert_pending!(again.poll());
-    assert_eq!(told(client).await, "busy");
+    assert_eq!(received(client).await, "busy");
     assert_eq!(limit.refused(), MAX_ANSWERING as u64 + 2);
 }

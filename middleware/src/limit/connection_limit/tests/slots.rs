@@ -1,4 +1,4 @@
-//! The slot rides in the connection, wherever it goes.
+//! The slot stays in the connection, wherever it goes.
 
 use super::*;
 use tokio::sync::oneshot;

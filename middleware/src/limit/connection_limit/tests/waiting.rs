@@ -1,4 +1,4 @@
-//! Waiting up to a bound, then refusing; and refusing at once.
+//! Waiting up to a timeout, then rejecting, and rejecting immediately.
 
 use super::*;
 use crate::{
@@ -245,7 +245,7 @@ async fn a_connection_that_is_closed_from_outside_gives_up_its_place_in_the_queu
     assert!(call.is_woken());
     let error = assert_ready!(call.poll()).unwrap_err();
     assert!(error.is::<ForcedClose>(), "{error}");
-    assert_eq!(Arc::strong_count(&guard), 1, "it is closed at once");
+    assert_eq!(Arc::strong_count(&guard), 1, "it is closed immediately");
     drop(call);
     assert_eq!((limit.waiting(), limit.refused()), (0, 0));
 }

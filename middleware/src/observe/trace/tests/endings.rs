@@ -1,4 +1,4 @@
-//! Each connection is closed exactly once, with its outcome, whatever happens.
+//! Each connection is closed exactly once, with its outcome.
 
 use super::{log::Log, *};
 use crate::{
@@ -18,7 +18,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::service_fn;
 use tracing::Level;
 
-/// The outcome of a connection whose service ends with what `end` makes of it.
+/// The outcome of a connection whose service ends with the result of `end`.
 async fn outcome<T>(info: &ConnectionInfo, end: impl Fn(Conn) -> Result<T, BoxError>) -> Outcome {
     let notes = Notes::default();
     let end = &end;
@@ -140,7 +140,7 @@ fn a_future_that_is_dropped_after_a_forced_close_was_forced() {
     assert_eq!(notes.outcome(), Outcome::Forced);
 }
 
-/// A future that is ready and does not let go of what it has.
+/// A future that is ready and keeps its connection.
 struct Keeps(Option<Conn>);
 
 impl Future for Keeps {
@@ -217,7 +217,7 @@ fn a_panic_in_poll_goes_on_and_is_reported_when_the_future_is_dropped() {
     let mut future = tokio_test::task::spawn(future);
     assert!(future.poll().is_pending());
     assert!(catch_unwind(AssertUnwindSafe(|| future.poll())).is_err());
-    // Nothing unwinds any more: what matters is what happened, not what happens.
+    // The panic was caught, so `thread::panicking` is false by now.
     drop(future);
     assert_eq!(notes.outcome(), Outcome::Panicked);
 }
@@ -298,7 +298,7 @@ fn a_panic_of_on_close_does_not_meet_another_one() {
     let (connection, _peer) = connection(&info());
     let mut service = layer.layer(service_fn(panics));
     let panicked = catch_unwind(AssertUnwindSafe(|| {
-        // On this stack, so that the panic of the service takes the future along.
+        // On this stack, so that the panic of the service drops the future.
         let mut future = Box::pin(service.call(connection));
         let mut cx = Context::from_waker(std::task::Waker::noop());
         let _ = future.as_mut().poll(&mut cx);
@@ -326,7 +326,7 @@ struct Unspeakable;
 
 impl fmt::Display for Unspeakable {
     fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
-        panic!("formatted for nobody")
+        panic!("formatted without a subscriber")
     }
 }
 
@@ -339,7 +339,7 @@ async fn nothing_is_formatted_where_nobody_listens() {
     let mut service = TraceLayer::new().layer(service);
     let (conn, _peer) = connection(&info());
     assert!(service.call(conn).await.unwrap_err().is::<Unspeakable>());
-    // The line is what formats it.
+    // The closing event formats it.
     let _log = Log::start(Level::INFO);
     let (conn, _peer) = connection(&info());
     assert!(

@@ -1,4 +1,4 @@
-//! A subscriber that remembers what it was told.
+//! A subscriber that records events and spans.
 
 use std::{
     collections::BTreeMap,
@@ -13,7 +13,7 @@ use tracing::{
     subscriber::Interest,
 };
 
-/// What was told on this thread since [`Log::start`], up to a level.
+/// Events and spans of this thread since [`Log::start`], up to a level.
 pub(crate) struct Log {
     records: Arc<Mutex<Records>>,
     _default: DefaultGuard,
@@ -50,7 +50,7 @@ impl Log {
         Self::with(level, true)
     }
 
-    /// Wants no spans.
+    /// Disables spans.
     pub(crate) fn of_lines(level: Level) -> Self {
         Self::with(level, false)
     }
@@ -86,9 +86,9 @@ impl Log {
     }
 }
 
-/// `tracing` remembers for the whole process which places anybody is interested in, and while at
-/// most one subscriber exists it asks only the thread that comes by first, which may have none.
-/// Two more subscribers, permanently undecided, make it ask each time.
+/// `tracing` caches for the whole process which call sites are enabled. While at most one subscriber
+/// exists, it asks only the first thread that reaches the call site, which may have no subscriber. Two
+/// more subscribers that stay undecided make it ask each time.
 pub(crate) fn settle_interest() {
     static UNDECIDED: OnceLock<[Dispatch; 2]> = OnceLock::new();
     UNDECIDED.get_or_init(|| {
@@ -167,7 +167,7 @@ impl Subscriber for Recorder {
     }
 }
 
-/// The span is never cloned here, so its number is its place.
+/// The span is never cloned here, so its number is its index.
 fn index(span: &Id) -> usize {
     usize::try_from(span.into_u64() - 1).expect("few spans")
 }

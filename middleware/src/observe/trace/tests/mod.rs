@@ -33,7 +33,7 @@ fn connection(info: &ConnectionInfo) -> (Conn, DuplexStream) {
     (Connection::with_info(ours, info.clone()), theirs)
 }
 
-/// What callbacks noted, in order.
+/// Calls of the callbacks, in order.
 #[derive(Clone, Default)]
 struct Notes(Arc<Mutex<Vec<Note>>>);
 

@@ -1,4 +1,4 @@
-//! What is written, and where.
+//! Tests of the texts and fields.
 
 use super::{
     log::{self, Fields, Log},
@@ -210,8 +210,8 @@ async fn lines_are_limited_by_connections_and_callbacks_are_not() {
     serve().await;
     let lines = log.lines();
     assert_eq!(lines.len(), 6);
-    assert_eq!(lines[4].fields["left_out"], "598");
-    assert!(!lines[2].fields.contains_key("left_out"));
+    assert_eq!(lines[4].fields["suppressed"], "598");
+    assert!(!lines[2].fields.contains_key("suppressed"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -330,13 +330,13 @@ async fn the_service_runs_in_the_span_at_each_poll_and_when_it_is_dropped() {
     tracing::info!("between");
     assert!(future.poll().is_pending());
     drop(future);
-    let told: Vec<_> = log
+    let logged: Vec<_> = log
         .lines()
         .into_iter()
         .map(|line| (line.span.is_some(), line.text))
         .collect();
-    let told: Vec<_> = told.iter().map(|(span, text)| (*span, &**text)).collect();
-    let [opened, .., closed] = &told[..] else {
+    let logged: Vec<_> = logged.iter().map(|(span, text)| (*span, &**text)).collect();
+    let [opened, .., closed] = &logged[..] else {
         panic!("many lines")
     };
     assert!(opened.0 && opened.1.starts_with("opened from"));
@@ -350,5 +350,5 @@ async fn the_service_runs_in_the_span_at_each_poll_and_when_it_is_dropped() {
         (true, "dropped"),
         (true, "on_close"),
     ];
-    assert_eq!(told[1..told.len() - 1], expected);
+    assert_eq!(logged[1..logged.len() - 1], expected);
 }

@@ -1,4 +1,4 @@
-//! The layer, and real sockets.
+//! Tests of the layer, over sockets.
 
 use super::*;
 use crate::{
@@ -62,7 +62,7 @@ fn the_layer_passes_readiness_on() {
     drop(service.call(Connection::new((), info)));
 }
 
-/// Little fits on the way: who sends much more waits for the other end to read.
+/// The pipe is small, so a large write waits until the other end reads.
 async fn loopback() -> (TcpStream, TcpStream) {
     let (server, client) = (TcpSocket::new_v4().unwrap(), TcpSocket::new_v4().unwrap());
     server.set_recv_buffer_size(4096).unwrap();
@@ -102,7 +102,7 @@ async fn a_handler_over_tcp_speaks_utf_8_and_its_client_another_charset() {
         .unwrap();
 }
 
-/// With input unread the kernel would send a reset, and the client fail before it reads.
+/// With unread input the kernel would send a reset, and the client would fail before it reads.
 #[tokio::test]
 async fn a_handler_that_rejects_bad_text_over_tcp_still_gets_its_answer_through() {
     let stack = ServiceBuilder::new()
@@ -129,7 +129,7 @@ async fn a_handler_that_rejects_bad_text_over_tcp_still_gets_its_answer_through(
         .unwrap();
 }
 
-/// Every character there and back, through halves in tasks of their own and a peer that dribbles.
+/// Echoes every character, with halves in separate tasks and a slow peer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn halves_in_two_tasks_lose_nothing_and_never_stop() {
     for capacity in [1, 5, 64] {
@@ -140,7 +140,7 @@ async fn halves_in_two_tasks_lose_nothing_and_never_stop() {
         let text = "aあい\u{A5}b漢字\n".repeat(300);
         let sent = text.clone();
         let writing = tokio::spawn(async move {
-            // Odd pieces, no flush, and no end until the other task has its answer.
+            // Odd pieces without a flush, kept open until the other task has its answer.
             for piece in sent.as_bytes().chunks(5) {
                 writer.write_all(piece).await.unwrap();
             }

@@ -14,12 +14,12 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-/// IO whose input comes in given pieces, each after a wait, and whose output is taken in pieces.
+/// A stream whose input arrives in pieces, each after a wait, and whose output is taken in pieces.
 #[derive(Debug, Default)]
 struct Pieces {
     input: VecDeque<Vec<u8>>,
     waited: bool,
-    /// Bytes taken per write; each second write waits. Zero takes all at once.
+    /// Bytes taken per write; every second write waits. Zero takes all bytes immediately.
     takes: usize,
     output: Vec<u8>,
     failure: Option<ErrorKind>,
@@ -101,7 +101,7 @@ fn typed(error: io::Error) -> TranscodeError {
     *find::<TranscodeError>(&error).unwrap()
 }
 
-/// Numbers that look random and are the same each time.
+/// Reproducible pseudorandom numbers.
 struct Random(u64);
 
 impl Random {

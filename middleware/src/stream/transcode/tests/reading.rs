@@ -1,4 +1,4 @@
-//! From the wire to the handler.
+//! Tests of reads.
 
 use super::*;
 use encoding_rs::*;
@@ -14,7 +14,7 @@ async fn a_part_of_a_character_is_waited_out_and_is_no_end() {
     let mut room = [0; 8];
     let mut read = task::spawn(io.read(&mut room));
     assert_pending!(read.poll());
-    // Here came the first half.
+    // The first half arrived here.
     assert_pending!(read.poll());
     assert!(read.is_woken());
     assert_eq!(assert_ready_ok!(read.poll()), 3);
@@ -79,7 +79,7 @@ async fn bad_bytes_are_a_typed_error_between_the_text_before_and_behind() {
     let error = typed(io.read(&mut room).await.unwrap_err());
     assert_eq!(error.encoding(), EUC_KR);
     assert_eq!(error.direction(), Direction::Read);
-    assert_eq!(error.problem(), Problem::Malformed);
+    assert_eq!(error.problem(), TextProblem::Malformed);
     assert_eq!(error.offset(), 4);
     assert_eq!(error.to_string(), "read malformed EUC-KR at byte 4");
     let length = io.read(&mut room).await.unwrap();
@@ -93,7 +93,10 @@ async fn an_end_within_a_character_is_an_error_and_then_the_end() {
     let mut room = [0; 64];
     assert_eq!(io.read(&mut room).await.unwrap(), 1);
     let error = typed(io.read(&mut room).await.unwrap_err());
-    assert_eq!((error.problem(), error.offset()), (Problem::Truncated, 1));
+    assert_eq!(
+        (error.problem(), error.offset()),
+        (TextProblem::Truncated, 1)
+    );
     assert_eq!(error.to_string(), "read truncated gb18030 at byte 1");
     assert_eq!(io.read(&mut room).await.unwrap(), 0);
 }
@@ -119,7 +122,7 @@ async fn before_a_shutdown_each_error_is_told() {
     assert_eq!(io.read(&mut [0; 8]).await.unwrap(), 0);
 }
 
-/// Much is left behind the error, more than goes into the small rooms that come next.
+/// Much input follows the error, more than fits into the small buffers of the next reads.
 #[tokio::test]
 async fn replacements_fit_into_whatever_room_there_is() {
     for before in 0..80 {

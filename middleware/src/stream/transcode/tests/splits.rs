@@ -1,4 +1,4 @@
-//! Whatever the pieces, the result is that of one conversion of the whole.
+//! Splitting the input into pieces does not change the result.
 
 use super::*;
 use encoding_rs::*;
@@ -22,7 +22,7 @@ const ENCODINGS: [&Encoding; 16] = [
     X_USER_DEFINED,
 ];
 
-/// Bytes that begin, go on with and break characters in one charset or another.
+/// Bytes that begin, continue and break characters in various charsets.
 fn wire(random: &mut Random) -> Vec<u8> {
     let parts: [&[u8]; 24] = [
         b"a",
@@ -56,7 +56,7 @@ fn wire(random: &mut Random) -> Vec<u8> {
         .collect()
 }
 
-/// UTF-8 that some charsets have and some do not, with bad bytes where `bad`.
+/// UTF-8 that only some charsets can encode, with malformed bytes if `bad`.
 fn text(random: &mut Random, bad: bool) -> Vec<u8> {
     let parts: [&[u8]; 20] = [
         b"a",
@@ -87,7 +87,7 @@ fn text(random: &mut Random, bad: bool) -> Vec<u8> {
         .collect()
 }
 
-/// Reads all with buffers of up to `most` bytes: the text, and the first error.
+/// Reads all with buffers of up to `most` bytes; returns the text and the first error.
 async fn read_all(
     io: &mut TranscodeIo<Pieces>,
     random: &mut Random,
@@ -131,19 +131,19 @@ async fn what_is_read_is_what_one_conversion_with_replacement_gives() {
     }
 }
 
-/// The text before the first bad bytes, and where they begin, by the decoder's own account.
-fn first_error(encoding: &'static Encoding, wire: &[u8]) -> (String, Option<(Problem, u64)>) {
+/// The text before the first malformed bytes, and their position, as the decoder reports them.
+fn first_error(encoding: &'static Encoding, wire: &[u8]) -> (String, Option<(TextProblem, u64)>) {
     let mut decoder = encoding.new_decoder_without_bom_handling();
     let mut text = String::with_capacity(wire.len() * 3 + 64);
     let (result, read) = decoder.decode_to_string_without_replacement(wire, &mut text, false);
     if let DecoderResult::Malformed(bad, behind) = result {
         let offset = (read - usize::from(bad) - usize::from(behind)) as u64;
-        return (text, Some((Problem::Malformed, offset)));
+        return (text, Some((TextProblem::Malformed, offset)));
     }
     let (result, _) = decoder.decode_to_string_without_replacement(b"", &mut text, true);
     if let DecoderResult::Malformed(bad, behind) = result {
         let offset = (wire.len() - usize::from(bad) - usize::from(behind)) as u64;
-        return (text, Some((Problem::Truncated, offset)));
+        return (text, Some((TextProblem::Truncated, offset)));
     }
     (text, None)
 }
@@ -193,7 +193,7 @@ async fn a_reader_that_goes_on_behind_errors_gets_all_the_rest() {
     }
 }
 
-/// What is to be sent for `text`, character by character.
+/// The expected output for `text`, character by character.
 fn encoded(encoding: &'static Encoding, text: &[u8]) -> Vec<u8> {
     let mut encoder = encoding.new_encoder();
     let mut wire = Vec::new();
@@ -255,7 +255,7 @@ async fn what_is_sent_is_what_one_conversion_gives() {
     }
 }
 
-/// Growth at its worst: the buffer is filled up to its end again and again and never outgrown.
+/// With maximal growth, the buffer is filled to its end repeatedly and never reallocated.
 #[tokio::test]
 async fn large_texts_are_sent_within_the_bounds_of_the_buffer() {
     let texts = ["x", "aΩ", "¥\\", "\x1b漢", "€", "😀é", "\u{FFFD}"].map(|text| text.repeat(6000));

@@ -1,4 +1,4 @@
-//! From the handler to the wire.
+//! Tests of writes.
 
 use super::*;
 use encoding_rs::*;
@@ -32,7 +32,7 @@ async fn a_character_that_the_wire_does_not_have_is_an_error_behind_the_text_bef
     for _ in 0..2 {
         let error = typed(io.write("→b".as_bytes()).await.unwrap_err());
         assert_eq!(error.direction(), Direction::Write);
-        assert_eq!(error.problem(), Problem::Unmappable('→'));
+        assert_eq!(error.problem(), TextProblem::Unmappable('→'));
         assert_eq!(error.offset(), 3);
         assert_eq!(
             error.to_string(),
@@ -50,7 +50,7 @@ async fn one_that_was_written_in_parts_is_forgotten() {
     let error = typed(io.write(&"→b".as_bytes()[2..]).await.unwrap_err());
     assert_eq!(
         (error.problem(), error.offset()),
-        (Problem::Unmappable('→'), 2)
+        (TextProblem::Unmappable('→'), 2)
     );
     io.write_all(b"b").await.unwrap();
     io.shutdown().await.unwrap();
@@ -71,7 +71,7 @@ async fn what_is_no_utf_8_is_an_error_where_it_begins() {
         let error = typed(io.write_all(parts[1]).await.unwrap_err());
         assert_eq!(
             (error.problem(), error.offset()),
-            (Problem::Malformed, offset)
+            (TextProblem::Malformed, offset)
         );
         assert_eq!(
             error.to_string(),
@@ -87,7 +87,10 @@ async fn an_end_within_a_character_fails_once() {
     let mut io = writing(SHIFT_JIS);
     io.write_all(b"a\xe3\x81").await.unwrap();
     let error = typed(io.shutdown().await.unwrap_err());
-    assert_eq!((error.problem(), error.offset()), (Problem::Truncated, 1));
+    assert_eq!(
+        (error.problem(), error.offset()),
+        (TextProblem::Truncated, 1)
+    );
     assert!(!io.get_ref().shut_down);
     io.shutdown().await.unwrap();
     assert!(io.get_ref().shut_down);
@@ -113,7 +116,7 @@ async fn iso_2022_jp_returns_to_ascii_at_the_end_and_not_at_a_flush() {
     io.write_all("い".as_bytes()).await.unwrap();
     io.shutdown().await.unwrap();
     assert_eq!(io.get_ref().output, b"\x1b$B$\"$$\x1b(B");
-    // Why not at a flush: two changes of state in a row are malformed.
+    // Not at a flush, because two changes of state in a row are malformed.
     let (_, malformed) = ISO_2022_JP.decode_without_bom_handling(b"\x1b$B$\"\x1b(B\x1b$B$$\x1b(B");
     assert!(malformed);
 }
@@ -122,7 +125,7 @@ async fn iso_2022_jp_returns_to_ascii_at_the_end_and_not_at_a_flush() {
 async fn controls_that_would_change_the_state_do_not_get_through() {
     let mut io = writing(ISO_2022_JP);
     let error = typed(io.write(b"\x1b(J").await.unwrap_err());
-    assert_eq!(error.problem(), Problem::Unmappable('\x1b'));
+    assert_eq!(error.problem(), TextProblem::Unmappable('\x1b'));
     assert_eq!(error.offset(), 0);
 }
 
@@ -171,7 +174,7 @@ async fn a_write_that_waits_takes_nothing() {
     assert_pending!(task::spawn(theirs.read_u8()).poll());
 }
 
-/// What could not be sent at once goes out before a read waits.
+/// Unsent text is sent before a read waits.
 #[tokio::test(start_paused = true)]
 async fn a_handler_that_forgets_to_flush_does_not_wait_for_ever() {
     let (ours, mut theirs) = tokio::io::duplex(1);
@@ -200,7 +203,7 @@ async fn an_error_behind_parts_that_were_taken_is_told_by_the_next_write() {
     let error = typed(io.write(b"c").await.unwrap_err());
     assert_eq!(
         (error.problem(), error.offset()),
-        (Problem::Unmappable('→'), 2)
+        (TextProblem::Unmappable('→'), 2)
     );
     assert!(io.is_write_vectored());
 }

@@ -1,11 +1,11 @@
-//! What is copied, what goes through, and in how many pieces.
+//! Tests of copied and direct writes.
 
 use super::*;
 use std::io::IoSlice;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio_test::assert_ready_ok;
 
-/// What one vectored write of `parts` took.
+/// Bytes taken by one vectored write of `parts`.
 fn write_parts(io: &mut WriteBufferIo<Wire>, parts: &[&str]) -> usize {
     let slices: Vec<_> = parts
         .iter()

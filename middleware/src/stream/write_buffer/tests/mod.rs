@@ -14,14 +14,14 @@ use std::{
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio_test::task::{self, Spawn};
 
-/// Enough for all that these tests call small.
+/// More than the small writes of these tests.
 const SIZE: usize = 16;
 
 fn buffered(wire: &Wire) -> WriteBufferIo<Wire> {
     WriteBufferIo::new(wire.clone(), SIZE)
 }
 
-/// A read of up to eight bytes, polled as a task of its own; what it read.
+/// Polls a read of up to eight bytes in its own task; returns the bytes.
 fn read<'a, IO: AsyncRead + Unpin>(
     io: &'a mut IO,
 ) -> Spawn<impl Future<Output = io::Result<Vec<u8>>> + use<'a, IO>> {

@@ -1,4 +1,4 @@
-//! What reads, failures, ends and drops do to what is buffered.
+//! Effects of reads, failures, shutdowns and drops on buffered data.
 
 use super::*;
 use crate::{
@@ -79,7 +79,7 @@ async fn input_ends_the_wait_while_output_is_stuck() {
     assert_eq!(io.unsent(), b"stuck");
 }
 
-/// Answers each line, and forgets to flush.
+/// Answers each line without a flush.
 async fn forgetful<IO>(mut io: IO, size: usize) -> io::Result<()>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
@@ -210,9 +210,9 @@ async fn close_sends_what_is_buffered_and_a_drop_loses_it() {
                 io::Result::Ok(())
             }));
         let client = async {
-            let mut said = String::new();
-            theirs.read_to_string(&mut said).await.unwrap();
-            assert_eq!(said, expected);
+            let mut received = String::new();
+            theirs.read_to_string(&mut received).await.unwrap();
+            assert_eq!(received, expected);
             drop(theirs);
         };
         let served = stack.oneshot(Connection::accept(ours));

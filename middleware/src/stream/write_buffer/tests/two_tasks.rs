@@ -1,4 +1,4 @@
-//! Halves that wait in two tasks, over IO that remembers only the last waker.
+//! Halves that wait in two tasks, over a stream that keeps only the last waker.
 
 use super::*;
 use std::{io::IoSlice, sync::Arc};
@@ -10,7 +10,7 @@ type Halves = (
     WriteHalf<WriteBufferIo<Wire>>,
 );
 
-/// Fourteen bytes are buffered, so that small writes have to wait while there is no room.
+/// Fourteen bytes are buffered, so that small writes have to wait for capacity.
 async fn nearly_full(wire: &Wire) -> Halves {
     let mut io = buffered(wire);
     io.write_all(b"fourteen bytes").await.unwrap();
@@ -106,7 +106,7 @@ async fn a_read_that_gives_up_leaves_the_write_its_wake() {
     assert_ready_ok!(flushing.poll());
 }
 
-/// The IO need not wake a waker of before once a later poll was ready.
+/// A stream may forget an earlier waker after a later poll was ready.
 #[tokio::test]
 async fn a_read_that_makes_room_wakes_the_write() {
     for fails in [false, true] {
@@ -144,7 +144,7 @@ async fn the_same_task_needs_no_waker_for_both() {
     assert_eq!((read.unwrap(), written.unwrap()), (b'x', ()));
 }
 
-/// Every byte there and back, through halves in tasks of their own and a peer that dribbles.
+/// Echoes every byte, with halves in separate tasks and a slow peer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn halves_in_two_tasks_lose_nothing_and_never_stop() {
     for (size, capacity) in [(16, 1), (16, 7), (64, 16)] {
@@ -154,7 +154,7 @@ async fn halves_in_two_tasks_lose_nothing_and_never_stop() {
         let (mut their_reader, mut their_writer) = split(theirs);
         let sent = data.clone();
         let writing = tokio::spawn(async move {
-            // Odd pieces, no flush, and no end until the other task has its answer.
+            // Odd pieces without a flush, kept open until the other task has its answer.
             for piece in sent.chunks(5) {
                 writer.write_all(piece).await.unwrap();
             }
@@ -175,7 +175,7 @@ async fn halves_in_two_tasks_lose_nothing_and_never_stop() {
 #[test]
 fn a_large_write_while_another_task_waits_in_a_read_is_flushed() {
     let (ours, mut theirs) = duplex(1000);
-    // Holds back what is written until it is flushed, as TLS may.
+    // Holds output back until it is flushed, as TLS may.
     let inside = tokio::io::BufStream::with_capacity(1000, 1000, ours);
     let (mut reader, mut writer) = split(WriteBufferIo::new(inside, 16));
     let mut read = task::spawn(async move { reader.read(&mut [0; 1]).await });

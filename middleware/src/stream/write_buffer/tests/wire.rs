@@ -1,4 +1,4 @@
-//! IO that does what the test says, and remembers one waker per direction, the last one.
+//! A stream that the test controls, and that keeps only the last waker per direction.
 
 use std::{
     collections::VecDeque,
@@ -10,7 +10,7 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// One thing that reached the IO.
+/// One operation that reached the stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     Sent(String),
@@ -18,14 +18,14 @@ pub(super) enum Step {
     ShutDown,
 }
 
-/// Clones are the same IO, so that a test keeps one.
+/// Clones share the stream, so that a test keeps one.
 #[derive(Clone, Debug)]
 pub(super) struct Wire(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
     steps: Vec<Step>,
-    /// How many bytes may be sent; no flush succeeds without room.
+    /// How many bytes may be sent; a flush waits while it is zero.
     room: usize,
     polls: usize,
     vectored: bool,
@@ -36,17 +36,17 @@ struct State {
 }
 
 impl Wire {
-    /// Takes all that comes.
+    /// Accepts all output.
     pub(super) fn open() -> Self {
         Self::with(usize::MAX, true)
     }
 
-    /// Takes all that comes, and knows no vectored writes.
+    /// Accepts all output, without vectored writes.
     pub(super) fn plain() -> Self {
         Self::with(usize::MAX, false)
     }
 
-    /// Takes `room` bytes and lets the rest wait.
+    /// Accepts `room` bytes; the rest waits.
     pub(super) fn with_room(room: usize) -> Self {
         Self::with(room, true)
     }
@@ -68,7 +68,7 @@ impl Wire {
         self.0.lock().unwrap()
     }
 
-    /// Allows `room` more bytes, and wakes who waits.
+    /// Accepts `room` more bytes and wakes the waiting task.
     pub(super) fn make_room(&self, room: usize) {
         let mut state = self.state();
         state.room = state.room.saturating_add(room);
@@ -82,29 +82,29 @@ impl Wire {
         wake(&mut state.writer);
     }
 
-    /// The peer sends something.
+    /// Sends input from the peer.
     pub(super) fn receive(&self, bytes: &[u8]) {
         let mut state = self.state();
         state.input.extend(bytes);
         wake(&mut state.reader);
     }
 
-    /// Does as IO may that became ready by a later poll.
+    /// Forgets the writer, as streams may after a later poll was ready.
     pub(super) fn forget_wakers(&self) {
         self.state().writer = None;
     }
 
-    /// How often the write side was polled so far.
+    /// Number of polls of the write side.
     pub(super) fn write_polls(&self) -> usize {
         self.state().polls
     }
 
-    /// What reached the IO since the last time.
+    /// Operations that reached the stream since the previous call.
     pub(super) fn steps(&self) -> Vec<Step> {
         mem::take(&mut self.state().steps)
     }
 
-    /// What was sent since the last time.
+    /// Bytes sent since the previous call.
     pub(super) fn sent(&self) -> String {
         let sent = |step| match step {
             Step::Sent(bytes) => bytes,

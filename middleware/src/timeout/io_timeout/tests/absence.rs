@@ -1,4 +1,4 @@
-//! Handlers that give a read up and come back, and tasks that are late.
+//! Handlers that drop a read and return to it, and late tasks.
 
 use super::*;
 use std::future::ready;
@@ -10,7 +10,7 @@ use tokio::{
 
 type Served = Connection<TimeoutIo<crate::connection::Socket<DuplexStream>>>;
 
-/// Runs `handler` within the layer, with a client that says nothing.
+/// Runs `handler` within the layer, with a silent client.
 async fn serve<T>(handler: impl AsyncFnOnce(Served) -> T) -> T {
     let (ours, _silent) = duplex(8);
     serve_on(ours, handler).await
@@ -46,7 +46,7 @@ async fn block(time: Duration) {
     .await;
 }
 
-/// How long a read that comes after `away` waits for a silent peer.
+/// How long a read after `away` waits for a silent peer.
 async fn left_after(away: Duration) -> Duration {
     serve(async |mut connection| {
         give_up(&mut connection).await;
@@ -60,7 +60,7 @@ async fn left_after(away: Duration) -> Duration {
 
 #[tokio::test(start_paused = true)]
 async fn a_read_that_was_given_up_has_the_whole_bound_after_any_absence() {
-    // Of the bound: 90 %, all, 110 %, 120 % and a moment more, and much more.
+    // 90 %, 100 %, 110 %, 120 % and a little more of the timeout, and much more.
     let away = [8100, 9000, 9900, 10_801, 100_000].map(Duration::from_millis);
     for away in away {
         assert_eq!(left_after(away).await, BOUND, "{away:?} away");
@@ -159,7 +159,7 @@ async fn ticks_that_drop_a_read_do_not_prolong_the_wait() {
     }
 }
 
-/// Whatever the ticks do takes time too; the read is not polled meanwhile.
+/// The work at each tick takes time, in which the read is not polled.
 #[tokio::test(start_paused = true)]
 async fn ticks_that_do_something_do_not_keep_a_silent_peer() {
     // Also in step with the timer, which fires at each quarter.
@@ -201,7 +201,7 @@ async fn a_wait_that_was_watched_fails_however_late_its_task_is() {
     }
 }
 
-/// A task beside ours that blocks the thread again and again.
+/// Another task that blocks the thread repeatedly.
 #[tokio::test(start_paused = true)]
 async fn a_peer_is_cut_at_its_bound_on_a_machine_that_is_always_late() {
     let lag = BOUND / 5;

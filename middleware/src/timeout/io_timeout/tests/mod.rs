@@ -28,7 +28,7 @@ use tower::{ServiceBuilder, ServiceExt};
 static_assertions::assert_impl_all!(TimeoutIo<TcpStream>: Send, Sync, Unpin);
 
 thread_local! {
-    /// How often an operation in this thread had to look at its timer.
+    /// Number of checks of timers in this thread.
     pub(super) static WATCHED: Cell<usize> = const { Cell::new(0) };
 }
 
@@ -68,7 +68,7 @@ fn poll_read(io: &mut (impl AsyncRead + Unpin), cx: &mut Context<'_>) -> Poll<io
     Pin::new(io).poll_read(cx, &mut ReadBuf::new(&mut [0; 4]))
 }
 
-/// The time that `work` took, in paused time to the millisecond.
+/// The duration of `work`, in paused time to the millisecond.
 async fn timed<T>(work: impl Future<Output = T>) -> (T, Duration) {
     let start = Instant::now();
     let result = timeout(DAY, work).await.expect("should end some day");
@@ -253,15 +253,15 @@ async fn after_a_timeout_a_new_wait_begins_and_nothing_is_lost() {
 
     assert_elapsed(io.write_all(&[0; 9]).await, TimeoutPhase::Write, BOUND);
     peer.write_all(b"late").await.unwrap();
-    let mut said = [0; 4];
-    io.read_exact(&mut said).await.unwrap();
-    assert_eq!(&said, b"late");
+    let mut received = [0; 4];
+    io.read_exact(&mut received).await.unwrap();
+    assert_eq!(&received, b"late");
     peer.read_exact(&mut [0; 8]).await.unwrap();
     io.write_all(b"on it").await.unwrap();
     peer.read_exact(&mut [0; 5]).await.unwrap();
 }
 
-/// A write that waits, on IO whose flush is always ready: as TCP is.
+/// A pending write, on a stream whose flush is always ready, like TCP.
 #[tokio::test(start_paused = true)]
 async fn a_flush_with_nothing_to_do_does_not_excuse_a_write_that_waits() {
     let (mut io, _theirs) = in_memory();
@@ -298,7 +298,7 @@ async fn a_flush_that_waited_ends_the_wait_of_a_dropped_write_too() {
 
 #[tokio::test(start_paused = true)]
 async fn a_task_without_budget_tries_again_and_is_woken_at_the_deadline() {
-    // It says nothing, whatever budget the task has.
+    // The peer is silent, whatever budget the task has.
     let mut io = bounded(Peer::new().io());
     poll_fn(|cx| {
         while coop::has_budget_remaining() {
@@ -316,7 +316,7 @@ async fn a_task_without_budget_tries_again_and_is_woken_at_the_deadline() {
     assert_eq!(took, BOUND);
 }
 
-/// The bytes may be there already: the IO looks for them only with budget.
+/// The bytes may have arrived, but the stream checks for them only with coop budget.
 #[tokio::test(start_paused = true)]
 async fn a_task_without_budget_does_not_time_out() {
     let (mut io, mut peer) = in_memory();

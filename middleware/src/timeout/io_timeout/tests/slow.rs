@@ -1,4 +1,4 @@
-//! Peers that take their time.
+//! Slow peers.
 
 use std::{
     io::{self, IoSlice},
@@ -11,7 +11,7 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-/// IO in which each operation takes a time of its own.
+/// A stream in which each operation takes a given time.
 #[derive(Debug)]
 pub(super) struct Slow {
     takes: Duration,

@@ -1,0 +1,351 @@
+//! Names of the spans, events and fields that portcullis emits with `tracing`.
+//!
+//! These names are part of the API. [`FIELDS`] and [`EVENTS`] contain them for programs that filter or parse
+//! logs, and a test compares both tables with the source code of the two packages. Message texts are for
+//! humans and may change; filter by target, level and fields.
+//!
+//! Everything that a peer chose is escaped, and error texts are truncated after 1024 characters.
+//!
+//! # Span
+//!
+//! [`TraceLayer`](crate::observe::TraceLayer) creates one span per connection, with the name [`SPAN`] and the
+//! target [`TARGET`]. The two events of the layer have the same target. Field names follow OpenTelemetry's
+//! semantic conventions where these define one.
+//!
+//! | field of the span | value |
+//! |---|---|
+//! | `connection.id` | number of the connection within the process |
+//! | `server.name` | name of the server or of its listener |
+//! | `network.transport` | `tcp`, `unix`, or `pipe` for in-memory streams |
+//! | `network.type` | `ipv4` or `ipv6` |
+//! | `network.peer.address` | remote IP address or path of the socket |
+//! | `network.peer.port` | remote port of the socket |
+//! | `network.local.address` | local IP address or path of the socket |
+//! | `network.local.port` | local port of the socket |
+//! | `client.address` | address of the client behind a proxy |
+//! | `client.port` | port of the client behind a proxy |
+//! | `tls.protocol.version` | negotiated TLS version, such as `1.3` |
+//! | `tls.cipher` | registered name of the cipher suite |
+//! | `tls.next_protocol` | negotiated application protocol (ALPN) |
+//! | `server.address` | host name requested by the TLS client (SNI) |
+//!
+//! # Fields of events
+//!
+//! | field of events | value |
+//! |---|---|
+//! | `connection.id` | number of the connection within the process |
+//! | `peer` | address of the client, from a PROXY header if one was accepted |
+//! | `listener` | name of the listener |
+//! | `error` | the error and its causes, on one line |
+//! | `outcome` | how the connection ended, by [`Outcome::as_str`](crate::outcome::Outcome::as_str) |
+//! | `duration` | seconds since the connection was accepted |
+//! | `bytes_in` | bytes read from the socket; ciphertext under TLS |
+//! | `bytes_out` | bytes written to the socket; ciphertext under TLS |
+//! | `suppressed` | number of events of this kind that a rate limit omitted before this one |
+//! | `returned` | whether the error handler received the connection |
+//! | `certificate` | position of the certificate in its file, from 1 |
+//! | `limit` | the idle timeout of the server |
+//!
+//! # Events
+//!
+//! | target | level | fields | when |
+//! |---|---|---|---|
+//! | `portcullis::connection` | configurable | `peer`, `suppressed` | a connection was opened |
+//! | `portcullis::connection` | configurable | `peer`, `outcome`, `duration`, `bytes_in`, `bytes_out`, `error` | a connection was closed |
+//! | `portcullis_middleware::handler::on_error::lend` | DEBUG | `connection.id`, `error`, `returned` | a service failed and the error handler is called |
+//! | `portcullis_middleware::proxy_protocol::warnings` | WARN | `peer`, `suppressed` | an untrusted source was rejected, or a second PROXY header was ignored |
+//! | `portcullis_middleware::proxy_protocol::warnings` | WARN | `peer`, `error`, `suppressed` | a trusted source sent no valid PROXY header |
+//! | `portcullis_middleware::tls::layer` | WARN | | a TLS configuration enabled early data, which is unsupported |
+//! | `portcullis_middleware::tls::x509` | WARN | `certificate` | a loaded certificate is expired or otherwise doubtful |
+//! | `portcullis::server::acceptor` | ERROR | `listener`, `error` | a listener failed permanently |
+//! | `portcullis::server::acceptors` | ERROR | `listener`, `error` | a listener panicked |
+//! | `portcullis::server::drain` | ERROR | `error` | an acceptor ended unexpectedly |
+//! | `portcullis::server::shared` | ERROR | `connection.id` | formatting an error panicked |
+//! | `portcullis::server::shared` | ERROR | `connection.id`, `peer`, `error`, `suppressed` | a service panicked |
+//! | `portcullis::server::shared` | DEBUG | `connection.id`, `peer`, `outcome`, `error`, `duration`, `bytes_in`, `bytes_out`, `suppressed` | a service failed |
+//! | `portcullis::server::shared` | WARN | | a stack did not take the context of a connection |
+//! | `portcullis::server::shared` | WARN | `listener`, `error`, `suppressed` | accepting is paused after an error |
+//! | `portcullis::server::triggers` | ERROR | `error` | a shutdown trigger panicked |
+//! | `portcullis::server::triggers` | INFO | `limit` | the server shuts down because it is idle |
+//! | `portcullis::server::triggers` | INFO | | the server shuts down because of a signal |
+//! | `portcullis::tonic::incoming` | ERROR | `peer`, `suppressed` | a connection without TLS reached `tonic_tls` |
+//!
+//! # Example
+//!
+//! ```
+//! use portcullis_middleware::telemetry::EVENTS;
+//!
+//! let closed = EVENTS.iter().find(|event| event.when == "a connection was closed");
+//! assert!(closed.is_some_and(|event| event.fields.contains(&"outcome")));
+//! ```
+
+use tracing::Level;
+
+/// Name of the span of a connection.
+pub const SPAN: &str = "connection";
+
+/// Target of the span of a connection, and of the events for its opening and closing.
+pub const TARGET: &str = "portcullis::connection";
+
+/// A field of a span or an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Field {
+    /// Its key.
+    pub name: &'static str,
+    /// Its value, in words.
+    pub value: &'static str,
+}
+
+/// An event, identified by its target, level and fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Event {
+    /// The target, usually the path of the emitting module.
+    pub target: &'static str,
+    /// The level; `None` for the level of [`TraceLayer`](crate::observe::TraceLayer::with_level).
+    pub level: Option<Level>,
+    /// Keys of its fields, each described in [`FIELDS`]. Fields without a value are omitted.
+    pub fields: &'static [&'static str],
+    /// When it is emitted, in words.
+    pub when: &'static str,
+}
+
+const fn field(name: &'static str, value: &'static str) -> Field {
+    Field { name, value }
+}
+
+const fn event(
+    target: &'static str,
+    level: Option<Level>,
+    fields: &'static [&'static str],
+    when: &'static str,
+) -> Event {
+    Event {
+        target,
+        level,
+        fields,
+        when,
+    }
+}
+
+/// Fields of the span of a connection.
+pub const SPAN_FIELDS: &[Field] = &[
+    field(
+        "connection.id",
+        "number of the connection within the process",
+    ),
+    field("server.name", "name of the server or of its listener"),
+    field(
+        "network.transport",
+        "`tcp`, `unix`, or `pipe` for in-memory streams",
+    ),
+    field("network.type", "`ipv4` or `ipv6`"),
+    field(
+        "network.peer.address",
+        "remote IP address or path of the socket",
+    ),
+    field("network.peer.port", "remote port of the socket"),
+    field(
+        "network.local.address",
+        "local IP address or path of the socket",
+    ),
+    field("network.local.port", "local port of the socket"),
+    field("client.address", "address of the client behind a proxy"),
+    field("client.port", "port of the client behind a proxy"),
+    field(
+        "tls.protocol.version",
+        "negotiated TLS version, such as `1.3`",
+    ),
+    field("tls.cipher", "registered name of the cipher suite"),
+    field(
+        "tls.next_protocol",
+        "negotiated application protocol (ALPN)",
+    ),
+    field(
+        "server.address",
+        "host name requested by the TLS client (SNI)",
+    ),
+];
+
+/// Fields of events.
+pub const FIELDS: &[Field] = &[
+    field(
+        "connection.id",
+        "number of the connection within the process",
+    ),
+    field(
+        "peer",
+        "address of the client, from a PROXY header if one was accepted",
+    ),
+    field("listener", "name of the listener"),
+    field("error", "the error and its causes, on one line"),
+    field(
+        "outcome",
+        "how the connection ended, by [`Outcome::as_str`](crate::outcome::Outcome::as_str)",
+    ),
+    field("duration", "seconds since the connection was accepted"),
+    field(
+        "bytes_in",
+        "bytes read from the socket; ciphertext under TLS",
+    ),
+    field(
+        "bytes_out",
+        "bytes written to the socket; ciphertext under TLS",
+    ),
+    field(
+        "suppressed",
+        "number of events of this kind that a rate limit omitted before this one",
+    ),
+    field(
+        "returned",
+        "whether the error handler received the connection",
+    ),
+    field(
+        "certificate",
+        "position of the certificate in its file, from 1",
+    ),
+    field("limit", "the idle timeout of the server"),
+];
+
+const ERROR: Option<Level> = Some(Level::ERROR);
+const WARN: Option<Level> = Some(Level::WARN);
+const INFO: Option<Level> = Some(Level::INFO);
+const DEBUG: Option<Level> = Some(Level::DEBUG);
+
+const LEND: &str = "portcullis_middleware::handler::on_error::lend";
+const PROXY: &str = "portcullis_middleware::proxy_protocol::warnings";
+const SHARED: &str = "portcullis::server::shared";
+const TRIGGERS: &str = "portcullis::server::triggers";
+
+/// Events of both packages.
+pub const EVENTS: &[Event] = &[
+    event(
+        TARGET,
+        None,
+        &["peer", "suppressed"],
+        "a connection was opened",
+    ),
+    event(
+        TARGET,
+        None,
+        &[
+            "peer",
+            "outcome",
+            "duration",
+            "bytes_in",
+            "bytes_out",
+            "error",
+        ],
+        "a connection was closed",
+    ),
+    event(
+        LEND,
+        DEBUG,
+        &["connection.id", "error", "returned"],
+        "a service failed and the error handler is called",
+    ),
+    event(
+        PROXY,
+        WARN,
+        &["peer", "suppressed"],
+        "an untrusted source was rejected, or a second PROXY header was ignored",
+    ),
+    event(
+        PROXY,
+        WARN,
+        &["peer", "error", "suppressed"],
+        "a trusted source sent no valid PROXY header",
+    ),
+    event(
+        "portcullis_middleware::tls::layer",
+        WARN,
+        &[],
+        "a TLS configuration enabled early data, which is unsupported",
+    ),
+    event(
+        "portcullis_middleware::tls::x509",
+        WARN,
+        &["certificate"],
+        "a loaded certificate is expired or otherwise doubtful",
+    ),
+    event(
+        "portcullis::server::acceptor",
+        ERROR,
+        &["listener", "error"],
+        "a listener failed permanently",
+    ),
+    event(
+        "portcullis::server::acceptors",
+        ERROR,
+        &["listener", "error"],
+        "a listener panicked",
+    ),
+    event(
+        "portcullis::server::drain",
+        ERROR,
+        &["error"],
+        "an acceptor ended unexpectedly",
+    ),
+    event(
+        SHARED,
+        ERROR,
+        &["connection.id"],
+        "formatting an error panicked",
+    ),
+    event(
+        SHARED,
+        ERROR,
+        &["connection.id", "peer", "error", "suppressed"],
+        "a service panicked",
+    ),
+    event(
+        SHARED,
+        DEBUG,
+        &[
+            "connection.id",
+            "peer",
+            "outcome",
+            "error",
+            "duration",
+            "bytes_in",
+            "bytes_out",
+            "suppressed",
+        ],
+        "a service failed",
+    ),
+    event(
+        SHARED,
+        WARN,
+        &[],
+        "a stack did not take the context of a connection",
+    ),
+    event(
+        SHARED,
+        WARN,
+        &["listener", "error", "suppressed"],
+        "accepting is paused after an error",
+    ),
+    event(TRIGGERS, ERROR, &["error"], "a shutdown trigger panicked"),
+    event(
+        TRIGGERS,
+        INFO,
+        &["limit"],
+        "the server shuts down because it is idle",
+    ),
+    event(
+        TRIGGERS,
+        INFO,
+        &[],
+        "the server shuts down because of a signal",
+    ),
+    event(
+        "portcullis::tonic::incoming",
+        ERROR,
+        &["peer", "suppressed"],
+        "a connection without TLS reached `tonic_tls`",
+    ),
+];
+
+#[cfg(test)]
+mod tests;
