@@ -1,8 +1,8 @@
 //! TLS by the scheme.
 
 use super::*;
+use crate::support::tls;
 use portcullis::middleware::tls::{TlsConnectError, TlsConnector};
-use support::tls;
 use tower::ServiceExt;
 
 /// Serves HTTP over TLS with these protocols.

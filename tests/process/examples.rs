@@ -1,25 +1,16 @@
 //! Each example starts, tells its address, takes a connection, and ends when it is asked to.
 //!
 //! It is generic: an example that is added is tested, without a line here. `cargo test` builds them;
-//! with `--test examples` alone, `cargo build --examples` must have.
+//! with `--test process` alone, `cargo build --examples` must have.
 
-#![cfg(unix)]
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-#![allow(
-    clippy::print_stdout,
-    reason = "what was measured, for whoever asks with --nocapture"
-)]
-
-mod support;
-
+use crate::support::{
+    child::{Child, address_in},
+    echoed, scenario,
+};
 use std::{
     env, fs,
     path::{Path, PathBuf},
     time::Duration,
-};
-use support::{
-    child::{Child, address_in},
-    echoed, scenario,
 };
 use tokio::{io::AsyncWriteExt, net::TcpStream, process::Command};
 

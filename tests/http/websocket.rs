@@ -1,10 +1,6 @@
 //! Connections that are upgraded keep what layers gave them, and belong to the drain.
 
-#![cfg(feature = "http")]
-#![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
-
-mod support;
-
+use crate::support::{Fixture, ask, assert_ended, eventually, paused_scenario, scenario};
 use axum::{
     Extension, Router,
     extract::ws::{CloseFrame, Message as Said, WebSocket, WebSocketUpgrade},
@@ -27,7 +23,6 @@ use portcullis::{
     service::HttpService,
 };
 use std::time::Duration;
-use support::{Fixture, ask, assert_ended, eventually, paused_scenario, scenario};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,

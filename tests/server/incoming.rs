@@ -1,9 +1,6 @@
 //! A layered stack as a source of connections.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod support;
-
+use crate::support::{assert_ended, eventually, scenario};
 use portcullis::{
     Connection, Server, ServiceBuilderExt,
     listener::TcpListener,
@@ -14,7 +11,6 @@ use portcullis::{
     service::Incoming,
 };
 use std::net::SocketAddr;
-use support::{assert_ended, eventually, scenario};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,

@@ -1,6 +1,7 @@
 //! A stack as the listener of `axum::serve`: permits, and the end.
 
-use super::{OtherWay, Plain, answer, curious, incoming, request, support};
+use super::{OtherWay, Plain, answer, curious, incoming, request};
+use crate::support::{eventually, paused_scenario, scenario};
 use axum::{
     Router,
     http::StatusCode,
@@ -18,7 +19,6 @@ use portcullis::{
     server::{Drain, Workers},
 };
 use std::time::Duration;
-use support::{eventually, paused_scenario, scenario};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     sync::Semaphore,

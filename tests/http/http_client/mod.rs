@@ -1,13 +1,8 @@
 //! Layers under hyper's client, and under tonic's, over loopback.
 
-#![cfg(feature = "http-client")]
-#![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
-
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod https;
-#[path = "../support/mod.rs"]
-mod support;
-
+use crate::support::{Fixture, eventually, paused_scenario, scenario};
 use axum::{Extension, Router, routing::get};
 use http::{Response, StatusCode, Uri, Version};
 use http_body_util::{BodyExt, Empty};
@@ -39,7 +34,6 @@ use std::{
     },
     time::Duration,
 };
-use support::{Fixture, eventually, paused_scenario, scenario};
 use tokio::{net::TcpStream, sync::Semaphore, time::Instant};
 use tower::ServiceBuilder;
 

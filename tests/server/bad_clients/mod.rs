@@ -1,18 +1,15 @@
 //! Clients and handlers that misbehave, against a whole stack: each ends in the outcome that is its
 //! own, others are served before, meanwhile and after, and nothing is left over.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
 mod handlers;
 mod limits;
 mod reach;
 mod silence;
 mod sockets;
-#[path = "../support/mod.rs"]
-mod support;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod tls;
 
+use crate::support::{assert_ended, echoed, idle};
 use portcullis::{
     Connection, Server, ServiceBuilderExt,
     connection::Transport,
@@ -38,7 +35,6 @@ use std::{
     },
     time::Duration,
 };
-use support::{assert_ended, echoed};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream},
     net::TcpStream,
@@ -177,7 +173,7 @@ impl Scene {
 
     /// Waits until nothing is being served, stops the server, and checks what must hold then.
     async fn finish(self, bad: impl IntoIterator<Item = (Outcome, u64)>) {
-        support::idle(&self.handle).await;
+        idle(&self.handle).await;
         let report = self.cut(bad).await;
         assert_eq!((report.ended(), report.force_closed().len()), (0, 0));
     }

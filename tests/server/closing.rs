@@ -1,9 +1,6 @@
 //! How a connection ends, as its peer sees it: with FIN, with a reset, or not at all.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod support;
-
+use crate::support::{Fixture, eventually, paused_scenario, scenario};
 use portcullis::{
     Connection, ServiceBuilderExt,
     connection::{Linger, Socket},
@@ -11,7 +8,6 @@ use portcullis::{
     server::Drain,
 };
 use std::{io, time::Duration};
-use support::{Fixture, eventually, paused_scenario, scenario};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,

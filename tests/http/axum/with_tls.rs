@@ -1,6 +1,7 @@
 //! What handlers learn of TLS, and handshakes that take their time.
 
-use super::{OtherWay, both_ways, connect, curious, incoming, request, support};
+use super::{OtherWay, both_ways, connect, curious, incoming, request};
+use crate::support::{eventually, scenario, tls};
 use axum::http::StatusCode;
 use portcullis::{
     ServiceBuilderExt,
@@ -13,7 +14,6 @@ use rustls::{
     server::WebPkiClientVerifier,
 };
 use std::{net::SocketAddr, sync::Arc};
-use support::{eventually, scenario, tls};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tower::ServiceBuilder;

@@ -1,9 +1,6 @@
 //! What follows on failures of accept: each of the policy's three kinds, injected by a listener.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod support;
-
+use crate::support::{assert_ended, paused_scenario};
 use portcullis::{
     Server,
     connection::Address,
@@ -20,7 +17,6 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
-use support::{assert_ended, paused_scenario};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
     time::Instant,

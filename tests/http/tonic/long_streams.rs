@@ -1,11 +1,11 @@
 //! What lives on while it is silent, and who holds what meanwhile.
 
-use crate::{
+use super::{
     Served, Way,
     probe::{Chat, Client},
-    support::{eventually, paused_scenario, scenario},
     tls,
 };
+use crate::support::{eventually, paused_scenario, scenario};
 use hyper_util::rt::TokioIo;
 use portcullis::{
     Server, ServiceBuilderExt,

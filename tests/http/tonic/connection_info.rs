@@ -1,11 +1,11 @@
 //! What a handler is told of its connection.
 
-use crate::{
+use super::{
     Served, Way,
     probe::{Client, Seen},
-    support::scenario,
     tls,
 };
+use crate::support::scenario;
 use portcullis::{
     Connection, Server, ServiceBuilderExt,
     connection::{Address, Socket},

@@ -1,10 +1,9 @@
 //! The end of a server under load: requests that were begun are finished, clients in the queue are
 //! served, the deadline holds, and the report adds up.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod support;
-
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+use crate::support::tls;
+use crate::support::{Fixture, ask, eventually, scenario};
 use portcullis::{
     Connection, ServiceBuilderExt,
     connection::Linger,
@@ -22,7 +21,6 @@ use std::{
     },
     time::Duration,
 };
-use support::{Fixture, ask, eventually, scenario};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
@@ -131,7 +129,7 @@ impl Wire {
             }
             #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
             Self::Tls => {
-                let tls = support::tls::layer();
+                let tls = tls::layer();
                 let stack = ServiceBuilder::new().peer_addr().tls(tls).box_io();
                 Fixture::serve_with(stack.service_fn(handler), configure)
             }
@@ -147,7 +145,7 @@ impl Wire {
             Self::Plain => client(io, tally).await,
             #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
             Self::Tls => {
-                if let Ok(io) = support::tls::connect(io).await {
+                if let Ok(io) = tls::connect(io).await {
                     client(io, tally).await;
                 }
             }

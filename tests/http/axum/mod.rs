@@ -1,14 +1,10 @@
 //! Routers of axum behind a stack, both ways: served by `HttpService`, and by `axum::serve`.
 
-#![cfg(feature = "axum")]
-#![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
-
-#[path = "../support/mod.rs"]
-mod support;
-mod the_other_way;
+mod as_listener;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod with_tls;
 
+use crate::support::{Fixture, assert_ended, scenario};
 use axum::{Extension, Router, extract::ConnectInfo, http::StatusCode, routing::get};
 use portcullis::{
     Connection, Server, ServiceBuilderExt,
@@ -21,7 +17,6 @@ use portcullis::{
     service::{HandOff, HttpService, Incoming},
 };
 use std::net::SocketAddr;
-use support::{Fixture, assert_ended, scenario};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,

@@ -2,19 +2,14 @@
 //!
 //! A signal is for a whole process, so the server is one of its own: this binary again, as a child.
 
-#![cfg(unix)]
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod support;
-
+use crate::support::{
+    child::{self, Child},
+    scenario,
+};
 use portcullis::{
     Connection, Server, ServiceBuilderExt, io::BoxIo, listener::TcpListener, server::Drain,
 };
 use std::{io, time::Duration};
-use support::{
-    child::{self, Child},
-    scenario,
-};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -25,7 +20,7 @@ use tower::ServiceBuilder;
 
 /// A server, and a client whose request is in hand.
 async fn in_flight() -> (Child, TcpStream) {
-    let mut server = Child::in_role("server", "").unwrap();
+    let mut server = Child::in_role("signals::child", "server", "").unwrap();
     let address = server.address().await;
     let mut client = TcpStream::connect(address).await.unwrap();
     client.write_all(b"?").await.unwrap();
@@ -83,7 +78,7 @@ fn a_second_signal_cuts_what_is_in_flight_at_once() {
 #[test]
 #[ignore = "the server that the other tests start, in a process of its own"]
 fn child() {
-    if child::asked_for().is_none() {
+    if child::role().is_none() {
         return;
     }
     Runtime::new().unwrap().block_on(async {

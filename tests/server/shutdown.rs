@@ -1,9 +1,8 @@
 //! How a server comes to its end, and what becomes of its connections then.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod support;
-
+use crate::support::{
+    Fixture, ask, assert_ended, echo, echo_stack, echoed, eventually, paused_scenario, scenario,
+};
 use portcullis::{
     BoxError, Connection, Server,
     listener::{MemoryListener, TcpListener, TcpOptions},
@@ -15,7 +14,6 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
-use support::{Fixture, ask, echo, echo_stack, echoed, eventually, paused_scenario, scenario};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -431,7 +429,7 @@ fn a_server_that_may_be_idle_for_a_while_stops_after_it_and_not_before() {
             (expected..expected + Duration::from_millis(50)).contains(&took),
             "{took:?}"
         );
-        support::assert_ended(&handle);
+        assert_ended(&handle);
     });
 }
 

@@ -1,9 +1,6 @@
 //! A running server: what its handle tells and does.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod support;
-
+use crate::support::{Fixture, ask, assert_ended, echo, echo_stack, echoed, eventually, scenario};
 #[cfg(unix)]
 use portcullis::listener::UnixListener;
 use portcullis::{
@@ -23,7 +20,6 @@ use std::{
     },
     time::Duration,
 };
-use support::{Fixture, ask, echo, echo_stack, echoed, eventually, scenario};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -225,7 +221,7 @@ fn several_listeners_and_stacks_end_together() {
         let client = TcpStream::connect(addresses[1]).await.unwrap();
         assert_eq!(ask(client, b"").await.unwrap(), b"control");
         assert!(handle.wait().await.force_closed().is_empty());
-        support::assert_ended(&handle);
+        assert_ended(&handle);
     });
 }
 
@@ -323,7 +319,7 @@ fn one_stack_serves_listeners_of_both_kinds() {
 
         handle.stop();
         handle.wait().await;
-        support::assert_ended(&handle);
+        assert_ended(&handle);
         assert!(!path.exists());
     });
 }

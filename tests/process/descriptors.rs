@@ -3,15 +3,10 @@
 //!
 //! The limit is that of a process, so the server is one of its own: this binary again, as a child.
 
-#![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-#![allow(
-    clippy::print_stdout,
-    reason = "what was measured, for whoever asks with --nocapture"
-)]
-
-mod support;
-
+use crate::support::{
+    child::{self, Child},
+    echoed, scenario,
+};
 use portcullis::{
     Connection, Server, ServiceBuilderExt,
     io::BoxIo,
@@ -19,10 +14,6 @@ use portcullis::{
     listener::accept_error::{AcceptErrorKind, AcceptErrorPolicy},
 };
 use std::{io, net::SocketAddr, time::Duration};
-use support::{
-    child::{self, Child},
-    echoed, scenario,
-};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -47,7 +38,7 @@ fn a_server_out_of_descriptors_stays_calm_and_takes_the_next_client_at_once() {
 fn a_server_out_of_descriptors_that_has_no_clients_ends_at_once() {
     scenario(async {
         let limit = format!("ulimit -n {DESCRIPTORS}");
-        let mut server = Child::in_role(HOARD, &limit).unwrap();
+        let mut server = Child::in_role(CHILD, HOARD, &limit).unwrap();
         server.address().await;
         let status = server.ended_within(Duration::from_secs(20)).await;
         assert!(status.success(), "{status}");
@@ -56,7 +47,7 @@ fn a_server_out_of_descriptors_that_has_no_clients_ends_at_once() {
 
 async fn exhaust(pause: Duration) {
     let limit = format!("ulimit -n {DESCRIPTORS}");
-    let mut server = Child::in_role(&pause.as_millis().to_string(), &limit).unwrap();
+    let mut server = Child::in_role(CHILD, &pause.as_millis().to_string(), &limit).unwrap();
     let address = server.address().await;
     let mut clients = Clients::new(address);
     clients.add();
@@ -177,7 +168,7 @@ fn cpu_time(process: u32) -> Duration {
 #[test]
 #[ignore = "the server that the other test starts, in a process of its own"]
 fn child() {
-    let Some(pause) = child::asked_for() else {
+    let Some(pause) = child::role() else {
         return;
     };
     if pause == HOARD {
@@ -234,6 +225,9 @@ async fn echo(mut connection: Connection<BoxIo>) -> io::Result<()> {
         }
     }
 }
+
+/// The name of the test [`child`] in this binary.
+const CHILD: &str = "descriptors::child";
 
 /// The role of a child that is out of descriptors by itself.
 const HOARD: &str = "hoard";

@@ -1,7 +1,7 @@
 //! Clients that misuse TLS.
 
 use super::{ANSWER_AT_THE_END, ANSWER_LENGTH, ECHO, Gate, act, echo, seconds};
-use crate::support::{echoed, ends, eventually, paused_scenario, scenario, tls};
+use crate::support::{echoed, ends, eventually, idle, paused_scenario, scenario, tls};
 use portcullis::{
     Connection, ServiceBuilderExt,
     connection::{Phase, Transport},
@@ -102,7 +102,7 @@ fn a_client_that_leaves_in_the_middle_of_the_handshake_fails_alone() {
         drop(client);
         scene.good_over(scene.tls().await).await;
         eventually("no handshake is left", || tls.handshakes_in_flight() == 0).await;
-        crate::support::idle(&scene.handle).await;
+        idle(&scene.handle).await;
         scene.finish([(Outcome::HandshakeFailed, 5)]).await;
     });
 }

@@ -1,16 +1,12 @@
 //! gRPC by tonic, both ways: at the end of a stack, and with a stack as the source of its connections.
 
-#![cfg(all(feature = "tonic", any(feature = "aws-lc-rs", feature = "ring")))]
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod end;
-mod facts;
-mod life;
+mod connection_info;
+mod long_streams;
 mod probe;
-#[path = "../support/mod.rs"]
-mod support;
+mod shutdown;
 mod tls;
 
+use crate::support::assert_ended;
 use portcullis::{
     Server,
     listener::Listener,
@@ -20,7 +16,6 @@ use portcullis::{
 };
 use probe::{Probe, Seen};
 use std::{future::pending, net::SocketAddr};
-use support::assert_ended;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::mpsc,

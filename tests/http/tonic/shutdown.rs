@@ -1,11 +1,11 @@
 //! How a server of gRPC comes to its end.
 
-use crate::{
+use super::{
     Served, Way,
-    life::{channel, channel_over},
+    long_streams::{channel, channel_over},
     probe::{Client, Probe},
-    support::{eventually, paused_scenario, tls},
 };
+use crate::support::{eventually, paused_scenario, tls};
 use portcullis::{
     Server, ServiceBuilderExt,
     listener::MemoryListener,

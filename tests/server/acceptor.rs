@@ -1,10 +1,7 @@
 //! What the accept loop promises: it goes on whatever accept, stacks and clients do, and
 //! back-pressure ends up in the kernel's queue.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod support;
-
+use crate::support::{Fixture, ask, assert_ended, echoed, eventually, idle, scenario};
 use portcullis::{
     BoxError, Connection, Server,
     listener::{MemoryListener, TcpListener, TcpOptions},
@@ -24,7 +21,6 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
-use support::{Fixture, ask, assert_ended, echoed, eventually, scenario};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
     net::TcpStream,
@@ -356,7 +352,7 @@ fn a_server_that_begins_with_a_crowd_hears_of_its_end() {
             for client in clients {
                 assert_eq!(said(client).await, "hello");
             }
-            support::idle(&handle).await;
+            idle(&handle).await;
             handle.stop();
             let ended = timeout(Duration::from_secs(5), handle.wait()).await;
             ended.unwrap_or_else(|_| panic!("deaf after {crowd}"));
