@@ -11,6 +11,7 @@
 mod app;
 #[cfg(feature = "axum")]
 mod axum;
+mod bad_http2;
 mod bad_requests;
 mod bodies;
 mod clients;
@@ -20,6 +21,7 @@ mod h2_frames;
 #[cfg(feature = "http-client")]
 mod http_client;
 mod linger;
+mod outcomes;
 mod peer;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod protocol;

@@ -1,6 +1,6 @@
 //! What follows on failures of accept: each of the policy's three kinds, injected by a listener.
 
-use crate::support::{assert_ended, paused_scenario};
+use crate::support::{assert_ended, hello, paused_scenario, read_to_end};
 use portcullis::{
     Server,
     connection::Address,
@@ -8,7 +8,6 @@ use portcullis::{
         AcceptErrorKind, AcceptErrorPolicy, CONNECTION_ERRORS, FATAL_ERRORS, RESOURCE_ERRORS,
     },
     listener::{Accepted, Listener},
-    server::Stack,
     server::{Handle, ServeError},
 };
 use std::{
@@ -57,19 +56,6 @@ impl Listener for Scripted {
     }
 }
 
-fn hello<Io: portcullis::connection::Transport>() -> impl Stack<Io> {
-    service_fn(|mut io: Io| async move { io.write_all(b"hello").await })
-}
-
-async fn said(mut client: DuplexStream) -> String {
-    let mut said = String::new();
-    client
-        .read_to_string(&mut said)
-        .await
-        .expect("memory does not fail");
-    said
-}
-
 fn errors(handle: &Handle) -> Vec<(AcceptErrorKind, u64)> {
     handle.status().accept_errors
 }
@@ -81,7 +67,7 @@ fn a_connection_that_failed_before_accept_is_passed_over_at_once() {
             let (listener, client) = Scripted::errors(*errno, 1000).then_connect();
             let begun = Instant::now();
             let handle = Server::new().listen(listener, hello()).spawn().unwrap();
-            assert_eq!(said(client).await, "hello");
+            assert_eq!(read_to_end(client).await, "hello");
             assert_eq!(begun.elapsed(), Duration::ZERO, "errno {errno}");
             assert_eq!(errors(&handle), [(AcceptErrorKind::Connection, 1000)]);
             handle.stop();
@@ -98,7 +84,7 @@ fn a_lack_of_resources_pauses_accept_for_the_time_of_the_policy() {
             let (listener, client) = Scripted::errors(*errno, 1000).then_connect();
             let begun = Instant::now();
             let handle = Server::new().listen(listener, hello()).spawn().unwrap();
-            assert_eq!(said(client).await, "hello");
+            assert_eq!(read_to_end(client).await, "hello");
             let expected = Duration::from_millis(50) * 1000;
             let took = begun.elapsed();
             // The timer wheel rounds each pause up to its next millisecond.
@@ -220,7 +206,7 @@ fn a_broken_listener_ends_loudly_and_the_others_go_on() {
                 .listen_as("broken", Scripted::errors(*errno, 1), hello())
                 .listen_as("working", working, hello());
             let handle = server.spawn().unwrap();
-            assert_eq!(said(client).await, "hello");
+            assert_eq!(read_to_end(client).await, "hello");
             while errors(&handle).is_empty() {
                 tokio::task::yield_now().await;
             }
@@ -248,7 +234,7 @@ fn a_listener_that_only_ever_fails_is_paused_in_the_end() {
         let (listener, client) = Scripted::errors(CONNECTION_ERRORS[0], 1124).then_connect();
         let begun = Instant::now();
         let handle = Server::new().listen(listener, hello()).spawn().unwrap();
-        assert_eq!(said(client).await, "hello");
+        assert_eq!(read_to_end(client).await, "hello");
         let expected = Duration::from_millis(50) * 100;
         let took = begun.elapsed();
         assert!(

@@ -1,17 +1,8 @@
-//! What the accept loop promises: it goes on whatever accept, stacks and clients do, and
-//! back-pressure ends up in the kernel's queue.
+//! The accept loop keeps running when stacks panic, fail, or meet a burst of clients.
 
-use crate::support::{Fixture, ask, assert_ended, echoed, eventually, idle, scenario};
-use portcullis::{
-    BoxError, Connection, Server,
-    listener::{MemoryListener, TcpListener, TcpOptions},
-    middleware::{outcome::Outcome, peer_addr::PeerAddrLayer},
-    server::Stack,
-    server::{Handle, Workers},
-};
+use crate::support::{assert_ended, hello, idle, read_to_end, scenario};
+use portcullis::{BoxError, Server, listener::MemoryListener, middleware::outcome::Outcome};
 use std::{
-    io,
-    net::SocketAddr,
     panic::panic_any,
     pin::Pin,
     sync::{
@@ -22,25 +13,10 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
-    net::TcpStream,
-    task::JoinSet,
+    io::{AsyncWriteExt, DuplexStream},
     time::timeout,
 };
-use tower::{Service, ServiceBuilder, service_fn};
-
-fn hello<Io: portcullis::connection::Transport>() -> impl Stack<Io> {
-    service_fn(|mut io: Io| async move { io.write_all(b"hello").await })
-}
-
-async fn said(mut client: DuplexStream) -> String {
-    let mut said = String::new();
-    client
-        .read_to_string(&mut said)
-        .await
-        .expect("memory does not fail");
-    said
-}
+use tower::{Service, service_fn};
 
 /// Panics, or fails, when asked whether it is ready, as often as told.
 #[derive(Clone)]
@@ -81,7 +57,7 @@ fn a_stack_that_fails_or_panics_when_asked_if_ready_costs_one_connection_each() 
                 .spawn()
                 .unwrap();
             for _ in 0..3 {
-                assert_eq!(said(connector.connect().unwrap()).await, "");
+                assert_eq!(read_to_end(connector.connect().unwrap()).await, "");
             }
             handle.stop();
             handle.wait().await;
@@ -161,7 +137,7 @@ fn a_panic_whose_payload_panics_when_dropped_costs_one_connection_wherever_it_co
         let stack = Thrower(Arc::default());
         let handle = Server::new().listen(listener, stack).spawn().unwrap();
         for _ in 0..6 {
-            assert_eq!(said(connector.connect().unwrap()).await, "");
+            assert_eq!(read_to_end(connector.connect().unwrap()).await, "");
         }
         handle.stop();
         let report = handle.wait().await;
@@ -194,147 +170,12 @@ fn a_stack_that_panics_when_it_is_cloned_costs_one_connection() {
         let (listener, connector) = MemoryListener::pair();
         // The first clone is the acceptor's.
         let handle = Server::new().listen(listener, stack).spawn().unwrap();
-        assert_eq!(said(connector.connect().unwrap()).await, "");
-        assert_eq!(said(connector.connect().unwrap()).await, "hello");
+        assert_eq!(read_to_end(connector.connect().unwrap()).await, "");
+        assert_eq!(read_to_end(connector.connect().unwrap()).await, "hello");
         handle.stop();
         handle.wait().await;
         assert_ended(&handle);
         assert!(handle.status().outcomes.contains(&(Outcome::Panicked, 1)));
-    });
-}
-
-/// Counts how many are served at once.
-#[derive(Clone, Default)]
-struct AtOnce(Arc<(AtomicUsize, AtomicUsize)>);
-
-impl AtOnce {
-    async fn serve(
-        self,
-        mut connection: Connection<impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>,
-    ) -> io::Result<()> {
-        let (now, most) = &*self.0;
-        most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-        let byte = connection.read_u8().await;
-        tokio::task::yield_now().await;
-        now.fetch_sub(1, Ordering::SeqCst);
-        connection.write_u8(byte?).await
-    }
-
-    fn most(&self) -> usize {
-        self.0.1.load(Ordering::SeqCst)
-    }
-}
-
-async fn forty_clients(address: SocketAddr) {
-    let mut clients = JoinSet::new();
-    for _ in 0..40 {
-        clients.spawn(async move {
-            let client = TcpStream::connect(address).await?;
-            timeout(Duration::from_secs(20), ask(client, b"x")).await?
-        });
-    }
-    while let Some(answer) = clients.join_next().await {
-        assert_eq!(answer.unwrap().unwrap(), b"x");
-    }
-}
-
-fn sharded(stack: impl Stack<TcpStream>) -> (Handle, SocketAddr) {
-    let listener = TcpOptions::new()
-        .with_reuse_port(true)
-        .bind("127.0.0.1:0")
-        .unwrap();
-    let address = listener.local_addr().unwrap();
-    let server = Server::new()
-        .listen(listener, stack)
-        .workers(Workers::Sharded(4));
-    (server.spawn().unwrap(), address)
-}
-
-#[test]
-fn with_tower_s_limit_of_one_and_four_acceptors_all_are_served_one_at_a_time() {
-    scenario(async {
-        let at_once = AtOnce::default();
-        let serving = at_once.clone();
-        let stack = ServiceBuilder::new()
-            .concurrency_limit(1)
-            .layer(PeerAddrLayer::new())
-            .service_fn(move |connection: Connection<_>| serving.clone().serve(connection));
-        let (handle, address) = sharded(stack);
-        forty_clients(address).await;
-        // Idle acceptors hold no readiness: a client alone is served whichever of them it meets.
-        for _ in 0..12 {
-            let client = TcpStream::connect(address).await.unwrap();
-            assert_eq!(ask(client, b"y").await.unwrap(), b"y");
-        }
-        assert_eq!(at_once.most(), 1);
-        handle.stop();
-        handle.wait().await;
-        assert_ended(&handle);
-    });
-}
-
-#[test]
-fn with_a_connection_limit_of_one_and_four_acceptors_all_are_served_one_at_a_time() {
-    scenario(async {
-        let at_once = AtOnce::default();
-        let serving = at_once.clone();
-        let limit = portcullis::middleware::limit::ConnectionLimitLayer::new(1);
-        let permits = limit.handle();
-        let stack = ServiceBuilder::new()
-            .layer(PeerAddrLayer::new())
-            .layer(limit)
-            .service_fn(move |connection: Connection<_>| serving.clone().serve(connection));
-        let (handle, address) = sharded(stack);
-        forty_clients(address).await;
-        for _ in 0..12 {
-            let client = TcpStream::connect(address).await.unwrap();
-            assert_eq!(ask(client, b"y").await.unwrap(), b"y");
-        }
-        assert_eq!(at_once.most(), 1);
-        handle.stop();
-        handle.wait().await;
-        assert_ended(&handle);
-        assert_eq!(permits.active(), 0);
-    });
-}
-
-/// Connections that wait in the kernel's queue of the listener on `port`.
-#[cfg(target_os = "linux")]
-fn queued(port: u16) -> usize {
-    let table = std::fs::read_to_string("/proc/net/tcp").expect("Linux has it");
-    let local = format!("0100007F:{port:04X}");
-    let listening = table
-        .lines()
-        .map(|line| line.split_whitespace().collect::<Vec<_>>())
-        .find(|fields| fields.get(1) == Some(&local.as_str()) && fields.get(3) == Some(&"0A"))
-        .expect("the listener is there");
-    let (_sent, received) = listening[4].split_once(':').expect("two queues");
-    usize::from_str_radix(received, 16).expect("a number")
-}
-
-#[cfg(target_os = "linux")]
-#[test]
-fn back_pressure_of_tower_s_limit_reaches_the_kernel_s_queue() {
-    scenario(async {
-        let stack = ServiceBuilder::new()
-            .concurrency_limit(1)
-            .layer(PeerAddrLayer::new())
-            .service_fn(|mut connection: Connection<_>| async move {
-                let byte = connection.read_u8().await?;
-                connection.write_u8(byte).await
-            });
-        let server = Fixture::serve(stack);
-        let mut clients = Vec::new();
-        for _ in 0..7 {
-            clients.push(server.connect().await);
-        }
-        eventually("one is served, one waits", || server.status().waiting == 1).await;
-        assert_eq!((server.status().accepted, server.status().active), (2, 1));
-        assert_eq!(queued(server.address.port()), 5);
-        for client in clients {
-            assert_eq!(ask(client, b"x").await.unwrap(), b"x");
-        }
-        server.finish().await;
     });
 }
 
@@ -350,7 +191,7 @@ fn a_server_that_begins_with_a_crowd_hears_of_its_end() {
             }
             let handle = Server::new().listen(listener, hello()).spawn().unwrap();
             for client in clients {
-                assert_eq!(said(client).await, "hello");
+                assert_eq!(read_to_end(client).await, "hello");
             }
             idle(&handle).await;
             handle.stop();
@@ -358,125 +199,5 @@ fn a_server_that_begins_with_a_crowd_hears_of_its_end() {
             ended.unwrap_or_else(|_| panic!("deaf after {crowd}"));
             assert_ended(&handle);
         }
-    });
-}
-
-#[test]
-fn tower_s_load_shed_turns_away_at_the_edge() {
-    scenario(async {
-        let stack = ServiceBuilder::new()
-            .load_shed()
-            .concurrency_limit(1)
-            .layer(PeerAddrLayer::new())
-            .service_fn(|mut connection: Connection<_>| async move {
-                let byte = connection.read_u8().await?;
-                connection.write_u8(byte).await
-            });
-        let server = Fixture::serve(stack);
-        let first = server.connect().await;
-        server.active(1).await;
-        let mut second = server.connect().await;
-        assert_eq!(second.read(&mut [0; 1]).await.unwrap(), 0);
-        assert_eq!(ask(first, b"x").await.unwrap(), b"x");
-        server.finish().await;
-    });
-}
-
-#[test]
-fn workers_each_take_their_share_in_threads_of_their_own() {
-    scenario(async {
-        let stack = ServiceBuilder::new()
-            .layer(PeerAddrLayer::new())
-            .service_fn(|mut connection: Connection<_>| async move {
-                let thread = std::thread::current().name().unwrap_or_default().to_owned();
-                connection.write_all(thread.as_bytes()).await?;
-                connection.write_all(b"\n").await?;
-                connection.read(&mut [0; 1]).await.map(drop)
-            });
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let server = Server::new()
-            .listen(listener, stack)
-            .workers(Workers::LeastBusy(3));
-        let handle = server.spawn().unwrap();
-        let mut clients = Vec::new();
-        let mut threads = std::collections::HashMap::new();
-        for number in 1..=9 {
-            let mut client = TcpStream::connect(address).await.unwrap();
-            let mut name = Vec::new();
-            while !name.ends_with(b"\n") {
-                name.push(client.read_u8().await.unwrap());
-            }
-            *threads.entry(name).or_insert(0) += 1;
-            clients.push(client);
-            assert_eq!(handle.status().active, number);
-        }
-        assert_eq!(threads.into_values().collect::<Vec<_>>(), [3, 3, 3]);
-        drop(clients);
-        handle.stop();
-        handle.wait().await;
-        assert_ended(&handle);
-    });
-}
-
-#[test]
-fn workers_per_core_serve_with_a_listener_each() {
-    scenario(async {
-        let stack = ServiceBuilder::new()
-            .layer(PeerAddrLayer::new())
-            .service_fn(|connection: Connection<_>| AtOnce::default().serve(connection));
-        let listener = TcpOptions::new()
-            .with_reuse_port(true)
-            .bind("127.0.0.1:0")
-            .unwrap();
-        let address = listener.local_addr().unwrap();
-        let server = Server::new()
-            .listen(listener, stack)
-            .workers(Workers::PerCore);
-        let handle = server.spawn().unwrap();
-        forty_clients(address).await;
-        handle.stop();
-        handle.wait().await;
-        assert_ended(&handle);
-        assert_eq!(handle.status().accepted, 40);
-    });
-}
-
-#[test]
-fn workers_with_a_listener_each_need_reuse_port_and_say_so() {
-    scenario(async {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let server = Server::new()
-            .listen(listener, hello())
-            .workers(Workers::Sharded(2));
-        let error = server.run().await.unwrap_err();
-        let cause = std::error::Error::source(&error).unwrap().to_string();
-        assert!(cause.contains("reuse_port"), "{cause}");
-    });
-}
-
-#[test]
-fn the_end_of_workers_cuts_what_is_left_on_them() {
-    scenario(async {
-        let stack = ServiceBuilder::new()
-            .layer(PeerAddrLayer::new())
-            .service_fn(|mut connection: Connection<_>| async move {
-                let mut byte = [0];
-                while connection.read(&mut byte).await? > 0 {
-                    connection.write_all(&byte).await?;
-                }
-                Ok::<_, io::Error>(())
-            });
-        let (handle, address) = sharded(stack);
-        let mut clients = Vec::new();
-        for _ in 0..8 {
-            let mut client = TcpStream::connect(address).await.unwrap();
-            assert!(echoed(&mut client, b"x").await.unwrap());
-            clients.push(client);
-        }
-        handle.stop_at_once();
-        let report = handle.wait().await;
-        assert_eq!(report.force_closed().len(), 8);
-        assert_ended(&handle);
     });
 }

@@ -8,11 +8,15 @@
 
 mod accept_errors;
 mod acceptor;
+mod backpressure;
 mod bad_clients;
 mod closing;
+mod deadline;
 mod handle;
 mod incoming;
+mod lifecycle;
 mod shutdown;
 mod shutdown_under_load;
 #[path = "../support/mod.rs"]
 mod support;
+mod workers;

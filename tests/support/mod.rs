@@ -16,10 +16,10 @@ pub mod tls;
 
 use portcullis::{
     Connection, Server,
+    connection::Transport,
     listener::TcpListener,
     middleware::peer_addr::PeerAddrLayer,
-    server::Stack,
-    server::{Handle, Report, State, Status},
+    server::{Handle, Report, Stack, State, Status},
 };
 use std::{
     future::Future,
@@ -34,7 +34,7 @@ use tokio::{
     runtime::Builder,
     time::{Instant, sleep, timeout},
 };
-use tower::ServiceBuilder;
+use tower::{ServiceBuilder, service_fn};
 
 /// Runs a test on a runtime of its own, one test at a time, and checks that it leaves no task
 /// running and as many descriptors open as it found.
@@ -106,6 +106,18 @@ pub fn echo_stack() -> impl Stack<TcpStream> {
     ServiceBuilder::new()
         .layer(PeerAddrLayer::new())
         .service_fn(echo)
+}
+
+/// Writes `hello` and ends the connection.
+pub fn hello<Io: Transport>() -> impl Stack<Io> {
+    service_fn(|mut io: Io| async move { io.write_all(b"hello").await })
+}
+
+/// Reads text until the end.
+pub async fn read_to_end(mut client: impl AsyncRead + Unpin) -> String {
+    let mut text = String::new();
+    client.read_to_string(&mut text).await.unwrap();
+    text
 }
 
 /// A server on a port of loopback.
