@@ -53,19 +53,19 @@ fn slow_clients_are_cut_at_their_bounds_while_others_are_served() {
 
         let mut healthy = harness.connect();
         for _ in 0..20 {
-            let asked = Instant::now();
+            let requested = Instant::now();
             let request = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
             healthy.write_all(request).await.unwrap();
             let mut answer = [0; 256];
             let read = healthy.read(&mut answer).await.unwrap();
             assert!(answer[..read].ends_with(b"\r\n\r\nhello"));
-            assert_eq!(asked.elapsed(), seconds(0), "nobody waits for the slow");
-            let all_there = slow.iter().all(|(_, seen)| !seen.is_dropped());
+            assert_eq!(requested.elapsed(), seconds(0), "nobody waits for the slow");
+            let all_there = slow.iter().all(|(_, observed)| !observed.is_dropped());
             assert!(all_there || begun.elapsed() >= seconds(10));
             sleep(second).await;
         }
-        for (name, seen) in &slow {
-            assert!(seen.is_dropped(), "{name}");
+        for (name, observed) in &slow {
+            assert!(observed.is_dropped(), "{name}");
         }
         let (_, told) = &slow[2];
         assert!(told.written().starts_with(b"HTTP/1.1 400 "), "the body");

@@ -102,7 +102,7 @@ async fn outcome_of(client: impl AsyncFnOnce(&mut TlsStream<DuplexStream>)) -> O
 fn an_end_without_close_notify_between_messages_completes_the_connection() {
     paused_scenario(async {
         let end = outcome_of(async |_| sleep(Duration::from_millis(1)).await).await;
-        assert_eq!(end, Outcome::Completed, "nothing was ever asked");
+        assert_eq!(end, Outcome::Completed, "nothing was ever requested");
         let end = outcome_of(async |client| {
             for _ in 0..2 {
                 client.write_all(get("/").as_bytes()).await.unwrap();
@@ -165,7 +165,7 @@ fn an_end_without_close_notify_in_the_middle_of_a_message_is_a_truncation() {
 #[test]
 fn an_upgraded_connection_sees_the_end_without_close_notify() {
     paused_scenario(async {
-        let (sender, seen) = tokio::sync::oneshot::channel();
+        let (sender, observed) = tokio::sync::oneshot::channel();
         let sender = Arc::new(std::sync::Mutex::new(Some(sender)));
         let service = tower::service_fn(move |mut request: http::Request<_>| {
             let sender = sender.lock().unwrap().take().unwrap();
@@ -190,7 +190,7 @@ fn an_upgraded_connection_sees_the_end_without_close_notify() {
         client.write_all(request).await.unwrap();
         assert!(client.read(&mut [0; 1024]).await.unwrap() > 0);
         drop(client);
-        let error = seen.await.unwrap().unwrap_err();
+        let error = observed.await.unwrap().unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof);
         served.await.unwrap().unwrap();
     });

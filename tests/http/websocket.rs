@@ -3,7 +3,7 @@
 use crate::support::{Fixture, ask, assert_ended, eventually, paused_scenario, scenario};
 use axum::{
     Extension, Router,
-    extract::ws::{CloseFrame, Message as Said, WebSocket, WebSocketUpgrade},
+    extract::ws::{CloseFrame, Message as AxumMessage, WebSocket, WebSocketUpgrade},
     response::Response,
     routing::{any, get},
 };
@@ -56,16 +56,16 @@ fn echo() -> (Router, Ends) {
 
 async fn talk(mut socket: WebSocket, ends: mpsc::UnboundedSender<String>) {
     let end = loop {
-        let said = match socket.recv().await {
+        let message = match socket.recv().await {
             None => break "end".to_owned(),
             Some(Err(error)) => break format!("error: {error}"),
-            Some(Ok(said)) => said,
+            Some(Ok(message)) => message,
         };
-        match &said {
-            Said::Text(text) if *text == "panic" => panic!("as it was told"),
-            Said::Text(text) if *text == "bye" => break "bye".to_owned(),
-            Said::Text(_) => {
-                if let Err(error) = socket.send(said).await {
+        match &message {
+            AxumMessage::Text(text) if *text == "panic" => panic!("as it was told"),
+            AxumMessage::Text(text) if *text == "bye" => break "bye".to_owned(),
+            AxumMessage::Text(_) => {
+                if let Err(error) = socket.send(message).await {
                     break format!("error: {error}");
                 }
             }
@@ -95,7 +95,7 @@ async fn websocket(stream: TcpStream) -> (WebSocketStream<TcpStream>, client::Re
     client_async("ws://localhost/", stream).await.unwrap()
 }
 
-/// Whether what is said comes back.
+/// Whether a message comes back.
 async fn echoes<IO: AsyncRead + AsyncWrite + Unpin>(socket: &mut WebSocketStream<IO>) -> bool {
     socket.send(Message::text("hello")).await.unwrap();
     socket.next().await.unwrap().unwrap() == Message::text("hello")
@@ -226,7 +226,10 @@ async fn polite(upgrade: WebSocketUpgrade, Extension(info): Extension<Connection
             code: 1001,
             reason: "ends".into(),
         };
-        socket.send(Said::Close(Some(good_bye))).await.unwrap();
+        socket
+            .send(AxumMessage::Close(Some(good_bye)))
+            .await
+            .unwrap();
         while let Some(Ok(_)) = socket.recv().await {}
     })
 }

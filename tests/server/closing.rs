@@ -18,8 +18,8 @@ use tower::ServiceBuilder;
 
 type Tcp = Connection<Socket<TcpStream>>;
 
-/// What a client sees that sends `request` and then reads until the end.
-async fn seen<F>(
+/// What a client receives that sends `request` and reads until the end.
+async fn received_by_client<F>(
     request: &[u8],
     handler: impl Fn(Tcp) -> F + Clone + Send + 'static,
 ) -> io::Result<Vec<u8>>
@@ -36,8 +36,8 @@ where
     ended.map(|_| answer)
 }
 
-fn assert_reset(seen: io::Result<Vec<u8>>) {
-    assert_eq!(seen.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+fn assert_reset(received: io::Result<Vec<u8>>) {
+    assert_eq!(received.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
 }
 
 /// Reads the five bytes that the client sends.
@@ -58,20 +58,20 @@ async fn arrived(connection: &Tcp) -> io::Result<()> {
 #[test]
 fn a_return_an_error_and_a_panic_end_in_order_when_all_input_was_read() {
     scenario(async {
-        let returned = seen(b"hello", |mut connection| async move {
+        let returned = received_by_client(b"hello", |mut connection| async move {
             read_all(&mut connection).await?;
             connection.write_all(b"done").await
         });
         assert_eq!(returned.await.unwrap(), b"done");
 
-        let failed = seen(b"hello", |mut connection| async move {
+        let failed = received_by_client(b"hello", |mut connection| async move {
             read_all(&mut connection).await?;
             connection.write_all(b"half").await?;
             Err(io::Error::other("on purpose"))
         });
         assert_eq!(failed.await.unwrap(), b"half");
 
-        let panicked = seen(b"hello", |mut connection| async move {
+        let panicked = received_by_client(b"hello", |mut connection| async move {
             read_all(&mut connection).await?;
             connection.write_all(b"oops").await?;
             panic!("on purpose")
@@ -84,7 +84,7 @@ fn a_return_an_error_and_a_panic_end_in_order_when_all_input_was_read() {
 fn close_ends_in_order_although_input_was_left_unread() {
     scenario(async {
         for _ in 0..20 {
-            let closed = seen(&[7; 20_000], |mut connection: Tcp| async move {
+            let closed = received_by_client(&[7; 20_000], |mut connection: Tcp| async move {
                 arrived(&connection).await?;
                 connection.write_all(b"busy").await?;
                 connection.close().await
@@ -97,7 +97,7 @@ fn close_ends_in_order_although_input_was_left_unread() {
 #[test]
 fn a_drop_with_unread_input_resets_as_documented() {
     scenario(async {
-        let dropped = seen(b"hello", |connection: Tcp| async move {
+        let dropped = received_by_client(b"hello", |connection: Tcp| async move {
             arrived(&connection).await
         });
         assert_reset(dropped.await);
@@ -107,7 +107,7 @@ fn a_drop_with_unread_input_resets_as_documented() {
 #[test]
 fn abort_resets_although_all_input_was_read() {
     scenario(async {
-        let aborted = seen(b"hello", |mut connection| async move {
+        let aborted = received_by_client(b"hello", |mut connection| async move {
             read_all(&mut connection).await?;
             connection.abort();
             Ok(())

@@ -55,9 +55,9 @@ fn connections_keep_their_permits_until_they_are_dropped() {
         let mut third = next(&mut incoming).await;
         assert_eq!(third.peer_addr(), clients[2].local_addr().ok());
         third.write_all(b"welcome").await.unwrap();
-        let mut said = [0; 7];
-        clients[2].read_exact(&mut said).await.unwrap();
-        assert_eq!(&said, b"welcome");
+        let mut received = [0; 7];
+        clients[2].read_exact(&mut received).await.unwrap();
+        assert_eq!(&received, b"welcome");
         // A connection is handed over a moment before its task ends.
         let handed_off = [(Outcome::HandedOff, 3)];
         eventually("all are counted", || handle.status().outcomes == handed_off).await;

@@ -249,13 +249,13 @@ const HELLO: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\
 #[test]
 fn clients_that_ask_for_nothing_do_not_hold_the_drain() {
     paused_scenario(async {
-        for said in [0, 1, 23, 24, 33, 42, HELLO.len()] {
+        for sent in [0, 1, 23, 24, 33, 42, HELLO.len()] {
             let (listener, connector) = MemoryListener::pair();
             let layers = ServiceBuilder::new().peer_addr();
             let incoming = Server::new().incoming(listener, layers).unwrap();
             let server = OtherWay::serve(incoming, curious());
             let mut deaf = connector.connect().unwrap();
-            deaf.write_all(&HELLO[..said]).await.unwrap();
+            deaf.write_all(&HELLO[..sent]).await.unwrap();
             eventually("it is there", || server.handle.status().active == 1).await;
             sleep(Duration::from_millis(10)).await;
             let begun = Instant::now();
@@ -263,11 +263,11 @@ fn clients_that_ask_for_nothing_do_not_hold_the_drain() {
             assert_eq!(
                 (report.ended(), report.force_closed().len()),
                 (1, 0),
-                "{said}"
+                "{sent}"
             );
-            let latest = if said < 24 { 1100 } else { 4000 };
+            let latest = if sent < 24 { 1100 } else { 4000 };
             let took = begun.elapsed().as_millis();
-            assert!((500..latest).contains(&took), "{said}: {took}");
+            assert!((500..latest).contains(&took), "{sent}: {took}");
             deaf.read_to_end(&mut Vec::new()).await.unwrap();
         }
     });

@@ -2,7 +2,7 @@
 
 use super::{
     Served, Way,
-    probe::{Client, Seen},
+    probe::{Client, Observed},
     tls,
 };
 use crate::support::scenario;
@@ -43,12 +43,12 @@ async fn over_tls(server: SocketAddr, config: ClientTlsConfig) -> Channel {
 }
 
 /// What a handler sees of `channel`'s connection to `served`, in a unary call and in a stream.
-async fn seen(mut served: Served, channel: Channel) -> (Served, Seen) {
+async fn observe(mut served: Served, channel: Channel) -> (Served, Observed) {
     let mut client = Client::new(channel);
     client.who().await.unwrap();
-    let who = served.seen.recv().await.unwrap();
+    let who = served.observed.recv().await.unwrap();
     let mut chat = client.chat().await.unwrap();
-    let chatted = served.seen.recv().await.unwrap();
+    let chatted = served.observed.recv().await.unwrap();
     assert!(chat.echoes("hello").await.unwrap());
     chat.end().await.unwrap();
     assert_eq!(
@@ -71,16 +71,16 @@ fn a_handler_sees_the_addresses_of_its_connection() {
             let layers = ServiceBuilder::new().peer_addr().connection_limit(10);
             let served = Served::new(way, Server::new(), listener, layers);
             let channel = plain(address).await;
-            let (served, seen) = seen(served, channel.clone()).await;
+            let (served, observed) = observe(served, channel.clone()).await;
             let (peer, local) = served.addresses();
             assert_eq!(local, address);
             assert_eq!(
-                (seen.remote, seen.local),
+                (observed.remote, observed.local),
                 (Some(peer), Some(local)),
                 "{way:?}"
             );
-            assert_eq!((seen.tls, seen.certificates), (false, None));
-            let info = seen.info.map(|info| info.peer_addr());
+            assert_eq!((observed.tls, observed.certificates), (false, None));
+            let info = observed.info.map(|info| info.peer_addr());
             match way {
                 Way::Incoming => assert_eq!(info, None, "there is room for one type"),
                 _ => assert_eq!(info, Some(Some(peer))),
@@ -107,16 +107,19 @@ fn a_handler_sees_the_certificate_of_its_client() {
                     .io_timeout();
                 let served = Served::new(way, Server::new(), listener, layers);
                 let channel = over_tls(address, config).await;
-                let (served, seen) = seen(served, channel.clone()).await;
+                let (served, observed) = observe(served, channel.clone()).await;
                 let (peer, local) = served.addresses();
                 assert_eq!(
-                    (seen.remote, seen.local),
+                    (observed.remote, observed.local),
                     (Some(peer), Some(local)),
                     "{way:?}"
                 );
-                assert!(seen.tls, "as tonic tells it, with certificates or without");
-                assert_eq!(seen.certificates, certificates, "{way:?}");
-                drop((channel, seen.info));
+                assert!(
+                    observed.tls,
+                    "as tonic tells it, with certificates or without"
+                );
+                assert_eq!(observed.certificates, certificates, "{way:?}");
+                drop((channel, observed.info));
                 served.finish().await;
             }
         }
@@ -135,11 +138,11 @@ fn the_effective_address_is_what_a_handler_sees_however_late_it_was_learned() {
                 .layer(from_fn(believe));
             let served = Served::new(way, Server::new(), listener, layers);
             let channel = over_tls(address, tls::known()).await;
-            let (served, seen) = seen(served, channel.clone()).await;
-            assert_eq!(seen.remote, Some(CLAIMED.parse().unwrap()), "{way:?}");
-            assert_eq!(seen.local, Some(FRONT.parse().unwrap()), "{way:?}");
+            let (served, observed) = observe(served, channel.clone()).await;
+            assert_eq!(observed.remote, Some(CLAIMED.parse().unwrap()), "{way:?}");
+            assert_eq!(observed.local, Some(FRONT.parse().unwrap()), "{way:?}");
             assert_eq!(
-                seen.certificates,
+                observed.certificates,
                 Some(vec![tls::certificate_of_the_client()])
             );
             drop(channel);

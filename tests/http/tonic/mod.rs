@@ -14,7 +14,7 @@ use portcullis::{
     server::{Handle, Report},
     service::{HandOff, HttpService},
 };
-use probe::{Probe, Seen};
+use probe::{Observed, Probe};
 use std::{future::pending, net::SocketAddr};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -39,7 +39,7 @@ enum Way {
 /// A server of [`Probe`].
 struct Served {
     handle: Handle,
-    seen: mpsc::UnboundedReceiver<Seen>,
+    observed: mpsc::UnboundedReceiver<Observed>,
     tonic: Option<JoinHandle<Result<(), transport::Error>>>,
 }
 
@@ -52,13 +52,13 @@ impl Served {
         <B as Layer<HandOff<IO>>>::Service: Stack<L::Io>,
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (probe, seen) = Probe::new();
+        let (probe, observed) = Probe::new();
         let routes = Routes::new(probe).prepare();
         if way == Way::HttpService {
             let stack = layers.service(HttpService::new(routes).with_streaming_calls());
             return Self {
                 handle: server.listen(listener, stack).spawn().unwrap(),
-                seen,
+                observed,
                 tonic: None,
             };
         }
@@ -84,7 +84,7 @@ impl Served {
         };
         Self {
             handle,
-            seen,
+            observed,
             tonic: Some(served),
         }
     }

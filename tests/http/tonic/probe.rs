@@ -24,7 +24,7 @@ use tower::{Service, service_fn};
 
 /// What a handler saw of its connection.
 #[derive(Debug)]
-pub(crate) struct Seen {
+pub(crate) struct Observed {
     pub(crate) remote: Option<SocketAddr>,
     pub(crate) local: Option<SocketAddr>,
     pub(crate) certificates: Option<Vec<Vec<u8>>>,
@@ -33,7 +33,7 @@ pub(crate) struct Seen {
     pub(crate) info: Option<ConnectionInfo>,
 }
 
-impl Seen {
+impl Observed {
     fn of<T>(request: &Request<T>) -> Self {
         let der = |certificate: &CertificateDer<'_>| certificate.to_vec();
         let certificates = request.peer_certs();
@@ -49,16 +49,16 @@ impl Seen {
 
 /// `Who` answers nothing, `Chat` what it is told; both tell what they see.
 #[derive(Clone)]
-pub(crate) struct Probe(mpsc::UnboundedSender<Seen>);
+pub(crate) struct Probe(mpsc::UnboundedSender<Observed>);
 
 impl Probe {
-    pub(crate) fn new() -> (Self, mpsc::UnboundedReceiver<Seen>) {
-        let (send, seen) = mpsc::unbounded_channel();
-        (Self(send), seen)
+    pub(crate) fn new() -> (Self, mpsc::UnboundedReceiver<Observed>) {
+        let (send, observed) = mpsc::unbounded_channel();
+        (Self(send), observed)
     }
 
     async fn who(self, request: Request<()>) -> Result<Response<()>, Status> {
-        self.0.send(Seen::of(&request)).unwrap();
+        self.0.send(Observed::of(&request)).unwrap();
         Ok(Response::new(()))
     }
 
@@ -66,7 +66,7 @@ impl Probe {
         self,
         request: Request<Streaming<String>>,
     ) -> Result<Response<Streaming<String>>, Status> {
-        self.0.send(Seen::of(&request)).unwrap();
+        self.0.send(Observed::of(&request)).unwrap();
         Ok(Response::new(request.into_inner()))
     }
 }
@@ -120,11 +120,14 @@ impl Client {
 
     pub(crate) async fn chat(&mut self) -> Result<Chat, Status> {
         self.ready().await?;
-        let (say, mut said) = mpsc::channel(1);
-        let said = stream::poll_fn(move |cx| said.poll_recv(cx));
+        let (say, mut messages) = mpsc::channel(1);
+        let messages = stream::poll_fn(move |cx| messages.poll_recv(cx));
         let path = PathAndQuery::from_static("/Probe/Chat");
         let codec = ProstCodec::default();
-        let answers = self.0.streaming(Request::new(said), path, codec).await?;
+        let answers = self
+            .0
+            .streaming(Request::new(messages), path, codec)
+            .await?;
         Ok(Chat {
             say,
             answers: answers.into_inner(),
@@ -146,8 +149,8 @@ pub(crate) struct Chat {
 impl Chat {
     /// Says `text` and waits for it to come back.
     pub(crate) async fn echoes(&mut self, text: &str) -> Result<bool, Status> {
-        let said = self.say.send(text.to_owned()).await;
-        said.map_err(|_| Status::unavailable("the stream is gone"))?;
+        let sent = self.say.send(text.to_owned()).await;
+        sent.map_err(|_| Status::unavailable("the stream is gone"))?;
         Ok(self.answers.try_next().await?.as_deref() == Some(text))
     }
 
@@ -157,7 +160,7 @@ impl Chat {
         drop(say);
         match answers.try_next().await? {
             None => Ok(()),
-            Some(_) => Err(Status::internal("more than was said")),
+            Some(_) => Err(Status::internal("more than was sent")),
         }
     }
 }

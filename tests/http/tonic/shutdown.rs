@@ -29,12 +29,12 @@ fn a_stream_in_flight_is_finished_and_new_calls_go_elsewhere() {
         let mut served = Served::new(Way::HttpService, server, listener, layers);
         let mut client = Client::new(channel(connector));
         let mut chat = client.chat().await.unwrap();
-        let first = served.seen.recv().await.unwrap().info.unwrap();
+        let first = served.observed.recv().await.unwrap().info.unwrap();
 
         served.handle.stop();
         sleep(Duration::from_secs(1)).await;
         who(&mut client).await.unwrap();
-        let second = served.seen.recv().await.unwrap().info.unwrap();
+        let second = served.observed.recv().await.unwrap().info.unwrap();
         assert_ne!(first.id(), second.id(), "GOAWAY sends new calls elsewhere");
         assert!(chat.echoes("still there").await.unwrap());
 
@@ -129,7 +129,7 @@ fn no_connection_is_lost_when_the_server_stops() {
         eventually("they wait to be taken", || handle.status().active == 40).await;
         handle.stop();
 
-        let (probe, mut seen) = Probe::new();
+        let (probe, mut observed) = Probe::new();
         let served = transport::Server::builder()
             .add_routes(Routes::new(probe))
             .serve_with_incoming_shutdown(incoming.tonic(), pending())
@@ -139,7 +139,7 @@ fn no_connection_is_lost_when_the_server_stops() {
             client.await.unwrap().unwrap();
         }
         let mut calls = 0;
-        while seen.recv().await.is_some() {
+        while observed.recv().await.is_some() {
             calls += 1;
         }
         assert_eq!(calls, 40);
@@ -196,16 +196,16 @@ fn clients_that_ask_for_nothing_do_not_hold_the_drain() {
     paused_scenario(async {
         for way in [Way::HttpService, Way::Incoming, Way::IncomingInfo] {
             let hello = [HELLO, ACK, PING].concat();
-            for said in [0, 1, 23, 24, 33, 42, hello.len()] {
+            for sent in [0, 1, 23, 24, 33, 42, hello.len()] {
                 // `HttpService` waits for the rest of a head as long as for each head.
-                if way == Way::HttpService && (1..24).contains(&said) {
+                if way == Way::HttpService && (1..24).contains(&sent) {
                     continue;
                 }
                 let (listener, connector) = MemoryListener::pair();
                 let layers = ServiceBuilder::new().peer_addr();
                 let served = Served::new(way, Server::new(), listener, layers);
                 let mut deaf = connector.connect().unwrap();
-                deaf.write_all(&hello[..said]).await.unwrap();
+                deaf.write_all(&hello[..sent]).await.unwrap();
                 sleep(Duration::from_millis(10)).await;
                 let begun = Instant::now();
                 served.handle.stop();
@@ -213,11 +213,11 @@ fn clients_that_ask_for_nothing_do_not_hold_the_drain() {
                 assert_eq!(
                     (report.ended(), report.force_closed().len()),
                     (1, 0),
-                    "{way:?} {said}"
+                    "{way:?} {sent}"
                 );
-                let latest = if said < 24 { 1100 } else { 4000 };
+                let latest = if sent < 24 { 1100 } else { 4000 };
                 let took = begun.elapsed().as_millis();
-                assert!((500..latest).contains(&took), "{way:?} {said} {took}");
+                assert!((500..latest).contains(&took), "{way:?} {sent} {took}");
                 deaf.read_to_end(&mut Vec::new()).await.unwrap();
             }
         }
@@ -254,13 +254,13 @@ fn a_client_that_is_deaf_since_its_last_call_does_not_hold_the_drain() {
 fn a_handshake_that_does_not_go_on_does_not_hold_the_drain() {
     paused_scenario(async {
         for way in [Way::HttpService, Way::IncomingTls] {
-            for said in [0, 100] {
+            for sent in [0, 100] {
                 let (listener, connector) = MemoryListener::pair();
                 let layers = ServiceBuilder::new().peer_addr().tls(tls::layer());
                 let served = Served::new(way, Server::new(), listener, layers);
                 let mut silent = connector.connect().unwrap();
                 silent
-                    .write_all(&tls::client_hello()[..said])
+                    .write_all(&tls::client_hello()[..sent])
                     .await
                     .unwrap();
                 sleep(Duration::from_millis(10)).await;

@@ -90,9 +90,9 @@ fn a_connection_that_was_handed_off_keeps_its_permit_until_it_closes() {
         // The end of the one lets the other in.
         for client in [&mut upgraded, &mut next] {
             close.notify_one();
-            let mut said = String::new();
-            client.read_to_string(&mut said).await.unwrap();
-            assert!(said.ends_with("bye"), "{said}");
+            let mut received = String::new();
+            client.read_to_string(&mut received).await.unwrap();
+            assert!(received.ends_with("bye"), "{received}");
         }
         scene.finish([(Outcome::HandedOff, 2)]).await;
     });
