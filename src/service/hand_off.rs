@@ -319,7 +319,7 @@ pub(crate) const IDLE_GRACE_PERIOD: Duration = Duration::from_millis(500);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use portcullis_middleware::{ConnectionInfo, connection::Address};
+    use portcullis_middleware::testing;
     use tokio::time::advance;
     use tokio_test::{assert_pending, assert_ready, task};
 
@@ -341,7 +341,7 @@ mod tests {
     }
 
     fn connection() -> Connection<()> {
-        Connection::new((), ConnectionInfo::new(Address::Unknown, Address::Unknown))
+        testing::connection(())
     }
 
     #[test]

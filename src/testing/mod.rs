@@ -5,6 +5,7 @@
 //! | an IO wrapper that changes no bytes | [`assert_transparent`] |
 //! | a layer | [`assert_contract`], [`assert_contract_with`] |
 //! | either, against a peer that is slow, rude or gone | [`Peer`] |
+//! | a service or a stream, with a client that the test drives | [`in_memory`], [`over_tcp`] |
 //! | a whole stack under a server, good and bad clients together | [`Harness`] |
 //! | an accept loop or a server of one's own setup, without sockets | [`MemoryListener`] |
 //!

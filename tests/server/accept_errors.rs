@@ -1,6 +1,6 @@
 //! What follows on failures of accept: each of the policy's three kinds, injected by a listener.
 
-use crate::support::{assert_ended, hello, paused_scenario, read_to_end};
+use crate::support::{finish, hello, paused_scenario, read_to_end};
 use portcullis::{
     Server,
     connection::Address,
@@ -70,9 +70,7 @@ fn a_connection_that_failed_before_accept_is_passed_over_at_once() {
             assert_eq!(read_to_end(client).await, "hello");
             assert_eq!(begun.elapsed(), Duration::ZERO, "errno {errno}");
             assert_eq!(errors(&handle), [(AcceptErrorKind::Connection, 1000)]);
-            handle.stop();
-            handle.wait().await;
-            assert_ended(&handle);
+            finish(&handle).await;
         }
     });
 }
@@ -93,9 +91,7 @@ fn a_lack_of_resources_pauses_accept_for_the_time_of_the_policy() {
                 "{errno}: {took:?}"
             );
             assert_eq!(errors(&handle), [(AcceptErrorKind::Resource, 1000)]);
-            handle.stop();
-            handle.wait().await;
-            assert_ended(&handle);
+            finish(&handle).await;
         }
     });
 }
@@ -120,9 +116,7 @@ fn the_pause_ends_when_a_connection_of_the_server_does() {
         client.read_exact(&mut [0; 5]).await.unwrap();
         assert_eq!(begun.elapsed(), Duration::ZERO);
         drop(client);
-        handle.stop();
-        handle.wait().await;
-        assert_ended(&handle);
+        finish(&handle).await;
     });
 }
 
@@ -241,8 +235,6 @@ fn a_listener_that_only_ever_fails_is_paused_in_the_end() {
             (expected..expected + Duration::from_secs(1)).contains(&took),
             "{took:?}"
         );
-        handle.stop();
-        handle.wait().await;
-        assert_ended(&handle);
+        finish(&handle).await;
     });
 }

@@ -1,6 +1,6 @@
 //! The accept loop keeps running when stacks panic, fail, or meet a burst of clients.
 
-use crate::support::{assert_ended, hello, idle, read_to_end, scenario};
+use crate::support::{assert_ended, finish, hello, idle, read_to_end, scenario, serve_in_memory};
 use portcullis::{BoxError, Server, listener::MemoryListener, middleware::outcome::Outcome};
 use std::{
     panic::panic_any,
@@ -50,18 +50,12 @@ impl Service<DuplexStream> for Unready {
 fn a_stack_that_fails_or_panics_when_asked_if_ready_costs_one_connection_each() {
     scenario(async {
         for (panics, outcome) in [(false, Outcome::Failed), (true, Outcome::Panicked)] {
-            let (listener, connector) = MemoryListener::pair();
             let times = Arc::new(AtomicUsize::new(2));
-            let handle = Server::new()
-                .listen(listener, Unready { times, panics })
-                .spawn()
-                .unwrap();
+            let (handle, connector) = serve_in_memory(Unready { times, panics });
             for _ in 0..3 {
                 assert_eq!(read_to_end(connector.connect().unwrap()).await, "");
             }
-            handle.stop();
-            handle.wait().await;
-            assert_ended(&handle);
+            finish(&handle).await;
             let outcomes = handle.status().outcomes;
             assert!(outcomes.contains(&(outcome, 2)), "{outcomes:?}");
         }
@@ -133,16 +127,12 @@ impl Drop for Thrown {
 #[test]
 fn a_panic_whose_payload_panics_when_dropped_costs_one_connection_wherever_it_comes() {
     scenario(async {
-        let (listener, connector) = MemoryListener::pair();
-        let stack = Thrower(Arc::default());
-        let handle = Server::new().listen(listener, stack).spawn().unwrap();
+        let (handle, connector) = serve_in_memory(Thrower(Arc::default()));
         for _ in 0..6 {
             assert_eq!(read_to_end(connector.connect().unwrap()).await, "");
         }
-        handle.stop();
-        let report = handle.wait().await;
+        let report = finish(&handle).await;
         assert!(report.broken_listeners().is_empty());
-        assert_ended(&handle);
         let outcomes = handle.status().outcomes;
         let counts = [(Outcome::Completed, 2), (Outcome::Panicked, 4)];
         assert_eq!(outcomes, counts);
@@ -167,14 +157,11 @@ fn a_stack_that_panics_when_it_is_cloned_costs_one_connection() {
             let _held = &fragile;
             async move { io.write_all(b"hello").await }
         });
-        let (listener, connector) = MemoryListener::pair();
         // The first clone is the acceptor's.
-        let handle = Server::new().listen(listener, stack).spawn().unwrap();
+        let (handle, connector) = serve_in_memory(stack);
         assert_eq!(read_to_end(connector.connect().unwrap()).await, "");
         assert_eq!(read_to_end(connector.connect().unwrap()).await, "hello");
-        handle.stop();
-        handle.wait().await;
-        assert_ended(&handle);
+        finish(&handle).await;
         assert!(handle.status().outcomes.contains(&(Outcome::Panicked, 1)));
     });
 }

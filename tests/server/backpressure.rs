@@ -1,7 +1,7 @@
 //! Limits on concurrent connections: one permit for several acceptors, the kernel's queue, load shedding.
 
 use super::workers::{AtOnce, forty_clients, sharded};
-use crate::support::{Fixture, ask, assert_ended, eventually, scenario};
+use crate::support::{Fixture, ask, eventually, finish, scenario};
 use portcullis::{
     Connection, middleware::limit::ConnectionLimitLayer, middleware::peer_addr::PeerAddrLayer,
 };
@@ -28,9 +28,7 @@ fn with_tower_s_limit_of_one_and_four_acceptors_all_are_served_one_at_a_time() {
             assert_eq!(ask(client, b"y").await.unwrap(), b"y");
         }
         assert_eq!(at_once.most(), 1);
-        handle.stop();
-        handle.wait().await;
-        assert_ended(&handle);
+        finish(&handle).await;
     });
 }
 
@@ -52,9 +50,7 @@ fn with_a_connection_limit_of_one_and_four_acceptors_all_are_served_one_at_a_tim
             assert_eq!(ask(client, b"y").await.unwrap(), b"y");
         }
         assert_eq!(at_once.most(), 1);
-        handle.stop();
-        handle.wait().await;
-        assert_ended(&handle);
+        finish(&handle).await;
         assert_eq!(permits.active(), 0);
     });
 }

@@ -1,6 +1,8 @@
 //! A running server: what its handle tells and does.
 
-use crate::support::{Fixture, ask, assert_ended, echo, echo_stack, echoed, eventually, scenario};
+use crate::support::{
+    Fixture, ask, assert_ended, echo, echo_stack, echoed, eventually, finish, scenario,
+};
 #[cfg(unix)]
 use portcullis::listener::UnixListener;
 use portcullis::{
@@ -317,9 +319,7 @@ fn one_stack_serves_listeners_of_both_kinds() {
         assert_eq!(answer, b"over Unix");
         assert!(peer.is_none_or(|peer| peer == "unix"));
 
-        handle.stop();
-        handle.wait().await;
-        assert_ended(&handle);
+        finish(&handle).await;
         assert!(!path.exists());
     });
 }

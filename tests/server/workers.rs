@@ -1,6 +1,6 @@
 //! Servers with threads of their own, and with several listeners on one port.
 
-use crate::support::{ask, assert_ended, echoed, hello, scenario};
+use crate::support::{ask, assert_ended, echoed, finish, hello, scenario};
 use portcullis::{
     Connection, Server,
     listener::{TcpListener, TcpOptions},
@@ -102,9 +102,7 @@ fn workers_each_take_their_share_in_threads_of_their_own() {
         }
         assert_eq!(threads.into_values().collect::<Vec<_>>(), [3, 3, 3]);
         drop(clients);
-        handle.stop();
-        handle.wait().await;
-        assert_ended(&handle);
+        finish(&handle).await;
     });
 }
 
@@ -124,9 +122,7 @@ fn workers_per_core_serve_with_a_listener_each() {
             .workers(Workers::PerCore);
         let handle = server.spawn().unwrap();
         forty_clients(address).await;
-        handle.stop();
-        handle.wait().await;
-        assert_ended(&handle);
+        finish(&handle).await;
         assert_eq!(handle.status().accepted, 40);
     });
 }

@@ -17,7 +17,7 @@ pub mod tls;
 use portcullis::{
     Connection, Server,
     connection::Transport,
-    listener::TcpListener,
+    listener::{MemoryConnector, MemoryListener, TcpListener},
     middleware::peer_addr::PeerAddrLayer,
     server::{Handle, Report, Stack, State, Status},
 };
@@ -29,7 +29,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream},
     net::TcpStream,
     runtime::Builder,
     time::{Instant, sleep, timeout},
@@ -164,9 +164,7 @@ impl Fixture {
 
     /// Stops the server and checks what must hold at every end.
     pub async fn finish(self) -> Report {
-        self.handle.stop();
-        let report = self.handle.wait().await;
-        assert_ended(&self.handle);
+        let report = finish(&self.handle).await;
         assert!(
             TcpStream::connect(self.address).await.is_err(),
             "the listener is still open"
@@ -178,6 +176,21 @@ impl Fixture {
         );
         report
     }
+}
+
+/// Serves `stack` in memory.
+pub fn serve_in_memory(stack: impl Stack<DuplexStream>) -> (Handle, MemoryConnector) {
+    let (listener, connector) = MemoryListener::pair();
+    let handle = Server::new().listen(listener, stack).spawn().unwrap();
+    (handle, connector)
+}
+
+/// Stops the server and checks the invariants of every end.
+pub async fn finish(handle: &Handle) -> Report {
+    handle.stop();
+    let report = handle.wait().await;
+    assert_ended(handle);
+    report
 }
 
 /// Waits until nothing is being served, and every end is recorded.

@@ -5,6 +5,7 @@
 //! | an IO wrapper that changes no bytes | [`assert_transparent`] |
 //! | a layer | [`assert_contract`], [`assert_contract_with`] |
 //! | either, against a peer that is slow, rude or gone | [`Peer`] |
+//! | a service or a stream, with a client that the test drives | [`in_memory`], [`over_tcp`] |
 //!
 //! The chapter [Write a layer in twenty lines](crate::guide) shows them at work. The package
 //! `portcullis` adds a harness for a whole stack under a server.
@@ -66,6 +67,7 @@
 //! assert_transparent(Wrapped); // panics, with the first difference
 //! ```
 
+mod connections;
 mod contract;
 mod peer;
 mod random;
@@ -75,6 +77,7 @@ mod tests;
 mod transparent;
 
 pub use self::{
+    connections::{connection, in_memory, info, over_tcp},
     contract::{Probe, ProbeFuture, assert_contract, assert_contract_with},
     peer::{Peer, PeerIo, Seen},
     scripted_io::{Call, Calls, ScriptedIo},

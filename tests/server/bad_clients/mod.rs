@@ -9,7 +9,7 @@ mod sockets;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod tls;
 
-use crate::support::{assert_ended, echoed, idle};
+use crate::support::{echoed, finish, idle};
 use portcullis::{
     Connection, Server, ServiceBuilderExt,
     connection::Transport,
@@ -181,9 +181,7 @@ impl Scene {
     /// Stops the server and checks what must hold then: besides the good clients it saw `bad`, and
     /// the trace agrees.
     async fn cut(self, bad: impl IntoIterator<Item = (Outcome, u64)>) -> Report {
-        self.handle.stop();
-        let report = self.handle.wait().await;
-        assert_ended(&self.handle);
+        let report = finish(&self.handle).await;
         assert_eq!((self.limit.active(), self.limit.waiting()), (0, 0));
         let mut expected: HashMap<_, _> = bad.into_iter().collect();
         match self.good.into_inner() {
