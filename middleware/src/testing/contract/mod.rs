@@ -292,12 +292,12 @@ where
     bench.begin(way.describe());
     for time in 1..=MOST {
         let mut service = bench.service.clone();
-        let missed = format_args!(
+        let missed = format!(
             "the layer served {room} at once before, and nobody after this happened {} times: what \
              was not given back?",
             time - 1
         );
-        bench.expect(bench.becomes_ready(&mut service).await, missed);
+        bench.expect(bench.becomes_ready(&mut service).await, &missed);
         bench.inner.set_ending(match way {
             Way::Inner(ending) => ending,
             Way::DropReady | Way::DropUnpolled | Way::DropRunning => Ending::Wait,
