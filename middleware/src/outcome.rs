@@ -133,12 +133,8 @@ impl fmt::Display for Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{BoxError, connection::Address, error::RefusedReason};
+    use crate::{BoxError, error::RefusedReason, testing::info};
     use std::time::Duration;
-
-    fn info() -> ConnectionInfo {
-        ConnectionInfo::new(Address::Unknown, Address::Unknown)
-    }
 
     fn outcome(info: &ConnectionInfo, error: impl Into<BoxError>) -> Outcome {
         Outcome::of(info, Some(&*error.into()))

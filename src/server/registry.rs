@@ -305,12 +305,8 @@ impl Drop for Subscription<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use portcullis_middleware::connection::Address;
+    use portcullis_middleware::testing::info;
     use tokio_test::{assert_pending, assert_ready, task};
-
-    fn info() -> ConnectionInfo {
-        ConnectionInfo::new(Address::Unknown, Address::Unknown)
-    }
 
     fn registry(workers: usize) -> Arc<Registry> {
         let registry = Arc::new(Registry::default());

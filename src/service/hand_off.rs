@@ -314,7 +314,7 @@ async fn stopped(server: Option<Handle>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use portcullis_middleware::{ConnectionInfo, connection::Address};
+    use portcullis_middleware::testing;
     use std::time::Duration;
     use tokio::time::advance;
     use tokio_test::{assert_pending, assert_ready, task};
@@ -337,7 +337,7 @@ mod tests {
     }
 
     fn connection() -> Connection<()> {
-        Connection::new((), ConnectionInfo::new(Address::Unknown, Address::Unknown))
+        testing::connection(())
     }
 
     #[test]

@@ -214,7 +214,10 @@ const TAKEN: &str = "the connection is there until it is taken out or dropped";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use portcullis_middleware::connection::{Phase, Socket};
+    use portcullis_middleware::{
+        connection::{Phase, Socket},
+        testing::in_memory,
+    };
     use std::time::Duration;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
@@ -224,8 +227,7 @@ mod tests {
     type Ours = LingerIo<Socket<DuplexStream>>;
 
     fn pair() -> (Ours, DuplexStream) {
-        let (ours, theirs) = duplex(64);
-        let connection = Connection::accept(ours);
+        let (connection, theirs) = in_memory(64);
         (LingerIo::new(connection, Linger::new()), theirs)
     }
 

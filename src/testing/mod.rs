@@ -5,6 +5,7 @@
 //! | a stream wrapper that leaves bytes unchanged | [`assert_transparent`] |
 //! | a layer | [`assert_contract`], [`assert_contract_with`] |
 //! | either, against a peer that is slow, misbehaving or vanished | [`Peer`] |
+//! | a service or a stream, with a client that the test drives | [`in_memory`], [`over_tcp`] |
 //! | a whole stack under a server, good and bad clients together | [`Harness`] |
 //! | a custom accept loop or server, without sockets | [`MemoryListener`] |
 //!

@@ -154,7 +154,7 @@ const PREFACE_TIMEOUT: Duration = Duration::from_secs(30);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use portcullis_middleware::connection::Linger;
+    use portcullis_middleware::{connection::Linger, testing::in_memory};
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
         time::{Instant, timeout},
@@ -164,11 +164,9 @@ mod tests {
         TonicIo<impl AsyncRead + AsyncWrite + Unpin, ()>,
         DuplexStream,
     ) {
-        let (ours, theirs) = tokio::io::duplex(64);
-        (
-            TonicIo::new(LingerIo::new(Connection::accept(ours), Linger::new()), ()),
-            theirs,
-        )
+        let (connection, theirs) = in_memory(64);
+        let ours = LingerIo::new(connection, Linger::new());
+        (TonicIo::new(ours, ()), theirs)
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,5 +1,4 @@
-//! HTTP at the end of a stack: its bounds in time, what healthy slowness may do, its end, and clients
-//! that misbehave.
+//! HTTP, WebSockets and gRPC at the end of a stack, and HTTP clients on top of one.
 
 #![cfg(feature = "http")]
 #![allow(
@@ -10,29 +9,38 @@
 )]
 
 mod app;
-mod bad;
+#[cfg(feature = "axum")]
+mod axum;
+mod bad_http2;
+mod bad_requests;
 mod bodies;
 mod clients;
-mod drain;
 #[cfg(feature = "axum")]
-mod facts;
+mod connection_info;
 mod h2_frames;
-mod healthy;
+#[cfg(feature = "http-client")]
+mod http_client;
 mod linger;
-mod load;
+mod outcomes;
 mod peer;
-#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
-mod polite;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod protocol;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod server;
+mod shutdown;
+mod shutdown_under_load;
 #[cfg(feature = "testing")]
-mod side_by_side;
+mod slow_clients;
+mod slow_handlers;
 mod slow_readers;
-mod time;
+mod timeouts;
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+mod tls_shutdown;
+#[cfg(all(feature = "tonic", any(feature = "aws-lc-rs", feature = "ring")))]
+mod tonic;
 mod tunnels;
 mod upgrades;
+mod websocket;
 
 #[path = "../support/mod.rs"]
 mod support;

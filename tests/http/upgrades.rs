@@ -144,9 +144,9 @@ fn an_upload_through_a_tunnel_arrives_although_the_upstream_has_ended_its_side()
                 let copying = tokio::spawn(copies(how, tunnel, ours));
                 upstream.write_all(b"done").await.unwrap();
                 upstream.shutdown().await.unwrap();
-                let mut said = String::new();
-                client.read_to_string(&mut said).await.unwrap();
-                assert_eq!(said, "done");
+                let mut received = String::new();
+                client.read_to_string(&mut received).await.unwrap();
+                assert_eq!(received, "done");
                 let upload = tokio::spawn(async move {
                     for part in 0..200 {
                         client.write_all(&[part; 700]).await.unwrap();

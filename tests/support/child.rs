@@ -21,15 +21,15 @@ pub struct Child {
 }
 
 impl Child {
-    /// Starts this test binary again to run its ignored test `child`, under a shell that first
-    /// executes `prelude` (`ulimit`, say). [`asked_for`] tells it its `role`.
-    pub fn in_role(role: &str, prelude: &str) -> io::Result<Self> {
+    /// Starts this test binary again to run its ignored test `test`, under a shell that first
+    /// executes `prelude` (`ulimit`, say). [`role`] tells it its `role`.
+    pub fn in_role(test: &str, role: &str, prelude: &str) -> io::Result<Self> {
         let mut command = Command::new("sh");
         command
             .arg("-c")
             .arg(format!("{prelude}\nexec \"$0\" \"$@\""))
             .arg(env::current_exe()?)
-            .args(["--ignored", "--exact", "child", "--nocapture"])
+            .args(["--ignored", "--exact", test, "--nocapture"])
             .env(ROLE, role);
         Self::start(command)
     }
@@ -139,7 +139,7 @@ impl Child {
 }
 
 /// The role that this process was started for; `None` in the process of the tests.
-pub fn asked_for() -> Option<String> {
+pub fn role() -> Option<String> {
     env::var(ROLE).ok()
 }
 

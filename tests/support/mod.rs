@@ -16,10 +16,10 @@ pub mod tls;
 
 use portcullis::{
     Connection, Server,
-    listener::TcpListener,
+    connection::Transport,
+    listener::{MemoryConnector, MemoryListener, TcpListener},
     middleware::peer_addr::PeerAddrLayer,
-    server::Stack,
-    server::{Handle, Report, State, Status},
+    server::{Handle, Report, Stack, State, Status},
 };
 use std::{
     future::Future,
@@ -29,12 +29,12 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream},
     net::TcpStream,
     runtime::Builder,
     time::{Instant, sleep, timeout},
 };
-use tower::ServiceBuilder;
+use tower::{ServiceBuilder, service_fn};
 
 /// Runs a test on a runtime of its own, one test at a time, and checks that it leaves no task
 /// running and as many descriptors open as it found.
@@ -108,6 +108,18 @@ pub fn echo_stack() -> impl Stack<TcpStream> {
         .service_fn(echo)
 }
 
+/// Writes `hello` and ends the connection.
+pub fn hello<Io: Transport>() -> impl Stack<Io> {
+    service_fn(|mut io: Io| async move { io.write_all(b"hello").await })
+}
+
+/// Reads text until the end.
+pub async fn read_to_end(mut client: impl AsyncRead + Unpin) -> String {
+    let mut text = String::new();
+    client.read_to_string(&mut text).await.unwrap();
+    text
+}
+
 /// A server on a port of loopback.
 pub struct Fixture {
     pub handle: Handle,
@@ -152,9 +164,7 @@ impl Fixture {
 
     /// Stops the server and checks what must hold at every end.
     pub async fn finish(self) -> Report {
-        self.handle.stop();
-        let report = self.handle.wait().await;
-        assert_ended(&self.handle);
+        let report = finish(&self.handle).await;
         assert!(
             TcpStream::connect(self.address).await.is_err(),
             "the listener is still open"
@@ -166,6 +176,21 @@ impl Fixture {
         );
         report
     }
+}
+
+/// Serves `stack` in memory.
+pub fn serve_in_memory(stack: impl Stack<DuplexStream>) -> (Handle, MemoryConnector) {
+    let (listener, connector) = MemoryListener::pair();
+    let handle = Server::new().listen(listener, stack).spawn().unwrap();
+    (handle, connector)
+}
+
+/// Stops the server and checks the invariants of every end.
+pub async fn finish(handle: &Handle) -> Report {
+    handle.stop();
+    let report = handle.wait().await;
+    assert_ended(handle);
+    report
 }
 
 /// Waits until nothing is being served, and every end is recorded.

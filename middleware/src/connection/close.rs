@@ -283,13 +283,12 @@ mod tests {
         atomic::{AtomicBool, AtomicUsize},
     };
     use tokio::{
-        io::{DuplexStream, duplex},
+        io::DuplexStream,
         time::{sleep, timeout},
     };
 
     fn pair() -> (Connection<Socket<DuplexStream>>, DuplexStream) {
-        let (ours, theirs) = duplex(64);
-        (Connection::accept(ours), theirs)
+        crate::testing::in_memory(64)
     }
 
     const fn millis(millis: u64) -> Duration {

@@ -150,7 +150,7 @@ impl PartialEq for StreamId {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{connection::Address, testing::Peer};
+    use crate::testing::{Peer, info};
     use std::{
         panic::{AssertUnwindSafe, catch_unwind},
         sync::Arc,
@@ -161,8 +161,7 @@ mod tests {
     };
 
     fn context<Io: Transport>(io: &Io) -> Option<ConnectionContext> {
-        let info = ConnectionInfo::new(Address::Unknown, Address::Unknown);
-        Some(ConnectionContext::new(io, info))
+        Some(ConnectionContext::new(io, info()))
     }
 
     fn pipe() -> DuplexStream {

@@ -1,6 +1,6 @@
 use super::*;
 use crate::io::BoxIo;
-use crate::testing::Peer;
+use crate::testing::{Peer, over_tcp};
 use std::{
     sync::{
         Arc,
@@ -9,8 +9,8 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
-    net::{TcpListener, TcpStream},
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
+    net::TcpStream,
     time::Instant,
 };
 use tokio_test::{assert_pending, assert_ready, task};
@@ -19,15 +19,7 @@ static_assertions::assert_impl_all!(Connection<Socket<TcpStream>>: Send, Sync, U
 static_assertions::assert_impl_all!(BoxIo: Send, Unpin);
 
 fn in_memory() -> (Connection<Socket<DuplexStream>>, DuplexStream) {
-    let (ours, theirs) = duplex(64);
-    (Connection::accept(ours), theirs)
-}
-
-async fn over_tcp() -> (Connection<Socket<TcpStream>>, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let client = TcpStream::connect(listener.local_addr().unwrap());
-    let (client, accepted) = tokio::join!(client, listener.accept());
-    (Connection::accept(accepted.unwrap().0), client.unwrap())
+    crate::testing::in_memory(64)
 }
 
 struct Flag(Arc<AtomicBool>);

@@ -5,6 +5,7 @@
 //! | a stream wrapper that leaves the bytes unchanged | [`assert_transparent`] |
 //! | a layer | [`assert_contract`], [`assert_contract_with`] |
 //! | either, against a slow, misbehaving or vanished peer | [`Peer`] |
+//! | a service or a stream, with a client that the test drives | [`in_memory`], [`over_tcp`] |
 //!
 //! The chapter [Write a layer in twenty lines](crate::guide) uses all of them. The package `portcullis` adds a
 //! harness that runs a whole stack under a server.
@@ -65,6 +66,7 @@
 //! assert_transparent(Wrapped); // panics, with the first difference
 //! ```
 
+mod connections;
 mod contract;
 mod peer;
 mod random;
@@ -75,6 +77,7 @@ mod transparent;
 mod woken;
 
 pub use self::{
+    connections::{connection, in_memory, info, over_tcp},
     contract::{Probe, ProbeFuture, assert_contract, assert_contract_with},
     peer::{Peer, PeerIo, Seen},
     scripted_io::{Call, Calls, ScriptedIo},

@@ -38,7 +38,7 @@ pub fn assert_transparent<W: AsyncRead + AsyncWrite>(wrap: impl Fn(ScriptedIo) -
         let mut random = Random::new(!seed);
         let mut operation = TestOperation::any(&mut random);
         for number in 1..=OPERATIONS {
-            let at = format_args!("seed {seed}, operation {number}, {operation}");
+            let at = format!("seed {seed}, operation {number}, {operation}");
             let expected = operation.poll(bare.as_mut());
             let answer = operation.poll(wrapped.as_mut());
             let (expected_calls, calls) = (bare_calls.take(), calls.take());

@@ -1,27 +1,18 @@
 use super::*;
 use hyper_util::client::legacy::connect::Connection as _;
-use portcullis_middleware::{
-    Connection,
-    connection::{Address, ConnectionInfo, TlsInfo},
-};
+use portcullis_middleware::connection::{ConnectionInfo, TlsInfo};
 
-#[cfg(feature = "testing")]
-use portcullis_middleware::testing::assert_transparent;
+use portcullis_middleware::testing::{assert_transparent, connection};
 #[cfg(feature = "tls")]
 use portcullis_middleware::{io::EitherIo, tls::TlsClientIo};
 
-fn connection<IO>(io: IO) -> Connection<IO> {
-    Connection::new(io, ConnectionInfo::new(Address::Unknown, Address::Unknown))
-}
-
-#[cfg(feature = "testing")]
 #[test]
 fn what_hyper_asks_for_arrives_as_it_was_asked() {
     use hyper_util::rt::TokioIo;
     assert_transparent(|io| TokioIo::new(HttpConnection::new(connection(io))));
 }
 
-#[cfg(all(feature = "testing", feature = "tls"))]
+#[cfg(feature = "tls")]
 #[test]
 fn without_tls_everything_passes() {
     assert_transparent(EitherIo::<_, TlsClientIo<tokio::io::Empty>>::Left);

@@ -3,10 +3,10 @@
 use super::*;
 use portcullis_middleware::{
     BoxError, Connection, ServiceBuilderExt,
-    connection::Address,
     error::{Refused, find},
     limit::ConnectionLimitLayer,
     stream::try_map_io,
+    testing::connection,
 };
 use std::{
     future::{Ready, pending, ready},
@@ -23,8 +23,7 @@ use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
 type Made = Connection<tokio::io::Empty>;
 
 fn made() -> Made {
-    let info = portcullis_middleware::ConnectionInfo::new(Address::Unknown, Address::Unknown);
-    Connection::new(tokio::io::empty(), info)
+    connection(tokio::io::empty())
 }
 
 /// Makes a connection immediately, counts them, and must be made ready for each.

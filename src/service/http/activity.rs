@@ -357,10 +357,10 @@ const HTTP1: u8 = u8::MAX;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use portcullis_middleware::connection::Address;
+    use portcullis_middleware::testing::info;
 
     fn activity() -> Arc<Activity> {
-        Activity::new(ConnectionInfo::new(Address::Unknown, Address::Unknown))
+        Activity::new(info())
     }
 
     #[tokio::test]

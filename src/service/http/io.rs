@@ -224,16 +224,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for HttpIo<IO> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use portcullis_middleware::{
-        Connection, ConnectionInfo,
-        connection::{Address, Linger},
-    };
+    use portcullis_middleware::{Connection, connection::Linger, testing::info};
     use std::future::poll_fn;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
     fn http_io() -> (HttpIo<DuplexStream>, DuplexStream) {
         let (ours, client) = duplex(1024);
-        let info = ConnectionInfo::new(Address::Unknown, Address::Unknown);
+        let info = info();
         let activity = Activity::new(info.clone());
         let io = LingerIo::new(Connection::new(ours, info), Linger::new());
         (HttpIo::new(io, activity), client)
@@ -292,7 +289,7 @@ mod tests {
     #[tokio::test]
     async fn a_shutdown_that_fails_is_an_error_in_a_tunnel_alone_where_the_client_has_ended() {
         for upgraded in [false, true] {
-            let info = ConnectionInfo::new(Address::Unknown, Address::Unknown);
+            let info = info();
             let activity = Activity::new(info.clone());
             let io = LingerIo::new(Connection::new(Gone, info), Linger::new());
             let mut io = HttpIo::new(io, activity.clone());

@@ -57,13 +57,10 @@ const BAD_REQUEST: &[u8] =
 mod tests {
     use super::*;
     use hyper_util::rt::TokioExecutor;
-    use portcullis_middleware::{
-        Connection,
-        connection::{Address, TlsInfo},
-    };
+    use portcullis_middleware::{Connection, connection::TlsInfo, testing};
 
     fn allowed(alpn: Option<&[u8]>, hyper: &auto::Builder<TokioExecutor>) -> (bool, bool) {
-        let info = ConnectionInfo::new(Address::Unknown, Address::Unknown);
+        let info = testing::info();
         let mut tls = TlsInfo::new();
         tls.alpn = alpn.map(<[u8]>::to_vec);
         Connection::new((), info.clone()).set_tls(tls);

@@ -77,7 +77,7 @@ mod tests {
     use super::*;
     use crate::service::HttpService;
     use http::Response;
-    use portcullis_middleware::{Connection, ConnectionInfo, connection::Address};
+    use portcullis_middleware::testing::connection;
     use std::{convert::Infallible, sync::Arc, time::Duration};
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
@@ -95,8 +95,7 @@ mod tests {
         S::Future: Send + 'static,
     {
         let (mut client, ours) = duplex(1024);
-        let info = ConnectionInfo::new(Address::Unknown, Address::Unknown);
-        let served = HttpService::new(app).call(Connection::new(ours, info));
+        let served = HttpService::new(app).call(connection(ours));
         let head = b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n";
         client.write_all(head).await.unwrap();
         (client, tokio::spawn(served))

@@ -110,7 +110,7 @@ const TAKEN: &str = "the stream is present until `into_inner` consumes the wrapp
 #[cfg(test)]
 mod tests {
     use super::super::lend::lend;
-    use crate::{Connection, ConnectionInfo, connection::Address};
+    use crate::testing::connection;
     use std::{
         io::{self, IoSlice},
         pin::Pin,
@@ -170,8 +170,7 @@ mod tests {
 
     #[tokio::test]
     async fn every_operation_passes_through() {
-        let info = ConnectionInfo::new(Address::Unknown, Address::Unknown);
-        let (mut lent, lender) = lend(Connection::new(Recorder(Vec::new()), info));
+        let (mut lent, lender) = lend(connection(Recorder(Vec::new())));
         assert_eq!(lent.read_u8().await.unwrap(), b'r');
         assert_eq!(lent.write(b"12").await.unwrap(), 2);
         assert!(lent.is_write_vectored());

@@ -153,16 +153,11 @@ impl<IO> Drop for LentGuard<IO> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connection::Address;
+    use crate::testing::connection;
     use std::{
         io,
         panic::{AssertUnwindSafe, catch_unwind},
     };
-
-    fn connection<IO>(io: IO) -> Connection<IO> {
-        let info = ConnectionInfo::new(Address::Unknown, Address::Unknown);
-        Connection::new(io, info)
-    }
 
     #[derive(Clone, Default)]
     struct Log(Arc<Mutex<Vec<u8>>>);

@@ -13,7 +13,7 @@ use std::{
     task::{Context, Poll},
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, BufStream, DuplexStream, duplex},
+    io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, BufStream, DuplexStream},
     net::{TcpListener, TcpStream},
 };
 use tokio_test::{assert_pending, assert_ready, task};
@@ -27,8 +27,7 @@ static_assertions::assert_impl_all!(Lent<TcpStream>: Send, Sync, Unpin);
 
 /// A connection that holds a guard, and its client.
 fn in_memory() -> (Connection<Io>, DuplexStream, Guard) {
-    let (ours, theirs) = duplex(64);
-    let mut connection = Connection::accept(ours);
+    let (mut connection, theirs) = crate::testing::in_memory(64);
     let guard = Guard::default();
     connection.hold(guard.0.clone());
     (connection, theirs, guard)

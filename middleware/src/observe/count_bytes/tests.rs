@@ -1,5 +1,5 @@
 use super::*;
-use crate::connection::{Address, Connection, ConnectionInfo};
+use crate::{connection::Connection, testing::connection};
 use static_assertions::assert_impl_all;
 use std::io::{ErrorKind, IoSlice};
 use tokio::{
@@ -15,10 +15,6 @@ assert_impl_all!(CountBytes<()>: Clone, std::fmt::Debug, Send, Sync);
 fn counted<IO>(io: IO) -> (CountedIo<IO>, ByteCounter) {
     let total = ByteCounter::new();
     (CountedIo::new(io, total.clone()), total)
-}
-
-fn connection<IO>(io: IO) -> Connection<IO> {
-    Connection::new(io, ConnectionInfo::new(Address::Unknown, Address::Unknown))
 }
 
 async fn echo(mut connection: Connection<CountedIo<tokio_test::io::Mock>>) -> std::io::Result<()> {

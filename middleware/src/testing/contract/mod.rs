@@ -289,12 +289,12 @@ where
     bench.begin(end.describe());
     for time in 1..=MOST {
         let mut service = bench.service.clone();
-        let missed = format_args!(
+        let missed = format!(
             "the layer served {room} concurrently before, and none after this happened {} times; \
              what was not released?",
             time - 1
         );
-        bench.expect(bench.becomes_ready(&mut service).await, missed);
+        bench.expect(bench.becomes_ready(&mut service).await, &missed);
         bench.inner.set_ending(match end {
             Termination::Inner(ending) => ending,
             Termination::DropReady | Termination::DropUnpolled | Termination::DropRunning => {

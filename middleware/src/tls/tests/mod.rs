@@ -11,6 +11,7 @@ use super::{TlsLayer, provider, rustls};
 use crate::{
     BoxError, Connection, ConnectionInfo,
     connection::{Socket, Transport},
+    testing::over_tcp,
 };
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion,
@@ -23,7 +24,7 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tower::{Layer, Service, ServiceExt};
@@ -112,15 +113,7 @@ fn client_hello() -> Vec<u8> {
 
 /// Large enough for any handshake, small enough that bulk data has to wait.
 fn in_memory() -> (Connection<Socket<DuplexStream>>, DuplexStream) {
-    let (ours, theirs) = duplex(4096);
-    (Connection::accept(ours), theirs)
-}
-
-async fn over_tcp() -> (Connection<Socket<TcpStream>>, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let client = TcpStream::connect(listener.local_addr().unwrap());
-    let (client, accepted) = tokio::join!(client, listener.accept());
-    (Connection::accept(accepted.unwrap().0), client.unwrap())
+    crate::testing::in_memory(4096)
 }
 
 /// Serves `connection` through `layer` with `handler`.

@@ -7,6 +7,7 @@ use portcullis_middleware::{
     connection::{Address, ListenerInfo},
     drain::DrainTrigger,
     error::find,
+    testing::info,
 };
 use std::future::poll_fn;
 use tokio::time::advance;
@@ -15,7 +16,7 @@ use tokio_test::{assert_pending, task};
 #[tokio::test(start_paused = true)]
 async fn each_head_has_its_own_time() {
     let http = HttpService::new(()).with_head_timeout(seconds(10));
-    let activity = Activity::new(ConnectionInfo::new(Address::Unknown, Address::Unknown));
+    let activity = Activity::new(info());
     let mut supervisor = Supervisor::new(http.settings.clone(), activity.clone());
     let mut supervisor = task::spawn(poll_fn(|cx| supervisor.poll(cx)));
     activity.note_read(b"GET");
@@ -40,7 +41,7 @@ async fn each_head_has_its_own_time() {
 #[tokio::test(start_paused = true)]
 async fn each_response_that_is_not_taken_has_its_own_time() {
     let http = HttpService::new(()).with_send_timeout(seconds(10));
-    let activity = Activity::new(ConnectionInfo::new(Address::Unknown, Address::Unknown));
+    let activity = Activity::new(info());
     let mut supervisor = Supervisor::new(http.settings.clone(), activity.clone());
     let mut supervisor = task::spawn(poll_fn(|cx| supervisor.poll(cx)));
     let requests = [activity.begin(), activity.begin()];

@@ -10,10 +10,11 @@ use crate::{
     BoxError, Connection,
     connection::Socket,
     error::{Refused, RefusedReason, find},
+    testing::over_tcp,
 };
 use std::time::Duration;
 use tokio::{
-    io::{DuplexStream, duplex},
+    io::DuplexStream,
     net::{TcpListener, TcpStream},
 };
 use tokio_test::assert_ready;
@@ -31,8 +32,7 @@ fn limited(layer: &ConnectionLimitLayer) -> (Spawn<ConnectionLimit<Inner>>, Hand
 }
 
 fn in_memory() -> (InMemory, DuplexStream) {
-    let (ours, theirs) = duplex(64);
-    (Connection::accept(ours), theirs)
+    crate::testing::in_memory(64)
 }
 
 /// A connection without a client.
@@ -45,13 +45,6 @@ fn served(handle: &mut Handle<InMemory, ()>) -> InMemory {
     let (connection, respond) = assert_ready!(handle.poll_request()).unwrap();
     respond.send_response(());
     connection
-}
-
-async fn over_tcp() -> (Connection<Socket<TcpStream>>, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let client = TcpStream::connect(listener.local_addr().unwrap());
-    let (client, accepted) = tokio::join!(client, listener.accept());
-    (Connection::accept(accepted.unwrap().0), client.unwrap())
 }
 
 /// Fails instead of hanging if a waiter is forgotten.

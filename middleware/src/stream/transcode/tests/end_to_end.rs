@@ -1,11 +1,7 @@
 //! Tests of the layer, over sockets.
 
 use super::*;
-use crate::{
-    BoxError, Connection,
-    connection::{Address, ConnectionInfo},
-    peer_addr::PeerAddrLayer,
-};
+use crate::{BoxError, Connection, peer_addr::PeerAddrLayer, testing::connection};
 use encoding_rs::*;
 use tokio::{
     io::{duplex, split},
@@ -58,8 +54,7 @@ fn the_layer_passes_readiness_on() {
     assert_pending!(service.enter(|cx, mut service| service.poll_ready(cx)));
     handle.allow(1);
     assert_ready!(service.enter(|cx, mut service| service.poll_ready(cx))).unwrap();
-    let info = ConnectionInfo::new(Address::Unknown, Address::Unknown);
-    drop(service.call(Connection::new((), info)));
+    drop(service.call(connection(())));
 }
 
 /// The pipe is small, so a large write waits until the other end reads.

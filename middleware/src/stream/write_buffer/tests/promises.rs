@@ -3,8 +3,7 @@
 use super::*;
 use crate::{
     Connection,
-    connection::{Address, ConnectionInfo},
-    testing::assert_transparent,
+    testing::{assert_transparent, connection},
 };
 use std::{io::ErrorKind, task::Poll};
 use tokio::{
@@ -271,8 +270,7 @@ fn the_layer_passes_readiness_on() {
     assert_pending!(service.enter(|cx, mut service| service.poll_ready(cx)));
     handle.allow(1);
     assert_ready!(service.enter(|cx, mut service| service.poll_ready(cx))).unwrap();
-    let info = ConnectionInfo::new(Address::Unknown, Address::Unknown);
-    drop(Service::call(&mut *service, Connection::new((), info)));
+    drop(Service::call(&mut *service, connection(())));
 }
 
 #[test]

@@ -1,0 +1,22 @@
+//! The server as its clients and its handle see it: accepting, closing connections, shutting down.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(
+    clippy::print_stdout,
+    reason = "measured values, visible with --nocapture"
+)]
+
+mod accept_errors;
+mod acceptor;
+mod backpressure;
+mod bad_clients;
+mod closing;
+mod deadline;
+mod handle;
+mod incoming;
+mod lifecycle;
+mod shutdown;
+mod shutdown_under_load;
+#[path = "../support/mod.rs"]
+mod support;
+mod workers;
