@@ -1,7 +1,10 @@
 //! Servers of HTTP, all with the same application.
 
-use super::serve::{announce, wait_for_the_end};
 use axum::{Router, extract::ConnectInfo, http::Request, routing::get};
+use harness::{
+    exchange::HELLO,
+    server::{announce, serve_input},
+};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
@@ -13,7 +16,7 @@ use tokio::{net::TcpListener, runtime::Runtime};
 use tower::ServiceBuilder;
 
 fn router() -> Router {
-    Router::new().route("/", get(async || "Hello, world!"))
+    Router::new().route("/", get(async || HELLO))
 }
 
 pub(crate) fn service() -> HttpService<Router> {
@@ -23,7 +26,7 @@ pub(crate) fn service() -> HttpService<Router> {
 /// The server that `HttpService` is compared to.
 pub(crate) fn run_hyper(runtime: &Runtime) -> Result<(), BoxError> {
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
-    announce(listener.local_addr()?.port())?;
+    announce(listener.local_addr()?)?;
     let accept = runtime.spawn(async move {
         let hyper = Arc::new(auto::Builder::new(TokioExecutor::new()));
         let service = TowerToHyperService::new(router());
@@ -36,7 +39,7 @@ pub(crate) fn run_hyper(runtime: &Runtime) -> Result<(), BoxError> {
             });
         }
     });
-    wait_for_the_end()?;
+    serve_input();
     accept.abort();
     Ok(())
 }
@@ -44,7 +47,7 @@ pub(crate) fn run_hyper(runtime: &Runtime) -> Result<(), BoxError> {
 /// The same with what hyper-util has against slow and silent clients, and the peer's address in each request.
 pub(crate) fn run_hyper_plus(runtime: &Runtime) -> Result<(), BoxError> {
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
-    announce(listener.local_addr()?.port())?;
+    announce(listener.local_addr()?)?;
     let accept = runtime.spawn(async move {
         let mut hyper = auto::Builder::new(TokioExecutor::new());
         hyper
@@ -71,16 +74,16 @@ pub(crate) fn run_hyper_plus(runtime: &Runtime) -> Result<(), BoxError> {
             });
         }
     });
-    wait_for_the_end()?;
+    serve_input();
     accept.abort();
     Ok(())
 }
 
 pub(crate) fn run_axum(runtime: &Runtime) -> Result<(), BoxError> {
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
-    announce(listener.local_addr()?.port())?;
+    announce(listener.local_addr()?)?;
     let serve = runtime.spawn(async move { axum::serve(listener, router()).await });
-    wait_for_the_end()?;
+    serve_input();
     serve.abort();
     Ok(())
 }

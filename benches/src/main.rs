@@ -7,7 +7,6 @@
 #![allow(clippy::print_stdout, reason = "it reports to its user")]
 
 mod baseline;
-mod child;
 mod http;
 mod idle;
 mod load;
@@ -17,7 +16,6 @@ mod readme;
 mod report;
 mod serve;
 mod targets;
-mod tool;
 mod variant;
 
 use self::{
@@ -47,7 +45,7 @@ fn run() -> Result<ExitCode, BoxError> {
         serve::serve(variant, handler)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let Some(options) = Options::parse(&arguments)? else {
+    let Some(options) = Options::parse(arguments)? else {
         print!("{}", options::USAGE);
         return Ok(ExitCode::SUCCESS);
     };

@@ -1,6 +1,7 @@
 //! The command line.
 
 use super::Variant;
+use harness::options::Arguments;
 use portcullis::BoxError;
 use std::path::PathBuf;
 
@@ -18,22 +19,18 @@ pub(crate) struct Options {
 
 impl Options {
     /// `None` when only the usage is asked for.
-    pub(crate) fn parse(arguments: &[String]) -> Result<Option<Self>, BoxError> {
+    pub(crate) fn parse(arguments: Vec<String>) -> Result<Option<Self>, BoxError> {
         let mut options = Self::default();
-        let mut arguments = arguments.iter();
-        while let Some(argument) = arguments.next() {
-            let mut value = || {
-                let missing = || format!("{argument} needs a value\n\n{USAGE}");
-                arguments.next().ok_or_else(missing)
-            };
-            match argument.as_str() {
+        let mut arguments = Arguments::new(arguments, USAGE);
+        while let Some(option) = arguments.option() {
+            match &*option {
                 "--quick" => options.quick = true,
                 "--write" => options.write = true,
                 "--check" => options.check = true,
-                "--variant" => options.variants.push(Variant::parse(value()?)?),
-                "--profiles" => options.profiles = Some(value()?.into()),
+                "--variant" => options.variants.push(Variant::parse(&arguments.value()?)?),
+                "--profiles" => options.profiles = Some(arguments.value()?.into()),
                 "--help" | "-h" => return Ok(None),
-                _ => return Err(format!("what is {argument}?\n\n{USAGE}").into()),
+                _ => return Err(arguments.unexpected()),
             }
         }
         if options.write && (options.check || options.quick || !options.variants.is_empty()) {
@@ -71,8 +68,7 @@ mod tests {
     use super::*;
 
     fn parse(line: &str) -> Result<Option<Options>, BoxError> {
-        let arguments: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
-        Options::parse(&arguments)
+        Options::parse(line.split_whitespace().map(str::to_owned).collect())
     }
 
     #[test]

@@ -1,6 +1,10 @@
-//! The role of the server: it runs until its standard input ends, so it never outlives its driver.
+//! The role of the server, which runs until its standard input ends.
 
 use super::{Variant, http};
+use harness::{
+    child::Role,
+    server::{announce, serve_input},
+};
 use portcullis::{
     BoxError, Connection, Server, ServiceBuilderExt, listener,
     middleware::{observe::ByteCounter, timeout::IoTimeoutLayer},
@@ -8,7 +12,7 @@ use portcullis::{
 };
 use std::{
     future::poll_fn,
-    io::{self, Read, Write},
+    io,
     mem::MaybeUninit,
     pin::{Pin, pin},
     task::ready,
@@ -25,7 +29,15 @@ use tower::ServiceBuilder;
 /// First argument of the server's process; the variant and the handler follow.
 pub(crate) const ROLE: &str = "serve";
 
-/// Serves until standard input ends. The first line of the output is the port.
+/// How a server is started in a child process.
+pub(crate) fn role<H: Handler>(variant: Variant, _: H) -> Role {
+    Role {
+        arguments: [ROLE, variant.name(), H::NAME].map(Into::into).into(),
+        environment: Vec::new(),
+    }
+}
+
+/// Serves until standard input ends. The first line of the output is the address.
 pub(crate) fn serve(variant: &str, handler: &str) -> Result<(), BoxError> {
     let variant = Variant::parse(variant)?;
     // Which of several finds work is chance.
@@ -105,7 +117,7 @@ fn start(variant: Variant, runtime: &Runtime, handler: impl Handler) -> Result<(
 /// The server that portcullis is compared to.
 fn run_bare(runtime: &Runtime, handler: impl Handler) -> Result<(), BoxError> {
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
-    announce(listener.local_addr()?.port())?;
+    announce(listener.local_addr()?)?;
     let accept = runtime.spawn(async move {
         while let Ok((stream, _peer)) = listener.accept().await {
             tokio::spawn(async move {
@@ -114,33 +126,22 @@ fn run_bare(runtime: &Runtime, handler: impl Handler) -> Result<(), BoxError> {
             });
         }
     });
-    wait_for_the_end()?;
+    serve_input();
     accept.abort();
     Ok(())
 }
 
 fn run(runtime: &Runtime, stack: impl Stack<TcpStream>) -> Result<(), BoxError> {
     let listener = listener::TcpListener::bind("127.0.0.1:0")?;
-    let port = listener.local_addr()?.port();
+    let address = listener.local_addr()?;
     let server = Server::new().listen(listener, stack);
     let _in_runtime = runtime.enter();
     let handle = server.spawn()?;
-    announce(port)?;
-    wait_for_the_end()?;
+    announce(address)?;
+    serve_input();
     handle.stop_at_once();
     runtime.block_on(handle.wait());
     Ok(())
-}
-
-pub(super) fn announce(port: u16) -> io::Result<()> {
-    let mut output = io::stdout();
-    writeln!(output, "{port}")?;
-    output.flush()
-}
-
-/// The main thread does nothing else, so the runtime's threads are alone in what is counted.
-pub(super) fn wait_for_the_end() -> io::Result<()> {
-    io::stdin().read_to_end(&mut Vec::new()).map(drop)
 }
 
 /// What a server does with a connection.

@@ -33,61 +33,64 @@ fn of_stacks(costs: &[Costs]) -> Vec<Target> {
         .into_iter()
         .filter_map(find)
     {
-        let variant = costs.variant;
-        let mut aim = |text: &str, measured: Option<f64>, bound: f64| {
-            if let Some(measured) = measured {
-                let text = format!("`{variant}`: {text} <= {bound}");
-                targets.push(Target {
-                    text,
-                    measured,
-                    bound,
-                });
-            }
+        let ratio = |to: &Costs, workload| {
+            let of = |costs: &Costs| costs.of(workload).instructions;
+            Some(of(costs)? / of(to)?)
         };
-        let ratio = |of: &dyn Fn(&Costs) -> Option<f64>| Some(of(costs)? / of(bare)?);
-        let more = |of: &dyn Fn(&Costs) -> Option<f64>| Some(of(costs)? - of(bare)?);
-        let instructions = |workload| ratio(&|costs: &Costs| costs.of(workload).instructions);
-        let calls = |workload| more(&|costs: &Costs| costs.of(workload).all_calls());
-
-        // A call or an allocation that chance adds to one unit in twenty is none.
-        aim(
-            "system calls per connection over `bare`",
-            calls(Workload::Connection),
-            0.05,
-        );
-        aim(
-            "system calls per echo over `bare`",
-            calls(Workload::Echo),
-            0.05,
-        );
-        aim(
-            "instructions per echo, ratio",
-            instructions(Workload::Echo),
-            1.10,
-        );
-        let timer = find(Variant::BareTimer);
-        let of = |costs: &Costs| costs.of(Workload::Echo).instructions;
-        aim(
-            "instructions per echo, ratio to `bare+timer`",
-            timer.and_then(|timer| Some(of(costs)? / of(timer)?)),
-            1.10,
-        );
-        aim(
-            "instructions per echo of 16 connections, ratio",
-            instructions(Workload::EchoOf16),
-            1.06,
-        );
-        aim(
-            "instructions per connection, ratio",
-            instructions(Workload::Connection),
-            1.165,
-        );
-        aim(
-            "allocations per connection over `bare`",
-            more(&|costs| Some(costs.of(Workload::Connection).heap?.allocations)),
-            5.05,
-        );
-        aim("bytes per idle connection", costs.idle, 1600.0);
+        let more_calls = |workload| {
+            let of = |costs: &Costs| costs.of(workload).all_calls();
+            Some(of(costs)? - of(bare)?)
+        };
+        let allocations = |costs: &Costs| Some(costs.of(Workload::Connection).heap?.allocations);
+        let to_timer = find(Variant::BareTimer).and_then(|timer| ratio(timer, Workload::Echo));
+        let more_allocations = allocations(costs).zip(allocations(bare));
+        // Less than one call or allocation in twenty units is noise.
+        let aims = [
+            (
+                "system calls per connection over `bare`",
+                more_calls(Workload::Connection),
+                0.05,
+            ),
+            (
+                "system calls per echo over `bare`",
+                more_calls(Workload::Echo),
+                0.05,
+            ),
+            (
+                "instructions per echo, ratio",
+                ratio(bare, Workload::Echo),
+                1.10,
+            ),
+            (
+                "instructions per echo, ratio to `bare+timer`",
+                to_timer,
+                1.10,
+            ),
+            (
+                "instructions per echo of 16 connections, ratio",
+                ratio(bare, Workload::EchoOf16),
+                1.06,
+            ),
+            (
+                "instructions per connection, ratio",
+                ratio(bare, Workload::Connection),
+                1.165,
+            ),
+            (
+                "allocations per connection over `bare`",
+                more_allocations.map(|(a, b)| a - b),
+                5.05,
+            ),
+            ("bytes per idle connection", costs.idle, 1600.0),
+        ];
+        targets.extend(aims.into_iter().filter_map(|(text, measured, bound)| {
+            let text = format!("`{}`: {text} <= {bound}", costs.variant);
+            measured.map(|measured| Target {
+                text,
+                measured,
+                bound,
+            })
+        }));
     }
     targets
 }
@@ -102,29 +105,29 @@ fn of_http(costs: &[Costs]) -> Vec<Target> {
         .into_iter()
         .filter_map(find)
     {
-        let mut aim = |text: &str, measured: Option<f64>, bound: f64| {
+        let [our, their] = [ours, theirs].map(|costs| costs.of(Workload::Echo));
+        let instructions = our.instructions.zip(their.instructions);
+        let calls = our.all_calls().zip(their.all_calls());
+        let aims = [
+            (
+                "instructions per request, ratio to",
+                instructions.map(|(our, their)| our / their),
+                1.03,
+            ),
+            (
+                "system calls per request over",
+                calls.map(|(our, their)| our - their),
+                0.05,
+            ),
+        ];
+        targets.extend(aims.into_iter().filter_map(|(text, measured, bound)| {
             let text = format!("`{}`: {text} `{}` <= {bound}", ours.variant, theirs.variant);
-            targets.extend(measured.map(|measured| Target {
+            measured.map(|measured| Target {
                 text,
                 measured,
                 bound,
-            }));
-        };
-        let [ours, theirs] = [ours, theirs].map(|costs| costs.of(Workload::Echo));
-        aim(
-            "instructions per request, ratio to",
-            ours.instructions
-                .zip(theirs.instructions)
-                .map(|(ours, theirs)| ours / theirs),
-            1.03,
-        );
-        aim(
-            "system calls per request over",
-            ours.all_calls()
-                .zip(theirs.all_calls())
-                .map(|(ours, theirs)| ours - theirs),
-            0.05,
-        );
+            })
+        }));
     }
     targets.extend(ours.silent.map(|measured| Target {
         text: format!(

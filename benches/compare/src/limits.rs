@@ -1,6 +1,6 @@
 //! How many files, and so connections, this process and its children may have open.
 
-use crate::BoxError;
+use harness::{BoxError, proc::open_files};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// Raises the limit on open files as far as it goes; children inherit it.
@@ -8,11 +8,6 @@ pub(crate) fn raise() -> Result<(), BoxError> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     Ok(())
-}
-
-pub(crate) fn open_files() -> Result<usize, BoxError> {
-    let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    Ok(usize::try_from(soft).unwrap_or(usize::MAX))
 }
 
 /// How many of the connections that are wanted may be open, where each takes so many descriptors of

@@ -1,11 +1,10 @@
 //! Plots as SVG: bars with ranges, and lines where cost grows.
 
 use crate::{
-    BoxError,
+    entry::Kind,
     runner::{Line, Table},
-    server::Kind,
-    stats::Spread,
 };
+use harness::{BoxError, stats::Spread};
 use plotters::{
     backend::SVGBackend,
     coord::Shift,

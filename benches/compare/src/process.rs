@@ -1,9 +1,10 @@
 //! A server in a process of its own: started, watched from outside, ended by its number.
 
 use crate::{
-    BoxError,
-    server::{self, Entry, Setup, Start},
+    entry::{Entry, Setup, Start},
+    server,
 };
+use harness::{BoxError, proc};
 use nix::{
     sys::signal::{Signal, kill},
     time::ClockId,
@@ -14,7 +15,7 @@ use std::{
     fs::{self, File},
     io::{BufRead, BufReader},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
     thread,
     time::Duration,
@@ -134,8 +135,7 @@ impl Running {
     pub(crate) fn resident(&self) -> Result<f64, BoxError> {
         let mut sum = 0.0;
         for pid in self.tree()? {
-            let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-            sum += field(&status, "VmRSS:").ok_or("no VmRSS in /proc")? * 1024.0;
+            sum += proc::resident(u32::try_from(pid)?)?;
         }
         Ok(sum)
     }
@@ -283,24 +283,9 @@ impl Stat {
     }
 }
 
-/// The first number after `name` at the beginning of a line.
-fn field(text: &str, name: &str) -> Option<f64> {
-    let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
-    rest.split_whitespace().next()?.parse().ok()
-}
-
 /// For programs that have to be told their port.
 fn free_port() -> Result<u16, BoxError> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}
-
-/// Whether a program of the system is there.
-pub(crate) fn is_installed(program: &str) -> bool {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let system = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from);
-    env::split_paths(&path)
-        .chain(system)
-        .any(|folder| folder.join(program).is_file())
 }
 
 /// The main thread waits; the load runs in threads of its own.
@@ -338,11 +323,5 @@ mod tests {
         }
         let used = Cpu::of(std::process::id() as i32).unwrap() - before;
         assert!(used.total > Duration::from_millis(2), "{used:?}");
-    }
-
-    #[test]
-    fn a_field_of_proc_is_found() {
-        let status = "VmPeak:\t  100 kB\nVmRSS:\t    9024 kB\nThreads:\t3\n";
-        assert_eq!(field(status, "VmRSS:"), Some(9024.0));
     }
 }

@@ -1,21 +1,23 @@
-//! Writes RESULTS.md, results.csv and the plots.
+//! Writes RESULTS.md and the plots, and all samples as results.csv.
 
-use crate::{BoxError, machine, plot, report, runner::Table};
-use std::{fs, path::Path};
+use crate::{machine, options::Options, plot, report, runner::Table};
+use harness::BoxError;
+use std::fs;
 
-pub(crate) fn write(folder: &Path, tables: &[Table], quick: bool) -> Result<(), BoxError> {
+pub(crate) fn write(options: &Options, tables: &[Table]) -> Result<(), BoxError> {
+    let folder = options.folder();
     let plots = folder.join("plots");
     fs::create_dir_all(&plots)?;
-    let options = match cfg!(feature = "rama") {
+    let features = match cfg!(feature = "rama") {
         true => " --features rama --ignore-rust-version",
         false => "",
     };
     let mut text = format!(
         "# Side by side with others\n\n\
-         Written by `cargo run --release --manifest-path benches/compare/Cargo.toml{options}`; its\n\
+         Written by `cargo run --release --manifest-path benches/compare/Cargo.toml{features}`; its\n\
          [README](compare/README.md) says how it is measured and what the columns mean.\n{INTRODUCTION}\n"
     );
-    if quick {
+    if options.quick {
         text += "**A quick run: its numbers mean little.**\n\n";
     }
     text += &machine::describe();
@@ -27,7 +29,7 @@ pub(crate) fn write(folder: &Path, tables: &[Table], quick: bool) -> Result<(), 
         }
     }
     fs::write(folder.join("RESULTS.md"), text)?;
-    fs::write(folder.join("results.csv"), report::csv(tables))?;
+    fs::write(options.samples(), report::csv(tables))?;
     Ok(())
 }
 

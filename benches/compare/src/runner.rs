@@ -1,11 +1,11 @@
 //! Takes the samples: round after round, each with all servers in turn.
 
 use crate::{
-    BoxError,
-    measure::{Bench, Column, Missing, Plan, Row, Sample, Target},
+    entry::Kind,
+    plan::{Bench, Column, Missing, Plan, Row, Sample, Target},
     process::Running,
-    server::Kind,
 };
+use harness::BoxError;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::{collections::HashMap, time::Duration};
 

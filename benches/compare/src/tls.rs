@@ -1,6 +1,6 @@
 //! The same certificate, protocol version, cipher and key exchange for all who speak TLS.
 
-use crate::BoxError;
+use harness::BoxError;
 use std::{fs, path::Path, sync::Arc};
 use tokio_rustls::rustls::{
     ClientConfig, RootCertStore, ServerConfig,

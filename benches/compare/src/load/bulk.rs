@@ -1,7 +1,7 @@
 //! Bulk: as many bytes as go, both ways at once.
 
-use super::{PATIENCE, Wire};
-use crate::BoxError;
+use super::{client::Stream, outcome::PATIENCE};
+use harness::BoxError;
 use std::{io, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, split},
@@ -11,11 +11,11 @@ use tokio::{
 };
 
 /// Sends so many bytes over each of the connections, and takes as many back. Returns how long it took.
-pub(crate) async fn run(wires: Vec<Wire>, bytes: usize) -> Result<Duration, BoxError> {
+pub(crate) async fn run(streams: Vec<Stream>, bytes: usize) -> Result<Duration, BoxError> {
     let begun = Instant::now();
     let mut flows = JoinSet::new();
-    for wire in wires {
-        let (mut reader, mut writer) = split(wire);
+    for stream in streams {
+        let (mut reader, mut writer) = split(stream);
         let writing = spawn(async move {
             let mut sent = 0;
             while sent < bytes {

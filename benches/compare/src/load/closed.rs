@@ -3,8 +3,13 @@
 //! What it measures is what an operation costs. Its latencies are those of a machine that is always
 //! busy: mostly the time in queues.
 
-use super::{Client, Outcome, PATIENCE, Part, client::is_resumed, idle, nanos};
-use crate::{BoxError, server::Job};
+use super::{
+    client::{Client, is_resumed},
+    idle,
+    outcome::{Outcome, PATIENCE, Part, nanos},
+};
+use crate::entry::Job;
+use harness::{BoxError, sequence::Connect};
 use std::{io, sync::Arc, time::Duration};
 use tokio::{
     io::AsyncWriteExt,
@@ -58,7 +63,7 @@ impl Ready {
 pub(crate) async fn kept(client: &Client, bounds: Bounds) -> Result<Ready, BoxError> {
     let start = Arc::new(Barrier::new(bounds.clients + 1));
     let mut clients = JoinSet::new();
-    for mut wire in idle::open(client, 0..bounds.clients).await? {
+    for mut stream in idle::open(client, 0..bounds.clients).await? {
         let (client, start) = (client.clone(), start.clone());
         clients.spawn(async move {
             start.wait().await;
@@ -67,7 +72,7 @@ pub(crate) async fn kept(client: &Client, bounds: Bounds) -> Result<Ready, BoxEr
             let mut now = Instant::now();
             let end = now + bounds.time;
             while now < end && part.latencies.len() < bounds.per_client() {
-                if let Err(error) = client.exchange().run(&mut wire, &mut buffer).await {
+                if let Err(error) = client.exchange().run(&mut stream, &mut buffer).await {
                     part.error = Some(error.to_string());
                     break;
                 }
@@ -75,7 +80,7 @@ pub(crate) async fn kept(client: &Client, bounds: Bounds) -> Result<Ready, BoxEr
                 part.latencies.push(nanos(then - now));
                 now = then;
             }
-            part.open = Some(wire);
+            part.open = Some(stream);
             part
         });
     }
@@ -131,12 +136,12 @@ pub(crate) async fn churn(
 }
 
 async fn once(client: &Client, job: Job, buffer: &mut Vec<u8>, part: &mut Part) -> io::Result<()> {
-    let mut wire = client.connect().await?;
-    part.resumed += u64::from(is_resumed(&wire));
-    client.exchange().run(&mut wire, buffer).await?;
+    let mut stream = client.connect().await?;
+    part.resumed += u64::from(is_resumed(&stream));
+    client.exchange().run(&mut stream, buffer).await?;
     if job.is_tls() {
         // Says good-bye, as TLS asks for.
-        wire.shutdown().await?;
+        stream.shutdown().await?;
     }
     Ok(())
 }

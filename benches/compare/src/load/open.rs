@@ -7,8 +7,12 @@
 //! Each connection has a thread of its own that sleeps until the next time: timers of a runtime are
 //! too coarse for this, and to spin would take the CPU from the server.
 
-use super::{Client, Outcome, Part, nanos};
-use crate::{BoxError, load::Exchange, process::pause};
+use super::{
+    client::Client,
+    outcome::{Outcome, Part, nanos},
+};
+use crate::process::pause;
+use harness::{BoxError, exchange::Exchange, sequence::Connect};
 use nix::sys::prctl;
 use std::{
     io::{self, Read, Write},

@@ -1,11 +1,13 @@
 //! Memory of connections that wait.
 
-use super::{Bench, Column, Missing, Plan, Sample, Target, column, data};
+use super::data;
 use crate::{
-    BoxError, limits,
+    limits,
     load::{Client, idle},
+    plan::{Bench, Column, Missing, Plan, Sample, Target, column},
     process::pause,
 };
+use harness::BoxError;
 use std::time::Duration;
 
 pub(super) fn plans(bench: &Bench) -> Result<Vec<Plan>, BoxError> {
@@ -119,43 +121,14 @@ const TLS_TARGETS: &[Target] = &[Target::value("portcullis-tls-stack", 12_000.0)
 
 const HTTP_TARGETS: &[Target] = &[Target::value("portcullis-http", 3_000.0)];
 
-const PLAIN: &[&str] = &[
-    "tokio",
-    "tokio-per-core",
-    "portcullis",
-    "portcullis-stack",
-    "portcullis-per-core",
-    "actix",
-    "rama",
-    "pingora",
-    "pingora-unbuffered",
-    "tokio-io-timeout",
-    "tokio-timeout",
-    "tokio",
-];
+const PLAIN: &str = "tokio tokio-per-core portcullis portcullis-stack portcullis-per-core actix rama pingora \
+     pingora-unbuffered tokio-io-timeout tokio-timeout tokio";
 
-const HTTP: &[&str] = &[
-    "hyper-util",
-    "portcullis-http",
-    "portcullis-http-stack",
-    "axum",
-    "axum-server",
-    "nginx-http",
-    "haproxy-http",
-    "hyper-util",
-];
+const HTTP: &str = "hyper-util portcullis-http portcullis-http-stack axum axum-server nginx-http \
+     haproxy-http hyper-util";
 
-const ONE_EACH: &[&str] = &[
-    "tokio",
-    "tokio-per-core",
-    "portcullis",
-    "portcullis-stack",
-    "portcullis-per-core",
-    "actix",
-    "rama",
-    "pingora",
-    "tokio",
-];
+const ONE_EACH: &str = "tokio tokio-per-core portcullis portcullis-stack portcullis-per-core actix rama pingora \
+     tokio";
 
 /// Connections before the first look, so that what is allocated once is there.
 const WARM_UP: usize = 100;

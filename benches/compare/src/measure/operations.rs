@@ -1,7 +1,10 @@
 //! What layers cost for each operation where no kernel is in it.
 
-use super::{Bench, Column, Plan, Sample, Target, column};
-use crate::{BoxError, operations::Costs};
+use crate::{
+    operations::Costs,
+    plan::{Bench, Column, Plan, Sample, Target, column},
+};
+use harness::BoxError;
 use std::{
     io::Read,
     net::{SocketAddr, TcpStream},
@@ -29,18 +32,9 @@ pub(super) fn plan(bench: &Bench) -> Plan {
             })
         },
     )
-    .servers(&[
-        "mock",
-        "mock-portcullis",
-        "mock-portcullis-timeouts",
-        "mock-portcullis-count-1",
-        "mock-portcullis-count-4",
-        "mock-portcullis-box",
-        "mock-portcullis-stack",
-        "mock-tokio-io-timeout",
-        "mock-tokio-timeout",
-        "mock",
-    ]);
+    .servers("mock mock-portcullis mock-portcullis-timeouts mock-portcullis-count-1 \
+         mock-portcullis-count-4 mock-portcullis-box mock-portcullis-stack \
+         mock-tokio-io-timeout mock-tokio-timeout mock");
     // Each sample is a process of its own: where its memory lies differs, and with it the time.
     Plan {
         targets: TARGETS,

@@ -10,7 +10,7 @@ mod mock;
 
 pub(crate) use self::mock::{MESSAGE, Mock};
 
-use crate::{BoxError, stats::quartiles};
+use harness::{BoxError, stats::quartiles};
 use nix::time::ClockId;
 use portcullis::server::Stack;
 use std::{fmt, future::poll_fn, io, str::FromStr, time::Duration};

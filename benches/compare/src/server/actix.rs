@@ -1,10 +1,14 @@
 //! actix-server.
 
-use super::{BACKLOG, Entry, Job, Kind, Setup, announce, bind, workers};
-use crate::{BoxError, echo::echo};
+use super::runtime::{BACKLOG, bind, workers};
+use crate::{
+    echo::echo,
+    entry::{Entry, Job, Kind, Setup},
+};
 use actix_rt::{System, net::TcpStream};
 use actix_server::Server;
 use actix_service::fn_service;
+use harness::{BoxError, server::announce};
 use std::io;
 use tokio::select;
 

@@ -1,8 +1,12 @@
 //! pingora-core: a service of its server, with its own runtime.
 
-use super::{Entry, Job, Kind, Setup, announce, bind, workers};
-use crate::{BoxError, echo::echo};
+use super::runtime::{bind, workers};
+use crate::{
+    echo::echo,
+    entry::{Entry, Job, Kind, Setup},
+};
 use async_trait::async_trait;
+use harness::{BoxError, server::announce};
 use pingora_core::{
     apps::ServerApp,
     listeners::{L4BufferSettings, ListenerConfig},

@@ -1,16 +1,19 @@
 //! HTTP at the end of a stack of portcullis.
 
 use super::{
-    Entry, Job, Setup,
     hyper_util::hello,
     portcullis::{MANY, ours, serve},
 };
-use crate::{BoxError, tls::server_config};
+use crate::{
+    entry::{Entry, Job, Setup},
+    tls::server_config,
+};
 use ::portcullis::{
     ServiceBuilderExt,
     middleware::{observe::ByteCounter, timeout::IoTimeoutLayer, tls::TlsLayer},
     service::HttpService,
 };
+use harness::BoxError;
 use std::time::Duration;
 use tower::{ServiceBuilder, service_fn};
 

@@ -1,9 +1,13 @@
 //! tokio's accept loop by hand: the reference.
 
-use super::{
-    Entry, Job, Kind, Setup, announce, bind, listen, run_on_workers, runtime, stop_signal, workers,
+use super::runtime::{
+    accept, bind, listen, run_on_workers, runtime, serve_each, stop_signal, workers,
 };
-use crate::{BoxError, echo::echo};
+use crate::{
+    echo::echo,
+    entry::{Entry, Job, Kind, Setup},
+};
+use harness::{BoxError, server::announce};
 use std::{io, net, sync::Arc, thread};
 use tokio::{net::TcpListener, runtime::Builder, select, spawn, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -16,7 +20,7 @@ pub(super) const ENTRIES: &[Entry] = &[
 ];
 
 fn tokio(setup: Setup) -> Result<(), BoxError> {
-    run_on_workers(accept(listen(&setup)?))
+    serve_each(&setup, echo)
 }
 
 /// A thread for each worker, with a runtime and a listener of its own.
@@ -41,15 +45,7 @@ fn per_core(setup: Setup) -> Result<(), BoxError> {
 
 fn worker(listener: net::TcpListener) -> Result<(), BoxError> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(accept(listener))
-}
-
-async fn accept(listener: net::TcpListener) -> Result<(), BoxError> {
-    let listener = TcpListener::from_std(listener)?;
-    loop {
-        let (stream, _peer) = listener.accept().await?;
-        spawn(echo(stream));
-    }
+    runtime.block_on(accept(listener, echo))
 }
 
 /// How tokio's guide to shutdown does it: a token to tell the tasks, a tracker to wait for them.
