@@ -29,7 +29,11 @@ pub(crate) fn write(options: &Options, tables: &[Table]) -> Result<(), BoxError>
         }
     }
     fs::write(folder.join("RESULTS.md"), text)?;
-    fs::write(options.samples(), report::csv(tables))?;
+    let samples = options.samples();
+    if let Some(folder) = samples.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::write(samples, report::csv(tables))?;
     Ok(())
 }
 
