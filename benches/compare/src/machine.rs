@@ -1,4 +1,4 @@
-//! Where and with what it was measured.
+//! The machine and the versions of a run.
 
 use harness::version::{of_package, of_program};
 use std::{fs, process::Command};
@@ -97,6 +97,8 @@ const CRATES: &[&str] = &[
     "pingora-core",
     #[cfg(feature = "rama")]
     "rama-tcp",
+    #[cfg(feature = "mimalloc")]
+    "mimalloc",
     "tls-listener",
     "tokio-io-timeout",
 ];

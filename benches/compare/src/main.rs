@@ -49,6 +49,11 @@ use std::{
 };
 use tokio::runtime::Builder;
 
+/// For all servers of this program.
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
@@ -76,7 +81,7 @@ fn run() -> Result<(), BoxError> {
     }
 }
 
-/// Turns this process into another program that ends when its parent does.
+/// Replaces this process by another program, which ends with its parent.
 fn become_program(program: &str, arguments: &[&str]) -> Result<(), BoxError> {
     nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM)?;
     Err(Command::new(program).args(arguments).exec().into())
@@ -117,7 +122,7 @@ fn compare(arguments: Vec<String>) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Says what will be done, how long it takes, and what cannot be.
+/// Prints the measurements, their duration, and what is missing.
 fn announce(plans: &[Plan]) {
     for plan in plans {
         let seconds = plan.estimate().as_secs_f64();
@@ -136,7 +141,7 @@ fn announce(plans: &[Plan]) {
     );
 }
 
-/// A folder for certificates and configuration, gone at the end.
+/// A temporary folder for certificates and configuration.
 struct Scratch(PathBuf);
 
 impl Scratch {
