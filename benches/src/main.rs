@@ -66,7 +66,7 @@ fn run() -> Result<ExitCode, BoxError> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Compares to the baseline: quickly at first, and thoroughly where something has grown.
+/// Compares to the baseline, first quickly, and thoroughly if something has grown.
 fn check(
     mut options: Options,
     measure: impl Fn(&Options) -> Result<Vec<Costs>, BoxError>,

@@ -5,7 +5,7 @@ use harness::options::Arguments;
 use portcullis::BoxError;
 use std::path::PathBuf;
 
-/// What to measure, and what to do with it.
+/// What to measure, and what to do with the results.
 #[derive(Debug, Default)]
 pub(crate) struct Options {
     /// Empty: all.
@@ -18,7 +18,7 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// `None` when only the usage is asked for.
+    /// `None` for `--help`.
     pub(crate) fn parse(arguments: Vec<String>) -> Result<Option<Self>, BoxError> {
         let mut options = Self::default();
         let mut arguments = Arguments::new(arguments, USAGE);

@@ -51,9 +51,9 @@ pub(crate) struct Costs {
 /// What is done, and how much of it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Amount {
-    /// Connections that stay; none where each unit has one of its own.
+    /// Connections that stay open; with none, each unit is a connection.
     pub(crate) connections: usize,
-    /// Besides them, those that are open meanwhile and say nothing.
+    /// Further connections, open and idle.
     pub(crate) others: usize,
     /// Whether TLS sessions are resumed.
     pub(crate) resume: bool,

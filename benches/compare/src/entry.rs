@@ -1,4 +1,4 @@
-//! The servers as data: what they are, and how they are started.
+//! The servers as data.
 
 use harness::BoxError;
 use std::{net::SocketAddr, path::PathBuf, process::Command};
@@ -9,7 +9,7 @@ pub(crate) struct Entry {
     pub(crate) name: &'static str,
     pub(crate) kind: Kind,
     pub(crate) job: Job,
-    /// Whether it passes the bytes on to another server, which costs it a connection more each.
+    /// Whether it forwards to another server, with two connections for each client.
     pub(crate) forwards: bool,
     pub(crate) start: Start,
 }
@@ -38,25 +38,25 @@ impl Entry {
     }
 }
 
-/// Whose server it is, and so what it is compared to.
+/// Where a server comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// What anybody could write by hand on tokio.
+    /// Written by hand on tokio.
     Bare,
     /// portcullis.
     Ours,
-    /// Another library or program that does the same.
+    /// Another library or program.
     Peer,
 }
 
-/// What clients ask of it.
+/// What it does for its clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Job {
     Echo,
     TlsEcho,
     Http,
     Https,
-    /// It measures itself and says what it took.
+    /// Measures a stack of layers, and sends the result.
     Operations,
 }
 
@@ -73,7 +73,7 @@ impl Job {
 /// How it is started.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Start {
-    /// By this program, in the role of the server.
+    /// By this program, in the role of a server.
     Here(fn(Setup) -> Result<(), BoxError>),
     /// A program of the system, with the configuration that this writes.
     External {
@@ -82,18 +82,18 @@ pub(crate) enum Start {
     },
 }
 
-/// What a server is told.
+/// The settings of a server.
 #[derive(Debug)]
 pub(crate) struct Setup {
-    /// To listen on; 0 for any.
+    /// The port to listen on; 0 for any.
     pub(crate) port: u16,
-    /// Where forwarders pass the bytes on to.
+    /// The server that forwarders connect to.
     pub(crate) backend: Option<SocketAddr>,
     /// Holds the certificate; configuration may be written there.
     pub(crate) folder: PathBuf,
 }
 
-/// Another number of workers for the servers of this program: where they are counted they have one.
+/// Number of workers of a server of this program, if it differs from [`WORKERS`]: one in the counters.
 pub(crate) const WORKERS_VARIABLE: &str = "PORTCULLIS_COMPARE_WORKERS";
 
 /// Threads, or processes, of each server.

@@ -16,7 +16,7 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// `None` when only the usage is asked for.
+    /// `None` for `--help`.
     pub(crate) fn parse(arguments: Vec<String>) -> Result<Option<Self>, BoxError> {
         let mut options = Self::default();
         let mut arguments = Arguments::new(arguments, USAGE);
@@ -35,7 +35,7 @@ impl Options {
         Ok(Some(options))
     }
 
-    /// Where the results go. What is not the whole goes where it replaces nothing.
+    /// The folder of the results. A partial run does not replace those of a whole run.
     pub(crate) fn folder(&self) -> PathBuf {
         let package = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
         match &self.output {

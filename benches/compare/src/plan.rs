@@ -1,4 +1,4 @@
-//! A measurement as data: its servers, its columns, and how a sample is taken.
+//! A measurement as data.
 
 use crate::{
     entry::{Entry, Kind, Start},
@@ -10,7 +10,7 @@ use harness::{BoxError, version::is_installed};
 use std::{fmt, path::PathBuf, time::Duration};
 use tokio::runtime::Runtime;
 
-/// What all measurements need.
+/// The context of all measurements.
 #[derive(Debug)]
 pub(crate) struct Bench {
     /// The clients'.
@@ -20,7 +20,7 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
-    /// How long a sample takes.
+    /// Duration of a sample.
     pub(crate) const fn time(&self) -> Duration {
         match self.quick {
             true => Duration::from_millis(120),
@@ -35,7 +35,7 @@ impl Bench {
         }
     }
 
-    /// Rounds of what has a target of a few per cent: with fewer, chance moves a median by more.
+    /// Rounds of measurements with a target of a few per cent, for less noise in the median.
     pub(crate) const fn many_rounds(&self) -> usize {
         match self.quick {
             true => 2,
@@ -43,7 +43,7 @@ impl Bench {
         }
     }
 
-    /// Rounds of what repeats well and takes long.
+    /// Rounds of measurements that take long and vary little.
     pub(crate) const fn few_rounds(&self) -> usize {
         match self.quick {
             true => 1,
@@ -51,7 +51,7 @@ impl Bench {
         }
     }
 
-    /// What the server used while `load` ran, and what that returned.
+    /// The result of `load`, and the CPU time of the server meanwhile.
     pub(crate) fn watch<T>(
         &self,
         server: &Running,
@@ -65,22 +65,22 @@ impl Bench {
     }
 }
 
-/// A measurement: the servers, and what is done to each.
+/// A measurement.
 pub(crate) struct Plan {
     /// For `--only`, and the name of its plot.
     pub(crate) id: &'static str,
     pub(crate) title: String,
     pub(crate) about: String,
-    /// The ratios are of the first, and of others that ask for it. In those, less is better.
+    /// The first one and those marked as compared have ratios. In those, less is better.
     pub(crate) columns: &'static [Column],
-    /// What is wanted of the results.
+    /// Upper bounds of the results.
     pub(crate) targets: &'static [Target],
     pub(crate) rows: Vec<Row>,
     pub(crate) missing: Vec<Missing>,
     pub(crate) rounds: usize,
-    /// How long a sample takes, about, in seconds.
+    /// Approximate duration of a sample in seconds.
     pub(crate) seconds: f64,
-    /// Whether each sample has a server of its own.
+    /// Whether each sample has a fresh server.
     pub(crate) fresh: bool,
     pub(crate) sample: Box<Sampler>,
 }
@@ -120,8 +120,8 @@ impl Plan {
         self.group("forwarding", 0, names)
     }
 
-    /// Adds rows that are compared with each other; the first is their reference. A name that is there
-    /// a second time stands for the reference, measured once more: it shows the noise.
+    /// Adds rows that are compared with each other. The first is their reference. A repeated name is the
+    /// reference in a second process, which shows the noise.
     pub(crate) fn group(mut self, group: impl Into<String>, number: usize, names: &str) -> Self {
         let group = group.into();
         let names: Vec<&str> = names.split_whitespace().collect();
@@ -149,7 +149,7 @@ impl Plan {
         self
     }
 
-    /// Each sample starts with nothing behind the server.
+    /// Starts a fresh server for each sample.
     pub(crate) fn fresh(mut self) -> Self {
         self.fresh = true;
         self.seconds += 0.1;
@@ -171,7 +171,7 @@ impl Plan {
         self
     }
 
-    /// Keeps the rows that were asked for, and their reference.
+    /// Keeps the selected rows, and their reference.
     pub(crate) fn only(&mut self, options: &Options) {
         if !options.servers.is_empty() {
             let asked = |row: &Row| options.servers.iter().any(|name| row.entry.name == name);
@@ -180,7 +180,7 @@ impl Plan {
         }
     }
 
-    /// How long all of it takes, about, with the warm-up.
+    /// Approximate duration of the whole measurement, with the warm-up.
     pub(crate) fn estimate(&self) -> Duration {
         let samples = self.rows.len() * (self.rounds + usize::from(!self.fresh));
         Duration::from_secs_f64(samples as f64 * self.seconds)
@@ -195,28 +195,28 @@ impl fmt::Debug for Plan {
     }
 }
 
-/// One line of a table: a server, with what is different in this line.
+/// One line of a table.
 #[derive(Debug)]
 pub(crate) struct Row {
     pub(crate) label: String,
     pub(crate) group: String,
     pub(crate) entry: &'static Entry,
-    /// What the measurement makes of it: a number of connections, for one.
+    /// A parameter of the measurement, such as a number of connections.
     pub(crate) number: usize,
-    /// What the others of its group are compared to.
+    /// Whether it is the reference of its group.
     pub(crate) reference: bool,
-    /// The reference once more.
+    /// Whether it is the second measurement of the reference.
     pub(crate) again: bool,
 }
 
 impl Row {
-    /// Whether it is one of those that "the best peer" is chosen from.
+    /// Whether it can be the best peer.
     pub(crate) fn is_peer(&self) -> bool {
         self.entry.kind == Kind::Peer
     }
 }
 
-/// A server that could not be measured.
+/// A server that cannot be measured.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Missing {
     pub(crate) name: String,
@@ -228,7 +228,7 @@ pub(crate) struct Missing {
 pub(crate) struct Column {
     pub(crate) title: &'static str,
     pub(crate) digits: usize,
-    /// Whether it has ratios, as the first column has in any case.
+    /// Whether it has ratios. The first column always does.
     pub(crate) compared: bool,
 }
 
@@ -249,7 +249,7 @@ pub(crate) const fn column(title: &'static str, digits: usize) -> Column {
     }
 }
 
-/// That a server takes at most so much.
+/// An upper bound of a value.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Target {
     pub(crate) group: &'static str,
@@ -259,18 +259,18 @@ pub(crate) struct Target {
     pub(crate) at_most: f64,
 }
 
-/// What a value is held against.
+/// What a value is compared to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Against {
     Nothing,
-    /// It is a ratio to that of this server.
+    /// The value of this server, as a ratio.
     Ratio(&'static str),
-    /// It is what is more than that of this server.
+    /// The value of this server, as a difference.
     Difference(&'static str),
 }
 
 impl Target {
-    /// Of the first column, in a table without groups.
+    /// In the first column of a table without groups.
     pub(crate) const fn ratio(server: &'static str, other: &'static str, at_most: f64) -> Self {
         Self {
             against: Against::Ratio(other),
@@ -308,16 +308,16 @@ impl Target {
     }
 }
 
-/// What came of one look at one server.
+/// One sample of one server.
 #[derive(Debug)]
 pub(crate) struct Sample {
-    /// As the columns say.
+    /// In the order of the columns.
     pub(crate) values: Vec<f64>,
-    /// Why it does not count.
+    /// Why the sample is invalid.
     pub(crate) problem: Option<String>,
 }
 
-/// The server of this name, or why there is none.
+/// The server of this name, or the reason why it is missing.
 fn available(name: &str) -> Result<&'static Entry, String> {
     let entry = server::find(name).ok_or("its cargo feature is off")?;
     match entry.start {

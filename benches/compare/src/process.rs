@@ -1,4 +1,4 @@
-//! A server in a process of its own: started, watched from outside, ended by its number.
+//! A server in a child process, observed through `/proc`.
 
 use crate::{
     entry::{Entry, Setup, Start},
@@ -140,7 +140,7 @@ impl Running {
         Ok(sum)
     }
 
-    /// The process and its children; nobody here has grandchildren.
+    /// The process and its children; no server here has grandchildren.
     fn tree(&self) -> Result<Vec<i32>, BoxError> {
         let pid = i32::try_from(self.child.id())?;
         let mut tree = vec![pid];
@@ -198,7 +198,7 @@ impl Drop for Running {
 /// CPU time of a server.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Cpu {
-    /// By the process's clock: exact, threads that have ended included.
+    /// By the clock of the process, which is exact and includes threads that have ended.
     pub(crate) total: Duration,
     /// Sampled by ticks: coarse.
     user: u64,
@@ -251,7 +251,7 @@ impl std::ops::Sub for Cpu {
     }
 }
 
-/// What `/proc/PID/stat` says, `proc_pid_stat(5)`.
+/// Fields of `/proc/PID/stat`, `proc_pid_stat(5)`.
 #[derive(Debug, PartialEq)]
 struct Stat {
     state: char,
@@ -283,12 +283,12 @@ impl Stat {
     }
 }
 
-/// For programs that have to be told their port.
+/// A port for programs that cannot choose one.
 fn free_port() -> Result<u16, BoxError> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-/// The main thread waits; the load runs in threads of its own.
+/// Blocks the main thread; the load runs in other threads.
 #[expect(clippy::disallowed_methods, reason = "no worker of a runtime")]
 pub(crate) fn pause(time: Duration) {
     thread::sleep(time);

@@ -137,7 +137,7 @@ fn targets(table: &Table) -> String {
         let Some((measured, digits)) = measured(table, target) else {
             continue;
         };
-        // As it is shown, where nobody sees the digit after the last.
+        // Rounded as it is shown.
         let scale = 10_f64.powi(i32::try_from(digits).unwrap_or(0));
         let measured = (measured * scale).round() / scale;
         let verdict = match measured <= target.at_most {

@@ -38,13 +38,12 @@ pub(crate) fn write(options: &Options, tables: &[Table]) -> Result<(), BoxError>
 }
 
 const INTRODUCTION: &str = "\
-Each value is the median of the rounds, with the smallest and the largest in brackets; ratios are those of
-the same round. Where the reference stands a second time, it is another process of the same: how far that
-is from 1.00 is what chance does, and nothing less than that means anything. Total CPU is mostly the
-kernel's. Instructions and system calls, which depend less on chance, are counted at the end; what each
-layer adds to them is in [README.md](README.md).
+Each value is the median of the rounds, with the smallest and the largest in brackets; ratios are those of the
+same round. The second row of the reference is another process of the same server. Its distance from 1.00 is
+noise, and smaller differences mean nothing. Total CPU is mostly the kernel's. Instructions and system calls, which
+vary less, are counted at the end; the cost of each layer is in [README.md](README.md).
 
-**Bold** is portcullis. † passes the bytes on to an echo server on bare tokio, whose CPU and memory are
-not counted: it has twice as many connections, and is compared with others that do the same. portcullis
-has no forwarder of its own yet: `portcullis-forward` is tokio's `copy_bidirectional` as its service.
+**Bold** is portcullis. † forwards to an echo server on bare tokio, whose CPU and memory are not counted. Such a
+server has twice as many connections, and is compared with others that do the same. portcullis has no forwarder
+yet: `portcullis-forward` is tokio's `copy_bidirectional` as its service.
 ";

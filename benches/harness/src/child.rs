@@ -55,7 +55,7 @@ impl Child {
         let input = process.stdin.take().ok_or("no input")?;
         let mut output = BufReader::new(process.stdout.take().ok_or("no output")?);
         let mut stderr = process.stderr.take().ok_or("no standard error")?;
-        // Read all the time: a full pipe would block the server.
+        // Read continuously, because a full pipe would block the server.
         let errors = spawn(async move {
             let mut bytes = Vec::new();
             let _ = stderr.read_to_end(&mut bytes).await;

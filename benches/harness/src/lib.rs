@@ -1,4 +1,4 @@
-//! The parts that both benchmark programs share: starting servers under a tool, the client that counts by
+//! The parts that both benchmark programs share, such as servers under a tool, and the client that counts by
 //! difference, and the numbers that come out.
 //!
 //! A module uses only modules above it:

@@ -23,7 +23,7 @@ pub trait Connect {
     fn exchange(&self) -> &Exchange;
 }
 
-/// Units one after the other: exchanges on open connections, or a connection each.
+/// Units one after the other, either exchanges on open connections or a connection each.
 #[derive(Debug)]
 pub struct Sequence<'a, C: Connect> {
     client: &'a C,

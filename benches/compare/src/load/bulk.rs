@@ -1,4 +1,4 @@
-//! Bulk: as many bytes as go, both ways at once.
+//! Bulk transfer in both directions.
 
 use super::{client::Stream, outcome::PATIENCE};
 use harness::BoxError;
@@ -10,7 +10,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-/// Sends so many bytes over each of the connections, and takes as many back. Returns how long it took.
+/// Sends so many bytes over each of the connections, and receives as many. Returns the elapsed time.
 pub(crate) async fn run(streams: Vec<Stream>, bytes: usize) -> Result<Duration, BoxError> {
     let begun = Instant::now();
     let mut flows = JoinSet::new();
@@ -34,7 +34,7 @@ pub(crate) async fn run(streams: Vec<Stream>, bytes: usize) -> Result<Duration, 
                 if read == 0 {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
-                // What arrives is the pattern, from where it stands.
+                // The pattern, from the current position.
                 if !is_pattern(&buffer[..read], got) {
                     return Err(io::Error::other("the echo is not what was sent"));
                 }

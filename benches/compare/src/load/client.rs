@@ -58,7 +58,7 @@ impl Client {
         })
     }
 
-    /// The same client with a cache of TLS sessions of its own.
+    /// The same client with a separate cache of TLS sessions.
     pub(crate) fn resuming(&self) -> Self {
         let mut client = self.clone();
         if let Some(config) = &mut client.tls {

@@ -1,7 +1,7 @@
-//! The closed loop: each client sends its next request when it has the answer to the last.
+//! The closed loop, in which each client sends its next request after the answer to the last.
 //!
-//! What it measures is what an operation costs. Its latencies are those of a machine that is always
-//! busy: mostly the time in queues.
+//! It measures the cost of an operation. Its latencies are those of a machine under full load, and mostly time
+//! in queues.
 
 use super::{
     client::{Client, is_resumed},
@@ -33,7 +33,7 @@ impl Bounds {
     }
 }
 
-/// Clients that have connected and had an answer each, and wait for the start.
+/// Connected clients that have received one answer each and wait for the start.
 #[derive(Debug)]
 pub(crate) struct Ready {
     clients: JoinSet<Part>,
@@ -42,7 +42,7 @@ pub(crate) struct Ready {
 }
 
 impl Ready {
-    /// Runs the clients to their end.
+    /// Runs all clients until they finish.
     pub(crate) async fn run(mut self) -> Result<Outcome, BoxError> {
         let mut outcome = Outcome::new();
         self.start.wait().await;
@@ -59,7 +59,7 @@ impl Ready {
     }
 }
 
-/// Requests on connections that stay.
+/// Requests on connections that stay open.
 pub(crate) async fn kept(client: &Client, bounds: Bounds) -> Result<Ready, BoxError> {
     let start = Arc::new(Barrier::new(bounds.clients + 1));
     let mut clients = JoinSet::new();
@@ -140,7 +140,7 @@ async fn once(client: &Client, job: Job, buffer: &mut Vec<u8>, part: &mut Part) 
     part.resumed += u64::from(is_resumed(&stream));
     client.exchange().run(&mut stream, buffer).await?;
     if job.is_tls() {
-        // Says good-bye, as TLS asks for.
+        // Sends `close_notify`.
         stream.shutdown().await?;
     }
     Ok(())

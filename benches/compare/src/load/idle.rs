@@ -1,4 +1,4 @@
-//! Connections that do nothing.
+//! Idle connections.
 
 use super::{
     client::{Client, Stream},
@@ -8,12 +8,12 @@ use harness::{BoxError, sequence::Connect};
 use std::ops::Range;
 use tokio::{io::AsyncReadExt, task::JoinSet, time::timeout};
 
-/// Opens the connections of these numbers; each has one exchange behind it.
+/// Opens the connections of these numbers, with one exchange on each.
 pub(crate) async fn open(client: &Client, numbers: Range<usize>) -> Result<Vec<Stream>, BoxError> {
     connect(client, numbers, true).await
 }
 
-/// Opens connections on which nothing is said.
+/// Opens connections without an exchange.
 pub(crate) async fn silent(
     client: &Client,
     numbers: Range<usize>,
@@ -51,12 +51,12 @@ async fn connect(
     Ok(open)
 }
 
-/// Waits until the server has ended all of them.
+/// Waits until the server has closed all of them.
 pub(crate) async fn ended(open: Vec<Stream>) -> Result<(), BoxError> {
     timeout(PATIENCE * 3, async {
         for mut stream in open {
             match stream.read(&mut [0]).await {
-                // A reset is an end as well.
+                // A reset closes a connection as well.
                 Ok(0) | Err(_) => {}
                 Ok(_) => return Err("more came than was asked for".into()),
             }

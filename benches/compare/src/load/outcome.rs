@@ -4,14 +4,14 @@ use super::client::Stream;
 use hdrhistogram::Histogram;
 use std::time::Duration;
 
-/// What the clients saw.
+/// The result of all clients.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     /// Completed operations.
     pub(crate) count: u64,
-    /// Operations that failed, and answers that were wrong.
+    /// Failed operations and wrong answers.
     pub(crate) errors: u64,
-    /// The first failure, for the reader.
+    /// The first failure.
     pub(crate) error: Option<String>,
     /// From the first operation to the end of the last.
     pub(crate) took: Duration,
@@ -19,7 +19,7 @@ pub(crate) struct Outcome {
     pub(crate) latency: Histogram<u64>,
     /// TLS sessions that were resumed.
     pub(crate) resumed: u64,
-    /// Connections that stay: to end them is no part of what was done.
+    /// Connections that stay open, because closing them is not measured.
     pub(crate) open: Vec<Stream>,
 }
 
@@ -56,7 +56,7 @@ impl Outcome {
     }
 }
 
-/// What one client saw. It ends at its first failure.
+/// The result of one client, which ends at its first failure.
 #[derive(Debug, Default)]
 pub(super) struct Part {
     pub(super) latencies: Vec<u64>,
@@ -65,7 +65,7 @@ pub(super) struct Part {
     pub(super) open: Option<Stream>,
 }
 
-/// The most that one run of a load may take longer than asked for.
+/// Timeout of a load, beyond its configured time.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(super) fn nanos(time: Duration) -> u64 {

@@ -1,4 +1,4 @@
-//! How fast connections follow each other where only one is served at a time.
+//! Time between connections if one is served at a time.
 
 use super::data;
 use crate::plan::{Bench, Column, Plan, Sample, column};

@@ -1,4 +1,4 @@
-//! Instructions and system calls, which no other load on the machine changes.
+//! Instructions and system calls, which do not depend on the load of the machine.
 
 use super::tls_settings::SETTINGS;
 use crate::{
@@ -70,7 +70,7 @@ pub(super) fn plans(bench: &Bench) -> Result<Vec<Plan>, BoxError> {
     Ok(plans)
 }
 
-/// What each further layer adds.
+/// The cost of each further layer.
 fn layers(bench: &Bench, tools: Tools) -> Plan {
     // System calls do not depend on it.
     let tools = Tools {
@@ -93,7 +93,7 @@ fn layers(bench: &Bench, tools: Tools) -> Plan {
 
 /// What a connection costs where others are there already.
 fn growth(bench: &Bench, tools: Tools) -> Result<Plan, BoxError> {
-    // Without strace: what the kernel is asked does not depend on it.
+    // Without strace, because system calls do not depend on it.
     let tools = Tools {
         strace: false,
         ..tools
@@ -236,7 +236,7 @@ const TLS_TARGETS: &[Target] = &[
     Target::ratio("portcullis-tls-stack", "tokio-rustls", 1.03).in_group(RESUMED),
 ];
 
-/// What is asked of `HttpService`.
+/// The targets of `HttpService`.
 const HTTP_TARGETS: &[Target] = &[
     Target::ratio("portcullis-http", "hyper-util", 1.03).in_group(PLAIN),
     Target::ratio("portcullis-http", "hyper-util", 1.0)

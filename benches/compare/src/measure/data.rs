@@ -81,7 +81,7 @@ fn echo(bench: &Bench, id: &'static str, title: &str, size: usize) -> Plan {
     kept(bench, id, title, about, size)
 }
 
-/// The closed loop on 64 connections that stay, or on as many as the row says.
+/// The closed loop on 64 open connections, or on the number in the row.
 pub(super) fn kept(bench: &Bench, id: &'static str, title: &str, about: &str, size: usize) -> Plan {
     let sample = move |bench: &Bench, row: &Row, server: &mut Running| {
         let client = Client::new(server.address, row.entry.job, size, &bench.folder)?;
@@ -118,7 +118,7 @@ pub(super) fn churn(
     bench.watch(server, ready.run())
 }
 
-/// What stands in the columns [`OPERATIONS`].
+/// The values of the columns [`OPERATIONS`].
 pub(super) fn operations(outcome: &Outcome, cpu: Cpu) -> Sample {
     let count = outcome.count as f64;
     Sample {
@@ -133,7 +133,7 @@ pub(super) fn operations(outcome: &Outcome, cpu: Cpu) -> Sample {
     }
 }
 
-/// Why an outcome does not count.
+/// Why an outcome is invalid.
 pub(super) fn problem(outcome: &Outcome) -> Option<String> {
     if outcome.count == 0 && outcome.error.is_none() {
         return Some("nothing was done".to_owned());

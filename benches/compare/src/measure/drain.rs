@@ -1,4 +1,4 @@
-//! What it takes to end: all connections idle, then SIGTERM.
+//! Time of a graceful shutdown with idle connections, after SIGTERM.
 
 use crate::{
     limits,

@@ -1,4 +1,4 @@
-//! How cost grows: with the number of connections, and with that of layers.
+//! Cost by the number of connections and of layers.
 
 use super::data;
 use crate::{

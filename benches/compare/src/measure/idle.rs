@@ -1,4 +1,4 @@
-//! Memory of connections that wait.
+//! Memory of idle connections.
 
 use super::data;
 use crate::{
@@ -101,7 +101,7 @@ fn plan(
             pause(Duration::from_millis(50));
             let before = server.resident()?;
             let open = open(WARM_UP..WARM_UP + count)?;
-            // Who is not asked anything may still have some of them to accept.
+            // Without an exchange, some may not be accepted yet.
             pause(Duration::from_millis(200));
             let grown = server.resident()? - before;
             drop((warm, open));
@@ -130,5 +130,5 @@ const HTTP: &str = "hyper-util portcullis-http portcullis-http-stack axum axum-s
 const ONE_EACH: &str = "tokio tokio-per-core portcullis portcullis-stack portcullis-per-core actix rama pingora \
      tokio";
 
-/// Connections before the first look, so that what is allocated once is there.
+/// Connections before the first look at the memory, for what is allocated once.
 const WARM_UP: usize = 100;

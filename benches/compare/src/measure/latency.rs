@@ -1,4 +1,4 @@
-//! Latency at a rate that is fixed and far below what the servers can do.
+//! Latency at a fixed rate far below the capacity of the servers.
 
 use super::data;
 use crate::{

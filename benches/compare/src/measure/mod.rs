@@ -1,4 +1,4 @@
-//! What is measured: one file for each kind of measurement.
+//! The measurements, one file for each kind.
 
 mod accept;
 mod counters;
@@ -20,7 +20,7 @@ use crate::{
 };
 use harness::BoxError;
 
-/// All measurements that were asked for, in their order.
+/// All selected measurements.
 pub(crate) fn plans(bench: &Bench, options: &Options) -> Result<Vec<Plan>, BoxError> {
     let mut plans = Vec::new();
     plans.extend(data::plain(bench));

@@ -1,4 +1,4 @@
-//! What a bound on each read and each write costs.
+//! The cost of a timeout on each read and each write.
 
 use super::data;
 use crate::plan::{Bench, Plan};

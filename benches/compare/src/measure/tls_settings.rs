@@ -1,4 +1,4 @@
-//! What the choices in a TLS configuration cost: tickets, and the crypto provider.
+//! Handshakes by TLS configuration.
 
 use super::handshake;
 use crate::plan::{Bench, Plan};

@@ -38,7 +38,7 @@ fn serve(setup: Setup, workers: usize, limit: usize) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// On SIGTERM it announces the end to the connections and waits for them.
+/// On SIGTERM it notifies the connections and waits for them.
 fn drain(setup: Setup) -> Result<(), BoxError> {
     let listener = bind(setup.port, false)?;
     announce(listener.local_addr()?)?;

@@ -1,4 +1,4 @@
-//! The system's programs: nginx, HAProxy, hitch, stunnel. `peers.sh` installs them.
+//! Programs of the system (nginx, HAProxy, hitch, stunnel). `peers.sh` installs them.
 //!
 //! They do not echo, so they pass the bytes on to an echo server on bare tokio, whose CPU and memory
 //! are not counted. All have two workers (stunnel has a thread for each connection instead), the
@@ -104,7 +104,7 @@ fn stream(setup: &Setup, ssl: &str) -> Result<String, BoxError> {
     ))
 }
 
-/// nginx that answers by itself.
+/// nginx that answers on its own.
 fn web(setup: &Setup, ssl: &str) -> String {
     let folder = setup.folder.display();
     format!(
@@ -158,7 +158,7 @@ fn haproxy(setup: &Setup, mode: &str, tls: bool) -> Result<Command, BoxError> {
             "http-request return status 200 content-type 'text/plain; charset=utf-8' string '{HELLO}'"
         ),
     };
-    // Two descriptors for each connection, and some besides: it refuses to start with more.
+    // Two file descriptors for each connection, and some others. It does not start with a higher limit.
     let most = open_files()?.saturating_sub(300) / 2;
     let config = write(
         setup,

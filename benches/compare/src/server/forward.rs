@@ -1,4 +1,4 @@
-//! Forwarders by hand, as the programs of the system are used: in front of an echo on bare tokio.
+//! Forwarders by hand in front of an echo on bare tokio, like the programs of the system.
 
 use super::{portcullis::serve, runtime::serve_each};
 use crate::{

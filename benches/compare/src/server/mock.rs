@@ -1,4 +1,4 @@
-//! Not servers of bytes: each measures itself over a stream without a socket, and says what it took.
+//! Servers that measure a stack of layers over a stream without a socket, and send the result.
 
 use super::{portcullis::MANY, runtime::listen, tokio_timeout::BOUND};
 use crate::{
@@ -102,7 +102,7 @@ fn tokio_io_timeout(setup: Setup) -> Result<(), BoxError> {
     serve(&setup, stack)
 }
 
-/// With loops of its own, for the bounds are around the calls.
+/// With a separate loop, because the timeouts wrap the calls.
 fn tokio_timeout(setup: Setup) -> Result<(), BoxError> {
     let stack = service_fn(|mut io: Mock| async move {
         let mut buffer = [0; MESSAGE];

@@ -1,4 +1,4 @@
-//! The servers under test. Each runs in a process of its own, with [`WORKERS`] workers.
+//! The servers under test. Each runs in a separate process, with [`WORKERS`](crate::entry::WORKERS) workers.
 
 #[cfg(feature = "actix")]
 mod actix;

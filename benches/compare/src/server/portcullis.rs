@@ -87,7 +87,7 @@ fn limit(setup: Setup) -> Result<(), BoxError> {
     serve(&setup, stack.service_fn(|io: Connection<_>| echo(io)))
 }
 
-/// With a handler that ends when the server says so.
+/// With a handler that ends when the drain begins.
 fn drain(setup: Setup) -> Result<(), BoxError> {
     let stack = ServiceBuilder::new().peer_addr();
     let stack = stack.service_fn(|io: Connection<_>| async move {

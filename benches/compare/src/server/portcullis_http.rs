@@ -70,7 +70,7 @@ fn axum_stack(setup: Setup) -> Result<(), BoxError> {
     serve(&setup, recommended!().service(router))
 }
 
-/// Without the time in which clients may still say something, which the others do not have.
+/// Without the idle grace period, which the other servers do not have.
 fn drain_at_once(setup: Setup) -> Result<(), BoxError> {
     let service = HttpService::new(service_fn(hello)).with_idle_grace_period(Duration::ZERO);
     serve(&setup, ServiceBuilder::new().peer_addr().service(service))

@@ -14,7 +14,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
 };
 
-/// A listening socket as every server gets one, if it takes one; announced, and not blocking.
+/// The listening socket of every server that takes one: non-blocking, and its address printed.
 pub(super) fn listen(setup: &Setup) -> io::Result<TcpListener> {
     let listener = bind(setup.port, false)?;
     announce(listener.local_addr()?)?;
@@ -25,7 +25,7 @@ pub(super) fn bind(port: u16, reuse_port: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(reuse_port)?;
-    // Streams inherit it: nobody pays a system call for each connection.
+    // Streams inherit it, without a system call for each connection.
     socket.set_tcp_nodelay(true)?;
     socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())?;
     socket.listen(BACKLOG as i32)?;
@@ -33,7 +33,7 @@ pub(super) fn bind(port: u16, reuse_port: bool) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// tokio's runtime with several threads, as every server gets it that does not make its own.
+/// tokio's multi-threaded runtime, for servers that do not create one.
 pub(super) fn runtime() -> io::Result<Runtime> {
     Builder::new_multi_thread()
         .worker_threads(workers())
@@ -57,7 +57,7 @@ pub(super) fn stop_signal() -> io::Result<impl Future<Output = ()> + Send + 'sta
     })
 }
 
-/// [`WORKERS`], or as many as the driver asks for.
+/// [`WORKERS`], or the number in the environment.
 pub(super) fn workers() -> usize {
     let asked = env::var(WORKERS_VARIABLE).ok();
     asked.and_then(|n| n.parse().ok()).unwrap_or(WORKERS)

@@ -23,7 +23,7 @@ fn tokio(setup: Setup) -> Result<(), BoxError> {
     serve_each(&setup, echo)
 }
 
-/// A thread for each worker, with a runtime and a listener of its own.
+/// A thread for each worker, with a separate runtime and listener.
 fn per_core(setup: Setup) -> Result<(), BoxError> {
     let first = bind(setup.port, true)?;
     let address = first.local_addr()?;
@@ -48,7 +48,7 @@ fn worker(listener: net::TcpListener) -> Result<(), BoxError> {
     runtime.block_on(accept(listener, echo))
 }
 
-/// How tokio's guide to shutdown does it: a token to tell the tasks, a tracker to wait for them.
+/// As in tokio's guide to shutdown, with a token to notify the tasks and a tracker to wait for them.
 fn drain(setup: Setup) -> Result<(), BoxError> {
     let listener = listen(&setup)?;
     runtime()?.block_on(async {

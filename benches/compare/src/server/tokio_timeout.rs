@@ -19,7 +19,7 @@ fn serve(setup: Setup) -> Result<(), BoxError> {
     serve_each(&setup, echo)
 }
 
-/// Its own echo, for the bounds are around the calls: it needs a buffer that outlives them.
+/// A separate echo, because the timeouts wrap the calls and need a buffer that outlives them.
 async fn echo(mut stream: TcpStream) -> Result<(), BoxError> {
     let mut buffer = Vec::with_capacity(BUFFER);
     while timeout(BOUND, stream.read_buf(&mut buffer)).await?? > 0 {
