@@ -74,6 +74,12 @@ impl Baseline {
         Ok(Self::parse(&text)?)
     }
 
+    /// Replaces the counts of the variants in `now`.
+    pub(crate) fn with(mut self, now: Self) -> Self {
+        self.0.extend(now.0);
+        self
+    }
+
     pub(crate) fn write(&self) -> Result<(), BoxError> {
         Ok(fs::write(path(), self.to_string())?)
     }

@@ -1,5 +1,6 @@
 //! Servers of HTTP, all with the same application.
 
+use super::serve::LIMIT;
 use axum::{Router, extract::ConnectInfo, http::Request, routing::get};
 use harness::{
     exchange::HELLO,
@@ -12,7 +13,7 @@ use hyper_util::{
 };
 use portcullis::{BoxError, service::HttpService};
 use std::{sync::Arc, time::Duration};
-use tokio::{net::TcpListener, runtime::Runtime};
+use tokio::{net::TcpListener, runtime::Runtime, sync::Semaphore};
 use tower::ServiceBuilder;
 
 fn router() -> Router {
@@ -44,7 +45,7 @@ pub(crate) fn run_hyper(runtime: &Runtime) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// The same with what hyper-util has against slow and silent clients, and the peer's address in each request.
+/// The same with hyper's timeouts, a semaphore as connection limit, and the peer's address in each request.
 pub(crate) fn run_hyper_plus(runtime: &Runtime) -> Result<(), BoxError> {
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
     announce(listener.local_addr()?)?;
@@ -60,15 +61,20 @@ pub(crate) fn run_hyper_plus(runtime: &Runtime) -> Result<(), BoxError> {
             .keep_alive_interval(Duration::from_secs(30))
             .keep_alive_timeout(Duration::from_secs(20));
         let (hyper, router) = (Arc::new(hyper), router());
-        while let Ok((stream, peer)) = listener.accept().await {
+        let limit = Arc::new(Semaphore::new(LIMIT));
+        while let Ok(permit) = limit.clone().acquire_owned().await
+            && let Ok((stream, peer)) = listener.accept().await
+        {
             let (hyper, router) = (hyper.clone(), router.clone());
             tokio::spawn(async move {
+                let _permit = permit;
                 stream.set_nodelay(true)?;
-                let told = ServiceBuilder::new().map_request(move |mut request: Request<_>| {
-                    request.extensions_mut().insert(ConnectInfo(peer));
-                    request
-                });
-                let service = TowerToHyperService::new(told.service(router));
+                let with_peer =
+                    ServiceBuilder::new().map_request(move |mut request: Request<_>| {
+                        request.extensions_mut().insert(ConnectInfo(peer));
+                        request
+                    });
+                let service = TowerToHyperService::new(with_peer.service(router));
                 let io = TokioIo::new(stream);
                 hyper.serve_connection_with_upgrades(io, service).await
             });

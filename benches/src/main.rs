@@ -60,8 +60,14 @@ fn run() -> Result<ExitCode, BoxError> {
     let report = report::report(&costs);
     println!("{report}");
     if options.write {
-        Baseline::of(&costs).write()?;
-        readme::write(&report)?;
+        if options.variants.is_empty() {
+            Baseline::of(&costs).write()?;
+            readme::write(&report)?;
+        } else {
+            let asked = |costs: &Costs| options.variants.contains(&costs.variant);
+            let costs: Vec<_> = costs.into_iter().filter(asked).collect();
+            Baseline::read()?.with(Baseline::of(&costs)).write()?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

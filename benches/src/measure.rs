@@ -76,7 +76,7 @@ impl Counts {
     }
 }
 
-/// Measures what `options` ask for; says on standard error how far it is.
+/// Measures the variants in `options`, with the progress on standard error.
 pub(crate) async fn all(options: &Options) -> Result<Vec<Costs>, BoxError> {
     let bench = Bench {
         valgrind: available("valgrind", "instructions and allocations"),
@@ -96,7 +96,7 @@ pub(crate) async fn all(options: &Options) -> Result<Vec<Costs>, BoxError> {
     Ok(costs)
 }
 
-/// Whether a tool is there; says how to get it where it is not.
+/// Whether a tool is installed; prints how to install it if it is not.
 fn available(program: &str, counts: &str) -> bool {
     let found = is_installed(program);
     if !found {
@@ -119,8 +119,7 @@ impl Bench {
         for workload in Workload::ALL {
             *costs.of_mut(workload) = self.counts(variant, workload).await?;
         }
-        // `BareTimeouts` holds a buffer while it waits, and cannot be compared.
-        if self.idle && variant != Variant::BareTimeouts {
+        if self.idle {
             costs.idle = Some(idle::bytes_per_connection(variant, After::OneEcho, IDLE).await?);
         }
         if self.idle && variant.protocol() == Protocol::Http {
