@@ -18,6 +18,6 @@ docs:
 bench:
     cargo run --release -p portcullis-benches
 
-# Side by side with others (about 45 minutes; `just compare --quick` takes four; see benches/compare/README.md).
+# Side by side with others (about 45 minutes; `just compare --quick` takes five; see benches/compare/README.md).
 compare *ARGUMENTS:
     cargo run --release --manifest-path benches/compare/Cargo.toml -- {{ARGUMENTS}}

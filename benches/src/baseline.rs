@@ -16,7 +16,7 @@ pub(crate) struct Baseline(BTreeMap<String, Counts>);
 
 type Counts = BTreeMap<String, f64>;
 
-/// A count that has grown by more than chance.
+/// A count that has grown by more than its tolerance.
 #[derive(Debug)]
 pub(crate) struct Regression {
     variant: String,
@@ -37,9 +37,9 @@ impl Kind {
     fn of(count: &str) -> Self {
         match count.rsplit('.').next() {
             Some("instructions") => Self::Ratio { tolerance: 0.05 },
-            // Less than one call in twenty units is chance.
+            // Less than one call in twenty units is noise.
             Some("system-calls") => Self::Difference { tolerance: 0.05 },
-            // The allocator rounds; a small allocation more is no rounding.
+            // The allocator rounds. One more small allocation exceeds this.
             Some("allocated-bytes") => Self::Difference { tolerance: 48.0 },
             _ => Self::Difference { tolerance: 0.5 },
         }
@@ -72,6 +72,12 @@ impl Baseline {
         let text = fs::read_to_string(path())
             .map_err(|error| format!("{FILE}: {error}; --write makes it"))?;
         Ok(Self::parse(&text)?)
+    }
+
+    /// Replaces the counts of the variants in `now`.
+    pub(crate) fn with(mut self, now: Self) -> Self {
+        self.0.extend(now.0);
+        self
     }
 
     pub(crate) fn write(&self) -> Result<(), BoxError> {
@@ -130,7 +136,7 @@ impl Baseline {
     }
 }
 
-/// The counts that are compared: those that do not depend on chance.
+/// The counts that are compared, without idle memory, which varies.
 fn counts(costs: &Costs) -> Counts {
     let mut counts = Counts::new();
     for workload in Workload::ALL {

@@ -7,7 +7,6 @@
 #![allow(clippy::print_stdout, reason = "it reports to its user")]
 
 mod baseline;
-mod child;
 mod http;
 mod idle;
 mod load;
@@ -17,7 +16,6 @@ mod readme;
 mod report;
 mod serve;
 mod targets;
-mod tool;
 mod variant;
 
 use self::{
@@ -47,7 +45,7 @@ fn run() -> Result<ExitCode, BoxError> {
         serve::serve(variant, handler)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let Some(options) = Options::parse(&arguments)? else {
+    let Some(options) = Options::parse(arguments)? else {
         print!("{}", options::USAGE);
         return Ok(ExitCode::SUCCESS);
     };
@@ -62,13 +60,19 @@ fn run() -> Result<ExitCode, BoxError> {
     let report = report::report(&costs);
     println!("{report}");
     if options.write {
-        Baseline::of(&costs).write()?;
-        readme::write(&report)?;
+        if options.variants.is_empty() {
+            Baseline::of(&costs).write()?;
+            readme::write(&report)?;
+        } else {
+            let asked = |costs: &Costs| options.variants.contains(&costs.variant);
+            let costs: Vec<_> = costs.into_iter().filter(asked).collect();
+            Baseline::read()?.with(Baseline::of(&costs)).write()?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Compares to the baseline: quickly at first, and thoroughly where something has grown.
+/// Compares to the baseline, first quickly, and thoroughly if something has grown.
 fn check(
     mut options: Options,
     measure: impl Fn(&Options) -> Result<Vec<Costs>, BoxError>,

@@ -2,19 +2,22 @@
 
 use super::{
     Options, Protocol, Variant,
-    child::Running,
     idle::{self, After},
-    load::{Gate, Workload},
-    serve::Buffered,
+    load::{Client, Workload},
+    serve::{Buffered, role},
+};
+use harness::{
+    count,
+    stats::{Spread, per_unit},
     tool::{
-        self, callgrind,
+        callgrind,
         memcheck::{self, Heap},
         strace::{self, Calls},
     },
+    version::is_installed,
 };
 use portcullis::BoxError;
 use std::{
-    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     time::Duration,
@@ -64,22 +67,16 @@ impl Costs {
 impl Counts {
     /// System calls that concern connections.
     pub(crate) fn connection_calls(&self) -> Option<f64> {
-        let calls = self.calls.as_ref()?.iter();
-        Some(
-            calls
-                .filter(|(name, _)| strace::is_of_connections(name))
-                .map(|(_, n)| n)
-                .sum(),
-        )
+        self.calls.as_ref().map(Calls::of_connections)
     }
 
     /// All system calls.
     pub(crate) fn all_calls(&self) -> Option<f64> {
-        Some(self.calls.as_ref()?.values().sum())
+        self.calls.as_ref().map(Calls::all)
     }
 }
 
-/// Measures what `options` ask for; says on standard error how far it is.
+/// Measures the variants in `options`, with the progress on standard error.
 pub(crate) async fn all(options: &Options) -> Result<Vec<Costs>, BoxError> {
     let bench = Bench {
         valgrind: available("valgrind", "instructions and allocations"),
@@ -99,9 +96,9 @@ pub(crate) async fn all(options: &Options) -> Result<Vec<Costs>, BoxError> {
     Ok(costs)
 }
 
-/// Whether a tool is there; says how to get it where it is not.
+/// Whether a tool is installed; prints how to install it if it is not.
 fn available(program: &str, counts: &str) -> bool {
-    let found = tool::version(program).is_some();
+    let found = is_installed(program);
     if !found {
         eprintln!("no {program}, so no {counts}; on Debian: apt-get install {program}");
     }
@@ -122,8 +119,7 @@ impl Bench {
         for workload in Workload::ALL {
             *costs.of_mut(workload) = self.counts(variant, workload).await?;
         }
-        // `BareTimeouts` holds a buffer while it waits, and cannot be compared.
-        if self.idle && variant != Variant::BareTimeouts {
+        if self.idle {
             costs.idle = Some(idle::bytes_per_connection(variant, After::OneEcho, IDLE).await?);
         }
         if self.idle && variant.protocol() == Protocol::Http {
@@ -134,7 +130,7 @@ impl Bench {
 
     async fn counts(&self, variant: Variant, workload: Workload) -> Result<Counts, BoxError> {
         let mut counts = Counts::default();
-        let units = (LONG - SHORT) as f64;
+        let units = LONG - SHORT;
         if self.valgrind {
             let mut instructions = Vec::new();
             for repetition in 0..self.repetitions {
@@ -143,22 +139,19 @@ impl Bench {
                 let none = callgrind::command(None);
                 let long = run(&tool, variant, workload, LONG, callgrind::parse).await?;
                 let short = run(&none, variant, workload, SHORT, callgrind::parse).await?;
-                instructions.push((long - short) / units);
+                instructions.push(per_unit(short, long, units));
             }
-            counts.instructions = median(instructions);
+            counts.instructions = Spread::of(instructions).map(|spread| spread.median);
             let tool = memcheck::command();
             let long = run(&tool, variant, workload, LONG, memcheck::parse).await?;
             let short = run(&tool, variant, workload, SHORT, memcheck::parse).await?;
-            counts.heap = Some(Heap {
-                allocations: (long.allocations - short.allocations) / units,
-                bytes: (long.bytes - short.bytes) / units,
-            });
+            counts.heap = Some(Heap::per_unit(short, long, units));
         }
         if self.strace {
             let tool = strace::command();
             let long = run(&tool, variant, workload, LONG, strace::parse).await?;
             let short = run(&tool, variant, workload, SHORT, strace::parse).await?;
-            counts.calls = Some(difference(&long, &short, units));
+            counts.calls = Some(Calls::per_unit(&short, &long, units));
         }
         Ok(counts)
     }
@@ -169,7 +162,7 @@ impl Bench {
     }
 }
 
-/// Runs the workload once under a tool and reads what the tool says.
+/// Runs the workload once under a tool and parses the tool's output.
 async fn run<T>(
     tool: &[String],
     variant: Variant,
@@ -177,31 +170,11 @@ async fn run<T>(
     count: usize,
     parse: fn(&str) -> Option<T>,
 ) -> Result<T, BoxError> {
-    let server = Running::start(tool, variant, Buffered).await?;
-    // strace has a process of its own, and counts what does not depend on it.
-    let gate = server.id().filter(|_| tool[0] == callgrind::PROGRAM);
-    workload.run(server.peer(), count, gate.map(Gate)).await?;
-    let said = server.stop().await?;
-    parse(&said).ok_or_else(|| format!("cannot read what {} says: {said}", tool[0]).into())
-}
-
-fn difference(long: &Calls, short: &Calls, units: f64) -> Calls {
-    let names: BTreeSet<_> = long.keys().chain(short.keys()).collect();
-    let count = |calls: &Calls, name| calls.get(name).copied().unwrap_or_default();
-    names
-        .into_iter()
-        .map(|name| {
-            (
-                name.clone(),
-                (count(long, name) - count(short, name)) / units,
-            )
-        })
-        .collect()
-}
-
-fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied()
+    let client = async |address, gate| {
+        let client = Client::new(address, variant);
+        workload.run(&client, count, gate).await
+    };
+    count::run(tool, &role(variant, Buffered), client, parse).await
 }
 
 /// Units of the short run, which holds what is done once: start, growth, end. A multiple of 16, as
@@ -220,26 +193,6 @@ const LIMIT: Duration = Duration::from_secs(300);
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_difference_is_that_of_each_call_per_unit() {
-        let calls = |pairs: &[(&str, f64)]| -> Calls {
-            pairs
-                .iter()
-                .map(|(name, n)| ((*name).to_owned(), *n))
-                .collect()
-        };
-        let long = calls(&[("accept4", 30.0), ("futex", 3.0)]);
-        let short = calls(&[("accept4", 10.0), ("mmap", 10.0)]);
-        let expected = calls(&[("accept4", 2.0), ("futex", 0.3), ("mmap", -1.0)]);
-        assert_eq!(difference(&long, &short, 10.0), expected);
-    }
-
-    #[test]
-    fn one_odd_value_does_not_move_the_median() {
-        assert_eq!(median(vec![9000.0, 10.0, 11.0]), Some(11.0));
-        assert_eq!(median(vec![]), None);
-    }
 
     #[test]
     fn both_runs_divide_by_the_sixteen_connections() {

@@ -1,10 +1,11 @@
 //! The command line.
 
 use super::Variant;
+use harness::options::Arguments;
 use portcullis::BoxError;
 use std::path::PathBuf;
 
-/// What to measure, and what to do with it.
+/// What to measure, and what to do with the results.
 #[derive(Debug, Default)]
 pub(crate) struct Options {
     /// Empty: all.
@@ -17,27 +18,23 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// `None` when only the usage is asked for.
-    pub(crate) fn parse(arguments: &[String]) -> Result<Option<Self>, BoxError> {
+    /// `None` for `--help`.
+    pub(crate) fn parse(arguments: Vec<String>) -> Result<Option<Self>, BoxError> {
         let mut options = Self::default();
-        let mut arguments = arguments.iter();
-        while let Some(argument) = arguments.next() {
-            let mut value = || {
-                let missing = || format!("{argument} needs a value\n\n{USAGE}");
-                arguments.next().ok_or_else(missing)
-            };
-            match argument.as_str() {
+        let mut arguments = Arguments::new(arguments, USAGE);
+        while let Some(option) = arguments.option() {
+            match &*option {
                 "--quick" => options.quick = true,
                 "--write" => options.write = true,
                 "--check" => options.check = true,
-                "--variant" => options.variants.push(Variant::parse(value()?)?),
-                "--profiles" => options.profiles = Some(value()?.into()),
+                "--variant" => options.variants.push(Variant::parse(&arguments.value()?)?),
+                "--profiles" => options.profiles = Some(arguments.value()?.into()),
                 "--help" | "-h" => return Ok(None),
-                _ => return Err(format!("what is {argument}?\n\n{USAGE}").into()),
+                _ => return Err(arguments.unexpected()),
             }
         }
-        if options.write && (options.check || options.quick || !options.variants.is_empty()) {
-            return Err("--write takes all variants, measured in full, and checks nothing".into());
+        if options.write && (options.check || options.quick) {
+            return Err("--write measures in full, and checks nothing".into());
         }
         Ok(Some(options))
     }
@@ -62,7 +59,8 @@ usage: cargo run --release -p portcullis-benches -- [OPTIONS]
   --quick           fewer repetitions; not the single layers
   --variant NAME    only this one, and `bare`; may be given more than once
   --check           compare the main servers to baseline.toml and fail on a regression
-  --write           write baseline.toml and the table in README.md
+  --write           write baseline.toml and the tables in README.md; with --variant, only these
+                    variants in baseline.toml
   --profiles DIR    leave callgrind's profiles there, for callgrind_annotate
 ";
 
@@ -71,8 +69,7 @@ mod tests {
     use super::*;
 
     fn parse(line: &str) -> Result<Option<Options>, BoxError> {
-        let arguments: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
-        Options::parse(&arguments)
+        Options::parse(line.split_whitespace().map(str::to_owned).collect())
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use portcullis::BoxError;
 use std::{fs, path::Path};
 
-/// Replaces what stands between the markers by `report`.
+/// Replaces the text between the markers by `report`.
 pub(crate) fn write(report: &str) -> Result<(), BoxError> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
     let text = fs::read_to_string(&path)?;

@@ -1,6 +1,7 @@
 //! The report: a table, the targets, and which system calls there are. It is Markdown.
 
-use super::{Costs, Protocol, Variant, load::Workload, measure::Counts, targets, tool};
+use super::{Costs, Protocol, Variant, load::Workload, measure::Counts, targets};
+use harness::{text::number, version};
 use std::fmt::Write;
 
 /// Reports `costs`; ratios are to the reference among them.
@@ -103,16 +104,16 @@ fn write_calls(out: &mut String, costs: &[Costs]) -> std::fmt::Result {
 fn with_ratio(value: Option<f64>, bare: Option<f64>) -> String {
     match (value, bare) {
         (Some(value), Some(bare)) if bare > 0.0 => {
-            format!("{} (x{:.2})", thousands(value), value / bare)
+            format!("{} (x{:.2})", number(value, 0), value / bare)
         }
-        (Some(value), _) => thousands(value),
+        (Some(value), _) => number(value, 0),
         (None, _) => NOT_COUNTED.to_owned(),
     }
 }
 
 fn allocations(counts: &Counts) -> String {
     counts.heap.map_or(NOT_COUNTED.to_owned(), |heap| {
-        format!("{:.1} ({} B)", heap.allocations, thousands(heap.bytes))
+        format!("{:.1} ({} B)", heap.allocations, number(heap.bytes, 0))
     })
 }
 
@@ -128,7 +129,11 @@ fn list(counts: &Counts) -> String {
     let Some(calls) = &counts.calls else {
         return NOT_COUNTED.to_owned();
     };
-    let mut calls: Vec<_> = calls.iter().filter(|(_, count)| **count >= 0.05).collect();
+    let mut calls: Vec<_> = calls
+        .0
+        .iter()
+        .filter(|(_, count)| **count >= 0.05)
+        .collect();
     calls.sort_by(|one, other| other.1.total_cmp(one.1));
     let calls: Vec<_> = calls
         .iter()
@@ -140,7 +145,8 @@ fn list(counts: &Counts) -> String {
 /// What the counts depend on, besides the code.
 fn environment() -> String {
     let versions = ["rustc", "valgrind", "strace"].map(|program| {
-        let version = tool::version(program).unwrap_or_else(|| format!("no {program}"));
+        let version =
+            version::of_program(program, "--version").unwrap_or_else(|| format!("no {program}"));
         let words: Vec<_> = version.split_whitespace().collect();
         // "strace -- version 6.1"
         words.join(" ").replace("-- version ", "")
@@ -150,44 +156,18 @@ fn environment() -> String {
         "Measured on {} {}, with {rustc}, tokio {}, {valgrind}, {strace}.",
         std::env::consts::OS,
         std::env::consts::ARCH,
-        locked_version("tokio").unwrap_or("of some version"),
+        version::of_package(LOCK, "tokio").unwrap_or("of some version"),
     )
 }
 
-/// Version of a dependency in the lock file that this was built with.
-fn locked_version(package: &str) -> Option<&'static str> {
-    let lock = include_str!("../../Cargo.lock");
-    let (_, entry) = lock.split_once(&format!("name = \"{package}\"\nversion = \""))?;
-    entry.split('"').next()
-}
-
-/// `12345.6` as `12,346`.
-fn thousands(value: f64) -> String {
-    let digits = format!("{value:.0}");
-    let (sign, digits) = digits
-        .strip_prefix('-')
-        .map_or(("", &*digits), |d| ("-", d));
-    let mut text = sign.to_owned();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
+/// The dependencies that this was built with.
+const LOCK: &str = include_str!("../../Cargo.lock");
 
 const NOT_COUNTED: &str = "-";
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn large_numbers_are_grouped() {
-        let grouped = [999.4, 1000.0, 1_234_567.0, -12.0, -4321.0].map(thousands);
-        assert_eq!(grouped, ["999", "1,000", "1,234,567", "-12", "-4,321"]);
-    }
 
     #[test]
     fn what_was_not_counted_leaves_its_column_empty() {
@@ -200,6 +180,8 @@ mod tests {
 
     #[test]
     fn the_version_of_tokio_is_known() {
-        assert!(locked_version("tokio").is_some_and(|version| version.starts_with("1.")));
+        assert!(
+            version::of_package(LOCK, "tokio").is_some_and(|version| version.starts_with("1."))
+        );
     }
 }

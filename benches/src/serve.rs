@@ -1,6 +1,10 @@
-//! The role of the server: it runs until its standard input ends, so it never outlives its driver.
+//! The role of the server, which runs until its standard input ends.
 
 use super::{Variant, http};
+use harness::{
+    child::Role,
+    server::{announce, serve_input},
+};
 use portcullis::{
     BoxError, Connection, Server, ServiceBuilderExt, listener,
     middleware::{observe::ByteCounter, timeout::IoTimeoutLayer},
@@ -8,9 +12,10 @@ use portcullis::{
 };
 use std::{
     future::poll_fn,
-    io::{self, Read, Write},
+    io,
     mem::MaybeUninit,
     pin::{Pin, pin},
+    sync::Arc,
     task::ready,
     time::Duration,
 };
@@ -18,6 +23,7 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::{TcpListener, TcpStream},
     runtime::{Builder, Runtime},
+    sync::Semaphore,
     time::{sleep, timeout},
 };
 use tower::ServiceBuilder;
@@ -25,10 +31,18 @@ use tower::ServiceBuilder;
 /// First argument of the server's process; the variant and the handler follow.
 pub(crate) const ROLE: &str = "serve";
 
-/// Serves until standard input ends. The first line of the output is the port.
+/// How a server is started in a child process.
+pub(crate) fn role<H: Handler>(variant: Variant, _: H) -> Role {
+    Role {
+        arguments: [ROLE, variant.name(), H::NAME].map(Into::into).into(),
+        environment: Vec::new(),
+    }
+}
+
+/// Serves until standard input ends. The first line of the output is the address.
 pub(crate) fn serve(variant: &str, handler: &str) -> Result<(), BoxError> {
     let variant = Variant::parse(variant)?;
-    // Which of several finds work is chance.
+    // Work distribution among several workers is random.
     let runtime = Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -41,7 +55,7 @@ pub(crate) fn serve(variant: &str, handler: &str) -> Result<(), BoxError> {
 }
 
 fn start(variant: Variant, runtime: &Runtime, handler: impl Handler) -> Result<(), BoxError> {
-    /// A closure of its own for each stack: it has one type of connection.
+    /// A separate closure for each stack, because each has a different type of connection.
     macro_rules! echo {
         () => {
             move |connection: Connection<_>| handler.serve(connection)
@@ -54,7 +68,7 @@ fn start(variant: Variant, runtime: &Runtime, handler: impl Handler) -> Result<(
             runtime.spawn(async { sleep(Duration::from_secs(3600)).await });
             run_bare(runtime, handler)
         }
-        Variant::BareTimeouts => run_bare(runtime, Bounded),
+        Variant::BareTimeouts => run_bare_timeouts(runtime, handler),
         Variant::PortcullisBare => run(runtime, stack.service_fn(echo!())),
         Variant::Stack => run(
             runtime,
@@ -105,7 +119,7 @@ fn start(variant: Variant, runtime: &Runtime, handler: impl Handler) -> Result<(
 /// The server that portcullis is compared to.
 fn run_bare(runtime: &Runtime, handler: impl Handler) -> Result<(), BoxError> {
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
-    announce(listener.local_addr()?.port())?;
+    announce(listener.local_addr()?)?;
     let accept = runtime.spawn(async move {
         while let Ok((stream, _peer)) = listener.accept().await {
             tokio::spawn(async move {
@@ -114,48 +128,63 @@ fn run_bare(runtime: &Runtime, handler: impl Handler) -> Result<(), BoxError> {
             });
         }
     });
-    wait_for_the_end()?;
+    serve_input();
+    accept.abort();
+    Ok(())
+}
+
+/// The same with a semaphore as connection limit, and a timeout for each read and write.
+fn run_bare_timeouts(runtime: &Runtime, handler: impl Handler) -> Result<(), BoxError> {
+    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
+    announce(listener.local_addr()?)?;
+    let accept = runtime.spawn(async move {
+        let limit = Arc::new(Semaphore::new(LIMIT));
+        while let Ok(permit) = limit.clone().acquire_owned().await
+            && let Ok((stream, _peer)) = listener.accept().await
+        {
+            tokio::spawn(async move {
+                let _permit = permit;
+                stream.set_nodelay(true)?;
+                handler.serve_with_timeouts(stream).await
+            });
+        }
+    });
+    serve_input();
     accept.abort();
     Ok(())
 }
 
 fn run(runtime: &Runtime, stack: impl Stack<TcpStream>) -> Result<(), BoxError> {
     let listener = listener::TcpListener::bind("127.0.0.1:0")?;
-    let port = listener.local_addr()?.port();
+    let address = listener.local_addr()?;
     let server = Server::new().listen(listener, stack);
     let _in_runtime = runtime.enter();
     let handle = server.spawn()?;
-    announce(port)?;
-    wait_for_the_end()?;
+    announce(address)?;
+    serve_input();
     handle.stop_at_once();
     runtime.block_on(handle.wait());
     Ok(())
 }
 
-pub(super) fn announce(port: u16) -> io::Result<()> {
-    let mut output = io::stdout();
-    writeln!(output, "{port}")?;
-    output.flush()
-}
-
-/// The main thread does nothing else, so the runtime's threads are alone in what is counted.
-pub(super) fn wait_for_the_end() -> io::Result<()> {
-    io::stdin().read_to_end(&mut Vec::new()).map(drop)
-}
-
 /// What a server does with a connection.
 ///
-/// In async blocks: the future of an `async fn` holds its arguments twice, so a connection as well.
+/// In async blocks, because the future of an `async fn` holds its arguments twice, with the connection.
 pub(crate) trait Handler: Copy + Send + Sync + 'static {
     const NAME: &str;
 
     fn serve<Io>(self, io: Io) -> impl Future<Output = io::Result<()>> + Send
     where
         Io: AsyncRead + AsyncWrite + Unpin + Send;
+
+    /// Does the same, with [`TIMEOUT`] around each read and write.
+    fn serve_with_timeouts<Io>(self, io: Io) -> impl Future<Output = io::Result<()>> + Send
+    where
+        Io: AsyncRead + AsyncWrite + Unpin + Send;
 }
 
-/// Echoes with a buffer of its own, one for each connection. It is not zeroed: valgrind would count
-/// that byte by byte, and it would hide everything else.
+/// Echoes with a buffer per connection. It is left uninitialized, because valgrind counts zeroing byte by
+/// byte, which would hide everything else.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Buffered;
 
@@ -176,27 +205,18 @@ impl Handler for Buffered {
             Ok(())
         }
     }
-}
-
-/// Echoes like [`Buffered`], each read and each write within a bound: what one writes without a layer
-/// for it.
-#[derive(Clone, Copy, Debug)]
-struct Bounded;
-
-impl Handler for Bounded {
-    const NAME: &str = "bounded";
 
     #[expect(clippy::manual_async_fn, reason = "see the trait")]
-    fn serve<Io>(self, mut io: Io) -> impl Future<Output = io::Result<()>> + Send
+    fn serve_with_timeouts<Io>(self, mut io: Io) -> impl Future<Output = io::Result<()>> + Send
     where
         Io: AsyncRead + AsyncWrite + Unpin + Send,
     {
         async move {
             let mut buffer = Vec::with_capacity(BUFFER);
-            // Read through one reference more, so as not to share its code with `Buffered`: the compiler
-            // would no longer inline it there, and the reference would cost 40 instructions more.
-            while timeout(BOUND, io.read_buf(&mut &mut buffer)).await?? > 0 {
-                timeout(BOUND, io.write_all(&buffer)).await??;
+            // Through one more reference, so that the code is separate from that of `serve`. The compiler
+            // would not inline shared code, and the reference would cost 40 instructions more.
+            while timeout(TIMEOUT, io.read_buf(&mut &mut buffer)).await?? > 0 {
+                timeout(TIMEOUT, io.write_all(&buffer)).await??;
                 buffer.clear();
             }
             Ok(())
@@ -204,7 +224,7 @@ impl Handler for Bounded {
     }
 }
 
-/// Echoes without holding a buffer while it waits, as a server of many idle connections would.
+/// Echoes without holding a buffer while it waits, like a server of many idle connections.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Unbuffered;
 
@@ -226,9 +246,25 @@ impl Handler for Unbuffered {
             }
         }
     }
+
+    #[expect(clippy::manual_async_fn, reason = "see the trait")]
+    fn serve_with_timeouts<Io>(self, mut io: Io) -> impl Future<Output = io::Result<()>> + Send
+    where
+        Io: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        async move {
+            loop {
+                let message = timeout(TIMEOUT, read_some(&mut io)).await??;
+                if message.is_empty() {
+                    return Ok(());
+                }
+                timeout(TIMEOUT, io.write_all(&message)).await??;
+            }
+        }
+    }
 }
 
-/// Reads what is there; nothing is allocated while it waits.
+/// Reads what has arrived, and allocates only then.
 async fn read_some(io: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
     let mut io = pin!(io);
     poll_fn(|cx| {
@@ -240,11 +276,11 @@ async fn read_some(io: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
     .await
 }
 
-/// More than a message, so that a read of one leaves room: else tokio would try once more.
+/// More than a message. tokio reads once more after a read that fills the buffer.
 const BUFFER: usize = 1024;
 
-/// As that of `IoTimeoutLayer`.
-const BOUND: Duration = Duration::from_secs(60);
+/// The default of `IoTimeoutLayer`.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// More than there ever are.
-const LIMIT: usize = 100_000;
+/// More connections than are ever open.
+pub(crate) const LIMIT: usize = 100_000;

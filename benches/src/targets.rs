@@ -1,8 +1,8 @@
-//! What is aimed at.
+//! The targets.
 
-use super::{Costs, Variant, load::Workload};
+use super::{Costs, Protocol, Variant, load::Workload};
 
-/// An upper bound, and what was measured.
+/// An upper bound, and the measured value.
 #[derive(Debug)]
 pub(crate) struct Target {
     pub(crate) text: String,
@@ -16,126 +16,101 @@ impl Target {
     }
 }
 
-/// The targets that `costs` say something about.
+/// The targets for which `costs` has a value.
 pub(crate) fn targets(costs: &[Costs]) -> Vec<Target> {
-    let mut targets = of_stacks(costs);
-    targets.extend(of_http(costs));
-    targets
-}
-
-fn of_stacks(costs: &[Costs]) -> Vec<Target> {
     let find = |variant| costs.iter().find(|costs| costs.variant == variant);
-    let Some(bare) = find(Variant::Bare) else {
-        return Vec::new();
-    };
     let mut targets = Vec::new();
-    for costs in [Variant::Stack, Variant::StackPlus]
-        .into_iter()
-        .filter_map(find)
-    {
-        let variant = costs.variant;
-        let mut aim = |text: &str, measured: Option<f64>, bound: f64| {
-            if let Some(measured) = measured {
-                let text = format!("`{variant}`: {text} <= {bound}");
-                targets.push(Target {
-                    text,
-                    measured,
-                    bound,
-                });
-            }
-        };
-        let ratio = |of: &dyn Fn(&Costs) -> Option<f64>| Some(of(costs)? / of(bare)?);
-        let more = |of: &dyn Fn(&Costs) -> Option<f64>| Some(of(costs)? - of(bare)?);
-        let instructions = |workload| ratio(&|costs: &Costs| costs.of(workload).instructions);
-        let calls = |workload| more(&|costs: &Costs| costs.of(workload).all_calls());
-
-        // A call or an allocation that chance adds to one unit in twenty is none.
-        aim(
-            "system calls per connection over `bare`",
-            calls(Workload::Connection),
-            0.05,
-        );
-        aim(
-            "system calls per echo over `bare`",
-            calls(Workload::Echo),
-            0.05,
-        );
-        aim(
-            "instructions per echo, ratio",
-            instructions(Workload::Echo),
-            1.10,
-        );
-        let timer = find(Variant::BareTimer);
-        let of = |costs: &Costs| costs.of(Workload::Echo).instructions;
-        aim(
-            "instructions per echo, ratio to `bare+timer`",
-            timer.and_then(|timer| Some(of(costs)? / of(timer)?)),
-            1.10,
-        );
-        aim(
-            "instructions per echo of 16 connections, ratio",
-            instructions(Workload::EchoOf16),
-            1.06,
-        );
-        aim(
-            "instructions per connection, ratio",
-            instructions(Workload::Connection),
-            1.165,
-        );
-        aim(
-            "allocations per connection over `bare`",
-            more(&|costs| Some(costs.of(Workload::Connection).heap?.allocations)),
-            5.05,
-        );
-        aim("bytes per idle connection", costs.idle, 1600.0);
+    let mut aim = |text: String, measured: Option<f64>, bound| {
+        let text = format!("{text} <= {bound}");
+        targets.extend(measured.map(|measured| Target {
+            text,
+            measured,
+            bound,
+        }));
+    };
+    for ours in [Variant::Stack, Variant::StackPlus] {
+        for (floor, workload, bound) in RATIOS {
+            aim_at_ratio(&mut aim, find(ours).zip(find(floor)), workload, bound);
+        }
+        for workload in [Workload::Connection, Workload::Echo] {
+            aim_at_calls(&mut aim, find(ours).zip(find(Variant::Bare)), workload);
+        }
+        let allocations = |costs: &Costs| Some(costs.of(Workload::Connection).heap?.allocations);
+        let [our, bare] = [ours, Variant::Bare].map(|variant| find(variant).and_then(allocations));
+        let text = format!("`{ours}`: allocations per connection over `bare`");
+        aim(text, our.zip(bare).map(|(our, bare)| our - bare), 5.05);
+        let text = format!("`{ours}`: bytes per idle connection");
+        aim(text, find(ours).and_then(|costs| costs.idle), 1600.0);
     }
+    for (ours, floor) in HTTP {
+        aim_at_ratio(&mut aim, find(ours).zip(find(floor)), Workload::Echo, 1.03);
+        aim_at_calls(&mut aim, find(ours).zip(find(floor)), Workload::Echo);
+    }
+    let ours = Variant::HttpPortcullis;
+    let text = format!("`{ours}`: bytes per connection before its first request");
+    aim(text, find(ours).and_then(|costs| costs.silent), 3000.0);
     targets
 }
 
-fn of_http(costs: &[Costs]) -> Vec<Target> {
-    let find = |variant| costs.iter().find(|costs| costs.variant == variant);
-    let Some(ours) = find(Variant::HttpPortcullis) else {
-        return Vec::new();
-    };
-    let mut targets = Vec::new();
-    for theirs in [Variant::HttpHyper, Variant::HttpHyperPlus]
-        .into_iter()
-        .filter_map(find)
-    {
-        let mut aim = |text: &str, measured: Option<f64>, bound: f64| {
-            let text = format!("`{}`: {text} `{}` <= {bound}", ours.variant, theirs.variant);
-            targets.extend(measured.map(|measured| Target {
-                text,
-                measured,
-                bound,
-            }));
-        };
-        let [ours, theirs] = [ours, theirs].map(|costs| costs.of(Workload::Echo));
-        aim(
-            "instructions per request, ratio to",
-            ours.instructions
-                .zip(theirs.instructions)
-                .map(|(ours, theirs)| ours / theirs),
-            1.03,
-        );
-        aim(
-            "system calls per request over",
-            ours.all_calls()
-                .zip(theirs.all_calls())
-                .map(|(ours, theirs)| ours - theirs),
-            0.05,
-        );
-    }
-    targets.extend(ours.silent.map(|measured| Target {
-        text: format!(
-            "`{}`: bytes per connection before its first request <= 3000",
-            ours.variant
-        ),
-        measured,
-        bound: 3000.0,
-    }));
-    targets
+fn aim_at_ratio(
+    aim: &mut impl FnMut(String, Option<f64>, f64),
+    pair: Option<(&Costs, &Costs)>,
+    workload: Workload,
+    bound: f64,
+) {
+    let Some((ours, floor)) = pair else { return };
+    let [our, their] = [ours, floor].map(|costs| costs.of(workload).instructions);
+    let text = format!(
+        "`{}`: instructions per {}, ratio to `{}`",
+        ours.variant,
+        unit(ours, workload),
+        floor.variant
+    );
+    aim(text, our.zip(their).map(|(our, their)| our / their), bound);
 }
+
+fn aim_at_calls(
+    aim: &mut impl FnMut(String, Option<f64>, f64),
+    pair: Option<(&Costs, &Costs)>,
+    workload: Workload,
+) {
+    let Some((ours, floor)) = pair else { return };
+    let [our, their] = [ours, floor].map(|costs| costs.of(workload).all_calls());
+    let text = format!(
+        "`{}`: system calls per {} over `{}`",
+        ours.variant,
+        unit(ours, workload),
+        floor.variant
+    );
+    // Less than one call in twenty units is noise.
+    aim(text, our.zip(their).map(|(our, their)| our - their), 0.05);
+}
+
+fn unit(costs: &Costs, workload: Workload) -> &'static str {
+    match (costs.variant.protocol(), workload) {
+        (Protocol::Http, Workload::Echo) => "request",
+        (_, Workload::EchoOf16) => "echo of 16 connections",
+        (_, workload) => workload.name(),
+    }
+}
+
+/// The most instructions of a stack of layers, as a ratio to one floor or another.
+const RATIOS: [(Variant, Workload, f64); 7] = [
+    (Variant::Bare, Workload::Connection, 1.165),
+    (Variant::Bare, Workload::Echo, 1.10),
+    (Variant::Bare, Workload::EchoOf16, 1.06),
+    (Variant::BareTimer, Workload::Echo, 1.10),
+    (Variant::BareTimeouts, Workload::Connection, 1.15),
+    (Variant::BareTimeouts, Workload::Echo, 1.0),
+    (Variant::BareTimeouts, Workload::EchoOf16, 1.0),
+];
+
+/// Servers of HTTP, and the floor of each.
+const HTTP: [(Variant, Variant); 3] = [
+    (Variant::HttpPortcullis, Variant::HttpHyper),
+    (Variant::HttpPortcullis, Variant::HttpHyperPlus),
+    (Variant::HttpStack, Variant::HttpHyperPlus),
+];
 
 #[cfg(test)]
 mod tests {

@@ -8,9 +8,10 @@ use std::fmt;
 pub(crate) enum Variant {
     /// The reference: tokio's accept loop, one task per connection, TCP_NODELAY.
     Bare,
-    /// The reference, in a program that has a timer running, as most do.
+    /// The reference, in a program that has a timer running, like most programs.
     BareTimer,
-    /// The reference, with `tokio::time::timeout` around each read and each write.
+    /// The reference as a careful user writes it: `tokio::time::timeout` around each read and each write, and a
+    /// semaphore as connection limit.
     BareTimeouts,
     /// `Server` with `PeerAddrLayer`.
     PortcullisBare,
@@ -26,7 +27,8 @@ pub(crate) enum Variant {
     CountBytes,
     /// The reference for HTTP: hyper-util in tokio's accept loop.
     HttpHyper,
-    /// The same as a careful user sets it up: with what hyper-util has for time, and the peer's address.
+    /// The same as a careful user sets it up: hyper's timeouts, a semaphore as connection limit, and the peer's
+    /// address in each request.
     HttpHyperPlus,
     /// `axum::serve`.
     HttpAxum,
@@ -36,7 +38,7 @@ pub(crate) enum Variant {
     HttpStack,
 }
 
-/// What a server speaks.
+/// The protocol of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protocol {
     Echo,
@@ -104,7 +106,7 @@ impl Variant {
         }
     }
 
-    /// What it is compared to.
+    /// The variant that it is compared to.
     pub(crate) const fn reference(self) -> Self {
         match self.protocol() {
             Protocol::Echo => Self::Bare,
@@ -112,12 +114,12 @@ impl Variant {
         }
     }
 
-    /// Whether it only tells what one layer costs.
+    /// Whether it measures one layer.
     pub(crate) fn is_single_layer(self) -> bool {
         self.name().starts_with('+')
     }
 
-    /// Whether `--check` measures it: the references, and the least and the most of portcullis.
+    /// Whether `--check` measures it. These are the references, and the smallest and the largest of ours.
     pub(crate) const fn is_checked(self) -> bool {
         matches!(
             self,

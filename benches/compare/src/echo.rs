@@ -1,4 +1,4 @@
-//! The job of every echo server here.
+//! The echo that every echo server runs.
 
 use std::{
     future::poll_fn,
@@ -9,11 +9,10 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Sends back what comes, until the peer ends its side, and then ends ours.
+/// Echoes until the peer half-closes, and then closes the connection.
 ///
-/// It reads into [`BUFFER`] bytes on the stack of the worker, so that a connection that waits holds no
-/// buffer: the memory of an idle connection is then the server's own. Only what the socket does not
-/// take at once is kept.
+/// It reads into [`BUFFER`] bytes on the stack of the worker, so that the memory of an idle connection is the
+/// server's alone. Only data that the socket does not accept is kept.
 pub(crate) async fn echo(mut io: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
     let mut kept = Kept::default();
     poll_fn(|cx| {
@@ -28,7 +27,7 @@ pub(crate) async fn echo(mut io: impl AsyncRead + AsyncWrite + Unpin) -> io::Res
     poll_fn(|cx| Pin::new(&mut io).poll_shutdown(cx)).await
 }
 
-/// What could not be sent yet.
+/// Data that is not sent yet.
 #[derive(Debug, Default)]
 struct Kept {
     bytes: Vec<u8>,
@@ -48,7 +47,7 @@ impl Kept {
                 written => self.sent += written,
             }
         }
-        // Gives the memory back: the connection may now wait for long.
+        // Frees the memory, because the connection may now wait for long.
         if self.sent > 0 {
             *self = Self {
                 flush: true,
@@ -69,7 +68,7 @@ enum Step {
     End,
 }
 
-/// One read, and as much of its answer as goes at once.
+/// One read, and as much of its echo as the socket accepts.
 fn poll_exchange(
     io: &mut (impl AsyncRead + AsyncWrite + Unpin),
     kept: &mut Kept,
@@ -95,7 +94,7 @@ fn poll_exchange(
     Poll::Ready(Ok(Step::Again))
 }
 
-/// The most that one read takes.
+/// Most bytes of one read.
 pub(crate) const BUFFER: usize = 16 * 1024;
 
 #[cfg(test)]

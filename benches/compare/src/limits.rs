@@ -1,22 +1,17 @@
-//! How many files, and so connections, this process and its children may have open.
+//! The limit on open files, and so on connections.
 
-use crate::BoxError;
+use harness::{BoxError, proc::open_files};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// Raises the limit on open files as far as it goes; children inherit it.
+/// Raises the limit on open files to its maximum, also for child processes.
 pub(crate) fn raise() -> Result<(), BoxError> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     Ok(())
 }
 
-pub(crate) fn open_files() -> Result<usize, BoxError> {
-    let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    Ok(usize::try_from(soft).unwrap_or(usize::MAX))
-}
-
-/// How many of the connections that are wanted may be open, where each takes so many descriptors of
-/// one process.
+/// The number of connections that may be open, up to `wanted`, if each takes so many file descriptors of one
+/// process.
 pub(crate) fn connections(wanted: usize, descriptors: usize) -> Result<usize, BoxError> {
     Ok(fit(wanted, descriptors, open_files()?))
 }
@@ -25,7 +20,7 @@ fn fit(wanted: usize, descriptors: usize, open_files: usize) -> usize {
     wanted.min(open_files.saturating_sub(SPARE) / descriptors)
 }
 
-/// Files that are open besides.
+/// Other open files.
 const SPARE: usize = 500;
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
-//! Where and with what it was measured.
+//! The machine and the versions of a run.
 
+use harness::version::{of_package, of_program};
 use std::{fs, process::Command};
 
 /// A list in Markdown.
@@ -22,14 +23,14 @@ pub(crate) fn describe() -> String {
     ];
     let crates = CRATES
         .iter()
-        .filter_map(|name| Some(format!("{name} {}", version(LOCK, name)?)));
+        .filter_map(|name| Some(format!("{name} {}", of_package(LOCK, name)?)));
     lines.push(format!(
         "Crates: {}.",
         crates.collect::<Vec<_>>().join(", ")
     ));
     let programs = PROGRAMS
         .iter()
-        .filter_map(|(program, flag)| said(program, flag));
+        .filter_map(|(program, flag)| of_program(program, flag));
     let programs: Vec<String> = programs.collect();
     if !programs.is_empty() {
         lines.push(format!("Programs: {}.", programs.join("; ")));
@@ -55,24 +56,6 @@ fn revision() -> String {
         (false, true) => format!("commit {commit}"),
         (false, false) => format!("commit {commit}, and changes"),
     }
-}
-
-/// The version of a package in a lock file; the last, where there are several.
-fn version<'a>(lock: &'a str, name: &str) -> Option<&'a str> {
-    let start = format!("name = \"{name}\"\nversion = \"");
-    let (_, rest) = lock.rsplit_once(&start)?;
-    rest.split('"').next()
-}
-
-/// The first line of what a program says about its version.
-fn said(program: &str, flag: &str) -> Option<String> {
-    let output = Command::new(program).arg(flag).output().ok()?;
-    let text = [output.stdout, output.stderr].concat();
-    let text = String::from_utf8_lossy(&text).into_owned();
-    let line = text
-        .lines()
-        .find(|line| line.contains(|c: char| c.is_ascii_digit()))?;
-    Some(line.trim().to_owned())
 }
 
 fn output(program: &str, arguments: &[&str]) -> String {
@@ -114,6 +97,8 @@ const CRATES: &[&str] = &[
     "pingora-core",
     #[cfg(feature = "rama")]
     "rama-tcp",
+    #[cfg(feature = "mimalloc")]
+    "mimalloc",
     "tls-listener",
     "tokio-io-timeout",
 ];
@@ -133,8 +118,7 @@ mod tests {
     #[test]
     fn the_versions_of_all_crates_are_known() {
         for name in CRATES {
-            assert!(version(LOCK, name).is_some(), "{name}");
+            assert!(of_package(LOCK, name).is_some(), "{name}");
         }
-        assert_eq!(version(LOCK, "tok"), None);
     }
 }

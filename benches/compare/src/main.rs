@@ -1,34 +1,47 @@
 //! portcullis measured side by side with its peers.
 //!
-//! The program starts itself again as each of the servers, and is the client of all of them; see
-//! README.md beside this package for what is measured and how.
+//! The program starts itself again as each of the servers, and is the client of all of them. README.md in
+//! this package says what is measured, and how. A module uses only modules above it, and the package
+//! `harness`, which it shares with the counters of portcullis' own cost:
+//!
+//! ```text
+//! entry  limits  machine  options  tls  echo  operations
+//!                       server                    all servers, by name
+//!                       process                   a server in a child process
+//!               load      │      plan             the clients; a measurement as data
+//!               count     │     runner            counts under tools; takes the samples
+//!               measure   │     plot  report      all measurements; SVG, tables
+//!                                results          RESULTS.md
+//! ```
 
 mod count;
 mod echo;
+mod entry;
 mod limits;
 mod load;
 mod machine;
 mod measure;
 mod operations;
 mod options;
+mod plan;
 mod plot;
 mod process;
 mod report;
 mod results;
 mod runner;
 mod server;
-mod stats;
 mod tls;
 
 use self::{
-    measure::{Bench, Plan},
+    entry::{Setup, WORKERS},
     options::Options,
+    plan::{Bench, Plan},
     runner::Progress,
-    server::{Setup, WORKERS},
 };
+use harness::BoxError;
 use std::{
     collections::BTreeSet,
-    env, error, fs,
+    env, fs,
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{self as std_process, Command, ExitCode},
@@ -36,7 +49,10 @@ use std::{
 };
 use tokio::runtime::Builder;
 
-type BoxError = Box<dyn error::Error + Send + Sync>;
+/// For all servers of this program.
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     match run() {
@@ -50,8 +66,8 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), BoxError> {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    match *arguments {
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match *words {
         [process::SERVE, name, port, backend, folder] => {
             let setup = Setup {
                 port: port.parse()?,
@@ -61,18 +77,18 @@ fn run() -> Result<(), BoxError> {
             server::run(name, setup)
         }
         [process::BECOME, program, ref arguments @ ..] => become_program(program, arguments),
-        _ => compare(),
+        _ => compare(arguments),
     }
 }
 
-/// Turns this process into another program that ends when its parent does.
+/// Replaces this process by another program, which ends with its parent.
 fn become_program(program: &str, arguments: &[&str]) -> Result<(), BoxError> {
     nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM)?;
     Err(Command::new(program).args(arguments).exec().into())
 }
 
-fn compare() -> Result<(), BoxError> {
-    let Some(options) = Options::parse(lexopt::Parser::from_env())? else {
+fn compare(arguments: Vec<String>) -> Result<(), BoxError> {
+    let Some(options) = Options::parse(arguments)? else {
         print!("{}", options::USAGE);
         return Ok(());
     };
@@ -101,13 +117,12 @@ fn compare() -> Result<(), BoxError> {
         tables.push(table);
     }
     progress.finish();
-    let folder = options.folder();
-    results::write(&folder, &tables, options.quick)?;
-    println!("written: {}", folder.join("RESULTS.md").display());
+    results::write(&options, &tables)?;
+    println!("written: {}", options.folder().join("RESULTS.md").display());
     Ok(())
 }
 
-/// Says what will be done, how long it takes, and what cannot be.
+/// Prints the measurements, their duration, and what is missing.
 fn announce(plans: &[Plan]) {
     for plan in plans {
         let seconds = plan.estimate().as_secs_f64();
@@ -126,7 +141,7 @@ fn announce(plans: &[Plan]) {
     );
 }
 
-/// A folder for certificates and configuration, gone at the end.
+/// A temporary folder for certificates and configuration.
 struct Scratch(PathBuf);
 
 impl Scratch {

@@ -1,7 +1,6 @@
 //! The command line.
 
-use crate::BoxError;
-use lexopt::{Arg, Parser, ValueExt};
+use harness::{BoxError, options::Arguments};
 use std::path::PathBuf;
 
 /// What to measure.
@@ -17,24 +16,26 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// `None` when only the usage is asked for.
-    pub(crate) fn parse(mut parser: Parser) -> Result<Option<Self>, BoxError> {
+    /// `None` for `--help`.
+    pub(crate) fn parse(arguments: Vec<String>) -> Result<Option<Self>, BoxError> {
         let mut options = Self::default();
-        while let Some(argument) = parser.next()? {
-            match argument {
-                Arg::Long("quick") => options.quick = true,
-                Arg::Long("list") => options.list = true,
-                Arg::Long("only") => options.only.extend(names(&mut parser)?),
-                Arg::Long("servers") => options.servers.extend(names(&mut parser)?),
-                Arg::Long("output") => options.output = Some(parser.value()?.into()),
-                Arg::Long("help") | Arg::Short('h') => return Ok(None),
-                other => return Err(format!("{}\n\n{USAGE}", other.unexpected()).into()),
+        let mut arguments = Arguments::new(arguments, USAGE);
+        while let Some(option) = arguments.option() {
+            let mut names = || Ok::<_, BoxError>(names(&arguments.value()?));
+            match &*option {
+                "--quick" => options.quick = true,
+                "--list" => options.list = true,
+                "--only" => options.only.extend(names()?),
+                "--servers" => options.servers.extend(names()?),
+                "--output" => options.output = Some(arguments.value()?.into()),
+                "--help" | "-h" => return Ok(None),
+                _ => return Err(arguments.unexpected()),
             }
         }
         Ok(Some(options))
     }
 
-    /// Where the results go. What is not the whole goes where it replaces nothing.
+    /// The folder of the results. A partial run does not replace those of a whole run.
     pub(crate) fn folder(&self) -> PathBuf {
         let package = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
         match &self.output {
@@ -44,14 +45,19 @@ impl Options {
         }
     }
 
+    /// Where all samples go, outside of version control.
+    pub(crate) fn samples(&self) -> PathBuf {
+        let target = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target");
+        self.output.clone().unwrap_or(target).join("results.csv")
+    }
+
     const fn is_whole(&self) -> bool {
         !self.quick && self.only.is_empty() && self.servers.is_empty()
     }
 }
 
-fn names(parser: &mut Parser) -> Result<Vec<String>, BoxError> {
-    let value: String = parser.value()?.string()?;
-    Ok(value.split(',').map(str::to_owned).collect())
+fn names(list: &str) -> Vec<String> {
+    list.split(',').map(str::to_owned).collect()
 }
 
 pub(crate) const USAGE: &str = "\
@@ -62,8 +68,10 @@ usage: cargo run --release --manifest-path benches/compare/Cargo.toml -- [OPTION
   --quick           a few short rounds: shows that all works, the numbers mean little
   --only A,B        only these measurements (--list shows them)
   --servers A,B     only these servers, and the references
-  --output DIR      where RESULTS.md, results.csv and plots/ go; by default benches/ for a whole
-                    run and benches/compare/target/partial for any other
+  --output DIR      where RESULTS.md, plots/ and results.csv (all samples) go; by default
+                    RESULTS.md and plots/ go to benches/ for a whole run and to
+                    benches/compare/target/partial for any other, results.csv to
+                    benches/compare/target
   --list            show measurements and servers, with what is missing and why
 ";
 
@@ -72,7 +80,7 @@ mod tests {
     use super::*;
 
     fn parse(line: &str) -> Result<Option<Options>, BoxError> {
-        Options::parse(Parser::from_args(line.split_whitespace()))
+        Options::parse(line.split_whitespace().map(str::to_owned).collect())
     }
 
     #[test]

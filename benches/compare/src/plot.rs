@@ -1,11 +1,10 @@
-//! Plots as SVG: bars with ranges, and lines where cost grows.
+//! Plots as SVG, with bars and ranges, or with lines.
 
 use crate::{
-    BoxError,
+    entry::Kind,
     runner::{Line, Table},
-    server::Kind,
-    stats::Spread,
 };
+use harness::{BoxError, stats::Spread};
 use plotters::{
     backend::SVGBackend,
     coord::Shift,
@@ -28,7 +27,7 @@ pub(crate) struct Plot {
     pub(crate) file: String,
 }
 
-/// Draws the first column of a table: in one plot, or in one for each group.
+/// Draws the first column of a table, in one plot or in one for each group.
 pub(crate) fn write(table: &Table, folder: &Path) -> Result<Vec<Plot>, BoxError> {
     let bars: Vec<(&Line, Spread)> = table
         .lines
@@ -53,7 +52,7 @@ pub(crate) fn write(table: &Table, folder: &Path) -> Result<Vec<Plot>, BoxError>
         draw_bars(table, &bars, &all, folder)?;
         return Ok(vec![all]);
     }
-    // The same name in several groups could not be told apart.
+    // The same name in several groups would be ambiguous.
     let groups = bars.chunk_by(|(one, _), (next, _)| one.group == next.group);
     let plots = groups.map(|bars| {
         let group = &bars[0].0.group;

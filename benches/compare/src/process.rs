@@ -1,9 +1,10 @@
-//! A server in a process of its own: started, watched from outside, ended by its number.
+//! A server in a child process, observed through `/proc`.
 
 use crate::{
-    BoxError,
-    server::{self, Entry, Setup, Start},
+    entry::{Entry, Setup, Start},
+    server,
 };
+use harness::{BoxError, proc};
 use nix::{
     sys::signal::{Signal, kill},
     time::ClockId,
@@ -14,7 +15,7 @@ use std::{
     fs::{self, File},
     io::{BufRead, BufReader},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
     thread,
     time::Duration,
@@ -134,13 +135,12 @@ impl Running {
     pub(crate) fn resident(&self) -> Result<f64, BoxError> {
         let mut sum = 0.0;
         for pid in self.tree()? {
-            let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-            sum += field(&status, "VmRSS:").ok_or("no VmRSS in /proc")? * 1024.0;
+            sum += proc::resident(u32::try_from(pid)?)?;
         }
         Ok(sum)
     }
 
-    /// The process and its children; nobody here has grandchildren.
+    /// The process and its children; no server here has grandchildren.
     fn tree(&self) -> Result<Vec<i32>, BoxError> {
         let pid = i32::try_from(self.child.id())?;
         let mut tree = vec![pid];
@@ -198,7 +198,7 @@ impl Drop for Running {
 /// CPU time of a server.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Cpu {
-    /// By the process's clock: exact, threads that have ended included.
+    /// By the clock of the process, which is exact and includes threads that have ended.
     pub(crate) total: Duration,
     /// Sampled by ticks: coarse.
     user: u64,
@@ -251,7 +251,7 @@ impl std::ops::Sub for Cpu {
     }
 }
 
-/// What `/proc/PID/stat` says, `proc_pid_stat(5)`.
+/// Fields of `/proc/PID/stat`, `proc_pid_stat(5)`.
 #[derive(Debug, PartialEq)]
 struct Stat {
     state: char,
@@ -283,27 +283,12 @@ impl Stat {
     }
 }
 
-/// The first number after `name` at the beginning of a line.
-fn field(text: &str, name: &str) -> Option<f64> {
-    let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
-    rest.split_whitespace().next()?.parse().ok()
-}
-
-/// For programs that have to be told their port.
+/// A port for programs that cannot choose one.
 fn free_port() -> Result<u16, BoxError> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-/// Whether a program of the system is there.
-pub(crate) fn is_installed(program: &str) -> bool {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let system = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from);
-    env::split_paths(&path)
-        .chain(system)
-        .any(|folder| folder.join(program).is_file())
-}
-
-/// The main thread waits; the load runs in threads of its own.
+/// Blocks the main thread; the load runs in other threads.
 #[expect(clippy::disallowed_methods, reason = "no worker of a runtime")]
 pub(crate) fn pause(time: Duration) {
     thread::sleep(time);
@@ -338,11 +323,5 @@ mod tests {
         }
         let used = Cpu::of(std::process::id() as i32).unwrap() - before;
         assert!(used.total > Duration::from_millis(2), "{used:?}");
-    }
-
-    #[test]
-    fn a_field_of_proc_is_found() {
-        let status = "VmPeak:\t  100 kB\nVmRSS:\t    9024 kB\nThreads:\t3\n";
-        assert_eq!(field(status, "VmRSS:"), Some(9024.0));
     }
 }

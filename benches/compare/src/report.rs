@@ -1,10 +1,13 @@
 //! Tables, as text that is Markdown too.
 
 use crate::{
-    measure::{Against, Target},
+    entry::Kind,
+    plan::{Against, Target},
     runner::{Line, Table},
-    server::Kind,
+};
+use harness::{
     stats::{Spread, paired_ratios},
+    text::number,
 };
 use std::fmt::Write;
 
@@ -134,7 +137,7 @@ fn targets(table: &Table) -> String {
         let Some((measured, digits)) = measured(table, target) else {
             continue;
         };
-        // As it is shown, where nobody sees the digit after the last.
+        // Rounded as it is shown.
         let scale = 10_f64.powi(i32::try_from(digits).unwrap_or(0));
         let measured = (measured * scale).round() / scale;
         let verdict = match measured <= target.at_most {
@@ -228,21 +231,6 @@ fn range(spread: Spread, digits: usize) -> String {
     }
 }
 
-/// With a comma at each thousand.
-fn number(value: f64, digits: usize) -> String {
-    let text = format!("{value:.digits$}");
-    let (sign, rest) = text.split_at(usize::from(text.starts_with('-')));
-    let (whole, fraction) = rest.split_at(rest.find('.').unwrap_or(rest.len()));
-    let mut grouped = String::new();
-    for (index, digit) in whole.chars().enumerate() {
-        if index > 0 && (whole.len() - index).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    format!("{sign}{grouped}{fraction}")
-}
-
 /// A Markdown table whose columns are as wide as their widest cell.
 fn align(cells: &[Vec<String>]) -> String {
     let width = |column: usize| {
@@ -274,7 +262,7 @@ fn capital(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::measure::Column;
+    use crate::plan::Column;
 
     fn line(label: &str, kind: Kind, samples: &[Result<f64, &str>]) -> Line {
         let samples = samples.iter().map(|sample| match sample {
@@ -337,14 +325,6 @@ mod tests {
         assert!(broken.contains("2, **1 failed**"), "{broken}");
         assert!(broken.contains("45.5 (1.0–90.0)"), "{broken}");
         assert!(text.contains("**`broken` failed:** it broke."), "{text}");
-    }
-
-    #[test]
-    fn numbers_have_a_comma_at_each_thousand() {
-        assert_eq!(number(1_234_567.0, 0), "1,234,567");
-        assert_eq!(number(-1234.56, 1), "-1,234.6");
-        assert_eq!(number(123.0, 0), "123");
-        assert_eq!(number(0.125, 2), "0.12");
     }
 
     #[test]

@@ -1,11 +1,11 @@
-//! Takes the samples: round after round, each with all servers in turn.
+//! Takes the samples, in rounds with all servers in turn.
 
 use crate::{
-    BoxError,
-    measure::{Bench, Column, Missing, Plan, Row, Sample, Target},
+    entry::Kind,
+    plan::{Bench, Column, Missing, Plan, Row, Sample, Target},
     process::Running,
-    server::Kind,
 };
+use harness::BoxError;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::{collections::HashMap, time::Duration};
 
@@ -31,7 +31,7 @@ pub(crate) struct Line {
     pub(crate) forwards: bool,
     pub(crate) reference: bool,
     pub(crate) peer: bool,
-    /// One for each round: the values of all columns, or why there are none.
+    /// The values of all columns, or an error, for each round.
     pub(crate) samples: Vec<Result<Vec<f64>, String>>,
 }
 
@@ -73,7 +73,7 @@ impl Line {
     }
 }
 
-/// Shows what runs, and how long all of it will take.
+/// Shows the progress and the remaining time.
 #[derive(Debug)]
 pub(crate) struct Progress(ProgressBar);
 
@@ -130,7 +130,7 @@ pub(crate) fn run(bench: &Bench, plan: &Plan, progress: &Progress) -> Table {
         for row in &plan.rows {
             progress.show(plan, 0, row);
             if !servers.running.contains_key(&(row.entry.name, row.again)) {
-                // It only warms up: a failure here will be one in the rounds as well.
+                // A warm-up. A failure here will show in the rounds as well.
                 let _ = servers.sample(row);
             }
             progress.done(plan);
@@ -138,7 +138,7 @@ pub(crate) fn run(bench: &Bench, plan: &Plan, progress: &Progress) -> Table {
     }
     for round in 0..plan.rounds {
         for place in 0..plan.rows.len() {
-            // Each round begins with another one: who comes first may be better or worse off.
+            // Each round begins with another server, because the position may have an effect.
             let turn = (place + round) % plan.rows.len();
             let row = &plan.rows[turn];
             progress.show(plan, round + 1, row);
@@ -167,7 +167,7 @@ pub(crate) fn run(bench: &Bench, plan: &Plan, progress: &Progress) -> Table {
 struct Servers<'a> {
     bench: &'a Bench,
     plan: &'a Plan,
-    /// The reference once more is a process of its own: where its memory lies is chance as well.
+    /// The second reference is a separate process, because the memory layout is random as well.
     running: HashMap<(&'static str, bool), Running>,
 }
 
@@ -178,7 +178,7 @@ impl Servers<'_> {
             Some(server) => server,
             None => Running::start(row.entry, &self.bench.folder)?,
         };
-        // After a failure the server is in an unknown state: the next sample gets a new one.
+        // After a failure the server is in an unknown state, so the next sample gets a new one.
         let sample = (self.plan.sample)(self.bench, row, &mut server)?;
         if !self.plan.fresh && sample.problem.is_none() {
             self.running.insert(name, server);

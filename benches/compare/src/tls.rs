@@ -1,6 +1,6 @@
-//! The same certificate, protocol version, cipher and key exchange for all who speak TLS.
+//! One certificate, protocol version, cipher suite and key exchange for all servers and clients.
 
-use crate::BoxError;
+use harness::BoxError;
 use std::{fs, path::Path, sync::Arc};
 use tokio_rustls::rustls::{
     ClientConfig, RootCertStore, ServerConfig,
@@ -23,7 +23,7 @@ pub(crate) fn write_certificate(folder: &Path) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// For every server that uses rustls. Tickets without state, as the C servers have them.
+/// For every server that uses rustls, with stateless tickets like the C servers.
 pub(crate) fn server_config(folder: &Path) -> Result<Arc<ServerConfig>, BoxError> {
     let mut config = config(folder, provider())?;
     config.ticketer = Ticketer::new()?;
@@ -42,7 +42,7 @@ pub(crate) fn config(folder: &Path, provider: CryptoProvider) -> Result<ServerCo
     Ok(config)
 }
 
-/// For the load generator, which offers one cipher suite and one key exchange: nobody can differ.
+/// For the clients, which offer one cipher suite and one key exchange.
 pub(crate) fn client_config(folder: &Path) -> Result<Arc<ClientConfig>, BoxError> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(folder.join("cert.pem"))?)?;
@@ -62,5 +62,5 @@ pub(crate) fn provider() -> CryptoProvider {
     }
 }
 
-/// Whom the certificate is for.
+/// The name in the certificate.
 pub(crate) const NAME: &str = "localhost";

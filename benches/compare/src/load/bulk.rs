@@ -1,7 +1,7 @@
-//! Bulk: as many bytes as go, both ways at once.
+//! Bulk transfer in both directions.
 
-use super::{PATIENCE, Wire};
-use crate::BoxError;
+use super::{client::Stream, outcome::PATIENCE};
+use harness::BoxError;
 use std::{io, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, split},
@@ -10,12 +10,12 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-/// Sends so many bytes over each of the connections, and takes as many back. Returns how long it took.
-pub(crate) async fn run(wires: Vec<Wire>, bytes: usize) -> Result<Duration, BoxError> {
+/// Sends so many bytes over each of the connections, and receives as many. Returns the elapsed time.
+pub(crate) async fn run(streams: Vec<Stream>, bytes: usize) -> Result<Duration, BoxError> {
     let begun = Instant::now();
     let mut flows = JoinSet::new();
-    for wire in wires {
-        let (mut reader, mut writer) = split(wire);
+    for stream in streams {
+        let (mut reader, mut writer) = split(stream);
         let writing = spawn(async move {
             let mut sent = 0;
             while sent < bytes {
@@ -34,7 +34,7 @@ pub(crate) async fn run(wires: Vec<Wire>, bytes: usize) -> Result<Duration, BoxE
                 if read == 0 {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
-                // What arrives is the pattern, from where it stands.
+                // The pattern, from the current position.
                 if !is_pattern(&buffer[..read], got) {
                     return Err(io::Error::other("the echo is not what was sent"));
                 }

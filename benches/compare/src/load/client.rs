@@ -1,7 +1,7 @@
 //! How clients connect.
 
-use super::Exchange;
-use crate::{BoxError, server::Job, tls};
+use crate::{entry::Job, tls};
+use harness::{BoxError, exchange::Exchange, sequence::Connect};
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
@@ -17,7 +17,7 @@ use tokio_rustls::{
 use tokio_util::either::Either;
 
 /// A connection of a client.
-pub(crate) type Wire = Either<TcpStream, TlsStream<TcpStream>>;
+pub(crate) type Stream = Either<TcpStream, TlsStream<TcpStream>>;
 
 /// A client of one server.
 #[derive(Clone, Debug)]
@@ -52,13 +52,13 @@ impl Client {
                 .then(|| tls::client_config(folder))
                 .transpose()?,
             exchange: match job.is_http() {
-                true => Exchange::hello(),
+                true => Exchange::Hello,
                 false => Exchange::echo(size),
             },
         })
     }
 
-    /// The same client with a cache of TLS sessions of its own.
+    /// The same client with a separate cache of TLS sessions.
     pub(crate) fn resuming(&self) -> Self {
         let mut client = self.clone();
         if let Some(config) = &mut client.tls {
@@ -71,26 +71,18 @@ impl Client {
         self.address
     }
 
-    pub(crate) const fn exchange(&self) -> &Exchange {
-        &self.exchange
-    }
-
-    pub(crate) async fn connect(&self) -> io::Result<Wire> {
-        self.agree(TcpStream::connect(self.address).await?).await
-    }
-
     /// The connection of this number. One address of a client has ports for so many connections.
-    pub(crate) async fn connect_numbered(&self, number: usize) -> io::Result<Wire> {
+    pub(crate) async fn connect_numbered(&self, number: usize) -> io::Result<Stream> {
         let group = u8::try_from(number / PORTS).map_err(io::Error::other)?;
         if group == 0 {
             return self.connect().await;
         }
         let socket = TcpSocket::new_v4()?;
         socket.bind((Ipv4Addr::new(127, 0, 1, group), 0).into())?;
-        self.agree(socket.connect(self.address).await?).await
+        self.handshake(socket.connect(self.address).await?).await
     }
 
-    async fn agree(&self, stream: TcpStream) -> io::Result<Wire> {
+    async fn handshake(&self, stream: TcpStream) -> io::Result<Stream> {
         stream.set_nodelay(true)?;
         match &self.tls {
             None => Ok(Either::Left(stream)),
@@ -103,9 +95,22 @@ impl Client {
     }
 }
 
-/// Whether the server knew the client's session.
-pub(crate) fn is_resumed(wire: &Wire) -> bool {
-    match wire {
+impl Connect for Client {
+    type Stream = Stream;
+
+    async fn connect(&self) -> io::Result<Stream> {
+        self.handshake(TcpStream::connect(self.address).await?)
+            .await
+    }
+
+    fn exchange(&self) -> &Exchange {
+        &self.exchange
+    }
+}
+
+/// Whether the server resumed the client's session.
+pub(crate) fn is_resumed(stream: &Stream) -> bool {
+    match stream {
         Either::Left(_) => false,
         Either::Right(tls) => tls.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed),
     }

@@ -1,10 +1,15 @@
-//! The closed loop: each client sends its next request when it has the answer to the last.
+//! The closed loop, in which each client sends its next request after the answer to the last.
 //!
-//! What it measures is what an operation costs. Its latencies are those of a machine that is always
-//! busy: mostly the time in queues.
+//! It measures the cost of an operation. Its latencies are those of a machine under full load, and mostly time
+//! in queues.
 
-use super::{Client, Outcome, PATIENCE, Part, client::is_resumed, idle, nanos};
-use crate::{BoxError, server::Job};
+use super::{
+    client::{Client, is_resumed},
+    idle,
+    outcome::{Outcome, PATIENCE, Part, nanos},
+};
+use crate::entry::Job;
+use harness::{BoxError, sequence::Connect};
 use std::{io, sync::Arc, time::Duration};
 use tokio::{
     io::AsyncWriteExt,
@@ -28,7 +33,7 @@ impl Bounds {
     }
 }
 
-/// Clients that have connected and had an answer each, and wait for the start.
+/// Connected clients that have received one answer each and wait for the start.
 #[derive(Debug)]
 pub(crate) struct Ready {
     clients: JoinSet<Part>,
@@ -37,7 +42,7 @@ pub(crate) struct Ready {
 }
 
 impl Ready {
-    /// Runs the clients to their end.
+    /// Runs all clients until they finish.
     pub(crate) async fn run(mut self) -> Result<Outcome, BoxError> {
         let mut outcome = Outcome::new();
         self.start.wait().await;
@@ -54,11 +59,11 @@ impl Ready {
     }
 }
 
-/// Requests on connections that stay.
+/// Requests on connections that stay open.
 pub(crate) async fn kept(client: &Client, bounds: Bounds) -> Result<Ready, BoxError> {
     let start = Arc::new(Barrier::new(bounds.clients + 1));
     let mut clients = JoinSet::new();
-    for mut wire in idle::open(client, 0..bounds.clients).await? {
+    for mut stream in idle::open(client, 0..bounds.clients).await? {
         let (client, start) = (client.clone(), start.clone());
         clients.spawn(async move {
             start.wait().await;
@@ -67,7 +72,7 @@ pub(crate) async fn kept(client: &Client, bounds: Bounds) -> Result<Ready, BoxEr
             let mut now = Instant::now();
             let end = now + bounds.time;
             while now < end && part.latencies.len() < bounds.per_client() {
-                if let Err(error) = client.exchange().run(&mut wire, &mut buffer).await {
+                if let Err(error) = client.exchange().run(&mut stream, &mut buffer).await {
                     part.error = Some(error.to_string());
                     break;
                 }
@@ -75,7 +80,7 @@ pub(crate) async fn kept(client: &Client, bounds: Bounds) -> Result<Ready, BoxEr
                 part.latencies.push(nanos(then - now));
                 now = then;
             }
-            part.open = Some(wire);
+            part.open = Some(stream);
             part
         });
     }
@@ -131,12 +136,12 @@ pub(crate) async fn churn(
 }
 
 async fn once(client: &Client, job: Job, buffer: &mut Vec<u8>, part: &mut Part) -> io::Result<()> {
-    let mut wire = client.connect().await?;
-    part.resumed += u64::from(is_resumed(&wire));
-    client.exchange().run(&mut wire, buffer).await?;
+    let mut stream = client.connect().await?;
+    part.resumed += u64::from(is_resumed(&stream));
+    client.exchange().run(&mut stream, buffer).await?;
     if job.is_tls() {
-        // Says good-bye, as TLS asks for.
-        wire.shutdown().await?;
+        // Sends `close_notify`.
+        stream.shutdown().await?;
     }
     Ok(())
 }

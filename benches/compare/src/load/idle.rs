@@ -1,21 +1,31 @@
-//! Connections that do nothing.
+//! Idle connections.
 
-use super::{Client, PATIENCE, client::Wire};
-use crate::BoxError;
+use super::{
+    client::{Client, Stream},
+    outcome::PATIENCE,
+};
+use harness::{BoxError, sequence::Connect};
 use std::ops::Range;
 use tokio::{io::AsyncReadExt, task::JoinSet, time::timeout};
 
-/// Opens the connections of these numbers; each has one exchange behind it.
-pub(crate) async fn open(client: &Client, numbers: Range<usize>) -> Result<Vec<Wire>, BoxError> {
+/// Opens the connections of these numbers, with one exchange on each.
+pub(crate) async fn open(client: &Client, numbers: Range<usize>) -> Result<Vec<Stream>, BoxError> {
     connect(client, numbers, true).await
 }
 
-/// Opens connections on which nothing is said.
-pub(crate) async fn silent(client: &Client, numbers: Range<usize>) -> Result<Vec<Wire>, BoxError> {
+/// Opens connections without an exchange.
+pub(crate) async fn silent(
+    client: &Client,
+    numbers: Range<usize>,
+) -> Result<Vec<Stream>, BoxError> {
     connect(client, numbers, false).await
 }
 
-async fn connect(client: &Client, numbers: Range<usize>, ask: bool) -> Result<Vec<Wire>, BoxError> {
+async fn connect(
+    client: &Client,
+    numbers: Range<usize>,
+    ask: bool,
+) -> Result<Vec<Stream>, BoxError> {
     let count = numbers.len();
     let mut open = Vec::with_capacity(count);
     let mut opening = JoinSet::new();
@@ -26,11 +36,11 @@ async fn connect(client: &Client, numbers: Range<usize>, ask: bool) -> Result<Ve
         let client = client.clone();
         opening.spawn(async move {
             timeout(PATIENCE, async {
-                let mut wire = client.connect_numbered(number).await?;
+                let mut stream = client.connect_numbered(number).await?;
                 if ask {
-                    client.exchange().run(&mut wire, &mut Vec::new()).await?;
+                    client.exchange().run(&mut stream, &mut Vec::new()).await?;
                 }
-                Ok::<_, BoxError>(wire)
+                Ok::<_, BoxError>(stream)
             })
             .await?
         });
@@ -41,12 +51,12 @@ async fn connect(client: &Client, numbers: Range<usize>, ask: bool) -> Result<Ve
     Ok(open)
 }
 
-/// Waits until the server has ended all of them.
-pub(crate) async fn ended(open: Vec<Wire>) -> Result<(), BoxError> {
+/// Waits until the server has closed all of them.
+pub(crate) async fn ended(open: Vec<Stream>) -> Result<(), BoxError> {
     timeout(PATIENCE * 3, async {
-        for mut wire in open {
-            match wire.read(&mut [0]).await {
-                // A reset is an end as well.
+        for mut stream in open {
+            match stream.read(&mut [0]).await {
+                // A reset closes a connection as well.
                 Ok(0) | Err(_) => {}
                 Ok(_) => return Err("more came than was asked for".into()),
             }

@@ -1,14 +1,18 @@
-//! The open loop: requests are sent at times that are fixed beforehand.
+//! The open loop, which sends requests at fixed times.
 //!
-//! A latency counts from the time at which its request should have been sent. So if the server stalls,
-//! all requests that it holds up are seen, and not only the one that was on its way ("coordinated
-//! omission", Gil Tene).
+//! A latency counts from the time at which its request should have been sent. A stall of the server therefore
+//! shows in all requests that it delays, and not only in the one that was under way ("coordinated omission",
+//! Gil Tene).
 //!
-//! Each connection has a thread of its own that sleeps until the next time: timers of a runtime are
-//! too coarse for this, and to spin would take the CPU from the server.
+//! Each connection has a separate thread that sleeps until the next time. The timers of a runtime are too
+//! coarse for this, and spinning would take the CPU from the server.
 
-use super::{Client, Outcome, Part, nanos};
-use crate::{BoxError, load::Exchange, process::pause};
+use super::{
+    client::Client,
+    outcome::{Outcome, Part, nanos},
+};
+use crate::process::pause;
+use harness::{BoxError, exchange::Exchange, sequence::Connect};
 use nix::sys::prctl;
 use std::{
     io::{self, Read, Write},
@@ -41,7 +45,7 @@ impl Rate {
     }
 }
 
-/// Connections with an answer each behind them, at rest.
+/// Opens idle connections, with one exchange on each.
 pub(crate) fn connect(client: &Client, rate: Rate) -> Result<Vec<TcpStream>, BoxError> {
     let mut streams = Vec::new();
     for _ in 0..rate.connections {
@@ -117,7 +121,7 @@ fn ask(exchange: &Exchange, stream: &mut TcpStream, buffer: &mut Vec<u8>) -> io:
     Ok(())
 }
 
-/// The longest that an answer may take.
+/// Timeout of an answer.
 const STALL: Duration = Duration::from_secs(5);
 
 #[cfg(test)]

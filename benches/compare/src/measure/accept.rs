@@ -1,10 +1,7 @@
-//! How fast connections follow each other where only one is served at a time.
+//! Time between connections if one is served at a time.
 
-use super::{Bench, Column, Plan, Sample, column, data};
-use crate::load::{
-    Client,
-    closed::{self, Bounds},
-};
+use super::data;
+use crate::plan::{Bench, Column, Plan, Sample, column};
 
 pub(super) fn plan(bench: &Bench) -> Plan {
     Plan::new(
@@ -15,15 +12,7 @@ pub(super) fn plan(bench: &Bench) -> Plan {
          `actix-limit-1` has one worker, because its limit is for each.",
         COLUMNS,
         |bench, row, server| {
-            let client = Client::new(server.address, row.entry.job, 64, &bench.folder)?;
-            let bounds = Bounds {
-                clients: 8,
-                time: bench.time(),
-                count: 20_000,
-            };
-            let ready = closed::churn(&client, row.entry.job, false, bounds);
-            let ready = bench.runtime.block_on(ready)?;
-            let (outcome, cpu) = bench.watch(server, ready.run())?;
+            let (outcome, cpu) = data::churn(bench, row, server, 8, false)?;
             let (count, took) = (outcome.count as f64, outcome.took.as_secs_f64());
             Ok(Sample {
                 values: vec![
@@ -37,12 +26,7 @@ pub(super) fn plan(bench: &Bench) -> Plan {
             })
         },
     )
-    .servers(&[
-        "tokio-limit-1",
-        "portcullis-limit-1",
-        "actix-limit-1",
-        "tokio-limit-1",
-    ])
+    .servers("tokio-limit-1 portcullis-limit-1 actix-limit-1 tokio-limit-1")
 }
 
 const COLUMNS: &[Column] = &[

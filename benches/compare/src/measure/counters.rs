@@ -1,57 +1,23 @@
-//! Instructions and system calls, which no other load on the machine changes.
+//! Instructions and system calls, which do not depend on the load of the machine.
 
-use super::{Bench, Column, Missing, Plan, Sample, Target, column, tls_settings::SETTINGS};
+use super::tls_settings::SETTINGS;
 use crate::{
-    BoxError,
     count::{self, Amount, Tools},
     limits,
+    plan::{Bench, Column, Missing, Plan, Sample, Target, column},
 };
+use harness::{BoxError, tool::strace::Calls};
 
 pub(super) fn plans(bench: &Bench) -> Result<Vec<Plan>, BoxError> {
-    let echo = &[
-        "tokio",
-        "tokio-per-core",
-        "portcullis",
-        "portcullis-stack",
-        "portcullis-per-core",
-        "portcullis-timeouts",
-        "actix",
-        "rama",
-        "pingora",
-        "pingora-unbuffered",
-        "tokio-io-timeout",
-        "tokio-timeout",
-        "tokio",
-    ];
-    let tls_echo = &[
-        "tokio-rustls",
-        "portcullis-tls",
-        "portcullis-tls-stack",
-        "tls-listener",
-        "tokio-rustls",
-    ];
-    let http = &[
-        "hyper-util",
-        "portcullis-http",
-        "portcullis-http-stack",
-        "hyper-util",
-    ];
-    let router = &[
-        "hyper-util-axum",
-        "portcullis-http-axum",
-        "portcullis-http-axum-stack",
-        "axum",
-        "axum-server",
-        "hyper-util-axum",
-    ];
-    let https = &[
-        "hyper-util-https",
-        "portcullis-https",
-        "portcullis-https-axum",
-        "axum-server-https",
-        "tls-listener-https",
-        "hyper-util-https",
-    ];
+    let echo = "tokio tokio-per-core portcullis portcullis-stack portcullis-per-core \
+         portcullis-timeouts actix rama pingora pingora-unbuffered tokio-io-timeout \
+         tokio-timeout tokio";
+    let tls_echo = "tokio-rustls portcullis-tls portcullis-tls-stack tls-listener tokio-rustls";
+    let http = "hyper-util portcullis-http portcullis-http-stack hyper-util";
+    let router = "hyper-util-axum portcullis-http-axum portcullis-http-axum-stack axum axum-server \
+         hyper-util-axum";
+    let https = "hyper-util-https portcullis-https portcullis-https-axum axum-server-https \
+         tls-listener-https hyper-util-https";
     let tools = Tools::find();
     let counters = plan(
         bench,
@@ -104,22 +70,15 @@ pub(super) fn plans(bench: &Bench) -> Result<Vec<Plan>, BoxError> {
     Ok(plans)
 }
 
-/// What each further layer adds.
+/// The cost of each further layer.
 fn layers(bench: &Bench, tools: Tools) -> Plan {
     // System calls do not depend on it.
     let tools = Tools {
         strace: false,
         ..tools
     };
-    let layers = &[
-        "portcullis",
-        "portcullis-layers-1",
-        "portcullis-layers-2",
-        "portcullis-layers-4",
-        "portcullis-layers-8",
-        "portcullis-layers-12",
-        "portcullis",
-    ];
+    let layers = "portcullis portcullis-layers-1 portcullis-layers-2 portcullis-layers-4 \
+         portcullis-layers-8 portcullis-layers-12 portcullis";
     plan(
         bench,
         tools,
@@ -134,7 +93,7 @@ fn layers(bench: &Bench, tools: Tools) -> Plan {
 
 /// What a connection costs where others are there already.
 fn growth(bench: &Bench, tools: Tools) -> Result<Plan, BoxError> {
-    // Without strace: what the kernel is asked does not depend on it.
+    // Without strace, because system calls do not depend on it.
     let tools = Tools {
         strace: false,
         ..tools
@@ -154,7 +113,7 @@ fn growth(bench: &Bench, tools: Tools) -> Result<Plan, BoxError> {
             continue;
         }
         let group = format!("{others} others");
-        growth = growth.group(group, others, &["tokio", "portcullis", "portcullis-stack"]);
+        growth = growth.group(group, others, "tokio portcullis portcullis-stack");
     }
     growth.sample = Box::new(move |bench, row, _| {
         let amount = Amount {
@@ -189,8 +148,8 @@ fn plan(bench: &Bench, tools: Tools, id: &'static str, title: &str, about: &str)
         let calls = costs.calls;
         let values = [
             costs.instructions,
-            calls.map(|calls| calls.of_connections),
-            calls.map(|calls| calls.all),
+            calls.as_ref().map(Calls::of_connections),
+            calls.as_ref().map(Calls::all),
         ];
         Ok(Sample {
             values: values.map(|value| value.unwrap_or(f64::NAN)).into(),
@@ -277,7 +236,7 @@ const TLS_TARGETS: &[Target] = &[
     Target::ratio("portcullis-tls-stack", "tokio-rustls", 1.03).in_group(RESUMED),
 ];
 
-/// What is asked of `HttpService`.
+/// The targets of `HttpService`.
 const HTTP_TARGETS: &[Target] = &[
     Target::ratio("portcullis-http", "hyper-util", 1.03).in_group(PLAIN),
     Target::ratio("portcullis-http", "hyper-util", 1.0)

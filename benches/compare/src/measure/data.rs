@@ -1,29 +1,19 @@
 //! Connect–echo–close, and echoes on connections that stay; plain and over TLS.
 
-use super::{Bench, Column, Plan, Sample, Target, column};
 use crate::{
-    BoxError,
     load::{
         Client, Outcome, bulk,
         closed::{self, Bounds},
         idle,
     },
-    process::Cpu,
+    plan::{Bench, Column, Plan, Row, Sample, Target, column},
+    process::{Cpu, Running},
 };
+use harness::BoxError;
 
 pub(super) fn plain(bench: &Bench) -> [Plan; 3] {
-    let servers = &[
-        "tokio",
-        "tokio-per-core",
-        "portcullis",
-        "portcullis-stack",
-        "portcullis-per-core",
-        "actix",
-        "rama",
-        "pingora",
-        "pingora-unbuffered",
-        "tokio",
-    ];
+    let servers = "tokio tokio-per-core portcullis portcullis-stack portcullis-per-core actix rama \
+         pingora pingora-unbuffered tokio";
     let churn = Plan::new(
         bench,
         "churn",
@@ -31,15 +21,7 @@ pub(super) fn plain(bench: &Bench) -> [Plan; 3] {
         "Closed loop, 32 clients.",
         OPERATIONS,
         |bench, row, server| {
-            let client = Client::new(server.address, row.entry.job, 64, &bench.folder)?;
-            let bounds = Bounds {
-                clients: 32,
-                time: bench.time(),
-                count: 20_000,
-            };
-            let ready = closed::churn(&client, row.entry.job, false, bounds);
-            let ready = bench.runtime.block_on(ready)?;
-            let (outcome, cpu) = bench.watch(server, ready.run())?;
+            let (outcome, cpu) = churn(bench, row, server, 32, false)?;
             Ok(operations(&outcome, cpu))
         },
     );
@@ -68,8 +50,8 @@ pub(super) fn tls(bench: &Bench) -> [Plan; 2] {
         BULK,
         move |bench, row, server| {
             let client = Client::new(server.address, row.entry.job, 64, &bench.folder)?;
-            let wires = bench.runtime.block_on(idle::open(&client, 0..4))?;
-            let load = bulk::run(wires, bytes);
+            let streams = bench.runtime.block_on(idle::open(&client, 0..4))?;
+            let load = bulk::run(streams, bytes);
             let (took, cpu) = bench.watch(server, load)?;
             let gib = (4 * bytes) as f64 / f64::from(1 << 30);
             Ok(Sample {
@@ -96,38 +78,47 @@ pub(super) fn tls(bench: &Bench) -> [Plan; 2] {
 
 fn echo(bench: &Bench, id: &'static str, title: &str, size: usize) -> Plan {
     let about = "Closed loop, 64 connections that stay.";
-    Plan::new(
-        bench,
-        id,
-        title,
-        about,
-        OPERATIONS,
-        move |bench, row, server| {
-            let client = Client::new(server.address, row.entry.job, size, &bench.folder)?;
-            kept(bench, &client, 64, server)
-        },
-    )
+    kept(bench, id, title, about, size)
 }
 
-/// One sample of the closed loop on so many connections.
-pub(super) fn kept(
+/// The closed loop on 64 open connections, or on the number in the row.
+pub(super) fn kept(bench: &Bench, id: &'static str, title: &str, about: &str, size: usize) -> Plan {
+    let sample = move |bench: &Bench, row: &Row, server: &mut Running| {
+        let client = Client::new(server.address, row.entry.job, size, &bench.folder)?;
+        let clients = if row.number == 0 { 64 } else { row.number };
+        let bounds = Bounds {
+            clients,
+            // Each of so many takes its turn several times.
+            time: bench.time() * u32::try_from(1 + clients / 5_000)?,
+            count: 1_000_000,
+        };
+        let ready = bench.runtime.block_on(closed::kept(&client, bounds))?;
+        let (outcome, cpu) = bench.watch(server, ready.run())?;
+        Ok(operations(&outcome, cpu))
+    };
+    Plan::new(bench, id, title, about, OPERATIONS, sample)
+}
+
+/// One sample of the closed loop with a connection for each exchange.
+pub(super) fn churn(
     bench: &Bench,
-    client: &Client,
+    row: &Row,
+    server: &Running,
     clients: usize,
-    server: &crate::process::Running,
-) -> Result<Sample, BoxError> {
+    resume: bool,
+) -> Result<(Outcome, Cpu), BoxError> {
+    let client = Client::new(server.address, row.entry.job, 64, &bench.folder)?;
     let bounds = Bounds {
         clients,
-        // Of so many each has its turn some times.
-        time: bench.time() * u32::try_from(1 + clients / 5_000)?,
-        count: 1_000_000,
+        time: bench.time(),
+        count: 20_000,
     };
-    let ready = bench.runtime.block_on(closed::kept(client, bounds))?;
-    let (outcome, cpu) = bench.watch(server, ready.run())?;
-    Ok(operations(&outcome, cpu))
+    let ready = closed::churn(&client, row.entry.job, resume, bounds);
+    let ready = bench.runtime.block_on(ready)?;
+    bench.watch(server, ready.run())
 }
 
-/// What stands in the columns [`OPERATIONS`].
+/// The values of the columns [`OPERATIONS`].
 pub(super) fn operations(outcome: &Outcome, cpu: Cpu) -> Sample {
     let count = outcome.count as f64;
     Sample {
@@ -142,7 +133,7 @@ pub(super) fn operations(outcome: &Outcome, cpu: Cpu) -> Sample {
     }
 }
 
-/// Why an outcome does not count.
+/// Why an outcome is invalid.
 pub(super) fn problem(outcome: &Outcome) -> Option<String> {
     if outcome.count == 0 && outcome.error.is_none() {
         return Some("nothing was done".to_owned());
@@ -181,28 +172,10 @@ const BULK: &[Column] = &[
     column("GiB/s", 2),
 ];
 
-pub(super) const TLS_SERVERS: &[&str] = &[
-    "tokio-rustls",
-    "portcullis-tls",
-    "portcullis-tls-stack",
-    "tls-listener",
-    "tokio-rustls",
-];
+pub(super) const TLS_SERVERS: &str =
+    "tokio-rustls portcullis-tls portcullis-tls-stack tls-listener tokio-rustls";
 
-pub(super) const FORWARDERS: &[&str] = &[
-    "tokio-forward",
-    "portcullis-forward",
-    "nginx",
-    "haproxy",
-    "tokio-forward",
-];
+pub(super) const FORWARDERS: &str = "tokio-forward portcullis-forward nginx haproxy tokio-forward";
 
-pub(super) const TLS_FORWARDERS: &[&str] = &[
-    "tokio-rustls-forward",
-    "portcullis-tls-forward",
-    "nginx-tls",
-    "haproxy-tls",
-    "hitch",
-    "stunnel",
-    "tokio-rustls-forward",
-];
+pub(super) const TLS_FORWARDERS: &str = "tokio-rustls-forward portcullis-tls-forward nginx-tls haproxy-tls hitch stunnel \
+     tokio-rustls-forward";

@@ -1,10 +1,11 @@
-//! What it takes to end: all connections idle, then SIGTERM.
+//! Time of a graceful shutdown with idle connections, after SIGTERM.
 
-use super::{Bench, Column, Plan, Sample, column};
 use crate::{
-    BoxError, limits,
+    limits,
     load::{Client, idle},
+    plan::{Bench, Column, Plan, Sample, column},
 };
+use harness::BoxError;
 use tokio::time::Instant;
 
 pub(super) fn plans(bench: &Bench) -> Result<[Plan; 2], BoxError> {
@@ -13,20 +14,9 @@ pub(super) fn plans(bench: &Bench) -> Result<[Plan; 2], BoxError> {
         false => 10_000,
     };
     let count = limits::connections(wanted, 1)?;
-    let echo = &[
-        "tokio-drain",
-        "portcullis-drain",
-        "actix-drain",
-        "tokio-drain",
-    ];
-    let http = &[
-        "hyper-util-drain",
-        "portcullis-http-drain",
-        "portcullis-http-drain-at-once",
-        "axum-drain",
-        "axum-server-drain",
-        "hyper-util-drain",
-    ];
+    let echo = "tokio-drain portcullis-drain actix-drain tokio-drain";
+    let http = "hyper-util-drain portcullis-http-drain portcullis-http-drain-at-once axum-drain \
+         axum-server-drain hyper-util-drain";
     let about = format!(
         "{count} connections after one echo each, then SIGTERM. The handlers of the echo servers watch \
          the server's own signal (bare tokio: `CancellationToken` and `TaskTracker`)."

@@ -1,22 +1,17 @@
-//! How cost grows: with the number of connections, and with that of layers.
+//! Cost by the number of connections and of layers.
 
-use super::{Bench, Plan, data};
-use crate::{BoxError, limits, load::Client};
+use super::data;
+use crate::{
+    limits,
+    plan::{Bench, Plan},
+};
+use harness::BoxError;
 
 pub(super) fn plans(bench: &Bench) -> Result<[Plan; 2], BoxError> {
     let about = "Echo of 64 bytes, closed loop, all connections at work. On one connection the \
                  threads mostly wait, and to wake costs more than to go on.";
-    let mut connections = Plan::new(
-        bench,
-        "growth",
-        "Cost by the number of connections",
-        about,
-        data::OPERATIONS,
-        |bench, row, server| {
-            let client = Client::new(server.address, row.entry.job, 64, &bench.folder)?;
-            data::kept(bench, &client, row.number, server)
-        },
-    );
+    let title = "Cost by the number of connections";
+    let mut connections = data::kept(bench, "growth", title, about, 64);
     for count in [1, 10, 100, 1_000, 10_000] {
         let most = if bench.quick { 1_000 } else { count };
         let count = limits::connections(count, 1)?.min(most);
@@ -34,39 +29,23 @@ pub(super) fn plans(bench: &Bench) -> Result<[Plan; 2], BoxError> {
         connections = connections.group(
             group,
             count,
-            &[
-                "tokio",
-                "portcullis",
-                "portcullis-stack",
-                "portcullis-per-core",
-                "actix",
-                "pingora",
-            ],
+            "tokio portcullis portcullis-stack portcullis-per-core actix pingora",
         );
     }
     connections.rounds = bench.few_rounds();
     // The most take longer, and have to connect first.
     connections.seconds += 0.5;
 
-    let layers = Plan::new(
+    let layers = data::kept(
         bench,
         "layers",
         "Cost by the number of layers",
         "Echo of 64 bytes, 64 connections; each layer is a byte count, which wraps the stream.",
-        data::OPERATIONS,
-        |bench, row, server| {
-            let client = Client::new(server.address, row.entry.job, 64, &bench.folder)?;
-            data::kept(bench, &client, 64, server)
-        },
+        64,
     );
-    let layers = layers.servers(&[
-        "portcullis",
-        "portcullis-layers-1",
-        "portcullis-layers-2",
-        "portcullis-layers-4",
-        "portcullis-layers-8",
-        "portcullis-layers-12",
-        "portcullis",
-    ]);
+    let layers = layers.servers(
+        "portcullis portcullis-layers-1 portcullis-layers-2 portcullis-layers-4 \
+         portcullis-layers-8 portcullis-layers-12 portcullis",
+    );
     Ok([connections, layers])
 }

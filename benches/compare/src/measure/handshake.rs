@@ -1,14 +1,11 @@
 //! TLS 1.3 handshakes, full and resumed.
 
-use super::{Bench, Column, Plan, Row, Sample, Target, column, data};
+use super::data;
 use crate::{
-    BoxError,
-    load::{
-        Client,
-        closed::{self, Bounds},
-    },
+    plan::{Bench, Column, Plan, Row, Sample, Target, column},
     process::Running,
 };
+use harness::BoxError;
 
 pub(super) fn plans(bench: &Bench) -> [Plan; 2] {
     [
@@ -40,16 +37,7 @@ pub(super) fn sample(
     server: &Running,
     resume: bool,
 ) -> Result<Sample, BoxError> {
-    let job = row.entry.job;
-    let client = Client::new(server.address, job, 64, &bench.folder)?;
-    let bounds = Bounds {
-        clients: 16,
-        time: bench.time(),
-        count: 20_000,
-    };
-    let ready = closed::churn(&client, job, resume, bounds);
-    let ready = bench.runtime.block_on(ready)?;
-    let (outcome, cpu) = bench.watch(server, ready.run())?;
+    let (outcome, cpu) = data::churn(bench, row, server, 16, resume)?;
     let mut sample = data::operations(&outcome, cpu);
     let resumed = outcome.resumed as f64 * 100.0 / outcome.count as f64;
     sample.values.push(resumed);

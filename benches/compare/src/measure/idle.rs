@@ -1,11 +1,13 @@
-//! Memory of connections that wait.
+//! Memory of idle connections.
 
-use super::{Bench, Column, Missing, Plan, Sample, Target, column, data};
+use super::data;
 use crate::{
-    BoxError, limits,
+    limits,
     load::{Client, idle},
+    plan::{Bench, Column, Missing, Plan, Sample, Target, column},
     process::pause,
 };
+use harness::BoxError;
 use std::time::Duration;
 
 pub(super) fn plans(bench: &Bench) -> Result<Vec<Plan>, BoxError> {
@@ -99,7 +101,7 @@ fn plan(
             pause(Duration::from_millis(50));
             let before = server.resident()?;
             let open = open(WARM_UP..WARM_UP + count)?;
-            // Who is not asked anything may still have some of them to accept.
+            // Without an exchange, some may not be accepted yet.
             pause(Duration::from_millis(200));
             let grown = server.resident()? - before;
             drop((warm, open));
@@ -119,43 +121,14 @@ const TLS_TARGETS: &[Target] = &[Target::value("portcullis-tls-stack", 12_000.0)
 
 const HTTP_TARGETS: &[Target] = &[Target::value("portcullis-http", 3_000.0)];
 
-const PLAIN: &[&str] = &[
-    "tokio",
-    "tokio-per-core",
-    "portcullis",
-    "portcullis-stack",
-    "portcullis-per-core",
-    "actix",
-    "rama",
-    "pingora",
-    "pingora-unbuffered",
-    "tokio-io-timeout",
-    "tokio-timeout",
-    "tokio",
-];
+const PLAIN: &str = "tokio tokio-per-core portcullis portcullis-stack portcullis-per-core actix rama pingora \
+     pingora-unbuffered tokio-io-timeout tokio-timeout tokio";
 
-const HTTP: &[&str] = &[
-    "hyper-util",
-    "portcullis-http",
-    "portcullis-http-stack",
-    "axum",
-    "axum-server",
-    "nginx-http",
-    "haproxy-http",
-    "hyper-util",
-];
+const HTTP: &str = "hyper-util portcullis-http portcullis-http-stack axum axum-server nginx-http \
+     haproxy-http hyper-util";
 
-const ONE_EACH: &[&str] = &[
-    "tokio",
-    "tokio-per-core",
-    "portcullis",
-    "portcullis-stack",
-    "portcullis-per-core",
-    "actix",
-    "rama",
-    "pingora",
-    "tokio",
-];
+const ONE_EACH: &str = "tokio tokio-per-core portcullis portcullis-stack portcullis-per-core actix rama pingora \
+     tokio";
 
-/// Connections before the first look, so that what is allocated once is there.
+/// Connections before the first look at the memory, for what is allocated once.
 const WARM_UP: usize = 100;

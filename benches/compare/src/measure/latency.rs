@@ -1,35 +1,20 @@
-//! Latency at a rate that is fixed and far below what the servers can do.
+//! Latency at a fixed rate far below the capacity of the servers.
 
-use super::{Bench, Column, Plan, Sample, column, data};
-use crate::load::{
-    Client,
-    open::{self, Rate},
+use super::data;
+use crate::{
+    load::{
+        Client,
+        open::{self, Rate},
+    },
+    plan::{Bench, Column, Plan, Sample, column},
 };
 use std::time::Duration;
 
 pub(super) fn plans(bench: &Bench) -> [Plan; 2] {
-    let echo = &[
-        "tokio",
-        "tokio-per-core",
-        "portcullis",
-        "portcullis-stack",
-        "portcullis-per-core",
-        "actix",
-        "rama",
-        "pingora",
-        "tokio",
-    ];
-    let http = &[
-        "hyper-util",
-        "portcullis-http",
-        "portcullis-http-stack",
-        "portcullis-http-axum",
-        "axum",
-        "axum-server",
-        "nginx-http",
-        "haproxy-http",
-        "hyper-util",
-    ];
+    let echo = "tokio tokio-per-core portcullis portcullis-stack portcullis-per-core actix rama \
+         pingora tokio";
+    let http = "hyper-util portcullis-http portcullis-http-stack portcullis-http-axum axum \
+         axum-server nginx-http haproxy-http hyper-util";
     [
         plan(bench, "latency", "Latency of an echo of 64 bytes")
             .servers(echo)

@@ -1,7 +1,10 @@
-//! What layers cost for each operation where no kernel is in it.
+//! The cost of layers per operation, without the kernel.
 
-use super::{Bench, Column, Plan, Sample, Target, column};
-use crate::{BoxError, operations::Costs};
+use crate::{
+    operations::Costs,
+    plan::{Bench, Column, Plan, Sample, Target, column},
+};
+use harness::BoxError;
 use std::{
     io::Read,
     net::{SocketAddr, TcpStream},
@@ -29,19 +32,10 @@ pub(super) fn plan(bench: &Bench) -> Plan {
             })
         },
     )
-    .servers(&[
-        "mock",
-        "mock-portcullis",
-        "mock-portcullis-timeouts",
-        "mock-portcullis-count-1",
-        "mock-portcullis-count-4",
-        "mock-portcullis-box",
-        "mock-portcullis-stack",
-        "mock-tokio-io-timeout",
-        "mock-tokio-timeout",
-        "mock",
-    ]);
-    // Each sample is a process of its own: where its memory lies differs, and with it the time.
+    .servers("mock mock-portcullis mock-portcullis-timeouts mock-portcullis-count-1 \
+         mock-portcullis-count-4 mock-portcullis-box mock-portcullis-stack \
+         mock-tokio-io-timeout mock-tokio-timeout mock");
+    // Each sample is a separate process, because its memory layout affects the time.
     Plan {
         targets: TARGETS,
         seconds: 0.35,
@@ -49,7 +43,7 @@ pub(super) fn plan(bench: &Bench) -> Plan {
     }
 }
 
-/// What the process that measures itself answers.
+/// The result of a process that measures a stack.
 fn ask(address: SocketAddr) -> Result<Costs, BoxError> {
     let mut server = TcpStream::connect(address)?;
     server.set_read_timeout(Some(PATIENCE))?;

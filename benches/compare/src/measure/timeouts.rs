@@ -1,27 +1,16 @@
-//! What a bound on each read and each write costs.
+//! The cost of a timeout on each read and each write.
 
-use super::{Bench, Plan, data};
-use crate::load::Client;
+use super::data;
+use crate::plan::{Bench, Plan};
 
 pub(super) fn plan(bench: &Bench) -> Plan {
-    Plan::new(
+    data::kept(
         bench,
         "timeouts",
         "Timeouts of single operations",
         "Echo of 64 bytes as above. `tokio` and `portcullis` have no timeouts, the others 60 s for \
          each read and each write; `tokio-timeout` is `tokio::time::timeout` around each call.",
-        data::OPERATIONS,
-        |bench, row, server| {
-            let client = Client::new(server.address, row.entry.job, 64, &bench.folder)?;
-            data::kept(bench, &client, 64, server)
-        },
+        64,
     )
-    .servers(&[
-        "tokio",
-        "portcullis",
-        "portcullis-timeouts",
-        "tokio-io-timeout",
-        "tokio-timeout",
-        "tokio",
-    ])
+    .servers("tokio portcullis portcullis-timeouts tokio-io-timeout tokio-timeout tokio")
 }

@@ -1,6 +1,7 @@
-//! What the choices in a TLS configuration cost: tickets, and the crypto provider.
+//! Handshakes by TLS configuration.
 
-use super::{Bench, Plan, handshake};
+use super::handshake;
+use crate::plan::{Bench, Plan};
 
 pub(super) fn plan(bench: &Bench) -> Plan {
     Plan::new(
@@ -20,11 +21,5 @@ pub(super) fn plan(bench: &Bench) -> Plan {
 
 const RESUMED: &str = "resumed";
 
-pub(super) const SETTINGS: &[&str] = &[
-    "tls-cache",
-    "tls-one-ticket",
-    "tls-no-tickets",
-    "tls-stateless",
-    "tls-ring",
-    "tls-cache",
-];
+pub(super) const SETTINGS: &str =
+    "tls-cache tls-one-ticket tls-no-tickets tls-stateless tls-ring tls-cache";

@@ -9,10 +9,10 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A stream that always has a message, but never at once, and takes all that is written.
+/// A stream that always has a message after one wait, and accepts every write.
 ///
-/// Each read waits once, as on a socket whose peer answers: it wakes its task itself, and the next poll
-/// has the message. It never ends, allocates nothing and calls nobody.
+/// Each read waits once, like on a socket whose peer answers. It wakes its task on its own, and the next poll
+/// has the message. The stream does not end, allocate or make system calls.
 ///
 /// Reads and writes are out of line, as a socket's are. Else they would cost less where the compiler sees
 /// through what is around them, and a box would be charged with the difference.
@@ -41,7 +41,7 @@ impl AsyncRead for Mock {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        // As if it came from outside: the compiler must not know it.
+        // Hides the contents from the compiler.
         let message = black_box(&[7; MESSAGE]);
         buf.put_slice(&message[..MESSAGE.min(buf.remaining())]);
         Poll::Ready(Ok(()))

@@ -4,13 +4,13 @@
 //! every read waits once. So what is timed is the stack and tokio's scheduler, and little else.
 //!
 //! The same is done with nothing around the mock, before or after it in turn. What a stack adds is the
-//! difference of the two: a machine that gets slower does so for both.
+//! difference of the two, which a change in the speed of the machine affects alike.
 
 mod mock;
 
 pub(crate) use self::mock::{MESSAGE, Mock};
 
-use crate::{BoxError, stats::quartiles};
+use harness::{BoxError, stats::quartiles};
 use nix::time::ClockId;
 use portcullis::server::Stack;
 use std::{fmt, future::poll_fn, io, str::FromStr, time::Duration};
@@ -22,19 +22,19 @@ use tokio::{
 };
 use tower::service_fn;
 
-/// What an operation costs through a stack: one read and one write, in nanoseconds.
+/// Nanoseconds of an operation (one read and one write) through a stack.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Costs {
     /// All of it, the mock and the scheduler as well: the median.
     pub(crate) all: f64,
-    /// What the stack adds to it: the quartiles, of which the second is the median.
+    /// The quartiles of what the stack adds. The second is the median.
     pub(crate) added: [f64; 3],
 }
 
 impl Costs {
     /// Measures `stack`, in this thread.
     pub(crate) fn of(mut stack: impl Stack<Mock>) -> Result<Self, BoxError> {
-        // Timers and nothing else: with sockets it would ask the kernel for events now and then.
+        // Timers only. With sockets it would poll the kernel for events now and then.
         let runtime = Builder::new_current_thread().enable_time().build()?;
         let mut raw = service_fn(run::<Mock>);
         let mut pairs = Vec::with_capacity(PAIRS);
@@ -65,7 +65,7 @@ impl Costs {
     }
 }
 
-/// As a server answers; [`FromStr`] reads it.
+/// The format that a server sends, and [`FromStr`] parses.
 impl fmt::Display for Costs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [low, median, high] = self.added;
@@ -89,7 +89,7 @@ impl FromStr for Costs {
 
 /// Nanoseconds of an operation through `stack`.
 fn time(runtime: &Runtime, stack: &mut impl Stack<Mock>) -> Result<f64, BoxError> {
-    // They begin only when the runtime is entered again: what `call` does is not timed.
+    // The tasks start when the runtime is entered again, so `call` is not timed.
     let tasks = runtime.block_on(start(stack))?;
     let begun = cpu_time()?;
     runtime.block_on(async {
@@ -137,7 +137,7 @@ fn cpu_time() -> Result<Duration, BoxError> {
 /// As many as the connections of the echoes.
 const TASKS: u32 = 64;
 
-/// Of each task: so many that what a task does once, its first timer for one, is not seen.
+/// Operations of each task. With so many, what a task does once (its first timer) has no effect.
 pub(crate) const OPERATIONS: u32 = 2048;
 
 /// Odd, and with as many before each quartile as between two.

@@ -1,10 +1,14 @@
 //! actix-server.
 
-use super::{BACKLOG, Entry, Job, Kind, Setup, announce, bind, workers};
-use crate::{BoxError, echo::echo};
+use super::runtime::{BACKLOG, bind, workers};
+use crate::{
+    echo::echo,
+    entry::{Entry, Job, Kind, Setup},
+};
 use actix_rt::{System, net::TcpStream};
 use actix_server::Server;
 use actix_service::fn_service;
+use harness::{BoxError, server::announce};
 use std::io;
 use tokio::select;
 
@@ -34,7 +38,7 @@ fn serve(setup: Setup, workers: usize, limit: usize) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// On SIGTERM it announces the end to the connections and waits for them.
+/// On SIGTERM it notifies the connections and waits for them.
 fn drain(setup: Setup) -> Result<(), BoxError> {
     let listener = bind(setup.port, false)?;
     announce(listener.local_addr()?)?;

@@ -1,8 +1,9 @@
 //! `axum::serve`.
 
-use super::{Entry, HELLO, Job, Kind, Setup, listen, run_on_workers, stop_signal};
-use crate::BoxError;
+use super::runtime::{listen, run_on_workers, stop_signal};
+use crate::entry::{Entry, Job, Kind, Setup};
 use axum::{Router, routing::get, serve::serve};
+use harness::{BoxError, exchange::HELLO};
 use tokio::net::TcpListener;
 
 pub(super) const ENTRIES: &[Entry] = &[

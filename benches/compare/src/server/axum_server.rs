@@ -1,11 +1,18 @@
 //! axum-server, plain and with rustls.
 
-use super::{Entry, Job, Kind, Setup, axum_serve::router, listen, run_on_workers, stop_signal};
-use crate::{BoxError, tls::server_config};
+use super::{
+    axum_serve::router,
+    runtime::{listen, run_on_workers, stop_signal},
+};
+use crate::{
+    entry::{Entry, Job, Kind, Setup},
+    tls::server_config,
+};
 use ::axum_server::{
     Handle, from_tcp,
     tls_rustls::{RustlsAcceptor, RustlsConfig},
 };
+use harness::BoxError;
 use std::{net::SocketAddr, time::Duration};
 use tokio::spawn;
 

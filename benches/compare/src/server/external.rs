@@ -1,11 +1,12 @@
-//! The system's programs: nginx, HAProxy, hitch, stunnel. `peers.sh` installs them.
+//! Programs of the system (nginx, HAProxy, hitch, stunnel). `peers.sh` installs them.
 //!
 //! They do not echo, so they pass the bytes on to an echo server on bare tokio, whose CPU and memory
 //! are not counted. All have two workers (stunnel has a thread for each connection instead), the
 //! certificate, protocol and cipher of the others, no log of connections, and defaults otherwise.
 
-use super::{BACKLOG, Entry, HELLO, Job, Kind, Setup, Start, WORKERS};
-use crate::{BoxError, limits};
+use super::runtime::BACKLOG;
+use crate::entry::{Entry, Job, Kind, Setup, Start, WORKERS};
+use harness::{BoxError, exchange::HELLO, proc::open_files};
 use nix::unistd::geteuid;
 use std::{
     fs,
@@ -60,7 +61,7 @@ const fn entry(
 
 fn nginx(setup: &Setup, service: &str) -> Result<Command, BoxError> {
     let folder = setup.folder.display();
-    let files = limits::open_files()?;
+    let files = open_files()?;
     let module = "/usr/lib/nginx/modules/ngx_stream_module.so";
     let load = match fs::exists(module)? {
         true => format!("load_module {module};"),
@@ -103,7 +104,7 @@ fn stream(setup: &Setup, ssl: &str) -> Result<String, BoxError> {
     ))
 }
 
-/// nginx that answers by itself.
+/// nginx that answers on its own.
 fn web(setup: &Setup, ssl: &str) -> String {
     let folder = setup.folder.display();
     format!(
@@ -157,8 +158,8 @@ fn haproxy(setup: &Setup, mode: &str, tls: bool) -> Result<Command, BoxError> {
             "http-request return status 200 content-type 'text/plain; charset=utf-8' string '{HELLO}'"
         ),
     };
-    // Two descriptors for each connection, and some besides: it refuses to start with more.
-    let most = limits::open_files()?.saturating_sub(300) / 2;
+    // Two file descriptors for each connection, and some others. It does not start with a higher limit.
+    let most = open_files()?.saturating_sub(300) / 2;
     let config = write(
         setup,
         "haproxy.cfg",

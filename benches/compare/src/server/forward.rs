@@ -1,14 +1,17 @@
-//! Forwarders by hand, as the programs of the system are used: in front of an echo on bare tokio.
+//! Forwarders by hand in front of an echo on bare tokio, like the programs of the system.
 
-use super::{Entry, Job, Kind, Setup, listen, portcullis::serve, run_on_workers};
-use crate::{BoxError, tls::server_config};
+use super::{portcullis::serve, runtime::serve_each};
+use crate::{
+    entry::{Entry, Job, Kind, Setup},
+    tls::server_config,
+};
 use ::portcullis::{Connection, ServiceBuilderExt, middleware::tls::TlsLayer};
 use ::tokio_rustls::TlsAcceptor;
+use harness::BoxError;
 use std::{io, net::SocketAddr};
 use tokio::{
     io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes},
-    net::{TcpListener, TcpStream},
-    spawn,
+    net::TcpStream,
 };
 use tower::ServiceBuilder;
 
@@ -21,27 +24,15 @@ pub(super) const ENTRIES: &[Entry] = &[
 
 fn bare(setup: Setup) -> Result<(), BoxError> {
     let backend = setup.backend.ok_or("no backend")?;
-    let listener = listen(&setup)?;
-    run_on_workers(async move {
-        let listener = TcpListener::from_std(listener)?;
-        loop {
-            let (stream, _peer) = listener.accept().await?;
-            spawn(forward(stream, backend));
-        }
-    })
+    serve_each(&setup, move |stream| forward(stream, backend))
 }
 
 fn bare_tls(setup: Setup) -> Result<(), BoxError> {
     let acceptor = TlsAcceptor::from(server_config(&setup.folder)?);
     let backend = setup.backend.ok_or("no backend")?;
-    let listener = listen(&setup)?;
-    run_on_workers(async move {
-        let listener = TcpListener::from_std(listener)?;
-        loop {
-            let (stream, _peer) = listener.accept().await?;
-            let acceptor = acceptor.clone();
-            spawn(async move { forward(acceptor.accept(stream).await?, backend).await });
-        }
+    serve_each(&setup, move |stream| {
+        let acceptor = acceptor.clone();
+        async move { forward(acceptor.accept(stream).await?, backend).await }
     })
 }
 

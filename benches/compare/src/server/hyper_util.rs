@@ -1,7 +1,10 @@
 //! hyper-util's server by hand: the reference with HTTP.
 
-use super::{Entry, HELLO, Job, Kind, Setup, listen, run_on_workers, runtime, stop_signal};
-use crate::{BoxError, tls::server_config};
+use super::runtime::{listen, runtime, serve_each, stop_signal};
+use crate::{
+    entry::{Entry, Job, Kind, Setup},
+    tls::server_config,
+};
 #[cfg(feature = "axum")]
 use ::hyper_util::service::TowerToHyperService;
 use ::hyper_util::{
@@ -9,6 +12,7 @@ use ::hyper_util::{
     server::{conn::auto::Builder, graceful::GracefulShutdown},
 };
 use ::tokio_rustls::TlsAcceptor;
+use harness::{BoxError, exchange::HELLO};
 use http_body_util::Full;
 use hyper::{
     Request, Response,
@@ -32,44 +36,27 @@ pub(super) const ENTRIES: &[Entry] = &[
 ];
 
 fn http(setup: Setup) -> Result<(), BoxError> {
-    let listener = listen(&setup)?;
-    run_on_workers(async move {
-        let listener = TcpListener::from_std(listener)?;
-        loop {
-            let (stream, _peer) = listener.accept().await?;
-            spawn(hello_on(stream));
-        }
-    })
+    serve_each(&setup, hello_on)
 }
 
 /// With axum's router.
 #[cfg(feature = "axum")]
 fn axum(setup: Setup) -> Result<(), BoxError> {
-    let listener = listen(&setup)?;
-    run_on_workers(async move {
-        let listener = TcpListener::from_std(listener)?;
-        let router = super::axum_serve::router();
-        loop {
-            let (stream, _peer) = listener.accept().await?;
-            let router = TowerToHyperService::new(router.clone());
-            spawn(async move {
-                let builder = Builder::new(TokioExecutor::new());
-                builder.serve_connection(TokioIo::new(stream), router).await
-            });
+    let router = super::axum_serve::router();
+    serve_each(&setup, move |stream| {
+        let router = TowerToHyperService::new(router.clone());
+        async move {
+            let builder = Builder::new(TokioExecutor::new());
+            builder.serve_connection(TokioIo::new(stream), router).await
         }
     })
 }
 
 fn https(setup: Setup) -> Result<(), BoxError> {
     let acceptor = TlsAcceptor::from(server_config(&setup.folder)?);
-    let listener = listen(&setup)?;
-    run_on_workers(async move {
-        let listener = TcpListener::from_std(listener)?;
-        loop {
-            let (stream, _peer) = listener.accept().await?;
-            let acceptor = acceptor.clone();
-            spawn(async move { hello_on(acceptor.accept(stream).await?).await });
-        }
+    serve_each(&setup, move |stream| {
+        let acceptor = acceptor.clone();
+        async move { hello_on(acceptor.accept(stream).await?).await }
     })
 }
 

@@ -1,14 +1,15 @@
-//! Not servers of bytes: each measures itself over a stream without a socket, and says what it took.
+//! Servers that measure a stack of layers over a stream without a socket, and send the result.
 
-use super::{Entry, Job, Kind, Setup, listen, portcullis::MANY, tokio_timeout::BOUND};
+use super::{portcullis::MANY, runtime::listen, tokio_timeout::BOUND};
 use crate::{
-    BoxError,
+    entry::{Entry, Job, Kind, Setup},
     operations::{self, Costs, MESSAGE, Mock, OPERATIONS},
 };
 use ::portcullis::{
     Connection, ConnectionInfo, ServiceBuilderExt, connection::Address,
-    middleware::observe::ByteCounter, stack::Stack,
+    middleware::observe::ByteCounter, server::Stack,
 };
+use harness::BoxError;
 use std::io::Write;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -33,6 +34,13 @@ const fn entry(name: &'static str, kind: Kind, start: fn(Setup) -> Result<(), Bo
     Entry::new(name, kind, Job::Operations, start)
 }
 
+/// A separate closure for each stack, because each has a different type of connection.
+macro_rules! run {
+    () => {
+        |io: Connection<_>| operations::run(io)
+    };
+}
+
 fn raw(setup: Setup) -> Result<(), BoxError> {
     serve(&setup, service_fn(operations::run::<Mock>))
 }
@@ -40,28 +48,19 @@ fn raw(setup: Setup) -> Result<(), BoxError> {
 /// What every connection has.
 fn peer_addr(setup: Setup) -> Result<(), BoxError> {
     let stack = ServiceBuilder::new().peer_addr();
-    serve(
-        &setup,
-        stack.service_fn(|io: Connection<_>| operations::run(io)),
-    )
+    serve(&setup, stack.service_fn(run!()))
 }
 
 fn timeouts(setup: Setup) -> Result<(), BoxError> {
     let stack = ServiceBuilder::new().map_request(alone).io_timeout();
-    serve(
-        &setup,
-        stack.service_fn(|io: Connection<_>| operations::run(io)),
-    )
+    serve(&setup, stack.service_fn(run!()))
 }
 
 fn count_1(setup: Setup) -> Result<(), BoxError> {
     let stack = ServiceBuilder::new()
         .map_request(alone)
         .count_bytes(ByteCounter::new());
-    serve(
-        &setup,
-        stack.service_fn(|io: Connection<_>| operations::run(io)),
-    )
+    serve(&setup, stack.service_fn(run!()))
 }
 
 fn count_4(setup: Setup) -> Result<(), BoxError> {
@@ -71,18 +70,12 @@ fn count_4(setup: Setup) -> Result<(), BoxError> {
         .count_bytes(ByteCounter::new())
         .count_bytes(ByteCounter::new())
         .count_bytes(ByteCounter::new());
-    serve(
-        &setup,
-        stack.service_fn(|io: Connection<_>| operations::run(io)),
-    )
+    serve(&setup, stack.service_fn(run!()))
 }
 
 fn boxed(setup: Setup) -> Result<(), BoxError> {
     let stack = ServiceBuilder::new().map_request(alone).box_io();
-    serve(
-        &setup,
-        stack.service_fn(|io: Connection<_>| operations::run(io)),
-    )
+    serve(&setup, stack.service_fn(run!()))
 }
 
 /// The recommended stack.
@@ -94,10 +87,7 @@ fn stack(setup: Setup) -> Result<(), BoxError> {
         .catch_panics()
         .count_bytes(ByteCounter::new())
         .io_timeout();
-    serve(
-        &setup,
-        stack.service_fn(|io: Connection<_>| operations::run(io)),
-    )
+    serve(&setup, stack.service_fn(run!()))
 }
 
 #[cfg(feature = "tokio-io-timeout")]
@@ -112,7 +102,7 @@ fn tokio_io_timeout(setup: Setup) -> Result<(), BoxError> {
     serve(&setup, stack)
 }
 
-/// With loops of its own, for the bounds are around the calls.
+/// With a separate loop, because the timeouts wrap the calls.
 fn tokio_timeout(setup: Setup) -> Result<(), BoxError> {
     let stack = service_fn(|mut io: Mock| async move {
         let mut buffer = [0; MESSAGE];

@@ -1,8 +1,12 @@
 //! pingora-core: a service of its server, with its own runtime.
 
-use super::{Entry, Job, Kind, Setup, announce, bind, workers};
-use crate::{BoxError, echo::echo};
+use super::runtime::{bind, workers};
+use crate::{
+    echo::echo,
+    entry::{Entry, Job, Kind, Setup},
+};
 use async_trait::async_trait;
+use harness::{BoxError, server::announce};
 use pingora_core::{
     apps::ServerApp,
     listeners::{L4BufferSettings, ListenerConfig},
@@ -28,7 +32,7 @@ pub(super) const ENTRIES: &[Entry] = &[
 ];
 
 fn serve(setup: Setup, buffers: L4BufferSettings) -> Result<(), BoxError> {
-    // It binds by itself, so the port has to be known before.
+    // It binds on its own, so the port has to be known before.
     let address = bind(setup.port, false)?.local_addr()?;
     let conf = ServerConf {
         threads: workers(),
@@ -58,7 +62,7 @@ fn announce_when_ready(address: SocketAddr) -> Result<(), BoxError> {
     Ok(announce(address)?)
 }
 
-/// pingora sets TCP_NODELAY by itself.
+/// pingora sets TCP_NODELAY on its own.
 #[derive(Debug)]
 struct Echo;
 

@@ -1,14 +1,19 @@
 //! portcullis: bare, with one layer, with the recommended stack, per core, with TLS.
 
-use super::{BACKLOG, Entry, Job, Kind, Setup, announce, runtime, workers};
-use crate::{BoxError, echo::echo, tls::server_config};
+use super::runtime::{BACKLOG, runtime, workers};
+use crate::{
+    echo::echo,
+    entry::{Entry, Job, Kind, Setup},
+    tls::server_config,
+};
 use ::portcullis::{
     Connection, Server, ServiceBuilderExt,
     listener::{TcpListener, TcpOptions},
     middleware::{observe::ByteCounter, tls::TlsLayer},
-    server::Workers,
     server::Stack,
+    server::Workers,
 };
+use harness::{BoxError, server::announce};
 use std::io;
 use tokio::{net::TcpStream, select, spawn};
 use tower::ServiceBuilder;
@@ -82,7 +87,7 @@ fn limit(setup: Setup) -> Result<(), BoxError> {
     serve(&setup, stack.service_fn(|io: Connection<_>| echo(io)))
 }
 
-/// With a handler that ends when the server says so.
+/// With a handler that ends when the drain begins.
 fn drain(setup: Setup) -> Result<(), BoxError> {
     let stack = ServiceBuilder::new().peer_addr();
     let stack = stack.service_fn(|io: Connection<_>| async move {

@@ -1,16 +1,19 @@
 //! HTTP at the end of a stack of portcullis.
 
 use super::{
-    Entry, Job, Setup,
     hyper_util::hello,
     portcullis::{MANY, ours, serve},
 };
-use crate::{BoxError, tls::server_config};
+use crate::{
+    entry::{Entry, Job, Setup},
+    tls::server_config,
+};
 use ::portcullis::{
     ServiceBuilderExt,
     middleware::{observe::ByteCounter, timeout::IoTimeoutLayer, tls::TlsLayer},
     service::HttpService,
 };
+use harness::BoxError;
 use std::time::Duration;
 use tower::{ServiceBuilder, service_fn};
 
@@ -67,7 +70,7 @@ fn axum_stack(setup: Setup) -> Result<(), BoxError> {
     serve(&setup, recommended!().service(router))
 }
 
-/// Without the time in which clients may still say something, which the others do not have.
+/// Without the idle grace period, which the other servers do not have.
 fn drain_at_once(setup: Setup) -> Result<(), BoxError> {
     let service = HttpService::new(service_fn(hello)).with_idle_grace_period(Duration::ZERO);
     serve(&setup, ServiceBuilder::new().peer_addr().service(service))

@@ -1,10 +1,10 @@
 //! portcullis with more and more layers, each of which wraps the stream.
 
-use super::{
-    Entry, Job,
-    portcullis::{ours, serve},
+use super::portcullis::{ours, serve};
+use crate::{
+    echo::echo,
+    entry::{Entry, Job},
 };
-use crate::echo::echo;
 use ::portcullis::{Connection, ServiceBuilderExt, middleware::observe::ByteCounter};
 use tower::ServiceBuilder;
 

@@ -1,7 +1,11 @@
 //! rama's TCP server.
 
-use super::{Entry, Job, Kind, Setup, listen, run_on_workers};
-use crate::{BoxError, echo::echo};
+use super::runtime::{listen, run_on_workers};
+use crate::{
+    echo::echo,
+    entry::{Entry, Job, Kind, Setup},
+};
+use harness::BoxError;
 use rama_core::{rt::Executor, service::service_fn};
 use rama_tcp::{TcpStream, server::TcpListener};
 use std::convert::Infallible;

@@ -1,10 +1,18 @@
 //! tls-listener, with the handshakes in tasks of their own, as its documentation advises for
 //! several threads.
 
-use super::{Entry, Job, Kind, Setup, hyper_util::hello_on, listen, run_on_workers};
-use crate::{BoxError, echo::echo, tls::server_config};
+use super::{
+    hyper_util::hello_on,
+    runtime::{listen, run_on_workers},
+};
+use crate::{
+    echo::echo,
+    entry::{Entry, Job, Kind, Setup},
+    tls::server_config,
+};
 use ::tls_listener::{SpawningHandshakes, TlsListener};
 use ::tokio_rustls::TlsAcceptor;
+use harness::BoxError;
 use tokio::{net::TcpListener, spawn};
 
 pub(super) const ENTRIES: &[Entry] = &[

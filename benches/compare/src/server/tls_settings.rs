@@ -1,11 +1,13 @@
 //! portcullis with one TLS configuration or another.
 
-use super::{
-    Entry, Job, Setup,
-    portcullis::{ours, serve},
+use super::portcullis::{ours, serve};
+use crate::{
+    echo::echo,
+    entry::{Entry, Job, Setup},
+    tls,
 };
-use crate::{BoxError, echo::echo, tls};
 use ::portcullis::{Connection, ServiceBuilderExt, middleware::tls::TlsLayer};
+use harness::BoxError;
 use std::sync::Arc;
 use tokio_rustls::rustls::{
     ServerConfig,

@@ -1,9 +1,13 @@
 //! tokio's accept loop by hand: the reference.
 
-use super::{
-    Entry, Job, Kind, Setup, announce, bind, listen, run_on_workers, runtime, stop_signal, workers,
+use super::runtime::{
+    accept, bind, listen, run_on_workers, runtime, serve_each, stop_signal, workers,
 };
-use crate::{BoxError, echo::echo};
+use crate::{
+    echo::echo,
+    entry::{Entry, Job, Kind, Setup},
+};
+use harness::{BoxError, server::announce};
 use std::{io, net, sync::Arc, thread};
 use tokio::{net::TcpListener, runtime::Builder, select, spawn, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -16,10 +20,10 @@ pub(super) const ENTRIES: &[Entry] = &[
 ];
 
 fn tokio(setup: Setup) -> Result<(), BoxError> {
-    run_on_workers(accept(listen(&setup)?))
+    serve_each(&setup, echo)
 }
 
-/// A thread for each worker, with a runtime and a listener of its own.
+/// A thread for each worker, with a separate runtime and listener.
 fn per_core(setup: Setup) -> Result<(), BoxError> {
     let first = bind(setup.port, true)?;
     let address = first.local_addr()?;
@@ -41,18 +45,10 @@ fn per_core(setup: Setup) -> Result<(), BoxError> {
 
 fn worker(listener: net::TcpListener) -> Result<(), BoxError> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(accept(listener))
+    runtime.block_on(accept(listener, echo))
 }
 
-async fn accept(listener: net::TcpListener) -> Result<(), BoxError> {
-    let listener = TcpListener::from_std(listener)?;
-    loop {
-        let (stream, _peer) = listener.accept().await?;
-        spawn(echo(stream));
-    }
-}
-
-/// How tokio's guide to shutdown does it: a token to tell the tasks, a tracker to wait for them.
+/// As in tokio's guide to shutdown, with a token to notify the tasks and a tracker to wait for them.
 fn drain(setup: Setup) -> Result<(), BoxError> {
     let listener = listen(&setup)?;
     runtime()?.block_on(async {

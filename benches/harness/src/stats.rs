@@ -1,16 +1,19 @@
-//! Medians, ranges and ratios.
+//! Medians, ranges, ratios and differences.
 
-/// What the middle of some samples is, and how far they spread.
+/// The median of some samples, and their range.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Spread {
-    pub(crate) median: f64,
-    pub(crate) min: f64,
-    pub(crate) max: f64,
+pub struct Spread {
+    /// The sample in the middle.
+    pub median: f64,
+    /// The smallest sample.
+    pub min: f64,
+    /// The largest sample.
+    pub max: f64,
 }
 
 impl Spread {
-    /// `None` without samples. Of an even number the median is the mean of the two in the middle.
-    pub(crate) fn of(samples: impl IntoIterator<Item = f64>) -> Option<Self> {
+    /// `None` without samples. The median of an even number of samples is the mean of the two in the middle.
+    pub fn of(samples: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut sorted: Vec<f64> = samples.into_iter().collect();
         sorted.sort_by(f64::total_cmp);
         let (min, max) = (*sorted.first()?, *sorted.last()?);
@@ -23,24 +26,29 @@ impl Spread {
     }
 }
 
-/// What a quarter, half and three quarters of some samples are below; `None` without samples.
+/// Quartiles of some samples; `None` without samples.
 ///
-/// Each is one of the samples: nothing lies between those of one more than a multiple of four.
-pub(crate) fn quartiles(samples: impl IntoIterator<Item = f64>) -> Option<[f64; 3]> {
+/// Each is one of the samples, without interpolation.
+pub fn quartiles(samples: impl IntoIterator<Item = f64>) -> Option<[f64; 3]> {
     let mut sorted: Vec<f64> = samples.into_iter().collect();
     sorted.sort_by(f64::total_cmp);
     let last = sorted.len().checked_sub(1)?;
     Some([1, 2, 3].map(|quarter| sorted[last * quarter / 4]))
 }
 
-/// Ratios of samples of the same round; rounds that miss one of the two are left out.
+/// Ratios of samples of the same round; rounds with only one of the two are skipped.
 ///
-/// Paired, because the machine is slower in some rounds than in others, and then for both.
-pub(crate) fn paired_ratios(ours: &[Option<f64>], reference: &[Option<f64>]) -> Vec<f64> {
+/// The samples are paired because a slow round of the machine affects both.
+pub fn paired_ratios(ours: &[Option<f64>], reference: &[Option<f64>]) -> Vec<f64> {
     let pairs = ours.iter().zip(reference);
     let valid = pairs.filter_map(|(ours, reference)| Some(((*ours)?, (*reference)?)));
     let ratios = valid.map(|(ours, reference)| ours / reference);
     ratios.filter(|ratio| ratio.is_finite()).collect()
+}
+
+/// A count of the short and of the long run as the cost of one of `units`.
+pub fn per_unit(short: f64, long: f64, units: usize) -> f64 {
+    (long - short) / units as f64
 }
 
 #[cfg(test)]
@@ -54,6 +62,12 @@ mod tests {
         let even = Spread::of([4.0, 1.0, 2.0, 3.0]).unwrap();
         assert_eq!((even.median, even.min, even.max), (2.5, 1.0, 4.0));
         assert_eq!(Spread::of([]), None);
+    }
+
+    #[test]
+    fn one_odd_value_does_not_move_the_median() {
+        let spread = Spread::of([9000.0, 10.0, 11.0]);
+        assert_eq!(spread.map(|spread| spread.median), Some(11.0));
     }
 
     #[test]
@@ -74,5 +88,11 @@ mod tests {
     #[test]
     fn a_reference_of_nothing_gives_no_ratio() {
         assert_eq!(paired_ratios(&[Some(1.0)], &[Some(0.0)]), [0.0; 0]);
+    }
+
+    #[test]
+    fn what_is_done_once_is_not_in_the_difference() {
+        let run = |units: f64| 5_000.0 + 42.0 * units;
+        assert_eq!(per_unit(run(10.0), run(110.0), 100), 42.0);
     }
 }

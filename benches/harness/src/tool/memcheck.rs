@@ -1,25 +1,38 @@
 //! Allocations of a process, by `valgrind --tool=memcheck`.
 
 use super::number;
+use crate::stats::per_unit;
 
-/// Allocations: how many, and how many bytes in all.
+/// Allocations of a process.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Heap {
-    pub(crate) allocations: f64,
-    pub(crate) bytes: f64,
+pub struct Heap {
+    /// Number of allocations.
+    pub allocations: f64,
+    /// Sum of their sizes.
+    pub bytes: f64,
+}
+
+impl Heap {
+    /// The allocations of one unit, from a short and a long run.
+    pub fn per_unit(short: Self, long: Self, units: usize) -> Self {
+        Self {
+            allocations: per_unit(short.allocations, long.allocations, units),
+            bytes: per_unit(short.bytes, long.bytes, units),
+        }
+    }
 }
 
 /// The command in front of the program.
-pub(crate) fn command() -> Vec<String> {
-    // Only the heap is of interest; looking for undefined values would take most of the time.
+pub fn command() -> Vec<String> {
+    // Checking for undefined values would take most of the time.
     ["valgrind", "--tool=memcheck", "--undef-value-errors=no"]
         .map(str::to_owned)
         .into()
 }
 
-/// `==1== total heap usage: 1,204 allocs, 1,177 frees, 224,712 bytes allocated`.
-pub(crate) fn parse(said: &str) -> Option<Heap> {
-    let usage = said
+/// Reads the last line: `==1== total heap usage: 1,204 allocs, 1,177 frees, 224,712 bytes allocated`.
+pub fn parse(output: &str) -> Option<Heap> {
+    let usage = output
         .lines()
         .find_map(|line| line.split_once("total heap usage:"))?;
     let mut parts = usage.1.split(", ");
@@ -36,14 +49,14 @@ mod tests {
 
     #[test]
     fn the_heap_usage_is_found() {
-        let said = "\
+        let output = "\
 ==7== HEAP SUMMARY:
 ==7==     in use at exit: 5,480 bytes in 27 blocks
 ==7==   total heap usage: 1,204 allocs, 1,177 frees, 224,712 bytes allocated
 ==7==
 ";
         let (allocations, bytes) = (1204.0, 224_712.0);
-        assert_eq!(parse(said), Some(Heap { allocations, bytes }));
+        assert_eq!(parse(output), Some(Heap { allocations, bytes }));
         assert_eq!(parse("==7== HEAP SUMMARY:\n"), None);
         assert_eq!(parse("total heap usage: many"), None);
     }
