@@ -1,7 +1,7 @@
 //! Connects, within bounds.
 
 use super::{
-    ConnectError, Target,
+    ConnectError, Target, phase,
     race::{Race, interleave},
     services,
     target::{Kind, Port},
@@ -12,7 +12,7 @@ use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
 use portcullis_middleware::{
     Connection, ConnectionInfo,
     connection::{Address, Socket, Transport},
-    error::{Elapsed, TimeoutPhase},
+    error::Elapsed,
 };
 use socket2::SockRef;
 use std::{
@@ -416,7 +416,7 @@ pub(super) struct Bound {
 
 impl Bound {
     pub(super) fn starting_now(timeout: Option<Duration>) -> Self {
-        let elapsed = Elapsed::new(TimeoutPhase::Connect, timeout.unwrap_or_default());
+        let elapsed = Elapsed::new(phase::CONNECT, timeout.unwrap_or_default());
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         Self { deadline, elapsed }
     }

@@ -1,11 +1,11 @@
 //! A connection as tonic's server takes it.
 
-use crate::service::{LingerIo, http::departure::Departure};
-use ::tonic::transport::server::Connected;
-use portcullis_middleware::{
-    Connection,
-    error::{Elapsed, TimeoutPhase},
+use crate::service::{
+    LingerIo,
+    http::{departure::Departure, phase},
 };
+use ::tonic::transport::server::Connected;
+use portcullis_middleware::{Connection, error::Elapsed};
 use std::{
     io::{self, IoSlice},
     pin::Pin,
@@ -20,7 +20,7 @@ use tokio::{
 /// A connection of which each request is told `C`; see the [module docs](super).
 ///
 /// A client that has not sent the first bytes of HTTP/2 within half a minute is cut: a read fails with
-/// [`Elapsed`] (`FirstByte`). Nothing bounds reads after that while the server serves.
+/// [`Elapsed`] ([`FIRST_BYTE`](phase::FIRST_BYTE)). Nothing bounds reads after that while the server serves.
 ///
 /// Reads end when a client holds up the graceful shutdown: half a second after the server stopped accepting if
 /// the preface is missing, and after two seconds of silence from the `GOAWAY` on if no stream is open.
@@ -150,7 +150,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin, C: Unpin> AsyncWrite for TonicIo<IO, C>
 impl Opening {
     fn poll_elapsed(&mut self, cx: &mut Context<'_>) -> Poll<Elapsed> {
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(BOUND)));
-        let elapsed = |()| Elapsed::new(TimeoutPhase::FirstByte, BOUND);
+        let elapsed = |()| Elapsed::new(phase::FIRST_BYTE, BOUND);
         timer.as_mut().poll(cx).map(elapsed)
     }
 }

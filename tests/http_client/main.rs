@@ -21,6 +21,7 @@ use portcullis::{
     connect::{
         ConnectError, Connector,
         http::{BadUri, Dial, HttpConnector, UriError},
+        phase,
     },
     middleware::{
         error::{Elapsed, Refused, TimeoutPhase, find},
@@ -156,7 +157,7 @@ fn a_read_timeout_ends_a_request_to_a_silent_server() {
         let elapsed = find::<Elapsed>(&error).expect("it is a timeout");
         assert_eq!(
             (elapsed.phase(), elapsed.after()),
-            (TimeoutPhase::Read, bound)
+            (TimeoutPhase::READ, bound)
         );
         assert!(begun.elapsed() >= bound && begun.elapsed() < 2 * bound);
     });
@@ -226,7 +227,7 @@ fn waiting_for_room_has_a_bound() {
         let bound = Duration::from_secs(30);
         assert_eq!(
             (elapsed.phase(), elapsed.after()),
-            (TimeoutPhase::Admission, bound)
+            (phase::ADMISSION, bound)
         );
         assert_eq!((begun.elapsed(), handle.waiting()), (bound, 0));
         server.finish().await;

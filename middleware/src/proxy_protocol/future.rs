@@ -1,5 +1,6 @@
 //! First the header, then the inner service.
 
+use super::ProxyProtocolLayer;
 use crate::io::PrefixedIo;
 use crate::{BoxError, Connection, error::Refused, when_ready::WhenReady};
 use pin_project::pin_project;
@@ -24,7 +25,9 @@ enum State<S: Service<Connection<PrefixedIo<IO>>>, IO> {
         inner: Option<S>,
     },
     Serving(#[pin] WhenReady<S, PrefixedIo<IO>>),
-    Refused(Refused),
+    Refused {
+        reason: &'static str,
+    },
 }
 
 type Receiving<IO> =
@@ -40,8 +43,8 @@ impl<S: Service<Connection<PrefixedIo<IO>>>, IO> ProxyProtocolFuture<S, IO> {
         Self(State::Serving(WhenReady::new(inner, connection)))
     }
 
-    pub(super) const fn refused(refused: Refused) -> Self {
-        Self(State::Refused(refused))
+    pub(super) const fn refused(reason: &'static str) -> Self {
+        Self(State::Refused { reason })
     }
 }
 
@@ -62,7 +65,10 @@ where
                     state.set(State::Serving(WhenReady::new(inner, connection)));
                 }
                 StateProjection::Serving(serving) => return serving.poll(cx),
-                StateProjection::Refused(refused) => return Poll::Ready(Err((*refused).into())),
+                StateProjection::Refused { reason } => {
+                    let refused = Refused::new(ProxyProtocolLayer::NAME, reason);
+                    return Poll::Ready(Err(refused.into()));
+                }
             }
         }
     }
@@ -73,7 +79,7 @@ impl<S: Service<Connection<PrefixedIo<IO>>>, IO> fmt::Debug for ProxyProtocolFut
         let state = match self.0 {
             State::Receiving { .. } => "receiving",
             State::Serving(_) => "serving",
-            State::Refused(_) => "refused",
+            State::Refused { .. } => "refused",
         };
         f.debug_tuple("ProxyProtocolFuture").field(&state).finish()
     }

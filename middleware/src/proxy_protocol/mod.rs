@@ -48,8 +48,8 @@
 //! - Who breaks the protocol, takes too long or is refused sees a reset, as the protocol recommends:
 //!   there is nothing to say that a proxy would pass on, and its log shows that something is wrong.
 //!   An [`OnErrorLayer`](crate::handler::on_error) outside gets the error without the connection. The failures
-//!   are [`ProxyHeaderError`], [`Elapsed`] with [`TimeoutPhase::ProxyHeader`], and [`Refused`] with
-//!   [`RefusedReason::UntrustedSource`].
+//!   are [`ProxyHeaderError`], [`Elapsed`] with [`TimeoutPhase::PROXY_HEADER`], and [`Refused`] with
+//!   the reason [`UNTRUSTED_SOURCE`].
 //! - Who ends before the header does, as simple health checks do, is closed without a reset; that is
 //!   a [`ProxyHeaderError`] with an IO error.
 //! - Dropping the future closes the connection.
@@ -111,9 +111,9 @@
 //! [`Connection::peer_addr`]: crate::Connection::peer_addr
 //! [`ConnectionInfo::socket_peer`]: crate::ConnectionInfo::socket_peer
 //! [`Elapsed`]: crate::error::Elapsed
-//! [`TimeoutPhase::ProxyHeader`]: crate::error::TimeoutPhase::ProxyHeader
+//! [`TimeoutPhase::PROXY_HEADER`]: crate::error::TimeoutPhase::PROXY_HEADER
 //! [`Refused`]: crate::error::Refused
-//! [`RefusedReason::UntrustedSource`]: crate::error::RefusedReason::UntrustedSource
+//! [`UNTRUSTED_SOURCE`]: ProxyProtocolLayer::UNTRUSTED_SOURCE
 
 mod error;
 mod future;

@@ -11,7 +11,8 @@ use crate::io::PrefixedIo;
 use crate::{
     BoxError, Connection,
     drain::until_last_call,
-    error::{Elapsed, TimeoutPhase},
+    error::{Elapsed, TimeoutPhase, WithOutcome},
+    outcome::Outcome,
 };
 use std::{io, time::Duration};
 use tokio::{
@@ -38,7 +39,7 @@ where
             Ok(Ok(Err(failure))) => Some(failure),
             Ok(Err(_)) => None,
             // The server shuts down, which is no fault of the proxy.
-            Err(after) => return Err(Elapsed::new(TimeoutPhase::ProxyHeader, after).into()),
+            Err(after) => return Err(Elapsed::new(TimeoutPhase::PROXY_HEADER, after).into()),
         };
         let peer = connection.info().socket_peer();
         let error: BoxError = match failure {
@@ -46,8 +47,11 @@ where
             Some(failure @ Failure::Io(_)) => {
                 return Err(ProxyHeaderError::new(peer, failure, &received).into());
             }
-            Some(failure) => ProxyHeaderError::new(peer, failure, &received).into(),
-            None => Elapsed::new(TimeoutPhase::ProxyHeader, bound).into(),
+            Some(failure) => {
+                let error = ProxyHeaderError::new(peer, failure, &received);
+                WithOutcome::new(Outcome::ProxyHeaderFailed, error).into()
+            }
+            None => Elapsed::new(TimeoutPhase::PROXY_HEADER, bound).into(),
         };
         warnings.header(peer, &*error);
         connection.abort();

@@ -2,10 +2,7 @@
 
 use super::{ProxyProtocolFuture, ProxyProtocolLayer, receive::receive};
 use crate::io::PrefixedIo;
-use crate::{
-    BoxError, Connection,
-    error::{Refused, RefusedReason},
-};
+use crate::{BoxError, Connection};
 use std::task::{Context, Poll};
 use tokio::io::AsyncRead;
 use tower::Service;
@@ -50,6 +47,6 @@ where
         let warnings = &self.layer.warnings;
         warnings.untrusted(connection.info().socket_peer());
         connection.abort();
-        ProxyProtocolFuture::refused(Refused::new(RefusedReason::UntrustedSource))
+        ProxyProtocolFuture::refused(ProxyProtocolLayer::UNTRUSTED_SOURCE)
     }
 }

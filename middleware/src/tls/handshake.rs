@@ -13,7 +13,7 @@ use crate::{
     BoxError, Connection, ConnectionInfo,
     connection::{Linger, Phase, TlsInfo},
     drain::until_last_call,
-    error::{Elapsed, HandshakeError, Refused, RefusedReason, TimeoutPhase},
+    error::{Elapsed, HandshakeError, TimeoutPhase},
 };
 use std::{io, time::Duration};
 use tokio::{
@@ -34,12 +34,12 @@ where
     rest.info.set_phase(Phase::Handshake);
     let Some(mut place) = layer.unfinished.enter() else {
         rest.with_io(io).abort();
-        return Err(Refused::new(RefusedReason::TooManyHandshakes).into());
+        return Err(TlsLayer::too_many_handshakes().into());
     };
     let bound = layer.timeout.unwrap_or(Duration::MAX);
     let agreeing = until_last_call(&rest.info, agree(&layer, &rest.info, &mut place, io));
     let agreed = timeout(bound, agreeing).await.unwrap_or(Err(bound));
-    let agreed = agreed.map_err(|after| Elapsed::new(TimeoutPhase::Handshake, after))?;
+    let agreed = agreed.map_err(|after| Elapsed::new(TimeoutPhase::HANDSHAKE, after))?;
     let (failure, io) = match agreed {
         Ok(io) => {
             rest.info.set_tls(tls_info(io.stream()));
@@ -61,7 +61,7 @@ where
         }
         Failure::Displaced => {
             rest.with_io(io).abort();
-            Err(Refused::new(RefusedReason::TooManyHandshakes).into())
+            Err(TlsLayer::too_many_handshakes().into())
         }
     }
 }

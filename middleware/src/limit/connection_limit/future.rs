@@ -1,9 +1,8 @@
-use super::{layer::Policy, limiter::Place, refusal::Refusing};
+use super::{ConnectionLimitLayer, layer::Policy, limiter::Place, refusal::Refusing};
 use crate::{
     BoxError, Connection,
     connection::{ForcedClose, Phase},
     departure::poll_client_left,
-    error::RefusedReason,
     when_ready::WhenReady,
 };
 use pin_project::pin_project;
@@ -161,7 +160,7 @@ where
                 State::Admitted(Box::pin(WhenReady::new(service, connection)))
             }
             None => {
-                let reason = RefusedReason::WaitedTooLong;
+                let reason = ConnectionLimitLayer::WAITED_TOO_LONG;
                 let Policy {
                     limiter, refusal, ..
                 } = &**this.policy;

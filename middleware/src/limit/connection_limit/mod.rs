@@ -68,7 +68,7 @@
 //! use portcullis_middleware::{
 //!     BoxError, Connection,
 //!     limit::{ConnectionLimitLayer, Refusal},
-//!     error::{Refused, RefusedReason, find},
+//!     error::{Refused, find},
 //!     peer_addr::PeerAddrLayer,
 //! };
 //! use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
@@ -97,7 +97,7 @@
 //! assert_eq!(told?, "busy, try again later\n");
 //! let error = result.expect_err("there was no room");
 //! let refused = find::<Refused>(&*error).expect("the limit refused it");
-//! assert_eq!(refused.reason(), RefusedReason::Full);
+//! assert_eq!(refused.reason(), ConnectionLimitLayer::FULL);
 //!
 //! limit.set_limit(2);
 //! let (third, _client) = duplex(64);

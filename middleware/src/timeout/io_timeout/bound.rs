@@ -190,8 +190,8 @@ impl Operation {
 
     const fn phase(self) -> TimeoutPhase {
         match self {
-            Self::Read => TimeoutPhase::Read,
-            Self::Write | Self::Flush | Self::Shutdown => TimeoutPhase::Write,
+            Self::Read => TimeoutPhase::READ,
+            Self::Write | Self::Flush | Self::Shutdown => TimeoutPhase::WRITE,
         }
     }
 }
