@@ -1,4 +1,4 @@
-//! What the package `portcullis` shares with this one. It is no part of the API and changes at any time.
+//! Items for the package `portcullis`. They are outside of the API and change at any time.
 
 pub use crate::{
     connection::guards::{Slot, Slots},

@@ -20,13 +20,13 @@ pub enum Outcome {
     TimedOut(TimeoutPhase),
     /// A layer rejected it, a connection limit for example.
     Refused,
-    /// A trusted proxy sent an invalid PROXY header, or none.
+    /// A trusted proxy did not send a valid PROXY header.
     ProxyHeaderFailed,
     /// The TLS handshake failed.
     HandshakeFailed,
     /// The service failed after the TLS peer had closed without `close_notify`, so data may be missing.
     Truncated,
-    /// The peer disconnected: a reset, a broken pipe, or an unexpected end of its data.
+    /// The peer disconnected, by a reset or an unexpected end for example.
     Disconnected,
     /// It was force-closed, by a handle or at the deadline of a drain.
     Forced,
@@ -137,7 +137,7 @@ impl Outcome {
         }
     }
 
-    /// The name for metrics and log fields: one word in snake case. All timeouts share one name.
+    /// The name for metrics and log fields, in snake case. All timeouts share one name.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Completed => "completed",

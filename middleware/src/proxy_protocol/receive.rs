@@ -10,7 +10,7 @@ use super::{
 use crate::io::PrefixedIo;
 use crate::{
     BoxError, Connection,
-    drain::until_last_call,
+    drain::within_grace_period,
     error::{Elapsed, TimeoutPhase, WithOutcome},
     outcome::Outcome,
 };
@@ -34,7 +34,7 @@ where
         let bound = bounds.timeout.unwrap_or(Duration::MAX);
         let info = connection.info().clone();
         let reading = timeout(bound, read(bounds, &mut connection, &mut received));
-        let failure = match until_last_call(&info, reading).await {
+        let failure = match within_grace_period(&info, reading).await {
             Ok(Ok(Ok(header))) => return Ok(accept(connection, header, received, &warnings)),
             Ok(Ok(Err(failure))) => Some(failure),
             Ok(Err(_)) => None,

@@ -12,7 +12,7 @@ use crate::connection::TonicTls;
 use crate::{
     BoxError, Connection, ConnectionInfo,
     connection::{Linger, Phase, TlsInfo},
-    drain::until_last_call,
+    drain::within_grace_period,
     error::{Elapsed, HandshakeError, TimeoutPhase},
 };
 use std::{io, time::Duration};
@@ -37,7 +37,7 @@ where
         return Err(TlsLayer::too_many_handshakes().into());
     };
     let bound = layer.timeout.unwrap_or(Duration::MAX);
-    let agreeing = until_last_call(&rest.info, agree(&layer, &rest.info, &mut place, io));
+    let agreeing = within_grace_period(&rest.info, agree(&layer, &rest.info, &mut place, io));
     let agreed = timeout(bound, agreeing).await.unwrap_or(Err(bound));
     let agreed = agreed.map_err(|after| Elapsed::new(TimeoutPhase::HANDSHAKE, after))?;
     let (failure, io) = match agreed {
