@@ -18,9 +18,9 @@ pub(super) struct Warnings {
 impl Warnings {
     /// Warns of a source that is not trusted: possibly a load balancer that is missing in the list.
     pub(super) fn untrusted(&self, peer: &Address) {
-        self.untrusted.write(|left_out| {
+        self.untrusted.write(|suppressed| {
             tracing::warn!(
-                %peer, left_out,
+                %peer, suppressed,
                 "connection rejected: {peer} is not a trusted source of PROXY headers; if it is a load \
                  balancer, add it to the trusted sources, if it is a client, allow direct clients"
             );
@@ -29,10 +29,10 @@ impl Warnings {
 
     /// Warns of a trusted source that sends no valid header: possibly a proxy set up without one.
     pub(super) fn header(&self, peer: &Address, error: &(dyn Error + 'static)) {
-        self.header.write(|left_out| {
+        self.header.write(|suppressed| {
             let error = Escaped(Causes(error));
             tracing::warn!(
-                %peer, %error, left_out,
+                %peer, %error, suppressed,
                 "connection rejected: {error}; check that this trusted source sends PROXY headers"
             );
         });
@@ -40,9 +40,9 @@ impl Warnings {
 
     /// Warns of a second header, whose addresses are not recorded.
     pub(super) fn repeated(&self, peer: &Address) {
-        self.repeated.write(|left_out| {
+        self.repeated.write(|suppressed| {
             tracing::warn!(
-                %peer, left_out,
+                %peer, suppressed,
                 "a second PROXY header from {peer} was ignored; use one ProxyProtocolLayer only"
             );
         });

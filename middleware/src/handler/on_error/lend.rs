@@ -47,7 +47,7 @@ impl<IO> Lender<IO> {
     pub(super) fn take_back(mut self, error: &BoxError) -> Option<Connection<IO>> {
         let returned = self.state.end();
         tracing::debug!(
-            connection = %self.state.info.id(),
+            connection.id = %self.state.info.id(),
             error = %Escaped(Causes(&**error)),
             returned = returned.is_some(),
             "service failed, calling the error handler",
@@ -154,52 +154,25 @@ impl<IO> Drop for LentGuard<IO> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connection::Address;
-    use std::{
-        io,
-        panic::{AssertUnwindSafe, catch_unwind},
-    };
+    use crate::{connection::Address, observe::trace::tests::log::Log};
+    use std::panic::{AssertUnwindSafe, catch_unwind};
 
     fn connection<IO>(io: IO) -> Connection<IO> {
         let info = ConnectionInfo::new(Address::Unknown, Address::Unknown);
         Connection::new(io, info)
     }
 
-    #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Log {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
     #[test]
     fn the_first_error_is_in_the_trace_on_one_line() {
-        let log = Log::default();
-        let writer = log.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::DEBUG)
-            .with_ansi(false)
-            .with_writer(move || writer.clone())
-            .finish();
         let (borrowed, lender) = lend(connection(()));
         let id = borrowed.id();
         drop(borrowed);
-        tracing::subscriber::with_default(subscriber, || {
-            lender.take_back(&"peer said \"\n\x1b[2J".into()).unwrap();
-        });
-        let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-        assert_eq!(log.lines().count(), 1, "{log}");
-        assert!(log.contains(&format!("connection={id} ")), "{log}");
-        assert!(
-            log.contains(r#"error=peer said "\n\u{1b}[2J returned=true"#),
-            "{log}"
-        );
+        let log = Log::of_lines(tracing::Level::DEBUG);
+        lender.take_back(&"peer said \"\n\x1b[2J".into()).unwrap();
+        let [line] = log.lines().try_into().ok().unwrap();
+        assert_eq!(line.fields["connection.id"], id.to_string());
+        assert_eq!(line.fields["error"], r#"peer said "\n\u{1b}[2J"#);
+        assert_eq!(line.fields["returned"], "true");
     }
 
     #[test]

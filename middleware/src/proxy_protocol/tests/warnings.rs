@@ -8,14 +8,14 @@ use tracing::Level;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// The text and `left_out` of each line.
+/// The text and `suppressed` of each line.
 #[track_caller]
 fn warnings(log: &Log) -> Vec<(String, String)> {
     let lines = log.lines().into_iter();
     lines
         .map(|line| {
             assert_eq!(line.level, Level::WARN);
-            (line.text, line.fields["left_out"].clone())
+            (line.text, line.fields["suppressed"].clone())
         })
         .collect()
 }
@@ -28,12 +28,12 @@ async fn untrusted_sources_are_named_once_a_minute() {
         let io = Builder::new().build();
         serve(layer.clone(), from_stranger(io)).await.unwrap_err();
     }
-    let [(text, left_out)] = warnings(&log).try_into().unwrap();
+    let [(text, suppressed)] = warnings(&log).try_into().unwrap();
     assert!(
         text.contains("192.0.2.66:5000 is not a trusted source"),
         "{text}"
     );
-    assert_eq!(left_out, "0");
+    assert_eq!(suppressed, "0");
 
     tokio::time::advance(MINUTE - Duration::from_millis(1)).await;
     serve(layer.clone(), from_stranger(Builder::new().build()))
