@@ -1,9 +1,8 @@
-//! The signal that a server gives its connections before it ends.
+//! The signal by which a server notifies its connections of a graceful shutdown.
 //!
-//! It only announces: who serves HTTP stops keeping connections alive, who streams finds a good
-//! place to stop, who does not care goes on until the server's deadline. It comes in two
-//! [stages](DrainStage), so that a connection that is idle can be kept for as long as clients may
-//! still use it in good faith.
+//! HTTP services stop using keep-alive, streaming handlers stop at a convenient point, and handlers that ignore
+//! the signal run until the shutdown deadline. The signal has two [stages](DrainStage), so that idle connections
+//! stay open while clients may still send requests on them.
 
 #[cfg(any(feature = "tls", feature = "proxy-protocol"))]
 use crate::{ConnectionInfo, internal::IDLE_GRACE_PERIOD};
@@ -15,39 +14,38 @@ use std::{
 };
 use tokio::sync::watch;
 
-/// How far a server is on its way to its end.
+/// How far the graceful shutdown of a server is.
 ///
-/// A stage may be skipped, as the announcement is where the server accepts no more right after it: compare
-/// with `>=`.
+/// A server without a notice period skips [`Notified`](Self::Notified), so compare with `>=`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum DrainStage {
-    /// No end is in sight.
+    /// The server is not shutting down.
     #[default]
     Serving,
-    /// The end was announced; the server still accepts. Finish, take on nothing long, tell the peer.
+    /// The server still accepts during its notice period. Finish soon, and notify the peer.
     Notified,
-    /// The server accepts no more: a connection without work to do goes now.
+    /// The server has stopped accepting. Connections without work close now.
     Closing,
 }
 
-/// Announces the end to all who hold the [`DrainSignal`]; see the [module docs](self).
+/// Notifies all holders of the [`DrainSignal`]; see the [module docs](self).
 #[derive(Debug)]
 pub struct DrainTrigger(watch::Sender<DrainStage>);
 
 impl DrainTrigger {
-    /// A trigger, and the signal that it gives.
+    /// Creates a trigger and its signal.
     pub fn pair() -> (Self, DrainSignal) {
         let (trigger, stage) = watch::channel(DrainStage::Serving);
         (Self(trigger), DrainSignal(stage))
     }
 
-    /// Announces the end. Once announced it stays so.
+    /// Notifies connections of the shutdown. It cannot be undone.
     pub fn notify(&self) {
         self.advance(DrainStage::Notified);
     }
 
-    /// Asks connections that have nothing to do to go.
+    /// Asks connections without work to close.
     pub fn close(&self) {
         self.advance(DrainStage::Closing);
     }
@@ -61,42 +59,45 @@ impl DrainTrigger {
     }
 }
 
-/// Tells whether the end was announced; cheap to clone.
+/// Reports whether the server shuts down. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct DrainSignal(watch::Receiver<DrainStage>);
 
 impl DrainSignal {
-    /// How far the server is.
+    /// The current stage.
     #[inline]
     pub fn stage(&self) -> DrainStage {
-        // Nobody marks a stage as seen, so unchanged means the first one: that is one load, where
-        // to borrow takes a lock.
+        // No stage is ever marked as seen, so unchanged means the first stage. This check is one load, while a
+        // borrow takes a lock.
         match self.0.has_changed() {
             Ok(false) => DrainStage::Serving,
             Ok(true) | Err(_) => *self.0.borrow(),
         }
     }
 
-    /// Whether the end was announced.
-    pub fn is_announced(&self) -> bool {
+    /// Whether the server has notified its connections.
+    pub fn is_notified(&self) -> bool {
         self.stage() >= DrainStage::Notified
     }
 
-    /// Resolves when the end is announced, at once when it was; never when the trigger is gone
-    /// without having been used.
+    /// Resolves when the server notifies its connections, or immediately if it already has.
+    ///
+    /// Stays pending if the trigger is dropped unused.
     ///
     /// # Cancel safety
     ///
-    /// Nothing is lost by dropping the future.
+    /// Safe to drop at any time.
     pub async fn notified(self) {
         self.reached(DrainStage::Notified).await;
     }
 
-    /// Resolves when `stage` is reached, at once when it was; never when the trigger is gone before.
+    /// Resolves when `stage` is reached, or immediately if it already is.
+    ///
+    /// Stays pending if the trigger is dropped before.
     ///
     /// # Cancel safety
     ///
-    /// Nothing is lost by dropping the future.
+    /// Safe to drop at any time.
     pub async fn reached(mut self, stage: DrainStage) {
         if self.0.wait_for(|now| *now >= stage).await.is_err() {
             std::future::pending().await
@@ -104,31 +105,34 @@ impl DrainSignal {
     }
 }
 
-/// Drives `work`, which waits for the peer, until the idle grace period after the server's last accept is over.
+/// Polls `work`, which waits for the peer, until the idle grace period after [`DrainStage::Closing`] elapses.
 ///
-/// Fails with the grace period where `work` takes longer.
+/// Fails with the grace period if `work` takes longer.
 #[cfg(any(feature = "tls", feature = "proxy-protocol"))]
-pub(crate) const fn until_last_call<F>(info: &ConnectionInfo, work: F) -> UntilLastCall<'_, F> {
-    UntilLastCall {
+pub(crate) const fn within_grace_period<F>(
+    info: &ConnectionInfo,
+    work: F,
+) -> WithinGracePeriod<'_, F> {
+    WithinGracePeriod {
         work,
         info,
         idle_grace_period: None,
     }
 }
 
-/// Future of [`until_last_call`].
+/// Future of [`within_grace_period`].
 #[cfg(any(feature = "tls", feature = "proxy-protocol"))]
 #[pin_project::pin_project]
-pub(crate) struct UntilLastCall<'a, F> {
+pub(crate) struct WithinGracePeriod<'a, F> {
     #[pin]
     work: F,
     info: &'a ConnectionInfo,
-    /// In a box, made when the peer has to be waited for: silent connections stay small.
+    /// In a box, allocated when `work` is pending, to keep silent connections small.
     idle_grace_period: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 #[cfg(any(feature = "tls", feature = "proxy-protocol"))]
-impl<F: Future> Future for UntilLastCall<'_, F> {
+impl<F: Future> Future for WithinGracePeriod<'_, F> {
     type Output = Result<F::Output, Duration>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -167,7 +171,7 @@ mod tests {
         assert!(waiting.is_woken());
         assert_ready!(waiting.poll());
         drop(trigger);
-        assert!(drain.is_announced());
+        assert!(drain.is_notified());
         assert_ready!(task::spawn(drain.notified()).poll());
     }
 
@@ -191,7 +195,7 @@ mod tests {
     fn a_trigger_dropped_unused_announces_nothing() {
         let (trigger, drain) = DrainTrigger::pair();
         drop(trigger);
-        assert!(!drain.is_announced());
+        assert!(!drain.is_notified());
         assert_pending!(task::spawn(drain.notified()).poll());
     }
 }

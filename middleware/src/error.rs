@@ -1,21 +1,25 @@
-//! The failures that layers add, each a small type, and how to find one in a [`BoxError`].
+//! The errors that layers add, each a small type, and how to find one in a [`BoxError`].
 //!
-//! Layers follow tower: one that adds no failure keeps its inner service's error, one that adds one
-//! has [`BoxError`]. Failures keep their type inside it, also below an [`io::Error`]: [`find`] walks
-//! the whole chain.
+//! Layers follow tower. A layer that adds no error keeps the error type of its inner service. A layer that adds
+//! one has [`BoxError`] as its error type. Errors keep their type inside it, also below an [`io::Error`], and
+//! [`find`] walks the whole chain.
+//!
+//! A custom layer reuses these types. It rejects with [`Refused`], times out with [`Elapsed`], and wraps any
+//! other error in [`WithOutcome`] to choose the outcome of the connection.
 //!
 //! ```
 //! use portcullis_middleware::error::{Elapsed, TimeoutPhase, find};
 //! use std::{io, time::Duration};
 //!
-//! let elapsed = Elapsed::new(TimeoutPhase::Read, Duration::from_secs(60));
+//! let elapsed = Elapsed::new(TimeoutPhase::READ, Duration::from_secs(60));
 //! let error = io::Error::from(elapsed);
 //!
 //! assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-//! let elapsed = find::<Elapsed>(&error).expect("the source is there");
-//! assert_eq!(elapsed.phase(), TimeoutPhase::Read);
+//! let elapsed = find::<Elapsed>(&error).expect("the source is kept");
+//! assert_eq!(elapsed.phase(), TimeoutPhase::READ);
 //! ```
 
+use crate::outcome::Outcome;
 use std::{
     any::Any,
     error::Error,
@@ -26,15 +30,18 @@ use std::{
 };
 pub use tower::BoxError;
 
-/// Finds an error of type `E` in `error` or among its sources, also inside of [`io::Error`]s.
+/// Finds an error of type `E` in `error` or among its sources.
+///
+/// It also looks inside of [`io::Error`] and [`WithOutcome`].
 pub fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(found) = error.downcast_ref() {
             return Some(found);
         }
-        // `io::Error::source` skips the error that it wraps.
-        let wrapped = error.downcast_ref().and_then(io::Error::get_ref);
+        // The sources of these two skip the error that they wrap.
+        let in_io = error.downcast_ref().and_then(io::Error::get_ref);
+        let wrapped = in_io.or_else(|| error.downcast_ref().map(WithOutcome::get_ref));
         next = match wrapped {
             Some(wrapped) => Some(wrapped),
             None => error.source(),
@@ -43,7 +50,7 @@ pub fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<
     None
 }
 
-/// A bound in time was reached.
+/// An operation timed out.
 ///
 /// As an [`io::Error`] its kind is [`TimedOut`](io::ErrorKind::TimedOut).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,12 +65,12 @@ impl Elapsed {
         Self { phase, after }
     }
 
-    /// What took too long.
+    /// The phase that timed out.
     pub const fn phase(&self) -> TimeoutPhase {
         self.phase
     }
 
-    /// The bound that was reached.
+    /// The timeout that elapsed.
     pub const fn after(&self) -> Duration {
         self.after
     }
@@ -83,54 +90,43 @@ impl From<Elapsed> for io::Error {
     }
 }
 
-/// What a bound in time was set on.
+/// The phase of a connection that timed out.
+///
+/// The constants are the phases of the layers in this package. Other code names its own:
+///
+/// ```
+/// use portcullis_middleware::error::TimeoutPhase;
+///
+/// const LOGIN: TimeoutPhase = TimeoutPhase::new("login");
+/// assert_eq!(LOGIN.as_str(), "login");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum TimeoutPhase {
-    /// Waiting for room under a limit.
-    Admission,
-    /// Waiting for the header of the PROXY protocol.
-    ProxyHeader,
-    /// The TLS handshake, the wait for its turn to compute included.
-    Handshake,
-    /// One read.
-    Read,
-    /// One write, flush or shutdown.
-    Write,
-    /// Silence on a connection of which one side has ended its direction.
-    HalfClosed,
-    /// Connecting to an upstream.
-    Connect,
-    /// Waiting for a connection.
-    Accept,
-    /// Waiting for the first byte of the first request.
-    FirstByte,
-    /// The head of a request, from its first byte to its last.
-    RequestHead,
-    /// The body of a request: too slow while the server waited for it.
-    RequestBody,
-}
+pub struct TimeoutPhase(&'static str);
 
 impl TimeoutPhase {
-    /// The name for metrics and fields of logs: one word in snake case.
+    /// Waiting for the header of the PROXY protocol.
+    pub const PROXY_HEADER: Self = Self("proxy_header");
+    /// The TLS handshake, including the wait for a turn to compute.
+    pub const HANDSHAKE: Self = Self("handshake");
+    /// One read.
+    pub const READ: Self = Self("read");
+    /// One write, flush or shutdown.
+    pub const WRITE: Self = Self("write");
+    /// Silence on a half-closed connection.
+    pub const HALF_CLOSED: Self = Self("half-closed connection");
+
+    /// A phase with this name, in snake case. Phases of the same name are equal.
+    pub const fn new(name: &'static str) -> Self {
+        Self(name)
+    }
+
+    /// The name for metrics and log fields.
     pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Admission => "admission",
-            Self::ProxyHeader => "proxy_header",
-            Self::Handshake => "handshake",
-            Self::Read => "read",
-            Self::Write => "write",
-            Self::HalfClosed => "half-closed connection",
-            Self::Connect => "connect",
-            Self::Accept => "accept",
-            Self::FirstByte => "first_byte",
-            Self::RequestHead => "request_head",
-            Self::RequestBody => "request_body",
-        }
+        self.0
     }
 }
 
-/// As in a sentence: with spaces.
+/// Writes the name with spaces, for use in a sentence.
 impl fmt::Display for TimeoutPhase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         in_words(self.as_str(), f)
@@ -148,63 +144,118 @@ pub(crate) fn in_words(name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     Ok(())
 }
 
-/// The connection was rejected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A layer rejected the connection.
+///
+/// Each layer names itself and its reasons, so a new layer needs no change here:
+///
+/// ```
+/// use portcullis_middleware::error::Refused;
+///
+/// let refused = Refused::new("blocklist", "address is blocked");
+/// assert_eq!((refused.by(), refused.reason()), ("blocklist", "address is blocked"));
+/// assert_eq!(refused.to_string(), "connection refused: address is blocked");
+/// ```
+#[derive(Debug)]
 pub struct Refused {
-    reason: RefusedReason,
+    by: &'static str,
+    reason: &'static str,
+    source: Option<BoxError>,
 }
 
 impl Refused {
-    /// Rejected because of `reason`.
-    pub const fn new(reason: RefusedReason) -> Self {
-        Self { reason }
+    /// The layer `by` (in snake case) rejected the connection because of `reason` (in words).
+    pub const fn new(by: &'static str, reason: &'static str) -> Self {
+        Self {
+            by,
+            reason,
+            source: None,
+        }
     }
 
-    /// Why it was rejected.
-    pub const fn reason(&self) -> RefusedReason {
+    /// Adds the cause, such as a failed lookup.
+    #[must_use]
+    pub fn with_source(self, source: impl Into<BoxError>) -> Self {
+        let source = Some(source.into());
+        Self { source, ..self }
+    }
+
+    /// The name of the layer that rejected the connection.
+    pub const fn by(&self) -> &'static str {
+        self.by
+    }
+
+    /// The reason, one of the layer's own.
+    pub const fn reason(&self) -> &'static str {
         self.reason
     }
 }
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.reason {
-            RefusedReason::Full => f.write_str("connection refused: limit reached"),
-            RefusedReason::TooManyWaiting => {
-                f.write_str("connection refused: limit reached and too many wait already")
-            }
-            RefusedReason::WaitedTooLong => {
-                f.write_str("connection refused: limit reached for too long")
-            }
-            RefusedReason::UntrustedSource => {
-                f.write_str("connection refused: its source is not a trusted proxy")
-            }
-            RefusedReason::TooManyHandshakes => {
-                f.write_str("connection refused: too many TLS handshakes are unfinished")
-            }
-        }
+        write!(f, "connection refused: {}", self.reason)
     }
 }
 
-impl Error for Refused {}
-
-/// Why a connection was rejected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum RefusedReason {
-    /// The limit was reached.
-    Full,
-    /// The limit was reached, and as many as may wait did so already.
-    TooManyWaiting,
-    /// It waited as long as it may, and there was no room.
-    WaitedTooLong,
-    /// Only trusted proxies may connect, and it does not come from one.
-    UntrustedSource,
-    /// Too many TLS handshakes were unfinished, and this one had waited for its client the longest.
-    TooManyHandshakes,
+impl Error for Refused {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
 }
 
-/// The TLS handshake failed: a peer that speaks no TLS, no common version, a bad certificate.
+/// An error that determines the [`Outcome`] of its connection.
+///
+/// It is transparent. Its text and its source are those of the wrapped error, and [`find`] finds the wrapped
+/// error.
+///
+/// ```
+/// use portcullis_middleware::{error::WithOutcome, outcome::Outcome};
+///
+/// let error = WithOutcome::new(Outcome::Disconnected, "the load balancer closed its session");
+/// assert_eq!(error.outcome(), Outcome::Disconnected);
+/// assert_eq!(error.to_string(), "the load balancer closed its session");
+/// ```
+#[derive(Debug)]
+pub struct WithOutcome {
+    outcome: Outcome,
+    error: BoxError,
+}
+
+impl WithOutcome {
+    /// `error` ends its connection with `outcome`.
+    pub fn new(outcome: Outcome, error: impl Into<BoxError>) -> Self {
+        let error = error.into();
+        Self { outcome, error }
+    }
+
+    /// The outcome of the connection.
+    pub const fn outcome(&self) -> Outcome {
+        self.outcome
+    }
+
+    /// The wrapped error.
+    pub fn get_ref(&self) -> &(dyn Error + Send + Sync + 'static) {
+        &*self.error
+    }
+
+    /// Returns the wrapped error.
+    pub fn into_inner(self) -> BoxError {
+        self.error
+    }
+}
+
+impl fmt::Display for WithOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl Error for WithOutcome {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.error.source()
+    }
+}
+
+/// The TLS handshake failed, because of plain text, an unsupported version or a bad certificate for example.
 #[derive(Debug)]
 pub struct HandshakeError {
     source: io::Error,
@@ -216,7 +267,7 @@ impl HandshakeError {
         Self { source }
     }
 
-    /// The cause, as an IO error.
+    /// The cause, as an I/O error.
     pub const fn io_error(&self) -> &io::Error {
         &self.source
     }
@@ -241,19 +292,19 @@ pub struct Panicked {
 }
 
 impl Panicked {
-    /// Runs `run`, code of others, and catches its panic.
+    /// Runs `run`, which is code outside of this package, and catches its panic.
     ///
-    /// What `run` leaves broken is up to the caller, who must drop it or say so. Where
-    /// [`catch_unwind`] gives back what was thrown, whose drop may panic in turn, this has dropped it.
+    /// A panic may leave the values that `run` uses in an inconsistent state, so the caller should drop them.
+    /// Unlike [`catch_unwind`], this also drops the panic payload, whose drop may panic in turn.
     ///
     /// # Errors
     ///
-    /// What the panic said.
+    /// The message of the panic.
     pub fn catch<T>(run: impl FnOnce() -> T) -> Result<T, Self> {
         catch_unwind(AssertUnwindSafe(run)).map_err(|payload| {
             let panicked = Self::of(&*payload);
             if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-                // It has shown what it does in a drop: better leaked.
+                // Its drop panics, so leak it.
                 let _leaked = ManuallyDrop::new(again);
             }
             panicked
@@ -267,7 +318,7 @@ impl Panicked {
         Self { message }
     }
 
-    /// What the panic said.
+    /// The message of the panic.
     pub fn message(&self) -> &str {
         &self.message
     }
@@ -304,12 +355,51 @@ mod tests {
 
     #[test]
     fn an_error_is_found_below_wrappers_and_io_errors() {
-        let refused = Refused::new(RefusedReason::Full);
-        let nested = io::Error::other(io::Error::other(Wrapper(io::Error::other(refused))));
+        let elapsed = Elapsed::new(TimeoutPhase::READ, Duration::from_secs(1));
+        let nested = io::Error::other(io::Error::other(Wrapper(io::Error::other(elapsed))));
         let error: BoxError = Box::new(nested);
-        assert_eq!(find::<Refused>(&*error), Some(&refused));
+        assert_eq!(find::<Elapsed>(&*error), Some(&elapsed));
         assert!(find::<Wrapper>(&*error).is_some());
-        assert!(find::<Elapsed>(&*error).is_none());
+        assert!(find::<Refused>(&*error).is_none());
+    }
+
+    #[test]
+    fn an_error_with_an_outcome_keeps_the_text_the_source_and_the_type_of_what_it_wraps() {
+        let inner = Wrapper(io::Error::other("the cause"));
+        let error = WithOutcome::new(Outcome::Disconnected, inner);
+        assert_eq!(error.to_string(), "wrapper");
+        assert_eq!(error.source().unwrap().to_string(), "the cause");
+        let error = io::Error::other(error);
+        assert!(find::<Wrapper>(&error).is_some());
+        let found = find::<WithOutcome>(&error).unwrap();
+        assert_eq!(found.outcome(), Outcome::Disconnected);
+    }
+
+    #[test]
+    fn a_refusal_names_its_layer_its_reason_and_its_cause() {
+        let refused = Refused::new("geo_ip", "country is blocked");
+        assert_eq!(
+            (refused.by(), refused.reason()),
+            ("geo_ip", "country is blocked")
+        );
+        assert!(refused.source().is_none());
+        let refused = refused.with_source(io::Error::other("no database"));
+        assert_eq!(
+            refused.to_string(),
+            "connection refused: country is blocked"
+        );
+        assert_eq!(refused.source().unwrap().to_string(), "no database");
+    }
+
+    #[test]
+    fn phases_of_one_name_are_one_phase() {
+        let read = TimeoutPhase::new("read");
+        assert_eq!(read, TimeoutPhase::READ);
+        assert_ne!(TimeoutPhase::new("login_prompt"), TimeoutPhase::READ);
+        assert_eq!(
+            TimeoutPhase::new("login_prompt").to_string(),
+            "login prompt"
+        );
     }
 
     #[test]
@@ -325,7 +415,7 @@ mod tests {
         assert_eq!(Panicked::of(&*other).message(), "no message");
     }
 
-    /// Throws another one of itself when it is dropped.
+    /// Panics with another one of itself when it is dropped.
     struct Hydra;
 
     impl Drop for Hydra {

@@ -29,7 +29,7 @@ enum FirstThenState<S: Service<Connection<IO>>, IO> {
         inner: Option<S>,
     },
     Serving(#[pin] WhenReady<S, IO>),
-    Rejected(Refused),
+    Rejected(Option<Refused>),
 }
 
 impl<S: Service<Connection<IO>>, IO> FirstThen<S, IO> {
@@ -46,7 +46,7 @@ impl<S: Service<Connection<IO>>, IO> FirstThen<S, IO> {
 
     /// Fails without calling the inner service.
     pub(crate) const fn reject(refused: Refused) -> Self {
-        Self(FirstThenState::Rejected(refused))
+        Self(FirstThenState::Rejected(Some(refused)))
     }
 
     /// Name of the current state for `Debug` output; `first` is that of the first step.
@@ -79,7 +79,8 @@ where
                 }
                 FirstThenStateProjection::Serving(serving) => return serving.poll(cx),
                 FirstThenStateProjection::Rejected(refused) => {
-                    return Poll::Ready(Err((*refused).into()));
+                    let refused = refused.take().expect("polled again after it failed");
+                    return Poll::Ready(Err(refused.into()));
                 }
             }
         }
@@ -89,7 +90,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{connection::Socket, error::RefusedReason};
+    use crate::connection::Socket;
     use std::{future::ready, io, sync::Arc};
     use tokio::io::{DuplexStream, duplex};
     use tokio::sync::oneshot;
@@ -149,7 +150,7 @@ mod tests {
         let first = Box::pin(ready(Err(io::Error::from(io::ErrorKind::TimedOut).into())));
         let mut failed = task::spawn(FirstThen::new(first, inner.clone()));
         assert!(assert_ready!(failed.poll()).unwrap_err().is::<io::Error>());
-        let refused = Refused::new(RefusedReason::UntrustedSource);
+        let refused = Refused::new("first_then", "untrusted source");
         let mut rejected = task::spawn(FirstThen::<Inner, Io>::reject(refused));
         assert_eq!(rejected.state("waiting"), "refused");
         assert!(assert_ready!(rejected.poll()).unwrap_err().is::<Refused>());

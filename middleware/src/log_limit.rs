@@ -1,4 +1,4 @@
-//! Limits how often a kind of log line is written, so that peers cannot fill a disk with it.
+//! Limits how often a kind of log line is written, so that peers cannot fill the disk.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -6,10 +6,9 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// Admits a number of lines per period and counts the ones left out.
+/// Admits a number of lines per period and counts the suppressed ones.
 ///
-/// By default it admits five lines per second. Share one limit among everything that writes the
-/// same kind of line.
+/// By default it admits five lines per second. Share one limit between all code that writes the same kind of line.
 ///
 /// ```
 /// use portcullis_middleware::log_limit::LogLimit;
@@ -18,9 +17,9 @@ use tokio::time::Instant;
 /// let limit = LogLimit::new(1, Duration::from_secs(60));
 /// let mut lines = Vec::new();
 /// for peer in ["192.0.2.1", "192.0.2.2"] {
-///     limit.write(|left_out| lines.push(format!("rejected {peer}, left out before: {left_out}")));
+///     limit.write(|suppressed| lines.push(format!("rejected {peer}, suppressed={suppressed}")));
 /// }
-/// assert_eq!(lines, ["rejected 192.0.2.1, left out before: 0"]);
+/// assert_eq!(lines, ["rejected 192.0.2.1, suppressed=0"]);
 /// ```
 #[derive(Debug)]
 pub struct LogLimit {
@@ -33,11 +32,11 @@ pub struct LogLimit {
 struct Window {
     begun: Option<Instant>,
     lines: u32,
-    left_out: u64,
+    suppressed: u64,
 }
 
 impl LogLimit {
-    /// Admits `lines` lines in each `period`, which begins with its first line.
+    /// Admits `lines` lines per `period`, which begins with its first line.
     pub const fn new(lines: u32, period: Duration) -> Self {
         Self {
             lines,
@@ -45,12 +44,12 @@ impl LogLimit {
             window: Mutex::new(Window {
                 begun: None,
                 lines: 0,
-                left_out: 0,
+                suppressed: 0,
             }),
         }
     }
 
-    /// Returns how many lines were left out since the last one, or `None` to leave this one out too.
+    /// Returns the number of lines suppressed since the last one, or `None` to suppress this one.
     pub fn admit(&self) -> Option<u64> {
         let now = Instant::now();
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
@@ -59,17 +58,17 @@ impl LogLimit {
             window.lines = 0;
         }
         if window.lines >= self.lines {
-            window.left_out += 1;
+            window.suppressed += 1;
             return None;
         }
         window.lines += 1;
-        Some(std::mem::take(&mut window.left_out))
+        Some(std::mem::take(&mut window.suppressed))
     }
 
-    /// Calls `write` with the number of lines left out before, if this line is [admitted](Self::admit).
+    /// Calls `write` with the number of lines suppressed before, if this line is [admitted](Self::admit).
     pub fn write(&self, write: impl FnOnce(u64)) {
-        if let Some(left_out) = self.admit() {
-            write(left_out);
+        if let Some(suppressed) = self.admit() {
+            write(suppressed);
         }
     }
 }
@@ -89,10 +88,10 @@ mod tests {
         let limit = LogLimit::default();
         let mut written = Vec::new();
         for _ in 0..100 {
-            limit.write(|left_out| written.push(left_out));
+            limit.write(|suppressed| written.push(suppressed));
         }
         tokio::time::advance(Duration::from_secs(1)).await;
-        limit.write(|left_out| written.push(left_out));
+        limit.write(|suppressed| written.push(suppressed));
         assert_eq!(written, [0, 0, 0, 0, 0, 95]);
     }
 

@@ -1,11 +1,11 @@
-//! Texts of others, made fit for a line of a log.
+//! Escapes untrusted text for single-line logs.
 
 use std::{
     error::Error,
     fmt::{self, Display, Write},
 };
 
-/// Prints on one line, without control characters, and at most 1024 characters of it.
+/// Prints up to 1024 characters on one line, with control characters escaped.
 #[derive(Debug)]
 pub struct Escaped<T>(pub T);
 
@@ -46,17 +46,17 @@ impl Write for Escape<'_, '_> {
     }
 
     fn write_char(&mut self, c: char) -> fmt::Result {
-        // An error stops whoever writes, so nothing is formatted only to be thrown away.
+        // The error stops the formatting of the rest.
         self.left = self.left.checked_sub(1).ok_or(fmt::Error)?;
         match c {
-            // Harmless on a line, and frequent in texts.
+            // Harmless in a line, and frequent.
             '\'' | '"' => self.f.write_char(c),
             _ => write!(self.f, "{}", c.escape_debug()),
         }
     }
 }
 
-/// Enough for any message that is one.
+/// Enough for a message.
 const MAX_LEN: usize = 1024;
 
 #[cfg(test)]

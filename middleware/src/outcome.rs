@@ -1,8 +1,10 @@
-//! How a connection ended: each ends in exactly one outcome.
+//! How a connection ended. Each connection has exactly one outcome.
 
 use crate::{
     connection::{ConnectionInfo, ForcedClose, Phase},
-    error::{Elapsed, HandshakeError, Panicked, Refused, TimeoutPhase, find, in_words},
+    error::{
+        Elapsed, HandshakeError, Panicked, Refused, TimeoutPhase, WithOutcome, find, in_words,
+    },
 };
 use std::{error::Error, fmt, io};
 
@@ -10,23 +12,23 @@ use std::{error::Error, fmt, io};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// The service finished it.
+    /// The service finished.
     Completed,
-    /// The service finished, and another task has the connection now (an upgrade, a hand-off).
+    /// The service finished, and another task owns the connection (an upgrade, a hand-off).
     HandedOff,
-    /// A bound in time was reached.
+    /// An operation timed out.
     TimedOut(TimeoutPhase),
-    /// It was rejected, by a limit for example.
+    /// A layer rejected it, a connection limit for example.
     Refused,
-    /// A trusted proxy sent no valid PROXY header.
+    /// A trusted proxy did not send a valid PROXY header.
     ProxyHeaderFailed,
-    /// TLS could not be agreed on.
+    /// The TLS handshake failed.
     HandshakeFailed,
-    /// The service failed after the TLS peer had closed without `close_notify`: data may be missing.
+    /// The service failed after the TLS peer had closed without `close_notify`, so data may be missing.
     Truncated,
-    /// The peer went away: a reset, a broken pipe, an end in the middle of something.
+    /// The peer disconnected, by a reset or an unexpected end for example.
     Disconnected,
-    /// It was closed from outside: by a handle, or at the deadline of a drain.
+    /// It was force-closed, by a handle or at the deadline of a drain.
     Forced,
     /// The service failed in another way.
     Failed,
@@ -37,12 +39,50 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Number of [indexes](Self::index). It grows with the variants.
+    pub const COUNT: usize = Index::Count as usize;
+
+    /// The outcomes by their [index](Self::index); `None` at the one that all timeouts share.
+    pub const EACH: [Option<Self>; Self::COUNT] = [
+        Some(Self::Completed),
+        Some(Self::HandedOff),
+        None,
+        Some(Self::Refused),
+        Some(Self::ProxyHeaderFailed),
+        Some(Self::HandshakeFailed),
+        Some(Self::Truncated),
+        Some(Self::Disconnected),
+        Some(Self::Forced),
+        Some(Self::Failed),
+        Some(Self::Panicked),
+        Some(Self::Cancelled),
+    ];
+
+    /// A number below [`COUNT`](Self::COUNT), for an array of counters. All timeouts share one.
+    pub const fn index(self) -> usize {
+        let index = match self {
+            Self::Completed => Index::Completed,
+            Self::HandedOff => Index::HandedOff,
+            Self::TimedOut(_) => Index::TimedOut,
+            Self::Refused => Index::Refused,
+            Self::ProxyHeaderFailed => Index::ProxyHeaderFailed,
+            Self::HandshakeFailed => Index::HandshakeFailed,
+            Self::Truncated => Index::Truncated,
+            Self::Disconnected => Index::Disconnected,
+            Self::Forced => Index::Forced,
+            Self::Failed => Index::Failed,
+            Self::Panicked => Index::Panicked,
+            Self::Cancelled => Index::Cancelled,
+        };
+        index as usize
+    }
+
     /// The outcome of a connection whose service ended, with `error` if it failed.
     pub fn of(info: &ConnectionInfo, error: Option<&(dyn Error + 'static)>) -> Self {
         match error {
             Some(error) => Self::of_error(info, error),
             None if info.is_forced() => Self::Forced,
-            // A detached stream lives on too, outside of portcullis.
+            // A detached stream stays open too, outside of portcullis.
             None if info.phase() != Phase::Closed => Self::HandedOff,
             None => Self::Completed,
         }
@@ -61,7 +101,7 @@ impl Outcome {
         if find::<Panicked>(error).is_some() {
             return Self::Panicked;
         }
-        // Before `Forced`: a refusal may be a reset.
+        // Before `Forced`, because a layer may reject by a reset.
         if find::<Refused>(error).is_some() {
             return Self::Refused;
         }
@@ -71,11 +111,8 @@ impl Outcome {
         if let Some(elapsed) = find::<Elapsed>(error) {
             return Self::TimedOut(elapsed.phase());
         }
-        #[cfg(feature = "proxy-protocol")]
-        if find::<crate::proxy_protocol::ProxyHeaderError>(error)
-            .is_some_and(|error| error.io_error().is_none())
-        {
-            return Self::ProxyHeaderFailed;
+        if let Some(error) = find::<WithOutcome>(error) {
+            return error.outcome();
         }
         if find::<HandshakeError>(error).is_some() {
             return Self::HandshakeFailed;
@@ -90,7 +127,7 @@ impl Outcome {
                 | io::ErrorKind::BrokenPipe
                 | io::ErrorKind::NotConnected
                 | io::ErrorKind::UnexpectedEof
-                // Of the network: keepalive found nobody, a router said so. Ours are `Elapsed`.
+                // Reported by the network (TCP keepalive, a router). Timeouts of layers are `Elapsed`.
                 | io::ErrorKind::TimedOut
                 | io::ErrorKind::HostUnreachable
                 | io::ErrorKind::NetworkUnreachable
@@ -100,7 +137,7 @@ impl Outcome {
         }
     }
 
-    /// The name for metrics and fields of logs: one word in snake case. Bounds in time have one together.
+    /// The name for metrics and log fields, in snake case. All timeouts share one name.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Completed => "completed",
@@ -119,7 +156,36 @@ impl Outcome {
     }
 }
 
-/// As in a sentence: with spaces.
+/// The variants without their data. A new one without an entry in [`Outcome::EACH`] does not compile.
+enum Index {
+    Completed,
+    HandedOff,
+    TimedOut,
+    Refused,
+    ProxyHeaderFailed,
+    HandshakeFailed,
+    Truncated,
+    Disconnected,
+    Forced,
+    Failed,
+    Panicked,
+    Cancelled,
+    /// Last.
+    Count,
+}
+
+/// Checks the order of [`Outcome::EACH`] when this is compiled.
+const _: () = {
+    let mut index = 0;
+    while index < Outcome::COUNT {
+        if let Some(outcome) = Outcome::EACH[index] {
+            assert!(outcome.index() == index);
+        }
+        index += 1;
+    }
+};
+
+/// Writes the name with spaces, for use in a sentence.
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         in_words(self.as_str(), f)?;
@@ -133,7 +199,7 @@ impl fmt::Display for Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{BoxError, error::RefusedReason, testing::info};
+    use crate::{BoxError, testing::info};
     use std::time::Duration;
 
     fn outcome(info: &ConnectionInfo, error: impl Into<BoxError>) -> Outcome {
@@ -171,12 +237,12 @@ mod tests {
     #[test]
     fn errors_are_told_apart_by_their_type() {
         let info = info();
-        let elapsed = Elapsed::new(TimeoutPhase::Write, Duration::from_secs(1));
-        let timed_out = Outcome::TimedOut(TimeoutPhase::Write);
+        let elapsed = Elapsed::new(TimeoutPhase::WRITE, Duration::from_secs(1));
+        let timed_out = Outcome::TimedOut(TimeoutPhase::WRITE);
         assert_eq!(outcome(&info, elapsed), timed_out);
         assert_eq!(outcome(&info, io::Error::from(elapsed)), timed_out);
         assert_eq!(timed_out.to_string(), "timed out (write)");
-        let refused = Refused::new(RefusedReason::Full);
+        let refused = Refused::new("connection_limit", "limit reached");
         assert_eq!(outcome(&info, refused), Outcome::Refused);
         let garbage = HandshakeError::new(io::ErrorKind::InvalidData.into());
         assert_eq!(outcome(&info, garbage), Outcome::HandshakeFailed);
@@ -203,7 +269,7 @@ mod tests {
             (Outcome::Completed, "completed", "completed"),
             (Outcome::HandedOff, "handed_off", "handed off"),
             (
-                Outcome::TimedOut(TimeoutPhase::FirstByte),
+                Outcome::TimedOut(TimeoutPhase::new("first_byte")),
                 "timed_out",
                 "timed out (first byte)",
             ),
@@ -232,10 +298,31 @@ mod tests {
     }
 
     #[test]
+    fn an_error_may_name_its_outcome() {
+        let info = info();
+        let reset = io::Error::from(io::ErrorKind::ConnectionReset);
+        let named = WithOutcome::new(Outcome::ProxyHeaderFailed, reset);
+        assert_eq!(
+            outcome(&info, io::Error::other(named)),
+            Outcome::ProxyHeaderFailed
+        );
+    }
+
+    #[test]
+    fn each_outcome_has_an_index_of_its_own_and_timeouts_share_one() {
+        let known = Outcome::EACH.into_iter().flatten().map(Outcome::index);
+        let timed_out = [TimeoutPhase::READ, TimeoutPhase::WRITE].map(Outcome::TimedOut);
+        assert_eq!(timed_out[0].index(), timed_out[1].index());
+        let mut indexes: Vec<_> = known.chain([timed_out[0].index()]).collect();
+        indexes.sort_unstable();
+        assert!(indexes.into_iter().eq(0..Outcome::COUNT));
+    }
+
+    #[test]
     fn a_refusal_by_reset_is_a_refusal() {
         let info = info();
         info.force_reset();
-        let refused = Refused::new(RefusedReason::Full);
+        let refused = Refused::new("connection_limit", "limit reached");
         assert_eq!(outcome(&info, refused), Outcome::Refused);
     }
 }

@@ -1,7 +1,7 @@
 //! The connector and its settings.
 
 use super::{
-    ConnectError, Target,
+    ConnectError, Target, phase,
     race::{Race, interleave},
     services,
     target::{Port, TargetKind},
@@ -12,7 +12,7 @@ use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
 use portcullis_middleware::{
     Connection, ConnectionInfo,
     connection::{Address, Socket, Transport},
-    error::{Elapsed, TimeoutPhase},
+    error::Elapsed,
 };
 use socket2::SockRef;
 use std::{
@@ -416,7 +416,7 @@ pub(super) struct ConnectDeadline {
 
 impl ConnectDeadline {
     pub(super) fn starting_now(timeout: Option<Duration>) -> Self {
-        let elapsed = Elapsed::new(TimeoutPhase::Connect, timeout.unwrap_or_default());
+        let elapsed = Elapsed::new(phase::CONNECT, timeout.unwrap_or_default());
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         Self { deadline, elapsed }
     }

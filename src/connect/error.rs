@@ -308,7 +308,8 @@ const SHOWN: usize = 4;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use portcullis_middleware::error::{TimeoutPhase, find};
+    use crate::connect::phase;
+    use portcullis_middleware::error::find;
     use std::{net::SocketAddr, time::Duration};
 
     fn failed(kinds: &[io::ErrorKind]) -> ConnectError {
@@ -321,7 +322,7 @@ mod tests {
     }
 
     fn elapsed() -> Elapsed {
-        Elapsed::new(TimeoutPhase::Connect, Duration::from_secs(10))
+        Elapsed::new(phase::CONNECT, Duration::from_secs(10))
     }
 
     #[test]

@@ -102,6 +102,7 @@ mod error;
 #[cfg(feature = "http-client")]
 pub mod http;
 mod layered;
+pub mod phase;
 mod race;
 mod services;
 mod target;

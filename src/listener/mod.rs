@@ -43,6 +43,7 @@ mod adopt;
 mod any;
 mod bind_error;
 mod memory;
+pub mod phase;
 mod tcp;
 #[cfg(unix)]
 mod unix;
@@ -60,7 +61,7 @@ pub use self::{
 
 use portcullis_middleware::{
     connection::{Address, Transport},
-    error::{Elapsed, TimeoutPhase},
+    error::Elapsed,
 };
 use std::{
     future::poll_fn,
@@ -184,7 +185,7 @@ pub trait Listener: Send + 'static {
         async move {
             accepted
                 .await
-                .unwrap_or_else(|_| Err(Elapsed::new(TimeoutPhase::Accept, limit).into()))
+                .unwrap_or_else(|_| Err(Elapsed::new(phase::ACCEPT, limit).into()))
         }
     }
 
@@ -257,7 +258,7 @@ mod tests {
         assert_eq!(begun.elapsed(), limit);
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         let elapsed = portcullis_middleware::error::find::<Elapsed>(&error).unwrap();
-        assert_eq!(elapsed, &Elapsed::new(TimeoutPhase::Accept, limit));
+        assert_eq!(elapsed, &Elapsed::new(phase::ACCEPT, limit));
 
         let late = tokio::spawn(async move {
             tokio::time::sleep(limit).await;

@@ -1,8 +1,8 @@
-//! The acceptors of a server: their tasks, and how a listener closes whose thread is blocked.
+//! The acceptors of a server: their tasks, and how a listener closes while its thread is blocked.
 //!
-//! The task of an acceptor only borrows it for each poll. So an acceptor can be dropped from outside,
-//! with its listener, also while a handler blocks the thread that the task needs to end. A server that is
-//! over must not leave a port open on which clients connect and get no answer.
+//! The task of an acceptor only borrows it for each poll. So an acceptor and its listener can be dropped from
+//! outside, even while a handler blocks the thread of the task. A server that has stopped must not leave a port
+//! open on which clients connect without an answer.
 
 use portcullis_middleware::error::Panicked;
 use std::{
@@ -17,32 +17,32 @@ use tokio::{
     task::{JoinError, JoinSet},
 };
 
-/// The acceptors of a server. Dropped, it closes their listeners.
+/// The acceptors of a server. Dropping it closes their listeners.
 #[derive(Default)]
 pub(super) struct Acceptors {
     tasks: JoinSet<AcceptorEnd>,
-    running: Vec<Arc<Running>>,
+    cells: Vec<Arc<AcceptorCell>>,
 }
 
 /// Name of the listener, and how its acceptor ended.
 pub(super) type AcceptorEnd = (String, io::Result<()>);
 
-/// An acceptor with its listener; `None` when it is over. Locked while it is polled.
-type Running = Mutex<Option<Pin<Box<dyn Future<Output = io::Result<()>> + Send>>>>;
+/// An acceptor with its listener, or `None` when it has ended. Locked while it is polled.
+type AcceptorCell = Mutex<Option<Pin<Box<dyn Future<Output = io::Result<()>> + Send>>>>;
 
 impl Acceptors {
-    /// Runs `acceptor`, that of the listener `name`, on `runtime` or else on the caller's.
+    /// Runs the `acceptor` of the listener `name` on `runtime`, or on the caller's runtime.
     pub(super) fn spawn(
         &mut self,
         name: &str,
         acceptor: impl Future<Output = io::Result<()>> + Send + 'static,
         runtime: Option<&Handle>,
     ) {
-        let running: Arc<Running> = Arc::new(Mutex::new(Some(Box::pin(acceptor))));
-        self.running.push(running.clone());
+        let cell: Arc<AcceptorCell> = Arc::new(Mutex::new(Some(Box::pin(acceptor))));
+        self.cells.push(cell.clone());
         let name = name.to_owned();
         let task = async move {
-            let result = run(&running, &name).await;
+            let result = run(&cell, &name).await;
             (name, result)
         };
         match runtime {
@@ -51,28 +51,28 @@ impl Acceptors {
         };
     }
 
-    /// How many there are that have not been joined.
+    /// The number of acceptors that are not joined yet.
     pub(super) fn len(&self) -> usize {
         self.tasks.len()
     }
 
-    /// Waits until one has ended; `None` when there is none left.
+    /// Waits until an acceptor has ended. `None` if all are joined.
     pub(super) async fn join_next(&mut self) -> Option<Result<AcceptorEnd, JoinError>> {
         self.tasks.join_next().await
     }
 
-    /// Closes the listeners that are still there, and gives up their tasks.
+    /// Closes the remaining listeners and aborts their tasks.
     ///
-    /// One that is being polled at this moment ends after it, if the poll ever does.
+    /// An acceptor that is being polled at this moment ends after that poll.
     pub(super) fn close(&mut self) {
         self.tasks.abort_all();
-        for running in self.running.drain(..) {
-            let acceptor = match running.try_lock() {
+        for cell in self.cells.drain(..) {
+            let acceptor = match cell.try_lock() {
                 Ok(mut acceptor) => acceptor.take(),
                 Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner().take(),
                 Err(TryLockError::WouldBlock) => None,
             };
-            // A stack is dropped with it, and that is code of others.
+            // This also drops its stack, which may panic.
             let _panicked = Panicked::catch(|| drop(acceptor));
         }
     }
@@ -84,22 +84,22 @@ impl Drop for Acceptors {
     }
 }
 
-/// Polls an acceptor to its end. A panic is an error of its listener.
-async fn run(running: &Running, listener: &str) -> io::Result<()> {
+/// Polls an acceptor until it ends. A panic is an error of its listener.
+async fn run(cell: &AcceptorCell, listener: &str) -> io::Result<()> {
     poll_fn(|cx| {
-        let mut running = running.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(acceptor) = running.as_mut() else {
+        let mut cell = cell.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(acceptor) = cell.as_mut() else {
             // Closed from outside.
             return Poll::Ready(Ok(()));
         };
         let polled = Panicked::catch(|| acceptor.as_mut().poll(cx)).unwrap_or_else(|panicked| {
             let error = io::Error::other(panicked);
-            tracing::error!(listener, %error, "listener panicked and ends");
+            tracing::error!(listener, %error, "listener panicked and closes");
             Poll::Ready(Err(error))
         });
         if polled.is_ready() {
-            let over = running.take();
-            let _panicked = Panicked::catch(|| drop(over));
+            let ended = cell.take();
+            let _panicked = Panicked::catch(|| drop(ended));
         }
         polled
     })

@@ -1,9 +1,9 @@
 //! A sleep that ends on time even when the runtime's own timer does not.
 //!
-//! A handler that blocks its worker may hold up the runtime's driver, and with it all timers, although
-//! other workers are idle: a worker that parked while the driver was taken does not look again by
-//! itself. A wake from another thread reaches it all the same. The end of a server must not depend on
-//! its handlers' manners, so its deadlines are watched by a thread too, for as long as they run.
+//! A handler that blocks its worker may block the runtime's driver, and all timers with it, while other workers
+//! are idle. A worker that parked while the driver was taken does not check the driver again, but a wake from
+//! another thread reaches it. A handler that blocks must not delay the shutdown, so a watchdog thread also
+//! enforces its deadlines.
 
 use std::{sync::mpsc, thread};
 use tokio::{
@@ -18,7 +18,7 @@ use tokio::{
 /// Dropping the future ends the thread.
 pub(super) async fn alarm(deadline: Instant) {
     let (ring, rung) = oneshot::channel();
-    // Never sent to: dropping it is what ends the thread early.
+    // Dropping the sender ends the thread early.
     let (_dropped, cancelled) = mpsc::channel::<()>();
     let time = deadline.saturating_duration_since(Instant::now());
     let watch = thread::Builder::new()
@@ -30,7 +30,7 @@ pub(super) async fn alarm(deadline: Instant) {
         });
     tokio::select! {
         () = sleep_until(deadline) => {}
-        // Without a thread there is still the runtime's clock.
+        // If the thread could not be spawned, the runtime's clock remains.
         Ok(()) = rung, if watch.is_ok() => {}
     }
 }

@@ -15,9 +15,9 @@ pub struct Config {
     pub workers: Workers,
     /// How the server shuts down.
     pub drain: Drain,
-    /// What follows on failures of accept.
+    /// How the server handles accept errors.
     pub accept_errors: AcceptErrorPolicy,
-    /// How long the server may be idle before it stops, if there is a bound.
+    /// How long the server may be idle before it stops. `None` means indefinitely.
     pub stop_when_idle: Option<Duration>,
 }
 

@@ -1,17 +1,17 @@
-//! Why a server could not start or go on.
+//! The error of a server that cannot start or go on.
 
 use super::BrokenListener;
 use std::{error::Error, fmt, io, sync::Arc};
 
-/// A server could not start, or no listener of it works any more.
+/// A server could not start, or all its listeners are broken.
 #[derive(Debug)]
 pub struct ServeError {
-    kind: Kind,
+    kind: ServeErrorKind,
     source: Option<Arc<io::Error>>,
 }
 
 #[derive(Debug)]
-enum Kind {
+enum ServeErrorKind {
     NoListener,
     Workers,
     Signals,
@@ -22,53 +22,59 @@ enum Kind {
 impl ServeError {
     pub(super) const fn no_listener() -> Self {
         Self {
-            kind: Kind::NoListener,
+            kind: ServeErrorKind::NoListener,
             source: None,
         }
     }
 
     pub(super) fn workers(source: io::Error) -> Self {
-        Self::with(Kind::Workers, Arc::new(source))
+        Self::with(ServeErrorKind::Workers, Arc::new(source))
     }
 
     pub(super) fn signals(source: io::Error) -> Self {
-        Self::with(Kind::Signals, Arc::new(source))
+        Self::with(ServeErrorKind::Signals, Arc::new(source))
     }
 
     pub(super) fn shard(listener: &str, source: io::Error) -> Self {
-        Self::with(Kind::Shard(listener.to_owned()), Arc::new(source))
+        Self::with(ServeErrorKind::Shard(listener.to_owned()), Arc::new(source))
     }
 
     pub(super) fn listener(BrokenListener { name, error }: &BrokenListener) -> Self {
-        Self::with(Kind::Listener(name.clone()), error.clone())
+        Self::with(ServeErrorKind::Listener(name.clone()), error.clone())
     }
 
-    const fn with(kind: Kind, source: Arc<io::Error>) -> Self {
+    const fn with(kind: ServeErrorKind, source: Arc<io::Error>) -> Self {
         Self {
             kind,
             source: Some(source),
         }
     }
 
-    /// Whether the server had no listener to begin with.
+    /// Whether the server had no listener when it started.
     pub const fn is_no_listener(&self) -> bool {
-        matches!(self.kind, Kind::NoListener)
+        matches!(self.kind, ServeErrorKind::NoListener)
     }
 
-    /// Whether the server ran, and ended because accept failed for good on every listener.
+    /// Whether the server ran, and stopped after a fatal accept error on every listener.
     pub const fn is_broken_listener(&self) -> bool {
-        matches!(self.kind, Kind::Listener(_))
+        matches!(self.kind, ServeErrorKind::Listener(_))
     }
 }
 
 impl fmt::Display for ServeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
-            Kind::NoListener => f.write_str("server has no listener: add one with `listen`"),
-            Kind::Workers => f.write_str("worker threads could not be started"),
-            Kind::Signals => f.write_str("signal handlers could not be installed"),
-            Kind::Shard(name) => write!(f, "listener {name} could not be shared between workers"),
-            Kind::Listener(name) => write!(f, "listener {name} is broken, and no other works"),
+            ServeErrorKind::NoListener => {
+                f.write_str("server has no listener: add one with `listen`")
+            }
+            ServeErrorKind::Workers => f.write_str("worker threads could not be started"),
+            ServeErrorKind::Signals => f.write_str("signal handlers could not be installed"),
+            ServeErrorKind::Shard(name) => {
+                write!(f, "listener {name} could not be shared between workers")
+            }
+            ServeErrorKind::Listener(name) => {
+                write!(f, "listener {name} is broken, and no other works")
+            }
         }
     }
 }

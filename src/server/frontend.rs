@@ -1,18 +1,18 @@
-//! A listener with the stack that serves it, and how acceptors are made of the two.
+//! A listener with the stack that serves it, and the acceptors created from both.
 
 use super::{
     ServeError, Workers, acceptor::Acceptor, acceptors::Acceptors, config::ListenerConfig,
-    shared::Shared, spawn::Spawn, workers::WorkerThread,
+    lifecycle::Lifecycle, shared::SharedState, spawn::Spawn, workers::WorkerThread,
 };
 use crate::{listener::Listener, listener::accept_error::AcceptErrorPolicy, server::Stack};
 use portcullis_middleware::connection::ListenerInfo;
 use std::{io, sync::Arc};
 
-/// A listener with the stack that serves it, their types erased.
+/// A listener with the stack that serves it, with their types erased.
 pub(super) trait Frontend: Send {
     fn config(&self) -> ListenerConfig;
 
-    /// Makes `listeners` of the one, for workers that each have their own.
+    /// Splits the listener into `listeners`, one for each worker.
     fn shard(&mut self, listeners: usize) -> Result<(), ServeError>;
 
     /// Starts an acceptor for each listener.
@@ -25,12 +25,15 @@ pub(super) trait Frontend: Send {
     );
 }
 
-/// What the acceptors of a server have in common.
+/// What all acceptors of a server get from it.
 pub(super) struct Environment {
     pub(super) policy: AcceptErrorPolicy,
-    pub(super) shared: Arc<Shared>,
+    /// The one that the acceptors follow: that of the server.
+    pub(super) lifecycle: Arc<Lifecycle>,
+    pub(super) shared: Arc<SharedState>,
 }
 
+/// The only implementation of [`Frontend`].
 pub(super) struct TypedFrontend<L, S> {
     pub(super) name: String,
     /// One, or one for each worker.
@@ -39,7 +42,7 @@ pub(super) struct TypedFrontend<L, S> {
 }
 
 impl Environment {
-    /// One acceptor. The stack's service is cloned, never built again: its limits stay one.
+    /// Creates an acceptor with a clone of the stack, so that all acceptors share its limits.
     fn acceptor<L: Listener, S: Stack<L::Io>>(
         &self,
         name: &str,
@@ -49,13 +52,14 @@ impl Environment {
     ) -> impl Future<Output = io::Result<()>> + Send + use<L, S> {
         let origin = ListenerInfo::new()
             .with_name(name)
-            .with_drain(self.shared.drain.clone())
+            .with_drain(self.lifecycle.drain_signal().clone())
             .with_server(Arc::downgrade(&self.shared));
         let acceptor = Acceptor {
             listener,
             stack: stack.clone(),
             origin: Arc::new(origin),
             policy: self.policy.clone(),
+            lifecycle: self.lifecycle.clone(),
             shared: self.shared.clone(),
             spawn,
             failures: 0,

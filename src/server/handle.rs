@@ -1,8 +1,8 @@
-//! The remote control of a server.
+//! Controls and observes a running server.
 
 use super::{
     Config, Report,
-    shared::Shared,
+    shared::SharedState,
     status::{State, Status},
 };
 use portcullis_middleware::{ConnectionInfo, connection::ConnectionId, limit::LimitHandle};
@@ -12,24 +12,24 @@ use std::{
 };
 use tokio::time::timeout;
 
-/// The remote control of a server; clones control the same server.
+/// Controls and observes a server. Clones refer to the same server.
 #[derive(Clone, Debug)]
 pub struct Handle {
-    shared: Arc<Shared>,
+    shared: Arc<SharedState>,
 }
 
 impl Handle {
     pub(super) fn new() -> Self {
         Self {
-            shared: Arc::new(Shared::new()),
+            shared: Arc::new(SharedState::new()),
         }
     }
 
-    pub(crate) const fn shared(&self) -> &Arc<Shared> {
+    pub(crate) const fn shared(&self) -> &Arc<SharedState> {
         &self.shared
     }
 
-    /// The handle of the server that accepted a connection; `None` without one, or when it is gone.
+    /// The handle of the server that accepted a connection. `None` without a server, or after it was dropped.
     ///
     /// ```
     /// use portcullis::{Connection, server::Handle};
@@ -41,56 +41,58 @@ impl Handle {
     /// }
     /// ```
     pub fn of(info: &ConnectionInfo) -> Option<Self> {
-        // Weak, because the report of a server's end holds infos of connections.
-        let shared = info.server::<Weak<Shared>>()?.upgrade()?;
+        // Weak, because the server's report holds connection infos.
+        let shared = info.server::<Weak<SharedState>>()?.upgrade()?;
         Some(Self { shared })
     }
 
-    /// The settings that the server started with; `None` before its start.
+    /// The settings that the server started with. `None` before its start.
     pub fn config(&self) -> Option<&Config> {
         self.shared.config.get()
     }
 
-    /// How the server is doing.
+    /// A snapshot of state, counters and limit.
     pub fn status(&self) -> Status {
-        let shared = &self.shared;
+        let SharedState {
+            recorder, registry, ..
+        } = &*self.shared;
         Status {
             state: self.state(),
-            accepted: shared.counters.accepted.load(Ordering::Relaxed),
-            waiting: shared.counters.waiting.load(Ordering::Relaxed),
-            active: shared.registry.active(),
-            refused: shared.counters.refused(),
+            accepted: recorder.counters.accepted.load(Ordering::Relaxed),
+            waiting: recorder.counters.waiting.load(Ordering::Relaxed),
+            active: registry.active(),
+            refused: recorder.counters.refused(),
             limit: self.limit().map(LimitHandle::limit),
-            outcomes: shared.counters.outcomes(),
-            accept_errors: shared.accept_errors.by_kind(),
+            outcomes: recorder.counters.outcomes(),
+            accept_errors: recorder.accept_errors.by_kind(),
         }
     }
 
-    /// Where the server is in its life.
+    /// The state of the server.
     pub fn state(&self) -> State {
-        *self.shared.state.borrow()
+        self.shared.lifecycle.state()
     }
 
-    /// Leaves new connections in the kernel's queue; those that are there go on. False when the
-    /// server is paused already or shuts down.
+    /// Leaves new connections in the kernel's queue, while accepted ones go on.
     ///
-    /// A server that is stopped while it is paused accepts no connections during its announce time and can
-    /// no longer be resumed. After that it serves the clients that wait in the queue.
+    /// False if the server is paused already or shuts down. A server that is stopped while it is paused accepts no
+    /// connections during its notice period, and can no longer be resumed. After that it serves the clients that
+    /// wait in the queue.
     pub fn pause(&self) -> bool {
-        self.shared.pause(true)
+        self.shared.lifecycle.pause()
     }
 
-    /// Accepts again. False when the server is not paused.
+    /// Accepts again. False if the server is not paused.
     pub fn resume(&self) -> bool {
-        self.shared.pause(false)
+        self.shared.lifecycle.resume()
     }
 
-    /// The limit given to [`Server::limit`](super::Server::limit), if there is one.
+    /// The limit given to [`Server::limit`](super::Server::limit), if any.
     pub fn limit(&self) -> Option<&LimitHandle> {
         self.shared.limit.get()
     }
 
-    /// Changes the limit given to [`Server::limit`](super::Server::limit); false without one.
+    /// Changes the limit given to [`Server::limit`](super::Server::limit). False without one.
     ///
     /// See [`LimitHandle::set_limit`].
     pub fn set_limit(&self, limit: usize) -> bool {
@@ -99,18 +101,17 @@ impl Handle {
             .is_some()
     }
 
-    /// The connections that are alive, upgraded and handed-off ones included.
+    /// The connections that are alive, including upgraded and handed-off ones.
     ///
-    /// Walks the table; meant for a look now and then.
+    /// Walks the whole table, so call it rarely.
     pub fn connections(&self) -> Vec<ConnectionInfo> {
         self.shared.registry.connections()
     }
 
-    /// Closes one connection wherever it lives; false when there is none with that number.
+    /// Closes the connection with this number. False if there is none.
     ///
-    /// Its next operation fails, and one that waits wakes up; so does [`ConnectionInfo::closed`], which
-    /// layers that have a connection wait in a queue look at. A service that waits for something else,
-    /// or computes, learns of it at its next read or write.
+    /// A pending operation and the next one fail, and [`ConnectionInfo::closed`] resolves, which layers with a
+    /// queue await. A service that computes or awaits something else notices it at its next read or write.
     ///
     /// See [`ConnectionInfo::force_close`].
     pub fn close(&self, id: ConnectionId) -> bool {
@@ -121,7 +122,7 @@ impl Handle {
             .is_some()
     }
 
-    /// Resets one connection wherever it lives; false when there is none with that number.
+    /// Resets the connection with this number. False if there is none.
     ///
     /// See [`ConnectionInfo::force_reset`].
     pub fn reset(&self, id: ConnectionId) -> bool {
@@ -132,39 +133,37 @@ impl Handle {
             .is_some()
     }
 
-    /// Asks the server to end: it drains and stops. Returns at once; see [`wait`](Self::wait).
+    /// Starts a graceful shutdown and returns immediately; see [`wait`](Self::wait).
     ///
-    /// On a server that has not started yet it holds from its start on.
+    /// A server that has not started yet shuts down when it starts.
     pub fn stop(&self) {
-        self.shared.stop();
+        self.shared.lifecycle.stop();
     }
 
-    /// Asks the server to end without waiting for its connections. Returns at once.
+    /// Shuts the server down without waiting for its connections, and returns immediately.
     pub fn stop_at_once(&self) {
-        self.shared.stop_at_once();
+        self.shared.lifecycle.stop_now();
     }
 
-    /// Whether the server is over.
+    /// Whether the server has stopped.
     pub fn is_stopped(&self) -> bool {
         self.state() == State::Stopped
     }
 
-    /// Waits until the server is over, `on_stop` included.
+    /// Waits until the server has stopped and all `on_stop` hooks have run.
     ///
     /// # Cancel safety
     ///
-    /// Nothing is lost by dropping the future.
+    /// Safe to drop at any time. The server goes on.
     pub async fn wait(&self) -> Report {
-        let mut state = self.shared.state.subscribe();
-        // Cannot fail: the sender lives as long as this handle.
-        let _ = state.wait_for(|state| *state == State::Stopped).await;
-        // The report is kept before the state says so.
+        self.shared.lifecycle.stopped().await;
+        // The report is stored before the state changes.
         self.shared.report.get().cloned().unwrap_or_default()
     }
 
-    /// Waits until the server is over, but no longer than `limit`.
+    /// Waits until the server has stopped, for up to `limit`.
     ///
-    /// `None` when it is not over by then; it goes on.
+    /// Returns `None` after that, and the server goes on.
     pub async fn wait_for(&self, limit: Duration) -> Option<Report> {
         timeout(limit, self.wait()).await.ok()
     }

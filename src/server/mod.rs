@@ -1,8 +1,8 @@
-//! Puts listeners and stacks together, runs them, and brings them to an end.
+//! Serves the connections of listeners with stacks, and shuts down gracefully.
 //!
-//! A [`Server`] holds (listener, stack) pairs under one [`Handle`] and one drain. It is configured,
-//! then either [`run`](Server::run) to its end or [`spawn`](Server::spawn)ed; both consume it, so it
-//! cannot be started twice.
+//! A [`Server`] holds (listener, stack) pairs under one [`Handle`] and one drain. Configure it, then either
+//! [`run`](Server::run) it until it stops or [`spawn`](Server::spawn) it. Both consume the server, so it cannot
+//! be started twice.
 //!
 //! ```
 //! use portcullis::{Connection, Server, listener::TcpListener, middleware::peer_addr::PeerAddrLayer};
@@ -19,10 +19,10 @@
 //!
 //! let handle = Server::new().listen(listener, stack).spawn()?;
 //!
-//! let mut said = String::new();
+//! let mut received = String::new();
 //! let mut client = tokio::net::TcpStream::connect(address).await?;
-//! client.read_to_string(&mut said).await?;
-//! assert_eq!(said, "hello");
+//! client.read_to_string(&mut received).await?;
+//! assert_eq!(received, "hello");
 //!
 //! handle.stop();
 //! let report = handle.wait().await;
@@ -31,12 +31,11 @@
 //! # }
 //! ```
 //!
-//! # The end
+//! # Graceful shutdown
 //!
-//! A server ends when a [`Handle`] says [`stop`](Handle::stop), a future given to
-//! [`stop_on`](Server::stop_on) resolves, or a signal comes ([`stop_on_signals`](Server::stop_on_signals)).
-//! It then goes through the stages of [`Drain`]: it announces the end to the connections, stops
-//! accepting, waits, and cuts what is left at the deadline.
+//! A server shuts down on [`Handle::stop`], when a future given to [`stop_on`](Server::stop_on) resolves, or on a
+//! signal ([`stop_on_signals`](Server::stop_on_signals)). It then goes through the stages of [`Drain`]: it notifies
+//! the connections, stops accepting, waits, and force-closes the remaining connections at the deadline.
 
 mod acceptor;
 mod acceptors;
@@ -46,7 +45,9 @@ mod drain;
 mod error;
 mod frontend;
 mod handle;
+mod lifecycle;
 mod ongoing_log;
+mod recorder;
 mod registry;
 pub(crate) mod shared;
 pub(crate) mod spawn;
@@ -68,7 +69,7 @@ pub use self::{
 
 use self::{
     acceptors::Acceptors,
-    drain::{Drainer, Ending},
+    drain::{Drainer, StoppedGuard},
     frontend::{Environment, Frontend, TypedFrontend},
     triggers::Trigger,
     workers::WorkerThread,
@@ -90,15 +91,15 @@ pub struct Server {
     on_start: Vec<Hook<Handle>>,
     on_stop: Vec<Hook<Report>>,
     handle: Handle,
-    ending: Ending,
+    stopped_guard: StoppedGuard,
 }
 
 impl Server {
-    /// A server without listeners, on the caller's runtime.
+    /// Creates a server without listeners, on the caller's runtime.
     pub fn new() -> Self {
         let handle = Handle::new();
         Self {
-            ending: Ending(handle.shared().clone()),
+            stopped_guard: StoppedGuard(handle.shared().clone()),
             frontends: Vec::new(),
             workers: Workers::Caller,
             drain: Drain::new(),
@@ -111,7 +112,7 @@ impl Server {
         }
     }
 
-    /// Serves the connections of `listener` with `stack`, under the listener's address as name.
+    /// Serves the connections of `listener` with `stack`. The listener's name is its address.
     pub fn listen<L, S>(self, listener: L, stack: S) -> Self
     where
         L: Listener,
@@ -121,7 +122,9 @@ impl Server {
         self.listen_as(name, listener, stack)
     }
 
-    /// Serves the connections of `listener` with `stack`; `name` stands in logs and in
+    /// Serves the connections of `listener` with `stack`, under a name.
+    ///
+    /// The name appears in logs and in
     /// [`ConnectionInfo::listener`](portcullis_middleware::ConnectionInfo::listener).
     pub fn listen_as<L, S>(mut self, name: impl Into<String>, listener: L, stack: S) -> Self
     where
@@ -149,51 +152,52 @@ impl Server {
         self
     }
 
-    /// Chooses which threads serve; the caller's runtime by default.
+    /// Sets which threads serve. The default is the caller's runtime.
     pub fn workers(mut self, workers: Workers) -> Self {
         self.workers = workers;
         self
     }
 
-    /// Chooses how the server shuts down.
+    /// Sets how the server shuts down.
     pub fn drain(mut self, drain: Drain) -> Self {
         self.drain = drain;
         self
     }
 
-    /// Chooses what follows on failures of accept.
+    /// Sets how the server handles accept errors.
     pub fn accept_errors(mut self, policy: AcceptErrorPolicy) -> Self {
         self.policy = policy;
         self
     }
 
-    /// Stops the server when `trigger` resolves. Several may be given; the first counts.
+    /// Stops the server when `trigger` resolves. With several triggers, the first one counts.
     pub fn stop_on(mut self, trigger: impl Future<Output = ()> + Send + 'static) -> Self {
         self.triggers.push(Trigger::Future(Box::pin(trigger)));
         self
     }
 
-    /// Stops the server on SIGINT (Ctrl-C) and SIGTERM; a second signal ends the drain at once.
+    /// Stops the server on SIGINT (Ctrl-C) and SIGTERM. A second signal force-closes the connections.
     ///
-    /// Elsewhere than on Unix: on Ctrl-C. From the start on these signals do nothing else in this
-    /// process, not even after the server has ended: tokio keeps its handlers.
+    /// On systems other than Unix it stops on Ctrl-C. Once the server has started, these signals no longer end
+    /// the process, even after the server has stopped, because tokio keeps its signal handlers.
     pub fn stop_on_signals(mut self) -> Self {
         self.triggers.push(Trigger::Signals);
         self
     }
 
-    /// Stops the server when it has had nothing to do for `limit`: no connection alive, none accepted.
+    /// Stops the server after `limit` without any connection alive or accepted.
     ///
-    /// Off by default. A bare listener has
-    /// [`accept_within`](crate::listener::Listener::accept_within) for that.
+    /// Off by default. For a bare listener, see
+    /// [`accept_within`](crate::listener::Listener::accept_within).
     pub fn stop_when_idle(mut self, limit: Duration) -> Self {
         self.stop_when_idle = Some(limit);
         self
     }
 
-    /// Lets the server's [`Handle`] show and change `limit`, that of a
-    /// [`ConnectionLimitLayer`](portcullis_middleware::limit::ConnectionLimitLayer) in a
-    /// stack. The first one given counts.
+    /// Lets the server's [`Handle`] show and change `limit`.
+    ///
+    /// It belongs to a [`ConnectionLimitLayer`](portcullis_middleware::limit::ConnectionLimitLayer) in a stack. Only
+    /// the first one given counts.
     pub fn limit(self, limit: LimitHandle) -> Self {
         self.handle.shared().limit.get_or_init(|| limit);
         self
@@ -205,27 +209,27 @@ impl Server {
         self
     }
 
-    /// Calls `hook` when everything is over.
+    /// Calls `hook` after the shutdown.
     pub fn on_stop(mut self, hook: impl FnOnce(&Report) + Send + 'static) -> Self {
         self.on_stop.push(Box::new(hook));
         self
     }
 
-    /// The handle of this server, before it runs: for a stack that wants to stop it, say.
+    /// The handle of this server, for example for a stack that stops it.
     pub fn handle(&self) -> Handle {
         self.handle.clone()
     }
 
-    /// Runs the server to its end, once: it is consumed. On the caller's runtime, which needs IO and time enabled.
+    /// Runs the server until it stops, on the caller's runtime with I/O and time enabled.
     ///
     /// # Errors
     ///
-    /// When it cannot start, and when it ended because no listener works any more.
+    /// Fails if the server cannot start, or if all listeners are broken.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future closes the listeners at once. Connections on the caller's runtime go on
-    /// without a server; those on workers are dropped.
+    /// Dropping the future closes the listeners immediately. Connections on the caller's runtime go on without a
+    /// server, and those on workers are dropped.
     ///
     /// ```compile_fail,E0382
     /// # async fn twice(server: portcullis::Server) -> Result<(), portcullis::BoxError> {
@@ -242,24 +246,24 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// When it cannot start.
+    /// Fails if the server cannot start.
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime.
+    /// Panics outside of a tokio runtime.
     pub fn spawn(self) -> Result<Handle, ServeError> {
         let handle = self.handle();
         let running = self.start()?;
-        // What it ends with is in the handle's report.
+        // The result is in the handle's report.
         drop(tokio::spawn(running.finish()));
         Ok(handle)
     }
 
-    fn start(mut self) -> Result<Running, ServeError> {
+    fn start(mut self) -> Result<RunningServer, ServeError> {
         if self.frontends.is_empty() {
             return Err(ServeError::no_listener());
         }
-        // First what can fail for reasons of the caller's, while nothing runs yet.
+        // First, because it fails if the caller's configuration is wrong, and nothing runs yet.
         for frontend in &mut self.frontends {
             frontend.shard(self.workers.listeners())?;
         }
@@ -273,23 +277,18 @@ impl Server {
         let mut acceptors = Acceptors::default();
         let env = Environment {
             policy: self.policy,
+            lifecycle: shared.lifecycle.clone(),
             shared: shared.clone(),
         };
         for frontend in self.frontends {
             frontend.start(&env, self.workers, &threads, &mut acceptors);
         }
-        shared.state.send_if_modified(|state| {
-            let starting = *state == State::Starting;
-            if starting {
-                *state = State::Running;
-            }
-            starting
-        });
+        shared.lifecycle.started();
         for hook in self.on_start {
             hook(&self.handle);
         }
-        Ok(Running {
-            drainer: Drainer::new(self.ending, self.drain),
+        Ok(RunningServer {
+            drainer: Drainer::new(self.stopped_guard, self.drain),
             acceptors,
             triggers,
             threads,
@@ -326,24 +325,24 @@ impl fmt::Debug for Server {
     }
 }
 
-/// What the caller wants to know, once.
+/// A callback that runs once.
 type Hook<T> = Box<dyn FnOnce(&T) + Send>;
 
-/// A server on its way.
-struct Running {
+/// A server that was started.
+struct RunningServer {
     drainer: Drainer,
     acceptors: Acceptors,
-    /// Armed triggers; they end with this.
+    /// Armed triggers, which this keeps alive.
     triggers: JoinSet<()>,
     threads: Vec<WorkerThread>,
     on_stop: Vec<Hook<Report>>,
 }
 
-impl Running {
+impl RunningServer {
     async fn finish(mut self) -> Result<Report, ServeError> {
         let report = self.drainer.run(&mut self.acceptors).await;
         drop(self.triggers);
-        // Where every connection came to its end, so do the threads, as soon as they get to run.
+        // If every connection has ended, the threads end as soon as they get to run.
         let patience = match report.still_running() {
             0 => Duration::from_secs(5),
             _ => Duration::from_millis(100),

@@ -1,4 +1,4 @@
-//! Limits the log lines of a condition that may last, such as a lack of file descriptors.
+//! Limits the log lines of a lasting condition, such as a lack of file descriptors.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -6,9 +6,9 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// Admits one line a second at first, then one line a minute with a count.
+/// Admits one line per second at first, then one line per minute with a count.
 ///
-/// After a minute without the condition it starts over.
+/// It starts over after a minute without the condition.
 #[derive(Debug, Default)]
 pub(super) struct OngoingLog(Mutex<Ongoing>);
 
@@ -21,7 +21,7 @@ struct Ongoing {
 }
 
 impl OngoingLog {
-    /// Calls `write` with the number of lines left out before it, unless this one is left out too.
+    /// Calls `write` with the number of lines suppressed before it, or suppresses this one too.
     pub(super) fn write(&self, write: impl FnOnce(u64)) {
         let now = Instant::now();
         let mut ongoing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -50,11 +50,11 @@ impl OngoingLog {
     }
 }
 
-/// How often lines are written at first.
+/// The interval between lines at first.
 const PERIOD: Duration = Duration::from_secs(1);
-/// How often they are written after that.
+/// The interval after that.
 const SELDOM: Duration = Duration::from_secs(60);
-/// How many are written at the first rate.
+/// How many lines are written at the first interval.
 const LINES: u32 = 5;
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! The table of live connections and their tasks.
 //!
-//! An entry is made when a connection is accepted and gone again when both its connection (which may
-//! live on in an upgrade or a hand-off) and its task have ended: the drain waits for both. The table
-//! is divided so that workers do not wait for each other.
+//! An entry is added when a connection is accepted. It is removed when both the connection (which may outlive the
+//! task in an upgrade or a hand-off) and the task have ended, because the drain waits for both. The table is
+//! sharded so that workers do not contend for a lock.
 
 use portcullis_middleware::{
     ConnectionInfo,
@@ -23,61 +23,62 @@ use tokio::{sync::Notify, task::JoinHandle};
 /// Live connections, by the worker that serves them.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
-    /// Empty until the server starts: only then the number of workers is known.
+    /// Empty until the server starts, when the number of workers is known.
     shards: OnceLock<Box<[Arc<Shard>]>>,
     next: Apart,
     ends: Arc<Ends>,
 }
 
-/// Tells of ends, whichever the shard.
+/// Wakes the tasks that wait for connections to end, in any shard.
 #[derive(Debug, Default)]
 struct Ends {
-    /// Rings at each end.
+    /// Wakes at each end.
     one: Notifier,
-    /// Rings when a shard becomes empty, so that a drain is not woken for each connection.
+    /// Wakes when a shard becomes empty, so that a drain is not woken for each connection.
     shard: Notifier,
 }
 
-/// Counts the connections that may go to any worker, on a cache line of its own: each accept changes
-/// it, and what stands beside it is read at each end.
+/// Counts the connections that any worker may serve.
+///
+/// On a cache line of its own, because each accept changes it, and its neighbours are read at each end.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Apart(AtomicUsize);
 
-/// On a cache line of its own, so that workers do not disturb each other.
+/// On a cache line of its own, so that workers do not share one.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Shard {
-    entries: Mutex<Slab<Entry>>,
+    entries: Mutex<Slab<TableEntry>>,
     len: AtomicUsize,
-    /// How many entries became free again; changed under the lock.
+    /// How many entries were removed. Changed under the lock.
     gone: AtomicU64,
     ends: Arc<Ends>,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct TableEntry {
     info: ConnectionInfo,
     connection_alive: bool,
-    task: Task,
+    task: TaskState,
 }
 
 #[derive(Debug)]
-enum Task {
+enum TaskState {
     Unknown,
     Running(JoinHandle<()>),
     Ended,
 }
 
-/// Where a connection stands in the table.
+/// Where a connection is in the table.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Place {
+pub(crate) struct TableKey {
     shard: usize,
     key: usize,
 }
 
 impl Registry {
-    /// Makes room for `workers`; without any of their own, for as many threads as may run at once.
+    /// Creates a shard per worker, or per available CPU for zero workers.
     pub(crate) fn start(&self, workers: usize) {
         let shards = match workers {
             0 => available_parallelism().map_or(1, NonZero::get),
@@ -98,7 +99,7 @@ impl Registry {
         self.shards.get().map_or(&[], |shards| shards)
     }
 
-    /// A worker for a connection that may go to any.
+    /// A worker for a connection that any worker may serve.
     pub(crate) fn any_worker(&self) -> usize {
         self.next.0.fetch_add(1, Ordering::Relaxed) % self.shards().len()
     }
@@ -109,42 +110,41 @@ impl Registry {
         (0..self.shards().len()).min_by_key(busy).unwrap_or(0)
     }
 
-    /// Enters a connection that `worker` serves. Its slot rides in the connection, its task guard
-    /// in the task.
-    pub(crate) fn enter(&self, worker: usize, info: ConnectionInfo) -> (Place, Slot, TaskGuard) {
+    /// Adds a connection that `worker` serves. The connection holds the slot, and its task the guard.
+    pub(crate) fn enter(&self, worker: usize, info: ConnectionInfo) -> (TableKey, Slot, TaskGuard) {
         let shard = &self.shards()[worker];
-        let entry = Entry {
+        let entry = TableEntry {
             info,
             connection_alive: true,
-            task: Task::Unknown,
+            task: TaskState::Unknown,
         };
         let mut entries = shard.lock();
         let key = entries.insert(entry);
         shard.len.store(entries.len(), Ordering::Relaxed);
         drop(entries);
-        let place = Place { shard: worker, key };
+        let place = TableKey { shard: worker, key };
         let connection = Slot::new(shard.clone(), key);
         let shard = shard.clone();
         (place, connection, TaskGuard { shard, key })
     }
 
-    /// Notes the task that serves connection `id`, unless it ended already.
-    pub(crate) fn set_task(&self, place: Place, id: ConnectionId, handle: JoinHandle<()>) {
+    /// Stores the task that serves connection `id`, unless it ended already.
+    pub(crate) fn set_task(&self, place: TableKey, id: ConnectionId, handle: JoinHandle<()>) {
         let mut entries = self.shards()[place.shard].lock();
         if let Some(entry) = entries.get_mut(place.key)
             && entry.info.id() == id
-            && matches!(entry.task, Task::Unknown)
+            && matches!(entry.task, TaskState::Unknown)
         {
-            entry.task = Task::Running(handle);
+            entry.task = TaskState::Running(handle);
         }
     }
 
-    /// Connections and tasks that have not ended.
+    /// The number of connections whose stream or task has not ended.
     pub(crate) fn len(&self) -> usize {
         self.shards().iter().map(|shard| shard.lock().len()).sum()
     }
 
-    /// How many have ended so far, connection and task.
+    /// How many connections have ended so far, including their task.
     pub(crate) fn gone(&self) -> u64 {
         let gone = |shard: &Arc<Shard>| shard.gone.load(Ordering::Relaxed);
         self.shards().iter().map(gone).sum()
@@ -155,7 +155,7 @@ impl Registry {
         self.collect(|entry| entry.connection_alive.then(|| entry.info.clone()))
     }
 
-    /// All that has not ended, tasks without a connection included.
+    /// The connections whose stream or task has not ended.
     pub(crate) fn all(&self) -> Vec<ConnectionInfo> {
         self.collect(|entry| Some(entry.info.clone()))
     }
@@ -174,7 +174,7 @@ impl Registry {
 
     /// The live connection with number `id`.
     pub(crate) fn find(&self, id: ConnectionId) -> Option<ConnectionInfo> {
-        let found = |entry: &Entry| entry.connection_alive && entry.info.id() == id;
+        let found = |entry: &TableEntry| entry.connection_alive && entry.info.id() == id;
         self.shards().iter().find_map(|shard| {
             let entries = shard.lock();
             entries
@@ -184,11 +184,11 @@ impl Registry {
         })
     }
 
-    /// Ends all tasks at their next point of waiting.
+    /// Aborts all tasks.
     pub(crate) fn abort_tasks(&self) {
         for shard in self.shards() {
             for (_, entry) in shard.lock().iter() {
-                if let Task::Running(handle) = &entry.task {
+                if let TaskState::Running(handle) = &entry.task {
                     handle.abort();
                 }
             }
@@ -201,15 +201,15 @@ impl Registry {
         self.ends.one.notify.notified().await;
     }
 
-    /// Resolves when nothing is left.
+    /// Resolves when the table is empty.
     pub(crate) async fn emptied(&self) {
         let _listener = self.ends.shard.subscribe();
         loop {
-            // Before the look, so that an end in between is not missed.
+            // Before the check, so that no end in between is missed.
             let emptied = self.ends.shard.notify.notified();
             tokio::pin!(emptied);
             emptied.as_mut().enable();
-            // Whichever shard is seen to hold something will ring when it does no more.
+            // Each shard that is not empty now wakes this when it becomes empty.
             if self.len() == 0 {
                 return;
             }
@@ -217,7 +217,7 @@ impl Registry {
         }
     }
 
-    fn collect<T>(&self, mut pick: impl FnMut(&Entry) -> Option<T>) -> Vec<T> {
+    fn collect<T>(&self, mut pick: impl FnMut(&TableEntry) -> Option<T>) -> Vec<T> {
         let mut picked = Vec::new();
         for shard in self.shards() {
             picked.extend(shard.lock().iter().filter_map(|(_, entry)| pick(entry)));
@@ -227,15 +227,15 @@ impl Registry {
 }
 
 impl Shard {
-    fn lock(&self) -> MutexGuard<'_, Slab<Entry>> {
+    fn lock(&self) -> MutexGuard<'_, Slab<TableEntry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn leave(&self, key: usize, change: impl FnOnce(&mut Entry)) {
+    fn leave(&self, key: usize, change: impl FnOnce(&mut TableEntry)) {
         let mut entries = self.lock();
         let entry = &mut entries[key];
         change(entry);
-        let over = !entry.connection_alive && matches!(entry.task, Task::Ended);
+        let over = !entry.connection_alive && matches!(entry.task, TaskState::Ended);
         let entry = over.then(|| entries.remove(key));
         let emptied = entries.is_empty();
         if over {
@@ -253,13 +253,13 @@ impl Shard {
 }
 
 impl Slots for Shard {
-    /// Ends the connection's part of its entry when the connection ends, wherever it is by then.
+    /// Ends the connection's part of its entry when the connection is dropped.
     fn release(&self, key: usize) {
         self.leave(key, |entry| entry.connection_alive = false);
     }
 }
 
-/// Ends the task's part of its entry.
+/// Ends the task's part of its entry when it is dropped.
 #[derive(Debug)]
 pub(crate) struct TaskGuard {
     shard: Arc<Shard>,
@@ -268,12 +268,13 @@ pub(crate) struct TaskGuard {
 
 impl Drop for TaskGuard {
     fn drop(&mut self) {
-        // The handle goes too: it would keep the memory of the ended task.
-        self.shard.leave(self.key, |entry| entry.task = Task::Ended);
+        // Also drops the handle, which would keep the memory of the ended task.
+        self.shard
+            .leave(self.key, |entry| entry.task = TaskState::Ended);
     }
 }
 
-/// Tells those who wait for something; costs one load when no task waits.
+/// Wakes waiting tasks. Costs one load when no task waits.
 #[derive(Debug, Default)]
 struct Notifier {
     subscriptions: AtomicUsize,
@@ -281,7 +282,7 @@ struct Notifier {
 }
 
 impl Notifier {
-    /// Has the bell ring from here on, until what is returned is dropped.
+    /// Makes `notify` wake tasks until the returned value is dropped.
     fn subscribe(&self) -> Subscription<'_> {
         self.subscriptions.fetch_add(1, Ordering::SeqCst);
         Subscription(&self.subscriptions)

@@ -1,7 +1,7 @@
-//! Who serves a connection: the runtime that accepted it, or the least busy worker.
+//! Spawns the task of a connection, on the runtime that accepted it or on the least busy worker.
 
 use super::{
-    shared::Shared,
+    shared::SharedState,
     task::{Begin, ConnectionTask},
 };
 use crate::server::Stack;
@@ -9,7 +9,7 @@ use portcullis_middleware::{ConnectionInfo, connection::Transport};
 use std::{pin::Pin, sync::Arc};
 use tokio::runtime::Handle;
 
-/// Who serves the connections of an acceptor.
+/// The runtimes that serve the connections of an acceptor.
 #[derive(Clone, Debug)]
 pub(crate) enum Spawn {
     /// The runtime that accepts them, with many threads.
@@ -21,9 +21,14 @@ pub(crate) enum Spawn {
 }
 
 impl Spawn {
-    /// Has `stack`, which is ready, serve `io` in a task of its own.
-    pub(crate) fn spawn<S, Io>(&self, shared: &Arc<Shared>, stack: S, io: Io, info: ConnectionInfo)
-    where
+    /// Spawns a task in which `stack`, which is ready, serves `io`.
+    pub(crate) fn spawn<S, Io>(
+        &self,
+        shared: &Arc<SharedState>,
+        stack: S,
+        io: Io,
+        info: ConnectionInfo,
+    ) where
         S: Stack<Io>,
         Io: Transport,
     {
@@ -44,7 +49,7 @@ impl Spawn {
             slot,
             moved: elsewhere.is_some(),
         };
-        // In a box, and so of a type that all stacks share: the runtime moves a task several times.
+        // In a box, so that all stacks share a type, and because the runtime moves a task several times.
         let task: Pin<Box<dyn Future<Output = ()> + Send>> =
             Box::pin(ConnectionTask::new(begin, info, shared.clone(), task_guard));
         let handle = match elsewhere {

@@ -1,18 +1,17 @@
-//! What a server can drive: a tower service for the streams of a listener.
+//! The tower services that a server can drive.
 
 use portcullis_middleware::BoxError;
 use tower::Service;
 
 /// A layered service that takes the bare streams of a listener.
 ///
-/// It is a name for a set of bounds, and every `tower::Service<Io>` that fits has it: one that can be cloned
-/// and sent between threads, whose error converts into [`BoxError`] and whose future is [`Send`]. There is
-/// nothing to implement by hand. It is cloned for each connection, so what it shares belongs behind an
-/// `Arc`, as tower's own layers do.
+/// This is a trait alias. Every `tower::Service<Io>` implements it that can be cloned and sent between threads,
+/// whose error converts into [`BoxError`], and whose future is [`Send`]. The service is cloned for each
+/// connection, so put shared state behind an `Arc`, as tower's own layers do.
 #[diagnostic::on_unimplemented(
     message = "this stack cannot serve the `{Io}` that the listener yields",
     label = "not a `Service<{Io}> + Clone + Send + 'static` with `Error: Into<BoxError>` and a `Send` future",
-    note = "a listener yields bare streams; what lies inside takes a `Connection`: begin the stack with `PeerAddrLayer`, as in `ServiceBuilder::new().layer(PeerAddrLayer::new())`"
+    note = "a listener yields bare streams; the services inside take a `Connection`: begin the stack with `PeerAddrLayer`, as in `ServiceBuilder::new().layer(PeerAddrLayer::new())`"
 )]
 pub trait Stack<Io>:
     Service<Io, Error: Into<BoxError>, Future: Send + 'static> + Clone + Send + 'static

@@ -1,122 +1,109 @@
-//! Numbers that tell how a server is doing.
+//! The state and the counters of a server.
 
 use crate::listener::accept_error::AcceptErrorKind;
-use portcullis_middleware::outcome::Outcome;
-use std::sync::atomic::{AtomicU64, Ordering};
+use portcullis_middleware::{error::TimeoutPhase, outcome::Outcome};
+use std::sync::{
+    Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
 
-/// Where a server is in its life.
+/// The state of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum State {
-    /// Not running yet.
+    /// Not started yet.
     Starting,
     /// Accepts connections.
     Running,
-    /// Leaves new connections in the kernel's queue; those it has go on.
+    /// Leaves new connections in the kernel's queue, while accepted ones go on.
     Paused,
-    /// Shutting down: connections are asked to finish.
+    /// Shuts down gracefully.
     Draining,
-    /// Over.
+    /// Stopped.
     Stopped,
 }
 
-/// How a server is doing; see [`Handle::status`](super::Handle::status).
+/// A snapshot of a server; see [`Handle::status`](super::Handle::status).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Status {
-    /// Where the server is in its life.
+    /// The state of the server.
     pub state: State,
     /// Connections accepted since the start.
     pub accepted: u64,
-    /// Accepted connections that wait until their stack is ready, one per acceptor at most. All
-    /// others wait in the kernel's queue.
+    /// Accepted connections that wait until their stack is ready, at most one per acceptor.
+    ///
+    /// All others wait in the kernel's queue.
     pub waiting: u64,
-    /// Connections alive now, upgraded and handed-off ones included.
+    /// Connections alive now, including upgraded and handed-off ones.
     pub active: usize,
-    /// Connections that ended as refused since the start: rejected by a
-    /// [`ConnectionLimitLayer`](portcullis_middleware::limit::ConnectionLimitLayer), where no
-    /// layer outside of it made something else of that. tower's `LoadShed` counts as failed.
+    /// Connections that a layer rejected since the start.
+    ///
+    /// A [`ConnectionLimitLayer`](portcullis_middleware::limit::ConnectionLimitLayer) does, unless a layer outside
+    /// of it replaces the error. Rejections by tower's `LoadShed` count as failed.
     pub refused: u64,
-    /// The limit given to [`Server::limit`](super::Server::limit), if there is one.
+    /// The limit given to [`Server::limit`](super::Server::limit), if any.
     pub limit: Option<usize>,
-    /// How connections ended, with how often it happened; those that never happened are left out.
+    /// How connections ended, with counts above zero.
     pub outcomes: Vec<(Outcome, u64)>,
-    /// Failures of accept, by kind; those that never happened are left out.
+    /// Accept errors by kind, with counts above zero.
     pub accept_errors: Vec<(AcceptErrorKind, u64)>,
 }
 
-/// Counts what happens to connections. On cache lines of its own: what stands beside it is only read.
+/// Counts connections. On cache lines of its own, because its neighbours are only read.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct Counters {
     pub(crate) accepted: AtomicU64,
     pub(crate) waiting: AtomicU64,
-    /// Accepted connections that no task was spawned for: their stack failed before, or the end came.
+    /// Accepted connections without a task, because their stack failed or the server quit.
     pub(crate) unserved: AtomicU64,
-    ended: [AtomicU64; OUTCOMES.len()],
-    timed_out: std::sync::Mutex<Vec<(Outcome, u64)>>,
+    ended: [AtomicU64; Outcome::COUNT],
+    /// Timeouts by phase, which are rare enough for a lock.
+    timed_out: Mutex<Vec<(TimeoutPhase, u64)>>,
 }
 
 impl Counters {
     pub(crate) fn ended(&self, outcome: Outcome) {
-        match OUTCOMES.iter().position(|known| *known == outcome) {
-            Some(index) => {
-                self.ended[index].fetch_add(1, Ordering::Relaxed);
+        self.ended[outcome.index()].fetch_add(1, Ordering::Relaxed);
+        if let Outcome::TimedOut(phase) = outcome {
+            let mut counts = self.lock_timed_out();
+            match counts.iter_mut().find(|(known, _)| *known == phase) {
+                Some((_, count)) => *count += 1,
+                None => counts.push((phase, 1)),
             }
-            // Bounds in time, told apart by their phase, are rare enough for a lock.
-            None => self.timed_out(outcome),
-        }
-    }
-
-    fn timed_out(&self, outcome: Outcome) {
-        let mut counts = self
-            .timed_out
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
-        match counts.iter_mut().find(|(known, _)| *known == outcome) {
-            Some((_, count)) => *count += 1,
-            None => counts.push((outcome, 1)),
         }
     }
 
     pub(crate) fn outcomes(&self) -> Vec<(Outcome, u64)> {
         let counts = self.ended.iter().map(|count| count.load(Ordering::Relaxed));
-        let mut outcomes: Vec<_> = OUTCOMES
+        let mut outcomes: Vec<_> = Outcome::EACH
             .into_iter()
             .zip(counts)
-            .filter(|(_, n)| *n > 0)
+            .filter_map(|(outcome, count)| Some((outcome?, count)))
+            .filter(|(_, count)| *count > 0)
             .collect();
-        let timed_out = self
-            .timed_out
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
-        outcomes.extend(timed_out.iter().copied());
+        let timed_out = self.lock_timed_out();
+        outcomes.extend(
+            timed_out
+                .iter()
+                .map(|(phase, count)| (Outcome::TimedOut(*phase), *count)),
+        );
         outcomes
     }
 
     pub(crate) fn refused(&self) -> u64 {
-        self.outcomes()
-            .into_iter()
-            .find(|(o, _)| *o == Outcome::Refused)
-            .map_or(0, |(_, n)| n)
+        self.ended[Outcome::Refused.index()].load(Ordering::Relaxed)
+    }
+
+    fn lock_timed_out(&self) -> MutexGuard<'_, Vec<(TimeoutPhase, u64)>> {
+        self.timed_out
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-const OUTCOMES: [Outcome; 11] = [
-    Outcome::Completed,
-    Outcome::HandedOff,
-    Outcome::Refused,
-    Outcome::ProxyHeaderFailed,
-    Outcome::HandshakeFailed,
-    Outcome::Truncated,
-    Outcome::Disconnected,
-    Outcome::Forced,
-    Outcome::Failed,
-    Outcome::Panicked,
-    Outcome::Cancelled,
-];
-
-/// Counts failures of accept.
+/// Counts accept errors.
 #[derive(Debug, Default)]
 pub(crate) struct AcceptErrors([AtomicU64; 3]);
 
@@ -142,3 +129,27 @@ const KINDS: [AcceptErrorKind; 3] = [
     AcceptErrorKind::Resource,
     AcceptErrorKind::Fatal,
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_are_counted_by_phase_and_other_outcomes_by_kind() {
+        let counters = Counters::default();
+        let [read, login] = [TimeoutPhase::READ, TimeoutPhase::new("login")];
+        for phase in [read, login, read] {
+            counters.ended(Outcome::TimedOut(phase));
+        }
+        counters.ended(Outcome::Refused);
+        counters.ended(Outcome::Cancelled);
+        let outcomes = [
+            (Outcome::Refused, 1),
+            (Outcome::Cancelled, 1),
+            (Outcome::TimedOut(read), 2),
+            (Outcome::TimedOut(login), 1),
+        ];
+        assert_eq!(counters.outcomes(), outcomes);
+        assert_eq!(counters.refused(), 1);
+    }
+}

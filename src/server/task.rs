@@ -1,6 +1,6 @@
-//! The task of one connection: the boundary where panics stop and outcomes are recorded, once.
+//! The task of one connection, which catches panics and records the outcome once.
 
-use super::{registry::TaskGuard, shared::Shared};
+use super::{registry::TaskGuard, shared::SharedState};
 use crate::server::Stack;
 use pin_project::{pin_project, pinned_drop};
 use portcullis_middleware::{
@@ -15,37 +15,37 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-/// Calls a stack that is ready with one connection, and sees it to its end.
+/// Calls a stack that is ready with one connection, and polls the call until it ends.
 ///
-/// Written by hand so that the stack, needed only to begin, takes no room beside the future that
-/// it makes.
+/// Written by hand so that the stack, which is only needed for the call, shares its memory with the future that
+/// it returns.
 #[pin_project(PinnedDrop)]
 pub(super) struct ConnectionTask<S: Stack<Io>, Io> {
     #[pin]
-    stage: Stage<S, Io, S::Future>,
+    stage: TaskStage<S, Io, S::Future>,
     info: ConnectionInfo,
-    shared: Arc<Shared>,
+    shared: Arc<SharedState>,
     recorded: bool,
-    /// The context, where `call` did not take it; in a box, because it does so as a rule.
+    /// The context, if `call` did not take it. In a box, because `call` usually does.
     untaken: Option<Box<Option<ConnectionContext>>>,
-    /// Last: the entry in the table goes when all the rest is gone.
+    /// Last, so that the table entry is removed after everything else is dropped.
     _guard: TaskGuard,
 }
 
 #[pin_project(project = StageProj, project_replace = StageTaken)]
-enum Stage<S, Io, F> {
+enum TaskStage<S, Io, F> {
     Begin(Begin<S, Io>),
     Serve(#[pin] F),
     Ended,
 }
 
-/// What it takes to begin.
+/// What the call needs.
 pub(super) struct Begin<S, Io> {
     pub(super) stack: S,
     pub(super) io: Io,
     /// The entry in the table of connections.
     pub(super) slot: Slot,
-    /// Whether another runtime than the one that accepted the stream serves it.
+    /// Whether the stream was accepted on another runtime.
     pub(super) moved: bool,
 }
 
@@ -53,12 +53,12 @@ impl<S: Stack<Io>, Io: Transport> ConnectionTask<S, Io> {
     pub(super) fn new(
         begin: Begin<S, Io>,
         info: ConnectionInfo,
-        shared: Arc<Shared>,
+        shared: Arc<SharedState>,
         guard: TaskGuard,
     ) -> Self {
         Self {
             info,
-            stage: Stage::Begin(begin),
+            stage: TaskStage::Begin(begin),
             shared,
             recorded: false,
             untaken: None,
@@ -68,8 +68,8 @@ impl<S: Stack<Io>, Io: Transport> ConnectionTask<S, Io> {
 
     fn poll_stage(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         let mut this = self.as_mut().project();
-        if matches!(*this.stage, Stage::Begin(_))
-            && let StageTaken::Begin(begin) = this.stage.as_mut().project_replace(Stage::Ended)
+        if matches!(*this.stage, TaskStage::Begin(_))
+            && let StageTaken::Begin(begin) = this.stage.as_mut().project_replace(TaskStage::Ended)
         {
             let Begin {
                 mut stack,
@@ -84,9 +84,9 @@ impl<S: Stack<Io>, Io: Transport> ConnectionTask<S, Io> {
             let mut context = ConnectionContext::new(&io, this.info.clone());
             context.hold_slot(slot);
             let mut context = Some(context);
-            // Set inside: what `enter` returns is moved once more.
+            // Set inside the closure, which saves a move of the future.
             ConnectionContext::enter(&mut context, || {
-                stage.set(Stage::Serve(stack.call(io)));
+                stage.set(TaskStage::Serve(stack.call(io)));
             });
             if context.is_some() {
                 *this.untaken = Some(Box::new(context));
@@ -120,20 +120,22 @@ impl<S: Stack<Io>, Io: Transport> Future for ConnectionTask<S, Io> {
             Ok(polled) => ready!(polled),
             Err(panicked) => Err(panicked.into()),
         };
-        // What the service still holds goes before the outcome is judged: whether the socket is
-        // closed by then is part of it. A destructor that panics is the service's panic too.
+        // Drop the service's state before the outcome is determined, because the outcome depends on whether the
+        // socket is closed. A destructor that panics counts as a panic of the service.
         let mut this = self.project();
-        let dropped = Panicked::catch(|| this.stage.set(Stage::Ended));
+        let dropped = Panicked::catch(|| this.stage.set(TaskStage::Ended));
         let result = match dropped {
             Ok(()) => result,
             Err(panicked) => Err(panicked.into()),
         };
-        // One that failed may have been turned away at the edge, as is right.
+        // A layer at the edge may fail a connection without taking its context.
         if close_untaken(this.untaken) && result.is_ok() {
-            this.shared.warn_of_untaken_context();
+            this.shared.recorder.warn_of_untaken_context();
         }
         *this.recorded = true;
-        this.shared.record(this.info, result.as_ref().err());
+        this.shared
+            .recorder
+            .record(this.info, result.as_ref().err());
         Poll::Ready(())
     }
 }
@@ -143,18 +145,21 @@ impl<S: Stack<Io>, Io> PinnedDrop for ConnectionTask<S, Io> {
     fn drop(self: Pin<&mut Self>) {
         let mut this = self.project();
         if !*this.recorded {
-            // Dropped unfinished: aborted, or its runtime ended.
-            let dropped = Panicked::catch(|| this.stage.set(Stage::Ended));
+            // Dropped unfinished, because the task was aborted or its runtime shut down.
+            let dropped = Panicked::catch(|| this.stage.set(TaskStage::Ended));
             close_untaken(this.untaken);
             match dropped {
-                Ok(()) => this.shared.record_unfinished(this.info),
-                Err(panicked) => this.shared.record(this.info, Some(&panicked.into())),
+                Ok(()) => this.shared.recorder.record_unfinished(this.info),
+                Err(panicked) => this
+                    .shared
+                    .recorder
+                    .record(this.info, Some(&panicked.into())),
             }
         }
     }
 }
 
-/// Notes the end of a connection whose context was not taken: no socket does. False if it was.
+/// Marks a connection whose context was not taken as closed. False if it was taken.
 fn close_untaken(untaken: &mut Option<Box<Option<ConnectionContext>>>) -> bool {
     let context = untaken.take().and_then(|context| *context);
     context.map(ConnectionContext::close).is_some()

@@ -1,38 +1,39 @@
-//! What makes a server stop, besides its handle.
+//! Triggers that stop a server, besides its handle.
 
-use super::shared::Shared;
+use super::{lifecycle::Lifecycle, shared::SharedState};
 use portcullis_middleware::error::Panicked;
 use std::{
     future::{Future, poll_fn},
     io,
     pin::Pin,
     sync::Arc,
+    sync::atomic::Ordering,
     task::Poll,
     time::Duration,
 };
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::sleep};
 
-/// One thing that makes a server stop.
+/// An event that stops a server.
 pub(super) enum Trigger {
     Future(Pin<Box<dyn Future<Output = ()> + Send>>),
     Signals,
     Idle(Duration),
 }
 
-/// Has each trigger stop the server; they end with what is returned.
-pub(super) fn arm(triggers: Vec<Trigger>, shared: &Arc<Shared>) -> io::Result<JoinSet<()>> {
+/// Arms the triggers until the returned set is dropped.
+pub(super) fn arm(triggers: Vec<Trigger>, shared: &Arc<SharedState>) -> io::Result<JoinSet<()>> {
     let mut armed = JoinSet::new();
     for trigger in triggers {
-        let shared = shared.clone();
+        let lifecycle = shared.lifecycle.clone();
         match trigger {
             Trigger::Future(mut future) => {
                 armed.spawn(async move {
-                    // However it ends, by a panic too: a server must not lose its way to an end.
-                    let _stop = StopOnDrop(shared);
+                    // Also stops the server if the future panics.
+                    let _stop = StopServerOnDrop(lifecycle);
                     poll_fn(|cx| {
                         let polled = Panicked::catch(|| future.as_mut().poll(cx));
                         polled.unwrap_or_else(|error| {
-                            tracing::error!(%error, "a trigger panicked: draining");
+                            tracing::error!(%error, "a stop trigger panicked, shutting down");
                             Poll::Ready(())
                         })
                     })
@@ -40,20 +41,21 @@ pub(super) fn arm(triggers: Vec<Trigger>, shared: &Arc<Shared>) -> io::Result<Jo
                 });
             }
             Trigger::Idle(limit) => {
+                let shared = shared.clone();
                 armed.spawn(async move {
-                    shared.idle(limit).await;
-                    tracing::info!(?limit, "nothing to do: draining");
-                    shared.stop();
+                    idle(&shared, limit).await;
+                    tracing::info!(?limit, "server is idle, shutting down");
+                    lifecycle.stop();
                 });
             }
             Trigger::Signals => {
                 let mut signals = Signals::install()?;
                 armed.spawn(async move {
                     signals.next().await;
-                    tracing::info!("signal received: draining; another one ends it at once");
-                    shared.stop();
+                    tracing::info!("signal received, shutting down; a second signal force-closes");
+                    lifecycle.stop();
                     signals.next().await;
-                    shared.stop_at_once();
+                    lifecycle.stop_now();
                 });
             }
         }
@@ -61,9 +63,32 @@ pub(super) fn arm(triggers: Vec<Trigger>, shared: &Arc<Shared>) -> io::Result<Jo
     Ok(armed)
 }
 
-struct StopOnDrop(Arc<Shared>);
+/// Resolves when, for `limit`, no connection was accepted and none was alive.
+async fn idle(shared: &SharedState, limit: Duration) {
+    let (counters, registry) = (&shared.recorder.counters, &shared.registry);
+    let accepted = || counters.accepted.load(Ordering::Relaxed);
+    loop {
+        registry.emptied().await;
+        let before = accepted();
+        tokio::select! {
+            () = sleep(limit) => {}
+            // A connection was accepted and ended, so the time restarts.
+            () = registry.released() => continue,
+        }
+        if shared.lifecycle.is_paused() {
+            // Clients may wait in the kernel's queue.
+            continue;
+        }
+        let waiting = counters.waiting.load(Ordering::Relaxed);
+        if accepted() == before && waiting == 0 && registry.len() == 0 {
+            return;
+        }
+    }
+}
 
-impl Drop for StopOnDrop {
+struct StopServerOnDrop(Arc<Lifecycle>);
+
+impl Drop for StopServerOnDrop {
     fn drop(&mut self) {
         self.0.stop();
     }

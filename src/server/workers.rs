@@ -1,4 +1,4 @@
-//! Which threads serve.
+//! The threads that serve connections.
 
 use super::alarm::alarm;
 use std::{
@@ -16,32 +16,31 @@ use tokio::{
 
 /// Which threads accept and serve connections.
 ///
-/// A connection stays on the thread that got it, except on the caller's runtime with several
-/// threads.
+/// A connection stays on its thread, except on the caller's runtime with several threads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Workers {
     /// The caller's runtime.
     #[default]
     Caller,
-    /// One thread per core, each with a runtime and a listener of its own; the kernel deals the
-    /// connections out. The listener must be bound with `reuse_port`.
+    /// One thread per core, each with its own runtime and listener. The listener must be bound with
+    /// `reuse_port`.
     ///
-    /// The kernel does not see whether a thread is busy. While a handler blocks its thread, the clients
-    /// that fall to that thread wait: with one of four blocked, 30 of 40 clients are answered. Blocking
-    /// work belongs in [`spawn_blocking`](tokio::task::spawn_blocking).
+    /// The kernel distributes the connections without regard to load. While a handler blocks its thread, the
+    /// clients of that thread wait. With one of four threads blocked, 30 of 40 clients are answered. Blocking work
+    /// belongs in [`spawn_blocking`](tokio::task::spawn_blocking).
     PerCore,
     /// Like [`PerCore`](Self::PerCore), with this number of threads.
     Sharded(usize),
-    /// This number of threads, each with a runtime of its own; the caller's runtime accepts and
-    /// gives each connection to the one with the fewest.
+    /// This number of threads, each with its own runtime.
     ///
-    /// Costs two system calls more per connection, to move it.
+    /// The caller's runtime accepts and moves each connection to the thread with the fewest connections, which
+    /// costs two more system calls per connection.
     LeastBusy(usize),
 }
 
 impl Workers {
-    /// How many threads of their own the workers take.
+    /// The number of threads to start.
     fn threads(self) -> usize {
         match self {
             Self::Caller => 0,
@@ -50,7 +49,7 @@ impl Workers {
         }
     }
 
-    /// How many listeners each address needs.
+    /// The number of listeners that each address needs.
     pub(super) fn listeners(self) -> usize {
         match self {
             Self::Caller | Self::LeastBusy(_) => 1,
@@ -64,35 +63,35 @@ impl Workers {
     }
 }
 
-/// A thread with a runtime of its own.
+/// A thread with its own runtime.
 #[derive(Debug)]
 pub(super) struct WorkerThread {
     runtime: Handle,
-    /// Dropped, it ends the thread.
+    /// Dropping it ends the thread.
     end: oneshot::Sender<()>,
     ended: oneshot::Receiver<()>,
 }
 
 impl WorkerThread {
     fn start(number: usize) -> io::Result<Self> {
-        let (tell, told) = mpsc::channel();
-        let (end, told_to_end) = oneshot::channel::<()>();
+        let (started, runtime_handle) = mpsc::channel();
+        let (end, end_requested) = oneshot::channel::<()>();
         let (alive, ended) = oneshot::channel::<()>();
         thread::Builder::new()
             .name(format!("portcullis-{number}"))
             .spawn(move || {
-                // Made here, and so dropped here: elsewhere it might be dropped within a runtime.
+                // Created and dropped on this thread, because it must not be dropped within a runtime.
                 let runtime = match Builder::new_current_thread().enable_all().build() {
                     Ok(runtime) => runtime,
-                    Err(error) => return drop(tell.send(Err(error))),
+                    Err(error) => return drop(started.send(Err(error))),
                 };
-                let _ = tell.send(Ok(runtime.handle().clone()));
-                let _ = runtime.block_on(told_to_end);
-                // Drops what still runs on it.
+                let _ = started.send(Ok(runtime.handle().clone()));
+                let _ = runtime.block_on(end_requested);
+                // Drops the tasks that still run on it.
                 drop(runtime);
                 drop(alive);
             })?;
-        let handle = told.recv().map_err(io::Error::other)??;
+        let handle = runtime_handle.recv().map_err(io::Error::other)??;
         Ok(Self {
             runtime: handle,
             end,
@@ -105,8 +104,7 @@ impl WorkerThread {
         &self.runtime
     }
 
-    /// Ends the threads and what still runs on them. One that does not come to its point of
-    /// waiting within `patience` is left behind.
+    /// Stops the worker threads and drops their tasks. A thread that does not yield within `patience` is leaked.
     pub(super) async fn end_all(threads: Vec<Self>, patience: Duration) {
         let ended: Vec<_> = threads
             .into_iter()

@@ -66,7 +66,7 @@ use tokio::{
 /// assert_eq!(silent.written(), b"");
 ///
 /// let end = harness.finish().await;
-/// let timed_out = Outcome::TimedOut(TimeoutPhase::Read);
+/// let timed_out = Outcome::TimedOut(TimeoutPhase::READ);
 /// assert_eq!(end.status.outcomes, [(Outcome::Completed, 2), (timed_out, 1)]);
 /// # Ok(())
 /// # }

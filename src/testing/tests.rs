@@ -68,7 +68,7 @@ async fn good_and_bad_clients_are_served_side_by_side() {
     let end = harness.finish().await;
     let mut outcomes = end.status.outcomes;
     outcomes.sort_by_key(|(_, count)| *count);
-    let timed_out = Outcome::TimedOut(TimeoutPhase::Read);
+    let timed_out = Outcome::TimedOut(TimeoutPhase::READ);
     assert_eq!(outcomes[0], (timed_out, 1));
     assert!(outcomes[1..].contains(&(Outcome::Completed, 2)));
     assert!(outcomes[1..].contains(&(Outcome::Disconnected, 2)));

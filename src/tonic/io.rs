@@ -1,11 +1,11 @@
 //! A connection as tonic's server takes it.
 
-use crate::service::{LingerIo, http::departing_io::DepartingIo};
-use ::tonic::transport::server::Connected;
-use portcullis_middleware::{
-    Connection,
-    error::{Elapsed, TimeoutPhase},
+use crate::service::{
+    LingerIo,
+    http::{departing_io::DepartingIo, phase},
 };
+use ::tonic::transport::server::Connected;
+use portcullis_middleware::{Connection, error::Elapsed};
 use std::{
     io::{self, IoSlice},
     pin::Pin,
@@ -20,7 +20,7 @@ use tokio::{
 /// A connection whose requests carry `C`; see the [module docs](super).
 ///
 /// A client has 30 seconds to send the HTTP/2 preface. After that, a read fails with [`Elapsed`]
-/// (`FirstByte`). Later reads have a timeout only during a graceful shutdown.
+/// ([`FIRST_BYTE`](phase::FIRST_BYTE)). Later reads have a timeout only during a graceful shutdown.
 ///
 /// During a graceful shutdown, a client without an open stream reads as ended. If its preface is incomplete,
 /// that happens half a second after the server stopped accepting, otherwise after two seconds of silence
@@ -140,7 +140,7 @@ impl Opening {
         let timer = self
             .timer
             .get_or_insert_with(|| Box::pin(sleep(PREFACE_TIMEOUT)));
-        let elapsed = |()| Elapsed::new(TimeoutPhase::FirstByte, PREFACE_TIMEOUT);
+        let elapsed = |()| Elapsed::new(phase::FIRST_BYTE, PREFACE_TIMEOUT);
         timer.as_mut().poll(cx).map(elapsed)
     }
 }

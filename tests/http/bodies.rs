@@ -8,7 +8,7 @@ use crate::{
     seconds,
     support::paused_scenario,
 };
-use portcullis::{middleware::error::TimeoutPhase, service::http::BodyRate};
+use portcullis::service::http::{BodyRate, phase};
 use tokio::time::{Instant, sleep};
 
 /// 240 bytes a second after 10 s, as by default.
@@ -171,7 +171,7 @@ fn a_body_that_was_read_to_its_end_counts_as_read_although_it_is_held() {
 
             let (mut head, since) = peer().await;
             head.send("GET /").await;
-            head.timed_out(TimeoutPhase::RequestHead, since, seconds(30))
+            head.timed_out(phase::REQUEST_HEAD, since, seconds(30))
                 .await;
 
             let (mut drained, since) = peer().await;

@@ -37,7 +37,7 @@ fn a_response_that_is_never_read_ends_the_connection_at_its_bound() {
             let mut peer = peer();
             let begun = Instant::now();
             peer.send(get(path)).await;
-            peer.timed_out(TimeoutPhase::Write, begun, BOUND).await;
+            peer.timed_out(TimeoutPhase::WRITE, begun, BOUND).await;
         }
     });
 }
@@ -71,7 +71,7 @@ fn an_http2_client_that_reads_nothing_is_cut_at_the_bound() {
             peer.h2(BIG as u32).await;
             let begun = Instant::now();
             peer.h2_get(1, path).await;
-            peer.timed_out(TimeoutPhase::Write, begun, BOUND).await;
+            peer.timed_out(TimeoutPhase::WRITE, begun, BOUND).await;
         }
     });
 }
@@ -94,7 +94,7 @@ fn an_http2_client_that_opens_no_window_is_cut_though_it_answers_pings() {
             let begun = Instant::now();
             peer.h2_get(1, path).await;
             while peer.next_frame().await.is_some() {}
-            peer.timed_out(TimeoutPhase::Write, begun, BOUND).await;
+            peer.timed_out(TimeoutPhase::WRITE, begun, BOUND).await;
         }
     });
 }

@@ -8,7 +8,7 @@ use crate::{
     seconds,
     support::paused_scenario,
 };
-use portcullis::middleware::{error::TimeoutPhase, outcome::Outcome};
+use portcullis::{middleware::outcome::Outcome, service::http::phase};
 use std::time::Duration;
 use tokio::{
     io::AsyncReadExt,
@@ -25,9 +25,7 @@ fn a_client_may_take_its_time_to_the_first_byte_and_no_longer() {
         let mut silent = Peer::with(|http| http.with_first_byte_timeout(BOUND));
         sleep(BOUND - GRAIN).await;
         assert_eq!(late.get("/").await.body, "hello");
-        silent
-            .timed_out(TimeoutPhase::FirstByte, begun, BOUND)
-            .await;
+        silent.timed_out(phase::FIRST_BYTE, begun, BOUND).await;
         assert!(silent.rest().await.is_empty());
         assert!(late.is_served());
     });
@@ -48,8 +46,7 @@ fn a_head_may_take_its_bound_from_its_first_byte_however_it_is_cut() {
             sleep(seconds(5)).await;
             let begun = Instant::now();
             peer.send(first).await;
-            peer.timed_out(TimeoutPhase::RequestHead, begun, BOUND)
-                .await;
+            peer.timed_out(phase::REQUEST_HEAD, begun, BOUND).await;
         }
         let mut peer = Peer::with(|http| http.with_head_timeout(BOUND));
         for _ in 0..2 {
@@ -75,8 +72,7 @@ fn a_byte_a_second_does_not_prolong_a_head() {
                 peer.send([byte]).await;
                 sleep(seconds(1) - GRAIN).await;
             }
-            peer.timed_out(TimeoutPhase::RequestHead, begun, BOUND)
-                .await;
+            peer.timed_out(phase::REQUEST_HEAD, begun, BOUND).await;
         }
     });
 }

@@ -360,7 +360,7 @@ fn a_server_without_listener_says_so() {
 #[test]
 fn errors_keep_their_type_through_the_stack() {
     let elapsed = portcullis::middleware::error::Elapsed::new(
-        portcullis::middleware::error::TimeoutPhase::Read,
+        portcullis::middleware::error::TimeoutPhase::READ,
         Duration::from_secs(1),
     );
     let error: BoxError = io::Error::from(elapsed).into();

@@ -238,7 +238,7 @@ impl<IO, R> fmt::Debug for Next<IO, R> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::{Refused, RefusedReason};
+    use crate::error::Refused;
     use std::{io, sync::Arc};
     use tokio::io::{AsyncReadExt, AsyncWriteExt, BufStream, DuplexStream, duplex};
     use tokio_test::{assert_pending, assert_ready, task};
@@ -278,7 +278,7 @@ mod tests {
         handle.allow(1);
         let stack = ServiceBuilder::new()
             .layer(from_fn(|_, _next: Next<Io>| async {
-                Err(Refused::new(RefusedReason::Full).into())
+                Err(Refused::new("test", "told to").into())
             }))
             .service(inner);
         let (connection, _theirs) = in_memory();

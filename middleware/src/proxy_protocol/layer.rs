@@ -23,6 +23,10 @@ pub(super) struct Bounds {
 }
 
 impl ProxyProtocolLayer {
+    /// The reason of a [`Refused`](crate::error::Refused) whose source is not a trusted proxy.
+    pub const UNTRUSTED_SOURCE: &'static str = "its source is not a trusted proxy";
+    pub(super) const NAME: &'static str = "proxy_protocol";
+
     /// Reads a header from each connection of a `trusted` source and rejects all others.
     ///
     /// Only the socket's peer decides whether a source is trusted. Other headers and HTTP requests are

@@ -34,9 +34,9 @@
 //!
 //! | failure | error | the client sees |
 //! |---|---|---|
-//! | an untrusted source | [`Refused`] with [`RefusedReason::UntrustedSource`] | a reset |
+//! | an untrusted source | [`Refused`] with the reason [`UNTRUSTED_SOURCE`] | a reset |
 //! | a missing or invalid header | [`ProxyHeaderError`] | a reset |
-//! | the header times out | [`Elapsed`] with [`TimeoutPhase::ProxyHeader`] | a reset |
+//! | the header times out | [`Elapsed`] with [`TimeoutPhase::PROXY_HEADER`] | a reset |
 //! | the connection ends before the header does | [`ProxyHeaderError`] with an I/O error | a close |
 //!
 //! The protocol recommends the reset, because the proxy cannot forward a response here and its log then shows
@@ -115,9 +115,9 @@
 //! [`Connection::peer_addr`]: crate::Connection::peer_addr
 //! [`ConnectionInfo::socket_peer`]: crate::ConnectionInfo::socket_peer
 //! [`Elapsed`]: crate::error::Elapsed
-//! [`TimeoutPhase::ProxyHeader`]: crate::error::TimeoutPhase::ProxyHeader
+//! [`TimeoutPhase::PROXY_HEADER`]: crate::error::TimeoutPhase::PROXY_HEADER
 //! [`Refused`]: crate::error::Refused
-//! [`RefusedReason::UntrustedSource`]: crate::error::RefusedReason::UntrustedSource
+//! [`UNTRUSTED_SOURCE`]: ProxyProtocolLayer::UNTRUSTED_SOURCE
 
 mod error;
 mod future;

@@ -10,8 +10,9 @@ use super::{
 use crate::io::PrefixedIo;
 use crate::{
     BoxError, Connection,
-    drain::until_last_call,
-    error::{Elapsed, TimeoutPhase},
+    drain::within_grace_period,
+    error::{Elapsed, TimeoutPhase, WithOutcome},
+    outcome::Outcome,
 };
 use std::{io, time::Duration};
 use tokio::{
@@ -33,12 +34,12 @@ where
         let bound = bounds.timeout.unwrap_or(Duration::MAX);
         let info = connection.info().clone();
         let reading = timeout(bound, read(bounds, &mut connection, &mut received));
-        let failure = match until_last_call(&info, reading).await {
+        let failure = match within_grace_period(&info, reading).await {
             Ok(Ok(Ok(header))) => return Ok(accept(connection, header, received, &warnings)),
             Ok(Ok(Err(failure))) => Some(failure),
             Ok(Err(_)) => None,
             // The server is shutting down; the proxy has made no mistake.
-            Err(after) => return Err(Elapsed::new(TimeoutPhase::ProxyHeader, after).into()),
+            Err(after) => return Err(Elapsed::new(TimeoutPhase::PROXY_HEADER, after).into()),
         };
         let peer = connection.info().socket_peer();
         let error: BoxError = match failure {
@@ -46,8 +47,11 @@ where
             Some(failure @ HeaderFailure::Io(_)) => {
                 return Err(ProxyHeaderError::new(peer, failure, &received).into());
             }
-            Some(failure) => ProxyHeaderError::new(peer, failure, &received).into(),
-            None => Elapsed::new(TimeoutPhase::ProxyHeader, bound).into(),
+            Some(failure) => {
+                let error = ProxyHeaderError::new(peer, failure, &received);
+                WithOutcome::new(Outcome::ProxyHeaderFailed, error).into()
+            }
+            None => Elapsed::new(TimeoutPhase::PROXY_HEADER, bound).into(),
         };
         warnings.header(peer, &*error);
         connection.abort();

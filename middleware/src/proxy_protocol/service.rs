@@ -1,11 +1,7 @@
 //! The service.
 
 use super::{ProxyProtocolFuture, ProxyProtocolLayer, receive::receive};
-use crate::io::PrefixedIo;
-use crate::{
-    BoxError, Connection,
-    error::{Refused, RefusedReason},
-};
+use crate::{BoxError, Connection, error::Refused, io::PrefixedIo};
 use std::task::{Context, Poll};
 use tokio::io::AsyncRead;
 use tower::Service;
@@ -50,6 +46,9 @@ where
         let warnings = &self.layer.warnings;
         warnings.untrusted(connection.info().socket_peer());
         connection.abort();
-        ProxyProtocolFuture::reject(Refused::new(RefusedReason::UntrustedSource))
+        ProxyProtocolFuture::reject(Refused::new(
+            ProxyProtocolLayer::NAME,
+            ProxyProtocolLayer::UNTRUSTED_SOURCE,
+        ))
     }
 }

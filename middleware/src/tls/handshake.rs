@@ -13,8 +13,8 @@ use crate::connection::TonicTls;
 use crate::{
     BoxError, Connection, ConnectionInfo,
     connection::{Phase, TlsInfo},
-    drain::until_last_call,
-    error::{Elapsed, HandshakeError, Refused, RefusedReason, TimeoutPhase},
+    drain::within_grace_period,
+    error::{Elapsed, HandshakeError, TimeoutPhase},
 };
 use std::{io, time::Duration};
 use tokio::{
@@ -36,12 +36,13 @@ where
     rest.info.set_phase(Phase::Handshake);
     let Some(mut place) = layer.unfinished.enter() else {
         rest.with_io(io).abort();
-        return Err(Refused::new(RefusedReason::TooManyHandshakes).into());
+        return Err(TlsLayer::too_many_handshakes().into());
     };
     let bound = layer.timeout.unwrap_or(Duration::MAX);
-    let negotiating = until_last_call(&rest.info, negotiate(&layer, &rest.info, &mut place, io));
+    let negotiating =
+        within_grace_period(&rest.info, negotiate(&layer, &rest.info, &mut place, io));
     let negotiated = timeout(bound, negotiating).await.unwrap_or(Err(bound));
-    let negotiated = negotiated.map_err(|after| Elapsed::new(TimeoutPhase::Handshake, after))?;
+    let negotiated = negotiated.map_err(|after| Elapsed::new(TimeoutPhase::HANDSHAKE, after))?;
     let (failure, io) = match negotiated {
         Ok(io) => {
             rest.info.set_tls(tls_info(io.stream()));
@@ -61,7 +62,7 @@ where
         }
         HandshakeFailure::Displaced => {
             rest.with_io(io).abort();
-            Err(Refused::new(RefusedReason::TooManyHandshakes).into())
+            Err(TlsLayer::too_many_handshakes().into())
         }
     }
 }

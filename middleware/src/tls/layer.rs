@@ -8,6 +8,7 @@ use super::{
     rustls::{ServerConfig, server::danger::ClientCertVerifier},
     unfinished::Unfinished,
 };
+use crate::error::Refused;
 use std::{fmt, sync::Arc, time::Duration};
 use tower::Layer;
 
@@ -24,6 +25,15 @@ pub struct TlsLayer {
 }
 
 impl TlsLayer {
+    /// The reason of a [`Refused`] that made a place free for another unfinished handshake.
+    ///
+    /// [`Refused`]: crate::error::Refused
+    pub const TOO_MANY_HANDSHAKES: &'static str = "too many TLS handshakes are unfinished";
+
+    pub(super) const fn too_many_handshakes() -> Refused {
+        Refused::new("tls", Self::TOO_MANY_HANDSHAKES)
+    }
+
     /// Terminates TLS with `config`, for client certificates, several host names or custom session stores.
     ///
     /// Pass a provider to `ServerConfig::builder_with_provider` explicitly. rustls' process-wide default

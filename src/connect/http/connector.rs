@@ -4,12 +4,11 @@ use super::{
     HttpConnection,
     uri::{BadUri, UriError, is_https, target},
 };
-use crate::connect::{LayeredConnector, ReturnConnection, Target, connector::ConnectDeadline};
-use http::Uri;
-use portcullis_middleware::{
-    BoxError, Connection,
-    error::{Elapsed, TimeoutPhase},
+use crate::connect::{
+    LayeredConnector, ReturnConnection, Target, connector::ConnectDeadline, phase,
 };
+use http::Uri;
+use portcullis_middleware::{BoxError, Connection, error::Elapsed};
 use std::{
     future::ready,
     pin::Pin,
@@ -114,7 +113,7 @@ where
         let bound = ConnectDeadline::starting_now(self.timeout);
         Box::pin(async move {
             let ready = bound.hold(connect.ready()).await;
-            let room = |elapsed: Elapsed| Elapsed::new(TimeoutPhase::Admission, elapsed.after());
+            let room = |elapsed: Elapsed| Elapsed::new(phase::ADMISSION, elapsed.after());
             let ready = ready.map_err(room)?.map_err(Into::into)?;
             let connection = bound.hold(ready.call(uri)).await?.map_err(Into::into)?;
             Ok(HttpConnection::new(connection))

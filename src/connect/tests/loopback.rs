@@ -88,7 +88,7 @@ async fn a_silent_server_is_a_read_timeout() {
     let error = client.read(&mut [0]).await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     let elapsed = find::<Elapsed>(&error).unwrap();
-    assert_eq!(*elapsed, Elapsed::new(TimeoutPhase::Read, bound));
+    assert_eq!(*elapsed, Elapsed::new(TimeoutPhase::READ, bound));
 }
 
 #[tokio::test]

@@ -1,8 +1,8 @@
 //! Tests of the order and timing of attempts, with scripted attempts.
 
 use super::*;
-use crate::connect::race::interleave;
-use portcullis_middleware::error::{Elapsed, TimeoutPhase, find};
+use crate::connect::{phase, race::interleave};
+use portcullis_middleware::error::{Elapsed, find};
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
@@ -181,7 +181,7 @@ async fn the_time_is_for_all_addresses_together() {
     let timed_out = io::ErrorKind::TimedOut;
     assert_eq!(kinds(&error), [refused, timed_out, timed_out]);
     assert_eq!(error.attempts()[1].address(), order[0]);
-    let elapsed = Elapsed::new(TimeoutPhase::Connect, Duration::from_secs(2));
+    let elapsed = Elapsed::new(phase::CONNECT, Duration::from_secs(2));
     assert_eq!(find::<Elapsed>(&error), Some(&elapsed));
     assert_eq!(script.alive.get(), 0);
 }

@@ -1,4 +1,4 @@
-//! What becomes of the context that tells a stack of its connection.
+//! The context through which a stack learns about its connection.
 
 use super::*;
 use crate::{
@@ -18,33 +18,36 @@ use tokio::{
 use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
 
 fn warned(handle: &Handle) -> bool {
-    handle.shared().warned_of_untaken.load(Ordering::Relaxed)
+    handle
+        .shared()
+        .recorder
+        .warned_of_untaken
+        .load(Ordering::Relaxed)
 }
 
-/// Serves one client with `stack` until it is over; returns what the client got and whether the server
-/// complained of the stack.
+/// Serves one client with `stack`. Returns what the client received, and whether the server warned of the stack.
 async fn serve_one(stack: impl Stack<DuplexStream>) -> (String, bool) {
     let (listener, connector) = MemoryListener::pair();
     let handle = Server::new()
         .listen_as("front", listener, stack)
         .spawn()
         .unwrap();
-    let mut said = String::new();
+    let mut received = String::new();
     let mut client = connector.connect().unwrap();
-    client.read_to_string(&mut said).await.unwrap();
+    client.read_to_string(&mut received).await.unwrap();
     drop(client);
     handle.stop();
     handle.wait().await;
-    (said, warned(&handle))
+    (received, warned(&handle))
 }
 
-/// Tells its client the name of the listener.
+/// Sends the name of the listener.
 async fn tell<IO: tokio::io::AsyncWrite + Unpin>(mut connection: Connection<IO>) -> io::Result<()> {
     let name = connection.info().listener().unwrap_or("none").to_owned();
     connection.write_all(name.as_bytes()).await
 }
 
-/// Calls `inner` some polls after it was called itself.
+/// Calls `inner` a few polls after its own call.
 fn later<S>(inner: S) -> impl Stack<DuplexStream>
 where
     S: Service<DuplexStream, Response = (), Error = io::Error, Future: Send>
@@ -146,10 +149,10 @@ async fn another_stream_that_a_layer_wraps_meanwhile_does_not_get_the_client_s_c
         .listen_as("front", listener, stack)
         .spawn()
         .unwrap();
-    let mut said = String::new();
+    let mut received = String::new();
     let mut client = tokio::net::TcpStream::connect(front).await.unwrap();
-    client.read_to_string(&mut said).await.unwrap();
-    assert_eq!(said, "front");
+    client.read_to_string(&mut received).await.unwrap();
+    assert_eq!(received, "front");
     assert_eq!(*names.lock().unwrap(), [(None, Some(address))]);
     handle.stop();
     handle.wait().await;

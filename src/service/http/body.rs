@@ -1,14 +1,11 @@
 //! Request bodies with a minimum data rate, and response bodies that mark the end of a request.
 
-use super::activity::InFlight;
+use super::{activity::InFlight, phase};
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use pin_project::pin_project;
-use portcullis_middleware::{
-    BoxError,
-    error::{Elapsed, TimeoutPhase},
-};
+use portcullis_middleware::{BoxError, error::Elapsed};
 use std::{
     fmt,
     io::IoSlice,
@@ -146,7 +143,7 @@ impl Arrival {
         let waits = self.waits.get_or_insert_with(|| Box::pin(Waits::new()));
         ready!(waits.as_mut().poll(allowed, cx));
         self.failed = true;
-        Poll::Ready(Elapsed::new(TimeoutPhase::RequestBody, allowed))
+        Poll::Ready(Elapsed::new(phase::REQUEST_BODY, allowed))
     }
 
     fn wait_is_over(&mut self) {

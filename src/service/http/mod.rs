@@ -116,6 +116,7 @@ pub(crate) mod departing_io;
 pub(crate) mod departure;
 mod io;
 mod messages;
+pub mod phase;
 mod protocol;
 mod request;
 pub(crate) mod request_context;

@@ -3,6 +3,7 @@
 use super::{
     HttpSettings,
     activity::{Activity, WaitingFor},
+    phase,
 };
 use portcullis_middleware::{
     BoxError,
@@ -187,7 +188,7 @@ impl Supervisor {
                     _ => Instant::now(),
                 };
                 self.stalled = Some((sent, since));
-                let then = fail(TimeoutPhase::Write, settings.send);
+                let then = fail(TimeoutPhase::WRITE, settings.send);
                 (after(since, settings.send), then)
             }
             // Its end is observed at the latest when the following timeout could expire.
@@ -216,12 +217,12 @@ impl Supervisor {
                     {
                         (Some(idle_grace_period), Then::HangUp)
                     }
-                    _ => (bound, fail(TimeoutPhase::FirstByte, settings.first_byte)),
+                    _ => (bound, fail(phase::FIRST_BYTE, settings.first_byte)),
                 }
             }
             WaitingFor::Head => {
                 let since = *self.head_since.get_or_insert_with(Instant::now);
-                let then = fail(TimeoutPhase::RequestHead, settings.head);
+                let then = fail(phase::REQUEST_HEAD, settings.head);
                 (after(since, settings.head), then)
             }
             WaitingFor::Request => {

@@ -124,7 +124,7 @@ fn a_silent_servers_handshake_has_a_bound() {
             .tls(tls);
         let error = failure(connector, uri).await;
         let elapsed = find::<Elapsed>(&error).unwrap();
-        assert_eq!(elapsed.phase(), TimeoutPhase::Handshake);
+        assert_eq!(elapsed.phase(), TimeoutPhase::HANDSHAKE);
         assert_eq!(handle.active(), 0);
     });
 }

@@ -16,6 +16,7 @@ use portcullis::{
     connect::{
         ConnectError, Connector,
         http::{BadUri, Dial, HttpConnector, UriError},
+        phase,
     },
     middleware::{
         error::{Elapsed, Refused, TimeoutPhase, find},
@@ -150,7 +151,7 @@ fn a_read_timeout_ends_a_request_to_a_silent_server() {
         let elapsed = find::<Elapsed>(&error).expect("it is a timeout");
         assert_eq!(
             (elapsed.phase(), elapsed.after()),
-            (TimeoutPhase::Read, bound)
+            (TimeoutPhase::READ, bound)
         );
         assert!(begun.elapsed() >= bound && begun.elapsed() < 2 * bound);
     });
@@ -220,7 +221,7 @@ fn waiting_for_room_has_a_bound() {
         let bound = Duration::from_secs(30);
         assert_eq!(
             (elapsed.phase(), elapsed.after()),
-            (TimeoutPhase::Admission, bound)
+            (phase::ADMISSION, bound)
         );
         assert_eq!((begun.elapsed(), handle.waiting()), (bound, 0));
         server.finish().await;

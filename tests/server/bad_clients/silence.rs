@@ -40,7 +40,7 @@ fn a_client_that_says_nothing_is_cut_at_the_read_bound_and_not_before() {
         let took = begun.elapsed();
         assert!((BOUND..=BOUND + GRAIN).contains(&took), "{took:?}");
         scene.good().await;
-        let timed_out = Outcome::TimedOut(TimeoutPhase::Read);
+        let timed_out = Outcome::TimedOut(TimeoutPhase::READ);
         scene.finish([(timed_out, 1)]).await;
     });
 }
@@ -59,7 +59,7 @@ fn a_client_that_falls_silent_later_is_cut_as_long_after_its_last_byte() {
         assert_eq!(client.read(&mut [0; 1]).await.unwrap(), 0);
         let took = begun.elapsed();
         assert!((BOUND..=BOUND + GRAIN).contains(&took), "{took:?}");
-        let timed_out = Outcome::TimedOut(TimeoutPhase::Read);
+        let timed_out = Outcome::TimedOut(TimeoutPhase::READ);
         scene.finish([(timed_out, 1)]).await;
     });
 }
@@ -79,7 +79,7 @@ fn a_client_that_never_reads_is_cut_at_the_write_bound() {
         // `idle` looks every 2 ms.
         assert!((BOUND..=BOUND + 5 * GRAIN).contains(&took), "{took:?}");
         drop(client);
-        let timed_out = Outcome::TimedOut(TimeoutPhase::Write);
+        let timed_out = Outcome::TimedOut(TimeoutPhase::WRITE);
         scene.finish([(timed_out, 1)]).await;
     });
 }

@@ -154,7 +154,7 @@ fn handshakes_that_stall_are_cut_at_their_bound_and_delay_nobody() {
             assert!((BOUND..=BOUND + GRAIN).contains(&took), "{took:?}");
         }
         scene.good_over(scene.tls().await).await;
-        let timed_out = Outcome::TimedOut(TimeoutPhase::Handshake);
+        let timed_out = Outcome::TimedOut(TimeoutPhase::HANDSHAKE);
         scene.finish([(timed_out, 10)]).await;
     });
 }
@@ -284,7 +284,7 @@ fn a_handshake_of_a_byte_a_second_is_cut_at_the_bound_of_the_whole() {
         let took = begun.elapsed();
         assert!((BOUND..=BOUND + seconds(2)).contains(&took), "{took:?}");
         assert!((10..=12).contains(&sent), "{sent}");
-        let timed_out = Outcome::TimedOut(TimeoutPhase::Handshake);
+        let timed_out = Outcome::TimedOut(TimeoutPhase::HANDSHAKE);
         scene.finish([(timed_out, 1)]).await;
     });
 }

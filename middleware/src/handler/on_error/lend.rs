@@ -153,47 +153,20 @@ impl<IO> Drop for LentGuard<IO> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::connection;
-    use std::{
-        io,
-        panic::{AssertUnwindSafe, catch_unwind},
-    };
-
-    #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Log {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
+    use crate::{observe::trace::tests::log::Log, testing::connection};
+    use std::panic::{AssertUnwindSafe, catch_unwind};
 
     #[test]
     fn the_first_error_is_in_the_trace_on_one_line() {
-        let log = Log::default();
-        let writer = log.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::DEBUG)
-            .with_ansi(false)
-            .with_writer(move || writer.clone())
-            .finish();
         let (borrowed, lender) = lend(connection(()));
         let id = borrowed.id();
         drop(borrowed);
-        tracing::subscriber::with_default(subscriber, || {
-            lender.take_back(&"peer said \"\n\x1b[2J".into()).unwrap();
-        });
-        let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-        assert_eq!(log.lines().count(), 1, "{log}");
-        assert!(log.contains(&format!("connection.id={id} ")), "{log}");
-        assert!(
-            log.contains(r#"error=peer said "\n\u{1b}[2J returned=true"#),
-            "{log}"
-        );
+        let log = Log::of_lines(tracing::Level::DEBUG);
+        lender.take_back(&"peer said \"\n\x1b[2J".into()).unwrap();
+        let [line] = log.lines().try_into().ok().unwrap();
+        assert_eq!(line.fields["connection.id"], id.to_string());
+        assert_eq!(line.fields["error"], r#"peer said "\n\u{1b}[2J"#);
+        assert_eq!(line.fields["returned"], "true");
     }
 
     #[test]

@@ -1,9 +1,8 @@
-use super::{layer::LimitPolicy, limiter::QueuePlace, refusal::Refusing};
+use super::{ConnectionLimitLayer, layer::LimitPolicy, limiter::QueuePlace, refusal::Refusing};
 use crate::{
     BoxError, Connection,
     connection::{ForcedClose, Phase},
     departure::poll_client_left,
-    error::RefusedReason,
     when_ready::WhenReady,
 };
 use pin_project::pin_project;
@@ -161,7 +160,7 @@ where
                 LimitState::Admitted(Box::pin(WhenReady::new(service, connection)))
             }
             None => {
-                let reason = RefusedReason::WaitedTooLong;
+                let reason = ConnectionLimitLayer::WAITED_TOO_LONG;
                 let LimitPolicy {
                     limiter, refusal, ..
                 } = &**this.policy;

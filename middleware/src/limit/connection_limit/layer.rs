@@ -30,6 +30,14 @@ pub(super) enum WhenFull {
 }
 
 impl ConnectionLimitLayer {
+    /// The reason of a [`Refused`](crate::error::Refused) when the limit is reached.
+    pub const FULL: &'static str = "limit reached";
+    /// The reason when the limit is reached and the queue of waiting connections is full.
+    pub const TOO_MANY_WAITING: &'static str = "limit reached and too many wait already";
+    /// The reason when no permit became free within the timeout.
+    pub const WAITED_TOO_LONG: &'static str = "limit reached for too long";
+    pub(super) const NAME: &'static str = "connection_limit";
+
     /// Serves at most `limit` connections concurrently; when full, services are not ready.
     ///
     /// With a limit of zero, connections wait until [`LimitHandle::set_limit`] raises it.

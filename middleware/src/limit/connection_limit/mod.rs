@@ -75,7 +75,7 @@
 //! use portcullis_middleware::{
 //!     BoxError, Connection,
 //!     limit::{ConnectionLimitLayer, Refusal},
-//!     error::{Refused, RefusedReason, find},
+//!     error::{Refused, find},
 //!     peer_addr::PeerAddrLayer,
 //! };
 //! use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
@@ -104,7 +104,7 @@
 //! assert_eq!(received?, "busy, try again later\n");
 //! let error = result.expect_err("the limit is reached");
 //! let refused = find::<Refused>(&*error).expect("the limit rejected it");
-//! assert_eq!(refused.reason(), RefusedReason::Full);
+//! assert_eq!(refused.reason(), ConnectionLimitLayer::FULL);
 //!
 //! limit.set_limit(2);
 //! let (third, _client) = duplex(64);

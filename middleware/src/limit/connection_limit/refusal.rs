@@ -1,8 +1,11 @@
-use super::limiter::{Answering, Limiter};
+use super::{
+    ConnectionLimitLayer,
+    limiter::{Answering, Limiter},
+};
 use crate::{
     Connection,
     connection::{Linger, Phase},
-    error::{Refused, RefusedReason},
+    error::Refused,
 };
 use std::{
     fmt,
@@ -44,7 +47,7 @@ impl Refusal {
         &self,
         connection: Connection<IO>,
         limiter: &Arc<Limiter>,
-        reason: RefusedReason,
+        reason: &'static str,
     ) -> Refusing
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -68,7 +71,7 @@ impl Refusal {
 /// Resolves when the connection is dropped.
 pub(super) struct Refusing {
     answer: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
-    reason: RefusedReason,
+    reason: &'static str,
 }
 
 impl Future for Refusing {
@@ -78,7 +81,7 @@ impl Future for Refusing {
         if let Some(answer) = &mut self.answer {
             ready!(answer.as_mut().poll(cx));
         }
-        Poll::Ready(Refused::new(self.reason))
+        Poll::Ready(Refused::new(ConnectionLimitLayer::NAME, self.reason))
     }
 }
 

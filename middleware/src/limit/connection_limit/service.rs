@@ -1,9 +1,9 @@
 use super::{
-    ConnectionLimitFuture,
+    ConnectionLimitFuture, ConnectionLimitLayer,
     layer::{LimitPolicy, WhenFull},
     limiter::LimiterEntry,
 };
-use crate::{BoxError, Connection, error::RefusedReason};
+use crate::{BoxError, Connection};
 use std::{
     sync::Arc,
     task::{Context, Poll, ready},
@@ -100,8 +100,8 @@ where
                 return ConnectionLimitFuture::waiting(service, connection, place, timeout, policy);
             }
             (_, WhenFull::Wait) => panic!("`poll_ready` must return ready before each `call`"),
-            (_, WhenFull::WaitUpTo { .. }) => RefusedReason::TooManyWaiting,
-            (_, WhenFull::Refuse) => RefusedReason::Full,
+            (_, WhenFull::WaitUpTo { .. }) => ConnectionLimitLayer::TOO_MANY_WAITING,
+            (_, WhenFull::Refuse) => ConnectionLimitLayer::FULL,
         };
         let refusing = refusal.refuse(connection, limiter, reason);
         ConnectionLimitFuture::refusing(refusing)

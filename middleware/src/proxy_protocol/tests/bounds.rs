@@ -49,11 +49,11 @@ async fn a_header_may_take_five_seconds_and_no_longer() {
     let too_late = from_proxy(late(Duration::from_millis(5001)));
     let info = too_late.info().clone();
     let error = serve(layer(), too_late).await.unwrap_err();
-    let elapsed = Elapsed::new(TimeoutPhase::ProxyHeader, Duration::from_secs(5));
+    let elapsed = Elapsed::new(TimeoutPhase::PROXY_HEADER, Duration::from_secs(5));
     assert_eq!(find::<Elapsed>(&*error), Some(&elapsed));
     assert_eq!(
         Outcome::of(&info, Some(&*error)),
-        Outcome::TimedOut(TimeoutPhase::ProxyHeader)
+        Outcome::TimedOut(TimeoutPhase::PROXY_HEADER)
     );
 }
 
@@ -74,7 +74,7 @@ async fn a_header_has_half_a_second_more_once_the_server_accepts_no_more() {
             assert!(served.is_ok());
         } else {
             let error = served.unwrap_err();
-            let elapsed = Elapsed::new(TimeoutPhase::ProxyHeader, grace);
+            let elapsed = Elapsed::new(TimeoutPhase::PROXY_HEADER, grace);
             assert_eq!(find::<Elapsed>(&*error), Some(&elapsed));
         }
     }

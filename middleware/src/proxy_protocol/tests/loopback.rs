@@ -17,10 +17,8 @@ async fn ask(
     layer: ProxyProtocolLayer,
     input: &[&[u8]],
 ) -> (Result<(), BoxError>, io::Result<String>) {
-    let mut stack = ServiceBuilder::new()
-        .peer_addr()
-        .layer(layer)
-        .service_fn(|mut connection: Connection<_>| async move {
+    let mut stack = ServiceBuilder::new().peer_addr().layer(layer).service_fn(
+        |mut connection: Connection<_>| async move {
             let mut received = [0; 5];
             connection.read_exact(&mut received).await?;
             let peer = connection.peer_addr().unwrap();

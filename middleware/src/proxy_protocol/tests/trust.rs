@@ -2,11 +2,7 @@
 
 use super::*;
 use crate::io::PrefixedIo;
-use crate::{
-    connection::Phase,
-    error::{Refused, RefusedReason},
-    outcome::Outcome,
-};
+use crate::{connection::Phase, error::Refused, outcome::Outcome};
 use tokio_test::io::Builder;
 use tower_test::mock;
 
@@ -42,8 +38,9 @@ async fn a_stranger_is_refused_unheard() {
     let connection = from_stranger(fails);
     let info = connection.info().clone();
     let error = serve(layer(), connection).await.unwrap_err();
-    let refused = Refused::new(RefusedReason::UntrustedSource);
-    assert_eq!(find::<Refused>(&*error), Some(&refused));
+    let refused = find::<Refused>(&*error).unwrap();
+    assert_eq!(refused.by(), "proxy_protocol");
+    assert_eq!(refused.reason(), ProxyProtocolLayer::UNTRUSTED_SOURCE);
     assert_eq!(Outcome::of(&info, Some(&*error)), Outcome::Refused);
 }
 

@@ -19,7 +19,7 @@
 //!
 //! An operation that is pending at the timeout fails with an [`io::Error`](std::io::Error) of kind
 //! [`TimedOut`](std::io::ErrorKind::TimedOut) with [`Elapsed`](crate::error::Elapsed) of the phase
-//! [`HalfClosed`](crate::error::TimeoutPhase::HalfClosed) as source. Ready data always wins.
+//! [`HALF_CLOSED`](crate::error::TimeoutPhase::HALF_CLOSED) as source. Ready data always wins.
 //!
 //! A forwarder usually waits for the other connection at that time. Therefore the layer's future fails too,
 //! with the same [`Elapsed`](crate::error::Elapsed), unless the service has already failed. The outcome is
@@ -73,7 +73,7 @@
 //! let error = stack.call(ours).await.unwrap_err();
 //!
 //! let elapsed = find::<Elapsed>(&*error).expect("it timed out");
-//! assert_eq!(elapsed.phase(), TimeoutPhase::HalfClosed);
+//! assert_eq!(elapsed.phase(), TimeoutPhase::HALF_CLOSED);
 //! # }
 //! ```
 

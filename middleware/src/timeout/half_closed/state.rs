@@ -93,7 +93,7 @@ impl HalfClosedState {
         loop {
             ready!(timer.as_mut().poll(cx));
             if timer.deadline() >= deadline {
-                return Poll::Ready(Elapsed::new(TimeoutPhase::HalfClosed, self.timeout));
+                return Poll::Ready(Elapsed::new(TimeoutPhase::HALF_CLOSED, self.timeout));
             }
             timer.as_mut().reset(deadline);
         }

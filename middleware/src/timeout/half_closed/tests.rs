@@ -52,7 +52,7 @@ async fn half_closed() -> (DuplexStream, DuplexStream) {
 
 #[track_caller]
 fn assert_elapsed(error: &(dyn Error + 'static), after: Duration) {
-    let expected = Elapsed::new(TimeoutPhase::HalfClosed, after);
+    let expected = Elapsed::new(TimeoutPhase::HALF_CLOSED, after);
     assert_eq!(find(error), Some(&expected), "{error}");
 }
 
@@ -289,7 +289,7 @@ async fn the_default_is_a_minute_and_the_outcome_names_the_phase() {
         "half-closed connection timed out after 60s"
     );
     let outcome = Outcome::of(&info, Some(&*error));
-    assert_eq!(outcome, Outcome::TimedOut(TimeoutPhase::HalfClosed));
+    assert_eq!(outcome, Outcome::TimedOut(TimeoutPhase::HALF_CLOSED));
 }
 
 #[tokio::test(start_paused = true)]

@@ -189,8 +189,8 @@ impl IoOperation {
 
     const fn phase(self) -> TimeoutPhase {
         match self {
-            Self::Read => TimeoutPhase::Read,
-            Self::Write | Self::Flush | Self::Shutdown => TimeoutPhase::Write,
+            Self::Read => TimeoutPhase::READ,
+            Self::Write | Self::Flush | Self::Shutdown => TimeoutPhase::WRITE,
         }
     }
 }

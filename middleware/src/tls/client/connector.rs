@@ -142,7 +142,7 @@ impl TlsConnector {
             }
             Ok(Err(failed)) => failed,
             Err(_) => {
-                let elapsed = Elapsed::new(TimeoutPhase::Handshake, bound);
+                let elapsed = Elapsed::new(TimeoutPhase::HANDSHAKE, bound);
                 return Err(TlsConnectError::elapsed(server_name, elapsed));
             }
         };

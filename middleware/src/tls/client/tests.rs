@@ -237,7 +237,7 @@ async fn a_silent_server_has_ten_seconds() {
         .unwrap_err();
     assert_eq!(begun.elapsed(), Duration::from_secs(10));
     assert!(error.is_timeout() && !error.is_bad_certificate());
-    let timed_out = Outcome::TimedOut(TimeoutPhase::Handshake);
+    let timed_out = Outcome::TimedOut(TimeoutPhase::HANDSHAKE);
     assert_eq!(Outcome::of(&known, Some(&error)), timed_out);
     let error = io::Error::from(error);
     assert_eq!(error.kind(), io::ErrorKind::TimedOut);

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     connection::{Address, ListenerInfo, Phase},
     drain::DrainTrigger,
-    error::{Elapsed, HandshakeError, Refused, RefusedReason, TimeoutPhase},
+    error::{Elapsed, HandshakeError, Refused, TimeoutPhase},
     testing::Peer,
 };
 use std::{
@@ -25,7 +25,7 @@ use tokio_test::{assert_pending, assert_ready, task};
 const BOUND: Duration = Duration::from_secs(10);
 
 fn is_timeout(served: Result<(), BoxError>) -> bool {
-    let elapsed = Elapsed::new(TimeoutPhase::Handshake, BOUND);
+    let elapsed = Elapsed::new(TimeoutPhase::HANDSHAKE, BOUND);
     served.is_err_and(|error| error.downcast_ref() == Some(&elapsed))
 }
 
@@ -214,10 +214,9 @@ async fn the_longest_silent_client_makes_room_for_the_next() {
     let (first, _) = &mut silent[0];
     assert!(first.is_woken());
     let error = assert_ready!(first.poll()).unwrap_err();
-    assert_eq!(
-        error.downcast_ref(),
-        Some(&Refused::new(RefusedReason::TooManyHandshakes))
-    );
+    let refused: &Refused = error.downcast_ref().unwrap();
+    assert_eq!(refused.by(), "tls");
+    assert_eq!(refused.reason(), TlsLayer::TOO_MANY_HANDSHAKES);
     let (connection, io) = in_memory();
     let served = serve(layer.clone(), connection, echo);
     let talk = async { talk(connect(client(), io).await?, b"hello").await };
@@ -510,7 +509,7 @@ async fn a_handshake_has_half_a_second_more_once_the_server_accepts_no_more() {
         assert_eq!(received.await.is_ok(), late < grace);
         let served = served.await.unwrap();
         if late > grace {
-            let elapsed = Elapsed::new(TimeoutPhase::Handshake, grace);
+            let elapsed = Elapsed::new(TimeoutPhase::HANDSHAKE, grace);
             let error = served.unwrap_err();
             assert_eq!(error.downcast_ref(), Some(&elapsed));
             assert!(closing.elapsed() < 3 * grace);

@@ -1,8 +1,12 @@
 //! The text of configuration errors, and what it must not contain.
 
 use super::*;
-use crate::tls::{TlsConfigError, load};
-use std::{error::Error, fs, path::PathBuf, sync::Mutex};
+use crate::{
+    observe::trace::tests::log::Log,
+    tls::{TlsConfigError, load},
+};
+use std::{error::Error, fs, path::PathBuf};
+use tracing::Level;
 
 fn error(chain: &str, key: &str) -> TlsConfigError {
     TlsLayer::from_pem(chain.as_bytes(), key.as_bytes()).unwrap_err()
@@ -325,49 +329,25 @@ fn revocation_lists_are_all_there_or_refused() {
 
 #[test]
 fn what_a_client_will_object_to_is_logged() {
-    #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
-    impl io::Write for Log {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
     let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
     params.not_after = rcgen::date_time_ymd(2001, 1, 1);
     params.not_before = rcgen::date_time_ymd(2000, 1, 1);
     let key = rcgen::KeyPair::generate().unwrap();
     let expired = params.self_signed(&key).unwrap().pem();
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .finish();
-    let _second_one_keeps_interest_undecided =
-        tracing::Dispatch::new(tracing_subscriber::fmt().finish());
-    tracing::subscriber::with_default(subscriber, || {
-        TlsLayer::from_pem(expired.as_bytes(), key.serialize_pem().as_bytes()).unwrap();
-        let mut config = server_config(provider(), rustls::ALL_VERSIONS);
-        config.max_early_data_size = 1;
-        TlsLayer::new(Arc::new(config));
-    });
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-    let lines: Vec<_> = log.lines().collect();
-    assert_eq!(lines.len(), 2, "{log}");
+    let log = Log::of_lines(Level::INFO);
+    TlsLayer::from_pem(expired.as_bytes(), key.serialize_pem().as_bytes()).unwrap();
+    let mut config = server_config(provider(), rustls::ALL_VERSIONS);
+    config.max_early_data_size = 1;
+    TlsLayer::new(Arc::new(config));
+    let lines = log.lines();
+    assert_eq!(lines.len(), 2);
+    assert!(lines.iter().all(|line| line.level == Level::WARN));
+    assert!(lines[0].text.contains("has expired"), "{}", lines[0].text);
+    assert_eq!(lines[0].fields["certificate"], "1");
     assert!(
-        lines[0].contains("WARN") && lines[0].contains("has expired"),
-        "{log}"
-    );
-    assert!(lines[0].ends_with("certificate=1"), "{log}");
-    assert!(
-        lines[1].contains("WARN") && lines[1].contains("max_early_data_size"),
-        "{log}"
+        lines[1].text.contains("max_early_data_size"),
+        "{}",
+        lines[1].text
     );
 }
 

@@ -35,7 +35,7 @@ async fn each_head_has_its_own_time() {
         panic!("its time is over");
     };
     let phase = find::<Elapsed>(&*error).map(Elapsed::phase);
-    assert_eq!(phase, Some(TimeoutPhase::RequestHead));
+    assert_eq!(phase, Some(phase::REQUEST_HEAD));
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,7 +9,7 @@ use super::{ConnectionLimit, ConnectionLimitFuture, ConnectionLimitLayer};
 use crate::{
     BoxError, Connection,
     connection::Socket,
-    error::{Refused, RefusedReason, find},
+    error::{Refused, find},
     testing::over_tcp,
 };
 use std::time::Duration;
@@ -53,7 +53,7 @@ async fn in_time<T>(work: impl Future<Output = T>) -> T {
     result.expect("every waiter is served")
 }
 
-fn reason(result: Result<(), BoxError>) -> RefusedReason {
+fn reason(result: Result<(), BoxError>) -> &'static str {
     let error = result.unwrap_err();
     find::<Refused>(&*error).unwrap().reason()
 }

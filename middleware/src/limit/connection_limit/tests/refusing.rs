@@ -59,7 +59,7 @@ async fn a_client_that_is_answered_reads_it_although_its_input_was_not_read() {
             client.read_to_string(&mut received).await.map(|_| received)
         });
         assert_eq!(received.unwrap(), "busy");
-        assert_eq!(reason(result), RefusedReason::Full);
+        assert_eq!(reason(result), ConnectionLimitLayer::FULL);
     }
 }
 
@@ -76,7 +76,7 @@ async fn a_connection_that_waited_in_vain_is_answered_too() {
         client.read_to_string(&mut received).await.map(|_| received)
     });
     assert_eq!(received.unwrap(), "busy");
-    assert_eq!(reason(result), RefusedReason::WaitedTooLong);
+    assert_eq!(reason(result), ConnectionLimitLayer::WAITED_TOO_LONG);
 }
 
 #[tokio::test(start_paused = true)]
@@ -93,7 +93,10 @@ async fn a_client_that_does_not_take_its_answer_is_given_a_second() {
         assert_pending!(call.poll());
         advance(Duration::from_millis(1)).await;
         assert!(call.is_woken());
-        assert_eq!(reason(assert_ready!(call.poll())), RefusedReason::Full);
+        assert_eq!(
+            reason(assert_ready!(call.poll())),
+            ConnectionLimitLayer::FULL
+        );
         assert_eq!(info.phase(), Phase::Closed);
     }
 }
@@ -117,12 +120,18 @@ async fn only_so_many_are_answered_at_once_and_the_others_closed() {
         received
     };
     let (mut beyond, client) = call();
-    assert_eq!(reason(assert_ready!(beyond.poll())), RefusedReason::Full);
+    assert_eq!(
+        reason(assert_ready!(beyond.poll())),
+        ConnectionLimitLayer::FULL
+    );
     assert_eq!(received(client).await, "");
 
     let (mut first, client) = answering.pop().unwrap();
     assert_eq!(received(client).await, "busy");
-    assert_eq!(reason(assert_ready!(first.poll())), RefusedReason::Full);
+    assert_eq!(
+        reason(assert_ready!(first.poll())),
+        ConnectionLimitLayer::FULL
+    );
     let (mut again, client) = call();
     assert_pending!(again.poll());
     assert_eq!(received(client).await, "busy");

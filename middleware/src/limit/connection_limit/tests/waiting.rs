@@ -28,7 +28,7 @@ async fn a_connection_waits_up_to_its_bound_and_is_refused_then() {
     advance(TICK).await;
     assert!(call.is_woken());
     let refused = assert_ready!(call.poll());
-    assert_eq!(reason(refused), RefusedReason::WaitedTooLong);
+    assert_eq!(reason(refused), ConnectionLimitLayer::WAITED_TOO_LONG);
     assert_eq!((limit.waiting(), limit.refused()), (0, 1));
     assert_pending!(handle.poll_request());
 }
@@ -95,7 +95,7 @@ async fn as_many_as_may_wait_do_and_no_more() {
     let mut second = call();
     assert_pending!(second.poll());
     let refused = assert_ready!(call().poll());
-    assert_eq!(reason(refused), RefusedReason::TooManyWaiting);
+    assert_eq!(reason(refused), ConnectionLimitLayer::TOO_MANY_WAITING);
     assert_eq!((limit.waiting(), limit.refused()), (2, 1));
 
     drop(first);
@@ -144,7 +144,10 @@ fn a_full_limit_refuses_at_once_and_nothing_else_does() {
     let mut first = call();
     let held = served(&mut handle);
     assert_ready_ok!(first.poll());
-    assert_eq!(reason(assert_ready!(call().poll())), RefusedReason::Full);
+    assert_eq!(
+        reason(assert_ready!(call().poll())),
+        ConnectionLimitLayer::FULL
+    );
     drop(held);
     let mut third = call();
     let _held = served(&mut handle);
@@ -160,7 +163,7 @@ async fn clones_of_a_layer_that_differ_when_full_share_one_queue() {
     assert_pending!(before_accept.poll_ready());
     assert_ready_ok!(in_future.poll_ready());
     let refused = in_future.call(connection()).await;
-    assert_eq!(reason(refused), RefusedReason::TooManyWaiting);
+    assert_eq!(reason(refused), ConnectionLimitLayer::TOO_MANY_WAITING);
     assert_eq!(limit.waiting(), 1);
 }
 

@@ -3,7 +3,7 @@
 use super::{log::Log, *};
 use crate::{
     connection::Phase,
-    error::{Elapsed, Refused, RefusedReason, TimeoutPhase},
+    error::{Elapsed, Refused, TimeoutPhase},
 };
 use std::{
     fmt,
@@ -39,11 +39,11 @@ async fn what_a_service_returns_tells_the_outcome() {
     let detached = outcome(&info(), |connection| Ok(connection.detach())).await;
     assert_eq!(detached, Outcome::HandedOff);
     assert_eq!(failure("no").await, Outcome::Failed);
-    let elapsed = Elapsed::new(TimeoutPhase::Read, Duration::from_secs(1));
-    let timed_out = Outcome::TimedOut(TimeoutPhase::Read);
+    let elapsed = Elapsed::new(TimeoutPhase::READ, Duration::from_secs(1));
+    let timed_out = Outcome::TimedOut(TimeoutPhase::READ);
     assert_eq!(failure(elapsed).await, timed_out);
-    let refused = Refused::new(RefusedReason::Full);
-    assert_eq!(failure(refused).await, Outcome::Refused);
+    let refused = |_| Err::<(), _>(Refused::new("connection_limit", "limit reached").into());
+    assert_eq!(outcome(&info(), refused).await, Outcome::Refused);
     let reset = |_| Err::<(), _>(io::Error::from(io::ErrorKind::ConnectionReset).into());
     assert_eq!(outcome(&info(), reset).await, Outcome::Disconnected);
 }

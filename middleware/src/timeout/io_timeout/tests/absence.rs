@@ -52,7 +52,7 @@ async fn left_after(away: Duration) -> Duration {
         give_up(&mut connection).await;
         sleep(away).await;
         let (late, took) = timed(read(&mut connection)).await;
-        assert_elapsed(late, TimeoutPhase::Read, BOUND);
+        assert_elapsed(late, TimeoutPhase::READ, BOUND);
         took
     })
     .await
@@ -88,7 +88,7 @@ async fn absences_add_up_to_nothing() {
             sleep(BOUND * (90 + away) / 100).await;
         }
         let (late, took) = timed(read(&mut connection)).await;
-        assert_elapsed(late, TimeoutPhase::Read, BOUND);
+        assert_elapsed(late, TimeoutPhase::READ, BOUND);
         assert_eq!(took, BOUND);
     })
     .await;
@@ -101,7 +101,7 @@ async fn what_was_waited_for_counts_after_an_absence_too() {
         assert!(waited.is_err());
         sleep(BOUND * 3).await;
         let (late, took) = timed(read(&mut connection)).await;
-        assert_elapsed(late, TimeoutPhase::Read, BOUND);
+        assert_elapsed(late, TimeoutPhase::READ, BOUND);
         assert_eq!(took, BOUND / 2);
     })
     .await;
@@ -118,7 +118,7 @@ async fn a_write_that_was_given_up_has_its_bound_too() {
         }
         sleep(BOUND + MOMENT).await;
         let (late, took) = timed(connection.write_all(b"x")).await;
-        assert_elapsed(late, TimeoutPhase::Write, BOUND);
+        assert_elapsed(late, TimeoutPhase::WRITE, BOUND);
         assert_eq!(took, BOUND);
     })
     .await;
@@ -130,7 +130,7 @@ async fn a_handler_that_blocks_its_thread_is_away() {
         give_up(&mut connection).await;
         block(BOUND * 2).await;
         let (late, took) = timed(read(&mut connection)).await;
-        assert_elapsed(late, TimeoutPhase::Read, BOUND);
+        assert_elapsed(late, TimeoutPhase::READ, BOUND);
         assert_eq!(took, BOUND);
     })
     .await;
@@ -149,7 +149,7 @@ async fn ticks_that_drop_a_read_do_not_prolong_the_wait() {
             }
         })
         .await;
-        assert_elapsed(late, TimeoutPhase::Read, BOUND);
+        assert_elapsed(late, TimeoutPhase::READ, BOUND);
         assert_eq!(took, BOUND);
     }
     for every in [10, 2000, 2250, 4500, 7000].map(Duration::from_millis) {
@@ -179,7 +179,7 @@ async fn ticks_that_do_something_do_not_keep_a_silent_peer() {
             .await
         })
         .await;
-        assert_elapsed(late, TimeoutPhase::Read, BOUND);
+        assert_elapsed(late, TimeoutPhase::READ, BOUND);
         assert!(took <= BOUND * 2, "{took:?}");
     }
 }
@@ -190,14 +190,14 @@ async fn a_wait_that_was_watched_fails_however_late_its_task_is() {
         let begun = Instant::now();
         let reading = async |mut connection: Served| read(&mut connection).await;
         let (end, ()) = join!(serve(reading), advance(BOUND + late));
-        assert_elapsed(end, TimeoutPhase::Read, BOUND);
+        assert_elapsed(end, TimeoutPhase::READ, BOUND);
         assert_eq!(begun.elapsed(), BOUND + late);
 
         let (mut alone, _silent) = in_memory();
         let mut reading = task::spawn(read(&mut alone));
         assert_pending!(reading.poll());
         advance(BOUND + late).await;
-        assert_elapsed(assert_ready!(reading.poll()), TimeoutPhase::Read, BOUND);
+        assert_elapsed(assert_ready!(reading.poll()), TimeoutPhase::READ, BOUND);
     }
 }
 
@@ -213,12 +213,12 @@ async fn a_peer_is_cut_at_its_bound_on_a_machine_that_is_always_late() {
     });
     let reading = async |mut connection: Served| timed(read(&mut connection)).await;
     let (end, took) = serve(reading).await;
-    assert_elapsed(end, TimeoutPhase::Read, BOUND);
+    assert_elapsed(end, TimeoutPhase::READ, BOUND);
     assert!(took <= BOUND + lag * 2, "{took:?}");
 
     let (mut alone, _silent) = in_memory();
     let (end, took) = timed(read(&mut alone)).await;
-    assert_elapsed(end, TimeoutPhase::Read, BOUND);
+    assert_elapsed(end, TimeoutPhase::READ, BOUND);
     assert!(took <= BOUND + lag * 2, "{took:?}");
     blocks.abort();
 }
@@ -230,7 +230,7 @@ async fn without_the_layer_a_read_after_a_long_absence_has_the_whole_bound() {
         give_up(&mut io).await;
         sleep(away).await;
         let (late, took) = timed(read(&mut io)).await;
-        assert_elapsed(late, TimeoutPhase::Read, BOUND);
+        assert_elapsed(late, TimeoutPhase::READ, BOUND);
         assert_eq!(took, BOUND, "{away:?} away");
 
         // And again, once something was read.
@@ -250,7 +250,7 @@ async fn without_the_layer_polls_that_always_come_too_late_prolong_a_wait_once()
         sleep(BOUND + MOMENT).await;
     }
     let (end, took) = timed(read(&mut io)).await;
-    assert_elapsed(end, TimeoutPhase::Read, BOUND);
+    assert_elapsed(end, TimeoutPhase::READ, BOUND);
     assert_eq!(took, Duration::ZERO);
 }
 

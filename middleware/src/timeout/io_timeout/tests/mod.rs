@@ -80,7 +80,7 @@ async fn a_read_may_take_its_bound_and_no_longer() {
     assert_eq!(read(&mut slow(BOUND)).await.unwrap(), 1);
     let mut io = slow(BOUND + MOMENT);
     let (late, took) = timed(read(&mut io)).await;
-    assert_elapsed(late, TimeoutPhase::Read, BOUND);
+    assert_elapsed(late, TimeoutPhase::READ, BOUND);
     assert_eq!(took, BOUND);
 }
 
@@ -95,11 +95,11 @@ async fn each_kind_of_write_may_take_its_bound_and_no_longer() {
 
     let late = || slow(BOUND + MOMENT);
     let start = Instant::now();
-    assert_elapsed(late().write(b"ab").await, TimeoutPhase::Write, BOUND);
+    assert_elapsed(late().write(b"ab").await, TimeoutPhase::WRITE, BOUND);
     let vectored = late().write_vectored(&bufs).await;
-    assert_elapsed(vectored, TimeoutPhase::Write, BOUND);
-    assert_elapsed(late().flush().await, TimeoutPhase::Write, BOUND);
-    assert_elapsed(late().shutdown().await, TimeoutPhase::Write, BOUND);
+    assert_elapsed(vectored, TimeoutPhase::WRITE, BOUND);
+    assert_elapsed(late().flush().await, TimeoutPhase::WRITE, BOUND);
+    assert_elapsed(late().shutdown().await, TimeoutPhase::WRITE, BOUND);
     assert_eq!(start.elapsed(), BOUND * 4);
 }
 
@@ -115,8 +115,8 @@ async fn the_layer_bounds_both_directions_by_a_minute() {
     let (silence, full) = stack.oneshot(Connection::accept(ours)).await.unwrap();
     let minute = Duration::from_secs(60);
     assert_eq!((silence.1, full.1), (minute, minute));
-    assert_elapsed(silence.0, TimeoutPhase::Read, minute);
-    assert_elapsed(full.0, TimeoutPhase::Write, minute);
+    assert_elapsed(silence.0, TimeoutPhase::READ, minute);
+    assert_elapsed(full.0, TimeoutPhase::WRITE, minute);
 }
 
 #[tokio::test(start_paused = true)]
@@ -196,7 +196,7 @@ async fn a_timer_that_fires_early_is_set_to_what_remains() {
     assert!(assert_ready!(first.enter(|cx, _| poll_read(&mut io, cx))).is_ok());
     assert_eq!(io.read.timer_deadline(), Some(start + BOUND / 4));
     let (late, took) = timed(read(&mut io)).await;
-    assert_elapsed(late, TimeoutPhase::Read, BOUND);
+    assert_elapsed(late, TimeoutPhase::READ, BOUND);
     assert_eq!(took, BOUND);
 }
 
@@ -208,10 +208,10 @@ async fn halves_in_two_tasks_time_out_each_by_its_own_bound() {
     let reading = tokio::spawn(async move { timed(read(&mut read_half)).await });
     let writing = tokio::spawn(async move { timed(write_half.write_all(&[0; 9])).await });
     let (silence, after) = reading.await.unwrap();
-    assert_elapsed(silence, TimeoutPhase::Read, BOUND / 3);
+    assert_elapsed(silence, TimeoutPhase::READ, BOUND / 3);
     assert_eq!(after, BOUND / 3);
     let (full, after) = writing.await.unwrap();
-    assert_elapsed(full, TimeoutPhase::Write, BOUND);
+    assert_elapsed(full, TimeoutPhase::WRITE, BOUND);
     assert_eq!(after, BOUND);
 }
 
@@ -222,7 +222,7 @@ async fn a_read_that_moves_to_another_task_is_woken_there() {
     sleep(BOUND / 3).await;
     let moved = tokio::spawn(async move { timed(read(&mut io)).await });
     let (late, took) = moved.await.unwrap();
-    assert_elapsed(late, TimeoutPhase::Read, BOUND);
+    assert_elapsed(late, TimeoutPhase::READ, BOUND);
     assert_eq!(took, BOUND - BOUND / 3);
 }
 
@@ -239,19 +239,19 @@ async fn a_read_that_moves_back_is_woken_where_it_was_at_first() {
         read(&mut io).await
     })
     .await;
-    assert_elapsed(late, TimeoutPhase::Read, BOUND);
+    assert_elapsed(late, TimeoutPhase::READ, BOUND);
     assert_eq!(took, BOUND);
 }
 
 #[tokio::test(start_paused = true)]
 async fn after_a_timeout_a_new_wait_begins_and_nothing_is_lost() {
     let (mut io, mut peer) = in_memory();
-    assert_elapsed(read(&mut io).await, TimeoutPhase::Read, BOUND);
+    assert_elapsed(read(&mut io).await, TimeoutPhase::READ, BOUND);
     let (late, took) = timed(read(&mut io)).await;
-    assert_elapsed(late, TimeoutPhase::Read, BOUND);
+    assert_elapsed(late, TimeoutPhase::READ, BOUND);
     assert_eq!(took, BOUND);
 
-    assert_elapsed(io.write_all(&[0; 9]).await, TimeoutPhase::Write, BOUND);
+    assert_elapsed(io.write_all(&[0; 9]).await, TimeoutPhase::WRITE, BOUND);
     peer.write_all(b"late").await.unwrap();
     let mut received = [0; 4];
     io.read_exact(&mut received).await.unwrap();
@@ -275,7 +275,7 @@ async fn a_flush_with_nothing_to_do_does_not_excuse_a_write_that_waits() {
         }
     })
     .await;
-    assert_elapsed(late, TimeoutPhase::Write, BOUND);
+    assert_elapsed(late, TimeoutPhase::WRITE, BOUND);
     assert_eq!(took, BOUND);
 }
 
@@ -312,7 +312,7 @@ async fn a_task_without_budget_tries_again_and_is_woken_at_the_deadline() {
     .await;
     tokio::task::yield_now().await;
     let (late, took) = timed(read(&mut io)).await;
-    assert_elapsed(late, TimeoutPhase::Read, BOUND);
+    assert_elapsed(late, TimeoutPhase::READ, BOUND);
     assert_eq!(took, BOUND);
 }
 
@@ -341,7 +341,7 @@ async fn a_bound_of_zero_fails_what_is_not_ready_at_once() {
     let mut io = TimeoutIo::new(ours).with_read_timeout(Duration::ZERO);
     for _ in 0..2 {
         let (late, took) = timed(read(&mut io)).await;
-        assert_elapsed(late, TimeoutPhase::Read, Duration::ZERO);
+        assert_elapsed(late, TimeoutPhase::READ, Duration::ZERO);
         assert_eq!(took, Duration::ZERO);
         sleep(BOUND).await;
     }
@@ -367,7 +367,7 @@ async fn a_tcp_peer_that_does_nothing_is_cut_both_ways() {
     let (_idle, accepted) = tokio::join!(client, listener.accept());
     let mut io = bounded(accepted.unwrap().0);
     let (silence, _) = timed(read(&mut io)).await;
-    assert_elapsed(silence, TimeoutPhase::Read, BOUND);
+    assert_elapsed(silence, TimeoutPhase::READ, BOUND);
     let (full, _) = timed(async {
         let chunk = vec![0; 1 << 16];
         loop {
@@ -378,7 +378,7 @@ async fn a_tcp_peer_that_does_nothing_is_cut_both_ways() {
         }
     })
     .await;
-    assert_elapsed(full, TimeoutPhase::Write, BOUND);
+    assert_elapsed(full, TimeoutPhase::WRITE, BOUND);
 }
 
 #[tokio::test(start_paused = true)]
