@@ -2,7 +2,7 @@
 
 use super::{
     acceptors::Acceptors,
-    alarm::alarm,
+    clock::Clock,
     shared::{Mode, Shared},
     status::State,
 };
@@ -167,6 +167,10 @@ impl Drainer {
         }
     }
 
+    pub(super) fn clock(&self) -> &Clock {
+        &self.shared.clock
+    }
+
     /// Waits for a reason to end, then goes through the stages.
     pub(super) async fn run(&mut self, acceptors: &mut Acceptors) -> Report {
         let listeners = acceptors.len();
@@ -186,7 +190,7 @@ impl Drainer {
             shared.announce_drain();
             let close_listeners = later(begun, self.drain.announce.min(self.drain.deadline));
             tokio::select! {
-                () = alarm(close_listeners) => {}
+                () = shared.clock.alarm(close_listeners) => {}
                 () = shared.stop_at_once_requested() => {}
                 () = self.join(acceptors) => {}
             }
@@ -196,7 +200,7 @@ impl Drainer {
         let finished = tokio::select! {
             biased;
             () = async { self.join(acceptors).await; shared.registry.emptied().await } => true,
-            () = alarm(deadline) => false,
+            () = shared.clock.alarm(deadline) => false,
             () = shared.stop_at_once_requested() => false,
         };
         let cut = if finished {
@@ -231,7 +235,7 @@ impl Drainer {
         // First the acceptors, so that none is entered behind the back of this.
         tokio::select! {
             () = self.join(acceptors) => {}
-            () = alarm(Instant::now() + TIDY_UP) => acceptors.close(),
+            () = shared.clock.alarm(Instant::now() + TIDY_UP) => acceptors.close(),
         }
         let mut cut = registry.all();
         for connection in &cut {
@@ -240,12 +244,12 @@ impl Drainer {
         cut.append(&mut shared.take_cut_in_queue());
         tokio::select! {
             () = registry.emptied() => return cut,
-            () = alarm(Instant::now() + TIDY_UP) => {}
+            () = shared.clock.alarm(Instant::now() + TIDY_UP) => {}
         }
         registry.abort_tasks();
         tokio::select! {
             () = registry.emptied() => {}
-            () = alarm(Instant::now() + TIDY_UP) => {}
+            () = shared.clock.alarm(Instant::now() + TIDY_UP) => {}
         }
         cut
     }
@@ -289,6 +293,7 @@ impl Drop for Ending {
         });
         shared.mode.send_replace(Mode::Quit);
         shared.state.send_replace(State::Stopped);
+        shared.clock.close();
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the acceptors, the connections, the handle and the drain of one server have in common.
 
 use super::{
+    clock::Clock,
     ongoing_log::OngoingLog,
     registry::Registry,
     status::{AcceptErrors, Counters, State},
@@ -30,6 +31,7 @@ use tokio::{sync::watch, time::sleep};
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) registry: Arc<Registry>,
+    pub(crate) clock: Clock,
     pub(crate) counters: Counters,
     pub(crate) accept_errors: AcceptErrors,
     /// What the acceptors are to do.
@@ -83,6 +85,7 @@ impl Shared {
         let (drain_trigger, drain) = DrainTrigger::pair();
         Self {
             registry: Arc::new(Registry::default()),
+            clock: Clock::default(),
             counters: Counters::default(),
             accept_errors: AcceptErrors::default(),
             mode: watch::Sender::new(Mode::Accept),

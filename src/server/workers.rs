@@ -1,6 +1,6 @@
 //! Which threads serve.
 
-use super::alarm::alarm;
+use super::clock::Clock;
 use std::{
     io,
     num::NonZero,
@@ -107,7 +107,7 @@ impl WorkerThread {
 
     /// Ends the threads and what still runs on them. One that does not come to its point of
     /// waiting within `patience` is left behind.
-    pub(super) async fn end_all(threads: Vec<Self>, patience: Duration) {
+    pub(super) async fn end_all(threads: Vec<Self>, patience: Duration, clock: &Clock) {
         let ended: Vec<_> = threads
             .into_iter()
             .map(|thread| {
@@ -122,7 +122,7 @@ impl WorkerThread {
         };
         tokio::select! {
             () = all => {}
-            () = alarm(Instant::now() + patience) => {}
+            () = clock.alarm(Instant::now() + patience) => {}
         }
     }
 }
