@@ -1,6 +1,6 @@
 //! Graceful shutdown of a server: notify, stop accepting, wait, force-close.
 
-use super::{acceptors::Acceptors, alarm::alarm, shared::SharedState};
+use super::{acceptors::Acceptors, clock::Clock, shared::SharedState};
 use portcullis_middleware::ConnectionInfo;
 #[cfg(doc)]
 use portcullis_middleware::drain::DrainStage;
@@ -163,6 +163,10 @@ impl Drainer {
         }
     }
 
+    pub(super) fn clock(&self) -> &Clock {
+        &self.shared.clock
+    }
+
     /// Waits for a stop, then goes through the stages of [`Drain`].
     pub(super) async fn run(&mut self, acceptors: &mut Acceptors) -> Report {
         let listeners = acceptors.len();
@@ -182,7 +186,7 @@ impl Drainer {
             let notice_period = self.drain.notice_period.min(self.drain.deadline);
             let close_listeners = later(begun, notice_period);
             tokio::select! {
-                () = alarm(close_listeners) => {}
+                () = shared.clock.alarm(close_listeners) => {}
                 () = lifecycle.stop_now_requested() => {}
                 () = self.join(acceptors) => {}
             }
@@ -192,7 +196,7 @@ impl Drainer {
         let finished = tokio::select! {
             biased;
             () = async { self.join(acceptors).await; shared.registry.emptied().await } => true,
-            () = alarm(deadline) => false,
+            () = shared.clock.alarm(deadline) => false,
             () = lifecycle.stop_now_requested() => false,
         };
         let force_closed = if finished {
@@ -232,7 +236,7 @@ impl Drainer {
         // The acceptors first, so that no connection is added after the table is read.
         tokio::select! {
             () = self.join(acceptors) => {}
-            () = alarm(Instant::now() + CLEAN_UP) => acceptors.close(),
+            () = shared.clock.alarm(Instant::now() + CLEAN_UP) => acceptors.close(),
         }
         let mut force_closed = registry.all();
         for connection in &force_closed {
@@ -241,12 +245,12 @@ impl Drainer {
         force_closed.append(&mut shared.recorder.take_closed_unserved());
         tokio::select! {
             () = registry.emptied() => return force_closed,
-            () = alarm(Instant::now() + CLEAN_UP) => {}
+            () = shared.clock.alarm(Instant::now() + CLEAN_UP) => {}
         }
         registry.abort_tasks();
         tokio::select! {
             () = registry.emptied() => {}
-            () = alarm(Instant::now() + CLEAN_UP) => {}
+            () = shared.clock.alarm(Instant::now() + CLEAN_UP) => {}
         }
         force_closed
     }
@@ -294,6 +298,7 @@ impl Drop for StoppedGuard {
             }))
         });
         shared.lifecycle.end();
+        shared.clock.close();
     }
 }
 

@@ -39,7 +39,7 @@
 
 mod acceptor;
 mod acceptors;
-mod alarm;
+mod clock;
 mod config;
 mod drain;
 mod error;
@@ -273,6 +273,7 @@ impl Server {
         let triggers = triggers::arm(triggers, &shared).map_err(ServeError::signals)?;
         let threads = self.workers.start().map_err(ServeError::workers)?;
         shared.registry.start(threads.len());
+        shared.clock.start(&shared.registry, &threads);
         shared.config.get_or_init(|| self.config());
         let mut acceptors = Acceptors::default();
         let env = Environment {
@@ -347,7 +348,7 @@ impl RunningServer {
             0 => Duration::from_secs(5),
             _ => Duration::from_millis(100),
         };
-        WorkerThread::end_all(self.threads, patience).await;
+        WorkerThread::end_all(self.threads, patience, self.drainer.clock()).await;
         self.drainer.keep(report.clone());
         for hook in self.on_stop {
             hook(&report);

@@ -14,7 +14,7 @@ use std::{
     num::NonZero,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread::available_parallelism,
 };
@@ -54,6 +54,12 @@ struct Shard {
     /// How many entries were removed. Changed under the lock.
     gone: AtomicU64,
     ends: Arc<Ends>,
+    /// Whether this is the only shard of a worker thread.
+    has_own_thread: bool,
+    /// Whether the worker thread does not answer.
+    blocked: AtomicBool,
+    /// The entry whose task is being polled, plus one; zero for none. Kept for worker threads only.
+    polled: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -80,16 +86,18 @@ pub(crate) struct TableKey {
 impl Registry {
     /// Creates a shard per worker, or per available CPU for zero workers.
     pub(crate) fn start(&self, workers: usize) {
+        let has_own_thread = workers > 0;
         let shards = match workers {
             0 => available_parallelism().map_or(1, NonZero::get),
             workers => workers,
         };
         self.shards
-            .get_or_init(|| (0..shards).map(|_| self.shard()).collect());
+            .get_or_init(|| (0..shards).map(|_| self.shard(has_own_thread)).collect());
     }
 
-    fn shard(&self) -> Arc<Shard> {
+    fn shard(&self, has_own_thread: bool) -> Arc<Shard> {
         Arc::new(Shard {
+            has_own_thread,
             ends: self.ends.clone(),
             ..Shard::default()
         })
@@ -104,9 +112,13 @@ impl Registry {
         self.next.0.fetch_add(1, Ordering::Relaxed) % self.shards().len()
     }
 
-    /// The worker with the fewest connections.
+    /// The worker with the fewest connections, of those that answer if any do.
     pub(crate) fn least_busy_worker(&self) -> usize {
-        let busy = |worker: &usize| self.shards()[*worker].len.load(Ordering::Relaxed);
+        let busy = |worker: &usize| {
+            let shard = &self.shards()[*worker];
+            let blocked = shard.blocked.load(Ordering::Relaxed);
+            (blocked, shard.len.load(Ordering::Relaxed))
+        };
         (0..self.shards().len()).min_by_key(busy).unwrap_or(0)
     }
 
@@ -142,6 +154,26 @@ impl Registry {
     /// The number of connections whose stream or task has not ended.
     pub(crate) fn len(&self) -> usize {
         self.shards().iter().map(|shard| shard.lock().len()).sum()
+    }
+
+    /// Whether no connection seems to be there; costs no lock.
+    pub(crate) fn looks_empty(&self) -> bool {
+        let is_empty = |shard: &Arc<Shard>| shard.len.load(Ordering::Relaxed) == 0;
+        self.shards().iter().all(is_empty)
+    }
+
+    /// Notes whether `worker` answers.
+    pub(crate) fn set_blocked(&self, worker: usize, blocked: bool) {
+        self.shards()[worker]
+            .blocked
+            .store(blocked, Ordering::Relaxed);
+    }
+
+    /// The connection whose task `worker` is polling.
+    pub(crate) fn polled(&self, worker: usize) -> Option<ConnectionInfo> {
+        let shard = &self.shards()[worker];
+        let key = shard.polled.load(Ordering::Relaxed).checked_sub(1)?;
+        shard.lock().get(key).map(|entry| entry.info.clone())
     }
 
     /// How many connections have ended so far, including their task.
@@ -264,6 +296,17 @@ impl Slots for Shard {
 pub(crate) struct TaskGuard {
     shard: Arc<Shard>,
     key: usize,
+}
+
+impl TaskGuard {
+    /// Notes that the task is being polled, so that the log can name it if it blocks its worker thread.
+    #[inline]
+    pub(crate) fn set_polled(&self, polled: bool) {
+        if self.shard.has_own_thread {
+            let entry = if polled { self.key + 1 } else { 0 };
+            self.shard.polled.store(entry, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Drop for TaskGuard {

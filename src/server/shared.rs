@@ -1,6 +1,8 @@
 //! State shared by a server's acceptors, connections, handle and drain.
 
-use super::{Config, Report, lifecycle::Lifecycle, recorder::Recorder, registry::Registry};
+use super::{
+    Config, Report, clock::Clock, lifecycle::Lifecycle, recorder::Recorder, registry::Registry,
+};
 use portcullis_middleware::limit::LimitHandle;
 use std::sync::{Arc, OnceLock};
 
@@ -9,7 +11,8 @@ use std::sync::{Arc, OnceLock};
 pub(crate) struct SharedState {
     pub(super) lifecycle: Arc<Lifecycle>,
     pub(super) recorder: Recorder,
-    pub(crate) registry: Registry,
+    pub(crate) registry: Arc<Registry>,
+    pub(super) clock: Clock,
     pub(super) report: OnceLock<Report>,
     pub(super) config: OnceLock<Config>,
     /// The limit that the handle shows and changes.
@@ -21,7 +24,8 @@ impl SharedState {
         Self {
             lifecycle: Arc::new(Lifecycle::new()),
             recorder: Recorder::default(),
-            registry: Registry::default(),
+            registry: Arc::new(Registry::default()),
+            clock: Clock::default(),
             report: OnceLock::new(),
             config: OnceLock::new(),
             limit: OnceLock::new(),

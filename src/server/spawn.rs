@@ -43,6 +43,7 @@ impl Spawn {
         };
         let id = info.id();
         let (place, slot, task_guard) = registry.enter(worker, info.clone());
+        shared.clock.connection_opened();
         let begin = Begin {
             stack,
             io,

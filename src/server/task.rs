@@ -29,7 +29,7 @@ pub(super) struct ConnectionTask<S: Stack<Io>, Io> {
     /// The context, if `call` did not take it. In a box, because `call` usually does.
     untaken: Option<Box<Option<ConnectionContext>>>,
     /// Last, so that the table entry is removed after everything else is dropped.
-    _guard: TaskGuard,
+    guard: TaskGuard,
 }
 
 #[pin_project(project = StageProj, project_replace = StageTaken)]
@@ -62,7 +62,7 @@ impl<S: Stack<Io>, Io: Transport> ConnectionTask<S, Io> {
             shared,
             recorded: false,
             untaken: None,
-            _guard: guard,
+            guard,
         }
     }
 
@@ -115,7 +115,9 @@ impl<S: Stack<Io>, Io: Transport> Future for ConnectionTask<S, Io> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.guard.set_polled(true);
         let polled = Panicked::catch(|| self.as_mut().poll_stage(cx));
+        self.guard.set_polled(false);
         let result = match polled {
             Ok(polled) => ready!(polled),
             Err(panicked) => Err(panicked.into()),

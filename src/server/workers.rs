@@ -1,6 +1,6 @@
 //! The threads that serve connections.
 
-use super::alarm::alarm;
+use super::clock::Clock;
 use std::{
     io,
     num::NonZero,
@@ -105,7 +105,7 @@ impl WorkerThread {
     }
 
     /// Stops the worker threads and drops their tasks. A thread that does not yield within `patience` is leaked.
-    pub(super) async fn end_all(threads: Vec<Self>, patience: Duration) {
+    pub(super) async fn end_all(threads: Vec<Self>, patience: Duration, clock: &Clock) {
         let ended: Vec<_> = threads
             .into_iter()
             .map(|thread| {
@@ -120,7 +120,7 @@ impl WorkerThread {
         };
         tokio::select! {
             () = all => {}
-            () = alarm(Instant::now() + patience) => {}
+            () = clock.alarm(Instant::now() + patience) => {}
         }
     }
 }

@@ -4,18 +4,15 @@ use std::{
     any::{Any, TypeId, type_name},
     collections::HashMap,
     fmt,
+    sync::Arc,
 };
 
 /// The values of a connection, at most one per type.
 ///
-/// An empty map takes one word and no allocation. Layers add values through `&mut`; each HTTP request
-/// receives a clone.
-#[derive(Default)]
-#[expect(
-    clippy::box_collection,
-    reason = "one word in each connection instead of six"
-)]
-pub struct Extensions(Option<Box<HashMap<TypeId, ExtensionEntry>>>);
+/// An empty map costs one word and no allocation. Each HTTP request receives a clone, which shares the values. Changing a
+/// map that is shared copies it first, so that the others keep their values.
+#[derive(Clone, Default)]
+pub struct Extensions(Option<Arc<HashMap<TypeId, ExtensionEntry>>>);
 
 struct ExtensionEntry {
     type_name: &'static str,
@@ -34,10 +31,8 @@ impl Extensions {
             type_name: type_name::<T>(),
             value: Box::new(value),
         };
-        let old = self
-            .0
-            .get_or_insert_default()
-            .insert(TypeId::of::<T>(), entry)?;
+        let map = Arc::make_mut(self.0.get_or_insert_default());
+        let old = map.insert(TypeId::of::<T>(), entry)?;
         old.value.into_any().downcast().ok().map(|value| *value)
     }
 
@@ -49,13 +44,15 @@ impl Extensions {
 
     /// The value of type `T`, mutably.
     pub fn get_mut<T: 'static>(&mut self) -> Option<&mut T> {
-        let entry = self.0.as_mut()?.get_mut(&TypeId::of::<T>())?;
+        self.get::<T>()?;
+        let entry = Arc::make_mut(self.0.as_mut()?).get_mut(&TypeId::of::<T>())?;
         entry.value.as_any_mut().downcast_mut()
     }
 
     /// Removes the value of type `T`.
     pub fn remove<T: 'static>(&mut self) -> Option<T> {
-        let entry = self.0.as_mut()?.remove(&TypeId::of::<T>())?;
+        self.get::<T>()?;
+        let entry = Arc::make_mut(self.0.as_mut()?).remove(&TypeId::of::<T>())?;
         entry.value.into_any().downcast().ok().map(|value| *value)
     }
 
@@ -70,16 +67,10 @@ impl Extensions {
     }
 }
 
-impl Clone for Extensions {
+impl Clone for ExtensionEntry {
     fn clone(&self) -> Self {
-        let Some(map) = &self.0 else {
-            return Self(None);
-        };
-        let copy = |(id, entry): (&TypeId, &ExtensionEntry)| {
-            let value = entry.value.clone_value();
-            (*id, ExtensionEntry { value, ..*entry })
-        };
-        Self(Some(Box::new(map.iter().map(copy).collect())))
+        let value = self.value.clone_value();
+        Self { value, ..*self }
     }
 }
 
@@ -145,6 +136,29 @@ mod tests {
         let copy = map.clone();
         *map.get_mut::<u8>().unwrap() = 7;
         assert_eq!((map.get::<u8>(), copy.get::<u8>()), (Some(&7), Some(&1)));
+    }
+
+    #[test]
+    fn clones_share_their_values_until_one_is_changed() {
+        struct Counted(Arc<()>);
+        impl Clone for Counted {
+            fn clone(&self) -> Self {
+                Self(self.0.clone())
+            }
+        }
+        let count = Arc::new(());
+        let mut map = Extensions::new();
+        map.insert(Counted(count.clone()));
+        map.insert(1_u8);
+        let mut copies: Vec<_> = (0..10).map(|_| map.clone()).collect();
+        // What is not there changes nothing.
+        assert_eq!((map.remove::<u16>(), map.get_mut::<u16>()), (None, None));
+        assert_eq!(Arc::strong_count(&count), 2);
+        assert_eq!(copies[0].remove::<u8>(), Some(1));
+        assert_eq!(Arc::strong_count(&count), 3);
+        assert_eq!((map.len(), copies[0].len(), copies[1].len()), (2, 1, 2));
+        drop((map, copies));
+        assert_eq!(Arc::strong_count(&count), 1);
     }
 
     #[test]
