@@ -45,6 +45,7 @@
 //! | `returned` | whether the error handler received the connection |
 //! | `certificate` | position of the certificate in its file, from 1 |
 //! | `limit` | the idle timeout of the server |
+//! | `worker` | number of the worker thread, from 0 |
 //!
 //! # Events
 //!
@@ -59,12 +60,13 @@
 //! | `portcullis_middleware::tls::x509` | WARN | `certificate` | a loaded certificate is expired or otherwise doubtful |
 //! | `portcullis::server::acceptor` | ERROR | `listener`, `error` | a listener failed permanently |
 //! | `portcullis::server::acceptors` | ERROR | `listener`, `error` | a listener panicked |
+//! | `portcullis::server::clock` | WARN | `worker`, `connection.id`, `peer` | a handler blocks its worker thread |
 //! | `portcullis::server::drain` | ERROR | `error` | an acceptor ended unexpectedly |
-//! | `portcullis::server::shared` | ERROR | `connection.id` | formatting an error panicked |
-//! | `portcullis::server::shared` | ERROR | `connection.id`, `peer`, `error`, `suppressed` | a service panicked |
-//! | `portcullis::server::shared` | DEBUG | `connection.id`, `peer`, `outcome`, `error`, `duration`, `bytes_in`, `bytes_out`, `suppressed` | a service failed |
-//! | `portcullis::server::shared` | WARN | | a stack did not take the context of a connection |
-//! | `portcullis::server::shared` | WARN | `listener`, `error`, `suppressed` | accepting is paused after an error |
+//! | `portcullis::server::recorder` | ERROR | `connection.id` | formatting an error panicked |
+//! | `portcullis::server::recorder` | ERROR | `connection.id`, `peer`, `error`, `suppressed` | a service panicked |
+//! | `portcullis::server::recorder` | DEBUG | `connection.id`, `peer`, `outcome`, `error`, `duration`, `bytes_in`, `bytes_out`, `suppressed` | a service failed |
+//! | `portcullis::server::recorder` | WARN | | a stack did not take the context of a connection |
+//! | `portcullis::server::recorder` | WARN | `listener`, `error`, `suppressed` | accepting is paused after an error |
 //! | `portcullis::server::triggers` | ERROR | `error` | a shutdown trigger panicked |
 //! | `portcullis::server::triggers` | INFO | `limit` | the server shuts down because it is idle |
 //! | `portcullis::server::triggers` | INFO | | the server shuts down because of a signal |
@@ -206,6 +208,7 @@ pub const FIELDS: &[Field] = &[
         "position of the certificate in its file, from 1",
     ),
     field("limit", "the idle timeout of the server"),
+    field("worker", "number of the worker thread, from 0"),
 ];
 
 const ERROR: Option<Level> = Some(Level::ERROR);
@@ -215,7 +218,7 @@ const DEBUG: Option<Level> = Some(Level::DEBUG);
 
 const LEND: &str = "portcullis_middleware::handler::on_error::lend";
 const PROXY: &str = "portcullis_middleware::proxy_protocol::warnings";
-const SHARED: &str = "portcullis::server::shared";
+const RECORDER: &str = "portcullis::server::recorder";
 const TRIGGERS: &str = "portcullis::server::triggers";
 
 /// Events of both packages.
@@ -282,25 +285,31 @@ pub const EVENTS: &[Event] = &[
         "a listener panicked",
     ),
     event(
+        "portcullis::server::clock",
+        WARN,
+        &["worker", "connection.id", "peer"],
+        "a handler blocks its worker thread",
+    ),
+    event(
         "portcullis::server::drain",
         ERROR,
         &["error"],
         "an acceptor ended unexpectedly",
     ),
     event(
-        SHARED,
+        RECORDER,
         ERROR,
         &["connection.id"],
         "formatting an error panicked",
     ),
     event(
-        SHARED,
+        RECORDER,
         ERROR,
         &["connection.id", "peer", "error", "suppressed"],
         "a service panicked",
     ),
     event(
-        SHARED,
+        RECORDER,
         DEBUG,
         &[
             "connection.id",
@@ -315,13 +324,13 @@ pub const EVENTS: &[Event] = &[
         "a service failed",
     ),
     event(
-        SHARED,
+        RECORDER,
         WARN,
         &[],
         "a stack did not take the context of a connection",
     ),
     event(
-        SHARED,
+        RECORDER,
         WARN,
         &["listener", "error", "suppressed"],
         "accepting is paused after an error",

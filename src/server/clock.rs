@@ -298,8 +298,7 @@ fn log_blocked(worker: usize, connection: Option<&ConnectionInfo>) {
         worker,
         connection.id = id,
         peer,
-        "a handler blocks its worker thread, which gets no new connections until it returns; \
-         move blocking work to spawn_blocking"
+        "a handler blocks its worker thread; move blocking work to spawn_blocking"
     );
 }
 

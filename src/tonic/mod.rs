@@ -90,7 +90,7 @@
 //!
 //! let drained = tonic::transport::Server::builder()
 //!     .http2_keepalive_interval(Some(Duration::from_secs(30))) // finds clients that are gone
-//!     .layer(InterceptorLayer::new(portcullis::tonic::tell))
+//!     .layer(InterceptorLayer::new(portcullis::tonic::insert_connect_info))
 //!     .add_routes(Routes::default())
 //!     .serve_with_incoming_shutdown(incoming, pending())
 //!     .await;
