@@ -5,9 +5,29 @@ pub use crate::{
     log_text::{Causes, Escaped},
     when_ready::take_ready,
 };
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 /// How long idle connections stay open after the server stops accepting.
 ///
 /// It is long enough for a client's first bytes, and short for a shutdown.
 pub const IDLE_GRACE_PERIOD: Duration = Duration::from_millis(500);
+
+/// Whether a connection of this process has armed a timer of its runtime.
+///
+/// A server keeps a short timer armed from then on, which makes the others cheaper. Without them it would only cost.
+pub fn uses_timers() -> bool {
+    USES_TIMERS.load(Ordering::Relaxed)
+}
+
+/// Records that a connection arms a timer.
+#[inline]
+pub fn note_timer() {
+    if !uses_timers() {
+        USES_TIMERS.store(true, Ordering::Relaxed);
+    }
+}
+
+static USES_TIMERS: AtomicBool = AtomicBool::new(false);

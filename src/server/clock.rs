@@ -14,7 +14,7 @@
 //! The thread sleeps, without a timeout, while there is neither a connection nor a deadline.
 
 use super::{registry::Registry, workers::WorkerThread};
-use portcullis_middleware::ConnectionInfo;
+use portcullis_middleware::{ConnectionInfo, internal::uses_timers};
 use std::{
     mem,
     sync::{
@@ -27,7 +27,7 @@ use std::{
 use tokio::{
     runtime::{Handle, RuntimeFlavor},
     sync::oneshot,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 
 /// Keeps time for a server; see the [module docs](self). Dropping it ends the thread.
@@ -63,6 +63,10 @@ struct Alarm {
 #[derive(Debug)]
 struct Heartbeat {
     registry: Arc<Registry>,
+    /// When it is due.
+    next: Option<Instant>,
+    /// True while each runtime has its [timer](keep_a_timer); replaced by one of each period with connections.
+    timers: Option<Arc<AtomicBool>>,
     /// The caller's runtime, where it has several threads and serves connections.
     caller: Option<Handle>,
     workers: Vec<Pulse>,
@@ -93,6 +97,8 @@ impl Clock {
         let mut settings = self.0.lock();
         settings.heartbeat = Some(Heartbeat {
             registry: registry.clone(),
+            next: None,
+            timers: None,
             caller: wakes_caller.then_some(caller),
             workers: workers.iter().map(Pulse::new).collect(),
         });
@@ -167,26 +173,24 @@ impl Dial {
 
     /// The thread.
     fn keep_time(&self) {
-        let mut quiet_beats = 0;
+        let mut last_connection: Option<Instant> = None;
         let mut settings = self.lock();
         while !settings.is_closed {
-            let next_alarm = settings.ring();
-            if settings.heartbeat.as_mut().is_some_and(Heartbeat::beat) {
-                quiet_beats = 0;
+            let now = Instant::now();
+            let next_alarm = settings.ring(now);
+            let heartbeat = settings.heartbeat.as_mut();
+            if heartbeat.is_some_and(|heartbeat| heartbeat.beat(now)) {
+                last_connection = Some(now);
             }
-            let beats = settings.heartbeat.is_some() && quiet_beats < QUIET_BEATS;
-            let pause = [next_alarm, beats.then_some(BEAT)]
-                .into_iter()
-                .flatten()
-                .min();
-            settings = match pause {
-                Some(pause) => {
-                    quiet_beats += 1;
-                    self.wait(settings, pause)
-                }
+            let beats = settings.heartbeat.is_some()
+                && last_connection.is_some_and(|last| now - last < QUIET);
+            settings = match next_alarm.into_iter().chain(beats.then_some(BEAT)).min() {
+                Some(pause) => self.wait(settings, pause),
                 None => {
-                    quiet_beats = 0;
-                    self.sleep(settings)
+                    let woken = self.sleep(settings);
+                    // The connection that woke it may have ended already.
+                    last_connection = Some(Instant::now());
+                    woken
                 }
             };
         }
@@ -202,7 +206,13 @@ impl Dial {
     }
 
     /// Sleeps until a connection, an alarm or the end of the server.
-    fn sleep<'a>(&self, settings: MutexGuard<'a, ClockSettings>) -> MutexGuard<'a, ClockSettings> {
+    fn sleep<'a>(
+        &self,
+        mut settings: MutexGuard<'a, ClockSettings>,
+    ) -> MutexGuard<'a, ClockSettings> {
+        if let Some(heartbeat) = &mut settings.heartbeat {
+            heartbeat.stop_timers();
+        }
         self.asleep.store(true, Ordering::Relaxed);
         let heartbeat = settings.heartbeat.as_ref();
         // After the flag is set. The table's locks order both: a connection that this does not see, sees the flag.
@@ -219,11 +229,10 @@ impl Dial {
 
 impl ClockSettings {
     /// Rings what is due, and returns the time until the next alarm.
-    fn ring(&mut self) -> Option<Duration> {
+    fn ring(&mut self, now: Instant) -> Option<Duration> {
         if self.alarms.is_empty() && self.new_alarms.is_empty() {
             return None;
         }
-        let now = Instant::now();
         let new = self.new_alarms.drain(..).filter_map(|(time, reached)| {
             let deadline = now.checked_add(time)?;
             Some(Alarm { deadline, reached })
@@ -243,10 +252,17 @@ impl ClockSettings {
 }
 
 impl Heartbeat {
-    /// Wakes the runtime and asks the workers for an answer. False if there is no connection.
-    fn beat(&mut self) -> bool {
+    /// If it is due, wakes the runtime and asks the workers for an answer. False if there is no connection.
+    fn beat(&mut self, now: Instant) -> bool {
         if self.registry.looks_empty() {
             return false;
+        }
+        if self.next.is_some_and(|next| now < next) {
+            return true;
+        }
+        self.next = Some(now + BEAT);
+        if self.timers.is_none() && uses_timers() {
+            self.start_timers();
         }
         if let Some(caller) = &self.caller {
             drop(caller.spawn(async {}));
@@ -259,6 +275,33 @@ impl Heartbeat {
             }
         }
         true
+    }
+
+    fn start_timers(&mut self) {
+        let needed = Arc::new(AtomicBool::new(true));
+        for runtime in self
+            .workers
+            .iter()
+            .map(|pulse| &pulse.runtime)
+            .chain(&self.caller)
+        {
+            drop(runtime.spawn(keep_a_timer(needed.clone())));
+        }
+        self.timers = Some(needed);
+    }
+
+    fn stop_timers(&mut self) {
+        if let Some(needed) = self.timers.take() {
+            needed.store(false, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Keeps a short timer armed in a runtime, which makes longer ones cheaper: a runtime without an earlier timer makes
+/// a system call for each new one, to wake its driver.
+async fn keep_a_timer(needed: Arc<AtomicBool>) {
+    while needed.load(Ordering::Relaxed) {
+        sleep(KEPT_TIMER).await;
     }
 }
 
@@ -306,9 +349,12 @@ fn log_blocked(worker: usize, connection: Option<&ConnectionInfo>) {
 /// because another one blocks a thread.
 const BEAT: Duration = Duration::from_millis(50);
 
-/// Beats without a connection before the thread sleeps: waking it costs a system call, which a server with one
-/// short connection after the other shall not pay each time.
-const QUIET_BEATS: u32 = 20;
+/// How long the thread goes on after the last connection. Waking it costs a system call, and a server that gets one
+/// short connection after the other would make it each time.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// Shorter than the usual timeouts, so that it is the earliest timer, and long enough to cost nothing.
+const KEPT_TIMER: Duration = Duration::from_secs(1);
 
 /// Beats without an answer before a worker is called blocked in the log. A single one may be due to load.
 const BEATS_BEFORE_LOG: u32 = 2;

@@ -9,6 +9,7 @@ use portcullis_middleware::{
     BoxError,
     drain::DrainStage,
     error::{Elapsed, TimeoutPhase},
+    internal::note_timer,
 };
 use std::{
     pin::Pin,
@@ -291,7 +292,10 @@ impl Supervisor {
                 timer.as_mut().reset(deadline);
                 timer
             }
-            None => self.timer.insert(Box::pin(sleep_until(deadline))),
+            None => {
+                note_timer();
+                self.timer.insert(Box::pin(sleep_until(deadline)))
+            }
         };
         // Unconstrained, as for the next stage, because a timer polled without budget is not registered.
         ready!(Pin::new(&mut unconstrained(timer.as_mut())).poll(cx));

@@ -1,6 +1,7 @@
 //! The timer of one direction. It records when its operation was polled last.
 
 use super::turn::Turn;
+use crate::internal::note_timer;
 use pin_project::pin_project;
 use std::{
     pin::Pin,
@@ -34,13 +35,16 @@ impl WatchTimer {
                 timer.as_mut().project().sleep.reset(deadline);
                 timer
             }
-            // The timer starts on its first poll.
-            None => slot.insert(Box::pin(Self {
-                sleep: sleep_until(deadline),
-                waker: cx.waker().clone(),
-                turn: None,
-                alarm: None,
-            })),
+            None => {
+                note_timer();
+                // The timer starts on its first poll.
+                slot.insert(Box::pin(Self {
+                    sleep: sleep_until(deadline),
+                    waker: cx.waker().clone(),
+                    turn: None,
+                    alarm: None,
+                }))
+            }
         }
     }
 
