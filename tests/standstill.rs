@@ -14,7 +14,10 @@ use portcullis::{
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -48,11 +51,7 @@ fn a_worker_that_is_blocked_gets_no_new_connections_until_it_answers() {
 #[test]
 fn the_log_names_the_connection_that_blocks_its_worker_once() {
     let _alone = alone();
-    tracing_subscriber::fmt()
-        .with_ansi(false)
-        .with_max_level(tracing::Level::WARN)
-        .with_writer(|| Log)
-        .init();
+    write_log();
     let server = Fixture::start(2, Workers::Sharded(1));
     let mut blocking = Client::connect(server.address);
     blocking.exchange();
@@ -66,6 +65,26 @@ fn the_log_names_the_connection_that_blocks_its_worker_once() {
     let peer = blocking.0.local_addr().unwrap().to_string();
     assert!(lines[0].contains("blocks its worker thread"), "{log}");
     assert!(lines[0].contains(&format!("peer={peer}")), "{log}");
+}
+
+#[test]
+fn a_log_that_blocks_does_not_hold_up_the_shutdown() {
+    let _alone = alone();
+    write_log();
+    let server = Fixture::start(2, Workers::Sharded(1));
+    let mut blocking = Client::connect(server.address);
+    blocking.exchange();
+    blocking.0.write_all(b"b").unwrap();
+    let log = LOG.lock().unwrap();
+    let before = WRITES.load(Ordering::Relaxed);
+    while WRITES.load(Ordering::Relaxed) == before {
+        thread::sleep(Duration::from_millis(10));
+    }
+    server.handle.stop_at_once();
+    let stopped = server.handle.wait_for(Duration::from_secs(1));
+    let report = server.runtime.block_on(stopped);
+    drop(log);
+    assert_eq!(report.expect("it stops").still_running(), 1);
 }
 
 #[cfg(target_os = "linux")]
@@ -123,13 +142,28 @@ fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Writes an empty [`LOG`] from now on.
+fn write_log() {
+    LOG.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_max_level(tracing::Level::WARN)
+        .with_writer(|| Log);
+    // Another test may have done it.
+    let _ = subscriber.try_init();
+}
+
 /// The log of this process.
 struct Log;
 
 static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 
+/// How often it was written to, or is about to be.
+static WRITES: AtomicUsize = AtomicUsize::new(0);
+
 impl Write for Log {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        WRITES.fetch_add(1, Ordering::Relaxed);
         LOG.lock().unwrap().extend_from_slice(bytes);
         Ok(bytes.len())
     }

@@ -37,7 +37,7 @@ pub(crate) struct Clock(Arc<Dial>);
 /// What the thread shares with those who use it.
 #[derive(Debug, Default)]
 struct Dial {
-    /// Set while the thread sleeps until a connection comes.
+    /// Set while the thread makes no beats until a connection comes.
     asleep: AtomicBool,
     settings: Mutex<ClockSettings>,
     changed: Condvar,
@@ -63,13 +63,17 @@ struct Alarm {
 #[derive(Debug)]
 struct Heartbeat {
     registry: Arc<Registry>,
-    /// When it is due.
-    next: Option<Instant>,
-    /// True while each runtime has its [timer](keep_a_timer); replaced by one of each period with connections.
-    timers: Option<Arc<AtomicBool>>,
     /// The caller's runtime, where it has several threads and serves connections.
     caller: Option<Handle>,
     workers: Vec<Pulse>,
+    /// `None` while the thread makes no beats.
+    next_beat: Option<Instant>,
+    /// Beats in a row without a connection.
+    quiet_beats: u32,
+    /// Workers to be named in the log, with the connection that each of them polls.
+    newly_blocked: Vec<(usize, Option<ConnectionInfo>)>,
+    /// True while each runtime has its [timer](keep_a_timer); a new one for each period with connections.
+    timers: Option<Arc<AtomicBool>>,
 }
 
 /// Whether a worker thread answers.
@@ -95,13 +99,11 @@ impl Clock {
             return;
         }
         let mut settings = self.0.lock();
-        settings.heartbeat = Some(Heartbeat {
-            registry: registry.clone(),
-            next: None,
-            timers: None,
-            caller: wakes_caller.then_some(caller),
-            workers: workers.iter().map(Pulse::new).collect(),
-        });
+        settings.heartbeat = Some(Heartbeat::new(
+            registry,
+            wakes_caller.then_some(caller),
+            workers.iter().map(WorkerThread::runtime),
+        ));
         self.0.run(&mut settings);
     }
 
@@ -127,10 +129,15 @@ impl Clock {
         }
     }
 
-    /// Ends the thread.
+    /// Ends the thread, and lets go of the runtimes.
     pub(super) fn close(&self) {
-        self.0.lock().is_closed = true;
+        let mut settings = self.0.lock();
+        settings.is_closed = true;
+        // The handle of a stopped server must not keep the file descriptors of runtimes open.
+        let heartbeat = settings.heartbeat.take();
+        drop(settings);
         self.0.changed.notify_all();
+        drop(heartbeat);
     }
 }
 
@@ -173,54 +180,69 @@ impl Dial {
 
     /// The thread.
     fn keep_time(&self) {
-        let mut last_connection: Option<Instant> = None;
         let mut settings = self.lock();
         while !settings.is_closed {
             let now = Instant::now();
             let next_alarm = settings.ring(now);
             let heartbeat = settings.heartbeat.as_mut();
-            if heartbeat.is_some_and(|heartbeat| heartbeat.beat(now)) {
-                last_connection = Some(now);
-            }
-            let beats = settings.heartbeat.is_some()
-                && last_connection.is_some_and(|last| now - last < QUIET);
-            settings = match next_alarm.into_iter().chain(beats.then_some(BEAT)).min() {
-                Some(pause) => self.wait(settings, pause),
-                None => {
-                    let woken = self.sleep(settings);
-                    // The connection that woke it may have ended already.
-                    last_connection = Some(Instant::now());
-                    woken
+            let next_beat = heartbeat.and_then(|heartbeat| heartbeat.beat_when_due(now));
+            let heartbeat = settings.heartbeat.as_mut();
+            let blocked = heartbeat.map(|heartbeat| mem::take(&mut heartbeat.newly_blocked));
+            if let Some(blocked) = blocked
+                && !blocked.is_empty()
+            {
+                // Without the lock, because a log may block, and the shutdown must go on meanwhile.
+                drop(settings);
+                for (worker, connection) in blocked {
+                    log_blocked(worker, connection.as_ref());
                 }
+                settings = self.lock();
+                continue;
+            }
+            settings = match next_beat {
+                Some(next_beat) => {
+                    let pause = next_alarm.map_or(next_beat, |alarm| alarm.min(next_beat));
+                    self.wait(settings, Some(pause))
+                }
+                None => self.sleep(settings, next_alarm),
             };
         }
     }
 
+    /// Waits for a change, for up to `pause` if there is one.
     fn wait<'a>(
         &self,
         settings: MutexGuard<'a, ClockSettings>,
-        pause: Duration,
+        pause: Option<Duration>,
     ) -> MutexGuard<'a, ClockSettings> {
-        let waited = self.changed.wait_timeout(settings, pause);
-        waited.unwrap_or_else(PoisonError::into_inner).0
+        match pause {
+            Some(pause) => {
+                let waited = self.changed.wait_timeout(settings, pause);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+            None => {
+                let woken = self.changed.wait(settings);
+                woken.unwrap_or_else(PoisonError::into_inner)
+            }
+        }
     }
 
     /// Sleeps until a connection, an alarm or the end of the server.
     fn sleep<'a>(
         &self,
         mut settings: MutexGuard<'a, ClockSettings>,
+        next_alarm: Option<Duration>,
     ) -> MutexGuard<'a, ClockSettings> {
-        if let Some(heartbeat) = &mut settings.heartbeat {
-            heartbeat.stop_timers();
-        }
+        let Some(heartbeat) = &mut settings.heartbeat else {
+            return self.wait(settings, next_alarm);
+        };
+        heartbeat.stop_timers();
         self.asleep.store(true, Ordering::Relaxed);
-        let heartbeat = settings.heartbeat.as_ref();
         // After the flag is set. The table's locks order both: a connection that this does not see, sees the flag.
-        let settings = if heartbeat.is_some_and(|heartbeat| heartbeat.registry.len() > 0) {
+        let settings = if heartbeat.registry.len() > 0 {
             settings
         } else {
-            let woken = self.changed.wait(settings);
-            woken.unwrap_or_else(PoisonError::into_inner)
+            self.wait(settings, next_alarm)
         };
         self.asleep.store(false, Ordering::Relaxed);
         settings
@@ -252,15 +274,47 @@ impl ClockSettings {
 }
 
 impl Heartbeat {
-    /// If it is due, wakes the runtime and asks the workers for an answer. False if there is no connection.
-    fn beat(&mut self, now: Instant) -> bool {
+    fn new<'a>(
+        registry: &Arc<Registry>,
+        caller: Option<Handle>,
+        workers: impl IntoIterator<Item = &'a Handle>,
+    ) -> Self {
+        Self {
+            registry: registry.clone(),
+            caller,
+            workers: workers.into_iter().map(Pulse::new).collect(),
+            next_beat: None,
+            quiet_beats: 0,
+            newly_blocked: Vec::new(),
+            timers: None,
+        }
+    }
+
+    /// Beats if it is time, also after a sleep. Returns the time until the next beat, or `None` to sleep.
+    ///
+    /// An alarm wakes the thread between two beats, when a worker had no time to answer.
+    fn beat_when_due(&mut self, now: Instant) -> Option<Duration> {
+        if let Some(next_beat) = self.next_beat
+            && now < next_beat
+        {
+            return Some(next_beat - now);
+        }
+        let is_quiet = !self.beat();
+        self.quiet_beats = if is_quiet { self.quiet_beats + 1 } else { 0 };
+        if self.quiet_beats == QUIET_BEATS {
+            self.quiet_beats = 0;
+            self.next_beat = None;
+            return None;
+        }
+        self.next_beat = Some(now + BEAT);
+        Some(BEAT)
+    }
+
+    /// Wakes the runtime and asks the workers for an answer. False if there is no connection.
+    fn beat(&mut self) -> bool {
         if self.registry.looks_empty() {
             return false;
         }
-        if self.next.is_some_and(|next| now < next) {
-            return true;
-        }
-        self.next = Some(now + BEAT);
         if self.timers.is_none() && uses_timers() {
             self.start_timers();
         }
@@ -271,7 +325,8 @@ impl Heartbeat {
             let missed = pulse.beat();
             self.registry.set_blocked(worker, missed > 0);
             if missed == BEATS_BEFORE_LOG {
-                log_blocked(worker, self.registry.polled(worker).as_ref());
+                self.newly_blocked
+                    .push((worker, self.registry.polled(worker)));
             }
         }
         true
@@ -279,12 +334,8 @@ impl Heartbeat {
 
     fn start_timers(&mut self) {
         let needed = Arc::new(AtomicBool::new(true));
-        for runtime in self
-            .workers
-            .iter()
-            .map(|pulse| &pulse.runtime)
-            .chain(&self.caller)
-        {
+        let workers = self.workers.iter().map(|pulse| &pulse.runtime);
+        for runtime in workers.chain(&self.caller) {
             drop(runtime.spawn(keep_a_timer(needed.clone())));
         }
         self.timers = Some(needed);
@@ -306,9 +357,9 @@ async fn keep_a_timer(needed: Arc<AtomicBool>) {
 }
 
 impl Pulse {
-    fn new(worker: &WorkerThread) -> Self {
+    fn new(runtime: &Handle) -> Self {
         Self {
-            runtime: worker.runtime().clone(),
+            runtime: runtime.clone(),
             answered: Arc::new(AtomicBool::new(true)),
             missed: 0,
         }
@@ -349,9 +400,9 @@ fn log_blocked(worker: usize, connection: Option<&ConnectionInfo>) {
 /// because another one blocks a thread.
 const BEAT: Duration = Duration::from_millis(50);
 
-/// How long the thread goes on after the last connection. Waking it costs a system call, and a server that gets one
-/// short connection after the other would make it each time.
-const QUIET: Duration = Duration::from_secs(1);
+/// Beats without a connection before the thread sleeps: waking it costs a system call, which a server with one
+/// short connection after the other shall not pay each time.
+const QUIET_BEATS: u32 = 20;
 
 /// Shorter than the usual timeouts, so that it is the earliest timer, and long enough to cost nothing.
 const KEPT_TIMER: Duration = Duration::from_secs(1);
@@ -362,8 +413,42 @@ const BEATS_BEFORE_LOG: u32 = 2;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use portcullis_middleware::testing::info;
     use std::{future::poll_fn, pin::pin, task::Poll};
-    use tokio::runtime::Builder;
+    use tokio::runtime::{Builder, Runtime};
+
+    fn runtime() -> Runtime {
+        Builder::new_current_thread().build().unwrap()
+    }
+
+    /// A registry with one worker.
+    fn registry() -> Arc<Registry> {
+        let registry = Arc::new(Registry::default());
+        registry.start(1);
+        registry
+    }
+
+    /// A clock that runs, with a worker that never answers.
+    fn clock(registry: &Arc<Registry>, worker: &Runtime) -> Clock {
+        let clock = Clock::default();
+        let mut settings = clock.0.lock();
+        settings.heartbeat = Some(Heartbeat::new(registry, None, [worker.handle()]));
+        clock.0.run(&mut settings);
+        drop(settings);
+        clock
+    }
+
+    /// Waits until `condition` holds, or fails after ten seconds.
+    #[allow(clippy::disallowed_methods, reason = "waits for a thread")]
+    fn until(condition: impl Fn() -> bool) {
+        for _ in 0..1000 {
+            if condition() {
+                return;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        panic!("it did not happen");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn the_alarm_follows_the_runtime_s_clock() {
@@ -406,13 +491,57 @@ mod tests {
     #[test]
     fn a_worker_that_does_not_answer_has_missed_a_beat() {
         let runtime = Builder::new_current_thread().build().unwrap();
-        let mut pulse = Pulse {
-            runtime: runtime.handle().clone(),
-            answered: Arc::new(AtomicBool::new(true)),
-            missed: 0,
-        };
+        let mut pulse = Pulse::new(runtime.handle());
         assert_eq!([pulse.beat(), pulse.beat(), pulse.beat()], [0, 1, 2]);
         runtime.block_on(tokio::task::yield_now());
         assert_eq!([pulse.beat(), pulse.beat()], [0, 1]);
+    }
+
+    #[test]
+    fn a_worker_has_a_whole_beat_to_answer_whatever_wakes_the_clock() {
+        let runtime = runtime();
+        let registry = registry();
+        let _connection = registry.enter(0, info());
+        let mut heartbeat = Heartbeat::new(&registry, None, [runtime.handle()]);
+        let begun = Instant::now();
+        for early in 0..50 {
+            let now = begun + Duration::from_millis(early);
+            let left = heartbeat.beat_when_due(now).unwrap();
+            assert_eq!(now + left, begun + BEAT);
+        }
+        assert_eq!(heartbeat.workers[0].missed, 0);
+        heartbeat.beat_when_due(begun + BEAT);
+        assert_eq!(heartbeat.workers[0].missed, 1);
+        assert!(heartbeat.newly_blocked.is_empty());
+        for beat in 2..5 {
+            heartbeat.beat_when_due(begun + beat * BEAT);
+        }
+        assert_eq!(heartbeat.newly_blocked.len(), 1);
+    }
+
+    #[test]
+    fn a_connection_wakes_the_clock_also_while_an_alarm_is_set() {
+        let runtime = runtime();
+        let registry = registry();
+        let clock = clock(&registry, &runtime);
+        let (reached, _alarm) = oneshot::channel();
+        clock.0.add(Duration::from_secs(3600), reached);
+        until(|| clock.0.asleep.load(Ordering::Relaxed));
+        let _connection = registry.enter(0, info());
+        clock.connection_opened();
+        until(|| {
+            let settings = clock.0.lock();
+            settings.heartbeat.as_ref().unwrap().workers[0].missed > 0
+        });
+    }
+
+    #[test]
+    fn a_clock_that_is_closed_keeps_neither_the_table_nor_the_runtimes() {
+        let runtime = runtime();
+        let registry = registry();
+        let clock = clock(&registry, &runtime);
+        clock.close();
+        assert_eq!(Arc::strong_count(&registry), 1);
+        until(|| Arc::strong_count(&clock.0) == 1);
     }
 }

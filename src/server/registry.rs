@@ -299,13 +299,16 @@ pub(crate) struct TaskGuard {
 }
 
 impl TaskGuard {
+    /// Whether a worker thread of its own polls the task, which then calls [`set_polled`](Self::set_polled).
+    pub(crate) fn notes_polls(&self) -> bool {
+        self.shard.has_own_thread
+    }
+
     /// Notes that the task is being polled, so that the log can name it if it blocks its worker thread.
     #[inline]
     pub(crate) fn set_polled(&self, polled: bool) {
-        if self.shard.has_own_thread {
-            let entry = if polled { self.key + 1 } else { 0 };
-            self.shard.polled.store(entry, Ordering::Relaxed);
-        }
+        let entry = if polled { self.key + 1 } else { 0 };
+        self.shard.polled.store(entry, Ordering::Relaxed);
     }
 }
 

@@ -26,6 +26,8 @@ pub(super) struct ConnectionTask<S: Stack<Io>, Io> {
     info: ConnectionInfo,
     shared: Arc<SharedState>,
     recorded: bool,
+    /// Whether the table notes when this is polled. A copy, because the table's memory changes with each accept.
+    notes_polls: bool,
     /// The context, if `call` did not take it. In a box, because `call` usually does.
     untaken: Option<Box<Option<ConnectionContext>>>,
     /// Last, so that the table entry is removed after everything else is dropped.
@@ -61,6 +63,7 @@ impl<S: Stack<Io>, Io: Transport> ConnectionTask<S, Io> {
             stage: TaskStage::Begin(begin),
             shared,
             recorded: false,
+            notes_polls: guard.notes_polls(),
             untaken: None,
             guard,
         }
@@ -115,9 +118,13 @@ impl<S: Stack<Io>, Io: Transport> Future for ConnectionTask<S, Io> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.guard.set_polled(true);
+        if self.notes_polls {
+            self.guard.set_polled(true);
+        }
         let polled = Panicked::catch(|| self.as_mut().poll_stage(cx));
-        self.guard.set_polled(false);
+        if self.notes_polls {
+            self.guard.set_polled(false);
+        }
         let result = match polled {
             Ok(polled) => ready!(polled),
             Err(panicked) => Err(panicked.into()),
