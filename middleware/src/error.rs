@@ -113,7 +113,7 @@ impl TimeoutPhase {
     /// One write, flush or shutdown.
     pub const WRITE: Self = Self("write");
     /// Silence on a half-closed connection.
-    pub const HALF_CLOSED: Self = Self("half-closed connection");
+    pub const HALF_CLOSED: Self = Self("half_closed_connection");
 
     /// A phase with this name, in snake case. Phases of the same name are equal.
     pub const fn new(name: &'static str) -> Self {
@@ -204,7 +204,8 @@ impl Error for Refused {
 
 /// An error that determines the [`Outcome`] of its connection.
 ///
-/// It is transparent. Its text and its source are those of the wrapped error, and [`find`] finds the wrapped
+/// It also does so for an error that has an outcome of its own, such as [`Elapsed`]. Only a panic, a [`Refused`] and a
+/// forced close take precedence. It is transparent. Its text and its source are those of the wrapped error, and [`find`] finds the wrapped
 /// error.
 ///
 /// ```
@@ -389,6 +390,20 @@ mod tests {
             "connection refused: country is blocked"
         );
         assert_eq!(refused.source().unwrap().to_string(), "no database");
+    }
+
+    #[test]
+    fn the_phases_of_this_package_have_names_in_snake_case() {
+        for phase in [
+            TimeoutPhase::PROXY_HEADER,
+            TimeoutPhase::HANDSHAKE,
+            TimeoutPhase::READ,
+            TimeoutPhase::WRITE,
+            TimeoutPhase::HALF_CLOSED,
+        ] {
+            let is_snake_case = |c: char| c.is_ascii_lowercase() || c == '_';
+            assert!(phase.as_str().chars().all(is_snake_case), "{phase:?}");
+        }
     }
 
     #[test]

@@ -108,11 +108,12 @@ impl Outcome {
         if info.is_forced() || find::<ForcedClose>(error).is_some() {
             return Self::Forced;
         }
-        if let Some(elapsed) = find::<Elapsed>(error) {
-            return Self::TimedOut(elapsed.phase());
-        }
+        // Before the others, because it may wrap one of them.
         if let Some(error) = find::<WithOutcome>(error) {
             return error.outcome();
+        }
+        if let Some(elapsed) = find::<Elapsed>(error) {
+            return Self::TimedOut(elapsed.phase());
         }
         if find::<HandshakeError>(error).is_some() {
             return Self::HandshakeFailed;
@@ -316,6 +317,29 @@ mod tests {
         let mut indexes: Vec<_> = known.chain([timed_out[0].index()]).collect();
         indexes.sort_unstable();
         assert!(indexes.into_iter().eq(0..Outcome::COUNT));
+    }
+
+    #[test]
+    fn an_error_may_be_given_another_outcome_but_not_that_of_a_panic_a_refusal_or_a_forced_close() {
+        let info = info();
+        let completed = |error: BoxError| WithOutcome::new(Outcome::Completed, error);
+        let elapsed = io::Error::from(Elapsed::new(TimeoutPhase::READ, Duration::from_secs(1)));
+        let idle = completed(elapsed.into());
+        assert_eq!(outcome(&info, idle), Outcome::Completed);
+        let garbage = HandshakeError::new(io::ErrorKind::InvalidData.into());
+        assert_eq!(
+            outcome(&info, completed(garbage.into())),
+            Outcome::Completed
+        );
+        let panicked = Panicked::catch(|| panic!("boom")).unwrap_err();
+        assert_eq!(
+            outcome(&info, completed(panicked.into())),
+            Outcome::Panicked
+        );
+        let refused = Refused::new("connection_limit", "limit reached");
+        assert_eq!(outcome(&info, completed(refused.into())), Outcome::Refused);
+        info.force_close();
+        assert_eq!(outcome(&info, completed("closed".into())), Outcome::Forced);
     }
 
     #[test]

@@ -396,8 +396,8 @@ fn log_blocked(worker: usize, connection: Option<&ConnectionInfo>) {
     );
 }
 
-/// How often the runtime is woken and workers are asked. With it, a connection waits for at most about this long
-/// because another one blocks a thread.
+/// How often the runtime is woken and workers are asked. Events wait for at most about this long because a handler
+/// blocks the thread that polls for them.
 const BEAT: Duration = Duration::from_millis(50);
 
 /// Beats without a connection before the thread sleeps: waking it costs a system call, which a server with one

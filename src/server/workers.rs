@@ -21,6 +21,10 @@ use tokio::{
 #[non_exhaustive]
 pub enum Workers {
     /// The caller's runtime.
+    ///
+    /// With one thread, a handler that blocks it delays all other connections. With several threads, the server
+    /// wakes another one within about 50 ms, so that the other connections go on as long as a thread is free. Only
+    /// a task that the handler itself has woken just before, over a channel for example, waits for it.
     #[default]
     Caller,
     /// One thread per core, each with its own runtime and listener. The listener must be bound with
@@ -35,7 +39,8 @@ pub enum Workers {
     /// This number of threads, each with its own runtime.
     ///
     /// The caller's runtime accepts and moves each connection to the thread with the fewest connections, which
-    /// costs two more system calls per connection.
+    /// costs two more system calls per connection. A thread that a handler has blocked for more than about 100 ms
+    /// gets no new connections, unless all are blocked. The connections that it has wait.
     LeastBusy(usize),
 }
 

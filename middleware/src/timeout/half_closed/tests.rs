@@ -286,7 +286,7 @@ async fn the_default_is_a_minute_and_the_outcome_names_the_phase() {
     assert_eq!(begun.elapsed(), Duration::from_secs(60));
     assert_eq!(
         error.to_string(),
-        "half-closed connection timed out after 60s"
+        "half closed connection timed out after 60s"
     );
     let outcome = Outcome::of(&info, Some(&*error));
     assert_eq!(outcome, Outcome::TimedOut(TimeoutPhase::HALF_CLOSED));
