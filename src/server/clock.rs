@@ -26,8 +26,8 @@ use std::{
 };
 use tokio::{
     runtime::{Handle, RuntimeFlavor},
-    sync::oneshot,
-    time::{Instant, sleep, sleep_until},
+    sync::{oneshot, watch},
+    time::{Instant, sleep_until, timeout},
 };
 
 /// Keeps time for a server; see the [module docs](self). Dropping it ends the thread.
@@ -72,8 +72,8 @@ struct Heartbeat {
     quiet_beats: u32,
     /// Workers to be named in the log, with the connection that each of them polls.
     newly_blocked: Vec<(usize, Option<ConnectionInfo>)>,
-    /// True while each runtime has its [timer](keep_a_timer); a new one for each period with connections.
-    timers: Option<Arc<AtomicBool>>,
+    /// While there are connections, each runtime has a [timer](keep_a_timer) that ends when this is dropped.
+    timers: Option<watch::Sender<()>>,
 }
 
 /// Whether a worker thread answers.
@@ -236,7 +236,7 @@ impl Dial {
         let Some(heartbeat) = &mut settings.heartbeat else {
             return self.wait(settings, next_alarm);
         };
-        heartbeat.stop_timers();
+        heartbeat.timers = None;
         self.asleep.store(true, Ordering::Relaxed);
         // After the flag is set. The table's locks order both: a connection that this does not see, sees the flag.
         let settings = if heartbeat.registry.len() > 0 {
@@ -333,27 +333,19 @@ impl Heartbeat {
     }
 
     fn start_timers(&mut self) {
-        let needed = Arc::new(AtomicBool::new(true));
+        let (needed, ended) = watch::channel(());
         let workers = self.workers.iter().map(|pulse| &pulse.runtime);
         for runtime in workers.chain(&self.caller) {
-            drop(runtime.spawn(keep_a_timer(needed.clone())));
+            drop(runtime.spawn(keep_a_timer(ended.clone())));
         }
         self.timers = Some(needed);
     }
-
-    fn stop_timers(&mut self) {
-        if let Some(needed) = self.timers.take() {
-            needed.store(false, Ordering::Relaxed);
-        }
-    }
 }
 
-/// Keeps a short timer armed in a runtime, which makes longer ones cheaper: a runtime without an earlier timer makes
-/// a system call for each new one, to wake its driver.
-async fn keep_a_timer(needed: Arc<AtomicBool>) {
-    while needed.load(Ordering::Relaxed) {
-        sleep(KEPT_TIMER).await;
-    }
+/// Keeps a short timer armed in a runtime until the sender is dropped, which makes longer ones cheaper: a runtime
+/// without an earlier timer makes a system call for each new one, to wake its driver.
+async fn keep_a_timer(mut ended: watch::Receiver<()>) {
+    while timeout(KEPT_TIMER, ended.changed()).await.is_err() {}
 }
 
 impl Pulse {

@@ -35,9 +35,12 @@ impl<S> HttpRequests<S> {
         connection: &Connection<IO>,
         settings: Arc<HttpSettings>,
     ) -> Self {
+        let request_context = RequestContext::of(connection);
+        #[cfg(feature = "axum")]
+        let request_context = request_context.with_connect_info(settings.connect_info);
         Self {
             service,
-            request_context: RequestContext::of(connection),
+            request_context,
             activity: Activity::new(connection.info().clone()),
             settings,
         }

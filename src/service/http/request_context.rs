@@ -11,6 +11,8 @@ pub(crate) struct RequestContext {
     info: ConnectionInfo,
     /// The extensions that layers left in the connection.
     extensions: Option<Extensions>,
+    #[cfg(feature = "axum")]
+    connect_info: bool,
 }
 
 impl RequestContext {
@@ -19,7 +21,16 @@ impl RequestContext {
         Self {
             info: connection.info().clone(),
             extensions: (!extensions.is_empty()).then(|| extensions.clone()),
+            #[cfg(feature = "axum")]
+            connect_info: true,
         }
+    }
+
+    /// Sets whether requests get axum's `ConnectInfo`.
+    #[cfg(feature = "axum")]
+    pub(super) const fn with_connect_info(mut self, connect_info: bool) -> Self {
+        self.connect_info = connect_info;
+        self
     }
 
     /// Inserts the values into `request`.
@@ -30,9 +41,10 @@ impl RequestContext {
             inserted.insert(extensions.clone());
         }
         #[cfg(feature = "axum")]
-        inserted.insert(axum::extract::ConnectInfo(
-            self.info.peer_addr().unwrap_or(NOWHERE),
-        ));
+        if self.connect_info {
+            let peer = self.info.peer_addr().unwrap_or(NOWHERE);
+            inserted.insert(axum::extract::ConnectInfo(peer));
+        }
     }
 
     /// Inserts what tonic's `remote_addr()` and `peer_certs()` read.
