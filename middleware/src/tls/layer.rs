@@ -86,8 +86,8 @@ impl TlsLayer {
 
     /// Offers application protocols (ALPN, RFC 7301), the preferred one first.
     ///
-    /// A client that offers only other protocols is rejected with an alert. By default the server accepts any
-    /// client without ALPN.
+    /// A client that offers only other protocols is rejected with an alert. By default the server offers none,
+    /// and accepts every client without negotiating a protocol.
     ///
     /// A shared configuration is cloned; its session cache stays shared.
     ///

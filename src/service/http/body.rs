@@ -49,7 +49,7 @@ impl BodyRate {
 
 /// The body of a request.
 ///
-/// It fails with [`Elapsed`] (`RequestBody`) if it arrives slower than its [`BodyRate`].
+/// It fails with [`Elapsed`] ([`REQUEST_BODY`](super::phase::REQUEST_BODY)) if it arrives slower than its [`BodyRate`].
 /// [`into_inner`](Self::into_inner) returns hyper's own type for a service that takes that:
 ///
 /// ```

@@ -54,7 +54,7 @@
 //! | head of a request, from its first byte | 30 s | the connection fails with [`Elapsed`] ([`REQUEST_HEAD`](phase::REQUEST_HEAD)) |
 //! | body of a request, while the server waits for it | 240 B/s after 10 s | reading the body fails with [`Elapsed`] ([`REQUEST_BODY`](phase::REQUEST_BODY)) |
 //! | idle, without a request or an HTTP/2 tunnel (CONNECT) | 75 s | the connection closes gracefully |
-//! | response that is ready but unread by the client | 60 s | the connection fails with [`Elapsed`] (`TimeoutPhase::WRITE`) |
+//! | response that is ready but unread by the client | 60 s | the connection fails with [`Elapsed`] ([`WRITE`](portcullis_middleware::error::TimeoutPhase::WRITE)) |
 //! | HTTP/2 ping | every 30 s, answered within 20 s | the connection fails |
 //! | [linger](HttpService::with_linger) after the last response | 30 s, and 5 s without input | the connection is closed |
 //!
