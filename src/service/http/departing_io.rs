@@ -35,6 +35,10 @@ impl<IO> DepartingIo<IO> {
     }
 
     /// The connection.
+    #[cfg_attr(
+        not(feature = "axum"),
+        allow(unreachable_pub, reason = "axum exports it")
+    )]
     pub fn get_ref(&self) -> &Connection<IO> {
         self.io.get_ref()
     }
