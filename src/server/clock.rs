@@ -32,11 +32,11 @@ use tokio::{
 
 /// Keeps time for a server; see the [module docs](self). Dropping it ends the thread.
 #[derive(Debug, Default)]
-pub(crate) struct Clock(Arc<Dial>);
+pub(crate) struct Clock(Arc<ClockShared>);
 
 /// What the thread shares with those who use it.
 #[derive(Debug, Default)]
-struct Dial {
+struct ClockShared {
     /// Set while the thread makes no beats until a connection comes.
     asleep: AtomicBool,
     settings: Mutex<ClockSettings>,
@@ -49,12 +49,12 @@ struct ClockSettings {
     is_closed: bool,
     /// Times from now on: only the thread reads the system's clock, since the caller's may be paused.
     new_alarms: Vec<(Duration, oneshot::Sender<()>)>,
-    alarms: Vec<Alarm>,
+    alarms: Vec<ClockAlarm>,
     heartbeat: Option<Heartbeat>,
 }
 
 #[derive(Debug)]
-struct Alarm {
+struct ClockAlarm {
     deadline: Instant,
     reached: oneshot::Sender<()>,
 }
@@ -147,7 +147,7 @@ impl Drop for Clock {
     }
 }
 
-impl Dial {
+impl ClockShared {
     fn lock(&self) -> MutexGuard<'_, ClockSettings> {
         self.settings.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -155,9 +155,9 @@ impl Dial {
     /// Starts the thread, unless it runs.
     fn run(self: &Arc<Self>, settings: &mut ClockSettings) {
         if !settings.is_running {
-            let dial = self.clone();
+            let shared = self.clone();
             let thread = thread::Builder::new().name("portcullis-clock".to_owned());
-            settings.is_running = thread.spawn(move || dial.keep_time()).is_ok();
+            settings.is_running = thread.spawn(move || shared.keep_time()).is_ok();
         }
     }
 
@@ -257,7 +257,7 @@ impl ClockSettings {
         }
         let new = self.new_alarms.drain(..).filter_map(|(time, reached)| {
             let deadline = now.checked_add(time)?;
-            Some(Alarm { deadline, reached })
+            Some(ClockAlarm { deadline, reached })
         });
         self.alarms.extend(new);
         let (due, later): (Vec<_>, Vec<_>) = mem::take(&mut self.alarms)
@@ -265,7 +265,7 @@ impl ClockSettings {
             .filter(|alarm| !alarm.reached.is_closed())
             .partition(|alarm| alarm.deadline <= now);
         self.alarms = later;
-        for Alarm { reached, .. } in due {
+        for ClockAlarm { reached, .. } in due {
             let _ = reached.send(());
         }
         let next = self.alarms.iter().map(|alarm| alarm.deadline).min();

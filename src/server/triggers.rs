@@ -29,7 +29,7 @@ pub(super) fn arm(triggers: Vec<Trigger>, shared: &Arc<SharedState>) -> io::Resu
             Trigger::Future(mut future) => {
                 armed.spawn(async move {
                     // Also stops the server if the future panics.
-                    let _stop = StopServerOnDrop(lifecycle);
+                    let _stop = StopAfterTrigger(lifecycle);
                     poll_fn(|cx| {
                         let polled = Panicked::catch(|| future.as_mut().poll(cx));
                         polled.unwrap_or_else(|error| {
@@ -86,9 +86,9 @@ async fn idle(shared: &SharedState, limit: Duration) {
     }
 }
 
-struct StopServerOnDrop(Arc<Lifecycle>);
+struct StopAfterTrigger(Arc<Lifecycle>);
 
-impl Drop for StopServerOnDrop {
+impl Drop for StopAfterTrigger {
     fn drop(&mut self) {
         self.0.stop();
     }
