@@ -6,10 +6,11 @@
     reason = "these tests block threads on purpose, and measure real time"
 )]
 
+use portcullis::middleware::internal::uses_timers;
 use portcullis::{
-    Connection, Server, ServiceBuilderExt,
+    Connection, IoTimeoutLayer, Server, ServiceBuilderExt,
     listener::TcpOptions,
-    server::{Handle, Workers},
+    server::{Handle, Stack, Workers},
 };
 use std::{
     io::{Read, Write},
@@ -85,6 +86,31 @@ fn a_log_that_blocks_does_not_hold_up_the_shutdown() {
     let report = server.runtime.block_on(stopped);
     drop(log);
     assert_eq!(report.expect("it stops").still_running(), 1);
+}
+
+#[test]
+fn silent_clients_time_out_without_a_timer_of_their_runtime() {
+    let _alone = alone();
+    let limit = Duration::from_secs(1);
+    let modes = [Workers::Caller, Workers::Sharded(1), Workers::LeastBusy(2)];
+    let servers = modes.map(|workers| Fixture::start_with_timeout(2, workers, limit));
+    let clients = servers.each_ref().map(|server| {
+        let mut client = Client::connect(server.address);
+        thread::spawn(move || {
+            // The wait begins anew with each exchange.
+            thread::sleep(limit / 2);
+            client.exchange();
+            let begun = Instant::now();
+            assert_eq!(client.0.read(&mut [0]).unwrap(), 0);
+            begun.elapsed()
+        })
+    });
+    for client in clients {
+        let took = client.join().unwrap();
+        assert!(took >= limit, "{took:?}");
+        assert!(took < limit + 2 * LONGEST, "{took:?}");
+    }
+    assert!(!uses_timers());
 }
 
 #[cfg(target_os = "linux")]
@@ -182,6 +208,24 @@ struct Fixture {
 
 impl Fixture {
     fn start(threads: usize, workers: Workers) -> Self {
+        let stack = ServiceBuilder::new().peer_addr().service_fn(serve);
+        Self::start_stack(threads, workers, stack)
+    }
+
+    fn start_with_timeout(threads: usize, workers: Workers, limit: Duration) -> Self {
+        let timeout = IoTimeoutLayer::new().with_read_timeout(limit);
+        let stack = ServiceBuilder::new()
+            .peer_addr()
+            .layer(timeout)
+            .service_fn(serve);
+        Self::start_stack(threads, workers, stack)
+    }
+
+    fn start_stack(
+        threads: usize,
+        workers: Workers,
+        stack: impl Stack<tokio::net::TcpStream> + Sync,
+    ) -> Self {
         let runtime = Builder::new_multi_thread()
             .worker_threads(threads)
             .enable_all()
@@ -191,7 +235,6 @@ impl Fixture {
             let options = TcpOptions::new().with_reuse_port(true);
             let listener = options.bind("127.0.0.1:0").unwrap();
             let address = listener.local_addr().unwrap();
-            let stack = ServiceBuilder::new().peer_addr().service_fn(serve);
             let server = Server::new().workers(workers).listen(listener, stack);
             (address, server.spawn().unwrap())
         });

@@ -1,20 +1,12 @@
 //! One thread that keeps time for a server, whatever its runtimes do.
 //!
-//! A handler that blocks its thread can stop more than itself. On tokio's multi-threaded runtime, the thread
-//! that polled for events may run a ready task and block in it while all other threads are parked. Then none
-//! of them polls for events or timers until the handler returns. A task that is spawned from outside wakes a
-//! parked thread, so this thread spawns an empty one every 50 ms while connections are open.
-//!
-//! It also asks each worker thread for an answer in the same interval. A worker that gives none is blocked: it
-//! gets no new connections until it answers, and the log names the connection that blocks it.
-//!
-//! Deadlines of the shutdown are watched here as well as by the runtime, because the runtime's timers may be
-//! blocked.
+//! It sets alarms for the deadlines of the shutdown, which are watched here as well as by the runtime because a
+//! blocked handler may hold up the runtime's timers. While connections are open, it also makes a beat every 50 ms;
+//! see [`heartbeat`](super::heartbeat).
 //!
 //! The thread sleeps, without a timeout, while there is neither a connection nor a deadline.
 
-use super::{registry::Registry, workers::WorkerThread};
-use portcullis_middleware::{ConnectionInfo, internal::uses_timers};
+use super::{heartbeat::Heartbeat, registry::Registry, workers::WorkerThread};
 use std::{
     mem,
     sync::{
@@ -26,8 +18,8 @@ use std::{
 };
 use tokio::{
     runtime::{Handle, RuntimeFlavor},
-    sync::{oneshot, watch},
-    time::{Instant, sleep_until, timeout},
+    sync::oneshot,
+    time::{Instant, sleep_until},
 };
 
 /// Keeps time for a server; see the [module docs](self). Dropping it ends the thread.
@@ -59,31 +51,6 @@ struct ClockAlarm {
     reached: oneshot::Sender<()>,
 }
 
-/// What is done every [`BEAT`] while connections are open.
-#[derive(Debug)]
-struct Heartbeat {
-    registry: Arc<Registry>,
-    /// The caller's runtime, where it has several threads and serves connections.
-    caller: Option<Handle>,
-    workers: Vec<Pulse>,
-    /// `None` while the thread makes no beats.
-    next_beat: Option<Instant>,
-    /// Beats in a row without a connection.
-    quiet_beats: u32,
-    /// Workers to be named in the log, with the connection that each of them polls.
-    newly_blocked: Vec<(usize, Option<ConnectionInfo>)>,
-    /// While there are connections, each runtime has a [timer](keep_a_timer) that ends when this is dropped.
-    timers: Option<watch::Sender<()>>,
-}
-
-/// Whether a worker thread answers.
-#[derive(Debug)]
-struct Pulse {
-    runtime: Handle,
-    answered: Arc<AtomicBool>,
-    missed: u32,
-}
-
 impl Clock {
     /// Begins to watch `workers`, or the caller's runtime if there are none.
     ///
@@ -105,6 +72,9 @@ impl Clock {
             workers.iter().map(WorkerThread::runtime),
         ));
         self.0.run(&mut settings);
+        if settings.is_running {
+            registry.begin_watch();
+        }
     }
 
     /// Tells the clock that there is a connection. It costs one load, unless the thread sleeps.
@@ -131,13 +101,7 @@ impl Clock {
 
     /// Ends the thread, and lets go of the runtimes.
     pub(super) fn close(&self) {
-        let mut settings = self.0.lock();
-        settings.is_closed = true;
-        // The handle of a stopped server must not keep the file descriptors of runtimes open.
-        let heartbeat = settings.heartbeat.take();
-        drop(settings);
-        self.0.changed.notify_all();
-        drop(heartbeat);
+        self.0.close();
     }
 }
 
@@ -150,6 +114,18 @@ impl Drop for Clock {
 impl ClockShared {
     fn lock(&self) -> MutexGuard<'_, ClockSettings> {
         self.settings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn close(&self) {
+        let mut settings = self.lock();
+        settings.is_closed = true;
+        // The handle of a stopped server must not keep the file descriptors of runtimes open.
+        let heartbeat = settings.heartbeat.take();
+        drop(settings);
+        self.changed.notify_all();
+        if let Some(heartbeat) = heartbeat {
+            heartbeat.registry.end_watch();
+        }
     }
 
     /// Starts the thread, unless it runs.
@@ -180,23 +156,24 @@ impl ClockShared {
 
     /// The thread.
     fn keep_time(&self) {
+        // If a waker panics, the connections must not wait for deadlines that are no longer checked.
+        let _close = CloseOnDrop(self);
         let mut settings = self.lock();
         while !settings.is_closed {
             let now = Instant::now();
             let next_alarm = settings.ring(now);
             let heartbeat = settings.heartbeat.as_mut();
             let next_beat = heartbeat.and_then(|heartbeat| heartbeat.beat_when_due(now));
-            let heartbeat = settings.heartbeat.as_mut();
-            let blocked = heartbeat.map(|heartbeat| mem::take(&mut heartbeat.newly_blocked));
-            if let Some(blocked) = blocked
-                && !blocked.is_empty()
-            {
-                // Without the lock, because a log may block, and the shutdown must go on meanwhile.
+            let heartbeat = settings.heartbeat.as_ref();
+            if let Some(table) = heartbeat.and_then(|heartbeat| heartbeat.table_when_due(now)) {
+                // Without the lock, because it wakes tasks, and a waker runs foreign code.
                 drop(settings);
-                for (worker, connection) in blocked {
-                    log_blocked(worker, connection.as_ref());
-                }
+                table.expire(now);
+                drop(table);
                 settings = self.lock();
+                if let Some(heartbeat) = &mut settings.heartbeat {
+                    heartbeat.checked(now, now.elapsed());
+                }
                 continue;
             }
             settings = match next_beat {
@@ -236,7 +213,7 @@ impl ClockShared {
         let Some(heartbeat) = &mut settings.heartbeat else {
             return self.wait(settings, next_alarm);
         };
-        heartbeat.timers = None;
+        heartbeat.pause();
         self.asleep.store(true, Ordering::Relaxed);
         // After the flag is set. The table's locks order both: a connection that this does not see, sees the flag.
         let settings = if heartbeat.registry.len() > 0 {
@@ -246,6 +223,14 @@ impl ClockShared {
         };
         self.asleep.store(false, Ordering::Relaxed);
         settings
+    }
+}
+
+struct CloseOnDrop<'a>(&'a ClockShared);
+
+impl Drop for CloseOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 
@@ -272,135 +257,6 @@ impl ClockSettings {
         next.map(|next| next - now)
     }
 }
-
-impl Heartbeat {
-    fn new<'a>(
-        registry: &Arc<Registry>,
-        caller: Option<Handle>,
-        workers: impl IntoIterator<Item = &'a Handle>,
-    ) -> Self {
-        Self {
-            registry: registry.clone(),
-            caller,
-            workers: workers.into_iter().map(Pulse::new).collect(),
-            next_beat: None,
-            quiet_beats: 0,
-            newly_blocked: Vec::new(),
-            timers: None,
-        }
-    }
-
-    /// Beats if it is time, also after a sleep. Returns the time until the next beat, or `None` to sleep.
-    ///
-    /// An alarm wakes the thread between two beats, when a worker had no time to answer.
-    fn beat_when_due(&mut self, now: Instant) -> Option<Duration> {
-        if let Some(next_beat) = self.next_beat
-            && now < next_beat
-        {
-            return Some(next_beat - now);
-        }
-        let is_quiet = !self.beat();
-        self.quiet_beats = if is_quiet { self.quiet_beats + 1 } else { 0 };
-        if self.quiet_beats == QUIET_BEATS {
-            self.quiet_beats = 0;
-            self.next_beat = None;
-            return None;
-        }
-        self.next_beat = Some(now + BEAT);
-        Some(BEAT)
-    }
-
-    /// Wakes the runtime and asks the workers for an answer. False if there is no connection.
-    fn beat(&mut self) -> bool {
-        if self.registry.looks_empty() {
-            return false;
-        }
-        if self.timers.is_none() && uses_timers() {
-            self.start_timers();
-        }
-        if let Some(caller) = &self.caller {
-            drop(caller.spawn(async {}));
-        }
-        for (worker, pulse) in self.workers.iter_mut().enumerate() {
-            let missed = pulse.beat();
-            self.registry.set_blocked(worker, missed > 0);
-            if missed == BEATS_BEFORE_LOG {
-                self.newly_blocked
-                    .push((worker, self.registry.polled(worker)));
-            }
-        }
-        true
-    }
-
-    fn start_timers(&mut self) {
-        let (needed, ended) = watch::channel(());
-        let workers = self.workers.iter().map(|pulse| &pulse.runtime);
-        for runtime in workers.chain(&self.caller) {
-            drop(runtime.spawn(keep_a_timer(ended.clone())));
-        }
-        self.timers = Some(needed);
-    }
-}
-
-/// Keeps a short timer armed in a runtime until the sender is dropped, which makes longer ones cheaper: a runtime
-/// without an earlier timer makes a system call for each new one, to wake its driver.
-async fn keep_a_timer(mut ended: watch::Receiver<()>) {
-    while timeout(KEPT_TIMER, ended.changed()).await.is_err() {}
-}
-
-impl Pulse {
-    fn new(runtime: &Handle) -> Self {
-        Self {
-            runtime: runtime.clone(),
-            answered: Arc::new(AtomicBool::new(true)),
-            missed: 0,
-        }
-    }
-
-    /// Asks for an answer; returns how many beats in a row the worker has given none.
-    fn beat(&mut self) -> u32 {
-        if self.answered.swap(false, Ordering::Relaxed) {
-            self.missed = 0;
-            let answered = self.answered.clone();
-            drop(
-                self.runtime
-                    .spawn(async move { answered.store(true, Ordering::Relaxed) }),
-            );
-        } else {
-            self.missed = self.missed.saturating_add(1);
-        }
-        self.missed
-    }
-}
-
-fn log_blocked(worker: usize, connection: Option<&ConnectionInfo>) {
-    let id = connection
-        .map(ConnectionInfo::id)
-        .map(tracing::field::display);
-    let peer = connection
-        .map(ConnectionInfo::peer)
-        .map(tracing::field::display);
-    tracing::warn!(
-        worker,
-        connection.id = id,
-        peer,
-        "a handler blocks its worker thread; move blocking work to spawn_blocking"
-    );
-}
-
-/// How often the runtime is woken and workers are asked. Events wait for at most about this long because a handler
-/// blocks the thread that polls for them.
-const BEAT: Duration = Duration::from_millis(50);
-
-/// Beats without a connection before the thread sleeps: waking it costs a system call, which a server with one
-/// short connection after the other shall not pay each time.
-const QUIET_BEATS: u32 = 20;
-
-/// Shorter than the usual timeouts, so that it is the earliest timer, and long enough to cost nothing.
-const KEPT_TIMER: Duration = Duration::from_secs(1);
-
-/// Beats without an answer before a worker is called blocked in the log. A single one may be due to load.
-const BEATS_BEFORE_LOG: u32 = 2;
 
 #[cfg(test)]
 mod tests {
@@ -481,37 +337,6 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_does_not_answer_has_missed_a_beat() {
-        let runtime = Builder::new_current_thread().build().unwrap();
-        let mut pulse = Pulse::new(runtime.handle());
-        assert_eq!([pulse.beat(), pulse.beat(), pulse.beat()], [0, 1, 2]);
-        runtime.block_on(tokio::task::yield_now());
-        assert_eq!([pulse.beat(), pulse.beat()], [0, 1]);
-    }
-
-    #[test]
-    fn a_worker_has_a_whole_beat_to_answer_whatever_wakes_the_clock() {
-        let runtime = runtime();
-        let registry = registry();
-        let _connection = registry.enter(0, info());
-        let mut heartbeat = Heartbeat::new(&registry, None, [runtime.handle()]);
-        let begun = Instant::now();
-        for early in 0..50 {
-            let now = begun + Duration::from_millis(early);
-            let left = heartbeat.beat_when_due(now).unwrap();
-            assert_eq!(now + left, begun + BEAT);
-        }
-        assert_eq!(heartbeat.workers[0].missed, 0);
-        heartbeat.beat_when_due(begun + BEAT);
-        assert_eq!(heartbeat.workers[0].missed, 1);
-        assert!(heartbeat.newly_blocked.is_empty());
-        for beat in 2..5 {
-            heartbeat.beat_when_due(begun + beat * BEAT);
-        }
-        assert_eq!(heartbeat.newly_blocked.len(), 1);
-    }
-
-    #[test]
     fn a_connection_wakes_the_clock_also_while_an_alarm_is_set() {
         let runtime = runtime();
         let registry = registry();
@@ -523,7 +348,7 @@ mod tests {
         clock.connection_opened();
         until(|| {
             let settings = clock.0.lock();
-            settings.heartbeat.as_ref().unwrap().workers[0].missed > 0
+            settings.heartbeat.as_ref().unwrap().missed(0) > 0
         });
     }
 

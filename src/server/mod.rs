@@ -45,6 +45,7 @@ mod drain;
 mod error;
 mod frontend;
 mod handle;
+mod heartbeat;
 mod lifecycle;
 mod ongoing_log;
 mod recorder;

@@ -7,7 +7,7 @@
 use portcullis_middleware::{
     ConnectionInfo,
     connection::ConnectionId,
-    internal::{Slot, Slots},
+    internal::{Slot, Slots, begin_watch, end_watch, expire},
 };
 use slab::Slab;
 use std::{
@@ -16,9 +16,10 @@ use std::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
+    task::Waker,
     thread::available_parallelism,
 };
-use tokio::{sync::Notify, task::JoinHandle};
+use tokio::{sync::Notify, task::JoinHandle, time::Instant};
 
 /// Live connections, by the worker that serves them.
 #[derive(Debug, Default)]
@@ -27,6 +28,8 @@ pub(crate) struct Registry {
     shards: OnceLock<Box<[Arc<Shard>]>>,
     next: Apart,
     ends: Arc<Ends>,
+    /// Whether the clock [checks the deadlines](Self::expire). Changed before the locks are taken.
+    is_watched: AtomicBool,
 }
 
 /// Wakes the tasks that wait for connections to end, in any shard.
@@ -131,6 +134,9 @@ impl Registry {
             task: TaskState::Unknown,
         };
         let mut entries = shard.lock();
+        if self.is_watched.load(Ordering::Relaxed) {
+            begin_watch(&entry.info);
+        }
         let key = entries.insert(entry);
         shard.len.store(entries.len(), Ordering::Relaxed);
         drop(entries);
@@ -138,6 +144,48 @@ impl Registry {
         let connection = Slot::new(shard.clone(), key);
         let shard = shard.clone();
         (place, connection, TaskGuard { shard, key })
+    }
+
+    /// Lets the clock check the deadlines of connections that are added from now on.
+    ///
+    /// It must call [`expire`](Self::expire) until it calls [`end_watch`](Self::end_watch).
+    pub(crate) fn begin_watch(&self) {
+        self.is_watched.store(true, Ordering::Relaxed);
+    }
+
+    /// Wakes the operations whose deadline has passed.
+    pub(crate) fn expire(&self, now: Instant) {
+        self.wake(|info, wakers| expire(info, now, wakers));
+    }
+
+    /// Leaves the deadlines to the timers of the runtimes.
+    pub(crate) fn end_watch(&self) {
+        self.is_watched.store(false, Ordering::Relaxed);
+        self.wake(end_watch);
+    }
+
+    /// Wakes the tasks whose wakers `pick` adds for each connection.
+    ///
+    /// It locks a part of a shard at a time, so that a large table does not hold up the workers, and wakes without
+    /// the lock, because a waker runs foreign code.
+    fn wake(&self, pick: impl Fn(&ConnectionInfo, &mut Vec<Waker>)) {
+        let mut wakers = Vec::new();
+        for shard in self.shards() {
+            let mut keys = 0..CHUNK;
+            loop {
+                let entries = shard.lock();
+                for entry in keys.clone().filter_map(|key| entries.get(key)) {
+                    pick(&entry.info, &mut wakers);
+                }
+                let is_last = keys.end >= entries.capacity();
+                drop(entries);
+                wakers.drain(..).for_each(Waker::wake);
+                if is_last {
+                    break;
+                }
+                keys = keys.end..keys.end + CHUNK;
+            }
+        }
     }
 
     /// Stores the task that serves connection `id`, unless it ended already.
@@ -276,7 +324,12 @@ impl Shard {
             self.gone.store(gone, Ordering::Relaxed);
         }
         drop(entries);
-        drop(entry);
+        if let Some(entry) = entry {
+            // A stream that was separated from its connection may live on.
+            let mut wakers = Vec::new();
+            end_watch(&entry.info, &mut wakers);
+            wakers.into_iter().for_each(Waker::wake);
+        }
         self.ends.one.notify();
         if emptied {
             self.ends.shard.notify();
@@ -349,11 +402,17 @@ impl Drop for Subscription<'_> {
     }
 }
 
+/// Entries that are visited under one lock, for some 20 µs.
+const CHUNK: usize = 256;
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use portcullis_middleware::testing::info;
+    use portcullis_middleware::{Connection, IoTimeoutLayer, testing::info};
+    use std::{io, time::Duration};
+    use tokio::io::{AsyncReadExt, DuplexStream, duplex};
     use tokio_test::{assert_pending, assert_ready, task};
+    use tower::{Service, ServiceBuilder};
 
     fn registry(workers: usize) -> Arc<Registry> {
         let registry = Arc::new(Registry::default());
@@ -423,6 +482,75 @@ mod tests {
         assert!(registry.find(id).is_some());
         drop(connection);
         assert!(registry.find(id).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_clock_wakes_what_waits_in_each_entry_of_each_shard() {
+        let registry = registry(2);
+        registry.begin_watch();
+        let mut waiting: Vec<_> = (0..2 * CHUNK + 10)
+            .map(|entry| silent(&registry, entry % 2))
+            .collect();
+        for waiting in &mut waiting {
+            assert_pending!(waiting.call.poll());
+        }
+        registry.expire(Instant::now() + LIMIT / 4 - MOMENT);
+        assert!(waiting.iter().all(|waiting| !waiting.call.is_woken()));
+        registry.expire(Instant::now() + LIMIT / 4 + MOMENT);
+        assert!(waiting.iter().all(|waiting| waiting.call.is_woken()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_clock_no_longer_checks_times_out_by_the_runtime() {
+        let registry = registry(1);
+        registry.begin_watch();
+        let mut early = silent(&registry, 0);
+        assert_pending!(early.call.poll());
+        let mut removed = silent(&registry, 0);
+        assert_pending!(removed.call.poll());
+        // Its stream lives on in the call.
+        drop(removed.entry);
+        assert!(removed.call.is_woken());
+        assert!(!early.call.is_woken());
+        registry.end_watch();
+        assert!(early.call.is_woken());
+        let mut late = silent(&registry, 0);
+        assert_pending!(late.call.poll());
+        let begun = Instant::now();
+        for call in [early.call, removed.call, late.call] {
+            assert!(call.await.is_err());
+        }
+        assert_eq!(begun.elapsed(), LIMIT);
+    }
+
+    const LIMIT: Duration = Duration::from_secs(8);
+    const MOMENT: Duration = Duration::from_millis(1);
+
+    /// A client that sends nothing.
+    struct Silent<F> {
+        call: task::Spawn<F>,
+        entry: (TableKey, Slot, TaskGuard),
+        _client: DuplexStream,
+    }
+
+    /// Waits for a silent client, with a timeout.
+    fn silent(
+        registry: &Registry,
+        worker: usize,
+    ) -> Silent<impl Future<Output = io::Result<()>> + use<>> {
+        let (ours, client) = duplex(1);
+        let connection = Connection::accept(ours);
+        let entry = registry.enter(worker, connection.info().clone());
+        let mut stack = ServiceBuilder::new()
+            .layer(IoTimeoutLayer::new().with_read_timeout(LIMIT))
+            .service_fn(|mut connection: Connection<_>| async move {
+                connection.read_u8().await.map(drop)
+            });
+        Silent {
+            call: task::spawn(stack.call(connection)),
+            entry,
+            _client: client,
+        }
     }
 
     #[tokio::test]

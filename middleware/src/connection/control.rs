@@ -25,9 +25,13 @@ pub(super) struct Control {
 
 /// Reads and writes have separate wakers, because the halves of a split connection may be in different tasks.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum IoDirection {
+pub(crate) enum IoDirection {
     Read,
     Write,
+}
+
+impl IoDirection {
+    pub(super) const BOTH: [Self; 2] = [Self::Read, Self::Write];
 }
 
 /// A set of requests.
@@ -108,6 +112,19 @@ impl Control {
         let before = self.waker(direction).replace(waker.clone());
         drop(before);
         Requests(self.requests.load(Ordering::SeqCst))
+    }
+
+    /// Whether a request for `direction` would wake `waker`.
+    pub(super) fn is_woken_by(&self, direction: IoDirection, waker: &Waker) -> bool {
+        let stored = self.waker(direction);
+        stored
+            .as_ref()
+            .is_some_and(|stored| stored.will_wake(waker))
+    }
+
+    /// The waker of the task that waits in `direction`; it also remains for requests.
+    pub(super) fn stored_waker(&self, direction: IoDirection) -> Option<Waker> {
+        self.waker(direction).clone()
     }
 
     /// Drops the waker of `direction`, which keeps its task's memory alive.

@@ -2,7 +2,8 @@
 
 use super::{
     Address, ListenerInfo, Phase, TlsInfo, Transport,
-    control::{Control, Requests},
+    control::{Control, IoDirection, Requests},
+    deadline::IoDeadline,
 };
 use crate::drain::{DrainSignal, DrainStage};
 use std::{
@@ -40,6 +41,7 @@ struct ConnectionFacts {
     phase: AtomicU8,
     truncated: AtomicBool,
     control: Control,
+    deadlines: [IoDeadline; 2],
 }
 
 struct Effective {
@@ -85,6 +87,7 @@ impl ConnectionInfo {
             phase: AtomicU8::new(Phase::Accepted as u8),
             truncated: AtomicBool::new(false),
             control: Control::default(),
+            deadlines: [const { IoDeadline::new() }; 2],
         }))
     }
 
@@ -297,6 +300,10 @@ impl ConnectionInfo {
 
     pub(super) fn control(&self) -> &Control {
         &self.0.control
+    }
+
+    pub(super) fn deadline(&self, direction: IoDirection) -> &IoDeadline {
+        &self.0.deadlines[direction as usize]
     }
 
     pub(super) fn add_read(&self, bytes: usize) {

@@ -39,17 +39,21 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let mut poll_inner = || {
-            let inner = this.inner.as_mut().as_pin_mut().expect(ENDED);
-            let result = ready!(inner.poll(cx)).map_err(Into::into);
+        let inner = this.inner.as_mut().as_pin_mut().expect(ENDED);
+        let polled = match this.open {
+            None => inner.poll(cx),
+            Some(open) => open.run(|| inner.poll(cx)),
+        };
+        let result = ready!(polled);
+        let end = || {
             // Unlike async blocks, other futures may still hold the connection.
             this.inner.set(None);
-            Poll::Ready(result)
+            result.map_err(Into::into)
         };
         let Some(open) = this.open else {
-            return poll_inner();
+            return Poll::Ready(end());
         };
-        let result = ready!(open.run(poll_inner));
+        let result = open.run(end);
         open.close(result.as_ref().err().map(|error| &**error as _));
         Poll::Ready(result)
     }

@@ -7,11 +7,17 @@
 //! An armed timer fires at the next quarter or earlier, because each wait begins later than the one before.
 //! Therefore operations leave it unchanged. When it fires early, it is set to the remaining time.
 
-use super::{timer::WatchTimer, turn::Turn};
-use crate::error::{Elapsed, TimeoutPhase};
+use super::{
+    timer::{ClockSource, WatchTimer},
+    turn::Turn,
+};
+use crate::{
+    ConnectionInfo,
+    connection::control::IoDirection,
+    error::{Elapsed, TimeoutPhase},
+};
 use std::{
     io,
-    pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
@@ -20,34 +26,31 @@ use tokio::{task::coop, time::Instant};
 /// Limits how long one direction may wait.
 #[derive(Debug)]
 pub(super) struct DirectionTimeout {
-    limit: Option<Duration>,
+    limit: WaitLimit,
     waiting: Option<PendingWait>,
-    timer: Option<Pin<Box<WatchTimer>>>,
+    timer: Option<WatchTimer>,
 }
 
 impl DirectionTimeout {
     pub(super) const fn new(limit: Option<Duration>) -> Self {
-        let limit = match limit {
-            Some(limit) if limit.as_secs() > LONGEST.as_secs() => None,
-            limit => limit,
-        };
         Self {
-            limit,
+            limit: WaitLimit::new(limit),
             waiting: None,
             timer: None,
         }
     }
 
-    /// Applies the timeout to the `result` of `operation`.
+    /// Applies the timeout to the `result` of `operation`, on the connection of `info` if there is one.
     #[inline]
     pub(super) fn check<T>(
         &mut self,
         operation: IoOperation,
         result: Poll<io::Result<T>>,
+        info: Option<&ConnectionInfo>,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<T>> {
         if result.is_pending() {
-            return self.wait(operation, cx).map(Err);
+            return self.wait(operation, info, cx).map(Err);
         }
         // On TCP a flush is always ready, so it must not end the wait of a pending write.
         if operation.moves_bytes() || self.waits_for(operation) {
@@ -64,10 +67,19 @@ impl DirectionTimeout {
     ///
     /// Out of line, to keep the path of ready operations small.
     #[inline(never)]
-    fn wait(&mut self, operation: IoOperation, cx: &mut Context<'_>) -> Poll<io::Error> {
-        let Some(limit) = self.limit else {
+    fn wait(
+        &mut self,
+        operation: IoOperation,
+        info: Option<&ConnectionInfo>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Error> {
+        let Some(limit) = self.limit.get() else {
             return Poll::Pending;
         };
+        let clock = info.map(|info| ClockSource {
+            info,
+            direction: operation.direction(),
+        });
         let mut now = None;
         let wait = self.waiting.get_or_insert_with(|| PendingWait {
             since: *now.insert(Instant::now()),
@@ -77,11 +89,11 @@ impl DirectionTimeout {
         wait.operation = operation;
         let turn = Turn::current(cx);
         if let Some(timer) = &mut self.timer
-            && timer.as_mut().touch(turn, cx)
+            && timer.touch(turn, clock, cx)
         {
             return Poll::Pending;
         }
-        self.watch(limit, turn, now.unwrap_or_else(Instant::now), cx)
+        self.watch(limit, turn, now.unwrap_or_else(Instant::now), clock, cx)
     }
 
     /// Checks whether the timeout has elapsed, and otherwise registers the timer for this task.
@@ -91,6 +103,7 @@ impl DirectionTimeout {
         limit: Duration,
         turn: Option<Turn>,
         now: Instant,
+        clock: Option<ClockSource<'_>>,
         cx: &mut Context<'_>,
     ) -> Poll<io::Error> {
         #[cfg(test)]
@@ -99,8 +112,8 @@ impl DirectionTimeout {
             return Poll::Pending;
         };
         if let Some(timer) = &mut self.timer {
-            wait.leave_out_absence(timer, limit, turn, now);
-            timer.as_mut().set_turn(turn);
+            wait.leave_out_absence(timer, limit, turn, now, clock);
+            timer.set_turn(turn);
         }
         // Without coop budget, the stream may not have checked for data, and the timer cannot be registered.
         if !coop::has_budget_remaining() {
@@ -113,17 +126,42 @@ impl DirectionTimeout {
             self.waiting = None;
             return Poll::Ready(elapsed.into());
         }
-        let timer = match &mut self.timer {
-            Some(timer) if timer.is_armed() && timer.deadline() > now => timer,
-            slot => WatchTimer::set(slot, wait.since + next_quarter(limit, waited), cx),
-        };
-        timer.as_mut().register(turn, cx);
+        let armed = self.timer.as_ref().filter(|timer| timer.is_armed(clock));
+        let deadline = armed
+            .and_then(|timer| timer.deadline(clock))
+            .filter(|deadline| *deadline > now)
+            .unwrap_or_else(|| wait.since + next_quarter(limit, waited));
+        WatchTimer::set(&mut self.timer, deadline, limit, turn, clock, cx);
         Poll::Pending
     }
 
     #[cfg(test)]
     pub(super) fn timer_deadline(&self) -> Option<Instant> {
-        self.timer.as_ref().map(|timer| timer.deadline())
+        self.timer.as_ref()?.deadline(None)
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_by_clock(&self) -> bool {
+        matches!(self.timer, Some(WatchTimer::Clock(_)))
+    }
+}
+
+/// How long a direction may wait, in nanoseconds; small, because each connection has two.
+#[derive(Clone, Copy, Debug)]
+struct WaitLimit(u64);
+
+impl WaitLimit {
+    const NONE: Self = Self(u64::MAX);
+
+    const fn new(limit: Option<Duration>) -> Self {
+        match limit {
+            Some(limit) if limit.as_secs() <= LONGEST.as_secs() => Self(limit.as_nanos() as u64),
+            _ => Self::NONE,
+        }
+    }
+
+    fn get(self) -> Option<Duration> {
+        (self.0 != Self::NONE.0).then(|| Duration::from_nanos(self.0))
     }
 }
 
@@ -147,8 +185,12 @@ impl PendingWait {
         limit: Duration,
         turn: Option<Turn>,
         now: Instant,
+        clock: Option<ClockSource<'_>>,
     ) {
-        let (end, quarter) = (timer.deadline(), limit / QUARTERS);
+        let Some(end) = timer.deadline(clock) else {
+            return;
+        };
+        let quarter = limit / QUARTERS;
         // The handler was back in time. Otherwise, periodic work in step with the timer would keep a silent peer.
         if now < end + GRANULARITY || self.since >= end {
             return;
@@ -156,7 +198,7 @@ impl PendingWait {
         let away = match timer.was_watched(turn) {
             Some(watched) => !watched,
             // Unknown. Excuse it only once, so that silent peers time out on machines that are always late.
-            None => !self.excused && now > timer.fired_at() + quarter,
+            None => !self.excused && now > timer.fired_at().unwrap_or(end) + quarter,
         };
         if away {
             self.excused |= timer.was_watched(turn).is_none();
@@ -185,6 +227,13 @@ pub(super) enum IoOperation {
 impl IoOperation {
     const fn moves_bytes(self) -> bool {
         matches!(self, Self::Read | Self::Write)
+    }
+
+    const fn direction(self) -> IoDirection {
+        match self {
+            Self::Read => IoDirection::Read,
+            Self::Write | Self::Flush | Self::Shutdown => IoDirection::Write,
+        }
     }
 
     const fn phase(self) -> TimeoutPhase {

@@ -1,7 +1,7 @@
 //! The stream wrapper.
 
 use super::bound::{DirectionTimeout, IoOperation};
-use crate::timeout::DEFAULT;
+use crate::{ConnectionInfo, timeout::DEFAULT};
 use pin_project::pin_project;
 use std::{
     io::{self, IoSlice},
@@ -27,6 +27,8 @@ pub struct TimeoutIo<IO> {
     io: IO,
     pub(super) read: DirectionTimeout,
     pub(super) write: DirectionTimeout,
+    /// Of the connection with this stream, if it is known.
+    info: Option<ConnectionInfo>,
 }
 
 impl<IO> TimeoutIo<IO> {
@@ -36,7 +38,14 @@ impl<IO> TimeoutIo<IO> {
             io,
             read: DirectionTimeout::new(Some(DEFAULT)),
             write: DirectionTimeout::new(Some(DEFAULT)),
+            info: None,
         }
+    }
+
+    /// Leaves the timing to the clock of the connection's server, where it has one.
+    pub(super) fn with_info(mut self, info: ConnectionInfo) -> Self {
+        self.info = Some(info);
+        self
     }
 
     /// Sets how long a read may wait; `None` disables the timeout.
@@ -90,7 +99,8 @@ impl<IO: AsyncRead> AsyncRead for TimeoutIo<IO> {
     ) -> Poll<io::Result<()>> {
         let this = self.project();
         let result = this.io.poll_read(cx, buf);
-        this.read.check(IoOperation::Read, result, cx)
+        this.read
+            .check(IoOperation::Read, result, this.info.as_ref(), cx)
     }
 }
 
@@ -103,21 +113,24 @@ impl<IO: AsyncWrite> AsyncWrite for TimeoutIo<IO> {
     ) -> Poll<io::Result<usize>> {
         let this = self.project();
         let result = this.io.poll_write(cx, buf);
-        this.write.check(IoOperation::Write, result, cx)
+        this.write
+            .check(IoOperation::Write, result, this.info.as_ref(), cx)
     }
 
     #[inline]
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.project();
         let result = this.io.poll_flush(cx);
-        this.write.check(IoOperation::Flush, result, cx)
+        this.write
+            .check(IoOperation::Flush, result, this.info.as_ref(), cx)
     }
 
     #[inline]
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.project();
         let result = this.io.poll_shutdown(cx);
-        this.write.check(IoOperation::Shutdown, result, cx)
+        this.write
+            .check(IoOperation::Shutdown, result, this.info.as_ref(), cx)
     }
 
     #[inline]
@@ -128,7 +141,8 @@ impl<IO: AsyncWrite> AsyncWrite for TimeoutIo<IO> {
     ) -> Poll<io::Result<usize>> {
         let this = self.project();
         let result = this.io.poll_write_vectored(cx, bufs);
-        this.write.check(IoOperation::Write, result, cx)
+        this.write
+            .check(IoOperation::Write, result, this.info.as_ref(), cx)
     }
 
     #[inline]

@@ -88,10 +88,12 @@ where
 
     fn call(&mut self, connection: Connection<IO>) -> Self::Future {
         let IoTimeouts { read, write } = self.limits;
+        let info = connection.info().clone();
         let with_timeouts = |io| {
             TimeoutIo::new(io)
                 .with_read_timeout(read)
                 .with_write_timeout(write)
+                .with_info(info)
         };
         IoTimeoutFuture {
             inner: self.inner.call(connection.map_io(with_timeouts)),

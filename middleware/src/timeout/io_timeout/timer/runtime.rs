@@ -1,7 +1,6 @@
-//! The timer of one direction. It records when its operation was polled last.
+//! A timer of the runtime.
 
-use super::turn::Turn;
-use crate::internal::note_timer;
+use crate::{internal::note_timer, timeout::io_timeout::turn::Turn};
 use pin_project::pin_project;
 use std::{
     pin::Pin,
@@ -10,10 +9,10 @@ use std::{
 };
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// Wakes the task of one direction.
+/// Wakes the task of one direction, also outside of a server.
 #[pin_project]
 #[derive(Debug)]
-pub(super) struct WatchTimer {
+pub(in super::super) struct RuntimeTimer {
     #[pin]
     sleep: Sleep,
     waker: Waker,
@@ -23,29 +22,16 @@ pub(super) struct WatchTimer {
     alarm: Option<Arc<Alarm>>,
 }
 
-impl WatchTimer {
-    /// Sets the timer in `slot`, creating it if needed.
-    pub(super) fn set<'a>(
-        slot: &'a mut Option<Pin<Box<Self>>>,
-        deadline: Instant,
-        cx: &Context<'_>,
-    ) -> &'a mut Pin<Box<Self>> {
-        match slot {
-            Some(timer) => {
-                timer.as_mut().project().sleep.reset(deadline);
-                timer
-            }
-            None => {
-                note_timer();
-                // The timer starts on its first poll.
-                slot.insert(Box::pin(Self {
-                    sleep: sleep_until(deadline),
-                    waker: cx.waker().clone(),
-                    turn: None,
-                    alarm: None,
-                }))
-            }
-        }
+impl RuntimeTimer {
+    /// A timer that [`set`](Self::set) starts.
+    pub(super) fn new(deadline: Instant, cx: &Context<'_>) -> Pin<Box<Self>> {
+        note_timer();
+        Box::pin(Self {
+            sleep: sleep_until(deadline),
+            waker: cx.waker().clone(),
+            turn: None,
+            alarm: None,
+        })
     }
 
     pub(super) fn deadline(&self) -> Instant {
@@ -72,21 +58,26 @@ impl WatchTimer {
         *self.project().turn = turn;
     }
 
-    /// Whether the handler was waiting when the timer fired, if known.
-    pub(super) fn was_watched(&self, turn: Option<Turn>) -> Option<bool> {
-        turn?.continues(self.turn?)
+    pub(super) const fn turn(&self) -> Option<Turn> {
+        self.turn
     }
 
-    /// When the timer woke the task, or its deadline if unknown.
-    pub(super) fn fired_at(&self) -> Instant {
-        let alarm = self.alarm.as_ref();
-        let fired = alarm.and_then(|alarm| alarm.fired.get().copied());
-        fired.unwrap_or_else(|| self.deadline())
+    /// When the timer woke the task, if it recorded that.
+    pub(super) fn fired_at(&self) -> Option<Instant> {
+        self.alarm.as_ref()?.fired.get().copied()
     }
 
-    /// Makes the timer wake the current task.
-    pub(super) fn register(self: Pin<&mut Self>, turn: Option<Turn>, cx: &mut Context<'_>) {
-        let timer = self.project();
+    /// Makes the timer wake the current task at `deadline`.
+    pub(super) fn set(
+        self: Pin<&mut Self>,
+        deadline: Instant,
+        turn: Option<Turn>,
+        cx: &mut Context<'_>,
+    ) {
+        let mut timer = self.project();
+        if timer.sleep.is_elapsed() || timer.sleep.deadline() != deadline {
+            timer.sleep.as_mut().reset(deadline);
+        }
         timer.waker.clone_from(cx.waker());
         *timer.turn = turn;
         *timer.alarm = turn.is_none().then(|| Alarm::new(cx.waker()));

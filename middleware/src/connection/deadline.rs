@@ -1,0 +1,136 @@
+//! Deadlines of pending operations, which the clock of a server checks.
+//!
+//! A timer of the runtime costs an allocation per connection, and the runtime looks at its timers whenever it
+//! waits for events. A server has a thread and a table of its connections anyway, so the thread compares the
+//! deadlines that it finds in the table with the time, and wakes the tasks whose deadline has passed.
+//!
+//! A deadline is only taken while the connection is in such a table, and while its [`Socket`](super::Socket) waits
+//! with the same waker, because the clock wakes through that one. Otherwise the operation needs a timer.
+
+use super::{ConnectionInfo, control::IoDirection};
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    task::Waker,
+    time::Duration,
+};
+use tokio::time::Instant;
+
+/// The deadline of one direction, in milliseconds since the accept.
+#[derive(Debug)]
+pub(super) struct IoDeadline(AtomicU64);
+
+/// A deadline that a clock checks; see [`ConnectionInfo::set_deadline`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DeadlineKey(u64);
+
+impl IoDeadline {
+    pub(super) const fn new() -> Self {
+        Self(AtomicU64::new(UNWATCHED))
+    }
+
+    fn begin(&self) {
+        self.0.store(NONE, Ordering::Relaxed);
+    }
+
+    /// Sets the deadline to `key`. False without a clock, or if another stream has set a deadline.
+    fn set(&self, key: DeadlineKey, previous: Option<DeadlineKey>) -> bool {
+        let replace = |current| {
+            let is_free = current == NONE || previous.is_some_and(|key| key.0 == current);
+            is_free.then_some(key.0)
+        };
+        // Release, so that a clock that sees the deadline also sees the waker.
+        let set = self
+            .0
+            .fetch_update(Ordering::Release, Ordering::Relaxed, replace);
+        set.is_ok()
+    }
+
+    /// Takes a deadline that is not after `now`.
+    fn expire(&self, now: u64) -> bool {
+        let due = self.0.load(Ordering::Relaxed);
+        // `NONE` is the smallest value, and `UNWATCHED` the largest.
+        due != NONE && due <= now && self.replace(due, NONE)
+    }
+
+    /// Ends the watch; true if a deadline was set.
+    fn end(&self) -> bool {
+        !matches!(self.0.swap(UNWATCHED, Ordering::AcqRel), NONE | UNWATCHED)
+    }
+
+    fn replace(&self, current: u64, new: u64) -> bool {
+        let (acquire, relaxed) = (Ordering::AcqRel, Ordering::Relaxed);
+        self.0
+            .compare_exchange(current, new, acquire, relaxed)
+            .is_ok()
+    }
+}
+
+impl ConnectionInfo {
+    /// Makes the clock wake `waker`, with which `direction` is pending, at `deadline`.
+    ///
+    /// It replaces the `previous` deadline. `None` if no clock can do that.
+    pub(crate) fn set_deadline(
+        &self,
+        direction: IoDirection,
+        deadline: Instant,
+        previous: Option<DeadlineKey>,
+        waker: &Waker,
+    ) -> Option<DeadlineKey> {
+        let slot = self.deadline(direction);
+        if slot.0.load(Ordering::Relaxed) == UNWATCHED {
+            return None;
+        }
+        // `None` if the connection was accepted by another runtime, whose clock is ahead.
+        let since_accept = deadline.checked_duration_since(self.accepted_at())?;
+        // The next millisecond, so that the deadline has passed when it is reached. Zero means none.
+        let key = DeadlineKey(u64::try_from(since_accept.as_millis()).ok()? + 1);
+        (self.control().is_woken_by(direction, waker) && slot.set(key, previous)).then_some(key)
+    }
+
+    /// Whether the deadline is still ahead, as far as the clock knows.
+    #[inline]
+    pub(crate) fn has_deadline(&self, direction: IoDirection, key: DeadlineKey) -> bool {
+        self.deadline(direction).0.load(Ordering::Relaxed) == key.0
+    }
+
+    /// When the deadline is.
+    pub(crate) fn deadline_at(&self, key: DeadlineKey) -> Instant {
+        self.accepted_at() + Duration::from_millis(key.0)
+    }
+}
+
+/// Lets a clock check the deadlines of a connection.
+///
+/// From now on, the caller must call [`expire`] from time to time, until it calls [`end_watch`].
+pub fn begin_watch(info: &ConnectionInfo) {
+    for direction in IoDirection::BOTH {
+        info.deadline(direction).begin();
+    }
+}
+
+/// Takes the deadlines that have passed, and adds the wakers of their operations to `wakers`.
+pub fn expire(info: &ConnectionInfo, now: Instant, wakers: &mut Vec<Waker>) {
+    let age = now.saturating_duration_since(info.accepted_at());
+    let now = u64::try_from(age.as_millis()).unwrap_or(UNWATCHED - 1);
+    for direction in IoDirection::BOTH {
+        if info.deadline(direction).expire(now) {
+            wakers.extend(info.control().stored_waker(direction));
+        }
+    }
+}
+
+/// Ends the watch, and adds the wakers of operations with a deadline to `wakers`. They then arm a timer of their
+/// runtime.
+pub fn end_watch(info: &ConnectionInfo, wakers: &mut Vec<Waker>) {
+    for direction in IoDirection::BOTH {
+        if info.deadline(direction).end() {
+            wakers.extend(info.control().stored_waker(direction));
+        }
+    }
+}
+
+/// No operation has a deadline.
+const NONE: u64 = 0;
+
+/// No clock checks the deadlines.
+const UNWATCHED: u64 = u64::MAX;
