@@ -493,7 +493,7 @@ mod tests {
     fn a_worker_has_a_whole_beat_to_answer_whatever_wakes_the_clock() {
         let runtime = runtime();
         let registry = registry();
-        let _connection = registry.enter(0, info());
+        let _connection = registry.enter(0, registry.add_listener(), info());
         let mut heartbeat = Heartbeat::new(&registry, None, [runtime.handle()]);
         let begun = Instant::now();
         for early in 0..50 {
@@ -519,7 +519,7 @@ mod tests {
         let (reached, _alarm) = oneshot::channel();
         clock.0.add(Duration::from_secs(3600), reached);
         until(|| clock.0.asleep.load(Ordering::Relaxed));
-        let _connection = registry.enter(0, info());
+        let _connection = registry.enter(0, registry.add_listener(), info());
         clock.connection_opened();
         until(|| {
             let settings = clock.0.lock();

@@ -15,6 +15,7 @@ mod deadline;
 mod handle;
 mod incoming;
 mod lifecycle;
+mod listeners;
 mod shutdown;
 mod shutdown_under_load;
 #[path = "../support/mod.rs"]
