@@ -16,6 +16,7 @@ mod handle;
 mod incoming;
 mod lifecycle;
 mod listeners;
+mod reload;
 mod shutdown;
 mod shutdown_under_load;
 #[path = "../support/mod.rs"]
