@@ -61,7 +61,7 @@
 //! | `portcullis::server::acceptor` | ERROR | `listener`, `error` | a listener failed permanently |
 //! | `portcullis::server::acceptors` | ERROR | `listener`, `error` | a listener panicked |
 //! | `portcullis::server::clock` | WARN | `worker`, `connection.id`, `peer` | a handler blocks its worker thread |
-//! | `portcullis::server::drain` | ERROR | `error` | an acceptor ended unexpectedly |
+//! | `portcullis::server::listener_drain` | ERROR | `error` | an acceptor ended unexpectedly |
 //! | `portcullis::server::recorder` | ERROR | `connection.id` | formatting an error panicked |
 //! | `portcullis::server::recorder` | ERROR | `connection.id`, `peer`, `error`, `suppressed` | a service panicked |
 //! | `portcullis::server::recorder` | DEBUG | `connection.id`, `peer`, `outcome`, `error`, `duration`, `bytes_in`, `bytes_out`, `suppressed` | a service failed |
@@ -291,7 +291,7 @@ pub const EVENTS: &[Event] = &[
         "a handler blocks its worker thread",
     ),
     event(
-        "portcullis::server::drain",
+        "portcullis::server::listener_drain",
         ERROR,
         &["error"],
         "an acceptor ended unexpectedly",

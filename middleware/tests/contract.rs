@@ -32,6 +32,12 @@ async fn trace() {
     assert_contract(TraceLayer::new()).await;
 }
 
+#[cfg(feature = "metrics")]
+#[tokio::test(start_paused = true)]
+async fn metrics() {
+    assert_contract(portcullis_middleware::observe::MetricsLayer::new("web")).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_limit_that_waits_before_accepting() {
     for limit in 1..=9 {

@@ -11,7 +11,8 @@ use crate::{
     listener::{Accepted, Listener},
     server::Stack,
     server::{
-        lifecycle::{Lifecycle, Mode, ModeWatch},
+        lifecycle::{Mode, ModeWatch},
+        listener_state::ListenerState,
         recorder::Recorder,
         shared::SharedState,
         spawn::Spawn,
@@ -30,13 +31,15 @@ use tokio::{
     time::timeout,
 };
 
-/// Accepts connections and spawns their tasks, until the server shuts down.
+/// Accepts connections and spawns their tasks, until its listener is closed or drained.
 pub(crate) struct Acceptor<L, S> {
     pub(crate) listener: L,
     pub(crate) stack: S,
     pub(crate) origin: Arc<ListenerInfo>,
     pub(crate) policy: AcceptErrorPolicy,
-    pub(crate) lifecycle: Arc<Lifecycle>,
+    /// The state of the listener.
+    pub(crate) state: Arc<ListenerState>,
+    /// The state of the server.
     pub(crate) shared: Arc<SharedState>,
     pub(crate) spawn: Spawn,
     /// Failed connections in a row.
@@ -44,13 +47,13 @@ pub(crate) struct Acceptor<L, S> {
 }
 
 impl<L: Listener, S: Stack<L::Io>> Acceptor<L, S> {
-    /// Runs until the server shuts down or the listener is broken.
+    /// Runs until the listener is closed, drained or broken.
     ///
     /// # Errors
     ///
     /// An accept error that the policy classifies as fatal.
     pub(crate) async fn run(mut self) -> io::Result<()> {
-        let mut mode = self.lifecycle.watch_mode();
+        let mut mode = self.state.lifecycle.watch_mode();
         loop {
             match mode.current() {
                 Mode::Accept => self.accept_while(&mut mode).await?,
@@ -119,17 +122,20 @@ impl<L: Listener, S: Stack<L::Io>> Acceptor<L, S> {
         matches!(self.listener.is_ready(), Ok(false))
     }
 
-    /// Waits until the stack is ready and spawns the call. If the server quits first, the connection is dropped.
+    /// Waits until the stack is ready and spawns the call. If the listener quits first, the connection is dropped.
     async fn admit(&mut self, accepted: Accepted<L::Io>) {
         let (io, peer) = accepted.into_parts();
-        let recorder = &self.shared.recorder;
+        let recorder = &self.state.recorder;
         recorder.counters.accepted.fetch_add(1, Ordering::Relaxed);
         let local = self.listener.connection_local_address(&io);
         let info = ConnectionInfo::from_listener(self.origin.clone(), peer, local);
         self.failures = 0;
         let unserved = match caught(|| self.stack.clone()) {
-            Ok(mut stack) => match ready(&self.lifecycle, recorder, &mut stack, &info).await {
-                Ok(true) => return self.spawn.spawn(&self.shared, stack, io, info),
+            Ok(mut stack) => match ready(&self.state, &mut stack, &info).await {
+                Ok(true) => {
+                    let (state, shared) = (&self.state, &self.shared);
+                    return self.spawn.spawn(state, shared, stack, io, info);
+                }
                 unready => caught(|| drop(stack)).and(unready),
             },
             Err(panicked) => Err(panicked),
@@ -144,7 +150,8 @@ impl<L: Listener, S: Stack<L::Io>> Acceptor<L, S> {
     /// Handles a failed accept according to the policy.
     async fn pause_after(&mut self, error: io::Error, mode: &mut ModeWatch) -> io::Result<()> {
         let kind = self.policy.classify(&error);
-        self.shared.recorder.accept_errors.add(kind);
+        let recorder = &self.state.recorder;
+        recorder.counters.accept_errors.add(kind);
         let listener = self.origin.name().unwrap_or("unnamed");
         match kind {
             AcceptErrorKind::Connection if self.failures < MAX_FAILURES => {
@@ -155,7 +162,7 @@ impl<L: Listener, S: Stack<L::Io>> Acceptor<L, S> {
                 Ok(())
             }
             AcceptErrorKind::Connection | AcceptErrorKind::Resource => {
-                self.shared.recorder.log_pause(kind, listener, &error);
+                recorder.log_pause(kind, listener, &error);
                 let released = self.shared.registry.released();
                 tokio::select! {
                     _ = timeout(self.policy.pause(), released) => {}
@@ -171,13 +178,12 @@ impl<L: Listener, S: Stack<L::Io>> Acceptor<L, S> {
     }
 }
 
-/// Waits until `stack` is ready for a connection. False if the server quits first.
+/// Waits until `stack` is ready for a connection. False if the listener quits first.
 ///
 /// A panic is an error of this connection only, so that a client that can make a service panic cannot end the
 /// listener.
 async fn ready<S: Stack<Io>, Io>(
-    lifecycle: &Lifecycle,
-    recorder: &Recorder,
+    state: &ListenerState,
     stack: &mut S,
     info: &ConnectionInfo,
 ) -> Result<bool, BoxError> {
@@ -189,8 +195,8 @@ async fn ready<S: Stack<Io>, Io>(
     if let Poll::Ready(ready) = poll_fn(|cx| Poll::Ready(poll(cx))).await {
         return ready.map(|()| true);
     }
-    let mut waiting = WaitForStack::new(recorder, info);
-    let mut mode = lifecycle.watch_mode();
+    let mut waiting = WaitForStack::new(&state.recorder, info);
+    let mut mode = state.lifecycle.watch_mode();
     let ready = tokio::select! {
         biased;
         ready = poll_fn(poll) => ready.map(|()| true),

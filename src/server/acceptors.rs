@@ -1,4 +1,4 @@
-//! The acceptors of a server: their tasks, and how a listener closes while its thread is blocked.
+//! The acceptors of a listener: their tasks, and how a listener closes while its thread is blocked.
 //!
 //! The task of an acceptor only borrows it for each poll. So an acceptor and its listener can be dropped from
 //! outside, even while a handler blocks the thread of the task. A server that has stopped must not leave a port
@@ -6,6 +6,7 @@
 
 use portcullis_middleware::error::Panicked;
 use std::{
+    fmt,
     future::poll_fn,
     io,
     pin::Pin,
@@ -17,51 +18,37 @@ use tokio::{
     task::{JoinError, JoinSet},
 };
 
-/// The acceptors of a server. Dropping it closes their listeners.
+/// The acceptors of a listener. Dropping it closes their sockets.
 #[derive(Default)]
 pub(super) struct Acceptors {
-    tasks: JoinSet<AcceptorEnd>,
+    tasks: JoinSet<io::Result<()>>,
     cells: Vec<Arc<AcceptorCell>>,
 }
-
-/// Name of the listener, and how its acceptor ended.
-pub(super) type AcceptorEnd = (String, io::Result<()>);
 
 /// An acceptor with its listener, or `None` when it has ended. Locked while it is polled.
 type AcceptorCell = Mutex<Option<Pin<Box<dyn Future<Output = io::Result<()>> + Send>>>>;
 
 impl Acceptors {
-    /// Runs the `acceptor` of the listener `name` on `runtime`, or on the caller's runtime.
+    /// Runs the `acceptor` of the listener `name` on `runtime`.
     pub(super) fn spawn(
         &mut self,
         name: &str,
         acceptor: impl Future<Output = io::Result<()>> + Send + 'static,
-        runtime: Option<&Handle>,
+        runtime: &Handle,
     ) {
         let cell: Arc<AcceptorCell> = Arc::new(Mutex::new(Some(Box::pin(acceptor))));
         self.cells.push(cell.clone());
         let name = name.to_owned();
-        let task = async move {
-            let result = run(&cell, &name).await;
-            (name, result)
-        };
-        match runtime {
-            None => self.tasks.spawn(task),
-            Some(runtime) => self.tasks.spawn_on(task, runtime),
-        };
-    }
-
-    /// The number of acceptors that are not joined yet.
-    pub(super) fn len(&self) -> usize {
-        self.tasks.len()
+        self.tasks
+            .spawn_on(async move { run(&cell, &name).await }, runtime);
     }
 
     /// Waits until an acceptor has ended. `None` if all are joined.
-    pub(super) async fn join_next(&mut self) -> Option<Result<AcceptorEnd, JoinError>> {
+    pub(super) async fn join_next(&mut self) -> Option<Result<io::Result<()>, JoinError>> {
         self.tasks.join_next().await
     }
 
-    /// Closes the remaining listeners and aborts their tasks.
+    /// Closes the remaining sockets and aborts their tasks.
     ///
     /// An acceptor that is being polled at this moment ends after that poll.
     pub(super) fn close(&mut self) {
@@ -75,6 +62,14 @@ impl Acceptors {
             // This also drops its stack, which may panic.
             let _panicked = Panicked::catch(|| drop(acceptor));
         }
+    }
+}
+
+impl fmt::Debug for Acceptors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Acceptors")
+            .field("running", &self.tasks.len())
+            .finish_non_exhaustive()
     }
 }
 

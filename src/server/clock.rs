@@ -344,7 +344,7 @@ mod tests {
         let (reached, _alarm) = oneshot::channel();
         clock.0.add(Duration::from_secs(3600), reached);
         until(|| clock.0.asleep.load(Ordering::Relaxed));
-        let _connection = registry.enter(0, info());
+        let _connection = registry.enter(0, registry.add_listener(), info());
         clock.connection_opened();
         until(|| {
             let settings = clock.0.lock();

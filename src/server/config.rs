@@ -9,7 +9,7 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
-    /// The listeners, in the order in which they were added.
+    /// The listeners that it started with, in the order in which they were added.
     pub listeners: Vec<ListenerConfig>,
     /// Which threads serve.
     pub workers: Workers,
@@ -19,6 +19,8 @@ pub struct Config {
     pub accept_errors: AcceptErrorPolicy,
     /// How long the server may be idle before it stops. `None` means indefinitely.
     pub stop_when_idle: Option<Duration>,
+    /// Whether the server goes on without a listener.
+    pub until_stopped: bool,
 }
 
 /// A listener of a server; see [`Config::listeners`].

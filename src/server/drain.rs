@@ -1,17 +1,12 @@
-//! Graceful shutdown of a server: notify, stop accepting, wait, force-close.
+//! Settings and report of a graceful shutdown.
 
-use super::{acceptors::Acceptors, clock::Clock, shared::SharedState};
 use portcullis_middleware::ConnectionInfo;
 #[cfg(doc)]
 use portcullis_middleware::drain::DrainStage;
-use std::{
-    io,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{io, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
-/// How a server shuts down gracefully.
+/// How a server, or [one of its listeners](super::ListenerHandle::drain), shuts down gracefully.
 ///
 /// 1. *Notify*: [`ConnectionInfo::drain`] resolves in handlers, and the server goes on accepting for the
 ///    notice period. Behind a load balancer, set this to the time it needs to take the instance out of
@@ -63,6 +58,14 @@ impl Drain {
     pub const fn deadline(&self) -> Duration {
         self.deadline
     }
+
+    /// When a drain that begins at `begun` goes on to its stages.
+    pub(super) fn schedule(&self, begun: Instant) -> Schedule {
+        Schedule {
+            stop_accepting: later(begun, self.notice_period.min(self.deadline)),
+            deadline: later(begun, self.deadline),
+        }
+    }
 }
 
 impl Default for Drain {
@@ -71,18 +74,57 @@ impl Default for Drain {
     }
 }
 
-/// How a server stopped.
+/// When a drain goes on to its stages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Schedule {
+    pub(super) stop_accepting: Instant,
+    /// When the remaining connections are force-closed.
+    pub(super) deadline: Instant,
+}
+
+impl Schedule {
+    /// The earlier time of both for each stage.
+    pub(super) fn earliest(self, other: Self) -> Self {
+        Self {
+            stop_accepting: self.stop_accepting.min(other.stop_accepting),
+            deadline: self.deadline.min(other.deadline),
+        }
+    }
+}
+
+/// How a server or one of its listeners stopped.
 #[derive(Clone, Debug, Default)]
 pub struct Report(Arc<ReportData>);
 
 #[derive(Debug, Default)]
-struct ReportData {
-    ended: u64,
-    force_closed: Vec<ConnectionInfo>,
-    still_running: usize,
-    took: Duration,
-    broken: Vec<BrokenListener>,
-    all_broke: bool,
+pub(super) struct ReportData {
+    pub(super) ended: u64,
+    pub(super) force_closed: Vec<ConnectionInfo>,
+    pub(super) still_running: usize,
+    pub(super) took: Duration,
+    pub(super) broken: Vec<BrokenListener>,
+}
+
+impl ReportData {
+    /// Adds the connections and errors of a listener.
+    pub(super) fn add(&mut self, listener: &Report) {
+        self.ended += listener.ended();
+        self.force_closed.extend_from_slice(listener.force_closed());
+        self.add_broken(listener);
+    }
+
+    /// Adds the errors of a listener that ended before the drain. Of very many, the last ones are kept.
+    pub(super) fn add_broken(&mut self, listener: &Report) {
+        self.broken.extend_from_slice(listener.broken_listeners());
+        let surplus = self.broken.len().saturating_sub(MAX_BROKEN);
+        self.broken.drain(..surplus);
+    }
+}
+
+impl From<ReportData> for Report {
+    fn from(data: ReportData) -> Self {
+        Self(Arc::new(data))
+    }
 }
 
 impl Report {
@@ -109,13 +151,9 @@ impl Report {
         self.0.took
     }
 
-    /// The listeners that failed with a fatal accept error.
+    /// The listeners that failed with a fatal accept error, at most the last 1,000.
     pub fn broken_listeners(&self) -> &[BrokenListener] {
         &self.0.broken
-    }
-
-    pub(super) fn all_listeners_broke(&self) -> bool {
-        self.0.all_broke
     }
 }
 
@@ -128,7 +166,7 @@ pub struct BrokenListener {
 
 impl BrokenListener {
     /// `error` ended the listener `name`.
-    fn new(name: String, error: io::Error) -> Self {
+    pub(super) fn new(name: String, error: io::Error) -> Self {
         let error = Arc::new(error);
         Self { name, error }
     }
@@ -144,164 +182,6 @@ impl BrokenListener {
     }
 }
 
-/// Waits for the stop of a running server, then drains it.
-pub(super) struct Drainer {
-    shared: Arc<SharedState>,
-    drain: Drain,
-    /// Last, because dropping it wakes the tasks that wait for the end of the server.
-    _stopped_guard: StoppedGuard,
-    broken: Vec<BrokenListener>,
-}
-
-impl Drainer {
-    pub(super) fn new(stopped_guard: StoppedGuard, drain: Drain) -> Self {
-        Self {
-            shared: stopped_guard.0.clone(),
-            drain,
-            _stopped_guard: stopped_guard,
-            broken: Vec::new(),
-        }
-    }
-
-    pub(super) fn clock(&self) -> &Clock {
-        &self.shared.clock
-    }
-
-    /// Waits for a stop, then goes through the stages of [`Drain`].
-    pub(super) async fn run(&mut self, acceptors: &mut Acceptors) -> Report {
-        let listeners = acceptors.len();
-        let shared = self.shared.clone();
-        let lifecycle = &shared.lifecycle;
-        tokio::select! {
-            () = lifecycle.stop_requested() => {}
-            () = self.join(acceptors) => {}
-        }
-
-        let begun = Instant::now();
-        let deadline = later(begun, self.drain.deadline);
-        let gone = self.gone();
-        let with_notice_period = !self.drain.notice_period.is_zero();
-        lifecycle.begin_drain(with_notice_period);
-        if with_notice_period {
-            let notice_period = self.drain.notice_period.min(self.drain.deadline);
-            let close_listeners = later(begun, notice_period);
-            tokio::select! {
-                () = shared.clock.alarm(close_listeners) => {}
-                () = lifecycle.stop_now_requested() => {}
-                () = self.join(acceptors) => {}
-            }
-        }
-
-        lifecycle.finish_accepting();
-        let finished = tokio::select! {
-            biased;
-            () = async { self.join(acceptors).await; shared.registry.emptied().await } => true,
-            () = shared.clock.alarm(deadline) => false,
-            () = lifecycle.stop_now_requested() => false,
-        };
-        let force_closed = if finished {
-            Vec::new()
-        } else {
-            self.force_close(acceptors).await
-        };
-
-        // All accepted connections but those that had ended before. This includes a connection between its accept
-        // and its entry in the table.
-        let accepted = self
-            .shared
-            .recorder
-            .counters
-            .accepted
-            .load(Ordering::Relaxed);
-        Report(Arc::new(ReportData {
-            ended: accepted.saturating_sub(gone + force_closed.len() as u64),
-            still_running: self.shared.registry.len(),
-            force_closed,
-            took: begun.elapsed(),
-            all_broke: self.broken.len() == listeners,
-            broken: std::mem::take(&mut self.broken),
-        }))
-    }
-
-    /// Stores the report for the tasks that wait for it. They receive it when this is dropped.
-    pub(super) fn keep(&self, report: Report) {
-        let _ = self.shared.report.set(report);
-    }
-
-    /// Force-closes the sockets, so that handlers can still clean up, then aborts the tasks.
-    async fn force_close(&mut self, acceptors: &mut Acceptors) -> Vec<ConnectionInfo> {
-        self.shared.lifecycle.quit();
-        let shared = self.shared.clone();
-        let registry = &shared.registry;
-        // The acceptors first, so that no connection is added after the table is read.
-        tokio::select! {
-            () = self.join(acceptors) => {}
-            () = shared.clock.alarm(Instant::now() + CLEAN_UP) => acceptors.close(),
-        }
-        let mut force_closed = registry.all();
-        for connection in &force_closed {
-            connection.force_close();
-        }
-        force_closed.append(&mut shared.recorder.take_closed_unserved());
-        tokio::select! {
-            () = registry.emptied() => return force_closed,
-            () = shared.clock.alarm(Instant::now() + CLEAN_UP) => {}
-        }
-        registry.abort_tasks();
-        tokio::select! {
-            () = registry.emptied() => {}
-            () = shared.clock.alarm(Instant::now() + CLEAN_UP) => {}
-        }
-        force_closed
-    }
-
-    /// Waits until all acceptors have ended, and collects the errors of broken listeners.
-    async fn join(&mut self, acceptors: &mut Acceptors) {
-        while let Some(ended) = acceptors.join_next().await {
-            match ended {
-                Ok((_, Ok(()))) => {}
-                Ok((name, Err(error))) => self.broken.push(BrokenListener::new(name, error)),
-                Err(error) => {
-                    tracing::error!(%error, "acceptor task failed");
-                    let error = io::Error::other(error);
-                    self.broken
-                        .push(BrokenListener::new("unnamed".to_owned(), error));
-                }
-            }
-        }
-    }
-
-    /// How many accepted connections have ended.
-    fn gone(&self) -> u64 {
-        let unserved = self
-            .shared
-            .recorder
-            .counters
-            .unserved
-            .load(Ordering::Relaxed);
-        self.shared.registry.gone() + unserved
-    }
-}
-
-/// Marks the server as stopped when it is dropped.
-///
-/// Dropping a running server closes its listeners and leaves its connections open.
-pub(super) struct StoppedGuard(pub(super) Arc<SharedState>);
-
-impl Drop for StoppedGuard {
-    fn drop(&mut self) {
-        let shared = &self.0;
-        shared.report.get_or_init(|| {
-            Report(Arc::new(ReportData {
-                still_running: shared.registry.len(),
-                ..ReportData::default()
-            }))
-        });
-        shared.lifecycle.end();
-        shared.clock.close();
-    }
-}
-
 /// `begun + time`, or a year later if that overflows.
 fn later(begun: Instant, time: Duration) -> Instant {
     begun
@@ -309,5 +189,5 @@ fn later(begun: Instant, time: Duration) -> Instant {
         .unwrap_or_else(|| begun + Duration::from_secs(86400 * 365))
 }
 
-/// How long handlers may take after the force-close, and again after their tasks are aborted.
-const CLEAN_UP: Duration = Duration::from_millis(100);
+/// A server that adds and loses listeners for years keeps no more errors than this.
+const MAX_BROKEN: usize = 1_000;

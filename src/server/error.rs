@@ -3,7 +3,7 @@
 use super::BrokenListener;
 use std::{error::Error, fmt, io, sync::Arc};
 
-/// A server could not start, or all its listeners are broken.
+/// A server could not start, a listener could not be added, or all listeners are broken.
 #[derive(Debug)]
 pub struct ServeError {
     kind: ServeErrorKind,
@@ -17,14 +17,21 @@ enum ServeErrorKind {
     Signals,
     Shard(String),
     Listener(String),
+    NameTaken(String),
+    NotRunning,
 }
 
 impl ServeError {
     pub(super) const fn no_listener() -> Self {
-        Self {
-            kind: ServeErrorKind::NoListener,
-            source: None,
-        }
+        Self::of(ServeErrorKind::NoListener)
+    }
+
+    pub(super) fn name_taken(name: &str) -> Self {
+        Self::of(ServeErrorKind::NameTaken(name.to_owned()))
+    }
+
+    pub(super) const fn not_running() -> Self {
+        Self::of(ServeErrorKind::NotRunning)
     }
 
     pub(super) fn workers(source: io::Error) -> Self {
@@ -43,6 +50,10 @@ impl ServeError {
         Self::with(ServeErrorKind::Listener(name.clone()), error.clone())
     }
 
+    const fn of(kind: ServeErrorKind) -> Self {
+        Self { kind, source: None }
+    }
+
     const fn with(kind: ServeErrorKind, source: Arc<io::Error>) -> Self {
         Self {
             kind,
@@ -53,6 +64,16 @@ impl ServeError {
     /// Whether the server had no listener when it started.
     pub const fn is_no_listener(&self) -> bool {
         matches!(self.kind, ServeErrorKind::NoListener)
+    }
+
+    /// Whether another open listener of the server has this name.
+    pub const fn is_name_taken(&self) -> bool {
+        matches!(self.kind, ServeErrorKind::NameTaken(_))
+    }
+
+    /// Whether a listener was to be added to a server that has not started, shuts down or has stopped.
+    pub const fn is_not_running(&self) -> bool {
+        matches!(self.kind, ServeErrorKind::NotRunning)
     }
 
     /// Whether the server ran, and stopped after a fatal accept error on every listener.
@@ -67,6 +88,14 @@ impl fmt::Display for ServeError {
             ServeErrorKind::NoListener => {
                 f.write_str("server has no listener: add one with `listen`")
             }
+            ServeErrorKind::NameTaken(name) => write!(
+                f,
+                "listener name {name} is taken: choose another, or close that listener first"
+            ),
+            ServeErrorKind::NotRunning => f.write_str(
+                "server is not running: add listeners to the `Server` before it starts, or to its \
+                 handle until it stops",
+            ),
             ServeErrorKind::Workers => f.write_str("worker threads could not be started"),
             ServeErrorKind::Signals => f.write_str("signal handlers could not be installed"),
             ServeErrorKind::Shard(name) => {

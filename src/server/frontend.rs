@@ -2,35 +2,41 @@
 
 use super::{
     ServeError, Workers, acceptor::Acceptor, acceptors::Acceptors, config::ListenerConfig,
-    lifecycle::Lifecycle, shared::SharedState, spawn::Spawn, workers::WorkerThread,
+    listener_state::ListenerState, shared::SharedState, spawn::Spawn,
 };
 use crate::{listener::Listener, listener::accept_error::AcceptErrorPolicy, server::Stack};
 use portcullis_middleware::connection::ListenerInfo;
-use std::{io, sync::Arc};
+use std::sync::Arc;
+use tokio::runtime::Handle;
 
 /// A listener with the stack that serves it, with their types erased.
 pub(super) trait Frontend: Send {
+    fn name(&self) -> &str;
+
     fn config(&self) -> ListenerConfig;
 
     /// Splits the listener into `listeners`, one for each worker.
     fn shard(&mut self, listeners: usize) -> Result<(), ServeError>;
 
-    /// Starts an acceptor for each listener.
+    /// Starts an acceptor for each of them.
     fn start(
         self: Box<Self>,
         env: &Environment,
-        workers: Workers,
-        threads: &[WorkerThread],
+        shared: &Arc<SharedState>,
+        state: &Arc<ListenerState>,
         acceptors: &mut Acceptors,
     );
 }
 
-/// What all acceptors of a server get from it.
+/// What all listeners of a server get from it.
+#[derive(Debug)]
 pub(super) struct Environment {
     pub(super) policy: AcceptErrorPolicy,
-    /// The one that the acceptors follow: that of the server.
-    pub(super) lifecycle: Arc<Lifecycle>,
-    pub(super) shared: Arc<SharedState>,
+    pub(super) workers: Workers,
+    /// The caller's runtime.
+    pub(super) caller: Handle,
+    /// The runtimes of the worker threads.
+    pub(super) runtimes: Arc<[Handle]>,
 }
 
 /// The only implementation of [`Frontend`].
@@ -41,34 +47,11 @@ pub(super) struct TypedFrontend<L, S> {
     pub(super) stack: S,
 }
 
-impl Environment {
-    /// Creates an acceptor with a clone of the stack, so that all acceptors share its limits.
-    fn acceptor<L: Listener, S: Stack<L::Io>>(
-        &self,
-        name: &str,
-        listener: L,
-        stack: &S,
-        spawn: Spawn,
-    ) -> impl Future<Output = io::Result<()>> + Send + use<L, S> {
-        let origin = ListenerInfo::new()
-            .with_name(name)
-            .with_drain(self.lifecycle.drain_signal().clone())
-            .with_server(Arc::downgrade(&self.shared));
-        let acceptor = Acceptor {
-            listener,
-            stack: stack.clone(),
-            origin: Arc::new(origin),
-            policy: self.policy.clone(),
-            lifecycle: self.lifecycle.clone(),
-            shared: self.shared.clone(),
-            spawn,
-            failures: 0,
-        };
-        acceptor.run()
-    }
-}
-
 impl<L: Listener, S: Stack<L::Io>> Frontend for TypedFrontend<L, S> {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
     fn config(&self) -> ListenerConfig {
         ListenerConfig {
             name: self.name.clone(),
@@ -88,24 +71,35 @@ impl<L: Listener, S: Stack<L::Io>> Frontend for TypedFrontend<L, S> {
     fn start(
         self: Box<Self>,
         env: &Environment,
-        workers: Workers,
-        threads: &[WorkerThread],
+        shared: &Arc<SharedState>,
+        state: &Arc<ListenerState>,
         acceptors: &mut Acceptors,
     ) {
-        let runtimes = threads.iter().map(WorkerThread::runtime);
         for (worker, listener) in self.listeners.into_iter().enumerate() {
-            let (spawn, runtime) = match workers {
-                Workers::Caller => (Spawn::Here, None),
-                Workers::LeastBusy(_) => {
-                    let runtimes = runtimes.clone().cloned().collect();
-                    (Spawn::LeastBusy(runtimes), None)
-                }
+            let (spawn, runtime) = match env.workers {
+                Workers::Caller => (Spawn::Here, &env.caller),
+                Workers::LeastBusy(_) => (Spawn::LeastBusy(env.runtimes.clone()), &env.caller),
                 Workers::PerCore | Workers::Sharded(_) => {
-                    (Spawn::Worker(worker), Some(threads[worker].runtime()))
+                    (Spawn::Worker(worker), &env.runtimes[worker])
                 }
             };
-            let acceptor = env.acceptor(&self.name, listener, &self.stack, spawn);
-            acceptors.spawn(&self.name, acceptor, runtime);
+            // One for each, so that workers do not contend for its reference count.
+            let origin = ListenerInfo::new()
+                .with_name(&self.name)
+                .with_drain(state.lifecycle.drain_signal().clone())
+                .with_server(Arc::downgrade(shared));
+            let acceptor = Acceptor {
+                listener,
+                // A clone for each, so that all acceptors share its limits.
+                stack: self.stack.clone(),
+                origin: Arc::new(origin),
+                policy: env.policy.clone(),
+                state: state.clone(),
+                shared: shared.clone(),
+                spawn,
+                failures: 0,
+            };
+            acceptors.spawn(&self.name, acceptor.run(), runtime);
         }
     }
 }

@@ -1,13 +1,15 @@
 //! Controls and observes a running server.
 
 use super::{
-    Config, Report,
+    Config, ListenerHandle, Report, ServeError, Stack,
+    frontend::TypedFrontend,
     shared::SharedState,
     status::{State, Status},
 };
+use crate::listener::Listener;
 use portcullis_middleware::{ConnectionInfo, connection::ConnectionId, limit::LimitHandle};
 use std::{
-    sync::{Arc, Weak, atomic::Ordering},
+    sync::{Arc, Weak},
     time::Duration,
 };
 use tokio::time::timeout;
@@ -51,21 +53,91 @@ impl Handle {
         self.shared.config.get()
     }
 
-    /// A snapshot of state, counters and limit.
+    /// A snapshot of state, counters and limit. The counters include listeners that have closed.
     pub fn status(&self) -> Status {
         let SharedState {
-            recorder, registry, ..
+            listeners,
+            registry,
+            ..
         } = &*self.shared;
-        Status {
-            state: self.state(),
-            accepted: recorder.counters.accepted.load(Ordering::Relaxed),
-            waiting: recorder.counters.waiting.load(Ordering::Relaxed),
-            active: registry.active(),
-            refused: recorder.counters.refused(),
-            limit: self.limit().map(LimitHandle::limit),
-            outcomes: recorder.counters.outcomes(),
-            accept_errors: recorder.accept_errors.by_kind(),
-        }
+        let counters = listeners.counters();
+        Status::new(self.state(), &counters, registry.active(), self.limit())
+    }
+
+    /// Adds a listener to the running server and serves its connections with `stack`.
+    ///
+    /// It accepts as soon as this returns, on the threads of the server. A paused server leaves its clients in the
+    /// queue. The name can be that of a listener that was [closed](ListenerHandle::close) or
+    /// [drained](ListenerHandle::drain), while its last connections go on.
+    ///
+    /// # Errors
+    ///
+    /// [`is_name_taken`](ServeError::is_name_taken) if an open listener has this name,
+    /// [`is_not_running`](ServeError::is_not_running) if the server has not started or no longer runs. It also
+    /// fails if the server has a listener for each worker and `listener` cannot be split
+    /// ([`Workers::PerCore`](super::Workers::PerCore)). The listener is closed then.
+    ///
+    /// ```
+    /// use portcullis::{Connection, Server, ServiceBuilderExt, listener::TcpListener, server::Drain};
+    /// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    /// use tower::ServiceBuilder;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), portcullis::BoxError> {
+    /// let server = Server::new().until_stopped().spawn()?;
+    ///
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// let address = listener.local_addr()?;
+    /// let stack = ServiceBuilder::new()
+    ///     .peer_addr()
+    ///     .service_fn(|mut connection: Connection<_>| async move { connection.write_all(b"hello").await });
+    /// let front = server.listen_as("front", listener, stack)?;
+    ///
+    /// let mut received = String::new();
+    /// let mut client = tokio::net::TcpStream::connect(address).await?;
+    /// client.read_to_string(&mut received).await?;
+    /// assert_eq!(received, "hello");
+    ///
+    /// let report = front.drain(Drain::new()).await;
+    /// assert!(report.force_closed().is_empty());
+    /// assert_eq!(front.status().accepted, 1);
+    /// # server.stop();
+    /// # server.wait().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn listen_as<L, S>(
+        &self,
+        name: impl Into<String>,
+        listener: L,
+        stack: S,
+    ) -> Result<ListenerHandle, ServeError>
+    where
+        L: Listener,
+        S: Stack<L::Io>,
+    {
+        let frontend = TypedFrontend {
+            name: name.into(),
+            listeners: vec![listener],
+            stack,
+        };
+        let shared = &self.shared;
+        let added = shared.listeners.add(shared, Box::new(frontend));
+        added.map(ListenerHandle::new)
+    }
+
+    /// The listener with this name. `None` if there is none, or if it has [stopped](State::Stopped).
+    ///
+    /// If a listener took the name of another one that still drains, it is the new one. Before the start of the
+    /// server there are no listeners.
+    pub fn listener(&self, name: &str) -> Option<ListenerHandle> {
+        self.shared.listeners.find(name).map(ListenerHandle::new)
+    }
+
+    /// The listeners that have not [stopped](State::Stopped), in the order in which they were added.
+    pub fn listeners(&self) -> Vec<ListenerHandle> {
+        let listeners = self.shared.listeners.all().into_iter();
+        listeners.map(ListenerHandle::new).collect()
     }
 
     /// The state of the server.
@@ -73,18 +145,18 @@ impl Handle {
         self.shared.lifecycle.state()
     }
 
-    /// Leaves new connections in the kernel's queue, while accepted ones go on.
+    /// Leaves new connections of all listeners in the kernel's queue, while accepted ones go on.
     ///
-    /// False if the server is paused already or shuts down. A server that is stopped while it is paused accepts no
+    /// A single listener is paused by its [handle](ListenerHandle::pause). False if the server is paused already or shuts down. A server that is stopped while it is paused accepts no
     /// connections during its notice period, and can no longer be resumed. After that it serves the clients that
     /// wait in the queue.
     pub fn pause(&self) -> bool {
-        self.shared.lifecycle.pause()
+        self.shared.listeners.set_server_paused(&self.shared, true)
     }
 
-    /// Accepts again. False if the server is not paused.
+    /// Accepts again, except on listeners that were paused on their own. False if the server is not paused.
     pub fn resume(&self) -> bool {
-        self.shared.lifecycle.resume()
+        self.shared.listeners.set_server_paused(&self.shared, false)
     }
 
     /// The limit given to [`Server::limit`](super::Server::limit), if any.

@@ -229,7 +229,7 @@ mod tests {
         let runtime = runtime();
         let registry = Arc::new(Registry::default());
         registry.start(1);
-        let _connection = registry.enter(0, info());
+        let _connection = registry.enter(0, registry.add_listener(), info());
         let mut heartbeat = Heartbeat::new(&registry, None, [runtime.handle()]);
         let begun = Instant::now();
         for early in 0..50 {
@@ -246,7 +246,7 @@ mod tests {
     fn a_check_that_takes_long_is_made_less_often() {
         let registry = Arc::new(Registry::default());
         registry.start(1);
-        let _connection = registry.enter(0, info());
+        let _connection = registry.enter(0, registry.add_listener(), info());
         let mut heartbeat = Heartbeat::new(&registry, None, []);
         let begun = Instant::now();
         assert!(heartbeat.table_when_due(begun).is_none());

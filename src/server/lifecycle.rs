@@ -1,18 +1,16 @@
-//! The life of a server as one state, which every part of the server watches.
+//! The life of a server or of a listener as one state, which every part of it watches.
 //!
-//! The handle and the triggers request a stop and pause the server. The drain moves the state on. Acceptors see
-//! the state as a [`Mode`], the handle as a [`State`]. Connections only see the drain signal, which the drain
-//! fires through [`Lifecycle::begin_drain`] and [`Lifecycle::finish_accepting`].
+//! Handles and triggers request a stop, and pause. The drain moves the state on. Handles see the state as a
+//! [`State`]. The server has one, and passes requests on to that of each listener. Acceptors see that of their
+//! listener as a [`Mode`], and connections only see its drain signal, which the drain fires through
+//! [`Lifecycle::begin_drain`] and [`Lifecycle::finish_accepting`].
 
-use super::status::State;
+use super::{drain::Schedule, status::State};
 use portcullis_middleware::drain::{DrainSignal, DrainTrigger};
 use std::future::Future;
 use tokio::sync::watch;
 
-/// How far a server is, and what is requested of it.
-///
-/// A listener with a drain of its own would have one too. Acceptors therefore get theirs from
-/// [`Environment`](super::frontend::Environment).
+/// How far a server or a listener is, and what is requested of it.
 #[derive(Debug)]
 pub(crate) struct Lifecycle {
     now: watch::Sender<Now>,
@@ -26,10 +24,25 @@ pub(crate) struct Lifecycle {
 struct Now {
     stage: LifecycleStage,
     stop: StopRequest,
+    /// When a listener that drains stops accepting and force-closes.
+    schedule: Option<Schedule>,
     paused: bool,
+    /// Whether the server of a listener is paused.
+    server_paused: bool,
+    socket: SocketState,
 }
 
-/// How far a server is. It only advances.
+/// Whether a listener accepts. It only advances.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum SocketState {
+    Open,
+    /// Acceptors serve their queues and end, whatever connections do.
+    Closing,
+    /// All acceptors have ended.
+    Closed,
+}
+
+/// How far a server or a listener is. It only advances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum LifecycleStage {
     Starting,
@@ -71,7 +84,10 @@ impl Lifecycle {
             now: watch::Sender::new(Now {
                 stage: LifecycleStage::Starting,
                 stop: StopRequest::None,
+                schedule: None,
                 paused: false,
+                server_paused: false,
+                socket: SocketState::Open,
             }),
             drain_trigger,
             drain_signal,
@@ -92,22 +108,48 @@ impl Lifecycle {
         self.change(|now| now.stop = now.stop.max(stop));
     }
 
-    /// Makes the acceptors pause. False if the server is paused already or not running.
+    /// Requests that a listener drains by `schedule`, or by an earlier one if it drains already.
+    pub(super) fn drain(&self, schedule: Schedule) {
+        self.change(|now| {
+            now.stop = now.stop.max(StopRequest::Graceful);
+            now.schedule = Some(
+                now.schedule
+                    .map_or(schedule, |known| known.earliest(schedule)),
+            );
+        });
+    }
+
+    /// Makes the acceptors empty their queues and end, while connections go on. False if they do already.
+    pub(super) fn close(&self) -> bool {
+        self.change(|now| now.socket = now.socket.max(SocketState::Closing))
+    }
+
+    /// All acceptors have ended.
+    pub(super) fn socket_closed(&self) {
+        self.change(|now| now.socket = SocketState::Closed);
+    }
+
+    /// Pauses. False if it is paused already or not running.
     pub(super) fn pause(&self) -> bool {
         self.set_paused(true)
     }
 
-    /// Makes the acceptors accept again. False if the server is not paused or not running.
+    /// Ends the pause. False if it is not paused or not running.
     pub(super) fn resume(&self) -> bool {
         self.set_paused(false)
     }
 
     fn set_paused(&self, paused: bool) -> bool {
         self.change(|now| {
-            if now.stage == LifecycleStage::Running {
+            if now.stage == LifecycleStage::Running && now.socket == SocketState::Open {
                 now.paused = paused;
             }
         })
+    }
+
+    /// Pauses a listener with its server, or ends that pause. It does not change the listener's own.
+    pub(super) fn set_server_paused(&self, paused: bool) {
+        self.change(|now| now.server_paused = paused);
     }
 
     /// The state that the handle shows.
@@ -120,12 +162,25 @@ impl Lifecycle {
         self.now.borrow().mode() == Mode::Pause
     }
 
+    /// Whether it accepts or pauses, and nothing is requested that ends this.
+    pub(super) fn is_open(&self) -> bool {
+        let now = self.now.borrow();
+        now.socket == SocketState::Open
+            && now.stop == StopRequest::None
+            && now.stage <= LifecycleStage::Running
+    }
+
+    /// When a listener that drains stops accepting and force-closes.
+    pub(super) fn schedule(&self) -> Option<Schedule> {
+        self.now.borrow().schedule
+    }
+
     /// The state as acceptors see it.
     pub(super) fn watch_mode(&self) -> ModeWatch {
         ModeWatch(self.now.subscribe())
     }
 
-    /// The signal for the connections of this server.
+    /// The signal for the connections of a listener.
     pub(super) const fn drain_signal(&self) -> &DrainSignal {
         &self.drain_signal
     }
@@ -140,7 +195,21 @@ impl Lifecycle {
         self.reached(|now| now.stop == StopRequest::Immediate).await;
     }
 
-    /// Resolves when the server has stopped.
+    /// Resolves when a listener drains by another schedule than `known`.
+    pub(super) async fn rescheduled(&self, known: Schedule) {
+        self.reached(|now| now.schedule.is_some_and(|schedule| schedule != known))
+            .await;
+    }
+
+    /// Resolves when all acceptors of a listener have ended.
+    pub(super) async fn has_closed_socket(&self) {
+        self.reached(|now| {
+            now.socket == SocketState::Closed || now.stage == LifecycleStage::Stopped
+        })
+        .await;
+    }
+
+    /// Resolves when the server or the listener has stopped.
     pub(super) async fn stopped(&self) {
         self.reached(|now| now.stage == LifecycleStage::Stopped)
             .await;
@@ -181,7 +250,7 @@ impl Lifecycle {
         self.advance(LifecycleStage::Quitting);
     }
 
-    /// The server has stopped. Connections that outlive a dropped server are not notified.
+    /// It has stopped. Connections that outlive a dropped server are not notified.
     pub(super) fn end(&self) {
         self.advance(LifecycleStage::Stopped);
     }
@@ -201,13 +270,17 @@ impl Lifecycle {
 }
 
 impl Now {
-    const fn mode(self) -> Mode {
+    const fn is_paused(self) -> bool {
+        self.paused || self.server_paused
+    }
+
+    fn mode(self) -> Mode {
         match self.stage {
             LifecycleStage::Starting | LifecycleStage::Running | LifecycleStage::Draining => {
-                if self.paused {
-                    Mode::Pause
-                } else {
-                    Mode::Accept
+                match self.socket {
+                    SocketState::Closing | SocketState::Closed => Mode::Finish,
+                    SocketState::Open if self.is_paused() => Mode::Pause,
+                    SocketState::Open => Mode::Accept,
                 }
             }
             LifecycleStage::Finishing => Mode::Finish,
@@ -215,10 +288,11 @@ impl Now {
         }
     }
 
-    const fn state(self) -> State {
+    fn state(self) -> State {
         match self.stage {
             LifecycleStage::Starting => State::Starting,
-            LifecycleStage::Running if self.paused => State::Paused,
+            LifecycleStage::Running if self.socket != SocketState::Open => State::Closed,
+            LifecycleStage::Running if self.is_paused() => State::Paused,
             LifecycleStage::Running => State::Running,
             LifecycleStage::Draining | LifecycleStage::Finishing | LifecycleStage::Quitting => {
                 State::Draining
@@ -265,7 +339,10 @@ impl ModeWatch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::Drain;
     use portcullis_middleware::drain::DrainStage;
+    use std::time::Duration;
+    use tokio::time::Instant;
     use tokio_test::{assert_pending, assert_ready, task};
 
     fn running() -> Lifecycle {
@@ -304,6 +381,56 @@ mod tests {
         lifecycle.quit();
         lifecycle.finish_accepting();
         assert_eq!(mode.current(), Mode::Quit);
+    }
+
+    #[test]
+    fn a_listener_is_paused_while_it_or_its_server_is() {
+        let lifecycle = running();
+        lifecycle.set_server_paused(true);
+        assert_eq!(lifecycle.state(), State::Paused);
+        assert!(!lifecycle.resume());
+        assert!(lifecycle.pause());
+        lifecycle.set_server_paused(false);
+        assert_eq!(lifecycle.state(), State::Paused);
+        assert!(lifecycle.resume());
+        assert_eq!(lifecycle.watch_mode().current(), Mode::Accept);
+    }
+
+    #[test]
+    fn a_closed_listener_empties_its_queue_also_when_it_was_paused_or_drains_later() {
+        let lifecycle = running();
+        let mut mode = lifecycle.watch_mode();
+        assert!(lifecycle.pause() && lifecycle.close() && !lifecycle.close());
+        assert_eq!(
+            (lifecycle.state(), mode.current()),
+            (State::Closed, Mode::Finish)
+        );
+        assert!(!lifecycle.resume());
+        let mut closed = task::spawn(lifecycle.has_closed_socket());
+        assert_pending!(closed.poll());
+        lifecycle.begin_drain(true);
+        assert_eq!(mode.current(), Mode::Finish);
+        lifecycle.socket_closed();
+        assert_ready!(closed.poll());
+        lifecycle.close();
+        assert_ready!(task::spawn(lifecycle.has_closed_socket()).poll());
+    }
+
+    #[test]
+    fn a_drain_that_is_requested_again_may_come_earlier_and_never_later() {
+        let lifecycle = running();
+        let begun = Instant::now();
+        let minute = Drain::new().with_deadline(Duration::from_secs(60));
+        let early = minute.schedule(begun);
+        let later = minute.schedule(begun + Duration::from_secs(1));
+        lifecycle.drain(later);
+        assert!(!lifecycle.is_open());
+        let mut earlier = task::spawn(lifecycle.rescheduled(later));
+        assert_pending!(earlier.poll());
+        lifecycle.drain(early);
+        assert_ready!(earlier.poll());
+        lifecycle.drain(later);
+        assert_eq!(lifecycle.schedule(), Some(early));
     }
 
     #[test]

@@ -36,6 +36,13 @@
 //! A server shuts down on [`Handle::stop`], when a future given to [`stop_on`](Server::stop_on) resolves, or on a
 //! signal ([`stop_on_signals`](Server::stop_on_signals)). It then goes through the stages of [`Drain`]: it notifies
 //! the connections, stops accepting, waits, and force-closes the remaining connections at the deadline.
+//!
+//! # Listeners that come and go
+//!
+//! Each listener has its own state, counters and drain. Its [`ListenerHandle`] pauses, closes or drains it while
+//! the others go on, and [`Handle::listen_as`] adds one to a running server. What the server's [`Handle`] does
+//! applies to all of them. A server shuts down when its last listener has closed, unless it runs
+//! [until it is stopped](Server::until_stopped).
 
 mod acceptor;
 mod acceptors;
@@ -47,10 +54,15 @@ mod frontend;
 mod handle;
 mod heartbeat;
 mod lifecycle;
+mod listener_drain;
+mod listener_handle;
+mod listener_state;
+mod listeners;
 mod ongoing_log;
 mod recorder;
 mod registry;
 pub(crate) mod shared;
+mod shutdown;
 pub(crate) mod spawn;
 mod stack;
 mod status;
@@ -63,22 +75,22 @@ pub use self::{
     drain::{BrokenListener, Drain, Report},
     error::ServeError,
     handle::Handle,
+    listener_handle::ListenerHandle,
     stack::Stack,
     status::{State, Status},
     workers::Workers,
 };
 
 use self::{
-    acceptors::Acceptors,
-    drain::{Drainer, StoppedGuard},
     frontend::{Environment, Frontend, TypedFrontend},
+    shutdown::{ServerDrainer, StoppedGuard},
     triggers::Trigger,
     workers::WorkerThread,
 };
 use crate::{listener::Listener, listener::accept_error::AcceptErrorPolicy};
 use portcullis_middleware::limit::LimitHandle;
-use std::{fmt, time::Duration};
-use tokio::task::JoinSet;
+use std::{collections::HashSet, fmt, time::Duration};
+use tokio::{sync::mpsc, task::JoinSet};
 
 /// Serves connections of listeners with stacks; see the [module docs](self).
 #[must_use = "a server does nothing until it is run or spawned"]
@@ -89,6 +101,7 @@ pub struct Server {
     policy: AcceptErrorPolicy,
     triggers: Vec<Trigger>,
     stop_when_idle: Option<Duration>,
+    until_stopped: bool,
     on_start: Vec<Hook<Handle>>,
     on_stop: Vec<Hook<Report>>,
     handle: Handle,
@@ -107,26 +120,35 @@ impl Server {
             policy: AcceptErrorPolicy::new(),
             triggers: Vec::new(),
             stop_when_idle: None,
+            until_stopped: false,
             on_start: Vec::new(),
             on_stop: Vec::new(),
             handle,
         }
     }
 
-    /// Serves the connections of `listener` with `stack`. The listener's name is its address.
+    /// Serves the connections of `listener` with `stack`. The listener's name is its address, with a number if it
+    /// is not the first one of that name.
     pub fn listen<L, S>(self, listener: L, stack: S) -> Self
     where
         L: Listener,
         S: Stack<L::Io>,
     {
-        let name = listener.local_address().to_string();
+        let address = listener.local_address().to_string();
+        let has_name = |name: &str| self.frontends.iter().any(|other| other.name() == name);
+        let numbered = (2..).map(|number| format!("{address} ({number})"));
+        let mut names = [address.clone()].into_iter().chain(numbered);
+        let name = names.find(|name| !has_name(name)).unwrap_or(address);
         self.listen_as(name, listener, stack)
     }
 
     /// Serves the connections of `listener` with `stack`, under a name.
     ///
     /// The name appears in logs and in
-    /// [`ConnectionInfo::listener`](portcullis_middleware::ConnectionInfo::listener).
+    /// [`ConnectionInfo::listener`](portcullis_middleware::ConnectionInfo::listener), and finds the listener's
+    /// [handle](Handle::listener). Two listeners with one name are an error when the server starts.
+    ///
+    /// To add a listener to a running server, see [`Handle::listen_as`].
     pub fn listen_as<L, S>(mut self, name: impl Into<String>, listener: L, stack: S) -> Self
     where
         L: Listener,
@@ -195,6 +217,15 @@ impl Server {
         self
     }
 
+    /// Runs the server until it is stopped, also while it has no listener.
+    ///
+    /// By default a server without a listener does not start, and a server shuts down when its last listener has
+    /// closed or is broken.
+    pub fn until_stopped(mut self) -> Self {
+        self.until_stopped = true;
+        self
+    }
+
     /// Lets the server's [`Handle`] show and change `limit`.
     ///
     /// It belongs to a [`ConnectionLimitLayer`](portcullis_middleware::limit::ConnectionLimitLayer) in a stack. Only
@@ -225,7 +256,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// Fails if the server cannot start, or if all listeners are broken.
+    /// Fails if the server cannot start, or if it shuts down because all listeners are broken.
     ///
     /// # Cancel safety
     ///
@@ -261,13 +292,8 @@ impl Server {
     }
 
     fn start(mut self) -> Result<RunningServer, ServeError> {
-        if self.frontends.is_empty() {
-            return Err(ServeError::no_listener());
-        }
-        // First, because it fails if the caller's configuration is wrong, and nothing runs yet.
-        for frontend in &mut self.frontends {
-            frontend.shard(self.workers.listeners())?;
-        }
+        // First, because this fails if the caller's configuration is wrong, and nothing runs yet.
+        self.check_listeners()?;
         let shared = self.handle.shared().clone();
         self.triggers.extend(self.stop_when_idle.map(Trigger::Idle));
         let triggers = std::mem::take(&mut self.triggers);
@@ -276,26 +302,42 @@ impl Server {
         shared.registry.start(threads.len());
         shared.clock.start(&shared.registry, &threads);
         shared.config.get_or_init(|| self.config());
-        let mut acceptors = Acceptors::default();
         let env = Environment {
             policy: self.policy,
-            lifecycle: shared.lifecycle.clone(),
-            shared: shared.clone(),
+            workers: self.workers,
+            caller: tokio::runtime::Handle::current(),
+            runtimes: threads.iter().map(WorkerThread::runtime).cloned().collect(),
         };
+        let (sender, added) = mpsc::unbounded_channel();
+        shared.listeners.start(env, sender);
         for frontend in self.frontends {
-            frontend.start(&env, self.workers, &threads, &mut acceptors);
+            shared.listeners.add(&shared, frontend)?;
         }
         shared.lifecycle.started();
         for hook in self.on_start {
             hook(&self.handle);
         }
         Ok(RunningServer {
-            drainer: Drainer::new(self.stopped_guard, self.drain),
-            acceptors,
+            drainer: ServerDrainer::new(self.stopped_guard, self.drain, self.until_stopped, added),
             triggers,
             threads,
             on_stop: self.on_stop,
         })
+    }
+
+    /// Splits the listeners for the workers, and checks their names.
+    fn check_listeners(&mut self) -> Result<(), ServeError> {
+        if self.frontends.is_empty() && !self.until_stopped {
+            return Err(ServeError::no_listener());
+        }
+        let mut names = HashSet::new();
+        for frontend in &mut self.frontends {
+            if !names.insert(frontend.name().to_owned()) {
+                return Err(ServeError::name_taken(frontend.name()));
+            }
+            frontend.shard(self.workers.listeners())?;
+        }
+        Ok(())
     }
 
     fn config(&self) -> Config {
@@ -309,6 +351,7 @@ impl Server {
             drain: self.drain.clone(),
             accept_errors: self.policy.clone(),
             stop_when_idle: self.stop_when_idle,
+            until_stopped: self.until_stopped,
         }
     }
 }
@@ -332,8 +375,7 @@ type Hook<T> = Box<dyn FnOnce(&T) + Send>;
 
 /// A server that was started.
 struct RunningServer {
-    drainer: Drainer,
-    acceptors: Acceptors,
+    drainer: ServerDrainer,
     /// Armed triggers, which this keeps alive.
     triggers: JoinSet<()>,
     threads: Vec<WorkerThread>,
@@ -342,7 +384,7 @@ struct RunningServer {
 
 impl RunningServer {
     async fn finish(mut self) -> Result<Report, ServeError> {
-        let report = self.drainer.run(&mut self.acceptors).await;
+        let report = self.drainer.run().await;
         drop(self.triggers);
         // If every connection has ended, the threads end as soon as they get to run.
         let patience = match report.still_running() {
@@ -354,9 +396,10 @@ impl RunningServer {
         for hook in self.on_stop {
             hook(&report);
         }
+        let is_out_of_listeners = self.drainer.is_out_of_listeners;
         drop(self.drainer);
         match report.broken_listeners() {
-            [broken, ..] if report.all_listeners_broke() => Err(ServeError::listener(broken)),
+            [broken, ..] if is_out_of_listeners => Err(ServeError::listener(broken)),
             _ => Ok(report),
         }
     }

@@ -1,9 +1,6 @@
 //! Records what happens to connections: counters, accept errors, and the log lines of failures.
 
-use super::{
-    ongoing_log::OngoingLog,
-    status::{AcceptErrors, Counters},
-};
+use super::{ongoing_log::OngoingLog, status::Counters};
 use crate::listener::accept_error::AcceptErrorKind;
 use portcullis_middleware::{
     BoxError, ConnectionInfo,
@@ -21,17 +18,16 @@ use std::{
     },
 };
 
-/// Counters and log lines of one server; see the [module docs](self).
+/// Counters and log lines of one listener; see the [module docs](self).
 #[derive(Debug, Default)]
 pub(crate) struct Recorder {
     pub(super) counters: Counters,
-    pub(super) accept_errors: AcceptErrors,
     panics: LogLimit,
     failures: LogLimit,
     exhausted: OngoingLog,
     failing: OngoingLog,
     pub(super) warned_of_untaken: AtomicBool,
-    /// Connections that were accepted and still waited for their stack when the server quit.
+    /// Connections that were accepted and still waited for their stack when the listener quit.
     closed_unserved: Mutex<Vec<ConnectionInfo>>,
 }
 

@@ -2,7 +2,8 @@
 //!
 //! An entry is added when a connection is accepted. It is removed when both the connection (which may outlive the
 //! task in an upgrade or a hand-off) and the task have ended, because the drain waits for both. The table is
-//! sharded so that workers do not contend for a lock.
+//! sharded so that workers do not contend for a lock. Each shard counts the connections of each listener, so that
+//! a listener can be drained while the others go on.
 
 use portcullis_middleware::{
     ConnectionInfo,
@@ -14,7 +15,7 @@ use std::{
     num::NonZero,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::Waker,
     thread::available_parallelism,
@@ -30,14 +31,20 @@ pub(crate) struct Registry {
     ends: Arc<Ends>,
     /// Whether the clock [checks the deadlines](Self::expire). Changed before the locks are taken.
     is_watched: AtomicBool,
+    /// The keys in use.
+    listeners: Mutex<Slab<()>>,
 }
+
+/// A listener of the server, as the table knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ListenerKey(u32);
 
 /// Wakes the tasks that wait for connections to end, in any shard.
 #[derive(Debug, Default)]
 struct Ends {
     /// Wakes at each end.
     one: Notifier,
-    /// Wakes when a shard becomes empty, so that a drain is not woken for each connection.
+    /// Wakes when a listener has no more connections in a shard, so that a drain is not woken for each connection.
     shard: Notifier,
 }
 
@@ -52,10 +59,8 @@ struct Apart(AtomicUsize);
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Shard {
-    entries: Mutex<Slab<TableEntry>>,
+    entries: Mutex<Entries>,
     len: AtomicUsize,
-    /// How many entries were removed. Changed under the lock.
-    gone: AtomicU64,
     ends: Arc<Ends>,
     /// Whether this is the only shard of a worker thread.
     has_own_thread: bool,
@@ -65,9 +70,26 @@ struct Shard {
     polled: AtomicUsize,
 }
 
+#[derive(Debug, Default)]
+struct Entries {
+    table: Slab<TableEntry>,
+    /// One for each listener, by its key.
+    counts: Vec<Counts>,
+}
+
+/// The connections of one listener in one shard.
+#[derive(Clone, Debug, Default)]
+struct Counts {
+    /// How many are in the table.
+    live: usize,
+    /// How many were removed.
+    gone: u64,
+}
+
 #[derive(Debug)]
 struct TableEntry {
     info: ConnectionInfo,
+    listener: ListenerKey,
     connection_alive: bool,
     task: TaskState,
 }
@@ -106,6 +128,28 @@ impl Registry {
         })
     }
 
+    /// Adds a listener, after the [start](Self::start).
+    pub(crate) fn add_listener(&self) -> ListenerKey {
+        let key = self.lock_listeners().insert(());
+        for shard in self.shards() {
+            let counts = &mut shard.lock().counts;
+            counts.resize(counts.len().max(key + 1), Counts::default());
+            counts[key] = Counts::default();
+        }
+        ListenerKey(u32::try_from(key).expect("fewer than 2^32 listeners"))
+    }
+
+    /// Removes a listener without connections. Its key may be used again.
+    pub(crate) fn remove_listener(&self, listener: ListenerKey) {
+        self.lock_listeners().remove(listener.index());
+    }
+
+    fn lock_listeners(&self) -> MutexGuard<'_, Slab<()>> {
+        self.listeners
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn shards(&self) -> &[Arc<Shard>] {
         self.shards.get().map_or(&[], |shards| shards)
     }
@@ -126,10 +170,16 @@ impl Registry {
     }
 
     /// Adds a connection that `worker` serves. The connection holds the slot, and its task the guard.
-    pub(crate) fn enter(&self, worker: usize, info: ConnectionInfo) -> (TableKey, Slot, TaskGuard) {
+    pub(crate) fn enter(
+        &self,
+        worker: usize,
+        listener: ListenerKey,
+        info: ConnectionInfo,
+    ) -> (TableKey, Slot, TaskGuard) {
         let shard = &self.shards()[worker];
         let entry = TableEntry {
             info,
+            listener,
             connection_alive: true,
             task: TaskState::Unknown,
         };
@@ -137,8 +187,9 @@ impl Registry {
         if self.is_watched.load(Ordering::Relaxed) {
             begin_watch(&entry.info);
         }
-        let key = entries.insert(entry);
-        shard.len.store(entries.len(), Ordering::Relaxed);
+        entries.counts[listener.index()].live += 1;
+        let key = entries.table.insert(entry);
+        shard.len.store(entries.table.len(), Ordering::Relaxed);
         drop(entries);
         let place = TableKey { shard: worker, key };
         let connection = Slot::new(shard.clone(), key);
@@ -174,10 +225,10 @@ impl Registry {
             let mut keys = 0..CHUNK;
             loop {
                 let entries = shard.lock();
-                for entry in keys.clone().filter_map(|key| entries.get(key)) {
+                for entry in keys.clone().filter_map(|key| entries.table.get(key)) {
                     pick(&entry.info, &mut wakers);
                 }
-                let is_last = keys.end >= entries.capacity();
+                let is_last = keys.end >= entries.table.capacity();
                 drop(entries);
                 wakers.drain(..).for_each(Waker::wake);
                 if is_last {
@@ -191,7 +242,7 @@ impl Registry {
     /// Stores the task that serves connection `id`, unless it ended already.
     pub(crate) fn set_task(&self, place: TableKey, id: ConnectionId, handle: JoinHandle<()>) {
         let mut entries = self.shards()[place.shard].lock();
-        if let Some(entry) = entries.get_mut(place.key)
+        if let Some(entry) = entries.table.get_mut(place.key)
             && entry.info.id() == id
             && matches!(entry.task, TaskState::Unknown)
         {
@@ -201,7 +252,14 @@ impl Registry {
 
     /// The number of connections whose stream or task has not ended.
     pub(crate) fn len(&self) -> usize {
-        self.shards().iter().map(|shard| shard.lock().len()).sum()
+        let len = |shard: &Arc<Shard>| shard.lock().table.len();
+        self.shards().iter().map(len).sum()
+    }
+
+    /// The number of connections of `listener` whose stream or task has not ended.
+    pub(crate) fn len_of(&self, listener: ListenerKey) -> usize {
+        let live = |shard: &Arc<Shard>| shard.lock().counts[listener.index()].live;
+        self.shards().iter().map(live).sum()
     }
 
     /// Whether no connection seems to be there; costs no lock.
@@ -221,35 +279,39 @@ impl Registry {
     pub(crate) fn polled(&self, worker: usize) -> Option<ConnectionInfo> {
         let shard = &self.shards()[worker];
         let key = shard.polled.load(Ordering::Relaxed).checked_sub(1)?;
-        shard.lock().get(key).map(|entry| entry.info.clone())
+        let entries = shard.lock();
+        entries.table.get(key).map(|entry| entry.info.clone())
     }
 
-    /// How many connections have ended so far, including their task.
-    pub(crate) fn gone(&self) -> u64 {
-        let gone = |shard: &Arc<Shard>| shard.gone.load(Ordering::Relaxed);
+    /// How many connections of `listener` have ended so far, including their task.
+    pub(crate) fn gone(&self, listener: ListenerKey) -> u64 {
+        let gone = |shard: &Arc<Shard>| shard.lock().counts[listener.index()].gone;
         self.shards().iter().map(gone).sum()
     }
 
     /// The connections that are alive.
     pub(crate) fn connections(&self) -> Vec<ConnectionInfo> {
-        self.collect(|entry| entry.connection_alive.then(|| entry.info.clone()))
+        self.collect(|entry| entry.connection_alive)
     }
 
-    /// The connections whose stream or task has not ended.
-    pub(crate) fn all(&self) -> Vec<ConnectionInfo> {
-        self.collect(|entry| Some(entry.info.clone()))
+    /// The connections of `listener` that are alive.
+    pub(crate) fn connections_of(&self, listener: ListenerKey) -> Vec<ConnectionInfo> {
+        self.collect(|entry| entry.listener == listener && entry.connection_alive)
+    }
+
+    /// The connections of `listener` whose stream or task has not ended.
+    pub(crate) fn all_of(&self, listener: ListenerKey) -> Vec<ConnectionInfo> {
+        self.collect(|entry| entry.listener == listener)
     }
 
     /// How many connections are alive.
     pub(crate) fn active(&self) -> usize {
-        let alive = |shard: &Arc<Shard>| {
-            shard
-                .lock()
-                .iter()
-                .filter(|(_, entry)| entry.connection_alive)
-                .count()
-        };
-        self.shards().iter().map(alive).sum()
+        self.count(|entry| entry.connection_alive)
+    }
+
+    /// How many connections of `listener` are alive.
+    pub(crate) fn active_of(&self, listener: ListenerKey) -> usize {
+        self.count(|entry| entry.listener == listener && entry.connection_alive)
     }
 
     /// The live connection with number `id`.
@@ -258,17 +320,20 @@ impl Registry {
         self.shards().iter().find_map(|shard| {
             let entries = shard.lock();
             entries
+                .table
                 .iter()
                 .find(|(_, entry)| found(entry))
                 .map(|(_, entry)| entry.info.clone())
         })
     }
 
-    /// Aborts all tasks.
-    pub(crate) fn abort_tasks(&self) {
+    /// Aborts all tasks of `listener`.
+    pub(crate) fn abort_tasks(&self, listener: ListenerKey) {
         for shard in self.shards() {
-            for (_, entry) in shard.lock().iter() {
-                if let TaskState::Running(handle) = &entry.task {
+            for (_, entry) in shard.lock().table.iter() {
+                if entry.listener == listener
+                    && let TaskState::Running(handle) = &entry.task
+                {
                     handle.abort();
                 }
             }
@@ -283,47 +348,80 @@ impl Registry {
 
     /// Resolves when the table is empty.
     pub(crate) async fn emptied(&self) {
+        self.wait_until(|| self.len() == 0).await;
+    }
+
+    /// Resolves when no connection of `listener` is in the table.
+    pub(crate) async fn emptied_of(&self, listener: ListenerKey) {
+        self.wait_until(|| self.len_of(listener) == 0).await;
+    }
+
+    async fn wait_until(&self, is_empty: impl Fn() -> bool) {
         let _listener = self.ends.shard.subscribe();
         loop {
             // Before the check, so that no end in between is missed.
             let emptied = self.ends.shard.notify.notified();
             tokio::pin!(emptied);
             emptied.as_mut().enable();
-            // Each shard that is not empty now wakes this when it becomes empty.
-            if self.len() == 0 {
+            // Each listener that has connections in a shard now wakes this when it has none there.
+            if is_empty() {
                 return;
             }
             emptied.await;
         }
     }
 
-    fn collect<T>(&self, mut pick: impl FnMut(&TableEntry) -> Option<T>) -> Vec<T> {
+    fn collect(&self, pick: impl Fn(&TableEntry) -> bool) -> Vec<ConnectionInfo> {
         let mut picked = Vec::new();
         for shard in self.shards() {
-            picked.extend(shard.lock().iter().filter_map(|(_, entry)| pick(entry)));
+            let entries = shard.lock();
+            let matching = entries.table.iter().filter(|(_, entry)| pick(entry));
+            picked.extend(matching.map(|(_, entry)| entry.info.clone()));
         }
         picked
+    }
+
+    fn count(&self, pick: impl Fn(&TableEntry) -> bool) -> usize {
+        let matching = |shard: &Arc<Shard>| {
+            let entries = shard.lock();
+            entries
+                .table
+                .iter()
+                .filter(|(_, entry)| pick(entry))
+                .count()
+        };
+        self.shards().iter().map(matching).sum()
+    }
+}
+
+impl ListenerKey {
+    const fn index(self) -> usize {
+        self.0 as usize
     }
 }
 
 impl Shard {
-    fn lock(&self) -> MutexGuard<'_, Slab<TableEntry>> {
+    fn lock(&self) -> MutexGuard<'_, Entries> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn leave(&self, key: usize, change: impl FnOnce(&mut TableEntry)) {
-        let mut entries = self.lock();
-        let entry = &mut entries[key];
+        let mut guard = self.lock();
+        let entries = &mut *guard;
+        let entry = &mut entries.table[key];
         change(entry);
         let over = !entry.connection_alive && matches!(entry.task, TaskState::Ended);
-        let entry = over.then(|| entries.remove(key));
-        let emptied = entries.is_empty();
-        if over {
-            self.len.store(entries.len(), Ordering::Relaxed);
-            let gone = self.gone.load(Ordering::Relaxed) + 1;
-            self.gone.store(gone, Ordering::Relaxed);
-        }
-        drop(entries);
+        let mut emptied = false;
+        let entry = over.then(|| {
+            let entry = entries.table.remove(key);
+            let counts = &mut entries.counts[entry.listener.index()];
+            counts.live -= 1;
+            counts.gone += 1;
+            emptied = counts.live == 0;
+            self.len.store(entries.table.len(), Ordering::Relaxed);
+            entry
+        });
+        drop(guard);
         if let Some(entry) = entry {
             // A stream that was separated from its connection may live on.
             let mut wakers = Vec::new();
@@ -414,32 +512,34 @@ mod tests {
     use tokio_test::{assert_pending, assert_ready, task};
     use tower::{Service, ServiceBuilder};
 
-    fn registry(workers: usize) -> Arc<Registry> {
+    /// A registry with one listener.
+    fn registry(workers: usize) -> (Arc<Registry>, ListenerKey) {
         let registry = Arc::new(Registry::default());
         registry.start(workers);
-        registry
+        let listener = registry.add_listener();
+        (registry, listener)
     }
 
     #[test]
     fn an_entry_is_gone_when_both_connection_and_task_have_ended() {
-        let registry = registry(2);
-        let (_, connection, task) = registry.enter(1, info());
+        let (registry, front) = registry(2);
+        let (_, connection, task) = registry.enter(1, front, info());
         assert_eq!((registry.len(), registry.active()), (1, 1));
         drop(task);
         assert_eq!((registry.len(), registry.active()), (1, 1));
-        assert_eq!(registry.gone(), 0);
+        assert_eq!(registry.gone(front), 0);
         drop(connection);
         assert_eq!((registry.len(), registry.active()), (0, 0));
-        assert_eq!(registry.gone(), 1);
+        assert_eq!(registry.gone(front), 1);
     }
 
     #[test]
     fn a_task_that_outlives_its_connection_is_waited_for_but_not_listed() {
-        let registry = registry(1);
-        let (_, connection, task) = registry.enter(0, info());
+        let (registry, front) = registry(1);
+        let (_, connection, task) = registry.enter(0, front, info());
         drop(connection);
         assert!(registry.connections().is_empty());
-        assert_eq!(registry.all().len(), 1);
+        assert_eq!(registry.all_of(front).len(), 1);
         let mut emptied = task::spawn(registry.emptied());
         assert_pending!(emptied.poll());
         drop(task);
@@ -449,8 +549,8 @@ mod tests {
 
     #[test]
     fn who_waits_for_the_last_is_woken_by_the_last_of_a_worker_and_by_none_before() {
-        let registry = registry(2);
-        let [first, second, third] = [0, 0, 1].map(|worker| registry.enter(worker, info()));
+        let (registry, front) = registry(2);
+        let [first, second, third] = [0, 0, 1].map(|worker| registry.enter(worker, front, info()));
         let mut emptied = task::spawn(registry.emptied());
         assert_pending!(emptied.poll());
         drop(first);
@@ -464,20 +564,47 @@ mod tests {
     }
 
     #[test]
+    fn a_listener_is_empty_without_its_own_connections_whoever_else_has_some() {
+        let (registry, front) = registry(1);
+        let back = registry.add_listener();
+        let [first, second] = [front, back].map(|listener| registry.enter(0, listener, info()));
+        let mut emptied = task::spawn(registry.emptied_of(front));
+        assert_pending!(emptied.poll());
+        assert_eq!((registry.len_of(front), registry.active_of(back)), (1, 1));
+        drop(first);
+        assert!(emptied.is_woken());
+        assert_ready!(emptied.poll());
+        assert_eq!((registry.gone(front), registry.gone(back)), (1, 0));
+        assert_eq!(registry.len(), 1);
+        drop(second);
+    }
+
+    #[test]
+    fn a_listener_that_gets_a_key_for_the_second_time_begins_with_zero() {
+        let (registry, front) = registry(2);
+        drop(registry.enter(1, front, info()));
+        assert_eq!(registry.gone(front), 1);
+        registry.remove_listener(front);
+        let next = registry.add_listener();
+        assert_eq!(next, front);
+        assert_eq!((registry.gone(next), registry.len_of(next)), (0, 0));
+    }
+
+    #[test]
     fn the_least_busy_worker_is_the_one_with_the_fewest_connections() {
-        let registry = registry(3);
-        let _first = registry.enter(0, info());
-        let second = registry.enter(1, info());
+        let (registry, front) = registry(3);
+        let _first = registry.enter(0, front, info());
+        let second = registry.enter(1, front, info());
         assert_eq!(registry.least_busy_worker(), 2);
-        let _third = registry.enter(2, info());
+        let _third = registry.enter(2, front, info());
         drop((second.1, second.2));
         assert_eq!(registry.least_busy_worker(), 1);
     }
 
     #[test]
     fn a_connection_is_found_by_its_number_while_it_lives() {
-        let registry = registry(2);
-        let (_, connection, _task) = registry.enter(0, info());
+        let (registry, front) = registry(2);
+        let (_, connection, _task) = registry.enter(0, front, info());
         let id = registry.connections()[0].id();
         assert!(registry.find(id).is_some());
         drop(connection);
@@ -486,10 +613,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_clock_wakes_what_waits_in_each_entry_of_each_shard() {
-        let registry = registry(2);
+        let (registry, listener) = registry(2);
         registry.begin_watch();
         let mut waiting: Vec<_> = (0..2 * CHUNK + 10)
-            .map(|entry| silent(&registry, entry % 2))
+            .map(|entry| silent(&registry, listener, entry % 2))
             .collect();
         for waiting in &mut waiting {
             assert_pending!(waiting.call.poll());
@@ -502,11 +629,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_the_clock_no_longer_checks_times_out_by_the_runtime() {
-        let registry = registry(1);
+        let (registry, listener) = registry(1);
         registry.begin_watch();
-        let mut early = silent(&registry, 0);
+        let mut early = silent(&registry, listener, 0);
         assert_pending!(early.call.poll());
-        let mut removed = silent(&registry, 0);
+        let mut removed = silent(&registry, listener, 0);
         assert_pending!(removed.call.poll());
         // Its stream lives on in the call.
         drop(removed.entry);
@@ -514,7 +641,7 @@ mod tests {
         assert!(!early.call.is_woken());
         registry.end_watch();
         assert!(early.call.is_woken());
-        let mut late = silent(&registry, 0);
+        let mut late = silent(&registry, listener, 0);
         assert_pending!(late.call.poll());
         let begun = Instant::now();
         for call in [early.call, removed.call, late.call] {
@@ -536,11 +663,12 @@ mod tests {
     /// Waits for a silent client, with a timeout.
     fn silent(
         registry: &Registry,
+        listener: ListenerKey,
         worker: usize,
     ) -> Silent<impl Future<Output = io::Result<()>> + use<>> {
         let (ours, client) = duplex(1);
         let connection = Connection::accept(ours);
-        let entry = registry.enter(worker, connection.info().clone());
+        let entry = registry.enter(worker, listener, connection.info().clone());
         let mut stack = ServiceBuilder::new()
             .layer(IoTimeoutLayer::new().with_read_timeout(LIMIT))
             .service_fn(|mut connection: Connection<_>| async move {
@@ -555,15 +683,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_reused_entry_does_not_take_the_handle_of_its_predecessor() {
-        let registry = registry(1);
+        let (registry, front) = registry(1);
         let first = info();
-        let (place, connection, task) = registry.enter(0, first.clone());
+        let (place, connection, task) = registry.enter(0, front, first.clone());
         drop((connection, task));
-        let (_, _connection, _task) = registry.enter(0, info());
+        let (_, _connection, _task) = registry.enter(0, front, info());
         let late = tokio::spawn(std::future::pending());
         let abort = late.abort_handle();
         registry.set_task(place, first.id(), late);
-        registry.abort_tasks();
+        registry.abort_tasks(front);
         tokio::task::yield_now().await;
         assert!(!abort.is_finished());
         abort.abort();
@@ -571,8 +699,8 @@ mod tests {
 
     #[test]
     fn the_end_of_a_connection_wakes_who_waits_for_room() {
-        let registry = registry(1);
-        let (_, connection, _task) = registry.enter(0, info());
+        let (registry, front) = registry(1);
+        let (_, connection, _task) = registry.enter(0, front, info());
         let mut released = task::spawn(registry.released());
         assert_pending!(released.poll());
         drop(connection);

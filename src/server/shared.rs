@@ -1,7 +1,7 @@
-//! State shared by a server's acceptors, connections, handle and drain.
+//! State shared by a server's listeners, handle and drain.
 
 use super::{
-    Config, Report, clock::Clock, lifecycle::Lifecycle, recorder::Recorder, registry::Registry,
+    Config, Report, clock::Clock, lifecycle::Lifecycle, listeners::Listeners, registry::Registry,
 };
 use portcullis_middleware::limit::LimitHandle;
 use std::sync::{Arc, OnceLock};
@@ -9,8 +9,8 @@ use std::sync::{Arc, OnceLock};
 /// State of one server.
 #[derive(Debug)]
 pub(crate) struct SharedState {
-    pub(super) lifecycle: Arc<Lifecycle>,
-    pub(super) recorder: Recorder,
+    pub(super) lifecycle: Lifecycle,
+    pub(super) listeners: Listeners,
     pub(crate) registry: Arc<Registry>,
     pub(super) clock: Clock,
     pub(super) report: OnceLock<Report>,
@@ -22,8 +22,8 @@ pub(crate) struct SharedState {
 impl SharedState {
     pub(super) fn new() -> Self {
         Self {
-            lifecycle: Arc::new(Lifecycle::new()),
-            recorder: Recorder::default(),
+            lifecycle: Lifecycle::new(),
+            listeners: Listeners::default(),
             registry: Arc::new(Registry::default()),
             clock: Clock::default(),
             report: OnceLock::new(),

@@ -1,6 +1,7 @@
 //! Spawns the task of a connection, on the runtime that accepted it or on the least busy worker.
 
 use super::{
+    listener_state::ListenerState,
     shared::SharedState,
     task::{Begin, ConnectionTask},
 };
@@ -24,7 +25,8 @@ impl Spawn {
     /// Spawns a task in which `stack`, which is ready, serves `io`.
     pub(crate) fn spawn<S, Io>(
         &self,
-        shared: &Arc<SharedState>,
+        state: &Arc<ListenerState>,
+        shared: &SharedState,
         stack: S,
         io: Io,
         info: ConnectionInfo,
@@ -42,7 +44,7 @@ impl Spawn {
             }
         };
         let id = info.id();
-        let (place, slot, task_guard) = registry.enter(worker, info.clone());
+        let (place, slot, task_guard) = registry.enter(worker, state.key, info.clone());
         shared.clock.connection_opened();
         let begin = Begin {
             stack,
@@ -52,7 +54,7 @@ impl Spawn {
         };
         // In a box, so that all stacks share a type, and because the runtime moves a task several times.
         let task: Pin<Box<dyn Future<Output = ()> + Send>> =
-            Box::pin(ConnectionTask::new(begin, info, shared.clone(), task_guard));
+            Box::pin(ConnectionTask::new(begin, info, state.clone(), task_guard));
         let handle = match elsewhere {
             None => tokio::spawn(task),
             Some(worker) => worker.spawn(task),

@@ -1,6 +1,6 @@
 //! The task of one connection, which catches panics and records the outcome once.
 
-use super::{registry::TaskGuard, shared::SharedState};
+use super::{listener_state::ListenerState, registry::TaskGuard};
 use crate::server::Stack;
 use pin_project::{pin_project, pinned_drop};
 use portcullis_middleware::{
@@ -24,7 +24,7 @@ pub(super) struct ConnectionTask<S: Stack<Io>, Io> {
     #[pin]
     stage: TaskStage<S, Io, S::Future>,
     info: ConnectionInfo,
-    shared: Arc<SharedState>,
+    listener: Arc<ListenerState>,
     recorded: bool,
     /// Whether the table notes when this is polled. A copy, because the table's memory changes with each accept.
     notes_polls: bool,
@@ -55,13 +55,13 @@ impl<S: Stack<Io>, Io: Transport> ConnectionTask<S, Io> {
     pub(super) fn new(
         begin: Begin<S, Io>,
         info: ConnectionInfo,
-        shared: Arc<SharedState>,
+        listener: Arc<ListenerState>,
         guard: TaskGuard,
     ) -> Self {
         Self {
             info,
             stage: TaskStage::Begin(begin),
-            shared,
+            listener,
             recorded: false,
             notes_polls: guard.notes_polls(),
             untaken: None,
@@ -139,10 +139,10 @@ impl<S: Stack<Io>, Io: Transport> Future for ConnectionTask<S, Io> {
         };
         // A layer at the edge may fail a connection without taking its context.
         if close_untaken(this.untaken) && result.is_ok() {
-            this.shared.recorder.warn_of_untaken_context();
+            this.listener.recorder.warn_of_untaken_context();
         }
         *this.recorded = true;
-        this.shared
+        this.listener
             .recorder
             .record(this.info, result.as_ref().err());
         Poll::Ready(())
@@ -158,9 +158,9 @@ impl<S: Stack<Io>, Io> PinnedDrop for ConnectionTask<S, Io> {
             let dropped = Panicked::catch(|| this.stage.set(TaskStage::Ended));
             close_untaken(this.untaken);
             match dropped {
-                Ok(()) => this.shared.recorder.record_unfinished(this.info),
+                Ok(()) => this.listener.recorder.record_unfinished(this.info),
                 Err(panicked) => this
-                    .shared
+                    .listener
                     .recorder
                     .record(this.info, Some(&panicked.into())),
             }

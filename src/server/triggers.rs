@@ -1,13 +1,12 @@
 //! Triggers that stop a server, besides its handle.
 
-use super::{lifecycle::Lifecycle, shared::SharedState};
+use super::shared::SharedState;
 use portcullis_middleware::error::Panicked;
 use std::{
     future::{Future, poll_fn},
     io,
     pin::Pin,
     sync::Arc,
-    sync::atomic::Ordering,
     task::Poll,
     time::Duration,
 };
@@ -24,12 +23,12 @@ pub(super) enum Trigger {
 pub(super) fn arm(triggers: Vec<Trigger>, shared: &Arc<SharedState>) -> io::Result<JoinSet<()>> {
     let mut armed = JoinSet::new();
     for trigger in triggers {
-        let lifecycle = shared.lifecycle.clone();
+        let shared = shared.clone();
         match trigger {
             Trigger::Future(mut future) => {
                 armed.spawn(async move {
                     // Also stops the server if the future panics.
-                    let _stop = StopAfterTrigger(lifecycle);
+                    let _stop = StopAfterTrigger(shared);
                     poll_fn(|cx| {
                         let polled = Panicked::catch(|| future.as_mut().poll(cx));
                         polled.unwrap_or_else(|error| {
@@ -41,11 +40,10 @@ pub(super) fn arm(triggers: Vec<Trigger>, shared: &Arc<SharedState>) -> io::Resu
                 });
             }
             Trigger::Idle(limit) => {
-                let shared = shared.clone();
                 armed.spawn(async move {
                     idle(&shared, limit).await;
                     tracing::info!(?limit, "server is idle, shutting down");
-                    lifecycle.stop();
+                    shared.lifecycle.stop();
                 });
             }
             Trigger::Signals => {
@@ -53,9 +51,9 @@ pub(super) fn arm(triggers: Vec<Trigger>, shared: &Arc<SharedState>) -> io::Resu
                 armed.spawn(async move {
                     signals.next().await;
                     tracing::info!("signal received, shutting down; a second signal force-closes");
-                    lifecycle.stop();
+                    shared.lifecycle.stop();
                     signals.next().await;
-                    lifecycle.stop_now();
+                    shared.lifecycle.stop_now();
                 });
             }
         }
@@ -65,32 +63,31 @@ pub(super) fn arm(triggers: Vec<Trigger>, shared: &Arc<SharedState>) -> io::Resu
 
 /// Resolves when, for `limit`, no connection was accepted and none was alive.
 async fn idle(shared: &SharedState, limit: Duration) {
-    let (counters, registry) = (&shared.recorder.counters, &shared.registry);
-    let accepted = || counters.accepted.load(Ordering::Relaxed);
+    let (listeners, registry) = (&shared.listeners, &shared.registry);
     loop {
         registry.emptied().await;
-        let before = accepted();
+        let (before, _) = listeners.accepted_and_waiting();
         tokio::select! {
             () = sleep(limit) => {}
             // A connection was accepted and ended, so the time restarts.
             () = registry.released() => continue,
         }
-        if shared.lifecycle.is_paused() {
+        if listeners.any_paused() {
             // Clients may wait in the kernel's queue.
             continue;
         }
-        let waiting = counters.waiting.load(Ordering::Relaxed);
-        if accepted() == before && waiting == 0 && registry.len() == 0 {
+        let (accepted, waiting) = listeners.accepted_and_waiting();
+        if accepted == before && waiting == 0 && registry.len() == 0 {
             return;
         }
     }
 }
 
-struct StopAfterTrigger(Arc<Lifecycle>);
+struct StopAfterTrigger(Arc<SharedState>);
 
 impl Drop for StopAfterTrigger {
     fn drop(&mut self) {
-        self.0.stop();
+        self.0.lifecycle.stop();
     }
 }
 

@@ -15,6 +15,8 @@ mod deadline;
 mod handle;
 mod incoming;
 mod lifecycle;
+mod listeners;
+mod reload;
 mod shutdown;
 mod shutdown_under_load;
 #[path = "../support/mod.rs"]

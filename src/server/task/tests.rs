@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     Server,
     listener::{MemoryListener, TcpListener},
-    server::Handle,
+    server::ListenerHandle,
 };
 use portcullis_middleware::{Connection, peer_addr::PeerAddrLayer};
 use std::{
@@ -17,12 +17,9 @@ use tokio::{
 };
 use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
 
-fn warned(handle: &Handle) -> bool {
-    handle
-        .shared()
-        .recorder
-        .warned_of_untaken
-        .load(Ordering::Relaxed)
+fn warned(listener: &ListenerHandle) -> bool {
+    let recorder = &listener.state().recorder;
+    recorder.warned_of_untaken.load(Ordering::Relaxed)
 }
 
 /// Serves one client with `stack`. Returns what the client received, and whether the server warned of the stack.
@@ -32,13 +29,14 @@ async fn serve_one(stack: impl Stack<DuplexStream>) -> (String, bool) {
         .listen_as("front", listener, stack)
         .spawn()
         .unwrap();
+    let front = handle.listener("front").unwrap();
     let mut received = String::new();
     let mut client = connector.connect().unwrap();
     client.read_to_string(&mut received).await.unwrap();
     drop(client);
     handle.stop();
     handle.wait().await;
-    (received, warned(&handle))
+    (received, warned(&front))
 }
 
 /// Sends the name of the listener.
@@ -91,9 +89,10 @@ async fn a_connection_whose_stack_was_called_later_hears_of_the_drain_and_of_the
         });
     let (listener, connector) = MemoryListener::pair();
     let handle = Server::new()
-        .listen(listener, later(stack))
+        .listen_as("front", listener, later(stack))
         .spawn()
         .unwrap();
+    let front = handle.listener("front").unwrap();
     let mut clients = [(); 2].map(|()| connector.connect().unwrap());
     for client in &mut clients {
         assert_eq!(client.read_u8().await.unwrap(), b'.');
@@ -102,7 +101,7 @@ async fn a_connection_whose_stack_was_called_later_hears_of_the_drain_and_of_the
     handle.stop();
     let report = handle.wait().await;
     assert!(report.force_closed().is_empty());
-    assert!(!warned(&handle));
+    assert!(!warned(&front));
 }
 
 #[tokio::test]

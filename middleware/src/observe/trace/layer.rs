@@ -54,30 +54,30 @@ impl TraceLayer {
 
     /// Calls `on_open` for each connection, before the inner service is called with it.
     ///
-    /// It runs in the span of the connection. A second callback replaces the first.
+    /// It runs in the span of the connection. Several callbacks run in the order in which they were added.
     ///
     /// # Panics
     ///
-    /// A panic of `on_open` propagates through `call`. The connection is dropped and reported closed as
-    /// [`Panicked`](crate::outcome::Outcome::Panicked).
+    /// A panic of `on_open` propagates through `call` and omits the callbacks after it. The connection is dropped
+    /// and reported closed as [`Panicked`](crate::outcome::Outcome::Panicked).
     #[must_use]
     pub fn on_open(mut self, on_open: impl Fn(&ConnectionInfo) + Send + Sync + 'static) -> Self {
-        self.settings.on_open = Some(Arc::new(on_open));
+        self.settings.on_open.push(Arc::new(on_open));
         self
     }
 
     /// Calls `on_close` exactly once for each opened connection, after its end.
     ///
-    /// It runs in the span of the connection, before the closing event. A second callback replaces the
-    /// first.
+    /// It runs in the span of the connection, before the closing event. Several callbacks run in the order in
+    /// which they were added.
     ///
     /// # Panics
     ///
     /// A panic of `on_close` propagates through the future of the service, or out of its drop, and omits the
-    /// closing event. During another panic it is caught, because a second panic would abort the process.
+    /// callbacks after it and the closing event. During another panic it is caught, because a second panic would abort the process.
     #[must_use]
     pub fn on_close(mut self, on_close: impl Fn(&Closed<'_>) + Send + Sync + 'static) -> Self {
-        self.settings.on_close = Some(Arc::new(on_close));
+        self.settings.on_close.push(Arc::new(on_close));
         self
     }
 }
@@ -96,8 +96,8 @@ pub(super) struct TraceSettings {
     pub(super) name: Option<String>,
     pub(super) level: Level,
     pub(super) limit: Option<Arc<LogLimit>>,
-    pub(super) on_open: Option<Arc<OnOpen>>,
-    pub(super) on_close: Option<Arc<OnClose>>,
+    pub(super) on_open: Vec<Arc<OnOpen>>,
+    pub(super) on_close: Vec<Arc<OnClose>>,
 }
 
 type OnOpen = dyn Fn(&ConnectionInfo) + Send + Sync;
@@ -109,13 +109,13 @@ impl TraceSettings {
             name: None,
             level: Level::INFO,
             limit: None,
-            on_open: None,
-            on_close: None,
+            on_open: Vec::new(),
+            on_close: Vec::new(),
         }
     }
 
     pub(super) const fn has_callback(&self) -> bool {
-        self.on_open.is_some() || self.on_close.is_some()
+        !self.on_open.is_empty() || !self.on_close.is_empty()
     }
 }
 
@@ -131,8 +131,8 @@ impl fmt::Debug for TraceSettings {
             .field("name", &self.name)
             .field("level", &self.level)
             .field("limit", &self.limit)
-            .field("on_open", &self.on_open.is_some())
-            .field("on_close", &self.on_close.is_some())
+            .field("on_open", &self.on_open.len())
+            .field("on_close", &self.on_close.len())
             .finish()
     }
 }

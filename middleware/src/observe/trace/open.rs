@@ -53,7 +53,7 @@ impl Open {
         if let Some(suppressed) = admitted {
             report::opened(&self.info, &self.settings, suppressed);
         }
-        if let Some(on_open) = &self.settings.on_open {
+        for on_open in &self.settings.on_open {
             on_open(&self.info);
         }
     }
@@ -80,7 +80,7 @@ impl Open {
         self.record_facts();
         let _entered = self.span.enter();
         let closed = Closed::new(&self.info, outcome, error);
-        if let Some(on_close) = &self.settings.on_close {
+        for on_close in &self.settings.on_close {
             on_close(&closed);
         }
         if !self.suppressed {

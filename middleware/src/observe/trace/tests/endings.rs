@@ -318,7 +318,10 @@ fn a_connection_whose_on_open_panics_is_closed_as_well() {
     let mut service = layer.layer(service);
     assert!(catch_unwind(AssertUnwindSafe(|| drop(service.call(connection)))).is_err());
     let notes = notes.all();
-    assert!(matches!(notes[..], [Note::Closed(Outcome::Panicked, ..)]));
+    assert!(matches!(
+        notes[..],
+        [Note::Opened, Note::Closed(Outcome::Panicked, ..)]
+    ));
 }
 
 #[derive(Debug)]
@@ -377,4 +380,28 @@ async fn many_connections_at_once_are_each_closed_once() {
     assert_eq!(count(Outcome::Completed), 50);
     assert_eq!(count(Outcome::Cancelled), 50);
     assert_eq!(notes.len(), 200);
+}
+
+#[tokio::test]
+async fn callbacks_add_up_and_run_in_the_order_in_which_they_were_added() {
+    log::settle_interest();
+    let calls = Arc::new(Mutex::new(Vec::new()));
+    let note = |call: &'static str| {
+        let calls = calls.clone();
+        move || calls.lock().unwrap().push(call)
+    };
+    let (open_1, open_2) = (note("open 1"), note("open 2"));
+    let (close_1, close_2) = (note("close 1"), note("close 2"));
+    let layer = TraceLayer::new()
+        .on_open(move |_| open_1())
+        .on_close(move |_| close_1())
+        .on_open(move |_| open_2())
+        .on_close(move |_| close_2());
+    let service = service_fn(|_: Conn| async { Ok::<_, BoxError>(()) });
+    let (connection, _peer) = connection(&info());
+    layer.layer(service).call(connection).await.unwrap();
+    assert_eq!(
+        *calls.lock().unwrap(),
+        ["open 1", "open 2", "close 1", "close 2"]
+    );
 }

@@ -1,0 +1,65 @@
+//! The layer and its service.
+
+use super::{MetricsFuture, future::Open, handles::Handles};
+use crate::connection::Connection;
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
+use tower::{BoxError, Layer, Service};
+
+/// Layer for [`Metrics`]; see the [module docs](super).
+#[derive(Clone, Debug)]
+pub struct MetricsLayer {
+    handles: Arc<Handles>,
+}
+
+impl MetricsLayer {
+    /// Registers the metrics of the listener `listener` with the installed recorder.
+    ///
+    /// Layers with the same name add to the same metrics. Without a recorder, nothing is counted.
+    pub fn new(listener: impl Into<String>) -> Self {
+        let handles = Arc::new(Handles::new(listener.into()));
+        Self { handles }
+    }
+}
+
+impl<S> Layer<S> for MetricsLayer {
+    type Service = Metrics<S>;
+
+    fn layer(&self, inner: S) -> Metrics<S> {
+        let handles = self.handles.clone();
+        Metrics { inner, handles }
+    }
+}
+
+/// Counts each connection that the inner service is called with.
+///
+/// This layer never fails on its own. Its error type is still [`BoxError`], because it determines the
+/// [outcome](crate::outcome::Outcome::of) by downcasting the error and its sources.
+#[derive(Clone, Debug)]
+pub struct Metrics<S> {
+    inner: S,
+    handles: Arc<Handles>,
+}
+
+impl<S, IO> Service<Connection<IO>> for Metrics<S>
+where
+    S: Service<Connection<IO>>,
+    S::Error: Into<BoxError>,
+{
+    type Response = S::Response;
+    type Error = BoxError;
+    type Future = MetricsFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, mut connection: Connection<IO>) -> Self::Future {
+        connection.hold(self.handles.open());
+        let mut open = Open::new(connection.info().clone(), self.handles.clone());
+        let inner = open.run(|| self.inner.call(connection));
+        MetricsFuture::new(inner, open)
+    }
+}

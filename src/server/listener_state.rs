@@ -1,0 +1,48 @@
+//! State shared by a listener's acceptors, connections, handle and drain.
+
+use super::{
+    Report, Status,
+    lifecycle::Lifecycle,
+    recorder::Recorder,
+    registry::{ListenerKey, Registry},
+};
+use portcullis_middleware::limit::LimitHandle;
+use std::sync::{Arc, OnceLock};
+
+/// State of one listener.
+///
+/// It does not refer to its server, which refers to it.
+#[derive(Debug)]
+pub(crate) struct ListenerState {
+    pub(super) name: String,
+    pub(super) lifecycle: Lifecycle,
+    pub(super) recorder: Recorder,
+    pub(super) registry: Arc<Registry>,
+    pub(super) key: ListenerKey,
+    pub(super) report: OnceLock<Report>,
+    /// The limit that the handle shows and changes.
+    pub(super) limit: OnceLock<LimitHandle>,
+}
+
+impl ListenerState {
+    pub(super) fn new(name: String, registry: Arc<Registry>) -> Self {
+        Self {
+            name,
+            lifecycle: Lifecycle::new(),
+            recorder: Recorder::default(),
+            key: registry.add_listener(),
+            registry,
+            report: OnceLock::new(),
+            limit: OnceLock::new(),
+        }
+    }
+
+    pub(super) fn status(&self) -> Status {
+        Status::new(
+            self.lifecycle.state(),
+            &self.recorder.counters,
+            self.registry.active_of(self.key),
+            self.limit.get(),
+        )
+    }
+}
