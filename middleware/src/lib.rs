@@ -44,6 +44,7 @@
 //! | [`peer_addr`], `proxy_protocol`, `tls` | layers that establish the connection |
 //! | [`limit`], [`timeout`], [`observe`], [`stream`], [`handler`] | the other layers, by family |
 //! | [`error`], [`outcome`], [`drain`] | what layers report, and the shutdown signal that they receive |
+//! | [`ip_set`] | sets of networks, for lists of addresses |
 //! | [`telemetry`], [`log_limit`] | names of spans, events and fields, and rate limits for logs |
 //! | [`guide`], `testing` | how to write and test a layer |
 //!
@@ -78,6 +79,7 @@ pub mod handler;
 #[doc(hidden)]
 pub mod internal;
 pub mod io;
+pub mod ip_set;
 pub mod limit;
 pub mod log_limit;
 mod log_text;
