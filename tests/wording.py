@@ -16,7 +16,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SOURCES = ["src", "middleware/src", "examples"]
-FAMILIES = ["limit", "timeout", "observe", "stream", "handler"]
+FAMILIES = ["access", "limit", "timeout", "observe", "stream", "handler"]
 PAGES_OF_THEIR_OWN = ["peer_addr.rs", "proxy_protocol/mod.rs", "tls/mod.rs"]
 PAGES = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "benches/README.md"]
 

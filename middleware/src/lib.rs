@@ -42,7 +42,8 @@
 //! |---|---|
 //! | [`connection`] | the request type, and the facts known about a connection |
 //! | [`peer_addr`], `proxy_protocol`, `tls` | layers that establish the connection |
-//! | [`limit`], [`timeout`], [`observe`], [`stream`], [`handler`] | the other layers, by family |
+//! | [`access`], [`limit`], [`timeout`], [`observe`], [`stream`], [`handler`] | the other layers, by family |
+//! | [`guard`] | how guards reject connections, or only observe |
 //! | [`error`], [`outcome`], [`drain`] | what layers report, and the shutdown signal that they receive |
 //! | [`ip_set`] | sets of networks, for lists of addresses |
 //! | [`telemetry`], [`log_limit`] | names of spans, events and fields, and rate limits for logs |
@@ -63,6 +64,7 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub mod access;
 pub mod builder_ext;
 pub mod connection;
 mod departure;
@@ -74,6 +76,7 @@ pub mod error;
     allow(dead_code, reason = "each layer uses a part of it")
 )]
 mod first_then;
+pub mod guard;
 pub mod guide;
 pub mod handler;
 #[doc(hidden)]

@@ -5,6 +5,7 @@
 
 use portcullis_middleware::{
     Connection,
+    access::{Acl, AclLayer, Verdict},
     handler::CatchPanicLayer,
     handler::OnErrorLayer,
     handler::from_fn,
@@ -55,6 +56,13 @@ async fn a_limit_that_refuses() {
         let layer = ConnectionLimitLayer::new(2).refuse();
         assert_contract(layer.with_refusal(refusal)).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn access() {
+    assert_contract(AclLayer::new(Acl::new())).await;
+    let denied = AclLayer::predicate(|_| Verdict::Deny("closed"));
+    assert_contract(denied.with_observe(true)).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,22 +1,23 @@
-use super::{
-    ConnectionLimitLayer,
-    limiter::{Answering, Limiter},
-};
 use crate::{
     Connection,
     connection::{Linger, Phase},
+    departure::poll_departure,
     error::Refused,
 };
 use std::{
     fmt,
+    future::poll_fn,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
-    time::{Instant, timeout_at},
+    time::{Instant, sleep, timeout_at},
 };
 
 /// How a connection is rejected.
@@ -31,9 +32,20 @@ pub enum Refusal {
     /// Write these bytes and [close](Connection::close), so that they arrive although the client's
     /// input was not read.
     ///
-    /// This takes at most one second, including the write. Each limit answers up to 64 connections
+    /// This takes at most one second, including the write. Each layer answers up to 64 connections
     /// concurrently and closes further ones without an answer.
     Answer(Arc<[u8]>),
+    /// Keep it open for a time without serving it, which slows down clients that try again immediately.
+    ///
+    /// The layer reads and writes nothing. Under TLS it reads ahead to detect a disconnect. The connection is
+    /// closed early when its client disconnects, when it is force-closed, and when the server shuts down. It
+    /// holds a file descriptor and its permits of outer layers, but none of this layer.
+    Tarpit {
+        /// How long a connection is kept open.
+        hold: Duration,
+        /// Maximum number of connections that the layer keeps open concurrently; further ones are closed.
+        at_most: usize,
+    },
 }
 
 impl Refusal {
@@ -42,59 +54,90 @@ impl Refusal {
         Self::Answer(bytes.as_ref().into())
     }
 
-    /// Rejects `connection`, immediately or in the returned future.
-    pub(super) fn refuse<IO>(
+    /// Rejects `connection` with `refused`, immediately or in the returned future.
+    pub(crate) fn refuse<IO>(
         &self,
         connection: Connection<IO>,
-        limiter: &Arc<Limiter>,
-        reason: &'static str,
+        held: &Arc<Held>,
+        refused: Refused,
     ) -> Refusing
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let permit = limiter.count_refused(matches!(self, Self::Answer(_)));
         let mut refusing = Refusing {
-            answer: None,
-            reason,
+            work: None,
+            refused: Some(refused),
         };
-        match (self, permit) {
-            (Self::Reset, _) => connection.abort(),
-            (Self::Answer(bytes), Some(permit)) => {
-                refusing.answer = Some(Box::pin(answer(permit, connection, bytes.clone())));
+        match self {
+            Self::Close => drop(connection),
+            Self::Reset => connection.abort(),
+            Self::Answer(bytes) => {
+                if let Some(place) = held.enter(MAX_ANSWERING) {
+                    refusing.work = Some(Box::pin(answer(place, connection, bytes.clone())));
+                }
             }
-            (Self::Close | Self::Answer(_), _) => drop(connection),
+            Self::Tarpit { hold, at_most } => {
+                if let Some(place) = held.enter(*at_most) {
+                    refusing.work = Some(Box::pin(tarpit(place, connection, *hold)));
+                }
+            }
         }
         refusing
     }
 }
 
 /// Resolves when the connection is dropped.
-pub(super) struct Refusing {
-    answer: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
-    reason: &'static str,
+pub(crate) struct Refusing {
+    work: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    refused: Option<Refused>,
 }
 
 impl Future for Refusing {
     type Output = Refused;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Refused> {
-        if let Some(answer) = &mut self.answer {
-            ready!(answer.as_mut().poll(cx));
+        if let Some(work) = &mut self.work {
+            ready!(work.as_mut().poll(cx));
+            self.work = None;
         }
-        Poll::Ready(Refused::new(ConnectionLimitLayer::NAME, self.reason))
+        let refused = self.refused.take();
+        Poll::Ready(refused.expect("polled again after the connection was rejected"))
     }
 }
 
 impl fmt::Debug for Refusing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Refusing")
-            .field("reason", &self.reason)
+            .field("refused", &self.refused)
             .finish_non_exhaustive()
     }
 }
 
-/// Arguments are dropped in reverse order, so the connection is dropped before the permit.
-async fn answer<IO>(_permit: Answering, mut connection: Connection<IO>, bytes: Arc<[u8]>)
+/// Number of rejected connections that a layer keeps open.
+#[derive(Debug, Default)]
+pub(crate) struct Held(AtomicUsize);
+
+impl Held {
+    fn enter(self: &Arc<Self>, at_most: usize) -> Option<HeldPlace> {
+        let next = |held| (held < at_most).then_some(held + 1);
+        let relaxed = Ordering::Relaxed;
+        let entered = self.0.fetch_update(relaxed, relaxed, next).is_ok();
+        entered.then(|| HeldPlace(self.clone()))
+    }
+}
+
+/// A place among the connections that are kept open, returned on drop.
+#[derive(Debug)]
+struct HeldPlace(Arc<Held>);
+
+impl Drop for HeldPlace {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Arguments are dropped in reverse order, so the connection is dropped before its place is free.
+async fn answer<IO>(_place: HeldPlace, mut connection: Connection<IO>, bytes: Arc<[u8]>)
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
@@ -109,6 +152,21 @@ where
             .await;
     }
 }
+
+/// Arguments are dropped in reverse order, so the connection is dropped before its place is free.
+async fn tarpit<IO: 'static>(_place: HeldPlace, mut connection: Connection<IO>, hold: Duration) {
+    let info = connection.info().clone();
+    info.set_phase(Phase::Closing);
+    tokio::select! {
+        () = sleep(hold) => {}
+        () = info.closed() => {}
+        () = info.drain() => {}
+        _left = poll_fn(|cx| poll_departure(connection.get_mut(), cx)) => {}
+    }
+}
+
+/// Maximum number of concurrent answers per layer; each holds a file descriptor for up to a second.
+pub(crate) const MAX_ANSWERING: usize = 64;
 
 /// Time limit for the write and the close together.
 const ANSWER_TIME: Duration = Duration::from_secs(1);
