@@ -56,6 +56,7 @@
 //! | `portcullis::connection` | configurable | `peer`, `outcome`, `duration`, `bytes_in`, `bytes_out`, `error` | a connection was closed |
 //! | `portcullis_middleware::guard::admission` | INFO | `connection.id`, `peer`, `by`, `error`, `suppressed` | a guard that only observes admitted a connection that it would have rejected |
 //! | `portcullis_middleware::handler::on_error::lend` | DEBUG | `connection.id`, `error`, `returned` | a service failed and the error handler is called |
+//! | `portcullis_middleware::limit::table_full` | WARN | `peer`, `by`, `suppressed` | a table of keys is full |
 //! | `portcullis_middleware::proxy_protocol::warnings` | WARN | `peer`, `suppressed` | an untrusted source was rejected, or a second PROXY header was ignored |
 //! | `portcullis_middleware::proxy_protocol::warnings` | WARN | `peer`, `error`, `suppressed` | a trusted source sent no valid PROXY header |
 //! | `portcullis_middleware::tls::layer` | WARN | | a TLS configuration enabled early data, which is unsupported |
@@ -259,6 +260,12 @@ pub const EVENTS: &[Event] = &[
         DEBUG,
         &["connection.id", "error", "returned"],
         "a service failed and the error handler is called",
+    ),
+    event(
+        "portcullis_middleware::limit::table_full",
+        WARN,
+        &["peer", "by", "suppressed"],
+        "a table of keys is full",
     ),
     event(
         PROXY,

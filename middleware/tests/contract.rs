@@ -9,7 +9,7 @@ use portcullis_middleware::{
     handler::CatchPanicLayer,
     handler::OnErrorLayer,
     handler::from_fn,
-    limit::{ConnectionLimitLayer, Refusal},
+    limit::{ConnectionLimitLayer, KeyedLimitLayer, Refusal},
     observe::TraceLayer,
     observe::{ByteCounter, CountBytesLayer},
     peer_addr::PeerAddrLayer,
@@ -63,6 +63,19 @@ async fn access() {
     assert_contract(AclLayer::new(Acl::new())).await;
     let denied = AclLayer::predicate(|_| Verdict::Deny("closed"));
     assert_contract(denied.with_observe(true)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_per_key() {
+    for limit in 1..=9 {
+        assert_contract(KeyedLimitLayer::new((), limit)).await;
+    }
+    let tarpit = Refusal::Tarpit {
+        hold: Duration::from_millis(1),
+        at_most: 1,
+    };
+    assert_contract(KeyedLimitLayer::new((), 2).with_refusal(tarpit)).await;
+    assert_contract(KeyedLimitLayer::new((), 2).with_observe(true)).await;
 }
 
 #[tokio::test(start_paused = true)]
