@@ -9,7 +9,7 @@ use portcullis_middleware::{
     handler::CatchPanicLayer,
     handler::OnErrorLayer,
     handler::from_fn,
-    limit::{ConnectionLimitLayer, KeyedLimitLayer, Refusal},
+    limit::{ConnectionLimitLayer, KeyedLimitLayer, Rate, RateLimitLayer, Refusal},
     observe::TraceLayer,
     observe::{ByteCounter, CountBytesLayer},
     peer_addr::PeerAddrLayer,
@@ -76,6 +76,13 @@ async fn a_limit_per_key() {
     };
     assert_contract(KeyedLimitLayer::new((), 2).with_refusal(tarpit)).await;
     assert_contract(KeyedLimitLayer::new((), 2).with_observe(true)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rate() {
+    assert_contract(RateLimitLayer::new((), Rate::per_second(u32::MAX))).await;
+    let observed = RateLimitLayer::new((), Rate::per_second(1)).with_observe(true);
+    assert_contract(observed).await;
 }
 
 #[tokio::test(start_paused = true)]

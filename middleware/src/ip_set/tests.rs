@@ -16,7 +16,7 @@ impl Dice {
     }
 
     fn below(&mut self, sides: u32) -> u32 {
-        (u64::from(self.next()) * u64::from(sides) >> 32) as u32
+        ((u64::from(self.next()) * u64::from(sides)) >> 32) as u32
     }
 }
 

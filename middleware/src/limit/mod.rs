@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`ConnectionLimitLayer`] | in every server, so that a flood of clients cannot exhaust memory and file descriptors |
 //! | [`KeyedLimitLayer`] | so that one client, or another key, cannot use up the connections of all |
+//! | [`RateLimitLayer`] | so that one client, or another key, cannot connect too often |
 //!
 //! Timeouts are in [`timeout`](crate::timeout). `TlsLayer` has its own limit on concurrent handshakes. Lists of
 //! addresses are in [`access`](crate::access).
@@ -11,6 +12,7 @@
 pub mod connection_limit;
 mod key;
 pub mod keyed_limit;
+pub mod rate_limit;
 mod sync;
 mod table;
 mod table_full;
@@ -21,5 +23,6 @@ pub use self::{
     },
     key::{ClientIp, Key, KeyBytes, ListenerName},
     keyed_limit::{KeyedLimit, KeyedLimitHandle, KeyedLimitLayer},
+    rate_limit::{Rate, RateLimit, RateLimitHandle, RateLimitLayer},
     table_full::WhenTableFull,
 };

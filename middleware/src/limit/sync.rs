@@ -1,3 +1,6 @@
-//! Locks of code that `tests/model` checks; there, this module is replaced by one whose schedule is explored.
+//! Locks and atomics of code that `tests/model` checks. It replaces this module by one whose schedules it explores.
 
-pub(super) use std::sync::{Mutex, MutexGuard, PoisonError};
+pub(super) use std::sync::{
+    Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicUsize, Ordering},
+};

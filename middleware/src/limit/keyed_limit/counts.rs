@@ -3,15 +3,10 @@
 use crate::connection::{Slot, Slots};
 use crate::limit::{
     key::KeyBytes,
+    sync::{AtomicUsize, Ordering},
     table::{Full, Place, Table, Value},
 };
-use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
+use std::{fmt, sync::Arc};
 
 /// Counts connections by key. A key is in the table while it has connections.
 pub(super) struct Counts {
