@@ -50,12 +50,15 @@
 //! 3. [`ConnectionLimitLayer`](middleware::limit::connection_limit), before any expensive work.
 //! 4. `ProxyProtocolLayer` (feature `proxy-protocol`), before any layer that reads bytes or uses the client's
 //!    address.
-//! 5. `TlsLayer` (feature `tls`).
-//! 6. [`IoTimeoutLayer`](middleware::timeout::io_timeout): inside TLS it limits the handler's reads and
+//! 5. [`AclLayer`](middleware::access::acl), [`RateLimitLayer`](middleware::limit::rate_limit) and
+//!    [`KeyedLimitLayer`](middleware::limit::keyed_limit), in the order of their cost, which reject clients by
+//!    their address before a handshake.
+//! 6. `TlsLayer` (feature `tls`).
+//! 7. [`IoTimeoutLayer`](middleware::timeout::io_timeout): inside TLS it limits the handler's reads and
 //!    writes, outside those on the wire. For forwarding,
 //!    [`HalfClosedTimeoutLayer`](middleware::timeout::half_closed) goes next to it.
-//! 7. [`OnErrorLayer`](middleware::handler::on_error), inside TLS so that its output is encrypted.
-//! 8. Custom layers, and the service: `HttpService` (feature `http`) for axum, tonic and hyper.
+//! 8. [`OnErrorLayer`](middleware::handler::on_error), inside TLS so that its output is encrypted.
+//! 9. Custom layers, and the service: `HttpService` (feature `http`) for axum, tonic and hyper.
 //!
 //! # Optional layers
 //!

@@ -16,8 +16,9 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SOURCES = ["src", "middleware/src", "examples"]
-FAMILIES = ["limit", "timeout", "observe", "stream", "handler"]
+FAMILIES = ["access", "limit", "timeout", "observe", "stream", "handler"]
 PAGES_OF_THEIR_OWN = ["peer_addr.rs", "proxy_protocol/mod.rs", "tls/mod.rs"]
+SHARED = ["key.rs", "sync.rs", "table.rs", "table_full.rs"]  # used by several layers of a family
 PAGES = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "benches/README.md"]
 
 NEGATIONS = re.compile(r"\b(no|none|nobody|nothing|never|neither|nor)\b", re.I)
@@ -123,7 +124,7 @@ def layer_pages():
         for path in sorted((ROOT / "middleware/src" / family).iterdir()):
             if path.is_dir() and (path / "mod.rs").exists() and path.name != "tests":
                 yield path / "mod.rs"
-            elif path.suffix == ".rs" and path.name != "mod.rs":
+            elif path.suffix == ".rs" and path.name != "mod.rs" and path.name not in SHARED:
                 yield path
     yield from (ROOT / "middleware/src" / page for page in PAGES_OF_THEIR_OWN)
 

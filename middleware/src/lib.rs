@@ -42,8 +42,10 @@
 //! |---|---|
 //! | [`connection`] | the request type, and the facts known about a connection |
 //! | [`peer_addr`], `proxy_protocol`, `tls` | layers that establish the connection |
-//! | [`limit`], [`timeout`], [`observe`], [`stream`], [`handler`] | the other layers, by family |
+//! | [`access`], [`limit`], [`timeout`], [`observe`], [`stream`], [`handler`] | the other layers, by family |
+//! | [`guard`] | how guards reject connections, or only observe |
 //! | [`error`], [`outcome`], [`drain`] | what layers report, and the shutdown signal that they receive |
+//! | [`ip_set`] | sets of networks, for lists of addresses |
 //! | [`telemetry`], [`log_limit`] | names of spans, events and fields, and rate limits for logs |
 //! | [`guide`], `testing` | how to write and test a layer |
 //!
@@ -62,6 +64,7 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub mod access;
 pub mod builder_ext;
 pub mod connection;
 mod departure;
@@ -73,11 +76,13 @@ pub mod error;
     allow(dead_code, reason = "each layer uses a part of it")
 )]
 mod first_then;
+pub mod guard;
 pub mod guide;
 pub mod handler;
 #[doc(hidden)]
 pub mod internal;
 pub mod io;
+pub mod ip_set;
 pub mod limit;
 pub mod log_limit;
 mod log_text;

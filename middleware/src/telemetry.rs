@@ -46,6 +46,7 @@
 //! | `certificate` | position of the certificate in its file, from 1 |
 //! | `limit` | the idle timeout of the server |
 //! | `worker` | number of the worker thread, from 0 |
+//! | `by` | name of the layer that rejects or would reject the connection |
 //!
 //! # Events
 //!
@@ -53,7 +54,9 @@
 //! |---|---|---|---|
 //! | `portcullis::connection` | configurable | `peer`, `suppressed` | a connection was opened |
 //! | `portcullis::connection` | configurable | `peer`, `outcome`, `duration`, `bytes_in`, `bytes_out`, `error` | a connection was closed |
+//! | `portcullis_middleware::guard::admission` | INFO | `connection.id`, `peer`, `by`, `error`, `suppressed` | a guard that only observes admitted a connection that it would have rejected |
 //! | `portcullis_middleware::handler::on_error::lend` | DEBUG | `connection.id`, `error`, `returned` | a service failed and the error handler is called |
+//! | `portcullis_middleware::limit::table_full` | WARN | `peer`, `by`, `suppressed` | a table of keys is full |
 //! | `portcullis_middleware::proxy_protocol::warnings` | WARN | `peer`, `suppressed` | an untrusted source was rejected, or a second PROXY header was ignored |
 //! | `portcullis_middleware::proxy_protocol::warnings` | WARN | `peer`, `error`, `suppressed` | a trusted source sent no valid PROXY header |
 //! | `portcullis_middleware::tls::layer` | WARN | | a TLS configuration enabled early data, which is unsupported |
@@ -209,6 +212,10 @@ pub const FIELDS: &[Field] = &[
     ),
     field("limit", "the idle timeout of the server"),
     field("worker", "number of the worker thread, from 0"),
+    field(
+        "by",
+        "name of the layer that rejects or would reject the connection",
+    ),
 ];
 
 const ERROR: Option<Level> = Some(Level::ERROR);
@@ -243,10 +250,22 @@ pub const EVENTS: &[Event] = &[
         "a connection was closed",
     ),
     event(
+        "portcullis_middleware::guard::admission",
+        INFO,
+        &["connection.id", "peer", "by", "error", "suppressed"],
+        "a guard that only observes admitted a connection that it would have rejected",
+    ),
+    event(
         LEND,
         DEBUG,
         &["connection.id", "error", "returned"],
         "a service failed and the error handler is called",
+    ),
+    event(
+        "portcullis_middleware::limit::table_full",
+        WARN,
+        &["peer", "by", "suppressed"],
+        "a table of keys is full",
     ),
     event(
         PROXY,

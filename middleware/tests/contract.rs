@@ -5,10 +5,11 @@
 
 use portcullis_middleware::{
     Connection,
+    access::{Acl, AclLayer, Verdict},
     handler::CatchPanicLayer,
     handler::OnErrorLayer,
     handler::from_fn,
-    limit::{ConnectionLimitLayer, Refusal},
+    limit::{ConnectionLimitLayer, KeyedLimitLayer, Rate, RateLimitLayer, Refusal},
     observe::TraceLayer,
     observe::{ByteCounter, CountBytesLayer},
     peer_addr::PeerAddrLayer,
@@ -61,6 +62,33 @@ async fn a_limit_that_refuses() {
         let layer = ConnectionLimitLayer::new(2).refuse();
         assert_contract(layer.with_refusal(refusal)).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn access() {
+    assert_contract(AclLayer::new(Acl::new())).await;
+    let denied = AclLayer::predicate(|_| Verdict::Deny("closed"));
+    assert_contract(denied.with_observe(true)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_per_key() {
+    for limit in 1..=9 {
+        assert_contract(KeyedLimitLayer::new((), limit)).await;
+    }
+    let tarpit = Refusal::Tarpit {
+        hold: Duration::from_millis(1),
+        at_most: 1,
+    };
+    assert_contract(KeyedLimitLayer::new((), 2).with_refusal(tarpit)).await;
+    assert_contract(KeyedLimitLayer::new((), 2).with_observe(true)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rate() {
+    assert_contract(RateLimitLayer::new((), Rate::per_second(u32::MAX))).await;
+    let observed = RateLimitLayer::new((), Rate::per_second(1)).with_observe(true);
+    assert_contract(observed).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -27,7 +27,7 @@ impl Guards {
         self.0.get_or_insert_default().more.push(Opaque(guard));
     }
 
-    /// Holds `slot` until these guards are dropped. The first two slots share one allocation if they are
+    /// Holds `slot` until these guards are dropped. The first four slots share one allocation if they are
     /// added before any other guard.
     #[doc(hidden)]
     pub fn push_slot(&mut self, slot: Slot) {
@@ -191,8 +191,8 @@ impl Drop for List {
     }
 }
 
-/// A server's entry and a limit's permit.
-const SLOTS: usize = 2;
+/// A server's entry, a limit's permit, and two more, such as those of a limit per key and of a pool.
+const SLOTS: usize = 4;
 
 #[cfg(test)]
 mod tests {
@@ -277,6 +277,20 @@ mod tests {
         drop(guards);
         assert_eq!(*served.0.lock().unwrap(), [1, 2, 5, 7]);
         assert_eq!(*log.lock().unwrap(), [0, 3, 4, 6]);
+    }
+
+    #[test]
+    fn four_slots_share_one_small_allocation() {
+        assert_eq!(size_of::<Guards>(), size_of::<usize>());
+        assert_eq!(size_of::<Held>(), 14 * size_of::<usize>());
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let mut guards = Guards::new();
+        for number in 0..5 {
+            let held = guards.0.as_deref();
+            assert!(held.is_none_or(|held| held.more.0.is_none()));
+            guards.push_slot(Slot::new(log.clone(), number));
+        }
+        assert!(guards.0.unwrap().more.0.is_some());
     }
 
     #[test]

@@ -190,7 +190,7 @@ impl<IO> Connection<IO> {
         self.guards.push(guard);
     }
 
-    /// Like [`hold`](Self::hold), for a slot. The first two slots share one allocation if they are added
+    /// Like [`hold`](Self::hold), for a slot. The first four slots share one allocation if they are added
     /// before any other guard. Slots for the service of a connection are released when it starts to
     /// [linger](Self::linger).
     #[doc(hidden)]

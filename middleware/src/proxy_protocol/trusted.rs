@@ -1,18 +1,13 @@
 //! The sources whose headers are trusted.
 
-use crate::connection::Address;
-use ipnet::{IpNet, Ipv4Net};
-use std::{
-    error, fmt,
-    net::{IpAddr, Ipv6Addr},
-    str::FromStr,
-    sync::Arc,
-};
+use crate::{connection::Address, ip_set::IpSet};
+use std::str::FromStr;
+
+pub use crate::ip_set::InvalidNetwork;
 
 /// The sources whose PROXY headers are trusted, which are networks and optionally Unix sockets.
 ///
-/// Every connection is compared with every network, so keep the list short. It parses from text with commas
-/// or spaces between the networks, as in a configuration file:
+/// It parses from text with commas or spaces between the networks, as in a configuration file:
 ///
 /// ```
 /// use portcullis_middleware::proxy_protocol::TrustedSources;
@@ -24,7 +19,7 @@ use std::{
 /// Clones share the list.
 #[derive(Clone, Debug)]
 pub struct TrustedSources {
-    networks: Arc<[IpNet]>,
+    networks: IpSet,
     unix: bool,
 }
 
@@ -41,19 +36,12 @@ impl TrustedSources {
     pub fn new<N: AsRef<str>>(
         networks: impl IntoIterator<Item = N>,
     ) -> Result<Self, InvalidNetwork> {
-        let networks = networks.into_iter().map(|text| network(text.as_ref()));
-        Ok(Self {
-            networks: networks.collect::<Result<_, _>>()?,
-            unix: false,
-        })
+        IpSet::new(networks).map(Self::from)
     }
 
     /// Trusts nothing yet, as a start for [`with_unix_sockets`](Self::with_unix_sockets).
     pub fn none() -> Self {
-        Self {
-            networks: Arc::new([]),
-            unix: false,
-        }
+        Self::from(IpSet::default())
     }
 
     /// Also trusts all clients that connect through a Unix socket; off by default.
@@ -70,13 +58,18 @@ impl TrustedSources {
     /// Unknown peers are untrusted.
     pub fn contains(&self, peer: &Address) -> bool {
         match peer {
-            Address::Ip(peer) => {
-                let ip = peer.ip().to_canonical();
-                self.networks.iter().any(|network| network.contains(&ip))
-            }
+            Address::Ip(peer) => self.networks.contains(peer.ip()),
             Address::Unix(_) => self.unix,
             Address::Unknown => false,
         }
+    }
+}
+
+/// Trusts these networks.
+impl From<IpSet> for TrustedSources {
+    fn from(networks: IpSet) -> Self {
+        let unix = false;
+        Self { networks, unix }
     }
 }
 
@@ -84,81 +77,9 @@ impl FromStr for TrustedSources {
     type Err = InvalidNetwork;
 
     fn from_str(text: &str) -> Result<Self, InvalidNetwork> {
-        let separator = |c: char| c == ',' || c.is_ascii_whitespace();
-        Self::new(text.split(separator).filter(|network| !network.is_empty()))
+        text.parse::<IpSet>().map(Self::from)
     }
 }
-
-fn network(text: &str) -> Result<IpNet, InvalidNetwork> {
-    let invalid = |problem| InvalidNetwork {
-        text: text.to_owned(),
-        problem,
-    };
-    let network = match text.parse::<IpAddr>() {
-        Ok(address) => IpNet::from(address),
-        Err(_) => text
-            .parse()
-            .map_err(|_| invalid(NetworkProblem::NoNetwork))?,
-    };
-    if network.trunc() != network {
-        return Err(invalid(NetworkProblem::HostBits(network)));
-    }
-    Ok(canonical(network))
-}
-
-/// Converts `::ffff:10.0.0.0/104` to `10.0.0.0/8`, because peers are compared by their canonical address.
-fn canonical(network: IpNet) -> IpNet {
-    if let IpNet::V6(v6) = network
-        && let Some(address) = Ipv6Addr::to_ipv4_mapped(&v6.network())
-        && let Some(prefix) = v6.prefix_len().checked_sub(MAPPED_BITS)
-        && let Ok(v4) = Ipv4Net::new(address, prefix)
-    {
-        return v4.into();
-    }
-    network
-}
-
-/// An invalid network in a list of trusted sources.
-#[derive(Clone, Debug)]
-pub struct InvalidNetwork {
-    text: String,
-    problem: NetworkProblem,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum NetworkProblem {
-    NoNetwork,
-    HostBits(IpNet),
-}
-
-impl InvalidNetwork {
-    /// The invalid text.
-    pub fn text(&self) -> &str {
-        &self.text
-    }
-}
-
-impl fmt::Display for InvalidNetwork {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} is not a network: ", self.text)?;
-        match self.problem {
-            NetworkProblem::NoNetwork => {
-                f.write_str("expected an address, optionally with a prefix such as /24")
-            }
-            NetworkProblem::HostBits(network) => write!(
-                f,
-                "bits are set behind the prefix; {} is the whole network, {} the address alone",
-                network.trunc(),
-                network.addr()
-            ),
-        }
-    }
-}
-
-impl error::Error for InvalidNetwork {}
-
-/// Length of `::ffff:0:0/96`, the prefix of IPv4-mapped addresses (RFC 4291, 2.5.5.2).
-const MAPPED_BITS: u8 = 96;
 
 #[cfg(test)]
 mod tests {

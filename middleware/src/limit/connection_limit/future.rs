@@ -1,8 +1,9 @@
-use super::{ConnectionLimitLayer, layer::LimitPolicy, limiter::QueuePlace, refusal::Refusing};
+use super::{ConnectionLimitLayer, layer::LimitPolicy, limiter::QueuePlace};
 use crate::{
     BoxError, Connection,
     connection::{ForcedClose, Phase},
     departure::poll_client_left,
+    guard::Refusing,
     when_ready::WhenReady,
 };
 use pin_project::pin_project;
@@ -161,10 +162,7 @@ where
             }
             None => {
                 let reason = ConnectionLimitLayer::WAITED_TOO_LONG;
-                let LimitPolicy {
-                    limiter, refusal, ..
-                } = &**this.policy;
-                LimitState::Refusing(refusal.refuse(connection, limiter, reason))
+                LimitState::Refusing(this.policy.refuse(connection, reason))
             }
         }))
     }

@@ -1,5 +1,11 @@
 use super::{ConnectionLimit, LimitHandle, Refusal, limiter::Limiter};
+use crate::{
+    Connection,
+    error::Refused,
+    guard::{Held, Refusing},
+};
 use std::{sync::Arc, time::Duration};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tower::Layer;
 
 /// Layer for [`ConnectionLimit`]; see the [module docs](super).
@@ -16,6 +22,19 @@ pub(super) struct LimitPolicy {
     pub(super) limiter: Arc<Limiter>,
     pub(super) when_full: WhenFull,
     pub(super) refusal: Refusal,
+    pub(super) held: Arc<Held>,
+}
+
+impl LimitPolicy {
+    /// Rejects `connection`, immediately or in the returned future.
+    pub(super) fn refuse<IO>(&self, connection: Connection<IO>, reason: &'static str) -> Refusing
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        self.limiter.count_refused();
+        let refused = Refused::new(ConnectionLimitLayer::NAME, reason);
+        self.refusal.refuse(connection, &self.held, refused)
+    }
 }
 
 /// What to do with a connection when the limit is reached.
@@ -36,7 +55,7 @@ impl ConnectionLimitLayer {
     pub const TOO_MANY_WAITING: &'static str = "limit reached and too many wait already";
     /// The reason when no permit became free within the timeout.
     pub const WAITED_TOO_LONG: &'static str = "limit reached for too long";
-    pub(super) const NAME: &'static str = "connection_limit";
+    const NAME: &'static str = "connection_limit";
 
     /// Serves at most `limit` connections concurrently; when full, services are not ready.
     ///
@@ -46,6 +65,7 @@ impl ConnectionLimitLayer {
             limiter: Arc::new(Limiter::new(limit)),
             when_full: WhenFull::Wait,
             refusal: Refusal::Close,
+            held: Arc::default(),
         };
         Self { policy }
     }

@@ -23,7 +23,6 @@ pub(super) struct LimiterState {
     queue: BTreeMap<u64, Waker>,
     next_ticket: u64,
     refused: u64,
-    answering: usize,
 }
 
 impl LimiterState {
@@ -62,7 +61,6 @@ impl Limiter {
             queue: BTreeMap::new(),
             next_ticket: 0,
             refused: 0,
-            answering: 0,
         }))
     }
 
@@ -95,15 +93,9 @@ impl Limiter {
         admitted.into_iter().for_each(Waker::wake);
     }
 
-    /// Counts a rejection; returns a permit to answer it unless too many answers are in progress.
-    pub(super) fn count_refused(self: &Arc<Self>, wants_to_answer: bool) -> Option<Answering> {
-        let mut state = self.state();
-        state.refused += 1;
-        if !wants_to_answer || state.answering >= MAX_ANSWERING {
-            return None;
-        }
-        state.answering += 1;
-        Some(Answering(self.clone()))
+    /// Counts a rejection.
+    pub(super) fn count_refused(&self) {
+        self.state().refused += 1;
     }
 
     /// Makes the slot that was just counted.
@@ -191,16 +183,3 @@ impl Drop for QueuePlace {
         }
     }
 }
-
-/// A permit to answer a rejected connection, returned on drop.
-#[derive(Debug)]
-pub(super) struct Answering(Arc<Limiter>);
-
-impl Drop for Answering {
-    fn drop(&mut self) {
-        self.0.state().answering -= 1;
-    }
-}
-
-/// Maximum number of concurrent answers per limit; each holds a file descriptor for up to a second.
-pub(super) const MAX_ANSWERING: usize = 64;

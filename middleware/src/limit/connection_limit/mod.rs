@@ -10,7 +10,7 @@
 //!   after the tenth time. `wait_up_to(Duration::from_secs(5), 100)` is the same timeout without the polling.
 //! * **Reject immediately** ([`refuse`](ConnectionLimitLayer::refuse)).
 //!
-//! A [`Refusal`] sets whether a rejected connection is closed or reset, and whether it receives an answer first.
+//! A [`Refusal`] sets whether a rejected connection is closed, reset, answered first, or kept open for a time.
 //!
 //! A connection takes a slot before the inner service is called. The slot is stored in the
 //! [`Connection`](crate::Connection), so it is released when the connection is dropped or detached, wherever
@@ -119,12 +119,12 @@ mod future;
 mod handle;
 mod layer;
 mod limiter;
-mod refusal;
 mod service;
 #[cfg(test)]
 mod tests;
 
 pub use self::{
     future::ConnectionLimitFuture, handle::LimitHandle, layer::ConnectionLimitLayer,
-    refusal::Refusal, service::ConnectionLimit,
+    service::ConnectionLimit,
 };
+pub use crate::guard::Refusal;

@@ -78,9 +78,7 @@ where
     /// Panics if the layer waits before accepting and `poll_ready` has not returned ready.
     fn call(&mut self, mut connection: Connection<IO>) -> Self::Future {
         let LimitPolicy {
-            limiter,
-            when_full,
-            refusal,
+            limiter, when_full, ..
         } = &*self.policy;
         let entry = match *when_full {
             WhenFull::Wait => self.reserved.take(),
@@ -103,7 +101,6 @@ where
             (_, WhenFull::WaitUpTo { .. }) => ConnectionLimitLayer::TOO_MANY_WAITING,
             (_, WhenFull::Refuse) => ConnectionLimitLayer::FULL,
         };
-        let refusing = refusal.refuse(connection, limiter, reason);
-        ConnectionLimitFuture::refusing(refusing)
+        ConnectionLimitFuture::refusing(self.policy.refuse(connection, reason))
     }
 }

@@ -1,8 +1,8 @@
 //! What rejected clients observe.
 
-use super::super::{Refusal, limiter::MAX_ANSWERING};
+use super::super::Refusal;
 use super::*;
-use crate::{connection::Phase, outcome::Outcome};
+use crate::{connection::Phase, guard::MAX_ANSWERING, outcome::Outcome};
 use std::io;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
