@@ -56,7 +56,7 @@
 //! | `portcullis_middleware::handler::on_error::lend` | DEBUG | `connection.id`, `error`, `returned` | a service failed and the error handler is called |
 //! | `portcullis_middleware::proxy_protocol::warnings` | WARN | `peer`, `suppressed` | an untrusted source was rejected, or a second PROXY header was ignored |
 //! | `portcullis_middleware::proxy_protocol::warnings` | WARN | `peer`, `error`, `suppressed` | a trusted source sent no valid PROXY header |
-//! | `portcullis_middleware::tls::layer` | WARN | | a TLS configuration enabled early data, which is unsupported |
+//! | `portcullis_middleware::tls::configs` | WARN | | a TLS configuration enabled early data, which is unsupported |
 //! | `portcullis_middleware::tls::x509` | WARN | `certificate` | a loaded certificate is expired or otherwise doubtful |
 //! | `portcullis::server::acceptor` | ERROR | `listener`, `error` | a listener failed permanently |
 //! | `portcullis::server::acceptors` | ERROR | `listener`, `error` | a listener panicked |
@@ -261,7 +261,7 @@ pub const EVENTS: &[Event] = &[
         "a trusted source sent no valid PROXY header",
     ),
     event(
-        "portcullis_middleware::tls::layer",
+        "portcullis_middleware::tls::configs",
         WARN,
         &[],
         "a TLS configuration enabled early data, which is unsupported",

@@ -162,6 +162,7 @@ mod client_side;
 mod common;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod config;
+mod configs;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod error;
 mod future;
@@ -172,6 +173,7 @@ mod io;
 mod layer;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 pub mod load;
+mod negotiation;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod pem;
 mod plaintext;
@@ -187,6 +189,7 @@ mod x509;
 
 pub use self::{
     client::{TlsClientIo, TlsConnectError, TlsConnector},
+    configs::{Configs, HandshakeConfig, UnrecognizedName},
     future::TlsFuture,
     io::TlsIo,
     layer::TlsLayer,

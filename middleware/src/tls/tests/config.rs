@@ -395,6 +395,6 @@ fn a_protocol_name_that_is_too_long_is_found_at_once() {
 fn other_layers_keep_their_protocols() {
     let layer = tls_layer();
     let changed = layer.clone().with_alpn(["h2"]);
-    assert!(layer.config.alpn_protocols.is_empty());
-    assert_eq!(changed.config.alpn_protocols, [b"h2"]);
+    assert!(format!("{layer:?}").contains("alpn: []"));
+    assert!(format!("{changed:?}").contains(r#"alpn: ["h2"]"#));
 }

@@ -3,6 +3,7 @@
 mod agreement;
 mod bounds;
 mod config;
+mod configs;
 mod failures;
 mod resumption;
 mod stream;
