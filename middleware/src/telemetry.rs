@@ -57,7 +57,7 @@
 //! | `portcullis_middleware::proxy_protocol::warnings` | WARN | `peer`, `suppressed` | an untrusted source was rejected, or a second PROXY header was ignored |
 //! | `portcullis_middleware::proxy_protocol::warnings` | WARN | `peer`, `error`, `suppressed` | a trusted source sent no valid PROXY header |
 //! | `portcullis_middleware::tls::configs` | WARN | | a TLS configuration enabled early data, which is unsupported |
-//! | `portcullis_middleware::tls::x509` | WARN | `certificate` | a loaded certificate is expired or otherwise doubtful |
+//! | `portcullis_middleware::tls::x509::doubts` | WARN | `certificate` | a loaded certificate is expired or otherwise doubtful |
 //! | `portcullis::server::acceptor` | ERROR | `listener`, `error` | a listener failed permanently |
 //! | `portcullis::server::acceptors` | ERROR | `listener`, `error` | a listener panicked |
 //! | `portcullis::server::clock` | WARN | `worker`, `connection.id`, `peer` | a handler blocks its worker thread |
@@ -267,7 +267,7 @@ pub const EVENTS: &[Event] = &[
         "a TLS configuration enabled early data, which is unsupported",
     ),
     event(
-        "portcullis_middleware::tls::x509",
+        "portcullis_middleware::tls::x509::doubts",
         WARN,
         &["certificate"],
         "a loaded certificate is expired or otherwise doubtful",

@@ -5,7 +5,7 @@ use super::{
     client_side::Client,
     common::{self, linger_for_alert},
     negotiation::Negotiation,
-    rustls::{ServerConfig, ServerConnection},
+    rustls::{ServerConfig, ServerConnection, crypto::CryptoProvider},
     unfinished::HandshakePlace,
     wire::Wire,
 };
@@ -46,7 +46,6 @@ where
     let negotiated = negotiated.map_err(|after| Elapsed::new(TimeoutPhase::HANDSHAKE, after))?;
     let (failure, io) = match negotiated {
         Ok(io) => {
-            rest.info.set_tls(tls_info(io.stream()));
             rest.info.set_phase(Phase::Serving);
             return Ok(rest.with_io(io));
         }
@@ -118,11 +117,16 @@ where
     };
     // tokio-rustls cannot wrap a session that was driven by other code, but it lends out the session that it
     // creates.
-    let stream = TlsAcceptor::from(config)
+    let stream = TlsAcceptor::from(config.clone())
         .accept_with(Wire(client.into_io()), |new| *new = session)
         .into_fallible();
-    let io = stream.await.map(|stream| TlsIo::new(stream, info.clone()));
-    io.map_err(|(error, wire)| (error.into(), wire.0))
+    match stream.await {
+        Ok(stream) => {
+            info.set_tls(tls_info(&stream, config.crypto_provider()));
+            Ok(TlsIo::new(stream, info.clone()))
+        }
+        Err((error, wire)) => Err((error.into(), wire.0)),
+    }
 }
 
 /// Processes each flight of the client in a slot. The slot is free again before the response is sent.
@@ -160,10 +164,10 @@ where
     }
 }
 
-fn tls_info<IO>(stream: &TlsStream<Wire<IO>>) -> TlsInfo {
+fn tls_info<IO>(stream: &TlsStream<Wire<IO>>, provider: &CryptoProvider) -> TlsInfo {
     let session = stream.get_ref().1;
     let server_name = session.server_name().map(TlsInfo::host_name);
-    let info = common::tls_info(session, server_name);
+    let info = common::tls_info(session, server_name, provider);
     #[cfg(feature = "tonic")]
     let info = TlsInfo {
         tonic: Some(TonicTls::of(stream)),

@@ -184,7 +184,6 @@ mod service;
 mod tests;
 mod unfinished;
 mod wire;
-#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod x509;
 
 pub use self::{

@@ -359,3 +359,26 @@ async fn early_data_is_refused_and_heard_after_the_handshake() {
         assert_eq!(known.tls().unwrap().resumed, resumed);
     }
 }
+
+#[tokio::test]
+async fn the_facts_of_a_client_are_known_after_full_and_resumed_handshakes() {
+    everywhere(async |server| {
+        let layer = server.verifying(CLIENTS.verifier(&server.provider, b""));
+        let client = CLIENTS.config(&server.provider, server.setup);
+        for resumed in [false, true] {
+            let (connection, io) = in_memory();
+            let known = info(&connection);
+            let served = serve(layer.clone(), connection, echo);
+            let talk = async { talk(connect(client.clone(), io).await?, b"hello").await };
+            let (served, _) = tokio::join!(served, talk);
+            served.unwrap();
+            assert_eq!(known.tls().unwrap().resumed, resumed);
+            let facts = known.peer_certificate().unwrap();
+            assert!(facts.dns_names().eq(["client"]));
+            assert_eq!(facts.issuer.as_deref(), Some("authority"));
+            assert_eq!(facts.serial, "2a");
+            assert!(facts.spki_sha256.is_some());
+        }
+    })
+    .await;
+}
