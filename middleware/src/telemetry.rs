@@ -44,6 +44,7 @@
 //! | `suppressed` | number of events of this kind that a rate limit omitted before this one |
 //! | `returned` | whether the error handler received the connection |
 //! | `certificate` | position of the certificate in its file, from 1 |
+//! | `file` | path of a file |
 //! | `limit` | the idle timeout of the server |
 //! | `worker` | number of the worker thread, from 0 |
 //!
@@ -57,6 +58,12 @@
 //! | `portcullis_middleware::proxy_protocol::warnings` | WARN | `peer`, `suppressed` | an untrusted source was rejected, or a second PROXY header was ignored |
 //! | `portcullis_middleware::proxy_protocol::warnings` | WARN | `peer`, `error`, `suppressed` | a trusted source sent no valid PROXY header |
 //! | `portcullis_middleware::tls::configs` | WARN | | a TLS configuration enabled early data, which is unsupported |
+//! | `portcullis_middleware::tls::profile` | WARN | | secrets of TLS sessions are written to a file for debugging |
+//! | `portcullis_middleware::tls::store::changes` | WARN | `error` | the operating system does not report changes of certificates |
+//! | `portcullis_middleware::tls::store::snapshot` | WARN | `file` | a certificate in use expires soon or has expired |
+//! | `portcullis_middleware::tls::store::source` | WARN | `file` | an OCSP response is unusable and is not sent |
+//! | `portcullis_middleware::tls::store::watch` | ERROR | `error` | changed certificates are unusable, and the previous ones stay in use |
+//! | `portcullis_middleware::tls::store::watch` | INFO | | changed certificates were replaced |
 //! | `portcullis_middleware::tls::x509::doubts` | WARN | `certificate` | a loaded certificate is expired or otherwise doubtful |
 //! | `portcullis::server::acceptor` | ERROR | `listener`, `error` | a listener failed permanently |
 //! | `portcullis::server::acceptors` | ERROR | `listener`, `error` | a listener panicked |
@@ -207,6 +214,7 @@ pub const FIELDS: &[Field] = &[
         "certificate",
         "position of the certificate in its file, from 1",
     ),
+    field("file", "path of a file"),
     field("limit", "the idle timeout of the server"),
     field("worker", "number of the worker thread, from 0"),
 ];
@@ -265,6 +273,42 @@ pub const EVENTS: &[Event] = &[
         WARN,
         &[],
         "a TLS configuration enabled early data, which is unsupported",
+    ),
+    event(
+        "portcullis_middleware::tls::profile",
+        WARN,
+        &[],
+        "secrets of TLS sessions are written to a file for debugging",
+    ),
+    event(
+        "portcullis_middleware::tls::store::changes",
+        WARN,
+        &["error"],
+        "the operating system does not report changes of certificates",
+    ),
+    event(
+        "portcullis_middleware::tls::store::snapshot",
+        WARN,
+        &["file"],
+        "a certificate in use expires soon or has expired",
+    ),
+    event(
+        "portcullis_middleware::tls::store::source",
+        WARN,
+        &["file"],
+        "an OCSP response is unusable and is not sent",
+    ),
+    event(
+        "portcullis_middleware::tls::store::watch",
+        ERROR,
+        &["error"],
+        "changed certificates are unusable, and the previous ones stay in use",
+    ),
+    event(
+        "portcullis_middleware::tls::store::watch",
+        INFO,
+        &[],
+        "changed certificates were replaced",
     ),
     event(
         "portcullis_middleware::tls::x509::doubts",

@@ -177,8 +177,12 @@ mod negotiation;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod pem;
 mod plaintext;
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+mod profile;
 mod resumption;
 mod service;
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+pub mod store;
 #[cfg(test)]
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod tests;
@@ -195,5 +199,10 @@ pub use self::{
     service::Tls,
 };
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
-pub use self::{config::provider, error::TlsConfigError};
+pub use self::{
+    config::provider,
+    error::TlsConfigError,
+    profile::{ClientAuth, TicketKeys, TlsProfile, Trust},
+    store::{CertStore, CertStoreBuilder, CertStoreError},
+};
 pub use tokio_rustls::rustls;

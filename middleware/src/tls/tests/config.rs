@@ -5,7 +5,7 @@ use crate::{
     observe::trace::tests::log::Log,
     tls::{TlsConfigError, load},
 };
-use std::{error::Error, fs, path::PathBuf};
+use std::error::Error;
 use tracing::Level;
 
 fn error(chain: &str, key: &str) -> TlsConfigError {
@@ -21,30 +21,6 @@ fn everything(error: &TlsConfigError) -> String {
         source = error.source();
     }
     text
-}
-
-/// Files in a temporary directory.
-struct Files(PathBuf);
-
-impl Files {
-    fn new(name: &str) -> Self {
-        let name = format!("portcullis-tls-{name}-{}", std::process::id());
-        let directory = std::env::temp_dir().join(name);
-        fs::create_dir_all(&directory).unwrap();
-        Self(directory)
-    }
-
-    fn write(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.0.join(name);
-        fs::write(&path, text).unwrap();
-        path
-    }
-}
-
-impl Drop for Files {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }
 
 #[tokio::test]

@@ -38,8 +38,8 @@ pub(super) fn is_certificate(der: &[u8]) -> bool {
 
 /// The fields needed here (RFC 5280, section 4.1), names in DER and times in Unix seconds.
 #[derive(Debug, PartialEq, Eq)]
-struct Outline<'a> {
-    serial: &'a [u8],
+pub(super) struct Outline<'a> {
+    pub(super) serial: &'a [u8],
     issuer: &'a [u8],
     subject: &'a [u8],
     not_before: i64,
@@ -49,7 +49,7 @@ struct Outline<'a> {
 }
 
 impl<'a> Outline<'a> {
-    fn read(certificate: &'a [u8]) -> Option<Self> {
+    pub(super) fn read(certificate: &'a [u8]) -> Option<Self> {
         let mut der = Der(certificate);
         let mut certificate = Der(der.value(SEQUENCE)?);
         if !der.is_empty() {
