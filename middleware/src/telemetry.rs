@@ -63,7 +63,7 @@
 //! | `portcullis_middleware::tls::store::snapshot` | WARN | `file` | a certificate in use expires soon or has expired |
 //! | `portcullis_middleware::tls::store::source` | WARN | `file` | an OCSP response is unusable and is not sent |
 //! | `portcullis_middleware::tls::store::watch` | ERROR | `error` | changed certificates are unusable, and the previous ones stay in use |
-//! | `portcullis_middleware::tls::store::watch` | INFO | | changed certificates were replaced |
+//! | `portcullis_middleware::tls::store::watch` | INFO | | changed certificates were reloaded |
 //! | `portcullis_middleware::tls::x509::doubts` | WARN | `certificate` | a loaded certificate is expired or otherwise doubtful |
 //! | `portcullis::server::acceptor` | ERROR | `listener`, `error` | a listener failed permanently |
 //! | `portcullis::server::acceptors` | ERROR | `listener`, `error` | a listener panicked |
@@ -308,7 +308,7 @@ pub const EVENTS: &[Event] = &[
         "portcullis_middleware::tls::store::watch",
         INFO,
         &[],
-        "changed certificates were replaced",
+        "changed certificates were reloaded",
     ),
     event(
         "portcullis_middleware::tls::x509::doubts",

@@ -174,6 +174,7 @@ mod layer;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 pub mod load;
 mod negotiation;
+mod or_plain;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod pem;
 mod plaintext;
@@ -196,6 +197,7 @@ pub use self::{
     future::TlsFuture,
     io::TlsIo,
     layer::TlsLayer,
+    or_plain::{TlsOrPlain, TlsOrPlainFuture, TlsOrPlainIo, TlsOrPlainLayer},
     service::Tls,
 };
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]

@@ -44,7 +44,7 @@ async fn run(store: CertStore, changes: Changes) {
 
 async fn reload(store: &CertStore) {
     match store.reload().await {
-        Ok(reloaded) => tracing::info!("{} certificates were replaced", reloaded.replaced),
+        Ok(reloaded) => tracing::info!("certificates were reloaded, {} changed", reloaded.replaced),
         Err(error) => tracing::error!(
             error = %Escaped(Causes(&error)),
             "the previous certificates stay in use"

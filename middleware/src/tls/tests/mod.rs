@@ -5,6 +5,7 @@ mod bounds;
 mod config;
 mod configs;
 mod failures;
+mod or_plain;
 mod profile;
 mod resumption;
 mod store;
