@@ -4,7 +4,8 @@ use std::{net::IpAddr, time::SystemTime};
 
 /// What an X.509 certificate says about its owner and itself.
 ///
-/// Text in a certificate was chosen by whoever requested it, as far as the authority allows. Escape it in logs.
+/// Text in a certificate was chosen by the client that requested it, as far as the authority allows. Escape it in
+/// logs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CertificateFacts {

@@ -192,9 +192,9 @@ impl TlsLayer {
     /// # use portcullis_middleware::tls::TlsConnector;
     ///
     /// /// Talks in plain text until the client sends a line, then in TLS.
-    /// async fn serve<IO>(mut connection: Connection<IO>, tls: TlsLayer) -> Result<(), BoxError>
+    /// async fn serve<Io>(mut connection: Connection<Io>, tls: TlsLayer) -> Result<(), BoxError>
     /// where
-    ///     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    ///     Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     /// {
     ///     let mut line = [0; 9];
     ///     connection.read_exact(&mut line).await?; // Reads no byte behind the line.

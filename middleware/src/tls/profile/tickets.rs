@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 /// Keys that seal session tickets, with AES-256-GCM of the crypto provider in use.
 ///
-/// Whoever has a key can decrypt and forge sessions, so keep it as secret as a private key. A ticket whose key
+/// A key decrypts and forges sessions, so keep it as secret as a private key. A ticket whose key
 /// is unknown leads to a full handshake.
 #[derive(Clone)]
 pub struct TicketKeys(KeySource);

@@ -25,7 +25,7 @@
 //! tries again three times within three seconds.
 //!
 //! A warning is logged if a certificate expires within 14 days, or within a third of its validity if that is
-//! shorter.
+//! shorter; [`watch`](CertStore::watch) repeats it daily.
 //!
 //! # Cancellation and drop
 //!

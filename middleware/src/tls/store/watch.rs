@@ -7,7 +7,7 @@ use crate::log_text::{Causes, Escaped};
 use std::time::Duration;
 use tokio::{
     task::{JoinHandle, spawn_blocking},
-    time::sleep,
+    time::{Instant, sleep},
 };
 
 /// Reloads a [`CertStore`] when its files change; see [`CertStore::watch`]. Dropping it stops that.
@@ -29,7 +29,13 @@ impl Drop for Watch {
 }
 
 async fn run(store: CertStore, changes: Changes) {
+    // The store has just warned, and a reload warns too.
+    let mut warned = Instant::now();
     loop {
+        if warned.elapsed() >= WARN_AGAIN_AFTER {
+            store.snapshot().warn_about_expiry();
+            warned = Instant::now();
+        }
         let compared = store.clone();
         let has_changed = spawn_blocking(move || compared.has_changed()).await;
         if has_changed.unwrap_or(false) {
@@ -53,6 +59,8 @@ async fn reload(store: &CertStore) {
 }
 
 const POLL: Duration = Duration::from_secs(60);
+/// A certificate that expires soon is mentioned daily.
+const WARN_AGAIN_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 const DEBOUNCE: Duration = Duration::from_secs(1);
 
 /// Without reports of the operating system.

@@ -17,7 +17,7 @@ use std::{collections::HashMap, time::Duration};
 struct ByName(HashMap<&'static str, HandshakeConfig>);
 
 impl ByName {
-    /// Configurations that are told apart by their only application protocol.
+    /// Configurations that differ in their only application protocol.
     fn new(names: &[&'static str]) -> Self {
         let config = |name: &&'static str| {
             let mut config = server_config(provider(), rustls::ALL_VERSIONS);

@@ -473,6 +473,23 @@ async fn without_reports_the_files_are_compared_every_minute() {
     assert!(found(&store, Some("b.example")).is_some());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_certificate_that_expires_soon_is_mentioned_daily() {
+    let soon = SystemTime::UNIX_EPOCH.elapsed().unwrap() + Duration::from_secs(13 * 86_400);
+    let (chain, key) = issue(&["a.example"], |params| {
+        params.not_after = rcgen::date_time_ymd(1970, 1, 1) + soon;
+    });
+    let log = Log::of_lines(Level::WARN);
+    let store = CertStore::builder().pem(chain.as_bytes(), key.as_bytes());
+    let store = store.build().unwrap();
+    assert_eq!(log.lines().len(), 1);
+    let _watch = store.watch();
+    for (hours, lines) in [(23, 1), (2, 2), (23, 2), (2, 3)] {
+        tokio::time::sleep(Duration::from_secs(hours * 3_600)).await;
+        assert_eq!(log.lines().len(), lines);
+    }
+}
+
 #[test]
 fn facts_of_the_certificates_in_use_are_listed() {
     let files = Files::new("facts");
