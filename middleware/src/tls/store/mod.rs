@@ -96,7 +96,6 @@ use source::{Source, fingerprint};
 use std::{
     fmt,
     panic::resume_unwind,
-    path::Path,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
@@ -271,7 +270,8 @@ impl CertStore {
     }
 
     /// Calls `each` with the path of each file.
-    fn each_path(&self, mut each: impl FnMut(&Path)) {
+    #[cfg(feature = "watch")]
+    fn each_path(&self, mut each: impl FnMut(&std::path::Path)) {
         self.0
             .sources
             .iter()
