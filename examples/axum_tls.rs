@@ -1,14 +1,13 @@
-//! axum over TLS, with HTTP/2 and HTTP/1.1, and a certificate that is replaced while the server runs.
+//! axum over TLS for two host names, with certificates that are replaced while the server runs.
 //!
 //! ```text
-//! cargo run --release --features axum --example axum_tls   # or: -- 127.0.0.1:8443 chain.pem key.pem
-//! curl --cacert chain.pem https://localhost:PORT/          # the exact line is printed
+//! cargo run --release --features axum,watch --example axum_tls   # or: -- 127.0.0.1:8443 chain.pem key.pem
+//! curl --cacert chain.pem https://localhost:PORT/                # the exact line is printed
 //! ```
 //!
-//! Overwrite the files with another certificate and its key, and send another request. The files are checked
-//! once a second. If a certificate does not match its key (one of the two may be newer for a moment), is
-//! unreadable or is damaged, the previous one stays in use and the reason is logged. Connections are
-//! unaffected.
+//! Overwrite the files with another certificate and its key, and send another request. If a certificate does not
+//! match its key (one of the two may be newer for a moment), is unreadable or is damaged, the previous one stays
+//! in use and the reason is logged. Connections are unaffected.
 //!
 //! Ctrl-C or SIGTERM shuts the server down. It notifies its clients, keeps accepting for half a second, and
 //! lets requests finish for up to 30 s. A second signal force-closes them.
@@ -18,21 +17,16 @@
 use axum::{Router, extract::ConnectInfo, http::Version, routing::get};
 use portcullis::{
     BoxError, Server, ServiceBuilderExt,
+    axum::ServerName,
     listener::TcpListener,
     middleware::{
         timeout::IoTimeoutLayer,
-        tls::{TlsConfigError, TlsLayer, load, provider, rustls},
+        tls::{CertStore, TlsProfile},
     },
     server::Drain,
     service::HttpService,
 };
-use rustls::{
-    ServerConfig,
-    server::{ClientHello, ResolvesServerCert},
-    sign::CertifiedKey,
-};
-use std::{env, fs, io, net::SocketAddr, path::PathBuf, process, sync::Arc, time::Duration};
-use tokio::{sync::watch, time::interval};
+use std::{env, fs, net::SocketAddr, path::PathBuf, process, time::Duration};
 use tower::ServiceBuilder;
 
 #[tokio::main]
@@ -40,25 +34,30 @@ async fn main() -> Result<(), BoxError> {
     tracing_subscriber::fmt().init();
     let mut arguments = env::args().skip(1);
     let address = arguments.next().unwrap_or_else(|| "127.0.0.1:0".into());
-    let files = match (arguments.next(), arguments.next()) {
-        (Some(chain), Some(key)) => Files::new(chain, key),
-        _ => Files::of_my_own()?,
+    let folder = Folder::new()?;
+    let (chain, key) = match (arguments.next(), arguments.next()) {
+        (Some(chain), Some(key)) => (chain.into(), key.into()),
+        _ => folder.certificate(&["localhost", "127.0.0.1"])?,
     };
+    let (blog_chain, blog_key) = folder.certificate(&["blog.localhost"])?;
 
-    let pem = files.read().await?;
-    let certificate = Arc::new(Certificate(watch::Sender::new(pem.check(&files)?)));
-    tokio::spawn(replace(certificate.clone(), files.clone(), pem));
-    let config = ServerConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_cert_resolver(certificate);
+    // Clients that request neither name, or none because they connect to an address, get the default.
+    let store = CertStore::builder()
+        .pem_files(&chain, key)
+        .as_default()
+        .pem_files(&blog_chain, blog_key)
+        .build()?;
+    let _watch = store.watch();
+    let tls = TlsProfile::new(&store)
+        .with_alpn(["h2", "http/1.1"])
+        .build()?;
 
     let router = Router::new().route("/", get(hello));
     let stack = ServiceBuilder::new()
         .peer_addr()
         .trace_connections("axum")
         .connection_limit(10_000)
-        .layer(TlsLayer::new(Arc::new(config)).with_alpn(["h2", "http/1.1"]))
+        .layer(tls)
         // Clients must read their response in time. Handlers may be slow, so reads have no timeout.
         .layer(IoTimeoutLayer::new().without_read_timeout())
         .service(HttpService::new(router));
@@ -66,8 +65,11 @@ async fn main() -> Result<(), BoxError> {
     let listener = TcpListener::bind(&address)?;
     let address = listener.local_addr()?;
     println!("listening on {address}");
-    let (chain, port) = (files.chain.display(), address.port());
-    println!("try: curl --cacert {chain} https://localhost:{port}/");
+    let port = address.port();
+    for (chain, name) in [(chain, "localhost"), (blog_chain, "blog.localhost")] {
+        let chain = chain.display();
+        println!("try: curl --cacert {chain} https://{name}:{port}/");
+    }
 
     let report = Server::new()
         .listen(listener, stack)
@@ -81,103 +83,47 @@ async fn main() -> Result<(), BoxError> {
         report.ended(),
         report.force_closed().len()
     );
-    files.remove()
+    Ok(())
 }
 
-async fn hello(ConnectInfo(client): ConnectInfo<SocketAddr>, version: Version) -> String {
-    format!("hello, {client}, by {version:?}\n")
+async fn hello(
+    ConnectInfo(client): ConnectInfo<SocketAddr>,
+    version: Version,
+    name: Option<ServerName>,
+) -> String {
+    let of = match name.as_ref().map(ServerName::as_str) {
+        None | Some("localhost") => String::new(),
+        Some(name) => format!(" of {name}"),
+    };
+    format!("hello, {client}{of}, by {version:?}\n")
 }
 
-/// The certificate in use. Each handshake takes the current one.
-#[derive(Debug)]
-struct Certificate(watch::Sender<Arc<CertifiedKey>>);
+/// Self-signed certificates for this example only, in a folder that its drop removes.
+///
+/// Every local user can read the keys.
+struct Folder(PathBuf);
 
-impl ResolvesServerCert for Certificate {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.borrow().clone())
-    }
-}
-
-/// Checks the files once a second and installs a new valid certificate.
-async fn replace(certificate: Arc<Certificate>, files: Files, mut current: Pem) {
-    let mut seconds = interval(Duration::from_secs(1));
-    loop {
-        seconds.tick().await;
-        // The file may be missing for a moment.
-        let Ok(pem) = files.read().await else {
-            continue;
-        };
-        if pem == current {
-            continue;
-        }
-        match pem.check(&files) {
-            Ok(fresh) => {
-                certificate.0.send_replace(fresh);
-                println!("the certificate was replaced");
-            }
-            Err(error) => println!("the old certificate stays in use, the new {error}"),
-        }
-        current = pem;
-    }
-}
-
-/// What the files contain.
-#[derive(PartialEq)]
-struct Pem {
-    chain: Vec<u8>,
-    key: Vec<u8>,
-}
-
-impl Pem {
-    /// A usable certificate with its whole chain and the matching key.
-    fn check(&self, files: &Files) -> Result<Arc<CertifiedKey>, TlsConfigError> {
-        let checked = load::certified_key(&self.chain, &self.key);
-        checked
-            .map(Arc::new)
-            .map_err(|error| error.in_files(&files.chain, &files.key))
-    }
-}
-
-#[derive(Clone)]
-struct Files {
-    chain: PathBuf,
-    key: PathBuf,
-    /// The folder that this program creates.
-    folder: Option<PathBuf>,
-}
-
-impl Files {
-    fn new(chain: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
-        Self {
-            chain: chain.into(),
-            key: key.into(),
-            folder: None,
-        }
-    }
-
-    /// A self-signed certificate for this example only, whose key every local user can read.
-    fn of_my_own() -> Result<Self, BoxError> {
+impl Folder {
+    fn new() -> Result<Self, BoxError> {
         let folder = env::temp_dir().join(format!("portcullis-axum-tls-{}", process::id()));
         fs::create_dir(&folder)?;
-        let mut files = Self::new(folder.join("chain.pem"), folder.join("key.pem"));
-        files.folder = Some(folder);
-        let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+        Ok(Self(folder))
+    }
+
+    /// The files of a new certificate and its key.
+    fn certificate(&self, names: &[&str]) -> Result<(PathBuf, PathBuf), BoxError> {
+        let file = |kind| self.0.join(format!("{}.{kind}", names[0]));
+        let (chain, key) = (file("pem"), file("key"));
+        let names: Vec<_> = names.iter().map(ToString::to_string).collect();
         let own = rcgen::generate_simple_self_signed(names)?;
-        fs::write(&files.chain, own.cert.pem())?;
-        fs::write(&files.key, own.signing_key.serialize_pem())?;
-        Ok(files)
+        fs::write(&chain, own.cert.pem())?;
+        fs::write(&key, own.signing_key.serialize_pem())?;
+        Ok((chain, key))
     }
+}
 
-    async fn read(&self) -> io::Result<Pem> {
-        let chain = tokio::fs::read(&self.chain).await?;
-        let key = tokio::fs::read(&self.key).await?;
-        Ok(Pem { chain, key })
-    }
-
-    fn remove(&self) -> Result<(), BoxError> {
-        match &self.folder {
-            Some(folder) => Ok(fs::remove_dir_all(folder)?),
-            None => Ok(()),
-        }
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
     }
 }

@@ -1,9 +1,9 @@
-//! Mutual TLS: an axum handler greets clients by the name in their certificate.
+//! Mutual TLS: an axum handler greets clients by the name in their certificate, another has stricter rules.
 //!
 //! ```text
 //! cargo run --release --features axum --example mtls_identity   # or: -- 127.0.0.1:8443
 //! curl --cacert ca.pem --cert client.pem --key client.key https://localhost:PORT/
-//! curl --cacert ca.pem https://localhost:PORT/                  # without: no TLS, so no answer at all
+//! curl --cacert ca.pem https://localhost:PORT/                  # the handshake fails without a certificate
 //! ```
 //!
 //! The program prints the exact commands. It creates a certificate authority, a server and a client
@@ -15,32 +15,20 @@
 
 #![allow(clippy::print_stdout, reason = "an example talks to its user")]
 
-use axum::{
-    RequestPartsExt, Router,
-    extract::FromRequestParts,
-    http::{StatusCode, request::Parts},
-    response::{IntoResponse, Response},
-    routing::get,
-};
+use axum::{Router, http::StatusCode, routing::get};
 use portcullis::{
     BoxError, Server, ServiceBuilderExt,
     axum::ClientCertificate,
     listener::TcpListener,
     middleware::{
         timeout::IoTimeoutLayer,
-        tls::{TlsLayer, provider, rustls},
+        tls::{CertStore, ClientAuth, TlsLayer, TlsProfile, Trust},
     },
     service::HttpService,
 };
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
-use rustls::{
-    RootCertStore, ServerConfig,
-    pki_types::{CertificateDer, PrivateKeyDer},
-    server::WebPkiClientVerifier,
-};
-use std::{env, fs, path::Path, process, sync::Arc};
+use std::{env, fs, path::Path, process};
 use tower::ServiceBuilder;
-use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
@@ -48,13 +36,16 @@ async fn main() -> Result<(), BoxError> {
     let address = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:0".into());
     let folder = env::temp_dir().join(format!("portcullis-mtls-{}", process::id()));
     fs::create_dir(&folder)?;
+    create_certificates(&folder)?;
 
-    let router = Router::new().route("/", get(greet));
+    let router = Router::new()
+        .route("/", get(greet))
+        .route("/admin", get(administer));
     let stack = ServiceBuilder::new()
         .peer_addr()
         .trace_connections("axum")
         .connection_limit(10_000)
-        .layer(demo(&folder)?.with_alpn(["h2", "http/1.1"]))
+        .layer(tls(&folder)?)
         .layer(IoTimeoutLayer::new().without_read_timeout())
         .service(HttpService::new(router));
 
@@ -78,44 +69,37 @@ async fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
-async fn greet(Caller(name): Caller) -> String {
-    format!("hello, {name}\n")
+/// Clients must present a certificate of the authority in `ca.pem`.
+///
+/// With `store.watch()` it would be replaced at run time, as in the example `axum_tls`.
+fn tls(folder: &Path) -> Result<TlsLayer, BoxError> {
+    let store = CertStore::builder()
+        .pem_files(folder.join("server.pem"), folder.join("server.key"))
+        .as_default()
+        .build()?;
+    let trust = Trust::pem_file(folder.join("ca.pem"));
+    let profile = TlsProfile::new(&store).with_client_auth(ClientAuth::Required(trust));
+    Ok(profile.with_alpn(["h2", "http/1.1"]).build()?)
 }
 
-/// The client's name, as the certificate authority signed it.
-struct Caller(String);
-
-impl<S: Send + Sync> FromRequestParts<S> for Caller {
-    type Rejection = Response;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Response> {
-        let certificate = parts.extract::<ClientCertificate>().await;
-        let certificate = certificate.map_err(IntoResponse::into_response)?;
-        let name = uri_in(certificate.der());
-        name.map(Self).ok_or_else(|| {
-            (StatusCode::FORBIDDEN, "the certificate contains no name").into_response()
-        })
-    }
+/// The name is a URI, as SPIFFE puts its identities.
+async fn greet(client: ClientCertificate) -> Result<String, StatusCode> {
+    let name = client.facts().and_then(|facts| facts.uris().next());
+    let name = name.ok_or(StatusCode::FORBIDDEN)?;
+    Ok(format!("hello, {name}\n"))
 }
 
-/// The first URI among the names in a certificate, where SPIFFE puts its identities.
-fn uri_in(certificate: &[u8]) -> Option<String> {
-    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
-    let names = certificate.subject_alternative_name().ok()??;
-    names
-        .value
-        .general_names
-        .iter()
-        .find_map(|name| match name {
-            GeneralName::URI(uri) => Some((*uri).to_owned()),
-            _ => None,
-        })
+/// Only one of the clients may come here.
+async fn administer(client: ClientCertificate) -> Result<&'static str, StatusCode> {
+    let mut uris = client.facts().into_iter().flat_map(|facts| facts.uris());
+    let is_admin = uris.any(|uri| uri == "spiffe://example.org/admin");
+    is_admin.then_some("welcome\n").ok_or(StatusCode::FORBIDDEN)
 }
 
-/// Creates an authority, a server that trusts only that authority, and a client in `folder`.
+/// Creates an authority, and certificates for a server and a client, in `folder`.
 ///
 /// For this example only: never store real keys in a folder that other users can read.
-fn demo(folder: &Path) -> Result<TlsLayer, BoxError> {
+fn create_certificates(folder: &Path) -> Result<(), BoxError> {
     let mut params = CertificateParams::default();
     params
         .distinguished_name
@@ -124,27 +108,15 @@ fn demo(folder: &Path) -> Result<TlsLayer, BoxError> {
     let authority = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
     fs::write(folder.join("ca.pem"), authority.pem())?;
 
-    let key = KeyPair::generate()?;
-    let mut params = CertificateParams::default();
+    let mut client = CertificateParams::default();
     let name = SanType::URI("spiffe://example.org/ada".try_into()?);
-    params.subject_alt_names.push(name);
-    let client = params.signed_by(&key, &authority)?;
-    fs::write(folder.join("client.pem"), client.pem())?;
-    fs::write(folder.join("client.key"), key.serialize_pem())?;
-
-    let key = KeyPair::generate()?;
-    let params = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()])?;
-    let server: CertificateDer<'static> = params.signed_by(&key, &authority)?.into();
-    let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
-
-    let mut roots = RootCertStore::empty();
-    roots.add(authority.der().clone())?;
-    let verifier =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build()?;
-    let config = ServerConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()?
-        .with_client_cert_verifier(verifier.clone())
-        .with_single_cert(vec![server], key)?;
-    // Clients that resume a session are verified again.
-    Ok(TlsLayer::new(Arc::new(config)).with_client_verifier(verifier))
+    client.subject_alt_names.push(name);
+    let server = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()])?;
+    for (file, params) in [("client", client), ("server", server)] {
+        let key = KeyPair::generate()?;
+        let certificate = params.signed_by(&key, &authority)?;
+        fs::write(folder.join(format!("{file}.pem")), certificate.pem())?;
+        fs::write(folder.join(format!("{file}.key")), key.serialize_pem())?;
+    }
+    Ok(())
 }

@@ -44,6 +44,7 @@
 //! | `suppressed` | number of events of this kind that a rate limit omitted before this one |
 //! | `returned` | whether the error handler received the connection |
 //! | `certificate` | position of the certificate in its file, from 1 |
+//! | `file` | path of a file |
 //! | `limit` | the idle timeout of the server |
 //! | `worker` | number of the worker thread, from 0 |
 //! | `by` | name of the layer that rejects or would reject the connection |
@@ -59,8 +60,14 @@
 //! | `portcullis_middleware::limit::table_full` | WARN | `peer`, `by`, `suppressed` | a table of keys is full |
 //! | `portcullis_middleware::proxy_protocol::warnings` | WARN | `peer`, `suppressed` | an untrusted source was rejected, or a second PROXY header was ignored |
 //! | `portcullis_middleware::proxy_protocol::warnings` | WARN | `peer`, `error`, `suppressed` | a trusted source sent no valid PROXY header |
-//! | `portcullis_middleware::tls::layer` | WARN | | a TLS configuration enabled early data, which is unsupported |
-//! | `portcullis_middleware::tls::x509` | WARN | `certificate` | a loaded certificate is expired or otherwise doubtful |
+//! | `portcullis_middleware::tls::configs` | WARN | | a TLS configuration enabled early data, which is unsupported |
+//! | `portcullis_middleware::tls::profile` | WARN | | secrets of TLS sessions are written to a file for debugging |
+//! | `portcullis_middleware::tls::store::changes` | WARN | `error` | the operating system does not report changes of certificates |
+//! | `portcullis_middleware::tls::store::snapshot` | WARN | `file` | a certificate in use expires soon or has expired |
+//! | `portcullis_middleware::tls::store::source` | WARN | `file` | an OCSP response is unusable and is not sent |
+//! | `portcullis_middleware::tls::store::watch` | ERROR | `error` | changed certificates are unusable, and the previous ones stay in use |
+//! | `portcullis_middleware::tls::store::watch` | INFO | | changed certificates were reloaded |
+//! | `portcullis_middleware::tls::x509::doubts` | WARN | `certificate` | a loaded certificate is expired or otherwise doubtful |
 //! | `portcullis::server::acceptor` | ERROR | `listener`, `error` | a listener failed permanently |
 //! | `portcullis::server::acceptors` | ERROR | `listener`, `error` | a listener panicked |
 //! | `portcullis::server::clock` | WARN | `worker`, `connection.id`, `peer` | a handler blocks its worker thread |
@@ -210,6 +217,7 @@ pub const FIELDS: &[Field] = &[
         "certificate",
         "position of the certificate in its file, from 1",
     ),
+    field("file", "path of a file"),
     field("limit", "the idle timeout of the server"),
     field("worker", "number of the worker thread, from 0"),
     field(
@@ -280,13 +288,49 @@ pub const EVENTS: &[Event] = &[
         "a trusted source sent no valid PROXY header",
     ),
     event(
-        "portcullis_middleware::tls::layer",
+        "portcullis_middleware::tls::configs",
         WARN,
         &[],
         "a TLS configuration enabled early data, which is unsupported",
     ),
     event(
-        "portcullis_middleware::tls::x509",
+        "portcullis_middleware::tls::profile",
+        WARN,
+        &[],
+        "secrets of TLS sessions are written to a file for debugging",
+    ),
+    event(
+        "portcullis_middleware::tls::store::changes",
+        WARN,
+        &["error"],
+        "the operating system does not report changes of certificates",
+    ),
+    event(
+        "portcullis_middleware::tls::store::snapshot",
+        WARN,
+        &["file"],
+        "a certificate in use expires soon or has expired",
+    ),
+    event(
+        "portcullis_middleware::tls::store::source",
+        WARN,
+        &["file"],
+        "an OCSP response is unusable and is not sent",
+    ),
+    event(
+        "portcullis_middleware::tls::store::watch",
+        ERROR,
+        &["error"],
+        "changed certificates are unusable, and the previous ones stay in use",
+    ),
+    event(
+        "portcullis_middleware::tls::store::watch",
+        INFO,
+        &[],
+        "changed certificates were reloaded",
+    ),
+    event(
+        "portcullis_middleware::tls::x509::doubts",
         WARN,
         &["certificate"],
         "a loaded certificate is expired or otherwise doubtful",

@@ -201,7 +201,7 @@ async fn proxy_protocol() {
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 #[tokio::test(start_paused = true)]
 async fn tls() {
-    use portcullis_middleware::tls::{TlsConnector, TlsLayer};
+    use portcullis_middleware::tls::{TlsConnector, TlsLayer, TlsOrPlainLayer};
     let names = vec!["localhost".to_owned()];
     let identity = rcgen::generate_simple_self_signed(names).unwrap();
     let (chain, key) = (identity.cert.pem(), identity.signing_key.serialize_pem());
@@ -209,7 +209,13 @@ async fn tls() {
     let connector = TlsConnector::with_roots_pem(chain.as_bytes()).unwrap();
     // With one permit for handshakes, losing it is detected.
     let layer = layer.with_max_computing(1);
-    assert_contract_with(layer, || {
+    let either = TlsOrPlainLayer::new(layer.clone());
+    assert_contract_with(either.clone(), || {
+        let script = Peer::new().stalls(Duration::from_millis(1)).sends("x");
+        script.connection().0
+    })
+    .await;
+    let client = || {
         let (ours, theirs) = tokio::io::duplex(4096);
         let connector = connector.clone();
         tokio::spawn(async move {
@@ -220,6 +226,7 @@ async fn tls() {
             }
         });
         Connection::accept(ours)
-    })
-    .await;
+    };
+    assert_contract_with(layer, client).await;
+    assert_contract_with(either, client).await;
 }

@@ -52,6 +52,46 @@
 //! [`BodyRate`](crate::service::http::BodyRate) fails. `HttpService` cannot detect such services on its own,
 //! because any client can claim the type `application/grpc`.
 //!
+//! ## Identity and rights
+//!
+//! With client certificates ([`TlsProfile::with_client_auth`]), [`peer_certificate`] returns the verified facts of
+//! the client's certificate, which are read once per connection. A method decides by them:
+//!
+//! ```
+//! use portcullis::tonic::peer_certificate;
+//! use tonic::{Request, Response, Status};
+//!
+//! /// A method for one of the clients only.
+//! async fn delete(request: Request<String>) -> Result<Response<()>, Status> {
+//!     let mut names = peer_certificate(&request)?.uris();
+//!     if !names.any(|name| name == "spiffe://example.org/admin") {
+//!         return Err(Status::permission_denied("for administrators only"));
+//!     }
+//!     Ok(Response::new(()))
+//! }
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! # let without = delete(Request::new(String::new())).await.unwrap_err();
+//! # assert_eq!(without.code(), tonic::Code::Unauthenticated);
+//! # use portcullis::{Connection, ConnectionInfo, connection::{Address, CertificateFacts, CertificateName, TlsInfo}};
+//! # for (name, code) in [("admin", None), ("ada", Some(tonic::Code::PermissionDenied))] {
+//! #     let info = ConnectionInfo::new(Address::Unknown, Address::Unknown);
+//! #     let mut facts = CertificateFacts::new(std::time::SystemTime::now(), std::time::SystemTime::now());
+//! #     facts.names.push(CertificateName::Uri(format!("spiffe://example.org/{name}")));
+//! #     let mut tls = TlsInfo::new();
+//! #     tls.peer_certificate = Some(Box::new(facts));
+//! #     Connection::new((), info.clone()).set_tls(tls);
+//! #     let mut request = Request::new(String::new());
+//! #     request.extensions_mut().insert(info);
+//! #     assert_eq!(delete(request).await.err().map(|status| status.code()), code);
+//! # }
+//! # }
+//! ```
+//!
+//! [`TlsProfile::with_client_auth`]: portcullis_middleware::tls::TlsProfile::with_client_auth
+//!
+//! ## Versions and timeouts
+//!
 //! Under TLS, offer `h2` by ALPN, which gRPC clients require. In a stack with an
 //! [`io_timeout`](portcullis_middleware::timeout::io_timeout), disable the read timeout, which would end
 //! streams with rare messages. `HttpService` detects vanished clients with HTTP/2 pings.
@@ -133,7 +173,7 @@ pub use self::{incoming::TonicIncoming, io::TonicIo};
 pub use portcullis_middleware::connection::TlsConnectInfo;
 
 use ::tonic::{Request, Status};
-use portcullis_middleware::ConnectionInfo;
+use portcullis_middleware::{ConnectionInfo, connection::CertificateFacts};
 
 /// Interceptor that inserts what `remote_addr()` and `peer_certs()` read.
 ///
@@ -148,6 +188,18 @@ pub fn insert_connect_info(mut request: Request<()>) -> Result<Request<()>, Stat
         insert_connect_info_of(&info, request.extensions_mut());
     }
     Ok(request)
+}
+
+/// The facts of the client's certificate, as the TLS handshake verified it; see [identity and
+/// rights](self#identity-and-rights).
+///
+/// # Errors
+///
+/// `UNAUTHENTICATED` if the client presented no certificate, or if the request carries no [`ConnectionInfo`].
+pub fn peer_certificate<T>(request: &Request<T>) -> Result<&CertificateFacts, Status> {
+    let info: Option<&ConnectionInfo> = request.extensions().get();
+    info.and_then(ConnectionInfo::peer_certificate)
+        .ok_or_else(|| Status::unauthenticated("a client certificate is needed"))
 }
 
 /// Inserts what `remote_addr()` and `peer_certs()` read.

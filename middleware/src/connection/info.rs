@@ -1,7 +1,7 @@
 //! Information about a connection, for layers, handlers and the server.
 
 use super::{
-    Address, ListenerInfo, Phase, TlsInfo, Transport,
+    Address, CertificateFacts, ListenerInfo, Phase, TlsInfo, Transport,
     control::{Control, IoDirection, Requests},
     deadline::IoDeadline,
 };
@@ -161,6 +161,13 @@ impl ConnectionInfo {
     /// The negotiated TLS parameters, after the handshake.
     pub fn tls(&self) -> Option<&TlsInfo> {
         self.0.tls.get().map(|tls| &**tls)
+    }
+
+    /// The facts of the certificate that the TLS peer presented and that was verified, such as its names.
+    ///
+    /// `None` without TLS, and if the peer presented no certificate.
+    pub fn peer_certificate(&self) -> Option<&CertificateFacts> {
+        self.tls()?.peer_certificate.as_deref()
     }
 
     /// Records the negotiated TLS parameters; false if some were recorded already (TLS within TLS).

@@ -27,6 +27,7 @@
 
 mod address;
 mod any_stream;
+mod certificate;
 mod close;
 mod context;
 pub(crate) mod control;
@@ -52,6 +53,7 @@ pub(crate) use self::tonic::TonicTls;
 pub use self::{
     address::{Address, UnixAddress},
     any_stream::AnyStream,
+    certificate::{CertificateFacts, CertificateName},
     close::{Linger, Lingering},
     context::ConnectionContext,
     extensions::Extensions,

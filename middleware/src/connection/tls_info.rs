@@ -1,5 +1,6 @@
 //! Negotiated TLS parameters, without types of a TLS library.
 
+use super::CertificateFacts;
 use std::fmt;
 
 /// The parameters that a TLS handshake negotiated.
@@ -20,6 +21,8 @@ pub struct TlsInfo {
     pub server_name: Option<String>,
     /// The peer's verified certificates in DER, its own first; empty if it presented none.
     pub peer_certificates: Vec<Vec<u8>>,
+    /// The facts of the first of them, such as its names; `None` if it is damaged.
+    pub peer_certificate: Option<Box<CertificateFacts>>,
     /// Whether the handshake resumed an earlier session.
     pub resumed: bool,
     #[cfg(feature = "tonic")]
@@ -56,6 +59,7 @@ impl fmt::Debug for TlsInfo {
             .field("alpn", &alpn)
             .field("server_name", &self.server_name)
             .field("peer_certificates", &self.peer_certificates.len())
+            .field("peer_certificate", &self.peer_certificate)
             .field("resumed", &self.resumed)
             .finish()
     }

@@ -4,6 +4,7 @@ use super::{
     handshake::HandshakeFailure,
     handshake_limit::HandshakeLimit,
     hello::{Hello, MAX_HELLO, Progress},
+    negotiation::Negotiation,
     rustls::{self, InvalidMessage, ServerConnection},
 };
 use crate::departure::poll_departure;
@@ -51,12 +52,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Client<IO> {
                 Progress::Complete => return Ok(true),
                 Progress::NoHello => return Ok(false),
                 Progress::TooLong => {
-                    // Written by hand, because there is no session yet. What the socket does not take
-                    // immediately is dropped.
-                    let mut io = Pin::new(&mut self.io);
-                    let alert =
-                        poll_fn(|cx| Poll::Ready(io.as_mut().poll_write(cx, &DECODE_ERROR)));
-                    let _ = alert.await;
+                    self.send_bytes(&DECODE_ERROR).await;
                     let error = InvalidMessage::HandshakePayloadTooLarge;
                     return Err(invalid(rustls::Error::InvalidMessage(error)).into());
                 }
@@ -99,10 +95,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Client<IO> {
         .await
     }
 
-    /// Makes `session` process all input. This is the expensive part: signatures, key exchange, certificates.
-    pub(super) fn process(&mut self, session: &mut ServerConnection) -> io::Result<()> {
+    /// Processes all input. This is the expensive part: signatures, key exchange, certificates.
+    pub(super) fn process(&mut self, negotiation: &mut Negotiation) -> io::Result<()> {
         let input = mem::take(&mut self.input);
         let mut rest = &input[..];
+        let Some(session) = negotiation.session(&mut rest)? else {
+            return Ok(());
+        };
         while !rest.is_empty() {
             if session.read_tls(&mut rest)? == 0 {
                 // Input after `close_notify` is ignored.
@@ -112,6 +111,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Client<IO> {
             session.process_new_packets().map_err(invalid)?;
         }
         Ok(())
+    }
+
+    /// Sends `bytes` outside of a session, as far as the socket takes them immediately.
+    async fn send_bytes(&mut self, bytes: &[u8]) {
+        let mut io = Pin::new(&mut self.io);
+        let _ = poll_fn(|cx| Poll::Ready(io.as_mut().poll_write(cx, bytes))).await;
     }
 
     /// Sends all output of `session`.
@@ -124,8 +129,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Client<IO> {
     }
 
     /// Sends as much of an alert as the socket takes immediately.
-    pub(super) async fn send_alert(&mut self, session: &mut ServerConnection) {
-        let _ = poll_fn(|cx| Poll::Ready(self.poll_send(cx, session))).await;
+    pub(super) async fn send_alert(&mut self, negotiation: &mut Negotiation) {
+        match negotiation {
+            Negotiation::Hello(..) => {}
+            Negotiation::Session(_, session) => {
+                let _ = poll_fn(|cx| Poll::Ready(self.poll_send(cx, session))).await;
+            }
+            Negotiation::Failed(alert) => self.send_bytes(alert).await,
+        }
     }
 
     pub(super) fn check_connected(&self) -> Result<(), HandshakeFailure> {

@@ -1,6 +1,9 @@
 //! Code that the server side and the client side share.
 
-use super::rustls::{CommonState, HandshakeKind};
+use super::{
+    rustls::{CommonState, HandshakeKind, crypto::CryptoProvider},
+    x509,
+};
 use crate::connection::{Linger, TlsInfo};
 use std::time::Duration;
 
@@ -31,8 +34,12 @@ pub(super) fn escaped_alpn(names: &[Vec<u8>]) -> Vec<String> {
 }
 
 /// The parameters that `session` has negotiated. `server_name` comes from the caller, because rustls exposes
-/// it on the server side only.
-pub(super) fn tls_info(session: &CommonState, server_name: Option<String>) -> TlsInfo {
+/// it on the server side only; `provider` is that of its configuration.
+pub(super) fn tls_info(
+    session: &CommonState,
+    server_name: Option<String>,
+    provider: &CryptoProvider,
+) -> TlsInfo {
     let mut info = TlsInfo::new();
     info.version = session.protocol_version().and_then(|v| v.as_str());
     info.cipher_suite = session
@@ -42,6 +49,9 @@ pub(super) fn tls_info(session: &CommonState, server_name: Option<String>) -> Tl
     info.server_name = server_name;
     let certificates = session.peer_certificates().unwrap_or_default();
     info.peer_certificates = certificates.iter().map(|c| c.to_vec()).collect();
+    if let Some(own) = certificates.first() {
+        info.peer_certificate = x509::facts(own, x509::sha256(provider)).map(Box::new);
+    }
     info.resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
     info
 }

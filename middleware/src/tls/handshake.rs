@@ -4,7 +4,8 @@ use super::{
     TlsIo, TlsLayer,
     client_side::Client,
     common::{self, linger_for_alert},
-    rustls::ServerConnection,
+    negotiation::Negotiation,
+    rustls::{ServerConfig, ServerConnection, crypto::CryptoProvider},
     unfinished::HandshakePlace,
     wire::Wire,
 };
@@ -16,7 +17,7 @@ use crate::{
     drain::within_grace_period,
     error::{Elapsed, HandshakeError, TimeoutPhase},
 };
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::timeout,
@@ -45,7 +46,6 @@ where
     let negotiated = negotiated.map_err(|after| Elapsed::new(TimeoutPhase::HANDSHAKE, after))?;
     let (failure, io) = match negotiated {
         Ok(io) => {
-            rest.info.set_tls(tls_info(io.stream()));
             rest.info.set_phase(Phase::Serving);
             return Ok(rest.with_io(io));
         }
@@ -111,17 +111,22 @@ async fn exchange<IO>(
 where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let session = match drive(layer, place, &mut client, is_hello).await {
+    let (config, session) = match drive(layer, place, &mut client, is_hello).await {
         Ok(session) => session,
         Err(failure) => return Err((failure, client.into_io())),
     };
     // tokio-rustls cannot wrap a session that was driven by other code, but it lends out the session that it
     // creates.
-    let stream = TlsAcceptor::from(layer.config.clone())
+    let stream = TlsAcceptor::from(config.clone())
         .accept_with(Wire(client.into_io()), |new| *new = session)
         .into_fallible();
-    let io = stream.await.map(|stream| TlsIo::new(stream, info.clone()));
-    io.map_err(|(error, wire)| (error.into(), wire.0))
+    match stream.await {
+        Ok(stream) => {
+            info.set_tls(tls_info(&stream, config.crypto_provider()));
+            Ok(TlsIo::new(stream, info.clone()))
+        }
+        Err((error, wire)) => Err((error.into(), wire.0)),
+    }
 }
 
 /// Processes each flight of the client in a slot. The slot is free again before the response is sent.
@@ -130,25 +135,28 @@ async fn drive<IO>(
     place: &mut HandshakePlace<'_>,
     client: &mut Client<IO>,
     is_hello: bool,
-) -> Result<ServerConnection, HandshakeFailure>
+) -> Result<(Arc<ServerConfig>, ServerConnection), HandshakeFailure>
 where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let session = ServerConnection::new(layer.config.clone());
-    let mut session = session.map_err(io::Error::other)?;
+    let mut negotiation = Negotiation::new(&layer.source)?;
     // A client that half-closes before it has received the server's flight cannot answer it.
     let mut must_stay = is_hello;
     loop {
         let slot = client.turn(&layer.slots, must_stay).await?;
-        let processed = client.process(&mut session);
+        let processed = client.process(&mut negotiation);
         drop(slot);
         if let Err(error) = processed {
-            client.send_alert(&mut session).await;
+            client.send_alert(&mut negotiation).await;
             return Err(error.into());
         }
-        place.wait_for_client(client.send(&mut session)).await?;
-        if !session.is_handshaking() {
-            return Ok(session);
+        let mut is_done = false;
+        if let Negotiation::Session(_, session) = &mut negotiation {
+            place.wait_for_client(client.send(session)).await?;
+            is_done = !session.is_handshaking();
+        }
+        if is_done && let Negotiation::Session(config, session) = negotiation {
+            return Ok((config, session));
         }
         client.check_connected()?;
         place.wait_for_client(client.receive()).await?;
@@ -156,10 +164,10 @@ where
     }
 }
 
-fn tls_info<IO>(stream: &TlsStream<Wire<IO>>) -> TlsInfo {
+fn tls_info<IO>(stream: &TlsStream<Wire<IO>>, provider: &CryptoProvider) -> TlsInfo {
     let session = stream.get_ref().1;
     let server_name = session.server_name().map(TlsInfo::host_name);
-    let info = common::tls_info(session, server_name);
+    let info = common::tls_info(session, server_name, provider);
     #[cfg(feature = "tonic")]
     let info = TlsInfo {
         tonic: Some(TonicTls::of(stream)),

@@ -31,10 +31,6 @@ impl<IO> TlsIo<IO> {
         Self(Plaintext::new(stream, info))
     }
 
-    pub(super) fn stream(&self) -> &TlsStream<Wire<IO>> {
-        self.0.get_ref()
-    }
-
     /// Reads ahead and returns what the next read will return; empty when the peer has ended its side.
     pub(crate) fn poll_fill_buf(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>>
     where

@@ -1,15 +1,17 @@
 //! The layer and its settings.
 
 use super::{
-    Tls,
+    Tls, TlsIo,
     common::{HANDSHAKE_TIMEOUT, alpn_names, escaped_alpn},
+    configs::{ConfigSource, Configs, HandshakeConfig},
+    handshake::handshake,
     handshake_limit::HandshakeLimit,
-    resumption::Sessions,
     rustls::{ServerConfig, server::danger::ClientCertVerifier},
     unfinished::Unfinished,
 };
-use crate::error::Refused;
+use crate::{BoxError, Connection, error::Refused};
 use std::{fmt, sync::Arc, time::Duration};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tower::Layer;
 
 /// Layer for [`Tls`]; see the [module docs](super).
@@ -17,8 +19,7 @@ use tower::Layer;
 /// Clones share the configuration, with its session cache, and the limits on handshakes.
 #[derive(Clone)]
 pub struct TlsLayer {
-    pub(super) config: Arc<ServerConfig>,
-    sessions: Sessions,
+    pub(super) source: ConfigSource,
     pub(super) timeout: Option<Duration>,
     pub(super) slots: Arc<HandshakeLimit>,
     pub(super) unfinished: Arc<Unfinished>,
@@ -34,30 +35,26 @@ impl TlsLayer {
         Refused::new("tls", Self::TOO_MANY_HANDSHAKES)
     }
 
-    /// Terminates TLS with `config`, for client certificates, several host names or custom session stores.
+    /// Terminates TLS with `config`, for custom verifiers and session stores.
     ///
     /// Pass a provider to `ServerConfig::builder_with_provider` explicitly. rustls' process-wide default
     /// panics if two providers are compiled in and none was chosen.
     ///
-    /// Two settings of `config` are overridden:
+    /// Resumption with client certificates and early data are disabled; see [`HandshakeConfig`].
+    pub fn new(config: Arc<ServerConfig>) -> Self {
+        Self::with_source(ConfigSource::Fixed(HandshakeConfig::new(config)))
+    }
+
+    /// Terminates TLS with the configuration that `configs` chooses for each client.
     ///
-    /// - Clients that present a certificate cannot resume a session unless
-    ///   [`with_client_verifier`](Self::with_client_verifier) is called.
-    /// - Early data (0-RTT) is rejected, because an attacker can replay it (RFC 8446, section 8). Clients
-    ///   send it again after the handshake. If `max_early_data_size` is set, a warning is logged.
-    pub fn new(mut config: Arc<ServerConfig>) -> Self {
-        let sessions = Sessions::of(&config);
-        let own = Arc::make_mut(&mut config);
-        sessions.guard(own, None);
-        if own.max_early_data_size > 0 {
-            tracing::warn!(
-                "TLS early data (max_early_data_size) is not supported and was disabled"
-            );
-            own.max_early_data_size = 0;
-        }
+    /// A fixed configuration saves a step of each handshake, the separate look at the ClientHello.
+    pub fn choosing(configs: impl Configs) -> Self {
+        Self::with_source(ConfigSource::Chosen(Arc::new(configs)))
+    }
+
+    fn with_source(source: ConfigSource) -> Self {
         Self {
-            config,
-            sessions,
+            source,
             timeout: Some(HANDSHAKE_TIMEOUT),
             slots: Arc::new(HandshakeLimit::for_this_machine()),
             unfinished: Arc::new(Unfinished::new(DEFAULT_MAX_HANDSHAKES)),
@@ -77,11 +74,13 @@ impl TlsLayer {
     ///
     /// By default, clients with certificates perform a full handshake each time. A resumed handshake saves
     /// the signatures of a full one; the chain is verified in both.
+    ///
+    /// # Panics
+    ///
+    /// If the layer [chooses](Self::choosing) its configuration. Set the verifier there.
     #[must_use]
-    pub fn with_client_verifier(mut self, verifier: Arc<dyn ClientCertVerifier>) -> Self {
-        let config = Arc::make_mut(&mut self.config);
-        self.sessions.guard(config, Some(verifier));
-        self
+    pub fn with_client_verifier(self, verifier: Arc<dyn ClientCertVerifier>) -> Self {
+        self.map_config(|config| config.with_client_verifier(verifier))
     }
 
     /// Offers application protocols (ALPN, RFC 7301), the preferred one first.
@@ -93,10 +92,20 @@ impl TlsLayer {
     ///
     /// # Panics
     ///
-    /// If a name is empty or longer than 255 bytes, which TLS cannot express.
+    /// If a name is empty or longer than 255 bytes, which TLS cannot express, or if the layer
+    /// [chooses](Self::choosing) its configuration. Set the protocols there.
     #[must_use]
-    pub fn with_alpn<P: Into<Vec<u8>>>(mut self, protocols: impl IntoIterator<Item = P>) -> Self {
-        Arc::make_mut(&mut self.config).alpn_protocols = alpn_names(protocols);
+    pub fn with_alpn<P: Into<Vec<u8>>>(self, protocols: impl IntoIterator<Item = P>) -> Self {
+        self.map_config(|config| config.with_alpn(alpn_names(protocols)))
+    }
+
+    fn map_config(mut self, map: impl FnOnce(HandshakeConfig) -> HandshakeConfig) -> Self {
+        self.source = match self.source {
+            ConfigSource::Fixed(config) => ConfigSource::Fixed(map(config)),
+            ConfigSource::Chosen(_) => panic!(
+                "the layer chooses a configuration for each client: set this in the configurations"
+            ),
+        };
         self
     }
 
@@ -158,6 +167,73 @@ impl TlsLayer {
         self
     }
 
+    /// Performs the handshake with the client at the other end of `connection`.
+    ///
+    /// Use it in the middle of a handler, for protocols that start in plain text and switch to TLS on request
+    /// (STARTTLS). It is the mirror of [`TlsConnector::connect`](super::TlsConnector::connect), and has the
+    /// settings and limits of the layer. Make sure that no bytes that the client sent before the switch are
+    /// buffered and processed after it, because an attacker may have inserted them (CVE-2011-0411).
+    ///
+    /// # Errors
+    ///
+    /// As the layer: [`HandshakeError`](crate::error::HandshakeError), [`Elapsed`](crate::error::Elapsed) or
+    /// [`Refused`]. The connection is closed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the connection without an alert.
+    ///
+    /// # Example
+    ///
+    #[cfg_attr(any(feature = "aws-lc-rs", feature = "ring"), doc = "```")]
+    #[cfg_attr(not(any(feature = "aws-lc-rs", feature = "ring")), doc = "```ignore")]
+    /// use portcullis_middleware::{BoxError, Connection, tls::TlsLayer};
+    /// use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+    /// # use portcullis_middleware::tls::TlsConnector;
+    ///
+    /// /// Talks in plain text until the client sends a line, then in TLS.
+    /// async fn serve<Io>(mut connection: Connection<Io>, tls: TlsLayer) -> Result<(), BoxError>
+    /// where
+    ///     Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    /// {
+    ///     let mut line = [0; 9];
+    ///     connection.read_exact(&mut line).await?; // Reads no byte behind the line.
+    ///     connection.write_all(b"ready\n").await?;
+    ///     connection.flush().await?;
+    ///     let mut connection = tls.accept(connection).await?;
+    ///     connection.write_all(b"in private").await?;
+    ///     Ok(connection.close().await?)
+    /// }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), BoxError> {
+    /// # let own = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
+    /// # let (chain, key) = (own.cert.pem(), own.signing_key.serialize_pem());
+    /// # let tls = TlsLayer::from_pem(chain.as_bytes(), key.as_bytes())?;
+    /// # let (ours, theirs) = tokio::io::duplex(4096);
+    /// # let server = tokio::spawn(serve(Connection::accept(ours), tls));
+    /// # let mut client = Connection::accept(theirs);
+    /// # client.write_all(b"starttls\n").await?;
+    /// # client.read_exact(&mut [0; 6]).await?;
+    /// # let connector = TlsConnector::with_roots_pem(chain.as_bytes())?;
+    /// # let mut client = connector.connect("localhost", client).await?;
+    /// # let mut output = String::new();
+    /// # client.read_to_string(&mut output).await?;
+    /// # assert_eq!(output, "in private");
+    /// # client.close().await?;
+    /// # server.await??;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn accept<IO>(
+        &self,
+        connection: Connection<IO>,
+    ) -> Result<Connection<TlsIo<IO>>, BoxError>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        handshake(self.clone(), connection).await
+    }
+
     /// The number of unfinished handshakes, over all clones; keep a clone of the layer to read it.
     ///
     /// Includes silent clients and handshakes that wait to compute.
@@ -182,10 +258,11 @@ impl<S> Layer<S> for TlsLayer {
 impl fmt::Debug for TlsLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Without the configuration, because it holds the key and its `Debug` output is up to the provider.
-        let alpn = escaped_alpn(&self.config.alpn_protocols);
-        f.debug_struct("TlsLayer")
-            .field("alpn", &alpn)
-            .field("handshake_timeout", &self.timeout)
+        let mut f = f.debug_struct("TlsLayer");
+        if let ConfigSource::Fixed(config) = &self.source {
+            f.field("alpn", &escaped_alpn(&config.get().alpn_protocols));
+        }
+        f.field("handshake_timeout", &self.timeout)
             .field("max_handshakes", &self.unfinished.max())
             .field("max_computing", &self.slots.max())
             .finish_non_exhaustive()

@@ -2,8 +2,17 @@
 //!
 //! [`TlsLayer`] performs the handshake of each connection and passes the plaintext to its inner service as
 //! [`TlsIo`]. The negotiated parameters are in [`Connection::tls`](crate::Connection::tls). The protocol
-//! itself is implemented by [rustls]. Certificates are read once; to replace them at run time, read them with
-//! `tls::load`.
+//! itself is implemented by [rustls].
+//!
+//! | to … | use |
+//! |---|---|
+//! | serve one certificate that stays | [`TlsLayer::from_pem_files`] and its relatives |
+//! | serve several names, reload certificates, require client certificates | [`CertStore`](store) and [`TlsProfile`] |
+//! | choose a rustls configuration for each client | [`TlsLayer::choosing`] with [`Configs`] |
+//! | switch to TLS in the middle of a protocol (STARTTLS) | [`TlsLayer::accept`] |
+//! | serve TLS and plain text on one port | [`TlsOrPlainLayer`] |
+//! | see who the client is | [`ConnectionInfo::peer_certificate`](crate::ConnectionInfo::peer_certificate) |
+//! | build a rustls configuration from PEM | `tls::load` |
 //!
 //! # Position in the stack
 //!
@@ -24,6 +33,7 @@
 //! | failure | error | the client sees |
 //! |---|---|---|
 //! | the handshake fails | [`HandshakeError`] | an alert, then a graceful close of at most one second |
+//! | no certificate serves the requested name | [`HandshakeError`] with [`UnrecognizedName`] | an alert, then as above |
 //! | the handshake times out | [`Elapsed`] | a closed connection |
 //! | [too many handshakes](TlsLayer::with_max_handshakes) | [`Refused`] | a reset |
 //! | a read after the peer closed without `close_notify` | [`UnexpectedEof`](std::io::ErrorKind::UnexpectedEof) | |
@@ -66,7 +76,8 @@
 //! # Limitations
 //!
 //! - Early data (0-RTT) is rejected; see [`TlsLayer::new`].
-//! - Clients with certificates can only resume sessions with [`TlsLayer::with_client_verifier`].
+//! - With a rustls configuration, clients with certificates can only resume sessions with
+//!   [`TlsLayer::with_client_verifier`]. [`TlsProfile`] includes it.
 //!
 //! # Performance
 //!
@@ -97,8 +108,13 @@
 //! connections simultaneously resumes with one of them.
 //!
 //! The number and kind of tickets are fields of [`ServerConfig`](rustls::ServerConfig), for
-//! [`TlsLayer::new`]. Stateless tickets pay off if more than 256 clients return, or if several processes
+//! [`TlsLayer::new`]; [`TicketKeys`] are for a [`TlsProfile`]. Stateless tickets pay off if more than 256 clients return, or if several processes
 //! share a key.
+//!
+//! A layer with a fixed configuration starts with a session. One that chooses, also by a [`TlsProfile`], first reads
+//! the ClientHello with rustls' `Acceptor`, which parses it once and hands it to the session.
+//!
+//! The facts of a client's certificate are read once per handshake, and only if there is a certificate.
 //!
 //! The table was measured at commit 63bda50, when portcullis itself added 0.2 % to a handshake. Since then
 //! each handshake makes one more system call, which checks whether the client is still connected.
@@ -162,6 +178,7 @@ mod client_side;
 mod common;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod config;
+mod configs;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod error;
 mod future;
@@ -172,26 +189,38 @@ mod io;
 mod layer;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 pub mod load;
+mod negotiation;
+mod or_plain;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod pem;
 mod plaintext;
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+mod profile;
 mod resumption;
 mod service;
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+pub mod store;
 #[cfg(test)]
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod tests;
 mod unfinished;
 mod wire;
-#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod x509;
 
 pub use self::{
     client::{TlsClientIo, TlsConnectError, TlsConnector},
+    configs::{Configs, HandshakeConfig, UnrecognizedName},
     future::TlsFuture,
     io::TlsIo,
     layer::TlsLayer,
+    or_plain::{TlsOrPlain, TlsOrPlainFuture, TlsOrPlainIo, TlsOrPlainLayer},
     service::Tls,
 };
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
-pub use self::{config::provider, error::TlsConfigError};
+pub use self::{
+    config::provider,
+    error::TlsConfigError,
+    profile::{ClientAuth, TicketKeys, TlsProfile, Trust},
+    store::{CertStore, CertStoreBuilder, CertStoreError},
+};
 pub use tokio_rustls::rustls;

@@ -3,7 +3,7 @@
 use super::{Rejection, info};
 use ::axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use http::request::Parts;
-use portcullis_middleware::ConnectionInfo;
+use portcullis_middleware::{ConnectionInfo, connection::CertificateFacts};
 use std::fmt;
 
 /// The client's certificate, as the TLS handshake verified it.
@@ -50,6 +50,13 @@ impl ClientCertificate {
     /// The client's own certificate, DER-encoded.
     pub fn der(&self) -> &[u8] {
         self.chain().first().map_or(&[], Vec::as_slice)
+    }
+
+    /// The names and other facts in the client's own certificate; `None` if they are damaged.
+    ///
+    /// They are read once per connection.
+    pub fn facts(&self) -> Option<&CertificateFacts> {
+        self.info.peer_certificate()
     }
 
     /// The chain that the client presented, DER-encoded, its own certificate first.

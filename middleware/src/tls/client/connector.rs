@@ -134,7 +134,8 @@ impl TlsConnector {
         let bound = self.timeout.unwrap_or(Duration::MAX);
         let (error, io) = match timeout(bound, handshake).await {
             Ok(Ok(stream)) => {
-                let info = tls_info(stream.get_ref().1, sni);
+                let provider = self.config.crypto_provider();
+                let info = tls_info(stream.get_ref().1, sni, provider);
                 rest.info.set_tls(info);
                 rest.info.set_phase(Phase::Serving);
                 let io = TlsClientIo::new(stream, rest.info.clone());

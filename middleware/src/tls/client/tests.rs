@@ -458,3 +458,17 @@ fn the_debug_output_holds_no_configuration() {
         "TlsConnector { alpn: [\"h2\"], handshake_timeout: Some(10s), .. }"
     );
 }
+
+#[tokio::test]
+async fn the_facts_of_the_servers_certificate_are_known() {
+    let (server, client) = in_memory();
+    let tls = PKI.layer();
+    let connector = PKI.connector();
+    let connect = connector.connect("localhost", client);
+    let (server, client) = tokio::join!(tls.accept(server), connect);
+    assert!(server.unwrap().info().peer_certificate().is_none());
+    let client = client.unwrap();
+    let facts = client.info().peer_certificate().unwrap();
+    assert!(facts.dns_names().eq(["localhost"]));
+    assert_eq!(facts.issuer.as_deref(), Some("our root"));
+}

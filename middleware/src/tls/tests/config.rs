@@ -5,7 +5,7 @@ use crate::{
     observe::trace::tests::log::Log,
     tls::{TlsConfigError, load},
 };
-use std::{error::Error, fs, path::PathBuf};
+use std::error::Error;
 use tracing::Level;
 
 fn error(chain: &str, key: &str) -> TlsConfigError {
@@ -21,30 +21,6 @@ fn everything(error: &TlsConfigError) -> String {
         source = error.source();
     }
     text
-}
-
-/// Files in a temporary directory.
-struct Files(PathBuf);
-
-impl Files {
-    fn new(name: &str) -> Self {
-        let name = format!("portcullis-tls-{name}-{}", std::process::id());
-        let directory = std::env::temp_dir().join(name);
-        fs::create_dir_all(&directory).unwrap();
-        Self(directory)
-    }
-
-    fn write(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.0.join(name);
-        fs::write(&path, text).unwrap();
-        path
-    }
-}
-
-impl Drop for Files {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }
 
 #[tokio::test]
@@ -395,6 +371,6 @@ fn a_protocol_name_that_is_too_long_is_found_at_once() {
 fn other_layers_keep_their_protocols() {
     let layer = tls_layer();
     let changed = layer.clone().with_alpn(["h2"]);
-    assert!(layer.config.alpn_protocols.is_empty());
-    assert_eq!(changed.config.alpn_protocols, [b"h2"]);
+    assert!(format!("{layer:?}").contains("alpn: []"));
+    assert!(format!("{changed:?}").contains(r#"alpn: ["h2"]"#));
 }

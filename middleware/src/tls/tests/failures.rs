@@ -241,7 +241,7 @@ async fn a_hello_that_comes_byte_by_byte_is_understood() {
 }
 
 /// Writes one byte at a time.
-struct Dribbled(DuplexStream);
+pub(super) struct Dribbled(pub(super) DuplexStream);
 
 impl AsyncRead for Dribbled {
     fn poll_read(

@@ -3,9 +3,14 @@
 mod agreement;
 mod bounds;
 mod config;
+mod configs;
 mod failures;
+mod or_plain;
+mod profile;
 mod resumption;
+mod store;
 mod stream;
+mod tickets;
 
 use super::{TlsLayer, provider, rustls};
 use crate::{
@@ -19,7 +24,8 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, ServerName},
 };
 use std::{
-    io,
+    fs, io,
+    path::PathBuf,
     sync::{Arc, LazyLock},
 };
 use tokio::{
@@ -58,6 +64,30 @@ impl Identity {
         let mut roots = RootCertStore::empty();
         roots.add(self.0.cert.der().clone()).unwrap();
         Arc::new(roots)
+    }
+}
+
+/// Files in a temporary directory.
+struct Files(PathBuf);
+
+impl Files {
+    fn new(name: &str) -> Self {
+        let name = format!("portcullis-tls-{name}-{}", std::process::id());
+        let directory = std::env::temp_dir().join(name);
+        fs::create_dir_all(&directory).unwrap();
+        Self(directory)
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.join(name);
+        fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
     }
 }
 

@@ -26,14 +26,14 @@ use std::{
 };
 
 /// An authority and a client certificate that it signed; valid in the year 2030 only.
-struct Clients {
+pub(super) struct Clients {
     authority: CertifiedIssuer<'static, KeyPair>,
     chain: Vec<CertificateDer<'static>>,
     key: KeyPair,
 }
 
-static CLIENTS: LazyLock<Clients> = LazyLock::new(Clients::new);
-static STRANGERS: LazyLock<Clients> = LazyLock::new(Clients::new);
+pub(super) static CLIENTS: LazyLock<Clients> = LazyLock::new(Clients::new);
+pub(super) static STRANGERS: LazyLock<Clients> = LazyLock::new(Clients::new);
 
 impl Clients {
     fn new() -> Self {
@@ -57,7 +57,7 @@ impl Clients {
         }
     }
 
-    fn config(&self, provider: &Arc<CryptoProvider>, setup: Setup) -> Arc<ClientConfig> {
+    pub(super) fn config(&self, provider: &Arc<CryptoProvider>, setup: Setup) -> Arc<ClientConfig> {
         let key = PrivateKeyDer::Pkcs8(self.key.serialize_der().into());
         let config = ClientConfig::builder_with_details(provider.clone(), Arc::new(Clock::at(NEW)))
             .with_protocol_versions(&[setup.version])
@@ -79,19 +79,31 @@ impl Clients {
         builder.build().unwrap()
     }
 
+    pub(super) fn authority_pem(&self) -> String {
+        self.authority.pem()
+    }
+
     /// A revocation list that contains the client's certificate.
-    fn crl(&self) -> String {
+    pub(super) fn crl(&self) -> String {
+        self.crl_of(vec![RevokedCertParams {
+            serial_number: SerialNumber::from(42),
+            revocation_time: rcgen::date_time_ymd(2030, 2, 1),
+            reason_code: None,
+            invalidity_date: None,
+        }])
+    }
+
+    pub(super) fn empty_crl(&self) -> String {
+        self.crl_of(Vec::new())
+    }
+
+    fn crl_of(&self, revoked_certs: Vec<RevokedCertParams>) -> String {
         let crl = CertificateRevocationListParams {
             this_update: rcgen::date_time_ymd(2030, 2, 1),
             next_update: rcgen::date_time_ymd(2031, 2, 1),
             crl_number: SerialNumber::from(1),
             issuing_distribution_point: None,
-            revoked_certs: vec![RevokedCertParams {
-                serial_number: SerialNumber::from(42),
-                revocation_time: rcgen::date_time_ymd(2030, 2, 1),
-                reason_code: None,
-                invalidity_date: None,
-            }],
+            revoked_certs,
             key_identifier_method: KeyIdMethod::Sha256,
         };
         crl.signed_by(&self.authority).unwrap().pem().unwrap()
@@ -99,7 +111,7 @@ impl Clients {
 }
 
 #[derive(Debug)]
-struct Clock(AtomicU64);
+pub(super) struct Clock(AtomicU64);
 
 impl Clock {
     const fn at(time: u64) -> Self {
@@ -120,9 +132,9 @@ const EXPIRED: u64 = 1_924_992_001;
 
 /// How sessions are stored and negotiated.
 #[derive(Clone, Copy)]
-struct Setup {
-    version: &'static SupportedProtocolVersion,
-    is_stateless: bool,
+pub(super) struct Setup {
+    pub(super) version: &'static SupportedProtocolVersion,
+    pub(super) is_stateless: bool,
 }
 
 impl std::fmt::Debug for Setup {
@@ -132,10 +144,10 @@ impl std::fmt::Debug for Setup {
 }
 
 /// A server with a clock, sessions and a verifier of the test.
-struct Server {
-    provider: Arc<CryptoProvider>,
-    setup: Setup,
-    clock: Arc<Clock>,
+pub(super) struct Server {
+    pub(super) provider: Arc<CryptoProvider>,
+    pub(super) setup: Setup,
+    pub(super) clock: Arc<Clock>,
     store: Arc<dyn StoresServerSessions>,
     ticketer: Option<Arc<dyn ProducesTickets>>,
 }
@@ -167,6 +179,11 @@ impl Server {
         Arc::new(config)
     }
 
+    /// Moves the clock behind the validity of the clients' certificates.
+    pub(super) fn expire(&self) {
+        self.clock.0.store(EXPIRED, Ordering::Relaxed);
+    }
+
     /// A layer with the verifier of its configuration.
     fn verifying(&self, verifier: Arc<dyn ClientCertVerifier>) -> TlsLayer {
         TlsLayer::new(self.config(verifier.clone())).with_client_verifier(verifier)
@@ -179,7 +196,7 @@ type Provider = (
 );
 
 /// Runs `test` with all providers, versions and session stores.
-async fn everywhere(test: impl AsyncFn(Server)) {
+pub(super) async fn everywhere(test: impl AsyncFn(Server)) {
     let providers: &[Provider] = &[
         #[cfg(feature = "aws-lc-rs")]
         {
@@ -358,4 +375,27 @@ async fn early_data_is_refused_and_heard_after_the_handshake() {
         assert_eq!(received.unwrap(), (b"hello".to_vec(), false));
         assert_eq!(known.tls().unwrap().resumed, resumed);
     }
+}
+
+#[tokio::test]
+async fn the_facts_of_a_client_are_known_after_full_and_resumed_handshakes() {
+    everywhere(async |server| {
+        let layer = server.verifying(CLIENTS.verifier(&server.provider, b""));
+        let client = CLIENTS.config(&server.provider, server.setup);
+        for resumed in [false, true] {
+            let (connection, io) = in_memory();
+            let known = info(&connection);
+            let served = serve(layer.clone(), connection, echo);
+            let talk = async { talk(connect(client.clone(), io).await?, b"hello").await };
+            let (served, _) = tokio::join!(served, talk);
+            served.unwrap();
+            assert_eq!(known.tls().unwrap().resumed, resumed);
+            let facts = known.peer_certificate().unwrap();
+            assert!(facts.dns_names().eq(["client"]));
+            assert_eq!(facts.issuer.as_deref(), Some("authority"));
+            assert_eq!(facts.serial, "2a");
+            assert!(facts.spki_sha256.is_some());
+        }
+    })
+    .await;
 }

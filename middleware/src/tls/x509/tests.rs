@@ -1,6 +1,10 @@
 //! Comparison with another parser, and damaged input.
 
-use super::*;
+use super::{der::seconds, doubts::doubts, *};
+use crate::{
+    connection::{CertificateFacts, CertificateName},
+    tls::rustls::pki_types::CertificateDer,
+};
 use rcgen::{CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -132,4 +136,159 @@ fn an_old_a_new_and_a_strange_certificate_are_told_with_their_numbers() {
     let early = all(outline.not_before - 1);
     assert!(early[0].1.contains("not valid yet") && (early[0].0, early[1].0) == (1, 2));
     assert!(all(outline.not_after + 1)[0].1.contains("has expired"));
+}
+
+/// A certificate with names of all kinds, some of which are left out.
+fn with_names() -> Vec<u8> {
+    use rcgen::{CustomExtension, DnValue, SanType};
+    let mut params = params("the client é", DATES);
+    params.serial_number = Some(rcgen::SerialNumber::from_slice(&[0, 0xab, 0x0c]));
+    let text = |text: &str| text.try_into().unwrap();
+    params.subject_alt_names = vec![
+        SanType::DnsName(text("*.example.org")),
+        SanType::DnsName(text("example.org")),
+        SanType::URI(text("spiffe://example.org/ada")),
+        SanType::Rfc822Name(text("ada@example.org")),
+        SanType::IpAddress([192, 0, 2, 7].into()),
+        SanType::IpAddress(std::net::Ipv6Addr::LOCALHOST.into()),
+        SanType::OtherName((vec![1, 2, 3], "other".to_owned().into())),
+        SanType::DnsName(text("ev\nil")),
+    ];
+    let organization = DnValue::PrintableString("Example".try_into().unwrap());
+    let name = &mut params.distinguished_name;
+    name.push(DnType::OrganizationName, organization);
+    let other = CustomExtension::from_oid_content(&[1, 2, 3], vec![5, 0]);
+    params.custom_extensions.push(other);
+    let key = KeyPair::generate().unwrap();
+    params.self_signed(&key).unwrap().der().to_vec()
+}
+
+fn facts_of(der: &[u8]) -> Option<CertificateFacts> {
+    facts(der, sha256(&crate::tls::provider()))
+}
+
+#[test]
+fn all_facts_of_a_certificate_are_read() {
+    let facts = facts_of(&with_names()).unwrap();
+    assert_eq!(facts.subject.as_deref(), Some("the client é"));
+    assert_eq!(facts.issuer.as_deref(), Some("the client é"));
+    assert_eq!(facts.serial, "ab0c");
+    assert!(facts.dns_names().eq(["*.example.org", "example.org"]));
+    assert!(facts.uris().eq(["spiffe://example.org/ada"]));
+    let rest: Vec<_> = facts.names.iter().skip(3).cloned().collect();
+    assert_eq!(
+        rest,
+        [
+            CertificateName::Mail("ada@example.org".to_owned()),
+            CertificateName::Ip([192, 0, 2, 7].into()),
+            CertificateName::Ip(std::net::Ipv6Addr::LOCALHOST.into()),
+        ]
+    );
+    let since = facts.not_before.elapsed().unwrap();
+    assert!(since > std::time::Duration::from_secs(365 * 86_400));
+}
+
+#[test]
+fn the_digest_of_a_public_key_covers_what_another_parser_takes_for_the_key() {
+    let der = with_names();
+    let (_, theirs) = X509Certificate::from_der(&der).unwrap();
+    let key = theirs.public_key().raw;
+    let digest = rustls_digest(key);
+    assert_eq!(facts_of(&der).unwrap().spki_sha256, Some(digest));
+    assert_eq!(facts(&der, None).unwrap().spki_sha256, None);
+}
+
+fn rustls_digest(bytes: &[u8]) -> [u8; 32] {
+    let hash = sha256(&crate::tls::provider()).unwrap();
+    hash.hash(bytes).as_ref().try_into().unwrap()
+}
+
+/// What another parser reads, without the names that we leave out.
+fn same_facts(ours: &CertificateFacts, theirs: &X509Certificate<'_>) -> bool {
+    use x509_parser::prelude::GeneralName;
+    let usual = |text: &str| text.is_ascii() && !text.contains(char::is_control);
+    let san = theirs.subject_alternative_name().ok().flatten();
+    let names = san.into_iter().flat_map(|san| &san.value.general_names);
+    let names: Vec<_> = names
+        .filter_map(|name| match *name {
+            GeneralName::DNSName(name) if usual(name) => Some(CertificateName::Dns(name.into())),
+            GeneralName::URI(name) if usual(name) => Some(CertificateName::Uri(name.into())),
+            GeneralName::RFC822Name(name) if usual(name) => {
+                Some(CertificateName::Mail(name.into()))
+            }
+            GeneralName::IPAddress(&[a, b, c, d]) => Some(CertificateName::Ip([a, b, c, d].into())),
+            GeneralName::IPAddress(bytes) => {
+                let bytes: [u8; 16] = bytes.try_into().ok()?;
+                Some(CertificateName::Ip(bytes.into()))
+            }
+            _ => None,
+        })
+        .collect();
+    let common = |name: &x509_parser::x509::X509Name<'_>| {
+        let names: Vec<_> = name.iter_common_name().collect();
+        let text = names.first()?.as_str().ok()?;
+        let is_text = names.len() == 1 && !text.contains(char::is_control);
+        is_text.then(|| text.to_owned())
+    };
+    let serial: String = theirs
+        .raw_serial()
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect();
+    let zeros = serial.len() - serial.trim_start_matches("00").len();
+    ours.names == names
+        && (ours.subject.is_none() || ours.subject == common(theirs.subject()))
+        && ours.serial == serial[zeros..]
+}
+
+/// Damage may make a certificate unreadable. What both parsers still read is equal.
+#[test]
+fn damage_is_no_panic_and_no_other_fact() {
+    let der = with_names();
+    let read = |der: &[u8]| {
+        let ours = facts_of(der);
+        let theirs = X509Certificate::from_der(der);
+        if let (Some(ours), Ok((_, theirs))) = (&ours, &theirs) {
+            // The other parser ignores some damage inside the extension.
+            let is_whole = theirs.subject_alternative_name().is_ok_and(|san| {
+                san.is_some_and(|san| {
+                    let names = &san.value.general_names;
+                    !names
+                        .iter()
+                        .any(|name| matches!(name, x509_parser::prelude::GeneralName::Invalid(..)))
+                })
+            });
+            assert!(!is_whole || same_facts(ours, theirs), "{ours:?}");
+        }
+        ours.is_some()
+    };
+    assert!(read(&der));
+    let mut readable = 0;
+    for at in 0..der.len() {
+        assert!(!read(&der[..at]), "cut at {at}");
+        for change in [
+            0, 1, 0x0c, 0x16, 0x2f, 0x30, 0x31, 0x7f, 0x80, 0x81, 0x86, 0x87, 0xa3, 0xff,
+        ] {
+            let mut damaged = der.clone();
+            damaged[at] = change;
+            readable += usize::from(read(&damaged));
+            damaged.truncate(der.len() - at);
+            read(&damaged);
+        }
+    }
+    assert!(
+        readable > der.len(),
+        "{readable} of the damaged ones were compared"
+    );
+}
+
+#[test]
+fn an_ambiguous_common_name_is_none() {
+    let mut params = params("one", DATES);
+    params
+        .distinguished_name
+        .push(DnType::CustomDnType(vec![2, 5, 4, 3]), "two");
+    let der = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+    let facts = facts_of(der.der()).unwrap();
+    assert_eq!(facts.subject, None);
 }

@@ -1,0 +1,277 @@
+//! What a server negotiates with the certificates of a store.
+
+mod tickets;
+mod trust;
+
+pub use self::{
+    tickets::TicketKeys,
+    trust::{ClientAuth, Trust},
+};
+
+use super::{
+    CertStore, CertStoreError, TlsLayer,
+    common::alpn_names,
+    configs::{Configs, HandshakeConfig, UnrecognizedName},
+    provider,
+    rustls::{
+        ALL_VERSIONS, KeyLogFile, ServerConfig,
+        crypto::CryptoProvider,
+        server::{
+            ClientHello, ServerSessionMemoryCache, StoresServerSessions, WebPkiClientVerifier,
+        },
+        time_provider::{DefaultTimeProvider, TimeProvider},
+        version::TLS13,
+    },
+    store::{CertStoreProblem, Fault, Snapshot},
+};
+use arc_swap::ArcSwapOption;
+use std::{fmt, path::Path, sync::Arc};
+
+/// A [`TlsLayer`] for the certificates of a [`CertStore`], built without rustls' types.
+///
+/// The layer takes part in the reloads of the store: the next handshake uses the new certificates, trusted
+/// roots, revocation lists and ticket keys. Sessions are resumed across reloads, and client certificates are
+/// verified again by the current roots and lists each time.
+///
+/// The defaults are TLS 1.2 and 1.3, the crypto provider of [`provider`], no client certificates, no ALPN, and a
+/// cache of 256 sessions with one ticket per TLS 1.3 connection.
+///
+/// See [`store`](super::store) for an example.
+#[derive(Clone)]
+pub struct TlsProfile {
+    store: CertStore,
+    settings: Settings,
+}
+
+#[derive(Clone)]
+struct Settings {
+    client_auth: ClientAuth,
+    alpn: Vec<Vec<u8>>,
+    is_tls13_only: bool,
+    logs_keys: bool,
+    tickets: Option<TicketKeys>,
+    provider: Arc<CryptoProvider>,
+    time: Arc<dyn TimeProvider>,
+}
+
+impl TlsProfile {
+    /// Serves the certificates of `store`.
+    pub fn new(store: &CertStore) -> Self {
+        Self {
+            store: store.clone(),
+            settings: Settings {
+                client_auth: ClientAuth::Off,
+                alpn: Vec::new(),
+                is_tls13_only: false,
+                logs_keys: false,
+                tickets: None,
+                provider: provider(),
+                time: Arc::new(DefaultTimeProvider),
+            },
+        }
+    }
+
+    /// Whether clients present a certificate, and which ones are accepted; off by default.
+    ///
+    /// The facts of a client's certificate are in
+    /// [`ConnectionInfo::peer_certificate`](crate::ConnectionInfo::peer_certificate).
+    #[must_use]
+    pub fn with_client_auth(mut self, client_auth: ClientAuth) -> Self {
+        self.settings.client_auth = client_auth;
+        self
+    }
+
+    /// Offers application protocols; see [`TlsLayer::with_alpn`].
+    ///
+    /// # Panics
+    ///
+    /// If a name is empty or longer than 255 bytes, which TLS cannot express.
+    #[must_use]
+    pub fn with_alpn<P: Into<Vec<u8>>>(mut self, protocols: impl IntoIterator<Item = P>) -> Self {
+        self.settings.alpn = alpn_names(protocols);
+        self
+    }
+
+    /// Rejects clients without TLS 1.3. By default TLS 1.2 is accepted too.
+    #[must_use]
+    pub fn with_tls13_only(mut self) -> Self {
+        self.settings.is_tls13_only = true;
+        self
+    }
+
+    /// Resumes sessions by tickets sealed with `keys`, without a cache.
+    ///
+    /// Tickets pay off if more than 256 clients return, or if several processes share a key file.
+    #[must_use]
+    pub fn with_tickets(mut self, keys: TicketKeys) -> Self {
+        self.settings.tickets = Some(keys);
+        self
+    }
+
+    /// Appends the secrets of all sessions to the file in the environment variable `SSLKEYLOGFILE`, if it is
+    /// set, so that Wireshark can decrypt them. For debugging only; a warning is logged.
+    #[must_use]
+    pub fn with_key_log(mut self) -> Self {
+        self.settings.logs_keys = true;
+        self
+    }
+
+    /// Uses another crypto provider.
+    #[must_use]
+    pub fn with_provider(mut self, provider: Arc<CryptoProvider>) -> Self {
+        self.settings.provider = provider;
+        self
+    }
+
+    #[cfg(test)]
+    pub(super) fn with_time(mut self, time: Arc<dyn TimeProvider>) -> Self {
+        self.settings.time = time;
+        self
+    }
+
+    /// Reads the files of the settings once, with blocking I/O.
+    ///
+    /// # Errors
+    ///
+    /// [`CertStoreError`] with all problems of the roots, revocation lists and ticket keys.
+    pub fn build(self) -> Result<TlsLayer, CertStoreError> {
+        if self.settings.logs_keys {
+            tracing::warn!("secrets of TLS sessions are written to the file in SSLKEYLOGFILE");
+        }
+        let profile = Arc::new(Profile {
+            settings: self.settings,
+            sessions: ServerSessionMemoryCache::new(SESSIONS),
+            current: ArcSwapOption::empty(),
+        });
+        self.store.attach(&profile)?;
+        Ok(TlsLayer::choosing(Serving {
+            profile,
+            _store: self.store,
+        }))
+    }
+}
+
+impl fmt::Debug for TlsProfile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsProfile")
+            .field("client_auth", &self.settings.client_auth)
+            .field("tls13_only", &self.settings.is_tls13_only)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A profile in use.
+pub(super) struct Profile {
+    settings: Settings,
+    sessions: Arc<dyn StoresServerSessions>,
+    /// Set before the profile is used.
+    current: ArcSwapOption<ProfileState>,
+}
+
+/// The certificates of a store, and a configuration that serves them.
+pub(super) struct ProfileState {
+    snapshot: Arc<Snapshot>,
+    config: HandshakeConfig,
+}
+
+impl Profile {
+    pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
+        let tickets = self.settings.tickets.as_ref().and_then(TicketKeys::path);
+        let trust = self.settings.client_auth.trust();
+        trust.into_iter().flat_map(Trust::paths).chain(tickets)
+    }
+
+    /// Reads everything and builds a configuration that serves `snapshot`.
+    pub(super) fn prepare(
+        &self,
+        snapshot: &Arc<Snapshot>,
+    ) -> (Option<ProfileState>, Vec<CertStoreProblem>) {
+        let mut problems = Vec::new();
+        let config = self.config(snapshot, &mut problems);
+        let state = config.map(|config| ProfileState {
+            snapshot: snapshot.clone(),
+            config,
+        });
+        (state, problems)
+    }
+
+    fn config(
+        &self,
+        snapshot: &Arc<Snapshot>,
+        problems: &mut Vec<CertStoreProblem>,
+    ) -> Option<HandshakeConfig> {
+        let Settings {
+            client_auth,
+            alpn,
+            is_tls13_only,
+            logs_keys,
+            tickets,
+            provider,
+            time,
+        } = &self.settings;
+        let verifier = match client_auth.verifier(provider) {
+            Ok(verifier) => verifier,
+            Err(problem) => {
+                problems.extend(problem);
+                None
+            }
+        };
+        let tickets = match tickets.as_ref().map(|keys| keys.ticketer(provider)) {
+            Some(Err(problem)) => {
+                problems.push(problem);
+                None
+            }
+            tickets => tickets.and_then(Result::ok),
+        };
+        let versions = if *is_tls13_only {
+            &[&TLS13][..]
+        } else {
+            ALL_VERSIONS
+        };
+        let config = ServerConfig::builder_with_details(provider.clone(), time.clone())
+            .with_protocol_versions(versions)
+            .map_err(|e| problems.push(CertStoreProblem::new(None, 0, Fault::Rustls(e))))
+            .ok()?
+            .with_client_cert_verifier(match &verifier {
+                Some(verifier) => verifier.clone(),
+                None => WebPkiClientVerifier::no_client_auth(),
+            });
+        let mut config = config.with_cert_resolver(snapshot.clone());
+        config.alpn_protocols.clone_from(alpn);
+        config.send_tls13_tickets = 1;
+        config.session_storage = self.sessions.clone();
+        if let Some(tickets) = tickets {
+            config.ticketer = tickets;
+        }
+        if *logs_keys {
+            config.key_log = Arc::new(KeyLogFile::new());
+        }
+        let config = HandshakeConfig::new(Arc::new(config));
+        Some(match verifier {
+            Some(verifier) => config.with_client_verifier(verifier),
+            None => config,
+        })
+    }
+
+    pub(super) fn install(&self, state: Option<ProfileState>) {
+        self.current.store(state.map(Arc::new));
+    }
+}
+
+/// What a layer holds: the profile, and the store, which reloads as long as a layer uses it.
+struct Serving {
+    profile: Arc<Profile>,
+    _store: CertStore,
+}
+
+impl Configs for Serving {
+    fn choose(&self, hello: &ClientHello<'_>) -> Result<HandshakeConfig, UnrecognizedName> {
+        let current = self.profile.current.load();
+        let serving = current.as_ref();
+        let serving = serving.filter(|state| state.snapshot.serves(hello.server_name()));
+        let state = serving.ok_or_else(|| UnrecognizedName::of(hello))?;
+        Ok(state.config.clone())
+    }
+}
+
+const SESSIONS: usize = 256;

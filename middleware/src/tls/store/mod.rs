@@ -1,0 +1,316 @@
+//! Certificates for several host names, replaced while the server runs.
+//!
+//! A [`CertStore`] reads certificate chains and keys from PEM and selects one for each client by the requested
+//! host name (SNI). [`reload`](CertStore::reload) reads all files again and replaces either everything or
+//! nothing; [`watch`](CertStore::watch) does so whenever a file changes. A [`TlsProfile`] turns a store into a
+//! [`TlsLayer`](super::TlsLayer), with client certificates and tickets that are reloaded together with it. A
+//! store is also a `ResolvesServerCert` for a custom rustls configuration.
+//!
+//! # Selection
+//!
+//! The certificate is selected by the DNS names that it contains: first by the exact name, then by a wildcard
+//! for the first label (`*.example.org` serves `a.example.org`, neither `example.org` nor `a.b.example.org`),
+//! then the [default](CertStoreBuilder::as_default). Case and a trailing dot are ignored. Clients that request
+//! no name, as clients do that connect to an IP address, get the default. Without a default, the handshake
+//! fails with [`UnrecognizedName`](super::UnrecognizedName).
+//!
+//! # Checks
+//!
+//! A certificate is served only if the chain parses, the key belongs to it, its own certificate is within its
+//! validity, and no other certificate of the store contains the same name. All problems are reported
+//! together, each with its file. A reload with a problem changes nothing, with one exception: a certificate
+//! that has expired while it was in use stays in use, so that it does not block the renewal of others.
+//!
+//! Files that are written one after the other do not match for a moment. A reload that finds an unusable file
+//! tries again three times within three seconds.
+//!
+//! A warning is logged if a certificate expires within 14 days, or within a third of its validity if that is
+//! shorter; [`watch`](CertStore::watch) repeats it daily.
+//!
+//! # Cancellation and drop
+//!
+//! Dropping the future of a reload changes nothing. Connections keep the certificate of their handshake.
+//!
+//! # Limitations
+//!
+//! - A name has one certificate, so there is no choice between RSA and ECDSA.
+//! - OCSP responses come from a file. The store does not fetch them.
+//!
+//! # Performance
+//!
+//! A handshake takes one atomic load and one or two look-ups in a hash table. It waits for no reload.
+//!
+//! # Example
+//!
+//! Two names, client certificates, and files that are read again when they change:
+//!
+//! ```no_run
+//! use portcullis_middleware::tls::{CertStore, ClientAuth, TlsProfile, Trust};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), portcullis_middleware::BoxError> {
+//! let store = CertStore::builder()
+//!     .pem_files("shop.pem", "shop.key")
+//!     .pem_files("blog.pem", "blog.key")
+//!     .build()?;
+//! let _watch = store.watch();
+//! let tls = TlsProfile::new(&store)
+//!     .with_client_auth(ClientAuth::Required(Trust::pem_file("ca.pem")))
+//!     .with_alpn(["h2", "http/1.1"])
+//!     .build()?;
+//! # drop(tls);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`TlsProfile`]: super::TlsProfile
+
+mod builder;
+#[cfg(feature = "watch")]
+mod changes;
+mod error;
+mod ocsp;
+mod snapshot;
+mod source;
+mod watch;
+
+#[cfg(test)]
+pub(super) use self::ocsp::{StapleFault, valid_until};
+pub use self::{
+    builder::CertStoreBuilder,
+    error::{CertStoreError, CertStoreProblem},
+    snapshot::StoredCertificate,
+    watch::Watch,
+};
+pub(super) use self::{error::Fault, snapshot::Snapshot, source::Input};
+
+use super::{
+    profile::{Profile, ProfileState},
+    rustls::{
+        server::{ClientHello, ResolvesServerCert},
+        sign::CertifiedKey,
+    },
+};
+use arc_swap::ArcSwap;
+use source::{Source, fingerprint};
+use std::{
+    fmt,
+    panic::resume_unwind,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+use tokio::{task::spawn_blocking, time::sleep};
+
+/// Certificates by host name; see the [module docs](self). Clones are cheap and share the store.
+#[derive(Clone)]
+pub struct CertStore(Arc<Store>);
+
+struct Store {
+    sources: Vec<Source>,
+    default: Option<usize>,
+    current: ArcSwap<Snapshot>,
+    /// Configurations that contain the current certificates.
+    profiles: Mutex<Vec<Weak<Profile>>>,
+    /// The contents of all files when they were last read, whether they were usable or not.
+    read: AtomicU64,
+    /// Held during a reload.
+    reloading: tokio::sync::Mutex<()>,
+}
+
+impl CertStore {
+    /// Starts to list certificates.
+    pub fn builder() -> CertStoreBuilder {
+        CertStoreBuilder::default()
+    }
+
+    fn load(sources: Vec<Source>, default: Option<usize>) -> Result<Self, CertStoreError> {
+        let read = fingerprint(sources.iter().flat_map(Source::paths));
+        let (snapshot, problems) = Snapshot::load(&sources, default, None, SystemTime::now());
+        CertStoreError::of(problems)?;
+        snapshot.warn_about_expiry();
+        Ok(Self(Arc::new(Store {
+            sources,
+            default,
+            current: ArcSwap::from_pointee(snapshot),
+            profiles: Mutex::default(),
+            read: AtomicU64::new(read),
+            reloading: tokio::sync::Mutex::default(),
+        })))
+    }
+
+    /// Reads all files again, those of the [profiles](super::TlsProfile) of this store included, and replaces
+    /// what they contain.
+    ///
+    /// A second reload waits for the first. The files are read on a thread for blocking tasks.
+    ///
+    /// # Errors
+    ///
+    /// [`CertStoreError`] with all problems. Everything stays as it was. If a file was unusable, it has been
+    /// tried again three times, one second apart.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing.
+    pub async fn reload(&self) -> Result<Reloaded, CertStoreError> {
+        let _reloading = self.0.reloading.lock().await;
+        let mut retries = RETRIES;
+        loop {
+            let store = self.clone();
+            let staged = spawn_blocking(move || store.stage(SystemTime::now())).await;
+            match staged.unwrap_or_else(|error| resume_unwind(error.into_panic())) {
+                Ok(staged) => {
+                    if let Some(reloaded) = self.install(staged) {
+                        return Ok(reloaded);
+                    }
+                }
+                Err(error) if retries > 0 && error.may_pass() => {
+                    retries -= 1;
+                    sleep(RETRY_AFTER).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The certificates in use, in the order in which they were listed.
+    pub fn certificates(&self) -> Vec<StoredCertificate> {
+        self.snapshot().certificates()
+    }
+
+    /// Reloads in the background when a file changes, until the returned value is dropped.
+    ///
+    /// The files are compared every 60 s. With the feature `watch`, the operating system also reports changes in
+    /// the folders of the files; the reload follows one second later, so that it finds related files complete.
+    /// The result is logged, also if the previous certificates stay in use.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub fn watch(&self) -> Watch {
+        Watch::start(self.clone())
+    }
+
+    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
+        self.0.current.load_full()
+    }
+
+    /// Adds a profile that contains the current certificates.
+    pub(super) fn attach(&self, profile: &Arc<Profile>) -> Result<(), CertStoreError> {
+        let mut profiles = self.profiles();
+        let read = fingerprint(profile.paths());
+        let (state, problems) = profile.prepare(&self.snapshot());
+        CertStoreError::of(problems)?;
+        profile.install(state);
+        profiles.retain(|profile| profile.strong_count() > 0);
+        profiles.push(Arc::downgrade(profile));
+        self.0.read.fetch_add(read, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Reads everything, without a change to what is in use.
+    pub(super) fn stage(&self, now: SystemTime) -> Result<Staged, CertStoreError> {
+        let profiles = self.live_profiles();
+        self.0.read.store(self.fingerprint(), Ordering::Relaxed);
+        let before = self.snapshot();
+        let (snapshot, mut problems) =
+            Snapshot::load(&self.0.sources, self.0.default, Some(&before), now);
+        let snapshot = Arc::new(snapshot);
+        let mut states = Vec::new();
+        for profile in profiles {
+            let (state, more) = profile.prepare(&snapshot);
+            problems.extend(more);
+            states.push((profile, state));
+        }
+        CertStoreError::of(problems)?;
+        Ok(Staged { snapshot, states })
+    }
+
+    /// Replaces everything; `None` if a profile was added after `staged` was read.
+    fn install(&self, staged: Staged) -> Option<Reloaded> {
+        let profiles = self.profiles();
+        let mut live = profiles.iter().filter_map(Weak::upgrade);
+        let is_staged =
+            |live: &Arc<Profile>| staged.states.iter().any(|(old, _)| Arc::ptr_eq(old, live));
+        if !live.all(|profile| is_staged(&profile)) {
+            return None;
+        }
+        let reloaded = Reloaded {
+            replaced: staged.snapshot.changes(&self.snapshot()),
+        };
+        staged.snapshot.warn_about_expiry();
+        self.0.current.store(staged.snapshot);
+        for (profile, state) in staged.states {
+            profile.install(state);
+        }
+        Some(reloaded)
+    }
+
+    /// Whether a file has changed since it was last read.
+    fn has_changed(&self) -> bool {
+        self.fingerprint() != self.0.read.load(Ordering::Relaxed)
+    }
+
+    fn fingerprint(&self) -> u64 {
+        let own = fingerprint(self.0.sources.iter().flat_map(Source::paths));
+        let profiles = self.live_profiles();
+        let others = profiles.iter().flat_map(|profile| profile.paths());
+        own.wrapping_add(fingerprint(others))
+    }
+
+    fn live_profiles(&self) -> Vec<Arc<Profile>> {
+        self.profiles().iter().filter_map(Weak::upgrade).collect()
+    }
+
+    fn profiles(&self) -> MutexGuard<'_, Vec<Weak<Profile>>> {
+        let profiles = self.0.profiles.lock();
+        profiles.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Calls `each` with the path of each file.
+    #[cfg(feature = "watch")]
+    fn each_path(&self, mut each: impl FnMut(&std::path::Path)) {
+        self.0
+            .sources
+            .iter()
+            .flat_map(Source::paths)
+            .for_each(&mut each);
+        for profile in self.live_profiles() {
+            profile.paths().for_each(&mut each);
+        }
+    }
+}
+
+impl ResolvesServerCert for CertStore {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.0.current.load().resolve(&hello)
+    }
+}
+
+impl fmt::Debug for CertStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without keys.
+        f.debug_struct("CertStore")
+            .field("certificates", &self.0.sources.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a reload has read, for a store and its profiles.
+pub(super) struct Staged {
+    snapshot: Arc<Snapshot>,
+    states: Vec<(Arc<Profile>, Option<ProfileState>)>,
+}
+
+/// The result of a reload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Reloaded {
+    /// Number of certificates that differ from those before.
+    pub replaced: usize,
+}
+
+const RETRIES: u32 = 3;
+const RETRY_AFTER: Duration = Duration::from_secs(1);

@@ -1,0 +1,242 @@
+//! The certificates of a store at one time, by name.
+
+use super::{CertStoreProblem, error::Fault, source::Source};
+use crate::{
+    connection::CertificateFacts,
+    tls::{
+        rustls::{
+            server::{ClientHello, ResolvesServerCert},
+            sign::CertifiedKey,
+        },
+        x509::now,
+    },
+};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, hash_map::Entry},
+    fmt,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+/// A certificate of a [`CertStore`](super::CertStore), without its key.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct StoredCertificate {
+    /// Its names, validity, issuer and serial number.
+    pub facts: CertificateFacts,
+    /// The file of its chain, unless it was added as bytes.
+    pub source: Option<PathBuf>,
+    /// Whether it serves clients that request no name or another name.
+    pub is_default: bool,
+    /// Whether an OCSP response is sent with it.
+    pub is_stapled: bool,
+    /// The time since which it is in use.
+    pub since: SystemTime,
+}
+
+/// A certificate with its key.
+pub(in crate::tls) struct StoredKey {
+    number: usize,
+    pub(super) key: Arc<CertifiedKey>,
+    /// With an OCSP response, and the last second of its validity.
+    stapled: Option<(Arc<CertifiedKey>, i64)>,
+    pub(in crate::tls) facts: CertificateFacts,
+    source: Option<PathBuf>,
+    pub(super) since: SystemTime,
+}
+
+impl StoredKey {
+    pub(super) fn new(
+        number: usize,
+        key: CertifiedKey,
+        facts: CertificateFacts,
+        source: Option<PathBuf>,
+        since: SystemTime,
+    ) -> Self {
+        Self {
+            number,
+            key: Arc::new(key),
+            stapled: None,
+            facts,
+            source,
+            since,
+        }
+    }
+
+    pub(super) fn staple(&mut self, response: Vec<u8>, until: i64) {
+        let mut stapled = CertifiedKey::clone(&self.key);
+        stapled.ocsp = Some(response);
+        self.stapled = Some((Arc::new(stapled), until));
+    }
+
+    /// With its OCSP response, unless that is out of date by now.
+    pub(in crate::tls) fn current(&self) -> &Arc<CertifiedKey> {
+        match &self.stapled {
+            Some((stapled, until)) if now() <= *until => stapled,
+            _ => &self.key,
+        }
+    }
+}
+
+pub(super) fn same_leaf(a: &CertifiedKey, b: &CertifiedKey) -> bool {
+    a.cert.first() == b.cert.first()
+}
+
+/// Immutable; a reload makes a new one.
+#[derive(Default)]
+pub(in crate::tls) struct Snapshot {
+    keys: Vec<StoredKey>,
+    /// Positions in `keys`, by name in lower case.
+    exact: HashMap<Box<str>, usize>,
+    /// Wildcards, without `*.`.
+    wildcards: HashMap<Box<str>, usize>,
+    default: Option<usize>,
+}
+
+impl Snapshot {
+    /// Reads `sources`, and returns what is usable together with all problems.
+    pub(super) fn load(
+        sources: &[Source],
+        default: Option<usize>,
+        before: Option<&Self>,
+        now: SystemTime,
+    ) -> (Self, Vec<CertStoreProblem>) {
+        let (mut new, mut problems) = (Self::default(), Vec::new());
+        if sources.is_empty() {
+            problems.push(CertStoreProblem::new(None, 0, Fault::Empty));
+        }
+        for (number, source) in sources.iter().enumerate() {
+            let before = before.and_then(|before| before.keys.iter().find(|k| k.number == number));
+            match source.load(number, before, now) {
+                Ok(key) => problems.extend(new.add(key, default == Some(number))),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        (new, problems)
+    }
+
+    fn add(&mut self, key: StoredKey, is_default: bool) -> Vec<CertStoreProblem> {
+        let mut problems = Vec::new();
+        let position = self.keys.len();
+        let mut is_reachable = is_default;
+        for dns_name in key.facts.dns_names() {
+            let name = normalized(dns_name);
+            let (names, name) = match name.strip_prefix("*.") {
+                Some(parent) => (&mut self.wildcards, parent),
+                None => (&mut self.exact, &*name),
+            };
+            if name.is_empty() || name.contains('*') {
+                continue;
+            }
+            is_reachable = true;
+            match names.entry(name.into()) {
+                Entry::Vacant(entry) => {
+                    entry.insert(position);
+                }
+                // A certificate may repeat a name.
+                Entry::Occupied(entry) if *entry.get() == position => {}
+                Entry::Occupied(entry) => {
+                    let other = &self.keys[*entry.get()];
+                    let fault = Fault::Claimed {
+                        name: dns_name.to_owned(),
+                        by: other.source.clone(),
+                        number: other.number,
+                    };
+                    problems.push(CertStoreProblem::new(
+                        key.source.as_deref(),
+                        key.number,
+                        fault,
+                    ));
+                }
+            }
+        }
+        if !is_reachable {
+            let source = key.source.as_deref();
+            problems.push(CertStoreProblem::new(source, key.number, Fault::Nameless));
+        }
+        if is_default {
+            self.default = Some(position);
+        }
+        self.keys.push(key);
+        problems
+    }
+
+    /// Whether there is a certificate for `name`, or for clients that request none.
+    pub(in crate::tls) fn serves(&self, name: Option<&str>) -> bool {
+        self.find(name).is_some()
+    }
+
+    pub(in crate::tls) fn find(&self, name: Option<&str>) -> Option<&StoredKey> {
+        let named = name.map(normalized).and_then(|name| {
+            let wildcard = || self.wildcards.get(name.split_once('.')?.1);
+            self.exact.get(&*name).or_else(wildcard).copied()
+        });
+        self.keys.get(named.or(self.default)?)
+    }
+
+    pub(super) fn resolve(&self, hello: &ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.find(hello.server_name())
+            .map(|key| key.current().clone())
+    }
+
+    pub(super) fn certificates(&self) -> Vec<StoredCertificate> {
+        let stored = |(position, key): (usize, &StoredKey)| StoredCertificate {
+            facts: key.facts.clone(),
+            source: key.source.clone(),
+            is_default: self.default == Some(position),
+            is_stapled: key.current().ocsp.is_some(),
+            since: key.since,
+        };
+        self.keys.iter().enumerate().map(stored).collect()
+    }
+
+    /// The number of certificates that differ from those of `before`.
+    pub(super) fn changes(&self, before: &Self) -> usize {
+        let keys = self.keys.iter().zip(&before.keys);
+        keys.filter(|(new, old)| !same_leaf(&new.key, &old.key))
+            .count()
+    }
+
+    pub(super) fn warn_about_expiry(&self) {
+        let now = SystemTime::now();
+        for key in &self.keys {
+            let facts = &key.facts;
+            let validity = facts.not_after.duration_since(facts.not_before);
+            let soon = validity.unwrap_or_default().div_f32(3.0).min(SOON);
+            let left = facts.not_after.duration_since(now).unwrap_or_default();
+            if left < soon {
+                let days = left.as_secs() / (24 * 60 * 60);
+                tracing::warn!(
+                    file = key.source.as_ref().map(tracing::field::debug),
+                    "a certificate expires in {days} days"
+                );
+            }
+        }
+    }
+}
+
+impl ResolvesServerCert for Snapshot {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Self::resolve(self, &hello)
+    }
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without keys.
+        f.debug_struct("Snapshot").finish_non_exhaustive()
+    }
+}
+
+/// `name` in lower case, without a trailing dot.
+fn normalized(name: &str) -> Cow<'_, str> {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    match name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        true => Cow::Owned(name.to_ascii_lowercase()),
+        false => Cow::Borrowed(name),
+    }
+}
+
+const SOON: Duration = Duration::from_secs(14 * 24 * 60 * 60);

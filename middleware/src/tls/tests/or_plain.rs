@@ -1,0 +1,82 @@
+//! TLS and plain text on one port.
+
+use super::*;
+use crate::{
+    error::{Elapsed, HandshakeError, Refused},
+    tls::TlsOrPlainLayer,
+};
+use std::time::Duration;
+
+async fn serve_either<Io: Transport>(
+    layer: TlsOrPlainLayer,
+    connection: Connection<Socket<Io>>,
+) -> Result<(), BoxError> {
+    let echo = tower::service_fn(async |connection: Connection<_>| echo(connection).await);
+    layer.layer(echo).oneshot(connection).await
+}
+
+#[tokio::test]
+async fn the_first_byte_decides() {
+    let layer = TlsOrPlainLayer::new(tls_layer());
+    let (connection, io) = over_tcp().await;
+    let known = info(&connection);
+    let talk_tls = async { talk(connect(client(), io).await?, b"hello").await };
+    let (served, received) = tokio::join!(serve_either(layer.clone(), connection), talk_tls);
+    served.unwrap();
+    assert_eq!(received.unwrap(), b"hello");
+    assert!(known.tls().is_some());
+
+    for request in [&b"h"[..], &[b'x'; 2000], b"", b"\x15", b"\x17\x03"] {
+        let (connection, mut io) = over_tcp().await;
+        let known = info(&connection);
+        let talk = async {
+            io.write_all(request).await?;
+            io.shutdown().await?;
+            let (received, end) = read_all(io).await;
+            end.map(|_| received)
+        };
+        let (served, received) = tokio::join!(serve_either(layer.clone(), connection), talk);
+        served.unwrap();
+        assert_eq!(received.unwrap(), request);
+        assert!(known.tls().is_none());
+    }
+}
+
+#[tokio::test]
+async fn a_first_byte_of_tls_commits_to_tls() {
+    let (connection, mut io) = over_tcp().await;
+    io.write_all(b"\x16GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    let served = serve_either(TlsOrPlainLayer::new(tls_layer()), connection);
+    let (served, (received, _)) = tokio::join!(served, read_all(io));
+    assert!(served.unwrap_err().is::<HandshakeError>());
+    assert_eq!(received.first(), Some(&21), "an alert");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_client_times_out_and_can_be_displaced() {
+    let layer = TlsOrPlainLayer::new(tls_layer().with_max_handshakes(1));
+    let (connection, _silent) = in_memory();
+    let error = serve_either(layer.clone(), connection).await.unwrap_err();
+    let elapsed = error.downcast_ref::<Elapsed>().unwrap();
+    assert_eq!(elapsed.after(), Duration::from_secs(5));
+    assert_eq!(elapsed.phase().as_str(), "first-byte");
+
+    let (connection, _silent) = in_memory();
+    let silent = serve_either(layer.clone(), connection);
+    let (connection, io) = in_memory();
+    let good = async {
+        tokio::task::yield_now().await;
+        let talk = async { talk(connect(client(), io).await?, b"hello").await };
+        let served = serve_either(layer.clone(), connection);
+        let (served, received) = tokio::join!(served, talk);
+        served.unwrap();
+        assert_eq!(received.unwrap(), b"hello");
+    };
+    let (silent, ()) = tokio::join!(silent, good);
+    assert!(silent.unwrap_err().is::<Refused>());
+    assert_eq!(layer_count(&layer), 0);
+}
+
+fn layer_count(layer: &TlsOrPlainLayer) -> usize {
+    layer.tls().handshakes_in_flight()
+}
