@@ -83,6 +83,7 @@ pub mod log_limit;
 mod log_text;
 pub mod observe;
 pub mod outcome;
+pub mod peek;
 pub mod peer_addr;
 #[cfg(feature = "proxy-protocol")]
 pub mod proxy_protocol;

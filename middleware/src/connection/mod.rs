@@ -32,6 +32,7 @@ mod context;
 mod control;
 mod extensions;
 pub(crate) mod guards;
+mod hello;
 mod info;
 mod listener_info;
 mod phase;
@@ -55,6 +56,7 @@ pub use self::{
     context::ConnectionContext,
     extensions::Extensions,
     guards::Guards,
+    hello::Hello,
     info::{ConnectionId, ConnectionInfo},
     listener_info::ListenerInfo,
     phase::Phase,
