@@ -42,6 +42,7 @@
 //! |---|---|
 //! | [`connection`] | the request type, and the facts known about a connection |
 //! | [`peer_addr`], `proxy_protocol`, `tls` | layers that establish the connection |
+//! | [`peek`] | detects the protocol by the first bytes |
 //! | [`limit`], [`timeout`], [`observe`], [`stream`], [`handler`] | the other layers, by family |
 //! | [`error`], [`outcome`], [`drain`] | what layers report, and the shutdown signal that they receive |
 //! | [`telemetry`], [`log_limit`] | names of spans, events and fields, and rate limits for logs |
@@ -67,11 +68,6 @@ pub mod connection;
 mod departure;
 pub mod drain;
 pub mod error;
-#[cfg(any(feature = "proxy-protocol", feature = "tls"))]
-#[cfg_attr(
-    not(feature = "proxy-protocol"),
-    allow(dead_code, reason = "each layer uses a part of it")
-)]
 mod first_then;
 pub mod guide;
 pub mod handler;
@@ -106,6 +102,7 @@ pub use self::{
     handler::{CatchPanicLayer, OnErrorLayer, from_fn},
     limit::ConnectionLimitLayer,
     observe::TraceLayer,
+    peek::PeekLayer,
     peer_addr::PeerAddrLayer,
     stream::map_io,
     timeout::IoTimeoutLayer,

@@ -54,6 +54,7 @@
 //! | `portcullis::connection` | configurable | `peer`, `suppressed` | a connection was opened |
 //! | `portcullis::connection` | configurable | `peer`, `outcome`, `duration`, `bytes_in`, `bytes_out`, `error` | a connection was closed |
 //! | `portcullis_middleware::handler::on_error::lend` | DEBUG | `connection.id`, `error`, `returned` | a service failed and the error handler is called |
+//! | `portcullis_middleware::peek::receive` | INFO | `peer`, `error`, `suppressed` | a layer that only observes would reject a connection |
 //! | `portcullis_middleware::proxy_protocol::warnings` | WARN | `peer`, `suppressed` | an untrusted source was rejected, or a second PROXY header was ignored |
 //! | `portcullis_middleware::proxy_protocol::warnings` | WARN | `peer`, `error`, `suppressed` | a trusted source sent no valid PROXY header |
 //! | `portcullis_middleware::tls::layer` | WARN | | a TLS configuration enabled early data, which is unsupported |
@@ -247,6 +248,12 @@ pub const EVENTS: &[Event] = &[
         DEBUG,
         &["connection.id", "error", "returned"],
         "a service failed and the error handler is called",
+    ),
+    event(
+        "portcullis_middleware::peek::receive",
+        Some(Level::INFO),
+        &["peer", "error", "suppressed"],
+        "a layer that only observes would reject a connection",
     ),
     event(
         PROXY,

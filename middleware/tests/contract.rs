@@ -11,6 +11,7 @@ use portcullis_middleware::{
     limit::{ConnectionLimitLayer, Refusal},
     observe::TraceLayer,
     observe::{ByteCounter, CountBytesLayer},
+    peek::PeekLayer,
     peer_addr::PeerAddrLayer,
     stream::WriteBufferLayer,
     stream::{BoxIoLayer, map_io, try_map_io},
@@ -65,6 +66,15 @@ async fn io_timeout() {
 #[tokio::test(start_paused = true)]
 async fn half_closed_timeout() {
     assert_contract(HalfClosedTimeoutLayer::new()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn peek() {
+    let from = |bytes: &str| {
+        let peer = Peer::new().dribbles(bytes, 3, Duration::from_millis(100));
+        peer.connection().0
+    };
+    assert_contract_with(PeekLayer::new(), || from("GET / HTTP/1.1\r\n")).await;
 }
 
 #[tokio::test(start_paused = true)]
