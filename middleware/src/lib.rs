@@ -42,7 +42,7 @@
 //! |---|---|
 //! | [`connection`] | the request type, and the facts known about a connection |
 //! | [`peer_addr`], `proxy_protocol`, `tls` | layers that establish the connection |
-//! | [`peek`] | detects the protocol by the first bytes |
+//! | [`peek`], [`route`] | the protocol by the first bytes, and the service by the protocol |
 //! | [`limit`], [`timeout`], [`observe`], [`stream`], [`handler`] | the other layers, by family |
 //! | [`error`], [`outcome`], [`drain`] | what layers report, and the shutdown signal that they receive |
 //! | [`telemetry`], [`log_limit`] | names of spans, events and fields, and rate limits for logs |
@@ -83,6 +83,7 @@ pub mod peek;
 pub mod peer_addr;
 #[cfg(feature = "proxy-protocol")]
 pub mod proxy_protocol;
+pub mod route;
 pub mod stream;
 pub mod telemetry;
 #[cfg(any(test, feature = "testing"))]

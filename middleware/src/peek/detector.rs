@@ -36,9 +36,9 @@ pub trait Detector: Clone {
     /// Continues with `bytes`, all bytes received so far. The last one is new, and the layer stops after a decision.
     fn detect(&mut self, bytes: &[u8]) -> Detect<Self::Found>;
 
-    /// The ClientHello of `found`, for [`ConnectionInfo::hello`](crate::ConnectionInfo::hello); none by default.
-    fn hello(found: &Self::Found) -> Option<Hello> {
-        let _ = found;
+    /// The ClientHello that was found, for [`ConnectionInfo::hello`](crate::ConnectionInfo::hello); none by
+    /// default.
+    fn into_hello(self) -> Option<Hello> {
         None
     }
 }

@@ -7,7 +7,8 @@
 //! [`ConnectionInfo::hello`](crate::ConnectionInfo::hello), where outer layers such as a trace see them. This needs no
 //! TLS library, so it also works where TLS is passed through to another server.
 //!
-//! A custom [`Detector`] examines other protocols. [`ClientHelloParser`] is the parser alone, for code without this layer.
+//! [`Router`](crate::route::Router) chooses a service by the result. A custom [`Detector`] examines other
+//! protocols. [`ClientHelloParser`] is the parser alone, for code without this layer.
 //!
 //! # Position in the stack
 //!
@@ -65,7 +66,7 @@
 //!     .service_fn(|mut connection: Connection<_>| async move {
 //!         let output = match connection.extensions().get() {
 //!             Some(Protocol::Http1) => "HTTP/1.1 400 Bad Request\r\n\r\n",
-//!             Some(Protocol::Tls(_)) => "TLS goes here",
+//!             Some(Protocol::Tls) => "TLS goes here",
 //!             _ => "?",
 //!         };
 //!         connection.write_all(output.as_bytes()).await?;
@@ -104,6 +105,7 @@ mod sha256;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::client_hello::check_host_name;
 pub use self::{
     client_hello::{ClientHello, ClientHelloError, ClientHelloParser},
     detector::{Detect, Detector},

@@ -4,11 +4,11 @@ use super::{ClientHelloParser, Detect, Detector};
 use crate::connection::Hello;
 
 /// The protocol of a connection, by the client's first bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Protocol {
-    /// TLS, with a complete ClientHello.
-    Tls(Hello),
+    /// TLS, with a complete ClientHello; see [`ConnectionInfo::hello`](crate::ConnectionInfo::hello).
+    Tls,
     /// HTTP/1.0 or HTTP/1.1, by one of the methods of RFC 9110, section 9, or PATCH (RFC 5789).
     Http1,
     /// HTTP/2 without TLS, by its preface (RFC 9113, section 3.4).
@@ -32,7 +32,8 @@ pub enum Protocol {
 /// layer.
 #[derive(Clone, Debug, Default)]
 pub struct ProtocolDetector {
-    hello: Option<ClientHelloParser>,
+    parser: Option<ClientHelloParser>,
+    hello: Option<Hello>,
     ja4: bool,
 }
 
@@ -52,9 +53,12 @@ impl ProtocolDetector {
     /// The layer limits the length, so the parser has the largest limit.
     fn tls(&mut self, bytes: &[u8]) -> Detect<Protocol> {
         let new = || ClientHelloParser::new().with_max_len(ClientHelloParser::MAX_LEN);
-        match self.hello.get_or_insert_with(new).parse(bytes) {
+        match self.parser.get_or_insert_with(new).parse(bytes) {
             Ok(None) => Detect::Need,
-            Ok(Some(hello)) => Detect::Found(Protocol::Tls(hello.to_hello(self.ja4))),
+            Ok(Some(hello)) => {
+                self.hello = Some(hello.to_hello(self.ja4));
+                Detect::Found(Protocol::Tls)
+            }
             Err(error) => Detect::Invalid(error.into()),
         }
     }
@@ -70,8 +74,8 @@ impl Detector for ProtocolDetector {
             if bytes[..common] == signature[..common] {
                 if common == signature.len() {
                     return match protocol {
-                        Some(protocol) => Detect::Found(protocol.clone()),
-                        None => self.tls(bytes),
+                        Protocol::Tls => self.tls(bytes),
+                        protocol => Detect::Found(*protocol),
                     };
                 }
                 undecided = true;
@@ -85,11 +89,8 @@ impl Detector for ProtocolDetector {
         }
     }
 
-    fn hello(found: &Protocol) -> Option<Hello> {
-        match found {
-            Protocol::Tls(hello) => Some(hello.clone()),
-            _ => None,
-        }
+    fn into_hello(self) -> Option<Hello> {
+        self.hello
     }
 }
 
@@ -112,22 +113,22 @@ fn postgres(bytes: &[u8]) -> Option<bool> {
     })
 }
 
-/// Without a protocol: TLS, which takes a closer look. A record of TLS begins with its type and major version.
-const SIGNATURES: &[(&[u8], Option<Protocol>)] = &[
-    (&[22, 3], None),
-    (b"SSH-", Some(Protocol::Ssh)),
-    (b"PRI *", Some(Protocol::Http2)),
-    (b"GET ", Some(Protocol::Http1)),
-    (b"HEAD ", Some(Protocol::Http1)),
-    (b"POST ", Some(Protocol::Http1)),
-    (b"PUT ", Some(Protocol::Http1)),
-    (b"DELET", Some(Protocol::Http1)),
-    (b"CONNE", Some(Protocol::Http1)),
-    (b"OPTIO", Some(Protocol::Http1)),
-    (b"TRACE", Some(Protocol::Http1)),
-    (b"PATCH", Some(Protocol::Http1)),
-    (b"PROXY ", Some(Protocol::Proxy)),
-    (b"\r\n\r\n\0\r\nQUIT\n", Some(Protocol::Proxy)),
+/// Prefixes that decide. A record of TLS begins with its type and major version.
+const SIGNATURES: &[(&[u8], Protocol)] = &[
+    (&[22, 3], Protocol::Tls),
+    (b"SSH-", Protocol::Ssh),
+    (b"PRI *", Protocol::Http2),
+    (b"GET ", Protocol::Http1),
+    (b"HEAD ", Protocol::Http1),
+    (b"POST ", Protocol::Http1),
+    (b"PUT ", Protocol::Http1),
+    (b"DELET", Protocol::Http1),
+    (b"CONNE", Protocol::Http1),
+    (b"OPTIO", Protocol::Http1),
+    (b"TRACE", Protocol::Http1),
+    (b"PATCH", Protocol::Http1),
+    (b"PROXY ", Protocol::Proxy),
+    (b"\r\n\r\n\0\r\nQUIT\n", Protocol::Proxy),
 ];
 const CANCEL: u32 = 80_877_102;
 const SSL: u32 = 80_877_103;

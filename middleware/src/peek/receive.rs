@@ -22,8 +22,9 @@ pub(super) async fn receive<D: Detector, IO: AsyncRead + Unpin>(
     let mut received = Vec::with_capacity(FIRST_READ);
     let info = connection.info().clone();
     let bound = layer.bounds.timeout.unwrap_or(Duration::MAX);
+    let mut detector = layer.detector;
     let reading = read(
-        layer.detector,
+        &mut detector,
         layer.bounds.max_len,
         &mut connection,
         &mut received,
@@ -37,7 +38,7 @@ pub(super) async fn receive<D: Detector, IO: AsyncRead + Unpin>(
     };
     match found {
         Ok(Some(found)) => {
-            if let Some(hello) = D::hello(&found) {
+            if let Some(hello) = detector.into_hello() {
                 info.set_hello(hello);
             }
             connection.extensions_mut().insert(found);
@@ -60,7 +61,7 @@ pub(super) async fn receive<D: Detector, IO: AsyncRead + Unpin>(
 
 /// `None` for a connection that is passed on without a result.
 async fn read<D: Detector>(
-    mut detector: D,
+    detector: &mut D,
     max_len: usize,
     io: &mut (impl AsyncRead + Unpin),
     received: &mut Vec<u8>,

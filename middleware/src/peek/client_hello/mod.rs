@@ -9,6 +9,7 @@ pub(crate) mod tests;
 
 pub use self::error::ClientHelloError;
 pub(in crate::peek) use self::fields::{ALPN, SERVER_NAME};
+pub(crate) use self::server_name::check_host_name;
 
 use self::{
     fields::{Fields, Reader},

@@ -5,7 +5,7 @@ use super::error::{ClientHelloError, HelloProblem};
 /// Accepts names whose labels consist of letters, digits, hyphens and underscores (RFC 1123, section 2.1).
 ///
 /// Internationalised names arrive in their ASCII form. A trailing dot is allowed, because some clients send it.
-pub(super) fn check_host_name(name: &str) -> Result<(), ClientHelloError> {
+pub(crate) fn check_host_name(name: &str) -> Result<(), ClientHelloError> {
     let labels = name.strip_suffix('.').unwrap_or(name).split('.');
     match name.len() <= MAX_NAME && labels.into_iter().all(is_label) {
         true => Ok(()),

@@ -20,7 +20,7 @@ async fn a_hello_may_take_the_timeout_and_no_longer() {
         let (connection, seen) = peer.sends(rest).half_closes().connection();
         let served = serve_connection(PeekLayer::new(), connection).await;
         match served {
-            Ok((protocol, _)) => assert!(in_time && matches!(protocol, Some(Protocol::Tls(_)))),
+            Ok((protocol, _)) => assert!(in_time && matches!(protocol, Some(Protocol::Tls))),
             Err(error) => {
                 let elapsed = find::<Elapsed>(&*error).unwrap();
                 assert_eq!(

@@ -1,9 +1,10 @@
 //! Which protocol is found, and with how many bytes.
 
 use super::*;
+use crate::connection::Hello;
 
-/// The result, and the number of bytes that it took.
-fn detected(bytes: &[u8]) -> Option<(Protocol, usize)> {
+/// The result, the number of bytes that it took, and the hello.
+fn detected(bytes: &[u8]) -> Option<(Protocol, usize, Option<Hello>)> {
     let mut detector = ProtocolDetector::new();
     for end in 1..=bytes.len() {
         match detector.detect(&bytes[..end]) {
@@ -12,7 +13,7 @@ fn detected(bytes: &[u8]) -> Option<(Protocol, usize)> {
                 // The same as for one read of everything.
                 let whole = ProtocolDetector::new().detect(bytes);
                 assert!(matches!(whole, Detect::Found(whole) if whole == found));
-                return Some((found, end));
+                return Some((found, end, detector.into_hello()));
             }
             other => panic!("{other:?}"),
         }
@@ -56,34 +57,35 @@ fn protocols_are_found_with_their_first_bytes() {
         (b"EHLO a.example\r\n", Protocol::Unknown, 1),
     ] {
         let found = detected(bytes);
-        assert_eq!(found, Some((protocol, needed)), "{}", bytes.escape_ascii());
+        assert_eq!(
+            found,
+            Some((protocol, needed, None)),
+            "{}",
+            bytes.escape_ascii()
+        );
     }
 }
 
 #[test]
 fn tls_is_found_with_the_whole_hello() {
     let bytes = hello();
-    let (Protocol::Tls(hello), needed) = detected(&bytes).unwrap() else {
-        panic!("another protocol");
-    };
-    assert_eq!(needed, bytes.len());
+    let (protocol, needed, hello) = detected(&bytes).unwrap();
+    assert_eq!((protocol, needed), (Protocol::Tls, bytes.len()));
+    let hello = hello.unwrap();
     assert_eq!(hello.server_name(), Some("shop.example"));
     assert_eq!(hello.alpn().collect::<Vec<_>>(), [&b"h2"[..], b"http/1.1"]);
     assert_eq!(hello.ja4(), None);
-    let found = ProtocolDetector::new().with_ja4(true).detect(&bytes);
-    let Detect::Found(Protocol::Tls(with_ja4)) = found else {
-        panic!("{found:?}");
-    };
-    assert!(with_ja4.ja4().unwrap().starts_with("t13d0204h2_"));
+    let mut detector = ProtocolDetector::new().with_ja4(true);
+    assert!(matches!(detector.detect(&bytes), Detect::Found(_)));
+    let hello = detector.into_hello().unwrap();
+    assert!(hello.ja4().unwrap().starts_with("t13d0204h2_"));
 }
 
 #[test]
 fn the_name_is_in_lower_case() {
     let bytes = TestHello::to("SHOP.Example.").records(64);
-    let (Protocol::Tls(hello), _) = detected(&bytes).unwrap() else {
-        panic!("another protocol");
-    };
-    assert_eq!(hello.server_name(), Some("shop.example"));
+    let (_, _, hello) = detected(&bytes).unwrap();
+    assert_eq!(hello.unwrap().server_name(), Some("shop.example"));
 }
 
 #[tokio::test]
@@ -95,7 +97,7 @@ async fn the_service_gets_the_protocol_and_every_byte() {
             io.read(piece);
         }
         let (protocol, input) = serve(PeekLayer::new(), io.build()).await.unwrap();
-        assert!(matches!(protocol, Some(Protocol::Tls(_))), "{protocol:?}");
+        assert!(protocol == Some(Protocol::Tls), "{protocol:?}");
         assert_eq!(input, bytes);
     }
 }
