@@ -161,7 +161,7 @@ async fn transcode() {
 #[cfg(feature = "proxy-protocol")]
 #[tokio::test(start_paused = true)]
 async fn proxy_protocol() {
-    use portcullis_middleware::proxy_protocol::ProxyProtocolLayer;
+    use portcullis_middleware::proxy_protocol::{ProxyProtocolLayer, SendProxyHeaderLayer};
     let header = "PROXY TCP4 198.51.100.7 192.0.2.1 40000 443\r\n";
     let from = |ip: [u8; 4]| {
         let script = Peer::new().dribbles(header, 40, Duration::from_millis(100));
@@ -170,6 +170,8 @@ async fn proxy_protocol() {
     };
     let layer = ProxyProtocolLayer::new("192.0.2.1".parse().unwrap());
     assert_contract_with(layer.clone(), || from([192, 0, 2, 1])).await;
+    let layer_out = SendProxyHeaderLayer::new(header.as_bytes());
+    assert_contract_with(layer_out, || Peer::new().connection().0).await;
     // Untrusted sources take another path.
     assert_contract_with(layer.with_direct_clients(), || from([192, 0, 2, 2])).await;
 }
