@@ -108,6 +108,8 @@ impl TimeoutPhase {
     pub const PROXY_HEADER: Self = Self("proxy_header");
     /// Waiting for the first bytes by which a protocol is detected, such as a ClientHello.
     pub const CLIENT_HELLO: Self = Self("client_hello");
+    /// The plain text before TLS, such as the commands before STARTTLS.
+    pub const PRELUDE: Self = Self("prelude");
     /// The TLS handshake, including the wait for a turn to compute.
     pub const HANDSHAKE: Self = Self("handshake");
     /// One read.
@@ -399,6 +401,7 @@ mod tests {
         for phase in [
             TimeoutPhase::PROXY_HEADER,
             TimeoutPhase::CLIENT_HELLO,
+            TimeoutPhase::PRELUDE,
             TimeoutPhase::HANDSHAKE,
             TimeoutPhase::READ,
             TimeoutPhase::WRITE,

@@ -43,6 +43,7 @@
 //! | [`connection`] | the request type, and the facts known about a connection |
 //! | [`peer_addr`], `proxy_protocol`, `tls` | layers that establish the connection |
 //! | [`peek`], [`route`] | the protocol by the first bytes, and the service by the protocol |
+//! | [`prelude`] | the plain text before TLS: STARTTLS and PostgreSQL |
 //! | [`limit`], [`timeout`], [`observe`], [`stream`], [`handler`] | the other layers, by family |
 //! | [`error`], [`outcome`], [`drain`] | what layers report, and the shutdown signal that they receive |
 //! | [`telemetry`], [`log_limit`] | names of spans, events and fields, and rate limits for logs |
@@ -81,6 +82,7 @@ pub mod observe;
 pub mod outcome;
 pub mod peek;
 pub mod peer_addr;
+pub mod prelude;
 #[cfg(feature = "proxy-protocol")]
 pub mod proxy_protocol;
 pub mod route;

@@ -13,6 +13,7 @@ use portcullis_middleware::{
     observe::{ByteCounter, CountBytesLayer},
     peek::PeekLayer,
     peer_addr::PeerAddrLayer,
+    prelude::{Postgres, PreludeLayer},
     stream::WriteBufferLayer,
     stream::{BoxIoLayer, map_io, try_map_io},
     testing::{Peer, assert_contract, assert_contract_with},
@@ -75,6 +76,16 @@ async fn peek() {
         peer.connection().0
     };
     assert_contract_with(PeekLayer::new(), || from("GET / HTTP/1.1\r\n")).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn prelude() {
+    let request = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
+    assert_contract_with(PreludeLayer::new(Postgres::new()), || {
+        let peer = Peer::new().dribbles(request, 3, Duration::from_millis(100));
+        peer.connection().0
+    })
+    .await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -40,7 +40,7 @@
 //! # Limitations
 //!
 //! - Clients of server-first protocols (SMTP, IMAP, MySQL) wait for the server's greeting and send nothing, so they
-//!   reach the timeout. Serve such protocols on a port of their own.
+//!   reach the timeout. Serve such protocols on a port of their own, or with a [prelude](crate::prelude).
 //! - HTTP/1 is detected by its nine common methods. Other methods are [`Protocol::Unknown`].
 //! - With Encrypted ClientHello the server name is that of the public front.
 //! - The values are the client's claims. TLS authenticates them later, if it is terminated here.
