@@ -1,4 +1,4 @@
-//! What a TLS client announced, without types of a TLS library.
+//! What a TLS client requests and offers, without types of a TLS library.
 
 use std::{fmt, sync::Arc};
 

@@ -1,4 +1,4 @@
-//! Tells protocols apart.
+//! Recognizes protocols.
 
 use super::{ClientHelloParser, Detect, Detector};
 use crate::connection::Hello;
@@ -25,7 +25,7 @@ pub enum Protocol {
 
 /// Detects a [`Protocol`] by the client's first bytes.
 ///
-/// HTTP, SSH and TLS are told apart with at most five bytes, PROXY headers with twelve. TLS then takes the whole
+/// HTTP, SSH and TLS are recognized by at most five bytes, PROXY headers by twelve. TLS then takes the whole
 /// ClientHello, and an invalid one is rejected.
 ///
 /// Clients of other protocols that wait for the server's first bytes send nothing, and reach the timeout of the
@@ -94,7 +94,7 @@ impl Detector for ProtocolDetector {
     }
 }
 
-/// Whether a packet of PostgreSQL begins, once that can be told ("Message Formats" in its documentation).
+/// Whether a packet of PostgreSQL begins; `None` for too few bytes ("Message Formats" in its documentation).
 ///
 /// It has a length and a code, which is a version of the protocol or that of a request.
 fn postgres(bytes: &[u8]) -> Option<bool> {

@@ -36,7 +36,7 @@
 //!
 //! - The inner service continues where the client does: after its request for TLS, without a greeting. A forwarder to
 //!   a mail server has to read and discard the greeting of that server.
-//! - The preludes announce only what is needed for TLS. Clients request the capabilities of the server again under
+//! - The preludes offer only what is needed for TLS. Clients request the capabilities of the server again under
 //!   TLS, as the protocols require.
 //! - The layer has no mode that only observes, because it speaks for the server.
 //!

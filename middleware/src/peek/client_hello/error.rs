@@ -2,7 +2,7 @@
 
 use std::{error, fmt};
 
-/// The first bytes of a connection are no valid ClientHello, or it is too long.
+/// The first bytes of a connection are an invalid ClientHello, or one that is too long.
 ///
 /// The text names the rule and the values that violate it; bytes of the client are not quoted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,9 +14,9 @@ pub(super) enum HelloProblem {
     RecordVersion(u8),
     RecordLength(usize),
     MessageType(u8),
-    /// The length that was announced or received, and the limit.
+    /// The claimed or received length, and the limit.
     TooLong(usize, usize),
-    /// The field that is cut off, too long or inconsistent.
+    /// The field that is incomplete, too long or inconsistent.
     Malformed(&'static str),
     TrailingBytes(usize),
     Duplicate(u16),

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 /// How much of the message has been received (RFC 8446, sections 5.1 and 4).
 ///
-/// Over all calls each record is looked at once, so that many small reads cost no more than one large one.
+/// Over all calls each record is checked a single time, so that many small reads cost no more than one large one.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Records {
     /// Where the next record begins.
@@ -80,7 +80,7 @@ impl Records {
 
 /// The fragment of the record at the beginning of `input`; `None` until it is complete.
 ///
-/// Each byte of the header is checked as soon as it arrives, so that other protocols are told apart early.
+/// Each byte of the header is checked as soon as it arrives, so that other protocols are recognized early.
 fn fragment(input: &[u8]) -> Result<Option<&[u8]>, ClientHelloError> {
     match *input {
         [kind, ..] if kind != HANDSHAKE => Err(HelloProblem::RecordType(kind).into()),

@@ -208,12 +208,12 @@ fn addresses(peer: &Address, local: &Address) -> (u8, Vec<u8>) {
         block.extend(local.port().to_be_bytes());
         return (if peer.is_ipv4() { TCP4 } else { TCP6 }, block);
     }
-    if let (Address::Unix(peer), Address::Unix(local)) = (peer, local) {
-        if let (Some(peer), Some(local)) = (unix_path(peer), unix_path(local)) {
-            block.extend(peer);
-            block.extend(local);
-            return (UNIX_STREAM, block);
-        }
+    if let (Address::Unix(peer), Address::Unix(local)) = (peer, local)
+        && let (Some(peer), Some(local)) = (unix_path(peer), unix_path(local))
+    {
+        block.extend(peer);
+        block.extend(local);
+        return (UNIX_STREAM, block);
     }
     (UNSPECIFIED, block)
 }

@@ -172,7 +172,7 @@ fn it_is_complete_with_its_last_byte_however_it_is_split() {
             assert_eq!(parsed.alpn().count(), 2);
         }
         for end in 0..bytes.len() {
-            // Also for a parser that sees the first part at once.
+            // Also for a new parser that receives all of the first part.
             assert!(parse(&bytes[..end]).unwrap().is_none());
         }
     }
@@ -198,7 +198,7 @@ fn other_protocols_are_told_apart_with_their_first_bytes() {
     }
 }
 
-/// Each field cut, one byte too long, or empty where it must not be.
+/// Each field incomplete, one byte too long, or empty where it must not be.
 #[test]
 fn a_malformed_hello_is_an_error_that_names_the_field() {
     let with = |kind, value: &[u8]| TestHello {

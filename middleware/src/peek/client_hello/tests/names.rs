@@ -65,8 +65,10 @@ fn what_is_no_host_name_is_an_error() {
 
 #[test]
 fn bytes_that_are_no_text_are_an_error() {
-    let mut hello = TestHello::default();
-    hello.extensions = vec![(0, vec![0, 4, 0, 0, 1, 0xff])];
+    let hello = TestHello {
+        extensions: vec![(0, vec![0, 4, 0, 0, 1, 0xff])],
+        ..TestHello::default()
+    };
     assert!(parse(&hello.records(MAX_RECORD)).is_err());
 }
 
