@@ -49,7 +49,9 @@
 //! 3. [`ConnectionLimitLayer`](middleware::limit::connection_limit), before any expensive work.
 //! 4. `ProxyProtocolLayer` (feature `proxy-protocol`), before any layer that reads bytes or uses the client's
 //!    address.
-//! 5. `TlsLayer` (feature `tls`).
+//! 5. `TlsLayer` (feature `tls`). Where the first bytes choose between several services,
+//!    [`PeekLayer`](middleware::peek) and a [`Router`](middleware::route), with TLS in the routes; where TLS begins on
+//!    request, a [`PreludeLayer`](middleware::prelude) before it.
 //! 6. [`IoTimeoutLayer`](middleware::timeout::io_timeout): inside TLS it limits the handler's reads and
 //!    writes, outside those on the wire. For forwarding,
 //!    [`HalfClosedTimeoutLayer`](middleware::timeout::half_closed) goes next to it.

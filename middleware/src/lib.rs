@@ -105,7 +105,6 @@ pub use self::{
     handler::{CatchPanicLayer, OnErrorLayer, from_fn},
     limit::ConnectionLimitLayer,
     observe::TraceLayer,
-    peek::PeekLayer,
     peer_addr::PeerAddrLayer,
     stream::map_io,
     timeout::IoTimeoutLayer,

@@ -27,6 +27,33 @@ async fn a_silent_client_does_not_reserve_the_inner_service() {
     assert_eq!(served.await.unwrap(), 7);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_good_client_is_served_beside_a_thousand_silent_ones() {
+    let read = |mut connection: Connection<PrefixedIo<_>>| async move {
+        let mut input = vec![0; hello().len()];
+        connection.read_exact(&mut input).await.map(drop)
+    };
+    let one = tower::limit::ConcurrencyLimitLayer::new(1);
+    let mut stack = PeekLayer::new().layer(one.layer(service_fn(read)));
+    let mut silent: Vec<_> = (0..1000)
+        .map(|_| {
+            let (connection, client) = in_memory(1024);
+            (task::spawn(stack.call(connection)), client)
+        })
+        .collect();
+    for (served, _) in &mut silent {
+        assert_pending!(served.poll());
+    }
+    let (connection, mut client) = in_memory(1024);
+    client.write_all(&hello()).await.unwrap();
+    stack.call(connection).await.unwrap();
+    tokio::time::advance(Duration::from_millis(5_001)).await;
+    for (served, _client) in silent {
+        let error = served.await.unwrap_err();
+        assert!(find::<Elapsed>(&*error).is_some());
+    }
+}
+
 #[tokio::test]
 async fn a_client_that_is_reset_while_it_waits_for_the_service_is_noticed() {
     let (inner, mut handle) = mock::pair::<Connection<_>, u8>();
