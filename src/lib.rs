@@ -53,7 +53,9 @@
 //! 5. [`AclLayer`](middleware::access::acl), [`RateLimitLayer`](middleware::limit::rate_limit) and
 //!    [`KeyedLimitLayer`](middleware::limit::keyed_limit), in the order of their cost, which reject clients by
 //!    their address before a handshake.
-//! 6. `TlsLayer` (feature `tls`).
+//! 6. `TlsLayer` (feature `tls`). Where the first bytes choose between several services,
+//!    [`PeekLayer`](middleware::peek) and a [`Router`](middleware::route), with TLS in the routes; where TLS begins on
+//!    request, a [`PreludeLayer`](middleware::prelude) before it.
 //! 7. [`IoTimeoutLayer`](middleware::timeout::io_timeout): inside TLS it limits the handler's reads and
 //!    writes, outside those on the wire. For forwarding,
 //!    [`HalfClosedTimeoutLayer`](middleware::timeout::half_closed) goes next to it.

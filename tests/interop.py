@@ -128,6 +128,23 @@ def tls_echo():
         assert alert[:2] == b"\x15\x03", alert
 
 
+def route():
+    with Example("route") as server:
+        certificates = set()
+        for name, answer in [("here.example", b"terminated here\n"), ("there.example", b"passed through\n")]:
+            stream = untrusting().wrap_socket(connect(server.port), server_hostname=name)
+            with stream:
+                certificates.add(stream.getpeercert(binary_form=True))
+                assert stream.makefile("rb").read() == answer
+                stream.unwrap()
+        assert len(certificates) == 2
+        try:
+            untrusting().wrap_socket(connect(server.port), server_hostname="other.example")
+            raise AssertionError("a name without a route was served")
+        except ConnectionError:
+            pass
+
+
 def tls_echo_with_openssl():
     with Example("tls_echo") as server:
         command = ["openssl", "s_client", "-quiet", "-no_ign_eof", "-connect", f"127.0.0.1:{server.port}"]
@@ -485,7 +502,8 @@ def tonic():
         check(server.port)
 
 
-CHECKS = [echo, time_of_day, tls_echo, custom_middleware, on_error, refuse, graceful, shutdown_port, thread_pool,
+CHECKS = [echo, time_of_day, tls_echo, route, custom_middleware, on_error, refuse, graceful, shutdown_port,
+          thread_pool,
           line_echo, hello, charset, axum_tls, axum_behind_proxy, axum_listener, mtls_identity,
           hyper_raw]
 WITH_PROGRAM = [("openssl", tls_echo_with_openssl), ("nc", echo_with_netcat),

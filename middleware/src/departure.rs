@@ -5,7 +5,6 @@
 //! or in the TLS session.
 
 use crate::connection::{AnyStream, Connection, Socket, Transport};
-#[cfg(feature = "proxy-protocol")]
 use crate::io::PrefixedIo;
 #[cfg(feature = "tls")]
 use crate::tls::TlsIo;
@@ -61,29 +60,45 @@ pub(crate) fn poll_departure<IO: 'static>(io: &mut IO, cx: &mut Context<'_>) -> 
     if let Some(polled) = poll_tls(io, cx) {
         return polled;
     }
-    if let Some(stream) = find::<TcpStream>(io) {
-        return poll_tcp(stream, cx);
+    if let Some((stream, unread)) = find::<TcpStream>(io) {
+        return unless_unread(unread, poll_tcp(stream, cx));
     }
     #[cfg(unix)]
-    if let Some(stream) = find::<UnixStream>(io) {
-        return poll_unix(stream, cx);
+    if let Some((stream, unread)) = find::<UnixStream>(io) {
+        return unless_unread(unread, poll_unix(stream, cx));
     }
     match find::<AnyStream>(io) {
-        Some(AnyStream::Tcp(stream)) => poll_tcp(stream, cx),
+        Some((AnyStream::Tcp(stream), unread)) => unless_unread(unread, poll_tcp(stream, cx)),
         #[cfg(unix)]
-        Some(AnyStream::Unix(stream)) => poll_unix(stream, cx),
+        Some((AnyStream::Unix(stream), unread)) => unless_unread(unread, poll_unix(stream, cx)),
         None => Poll::Pending,
     }
 }
 
-/// The stream of type `Io` in `io`, unless bytes read from it are still to be delivered.
-fn find<Io: Transport>(io: &dyn Any) -> Option<&Io> {
-    #[cfg(feature = "proxy-protocol")]
-    let io = match io.downcast_ref::<PrefixedIo<Socket<Io>>>() {
-        Some(prefixed) if prefixed.prefix().is_empty() => prefixed.get_ref(),
-        _ => io,
-    };
-    io.downcast_ref().map(Socket::get_ref)
+/// A client with unread bytes in a prefix may have half-closed and wait for a response; only a reset counts.
+fn unless_unread(unread: bool, polled: Poll<io::Error>) -> Poll<io::Error> {
+    match polled {
+        Poll::Ready(left) if unread && left.kind() == io::ErrorKind::UnexpectedEof => Poll::Pending,
+        polled => polled,
+    }
+}
+
+/// The stream of type `Io` in `io`, and whether bytes read from it are still to be delivered.
+///
+/// A PROXY header and a peek each put one prefix in front of the socket.
+fn find<Io: Transport>(io: &dyn Any) -> Option<(&Io, bool)> {
+    let (io, outer) = behind_prefix::<PrefixedIo<Socket<Io>>>(io);
+    let (io, inner) = behind_prefix::<Socket<Io>>(io);
+    let socket = io.downcast_ref::<Socket<Io>>()?;
+    Some((socket.get_ref(), outer || inner))
+}
+
+/// The stream inside of a `PrefixedIo<IO>`, and whether it has a prefix; otherwise `io` itself.
+fn behind_prefix<IO: 'static>(io: &dyn Any) -> (&dyn Any, bool) {
+    match io.downcast_ref::<PrefixedIo<IO>>() {
+        Some(prefixed) => (prefixed.get_ref(), !prefixed.prefix().is_empty()),
+        None => (io, false),
+    }
 }
 
 /// The same for a connection under TLS; `None` for other types.
@@ -97,8 +112,10 @@ fn poll_tls(io: &mut dyn Any, cx: &mut Context<'_>) -> Option<Poll<io::Error>> {
 
 #[cfg(feature = "tls")]
 fn poll_tls_over<Io: Transport>(io: &mut dyn Any, cx: &mut Context<'_>) -> Option<Poll<io::Error>> {
-    #[cfg(feature = "proxy-protocol")]
     if let Some(tls) = io.downcast_mut::<TlsIo<PrefixedIo<Socket<Io>>>>() {
+        return Some(poll_plaintext(tls.poll_fill_buf(cx)));
+    }
+    if let Some(tls) = io.downcast_mut::<TlsIo<PrefixedIo<PrefixedIo<Socket<Io>>>>>() {
         return Some(poll_plaintext(tls.poll_fill_buf(cx)));
     }
     let tls = io.downcast_mut::<TlsIo<Socket<Io>>>()?;
@@ -246,12 +263,39 @@ mod tests {
         assert_eq!(received, "hello");
     }
 
-    #[cfg(feature = "proxy-protocol")]
     #[tokio::test]
-    async fn the_socket_is_found_behind_a_proxy_header() {
+    async fn the_socket_is_found_behind_prefixes() {
         let (ours, theirs) = over_tcp().await;
         let mut connection = Connection::accept(ours).map_io(PrefixedIo::new);
         noticed(connection.get_mut(), || drop(theirs)).await;
+
+        let (ours, theirs) = over_tcp().await;
+        let connection = Connection::accept(ours).map_io(PrefixedIo::new);
+        let mut connection = connection.map_io(PrefixedIo::new);
+        noticed(connection.get_mut(), || drop(theirs)).await;
+    }
+
+    #[tokio::test]
+    async fn behind_a_prefix_with_unread_bytes_only_a_reset_counts() {
+        let (ours, mut theirs) = over_tcp().await;
+        let prefixed = |io| PrefixedIo::with_prefix(io, b"hello".to_vec());
+        let mut connection = Connection::accept(ours).map_io(prefixed);
+        theirs.shutdown().await.unwrap();
+        let mut left = task::spawn(poll_fn(|cx| poll_departure(connection.get_mut(), cx)));
+        for _ in 0..3 {
+            assert_pending!(left.poll());
+            tokio::task::yield_now().await;
+        }
+        drop(left);
+
+        let (ours, theirs) = over_tcp().await;
+        let mut connection = Connection::accept(ours).map_io(prefixed);
+        let reset = || {
+            theirs.set_zero_linger().unwrap();
+            drop(theirs);
+        };
+        let kind = noticed(connection.get_mut(), reset).await;
+        assert_eq!(kind, io::ErrorKind::ConnectionReset);
     }
 
     #[tokio::test]

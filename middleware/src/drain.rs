@@ -4,9 +4,7 @@
 //! the signal run until the shutdown deadline. The signal has two [stages](DrainStage), so that idle connections
 //! stay open while clients may still send requests on them.
 
-#[cfg(any(feature = "tls", feature = "proxy-protocol"))]
 use crate::{ConnectionInfo, internal::IDLE_GRACE_PERIOD};
-#[cfg(any(feature = "tls", feature = "proxy-protocol"))]
 use std::{
     pin::Pin,
     task::{Context, Poll},
@@ -108,7 +106,6 @@ impl DrainSignal {
 /// Polls `work`, which waits for the peer, until the idle grace period after [`DrainStage::Closing`] elapses.
 ///
 /// Fails with the grace period if `work` takes longer.
-#[cfg(any(feature = "tls", feature = "proxy-protocol"))]
 pub(crate) const fn within_grace_period<F>(
     info: &ConnectionInfo,
     work: F,
@@ -121,7 +118,6 @@ pub(crate) const fn within_grace_period<F>(
 }
 
 /// Future of [`within_grace_period`].
-#[cfg(any(feature = "tls", feature = "proxy-protocol"))]
 #[pin_project::pin_project]
 pub(crate) struct WithinGracePeriod<'a, F> {
     #[pin]
@@ -131,7 +127,6 @@ pub(crate) struct WithinGracePeriod<'a, F> {
     idle_grace_period: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
-#[cfg(any(feature = "tls", feature = "proxy-protocol"))]
 impl<F: Future> Future for WithinGracePeriod<'_, F> {
     type Output = Result<F::Output, Duration>;
 

@@ -106,6 +106,10 @@ pub struct TimeoutPhase(&'static str);
 impl TimeoutPhase {
     /// Waiting for the header of the PROXY protocol.
     pub const PROXY_HEADER: Self = Self("proxy_header");
+    /// Waiting for the first bytes by which a protocol is detected, such as a ClientHello.
+    pub const CLIENT_HELLO: Self = Self("client_hello");
+    /// The plain text before TLS, such as the commands before STARTTLS.
+    pub const PRELUDE: Self = Self("prelude");
     /// The TLS handshake, including the wait for a turn to compute.
     pub const HANDSHAKE: Self = Self("handshake");
     /// One read.
@@ -396,6 +400,8 @@ mod tests {
     fn the_phases_of_this_package_have_names_in_snake_case() {
         for phase in [
             TimeoutPhase::PROXY_HEADER,
+            TimeoutPhase::CLIENT_HELLO,
+            TimeoutPhase::PRELUDE,
             TimeoutPhase::HANDSHAKE,
             TimeoutPhase::READ,
             TimeoutPhase::WRITE,

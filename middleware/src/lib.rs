@@ -44,6 +44,8 @@
 //! | [`peer_addr`], `proxy_protocol`, `tls` | layers that establish the connection |
 //! | [`access`], [`limit`], [`timeout`], [`observe`], [`stream`], [`handler`] | the other layers, by family |
 //! | [`guard`] | how guards reject connections, or only observe |
+//! | [`peek`], [`route`] | the protocol by the first bytes, and the service by the protocol |
+//! | [`prelude`] | the plain text before TLS: STARTTLS and PostgreSQL |
 //! | [`error`], [`outcome`], [`drain`] | what layers report, and the shutdown signal that they receive |
 //! | [`ip_set`] | sets of networks, for lists of addresses |
 //! | [`telemetry`], [`log_limit`] | names of spans, events and fields, and rate limits for logs |
@@ -70,11 +72,6 @@ pub mod connection;
 mod departure;
 pub mod drain;
 pub mod error;
-#[cfg(any(feature = "proxy-protocol", feature = "tls"))]
-#[cfg_attr(
-    not(feature = "proxy-protocol"),
-    allow(dead_code, reason = "each layer uses a part of it")
-)]
 mod first_then;
 pub mod guard;
 pub mod guide;
@@ -88,9 +85,12 @@ pub mod log_limit;
 mod log_text;
 pub mod observe;
 pub mod outcome;
+pub mod peek;
 pub mod peer_addr;
+pub mod prelude;
 #[cfg(feature = "proxy-protocol")]
 pub mod proxy_protocol;
+pub mod route;
 pub mod stream;
 pub mod telemetry;
 #[cfg(any(test, feature = "testing"))]

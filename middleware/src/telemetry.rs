@@ -58,6 +58,7 @@
 //! | `portcullis_middleware::guard::admission` | INFO | `connection.id`, `peer`, `by`, `error`, `suppressed` | a guard that only observes admitted a connection that it would have rejected |
 //! | `portcullis_middleware::handler::on_error::lend` | DEBUG | `connection.id`, `error`, `returned` | a service failed and the error handler is called |
 //! | `portcullis_middleware::limit::table_full` | WARN | `peer`, `by`, `suppressed` | a table of keys is full |
+//! | `portcullis_middleware::peek::receive` | INFO | `peer`, `error`, `suppressed` | a layer that only observes would reject a connection |
 //! | `portcullis_middleware::proxy_protocol::warnings` | WARN | `peer`, `suppressed` | an untrusted source was rejected, or a second PROXY header was ignored |
 //! | `portcullis_middleware::proxy_protocol::warnings` | WARN | `peer`, `error`, `suppressed` | a trusted source sent no valid PROXY header |
 //! | `portcullis_middleware::tls::configs` | WARN | | a TLS configuration enabled early data, which is unsupported |
@@ -70,7 +71,7 @@
 //! | `portcullis_middleware::tls::x509::doubts` | WARN | `certificate` | a loaded certificate is expired or otherwise doubtful |
 //! | `portcullis::server::acceptor` | ERROR | `listener`, `error` | a listener failed permanently |
 //! | `portcullis::server::acceptors` | ERROR | `listener`, `error` | a listener panicked |
-//! | `portcullis::server::clock` | WARN | `worker`, `connection.id`, `peer` | a handler blocks its worker thread |
+//! | `portcullis::server::heartbeat` | WARN | `worker`, `connection.id`, `peer` | a handler blocks its worker thread |
 //! | `portcullis::server::listener_drain` | ERROR | `error` | an acceptor ended unexpectedly |
 //! | `portcullis::server::recorder` | ERROR | `connection.id` | formatting an error panicked |
 //! | `portcullis::server::recorder` | ERROR | `connection.id`, `peer`, `error`, `suppressed` | a service panicked |
@@ -276,6 +277,12 @@ pub const EVENTS: &[Event] = &[
         "a table of keys is full",
     ),
     event(
+        "portcullis_middleware::peek::receive",
+        Some(Level::INFO),
+        &["peer", "error", "suppressed"],
+        "a layer that only observes would reject a connection",
+    ),
+    event(
         PROXY,
         WARN,
         &["peer", "suppressed"],
@@ -348,7 +355,7 @@ pub const EVENTS: &[Event] = &[
         "a listener panicked",
     ),
     event(
-        "portcullis::server::clock",
+        "portcullis::server::heartbeat",
         WARN,
         &["worker", "connection.id", "peer"],
         "a handler blocks its worker thread",

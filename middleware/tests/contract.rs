@@ -12,7 +12,9 @@ use portcullis_middleware::{
     limit::{ConnectionLimitLayer, KeyedLimitLayer, Rate, RateLimitLayer, Refusal},
     observe::TraceLayer,
     observe::{ByteCounter, CountBytesLayer},
+    peek::PeekLayer,
     peer_addr::PeerAddrLayer,
+    prelude::{Postgres, PreludeLayer},
     stream::WriteBufferLayer,
     stream::{BoxIoLayer, map_io, try_map_io},
     testing::{Peer, assert_contract, assert_contract_with},
@@ -102,6 +104,25 @@ async fn half_closed_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn peek() {
+    let from = |bytes: &str| {
+        let peer = Peer::new().dribbles(bytes, 3, Duration::from_millis(100));
+        peer.connection().0
+    };
+    assert_contract_with(PeekLayer::new(), || from("GET / HTTP/1.1\r\n")).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn prelude() {
+    let request = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
+    assert_contract_with(PreludeLayer::new(Postgres::new()), || {
+        let peer = Peer::new().dribbles(request, 3, Duration::from_millis(100));
+        peer.connection().0
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn on_error() {
     assert_contract(OnErrorLayer::new(|error, _| async move { Err(error) })).await;
     let handled = OnErrorLayer::new(|error, connection: Option<Connection<_>>| async move {
@@ -185,7 +206,7 @@ async fn transcode() {
 #[cfg(feature = "proxy-protocol")]
 #[tokio::test(start_paused = true)]
 async fn proxy_protocol() {
-    use portcullis_middleware::proxy_protocol::ProxyProtocolLayer;
+    use portcullis_middleware::proxy_protocol::{ProxyProtocolLayer, SendProxyHeaderLayer};
     let header = "PROXY TCP4 198.51.100.7 192.0.2.1 40000 443\r\n";
     let from = |ip: [u8; 4]| {
         let script = Peer::new().dribbles(header, 40, Duration::from_millis(100));
@@ -194,6 +215,8 @@ async fn proxy_protocol() {
     };
     let layer = ProxyProtocolLayer::new("192.0.2.1".parse().unwrap());
     assert_contract_with(layer.clone(), || from([192, 0, 2, 1])).await;
+    let layer_out = SendProxyHeaderLayer::new(header.as_bytes());
+    assert_contract_with(layer_out, || Peer::new().connection().0).await;
     // Untrusted sources take another path.
     assert_contract_with(layer.with_direct_clients(), || from([192, 0, 2, 2])).await;
 }

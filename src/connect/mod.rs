@@ -95,6 +95,42 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # PROXY headers
+//!
+//! A server that should see the address of the client behind this connection gets it in a PROXY header (feature
+//! `proxy-protocol`), written before TLS and everything else:
+//!
+#![cfg_attr(feature = "proxy-protocol", doc = "```")]
+#![cfg_attr(not(feature = "proxy-protocol"), doc = "```ignore")]
+//! use portcullis::{BoxError, Connection, ConnectionInfo, connect::{Connector, Target}};
+//! use portcullis::connection::Socket;
+//! use portcullis::middleware::proxy_protocol::{ProxyHeaderEncoder, SendProxyHeaderLayer};
+//! use tokio::net::TcpStream;
+//! use tower::ServiceExt;
+//!
+//! async fn forward_to(
+//!     server: Target,
+//!     client: &ConnectionInfo,
+//! ) -> Result<Connection<Socket<TcpStream>>, BoxError> {
+//!     let header = ProxyHeaderEncoder::v2().with_authority(true).encode(client);
+//!     let connector = Connector::new().with_layers(SendProxyHeaderLayer::new(header));
+//!     connector.oneshot(server).await // then TLS, if the server expects it
+//! }
+//! # use tokio::io::AsyncReadExt;
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), BoxError> {
+//! # let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+//! # let peer: std::net::SocketAddr = "198.51.100.7:40000".parse()?;
+//! # let client = ConnectionInfo::new(peer, peer);
+//! # let connection = forward_to(listener.local_addr()?.to_string().parse()?, &client).await?;
+//! # let mut received = [0; 28];
+//! # listener.accept().await?.0.read_exact(&mut received).await?;
+//! # assert_eq!(received[..16], *b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c");
+//! # drop(connection);
+//! # Ok(())
+//! # }
+//! ```
 
 mod attempt;
 mod connector;

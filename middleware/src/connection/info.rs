@@ -1,7 +1,7 @@
 //! Information about a connection, for layers, handlers and the server.
 
 use super::{
-    Address, CertificateFacts, ListenerInfo, Phase, TlsInfo, Transport,
+    Address, CertificateFacts, Hello, ListenerInfo, Phase, TlsInfo, Transport,
     control::{Control, IoDirection, Requests},
     deadline::IoDeadline,
 };
@@ -35,6 +35,7 @@ struct ConnectionFacts {
     socket_peer: Address,
     socket_local: Address,
     effective: OnceLock<Box<Effective>>,
+    hello: OnceLock<Hello>,
     tls: OnceLock<Box<TlsInfo>>,
     read: AtomicU64,
     written: AtomicU64,
@@ -81,6 +82,7 @@ impl ConnectionInfo {
             socket_peer,
             socket_local,
             effective: OnceLock::new(),
+            hello: OnceLock::new(),
             tls: OnceLock::new(),
             read: AtomicU64::new(0),
             written: AtomicU64::new(0),
@@ -156,6 +158,17 @@ impl ConnectionInfo {
     pub fn set_effective(&self, peer: Address, local: Address) -> bool {
         let effective = Box::new(Effective { peer, local });
         self.0.effective.set(effective).is_ok()
+    }
+
+    /// The client's TLS ClientHello, also where TLS is passed through; `None` without
+    /// [`PeekLayer`](crate::peek::PeekLayer).
+    pub fn hello(&self) -> Option<&Hello> {
+        self.0.hello.get()
+    }
+
+    /// Records a ClientHello; a second one (TLS within TLS) is ignored.
+    pub(crate) fn set_hello(&self, hello: Hello) {
+        let _second = self.0.hello.set(hello);
     }
 
     /// The negotiated TLS parameters, after the handshake.

@@ -34,6 +34,7 @@ pub(crate) mod control;
 pub(crate) mod deadline;
 mod extensions;
 pub(crate) mod guards;
+mod hello;
 mod info;
 mod listener_info;
 mod phase;
@@ -58,6 +59,7 @@ pub use self::{
     context::ConnectionContext,
     extensions::Extensions,
     guards::Guards,
+    hello::Hello,
     info::{ConnectionId, ConnectionInfo},
     listener_info::ListenerInfo,
     phase::Phase,

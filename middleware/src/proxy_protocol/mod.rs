@@ -60,7 +60,8 @@
 //!
 //! # Limitations
 //!
-//! - The layer only receives headers.
+//! - The layer only receives headers. On the client side, [`ProxyHeaderEncoder`] and [`SendProxyHeaderLayer`] send
+//!   them.
 //! - It ignores `Forwarded` and `X-Forwarded-For`, which belong to HTTP.
 //! - It does not act on the fields. [`Connection::tls`](crate::Connection::tls), for example, does not
 //!   include the TLS between client and proxy.
@@ -125,6 +126,7 @@ mod header;
 mod layer;
 mod parse;
 mod receive;
+mod send;
 mod service;
 #[cfg(test)]
 mod tests;
@@ -136,6 +138,7 @@ pub use self::{
     future::ProxyProtocolFuture,
     header::{ProxyHeader, ProxySsl},
     layer::ProxyProtocolLayer,
+    send::{ProxyHeaderEncoder, SendProxyHeader, SendProxyHeaderFuture, SendProxyHeaderLayer},
     service::ProxyProtocol,
     trusted::{InvalidNetwork, TrustedSources},
 };

@@ -11,6 +11,8 @@
 mod v1;
 mod v2;
 
+pub(super) use self::v2::{CRC32C_LEN, SIGNATURE as V2_SIGNATURE, TYPE_CRC32C, crc32c};
+
 use super::{ProxyHeader, error::HeaderProblem};
 use crate::connection::Address;
 use proxy_header::{ParseConfig, ProxyHeader as Decoded};

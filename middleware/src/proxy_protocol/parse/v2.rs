@@ -7,7 +7,7 @@ use crate::{
 };
 use std::path::PathBuf;
 
-pub(super) const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+pub(in crate::proxy_protocol) const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
 /// Parses bytes that begin with the signature; `None` until the header is complete.
 ///
@@ -174,7 +174,7 @@ fn check_sum(header: &[u8], tlvs: &[u8]) -> Result<(), HeaderProblem> {
 }
 
 /// The checksum of RFC 4960, appendix B. Headers are short, so a table is not needed.
-fn crc32c<'a>(bytes: impl Iterator<Item = &'a u8>) -> u32 {
+pub(in crate::proxy_protocol) fn crc32c<'a>(bytes: impl Iterator<Item = &'a u8>) -> u32 {
     !bytes.fold(!0, |crc, &byte| {
         (0..8).fold(crc ^ u32::from(byte), |crc, _| {
             (crc >> 1) ^ (crc & 1).wrapping_neg() & CASTAGNOLI
@@ -185,7 +185,7 @@ fn crc32c<'a>(bytes: impl Iterator<Item = &'a u8>) -> u32 {
 const FIXED_LEN: usize = 16;
 const PORT_LEN: usize = 2;
 const UNIX_LEN: usize = 108;
-const TYPE_CRC32C: u8 = 0x03;
-const CRC32C_LEN: usize = 4;
+pub(in crate::proxy_protocol) const TYPE_CRC32C: u8 = 0x03;
+pub(in crate::proxy_protocol) const CRC32C_LEN: usize = 4;
 /// The polynomial with its bits reversed.
 const CASTAGNOLI: u32 = 0x82F6_3B78;

@@ -1,0 +1,12 @@
+//! Sends headers to other servers, on the client side.
+
+mod common_name;
+mod encode;
+mod layer;
+#[cfg(test)]
+mod tests;
+
+pub use self::{
+    encode::ProxyHeaderEncoder,
+    layer::{SendProxyHeader, SendProxyHeaderFuture, SendProxyHeaderLayer},
+};
