@@ -18,8 +18,8 @@ use portcullis_middleware::{
     stream::WriteBufferLayer,
     stream::{BoxIoLayer, map_io, try_map_io},
     testing::{Peer, assert_contract, assert_contract_with},
-    timeout::HalfClosedTimeoutLayer,
     timeout::IoTimeoutLayer,
+    timeout::{ConnectionTimeoutLayer, HalfClosedTimeoutLayer},
 };
 use std::{io, ops::ControlFlow, time::Duration};
 use tokio::io::{AsyncRead, AsyncReadExt, BufStream};
@@ -96,6 +96,18 @@ async fn a_rate() {
 #[tokio::test(start_paused = true)]
 async fn io_timeout() {
     assert_contract(IoTimeoutLayer::new()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn connection_timeout() {
+    let day = Duration::from_secs(86_400);
+    assert_contract(ConnectionTimeoutLayer::new()).await;
+    assert_contract(
+        ConnectionTimeoutLayer::new()
+            .with_idle_timeout(day)
+            .with_max_lifetime(day),
+    )
+    .await;
 }
 
 #[tokio::test(start_paused = true)]
