@@ -62,6 +62,7 @@ impl Drain {
     /// When a drain that begins at `begun` goes on to its stages.
     pub(super) fn schedule(&self, begun: Instant) -> Schedule {
         Schedule {
+            begun,
             stop_accepting: later(begun, self.notice_period.min(self.deadline)),
             deadline: later(begun, self.deadline),
         }
@@ -77,6 +78,7 @@ impl Default for Drain {
 /// When a drain goes on to its stages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Schedule {
+    pub(super) begun: Instant,
     pub(super) stop_accepting: Instant,
     /// When the remaining connections are force-closed.
     pub(super) deadline: Instant,
@@ -86,6 +88,7 @@ impl Schedule {
     /// The earlier time of both for each stage.
     pub(super) fn earliest(self, other: Self) -> Self {
         Self {
+            begun: self.begun.min(other.begun),
             stop_accepting: self.stop_accepting.min(other.stop_accepting),
             deadline: self.deadline.min(other.deadline),
         }

@@ -47,7 +47,10 @@ impl ListenerDrainer {
             () = listener.lifecycle.stop_requested() => true,
             () = self.emptied() => false,
         };
-        let begun = Instant::now();
+        let begun = match listener.lifecycle.schedule() {
+            Some(schedule) => schedule.begun,
+            None => Instant::now(),
+        };
         let gone = self.gone();
         let force_closed = if drains {
             self.drain().await
@@ -70,7 +73,7 @@ impl ListenerDrainer {
     async fn drain(&mut self) -> Vec<ConnectionInfo> {
         let (shared, listener) = (self.shared.clone(), self.listener.clone());
         let lifecycle = &listener.lifecycle;
-        let notice_period = |schedule: Schedule| schedule.stop_accepting > Instant::now();
+        let notice_period = |schedule: Schedule| schedule.stop_accepting > schedule.begun;
         let has_notice_period = lifecycle.schedule().is_some_and(notice_period);
         lifecycle.begin_drain(has_notice_period);
         if has_notice_period {

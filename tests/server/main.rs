@@ -12,6 +12,9 @@ mod backpressure;
 mod bad_clients;
 mod closing;
 mod deadline;
+// Other systems have only 127.0.0.1.
+#[cfg(target_os = "linux")]
+mod guards;
 mod handle;
 mod incoming;
 mod lifecycle;
