@@ -9,7 +9,10 @@ use portcullis_middleware::{
     handler::CatchPanicLayer,
     handler::OnErrorLayer,
     handler::from_fn,
-    limit::{ConnectionLimitLayer, KeyedLimitLayer, Rate, RateLimitLayer, Refusal},
+    limit::{
+        Bandwidth, BandwidthLayer, ConnectionLimitLayer, KeyedLimitLayer, Rate, RateLimitLayer,
+        Refusal,
+    },
     observe::TraceLayer,
     observe::{ByteCounter, CountBytesLayer},
     peek::PeekLayer,
@@ -96,6 +99,13 @@ async fn a_rate() {
 #[tokio::test(start_paused = true)]
 async fn io_timeout() {
     assert_contract(IoTimeoutLayer::new()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn bandwidth() {
+    assert_contract(BandwidthLayer::new()).await;
+    let limit = Bandwidth::per_second(1 << 20);
+    assert_contract(BandwidthLayer::new().with_read(limit).with_write(limit)).await;
 }
 
 #[tokio::test(start_paused = true)]
