@@ -108,6 +108,14 @@ impl TimeoutPhase {
     pub const PROXY_HEADER: Self = Self("proxy_header");
     /// Waiting for the first bytes by which a protocol is detected, such as a ClientHello.
     pub const CLIENT_HELLO: Self = Self("client_hello");
+    /// Waiting for the first byte of the client.
+    pub const FIRST_BYTE: Self = Self("first_byte");
+    /// Waiting for any byte, in either direction.
+    pub const IDLE: Self = Self("idle");
+    /// The time that a connection may be open.
+    pub const LIFETIME: Self = Self("lifetime");
+    /// The time in which a connection must have moved a number of bytes.
+    pub const THROUGHPUT: Self = Self("throughput");
     /// The plain text before TLS, such as the commands before STARTTLS.
     pub const PRELUDE: Self = Self("prelude");
     /// The TLS handshake, including the wait for a turn to compute.
@@ -401,6 +409,10 @@ mod tests {
         for phase in [
             TimeoutPhase::PROXY_HEADER,
             TimeoutPhase::CLIENT_HELLO,
+            TimeoutPhase::FIRST_BYTE,
+            TimeoutPhase::IDLE,
+            TimeoutPhase::LIFETIME,
+            TimeoutPhase::THROUGHPUT,
             TimeoutPhase::PRELUDE,
             TimeoutPhase::HANDSHAKE,
             TimeoutPhase::READ,

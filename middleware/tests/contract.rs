@@ -9,7 +9,10 @@ use portcullis_middleware::{
     handler::CatchPanicLayer,
     handler::OnErrorLayer,
     handler::from_fn,
-    limit::{ConnectionLimitLayer, KeyedLimitLayer, Rate, RateLimitLayer, Refusal},
+    limit::{
+        Bandwidth, BandwidthLayer, ConnectionLimitLayer, KeyedLimitLayer, Rate, RateLimitLayer,
+        Refusal,
+    },
     observe::TraceLayer,
     observe::{ByteCounter, CountBytesLayer},
     peek::PeekLayer,
@@ -18,8 +21,8 @@ use portcullis_middleware::{
     stream::WriteBufferLayer,
     stream::{BoxIoLayer, map_io, try_map_io},
     testing::{Peer, assert_contract, assert_contract_with},
-    timeout::HalfClosedTimeoutLayer,
     timeout::IoTimeoutLayer,
+    timeout::{ConnectionTimeoutLayer, HalfClosedTimeoutLayer},
 };
 use std::{io, ops::ControlFlow, time::Duration};
 use tokio::io::{AsyncRead, AsyncReadExt, BufStream};
@@ -96,6 +99,25 @@ async fn a_rate() {
 #[tokio::test(start_paused = true)]
 async fn io_timeout() {
     assert_contract(IoTimeoutLayer::new()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn bandwidth() {
+    assert_contract(BandwidthLayer::new()).await;
+    let limit = Bandwidth::per_second(1 << 20);
+    assert_contract(BandwidthLayer::new().with_read(limit).with_write(limit)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn connection_timeout() {
+    let day = Duration::from_secs(86_400);
+    assert_contract(ConnectionTimeoutLayer::new()).await;
+    assert_contract(
+        ConnectionTimeoutLayer::new()
+            .with_idle_timeout(day)
+            .with_max_lifetime(day),
+    )
+    .await;
 }
 
 #[tokio::test(start_paused = true)]

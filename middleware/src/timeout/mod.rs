@@ -1,17 +1,19 @@
-//! Timeouts for single operations and for half-closed connections.
+//! Timeouts for single operations, for half-closed connections, and for connections as a whole.
 //!
 //! | layer | when to use it |
 //! |---|---|
 //! | [`IoTimeoutLayer`] | in every server; under HTTP and forwarding with the write timeout only |
 //! | [`HalfClosedTimeoutLayer`] | for forwarding, where one side may end and the other stay silent |
+//! | [`ConnectionTimeoutLayer`] | to limit silence, lifetime and slowness of whole connections |
 //!
-//! TLS handshakes and PROXY headers have timeouts in their layers. To limit the lifetime of whole connections, use
-//! `tokio::time::timeout` in the service.
+//! TLS handshakes and PROXY headers have timeouts in their layers.
 
+pub mod connection_timeout;
 pub mod half_closed;
 pub mod io_timeout;
 
 pub use self::{
+    connection_timeout::{ConnectionTimeout, ConnectionTimeoutFuture, ConnectionTimeoutLayer},
     half_closed::{
         HalfClosedTimeout, HalfClosedTimeoutFuture, HalfClosedTimeoutIo, HalfClosedTimeoutLayer,
     },

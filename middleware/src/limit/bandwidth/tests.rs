@@ -1,0 +1,164 @@
+use super::{bucket::TokenBucket, io::DirectionBandwidth, *};
+use crate::testing::assert_transparent;
+use std::time::Duration;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+    time::{Instant, sleep, timeout},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+const RATE: Bandwidth = Bandwidth::per_second(1000);
+
+fn limited<IO>(io: IO, read: Option<Bandwidth>, write: Option<Bandwidth>) -> BandwidthIo<IO> {
+    let [read, write] = [read, write].map(|limit| DirectionBandwidth::new(limit, None));
+    BandwidthIo::new(io, read, write)
+}
+
+fn in_memory(
+    read: Option<Bandwidth>,
+    write: Option<Bandwidth>,
+) -> (BandwidthIo<DuplexStream>, DuplexStream) {
+    let (ours, theirs) = duplex(1 << 20);
+    (limited(ours, read, write), theirs)
+}
+
+/// Asserts that `took` is `expected`, or later by a few of the timer's steps per portion.
+#[track_caller]
+fn assert_took(took: Duration, expected: Duration) {
+    let latest = expected + expected / 20 + Duration::from_millis(5);
+    assert!(took >= expected && took <= latest, "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn reads_pass_at_the_rate_after_the_burst() {
+    let (mut io, mut peer) = in_memory(Some(RATE), None);
+    peer.write_all(&[7; 5000]).await.unwrap();
+    let begun = Instant::now();
+    io.read_exact(&mut [0; 999]).await.unwrap();
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+    io.read_exact(&mut [0; 4001]).await.unwrap();
+    assert_took(begun.elapsed(), SECOND * 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn writes_pass_at_the_rate_after_the_burst() {
+    let (mut io, mut peer) = in_memory(None, Some(RATE.with_burst(100)));
+    let begun = Instant::now();
+    io.write_all(&[7; 5100]).await.unwrap();
+    assert_took(begun.elapsed(), SECOND * 5);
+    peer.read_exact(&mut [0; 5100]).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn lists_of_buffers_pass_at_the_rate() {
+    let (mut io, mut peer) = in_memory(None, Some(RATE));
+    let begun = Instant::now();
+    let (mut sent, part) = (0, [7; 300]);
+    while sent < 3000 {
+        let bufs = [&[][..], &part, &part].map(std::io::IoSlice::new);
+        sent += io.write_vectored(&bufs).await.unwrap();
+    }
+    assert_took(begun.elapsed(), SECOND / 1000 * (sent as u32 - 1000));
+    peer.read_exact(&mut vec![0; sent]).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silence_restores_the_burst_and_no_more() {
+    let (mut io, _peer) = in_memory(None, Some(RATE));
+    io.write_all(&[7; 1000]).await.unwrap();
+    sleep(SECOND * 100).await;
+    let begun = Instant::now();
+    io.write_all(&[7; 1000]).await.unwrap();
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+    io.write_all(&[7; 1000]).await.unwrap();
+    assert_took(begun.elapsed(), SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_directions_are_limited_each_for_itself() {
+    let (mut io, mut peer) = in_memory(Some(RATE), None);
+    peer.write_all(&[7; 2000]).await.unwrap();
+    let begun = Instant::now();
+    io.write_all(&[7; 100_000]).await.unwrap();
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+    io.read_exact(&mut [0; 2000]).await.unwrap();
+    assert_took(begun.elapsed(), SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_share_a_bandwidth() {
+    let all = SharedBandwidth::new(RATE);
+    let begun = Instant::now();
+    let writers = [(); 5].map(|()| {
+        let write = DirectionBandwidth::new(None, Some(all.clone()));
+        let (ours, theirs) = duplex(1 << 20);
+        let mut io = BandwidthIo::new(ours, DirectionBandwidth::default(), write);
+        tokio::spawn(async move {
+            io.write_all(&[7; 1000]).await.unwrap();
+            drop(theirs);
+        })
+    });
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    // 5,000 bytes, of which 1,000 are the burst.
+    assert_took(begun.elapsed(), SECOND * 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_that_is_dropped_while_it_waits_takes_nothing() {
+    let (mut io, mut peer) = in_memory(Some(RATE), None);
+    peer.write_all(&[7; 2000]).await.unwrap();
+    io.read_exact(&mut [0; 1000]).await.unwrap();
+    let begun = Instant::now();
+    for _ in 0..1000 {
+        let dropped = timeout(Duration::ZERO, io.read(&mut [0; 1000])).await;
+        assert!(dropped.is_err());
+    }
+    io.read_exact(&mut [0; 1000]).await.unwrap();
+    assert_took(begun.elapsed(), SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stalled_side_does_not_stop_the_other_one() {
+    let (ours, mut peer) = duplex(16);
+    let io = limited(ours, Some(RATE), Some(RATE));
+    let (mut reader, mut writer) = tokio::io::split(io);
+    let stalled = tokio::spawn(async move { writer.write_all(&[7; 1000]).await });
+    let begun = Instant::now();
+    let sent = tokio::spawn(async move {
+        peer.write_all(&[7; 3000]).await.unwrap();
+        peer
+    });
+    reader.read_exact(&mut [0; 3000]).await.unwrap();
+    assert_took(begun.elapsed(), SECOND * 2);
+    assert!(!stalled.is_finished());
+    drop(sent.await.unwrap());
+    assert!(stalled.await.unwrap().is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn extreme_bandwidths_neither_panic_nor_stand_still() {
+    let (mut io, _peer) = in_memory(None, Some(Bandwidth::per_second(u64::MAX)));
+    io.write_all(&[7; 100_000]).await.unwrap();
+    let (mut io, _peer) = in_memory(None, Some(Bandwidth::per_second(1)));
+    let begun = Instant::now();
+    io.write_all(&[7; 4]).await.unwrap();
+    assert!(begun.elapsed() >= SECOND * 2 && begun.elapsed() <= SECOND * 8);
+    let mut bucket = TokenBucket::new(Bandwidth::per_second(1).with_burst(u64::MAX));
+    bucket.take(u64::MAX, Instant::now());
+    let _no_panic = bucket.available(Instant::now());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_wrapper_is_transparent() {
+    assert_transparent(|io| limited(io, None, None));
+    let fast = Some(Bandwidth::per_second(u64::MAX));
+    assert_transparent(|io| limited(io, fast, fast));
+}
+
+#[test]
+#[should_panic(expected = "a bandwidth of zero")]
+fn a_bandwidth_of_zero_panics() {
+    let _ = Bandwidth::per_second(0);
+}

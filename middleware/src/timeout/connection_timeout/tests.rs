@@ -1,0 +1,207 @@
+use super::*;
+use crate::{
+    Connection,
+    connection::Socket,
+    error::{Elapsed, TimeoutPhase, find},
+};
+use std::time::Duration;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+    time::{Instant, sleep, timeout},
+};
+use tower::{BoxError, Service, ServiceBuilder};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MOMENT: Duration = Duration::from_millis(1);
+
+/// Serves a connection by echoing, and returns how the call ended and after what time.
+async fn served(
+    layer: ConnectionTimeoutLayer,
+    client: impl AsyncFnOnce(&mut DuplexStream),
+) -> (Result<(), BoxError>, Duration) {
+    let mut stack = ServiceBuilder::new().layer(layer).service_fn(echo);
+    let (ours, mut theirs) = duplex(64);
+    let begun = Instant::now();
+    let call = stack.call(Connection::accept(ours));
+    let call = async { (call.await, begun.elapsed()) };
+    // The client keeps its side open after it is done.
+    let (ended, _client) = tokio::join!(call, async {
+        client(&mut theirs).await;
+        theirs
+    });
+    ended
+}
+
+async fn echo(mut connection: Connection<Socket<DuplexStream>>) -> Result<(), BoxError> {
+    let mut byte = [0];
+    while connection.read(&mut byte).await? > 0 {
+        connection.write_all(&byte).await?;
+    }
+    Ok(())
+}
+
+/// Exchanges one byte.
+async fn exchange(client: &mut DuplexStream) {
+    client.write_all(b"x").await.unwrap();
+    client.read_u8().await.unwrap();
+}
+
+#[track_caller]
+fn assert_elapsed(result: Result<(), BoxError>, phase: TimeoutPhase, limit: Duration) {
+    let error = result.expect_err("should have timed out");
+    assert_eq!(find(&*error), Some(&Elapsed::new(phase, limit)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_limits_a_silent_connection_stays_open() {
+    let silent = served(ConnectionTimeoutLayer::new(), async |_| {});
+    assert!(timeout(SECOND * 86_400, silent).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_sends_nothing_ends_at_the_first_byte_timeout() {
+    let layer = ConnectionTimeoutLayer::new().with_first_byte_timeout(SECOND * 10);
+    let (result, took) = served(layer, async |_| {}).await;
+    assert_elapsed(result, TimeoutPhase::FIRST_BYTE, SECOND * 10);
+    assert_eq!(took, SECOND * 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_sends_a_byte_in_time_may_be_silent_from_then_on() {
+    let layer = ConnectionTimeoutLayer::new().with_first_byte_timeout(SECOND * 10);
+    let talks = served(layer, async |client| {
+        sleep(SECOND * 10 - MOMENT).await;
+        exchange(client).await;
+    });
+    assert!(timeout(SECOND * 86_400, talks).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_ends_after_the_timeout_and_at_most_a_quarter_more() {
+    let layer = ConnectionTimeoutLayer::new().with_idle_timeout(SECOND * 8);
+    let (result, took) = served(layer, async |_| {}).await;
+    assert_elapsed(result, TimeoutPhase::IDLE, SECOND * 8);
+    assert_eq!(took, SECOND * 8);
+
+    let last = SECOND * 30 + SECOND / 2;
+    let (result, took) = served(layer, async |client| {
+        exchange(client).await;
+        sleep(last).await;
+    })
+    .await;
+    assert_elapsed(result, TimeoutPhase::IDLE, SECOND * 8);
+    assert!((SECOND * 8..=SECOND * 10).contains(&took), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_with_a_byte_per_timeout_stays_open() {
+    let layer = ConnectionTimeoutLayer::new().with_idle_timeout(SECOND * 8);
+    let (result, took) = served(layer, async |client| {
+        for _ in 0..100 {
+            sleep(SECOND * 8 - MOMENT).await;
+            exchange(client).await;
+        }
+    })
+    .await;
+    assert_elapsed(result, TimeoutPhase::IDLE, SECOND * 8);
+    assert!(took > SECOND * 799, "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_busy_connection_ends_at_its_lifetime() {
+    let layer = ConnectionTimeoutLayer::new().with_max_lifetime(SECOND * 60);
+    let mut stack = ServiceBuilder::new().layer(layer).service_fn(echo);
+    let (ours, mut client) = duplex(64);
+    let begun = Instant::now();
+    let call = tokio::spawn(stack.call(Connection::accept(ours)));
+    while client.write_all(b"x").await.is_ok() && client.read_u8().await.is_ok() {
+        sleep(SECOND / 10).await;
+    }
+    // The client notices with its next byte.
+    assert_eq!(begun.elapsed(), SECOND * 60 + SECOND / 10);
+    assert_elapsed(call.await.unwrap(), TimeoutPhase::LIFETIME, SECOND * 60);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_jitter_spreads_the_ends_of_connections() {
+    let layer = ConnectionTimeoutLayer::new()
+        .with_max_lifetime(SECOND * 60)
+        .with_lifetime_jitter(SECOND * 30);
+    let mut ends = Vec::new();
+    for _ in 0..50 {
+        let (result, took) = served(layer, async |_| {}).await;
+        assert_elapsed(result, TimeoutPhase::LIFETIME, SECOND * 60);
+        assert!(
+            (SECOND * 60..=SECOND * 90 + MOMENT).contains(&took),
+            "{took:?}"
+        );
+        ends.push(took);
+    }
+    let (first, last) = (ends.iter().min().unwrap(), ends.iter().max().unwrap());
+    assert!(*last - *first > SECOND * 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_below_its_least_throughput_ends_with_the_window() {
+    // Ten bytes are five in each direction.
+    let layer = ConnectionTimeoutLayer::new().with_min_throughput(10, SECOND * 5);
+    for (per_second, ends) in [(1, false), (0, true)] {
+        let begun = Instant::now();
+        let slow = served(layer, async |client| {
+            for _ in 0..20 {
+                for _ in 0..per_second {
+                    exchange(client).await;
+                }
+                sleep(SECOND).await;
+            }
+        });
+        let (result, took) = slow.await;
+        assert_elapsed(result, TimeoutPhase::THROUGHPUT, SECOND * 5);
+        assert_eq!(took == SECOND * 5, ends, "{took:?}");
+        assert!(begun.elapsed() >= took);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_completes_at_its_timeout_has_completed() {
+    let layer = ConnectionTimeoutLayer::new().with_max_lifetime(SECOND);
+    let mut stack = ServiceBuilder::new().layer(layer).service_fn(
+        async |_: Connection<Socket<DuplexStream>>| {
+            sleep(SECOND).await;
+            Ok::<_, BoxError>(())
+        },
+    );
+    let (ours, _theirs) = duplex(64);
+    stack.call(Connection::accept(ours)).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_connection_is_closed_before_the_error_is_seen() {
+    let layer = ConnectionTimeoutLayer::new().with_first_byte_timeout(SECOND);
+    let mut stack = ServiceBuilder::new().layer(layer).service_fn(echo);
+    let (ours, mut client) = duplex(64);
+    let mut call = std::pin::pin!(stack.call(Connection::accept(ours)));
+    assert!((&mut call).await.is_err());
+    assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn huge_and_empty_limits_do_not_panic() {
+    let layer = ConnectionTimeoutLayer::new()
+        .with_first_byte_timeout(Duration::MAX)
+        .with_idle_timeout(Duration::MAX)
+        .with_max_lifetime(Duration::MAX)
+        .with_lifetime_jitter(SECOND)
+        .with_min_throughput(1, Duration::MAX);
+    let silent = served(layer, async |_| {});
+    assert!(timeout(SECOND, silent).await.is_err());
+    let layer = ConnectionTimeoutLayer::new().with_idle_timeout(Duration::ZERO);
+    let (result, _) = served(layer, async |_| {}).await;
+    assert_elapsed(result, TimeoutPhase::IDLE, Duration::ZERO);
+}
+
+#[test]
+#[should_panic(expected = "a window of no time")]
+fn a_window_of_no_time_panics() {
+    let _ = ConnectionTimeoutLayer::new().with_min_throughput(1, Duration::ZERO);
+}
