@@ -3,10 +3,8 @@
 //! Specified by FoxIO in `technical_details/JA4.md` of FoxIO-LLC/ja4. JA4 itself has the licence BSD 3-Clause;
 //! the other methods of that family have other licences and are not implemented here.
 
-use super::{
-    client_hello::{ALPN, ClientHello, SERVER_NAME},
-    sha256::sha256,
-};
+use super::client_hello::{ALPN, ClientHello, SERVER_NAME};
+use sha2::{Digest, Sha256};
 use std::fmt::Write;
 
 /// The fingerprint over TCP, 36 characters such as `t13d1516h2_8daaf6152771_e5627efa2ab1`.
@@ -81,7 +79,7 @@ fn hash(list: &str) -> String {
     let mut hash = String::with_capacity(12);
     match list {
         "" => hash.push_str("000000000000"),
-        list => sha256(list.as_bytes())[..6].iter().for_each(|byte| {
+        list => Sha256::digest(list)[..6].iter().for_each(|byte| {
             let _infallible = write!(hash, "{byte:02x}");
         }),
     }

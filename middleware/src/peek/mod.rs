@@ -96,12 +96,12 @@
 
 mod client_hello;
 mod detector;
+#[cfg(feature = "ja4")]
 mod ja4;
 mod layer;
 mod protocol;
 mod receive;
 mod service;
-mod sha256;
 #[cfg(test)]
 mod tests;
 

@@ -34,6 +34,7 @@ pub enum Protocol {
 pub struct ProtocolDetector {
     parser: Option<ClientHelloParser>,
     hello: Option<Hello>,
+    #[cfg(feature = "ja4")]
     ja4: bool,
 }
 
@@ -44,6 +45,8 @@ impl ProtocolDetector {
     }
 
     /// Computes the fingerprint [JA4](super::ClientHello::ja4) of TLS clients; off by default.
+    #[cfg(feature = "ja4")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "ja4")))]
     #[must_use]
     pub const fn with_ja4(mut self, ja4: bool) -> Self {
         self.ja4 = ja4;
@@ -56,7 +59,14 @@ impl ProtocolDetector {
         match self.parser.get_or_insert_with(new).parse(bytes) {
             Ok(None) => Detect::Need,
             Ok(Some(hello)) => {
-                self.hello = Some(hello.to_hello(self.ja4));
+                #[cfg(feature = "ja4")]
+                let facts = match self.ja4 {
+                    true => hello.to_hello_with_ja4(),
+                    false => hello.to_hello(),
+                };
+                #[cfg(not(feature = "ja4"))]
+                let facts = hello.to_hello();
+                self.hello = Some(facts);
                 Detect::Found(Protocol::Tls)
             }
             Err(error) => Detect::Invalid(error.into()),

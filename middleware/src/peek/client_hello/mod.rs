@@ -8,6 +8,7 @@ mod server_name;
 pub(crate) mod tests;
 
 pub use self::error::ClientHelloError;
+#[cfg(feature = "ja4")]
 pub(in crate::peek) use self::fields::{ALPN, SERVER_NAME};
 pub(crate) use self::server_name::check_host_name;
 
@@ -15,6 +16,7 @@ use self::{
     fields::{Fields, Reader},
     records::Records,
 };
+#[cfg(feature = "ja4")]
 use super::ja4::ja4;
 use crate::connection::Hello;
 use std::{borrow::Cow, fmt};
@@ -107,19 +109,32 @@ impl ClientHello<'_> {
     ///
     /// It is specified by FoxIO (`technical_details/JA4.md` of FoxIO-LLC/ja4, licence BSD 3-Clause). It
     /// identifies a TLS library and its settings, and a client can imitate another one.
+    #[cfg(feature = "ja4")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "ja4")))]
     pub fn ja4(&self) -> String {
         ja4(self)
     }
 
     /// The parts for [`ConnectionInfo::hello`](crate::ConnectionInfo::hello), for a custom
-    /// [`Detector`](super::Detector); with the [fingerprint](Self::ja4) if `with_ja4` is true.
-    pub fn to_hello(&self, with_ja4: bool) -> Hello {
+    /// [`Detector`](super::Detector); without the fingerprint JA4.
+    pub fn to_hello(&self) -> Hello {
+        self.hello_with(None)
+    }
+
+    /// Like [`to_hello`](Self::to_hello), with the [fingerprint](Self::ja4).
+    #[cfg(feature = "ja4")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "ja4")))]
+    pub fn to_hello_with_ja4(&self) -> Hello {
+        self.hello_with(Some(self.ja4()))
+    }
+
+    fn hello_with(&self, ja4: Option<String>) -> Hello {
         let alpn = &self.body[self.fields.alpn.clone()];
-        Hello::new(self.server_name(), alpn, with_ja4.then(|| self.ja4()))
+        Hello::new(self.server_name(), alpn, ja4)
     }
 
     /// Whether the extension `server_name` is present, with whatever value.
-    pub(crate) const fn has_server_name(&self) -> bool {
+    pub const fn has_server_name(&self) -> bool {
         self.fields.has_server_name
     }
 

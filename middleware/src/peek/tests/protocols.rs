@@ -75,6 +75,12 @@ fn tls_is_found_with_the_whole_hello() {
     assert_eq!(hello.server_name(), Some("shop.example"));
     assert_eq!(hello.alpn().collect::<Vec<_>>(), [&b"h2"[..], b"http/1.1"]);
     assert_eq!(hello.ja4(), None);
+}
+
+#[cfg(feature = "ja4")]
+#[test]
+fn the_fingerprint_is_computed_on_request() {
+    let bytes = hello();
     let mut detector = ProtocolDetector::new().with_ja4(true);
     assert!(matches!(detector.detect(&bytes), Detect::Found(_)));
     let hello = detector.into_hello().unwrap();
