@@ -7,7 +7,13 @@ use harness::{
 };
 use portcullis::{
     BoxError, Connection, Server, ServiceBuilderExt, listener,
-    middleware::{observe::ByteCounter, timeout::IoTimeoutLayer},
+    middleware::{
+        access::{Acl, AclLayer},
+        ip_set::IpSet,
+        limit::{ClientIp, KeyedLimitLayer, Rate, RateLimitLayer},
+        observe::ByteCounter,
+        timeout::{ConnectionTimeoutLayer, IoTimeoutLayer},
+    },
     server::Stack,
 };
 use std::{
@@ -100,6 +106,26 @@ fn start(variant: Variant, runtime: &Runtime, handler: impl Handler) -> Result<(
             runtime,
             stack.count_bytes(ByteCounter::new()).service_fn(echo!()),
         ),
+        Variant::Acl => {
+            let networks = IpSet::new(["10.0.0.0/8", "127.0.0.0/8", "192.168.0.0/16"])?;
+            let layer = AclLayer::new(Acl::new().allow(networks));
+            run(runtime, stack.layer(layer).service_fn(echo!()))
+        }
+        Variant::KeyedLimit => {
+            let layer = KeyedLimitLayer::new(ClientIp::default(), LIMIT);
+            run(runtime, stack.layer(layer).service_fn(echo!()))
+        }
+        Variant::RateLimit => {
+            let rate = Rate::new(1_000_000, Duration::from_secs(1));
+            let layer = RateLimitLayer::new(ClientIp::default(), rate);
+            run(runtime, stack.layer(layer).service_fn(echo!()))
+        }
+        Variant::ConnectionTimeout => {
+            let layer = ConnectionTimeoutLayer::new()
+                .with_idle_timeout(Duration::from_secs(3600))
+                .with_max_lifetime(Duration::from_secs(86_400));
+            run(runtime, stack.layer(layer).service_fn(echo!()))
+        }
         Variant::HttpHyper => http::run_hyper(runtime),
         Variant::HttpHyperPlus => http::run_hyper_plus(runtime),
         Variant::HttpAxum => http::run_axum(runtime),

@@ -25,6 +25,10 @@ pub(crate) enum Variant {
     Trace,
     CatchPanic,
     CountBytes,
+    Acl,
+    KeyedLimit,
+    RateLimit,
+    ConnectionTimeout,
     /// The reference for HTTP: hyper-util in tokio's accept loop.
     HttpHyper,
     /// The same as a careful user sets it up: hyper's timeouts, a semaphore as connection limit, and the peer's
@@ -47,7 +51,7 @@ pub(crate) enum Protocol {
 }
 
 impl Variant {
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 20] = [
         Self::Bare,
         Self::BareTimer,
         Self::BareTimeouts,
@@ -59,6 +63,10 @@ impl Variant {
         Self::Trace,
         Self::CatchPanic,
         Self::CountBytes,
+        Self::Acl,
+        Self::KeyedLimit,
+        Self::RateLimit,
+        Self::ConnectionTimeout,
         Self::HttpHyper,
         Self::HttpHyperPlus,
         Self::HttpAxum,
@@ -87,6 +95,10 @@ impl Variant {
             Self::Trace => "+trace",
             Self::CatchPanic => "+catch-panic",
             Self::CountBytes => "+count-bytes",
+            Self::Acl => "+acl",
+            Self::KeyedLimit => "+keyed-limit",
+            Self::RateLimit => "+rate-limit",
+            Self::ConnectionTimeout => "+connection-timeout",
             Self::HttpHyper => "http-hyper",
             Self::HttpHyperPlus => "http-hyper+",
             Self::HttpAxum => "http-axum-serve",
