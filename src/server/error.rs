@@ -76,7 +76,7 @@ impl ServeError {
         matches!(self.kind, ServeErrorKind::NotRunning)
     }
 
-    /// Whether the server ran, and stopped after a fatal accept error on every listener.
+    /// Whether the server ran, and stopped because its last open listener had a fatal accept error.
     pub const fn is_broken_listener(&self) -> bool {
         matches!(self.kind, ServeErrorKind::Listener(_))
     }

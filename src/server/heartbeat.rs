@@ -97,7 +97,11 @@ impl Heartbeat {
 
     /// Records that the check of `now` took `duration`.
     pub(super) fn checked(&mut self, now: Instant, duration: Duration) {
-        self.next_check = Some(now + (duration * CHECK_PAUSE).max(BEAT));
+        self.next_check = Some(
+            now + duration
+                .saturating_mul(CHECK_PAUSE)
+                .clamp(BEAT, LONGEST_PAUSE),
+        );
     }
 
     /// How many beats in a row `worker` has not answered.
@@ -205,6 +209,9 @@ const BEATS_BEFORE_LOG: u32 = 2;
 /// Pause after a check, as a multiple of its duration.
 const CHECK_PAUSE: u32 = 100;
 
+/// Longest time between checks, so that a check that was held up does not put off the next one.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -252,7 +259,7 @@ mod tests {
         assert!(heartbeat.table_when_due(begun).is_none());
         heartbeat.beat_when_due(begun);
         assert!(heartbeat.table_when_due(begun).is_some());
-        for (took, next) in [(0, 50), (1, 100), (7, 700)] {
+        for (took, next) in [(0, 50), (1, 100), (7, 700), (10, 1000), (100_000, 1000)] {
             heartbeat.checked(begun, Duration::from_millis(took));
             let next = begun + Duration::from_millis(next);
             assert!(

@@ -151,8 +151,10 @@ impl ListenerDrainer {
     /// Notes that the listener has no more acceptors.
     fn closed(&mut self) {
         if mem::take(&mut self.is_open) {
+            // Otherwise something was requested that closes it.
+            let has_broken = self.listener.lifecycle.is_open();
             self.listener.lifecycle.socket_closed();
-            self.shared.listeners.closed_one();
+            self.shared.listeners.closed_one(has_broken);
         }
     }
 

@@ -18,8 +18,15 @@ use tokio::sync::{mpsc, watch};
 #[derive(Debug, Default)]
 pub(super) struct Listeners {
     list: Mutex<Listing>,
-    /// How many of them have acceptors.
-    open: watch::Sender<usize>,
+    /// Those that have acceptors.
+    open: watch::Sender<OpenListeners>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct OpenListeners {
+    count: usize,
+    /// Whether the last one that closed did so because of an error.
+    last_has_broken: bool,
 }
 
 #[derive(Debug, Default)]
@@ -84,8 +91,8 @@ impl Listeners {
         shared: &Arc<SharedState>,
         name: &str,
     ) -> Result<Arc<ListenerState>, ServeError> {
+        self.remove_ended();
         let mut list = self.lock();
-        list.remove_ended();
         if list.running.is_none() {
             return Err(ServeError::not_running());
         }
@@ -99,19 +106,24 @@ impl Listeners {
             listener.lifecycle.set_server_paused(true);
         }
         list.listeners.push(listener.clone());
-        self.open.send_modify(|open| *open += 1);
+        self.open.send_modify(|open| open.count += 1);
         Ok(listener)
     }
 
-    /// A listener has no more acceptors.
-    pub(super) fn closed_one(&self) {
-        self.open.send_modify(|open| *open -= 1);
+    /// A listener has no more acceptors, because of an error or by request.
+    pub(super) fn closed_one(&self, has_broken: bool) {
+        self.open.send_modify(|open| {
+            open.count -= 1;
+            open.last_has_broken = has_broken;
+        });
     }
 
-    /// Resolves when no listener has acceptors.
-    pub(super) async fn all_closed(&self) {
+    /// Resolves when no listener has acceptors, with whether the last one closed because of an error.
+    pub(super) async fn all_closed(&self) -> bool {
+        let mut open = self.open.subscribe();
+        let closed = open.wait_for(|open| open.count == 0).await;
         // Cannot fail, because `self` owns the sender.
-        let _ = self.open.subscribe().wait_for(|open| *open == 0).await;
+        closed.is_ok_and(|closed| closed.last_has_broken)
     }
 
     /// Pauses all listeners with their server, or ends that pause. False if the server is in this state already.
@@ -186,7 +198,9 @@ impl Listeners {
 
     /// Removes the listeners that have stopped and that nothing refers to.
     pub(super) fn remove_ended(&self) {
-        self.lock().remove_ended();
+        let ended = self.lock().take_ended();
+        // Without the lock, because it drops watches, which wake tasks.
+        drop(ended);
     }
 
     fn lock(&self) -> MutexGuard<'_, Listing> {
@@ -203,11 +217,11 @@ impl Listing {
 
     /// An acceptor or a connection that a handler blocks outlives its listener and still counts, so a listener
     /// stays until the list alone refers to it.
-    fn remove_ended(&mut self) {
+    fn take_ended(&mut self) -> Vec<Arc<ListenerState>> {
         let removed = &self.removed;
-        self.listeners.retain_mut(|listener| {
+        let has_ended = |listener: &mut Arc<ListenerState>| {
             let Some(listener) = Arc::get_mut(listener) else {
-                return true;
+                return false;
             };
             let ended = listener.lifecycle.state() == State::Stopped
                 && listener.registry.len_of(listener.key) == 0;
@@ -215,8 +229,9 @@ impl Listing {
                 removed.add(&listener.recorder.counters);
                 listener.registry.remove_listener(listener.key);
             }
-            !ended
-        });
+            ended
+        };
+        self.listeners.extract_if(.., has_ended).collect()
     }
 }
 

@@ -208,7 +208,8 @@ impl Server {
         self
     }
 
-    /// Stops the server after `limit` without any connection alive or accepted.
+    /// Stops the server after `limit` without any connection alive or accepted. A paused listener, which may have
+    /// clients in its queue, keeps the server running.
     ///
     /// Off by default. For a bare listener, see
     /// [`accept_within`](crate::listener::Listener::accept_within).
@@ -396,10 +397,10 @@ impl RunningServer {
         for hook in self.on_stop {
             hook(&report);
         }
-        let is_out_of_listeners = self.drainer.is_out_of_listeners;
+        let has_broken = self.drainer.has_broken;
         drop(self.drainer);
         match report.broken_listeners() {
-            [broken, ..] if is_out_of_listeners => Err(ServeError::listener(broken)),
+            [.., broken] if has_broken => Err(ServeError::listener(broken)),
             _ => Ok(report),
         }
     }

@@ -8,6 +8,7 @@
 use portcullis_middleware::{
     ConnectionInfo,
     connection::ConnectionId,
+    error::Panicked,
     internal::{Slot, Slots, begin_watch, end_watch, expire},
 };
 use slab::Slab;
@@ -230,7 +231,7 @@ impl Registry {
                 }
                 let is_last = keys.end >= entries.table.capacity();
                 drop(entries);
-                wakers.drain(..).for_each(Waker::wake);
+                wake_all(wakers.drain(..));
                 if is_last {
                     break;
                 }
@@ -426,7 +427,7 @@ impl Shard {
             // A stream that was separated from its connection may live on.
             let mut wakers = Vec::new();
             end_watch(&entry.info, &mut wakers);
-            wakers.into_iter().for_each(Waker::wake);
+            wake_all(wakers);
         }
         self.ends.one.notify();
         if emptied {
@@ -468,6 +469,13 @@ impl Drop for TaskGuard {
         // Also drops the handle, which would keep the memory of the ended task.
         self.shard
             .leave(self.key, |entry| entry.task = TaskState::Ended);
+    }
+}
+
+/// Wakes tasks. A waker runs foreign code, and one that panics must not lose the others.
+fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
+    for waker in wakers {
+        let _reported = Panicked::catch(|| waker.wake());
     }
 }
 

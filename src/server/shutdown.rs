@@ -18,8 +18,8 @@ pub(super) struct ServerDrainer {
     drain: Drain,
     /// Whether the server goes on without a listener.
     until_stopped: bool,
-    /// Whether the server stopped because no listener was left.
-    pub(super) is_out_of_listeners: bool,
+    /// Whether the server stopped because the last listener broke.
+    pub(super) has_broken: bool,
     listeners: ListenerDrainers,
     /// Last, because dropping it wakes the tasks that wait for the end of the server.
     stopped_guard: StoppedGuard,
@@ -36,7 +36,7 @@ impl ServerDrainer {
         Self {
             drain,
             until_stopped,
-            is_out_of_listeners: false,
+            has_broken: false,
             listeners: ListenerDrainers::new(added, stopped_guard.0.clone()),
             stopped_guard,
         }
@@ -54,21 +54,26 @@ impl ServerDrainer {
             if self.until_stopped {
                 pending::<()>().await;
             }
-            shared.listeners.all_closed().await;
+            shared.listeners.all_closed().await
         };
-        self.is_out_of_listeners = tokio::select! {
-            () = lifecycle.stop_requested() => false,
-            () = out_of_listeners => true,
-            () = self.listeners.run() => false,
+        let (is_stopped, has_broken) = tokio::select! {
+            () = lifecycle.stop_requested() => (true, false),
+            has_broken = out_of_listeners => (false, has_broken),
+            () = self.listeners.run() => (true, false),
         };
+        self.has_broken = has_broken;
 
         let begun = Instant::now();
         self.listeners.server_drains = true;
-        lifecycle.begin_drain(false);
+        // First, so that no listener is added to a server that is paused and drains.
         let listeners = shared.listeners.stop();
+        lifecycle.begin_drain(false);
         let schedule = self.drain.schedule(begun);
         for listener in &listeners {
-            listener.lifecycle.drain(schedule);
+            // Nothing was requested of a server that has run out of listeners, so their own drains go on as they are.
+            if is_stopped || listener.lifecycle.schedule().is_none() {
+                listener.lifecycle.drain(schedule);
+            }
         }
         let stop_now = async {
             lifecycle.stop_now_requested().await;

@@ -223,6 +223,25 @@ fn a_broken_listener_ends_loudly_and_the_others_go_on() {
 }
 
 #[test]
+fn a_listener_that_broke_earlier_is_no_error_when_the_last_one_is_closed() {
+    paused_scenario(async {
+        let (working, client) = Scripted(VecDeque::new()).then_connect();
+        let server = Server::new()
+            .listen_as("broken", Scripted::errors(FATAL_ERRORS[0], 1), hello())
+            .listen_as("working", working, hello());
+        let handle = server.handle();
+        let running = tokio::spawn(server.run());
+        assert_eq!(read_to_end(client).await, "hello");
+        while errors(&handle).is_empty() {
+            tokio::task::yield_now().await;
+        }
+        handle.listener("working").unwrap().close();
+        let report = running.await.unwrap().unwrap();
+        assert_eq!(report.broken_listeners().len(), 1);
+    });
+}
+
+#[test]
 fn a_listener_that_only_ever_fails_is_paused_in_the_end() {
     paused_scenario(async {
         let (listener, client) = Scripted::errors(CONNECTION_ERRORS[0], 1124).then_connect();

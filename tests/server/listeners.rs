@@ -251,6 +251,30 @@ fn the_end_of_the_server_brings_the_drain_of_a_listener_forward() {
 }
 
 #[test]
+fn a_drain_of_the_last_listener_keeps_its_deadline() {
+    scenario(async {
+        let (listener, address) = bind();
+        let handle = Server::new()
+            .drain(Drain::new().with_deadline(Duration::ZERO))
+            .listen_as("only", listener, drainable())
+            .spawn()
+            .unwrap();
+        let mut deaf = connected(address).await;
+        assert!(echoed(&mut deaf, b"!").await.unwrap());
+        let only = handle.listener("only").unwrap();
+        let drained = only.drain(Drain::new().with_deadline(Duration::from_secs(600)));
+        only.closed().await;
+        // The server shuts down as well, and its drain has no time.
+        eventually("it drains", || handle.state() == State::Draining).await;
+        sleep(Duration::from_millis(300)).await;
+        assert!(echoed(&mut deaf, b"!").await.unwrap());
+        drop(deaf);
+        assert!(drained.await.force_closed().is_empty());
+        stopped(&handle).await;
+    });
+}
+
+#[test]
 fn a_server_of_any_workers_takes_a_listener_while_it_runs() {
     for workers in [
         Workers::Caller,

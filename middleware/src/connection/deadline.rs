@@ -82,8 +82,10 @@ impl ConnectionInfo {
         }
         // `None` if the connection was accepted by another runtime, whose clock is ahead.
         let since_accept = deadline.checked_duration_since(self.accepted_at())?;
-        // The next millisecond, so that the deadline has passed when it is reached. Zero means none.
-        let key = DeadlineKey(u64::try_from(since_accept.as_millis()).ok()? + 1);
+        // Rounded up, so that the deadline has passed when it is reached, and that one which is set again stays where
+        // it is. Zero means none.
+        let millis = since_accept.as_nanos().div_ceil(NANOS_PER_MILLI).max(1);
+        let key = DeadlineKey(u64::try_from(millis).ok()?);
         (self.control().is_woken_by(direction, waker) && slot.set(key, previous)).then_some(key)
     }
 
@@ -128,6 +130,8 @@ pub fn end_watch(info: &ConnectionInfo, wakers: &mut Vec<Waker>) {
         }
     }
 }
+
+const NANOS_PER_MILLI: u128 = 1_000_000;
 
 /// No operation has a deadline.
 const NONE: u64 = 0;

@@ -109,10 +109,8 @@ impl Detector for ProtocolDetector {
 /// It has a length and a code, which is a version of the protocol or that of a request.
 fn postgres(bytes: &[u8]) -> Option<bool> {
     let Some((&[a, b, c, d, e, f, g, h], _)) = bytes.split_first_chunk() else {
-        let begins = [&[0, 0], &[0, 1]].iter().any(|zero| {
-            let common = bytes.len().min(2);
-            bytes[..common] == zero[..common]
-        });
+        // The largest length takes two bytes.
+        let begins = bytes.iter().take(2).all(|byte| *byte == 0);
         return if begins { None } else { Some(false) };
     };
     let length = u32::from_be_bytes([a, b, c, d]);

@@ -21,7 +21,7 @@ impl Smtp {
     ///
     /// # Panics
     ///
-    /// If `host` has 1 to 253 characters other than ASCII letters, digits, `.`, `-`, `_`, `:`, `[` and `]`.
+    /// Panics unless `host` consists of 1 to 253 ASCII letters, digits, `.`, `-`, `_`, `:`, `[` and `]`.
     pub fn new(host: impl Into<String>) -> Self {
         let host = host.into();
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);

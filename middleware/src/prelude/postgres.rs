@@ -4,8 +4,9 @@ use super::{Prelude, PreludeStep};
 
 /// PostgreSQL: TLS after an `SSLRequest`, or immediately (`sslnegotiation=direct`, since version 17).
 ///
-/// GSS encryption is declined, after which clients continue with an `SSLRequest`. Clients that begin without TLS, and
-/// requests to cancel a query without TLS, get an error and are rejected.
+/// GSS encryption is declined, after which clients continue with an `SSLRequest`. Clients that begin without TLS
+/// get an error and are rejected. Requests to cancel a query without TLS, which clients with libpq before version 17
+/// send, are closed without a reply.
 ///
 /// For direct TLS, clients require the ALPN name `postgresql`; set it with `TlsLayer::with_alpn`.
 ///

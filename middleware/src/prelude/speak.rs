@@ -74,7 +74,14 @@ async fn converse<P: Prelude, IO: AsyncRead + AsyncWrite + Unpin>(
         }
         total += read;
         while !received.is_empty() {
-            match layer.prelude.advance(&received) {
+            let step = layer.prelude.advance(&received);
+            if let PreludeStep::StartTls { taken, .. } | PreludeStep::Reply { taken, .. } = &step
+                && !(1..=received.len()).contains(taken)
+            {
+                let text = "a prelude took none or more of the bytes than there were";
+                return Err(io::Error::other(text));
+            }
+            match step {
                 PreludeStep::Need => break,
                 PreludeStep::Tls => return Ok(PreludeEnd::Tls(received)),
                 PreludeStep::Refuse { reply, reason } => {

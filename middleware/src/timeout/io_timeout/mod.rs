@@ -60,8 +60,9 @@
 //!
 //! In a server of the package `portcullis`, one thread checks the timeouts of all connections, so a connection has no
 //! timer of its own. This applies to timeouts of a second and more, on multi-threaded runtimes and worker threads,
-//! while the handler polls its stream within the call. Such a timeout may end up to 50 ms late, and later with more
-//! than 5,000 connections, because the check takes at most a hundredth of a CPU. In all other cases, each direction
+//! while the handler polls its stream within the call. Such a timeout may end up to 50 ms late, and up to a second late
+//! with more than 5,000 connections, because the check takes a hundredth of a CPU. The handler then counts as absent
+//! for a quarter if it does something else when the check comes. In all other cases, each direction
 //! that has ever waited allocates one timer of the runtime, which also keeps to paused time.
 //!
 //! # Example

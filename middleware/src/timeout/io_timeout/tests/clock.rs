@@ -73,8 +73,7 @@ async fn a_silent_peer_times_out_by_the_clock_alone() {
     assert_pending!(call.poll());
     let start = Instant::now();
     for quarter in 1..=4 {
-        // A deadline is at the next full millisecond.
-        advance(start + READ / 4 * quarter - Instant::now()).await;
+        advance(start + READ / 4 * quarter - MOMENT - Instant::now()).await;
         assert_eq!(clock.check(), 0);
         assert!(!call.is_woken());
         assert_pending!(call.poll());
@@ -198,7 +197,15 @@ async fn a_second_timeout_of_the_same_direction_arms_a_timer() {
         .layer(IoTimeoutLayer::new().with_read_timeout(READ))
         .service_fn(|mut connection: Connection<TimeoutIo<Io>>| async move {
             let start = Instant::now();
-            let late = read(&mut connection).await;
+            let late = poll_fn(|cx| {
+                let polled = poll_read(connection.get_mut(), cx);
+                if polled.is_pending() {
+                    let outer = connection.get_ref();
+                    assert_ne!(outer.read.is_by_clock(), outer.get_ref().read.is_by_clock());
+                }
+                polled
+            })
+            .await;
             // The outer one is in the future that is polled outside, the inner one in its own.
             assert_elapsed(late, TimeoutPhase::READ, READ);
             assert!(start.elapsed() < READ + MOMENT * 2);
@@ -207,9 +214,12 @@ async fn a_second_timeout_of_the_same_direction_arms_a_timer() {
     let mut call = task::spawn(stack.call(connection));
     assert_pending!(call.poll());
     let mut checks = 0;
-    while call.poll().is_pending() {
+    loop {
         advance(MOMENT).await;
         checks += clock.check();
+        if call.is_woken() && call.poll().is_ready() {
+            break;
+        }
     }
     assert!(checks > 0);
 }
@@ -230,4 +240,22 @@ async fn only_timeouts_of_a_second_and_more_are_left_to_the_clock() {
         );
         stack.call(connection).await.unwrap();
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_that_is_set_again_stays_where_it_is() {
+    let (mut call, clock, _peer) = served(|mut connection| async move {
+        poll_fn(|cx| {
+            // More than once in a turn, as in a loop around `select!`.
+            for _ in 0..10_000 {
+                assert_pending!(poll_read(&mut connection, cx));
+            }
+            poll_read(&mut connection, cx)
+        })
+        .await?;
+        Ok(())
+    });
+    assert_pending!(call.poll());
+    advance(READ / 4 + MOMENT).await;
+    assert_eq!(clock.check(), 1);
 }

@@ -39,10 +39,14 @@ impl ClockTimer {
         source.info.has_deadline(source.direction, self.key)
     }
 
-    /// Like [`WatchTimer::touch`](super::WatchTimer::touch). The socket compares the wakers.
+    /// Like [`WatchTimer::touch`](super::WatchTimer::touch). The socket compares the wakers within one future.
     #[inline]
     pub(super) fn touch(&mut self, turn: Option<Turn>, source: ClockSource<'_>) -> bool {
-        if turn.is_none() || self.turn == turn || !self.is_armed(source) {
+        let is_later = match (turn, self.turn) {
+            (Some(turn), Some(earlier)) => turn != earlier && turn.continues(earlier).is_some(),
+            _ => false,
+        };
+        if !is_later || !self.is_armed(source) {
             return false;
         }
         self.turn = turn;

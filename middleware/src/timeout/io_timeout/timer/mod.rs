@@ -116,5 +116,5 @@ impl WatchTimer {
     }
 }
 
-/// The clock of a server may be late by a part of a second, which shorter timeouts would notice.
+/// The clock of a server is usually late by up to 50 ms, which shorter timeouts would notice.
 const SHORTEST_BY_CLOCK: Duration = Duration::from_secs(1);
