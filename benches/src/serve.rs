@@ -32,7 +32,7 @@ use tokio::{
     sync::Semaphore,
     time::{sleep, timeout},
 };
-use tower::ServiceBuilder;
+use tower::{ServiceBuilder, util::MapRequestLayer};
 
 /// First argument of the server's process; the variant and the handler follow.
 pub(crate) const ROLE: &str = "serve";
@@ -139,7 +139,28 @@ fn start(variant: Variant, runtime: &Runtime, handler: impl Handler) -> Result<(
                 .layer(IoTimeoutLayer::new().without_read_timeout())
                 .service(http::service()),
         ),
+        Variant::HttpValues => run(
+            runtime,
+            stack
+                .trace_connections("bench")
+                .connection_limit(LIMIT)
+                .catch_panics()
+                .layer(IoTimeoutLayer::new().without_read_timeout())
+                .layer(MapRequestLayer::new(with_values))
+                .service(http::service()),
+        ),
     }
+}
+
+/// Puts two values into the extensions, as two layers would.
+fn with_values<IO>(mut connection: Connection<IO>) -> Connection<IO> {
+    #[derive(Clone)]
+    struct Tenant(#[expect(dead_code, reason = "only its size counts")] u64);
+    #[derive(Clone)]
+    struct Region(#[expect(dead_code, reason = "only its size counts")] &'static str);
+    connection.extensions_mut().insert(Tenant(1));
+    connection.extensions_mut().insert(Region("here"));
+    connection
 }
 
 /// The server that portcullis is compared to.

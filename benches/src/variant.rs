@@ -40,6 +40,8 @@ pub(crate) enum Variant {
     HttpPortcullis,
     /// The layers that a public HTTP server should have.
     HttpStack,
+    /// The same, and two values in the extensions of each connection, for the handlers of its requests.
+    HttpValues,
 }
 
 /// The protocol of a server.
@@ -51,7 +53,7 @@ pub(crate) enum Protocol {
 }
 
 impl Variant {
-    pub(crate) const ALL: [Self; 20] = [
+    pub(crate) const ALL: [Self; 21] = [
         Self::Bare,
         Self::BareTimer,
         Self::BareTimeouts,
@@ -72,6 +74,7 @@ impl Variant {
         Self::HttpAxum,
         Self::HttpPortcullis,
         Self::HttpStack,
+        Self::HttpValues,
     ];
 
     pub(crate) fn parse(name: &str) -> Result<Self, BoxError> {
@@ -104,6 +107,7 @@ impl Variant {
             Self::HttpAxum => "http-axum-serve",
             Self::HttpPortcullis => "http-portcullis",
             Self::HttpStack => "http-stack",
+            Self::HttpValues => "http-stack+values",
         }
     }
 
@@ -113,7 +117,8 @@ impl Variant {
             | Self::HttpHyperPlus
             | Self::HttpAxum
             | Self::HttpPortcullis
-            | Self::HttpStack => Protocol::Http,
+            | Self::HttpStack
+            | Self::HttpValues => Protocol::Http,
             _ => Protocol::Echo,
         }
     }
