@@ -85,12 +85,14 @@ fn unless_unread(unread: bool, polled: Poll<io::Error>) -> Poll<io::Error> {
 
 /// The stream of type `Io` in `io`, and whether bytes read from it are still to be delivered.
 ///
-/// A PROXY header and a peek each put one prefix in front of the socket.
+/// A PROXY header, a peek, a prelude and a second peek each put one prefix in front of the socket.
 fn find<Io: Transport>(io: &dyn Any) -> Option<(&Io, bool)> {
-    let (io, outer) = behind_prefix::<PrefixedIo<Socket<Io>>>(io);
-    let (io, inner) = behind_prefix::<Socket<Io>>(io);
+    let (io, fourth) = behind_prefix::<PrefixedIo<PrefixedIo<PrefixedIo<Socket<Io>>>>>(io);
+    let (io, third) = behind_prefix::<PrefixedIo<PrefixedIo<Socket<Io>>>>(io);
+    let (io, second) = behind_prefix::<PrefixedIo<Socket<Io>>>(io);
+    let (io, first) = behind_prefix::<Socket<Io>>(io);
     let socket = io.downcast_ref::<Socket<Io>>()?;
-    Some((socket.get_ref(), outer || inner))
+    Some((socket.get_ref(), first || second || third || fourth))
 }
 
 /// The stream inside of a `PrefixedIo<IO>`, and whether it has a prefix; otherwise `io` itself.
@@ -116,6 +118,14 @@ fn poll_tls_over<Io: Transport>(io: &mut dyn Any, cx: &mut Context<'_>) -> Optio
         return Some(poll_plaintext(tls.poll_fill_buf(cx)));
     }
     if let Some(tls) = io.downcast_mut::<TlsIo<PrefixedIo<PrefixedIo<Socket<Io>>>>>() {
+        return Some(poll_plaintext(tls.poll_fill_buf(cx)));
+    }
+    if let Some(tls) = io.downcast_mut::<TlsIo<PrefixedIo<PrefixedIo<PrefixedIo<Socket<Io>>>>>>() {
+        return Some(poll_plaintext(tls.poll_fill_buf(cx)));
+    }
+    if let Some(tls) =
+        io.downcast_mut::<TlsIo<PrefixedIo<PrefixedIo<PrefixedIo<PrefixedIo<Socket<Io>>>>>>>()
+    {
         return Some(poll_plaintext(tls.poll_fill_buf(cx)));
     }
     let tls = io.downcast_mut::<TlsIo<Socket<Io>>>()?;
@@ -271,6 +281,19 @@ mod tests {
 
         let (ours, theirs) = over_tcp().await;
         let connection = Connection::accept(ours).map_io(PrefixedIo::new);
+        let mut connection = connection.map_io(PrefixedIo::new);
+        noticed(connection.get_mut(), || drop(theirs)).await;
+
+        let (ours, theirs) = over_tcp().await;
+        let connection = Connection::accept(ours).map_io(PrefixedIo::new);
+        let connection = connection.map_io(PrefixedIo::new);
+        let mut connection = connection.map_io(PrefixedIo::new);
+        noticed(connection.get_mut(), || drop(theirs)).await;
+
+        let (ours, theirs) = over_tcp().await;
+        let connection = Connection::accept(ours).map_io(PrefixedIo::new);
+        let connection = connection.map_io(PrefixedIo::new);
+        let connection = connection.map_io(PrefixedIo::new);
         let mut connection = connection.map_io(PrefixedIo::new);
         noticed(connection.get_mut(), || drop(theirs)).await;
     }

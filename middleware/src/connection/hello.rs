@@ -20,6 +20,7 @@ struct HelloParts {
 impl Hello {
     /// `alpn` is a valid list without its length.
     pub(crate) fn new(server_name: Option<&str>, alpn: &[u8], ja4: Option<String>) -> Self {
+        let alpn = &alpn[..whole_names(alpn)];
         let server_name = server_name.map(|name| name.to_ascii_lowercase().into());
         Self(Arc::new(HelloParts {
             server_name,
@@ -36,6 +37,8 @@ impl Hello {
     }
 
     /// The application protocols that the client offers (ALPN, RFC 7301), its preferred one first.
+    ///
+    /// Only those in the first KiB of the list are kept, because they stay in memory as long as the connection.
     pub fn alpn(&self) -> impl Iterator<Item = &[u8]> {
         let mut rest = &*self.0.alpn;
         std::iter::from_fn(move || {
@@ -53,6 +56,22 @@ impl Hello {
     }
 }
 
+/// The length of the names that are kept.
+fn whole_names(alpn: &[u8]) -> usize {
+    let mut end = 0;
+    while let Some(&length) = alpn.get(end) {
+        let next = end + 1 + usize::from(length);
+        if next > LONGEST_ALPN {
+            break;
+        }
+        end = next;
+    }
+    end.min(alpn.len())
+}
+
+/// In bytes. Browsers send some 20.
+const LONGEST_ALPN: usize = 1024;
+
 impl fmt::Debug for Hello {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let alpn: Vec<_> = self.alpn().map(String::from_utf8_lossy).collect();
@@ -61,5 +80,26 @@ impl fmt::Debug for Hello {
             .field("alpn", &alpn)
             .field("ja4", &self.ja4())
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_names_in_the_first_kib_are_kept() {
+        for (name, kept) in [(1, 512), (127, 8), (255, 4)] {
+            let mut alpn = Vec::new();
+            for _ in 0..1000 {
+                alpn.push(name);
+                alpn.extend(vec![b'x'; name.into()]);
+            }
+            let hello = Hello::new(None, &alpn, None);
+            assert_eq!(hello.alpn().count(), kept);
+            assert!(hello.alpn().all(|kept| kept.len() == usize::from(name)));
+        }
+        assert_eq!(Hello::new(None, b"\x02h2", None).alpn().count(), 1);
+        assert_eq!(Hello::new(None, b"", None).alpn().count(), 0);
     }
 }

@@ -9,6 +9,7 @@ use std::{
     collections::{HashMap, hash_map::Entry},
     error, fmt,
     hash::Hash,
+    net::IpAddr,
 };
 use tower::{Service, ServiceExt, util::BoxCloneSyncService};
 
@@ -54,6 +55,13 @@ impl<IO> Routes<IO> {
         };
         if check_host_name(host).is_err() {
             return Err(InvalidRoute::new(name, "is no host name"));
+        }
+        // Clients send no address as server name (RFC 6066, section 3).
+        if host.trim_end_matches('.').parse::<IpAddr>().is_ok() {
+            return Err(InvalidRoute::new(
+                name,
+                "is an address, and clients send only host names",
+            ));
         }
         let host = host.strip_suffix('.').unwrap_or(host);
         add(names, host.to_ascii_lowercase().into(), service, || {

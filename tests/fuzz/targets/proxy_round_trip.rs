@@ -7,7 +7,7 @@
 use libfuzzer_sys::fuzz_target;
 use portcullis_middleware::{
     Connection, ConnectionInfo,
-    connection::{Address, TlsInfo, UnixAddress},
+    connection::{Address, CertificateFacts, TlsInfo, UnixAddress},
     io::PrefixedIo,
     proxy_protocol::{ProxyHeader, ProxyHeaderEncoder, ProxyProtocolLayer},
 };
@@ -17,6 +17,7 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     pin::pin,
     task::{Context, Poll, Waker},
+    time::SystemTime,
 };
 use tokio::io::AsyncReadExt;
 use tower::{Layer, ServiceExt, service_fn};
@@ -99,6 +100,9 @@ fuzz_target!(|input: &[u8]| {
     tls.alpn = Some(first.to_vec());
     tls.server_name = Some(String::from_utf8_lossy(second).into_owned());
     tls.peer_certificates = vec![rest.to_vec()];
+    let mut facts = CertificateFacts::new(SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH);
+    facts.subject = Some(String::from_utf8_lossy(rest).into_owned());
+    tls.peer_certificate = Some(Box::new(facts));
     connection.set_tls(tls.clone());
     let bit = |bit: u8| choice & 1 << bit != 0;
     let encoder = match bit(0) {

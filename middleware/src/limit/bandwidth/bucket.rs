@@ -29,6 +29,8 @@ impl Bandwidth {
 
     /// Sets the largest number of bytes that pass without a wait after a silence.
     ///
+    /// Timers have a resolution of a millisecond, so a burst of less than some ten milliseconds' bytes lowers the rate.
+    ///
     /// # Panics
     ///
     /// Panics if `bytes` is zero.
@@ -55,7 +57,7 @@ impl Bandwidth {
 
     /// What a wait is for, so that a slow connection does not wake up for each byte.
     fn portion(self) -> u64 {
-        (self.per_second / PORTIONS).clamp(1, self.burst)
+        (self.per_second / PORTIONS).min(self.burst / 2).max(1)
     }
 }
 

@@ -102,6 +102,10 @@ impl KeyedLimitPolicy {
         let Some(key) = self.key.of(connection.info()) else {
             return Ok(());
         };
+        // Also where the table is full.
+        if self.counts.limit() == 0 && !self.guard.observe {
+            return Err(Refused::new(NAME, KeyedLimitLayer::FULL));
+        }
         match self.counts.take(key, self.guard.observe) {
             Taken::Within(slot) => {
                 connection.hold_slot(slot);

@@ -14,7 +14,8 @@ impl RateLimitHandle {
         self.0.rates.rate()
     }
 
-    /// Changes the rate for all further connections. Keys keep the time at which their burst is complete again.
+    /// Changes the rate for all further connections. Keys keep the time at which their burst is complete
+    /// again, or that of one burst at the new rate if it is earlier.
     pub fn set_rate(&self, rate: Rate) {
         self.0.rates.set_rate(rate);
     }

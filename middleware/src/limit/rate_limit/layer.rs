@@ -118,6 +118,9 @@ impl RateLimitPolicy {
             return Ok(());
         };
         let (now, by) = (self.rates.now(), self.rates.get().1);
+        if by.admits_nothing() {
+            return Err(Refused::new(NAME, RateLimitLayer::EXCEEDED));
+        }
         let admit = |arrival: &mut Arrival| arrival.admit(now, by);
         match self.rates.table.change(key, now, Arrival::NEW, admit) {
             Ok((true, _)) => Ok(()),

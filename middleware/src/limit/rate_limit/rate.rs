@@ -66,6 +66,13 @@ pub(super) struct Gcra {
     tolerance: u64,
 }
 
+impl Gcra {
+    /// Whether not even the first connection of a key fits.
+    pub(super) const fn admits_nothing(self) -> bool {
+        self.tolerance < self.interval
+    }
+}
+
 impl From<Rate> for Gcra {
     fn from(Rate { count, per, burst }: Rate) -> Self {
         let per = u64::try_from(per.as_nanos()).map_or(LONGEST, |per| per.min(LONGEST));
@@ -90,6 +97,8 @@ impl Arrival {
 
     /// Admits a connection at `now`, or leaves the time as it is.
     pub(super) fn admit(&mut self, now: u64, by: Gcra) -> bool {
+        // A rate that has been raised since then also counts for what was admitted before.
+        self.0 = self.0.min(now.saturating_add(by.tolerance));
         match self.0.max(now).checked_add(by.interval) {
             Some(next) if next - now <= by.tolerance => {
                 self.0 = next;

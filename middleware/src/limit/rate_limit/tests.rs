@@ -117,8 +117,29 @@ async fn a_rate_changes_at_run_time_and_keys_keep_what_they_have_used() {
     handle.set_rate(Rate::per_second(0));
     advance(Duration::from_secs(3600)).await;
     assert_eq!(serve(&layer, "192.0.2.1").await, RateLimitLayer::EXCEEDED);
-    assert_eq!(handle.keys(), 0);
+    // A rate of nothing does not look at the table.
+    assert_eq!(handle.keys(), 1);
     assert_eq!(handle.refused(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_raised_rate_does_not_lock_clients_out_for_the_time_of_the_old_one() {
+    let layer = RateLimitLayer::new((), Rate::new(1, Duration::from_secs(3600)));
+    assert_eq!(serve(&layer, "192.0.2.1").await, "");
+    layer.handle().set_rate(Rate::per_second(1));
+    advance(Duration::from_millis(999)).await;
+    assert_eq!(serve(&layer, "192.0.2.1").await, RateLimitLayer::EXCEEDED);
+    advance(Duration::from_secs(1)).await;
+    assert_eq!(serve(&layer, "192.0.2.1").await, "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rate_of_zero_admits_nothing_where_the_table_is_full() {
+    let layer = RateLimitLayer::with_capacity(ClientIp::new(), Rate::per_second(1), 1);
+    assert_eq!(serve(&layer, "192.0.2.1").await, "");
+    assert_eq!(serve(&layer, "192.0.2.2").await, "");
+    layer.handle().set_rate(Rate::per_second(0));
+    assert_eq!(serve(&layer, "192.0.2.3").await, RateLimitLayer::EXCEEDED);
 }
 
 #[tokio::test(start_paused = true)]

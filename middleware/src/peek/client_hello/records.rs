@@ -29,6 +29,10 @@ impl Records {
                 };
             };
             self.add(fragment);
+            // Also where all bytes arrive together, so that the limit does not depend on how they are split.
+            if self.next > limit {
+                return Err(HelloProblem::TooLong(self.next, limit).into());
+            }
             if let Some(length) = self.message_length()? {
                 if length > limit {
                     return Err(HelloProblem::TooLong(length, limit).into());

@@ -1,9 +1,6 @@
 //! Writes headers of both versions.
 
-use super::{
-    super::parse::{CRC32C_LEN, TYPE_CRC32C, V2_SIGNATURE, crc32c},
-    common_name::common_name,
-};
+use super::super::parse::{CRC32C_LEN, TYPE_CRC32C, V2_SIGNATURE, crc32c};
 use crate::{
     ConnectionInfo,
     connection::{Address, TlsInfo, UnixAddress},
@@ -245,9 +242,11 @@ fn ssl(tls: &TlsInfo) -> Vec<u8> {
         SUBTYPE_VERSION,
         version.as_deref().map(str::as_bytes),
     );
-    let name = certificate.and_then(|der| common_name(der));
+    // The verified subject, which is absent where a certificate has several common names.
+    let facts = tls.peer_certificate.as_ref();
+    let name = facts.and_then(|facts| facts.subject.as_deref());
     let name = name.filter(|name| name.len() <= MAX_CN);
-    add_field(&mut value, SUBTYPE_CN, name);
+    add_field(&mut value, SUBTYPE_CN, name.map(str::as_bytes));
     value
 }
 

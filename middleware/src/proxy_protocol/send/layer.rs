@@ -61,10 +61,20 @@ use tower::{Layer, Service};
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct SendProxyHeaderLayer {
     header: Arc<[u8]>,
     timeout: Option<Duration>,
+}
+
+/// Without the header, which names the client.
+impl fmt::Debug for SendProxyHeaderLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SendProxyHeaderLayer")
+            .field("header_len", &self.header.len())
+            .field("timeout", &self.timeout)
+            .finish()
+    }
 }
 
 impl SendProxyHeaderLayer {

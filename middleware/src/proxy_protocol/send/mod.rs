@@ -1,6 +1,5 @@
 //! Sends headers to other servers, on the client side.
 
-mod common_name;
 mod encode;
 mod layer;
 #[cfg(test)]

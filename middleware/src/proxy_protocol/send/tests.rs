@@ -1,14 +1,14 @@
 //! Headers that are sent, read by our own parser.
 
-use super::{super::parse::*, common_name::common_name, *};
+use super::{super::parse::*, *};
 use crate::{
     BoxError, Connection, ConnectionInfo,
-    connection::{Address, Hello, TlsInfo, UnixAddress},
+    connection::{Address, CertificateFacts, Hello, TlsInfo, UnixAddress},
     error::{Elapsed, TimeoutPhase, find},
     proxy_protocol::ProxyHeader,
     testing::Peer,
 };
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::io::AsyncWriteExt;
 use tower::{Layer, ServiceExt, service_fn};
 
@@ -115,12 +115,12 @@ fn clients_without_ip_addresses_are_described_as_far_as_the_version_allows() {
 #[test]
 fn the_fields_arrive_as_they_were_chosen() {
     let info = ConnectionInfo::new(ip(CLIENT), ip(SERVER));
-    let identity = identity("the client");
     let mut tls = TlsInfo::new();
     tls.version = Some("TLSv1_3");
     tls.alpn = Some(b"h2".to_vec());
     tls.server_name = Some("shop.example".to_owned());
-    tls.peer_certificates = vec![identity];
+    tls.peer_certificates = vec![b"a certificate".to_vec()];
+    tls.peer_certificate = Some(identity(Some("the client")));
     assert!(info.set_tls(tls));
     let (_, header) = parsed(&all_fields().encode(&info));
     assert_eq!(header.authority(), Some("shop.example"));
@@ -180,31 +180,32 @@ fn own_connections_name_no_client() {
     }
 }
 
-/// A certificate with this common name, in DER.
-fn identity(common_name: &str) -> Vec<u8> {
-    let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-    let name = &mut params.distinguished_name;
-    name.push(rcgen::DnType::OrganizationName, "an organization");
-    name.push(rcgen::DnType::CommonName, common_name);
-    let key = rcgen::KeyPair::generate().unwrap();
-    params.self_signed(&key).unwrap().der().to_vec()
+/// What is known of a certificate with this common name.
+fn identity(common_name: Option<&str>) -> Box<CertificateFacts> {
+    let mut facts = CertificateFacts::new(SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH);
+    facts.subject = common_name.map(str::to_owned);
+    Box::new(facts)
 }
 
 #[test]
-fn the_common_name_is_that_of_the_certificate() {
-    for name in ["the client", "ä", &"x".repeat(64)] {
-        let der = identity(name);
-        let (_, certificate) = x509_parser::parse_x509_certificate(&der).unwrap();
-        let subject = certificate.subject();
-        let expected = subject.iter_common_name().last().unwrap().as_str().unwrap();
-        assert_eq!(common_name(&der), Some(expected.as_bytes()));
-        for end in 0..der.len() {
-            // A part is none or has another length, but does not panic.
-            let _ = common_name(&der[..end]);
-        }
+fn only_a_certain_common_name_is_sent() {
+    let longest = "x".repeat(256);
+    let too_long = "x".repeat(257);
+    for (subject, sent) in [
+        (Some("ä"), Some("ä")),
+        (Some(&*longest), Some(&*longest)),
+        (Some(&*too_long), None),
+        // As with several common names.
+        (None, None),
+    ] {
+        let info = ConnectionInfo::new(ip(CLIENT), ip(SERVER));
+        let mut tls = TlsInfo::new();
+        tls.peer_certificates = vec![b"a certificate".to_vec()];
+        tls.peer_certificate = Some(identity(subject));
+        assert!(info.set_tls(tls));
+        let (_, header) = parsed(&all_fields().encode(&info));
+        assert_eq!(header.ssl().unwrap().common_name(), sent);
     }
-    assert_eq!(common_name(&identity("a\nb")), None);
-    assert_eq!(common_name(b"no certificate"), None);
 }
 
 #[tokio::test(start_paused = true)]

@@ -131,6 +131,10 @@ fn routes_that_contradict_each_other_or_match_nothing_are_errors() {
         ("a*.example", "\"a*.example\" is no host name"),
         ("a\nb", "\"a\\nb\" is no host name"),
         ("", "\"\" is no host name"),
+        (
+            "192.0.2.1",
+            "\"192.0.2.1\" is an address, and clients send only host names",
+        ),
     ] {
         let routes = new().unwrap().with_name(name, route.route("second"));
         assert_eq!(problem(routes), format!("invalid route: {expected}"));

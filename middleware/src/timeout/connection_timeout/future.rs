@@ -4,10 +4,13 @@ use super::checks::ConnectionChecks;
 use crate::internal::note_timer;
 use pin_project::pin_project;
 use std::{
-    pin::Pin,
+    pin::{Pin, pin},
     task::{Context, Poll, ready},
 };
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::{
+    task::unconstrained,
+    time::{Instant, Sleep, sleep_until},
+};
 use tower::BoxError;
 
 /// Future of [`ConnectionTimeout`](super::ConnectionTimeout).
@@ -62,7 +65,8 @@ where
                     this.timer.insert(Box::pin(sleep_until(next)))
                 }
             };
-            ready!(timer.as_mut().poll(cx));
+            // Without tokio's budget, which a busy connection uses up in each poll.
+            ready!(pin!(unconstrained(timer.as_mut())).poll(cx));
             if let Err(elapsed) = checks.check(Instant::now()) {
                 this.inner.set(None);
                 return Poll::Ready(Err(elapsed.into()));

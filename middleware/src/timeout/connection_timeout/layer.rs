@@ -74,8 +74,8 @@ impl ConnectionTimeoutLayer {
         self
     }
 
-    /// Requires at least `bytes` in each `window`, in both directions together. The first window begins when the service
-    /// waits for the first time.
+    /// Requires at least `bytes` in each `window`, in both directions together. The first window begins
+    /// with the call.
     ///
     /// # Panics
     ///

@@ -34,11 +34,11 @@
 //! # Limitations
 //!
 //! The limits apply while the service's future runs. After a hand-off or an upgrade to another task, the connection
-//! is no longer limited.
+//! is no longer limited. A PROXY header counts as the first byte, so behind a load balancer set an idle timeout as well.
 //!
 //! # Performance
 //!
-//! Nothing is added to reads and writes. Each poll of the call that is pending checks a flag. A connection has one timer, which
+//! Reads and writes are untouched. Each poll of the call that is pending also polls the timer. A connection has one timer, which
 //! is armed at its first wait and fires at the next check: four times per idle timeout, once per window, and once for
 //! the first byte and the lifetime. Without a limit, the layer does nothing.
 //!

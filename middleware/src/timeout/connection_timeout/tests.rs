@@ -205,3 +205,21 @@ async fn huge_and_empty_limits_do_not_panic() {
 fn a_window_of_no_time_panics() {
     let _ = ConnectionTimeoutLayer::new().with_min_throughput(1, Duration::ZERO);
 }
+
+#[tokio::test]
+async fn a_flood_of_bytes_does_not_outlive_the_lifetime() {
+    let layer = ConnectionTimeoutLayer::new().with_max_lifetime(SECOND / 5);
+    let mut stack = ServiceBuilder::new().layer(layer).service_fn(
+        async |_: Connection<Socket<DuplexStream>>| -> Result<(), BoxError> {
+            // Each poll ends because the task has used up its budget.
+            loop {
+                tokio::task::coop::consume_budget().await;
+            }
+        },
+    );
+    let (ours, _theirs) = duplex(64);
+    let begun = Instant::now();
+    let result = stack.call(Connection::accept(ours)).await;
+    assert_elapsed(result, TimeoutPhase::LIFETIME, SECOND / 5);
+    assert!(begun.elapsed() < SECOND * 5);
+}

@@ -125,6 +125,10 @@ impl TicketKey {
             let (mut name, mut secret) = ([0; NAME], [0; SECRET]);
             name.copy_from_slice(&key[..NAME]);
             secret.copy_from_slice(&key[NAME..]);
+            // Of a file that was allocated and never written.
+            if secret.iter().all(|byte| *byte == 0) {
+                return Err("a key consists of zeros");
+            }
             if parsed.iter().any(|other| other.name == name) {
                 return Err("two keys have the same name");
             }

@@ -159,9 +159,12 @@ impl CertStore {
         let mut retries = RETRIES;
         loop {
             let store = self.clone();
-            let staged = spawn_blocking(move || store.stage(SystemTime::now())).await;
-            match staged.unwrap_or_else(|error| resume_unwind(error.into_panic())) {
+            let staged =
+                spawn_blocking(move || (store.fingerprint(), store.stage(SystemTime::now()))).await;
+            let (read, staged) = staged.unwrap_or_else(|error| resume_unwind(error.into_panic()));
+            match staged {
                 Ok(staged) => {
+                    self.0.read.store(read, Ordering::Relaxed);
                     if let Some(reloaded) = self.install(staged) {
                         return Ok(reloaded);
                     }
@@ -170,7 +173,11 @@ impl CertStore {
                     retries -= 1;
                     sleep(RETRY_AFTER).await;
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    // Not before: if this future is dropped, the watch has to find the change again.
+                    self.0.read.store(read, Ordering::Relaxed);
+                    return Err(error);
+                }
             }
         }
     }
@@ -213,7 +220,6 @@ impl CertStore {
     /// Reads everything, without a change to what is in use.
     pub(super) fn stage(&self, now: SystemTime) -> Result<Staged, CertStoreError> {
         let profiles = self.live_profiles();
-        self.0.read.store(self.fingerprint(), Ordering::Relaxed);
         let before = self.snapshot();
         let (snapshot, mut problems) =
             Snapshot::load(&self.0.sources, self.0.default, Some(&before), now);

@@ -51,6 +51,13 @@ fn records_that_exceed_the_limit_are_refused_although_the_message_does_not() {
     let mut parser = ClientHelloParser::new();
     assert!(parser.parse(&bytes[..(16 << 10) - 1]).unwrap().is_none());
     assert!(parser.parse(&bytes[..16 << 10]).unwrap_err().is_too_long());
+    // Also where all of it arrives together.
+    assert!(
+        ClientHelloParser::new()
+            .parse(&bytes)
+            .unwrap_err()
+            .is_too_long()
+    );
     let mut parser = ClientHelloParser::new().with_max_len(64 << 10);
     assert!(parser.parse(&bytes).unwrap().is_some());
 }
