@@ -47,10 +47,10 @@ async fn main() -> Result<(), BoxError> {
         .as_default()
         .pem_files(&blog_chain, blog_key)
         .build()?;
-    let _watch = store.watch();
     let tls = TlsProfile::new(&store)
         .with_alpn(["h2", "http/1.1"])
         .build()?;
+    let _watch = store.watch();
 
     let router = Router::new().route("/", get(hello));
     let stack = ServiceBuilder::new()

@@ -34,7 +34,8 @@ enum KeySource {
 }
 
 impl TicketKeys {
-    /// Keys of this process only, replaced every 6 h. Tickets are accepted for 6 to 12 h, also across reloads.
+    /// Keys of this process only, replaced when they are used after 6 h. Tickets are accepted for 6 to 18 h, also across
+    /// reloads.
     ///
     /// Clones share the keys.
     pub fn random() -> Self {
@@ -46,6 +47,7 @@ impl TicketKeys {
     /// The file consists of keys of 48 bytes: 16 for the name of the key, 32 for the key itself, as `openssl rand
     /// 48` writes them. The first key seals tickets, and all keys open them. To rotate keys, put a new one at the
     /// front and remove the last. A reload of the [`CertStore`](crate::tls::CertStore) reads the file again.
+    /// Tickets are accepted as long as the file contains their key.
     pub fn file(path: impl Into<PathBuf>) -> Self {
         Self(KeySource::File(path.into()))
     }

@@ -53,11 +53,12 @@
 //!     .pem_files("shop.pem", "shop.key")
 //!     .pem_files("blog.pem", "blog.key")
 //!     .build()?;
-//! let _watch = store.watch();
 //! let tls = TlsProfile::new(&store)
 //!     .with_client_auth(ClientAuth::Required(Trust::pem_file("ca.pem")))
 //!     .with_alpn(["h2", "http/1.1"])
 //!     .build()?;
+//! // After the profile, so that the folders of its files are watched as well.
+//! let _watch = store.watch();
 //! # drop(tls);
 //! # Ok(())
 //! # }
@@ -190,7 +191,8 @@ impl CertStore {
     /// Reloads in the background when a file changes, until the returned value is dropped.
     ///
     /// The files are compared every 60 s. With the feature `watch`, the operating system also reports changes in
-    /// the folders of the files; the reload follows one second later, so that it finds related files complete.
+    /// the folders of the files that the store and its profiles have at the time of this call. The reload follows one
+    /// second later, so that it finds related files complete.
     /// The result is logged, also if the previous certificates stay in use.
     ///
     /// # Panics
@@ -255,7 +257,7 @@ impl CertStore {
     }
 
     /// Whether a file has changed since it was last read.
-    fn has_changed(&self) -> bool {
+    pub(in crate::tls) fn has_changed(&self) -> bool {
         self.fingerprint() != self.0.read.load(Ordering::Relaxed)
     }
 

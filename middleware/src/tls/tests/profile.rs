@@ -277,6 +277,24 @@ async fn a_reload_that_finds_a_bad_list_changes_nothing_and_reports_all_files() 
 }
 
 #[test]
+fn a_ticket_key_of_zeros_is_refused() {
+    let files = Files::new("profile-zeros");
+    let own = issue(&["localhost"], |_| {});
+    let store = CertStore::builder().pem(own.0.as_bytes(), own.1.as_bytes());
+    let store = store.build().unwrap();
+    let path = files.write("tickets", &"\0".repeat(48));
+    let profile = || TlsProfile::new(&store).with_tickets(TicketKeys::file(&path));
+    let error = profile().build().unwrap_err();
+    assert!(
+        error.to_string().contains("a key consists of zeros"),
+        "{error}"
+    );
+    // One byte that is set is enough.
+    files.write("tickets", &("\0".repeat(47) + "k"));
+    profile().build().unwrap();
+}
+
+#[test]
 fn problems_of_a_profile_are_found_at_the_start() {
     let own = issue(&["localhost"], |_| {});
     let store = CertStore::builder().pem(own.0.as_bytes(), own.1.as_bytes());

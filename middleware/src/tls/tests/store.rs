@@ -440,12 +440,38 @@ async fn the_swap_of_a_link_as_in_kubernetes_is_noticed() {
 
 #[cfg(feature = "watch")]
 #[tokio::test]
-async fn files_that_are_overwritten_are_noticed_and_a_failure_is_logged() {
+async fn files_that_are_overwritten_are_noticed() {
     let files = Files::new("overwritten");
     let store = store_of(&files, &["a.example"]);
     let _watch = store.watch();
     pair(&files, "a.example", &issue(&["b.example"], |_| {}));
     has(&store, "b.example").await;
+}
+
+#[test]
+fn a_reload_that_is_dropped_leaves_the_change_to_the_watch() {
+    let files = Files::new("dropped");
+    let store = store_of(&files, &["a.example"]);
+    assert!(!store.has_changed());
+    pair(&files, "a.example", &issue(&["b.example"], |_| {}));
+    // One thread, so that blocking tasks end in their order.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .max_blocking_threads(1)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let mut reloading = tokio_test::task::spawn(store.reload());
+        assert!(reloading.poll().is_pending());
+        drop(reloading);
+        // The files have been read when this has ended.
+        tokio::task::spawn_blocking(|| ()).await.unwrap();
+        assert!(store.has_changed());
+        assert!(found(&store, Some("a.example")).is_some());
+        store.reload().await.unwrap();
+        assert!(!store.has_changed());
+        assert!(found(&store, Some("b.example")).is_some());
+    });
 }
 
 #[tokio::test(start_paused = true)]
