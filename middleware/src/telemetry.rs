@@ -48,6 +48,9 @@
 //! | `limit` | the idle timeout of the server |
 //! | `worker` | number of the worker thread, from 0 |
 //! | `by` | name of the layer that rejects or would reject the connection |
+//! | `alarm` | what an alarm counts: `active`, `opened`, `refused` or `failed` |
+//! | `count` | the count that raised or cleared an alarm |
+//! | `threshold` | the count from which an alarm is raised |
 //!
 //! # Events
 //!
@@ -58,6 +61,8 @@
 //! | `portcullis_middleware::guard::admission` | INFO | `connection.id`, `peer`, `by`, `error`, `suppressed` | a guard that only observes admitted a connection that it would have rejected |
 //! | `portcullis_middleware::handler::on_error::lend` | DEBUG | `connection.id`, `error`, `returned` | a service failed and the error handler is called |
 //! | `portcullis_middleware::limit::table_full` | WARN | `peer`, `by`, `suppressed` | a table of keys is full |
+//! | `portcullis_middleware::observe::alarm::policy` | WARN | `listener`, `alarm`, `count`, `threshold` | an alarm was raised |
+//! | `portcullis_middleware::observe::alarm::policy` | INFO | `listener`, `alarm`, `count`, `threshold` | an alarm was cleared |
 //! | `portcullis_middleware::peek::receive` | INFO | `peer`, `error`, `suppressed` | a layer that only observes would reject a connection |
 //! | `portcullis_middleware::proxy_protocol::warnings` | WARN | `peer`, `suppressed` | an untrusted source was rejected, or a second PROXY header was ignored |
 //! | `portcullis_middleware::proxy_protocol::warnings` | WARN | `peer`, `error`, `suppressed` | a trusted source sent no valid PROXY header |
@@ -225,6 +230,12 @@ pub const FIELDS: &[Field] = &[
         "by",
         "name of the layer that rejects or would reject the connection",
     ),
+    field(
+        "alarm",
+        "what an alarm counts: `active`, `opened`, `refused` or `failed`",
+    ),
+    field("count", "the count that raised or cleared an alarm"),
+    field("threshold", "the count from which an alarm is raised"),
 ];
 
 const ERROR: Option<Level> = Some(Level::ERROR);
@@ -232,6 +243,7 @@ const WARN: Option<Level> = Some(Level::WARN);
 const INFO: Option<Level> = Some(Level::INFO);
 const DEBUG: Option<Level> = Some(Level::DEBUG);
 
+const ALARM: &str = "portcullis_middleware::observe::alarm::policy";
 const LEND: &str = "portcullis_middleware::handler::on_error::lend";
 const PROXY: &str = "portcullis_middleware::proxy_protocol::warnings";
 const RECORDER: &str = "portcullis::server::recorder";
@@ -275,6 +287,18 @@ pub const EVENTS: &[Event] = &[
         WARN,
         &["peer", "by", "suppressed"],
         "a table of keys is full",
+    ),
+    event(
+        ALARM,
+        WARN,
+        &["listener", "alarm", "count", "threshold"],
+        "an alarm was raised",
+    ),
+    event(
+        ALARM,
+        INFO,
+        &["listener", "alarm", "count", "threshold"],
+        "an alarm was cleared",
     ),
     event(
         "portcullis_middleware::peek::receive",

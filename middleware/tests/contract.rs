@@ -13,8 +13,7 @@ use portcullis_middleware::{
         Bandwidth, BandwidthLayer, ConnectionLimitLayer, KeyedLimitLayer, Rate, RateLimitLayer,
         Refusal,
     },
-    observe::TraceLayer,
-    observe::{ByteCounter, CountBytesLayer},
+    observe::{AlarmKind, AlarmLayer, ByteCounter, CountBytesLayer, TraceLayer},
     peek::PeekLayer,
     peer_addr::PeerAddrLayer,
     prelude::{Postgres, PreludeLayer},
@@ -42,6 +41,12 @@ async fn trace() {
 #[tokio::test(start_paused = true)]
 async fn metrics() {
     assert_contract(portcullis_middleware::observe::MetricsLayer::new("web")).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn alarm() {
+    let layer = AlarmLayer::new("web").with_threshold(AlarmKind::Active, 1);
+    assert_contract(layer.with_threshold(AlarmKind::Opened, 2)).await;
 }
 
 #[tokio::test(start_paused = true)]
