@@ -144,6 +144,7 @@ async fn prelude() {
     let request = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
     assert_contract_with(PreludeLayer::new(Postgres::new()), || {
         let peer = Peer::new().dribbles(request, 3, Duration::from_millis(100));
+        let peer = peer.waits_for(1).sends([22]);
         peer.connection().0
     })
     .await;
