@@ -6,13 +6,13 @@
 #[derive(Clone)]
 pub(crate) struct Counter(#[cfg(feature = "metrics")] ::metrics::Counter);
 
-/// Registers a counter, with the feature.
-macro_rules! counter {
-    ($name:literal, $($label:literal => $value:expr),*) => {{
+/// Registers a metric, with the feature.
+macro_rules! register {
+    ($kind:ident!($name:literal, $($label:literal => $value:expr),*)) => {{
         $(let _ = $value;)*
-        Counter(
+        Self(
             #[cfg(feature = "metrics")]
-            ::metrics::counter!($name, $($label => $value.to_owned()),*),
+            ::metrics::$kind!($name, $($label => $value.to_owned()),*),
         )
     }};
 }
@@ -20,22 +20,28 @@ macro_rules! counter {
 impl Counter {
     /// Times that an alarm was raised.
     pub(crate) fn alarms(listener: &str, alarm: &'static str) -> Self {
-        counter!("portcullis_alarms_total", "listener" => listener, "alarm" => alarm)
+        register!(counter!("portcullis_alarms_total", "listener" => listener, "alarm" => alarm))
+    }
+
+    /// Connections that `guard` let through only because it observes.
+    pub(crate) fn observed(guard: &'static str) -> Self {
+        register!(counter!("portcullis_observed_total", "guard" => guard))
     }
 
     #[inline]
-    #[cfg_attr(
-        not(feature = "metrics"),
-        expect(clippy::unused_self, reason = "it is empty without the feature")
-    )]
     pub(crate) fn increment(&self) {
         #[cfg(feature = "metrics")]
         self.0.increment(1);
     }
 }
 
-impl std::fmt::Debug for Counter {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Counter")
-    }
+macro_rules! debug {
+    ($($metric:ident),*) => {$(
+        impl std::fmt::Debug for $metric {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(stringify!($metric))
+            }
+        }
+    )*};
 }
+debug!(Counter);

@@ -48,6 +48,7 @@
 //! | `limit` | the idle timeout of the server |
 //! | `worker` | number of the worker thread, from 0 |
 //! | `by` | name of the layer that rejects or would reject the connection |
+//! | `observed` | what guards that only observe would have done, with their names |
 //! | `alarm` | what an alarm counts: `active`, `opened`, `refused` or `failed` |
 //! | `count` | the count that raised or cleared an alarm |
 //! | `threshold` | the count from which an alarm is raised |
@@ -57,13 +58,12 @@
 //! | target | level | fields | when |
 //! |---|---|---|---|
 //! | `portcullis::connection` | configurable | `peer`, `suppressed` | a connection was opened |
-//! | `portcullis::connection` | configurable | `peer`, `outcome`, `duration`, `bytes_in`, `bytes_out`, `error` | a connection was closed |
-//! | `portcullis_middleware::guard::admission` | INFO | `connection.id`, `peer`, `by`, `error`, `suppressed` | a guard that only observes admitted a connection that it would have rejected |
+//! | `portcullis::connection` | configurable | `peer`, `outcome`, `duration`, `bytes_in`, `bytes_out`, `observed`, `error` | a connection was closed |
+//! | `portcullis_middleware::guard::observer` | INFO | `connection.id`, `peer`, `by`, `error`, `suppressed` | a guard that only observes let a connection pass that it would have rejected or closed |
 //! | `portcullis_middleware::handler::on_error::lend` | DEBUG | `connection.id`, `error`, `returned` | a service failed and the error handler is called |
 //! | `portcullis_middleware::limit::table_full` | WARN | `peer`, `by`, `suppressed` | a table of keys is full |
 //! | `portcullis_middleware::observe::alarm::policy` | WARN | `listener`, `alarm`, `count`, `threshold` | an alarm was raised |
 //! | `portcullis_middleware::observe::alarm::policy` | INFO | `listener`, `alarm`, `count`, `threshold` | an alarm was cleared |
-//! | `portcullis_middleware::peek::receive` | INFO | `peer`, `error`, `suppressed` | a layer that only observes would reject a connection |
 //! | `portcullis_middleware::proxy_protocol::warnings` | WARN | `peer`, `suppressed` | an untrusted source was rejected, or a second PROXY header was ignored |
 //! | `portcullis_middleware::proxy_protocol::warnings` | WARN | `peer`, `error`, `suppressed` | a trusted source sent no valid PROXY header |
 //! | `portcullis_middleware::tls::configs` | WARN | | a TLS configuration enabled early data, which is unsupported |
@@ -231,6 +231,10 @@ pub const FIELDS: &[Field] = &[
         "name of the layer that rejects or would reject the connection",
     ),
     field(
+        "observed",
+        "what guards that only observe would have done, with their names",
+    ),
+    field(
         "alarm",
         "what an alarm counts: `active`, `opened`, `refused` or `failed`",
     ),
@@ -266,15 +270,16 @@ pub const EVENTS: &[Event] = &[
             "duration",
             "bytes_in",
             "bytes_out",
+            "observed",
             "error",
         ],
         "a connection was closed",
     ),
     event(
-        "portcullis_middleware::guard::admission",
+        "portcullis_middleware::guard::observer",
         INFO,
         &["connection.id", "peer", "by", "error", "suppressed"],
-        "a guard that only observes admitted a connection that it would have rejected",
+        "a guard that only observes let a connection pass that it would have rejected or closed",
     ),
     event(
         LEND,
@@ -299,12 +304,6 @@ pub const EVENTS: &[Event] = &[
         INFO,
         &["listener", "alarm", "count", "threshold"],
         "an alarm was cleared",
-    ),
-    event(
-        "portcullis_middleware::peek::receive",
-        Some(Level::INFO),
-        &["peer", "error", "suppressed"],
-        "a layer that only observes would reject a connection",
     ),
     event(
         PROXY,

@@ -72,6 +72,7 @@ async fn a_limit_that_refuses() {
         let layer = ConnectionLimitLayer::new(2).refuse();
         assert_contract(layer.with_refusal(refusal)).await;
     }
+    assert_contract(ConnectionLimitLayer::new(2).with_observe(true)).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -110,7 +111,9 @@ async fn io_timeout() {
 async fn bandwidth() {
     assert_contract(BandwidthLayer::new()).await;
     let limit = Bandwidth::per_second(1 << 20);
-    assert_contract(BandwidthLayer::new().with_read(limit).with_write(limit)).await;
+    let limits = BandwidthLayer::new().with_read(limit).with_write(limit);
+    assert_contract(limits.clone()).await;
+    assert_contract(limits.with_observe(true)).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,9 +1,10 @@
 //! Information about a connection, for layers, handlers and the server.
 
 use super::{
-    Address, CertificateFacts, Hello, ListenerInfo, Phase, TlsInfo, Transport,
+    Address, CertificateFacts, Hello, ListenerInfo, Note, Phase, TlsInfo, Transport,
     control::{Control, IoDirection, Requests},
     deadline::IoDeadline,
+    notes::Notes,
 };
 use crate::drain::{DrainSignal, DrainStage};
 use std::{
@@ -37,12 +38,20 @@ struct ConnectionFacts {
     effective: OnceLock<Box<Effective>>,
     hello: OnceLock<Hello>,
     tls: OnceLock<Box<TlsInfo>>,
+    /// Of few connections.
+    rare: OnceLock<Box<RareFacts>>,
     read: AtomicU64,
     written: AtomicU64,
     phase: AtomicU8,
     truncated: AtomicBool,
     control: Control,
     deadlines: [IoDeadline; 2],
+}
+
+/// What few connections have, in one allocation.
+#[derive(Default)]
+struct RareFacts {
+    notes: Notes,
 }
 
 struct Effective {
@@ -84,6 +93,7 @@ impl ConnectionInfo {
             effective: OnceLock::new(),
             hello: OnceLock::new(),
             tls: OnceLock::new(),
+            rare: OnceLock::new(),
             read: AtomicU64::new(0),
             written: AtomicU64::new(0),
             phase: AtomicU8::new(Phase::Accepted as u8),
@@ -186,6 +196,25 @@ impl ConnectionInfo {
     /// Records the negotiated TLS parameters; false if some were recorded already (TLS within TLS).
     pub(crate) fn set_tls(&self, tls: TlsInfo) -> bool {
         self.0.tls.set(Box::new(tls)).is_ok()
+    }
+
+    /// What guards that only observe would have done, such as [`AclLayer`](crate::access::AclLayer) with
+    /// [`with_observe`](crate::access::AclLayer::with_observe), in the order in which they would have.
+    pub fn notes(&self) -> impl Iterator<Item = &Note> {
+        self.0
+            .rare
+            .get()
+            .into_iter()
+            .flat_map(|rare| rare.notes.iter())
+    }
+
+    /// Adds a note; an equal one is kept once.
+    pub(crate) fn add_note(&self, note: Note) {
+        self.rare().notes.add(note);
+    }
+
+    fn rare(&self) -> &RareFacts {
+        self.0.rare.get_or_init(Box::default)
     }
 
     /// Bytes read from the socket so far (under TLS, ciphertext).

@@ -35,12 +35,13 @@ impl TableFullCounter {
         &self,
         when: WhenTableFull,
         by: &'static str,
+        observes: bool,
         info: &ConnectionInfo,
     ) -> Result<(), Refused> {
         self.log.write(|suppressed| {
             let effect = match when {
-                WhenTableFull::Refuse => "rejected",
-                WhenTableFull::Admit => "admitted without a limit",
+                WhenTableFull::Refuse if !observes => "rejected",
+                WhenTableFull::Refuse | WhenTableFull::Admit => "admitted without a limit",
             };
             tracing::warn!(
                 peer = %info.peer(), by, suppressed,

@@ -62,7 +62,7 @@ impl KeyedLimitLayer {
             counts: Arc::new(Counts::new(limit, capacity)),
             table_full: Arc::default(),
             when_table_full: WhenTableFull::Refuse,
-            guard: Guard::default(),
+            guard: Guard::new(NAME),
         };
         Self { policy }
     }
@@ -118,8 +118,8 @@ impl KeyedLimitPolicy {
                 Err(Refused::new(NAME, KeyedLimitLayer::FULL))
             }
             Taken::TableFull => {
-                let when = self.when_table_full;
-                self.table_full.judge(when, NAME, connection.info())
+                let (when, observes) = (self.when_table_full, self.guard.observe);
+                self.table_full.judge(when, NAME, observes, connection.info())
             }
         }
     }

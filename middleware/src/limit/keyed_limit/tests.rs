@@ -274,6 +274,24 @@ async fn a_client_beyond_the_limit_sees_a_reset_where_that_is_chosen() {
 }
 
 #[tokio::test]
+async fn a_guard_that_observes_says_that_a_full_table_rejects_no_connection() {
+    let log = Log::of_lines(Level::INFO);
+    let layer = KeyedLimitLayer::with_capacity(ClientIp::new(), 2, 1).with_observe(true);
+    let _open = serve(&layer, "192.0.2.1").await.unwrap();
+    let second = serve(&layer, "192.0.2.2").await.unwrap();
+    let lines: Vec<_> = log.lines().into_iter().map(|line| line.text).collect();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(
+        lines[0].ends_with("are admitted without a limit"),
+        "{lines:?}"
+    );
+    assert!(lines[1].contains("let a connection pass"), "{lines:?}");
+    let notes: Vec<_> = second.info().notes().map(|note| note.reason()).collect();
+    assert_eq!(notes, [KeyedLimitLayer::TABLE_FULL]);
+    assert_eq!(layer.handle().observed(), 1);
+}
+
+#[tokio::test]
 async fn a_guard_that_observes_admits_and_counts_the_excess_too() {
     let layer = KeyedLimitLayer::new(ClientIp::new(), 1).with_observe(true);
     let limit = layer.handle();

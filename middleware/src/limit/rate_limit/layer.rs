@@ -78,7 +78,7 @@ impl RateLimitLayer {
             rates: Arc::new(rates),
             table_full: Arc::default(),
             when_table_full: WhenTableFull::Admit,
-            guard: Guard::default(),
+            guard: Guard::new(NAME),
         };
         Self { policy }
     }
@@ -125,7 +125,10 @@ impl RateLimitPolicy {
         match self.rates.table.change(key, now, Arrival::NEW, admit) {
             Ok((true, _)) => Ok(()),
             Ok((false, _)) => Err(Refused::new(NAME, RateLimitLayer::EXCEEDED)),
-            Err(Full) => self.table_full.judge(self.when_table_full, NAME, info),
+            Err(Full) => {
+                let (when, observes) = (self.when_table_full, self.guard.observe);
+                self.table_full.judge(when, NAME, observes, info)
+            }
         }
     }
 }
