@@ -74,6 +74,7 @@
 //! | `portcullis_middleware::tls::store::watch` | ERROR | `error` | changed certificates are unusable, and the previous ones stay in use |
 //! | `portcullis_middleware::tls::store::watch` | INFO | | changed certificates were reloaded |
 //! | `portcullis_middleware::tls::x509::doubts` | WARN | `certificate` | a loaded certificate is expired or otherwise doubtful |
+//! | `portcullis_middleware::timeout::connection_timeout::handed_off` | DEBUG | `connection.id`, `peer`, `error` | a handed-off connection exceeded a limit and is closed |
 //! | `portcullis::server::acceptor` | ERROR | `listener`, `error` | a listener failed permanently |
 //! | `portcullis::server::acceptors` | ERROR | `listener`, `error` | a listener panicked |
 //! | `portcullis::server::heartbeat` | WARN | `worker`, `connection.id`, `peer` | a handler blocks its worker thread |
@@ -364,6 +365,12 @@ pub const EVENTS: &[Event] = &[
         WARN,
         &["certificate"],
         "a loaded certificate is expired or otherwise doubtful",
+    ),
+    event(
+        "portcullis_middleware::timeout::connection_timeout::handed_off",
+        DEBUG,
+        &["connection.id", "peer", "error"],
+        "a handed-off connection exceeded a limit and is closed",
     ),
     event(
         "portcullis::server::acceptor",

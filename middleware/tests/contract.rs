@@ -120,12 +120,12 @@ async fn bandwidth() {
 async fn connection_timeout() {
     let day = Duration::from_secs(86_400);
     assert_contract(ConnectionTimeoutLayer::new()).await;
-    assert_contract(
-        ConnectionTimeoutLayer::new()
-            .with_idle_timeout(day)
-            .with_max_lifetime(day),
-    )
-    .await;
+    let limits = ConnectionTimeoutLayer::new()
+        .with_idle_timeout(day)
+        .with_max_lifetime(day)
+        .with_lifetime_grace(day);
+    assert_contract(limits.clone()).await;
+    assert_contract(limits.with_observe(true)).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,18 +6,18 @@ use super::{
     deadline::IoDeadline,
     notes::Notes,
 };
-use crate::drain::{DrainSignal, DrainStage};
+use crate::drain::{DrainSignal, DrainStage, DrainTrigger};
 use std::{
     fmt, io,
     net::SocketAddr,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence},
     },
     task::Poll,
     time::Duration,
 };
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 /// Information about one connection; clones are cheap and share it.
 ///
@@ -52,6 +52,10 @@ struct ConnectionFacts {
 #[derive(Default)]
 struct RareFacts {
     notes: Notes,
+    /// That of the connection alone, and of its server.
+    drain: OnceLock<DrainSignal>,
+    /// Wakes tasks that wait for the end of the connection.
+    gone: Notify,
 }
 
 struct Effective {
@@ -237,6 +241,25 @@ impl ConnectionInfo {
         let next = |now| (!Phase::from_u8(now).is_end()).then_some(phase as u8);
         let relaxed = Ordering::Relaxed;
         let _ended_already = self.0.phase.fetch_update(relaxed, relaxed, next);
+        if phase.is_end() {
+            // Either this sees the task that waits, or that task sees the phase.
+            fence(Ordering::SeqCst);
+            if let Some(rare) = self.0.rare.get() {
+                rare.gone.notify_waiters();
+            }
+        }
+    }
+
+    /// Resolves when the connection is closed or detached.
+    pub(crate) fn gone(&self) -> impl Future<Output = ()> + Send + use<> {
+        let info = self.clone();
+        async move {
+            let gone = info.rare().gone.notified();
+            fence(Ordering::SeqCst);
+            if !info.phase().is_end() {
+                gone.await;
+            }
+        }
     }
 
     /// Whether the TLS peer closed without `close_notify`, so that data may have been truncated.
@@ -250,7 +273,8 @@ impl ConnectionInfo {
         self.0.truncated.store(true, Ordering::Relaxed);
     }
 
-    /// Resolves when the server starts to shut down. Without a server it stays pending.
+    /// Resolves when the server starts to shut down, or when the connection has reached its
+    /// [lifetime](crate::timeout::ConnectionTimeoutLayer::with_lifetime_grace). Otherwise it stays pending.
     ///
     /// The future is `'static` and may be dropped and created again at any time.
     pub fn drain(&self) -> impl Future<Output = ()> + Send + use<> {
@@ -263,20 +287,30 @@ impl ConnectionInfo {
         }
     }
 
-    /// Whether the server has started to shut down.
+    /// Whether the server has started to shut down, or the connection alone.
     pub fn is_draining(&self) -> bool {
         self.drain_stage() >= DrainStage::Notified
     }
 
-    /// The stage of the server's shutdown; `Serving` without a server.
+    /// The stage of the shutdown of the server or of the connection; `Serving` without a server.
     pub fn drain_stage(&self) -> DrainStage {
         self.drain_signal()
             .map_or(DrainStage::Serving, DrainSignal::stage)
     }
 
-    /// The server's drain signal, if there is a server.
+    /// The drain signal of the server, if there is one, or of the connection alone.
     pub fn drain_signal(&self) -> Option<&DrainSignal> {
-        self.0.origin.as_ref()?.drain()
+        let own = self.0.rare.get().and_then(|rare| rare.drain.get());
+        own.or_else(|| self.0.origin.as_ref()?.drain())
+    }
+
+    /// A trigger that shuts down this connection alone; `None` if it has one already.
+    ///
+    /// Signals that were taken before do not follow it.
+    pub(crate) fn drain_alone(&self) -> Option<DrainTrigger> {
+        let server = self.0.origin.as_ref().and_then(|origin| origin.drain());
+        let (trigger, signal) = DrainSignal::for_connection(server);
+        self.rare().drain.set(signal).ok().map(|()| trigger)
     }
 
     /// Force-closes the connection, wherever it is.

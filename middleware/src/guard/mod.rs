@@ -7,8 +7,9 @@
 //! With `with_observe(true)`, a guard lets all connections pass and only counts and logs those that it would have
 //! rejected, so that a new rule can be tried on live traffic. It also adds a [`Note`](crate::connection::Note) to each,
 //! which [`TraceLayer`](crate::observe::TraceLayer) shows when the connection is closed, and increments the metric
-//! `portcullis_observed_total`. [`PeekLayer`](crate::peek::PeekLayer) and
-//! [`BandwidthLayer`](crate::limit::BandwidthLayer) can observe in the same way.
+//! `portcullis_observed_total`. [`PeekLayer`](crate::peek::PeekLayer),
+//! [`BandwidthLayer`](crate::limit::BandwidthLayer) and
+//! [`ConnectionTimeoutLayer`](crate::timeout::ConnectionTimeoutLayer) can observe in the same way.
 
 mod admission;
 mod future;
