@@ -12,6 +12,7 @@ use crate::{
         key::Key,
         table_full::{TableFullCounter, WhenTableFull},
     },
+    meter::Gauge,
 };
 use std::{
     fmt,
@@ -59,8 +60,8 @@ impl KeyedLimitLayer {
     pub fn with_capacity(key: impl Key, limit: usize, capacity: usize) -> Self {
         let policy = KeyedLimitPolicy {
             key: Arc::new(key),
-            counts: Arc::new(Counts::new(limit, capacity)),
-            table_full: Arc::default(),
+            counts: Arc::new(Counts::new(limit, capacity, &Gauge::table_entries(NAME))),
+            table_full: Arc::new(TableFullCounter::new(NAME)),
             when_table_full: WhenTableFull::Refuse,
             guard: Guard::new(NAME),
         };
@@ -119,7 +120,7 @@ impl KeyedLimitPolicy {
             }
             Taken::TableFull => {
                 let (when, observes) = (self.when_table_full, self.guard.observe);
-                self.table_full.judge(when, NAME, observes, connection.info())
+                self.table_full.judge(when, observes, connection.info())
             }
         }
     }

@@ -8,6 +8,7 @@ use crate::{
     error::{Refused, find},
     guard::Refusal,
     limit::{ClientIp, Key, KeyBytes, ListenerName, WhenTableFull},
+    meter::Gauge,
     observe::trace::tests::log::Log,
     testing::over_tcp,
 };
@@ -371,7 +372,7 @@ async fn counts_are_exact_under_tasks_that_end_in_every_way() {
 
 #[test]
 fn many_threads_on_few_keys_lose_and_invent_no_count() {
-    let counts = Arc::new(Counts::new(5, 64));
+    let counts = Arc::new(Counts::new(5, 64, &Gauge::default()));
     let peaks: [Mutex<(usize, usize)>; 3] = Default::default();
     thread::scope(|scope| {
         for thread in 0..8_usize {

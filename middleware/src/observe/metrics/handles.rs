@@ -64,7 +64,7 @@ impl Handles {
         Active(self.active.clone())
     }
 
-    fn refused(&self, by: &'static str, reason: &'static str) -> Counter {
+    pub(super) fn refused(&self, by: &'static str, reason: &'static str) -> Counter {
         let mut known = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = known.iter().find(|of| (of.by, of.reason) == (by, reason)) {
             return known.counter.clone();

@@ -11,7 +11,7 @@ use tower::{BoxError, Layer, Service};
 /// Layer for [`Metrics`]; see the [module docs](super).
 #[derive(Clone, Debug)]
 pub struct MetricsLayer {
-    handles: Arc<Handles>,
+    pub(super) handles: Arc<Handles>,
 }
 
 impl MetricsLayer {
