@@ -145,7 +145,8 @@ fn poll_plaintext(plaintext: Poll<io::Result<&[u8]>>) -> Poll<io::Error> {
 macro_rules! poll_stream {
     ($stream:expr, $cx:expr) => {{
         // The system is asked first, because tokio's readiness may lag behind.
-        let peek = || disconnect_reason(SockRef::from($stream).peek(&mut [MaybeUninit::uninit()]));
+        let peek =
+            || disconnect_reason(|| SockRef::from($stream).peek(&mut [MaybeUninit::uninit()]));
         let mut peeked = peek();
         loop {
             match peeked {
@@ -172,16 +173,18 @@ fn poll_unix(stream: &UnixStream, cx: &mut Context<'_>) -> Poll<io::Error> {
 }
 
 /// The reason if the client has disconnected, or `WouldBlock` if it is silent.
-fn disconnect_reason(peeked: io::Result<usize>) -> io::Result<Option<io::Error>> {
-    match peeked {
-        Ok(0) => Ok(Some(disconnected())),
-        Ok(_) => Ok(None),
-        Err(error) => match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => {
-                Err(io::ErrorKind::WouldBlock.into())
-            }
-            _ => Ok(Some(error)),
-        },
+fn disconnect_reason(mut peek: impl FnMut() -> io::Result<usize>) -> io::Result<Option<io::Error>> {
+    loop {
+        return match peek() {
+            Ok(0) => Ok(Some(disconnected())),
+            Ok(_) => Ok(None),
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock => Err(error),
+                // A signal says nothing about the client. `WouldBlock` would make tokio wait for more input.
+                io::ErrorKind::Interrupted => continue,
+                _ => Ok(Some(error)),
+            },
+        };
     }
 }
 
@@ -319,6 +322,22 @@ mod tests {
         };
         let kind = noticed(connection.get_mut(), reset).await;
         assert_eq!(kind, io::ErrorKind::ConnectionReset);
+    }
+
+    #[test]
+    fn a_look_that_a_signal_interrupts_is_repeated() {
+        let looks = |then: fn() -> io::Result<usize>| {
+            let mut interrupted = [io::ErrorKind::Interrupted; 2].into_iter();
+            disconnect_reason(move || match interrupted.next() {
+                Some(kind) => Err(kind.into()),
+                None => then(),
+            })
+        };
+        let reason = looks(|| Ok(0)).unwrap().map(|reason| reason.kind());
+        assert_eq!(reason, Some(io::ErrorKind::UnexpectedEof));
+        assert!(looks(|| Ok(1)).unwrap().is_none());
+        let silent = looks(|| Err(io::ErrorKind::WouldBlock.into()));
+        assert_eq!(silent.unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }
 
     #[tokio::test]

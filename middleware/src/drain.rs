@@ -35,7 +35,7 @@ impl DrainTrigger {
     /// Creates a trigger and its signal.
     pub fn pair() -> (Self, DrainSignal) {
         let (trigger, stage) = watch::channel(DrainStage::Serving);
-        (Self(trigger), DrainSignal(stage))
+        (Self(trigger), DrainSignal::new(stage))
     }
 
     /// Notifies connections of the shutdown. It cannot be undone.
@@ -59,17 +59,41 @@ impl DrainTrigger {
 
 /// Reports whether the server shuts down. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct DrainSignal(watch::Receiver<DrainStage>);
+pub struct DrainSignal {
+    server: watch::Receiver<DrainStage>,
+    /// Of a single connection that ends before its server.
+    connection: Option<Box<watch::Receiver<DrainStage>>>,
+}
 
 impl DrainSignal {
+    const fn new(server: watch::Receiver<DrainStage>) -> Self {
+        Self {
+            server,
+            connection: None,
+        }
+    }
+
+    /// A trigger for one connection of the server with the signal `server`, and the connection's signal, which
+    /// follows both.
+    pub(crate) fn for_connection(server: Option<&Self>) -> (DrainTrigger, Self) {
+        let (trigger, own) = DrainTrigger::pair();
+        let signal = match server {
+            None => own,
+            Some(Self { server, .. }) => Self {
+                server: server.clone(),
+                connection: Some(Box::new(own.server)),
+            },
+        };
+        (trigger, signal)
+    }
+
     /// The current stage.
     #[inline]
     pub fn stage(&self) -> DrainStage {
-        // No stage is ever marked as seen, so unchanged means the first stage. This check is one load, while a
-        // borrow takes a lock.
-        match self.0.has_changed() {
-            Ok(false) => DrainStage::Serving,
-            Ok(true) | Err(_) => *self.0.borrow(),
+        let stage = stage(&self.server);
+        match &self.connection {
+            None => stage,
+            Some(connection) => stage.max(self::stage(connection)),
         }
     }
 
@@ -96,10 +120,37 @@ impl DrainSignal {
     /// # Cancel safety
     ///
     /// Safe to drop at any time.
-    pub async fn reached(mut self, stage: DrainStage) {
-        if self.0.wait_for(|now| *now >= stage).await.is_err() {
-            std::future::pending().await
+    pub async fn reached(self, stage: DrainStage) {
+        let Self { server, connection } = self;
+        match connection {
+            None => reached(server, stage).await,
+            // Boxed, so that it does not enlarge the future of the others.
+            Some(connection) => {
+                let either = async move {
+                    tokio::select! {
+                        () = reached(server, stage) => {}
+                        () = reached(*connection, stage) => {}
+                    }
+                };
+                Box::pin(either).await;
+            }
         }
+    }
+}
+
+#[inline]
+fn stage(signal: &watch::Receiver<DrainStage>) -> DrainStage {
+    // No stage is ever marked as seen, so unchanged means the first stage. This check is one load, while a borrow
+    // takes a lock.
+    match signal.has_changed() {
+        Ok(false) => DrainStage::Serving,
+        Ok(true) | Err(_) => *signal.borrow(),
+    }
+}
+
+async fn reached(mut signal: watch::Receiver<DrainStage>, stage: DrainStage) {
+    if signal.wait_for(|now| *now >= stage).await.is_err() {
+        std::future::pending().await
     }
 }
 

@@ -83,6 +83,7 @@ pub mod ip_set;
 pub mod limit;
 pub mod log_limit;
 mod log_text;
+mod meter;
 pub mod observe;
 pub mod outcome;
 pub mod peek;

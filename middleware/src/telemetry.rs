@@ -48,17 +48,22 @@
 //! | `limit` | the idle timeout of the server |
 //! | `worker` | number of the worker thread, from 0 |
 //! | `by` | name of the layer that rejects or would reject the connection |
+//! | `observed` | what guards that only observe would have done, with their names |
+//! | `alarm` | what an alarm counts: `active`, `opened`, `refused` or `failed` |
+//! | `count` | the count that raised or cleared an alarm |
+//! | `threshold` | the count from which an alarm is raised |
 //!
 //! # Events
 //!
 //! | target | level | fields | when |
 //! |---|---|---|---|
 //! | `portcullis::connection` | configurable | `peer`, `suppressed` | a connection was opened |
-//! | `portcullis::connection` | configurable | `peer`, `outcome`, `duration`, `bytes_in`, `bytes_out`, `error` | a connection was closed |
-//! | `portcullis_middleware::guard::admission` | INFO | `connection.id`, `peer`, `by`, `error`, `suppressed` | a guard that only observes admitted a connection that it would have rejected |
+//! | `portcullis::connection` | configurable | `peer`, `outcome`, `duration`, `bytes_in`, `bytes_out`, `observed`, `error` | a connection was closed |
+//! | `portcullis_middleware::guard::observer` | INFO | `connection.id`, `peer`, `by`, `error`, `suppressed` | a guard that only observes let a connection pass that it would have rejected or closed |
 //! | `portcullis_middleware::handler::on_error::lend` | DEBUG | `connection.id`, `error`, `returned` | a service failed and the error handler is called |
 //! | `portcullis_middleware::limit::table_full` | WARN | `peer`, `by`, `suppressed` | a table of keys is full |
-//! | `portcullis_middleware::peek::receive` | INFO | `peer`, `error`, `suppressed` | a layer that only observes would reject a connection |
+//! | `portcullis_middleware::observe::alarm::policy` | WARN | `listener`, `alarm`, `count`, `threshold` | an alarm was raised |
+//! | `portcullis_middleware::observe::alarm::policy` | INFO | `listener`, `alarm`, `count`, `threshold` | an alarm was cleared |
 //! | `portcullis_middleware::proxy_protocol::warnings` | WARN | `peer`, `suppressed` | an untrusted source was rejected, or a second PROXY header was ignored |
 //! | `portcullis_middleware::proxy_protocol::warnings` | WARN | `peer`, `error`, `suppressed` | a trusted source sent no valid PROXY header |
 //! | `portcullis_middleware::tls::configs` | WARN | | a TLS configuration enabled early data, which is unsupported |
@@ -69,6 +74,7 @@
 //! | `portcullis_middleware::tls::store::watch` | ERROR | `error` | changed certificates are unusable, and the previous ones stay in use |
 //! | `portcullis_middleware::tls::store::watch` | INFO | | changed certificates were reloaded |
 //! | `portcullis_middleware::tls::x509::doubts` | WARN | `certificate` | a loaded certificate is expired or otherwise doubtful |
+//! | `portcullis_middleware::timeout::connection_timeout::handed_off` | DEBUG | `connection.id`, `peer`, `error` | a handed-off connection exceeded a limit and is closed |
 //! | `portcullis::server::acceptor` | ERROR | `listener`, `error` | a listener failed permanently |
 //! | `portcullis::server::acceptors` | ERROR | `listener`, `error` | a listener panicked |
 //! | `portcullis::server::heartbeat` | WARN | `worker`, `connection.id`, `peer` | a handler blocks its worker thread |
@@ -225,6 +231,16 @@ pub const FIELDS: &[Field] = &[
         "by",
         "name of the layer that rejects or would reject the connection",
     ),
+    field(
+        "observed",
+        "what guards that only observe would have done, with their names",
+    ),
+    field(
+        "alarm",
+        "what an alarm counts: `active`, `opened`, `refused` or `failed`",
+    ),
+    field("count", "the count that raised or cleared an alarm"),
+    field("threshold", "the count from which an alarm is raised"),
 ];
 
 const ERROR: Option<Level> = Some(Level::ERROR);
@@ -232,6 +248,7 @@ const WARN: Option<Level> = Some(Level::WARN);
 const INFO: Option<Level> = Some(Level::INFO);
 const DEBUG: Option<Level> = Some(Level::DEBUG);
 
+const ALARM: &str = "portcullis_middleware::observe::alarm::policy";
 const LEND: &str = "portcullis_middleware::handler::on_error::lend";
 const PROXY: &str = "portcullis_middleware::proxy_protocol::warnings";
 const RECORDER: &str = "portcullis::server::recorder";
@@ -254,15 +271,16 @@ pub const EVENTS: &[Event] = &[
             "duration",
             "bytes_in",
             "bytes_out",
+            "observed",
             "error",
         ],
         "a connection was closed",
     ),
     event(
-        "portcullis_middleware::guard::admission",
+        "portcullis_middleware::guard::observer",
         INFO,
         &["connection.id", "peer", "by", "error", "suppressed"],
-        "a guard that only observes admitted a connection that it would have rejected",
+        "a guard that only observes let a connection pass that it would have rejected or closed",
     ),
     event(
         LEND,
@@ -277,10 +295,16 @@ pub const EVENTS: &[Event] = &[
         "a table of keys is full",
     ),
     event(
-        "portcullis_middleware::peek::receive",
-        Some(Level::INFO),
-        &["peer", "error", "suppressed"],
-        "a layer that only observes would reject a connection",
+        ALARM,
+        WARN,
+        &["listener", "alarm", "count", "threshold"],
+        "an alarm was raised",
+    ),
+    event(
+        ALARM,
+        INFO,
+        &["listener", "alarm", "count", "threshold"],
+        "an alarm was cleared",
     ),
     event(
         PROXY,
@@ -341,6 +365,12 @@ pub const EVENTS: &[Event] = &[
         WARN,
         &["certificate"],
         "a loaded certificate is expired or otherwise doubtful",
+    ),
+    event(
+        "portcullis_middleware::timeout::connection_timeout::handed_off",
+        DEBUG,
+        &["connection.id", "peer", "error"],
+        "a handed-off connection exceeded a limit and is closed",
     ),
     event(
         "portcullis::server::acceptor",

@@ -13,8 +13,7 @@ use portcullis_middleware::{
         Bandwidth, BandwidthLayer, ConnectionLimitLayer, KeyedLimitLayer, Rate, RateLimitLayer,
         Refusal,
     },
-    observe::TraceLayer,
-    observe::{ByteCounter, CountBytesLayer},
+    observe::{AlarmKind, AlarmLayer, ByteCounter, CountBytesLayer, TraceLayer},
     peek::PeekLayer,
     peer_addr::PeerAddrLayer,
     prelude::{Postgres, PreludeLayer},
@@ -45,6 +44,12 @@ async fn metrics() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn alarm() {
+    let layer = AlarmLayer::new("web").with_threshold(AlarmKind::Active, 1);
+    assert_contract(layer.with_threshold(AlarmKind::Opened, 2)).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_limit_that_waits_before_accepting() {
     for limit in 1..=9 {
         assert_contract(ConnectionLimitLayer::new(limit)).await;
@@ -67,6 +72,7 @@ async fn a_limit_that_refuses() {
         let layer = ConnectionLimitLayer::new(2).refuse();
         assert_contract(layer.with_refusal(refusal)).await;
     }
+    assert_contract(ConnectionLimitLayer::new(2).with_observe(true)).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -105,19 +111,21 @@ async fn io_timeout() {
 async fn bandwidth() {
     assert_contract(BandwidthLayer::new()).await;
     let limit = Bandwidth::per_second(1 << 20);
-    assert_contract(BandwidthLayer::new().with_read(limit).with_write(limit)).await;
+    let limits = BandwidthLayer::new().with_read(limit).with_write(limit);
+    assert_contract(limits.clone()).await;
+    assert_contract(limits.with_observe(true)).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn connection_timeout() {
     let day = Duration::from_secs(86_400);
     assert_contract(ConnectionTimeoutLayer::new()).await;
-    assert_contract(
-        ConnectionTimeoutLayer::new()
-            .with_idle_timeout(day)
-            .with_max_lifetime(day),
-    )
-    .await;
+    let limits = ConnectionTimeoutLayer::new()
+        .with_idle_timeout(day)
+        .with_max_lifetime(day)
+        .with_lifetime_grace(day);
+    assert_contract(limits.clone()).await;
+    assert_contract(limits.with_observe(true)).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -139,6 +147,7 @@ async fn prelude() {
     let request = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
     assert_contract_with(PreludeLayer::new(Postgres::new()), || {
         let peer = Peer::new().dribbles(request, 3, Duration::from_millis(100));
+        let peer = peer.waits_for(1).sends([22]);
         peer.connection().0
     })
     .await;

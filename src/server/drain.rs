@@ -102,6 +102,8 @@ pub struct Report(Arc<ReportData>);
 #[derive(Debug, Default)]
 pub(super) struct ReportData {
     pub(super) ended: u64,
+    /// Those of a listener that was drained by itself before its server was.
+    pub(super) ended_in_server_drain: u64,
     pub(super) force_closed: Vec<ConnectionInfo>,
     pub(super) still_running: usize,
     pub(super) took: Duration,
@@ -111,7 +113,7 @@ pub(super) struct ReportData {
 impl ReportData {
     /// Adds the connections and errors of a listener.
     pub(super) fn add(&mut self, listener: &Report) {
-        self.ended += listener.ended();
+        self.ended += listener.0.ended_in_server_drain;
         self.force_closed.extend_from_slice(listener.force_closed());
         self.add_broken(listener);
     }

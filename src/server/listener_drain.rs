@@ -51,7 +51,7 @@ impl ListenerDrainer {
             Some(schedule) => schedule.begun,
             None => Instant::now(),
         };
-        let gone = self.gone();
+        let gone = listener.gone();
         let force_closed = if drains {
             self.drain().await
         } else {
@@ -60,8 +60,11 @@ impl ListenerDrainer {
         // All accepted connections but those that had ended before. This includes a connection between its accept
         // and its entry in the table.
         let accepted = listener.recorder.counters.accepted.load(Ordering::Relaxed);
+        let ended_since = |gone| accepted.saturating_sub(gone + force_closed.len() as u64);
+        let gone_at_server_drain = listener.gone_at_server_drain.get().copied().unwrap_or(0);
         let report = Report::from(ReportData {
-            ended: accepted.saturating_sub(gone + force_closed.len() as u64),
+            ended: ended_since(gone),
+            ended_in_server_drain: ended_since(gone.max(gone_at_server_drain)),
             still_running: listener.registry.len_of(listener.key),
             force_closed,
             took: begun.elapsed(),
@@ -156,13 +159,6 @@ impl ListenerDrainer {
             self.listener.lifecycle.socket_closed();
             self.shared.listeners.closed_one(has_broken);
         }
-    }
-
-    /// How many accepted connections have ended.
-    fn gone(&self) -> u64 {
-        let counters = &self.listener.recorder.counters;
-        let unserved = counters.unserved.load(Ordering::Relaxed);
-        self.listener.registry.gone(self.listener.key) + unserved
     }
 }
 

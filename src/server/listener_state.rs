@@ -7,7 +7,7 @@ use super::{
     registry::{ListenerKey, Registry},
 };
 use portcullis_middleware::limit::LimitHandle;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, atomic::Ordering};
 
 /// State of one listener.
 ///
@@ -20,6 +20,8 @@ pub(crate) struct ListenerState {
     pub(super) registry: Arc<Registry>,
     pub(super) key: ListenerKey,
     pub(super) report: OnceLock<Report>,
+    /// How many connections had ended when the server's own drain began, if it has.
+    pub(super) gone_at_server_drain: OnceLock<u64>,
     /// The limit that the handle shows and changes.
     pub(super) limit: OnceLock<LimitHandle>,
 }
@@ -33,8 +35,15 @@ impl ListenerState {
             key: registry.add_listener(),
             registry,
             report: OnceLock::new(),
+            gone_at_server_drain: OnceLock::new(),
             limit: OnceLock::new(),
         }
+    }
+
+    /// How many accepted connections have ended.
+    pub(super) fn gone(&self) -> u64 {
+        let unserved = self.recorder.counters.unserved.load(Ordering::Relaxed);
+        self.registry.gone(self.key) + unserved
     }
 
     pub(super) fn status(&self) -> Status {

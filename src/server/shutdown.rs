@@ -70,6 +70,9 @@ impl ServerDrainer {
         lifecycle.begin_drain(false);
         let schedule = self.drain.schedule(begun);
         for listener in &listeners {
+            listener
+                .gone_at_server_drain
+                .get_or_init(|| listener.gone());
             // Nothing was requested of a server that has run out of listeners, so their own drains go on as they are.
             if is_stopped || listener.lifecycle.schedule().is_none() {
                 listener.lifecycle.drain(schedule);

@@ -453,6 +453,29 @@ fn a_listener_can_only_be_added_while_the_server_runs() {
 }
 
 #[test]
+fn a_server_reports_no_connection_that_ended_in_an_earlier_drain_of_its_listener() {
+    scenario(async {
+        let two = Two::serve();
+        let mut polite = two.connect_a().await;
+        let mut lasting = two.connect_a().await;
+        let mut other = two.connect_b().await;
+        let drained = two.a.drain(Drain::new());
+        assert_eq!(polite.read(&mut [0]).await.unwrap(), 0);
+        drop(polite);
+        eventually("it has ended", || two.a.status().active == 1).await;
+
+        two.handle.stop();
+        for client in [&mut lasting, &mut other] {
+            assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+        }
+        drop((lasting, other));
+        let report = two.handle.wait().await;
+        assert_eq!(report.ended(), 2);
+        assert_eq!(drained.await.ended(), 2);
+    });
+}
+
+#[test]
 fn a_server_ends_with_its_last_listener_unless_it_runs_until_it_is_stopped() {
     scenario(async {
         let two = Two::serve();

@@ -1,22 +1,23 @@
 //! Information about a connection, for layers, handlers and the server.
 
 use super::{
-    Address, CertificateFacts, Hello, ListenerInfo, Phase, TlsInfo, Transport,
+    Address, CertificateFacts, Hello, ListenerInfo, Note, Phase, TlsInfo, Transport,
     control::{Control, IoDirection, Requests},
     deadline::IoDeadline,
+    notes::Notes,
 };
-use crate::drain::{DrainSignal, DrainStage};
+use crate::drain::{DrainSignal, DrainStage, DrainTrigger};
 use std::{
     fmt, io,
     net::SocketAddr,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence},
     },
     task::Poll,
     time::Duration,
 };
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 /// Information about one connection; clones are cheap and share it.
 ///
@@ -37,12 +38,24 @@ struct ConnectionFacts {
     effective: OnceLock<Box<Effective>>,
     hello: OnceLock<Hello>,
     tls: OnceLock<Box<TlsInfo>>,
+    /// Of few connections.
+    rare: OnceLock<Box<RareFacts>>,
     read: AtomicU64,
     written: AtomicU64,
     phase: AtomicU8,
     truncated: AtomicBool,
     control: Control,
     deadlines: [IoDeadline; 2],
+}
+
+/// What few connections have, in one allocation.
+#[derive(Default)]
+struct RareFacts {
+    notes: Notes,
+    /// That of the connection alone, and of its server.
+    drain: OnceLock<DrainSignal>,
+    /// Wakes tasks that wait for the end of the connection.
+    gone: Notify,
 }
 
 struct Effective {
@@ -84,6 +97,7 @@ impl ConnectionInfo {
             effective: OnceLock::new(),
             hello: OnceLock::new(),
             tls: OnceLock::new(),
+            rare: OnceLock::new(),
             read: AtomicU64::new(0),
             written: AtomicU64::new(0),
             phase: AtomicU8::new(Phase::Accepted as u8),
@@ -188,6 +202,25 @@ impl ConnectionInfo {
         self.0.tls.set(Box::new(tls)).is_ok()
     }
 
+    /// What guards that only observe would have done, such as [`AclLayer`](crate::access::AclLayer) with
+    /// [`with_observe`](crate::access::AclLayer::with_observe), in the order in which they would have.
+    pub fn notes(&self) -> impl Iterator<Item = &Note> {
+        self.0
+            .rare
+            .get()
+            .into_iter()
+            .flat_map(|rare| rare.notes.iter())
+    }
+
+    /// Adds a note; an equal one is kept once.
+    pub(crate) fn add_note(&self, note: Note) {
+        self.rare().notes.add(note);
+    }
+
+    fn rare(&self) -> &RareFacts {
+        self.0.rare.get_or_init(Box::default)
+    }
+
     /// Bytes read from the socket so far (under TLS, ciphertext).
     pub fn bytes_read(&self) -> u64 {
         self.0.read.load(Ordering::Relaxed)
@@ -208,6 +241,25 @@ impl ConnectionInfo {
         let next = |now| (!Phase::from_u8(now).is_end()).then_some(phase as u8);
         let relaxed = Ordering::Relaxed;
         let _ended_already = self.0.phase.fetch_update(relaxed, relaxed, next);
+        if phase.is_end() {
+            // Either this sees the task that waits, or that task sees the phase.
+            fence(Ordering::SeqCst);
+            if let Some(rare) = self.0.rare.get() {
+                rare.gone.notify_waiters();
+            }
+        }
+    }
+
+    /// Resolves when the connection is closed or detached.
+    pub(crate) fn gone(&self) -> impl Future<Output = ()> + Send + use<> {
+        let info = self.clone();
+        async move {
+            let gone = info.rare().gone.notified();
+            fence(Ordering::SeqCst);
+            if !info.phase().is_end() {
+                gone.await;
+            }
+        }
     }
 
     /// Whether the TLS peer closed without `close_notify`, so that data may have been truncated.
@@ -221,7 +273,8 @@ impl ConnectionInfo {
         self.0.truncated.store(true, Ordering::Relaxed);
     }
 
-    /// Resolves when the server starts to shut down. Without a server it stays pending.
+    /// Resolves when the server starts to shut down, or when the connection has reached its
+    /// [lifetime](crate::timeout::ConnectionTimeoutLayer::with_lifetime_grace). Otherwise it stays pending.
     ///
     /// The future is `'static` and may be dropped and created again at any time.
     pub fn drain(&self) -> impl Future<Output = ()> + Send + use<> {
@@ -234,20 +287,30 @@ impl ConnectionInfo {
         }
     }
 
-    /// Whether the server has started to shut down.
+    /// Whether the server has started to shut down, or the connection alone.
     pub fn is_draining(&self) -> bool {
         self.drain_stage() >= DrainStage::Notified
     }
 
-    /// The stage of the server's shutdown; `Serving` without a server.
+    /// The stage of the shutdown of the server or of the connection; `Serving` without a server.
     pub fn drain_stage(&self) -> DrainStage {
         self.drain_signal()
             .map_or(DrainStage::Serving, DrainSignal::stage)
     }
 
-    /// The server's drain signal, if there is a server.
+    /// The drain signal of the server, if there is one, or of the connection alone.
     pub fn drain_signal(&self) -> Option<&DrainSignal> {
-        self.0.origin.as_ref()?.drain()
+        let own = self.0.rare.get().and_then(|rare| rare.drain.get());
+        own.or_else(|| self.0.origin.as_ref()?.drain())
+    }
+
+    /// A trigger that shuts down this connection alone; `None` if it has one already.
+    ///
+    /// Signals that were taken before do not follow it.
+    pub(crate) fn drain_alone(&self) -> Option<DrainTrigger> {
+        let server = self.0.origin.as_ref().and_then(|origin| origin.drain());
+        let (trigger, signal) = DrainSignal::for_connection(server);
+        self.rare().drain.set(signal).ok().map(|()| trigger)
     }
 
     /// Force-closes the connection, wherever it is.

@@ -37,6 +37,7 @@ pub(crate) mod guards;
 mod hello;
 mod info;
 mod listener_info;
+mod notes;
 mod phase;
 mod socket;
 #[cfg(test)]
@@ -62,6 +63,7 @@ pub use self::{
     hello::Hello,
     info::{ConnectionId, ConnectionInfo},
     listener_info::ListenerInfo,
+    notes::Note,
     phase::Phase,
     socket::{ForcedClose, Socket},
     tls_info::TlsInfo,

@@ -1,12 +1,7 @@
 //! What happens to a connection after a guard's verdict.
 
-use super::{GuardFuture, Held, Refusal};
-use crate::{
-    Connection, ConnectionInfo,
-    error::Refused,
-    log_limit::LogLimit,
-    log_text::{Causes, Escaped},
-};
+use super::{GuardFuture, Held, Observer, Refusal};
+use crate::{Connection, error::Refused, log_text::Causes};
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
@@ -15,22 +10,35 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tower::Service;
 
 /// How a guard rejects, and its counters. Clones share the counters.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Guard {
     pub(crate) refusal: Refusal,
     pub(crate) observe: bool,
     pub(super) state: Arc<GuardCounters>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct GuardCounters {
     held: Arc<Held>,
     refused: AtomicU64,
-    observed: AtomicU64,
-    log: LogLimit,
+    observer: Observer,
 }
 
 impl Guard {
+    /// The guard of the layer `name`, which closes the connections that it rejects.
+    pub(crate) fn new(name: &'static str) -> Self {
+        let state = GuardCounters {
+            held: Arc::default(),
+            refused: AtomicU64::new(0),
+            observer: Observer::new(name),
+        };
+        Self {
+            refusal: Refusal::default(),
+            observe: false,
+            state: Arc::new(state),
+        }
+    }
+
     /// Calls `inner` if the verdict admits the connection or the guard only observes, and rejects it otherwise.
     pub(crate) fn call<S, IO>(
         &self,
@@ -43,7 +51,10 @@ impl Guard {
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         match verdict {
-            Err(refused) if self.observe => self.observe(connection.info(), &refused),
+            Err(refused) if self.observe => {
+                let (info, reason) = (connection.info(), refused.reason());
+                self.state.observer.observe(info, reason, Causes(&refused));
+            }
             Err(refused) => {
                 self.state.refused.fetch_add(1, Ordering::Relaxed);
                 let refusing = self.refusal.refuse(connection, &self.state.held, refused);
@@ -54,17 +65,6 @@ impl Guard {
         GuardFuture::served(inner.call(connection))
     }
 
-    fn observe(&self, info: &ConnectionInfo, refused: &Refused) {
-        self.state.observed.fetch_add(1, Ordering::Relaxed);
-        self.state.log.write(|suppressed| {
-            let (by, error) = (refused.by(), Escaped(Causes(refused)));
-            tracing::info!(
-                connection.id = info.id().get(), peer = %info.peer(), by, %error, suppressed,
-                "{by} observes only and admitted a connection that it would have rejected: {error}"
-            );
-        });
-    }
-
     /// Number of connections rejected so far.
     pub(crate) fn refused(&self) -> u64 {
         self.state.refused.load(Ordering::Relaxed)
@@ -72,6 +72,6 @@ impl Guard {
 
     /// Number of connections that were admitted only because the guard observes.
     pub(crate) fn observed(&self) -> u64 {
-        self.state.observed.load(Ordering::Relaxed)
+        self.state.observer.observed()
     }
 }

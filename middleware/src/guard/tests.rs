@@ -24,7 +24,7 @@ fn tarpit(at_most: usize) -> Guard {
     let hold = HOLD;
     Guard {
         refusal: Refusal::Tarpit { hold, at_most },
-        ..Guard::default()
+        ..Guard::new("gate")
     }
 }
 
@@ -130,7 +130,7 @@ async fn a_reset_and_a_close_happen_in_the_call() {
     ] {
         let guard = Guard {
             refusal,
-            ..Guard::default()
+            ..Guard::new("gate")
         };
         let (connection, mut client) = over_tcp().await;
         let call = reject(&guard, connection);
@@ -153,7 +153,11 @@ async fn a_guard_that_observes_admits_counts_and_logs_a_few_per_second() {
     handle.allow(7);
     for _ in 0..7 {
         assert_ready!(task::spawn(poll_fn(|cx| inner.poll_ready(cx))).poll()).unwrap();
-        let _call = guard.call(&mut inner, in_memory(8).0, Err(refused()));
+        let connection = in_memory(8).0;
+        let info = connection.info().clone();
+        let _call = guard.call(&mut inner, connection, Err(refused()));
+        let notes: Vec<_> = info.notes().map(ToString::to_string).collect();
+        assert_eq!(notes, ["gate: shut"]);
         assert!(assert_ready!(task::spawn(handle.next_request()).poll()).is_some());
     }
     assert_eq!((guard.refused(), guard.observed()), (0, 7));

@@ -28,7 +28,8 @@ use std::{fmt, fs, net::IpAddr, path::Path, str::FromStr, sync::Arc};
 
 /// A set of IPv4 and IPv6 networks.
 ///
-/// The networks are stored as sorted ranges that do not overlap, so a look-up is a binary search. IPv4-mapped
+/// The networks are stored as sorted ranges that neither overlap nor touch, so a look-up is a binary search, and
+/// sets of the same addresses are equal. IPv4-mapped
 /// IPv6 addresses and networks (`::ffff:10.1.2.3`) count as IPv4; `::/0` therefore contains IPv6 addresses
 /// only. Clones share the ranges.
 ///
@@ -147,17 +148,36 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(separator).filter(|word| !word.is_empty())
 }
 
-/// Sorts the ranges and joins those that overlap.
-fn disjoint<T: Ord + Copy>(mut ranges: Vec<Range<T>>) -> Arc<[Range<T>]> {
+/// Sorts the ranges and joins those that overlap or touch, so that equal sets have equal ranges.
+fn disjoint<T: Bits>(mut ranges: Vec<Range<T>>) -> Arc<[Range<T>]> {
     ranges.sort_unstable();
     ranges.dedup_by(|next, range| {
-        let overlaps = next.0 <= range.1;
-        if overlaps {
+        // Nothing follows the last address.
+        let joins = range.1.successor().is_none_or(|after| next.0 <= after);
+        if joins {
             range.1 = range.1.max(next.1);
         }
-        overlaps
+        joins
     });
     ranges.into()
+}
+
+/// An address as a number.
+trait Bits: Ord + Copy {
+    /// The next address, if there is one.
+    fn successor(self) -> Option<Self>;
+}
+
+impl Bits for u32 {
+    fn successor(self) -> Option<Self> {
+        self.checked_add(1)
+    }
+}
+
+impl Bits for u128 {
+    fn successor(self) -> Option<Self> {
+        self.checked_add(1)
+    }
 }
 
 fn find<T: Ord + Copy>(ranges: &[Range<T>], address: T) -> bool {

@@ -133,6 +133,26 @@ fn a_union_contains_both() {
 }
 
 #[test]
+fn sets_of_the_same_addresses_are_equal_however_they_are_divided() {
+    let set = |text: &str| text.parse::<IpSet>().unwrap();
+    for (halves, whole) in [
+        ("10.0.0.0/9, 10.128.0.0/9", "10.0.0.0/8"),
+        ("10.0.0.1, 10.0.0.0", "10.0.0.0/31"),
+        ("0.0.0.0/1, 128.0.0.0/1", "0.0.0.0/0"),
+        ("fd00::/9, fd80::/9", "fd00::/8"),
+        ("::/1, 8000::/1, ffff::/16", "::/0"),
+    ] {
+        assert_eq!(set(halves), set(whole), "{halves}");
+        let (one, other) = halves.split_once(',').unwrap();
+        assert_eq!(set(one).union(&set(other)), set(whole), "{halves}");
+    }
+    // One address is missing in between.
+    assert_ne!(set("10.0.0.0, 10.0.0.2"), set("10.0.0.0/31, 10.0.0.2"));
+    assert!(!set("10.0.0.0, 10.0.0.2").contains("10.0.0.1".parse().unwrap()));
+    assert_ne!(set("0.0.0.0/0"), set("::/0"));
+}
+
+#[test]
 fn addresses_that_are_ipv4_inside_of_ipv6_are_ipv4() {
     let contains = |networks: &str, address: &str| {
         let set: IpSet = networks.parse().unwrap();

@@ -8,6 +8,7 @@ use super::{
     key::KeyBytes,
     sync::{Mutex, MutexGuard, PoisonError},
 };
+use crate::meter::Gauge;
 use std::{
     hash::{BuildHasher, RandomState},
     mem,
@@ -34,12 +35,12 @@ pub(super) struct Place(usize);
 pub(super) struct Full;
 
 impl<V: Value> Table<V> {
-    /// A table of up to `capacity` keys, and at least one.
-    pub(super) fn new(capacity: usize) -> Self {
+    /// A table of up to `capacity` keys, and at least one, whose number is added to `entries`.
+    pub(super) fn new(capacity: usize, entries: &Gauge) -> Self {
         let capacity = capacity.clamp(1, MAX_CAPACITY);
         let shards = if capacity < SMALL { 1 } else { SHARDS };
         let each = capacity.div_ceil(shards);
-        let shards = (0..shards).map(|_| Mutex::new(Shard::new(each)));
+        let shards = (0..shards).map(|_| Mutex::new(Shard::new(each, entries.clone())));
         Self {
             shards: shards.collect(),
             hasher: Hasher::new(),
@@ -158,6 +159,8 @@ struct Shard<V> {
     /// The first free entry; they form a chain too.
     free: Number,
     len: usize,
+    /// Shows `len`.
+    gauge: Gauge,
     capacity: usize,
     /// All entries are in use until this time.
     unused_from: u64,
@@ -176,13 +179,14 @@ type Number = u32;
 const END: Number = 0;
 
 impl<V: Value> Shard<V> {
-    fn new(capacity: usize) -> Self {
+    fn new(capacity: usize, gauge: Gauge) -> Self {
         Self {
             // Zeroed memory, which the system provides when it is used.
             chains: vec![END; capacity.next_power_of_two()].into(),
             entries: Vec::new(),
             free: END,
             len: 0,
+            gauge,
             capacity,
             unused_from: u64::MAX,
         }
@@ -237,6 +241,7 @@ impl<V: Value> Shard<V> {
         };
         self.chains[chain] = index as Number + 1;
         self.len += 1;
+        self.gauge.add(1.0);
         Ok(index)
     }
 
@@ -287,6 +292,15 @@ impl<V: Value> Shard<V> {
         }
         self.entries[index].next = mem::replace(&mut self.free, number);
         self.len -= 1;
+        self.gauge.add(-1.0);
+    }
+}
+
+impl<V> Drop for Shard<V> {
+    fn drop(&mut self) {
+        if self.len > 0 {
+            self.gauge.add(-(self.len as f64));
+        }
     }
 }
 

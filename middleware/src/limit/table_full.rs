@@ -1,6 +1,6 @@
 //! What happens to a connection whose key does not fit into the table.
 
-use crate::{ConnectionInfo, error::Refused, log_limit::LogLimit};
+use crate::{ConnectionInfo, error::Refused, log_limit::LogLimit, meter::Counter};
 use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
@@ -26,21 +26,35 @@ impl WhenTableFull {
 /// Counts and logs the connections that were affected.
 #[derive(Debug)]
 pub(super) struct TableFullCounter {
+    by: &'static str,
+    affected: Counter,
     admitted: AtomicU64,
     log: LogLimit,
 }
 
 impl TableFullCounter {
+    /// Of the layer `by`. The log has one line per minute.
+    pub(super) fn new(by: &'static str) -> Self {
+        Self {
+            by,
+            affected: Counter::table_full(by),
+            admitted: AtomicU64::new(0),
+            log: LogLimit::new(1, Duration::from_secs(60)),
+        }
+    }
+
     pub(super) fn judge(
         &self,
         when: WhenTableFull,
-        by: &'static str,
+        observes: bool,
         info: &ConnectionInfo,
     ) -> Result<(), Refused> {
+        let by = self.by;
+        self.affected.increment();
         self.log.write(|suppressed| {
             let effect = match when {
-                WhenTableFull::Refuse => "rejected",
-                WhenTableFull::Admit => "admitted without a limit",
+                WhenTableFull::Refuse if !observes => "rejected",
+                WhenTableFull::Refuse | WhenTableFull::Admit => "admitted without a limit",
             };
             tracing::warn!(
                 peer = %info.peer(), by, suppressed,
@@ -59,15 +73,5 @@ impl TableFullCounter {
     /// Number of connections that were admitted without a limit.
     pub(super) fn admitted(&self) -> u64 {
         self.admitted.load(Ordering::Relaxed)
-    }
-}
-
-/// One line per minute.
-impl Default for TableFullCounter {
-    fn default() -> Self {
-        Self {
-            admitted: AtomicU64::new(0),
-            log: LogLimit::new(1, Duration::from_secs(60)),
-        }
     }
 }

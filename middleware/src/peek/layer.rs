@@ -1,7 +1,7 @@
 //! The layer and its settings.
 
 use super::{Peek, ProtocolDetector};
-use crate::log_limit::LogLimit;
+use crate::guard::Observer;
 use std::{sync::Arc, time::Duration};
 use tower::Layer;
 
@@ -11,7 +11,7 @@ pub struct PeekLayer<D = ProtocolDetector> {
     pub(super) detector: D,
     pub(super) bounds: Bounds,
     /// Shared by all clones.
-    pub(super) log: Arc<LogLimit>,
+    pub(super) observer: Arc<Observer>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +50,7 @@ impl<D> PeekLayer<D> {
                 timeout: Some(DEFAULT_TIMEOUT),
                 observe: false,
             },
-            log: Arc::default(),
+            observer: Arc::new(Observer::new(PeekLayer::NAME)),
         }
     }
 
@@ -78,11 +78,16 @@ impl<D> PeekLayer<D> {
         self
     }
 
-    /// Passes on connections that it would reject, without a result, and logs them at INFO; off by default.
+    /// Passes on connections that it would reject, without a result, and counts, logs and notes them; off by default.
     #[must_use]
     pub const fn with_observe(mut self, observe: bool) -> Self {
         self.bounds.observe = observe;
         self
+    }
+
+    /// Number of connections that were passed on only because the layer [observes](Self::with_observe).
+    pub fn observed(&self) -> u64 {
+        self.observer.observed()
     }
 }
 

@@ -30,8 +30,8 @@
 //! The layer is always ready and waits for the inner service after the first bytes, so silent clients leave the
 //! permits of a limit inside to others. While it waits, a client that resets its connection is detected.
 //!
-//! With [`with_observe`](PeekLayer::with_observe), connections are passed on instead of rejected. The log has up to
-//! five lines per second about them.
+//! With [`with_observe`](PeekLayer::with_observe), connections are passed on instead of rejected. They are
+//! counted and [noted](crate::ConnectionInfo::notes), and the log has up to five lines per second about them.
 //!
 //! # Cancellation and drop
 //!

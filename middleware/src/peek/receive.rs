@@ -4,11 +4,11 @@ use super::{Detect, Detector, PeekLayer};
 use crate::{
     BoxError, Connection,
     drain::within_grace_period,
-    error::{Elapsed, Refused, TimeoutPhase},
+    error::{Elapsed, Refused, TimeoutPhase, find},
     io::PrefixedIo,
-    log_text::{Causes, Escaped},
+    log_text::Causes,
 };
-use std::{io, time::Duration};
+use std::{error::Error, io, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
     time::timeout,
@@ -44,10 +44,10 @@ pub(super) async fn receive<D: Detector, IO: AsyncRead + Unpin>(
             connection.extensions_mut().insert(found);
         }
         Ok(None) => {}
-        Err(error) if layer.bounds.observe => layer.log.write(|suppressed| {
-            let (peer, error) = (info.peer(), Escaped(Causes(&*error)));
-            tracing::info!(%peer, %error, suppressed, "peek would reject {peer}: {error}");
-        }),
+        Err(error) if layer.bounds.observe => {
+            let observer = &layer.observer;
+            observer.observe(&info, reason(&*error), Causes(&*error));
+        }
         Err(error) => {
             // A disconnect needs no reset.
             if !error.is::<io::Error>() {
@@ -57,6 +57,17 @@ pub(super) async fn receive<D: Detector, IO: AsyncRead + Unpin>(
         }
     }
     Ok(connection.map_io(|io| PrefixedIo::with_prefix(io, received)))
+}
+
+/// What is noted where the layer only observes.
+fn reason(error: &(dyn Error + 'static)) -> &'static str {
+    if let Some(refused) = find::<Refused>(error) {
+        refused.reason()
+    } else if let Some(elapsed) = find::<Elapsed>(error) {
+        elapsed.phase().as_str()
+    } else {
+        DISCONNECTED
+    }
 }
 
 /// `None` for a connection that is passed on without a result.
@@ -77,8 +88,7 @@ async fn read<D: Detector>(
         }
         let left = (max_len - received.len()) as u64;
         if (&mut *io).take(left).read_buf(received).await? == 0 {
-            let text = "the client disconnected before its protocol was detected";
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text).into());
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, DISCONNECTED).into());
         }
         match detector.detect(received) {
             Detect::Need => {}
@@ -93,3 +103,5 @@ async fn read<D: Detector>(
 
 /// Fits in the smallest segment that every host accepts. Most ClientHellos take one or two more reads.
 const FIRST_READ: usize = 512;
+
+const DISCONNECTED: &str = "the client disconnected before its protocol was detected";

@@ -26,6 +26,8 @@ impl<P> PreludeLayer<P> {
     ///
     /// Under TLS they would count as the client's, although anyone on the network could have added them.
     pub const PIPELINED: &'static str = "bytes follow the request for TLS";
+    /// The reason of a [`Refused`](crate::error::Refused) whose client requested TLS and did not begin it.
+    pub const NO_TLS: &'static str = "no TLS follows the request for TLS";
     /// The reason of a [`Refused`](crate::error::Refused) whose client sent too many bytes before TLS.
     pub const TOO_LONG: &'static str = "its bytes before TLS exceed the limit";
     /// The reason of a [`Refused`](crate::error::Refused) whose client sent too many commands before TLS.

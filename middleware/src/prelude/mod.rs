@@ -16,6 +16,7 @@
 //! | failure | error | the client sees |
 //! |---|---|---|
 //! | [bytes behind the request for TLS](PreludeLayer::PIPELINED) | [`Refused`] | a close |
+//! | [no TLS](PreludeLayer::NO_TLS) behind the reply to the request | [`Refused`] | a close |
 //! | [too many bytes](PreludeLayer::with_max_len), 4 KiB by default | [`Refused`] | a close |
 //! | [too many commands](PreludeLayer::with_max_commands), 16 by default | [`Refused`] | a close |
 //! | no TLS, or an invalid command | [`Refused`] with a reason of the prelude | its error, if it has one, and a close |
@@ -24,6 +25,9 @@
 //!
 //! Bytes behind the request for TLS are rejected, because a server that reads them after the handshake would take
 //! plain text from the network for the client's (CVE-2011-0411, CVE-2021-38371).
+//!
+//! The first byte of TLS is received within the timeout of the prelude and stays unread for the inner service, so plain
+//! text after `STARTTLS` never reaches it, whatever it is.
 //!
 //! The layer is always ready and waits for the inner service after the prelude, so silent clients leave the permits
 //! of a limit inside to others.

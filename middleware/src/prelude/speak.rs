@@ -25,22 +25,32 @@ where
 {
     let info = connection.info().clone();
     let bound = layer.timeout.unwrap_or(Duration::MAX);
-    let speaking = timeout(bound, converse(&mut layer, &mut connection));
     let elapsed = |after| Elapsed::new(TimeoutPhase::PRELUDE, after).into();
-    let end = match within_grace_period(&info, speaking).await {
-        Ok(Ok(end)) => end?,
-        Ok(Err(_)) => return Err(elapsed(bound)),
-        Err(after) => return Err(elapsed(after)),
-    };
-    match end {
-        PreludeEnd::Tls(bytes) => Ok(connection.map_io(|io| PrefixedIo::with_prefix(io, bytes))),
-        PreludeEnd::Refused(reason) => {
-            // Boxed, so that its state does not enlarge each prelude. The client gets the reply before the close.
-            let linger = Linger::new().with_timeout(Duration::from_secs(1));
-            let _ = Box::pin(connection.close_within(linger)).await;
-            Err(Refused::new(PreludeLayer::<P>::NAME, reason).into())
+    let mut refused = None;
+    let speaking = async {
+        let end = timeout(bound, converse(&mut layer, &mut connection)).await;
+        match end.map_err(|_| elapsed(bound))?? {
+            PreludeEnd::Tls(bytes) => {
+                Ok(connection.map_io(|io| PrefixedIo::with_prefix(io, bytes)))
+            }
+            PreludeEnd::Refused(reason) => {
+                refused = Some(reason);
+                // Boxed, so that its state does not enlarge each prelude. The client gets the reply before the
+                // close.
+                let linger = Linger::new().with_timeout(Duration::from_secs(1));
+                let _ = Box::pin(connection.close_within(linger)).await;
+                Err(refusal::<P>(reason))
+            }
         }
+    };
+    match within_grace_period(&info, speaking).await {
+        Ok(result) => result,
+        Err(after) => Err(refused.map_or_else(|| elapsed(after), refusal::<P>)),
     }
+}
+
+fn refusal<P>(reason: &'static str) -> BoxError {
+    Refused::new(PreludeLayer::<P>::NAME, reason).into()
 }
 
 enum PreludeEnd {
@@ -69,8 +79,7 @@ async fn converse<P: Prelude, IO: AsyncRead + AsyncWrite + Unpin>(
             .read_buf(&mut received)
             .await?;
         if read == 0 {
-            let text = "the client disconnected before TLS began";
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
+            return Err(disconnected());
         }
         total += read;
         while !received.is_empty() {
@@ -93,7 +102,8 @@ async fn converse<P: Prelude, IO: AsyncRead + AsyncWrite + Unpin>(
                 }
                 PreludeStep::StartTls { reply, .. } => {
                     send(connection, &reply).await?;
-                    return Ok(PreludeEnd::Tls(Vec::new()));
+                    received.clear();
+                    return begin_tls(connection, received).await;
                 }
                 PreludeStep::Reply { taken, reply } => {
                     replies += 1;
@@ -108,9 +118,31 @@ async fn converse<P: Prelude, IO: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
+/// Reads the first bytes after the reply, which must be those of a TLS handshake (RFC 8446, section 5.1).
+async fn begin_tls(
+    connection: &mut (impl AsyncRead + Unpin),
+    mut received: Vec<u8>,
+) -> io::Result<PreludeEnd> {
+    if connection.read_buf(&mut received).await? == 0 {
+        return Err(disconnected());
+    }
+    Ok(match received[0] {
+        HANDSHAKE => PreludeEnd::Tls(received),
+        _ => PreludeEnd::Refused(PreludeLayer::<()>::NO_TLS),
+    })
+}
+
+fn disconnected() -> io::Error {
+    let text = "the client disconnected before TLS began";
+    io::Error::new(io::ErrorKind::UnexpectedEof, text)
+}
+
 async fn send(io: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
     io.write_all(bytes).await?;
     io.flush().await
 }
 
 const FIRST_READ: usize = 256;
+
+/// The type of the first record.
+const HANDSHAKE: u8 = 22;

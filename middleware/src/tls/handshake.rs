@@ -4,6 +4,7 @@ use super::{
     TlsIo, TlsLayer,
     client_side::Client,
     common::{self, linger_for_alert},
+    metrics::HandshakeResult,
     negotiation::Negotiation,
     rustls::{ServerConfig, ServerConnection, crypto::CryptoProvider},
     unfinished::HandshakePlace,
@@ -35,7 +36,9 @@ where
 {
     let (io, rest) = connection.into_parts();
     rest.info.set_phase(Phase::Handshake);
+    let mut timer = layer.metrics.begin();
     let Some(mut place) = layer.unfinished.enter() else {
+        timer.fail(HandshakeResult::Refused);
         rest.with_io(io).abort();
         return Err(TlsLayer::too_many_handshakes().into());
     };
@@ -43,9 +46,13 @@ where
     let negotiating =
         within_grace_period(&rest.info, negotiate(&layer, &rest.info, &mut place, io));
     let negotiated = timeout(bound, negotiating).await.unwrap_or(Err(bound));
-    let negotiated = negotiated.map_err(|after| Elapsed::new(TimeoutPhase::HANDSHAKE, after))?;
+    let negotiated = negotiated.map_err(|after| {
+        timer.fail(HandshakeResult::TimedOut);
+        Elapsed::new(TimeoutPhase::HANDSHAKE, after)
+    })?;
     let (failure, io) = match negotiated {
         Ok(io) => {
+            timer.complete(rest.info.tls().is_some_and(|tls| tls.resumed));
             rest.info.set_phase(Phase::Serving);
             return Ok(rest.with_io(io));
         }
@@ -53,6 +60,7 @@ where
     };
     match failure {
         HandshakeFailure::Io(error) => {
+            timer.fail(HandshakeResult::Failed);
             let close = rest.with_io(io).close_within(linger_for_alert());
             // Boxed, so that its buffer does not enlarge every handshake. The connection keeps its place
             // because it holds a file descriptor, and can be displaced like others.
@@ -61,6 +69,7 @@ where
             Err(HandshakeError::new(error).into())
         }
         HandshakeFailure::Displaced => {
+            timer.fail(HandshakeResult::Refused);
             rest.with_io(io).abort();
             Err(TlsLayer::too_many_handshakes().into())
         }

@@ -6,6 +6,7 @@ use super::{
     configs::{ConfigSource, Configs, HandshakeConfig},
     handshake::handshake,
     handshake_limit::HandshakeLimit,
+    metrics::HandshakeMetrics,
     rustls::{ServerConfig, server::danger::ClientCertVerifier},
     unfinished::Unfinished,
 };
@@ -23,6 +24,7 @@ pub struct TlsLayer {
     pub(super) timeout: Option<Duration>,
     pub(super) slots: Arc<HandshakeLimit>,
     pub(super) unfinished: Arc<Unfinished>,
+    pub(super) metrics: Arc<HandshakeMetrics>,
 }
 
 impl TlsLayer {
@@ -58,6 +60,7 @@ impl TlsLayer {
             timeout: Some(HANDSHAKE_TIMEOUT),
             slots: Arc::new(HandshakeLimit::for_this_machine()),
             unfinished: Arc::new(Unfinished::new(DEFAULT_MAX_HANDSHAKES)),
+            metrics: Arc::new(HandshakeMetrics::new()),
         }
     }
 

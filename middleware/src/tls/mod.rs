@@ -189,6 +189,7 @@ mod io;
 mod layer;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 pub mod load;
+mod metrics;
 mod negotiation;
 mod or_plain;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]

@@ -43,7 +43,7 @@ impl AclPolicy {
             list: Arc::new(RwLock::new(Arc::new(list))),
             predicates: Vec::new(),
             subject: Subject::default(),
-            guard: Guard::default(),
+            guard: Guard::new(NAME),
         }
     }
 

@@ -1,11 +1,12 @@
 //! The stream wrapper.
 
 use super::{Bandwidth, SharedBandwidth, bucket::TokenBucket};
-use crate::internal::note_timer;
+use crate::{ConnectionInfo, guard::Observer, internal::note_timer};
 use pin_project::pin_project;
 use std::{
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 use tokio::{
@@ -54,14 +55,40 @@ pub(super) struct DirectionBandwidth {
     own: Option<TokenBucket>,
     shared: Option<SharedBandwidth>,
     timer: Option<Pin<Box<Sleep>>>,
+    /// `None` if the limits apply.
+    observing: Option<Box<Observing>>,
+}
+
+/// What a direction needs that only observes.
+#[derive(Debug)]
+pub(super) struct Observing {
+    pub(super) observer: Arc<Observer>,
+    pub(super) info: ConnectionInfo,
+    pub(super) reason: &'static str,
+    /// Whether bytes would have been held back.
+    pub(super) noted: bool,
+}
+
+impl Observing {
+    fn note(&mut self) {
+        if !self.noted {
+            self.noted = true;
+            self.observer.observe(&self.info, self.reason, self.reason);
+        }
+    }
 }
 
 impl DirectionBandwidth {
-    pub(super) fn new(own: Option<Bandwidth>, shared: Option<SharedBandwidth>) -> Self {
+    pub(super) fn new(
+        own: Option<Bandwidth>,
+        shared: Option<SharedBandwidth>,
+        observing: Option<Box<Observing>>,
+    ) -> Self {
         Self {
             own: own.map(TokenBucket::new),
             shared,
             timer: None,
+            observing,
         }
     }
 
@@ -69,22 +96,29 @@ impl DirectionBandwidth {
         self.own.is_none() && self.shared.is_none()
     }
 
+    /// How many bytes may pass at `now`, or else when to look again.
+    fn available(&self, now: Instant) -> Result<u64, Instant> {
+        let own = self.own.map_or(Ok(u64::MAX), |own| own.available(now));
+        let shared = self.shared.as_ref();
+        let shared = shared.map_or(Ok(u64::MAX), |shared| {
+            shared.with(|shared| shared.available(now))
+        });
+        match (own, shared) {
+            (Ok(own), Ok(shared)) => Ok(own.min(shared)),
+            (Err(next), Ok(_)) | (Ok(_), Err(next)) => Err(next),
+            (Err(own), Err(shared)) => Err(own.max(shared)),
+        }
+    }
+
     /// Waits until bytes may pass, and returns how many.
     fn poll_available(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
+        if self.observing.is_some() {
+            return Poll::Ready(usize::MAX);
+        }
         loop {
-            let now = Instant::now();
-            let own = self.own.map_or(Ok(u64::MAX), |own| own.available(now));
-            let shared = self.shared.as_ref();
-            let shared = shared.map_or(Ok(u64::MAX), |shared| {
-                shared.with(|shared| shared.available(now))
-            });
-            let next = match (own, shared) {
-                (Ok(own), Ok(shared)) => {
-                    let bytes = own.min(shared);
-                    return Poll::Ready(usize::try_from(bytes).unwrap_or(usize::MAX));
-                }
-                (Err(next), Ok(_)) | (Ok(_), Err(next)) => next,
-                (Err(own), Err(shared)) => own.max(shared),
+            let next = match self.available(Instant::now()) {
+                Ok(bytes) => return Poll::Ready(usize::try_from(bytes).unwrap_or(usize::MAX)),
+                Err(next) => next,
             };
             let timer = match &mut self.timer {
                 Some(timer) => {
@@ -101,7 +135,17 @@ impl DirectionBandwidth {
     }
 
     fn take(&mut self, bytes: usize) {
-        let (bytes, now) = (bytes as u64, Instant::now());
+        let (mut bytes, now) = (bytes as u64, Instant::now());
+        if self.observing.is_some() {
+            let available = self.available(now).unwrap_or(0);
+            if let Some(observing) = &mut self.observing
+                && bytes > available
+            {
+                observing.note();
+            }
+            // What the limits would have held back is not taken from them.
+            bytes = bytes.min(available);
+        }
         if let Some(own) = &mut self.own {
             own.take(bytes, now);
         }

@@ -4,6 +4,9 @@
 //! have it, also across several layers. By default, a burst of one second's bytes passes without a wait; a connection that
 //! was silent for a second has the whole burst again.
 //!
+//! With [`with_observe`](BandwidthLayer::with_observe) all bytes pass, and connections that would have waited are only
+//! counted, logged and [noted](crate::ConnectionInfo::notes).
+//!
 //! Reading slowly makes the kernel's receive buffer fill up, so that TCP slows the client down. Writing slowly makes
 //! the service wait.
 //!

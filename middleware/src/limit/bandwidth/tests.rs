@@ -1,16 +1,17 @@
 use super::{bucket::TokenBucket, io::DirectionBandwidth, *};
-use crate::testing::assert_transparent;
+use crate::{BoxError, Connection, testing::assert_transparent};
 use std::time::Duration;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
     time::{Instant, sleep, timeout},
 };
+use tower::{Layer, Service, service_fn};
 
 const SECOND: Duration = Duration::from_secs(1);
 const RATE: Bandwidth = Bandwidth::per_second(1000);
 
 fn limited<IO>(io: IO, read: Option<Bandwidth>, write: Option<Bandwidth>) -> BandwidthIo<IO> {
-    let [read, write] = [read, write].map(|limit| DirectionBandwidth::new(limit, None));
+    let [read, write] = [read, write].map(|limit| DirectionBandwidth::new(limit, None, None));
     BandwidthIo::new(io, read, write)
 }
 
@@ -90,7 +91,7 @@ async fn connections_share_a_bandwidth() {
     let all = SharedBandwidth::new(RATE);
     let begun = Instant::now();
     let writers = [(); 5].map(|()| {
-        let write = DirectionBandwidth::new(None, Some(all.clone()));
+        let write = DirectionBandwidth::new(None, Some(all.clone()), None);
         let (ours, theirs) = duplex(1 << 20);
         let mut io = BandwidthIo::new(ours, DirectionBandwidth::default(), write);
         tokio::spawn(async move {
@@ -155,6 +156,40 @@ async fn the_wrapper_is_transparent() {
     assert_transparent(|io| limited(io, None, None));
     let fast = Some(Bandwidth::per_second(u64::MAX));
     assert_transparent(|io| limited(io, fast, fast));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_layer_that_observes_lets_all_bytes_pass_and_notes_what_exceeds_a_limit() {
+    for more in [0, 1] {
+        let exceeded = more > 0;
+        let limits = BandwidthLayer::new().with_write(RATE).with_read(RATE);
+        let layer = limits.with_observe(true);
+        let (ours, mut peer) = duplex(1 << 20);
+        let connection = Connection::accept(ours);
+        let info = connection.info().clone();
+        let mut service = layer.layer(service_fn(async |io| Ok::<_, BoxError>(io)));
+        let mut io: Connection<BandwidthIo<_>> = service.call(connection).await.unwrap();
+        let begun = Instant::now();
+        let noted = || info.notes().map(|note| note.reason()).collect::<Vec<_>>();
+        // In many operations, of which the last waits for a part of a byte.
+        for _ in 0..999 + more {
+            io.write_all(&[7]).await.unwrap();
+        }
+        let expected = exceeded.then_some(BandwidthLayer::WRITE);
+        assert_eq!(noted(), expected.as_slice());
+        assert_eq!(layer.observed(), u64::from(exceeded));
+        // In one operation.
+        peer.write_all(&vec![7; 1000 + more]).await.unwrap();
+        io.read_exact(&mut vec![0; 1000 + more]).await.unwrap();
+        assert_eq!(noted().len(), 2 * more);
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        // What was held back is not owed, so the burst is there again after a second; and no direction is noted twice.
+        sleep(SECOND).await;
+        io.write_all(&[7; 1000]).await.unwrap();
+        assert_eq!(layer.observed(), 2 * more as u64);
+        io.write_all(&[7; 1000]).await.unwrap();
+        assert_eq!(layer.observed(), 1 + more as u64);
+    }
 }
 
 #[test]

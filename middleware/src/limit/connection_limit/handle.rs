@@ -35,6 +35,12 @@ impl LimitHandle {
         self.0.state().waiting()
     }
 
+    /// Number of connections beyond the limit that were served only because the layer
+    /// [observes](super::ConnectionLimitLayer::with_observe).
+    pub fn observed(&self) -> u64 {
+        self.0.observer.observed()
+    }
+
     /// Number of connections rejected so far.
     pub fn refused(&self) -> u64 {
         self.0.state().refused()

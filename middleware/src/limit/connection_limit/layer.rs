@@ -1,6 +1,6 @@
 use super::{ConnectionLimit, LimitHandle, Refusal, limiter::Limiter};
 use crate::{
-    Connection,
+    Connection, ConnectionInfo,
     error::Refused,
     guard::{Held, Refusing},
 };
@@ -21,6 +21,7 @@ pub struct ConnectionLimitLayer {
 pub(super) struct LimitPolicy {
     pub(super) limiter: Arc<Limiter>,
     pub(super) when_full: WhenFull,
+    pub(super) observe: bool,
     pub(super) refusal: Refusal,
     pub(super) held: Arc<Held>,
 }
@@ -34,6 +35,17 @@ impl LimitPolicy {
         self.limiter.count_refused();
         let refused = Refused::new(ConnectionLimitLayer::NAME, reason);
         self.refusal.refuse(connection, &self.held, refused)
+    }
+
+    /// Observes that `connection` is beyond the limit.
+    pub(super) fn observe(&self, info: &ConnectionInfo) {
+        let reason = ConnectionLimitLayer::FULL;
+        let observer = &self.limiter.observer;
+        observer.observe(
+            info,
+            reason,
+            Refused::new(ConnectionLimitLayer::NAME, reason),
+        );
     }
 }
 
@@ -62,8 +74,9 @@ impl ConnectionLimitLayer {
     /// With a limit of zero, connections wait until [`LimitHandle::set_limit`] raises it.
     pub fn new(limit: usize) -> Self {
         let policy = LimitPolicy {
-            limiter: Arc::new(Limiter::new(limit)),
+            limiter: Arc::new(Limiter::new(Self::NAME, limit)),
             when_full: WhenFull::Wait,
+            observe: false,
             refusal: Refusal::Close,
             held: Arc::default(),
         };
@@ -100,6 +113,16 @@ impl ConnectionLimitLayer {
     #[must_use]
     pub fn refuse(mut self) -> Self {
         self.policy.when_full = WhenFull::Refuse;
+        self
+    }
+
+    /// When full, serves connections all the same, and counts, logs and notes those beyond the limit; off by
+    /// default.
+    ///
+    /// No connection waits or is rejected then. The log has up to five lines per second, at INFO.
+    #[must_use]
+    pub const fn with_observe(mut self, observe: bool) -> Self {
+        self.policy.observe = observe;
         self
     }
 

@@ -4,7 +4,10 @@
 //! was given a permit returns it, whatever the limit is by then. Here every change checks the limit, so
 //! resizing is exact. A lock that is taken twice per connection costs no more than the semaphore.
 
-use crate::connection::{Slot, Slots};
+use crate::{
+    connection::{Slot, Slots},
+    guard::Observer,
+};
 use std::{
     collections::BTreeMap,
     fmt, mem,
@@ -13,7 +16,10 @@ use std::{
 };
 
 /// A limit, its used slots and its queue.
-pub(super) struct Limiter(Mutex<LimiterState>);
+pub(super) struct Limiter {
+    state: Mutex<LimiterState>,
+    pub(super) observer: Observer,
+}
 
 /// While the lock is free, a free slot implies an empty queue.
 pub(super) struct LimiterState {
@@ -54,18 +60,23 @@ impl LimiterState {
 }
 
 impl Limiter {
-    pub(super) const fn new(limit: usize) -> Self {
-        Self(Mutex::new(LimiterState {
+    /// A limit of the layer `name`.
+    pub(super) fn new(name: &'static str, limit: usize) -> Self {
+        let state = LimiterState {
             limit,
             active: 0,
             queue: BTreeMap::new(),
             next_ticket: 0,
             refused: 0,
-        }))
+        };
+        Self {
+            state: Mutex::new(state),
+            observer: Observer::new(name),
+        }
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, LimiterState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes a slot or, if fewer than `max_waiting` wait, a place in the queue.
@@ -83,6 +94,15 @@ impl Limiter {
         state.queue.insert(ticket, Waker::noop().clone());
         let limiter = Some(self.clone());
         Some(LimiterEntry::Queued(QueuePlace { limiter, ticket }))
+    }
+
+    /// Takes a slot, even beyond the limit, and returns whether it is within.
+    pub(super) fn enter_always(self: &Arc<Self>) -> (Slot, bool) {
+        let mut state = self.state();
+        let within = state.active < state.limit;
+        state.active += 1;
+        drop(state);
+        (self.slot(), within)
     }
 
     pub(super) fn set_limit(&self, limit: usize) {

@@ -10,6 +10,9 @@
 //!   after the tenth time. `wait_up_to(Duration::from_secs(5), 100)` is the same timeout without the polling.
 //! * **Reject immediately** ([`refuse`](ConnectionLimitLayer::refuse)).
 //!
+//! With [`with_observe`](ConnectionLimitLayer::with_observe) it does none of them, and only counts, logs and
+//! [notes](crate::ConnectionInfo::notes) the connections beyond the limit.
+//!
 //! A [`Refusal`] sets whether a rejected connection is closed, reset, answered first, or kept open for a time.
 //!
 //! A connection takes a slot before the inner service is called. The slot is stored in the

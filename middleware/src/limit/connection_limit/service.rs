@@ -66,6 +66,7 @@ where
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         ready!(self.inner.poll_ready(cx)).map_err(Into::into)?;
         match self.policy.when_full {
+            _ if self.policy.observe => Poll::Ready(Ok(())),
             WhenFull::Wait => self.poll_reserve(cx).map(Ok),
             WhenFull::WaitUpTo { .. } | WhenFull::Refuse => Poll::Ready(Ok(())),
         }
@@ -80,6 +81,14 @@ where
         let LimitPolicy {
             limiter, when_full, ..
         } = &*self.policy;
+        if self.policy.observe {
+            let (slot, within) = limiter.enter_always();
+            if !within {
+                self.policy.observe(connection.info());
+            }
+            connection.hold_slot(slot);
+            return ConnectionLimitFuture::served(self.inner.call(connection));
+        }
         let entry = match *when_full {
             WhenFull::Wait => self.reserved.take(),
             WhenFull::WaitUpTo { max_waiting, .. } => limiter.enter(max_waiting),

@@ -1,10 +1,13 @@
 //! The number of connections of each key.
 
-use crate::connection::{Slot, Slots};
-use crate::limit::{
-    key::KeyBytes,
-    sync::{AtomicUsize, Ordering},
-    table::{Full, Place, Table, Value},
+use crate::{
+    connection::{Slot, Slots},
+    limit::{
+        key::KeyBytes,
+        sync::{AtomicUsize, Ordering},
+        table::{Full, Place, Table, Value},
+    },
+    meter::Gauge,
 };
 use std::{fmt, sync::Arc};
 
@@ -38,9 +41,9 @@ pub(super) enum Taken {
 }
 
 impl Counts {
-    pub(super) fn new(limit: usize, capacity: usize) -> Self {
+    pub(super) fn new(limit: usize, capacity: usize, entries: &Gauge) -> Self {
         Self {
-            table: Table::new(capacity),
+            table: Table::new(capacity, entries),
             limit: AtomicUsize::new(limit),
             active: AtomicUsize::new(0),
         }

@@ -12,6 +12,7 @@ use crate::{
         key::Key,
         table_full::{TableFullCounter, WhenTableFull},
     },
+    meter::Gauge,
 };
 use std::{
     fmt,
@@ -59,10 +60,10 @@ impl KeyedLimitLayer {
     pub fn with_capacity(key: impl Key, limit: usize, capacity: usize) -> Self {
         let policy = KeyedLimitPolicy {
             key: Arc::new(key),
-            counts: Arc::new(Counts::new(limit, capacity)),
-            table_full: Arc::default(),
+            counts: Arc::new(Counts::new(limit, capacity, &Gauge::table_entries(NAME))),
+            table_full: Arc::new(TableFullCounter::new(NAME)),
             when_table_full: WhenTableFull::Refuse,
-            guard: Guard::default(),
+            guard: Guard::new(NAME),
         };
         Self { policy }
     }
@@ -118,8 +119,8 @@ impl KeyedLimitPolicy {
                 Err(Refused::new(NAME, KeyedLimitLayer::FULL))
             }
             Taken::TableFull => {
-                let when = self.when_table_full;
-                self.table_full.judge(when, NAME, connection.info())
+                let (when, observes) = (self.when_table_full, self.guard.observe);
+                self.table_full.judge(when, observes, connection.info())
             }
         }
     }

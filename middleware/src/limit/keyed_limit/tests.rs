@@ -8,6 +8,7 @@ use crate::{
     error::{Refused, find},
     guard::Refusal,
     limit::{ClientIp, Key, KeyBytes, ListenerName, WhenTableFull},
+    meter::Gauge,
     observe::trace::tests::log::Log,
     testing::over_tcp,
 };
@@ -274,6 +275,24 @@ async fn a_client_beyond_the_limit_sees_a_reset_where_that_is_chosen() {
 }
 
 #[tokio::test]
+async fn a_guard_that_observes_says_that_a_full_table_rejects_no_connection() {
+    let log = Log::of_lines(Level::INFO);
+    let layer = KeyedLimitLayer::with_capacity(ClientIp::new(), 2, 1).with_observe(true);
+    let _open = serve(&layer, "192.0.2.1").await.unwrap();
+    let second = serve(&layer, "192.0.2.2").await.unwrap();
+    let lines: Vec<_> = log.lines().into_iter().map(|line| line.text).collect();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(
+        lines[0].ends_with("are admitted without a limit"),
+        "{lines:?}"
+    );
+    assert!(lines[1].contains("let a connection pass"), "{lines:?}");
+    let notes: Vec<_> = second.info().notes().map(|note| note.reason()).collect();
+    assert_eq!(notes, [KeyedLimitLayer::TABLE_FULL]);
+    assert_eq!(layer.handle().observed(), 1);
+}
+
+#[tokio::test]
 async fn a_guard_that_observes_admits_and_counts_the_excess_too() {
     let layer = KeyedLimitLayer::new(ClientIp::new(), 1).with_observe(true);
     let limit = layer.handle();
@@ -353,7 +372,7 @@ async fn counts_are_exact_under_tasks_that_end_in_every_way() {
 
 #[test]
 fn many_threads_on_few_keys_lose_and_invent_no_count() {
-    let counts = Arc::new(Counts::new(5, 64));
+    let counts = Arc::new(Counts::new(5, 64, &Gauge::default()));
     let peaks: [Mutex<(usize, usize)>; 3] = Default::default();
     thread::scope(|scope| {
         for thread in 0..8_usize {

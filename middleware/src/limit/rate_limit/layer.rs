@@ -13,6 +13,7 @@ use crate::{
         table::{Full, Table},
         table_full::{TableFullCounter, WhenTableFull},
     },
+    meter::Gauge,
 };
 use std::{
     fmt,
@@ -70,15 +71,15 @@ impl RateLimitLayer {
     pub fn with_capacity(key: impl Key, rate: Rate, capacity: usize) -> Self {
         let rates = Rates {
             rate: RwLock::new((rate, rate.into())),
-            table: Table::new(capacity),
+            table: Table::new(capacity, &Gauge::table_entries(NAME)),
             started: Instant::now(),
         };
         let policy = RateLimitPolicy {
             key: Arc::new(key),
             rates: Arc::new(rates),
-            table_full: Arc::default(),
+            table_full: Arc::new(TableFullCounter::new(NAME)),
             when_table_full: WhenTableFull::Admit,
-            guard: Guard::default(),
+            guard: Guard::new(NAME),
         };
         Self { policy }
     }
@@ -125,7 +126,10 @@ impl RateLimitPolicy {
         match self.rates.table.change(key, now, Arrival::NEW, admit) {
             Ok((true, _)) => Ok(()),
             Ok((false, _)) => Err(Refused::new(NAME, RateLimitLayer::EXCEEDED)),
-            Err(Full) => self.table_full.judge(self.when_table_full, NAME, info),
+            Err(Full) => {
+                let (when, observes) = (self.when_table_full, self.guard.observe);
+                self.table_full.judge(when, observes, info)
+            }
         }
     }
 }

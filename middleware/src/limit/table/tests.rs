@@ -24,7 +24,7 @@ fn set(table: &Table<Until>, number: u64, now: u64, until: u64) -> Result<Place,
 fn it_holds_what_a_map_holds_after_any_history() {
     // Of one shard and of sixteen.
     for capacity in [100, 5_000] {
-        let table = Table::new(capacity);
+        let table = Table::new(capacity, &Gauge::default());
         let mut map = HashMap::new();
         let mut dice = 1_u64;
         for now in 1..100_000 {
@@ -66,7 +66,7 @@ fn it_holds_what_a_map_holds_after_any_history() {
 #[test]
 fn the_last_key_of_the_capacity_is_stored_and_the_next_is_not() {
     for capacity in [0, 1, 4, SMALL - 1] {
-        let table = Table::new(capacity);
+        let table = Table::new(capacity, &Gauge::default());
         let capacity = capacity.max(1);
         for number in 0..capacity as u64 {
             set(&table, number, 0, 1).unwrap();
@@ -79,7 +79,7 @@ fn the_last_key_of_the_capacity_is_stored_and_the_next_is_not() {
 
 #[test]
 fn a_full_table_removes_what_is_unused_and_nothing_else() {
-    let table = Table::new(10);
+    let table = Table::new(10, &Gauge::default());
     for number in 0..10 {
         set(&table, number, 0, 100 + number).unwrap();
     }
@@ -98,7 +98,7 @@ fn a_full_table_removes_what_is_unused_and_nothing_else() {
 #[test]
 fn a_million_keys_take_no_more_memory_than_the_capacity_allows() {
     let capacity = 65_536;
-    let table = Table::new(capacity);
+    let table = Table::new(capacity, &Gauge::default());
     set(&table, u64::MAX, 0, 1).unwrap();
     let stored = (0..1_000_000)
         .filter(|number| set(&table, *number, 0, 1).is_ok())

@@ -3,13 +3,14 @@
 use crate::{
     connection::ConnectionInfo,
     error::{Refused, find},
+    observe::until_end::OnEnd,
     outcome::Outcome,
 };
 use ::metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use std::{
     error::Error,
     fmt,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 pub(super) struct Handles {
@@ -63,25 +64,7 @@ impl Handles {
         Active(self.active.clone())
     }
 
-    /// Counts the end of a connection.
-    pub(super) fn close(
-        &self,
-        info: &ConnectionInfo,
-        outcome: Outcome,
-        error: Option<&(dyn Error + 'static)>,
-    ) {
-        self.closed[outcome.index()].increment(1);
-        self.duration.record(info.age().as_secs_f64());
-        self.bytes_in.increment(info.bytes_read());
-        self.bytes_out.increment(info.bytes_written());
-        if outcome == Outcome::Refused
-            && let Some(refused) = error.and_then(find::<Refused>)
-        {
-            self.refused(refused.by(), refused.reason()).increment(1);
-        }
-    }
-
-    fn refused(&self, by: &'static str, reason: &'static str) -> Counter {
+    pub(super) fn refused(&self, by: &'static str, reason: &'static str) -> Counter {
         let mut known = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = known.iter().find(|of| (of.by, of.reason) == (by, reason)) {
             return known.counter.clone();
@@ -96,6 +79,26 @@ impl Handles {
             counter: counter.clone(),
         });
         counter
+    }
+}
+
+/// Counts the end of a connection.
+impl OnEnd for Arc<Handles> {
+    fn ended(
+        &self,
+        info: &ConnectionInfo,
+        outcome: Outcome,
+        error: Option<&(dyn Error + 'static)>,
+    ) {
+        self.closed[outcome.index()].increment(1);
+        self.duration.record(info.age().as_secs_f64());
+        self.bytes_in.increment(info.bytes_read());
+        self.bytes_out.increment(info.bytes_written());
+        if outcome == Outcome::Refused
+            && let Some(refused) = error.and_then(find::<Refused>)
+        {
+            self.refused(refused.by(), refused.reason()).increment(1);
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The layer and its service.
 
-use super::{MetricsFuture, future::Open, handles::Handles};
-use crate::connection::Connection;
+use super::{MetricsFuture, handles::Handles};
+use crate::{connection::Connection, observe::until_end::UntilEnd};
 use std::{
     sync::Arc,
     task::{Context, Poll},
@@ -11,7 +11,7 @@ use tower::{BoxError, Layer, Service};
 /// Layer for [`Metrics`]; see the [module docs](super).
 #[derive(Clone, Debug)]
 pub struct MetricsLayer {
-    handles: Arc<Handles>,
+    pub(super) handles: Arc<Handles>,
 }
 
 impl MetricsLayer {
@@ -58,8 +58,9 @@ where
 
     fn call(&mut self, mut connection: Connection<IO>) -> Self::Future {
         connection.hold(self.handles.open());
-        let mut open = Open::new(connection.info().clone(), self.handles.clone());
-        let inner = open.run(|| self.inner.call(connection));
-        MetricsFuture::new(inner, open)
+        let (info, handles) = (connection.info().clone(), self.handles.clone());
+        MetricsFuture(UntilEnd::call(info, handles, || {
+            self.inner.call(connection)
+        }))
     }
 }

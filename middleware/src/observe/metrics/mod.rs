@@ -1,20 +1,30 @@
 //! Exports metrics of connections through the facade [`metrics`](https://docs.rs/metrics).
 //!
-//! [`MetricsLayer`] counts the connections that reach it, and how they end. The program installs a recorder, such as
-//! `metrics-exporter-prometheus`, and this package depends on the facade alone.
+//! [`MetricsLayer`] counts the connections that reach it, and how they end. Other layers count what only they see, whether
+//! there is a `MetricsLayer` or not. The program installs a recorder, such as `metrics-exporter-prometheus`, before it
+//! creates the layers, and this package depends on the facade alone.
 //!
-//! | metric | kind | labels besides `listener` | counts |
+//! | metric | kind | labels | value |
 //! |---|---|---|---|
-//! | `portcullis_connections_accepted_total` | counter | | connections that reached the layer |
-//! | `portcullis_connections_active` | gauge | | connections alive, including upgraded and handed-off ones |
-//! | `portcullis_connections_refused_total` | counter | `by`, `reason` | connections that a layer inside rejected |
-//! | `portcullis_connections_closed_total` | counter | `outcome` | ended connections, by [`Outcome::as_str`](crate::outcome::Outcome::as_str) |
-//! | `portcullis_connections_duration_seconds` | histogram | | time from the accept to the end of the service |
-//! | `portcullis_connections_bytes_total` | counter | `direction` (`in`, `out`) | bytes of the socket (under TLS, ciphertext), added at the end of the service |
+//! | `portcullis_connections_accepted_total` | counter | `listener` | connections that reached [`MetricsLayer`] |
+//! | `portcullis_connections_active` | gauge | `listener` | connections alive, including upgraded and handed-off ones |
+//! | `portcullis_connections_refused_total` | counter | `listener`, `by`, `reason` | connections that a layer inside rejected |
+//! | `portcullis_connections_closed_total` | counter | `listener`, `outcome` | ended connections, by [`Outcome::as_str`](crate::outcome::Outcome::as_str) |
+//! | `portcullis_connections_duration_seconds` | histogram | `listener` | time from the accept to the end of the service |
+//! | `portcullis_connections_bytes_total` | counter | `listener`, `direction` | bytes of the socket `in` and `out` (under TLS, ciphertext), added at the end of the service |
+//! | `portcullis_alarms_total` | counter | `listener`, `alarm` | times that an [alarm](crate::observe::AlarmKind) was raised |
+//! | `portcullis_observed_total` | counter | `guard` | connections that a [guard](crate::guard) let through only because it observes |
+//! | `portcullis_table_entries` | gauge | `table` | keys in the tables of `keyed_limit` and `rate_limit` |
+//! | `portcullis_table_full_total` | counter | `table` | connections whose key did not fit into such a table |
+//! | `portcullis_handshakes_total` | counter | `result` | ended TLS handshakes: `completed`, `failed`, `timed_out`, `refused`, `cancelled` |
+//! | `portcullis_handshake_duration_seconds` | histogram | `kind` | time of completed TLS handshakes: `full`, `resumed` |
+//! | `portcullis_certificate_not_after_seconds` | gauge | `name` | end of the validity of each certificate of a `CertStore`, in Unix time; 0 after it has been replaced by one of another name |
+//! | `portcullis_reloads_total` | counter | `result` | reloads of a `CertStore`: `completed`, `failed` |
 //!
-//! The number of series is bounded. The value of `listener` is the name given to [`MetricsLayer::new`], `outcome` and
-//! `direction` have a fixed set of values, and `by` and `reason` are string literals of the layer that
-//! [rejects](crate::error::Refused). Addresses and names that a peer chose are never labels.
+//! The number of series is bounded. The value of `listener` is the name given to [`MetricsLayer::new`] or `AlarmLayer::new`,
+//! and `name` is the first host name of a certificate, or else its subject. `by` and `reason` are string literals of the layer that
+//! [rejects](crate::error::Refused), `guard` and `table` are names of layers, and the other labels have a fixed set of
+//! values. Addresses and names that a peer chose are never labels.
 //!
 //! # Position in the stack
 //!
@@ -41,7 +51,8 @@
 //!
 //! # Performance
 //!
-//! All handles but those of refusals are registered once, when the layer is created, so a connection looks nothing up.
+//! All handles but those of refusals and of certificates are registered once, when the layer is created, so a connection
+//! looks nothing up.
 //! It takes one allocation, and some atomic additions at its begin and end. Reads and writes are not affected. A
 //! refusal takes a short lock.
 //!
@@ -72,7 +83,7 @@ mod future;
 mod handles;
 mod layer;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use self::{
     future::MetricsFuture,

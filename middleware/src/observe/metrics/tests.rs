@@ -1,5 +1,8 @@
 //! Exact counts for each way in which a connection ends, and labels from closed sets.
 
+mod contract;
+mod layers;
+
 use super::{MetricsLayer, *};
 use crate::{
     connection::{Connection, ConnectionInfo, Socket},
@@ -35,11 +38,11 @@ type Conn = Connection<Socket<DuplexStream>>;
 
 /// Keeps the values of all metrics, by name and labels.
 #[derive(Clone, Default)]
-struct Recorded(Arc<Mutex<BTreeMap<String, Arc<Value>>>>);
+pub(crate) struct Recorded(Arc<Mutex<BTreeMap<String, Arc<Value>>>>);
 
 /// The bits of a gauge, a count, or the samples of a histogram.
 #[derive(Default)]
-struct Value {
+pub(crate) struct Value {
     number: Arc<AtomicU64>,
     is_gauge: bool,
     samples: Mutex<Vec<f64>>,
@@ -86,6 +89,24 @@ impl Recorded {
         } else {
             number
         }
+    }
+
+    /// The number of a counter or gauge, by name and labels; `None` if it is not registered.
+    pub(crate) fn number(&self, name: &str) -> Option<f64> {
+        let values = self.0.lock().unwrap();
+        let value = values.get(&format!("portcullis_{name}"))?;
+        let number = value.number.load(Ordering::SeqCst);
+        Some(match value.is_gauge {
+            true => f64::from_bits(number),
+            false => number as f64,
+        })
+    }
+
+    /// The samples of a histogram.
+    pub(crate) fn samples(&self, name: &str) -> Vec<f64> {
+        let values = self.0.lock().unwrap();
+        let samples = &values[&format!("portcullis_{name}")].samples;
+        samples.lock().unwrap().clone()
     }
 
     /// The outcomes with counts above zero.

@@ -70,6 +70,7 @@ pub(super) fn opened(info: &ConnectionInfo, settings: &TraceSettings, suppressed
 pub(super) fn closed(closed: &Closed<'_>, settings: &TraceSettings) {
     let info = closed.info();
     let error = closed.error().map(|error| Escaped(Causes(error)));
+    let observed = info.notes().next().map(|_| Observed(info));
     at_level!(
         settings.level,
         event!(
@@ -78,14 +79,16 @@ pub(super) fn closed(closed: &Closed<'_>, settings: &TraceSettings) {
             duration = closed.duration().as_secs_f64(),
             bytes_in = info.bytes_read(),
             bytes_out = info.bytes_written(),
+            observed = observed.as_ref().map(display),
             error = error.as_ref().map(display),
-            "{}closed: {} after {:.3} s, {} bytes in, {} bytes out{}",
+            "{}closed: {} after {:.3} s, {} bytes in, {} bytes out{}{}",
             NamePrefix(name(info, settings)),
             closed.outcome(),
             closed.duration().as_secs_f64(),
             info.bytes_read(),
             info.bytes_written(),
             ErrorSuffix(error.as_ref()),
+            ObservedSuffix(observed.as_ref()),
         )
     );
 }
@@ -187,5 +190,27 @@ struct ErrorSuffix<T>(Option<T>);
 impl<T: fmt::Display> fmt::Display for ErrorSuffix<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.as_ref().map_or(Ok(()), |text| write!(f, ": {text}"))
+    }
+}
+
+/// What guards that only observe would have done.
+struct Observed<'a>(&'a ConnectionInfo);
+
+impl fmt::Display for Observed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, note) in self.0.notes().enumerate() {
+            let separator = if index == 0 { "" } else { ", " };
+            write!(f, "{separator}{note}")?;
+        }
+        Ok(())
+    }
+}
+
+struct ObservedSuffix<T>(Option<T>);
+
+impl<T: fmt::Display> fmt::Display for ObservedSuffix<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let observed = self.0.as_ref();
+        observed.map_or(Ok(()), |text| write!(f, " (observed {text})"))
     }
 }

@@ -1,6 +1,16 @@
 //! Clients that pipeline, flood, stall or send nonsense.
 
 use super::*;
+use crate::{
+    ConnectionInfo,
+    connection::{Address, ListenerInfo},
+    drain::DrainTrigger,
+};
+use std::sync::Arc;
+use tokio::{
+    io::{AsyncWriteExt, duplex},
+    time::Instant,
+};
 
 /// Each prelude with its request for TLS, and what it sends before.
 macro_rules! each_prelude {
@@ -19,9 +29,9 @@ async fn split<P: Prelude + Send + Sync + 'static>(prelude: P, request: &[u8], b
         let peer = dribble
             .waits_for(before.len() + 1)
             .stalls(Duration::from_millis(1));
-        let peer = peer.sends("hello").half_closes();
+        let peer = peer.sends("\x16hello").half_closes();
         let (served, received) = serve(PreludeLayer::new(prelude.clone()), peer).await;
-        assert_eq!(served.unwrap(), b"hello");
+        assert_eq!(served.unwrap(), b"\x16hello");
         assert!(received.starts_with(before) && received.len() > before.len());
     }
 }
@@ -43,6 +53,49 @@ async fn pipelined<P: Prelude + Send + Sync + 'static>(prelude: P, request: &[u8
 #[tokio::test(start_paused = true)]
 async fn bytes_behind_the_request_for_tls_are_refused() {
     each_prelude!(pipelined);
+}
+
+async fn plain<P: Prelude + Send + Sync + 'static>(prelude: P, request: &[u8], before: &[u8]) {
+    for text in ["MAIL FROM:<a@b>\r\n", "\x15\x03\x01", "\0"] {
+        let peer = Peer::new().sends(request).waits_for(before.len() + 1);
+        let peer = peer.stalls(Duration::from_millis(1)).sends(text);
+        let (served, _) = serve(PreludeLayer::new(prelude.clone()), peer).await;
+        assert_eq!(served.unwrap_err(), PreludeLayer::<P>::NO_TLS);
+    }
+    let peer = Peer::new().sends(request).half_closes();
+    let (served, _) = serve(PreludeLayer::new(prelude.clone()), peer).await;
+    let text = "the client disconnected before TLS began";
+    assert_eq!(served.unwrap_err(), text);
+    let hour = Duration::from_secs(3600);
+    let peer = Peer::new().sends(request).stalls(hour);
+    let (served, _) = serve(PreludeLayer::new(prelude), peer).await;
+    assert_eq!(served.unwrap_err(), "prelude timed out after 10s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_its_request_a_client_begins_tls_within_the_timeout() {
+    each_prelude!(plain);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_lingers_no_longer_than_the_grace_period_of_a_shutdown() {
+    for (drains, expected) in [(false, 1_000), (true, 500)] {
+        let (trigger, signal) = DrainTrigger::pair();
+        let listener = Arc::new(ListenerInfo::new().with_drain(signal));
+        let (ours, mut client) = duplex(1 << 10);
+        let info = ConnectionInfo::from_listener(listener, Address::Unknown, Address::Unknown);
+        let never = service_fn(async |_: Connection<_>| Ok::<_, BoxError>(()));
+        let stack = PreludeLayer::new(Smtp::new("a")).layer(never);
+        let begun = Instant::now();
+        // The client keeps its side open.
+        client.write_all(b"QUIT\r\n").await.unwrap();
+        if drains {
+            trigger.close();
+        }
+        let result = stack.oneshot(Connection::with_info(ours, info)).await;
+        assert_eq!(reason(result.unwrap_err()), step::QUIT);
+        assert_eq!(begun.elapsed().as_millis(), expected);
+    }
 }
 
 async fn silent<P: Prelude + Send + Sync + 'static>(prelude: P, request: &[u8], _: &[u8]) {
@@ -84,9 +137,10 @@ async fn a_client_that_does_not_read_has_the_timeout() {
 async fn so_many_commands_are_answered_and_no_more() {
     for (commands, fits) in [(16, true), (17, false)] {
         let peer = Peer::new().sends("NOOP\r\n".repeat(commands) + "STARTTLS\r\n");
+        let peer = peer.stalls(Duration::from_millis(1)).sends("\x16");
         let (served, received) = serve(PreludeLayer::new(Smtp::new("a")), peer.half_closes()).await;
         match fits {
-            true => assert_eq!(served.unwrap(), b""),
+            true => assert_eq!(served.unwrap(), b"\x16"),
             false => assert_eq!(served.unwrap_err(), PreludeLayer::<Smtp>::TOO_MANY),
         }
         assert_eq!(received.matches_of(b"250 OK"), 16);
@@ -109,10 +163,12 @@ impl Matches for Vec<u8> {
 async fn a_line_and_all_lines_together_have_limits() {
     for (length, fits) in [(512, true), (513, false)] {
         let line = format!("{:x<1$}\r\n", "NOOP ", length - 2);
-        let peer = Peer::new().sends(line).sends("STARTTLS\r\n").half_closes();
+        let peer = Peer::new().sends(line).sends("STARTTLS\r\n");
+        let peer = peer.stalls(Duration::from_millis(1)).sends("\x16");
+        let peer = peer.half_closes();
         let (served, _) = serve(PreludeLayer::new(Smtp::new("a")), peer).await;
         match fits {
-            true => assert_eq!(served.unwrap(), b""),
+            true => assert_eq!(served.unwrap(), b"\x16"),
             false => assert_eq!(served.unwrap_err(), lines::LINE_TOO_LONG),
         }
     }

@@ -28,11 +28,15 @@ where
     };
     let (connection, seen) = peer.connection();
     let served = layer.layer(service_fn(read)).oneshot(connection).await;
-    let served = served.map_err(|error| match find::<Refused>(&*error) {
+    (served.map_err(reason), seen.written())
+}
+
+/// The reason of a refusal, or the text of another error.
+fn reason(error: BoxError) -> String {
+    match find::<Refused>(&*error) {
         Some(refused) => refused.reason().to_owned(),
         None => error.to_string(),
-    });
-    (served, seen.written())
+    }
 }
 
 /// Sends each request once the replies before have been received, then `tls`.
@@ -61,9 +65,12 @@ const CANCEL: u32 = 80_877_102;
 async fn postgres_starts_tls_on_request_also_after_gss() {
     let (ssl, gss) = (packet(8, SSL), packet(8, GSS));
     for exchanges in [&[(&ssl[..], &b"S"[..])][..], &[(&gss, b"N"), (&ssl, b"S")]] {
-        let (peer, expected) = script("", exchanges, "hello");
+        let (peer, expected) = script("", exchanges, "\x16hello");
         let (served, received) = serve(PreludeLayer::new(Postgres::new()), peer).await;
-        assert_eq!((served.unwrap(), received), (b"hello".to_vec(), expected));
+        assert_eq!(
+            (served.unwrap(), received),
+            (b"\x16hello".to_vec(), expected)
+        );
     }
 }
 
@@ -123,10 +130,13 @@ async fn smtp_starts_tls_on_request() {
             (b"HELO client.example\r\n", b"250 mail.example\r\n"),
             (b"starttls\r\n", b"220 Ready to start TLS\r\n"),
         ],
-        "hello",
+        "\x16hello",
     );
     let (served, received) = serve(PreludeLayer::new(Smtp::new("mail.example")), peer).await;
-    assert_eq!((served.unwrap(), received), (b"hello".to_vec(), expected));
+    assert_eq!(
+        (served.unwrap(), received),
+        (b"\x16hello".to_vec(), expected)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -146,10 +156,13 @@ async fn imap_starts_tls_on_request() {
             (b"a* NOOP\r\n", b"* BAD invalid tag\r\n"),
             (b"a4 STARTTLS\r\n", b"a4 OK begin TLS\r\n"),
         ],
-        "hello",
+        "\x16hello",
     );
     let (served, received) = serve(PreludeLayer::new(Imap::new()), peer).await;
-    assert_eq!((served.unwrap(), received), (b"hello".to_vec(), expected));
+    assert_eq!(
+        (served.unwrap(), received),
+        (b"\x16hello".to_vec(), expected)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -161,10 +174,13 @@ async fn pop3_starts_tls_on_request() {
             (b"USER me\r\n", b"-ERR start TLS first\r\n"),
             (b"stls\r\n", b"+OK begin TLS\r\n"),
         ],
-        "hello",
+        "\x16hello",
     );
     let (served, received) = serve(PreludeLayer::new(Pop3::new()), peer).await;
-    assert_eq!((served.unwrap(), received), (b"hello".to_vec(), expected));
+    assert_eq!(
+        (served.unwrap(), received),
+        (b"\x16hello".to_vec(), expected)
+    );
 }
 
 #[tokio::test(start_paused = true)]

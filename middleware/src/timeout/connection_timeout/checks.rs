@@ -3,9 +3,16 @@
 use super::layer::{ConnectionLimits, Throughput};
 use crate::{
     ConnectionInfo,
+    drain::{DrainStage, DrainTrigger},
     error::{Elapsed, TimeoutPhase},
+    guard::Observer,
 };
-use std::{collections::hash_map::RandomState, hash::BuildHasher, sync::OnceLock, time::Duration};
+use std::{
+    collections::hash_map::RandomState,
+    hash::BuildHasher,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 use tokio::time::Instant;
 
 /// The limits of one connection, and what was seen at the last checks.
@@ -13,15 +20,32 @@ use tokio::time::Instant;
 pub(super) struct ConnectionChecks {
     info: ConnectionInfo,
     first_byte: Option<Deadline>,
-    lifetime: Option<Deadline>,
+    lifetime: Option<LifetimeCheck>,
     idle: Option<IdleCheck>,
-    throughput: Option<ThroughputCheck>,
+    throughput: [Option<ThroughputCheck>; Throughput::COUNTS],
+    /// `None` if the limits apply.
+    observer: Option<Arc<Observer>>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Deadline {
     limit: Duration,
     at: Instant,
+}
+
+#[derive(Debug)]
+struct LifetimeCheck {
+    limit: Duration,
+    next: Instant,
+    grace: Option<Grace>,
+}
+
+/// The time between the end of the lifetime and the end of the connection.
+#[derive(Debug)]
+struct Grace {
+    half: Duration,
+    trigger: DrainTrigger,
+    stage: DrainStage,
 }
 
 #[derive(Debug)]
@@ -42,84 +66,157 @@ struct ThroughputCheck {
 
 impl ConnectionChecks {
     /// `None` without any limit.
-    pub(super) fn new(limits: ConnectionLimits, info: &ConnectionInfo) -> Option<Box<Self>> {
-        let ConnectionLimits {
-            first_byte,
-            idle,
-            lifetime,
-            jitter,
-            throughput,
-        } = limits;
-        if first_byte.is_none() && idle.is_none() && lifetime.is_none() && throughput.is_none() {
+    pub(super) fn new(
+        limits: &ConnectionLimits,
+        observer: Option<Arc<Observer>>,
+        info: &ConnectionInfo,
+    ) -> Option<Box<Self>> {
+        if limits.is_empty() {
             return None;
         }
         let (accepted, now) = (info.accepted_at(), Instant::now());
-        let deadline = |limit: Duration, more| {
-            let at = accepted.checked_add(limit.checked_add(more)?)?;
+        let first_byte = |limit| {
+            let at = accepted.checked_add(limit)?;
             Some(Deadline { limit, at })
         };
-        let bytes = moved(info);
+        let lifetime = |limit: Duration| {
+            let jitter = part_of(limits.jitter, info);
+            let next = accepted.checked_add(limit.checked_add(jitter)?)?;
+            let has_grace = !limits.grace.is_zero() && observer.is_none();
+            let trigger = has_grace.then(|| info.drain_alone()).flatten();
+            let grace = trigger.map(|trigger| Grace {
+                half: limits.grace / 2,
+                trigger,
+                stage: DrainStage::Serving,
+            });
+            Some(LifetimeCheck { limit, next, grace })
+        };
+        let idle = |limit: Duration| {
+            Some(IdleCheck {
+                limit,
+                bytes: moved(info),
+                since: now,
+                next: now.checked_add(limit / QUARTERS)?,
+            })
+        };
+        let throughput = |limit: Throughput| {
+            Some(ThroughputCheck {
+                limit,
+                bytes: (limit.count)(info),
+                next: now.checked_add(limit.window)?,
+            })
+        };
         Some(Box::new(Self {
             info: info.clone(),
-            first_byte: first_byte.and_then(|limit| deadline(limit, Duration::ZERO)),
-            lifetime: lifetime.and_then(|limit| deadline(limit, part_of(jitter, info))),
-            idle: idle.and_then(|limit| {
-                let next = now.checked_add(limit / QUARTERS)?;
-                let since = now;
-                Some(IdleCheck {
-                    limit,
-                    bytes,
-                    since,
-                    next,
-                })
-            }),
-            throughput: throughput.and_then(|limit| {
-                let next = now.checked_add(limit.window)?;
-                Some(ThroughputCheck { limit, bytes, next })
-            }),
+            first_byte: limits.first_byte.and_then(first_byte),
+            lifetime: limits.lifetime.and_then(lifetime),
+            idle: limits.idle.and_then(idle),
+            throughput: limits.throughput.map(|limit| limit.and_then(throughput)),
+            observer,
         }))
     }
 
-    /// Checks what is due at `now`.
+    pub(super) const fn info(&self) -> &ConnectionInfo {
+        &self.info
+    }
+
+    /// Checks what is due at `now`. If the layer only observes, exceeded limits are noted and dropped.
     pub(super) fn check(&mut self, now: Instant) -> Result<(), Elapsed> {
-        if let Some(Deadline { limit, at }) = self.lifetime
-            && at <= now
+        loop {
+            let Err(elapsed) = self.check_all(now) else {
+                return Ok(());
+            };
+            let Some(observer) = &self.observer else {
+                return Err(elapsed);
+            };
+            observer.observe(&self.info, elapsed.phase().as_str(), &elapsed);
+        }
+    }
+
+    /// Drops a limit that is exceeded.
+    fn check_all(&mut self, now: Instant) -> Result<(), Elapsed> {
+        if let Some(lifetime) = &mut self.lifetime
+            && let Err(elapsed) = lifetime.check(now)
         {
-            return Err(Elapsed::new(TimeoutPhase::LIFETIME, limit));
+            self.lifetime = None;
+            return Err(elapsed);
         }
         if let Some(Deadline { limit, at }) = self.first_byte {
             if self.info.bytes_read() > 0 {
                 self.first_byte = None;
             } else if at <= now {
+                self.first_byte = None;
                 return Err(Elapsed::new(TimeoutPhase::FIRST_BYTE, limit));
             }
         }
-        let bytes = moved(&self.info);
         if let Some(idle) = &mut self.idle
-            && idle.next <= now
+            && let Err(elapsed) = idle.check(&self.info, now)
         {
-            idle.check(bytes, now)?;
+            self.idle = None;
+            return Err(elapsed);
         }
-        if let Some(throughput) = &mut self.throughput
-            && throughput.next <= now
-        {
-            throughput.check(bytes, now)?;
+        for limit in &mut self.throughput {
+            if let Some(throughput) = limit
+                && let Err(elapsed) = throughput.check(&self.info, now)
+            {
+                *limit = None;
+                return Err(elapsed);
+            }
         }
         Ok(())
     }
 
     /// When to check next.
     pub(super) fn next(&self) -> Option<Instant> {
-        let deadlines = [self.first_byte, self.lifetime];
-        let deadlines = deadlines.into_iter().flatten().map(|deadline| deadline.at);
-        let idle = self.idle.as_ref().map(|idle| idle.next);
-        let throughput = self.throughput.as_ref().map(|throughput| throughput.next);
-        deadlines.chain(idle).chain(throughput).min()
+        let times = [
+            self.first_byte.map(|deadline| deadline.at),
+            self.lifetime.as_ref().map(|lifetime| lifetime.next),
+            self.idle.as_ref().map(|idle| idle.next),
+        ];
+        let throughput = self.throughput.iter().flatten().map(|check| check.next);
+        times.into_iter().flatten().chain(throughput).min()
+    }
+}
+
+impl LifetimeCheck {
+    fn check(&mut self, now: Instant) -> Result<(), Elapsed> {
+        while self.next <= now {
+            let next = match &mut self.grace {
+                Some(grace) if grace.stage < DrainStage::Closing => grace.advance(self.next),
+                _ => None,
+            };
+            match next {
+                Some(next) => self.next = next,
+                None => return Err(Elapsed::new(TimeoutPhase::LIFETIME, self.limit)),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Grace {
+    /// Asks the service to end the connection, and returns when to look again.
+    fn advance(&mut self, at: Instant) -> Option<Instant> {
+        match self.stage {
+            DrainStage::Serving => {
+                self.trigger.notify();
+                self.stage = DrainStage::Notified;
+            }
+            DrainStage::Notified | DrainStage::Closing => {
+                self.trigger.close();
+                self.stage = DrainStage::Closing;
+            }
+        }
+        at.checked_add(self.half)
     }
 }
 
 impl IdleCheck {
-    fn check(&mut self, bytes: u64, now: Instant) -> Result<(), Elapsed> {
+    fn check(&mut self, info: &ConnectionInfo, now: Instant) -> Result<(), Elapsed> {
+        if now < self.next {
+            return Ok(());
+        }
+        let bytes = moved(info);
         if bytes != self.bytes {
             (self.bytes, self.since) = (bytes, now);
         } else if now.duration_since(self.since) >= self.limit {
@@ -132,7 +229,11 @@ impl IdleCheck {
 }
 
 impl ThroughputCheck {
-    fn check(&mut self, bytes: u64, now: Instant) -> Result<(), Elapsed> {
+    fn check(&mut self, info: &ConnectionInfo, now: Instant) -> Result<(), Elapsed> {
+        if now < self.next {
+            return Ok(());
+        }
+        let bytes = (self.limit.count)(info);
         if bytes - self.bytes < self.limit.bytes {
             return Err(Elapsed::new(TimeoutPhase::THROUGHPUT, self.limit.window));
         }
@@ -144,7 +245,7 @@ impl ThroughputCheck {
 }
 
 /// The bytes moved in both directions.
-fn moved(info: &ConnectionInfo) -> u64 {
+pub(super) fn moved(info: &ConnectionInfo) -> u64 {
     info.bytes_read() + info.bytes_written()
 }
 

@@ -1,6 +1,6 @@
 //! The future.
 
-use super::checks::ConnectionChecks;
+use super::{checks::ConnectionChecks, handed_off};
 use crate::internal::note_timer;
 use pin_project::pin_project;
 use std::{
@@ -49,6 +49,11 @@ where
         let mut this = self.project();
         let inner = this.inner.as_mut().as_pin_mut().expect(ENDED);
         if let Poll::Ready(result) = inner.poll(cx) {
+            if let Some(checks) = this.checks.take() {
+                // An async block has dropped the connection by now, unless another task has it.
+                this.inner.set(None);
+                handed_off::go_on(checks);
+            }
             return Poll::Ready(result.map_err(Into::into));
         }
         let Some(checks) = this.checks else {

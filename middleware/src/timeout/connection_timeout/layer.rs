@@ -1,17 +1,23 @@
 //! The layer and its service.
 
-use super::{ConnectionTimeoutFuture, checks::ConnectionChecks};
-use crate::Connection;
+use super::{
+    ConnectionTimeoutFuture,
+    checks::{ConnectionChecks, moved},
+};
+use crate::{Connection, ConnectionInfo, guard::Observer};
 use std::{
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 use tower::{BoxError, Layer, Service};
 
 /// Layer for [`ConnectionTimeout`]; see the [module docs](super).
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct ConnectionTimeoutLayer {
     limits: ConnectionLimits,
+    /// `None` if the limits apply.
+    observer: Option<Arc<Observer>>,
 }
 
 /// The limits of each connection.
@@ -22,13 +28,38 @@ pub(super) struct ConnectionLimits {
     pub(super) lifetime: Option<Duration>,
     /// Longest random part of the lifetime, which is added to it.
     pub(super) jitter: Duration,
-    pub(super) throughput: Option<Throughput>,
+    /// Time between the end of the lifetime and the end of the connection.
+    pub(super) grace: Duration,
+    /// Of both directions together, of reads, and of writes.
+    pub(super) throughput: [Option<Throughput>; Throughput::COUNTS],
+}
+
+impl ConnectionLimits {
+    pub(super) fn is_empty(&self) -> bool {
+        let times = [self.first_byte, self.idle, self.lifetime];
+        times.iter().all(Option::is_none) && self.throughput.iter().all(Option::is_none)
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Throughput {
     pub(super) bytes: u64,
     pub(super) window: Duration,
+    /// The bytes moved so far.
+    pub(super) count: fn(&ConnectionInfo) -> u64,
+}
+
+impl Throughput {
+    pub(super) const COUNTS: usize = 3;
+
+    fn new(bytes: u64, window: Duration, count: fn(&ConnectionInfo) -> u64) -> Option<Self> {
+        assert!(!window.is_zero(), "a window of no time");
+        Some(Self {
+            bytes,
+            window,
+            count,
+        })
+    }
 }
 
 impl ConnectionTimeoutLayer {
@@ -39,9 +70,11 @@ impl ConnectionTimeoutLayer {
             idle: None,
             lifetime: None,
             jitter: Duration::ZERO,
-            throughput: None,
+            grace: Duration::ZERO,
+            throughput: [None; Throughput::COUNTS],
         };
-        Self { limits }
+        let observer = None;
+        Self { limits, observer }
     }
 
     /// Sets how long after the accept the client must have sent a byte; `None` disables the limit.
@@ -74,6 +107,19 @@ impl ConnectionTimeoutLayer {
         self
     }
 
+    /// Keeps the connection open for `grace` after its lifetime, in which it shuts down gracefully; none by default.
+    ///
+    /// [`drain`](ConnectionInfo::drain) of this connection resolves at the end of the lifetime, as at a shutdown of
+    /// the server. After half of the grace period, connections without work are asked to close
+    /// ([`DrainStage::Closing`](crate::drain::DrainStage::Closing)), and after all of it the connection times out.
+    ///
+    /// If several such layers enclose each other, only the outermost one has a grace period.
+    #[must_use]
+    pub const fn with_lifetime_grace(mut self, grace: Duration) -> Self {
+        self.limits.grace = grace;
+        self
+    }
+
     /// Requires at least `bytes` in each `window`, in both directions together. The first window begins
     /// with the call.
     ///
@@ -82,9 +128,46 @@ impl ConnectionTimeoutLayer {
     /// Panics if `window` is zero.
     #[must_use]
     pub fn with_min_throughput(mut self, bytes: u64, window: Duration) -> Self {
-        assert!(!window.is_zero(), "a window of no time");
-        self.limits.throughput = Some(Throughput { bytes, window });
+        self.limits.throughput[0] = Throughput::new(bytes, window, moved);
         self
+    }
+
+    /// Requires at least `bytes` read from the client in each `window`, for uploads.
+    ///
+    /// # Panics
+    ///
+    /// Panics if `window` is zero.
+    #[must_use]
+    pub fn with_min_read_throughput(mut self, bytes: u64, window: Duration) -> Self {
+        self.limits.throughput[1] = Throughput::new(bytes, window, ConnectionInfo::bytes_read);
+        self
+    }
+
+    /// Requires at least `bytes` written to the client in each `window`, for downloads.
+    ///
+    /// # Panics
+    ///
+    /// Panics if `window` is zero.
+    #[must_use]
+    pub fn with_min_write_throughput(mut self, bytes: u64, window: Duration) -> Self {
+        self.limits.throughput[2] = Throughput::new(bytes, window, ConnectionInfo::bytes_written);
+        self
+    }
+
+    /// Only counts, logs and notes the connections that exceed a limit, once per limit, and keeps them open; off by
+    /// default.
+    ///
+    /// The log has up to five lines per second, at INFO. Clones made afterwards share the count.
+    #[must_use]
+    pub fn with_observe(mut self, observe: bool) -> Self {
+        self.observer = observe.then(|| Arc::new(Observer::new(NAME)));
+        self
+    }
+
+    /// Number of exceeded limits that had no effect only because the layer [observes](Self::with_observe).
+    pub fn observed(&self) -> u64 {
+        let observer = self.observer.as_ref();
+        observer.map_or(0, |observer| observer.observed())
     }
 }
 
@@ -92,16 +175,16 @@ impl<S> Layer<S> for ConnectionTimeoutLayer {
     type Service = ConnectionTimeout<S>;
 
     fn layer(&self, inner: S) -> ConnectionTimeout<S> {
-        let limits = self.limits;
-        ConnectionTimeout { inner, limits }
+        let layer = self.clone();
+        ConnectionTimeout { inner, layer }
     }
 }
 
 /// Limits how long each call of the inner service may be silent, slow, or take.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct ConnectionTimeout<S> {
     inner: S,
-    limits: ConnectionLimits,
+    layer: ConnectionTimeoutLayer,
 }
 
 impl<S, IO> Service<Connection<IO>> for ConnectionTimeout<S>
@@ -117,7 +200,11 @@ where
     }
 
     fn call(&mut self, connection: Connection<IO>) -> Self::Future {
-        let checks = ConnectionChecks::new(self.limits, connection.info());
+        let ConnectionTimeoutLayer { limits, observer } = &self.layer;
+        let checks = ConnectionChecks::new(limits, observer.clone(), connection.info());
         ConnectionTimeoutFuture::new(self.inner.call(connection), checks)
     }
 }
+
+/// The layer's name in logs and metrics.
+const NAME: &str = "connection_timeout";

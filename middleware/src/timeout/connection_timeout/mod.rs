@@ -1,14 +1,19 @@
 //! Limits how long a whole connection may be silent, slow, or open.
 //!
-//! Four limits, each off by default:
+//! Four kinds of limits, each off by default:
 //!
 //! * **First byte**: the client must send something within a time from the accept.
 //! * **Idle**: no bytes in either direction for a time. It is checked at each quarter, so an idle connection ends after
 //!   the timeout and at most a quarter more.
 //! * **Lifetime**: the time from the accept, however busy the connection is. With a jitter, connections that were
-//!   opened together do not all reconnect together.
-//! * **Throughput**: at least so many bytes per window, in both directions together. It ends clients that send or
+//!   opened together do not all reconnect together. With a [grace
+//!   period](ConnectionTimeoutLayer::with_lifetime_grace), `HttpService` and other services that follow
+//!   [`drain`](crate::ConnectionInfo::drain) end the connection gracefully before it times out.
+//! * **Throughput**: at least so many bytes per window, in one direction or in both together. It ends clients that send or
 //!   take one byte now and then to stay below all other timeouts. An idle connection fails it too.
+//!
+//! With [`with_observe`](ConnectionTimeoutLayer::with_observe), connections that exceed a limit are only counted, logged
+//! and [noted](crate::ConnectionInfo::notes).
 //!
 //! The layer compares the byte counts of the socket, which count ciphertext under TLS.
 //!
@@ -26,21 +31,26 @@
 //! [`THROUGHPUT`](crate::error::TimeoutPhase::THROUGHPUT). The outcome is
 //! [`TimedOut`](crate::outcome::Outcome::TimedOut). A call that completes at the time of a timeout has completed.
 //!
+//! The limits also apply to connections that another task owns after the call, such as upgraded and handed-off ones.
+//! Those are [force-closed](crate::ConnectionInfo::force_close), so their operations fail with
+//! [`ForcedClose`](crate::connection::ForcedClose), and the limit is logged at DEBUG.
+//!
 //! # Cancellation and drop
 //!
 //! When a limit is exceeded, the layer drops the service's future and the connection in it, without closing it
-//! gracefully. Dropping the layer's future drops the timer.
+//! gracefully. Dropping the layer's future drops the timer, and the connection is not limited from then on if another
+//! task owns it.
 //!
 //! # Limitations
 //!
-//! The limits apply while the service's future runs. After a hand-off or an upgrade to another task, the connection
-//! is no longer limited. A PROXY header counts as the first byte, so behind a load balancer set an idle timeout as well.
+//! A [detached](crate::Connection::detach) stream is no longer limited. A PROXY header counts as the first byte, so behind a load balancer set an idle timeout as well.
 //!
 //! # Performance
 //!
 //! Reads and writes are untouched. Each poll of the call that is pending also polls the timer. A connection has one timer, which
 //! is armed at its first wait and fires at the next check: four times per idle timeout, once per window, and once for
-//! the first byte and the lifetime. Without a limit, the layer does nothing.
+//! the first byte and the lifetime. A connection that outlives its call has a task with a timer of its own. Without a
+//! limit, the layer does nothing.
 //!
 //! # Example
 //!
@@ -80,6 +90,7 @@
 
 mod checks;
 mod future;
+mod handed_off;
 mod layer;
 #[cfg(test)]
 mod tests;

@@ -1,15 +1,18 @@
 use super::*;
 use crate::{
-    Connection,
-    connection::Socket,
+    Connection, ConnectionInfo,
+    connection::{Address, ForcedClose, ListenerInfo, Socket},
+    drain::{DrainStage, DrainTrigger},
     error::{Elapsed, TimeoutPhase, find},
+    observe::trace::tests::log::Log,
 };
-use std::time::Duration;
+use std::{io, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
     time::{Instant, sleep, timeout},
 };
-use tower::{BoxError, Service, ServiceBuilder};
+use tower::{BoxError, Layer, Service, ServiceBuilder, service_fn};
+use tracing::Level;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MOMENT: Duration = Duration::from_millis(1);
@@ -61,7 +64,7 @@ async fn without_limits_a_silent_connection_stays_open() {
 #[tokio::test(start_paused = true)]
 async fn a_client_that_sends_nothing_ends_at_the_first_byte_timeout() {
     let layer = ConnectionTimeoutLayer::new().with_first_byte_timeout(SECOND * 10);
-    let (result, took) = served(layer, async |_| {}).await;
+    let (result, took) = served(layer.clone(), async |_| {}).await;
     assert_elapsed(result, TimeoutPhase::FIRST_BYTE, SECOND * 10);
     assert_eq!(took, SECOND * 10);
 }
@@ -69,7 +72,7 @@ async fn a_client_that_sends_nothing_ends_at_the_first_byte_timeout() {
 #[tokio::test(start_paused = true)]
 async fn a_client_that_sends_a_byte_in_time_may_be_silent_from_then_on() {
     let layer = ConnectionTimeoutLayer::new().with_first_byte_timeout(SECOND * 10);
-    let talks = served(layer, async |client| {
+    let talks = served(layer.clone(), async |client| {
         sleep(SECOND * 10 - MOMENT).await;
         exchange(client).await;
     });
@@ -79,12 +82,12 @@ async fn a_client_that_sends_a_byte_in_time_may_be_silent_from_then_on() {
 #[tokio::test(start_paused = true)]
 async fn an_idle_connection_ends_after_the_timeout_and_at_most_a_quarter_more() {
     let layer = ConnectionTimeoutLayer::new().with_idle_timeout(SECOND * 8);
-    let (result, took) = served(layer, async |_| {}).await;
+    let (result, took) = served(layer.clone(), async |_| {}).await;
     assert_elapsed(result, TimeoutPhase::IDLE, SECOND * 8);
     assert_eq!(took, SECOND * 8);
 
     let last = SECOND * 30 + SECOND / 2;
-    let (result, took) = served(layer, async |client| {
+    let (result, took) = served(layer.clone(), async |client| {
         exchange(client).await;
         sleep(last).await;
     })
@@ -96,7 +99,7 @@ async fn an_idle_connection_ends_after_the_timeout_and_at_most_a_quarter_more() 
 #[tokio::test(start_paused = true)]
 async fn a_connection_with_a_byte_per_timeout_stays_open() {
     let layer = ConnectionTimeoutLayer::new().with_idle_timeout(SECOND * 8);
-    let (result, took) = served(layer, async |client| {
+    let (result, took) = served(layer.clone(), async |client| {
         for _ in 0..100 {
             sleep(SECOND * 8 - MOMENT).await;
             exchange(client).await;
@@ -129,7 +132,7 @@ async fn the_jitter_spreads_the_ends_of_connections() {
         .with_lifetime_jitter(SECOND * 30);
     let mut ends = Vec::new();
     for _ in 0..50 {
-        let (result, took) = served(layer, async |_| {}).await;
+        let (result, took) = served(layer.clone(), async |_| {}).await;
         assert_elapsed(result, TimeoutPhase::LIFETIME, SECOND * 60);
         assert!(
             (SECOND * 60..=SECOND * 90 + MOMENT).contains(&took),
@@ -147,7 +150,7 @@ async fn a_connection_below_its_least_throughput_ends_with_the_window() {
     let layer = ConnectionTimeoutLayer::new().with_min_throughput(10, SECOND * 5);
     for (per_second, ends) in [(1, false), (0, true)] {
         let begun = Instant::now();
-        let slow = served(layer, async |client| {
+        let slow = served(layer.clone(), async |client| {
             for _ in 0..20 {
                 for _ in 0..per_second {
                     exchange(client).await;
@@ -193,10 +196,10 @@ async fn huge_and_empty_limits_do_not_panic() {
         .with_max_lifetime(Duration::MAX)
         .with_lifetime_jitter(SECOND)
         .with_min_throughput(1, Duration::MAX);
-    let silent = served(layer, async |_| {});
+    let silent = served(layer.clone(), async |_| {});
     assert!(timeout(SECOND, silent).await.is_err());
     let layer = ConnectionTimeoutLayer::new().with_idle_timeout(Duration::ZERO);
-    let (result, _) = served(layer, async |_| {}).await;
+    let (result, _) = served(layer.clone(), async |_| {}).await;
     assert_elapsed(result, TimeoutPhase::IDLE, Duration::ZERO);
 }
 
@@ -222,4 +225,215 @@ async fn a_flood_of_bytes_does_not_outlive_the_lifetime() {
     let result = stack.call(Connection::accept(ours)).await;
     assert_elapsed(result, TimeoutPhase::LIFETIME, SECOND / 5);
     assert!(begun.elapsed() < SECOND * 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_direction_has_a_least_throughput_of_its_own() {
+    let new = ConnectionTimeoutLayer::new;
+    let window = SECOND * 5;
+    for (layer, read, written, ends) in [
+        (new().with_min_read_throughput(10, window), 10, 0, false),
+        (new().with_min_read_throughput(10, window), 9, 90, true),
+        (new().with_min_write_throughput(10, window), 0, 10, false),
+        (new().with_min_write_throughput(10, window), 90, 9, true),
+        (new().with_min_throughput(10, window), 5, 5, false),
+        (new().with_min_throughput(10, window), 9, 0, true),
+    ] {
+        let mut stack = layer.layer(service_fn(
+            move |mut connection: Connection<Socket<DuplexStream>>| async move {
+                let mut input = vec![0; read];
+                for _ in 0..3 {
+                    connection.read_exact(&mut input).await?;
+                    connection.write_all(&vec![7; written]).await?;
+                    sleep(window).await;
+                }
+                Ok::<_, BoxError>(())
+            },
+        ));
+        let (ours, mut client) = duplex(1 << 10);
+        client.write_all(&vec![7; read * 3]).await.unwrap();
+        let result = stack.call(Connection::accept(ours)).await;
+        match ends {
+            false => result.unwrap(),
+            true => assert_elapsed(result, TimeoutPhase::THROUGHPUT, window),
+        }
+    }
+}
+
+/// Records when each stage is reached, and ends the service at `until`.
+async fn stages(
+    layer: ConnectionTimeoutLayer,
+    until: DrainStage,
+) -> (Vec<Duration>, Result<(), BoxError>) {
+    let reached = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let times = reached.clone();
+    let begun = Instant::now();
+    let service = service_fn(move |connection: Connection<Socket<DuplexStream>>| {
+        let times = times.clone();
+        async move {
+            let info = connection.info().clone();
+            for stage in [DrainStage::Notified, DrainStage::Closing] {
+                info.drain_signal().unwrap().clone().reached(stage).await;
+                assert_eq!(info.drain_stage(), stage);
+                times.lock().unwrap().push(begun.elapsed());
+                if stage == until {
+                    return Ok::<(), BoxError>(());
+                }
+            }
+            std::future::pending().await
+        }
+    });
+    let (ours, _client) = duplex(8);
+    let result = layer.layer(service).call(Connection::accept(ours)).await;
+    let times = reached.lock().unwrap().clone();
+    (times, result)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_grace_period_asks_the_service_to_end_before_the_timeout() {
+    let layer = ConnectionTimeoutLayer::new()
+        .with_max_lifetime(SECOND * 60)
+        .with_lifetime_grace(SECOND * 10);
+    let (times, result) = stages(layer.clone(), DrainStage::Notified).await;
+    result.unwrap();
+    assert_eq!(times, [SECOND * 60]);
+    let (times, result) = stages(layer.clone(), DrainStage::Closing).await;
+    result.unwrap();
+    assert_eq!(times, [SECOND * 60, SECOND * 65]);
+    // A service that ignores the signal.
+    let (times, result) = stages(layer.clone(), DrainStage::Serving).await;
+    assert_eq!(times, [SECOND * 60, SECOND * 65]);
+    assert_elapsed(result, TimeoutPhase::LIFETIME, SECOND * 60);
+    let (result, took) = served(layer.clone(), async |_| {}).await;
+    assert_elapsed(result, TimeoutPhase::LIFETIME, SECOND * 60);
+    assert_eq!(took, SECOND * 70);
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_a_grace_period_the_drain_of_the_server_is_seen_as_before() {
+    let (trigger, signal) = DrainTrigger::pair();
+    let listener = Arc::new(ListenerInfo::new().with_drain(signal));
+    let layer = ConnectionTimeoutLayer::new()
+        .with_max_lifetime(SECOND * 60)
+        .with_lifetime_grace(SECOND * 10);
+    let mut stack = layer.layer(service_fn(
+        async |connection: Connection<Socket<DuplexStream>>| {
+            connection.info().drain().await;
+            Ok::<_, BoxError>(connection.info().drain_stage())
+        },
+    ));
+    let mut connection = |client: &mut Option<DuplexStream>| {
+        let (ours, theirs) = duplex(8);
+        *client = Some(theirs);
+        let info =
+            ConnectionInfo::from_listener(listener.clone(), Address::Unknown, Address::Unknown);
+        (info.clone(), stack.call(Connection::with_info(ours, info)))
+    };
+    let (mut first, mut second) = (None, None);
+    let ((ended, alone), (info, serving)) = (connection(&mut first), connection(&mut second));
+    let serving = tokio::spawn(serving);
+    sleep(SECOND * 59).await;
+    drop(tokio::spawn(alone));
+    assert!(!ended.is_draining() && !info.is_draining());
+    trigger.close();
+    assert_eq!(info.drain_stage(), DrainStage::Closing);
+    assert_eq!(serving.await.unwrap().unwrap(), DrainStage::Closing);
+}
+
+/// A stack that hands the connection to the caller, and its client.
+async fn handed_off(
+    layer: &ConnectionTimeoutLayer,
+) -> (Connection<Socket<DuplexStream>>, DuplexStream) {
+    let hand_off = service_fn(async |connection| Ok::<_, BoxError>(connection));
+    let (ours, theirs) = duplex(64);
+    let connection = layer.layer(hand_off).call(Connection::accept(ours));
+    (connection.await.unwrap(), theirs)
+}
+
+fn tasks() -> usize {
+    tokio::runtime::Handle::current()
+        .metrics()
+        .num_alive_tasks()
+}
+
+#[tokio::test(start_paused = true)]
+async fn limits_hold_after_the_connection_was_handed_off() {
+    let new = ConnectionTimeoutLayer::new;
+    for (layer, ends) in [
+        (new().with_first_byte_timeout(SECOND * 8), SECOND * 8),
+        (new().with_idle_timeout(SECOND * 8), SECOND * 8),
+        (new().with_max_lifetime(SECOND * 8), SECOND * 8),
+        (new().with_min_throughput(1, SECOND * 8), SECOND * 8),
+        (
+            new()
+                .with_max_lifetime(SECOND * 8)
+                .with_lifetime_grace(SECOND),
+            SECOND * 9,
+        ),
+    ] {
+        let log = Log::of_lines(Level::DEBUG);
+        let begun = Instant::now();
+        let (mut connection, _client) = handed_off(&layer).await;
+        let error = connection.read_u8().await.unwrap_err();
+        assert_eq!(begun.elapsed(), ends);
+        let is_forced = |error: &io::Error| error.get_ref().is_some_and(|e| e.is::<ForcedClose>());
+        assert!(is_forced(&error), "{error}");
+        assert_eq!(log.lines().len(), 1);
+        assert_eq!(tasks(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_checks_end_with_a_connection_that_was_handed_off() {
+    let layer = ConnectionTimeoutLayer::new().with_max_lifetime(SECOND * 3600);
+    for detaches in [false, true] {
+        let (connection, _client) = handed_off(&layer).await;
+        sleep(SECOND).await;
+        assert_eq!(tasks(), 1);
+        let kept = match detaches {
+            true => Some(connection.detach()),
+            false => {
+                drop(connection);
+                None
+            }
+        };
+        sleep(MOMENT).await;
+        assert_eq!(tasks(), 0);
+        drop(kept);
+    }
+    let (result, _) = served(layer.clone(), async |client| {
+        client.shutdown().await.unwrap()
+    })
+    .await;
+    result.unwrap();
+    assert_eq!(tasks(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_layer_that_observes_notes_each_exceeded_limit_once_and_closes_nothing() {
+    let layer = ConnectionTimeoutLayer::new()
+        .with_first_byte_timeout(SECOND)
+        .with_idle_timeout(SECOND * 4)
+        .with_max_lifetime(SECOND * 60)
+        .with_lifetime_grace(SECOND)
+        .with_min_throughput(1, SECOND * 10)
+        .with_observe(true);
+    let log = Log::of_lines(Level::INFO);
+    let mut stack = layer.layer(service_fn(echo));
+    let (ours, mut client) = duplex(64);
+    let connection = Connection::accept(ours);
+    let info = connection.info().clone();
+    let serving = tokio::spawn(stack.call(connection));
+    sleep(SECOND * 600).await;
+    exchange(&mut client).await;
+    let notes: Vec<_> = info
+        .notes()
+        .map(|note| (note.by(), note.reason()))
+        .collect();
+    let phases = ["first_byte", "idle", "throughput", "lifetime"];
+    assert_eq!(notes, phases.map(|phase| ("connection_timeout", phase)));
+    assert_eq!((layer.observed(), log.lines().len()), (4, 4));
+    assert!(!info.is_draining());
+    client.shutdown().await.unwrap();
+    serving.await.unwrap().unwrap();
 }

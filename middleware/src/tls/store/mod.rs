@@ -70,6 +70,7 @@ mod builder;
 #[cfg(feature = "watch")]
 mod changes;
 mod error;
+mod metrics;
 mod ocsp;
 mod snapshot;
 mod source;
@@ -93,6 +94,7 @@ use super::{
     },
 };
 use arc_swap::ArcSwap;
+use metrics::StoreMetrics;
 use source::{Source, fingerprint};
 use std::{
     fmt,
@@ -119,6 +121,7 @@ struct Store {
     read: AtomicU64,
     /// Held during a reload.
     reloading: tokio::sync::Mutex<()>,
+    metrics: StoreMetrics,
 }
 
 impl CertStore {
@@ -132,6 +135,8 @@ impl CertStore {
         let (snapshot, problems) = Snapshot::load(&sources, default, None, SystemTime::now());
         CertStoreError::of(problems)?;
         snapshot.warn_about_expiry();
+        let metrics = StoreMetrics::new();
+        metrics.show(&snapshot);
         Ok(Self(Arc::new(Store {
             sources,
             default,
@@ -139,6 +144,7 @@ impl CertStore {
             profiles: Mutex::default(),
             read: AtomicU64::new(read),
             reloading: tokio::sync::Mutex::default(),
+            metrics,
         })))
     }
 
@@ -177,6 +183,7 @@ impl CertStore {
                 Err(error) => {
                     // Not before: if this future is dropped, the watch has to find the change again.
                     self.0.read.store(read, Ordering::Relaxed);
+                    self.0.metrics.failed.increment();
                     return Err(error);
                 }
             }
@@ -237,7 +244,7 @@ impl CertStore {
     }
 
     /// Replaces everything; `None` if a profile was added after `staged` was read.
-    fn install(&self, staged: Staged) -> Option<Reloaded> {
+    pub(super) fn install(&self, staged: Staged) -> Option<Reloaded> {
         let profiles = self.profiles();
         let mut live = profiles.iter().filter_map(Weak::upgrade);
         let is_staged =
@@ -249,6 +256,8 @@ impl CertStore {
             replaced: staged.snapshot.changes(&self.snapshot()),
         };
         staged.snapshot.warn_about_expiry();
+        self.0.metrics.show(&staged.snapshot);
+        self.0.metrics.reloaded.increment();
         self.0.current.store(staged.snapshot);
         for (profile, state) in staged.states {
             profile.install(state);

@@ -192,6 +192,10 @@ impl Snapshot {
         self.keys.iter().enumerate().map(stored).collect()
     }
 
+    pub(super) fn facts(&self) -> impl Iterator<Item = &CertificateFacts> {
+        self.keys.iter().map(|key| &key.facts)
+    }
+
     /// The number of certificates that differ from those of `before`.
     pub(super) fn changes(&self, before: &Self) -> usize {
         let keys = self.keys.iter().zip(&before.keys);

@@ -5,6 +5,8 @@ mod bounds;
 mod config;
 mod configs;
 mod failures;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod or_plain;
 mod profile;
 mod resumption;

@@ -4,6 +4,7 @@ use super::{
     counts::{Counts, Taken},
     key::KeyBytes,
 };
+use crate::meter::Gauge;
 use loom::thread;
 use std::sync::{
     Arc,
@@ -12,7 +13,7 @@ use std::sync::{
 
 pub(crate) fn check() {
     run("two take and release one key", None, || {
-        let counts = Arc::new(Counts::new(1, 4));
+        let counts = Arc::new(Counts::new(1, 4, &Gauge));
         let other = spawn(&counts, |counts| take_and_release(counts, A));
         let served = take_and_release(&counts, A) + other.join().unwrap();
         assert!(
@@ -22,7 +23,7 @@ pub(crate) fn check() {
         assert_idle(&counts);
     });
     run("two take and hold one key up to its limit", None, || {
-        let counts = Arc::new(Counts::new(1, 4));
+        let counts = Arc::new(Counts::new(1, 4, &Gauge));
         let other = spawn(&counts, |counts| counts.take(A, false));
         let both = [counts.take(A, false), other.join().unwrap()];
         let served = both
@@ -40,7 +41,7 @@ pub(crate) fn check() {
         "a key leaves a full table while another arrives",
         None,
         || {
-            let counts = Arc::new(Counts::new(2, 1));
+            let counts = Arc::new(Counts::new(2, 1, &Gauge));
             let held = counts.take(A, false);
             let other = spawn(&counts, |counts| counts.take(B, false));
             drop(held);
@@ -58,7 +59,7 @@ pub(crate) fn check() {
         "three take, release and resize, with two keys",
         Some(3),
         || {
-            let counts = Arc::new(Counts::new(1, 2));
+            let counts = Arc::new(Counts::new(1, 2, &Gauge));
             let one = spawn(&counts, |counts| {
                 take_and_release(counts, A);
                 take_and_release(counts, B);

@@ -23,7 +23,7 @@ impl Dice {
 
 #[test]
 fn after_any_history_nobody_waits_while_there_is_room() {
-    let limiter = Arc::new(Limiter::new(3));
+    let limiter = Arc::new(Limiter::new("limit", 3));
     let mut dice = Dice(1);
     let mut entries = Vec::new();
     let cx = Context::from_waker(Waker::noop());

@@ -137,3 +137,41 @@ async fn only_so_many_are_answered_at_once_and_the_others_closed() {
     assert_eq!(received(client).await, "busy");
     assert_eq!(limit.refused(), MAX_ANSWERING as u64 + 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_observes_serves_all_and_notes_those_beyond_it() {
+    let new = || ConnectionLimitLayer::new(2);
+    let wait = Duration::from_secs(5);
+    for layer in [new(), new().refuse(), new().wait_up_to(wait, 9)] {
+        let layer = layer.with_observe(true);
+        let limit = layer.handle();
+        let (mut service, mut handle) = limited(&layer);
+        let mut open = Vec::new();
+        for number in 1..=3 {
+            handle.allow(1);
+            tokio_test::assert_ready_ok!(service.poll_ready());
+            let connection = connection();
+            let info = connection.info().clone();
+            let mut call = task::spawn(service.call(connection));
+            open.push(served(&mut handle));
+            tokio_test::assert_ready_ok!(call.poll());
+            let notes: Vec<_> = info.notes().map(ToString::to_string).collect();
+            let expected = (number > 2).then(|| "connection_limit: limit reached".to_owned());
+            assert_eq!(notes, Vec::from_iter(expected));
+        }
+        assert_eq!(
+            (limit.active(), limit.observed(), limit.refused()),
+            (3, 1, 0)
+        );
+        open.truncate(1);
+        assert_eq!(limit.active(), 1);
+        // Of the limit as it is now.
+        limit.set_limit(1);
+        handle.allow(1);
+        tokio_test::assert_ready_ok!(service.poll_ready());
+        drop(service.call(connection()));
+        assert_eq!((limit.active(), limit.observed()), (2, 2));
+        drop(served(&mut handle));
+        assert_eq!(limit.active(), 1);
+    }
+}

@@ -352,3 +352,31 @@ async fn the_service_runs_in_the_span_at_each_poll_and_when_it_is_dropped() {
     ];
     assert_eq!(logged[1..logged.len() - 1], expected);
 }
+
+#[tokio::test]
+async fn the_closing_shows_what_guards_that_only_observe_would_have_done() {
+    for (reasons, observed, suffix) in [
+        (&[][..], None, "out"),
+        (&["shut"], Some("gate: shut"), "out (observed gate: shut)"),
+        (
+            &["shut", "full"],
+            Some("gate: shut, gate: full"),
+            "out (observed gate: shut, gate: full)",
+        ),
+    ] {
+        let log = Log::of_lines(Level::INFO);
+        let (connection, _peer) = connection(&crate::testing::info());
+        let mut service = TraceLayer::new().layer(service_fn(move |connection: Conn| async move {
+            for reason in reasons {
+                connection
+                    .info()
+                    .add_note(crate::connection::Note::new("gate", reason));
+            }
+            finish(connection).await
+        }));
+        service.call(connection).await.unwrap();
+        let line = log.last();
+        assert_eq!(line.fields.get("observed").map(|text| &**text), observed);
+        assert!(line.text.ends_with(suffix), "{}", line.text);
+    }
+}

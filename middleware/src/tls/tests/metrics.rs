@@ -1,0 +1,103 @@
+//! What is exported about handshakes and certificates.
+
+use super::{
+    store::{issue, pair},
+    *,
+};
+use crate::{observe::metrics::tests::Recorded, tls::CertStore};
+use ::metrics::with_local_recorder;
+use rcgen::CertificateParams;
+use std::time::Duration;
+
+fn results(recorded: &Recorded) -> [f64; 5] {
+    ["completed", "failed", "timed_out", "refused", "cancelled"].map(|result| {
+        let name = format!("handshakes_total{{result={result}}}");
+        recorded.number(&name).expect("it is registered")
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn handshakes_are_counted_by_result_and_timed_by_kind() {
+    let recorded = Recorded::default();
+    let layer = with_local_recorder(&recorded, tls_layer);
+    let config = Arc::new(client());
+    for _ in 0..3 {
+        let (ours, theirs) = in_memory();
+        let talking = async { talk(connect(config.clone(), theirs).await?, b"hello").await };
+        let (served, answer) = tokio::join!(serve(layer.clone(), ours, echo), talking);
+        served.unwrap();
+        assert_eq!(answer.unwrap(), b"hello");
+    }
+    let durations = |kind| recorded.samples(&format!("handshake_duration_seconds{{kind={kind}}}"));
+    assert_eq!(
+        (durations("full").len(), durations("resumed").len()),
+        (1, 2)
+    );
+
+    let (ours, mut theirs) = in_memory();
+    theirs.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    drop(theirs);
+    assert!(serve(layer.clone(), ours, echo).await.is_err());
+    let (ours, _silent) = in_memory();
+    let impatient = layer.clone().with_handshake_timeout(Duration::from_secs(1));
+    assert!(serve(impatient, ours, echo).await.is_err());
+    let (ours, _silent) = in_memory();
+    let dropped = tokio::time::timeout(Duration::from_secs(1), serve(layer.clone(), ours, echo));
+    assert!(dropped.await.is_err());
+    assert_eq!(results(&recorded), [3.0, 1.0, 1.0, 0.0, 1.0]);
+
+    let one = layer.with_max_handshakes(1);
+    let (ours, _silent) = in_memory();
+    let displaced = tokio::spawn(serve(one.clone(), ours, echo));
+    tokio::task::yield_now().await;
+    let (ours, _silent) = in_memory();
+    let waiting = tokio::spawn(serve(one, ours, echo));
+    assert!(displaced.await.unwrap().is_err());
+    assert_eq!(results(&recorded), [3.0, 1.0, 1.0, 1.0, 1.0]);
+    waiting.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_ends_of_certificates_and_the_results_of_reloads_are_shown() {
+    let until = |year| {
+        move |params: &mut CertificateParams| {
+            params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        }
+    };
+    let files = Files::new("metrics");
+    let [chain, key] = pair(&files, "one", &issue(&["a.example"], until(2100)));
+    let recorded = Recorded::default();
+    let store = with_local_recorder(&recorded, || {
+        CertStore::builder().pem_files(chain, key).build().unwrap()
+    });
+    let end = |name: &str| {
+        let name = format!("certificate_not_after_seconds{{name={name}}}");
+        recorded.number(&name)
+    };
+    let reloads = |result: &str| recorded.number(&format!("reloads_total{{result={result}}}"));
+    assert_eq!(end("a.example"), Some(4_102_444_800.0));
+    assert_eq!(
+        (reloads("completed"), reloads("failed")),
+        (Some(0.0), Some(0.0))
+    );
+
+    pair(&files, "one", &issue(&["b.example"], until(2101)));
+    let staged = store.stage(std::time::SystemTime::now()).unwrap();
+    with_local_recorder(&recorded, || store.install(staged)).unwrap();
+    assert_eq!(
+        (end("a.example"), end("b.example")),
+        (Some(0.0), Some(4_133_980_800.0))
+    );
+    assert_eq!(
+        (reloads("completed"), reloads("failed")),
+        (Some(1.0), Some(0.0))
+    );
+
+    files.write("one.pem", "none");
+    assert!(store.reload().await.is_err());
+    assert_eq!(
+        (reloads("completed"), reloads("failed")),
+        (Some(1.0), Some(1.0))
+    );
+    assert_eq!(end("b.example"), Some(4_133_980_800.0));
+}
