@@ -31,4 +31,5 @@ mod shutdown;
 mod shutdown_under_load;
 #[path = "../support/mod.rs"]
 mod support;
+mod timeouts;
 mod workers;

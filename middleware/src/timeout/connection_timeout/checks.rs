@@ -42,7 +42,7 @@ struct ThroughputCheck {
 
 impl ConnectionChecks {
     /// `None` without any limit.
-    pub(super) fn new(limits: ConnectionLimits, info: &ConnectionInfo) -> Option<Box<Self>> {
+    pub(super) fn new(limits: ConnectionLimits, info: &ConnectionInfo) -> Option<Self> {
         let ConnectionLimits {
             first_byte,
             idle,
@@ -59,7 +59,7 @@ impl ConnectionChecks {
             Some(Deadline { limit, at })
         };
         let bytes = moved(info);
-        Some(Box::new(Self {
+        Some(Self {
             info: info.clone(),
             first_byte: first_byte.and_then(|limit| deadline(limit, Duration::ZERO)),
             lifetime: lifetime.and_then(|limit| deadline(limit, part_of(jitter, info))),
@@ -77,7 +77,12 @@ impl ConnectionChecks {
                 let next = now.checked_add(limit.window)?;
                 Some(ThroughputCheck { limit, bytes, next })
             }),
-        }))
+        })
+    }
+
+    /// The connection.
+    pub(super) const fn info(&self) -> &ConnectionInfo {
+        &self.info
     }
 
     /// Checks what is due at `now`.
@@ -108,7 +113,7 @@ impl ConnectionChecks {
         Ok(())
     }
 
-    /// When to check next.
+    /// When to check next, which is never before the last check.
     pub(super) fn next(&self) -> Option<Instant> {
         let deadlines = [self.first_byte, self.lifetime];
         let deadlines = deadlines.into_iter().flatten().map(|deadline| deadline.at);
@@ -159,7 +164,7 @@ fn part_of(jitter: Duration, info: &ConnectionInfo) -> Duration {
 }
 
 /// Checks per idle timeout.
-const QUARTERS: u32 = 4;
+pub(super) const QUARTERS: u32 = 4;
 
 /// Timers of the runtime have this resolution.
 const SHORTEST: Duration = Duration::from_millis(1);

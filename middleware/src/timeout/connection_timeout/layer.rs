@@ -1,7 +1,10 @@
 //! The layer and its service.
 
-use super::{ConnectionTimeoutFuture, checks::ConnectionChecks};
-use crate::Connection;
+use super::{
+    ConnectionTimeoutFuture,
+    checks::{ConnectionChecks, QUARTERS},
+};
+use crate::{Connection, timeout::SHORTEST_BY_CLOCK};
 use std::{
     task::{Context, Poll},
     time::Duration,
@@ -29,6 +32,18 @@ pub(super) struct ConnectionLimits {
 pub(super) struct Throughput {
     pub(super) bytes: u64,
     pub(super) window: Duration,
+}
+
+impl ConnectionLimits {
+    /// Whether no check notices that a server's clock is usually late by up to 50 ms.
+    fn fit_a_clock(&self) -> bool {
+        let quarter = self.idle.map(|idle| idle / QUARTERS);
+        let window = self.throughput.map(|throughput| throughput.window);
+        let mut pauses = [self.first_byte, self.lifetime, quarter, window]
+            .into_iter()
+            .flatten();
+        pauses.all(|pause| pause >= SHORTEST_BY_CLOCK)
+    }
 }
 
 impl ConnectionTimeoutLayer {
@@ -92,8 +107,12 @@ impl<S> Layer<S> for ConnectionTimeoutLayer {
     type Service = ConnectionTimeout<S>;
 
     fn layer(&self, inner: S) -> ConnectionTimeout<S> {
-        let limits = self.limits;
-        ConnectionTimeout { inner, limits }
+        let (limits, by_clock) = (self.limits, self.limits.fit_a_clock());
+        ConnectionTimeout {
+            inner,
+            limits,
+            by_clock,
+        }
     }
 }
 
@@ -102,6 +121,7 @@ impl<S> Layer<S> for ConnectionTimeoutLayer {
 pub struct ConnectionTimeout<S> {
     inner: S,
     limits: ConnectionLimits,
+    by_clock: bool,
 }
 
 impl<S, IO> Service<Connection<IO>> for ConnectionTimeout<S>
@@ -118,6 +138,6 @@ where
 
     fn call(&mut self, connection: Connection<IO>) -> Self::Future {
         let checks = ConnectionChecks::new(self.limits, connection.info());
-        ConnectionTimeoutFuture::new(self.inner.call(connection), checks)
+        ConnectionTimeoutFuture::new(self.inner.call(connection), checks, self.by_clock)
     }
 }
