@@ -22,7 +22,8 @@ pub(super) struct ConnectionChecks {
     first_byte: Option<Deadline>,
     lifetime: Option<LifetimeCheck>,
     idle: Option<IdleCheck>,
-    throughput: [Option<ThroughputCheck>; Throughput::COUNTS],
+    /// A list, because few connections have any.
+    throughput: Vec<ThroughputCheck>,
     /// `None` if the limits apply.
     observer: Option<Arc<Observer>>,
 }
@@ -70,7 +71,7 @@ impl ConnectionChecks {
         limits: &ConnectionLimits,
         observer: Option<Arc<Observer>>,
         info: &ConnectionInfo,
-    ) -> Option<Box<Self>> {
+    ) -> Option<Self> {
         if limits.is_empty() {
             return None;
         }
@@ -99,23 +100,25 @@ impl ConnectionChecks {
                 next: now.checked_add(limit / QUARTERS)?,
             })
         };
-        let throughput = |limit: Throughput| {
+        let throughput = |limit: &Throughput| {
             Some(ThroughputCheck {
-                limit,
+                limit: *limit,
                 bytes: (limit.count)(info),
                 next: now.checked_add(limit.window)?,
             })
         };
-        Some(Box::new(Self {
+        let throughputs = limits.throughput.iter().flatten();
+        Some(Self {
             info: info.clone(),
             first_byte: limits.first_byte.and_then(first_byte),
             lifetime: limits.lifetime.and_then(lifetime),
             idle: limits.idle.and_then(idle),
-            throughput: limits.throughput.map(|limit| limit.and_then(throughput)),
+            throughput: throughputs.filter_map(throughput).collect(),
             observer,
-        }))
+        })
     }
 
+    /// The connection.
     pub(super) const fn info(&self) -> &ConnectionInfo {
         &self.info
     }
@@ -155,25 +158,23 @@ impl ConnectionChecks {
             self.idle = None;
             return Err(elapsed);
         }
-        for limit in &mut self.throughput {
-            if let Some(throughput) = limit
-                && let Err(elapsed) = throughput.check(&self.info, now)
-            {
-                *limit = None;
+        for index in 0..self.throughput.len() {
+            if let Err(elapsed) = self.throughput[index].check(&self.info, now) {
+                self.throughput.remove(index);
                 return Err(elapsed);
             }
         }
         Ok(())
     }
 
-    /// When to check next.
+    /// When to check next, which is never before the last check.
     pub(super) fn next(&self) -> Option<Instant> {
         let times = [
             self.first_byte.map(|deadline| deadline.at),
             self.lifetime.as_ref().map(|lifetime| lifetime.next),
             self.idle.as_ref().map(|idle| idle.next),
         ];
-        let throughput = self.throughput.iter().flatten().map(|check| check.next);
+        let throughput = self.throughput.iter().map(|check| check.next);
         times.into_iter().flatten().chain(throughput).min()
     }
 }
@@ -260,7 +261,7 @@ fn part_of(jitter: Duration, info: &ConnectionInfo) -> Duration {
 }
 
 /// Checks per idle timeout.
-const QUARTERS: u32 = 4;
+pub(super) const QUARTERS: u32 = 4;
 
 /// Timers of the runtime have this resolution.
 const SHORTEST: Duration = Duration::from_millis(1);

@@ -2,9 +2,9 @@
 
 use super::{
     ConnectionTimeoutFuture,
-    checks::{ConnectionChecks, moved},
+    checks::{ConnectionChecks, QUARTERS, moved},
 };
-use crate::{Connection, ConnectionInfo, guard::Observer};
+use crate::{Connection, ConnectionInfo, guard::Observer, timeout::SHORTEST_BY_CLOCK};
 use std::{
     sync::Arc,
     task::{Context, Poll},
@@ -35,6 +35,16 @@ pub(super) struct ConnectionLimits {
 }
 
 impl ConnectionLimits {
+    /// Whether no check notices that a server's clock is usually late by up to 50 ms.
+    fn fit_a_clock(&self) -> bool {
+        let quarter = self.idle.map(|idle| idle / QUARTERS);
+        let grace = Some(self.grace / 2).filter(|half| !half.is_zero());
+        let times = [self.first_byte, self.lifetime, grace, quarter];
+        let windows = self.throughput.iter().flatten().map(|limit| limit.window);
+        let mut pauses = times.into_iter().flatten().chain(windows);
+        pauses.all(|pause| pause >= SHORTEST_BY_CLOCK)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         let times = [self.first_byte, self.idle, self.lifetime];
         times.iter().all(Option::is_none) && self.throughput.iter().all(Option::is_none)
@@ -175,8 +185,12 @@ impl<S> Layer<S> for ConnectionTimeoutLayer {
     type Service = ConnectionTimeout<S>;
 
     fn layer(&self, inner: S) -> ConnectionTimeout<S> {
-        let layer = self.clone();
-        ConnectionTimeout { inner, layer }
+        let (layer, by_clock) = (self.clone(), self.limits.fit_a_clock());
+        ConnectionTimeout {
+            inner,
+            layer,
+            by_clock,
+        }
     }
 }
 
@@ -185,6 +199,7 @@ impl<S> Layer<S> for ConnectionTimeoutLayer {
 pub struct ConnectionTimeout<S> {
     inner: S,
     layer: ConnectionTimeoutLayer,
+    by_clock: bool,
 }
 
 impl<S, IO> Service<Connection<IO>> for ConnectionTimeout<S>
@@ -202,7 +217,7 @@ where
     fn call(&mut self, connection: Connection<IO>) -> Self::Future {
         let ConnectionTimeoutLayer { limits, observer } = &self.layer;
         let checks = ConnectionChecks::new(limits, observer.clone(), connection.info());
-        ConnectionTimeoutFuture::new(self.inner.call(connection), checks)
+        ConnectionTimeoutFuture::new(self.inner.call(connection), checks, self.by_clock)
     }
 }
 
