@@ -171,8 +171,9 @@ impl TlsLayer {
     ///
     /// Use it in the middle of a handler, for protocols that start in plain text and switch to TLS on request
     /// (STARTTLS). It is the mirror of [`TlsConnector::connect`](super::TlsConnector::connect), and has the
-    /// settings and limits of the layer. Make sure that no bytes that the client sent before the switch are
-    /// buffered and processed after it, because an attacker may have inserted them (CVE-2011-0411).
+    /// settings and limits of the layer. Take the connection out of a buffered reader with
+    /// [`unbuffered`](crate::io::unbuffered), which rejects bytes that the client sent before the switch. An attacker
+    /// may have inserted them (CVE-2011-0411).
     ///
     /// # Errors
     ///

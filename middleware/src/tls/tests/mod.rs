@@ -8,6 +8,7 @@ mod failures;
 mod or_plain;
 mod profile;
 mod resumption;
+mod starttls;
 mod store;
 mod stream;
 mod tickets;
