@@ -216,7 +216,7 @@ impl Profile {
                 None
             }
         };
-        let tickets = match tickets.as_ref().map(|keys| keys.ticketer(provider)) {
+        let tickets = match tickets.as_ref().map(|keys| keys.ticketer(provider, time)) {
             Some(Err(problem)) => {
                 problems.push(problem);
                 None
