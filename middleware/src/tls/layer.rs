@@ -6,10 +6,10 @@ use super::{
     configs::{ConfigSource, Configs, HandshakeConfig},
     handshake::handshake,
     handshake_limit::HandshakeLimit,
-    rustls::{ServerConfig, server::danger::ClientCertVerifier},
+    rustls::{self, ServerConfig, server::danger::ClientCertVerifier},
     unfinished::Unfinished,
 };
-use crate::{BoxError, Connection, error::Refused};
+use crate::{BoxError, Connection, ConnectionInfo, error::Refused};
 use std::{fmt, sync::Arc, time::Duration};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tower::Layer;
@@ -233,6 +233,42 @@ impl TlsLayer {
         IO: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         handshake(self.clone(), connection).await
+    }
+
+    /// Verifies the client's certificates of an established connection again, by the roots, revocation lists and
+    /// the time of now.
+    ///
+    /// A handshake verifies them once, and a connection may last for days. Go through the connections of this layer
+    /// from time to time, and after a reload:
+    ///
+    /// ```no_run
+    /// # use portcullis_middleware::{ConnectionInfo, tls::TlsLayer};
+    /// # fn recheck(connections: Vec<ConnectionInfo>, tls: &TlsLayer) {
+    /// for info in connections { // `portcullis` has `Handle::connections`.
+    ///     if tls.verify_again(&info).is_err() {
+    ///         info.force_close(); // or `Handle::close`
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// The verifier is the one of a [`TlsProfile`](super::TlsProfile), of
+    /// [`with_client_verifier`](Self::with_client_verifier) or of [`Configs::current`]. Without one, and for
+    /// connections without TLS or with an unfinished handshake, the result is `Ok`. It takes the time of one
+    /// verification, about as long as the signatures of the chain.
+    ///
+    /// # Errors
+    ///
+    /// The verifier's reason, such as an expired or revoked certificate, or that a required one is missing.
+    pub fn verify_again(&self, info: &ConnectionInfo) -> Result<(), rustls::Error> {
+        let config = match &self.source {
+            ConfigSource::Fixed(config) => Some(config.clone()),
+            ConfigSource::Chosen(configs) => configs.current(),
+        };
+        match (config, info.tls()) {
+            (Some(config), Some(tls)) => config.verify_again(tls),
+            _ => Ok(()),
+        }
     }
 
     /// The number of unfinished handshakes, over all clones; keep a clone of the layer to read it.

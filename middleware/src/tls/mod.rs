@@ -11,6 +11,7 @@
 //! | choose a rustls configuration for each client | [`TlsLayer::choosing`] with [`Configs`] |
 //! | switch to TLS in the middle of a protocol (STARTTLS) | [`TlsLayer::accept`] |
 //! | serve TLS and plain text on one port | [`TlsOrPlainLayer`] |
+//! | end connections whose client certificate was revoked or has expired meanwhile | [`TlsLayer::verify_again`] |
 //! | see who the client is | [`ConnectionInfo::peer_certificate`](crate::ConnectionInfo::peer_certificate) |
 //! | build a rustls configuration from PEM | `tls::load` |
 //!

@@ -272,6 +272,11 @@ impl Configs for Serving {
         let state = serving.ok_or_else(|| UnrecognizedName::of(hello))?;
         Ok(state.config.clone())
     }
+
+    fn current(&self) -> Option<HandshakeConfig> {
+        let current = self.profile.current.load();
+        Some(current.as_ref()?.config.clone())
+    }
 }
 
 const SESSIONS: usize = 256;
