@@ -5,7 +5,7 @@ use crate::{
     error::{Elapsed, HandshakeError, Refused},
     io::PrefixedIo,
     limit::connection_limit::ConnectionLimitLayer,
-    tls::TlsOrPlainLayer,
+    tls::{CertStore, TlsOrPlainLayer, TlsProfile},
 };
 use std::time::Duration;
 
@@ -52,6 +52,34 @@ async fn a_first_byte_of_tls_commits_to_tls() {
     let (served, (received, _)) = tokio::join!(served, read_all(io));
     assert!(served.unwrap_err().is::<HandshakeError>());
     assert_eq!(received.first(), Some(&21), "an alert");
+}
+
+/// A ClientHello that arrives in two parts, however it is cut.
+#[tokio::test]
+async fn a_client_hello_is_answered_wherever_it_is_cut() {
+    let store = CertStore::builder()
+        .pem(SERVER.chain_pem().as_bytes(), SERVER.key_pem().as_bytes())
+        .build()
+        .unwrap();
+    // The first layer has a fixed configuration, and the second one reads the ClientHello to choose.
+    for tls in [tls_layer(), TlsProfile::new(&store).build().unwrap()] {
+        let layer = TlsOrPlainLayer::new(tls);
+        let hello = client_hello();
+        for cut in 1..hello.len() {
+            let (connection, mut io) = in_memory();
+            let client = async {
+                io.write_all(&hello[..cut]).await.unwrap();
+                tokio::task::yield_now().await;
+                io.write_all(&hello[cut..]).await.unwrap();
+                io.read_u8().await.unwrap()
+            };
+            let served = serve_either(layer.clone(), connection);
+            tokio::select! {
+                served = served => panic!("{served:?}, cut at {cut}"),
+                first = client => assert_eq!(first, 22, "no answer, cut at {cut}"),
+            }
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
