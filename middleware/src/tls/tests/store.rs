@@ -541,14 +541,11 @@ async fn the_watch_loads_a_certificate_that_becomes_valid_later() {
     // The clock of the system does not follow that of the test, which runs ahead by hours.
     pair(&files, "a.example", &issue(&["b.example"], valid_from(3)));
     let _watch = store.watch();
-    let seen = async {
-        while found(&store, Some("b.example")).is_none() {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10_000 * 3_600), seen)
-        .await
-        .unwrap();
+    let begun = SystemTime::now();
+    while found(&store, Some("b.example")).is_none() {
+        assert!(begun.elapsed().unwrap() < Duration::from_secs(30));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
     let lines = log.lines();
     assert!(lines[0].fields["error"].contains("is valid only in"));
     assert!(lines.last().unwrap().text.contains("were reloaded"));
