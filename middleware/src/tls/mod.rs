@@ -186,6 +186,8 @@ mod future;
 mod handshake;
 mod handshake_limit;
 mod hello;
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+pub(crate) mod internal;
 mod io;
 mod layer;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
