@@ -17,19 +17,20 @@ use http::{
     header::{CONNECTION, UPGRADE},
 };
 use http_body_util::{Either, Full};
-use hyper::{
-    body::{Bytes, Incoming},
-    upgrade::OnUpgrade,
-};
-use hyper_util::rt::TokioIo;
+use hyper::body::{Bytes, Incoming};
 use portcullis::{
     BoxError, ConnectionInfo, Server, ServiceBuilderExt,
     listener::TcpListener,
     middleware::timeout::IoTimeoutLayer,
-    service::{HttpService, http::RequestBody},
+    service::{
+        HttpService,
+        http::{
+            RequestBody,
+            upgrade::{self, OnUpgrade},
+        },
+    },
 };
 use std::{convert::Infallible, env};
-use tokio::io::AsyncWriteExt;
 use tower::ServiceBuilder;
 
 #[tokio::main]
@@ -66,8 +67,10 @@ type Body = Either<Full<Bytes>, Incoming>;
 
 /// A function in the form that hyper's own examples use.
 async fn answer(mut request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-    if request.headers().get(UPGRADE) == Some(&ECHO) {
-        tokio::spawn(echo(hyper::upgrade::on(&mut request)));
+    if request.headers().get(UPGRADE) == Some(&ECHO)
+        && let Ok(upgrade) = upgrade::on(&mut request)
+    {
+        tokio::spawn(echo(upgrade));
         let mut response = text(String::new());
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         let headers = response.headers_mut();
@@ -86,12 +89,12 @@ async fn answer(mut request: Request<Incoming>) -> Result<Response<Body>, Infall
 
 /// Echoes bytes once hyper has released the connection.
 async fn echo(upgrade: OnUpgrade) {
-    let Ok(upgraded) = upgrade.await else {
+    let Ok(mut connection) = upgrade.await else {
         return; // The client left before it had the response.
     };
-    let (mut read, mut write) = tokio::io::split(TokioIo::new(upgraded));
+    let (mut read, mut write) = tokio::io::split(&mut connection);
     if tokio::io::copy(&mut read, &mut write).await.is_ok() {
-        let _gone_already = write.shutdown().await;
+        let _gone_already = connection.close().await;
     }
 }
 

@@ -185,6 +185,45 @@ def full_stack_with_curl():
             assert answer.startswith(f"hello {client}:"), answer
 
 
+def starttls():
+    with Example("starttls") as server:
+        chain = server.says(r"--client \S+ (\S+)").group(1)
+        with connect(server.port) as stream:
+            lines = stream.makefile("rb")
+            assert lines.readline() == b"220 localhost ESMTP\r\n"
+            for byte in b"MAIL x\r\nSTARTTLS\r\n":  # byte by byte
+                stream.sendall(bytes([byte]))
+            assert lines.readline().startswith(b"530 ")
+            assert lines.readline().startswith(b"220 ")
+            with trusting(chain).wrap_socket(stream, server_hostname="localhost") as private:
+                private.sendall(b"hello\r\nSTARTTLS\r\nquit\r\n")
+                answer = b"250 by TLSv1_3: hello\r\n250 by TLSv1_3: STARTTLS\r\n221 Bye\r\n"
+                assert everything(private) == answer
+                private.unwrap()
+        # What follows the request for TLS in plain text is not answered.
+        assert ask(server.port, b"STARTTLS\r\nNOOP\r\n") == b"220 localhost ESMTP\r\n220 Go ahead\r\n"
+        command = [FOLDER / "starttls", "--client", f"127.0.0.1:{server.port}", chain]
+        client = subprocess.run(command, capture_output=True, timeout=SECONDS)
+        assert client.stdout == b"250 by TLSv1_3: Hello!\n", client
+    assert not Path(chain).exists(), "it takes its certificate away"
+
+
+def starttls_with_openssl():
+    with Example("starttls") as server:
+        chain = server.says(r"--client \S+ (\S+)").group(1)
+        command = ["openssl", "s_client", "-quiet", "-no_ign_eof", "-verify_return_error", "-CAfile", chain,
+                   "-starttls", "smtp", "-connect", f"127.0.0.1:{server.port}"]
+        client = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                  stderr=subprocess.DEVNULL)
+        client.stdin.write(b"hello\n")
+        client.stdin.flush()
+        assert client.stdout.readline() == b"250 by TLSv1_3: hello\r\n"
+        client.stdin.write(b"quit\n")  # QUIT would be a command of this client
+        client.stdin.flush()
+        assert client.stdout.read() == b"221 Bye\r\n"
+        client.wait(SECONDS)
+
+
 def tls_echo_with_openssl():
     with Example("tls_echo") as server:
         command = ["openssl", "s_client", "-quiet", "-no_ign_eof", "-connect", f"127.0.0.1:{server.port}"]
@@ -542,11 +581,12 @@ def tonic():
         check(server.port)
 
 
-CHECKS = [echo, time_of_day, tls_echo, route, full_stack, custom_middleware, on_error, refuse, graceful, shutdown_port,
+CHECKS = [echo, time_of_day, tls_echo, starttls, route, full_stack, custom_middleware, on_error, refuse, graceful, shutdown_port,
           thread_pool,
           line_echo, hello, charset, axum_tls, axum_behind_proxy, axum_listener, mtls_identity,
           hyper_raw]
-WITH_PROGRAM = [("openssl", tls_echo_with_openssl), ("nc", echo_with_netcat), ("curl", full_stack_with_curl),
+WITH_PROGRAM = [("openssl", tls_echo_with_openssl), ("openssl", starttls_with_openssl), ("nc", echo_with_netcat),
+                ("curl", full_stack_with_curl),
                 ("curl", axum_tls_with_curl), ("openssl", axum_tls_replaces_its_certificate),
                 ("curl", axum_behind_proxy_with_curl), ("nc", axum_behind_proxy_with_netcat),
                 ("openssl", mtls_identity_with_openssl), ("curl", mtls_identity_with_curl),

@@ -7,7 +7,10 @@
 use crate::connection::{AnyStream, Connection, Socket, Transport};
 use crate::io::PrefixedIo;
 #[cfg(feature = "tls")]
-use crate::tls::TlsIo;
+use crate::{
+    io::EitherIo,
+    tls::{TlsIo, TlsOrPlainIo},
+};
 use socket2::SockRef;
 use std::{
     any::Any,
@@ -52,12 +55,16 @@ fn is_socket(io: &dyn Any) -> bool {
 /// connected. While input is unread, a later reset is not detected.
 ///
 /// Each call makes one system call. The socket is found in a [`Socket`] over TCP or a Unix domain socket,
-/// also behind a PROXY header and under TLS. For other types the result is always pending. Under TLS this
+/// also behind a PROXY header, under TLS, and where the first byte has chosen between TLS and plain text. For other types the result is always pending. Under TLS this
 /// reads ahead, because a client sends `close_notify` before it disconnects; the session keeps the input.
 pub(crate) fn poll_departure<IO: 'static>(io: &mut IO, cx: &mut Context<'_>) -> Poll<io::Error> {
     let io: &mut dyn Any = io;
     #[cfg(feature = "tls")]
     if let Some(polled) = poll_tls(io, cx) {
+        return polled;
+    }
+    #[cfg(feature = "tls")]
+    if let Some(polled) = poll_tls_or_plain(io, cx) {
         return polled;
     }
     if let Some((stream, unread)) = find::<TcpStream>(io) {
@@ -130,6 +137,32 @@ fn poll_tls_over<Io: Transport>(io: &mut dyn Any, cx: &mut Context<'_>) -> Optio
     }
     let tls = io.downcast_mut::<TlsIo<Socket<Io>>>()?;
     Some(poll_plaintext(tls.poll_fill_buf(cx)))
+}
+
+/// The same behind `TlsOrPlainLayer`, which is directly over the socket or behind a PROXY header.
+#[cfg(feature = "tls")]
+fn poll_tls_or_plain(io: &mut dyn Any, cx: &mut Context<'_>) -> Option<Poll<io::Error>> {
+    let polled = poll_either_over::<TcpStream>(io, cx);
+    #[cfg(unix)]
+    let polled = polled.or_else(|| poll_either_over::<UnixStream>(io, cx));
+    polled.or_else(|| poll_either_over::<AnyStream>(io, cx))
+}
+
+#[cfg(feature = "tls")]
+fn poll_either_over<Io: Transport>(
+    io: &mut dyn Any,
+    cx: &mut Context<'_>,
+) -> Option<Poll<io::Error>> {
+    let polled = poll_either::<Socket<Io>>(io, cx);
+    polled.or_else(|| poll_either::<PrefixedIo<Socket<Io>>>(io, cx))
+}
+
+#[cfg(feature = "tls")]
+fn poll_either<IO: 'static>(io: &mut dyn Any, cx: &mut Context<'_>) -> Option<Poll<io::Error>> {
+    Some(match io.downcast_mut::<TlsOrPlainIo<IO>>()? {
+        EitherIo::Left(tls) => poll_departure(tls, cx),
+        EitherIo::Right(plain) => poll_departure(plain, cx),
+    })
 }
 
 #[cfg(feature = "tls")]

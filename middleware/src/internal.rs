@@ -1,5 +1,7 @@
-//! Items that the package `portcullis` needs beyond the public API. They may change at any time.
+//! Items that the package `portcullis` and the fuzz targets need beyond the public API. They may change at any time.
 
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+pub use crate::tls::internal::{certificate_facts, ticketer};
 pub use crate::{
     connection::{
         deadline::{begin_watch, end_watch, expire},

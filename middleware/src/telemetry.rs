@@ -69,7 +69,7 @@
 //! | `portcullis_middleware::tls::configs` | WARN | | a TLS configuration enabled early data, which is unsupported |
 //! | `portcullis_middleware::tls::profile` | WARN | | secrets of TLS sessions are written to a file for debugging |
 //! | `portcullis_middleware::tls::store::changes` | WARN | `error` | the operating system does not report changes of certificates |
-//! | `portcullis_middleware::tls::store::snapshot` | WARN | `file` | a certificate in use expires soon or has expired |
+//! | `portcullis_middleware::tls::store::snapshot` | WARN | `file` | a certificate in use expires soon or has expired, or its OCSP response is out of date |
 //! | `portcullis_middleware::tls::store::source` | WARN | `file` | an OCSP response is unusable and is not sent |
 //! | `portcullis_middleware::tls::store::watch` | ERROR | `error` | changed certificates are unusable, and the previous ones stay in use |
 //! | `portcullis_middleware::tls::store::watch` | INFO | | changed certificates were reloaded |
@@ -340,7 +340,7 @@ pub const EVENTS: &[Event] = &[
         "portcullis_middleware::tls::store::snapshot",
         WARN,
         &["file"],
-        "a certificate in use expires soon or has expired",
+        "a certificate in use expires soon or has expired, or its OCSP response is out of date",
     ),
     event(
         "portcullis_middleware::tls::store::source",

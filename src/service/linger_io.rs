@@ -92,6 +92,11 @@ impl<IO> LingerIo<IO> {
 
     /// Returns the connection, which no longer lingers when it is dropped.
     pub fn into_inner(mut self) -> Connection<IO> {
+        self.take()
+    }
+
+    /// Takes the connection out. Only a drop may follow.
+    pub(crate) fn take(&mut self) -> Connection<IO> {
         self.connection.take().expect(TAKEN)
     }
 

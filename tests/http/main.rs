@@ -39,6 +39,7 @@ mod tls_shutdown;
 #[cfg(all(feature = "tonic", any(feature = "aws-lc-rs", feature = "ring")))]
 mod tonic;
 mod tunnels;
+mod upgraded;
 mod upgrades;
 mod websocket;
 

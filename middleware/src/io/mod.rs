@@ -6,6 +6,7 @@ mod forward;
 mod prefixed;
 #[cfg(test)]
 mod tests;
+mod unbuffered;
 
-pub(crate) use self::forward::forward_io;
-pub use self::{box_io::BoxIo, either::EitherIo, prefixed::PrefixedIo};
+pub use self::{box_io::BoxIo, either::EitherIo, prefixed::PrefixedIo, unbuffered::unbuffered};
+pub(crate) use self::{forward::forward_io, unbuffered::PIPELINED};

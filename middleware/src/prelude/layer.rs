@@ -1,7 +1,11 @@
 //! The layer, its service and its future.
 
 use super::{Prelude, speak::speak};
-use crate::{BoxError, Connection, first_then::FirstThen, io::PrefixedIo};
+use crate::{
+    BoxError, Connection,
+    first_then::FirstThen,
+    io::{PIPELINED, PrefixedIo},
+};
 use pin_project::pin_project;
 use std::{
     fmt,
@@ -25,7 +29,7 @@ impl<P> PreludeLayer<P> {
     /// The reason of a [`Refused`](crate::error::Refused) whose client sent bytes behind its request for TLS.
     ///
     /// Under TLS they would count as the client's, although anyone on the network could have added them.
-    pub const PIPELINED: &'static str = "bytes follow the request for TLS";
+    pub const PIPELINED: &'static str = PIPELINED;
     /// The reason of a [`Refused`](crate::error::Refused) whose client requested TLS and did not begin it.
     pub const NO_TLS: &'static str = "no TLS follows the request for TLS";
     /// The reason of a [`Refused`](crate::error::Refused) whose client sent too many bytes before TLS.

@@ -23,14 +23,20 @@ impl Smtp {
     ///
     /// Panics unless `host` consists of 1 to 253 ASCII letters, digits, `.`, `-`, `_`, `:`, `[` and `]`.
     pub fn new(host: impl Into<String>) -> Self {
-        let host = host.into();
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
-        assert!(
-            (1..=253).contains(&host.len()) && host.bytes().all(allowed),
-            "the name of an SMTP server is a host name or an address, not {host:?}"
-        );
-        Self { host }
+        Self {
+            host: checked_host("an SMTP server", host.into()),
+        }
     }
+}
+
+/// A host that can be part of a reply.
+pub(super) fn checked_host(server: &str, host: String) -> String {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
+    assert!(
+        (1..=253).contains(&host.len()) && host.bytes().all(allowed),
+        "the name of {server} is a host name or an address, not {host:?}"
+    );
+    host
 }
 
 impl Prelude for Smtp {

@@ -1,9 +1,9 @@
 //! Speaks the plain text of protocols whose TLS begins on request (STARTTLS).
 //!
-//! Clients of PostgreSQL and of mail request TLS in the plain text of their protocol, so `TlsLayer` alone cannot
+//! Clients of PostgreSQL, mail and XMPP request TLS in the plain text of their protocol, so `TlsLayer` alone cannot
 //! serve them. [`PreludeLayer`] answers for the server until the client has requested TLS, and passes on the
-//! connection where TLS begins. The preludes are [`Postgres`], [`Smtp`], [`Imap`] and [`Pop3`]; others implement
-//! [`Prelude`]. Clients that do not request TLS are rejected.
+//! connection where TLS begins. The preludes are [`Postgres`], [`Smtp`], [`Imap`], [`Pop3`] and [`Xmpp`]; others
+//! implement [`Prelude`]. Clients that do not request TLS are rejected.
 //!
 //! # Position in the stack
 //!
@@ -94,10 +94,12 @@ mod speak;
 mod step;
 #[cfg(test)]
 mod tests;
+mod xmpp;
 
 pub use self::{
     layer::{PreludeFuture, PreludeLayer, SpeakPrelude},
     mail::{Imap, Pop3, Smtp},
     postgres::Postgres,
     step::{Prelude, PreludeStep},
+    xmpp::Xmpp,
 };

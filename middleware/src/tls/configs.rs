@@ -3,10 +3,12 @@
 use super::{
     resumption::Sessions,
     rustls::{
-        ServerConfig,
+        self, ServerConfig,
+        pki_types::CertificateDer,
         server::{ClientHello, danger::ClientCertVerifier},
     },
 };
+use crate::connection::TlsInfo;
 use std::{error, fmt, sync::Arc};
 
 /// Chooses the configuration of each handshake by its ClientHello.
@@ -24,6 +26,12 @@ pub trait Configs: Send + Sync + 'static {
     /// [`UnrecognizedName`] if no configuration fits. The client then receives the alert `unrecognized_name`
     /// (RFC 6066, section 3), and the handshake fails.
     fn choose(&self, hello: &ClientHello<'_>) -> Result<HandshakeConfig, UnrecognizedName>;
+
+    /// Returns the configuration whose verifier checks the clients of established connections again; `None` by
+    /// default. See [`TlsLayer::verify_again`](super::TlsLayer::verify_again).
+    fn current(&self) -> Option<HandshakeConfig> {
+        None
+    }
 }
 
 /// A rustls configuration for a server, prepared for [`TlsLayer`](super::TlsLayer). Clones are cheap.
@@ -39,6 +47,7 @@ pub trait Configs: Send + Sync + 'static {
 pub struct HandshakeConfig {
     config: Arc<ServerConfig>,
     sessions: Sessions,
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
 }
 
 impl HandshakeConfig {
@@ -53,7 +62,11 @@ impl HandshakeConfig {
             );
             own.max_early_data_size = 0;
         }
-        Self { config, sessions }
+        Self {
+            config,
+            sessions,
+            verifier: None,
+        }
     }
 
     /// Lets clients with certificates resume sessions, and verifies their certificates again each time; see
@@ -61,8 +74,29 @@ impl HandshakeConfig {
     #[must_use]
     pub fn with_client_verifier(mut self, verifier: Arc<dyn ClientCertVerifier>) -> Self {
         let config = Arc::make_mut(&mut self.config);
-        self.sessions.guard(config, Some(verifier));
+        self.sessions.guard(config, Some(verifier.clone()));
+        self.verifier = Some(verifier);
         self
+    }
+
+    /// Verifies the client's certificates of an established connection again; see
+    /// [`TlsLayer::verify_again`](super::TlsLayer::verify_again).
+    pub(super) fn verify_again(&self, tls: &TlsInfo) -> Result<(), rustls::Error> {
+        let Some(verifier) = &self.verifier else {
+            return Ok(());
+        };
+        let chain = tls.peer_certificates.iter();
+        let chain: Vec<_> = chain.map(|der| CertificateDer::from(&**der)).collect();
+        let Some((own, issuers)) = chain.split_first() else {
+            return match verifier.client_auth_mandatory() {
+                true => Err(rustls::Error::NoCertificatesPresented),
+                false => Ok(()),
+            };
+        };
+        let now = self.config.time_provider.current_time();
+        let now = now.ok_or(rustls::Error::FailedToGetCurrentTime)?;
+        let verified = verifier.verify_client_cert(own, issuers, now);
+        verified.map(|_| ())
     }
 
     pub(super) fn with_alpn(mut self, protocols: Vec<Vec<u8>>) -> Self {

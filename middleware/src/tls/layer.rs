@@ -7,10 +7,10 @@ use super::{
     handshake::handshake,
     handshake_limit::HandshakeLimit,
     metrics::HandshakeMetrics,
-    rustls::{ServerConfig, server::danger::ClientCertVerifier},
+    rustls::{self, ServerConfig, server::danger::ClientCertVerifier},
     unfinished::Unfinished,
 };
-use crate::{BoxError, Connection, error::Refused};
+use crate::{BoxError, Connection, ConnectionInfo, error::Refused};
 use std::{fmt, sync::Arc, time::Duration};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tower::Layer;
@@ -174,8 +174,9 @@ impl TlsLayer {
     ///
     /// Use it in the middle of a handler, for protocols that start in plain text and switch to TLS on request
     /// (STARTTLS). It is the mirror of [`TlsConnector::connect`](super::TlsConnector::connect), and has the
-    /// settings and limits of the layer. Make sure that no bytes that the client sent before the switch are
-    /// buffered and processed after it, because an attacker may have inserted them (CVE-2011-0411).
+    /// settings and limits of the layer. Take the connection out of a buffered reader with
+    /// [`unbuffered`](crate::io::unbuffered), which rejects bytes that the client sent before the switch. An attacker
+    /// may have inserted them (CVE-2011-0411).
     ///
     /// # Errors
     ///
@@ -235,6 +236,42 @@ impl TlsLayer {
         IO: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         handshake(self.clone(), connection).await
+    }
+
+    /// Verifies the client's certificates of an established connection again, by the roots, revocation lists and
+    /// the time of now.
+    ///
+    /// A handshake verifies them once, and a connection may last for days. Go through the connections of this layer
+    /// from time to time, and after a reload:
+    ///
+    /// ```no_run
+    /// # use portcullis_middleware::{ConnectionInfo, tls::TlsLayer};
+    /// # fn recheck(connections: Vec<ConnectionInfo>, tls: &TlsLayer) {
+    /// for info in connections { // `portcullis` has `Handle::connections`.
+    ///     if tls.verify_again(&info).is_err() {
+    ///         info.force_close(); // or `Handle::close`
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// The verifier is the one of a [`TlsProfile`](super::TlsProfile), of
+    /// [`with_client_verifier`](Self::with_client_verifier) or of [`Configs::current`]. Without one, and for
+    /// connections without TLS or with an unfinished handshake, the result is `Ok`. It takes the time of one
+    /// verification, about as long as the signatures of the chain.
+    ///
+    /// # Errors
+    ///
+    /// The verifier's reason, such as an expired or revoked certificate, or that a required one is missing.
+    pub fn verify_again(&self, info: &ConnectionInfo) -> Result<(), rustls::Error> {
+        let config = match &self.source {
+            ConfigSource::Fixed(config) => Some(config.clone()),
+            ConfigSource::Chosen(configs) => configs.current(),
+        };
+        match (config, info.tls()) {
+            (Some(config), Some(tls)) => config.verify_again(tls),
+            _ => Ok(()),
+        }
     }
 
     /// The number of unfinished handshakes, over all clones; keep a clone of the layer to read it.

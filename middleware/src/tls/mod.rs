@@ -11,6 +11,7 @@
 //! | choose a rustls configuration for each client | [`TlsLayer::choosing`] with [`Configs`] |
 //! | switch to TLS in the middle of a protocol (STARTTLS) | [`TlsLayer::accept`] |
 //! | serve TLS and plain text on one port | [`TlsOrPlainLayer`] |
+//! | end connections whose client certificate was revoked or has expired meanwhile | [`TlsLayer::verify_again`] |
 //! | see who the client is | [`ConnectionInfo::peer_certificate`](crate::ConnectionInfo::peer_certificate) |
 //! | build a rustls configuration from PEM | `tls::load` |
 //!
@@ -185,6 +186,8 @@ mod future;
 mod handshake;
 mod handshake_limit;
 mod hello;
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+pub(crate) mod internal;
 mod io;
 mod layer;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]

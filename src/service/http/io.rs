@@ -2,7 +2,7 @@
 
 use super::activity::{Activity, PREFACE};
 use crate::service::LingerIo;
-use portcullis_middleware::connection::Lingering;
+use portcullis_middleware::{Connection, connection::Lingering};
 use std::{
     io::{self, IoSlice},
     mem,
@@ -43,6 +43,15 @@ impl<IO> HttpIo<IO> {
 
     pub(super) fn activity(&self) -> &Activity {
         &self.activity
+    }
+
+    /// Returns the connection, and first bytes that hyper has not read.
+    pub(super) fn into_connection(mut self) -> (Connection<IO>, Vec<u8>) {
+        let unread = match &self.stage {
+            IoStage::First(first) => first.bytes[first.from..first.to].to_vec(),
+            _ => Vec::new(),
+        };
+        (self.io.take(), unread)
     }
 }
 
@@ -224,7 +233,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for HttpIo<IO> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use portcullis_middleware::{Connection, connection::Linger, testing::info};
+    use portcullis_middleware::{connection::Linger, testing::info};
     use std::future::poll_fn;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 

@@ -101,7 +101,7 @@
 //! A client can receive a response while it is still sending, for example a 413 to a large upload. After the
 //! last response, input is read and discarded until the client closes too
 //! ([`with_linger`](HttpService::with_linger); RFC 9112, section 9.6). An upgraded connection is a
-//! [`LingerIo`](super::LingerIo). A shutdown only ends our side of it, and a drop closes it gracefully, under
+//! [`LingerIo`](super::LingerIo), unless the handler takes the [`Connection`] back with [`upgrade::on`]. A shutdown only ends our side of it, and a drop closes it gracefully, under
 //! TLS with `close_notify`. Connection permits are released before that. Connections that still linger at the
 //! drain's deadline are force-closed.
 //!
@@ -125,6 +125,7 @@ mod serve;
 mod service_call;
 mod supervisor;
 mod tasks;
+pub mod upgrade;
 
 pub use self::{
     body::{BodyRate, RequestBody},

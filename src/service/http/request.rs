@@ -8,6 +8,7 @@ use super::{
     request_context::RequestContext,
     service_call::ServiceCall,
     tasks,
+    upgrade::TakeBack,
 };
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header::CONNECTION};
 use hyper::body::Incoming;
@@ -18,6 +19,7 @@ use std::{
     sync::Arc,
     task::{Context, Poll, ready},
 };
+use tokio::io::{AsyncRead, AsyncWrite};
 use tower::Service;
 
 /// Passes the requests of one connection to the service `S`.
@@ -27,6 +29,7 @@ pub(super) struct HttpRequests<S> {
     request_context: RequestContext,
     activity: Arc<Activity>,
     settings: Arc<HttpSettings>,
+    take_back: TakeBack,
 }
 
 impl<S> HttpRequests<S> {
@@ -34,7 +37,10 @@ impl<S> HttpRequests<S> {
         service: S,
         connection: &Connection<IO>,
         settings: Arc<HttpSettings>,
-    ) -> Self {
+    ) -> Self
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let request_context = RequestContext::of(connection);
         #[cfg(feature = "axum")]
         let request_context = request_context.with_connect_info(settings.connect_info);
@@ -43,6 +49,7 @@ impl<S> HttpRequests<S> {
             request_context,
             activity: Activity::new(connection.info().clone()),
             settings,
+            take_back: TakeBack::of::<IO>(),
         }
     }
 
@@ -67,6 +74,9 @@ where
             true if messages::are_streamed(&request) => None,
             _ => self.settings.body.as_ref(),
         };
+        if !kind.is_http2() {
+            self.take_back.insert_into(&mut request);
+        }
         self.request_context.insert_into(&mut request);
         #[cfg(feature = "tonic")]
         if messages::may_be_grpc(&request) {

@@ -5,7 +5,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use portcullis_middleware::prelude::{Imap, Pop3, Postgres, Prelude, PreludeStep, Smtp};
+use portcullis_middleware::prelude::{Imap, Pop3, Postgres, Prelude, PreludeStep, Smtp, Xmpp};
 
 /// How a conversation ended, its replies, and the number of bytes that were taken.
 #[derive(Debug, PartialEq)]
@@ -61,7 +61,7 @@ fuzz_target!(|input: &[u8]| {
         return;
     };
     let piece = usize::from(piece).max(1);
-    match choice % 4 {
+    match choice % 5 {
         0 => {
             // Replies of PostgreSQL are binary.
             let whole = converse(Postgres::new(), bytes, usize::MAX);
@@ -69,6 +69,7 @@ fuzz_target!(|input: &[u8]| {
         }
         1 => check(Smtp::new("mail.example"), bytes, piece),
         2 => check(Imap::new(), bytes, piece),
-        _ => check(Pop3::new(), bytes, piece),
+        3 => check(Pop3::new(), bytes, piece),
+        _ => check(Xmpp::new("chat.example"), bytes, piece),
     }
 });

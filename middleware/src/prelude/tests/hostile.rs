@@ -20,12 +20,15 @@ macro_rules! each_prelude {
         let ready = b"* OK [CAPABILITY IMAP4rev1 STARTTLS LOGINDISABLED] ready\r\n";
         $check(Imap::new(), b"1 STARTTLS\r\n", ready).await;
         $check(Pop3::new(), b"STLS\r\n", b"+OK ready\r\n").await;
+        let request = [STREAM, STARTTLS].concat();
+        let chat = Xmpp::new("chat.example");
+        $check(chat, request.as_bytes(), FEATURES.as_bytes()).await;
     };
 }
 
 async fn split<P: Prelude + Send + Sync + 'static>(prelude: P, request: &[u8], before: &[u8]) {
     for size in 1..=request.len() {
-        let dribble = Peer::new().dribbles(request, size, Duration::from_millis(100));
+        let dribble = Peer::new().dribbles(request, size, Duration::from_millis(20));
         let peer = dribble
             .waits_for(before.len() + 1)
             .stalls(Duration::from_millis(1));

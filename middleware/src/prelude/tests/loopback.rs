@@ -70,4 +70,9 @@ async fn a_handshake_follows_each_prelude() {
     assert_eq!(ask(Smtp::new("mail.example"), smtp).await, "localhost");
     let imap: &[(&[u8], &[u8])] = &[(b"1 STARTTLS\r\n", b"1 OK begin TLS\r\n")];
     assert_eq!(ask(Imap::new(), imap).await, "localhost");
+    let xmpp: &[(&[u8], &[u8])] = &[
+        (STREAM.as_bytes(), b"</stream:features>"),
+        (STARTTLS.as_bytes(), b"xmpp-tls'/>"),
+    ];
+    assert_eq!(ask(Xmpp::new("chat.example"), xmpp).await, "localhost");
 }

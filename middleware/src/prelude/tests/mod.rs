@@ -183,6 +183,73 @@ async fn pop3_starts_tls_on_request() {
     );
 }
 
+/// The stream and the request of an XMPP client.
+const STREAM: &str =
+    "<?xml version='1.0'?>\n<stream:stream to='a>b' xmlns='jabber:client' version=\"1.0\">";
+const STARTTLS: &str = "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>";
+/// The answer to the first.
+const FEATURES: &str = "<?xml version='1.0'?><stream:stream from='chat.example' id='tls' version='1.0' \
+     xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'><stream:features><starttls \
+     xmlns='urn:ietf:params:xml:ns:xmpp-tls'><required/></starttls></stream:features>";
+
+#[tokio::test(start_paused = true)]
+async fn xmpp_starts_tls_on_request() {
+    let server_features = FEATURES.replace("jabber:client", "jabber:server");
+    let proceed = b"<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>";
+    for (open, features, request) in [
+        (STREAM, FEATURES, STARTTLS),
+        (
+            " <stream xmlns='jabber:server'>",
+            &server_features,
+            "\n<starttls\n xmlns=\"urn:ietf:params:xml:ns:xmpp-tls\" ></starttls >",
+        ),
+    ] {
+        let exchanges = [
+            (open.as_bytes(), features.as_bytes()),
+            (request.as_bytes(), &proceed[..]),
+        ];
+        let (peer, expected) = script("", &exchanges, "hello");
+        let (served, received) = serve(PreludeLayer::new(Xmpp::new("chat.example")), peer).await;
+        assert_eq!((served.unwrap(), received), (b"hello".to_vec(), expected));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn xmpp_clients_that_request_anything_else_are_rejected() {
+    let violation = "<stream:error><policy-violation \
+         xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error></stream:stream>";
+    for (request, reason, reply) in [
+        (
+            "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>",
+            Xmpp::NO_TLS,
+            violation,
+        ),
+        ("<starttls/>", Xmpp::NO_TLS, violation),
+        (&STARTTLS.replace("/>", "><a/>"), Xmpp::NO_TLS, violation),
+        ("</stream:stream>", step::QUIT, "</stream:stream>"),
+        ("text", "a line is invalid", ""),
+        ("<a\0>", "a line is invalid", ""),
+        (&format!("<{}>", "a".repeat(1022)), Xmpp::NO_TLS, violation),
+        (
+            &format!("<{}>", "a".repeat(1023)),
+            "a line exceeds the limit",
+            "",
+        ),
+    ] {
+        let layer = PreludeLayer::new(Xmpp::new("chat.example"));
+        let peer = Peer::new().sends(format!("{STREAM}{request}"));
+        let (served, received) = serve(layer, peer).await;
+        assert_eq!(served.unwrap_err(), reason, "{request}");
+        assert_eq!(received, format!("{FEATURES}{reply}").into_bytes());
+    }
+    for open in ["<!DOCTYPE a>", "<iq>", "GET / HTTP/1.1\r\n", "\x16\x03\x01"] {
+        let layer = PreludeLayer::new(Xmpp::new("chat.example"));
+        let (served, received) = serve(layer, Peer::new().sends(open)).await;
+        assert_eq!(served.unwrap_err(), "a line is invalid");
+        assert_eq!(received, b"");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_client_that_quits_gets_its_answer_and_is_not_served() {
     let (served, received) = serve(

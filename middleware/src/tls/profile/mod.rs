@@ -216,7 +216,7 @@ impl Profile {
                 None
             }
         };
-        let tickets = match tickets.as_ref().map(|keys| keys.ticketer(provider)) {
+        let tickets = match tickets.as_ref().map(|keys| keys.ticketer(provider, time)) {
             Some(Err(problem)) => {
                 problems.push(problem);
                 None
@@ -271,6 +271,11 @@ impl Configs for Serving {
         let serving = serving.filter(|state| state.snapshot.serves(hello.server_name()));
         let state = serving.ok_or_else(|| UnrecognizedName::of(hello))?;
         Ok(state.config.clone())
+    }
+
+    fn current(&self) -> Option<HandshakeConfig> {
+        let current = self.profile.current.load();
+        Some(current.as_ref()?.config.clone())
     }
 }
 

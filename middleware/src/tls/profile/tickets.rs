@@ -9,6 +9,7 @@ use crate::tls::{
             cipher::{InboundOpaqueMessage, Iv, OutboundPlainMessage, Tls13AeadAlgorithm},
         },
         server::ProducesTickets,
+        time_provider::TimeProvider,
     },
     store::{CertStoreProblem, Fault},
 };
@@ -34,7 +35,7 @@ enum KeySource {
 }
 
 impl TicketKeys {
-    /// Keys of this process only, replaced when they are used after 6 h. Tickets are accepted for 6 to 18 h, also across
+    /// Keys of this process only, replaced when they are used after 6 h. Tickets are accepted for 6 h, also across
     /// reloads.
     ///
     /// Clones share the keys.
@@ -47,7 +48,7 @@ impl TicketKeys {
     /// The file consists of keys of 48 bytes: 16 for the name of the key, 32 for the key itself, as `openssl rand
     /// 48` writes them. The first key seals tickets, and all keys open them. To rotate keys, put a new one at the
     /// front and remove the last. A reload of the [`CertStore`](crate::tls::CertStore) reads the file again.
-    /// Tickets are accepted as long as the file contains their key.
+    /// Tickets are accepted for 6 h, by the clocks of these processes, while the file contains their key.
     pub fn file(path: impl Into<PathBuf>) -> Self {
         Self(KeySource::File(path.into()))
     }
@@ -63,6 +64,7 @@ impl TicketKeys {
     pub(in crate::tls) fn ticketer(
         &self,
         provider: &Arc<CryptoProvider>,
+        time: &Arc<dyn TimeProvider>,
     ) -> Result<Arc<dyn ProducesTickets>, CertStoreProblem> {
         let problem = |fault| CertStoreProblem::new(self.path(), 0, fault);
         let aead = aes_256_gcm(provider).ok_or_else(|| {
@@ -77,11 +79,11 @@ impl TicketKeys {
                 Keys::Shared(keys.map_err(|reason| problem(Fault::Tickets(reason)))?)
             }
         };
-        let provider = provider.clone();
         Ok(Arc::new(Ticketer {
             keys,
             aead,
-            provider,
+            provider: provider.clone(),
+            time: time.clone(),
         }))
     }
 }
@@ -174,11 +176,13 @@ enum Keys {
     Random(Arc<Mutex<Rotation>>),
 }
 
-/// Seals sessions as `name of the key · nonce · ciphertext`.
+/// Seals sessions as `name of the key · nonce · ciphertext`. The ciphertext contains the time of issue, because
+/// the lifetime in a ticket message only binds honest clients.
 struct Ticketer {
     keys: Keys,
     aead: &'static dyn Tls13AeadAlgorithm,
     provider: Arc<CryptoProvider>,
+    time: Arc<dyn TimeProvider>,
 }
 
 impl Ticketer {
@@ -210,6 +214,11 @@ impl Ticketer {
         rotation.rotate(&self.provider);
         rotation
     }
+
+    /// In Unix seconds.
+    fn now(&self) -> Option<u64> {
+        Some(self.time.current_time()?.as_secs())
+    }
 }
 
 /// Messages of TLS carry the tickets through the provider's AES-256-GCM, which has no other public interface.
@@ -220,20 +229,21 @@ impl ProducesTickets for Ticketer {
     }
 
     fn lifetime(&self) -> u32 {
-        ROTATION.as_secs() as u32
+        LIFETIME as u32
     }
 
     fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
         if plain.len() > MAX_PLAIN {
             return None;
         }
+        let plain = [&self.now()?.to_be_bytes(), plain].concat();
         let key = self.sealing_key()?;
         let mut nonce = [0; NONCE];
         self.provider.secure_random.fill(&mut nonce).ok()?;
         let message = OutboundPlainMessage {
             typ: ContentType::ApplicationData,
             version: ProtocolVersion::TLSv1_2,
-            payload: plain.into(),
+            payload: plain[..].into(),
         };
         let mut encrypter = self.aead.encrypter(key.secret.into(), Iv::from(nonce));
         let sealed = encrypter.encrypt(message, 0).ok()?;
@@ -249,7 +259,10 @@ impl ProducesTickets for Ticketer {
         let message = InboundOpaqueMessage::new(typ, version, &mut sealed);
         let mut decrypter = self.aead.decrypter(key.secret.into(), Iv::from(*nonce));
         let opened = decrypter.decrypt(message, 0).ok()?;
-        Some(opened.payload.to_vec())
+        let (issued, plain) = opened.payload.split_first_chunk()?;
+        // The clocks of two processes may differ, so it may be in the future.
+        let age = self.now()?.abs_diff(u64::from_be_bytes(*issued));
+        (age <= LIFETIME).then(|| plain.to_vec())
     }
 }
 
@@ -263,6 +276,8 @@ impl fmt::Debug for Ticketer {
 const NAME: usize = 16;
 const SECRET: usize = 32;
 const NONCE: usize = 12;
-/// A message of TLS holds no more. A session is larger only with an unusual chain of the client.
-const MAX_PLAIN: usize = 16 * 1024;
-const ROTATION: Duration = Duration::from_secs(6 * 60 * 60);
+/// A message of TLS holds no more besides the time. A session is larger only with an unusual chain of the client.
+const MAX_PLAIN: usize = 16 * 1024 - size_of::<u64>();
+/// In seconds.
+const LIFETIME: u64 = 6 * 60 * 60;
+const ROTATION: Duration = Duration::from_secs(LIFETIME);

@@ -50,7 +50,8 @@ impl CertStoreBuilder {
     /// section 8).
     ///
     /// A response that is out of date, for another certificate or other than "good" is not sent, and a
-    /// warning is logged when it is read. One that goes out of date later is no longer sent. `openssl ocsp -respout` writes such files.
+    /// warning is logged when it is read. One that goes out of date later is no longer sent, which is logged once. `openssl
+    /// ocsp -respout` writes such files.
     ///
     /// # Panics
     ///

@@ -7,58 +7,88 @@ use notify::{
     event::{AccessKind, AccessMode},
     recommended_watcher,
 };
-use std::{collections::BTreeSet, path::Path, sync::Arc};
-use tokio::sync::Notify;
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use tokio::sync::{Notify, watch};
 
 /// Reports of the operating system about the folders of the files.
 pub(super) struct Changes {
     changed: Arc<Notify>,
-    /// Stops with its drop.
-    _watcher: Option<RecommendedWatcher>,
+    profile_added: watch::Receiver<()>,
+    /// Stops with its drop. `None` if the system offers no reports.
+    watcher: Option<RecommendedWatcher>,
+    folders: BTreeSet<PathBuf>,
 }
 
 impl Changes {
-    /// Watches folders and not files, because a renewal replaces the files, or a symbolic link beside them
-    /// (`..data` in Kubernetes).
     pub(super) fn new(store: &CertStore) -> Self {
         let changed = Arc::new(Notify::new());
-        let mut folders = BTreeSet::new();
-        store.each_path(|path| {
-            let target = path.canonicalize().ok();
-            let paths = [Some(path), target.as_deref()];
-            let parents = paths.iter().flatten().filter_map(|path| path.parent());
-            folders.extend(parents.map(|folder| match folder.as_os_str().is_empty() {
-                true => Path::new(".").to_owned(),
-                false => folder.to_owned(),
-            }));
-        });
         let notify = changed.clone();
         let watcher = recommended_watcher(move |event: notify::Result<Event>| {
             if event.is_ok_and(|event| is_change(&event.kind)) {
                 notify.notify_one();
             }
-        })
-        .and_then(|mut watcher| {
-            for folder in &folders {
-                watcher.watch(folder, RecursiveMode::NonRecursive)?;
-            }
-            Ok(watcher)
-        });
-        let watcher = watcher.map_err(|error| {
-            tracing::warn!(
-                error = %Escaped(&error),
-                "the system does not report changed certificates, so they are compared every 60 s"
-            );
         });
         Self {
             changed,
-            _watcher: watcher.ok(),
+            profile_added: store.0.profile_added.subscribe(),
+            watcher: watcher.map_err(|error| warn(&error)).ok(),
+            folders: BTreeSet::new(),
         }
     }
 
-    pub(super) async fn next(&self) {
-        self.changed.notified().await;
+    /// Watches the folders that the files are in now.
+    pub(super) fn follow(&mut self, store: &CertStore) {
+        let Some(watcher) = &mut self.watcher else {
+            return;
+        };
+        let folders = folders(store);
+        for gone in self.folders.difference(&folders) {
+            // It may have been removed, which ends the watch as well.
+            let _ = watcher.unwatch(gone);
+        }
+        for new in folders.difference(&self.folders) {
+            if let Err(error) = watcher.watch(new, RecursiveMode::NonRecursive) {
+                warn(&error);
+            }
+        }
+        self.folders = folders;
     }
+
+    /// Waits for a change of a folder, or of the set of folders.
+    pub(super) async fn next(&mut self) {
+        tokio::select! {
+            () = self.changed.notified() => {}
+            // The store is alive, because the watch holds it.
+            _ = self.profile_added.changed() => {}
+        }
+    }
+}
+
+/// Folders and not files, because a renewal replaces the files, or a symbolic link beside them (`..data` in
+/// Kubernetes).
+fn folders(store: &CertStore) -> BTreeSet<PathBuf> {
+    let mut folders = BTreeSet::new();
+    store.each_path(|path| {
+        let target = path.canonicalize().ok();
+        let paths = [Some(path), target.as_deref()];
+        let parents = paths.iter().flatten().filter_map(|path| path.parent());
+        folders.extend(parents.map(|folder| match folder.as_os_str().is_empty() {
+            true => Path::new(".").to_owned(),
+            false => folder.to_owned(),
+        }));
+    });
+    folders
+}
+
+fn warn(error: &notify::Error) {
+    tracing::warn!(
+        error = %Escaped(error),
+        "the system does not report changed certificates, so they are compared every 60 s"
+    );
 }
 
 /// Reads, such as our own, are none.

@@ -4,7 +4,7 @@ use crate::tls::{TlsConfigError, rustls::server::VerifierBuilderError};
 use std::{
     error, fmt, io,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 /// Certificates, trusted roots, revocation lists or ticket keys are unusable.
@@ -24,6 +24,17 @@ impl CertStoreError {
     /// The problems, each with its file.
     pub fn problems(&self) -> &[CertStoreProblem] {
         &self.0
+    }
+
+    /// The time from which all certificates are valid, if one is not yet.
+    pub(super) fn valid_from(&self) -> Option<SystemTime> {
+        let problems = self.0.iter();
+        problems
+            .filter_map(|problem| match problem.fault {
+                Fault::NotYetValid { from, .. } => Some(from),
+                _ => None,
+            })
+            .max()
     }
 
     /// Whether another attempt may succeed, because a file may be incomplete or newer than its partner.
@@ -65,7 +76,10 @@ pub(in crate::tls) enum Fault {
     Config(Box<TlsConfigError>),
     Read(io::Error),
     Expired(Duration),
-    NotYetValid(Duration),
+    NotYetValid {
+        from: SystemTime,
+        wait: Duration,
+    },
     Claimed {
         name: String,
         by: Option<PathBuf>,
@@ -118,6 +132,11 @@ impl CertStoreProblem {
         matches!(self.fault, Fault::Expired(_))
     }
 
+    /// Whether a certificate is not valid yet.
+    pub const fn is_not_yet_valid(&self) -> bool {
+        matches!(self.fault, Fault::NotYetValid { .. })
+    }
+
     /// Whether two certificates contain the same name.
     pub const fn is_claimed_twice(&self) -> bool {
         matches!(self.fault, Fault::Claimed { .. })
@@ -140,10 +159,10 @@ impl fmt::Display for CertStoreProblem {
             Fault::Expired(since) => {
                 write!(f, "certificate in {file} expired {} ago: renew it", Span(*since))
             }
-            Fault::NotYetValid(until) => write!(
+            Fault::NotYetValid { wait, .. } => write!(
                 f,
                 "certificate in {file} is valid only in {}: correct the clock of this machine, or wait",
-                Span(*until)
+                Span(*wait)
             ),
             Fault::Claimed { name, by, number } => write!(
                 f,

@@ -22,7 +22,8 @@
 //! that has expired while it was in use stays in use, so that it does not block the renewal of others.
 //!
 //! Files that are written one after the other do not match for a moment. A reload that finds an unusable file
-//! tries again three times within three seconds.
+//! tries again three times within three seconds. A certificate that is not valid yet is an error as well, and
+//! [`watch`](CertStore::watch) tries again when it becomes valid.
 //!
 //! A warning is logged if a certificate expires within 14 days, or within a third of its validity if that is
 //! shorter; [`watch`](CertStore::watch) repeats it daily.
@@ -57,7 +58,6 @@
 //!     .with_client_auth(ClientAuth::Required(Trust::pem_file("ca.pem")))
 //!     .with_alpn(["h2", "http/1.1"])
 //!     .build()?;
-//! // After the profile, so that the folders of its files are watched as well.
 //! let _watch = store.watch();
 //! # drop(tls);
 //! # Ok(())
@@ -119,6 +119,11 @@ struct Store {
     profiles: Mutex<Vec<Weak<Profile>>>,
     /// The contents of all files when they were last read, whether they were usable or not.
     read: AtomicU64,
+    /// When the files are read again without a change, because a certificate in them is valid from then on.
+    read_again: Mutex<Option<SystemTime>>,
+    /// Changes with each profile that is added.
+    #[cfg(feature = "watch")]
+    profile_added: tokio::sync::watch::Sender<()>,
     /// Held during a reload.
     reloading: tokio::sync::Mutex<()>,
     metrics: StoreMetrics,
@@ -143,6 +148,9 @@ impl CertStore {
             current: ArcSwap::from_pointee(snapshot),
             profiles: Mutex::default(),
             read: AtomicU64::new(read),
+            read_again: Mutex::default(),
+            #[cfg(feature = "watch")]
+            profile_added: tokio::sync::watch::Sender::default(),
             reloading: tokio::sync::Mutex::default(),
             metrics,
         })))
@@ -171,7 +179,7 @@ impl CertStore {
             let (read, staged) = staged.unwrap_or_else(|error| resume_unwind(error.into_panic()));
             match staged {
                 Ok(staged) => {
-                    self.0.read.store(read, Ordering::Relaxed);
+                    self.was_read(read, None);
                     if let Some(reloaded) = self.install(staged) {
                         return Ok(reloaded);
                     }
@@ -182,7 +190,7 @@ impl CertStore {
                 }
                 Err(error) => {
                     // Not before: if this future is dropped, the watch has to find the change again.
-                    self.0.read.store(read, Ordering::Relaxed);
+                    self.was_read(read, error.valid_from());
                     self.0.metrics.failed.increment();
                     return Err(error);
                 }
@@ -198,8 +206,8 @@ impl CertStore {
     /// Reloads in the background when a file changes, until the returned value is dropped.
     ///
     /// The files are compared every 60 s. With the feature `watch`, the operating system also reports changes in
-    /// the folders of the files that the store and its profiles have at the time of this call. The reload follows one
-    /// second later, so that it finds related files complete.
+    /// their folders, those of profiles that are built later included. The reload follows one second later, so that it
+    /// finds related files complete. A certificate that is not valid yet is loaded within 60 s of its time.
     /// The result is logged, also if the previous certificates stay in use.
     ///
     /// # Panics
@@ -223,6 +231,8 @@ impl CertStore {
         profiles.retain(|profile| profile.strong_count() > 0);
         profiles.push(Arc::downgrade(profile));
         self.0.read.fetch_add(read, Ordering::Relaxed);
+        #[cfg(feature = "watch")]
+        self.0.profile_added.send_replace(());
         Ok(())
     }
 
@@ -265,9 +275,20 @@ impl CertStore {
         Some(reloaded)
     }
 
-    /// Whether a file has changed since it was last read.
-    pub(in crate::tls) fn has_changed(&self) -> bool {
-        self.fingerprint() != self.0.read.load(Ordering::Relaxed)
+    fn was_read(&self, read: u64, read_again: Option<SystemTime>) {
+        self.0.read.store(read, Ordering::Relaxed);
+        *self.read_again() = read_again;
+    }
+
+    /// Whether a file has changed since it was last read, or a certificate has become valid.
+    pub(in crate::tls) fn has_changed(&self, now: SystemTime) -> bool {
+        let is_due = self.read_again().is_some_and(|at| at <= now);
+        is_due || self.fingerprint() != self.0.read.load(Ordering::Relaxed)
+    }
+
+    fn read_again(&self) -> MutexGuard<'_, Option<SystemTime>> {
+        let read_again = self.0.read_again.lock();
+        read_again.unwrap_or_else(PoisonError::into_inner)
     }
 
     fn fingerprint(&self) -> u64 {

@@ -16,7 +16,10 @@ use std::{
     collections::{HashMap, hash_map::Entry},
     fmt,
     path::PathBuf,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -40,8 +43,7 @@ pub struct StoredCertificate {
 pub(in crate::tls) struct StoredKey {
     number: usize,
     pub(super) key: Arc<CertifiedKey>,
-    /// With an OCSP response, and the last second of its validity.
-    stapled: Option<(Arc<CertifiedKey>, i64)>,
+    stapled: Option<Stapled>,
     pub(in crate::tls) facts: CertificateFacts,
     source: Option<PathBuf>,
     pub(super) since: SystemTime,
@@ -65,19 +67,44 @@ impl StoredKey {
         }
     }
 
-    pub(super) fn staple(&mut self, response: Vec<u8>, until: i64) {
-        let mut stapled = CertifiedKey::clone(&self.key);
-        stapled.ocsp = Some(response);
-        self.stapled = Some((Arc::new(stapled), until));
+    pub(super) fn staple(&mut self, response: Vec<u8>, until: i64, file: PathBuf) {
+        let mut key = CertifiedKey::clone(&self.key);
+        key.ocsp = Some(response);
+        self.stapled = Some(Stapled {
+            key: Arc::new(key),
+            until,
+            file,
+            is_reported: AtomicBool::new(false),
+        });
     }
 
     /// With its OCSP response, unless that is out of date by now.
     pub(in crate::tls) fn current(&self) -> &Arc<CertifiedKey> {
-        match &self.stapled {
-            Some((stapled, until)) if now() <= *until => stapled,
-            _ => &self.key,
-        }
+        self.current_at(now())
     }
+
+    pub(in crate::tls) fn current_at(&self, now: i64) -> &Arc<CertifiedKey> {
+        let Some(stapled) = &self.stapled else {
+            return &self.key;
+        };
+        if now <= stapled.until {
+            return &stapled.key;
+        }
+        if !stapled.is_reported.swap(true, Ordering::Relaxed) {
+            tracing::warn!(file = ?stapled.file, "an OCSP response is out of date and no longer sent");
+        }
+        &self.key
+    }
+}
+
+/// A certificate with an OCSP response.
+struct Stapled {
+    key: Arc<CertifiedKey>,
+    /// The last second of its validity.
+    until: i64,
+    file: PathBuf,
+    /// Whether it was reported that it is out of date.
+    is_reported: AtomicBool,
 }
 
 pub(super) fn same_leaf(a: &CertifiedKey, b: &CertifiedKey) -> bool {

@@ -101,8 +101,11 @@ impl Source {
             {
                 return Err(problem(Fault::Expired(since)));
             }
-            if let Ok(until) = facts.not_before.duration_since(now) {
-                return Err(problem(Fault::NotYetValid(until)));
+            let from = facts.not_before;
+            if let Ok(wait) = from.duration_since(now)
+                && !wait.is_zero()
+            {
+                return Err(problem(Fault::NotYetValid { from, wait }));
             }
         }
         let since = before.map_or(now, |before| before.since);
@@ -112,7 +115,7 @@ impl Source {
             let ocsp = |fault| CertStoreProblem::new(Some(path), number, fault);
             let response = fs::read(path).map_err(|error| ocsp(Fault::Read(error)))?;
             match ocsp::valid_until(&response, &stored.key.cert[0], x509::now()) {
-                Ok(until) => stored.staple(response, until),
+                Ok(until) => stored.staple(response, until, path.clone()),
                 Err(ocsp::StapleFault::Malformed) => return Err(ocsp(Fault::Staple)),
                 Err(fault) => {
                     tracing::warn!(file = ?path, "the OCSP response is not sent: {fault}")

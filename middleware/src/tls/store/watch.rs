@@ -4,7 +4,10 @@ use super::CertStore;
 #[cfg(feature = "watch")]
 use super::changes::Changes;
 use crate::log_text::{Causes, Escaped};
-use std::time::Duration;
+use std::{
+    panic::resume_unwind,
+    time::{Duration, SystemTime},
+};
 use tokio::{
     task::{JoinHandle, spawn_blocking},
     time::{Instant, sleep},
@@ -17,7 +20,9 @@ pub struct Watch(JoinHandle<()>);
 
 impl Watch {
     pub(super) fn start(store: CertStore) -> Self {
-        let changes = Changes::new(&store);
+        // Before this returns, so that a later change is reported.
+        let mut changes = Changes::new(&store);
+        changes.follow(&store);
         Self(tokio::spawn(run(store, changes)))
     }
 }
@@ -28,7 +33,7 @@ impl Drop for Watch {
     }
 }
 
-async fn run(store: CertStore, changes: Changes) {
+async fn run(store: CertStore, mut changes: Changes) {
     // The store has just warned, and a reload warns too.
     let mut warned = Instant::now();
     loop {
@@ -37,8 +42,21 @@ async fn run(store: CertStore, changes: Changes) {
             warned = Instant::now();
         }
         let compared = store.clone();
-        let has_changed = spawn_blocking(move || compared.has_changed()).await;
-        if has_changed.unwrap_or(false) {
+        let comparing = spawn_blocking(move || {
+            // First, so that no change falls between the two.
+            changes.follow(&compared);
+            (compared.has_changed(SystemTime::now()), changes)
+        });
+        let has_changed;
+        (has_changed, changes) = match comparing.await {
+            Ok(compared) => compared,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => resume_unwind(panic),
+                // The runtime shuts down.
+                Err(_) => return,
+            },
+        };
+        if has_changed {
             reload(&store).await;
         }
         tokio::select! {
@@ -73,7 +91,9 @@ impl Changes {
         Self
     }
 
-    async fn next(&self) {
+    const fn follow(&mut self, _: &CertStore) {}
+
+    async fn next(&mut self) {
         std::future::pending().await
     }
 }

@@ -10,6 +10,7 @@ mod metrics;
 mod or_plain;
 mod profile;
 mod resumption;
+mod starttls;
 mod store;
 mod stream;
 mod tickets;

@@ -3,7 +3,9 @@
 use super::*;
 use crate::{
     error::{Elapsed, HandshakeError, Refused},
-    tls::TlsOrPlainLayer,
+    io::PrefixedIo,
+    limit::connection_limit::ConnectionLimitLayer,
+    tls::{CertStore, TlsOrPlainLayer, TlsProfile},
 };
 use std::time::Duration;
 
@@ -52,6 +54,34 @@ async fn a_first_byte_of_tls_commits_to_tls() {
     assert_eq!(received.first(), Some(&21), "an alert");
 }
 
+/// A ClientHello that arrives in two parts, however it is cut.
+#[tokio::test]
+async fn a_client_hello_is_answered_wherever_it_is_cut() {
+    let store = CertStore::builder()
+        .pem(SERVER.chain_pem().as_bytes(), SERVER.key_pem().as_bytes())
+        .build()
+        .unwrap();
+    // The first layer has a fixed configuration, and the second one reads the ClientHello to choose.
+    for tls in [tls_layer(), TlsProfile::new(&store).build().unwrap()] {
+        let layer = TlsOrPlainLayer::new(tls);
+        let hello = client_hello();
+        for cut in 1..hello.len() {
+            let (connection, mut io) = in_memory();
+            let client = async {
+                io.write_all(&hello[..cut]).await.unwrap();
+                tokio::task::yield_now().await;
+                io.write_all(&hello[cut..]).await.unwrap();
+                io.read_u8().await.unwrap()
+            };
+            let served = serve_either(layer.clone(), connection);
+            tokio::select! {
+                served = served => panic!("{served:?}, cut at {cut}"),
+                first = client => assert_eq!(first, 22, "no answer, cut at {cut}"),
+            }
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_silent_client_times_out_and_can_be_displaced() {
     let layer = TlsOrPlainLayer::new(tls_layer().with_max_handshakes(1));
@@ -79,4 +109,51 @@ async fn a_silent_client_times_out_and_can_be_displaced() {
 
 fn layer_count(layer: &TlsOrPlainLayer) -> usize {
     layer.tls().handshakes_in_flight()
+}
+
+async fn serve_limited<IO>(
+    limit: ConnectionLimitLayer,
+    connection: Connection<IO>,
+) -> Result<(), BoxError>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let echo = tower::service_fn(async |connection: Connection<_>| echo(connection).await);
+    let layer = TlsOrPlainLayer::new(tls_layer());
+    layer.layer(limit.layer(echo)).oneshot(connection).await
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_while_it_waits_inside_is_noticed() {
+    for (is_tls, is_behind_prefix) in [(true, false), (true, true), (false, false), (false, true)] {
+        let (limit, counts) = ConnectionLimitLayer::pair(0);
+        let limit = limit.wait_up_to(Duration::from_secs(60), 1);
+        let waiting = async || {
+            while counts.waiting() == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        let (connection, mut io) = over_tcp().await;
+        let client = async {
+            if is_tls {
+                let client = connect(client(), io).await.unwrap();
+                waiting().await;
+                return drop(client);
+            }
+            io.write_all(b"hello").await.unwrap();
+            waiting().await;
+            // A plain client that half-closes may wait for an answer, so it resets.
+            io.set_zero_linger().unwrap();
+            drop(io);
+        };
+        let served = async {
+            match is_behind_prefix {
+                true => serve_limited(limit, connection.map_io(PrefixedIo::new)).await,
+                false => serve_limited(limit, connection).await,
+            }
+        };
+        let both = async { tokio::join!(served, client).0 };
+        let served = tokio::time::timeout(Duration::from_secs(20), both).await;
+        served.expect("it is noticed").unwrap_err();
+    }
 }

@@ -165,6 +165,9 @@ async fn clients_are_judged_by_the_current_roots_and_lists_also_by_resumption() 
             assert_eq!(known.tls().unwrap().resumed, resumed, "{:?}", server.setup);
             assert!(known.peer_certificate().unwrap().dns_names().eq(["client"]));
         }
+        let established = visit(&layer, &client, "localhost").await.unwrap();
+        let again = || layer.verify_again(&established);
+        again().unwrap();
         // Sessions survive a reload.
         reload().await;
         let known = visit(&layer, &client, "localhost").await.unwrap();
@@ -174,14 +177,17 @@ async fn clients_are_judged_by_the_current_roots_and_lists_also_by_resumption() 
         reload().await;
         let revoked = fault(visit(&layer, &client, "localhost").await);
         assert_eq!(revoked, Some(CertificateError::Revoked));
+        assert_eq!(again(), Err(CertificateError::Revoked.into()));
 
         fs::write(&crl, CLIENTS.empty_crl()).unwrap();
         reload().await;
         visit(&layer, &client, "localhost").await.unwrap();
+        again().unwrap();
         fs::write(&roots, STRANGERS.authority_pem()).unwrap();
         fs::write(&crl, STRANGERS.empty_crl()).unwrap();
         reload().await;
         assert!(fault(visit(&layer, &client, "localhost").await).is_some());
+        again().unwrap_err();
 
         fs::write(&roots, CLIENTS.authority_pem()).unwrap();
         fs::write(&crl, CLIENTS.empty_crl()).unwrap();
@@ -193,6 +199,7 @@ async fn clients_are_judged_by_the_current_roots_and_lists_also_by_resumption() 
             matches!(expired, Some(CertificateError::ExpiredContext { .. })),
             "{expired:?}"
         );
+        assert_eq!(again(), Err(expired.unwrap().into()));
     })
     .await;
 }
@@ -235,6 +242,10 @@ async fn a_certificate_is_optional_required_or_not_asked_for() {
             assert_eq!(visited.is_ok(), accepted, "{:?}", server.setup);
             if let Ok(info) = visited {
                 assert_eq!(info.peer_certificate().is_some(), has_certificate);
+                layer.verify_again(&info).unwrap();
+                // Another layer may require more.
+                let is_known = required.verify_again(&info);
+                assert_eq!(is_known.is_ok(), has_certificate, "{is_known:?}");
             }
         }
     })

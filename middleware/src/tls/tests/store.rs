@@ -383,7 +383,34 @@ async fn a_response_is_stapled_until_it_is_stale_and_never_for_another_certifica
     assert!(lines[1].fields["file"].contains("a.ocsp"));
 }
 
-#[tokio::test(start_paused = true)]
+#[test]
+fn a_response_that_goes_out_of_date_in_use_is_reported_once() {
+    let files = Files::new("stale");
+    let [chain, key] = pair(&files, "a", &issue(&["a.example"], serial(42)));
+    let path = files.0.join("a.ocsp");
+    fs::write(
+        &path,
+        response(0x80, "20240101000000Z", Some("20991231000000Z")),
+    )
+    .unwrap();
+    let builder = CertStore::builder().pem_files(&chain, &key).ocsp(&path);
+    let store = builder.build().unwrap();
+    let log = Log::of_lines(Level::WARN);
+    let snapshot = store.snapshot();
+    let key = snapshot.find(Some("a.example")).unwrap();
+    const UNTIL: i64 = 4_102_358_400;
+    assert!(key.current_at(UNTIL).ocsp.is_some());
+    assert!(log.lines().is_empty());
+    for _ in 0..3 {
+        assert!(key.current_at(UNTIL + 1).ocsp.is_none());
+    }
+    let lines = log.lines();
+    assert_eq!(lines.len(), 1);
+    assert!(lines[0].text.contains("out of date"), "{}", lines[0].text);
+    assert!(lines[0].fields["file"].contains("a.ocsp"));
+}
+
+#[tokio::test]
 async fn a_file_that_is_no_ocsp_response_is_an_error() {
     let files = Files::new("no-staple");
     let [chain, key] = pair(&files, "a", &issue(&["a.example"], |_| {}));
@@ -452,7 +479,7 @@ async fn files_that_are_overwritten_are_noticed() {
 fn a_reload_that_is_dropped_leaves_the_change_to_the_watch() {
     let files = Files::new("dropped");
     let store = store_of(&files, &["a.example"]);
-    assert!(!store.has_changed());
+    assert!(!store.has_changed(SystemTime::now()));
     pair(&files, "a.example", &issue(&["b.example"], |_| {}));
     // One thread, so that blocking tasks end in their order.
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -466,12 +493,89 @@ fn a_reload_that_is_dropped_leaves_the_change_to_the_watch() {
         drop(reloading);
         // The files have been read when this has ended.
         tokio::task::spawn_blocking(|| ()).await.unwrap();
-        assert!(store.has_changed());
+        assert!(store.has_changed(SystemTime::now()));
         assert!(found(&store, Some("a.example")).is_some());
         store.reload().await.unwrap();
-        assert!(!store.has_changed());
+        assert!(!store.has_changed(SystemTime::now()));
         assert!(found(&store, Some("b.example")).is_some());
     });
+}
+
+/// The time of issue of a certificate that is renewed in advance.
+fn valid_from(seconds: u64) -> impl FnOnce(&mut CertificateParams) {
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let from = rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(now + seconds);
+    move |params| params.not_before = from
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_certificate_that_is_not_valid_yet_is_read_again_at_its_time() {
+    const HOUR: Duration = Duration::from_secs(3_600);
+    let files = Files::new("early");
+    let store = store_of(&files, &["a.example"]);
+    pair(
+        &files,
+        "a.example",
+        &issue(&["b.example"], valid_from(3_600)),
+    );
+    let error = reload_error(&store).await;
+    assert!(error.problems()[0].is_not_yet_valid());
+    assert!(error.to_string().contains("is valid only in"), "{error}");
+    assert!(found(&store, Some("a.example")).is_some());
+    let now = SystemTime::now();
+    assert!(!store.has_changed(now) && !store.has_changed(now + HOUR / 2));
+    assert!(store.has_changed(now + HOUR));
+    // At its time it is usable.
+    assert!(store.stage(now + HOUR).is_ok());
+    // A usable certificate in its place ends the wait.
+    pair(&files, "a.example", &issue(&["c.example"], |_| {}));
+    store.reload().await.unwrap();
+    assert!(!store.has_changed(now + 2 * HOUR));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_watch_loads_a_certificate_that_becomes_valid_later() {
+    let files = Files::new("soon");
+    let store = store_of(&files, &["a.example"]);
+    let log = Log::of_lines(Level::INFO);
+    // The clock of the system does not follow that of the test, which runs ahead by hours.
+    pair(&files, "a.example", &issue(&["b.example"], valid_from(3)));
+    let _watch = store.watch();
+    let begun = SystemTime::now();
+    while found(&store, Some("b.example")).is_none() {
+        assert!(begun.elapsed().unwrap() < Duration::from_secs(30));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let lines = log.lines();
+    assert!(lines[0].fields["error"].contains("is valid only in"));
+    assert!(lines.last().unwrap().text.contains("were reloaded"));
+}
+
+#[cfg(feature = "watch")]
+#[tokio::test]
+async fn the_files_of_a_profile_that_is_built_later_are_watched() {
+    use crate::tls::{TicketKeys, TlsProfile};
+    let (files, others) = (Files::new("watched"), Files::new("watched-later"));
+    let store = store_of(&files, &["a.example"]);
+    let watch = store.watch();
+    let keys = others.0.join("tickets");
+    fs::write(&keys, [1; 48]).unwrap();
+    let profile = TlsProfile::new(&store).with_tickets(TicketKeys::file(&keys));
+    let layer = profile.build().unwrap();
+    let log = Log::of_lines(Level::ERROR);
+    // The watch has noticed the profile when it waits again.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    fs::write(&keys, "no keys").unwrap();
+    let seen = async {
+        while log.lines().is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    // Before the files are compared without a report.
+    let seen = tokio::time::timeout(Duration::from_secs(30), seen).await;
+    seen.expect("the change is noticed");
+    assert!(log.lines()[0].fields["error"].contains("tickets"));
+    drop((watch, layer));
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,7 +2,11 @@
 
 use super::{resumption::everywhere, *};
 use crate::tls::{CertStore, TicketKeys, TlsProfile};
-use rustls::server::ProducesTickets;
+use rustls::{
+    pki_types::UnixTime,
+    server::ProducesTickets,
+    time_provider::{DefaultTimeProvider, TimeProvider},
+};
 use std::time::Duration;
 use tokio::time::advance;
 
@@ -19,7 +23,25 @@ fn providers() -> Vec<Arc<CryptoProvider>> {
 }
 
 fn ticketer(keys: &TicketKeys, provider: &Arc<CryptoProvider>) -> Arc<dyn ProducesTickets> {
-    keys.ticketer(provider).unwrap()
+    ticketer_at(keys, provider, Arc::new(DefaultTimeProvider))
+}
+
+fn ticketer_at(
+    keys: &TicketKeys,
+    provider: &Arc<CryptoProvider>,
+    time: Arc<dyn TimeProvider>,
+) -> Arc<dyn ProducesTickets> {
+    keys.ticketer(provider, &time).unwrap()
+}
+
+/// A clock with one time.
+#[derive(Debug)]
+struct At(u64);
+
+impl TimeProvider for At {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(self.0)))
+    }
 }
 
 fn key_file(files: &Files, name: &str, keys: &[[u8; 48]]) -> TicketKeys {
@@ -38,7 +60,7 @@ fn the_first_key_seals_and_all_keys_open_with_each_provider() {
         for another in &providers() {
             let [old, new, other] = [&old, &new, &other].map(|keys| ticketer(keys, one));
             let same = ticketer(&key_file(&files, "old", &[FIRST]), another);
-            for plain in [&b"session"[..], &[0; 16 * 1024], b"ends in zeros\0\0"] {
+            for plain in [&b"session"[..], &[0; 16 * 1024 - 8], b"ends in zeros\0\0"] {
                 let ticket = old.encrypt(plain).unwrap();
                 assert_ne!(old.encrypt(plain).unwrap(), ticket, "the nonce is random");
                 for opener in [&old, &new, &same] {
@@ -49,7 +71,7 @@ fn the_first_key_seals_and_all_keys_open_with_each_provider() {
                 assert_eq!(old.decrypt(&renewed), None);
                 assert_eq!(other.decrypt(&renewed).as_deref(), Some(plain));
             }
-            assert_eq!(old.encrypt(&[0; 16 * 1024 + 1]), None);
+            assert_eq!(old.encrypt(&[0; 16 * 1024 - 7]), None);
         }
     }
 }
@@ -72,6 +94,30 @@ fn a_damaged_or_cut_ticket_is_not_opened() {
     }
 }
 
+/// Clients that ignore the lifetime cannot extend it.
+#[test]
+fn a_ticket_is_opened_for_six_hours_whether_its_key_is_kept_or_not() {
+    const ISSUED: u64 = 1_800_000_000;
+    const LIFETIME: u64 = 6 * 3_600;
+    let files = Files::new("old-tickets");
+    for keys in [key_file(&files, "keys", &[FIRST]), TicketKeys::random()] {
+        let at = |time| ticketer_at(&keys, &provider(), Arc::new(At(time)));
+        let ticket = at(ISSUED).encrypt(b"session").unwrap();
+        for (now, is_open) in [
+            (ISSUED, true),
+            (ISSUED + LIFETIME, true),
+            (ISSUED + LIFETIME + 1, false),
+            // The clock of another process may be late.
+            (ISSUED - LIFETIME, true),
+            (ISSUED - LIFETIME - 1, false),
+            (0, false),
+        ] {
+            assert_eq!(at(now).decrypt(&ticket).is_some(), is_open, "{now}");
+        }
+        assert_eq!(u64::from(at(ISSUED).lifetime()), LIFETIME);
+    }
+}
+
 #[test]
 fn a_file_of_keys_has_whole_keys_with_different_names() {
     let files = Files::new("ticket-files");
@@ -83,7 +129,9 @@ fn a_file_of_keys_has_whole_keys_with_different_names() {
     ] {
         let path = files.0.join("keys");
         fs::write(&path, bytes).unwrap();
-        let problem = TicketKeys::file(&path).ticketer(&provider()).unwrap_err();
+        let time: Arc<dyn TimeProvider> = Arc::new(DefaultTimeProvider);
+        let problem = TicketKeys::file(&path).ticketer(&provider(), &time);
+        let problem = problem.unwrap_err();
         assert!(problem.to_string().contains(reason), "{problem}");
         assert!(problem.to_string().contains("openssl rand 48"));
         assert_eq!(problem.path(), Some(&*path));
