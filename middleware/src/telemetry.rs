@@ -84,6 +84,8 @@
 //! | `portcullis::server::triggers` | INFO | `limit` | the server shuts down because it is idle |
 //! | `portcullis::server::triggers` | INFO | | the server shuts down because of a signal |
 //! | `portcullis::tonic::incoming` | ERROR | `peer`, `suppressed` | a connection without TLS reached `tonic_tls` |
+//! | `portcullis::upstream::events` | INFO | `pool`, `server` | a server of a pool has passed its health checks |
+//! | `portcullis::upstream::events` | WARN | `error`, `pool`, `server` | a server of a pool has failed its health checks |
 //! | `portcullis::upstream::events` | INFO | `pool`, `server` | a server of a pool that gets no new connections has lost its last one |
 //! | `portcullis::upstream::events` | WARN | `error`, `pool` | a pool was not notified of changes of its servers |
 //! | `portcullis::upstream::events` | WARN | `error`, `pool`, `server` | the host name of a server of a pool cannot be resolved |
@@ -432,6 +434,18 @@ pub const EVENTS: &[Event] = &[
         ERROR,
         &["peer", "suppressed"],
         "a connection without TLS reached `tonic_tls`",
+    ),
+    event(
+        UPSTREAM,
+        INFO,
+        &["pool", "server"],
+        "a server of a pool has passed its health checks",
+    ),
+    event(
+        UPSTREAM,
+        WARN,
+        &["error", "pool", "server"],
+        "a server of a pool has failed its health checks",
     ),
     event(
         UPSTREAM,

@@ -1,8 +1,11 @@
 //! The stream of a connection to a server.
 
-use portcullis_middleware::connection::{AnyStream, Socket};
 #[cfg(feature = "tls")]
 use portcullis_middleware::tls::TlsClientIo;
+use portcullis_middleware::{
+    connection::{AnyStream, Socket},
+    io::{Passthrough, Pipe},
+};
 use std::{
     io::{self, IoSlice},
     pin::Pin,
@@ -79,6 +82,43 @@ impl AsyncWrite for BackendIo {
             Self::Plain(io) => io.is_write_vectored(),
             #[cfg(feature = "tls")]
             Self::Tls(io) => io.is_write_vectored(),
+        }
+    }
+}
+
+impl Passthrough for BackendIo {
+    #[inline]
+    fn is_passthrough(&self) -> bool {
+        match self {
+            Self::Plain(io) => io.is_passthrough(),
+            #[cfg(feature = "tls")]
+            Self::Tls(_) => false,
+        }
+    }
+
+    #[inline]
+    fn poll_read_to_pipe(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(io) => io.poll_read_to_pipe(cx, pipe),
+            #[cfg(feature = "tls")]
+            Self::Tls(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
+        }
+    }
+
+    #[inline]
+    fn poll_write_from_pipe(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(io) => io.poll_write_from_pipe(cx, pipe),
+            #[cfg(feature = "tls")]
+            Self::Tls(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The settings of a pool.
 
 use super::{
-    Balance, Pool, Server, ServerKey, dial::Dialer, ejection::Ejection, endpoints::apply,
-    pool::Shared, task::Task,
+    Balance, HealthCheck, Pool, Server, ServerKey, dial::Dialer, ejection::Ejection,
+    endpoints::apply, pool::Shared, task::Task,
 };
 use crate::connect::Connector;
 use futures_core::Stream;
@@ -30,7 +30,7 @@ pub(super) struct Settings {
     pub(super) max_waiting: usize,
     pub(super) ejection: Option<Ejection>,
     pub(super) slow_start: Duration,
-    pub(super) health: Option<()>,
+    pub(super) health: Option<Arc<HealthCheck>>,
     pub(super) try_all: bool,
     pub(super) drain_timeout: Option<Duration>,
     pub(super) resolve_interval: Duration,
@@ -115,6 +115,25 @@ impl PoolBuilder {
         self
     }
 
+    /// Checks the health of each server; off by default.
+    ///
+    /// Servers that are down are not used. If all are, connects fail, unless [all are
+    /// tried](Self::with_unhealthy_as_last_resort).
+    #[must_use]
+    pub fn with_health_check(mut self, check: impl Into<Option<HealthCheck>>) -> Self {
+        self.settings.health = check.into().map(Arc::new);
+        self
+    }
+
+    /// Tries servers that are down if no other server can be used; off by default.
+    ///
+    /// Leave it off if the check finds servers that must not be used, such as those with another role.
+    #[must_use]
+    pub const fn with_unhealthy_as_last_resort(mut self, tried: bool) -> Self {
+        self.settings.try_all = tried;
+        self
+    }
+
     /// Sets how long a server is not used after `failures` failed connects in a row; 10 s after five by default.
     ///
     /// The time doubles with each further failure, up to five minutes, until a connect succeeds. At most half of the
@@ -169,7 +188,7 @@ impl PoolBuilder {
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime if a server has a host name, which a task resolves repeatedly.
+    /// Outside of a tokio runtime if servers are checked, or if one has a host name, which a task resolves repeatedly.
     pub fn build<S: Into<Server>>(self, servers: impl IntoIterator<Item = S>) -> Pool {
         let pool = self.empty();
         pool.0.replace(servers.into_iter().map(Into::into));

@@ -2,13 +2,16 @@
 
 use super::{
     BackendIo, NoBackend, Pool,
+    dial::Purpose,
     error::{FailedConnect, NoBackendReason},
-    member::Reservation,
+    member::{Member, Reservation},
     pool::{Shared, Unavailable, Wish},
     queue::NotServed,
 };
 use crate::connect::phase;
-use portcullis_middleware::{BoxError, Connection, ConnectionInfo, error::Elapsed};
+use portcullis_middleware::{
+    BoxError, Connection, ConnectionInfo, connection::UpstreamInfo, error::Elapsed,
+};
 use std::{
     fmt,
     pin::Pin,
@@ -37,7 +40,8 @@ impl Pool {
     ) -> Result<Connection<BackendIo>, NoBackend> {
         let pool = &*self.0;
         let settings = &pool.settings;
-        let deadline = Instant::now() + settings.timeout;
+        let begun = Instant::now();
+        let deadline = begun + settings.timeout;
         let mut wish = pool.wish(client);
         let mut failed = Vec::new();
         let reason = loop {
@@ -49,7 +53,10 @@ impl Pool {
             let bound = settings.attempt_timeout.min(left);
             let member = reserved.member.clone();
             match pool.attempt(reserved, client, bound).await {
-                Ok(connection) => return Ok(connection),
+                Ok(connection) => {
+                    client.set_upstream(pool.upstream_info(&member, &connection, begun.elapsed()));
+                    return Ok(connection);
+                }
                 Err(error) => failed.push(FailedConnect::new(&member, error)),
             }
             if failed.len() >= settings.max_attempts {
@@ -88,6 +95,20 @@ impl Shared {
         })
     }
 
+    fn upstream_info(
+        &self,
+        member: &Member,
+        connection: &Connection<BackendIo>,
+        connect_time: Duration,
+    ) -> UpstreamInfo {
+        let address = connection.info().socket_peer().clone();
+        let info = UpstreamInfo::new(member.key.as_str(), address).with_connect_time(connect_time);
+        match &self.settings.name {
+            Some(pool) => info.with_pool(pool.clone()),
+            None => info,
+        }
+    }
+
     /// Makes one attempt, and records its result.
     async fn attempt(
         &self,
@@ -96,7 +117,7 @@ impl Shared {
         bound: Duration,
     ) -> Result<Connection<BackendIo>, BoxError> {
         let member = reserved.member.clone();
-        let dialing = self.dialer.dial(&member.server, client);
+        let dialing = self.dialer.dial(&member.server, Purpose::Client(client));
         let dialed = match timeout(bound, dialing).await {
             Ok(dialed) => dialed,
             Err(_) => Err(Elapsed::new(phase::CONNECT, bound).into()),
@@ -105,6 +126,9 @@ impl Shared {
             Ok(mut connection) => {
                 self.succeeded(&member);
                 reserved.hold_by(&mut connection);
+                if self.is_closed_on_down(&member) {
+                    return Err("the server went down".into());
+                }
                 Ok(connection)
             }
             Err(error) => {

@@ -11,10 +11,20 @@ use std::io;
 use tokio::io::AsyncWriteExt;
 
 /// Makes connections, each without a timeout.
+#[derive(Clone)]
 pub(super) struct Dialer {
     connector: Connector,
     #[cfg(test)]
     script: Option<Script>,
+}
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Purpose<'a> {
+    /// It is for this client.
+    Client(&'a ConnectionInfo),
+    /// It is for a health check.
+    Check,
 }
 
 impl Dialer {
@@ -35,16 +45,22 @@ impl Dialer {
         &self.connector
     }
 
-    /// Connects for `client`.
+    /// Connects to `server`.
     pub(super) async fn dial(
         &self,
         server: &Server,
-        client: &ConnectionInfo,
+        purpose: Purpose<'_>,
     ) -> Result<Connection<BackendIo>, BoxError> {
         let mut connection = self.open(server.address()).await?;
+        #[cfg(not(feature = "proxy-protocol"))]
+        let _ = purpose;
         #[cfg(feature = "proxy-protocol")]
         if let Some(encoder) = server.proxy_header() {
-            connection.write_all(&encoder.encode(client)).await?;
+            let header = match purpose {
+                Purpose::Client(client) => encoder.encode(client),
+                Purpose::Check => encoder.encode_local(),
+            };
+            connection.write_all(&header).await?;
         }
         #[cfg(feature = "tls")]
         if let Some(tls) = server.tls() {

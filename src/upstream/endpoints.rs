@@ -143,7 +143,10 @@ impl Shared {
             .flatten()
             .map(|server| match known.remove(&server.key()) {
                 Some(member) if Arc::ptr_eq(&member.server, server) => member,
-                Some(member) => self.member(server, member.state.clone()),
+                Some(member) => {
+                    member.stop_checks();
+                    self.member(server, member.state.clone())
+                }
                 None => self.member(server, MemberState::new(Arc::downgrade(self))),
             })
             .collect();
@@ -155,6 +158,7 @@ impl Shared {
 
     /// Keeps a removed server until its connections have ended.
     fn leave(&self, member: Arc<Member>) -> Option<Leaving> {
+        member.stop_checks();
         if member.state.count() == 0 {
             events::drained(self, &member);
             return None;
@@ -175,8 +179,10 @@ impl Shared {
         })
     }
 
-    fn member(&self, server: &Arc<Server>, state: Arc<MemberState>) -> Arc<Member> {
-        Arc::new(Member::new(server.clone(), state))
+    fn member(self: &Arc<Self>, server: &Arc<Server>, state: Arc<MemberState>) -> Arc<Member> {
+        let member = Arc::new(Member::new(server.clone(), state));
+        self.start_checks(&member);
+        member
     }
 }
 

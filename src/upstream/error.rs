@@ -1,7 +1,7 @@
 //! Why no server could be connected to.
 
 use super::{
-    ServerAddress, ServerKey,
+    ServerAddress, ServerKey, ServerState,
     member::Member,
     pool::{Shared, Wish},
 };
@@ -23,6 +23,7 @@ struct Facts {
     pool: Option<Arc<str>>,
     reason: NoBackendReason,
     failed: Vec<FailedConnect>,
+    untried: Vec<(ServerKey, ServerState)>,
 }
 
 /// Why a [`Pool`](super::Pool) found no server.
@@ -52,17 +53,30 @@ impl NoBackendReason {
 
 impl NoBackend {
     pub(super) fn new(pool: &Shared, reason: NoBackendReason, failed: Vec<FailedConnect>) -> Self {
-        let pool = pool.settings.name.clone();
+        let is_untried = |member: &&Arc<Member>| failed.iter().all(|each| each.key != member.key);
+        let members = pool.members();
+        let untried = members.iter().filter(is_untried);
+        let state = |member: &Arc<Member>| (member.key.clone(), pool.state(member));
+        let unusable = untried
+            .map(state)
+            .filter(|(_, state)| *state != ServerState::Up);
+        let untried = unusable.collect();
         Self(Box::new(Facts {
-            pool,
+            pool: pool.settings.name.clone(),
             reason,
             failed,
+            untried,
         }))
     }
 
     /// Why there is no server.
     pub const fn reason(&self) -> NoBackendReason {
         self.0.reason
+    }
+
+    /// The servers that were not tried because of their state.
+    pub fn untried(&self) -> &[(ServerKey, ServerState)] {
+        &self.0.untried
     }
 
     /// The servers that were tried, in this order.
@@ -87,6 +101,13 @@ impl fmt::Display for NoBackend {
         }
         for (index, failed) in self.0.failed.iter().enumerate() {
             write!(f, "{} {failed}", if index == 0 { ":" } else { "," })?;
+        }
+        for (index, (key, state)) in self.0.untried.iter().take(SHOWN).enumerate() {
+            let before = if index == 0 { "; not tried:" } else { "," };
+            write!(f, "{before} {key} is {state}")?;
+        }
+        if self.0.untried.len() > SHOWN {
+            write!(f, " and {} more", self.0.untried.len() - SHOWN)?;
         }
         Ok(())
     }
@@ -141,3 +162,6 @@ impl fmt::Display for FailedConnect {
         write!(f, "{}: {}", self.key, Escaped(Causes(&*self.error)))
     }
 }
+
+/// The number of servers in the text that were not tried.
+const SHOWN: usize = 4;

@@ -4,6 +4,25 @@ use super::{ServerKey, member::Member, pool::Shared};
 use portcullis_middleware::internal::{Causes, Escaped};
 use std::{error::Error, time::Duration};
 
+/// A server is used from now on.
+pub(super) fn up(pool: &Shared, member: &Member) {
+    tracing::info!(
+        pool = pool.settings.name.as_deref(),
+        server = %Escaped(&member.key),
+        "server is up"
+    );
+}
+
+/// A server is no longer used, because its checks fail with `error`.
+pub(super) fn down(pool: &Shared, member: &Member, error: &str) {
+    tracing::warn!(
+        pool = pool.settings.name.as_deref(),
+        server = %Escaped(&member.key),
+        error = %Escaped(error),
+        "server is down"
+    );
+}
+
 /// The last connection of a server that gets no new ones has ended.
 pub(super) fn drained(pool: &Shared, member: &Member) {
     tracing::info!(

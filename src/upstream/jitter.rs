@@ -1,22 +1,34 @@
 //! Intervals that differ a little, so that many gates do not act together.
 
 use super::balance::mix;
+use std::time::Duration;
+#[cfg(not(test))]
 use std::{
     hash::{BuildHasher, RandomState},
     sync::{
         LazyLock,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
 /// `interval`, longer or shorter by up to a tenth.
 pub(super) fn around(interval: Duration) -> Duration {
+    let share = (random() >> 32) as f64 / f64::from(u32::MAX); // from 0 to 1
+    interval.mul_f64(0.9 + share / 5.0)
+}
+
+#[cfg(not(test))]
+fn random() -> u64 {
     static RANDOM: LazyLock<AtomicU64> =
         LazyLock::new(|| AtomicU64::new(RandomState::new().hash_one(())));
-    let random = mix(RANDOM.fetch_add(1, Ordering::Relaxed)) >> 32;
-    let share = random as f64 / f64::from(u32::MAX); // from 0 to 1
-    interval.mul_f64(0.9 + share / 5.0)
+    mix(RANDOM.fetch_add(1, Ordering::Relaxed))
+}
+
+/// The same numbers in each thread, so that tests can be repeated.
+#[cfg(test)]
+fn random() -> u64 {
+    std::thread_local!(static RANDOM: std::cell::Cell<u64> = const { std::cell::Cell::new(0) });
+    mix(RANDOM.replace(RANDOM.get() + 1))
 }
 
 #[cfg(test)]

@@ -2,8 +2,10 @@
 
 use super::{
     Server, ServerKey,
+    checker::Checks,
     pool::Shared,
     standing::{Millis, Standing},
+    task::Task,
 };
 use portcullis_middleware::{
     Connection, ConnectionInfo,
@@ -13,7 +15,7 @@ use slab::Slab;
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
 };
@@ -25,6 +27,8 @@ pub(super) struct Member {
     /// For the rendezvous hash.
     pub(super) hash: u64,
     pub(super) state: Arc<MemberState>,
+    /// Checks its health.
+    checker: OnceLock<Task>,
 }
 
 /// The state of a server, which outlasts changes of its configuration.
@@ -35,6 +39,7 @@ pub(super) struct MemberState {
     /// The same, with the connections that are established.
     live: Mutex<Slab<Option<ConnectionInfo>>>,
     pub(super) standing: Standing,
+    pub(super) checks: Checks,
     /// Credit of the weighted round robin, changed under its lock.
     pub(super) credit: AtomicI64,
     pub(super) connects: AtomicU64,
@@ -53,6 +58,18 @@ impl Member {
             server,
             hash,
             state,
+            checker: OnceLock::new(),
+        }
+    }
+
+    pub(super) fn set_checker(&self, task: Task) {
+        let _once = self.checker.set(task);
+    }
+
+    /// Ends the checks, because another member of the same server makes them.
+    pub(super) fn stop_checks(&self) {
+        if let Some(checker) = self.checker.get() {
+            checker.abort();
         }
     }
 
@@ -91,6 +108,7 @@ impl MemberState {
             count: AtomicUsize::new(0),
             live: Mutex::default(),
             standing: Standing::default(),
+            checks: Checks::default(),
             credit: AtomicI64::new(0),
             connects: AtomicU64::new(0),
             connect_failures: AtomicU64::new(0),

@@ -33,15 +33,18 @@
 mod backend_io;
 mod balance;
 mod builder;
+mod checker;
 mod connect;
 mod dial;
 mod ejection;
 mod endpoints;
 mod error;
 mod events;
+mod health;
 mod jitter;
 mod member;
 mod pool;
+mod probe;
 mod queue;
 mod server;
 mod standing;
@@ -60,6 +63,7 @@ pub use self::{
     builder::PoolBuilder,
     connect::ConnectFuture,
     error::{FailedConnect, NoBackend, NoBackendReason},
+    health::{CheckReport, HealthCheck, OnDown},
     pool::Pool,
     server::{Server, ServerAddress, ServerKey},
     status::{ServerState, ServerStatus},

@@ -74,8 +74,10 @@ pub(super) struct Shared {
     leaving: Mutex<Vec<Leaving>>,
     /// Whether servers are still to be found, for the first time.
     is_pending: AtomicBool,
-    /// Whether no server was checked yet.
-    all_unknown: AtomicBool,
+    /// Whether servers are used before they are checked: until the first has passed a check, and while all are new.
+    unchecked_is_up: AtomicBool,
+    /// Whether a server has ever passed a check.
+    had_up: AtomicBool,
     balancer: Balancer,
     /// Held while servers are ejected, so that the limit is exact.
     pub(super) ejecting: Mutex<()>,
@@ -91,7 +93,8 @@ impl Shared {
             members: RwLock::default(),
             leaving: Mutex::default(),
             is_pending: AtomicBool::new(true),
-            all_unknown: AtomicBool::new(true),
+            unchecked_is_up: AtomicBool::new(true),
+            had_up: AtomicBool::new(false),
             balancer: Balancer::new(settings.balance),
             ejecting: Mutex::new(()),
             queue: Queue::new(settings.max_waiting),
@@ -129,10 +132,10 @@ impl Shared {
     pub(super) fn reserve(&self, wish: &Wish) -> Result<Reservation, Unavailable> {
         let members = self.members();
         let now = self.now();
-        let all_unknown = self.all_unknown.load(Ordering::Relaxed);
+        let unchecked_is_up = self.unchecked_is_up.load(Ordering::Relaxed);
         for tier in Tier::EACH {
             let is_usable = |member: &Member| {
-                self.tier(member, now, all_unknown) == Some(tier)
+                self.tier(member, now, unchecked_is_up) == Some(tier)
                     && !wish.tried.contains(&member.key)
             };
             let is_eligible = |member: &Member| is_usable(member) && !member.is_full();
@@ -155,14 +158,14 @@ impl Shared {
         }
     }
 
-    fn tier(&self, member: &Member, now: Now, all_unknown: bool) -> Option<Tier> {
+    fn tier(&self, member: &Member, now: Now, unchecked_is_up: bool) -> Option<Tier> {
         let standing = &member.state.standing;
         if standing.request() != Request::Auto || member.server.weight() == 0 {
             return None;
         }
         let is_checked = self.settings.health.is_some();
         match standing.health() {
-            Health::Unknown if is_checked && !all_unknown => None,
+            Health::Unknown if is_checked && !unchecked_is_up => None,
             Health::Down => self.settings.try_all.then_some(Tier::Unhealthy),
             _ if standing.is_ejected(now.millis) => Some(Tier::Ejected),
             _ if member.server.is_backup() => Some(Tier::Backup),
@@ -205,14 +208,18 @@ impl Shared {
         self.standing_changed();
     }
 
-    /// Called when a server is taken down.
-    pub(super) fn went_down(&self, _: &Member) {}
-
     /// Called after any change that may make a server usable.
     pub(super) fn standing_changed(&self) {
-        let is_unknown = |member: &Arc<Member>| member.state.standing.health() == Health::Unknown;
-        let all_unknown = self.members().iter().all(is_unknown);
-        self.all_unknown.store(all_unknown, Ordering::Relaxed);
+        let members = self.members();
+        let has = |health| {
+            members
+                .iter()
+                .any(|member| member.state.standing.health() == health)
+        };
+        let had_up = self.had_up.fetch_or(has(Health::Up), Ordering::Relaxed) || has(Health::Up);
+        let all_new = !has(Health::Up) && !has(Health::Down);
+        self.unchecked_is_up
+            .store(all_new || !had_up, Ordering::Relaxed);
         self.serve_queue();
     }
 }

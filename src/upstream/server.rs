@@ -149,6 +149,24 @@ impl Server {
         self.tls.as_ref()
     }
 
+    /// The same server with other TLS settings.
+    #[cfg(feature = "tls")]
+    pub(super) fn with_check_tls(&self, tls: Option<ServerTls>) -> Self {
+        let mut server = self.clone();
+        server.tls = tls;
+        server
+    }
+
+    /// What a check of another port connects to. It is no longer the server, so it gets no PROXY header.
+    pub(super) fn for_check_at(mut self, address: SocketAddr) -> Self {
+        #[cfg(feature = "proxy-protocol")]
+        {
+            self.proxy_header = None;
+        }
+        self.address = address.into();
+        self
+    }
+
     /// The same server at one of the addresses of its name. TLS still verifies the name.
     pub(super) fn at(&self, address: SocketAddr) -> Self {
         let mut server = self.clone();

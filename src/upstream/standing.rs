@@ -40,6 +40,10 @@ impl Standing {
         }
     }
 
+    pub(super) fn set_health(&self, health: Health) {
+        self.health.store(health as u8, Ordering::Relaxed);
+    }
+
     pub(super) fn is_ejected(&self, now: Millis) -> bool {
         self.ejected_until.load(Ordering::Relaxed) > now.0
     }
@@ -57,6 +61,11 @@ impl Standing {
 
     pub(super) fn end_ejection(&self) {
         self.ejected_until.store(0, Ordering::Relaxed);
+    }
+
+    /// The server is back and starts slowly.
+    pub(super) fn rise(&self, now: Millis) {
+        self.back_since.store(now.0, Ordering::Relaxed);
     }
 
     /// The share of its weight that the server gets, in thousandths: it grows evenly from a tenth over `slow_start`.

@@ -1,12 +1,12 @@
 //! What a pool knows about its servers, and what an operator can request.
 
 use super::{
-    Pool, Server, ServerAddress, ServerKey, events,
+    CheckReport, Pool, Server, ServerAddress, ServerKey, events,
     member::Member,
     pool::Shared,
     standing::{Clock, Health, Request},
 };
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{fmt, sync::atomic::Ordering, time::Duration};
 
 impl Pool {
     /// The servers in their order, then those that were removed and still have connections.
@@ -82,11 +82,12 @@ impl Shared {
             connections: state.count(),
             max_connections: server.max_connections(),
             connects: state.connects.load(Ordering::Relaxed),
+            last_check: state.checks.last(),
             connect_failures: state.connect_failures.load(Ordering::Relaxed),
         }
     }
 
-    fn state(&self, member: &Member) -> ServerState {
+    pub(super) fn state(&self, member: &Member) -> ServerState {
         let standing = &member.state.standing;
         let now = self.clock.now();
         match (standing.request(), standing.health()) {
@@ -126,6 +127,8 @@ pub struct ServerStatus {
     pub connects: u64,
     /// Connects that failed, health checks not included.
     pub connect_failures: u64,
+    /// Its last health check.
+    pub last_check: Option<CheckReport>,
 }
 
 /// Whether a server is used.
@@ -160,5 +163,15 @@ impl ServerState {
             Self::TakenDown => "taken_down",
             Self::Removed => "removed",
         }
+    }
+}
+
+/// Writes the name with spaces, for use in a sentence.
+impl fmt::Display for ServerState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TakenDown => "taken down",
+            other => other.as_str(),
+        })
     }
 }

@@ -17,10 +17,14 @@ impl Task {
         let runtime = Handle::try_current().ok()?;
         Some(Self(runtime.spawn(work).abort_handle()))
     }
+
+    pub(super) fn abort(&self) {
+        self.0.abort();
+    }
 }
 
 impl Drop for Task {
     fn drop(&mut self) {
-        self.0.abort();
+        self.abort();
     }
 }

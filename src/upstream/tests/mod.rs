@@ -2,10 +2,12 @@
 
 mod balance;
 mod connect;
+mod health;
 mod loopback;
 mod names;
 mod queue;
 mod servers;
+mod simulation;
 
 use self::servers::{Answer, Servers, client, client_at};
 use super::*;

@@ -12,7 +12,7 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
-use tokio::io::{DuplexStream, duplex};
+use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
 
 /// Servers with the addresses 192.0.2.1:80, 192.0.2.2:80 and so on.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +26,8 @@ pub(super) enum Answer {
     Refuses,
     /// The connect gets no answer.
     Hangs,
+    /// It sends this at the beginning of a connection.
+    Sends(&'static str),
 }
 
 #[derive(Debug)]
@@ -89,12 +91,15 @@ impl Servers {
             server.answer
         };
         match answer {
-            Answer::Accepts => {}
+            Answer::Accepts | Answer::Sends(_) => {}
             Answer::AcceptsAfter(time) => tokio::time::sleep(time).await,
             Answer::Refuses => return Err(io::ErrorKind::ConnectionRefused.into()),
             Answer::Hangs => std::future::pending().await,
         }
-        let (ours, theirs) = duplex(1024);
+        let (ours, mut theirs) = duplex(1024);
+        if let Answer::Sends(text) = answer {
+            theirs.write_all(text.as_bytes()).await?;
+        }
         self.0
             .lock()
             .unwrap()
