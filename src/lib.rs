@@ -36,6 +36,7 @@
 //!   replaces a stack while it serves.
 //! * `axum`, `tonic` (features): extractors for handlers, and stacks under their servers.
 //! * [`connect`]: outgoing connections; with the feature `http-client` under hyper's client.
+//! * [`upstream`]: pools of servers to forward connections to.
 //! * [`listener::accept_error`]: classifies accept errors.
 //! * [`stack`]: the recommended stack from options, and what each of its layers is for.
 //! * [Write a layer in twenty lines](middleware::guide): a chapter on custom middleware. The module `testing`
@@ -162,6 +163,7 @@ pub mod stack;
 pub mod testing;
 #[cfg(feature = "tonic")]
 pub mod tonic;
+pub mod upstream;
 
 pub use self::server::Server;
 pub use portcullis_middleware as middleware;

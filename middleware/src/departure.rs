@@ -26,7 +26,7 @@ use tokio::{io::Interest, net::TcpStream};
 ///
 /// Like [`poll_departure`], with one exception. If a layer has already read from the socket, a client that
 /// has half-closed may be waiting for a response, so only a reset counts.
-pub(crate) fn poll_client_left<IO: 'static>(
+pub fn poll_client_left<IO: 'static>(
     connection: &mut Connection<IO>,
     cx: &mut Context<'_>,
 ) -> Poll<io::Error> {
@@ -78,7 +78,7 @@ pub(crate) fn poll_departure<IO: 'static>(io: &mut IO, cx: &mut Context<'_>) -> 
         Some((AnyStream::Tcp(stream), unread)) => unless_unread(unread, poll_tcp(stream, cx)),
         #[cfg(unix)]
         Some((AnyStream::Unix(stream), unread)) => unless_unread(unread, poll_unix(stream, cx)),
-        None => Poll::Pending,
+        Some((AnyStream::Memory(_), _)) | None => Poll::Pending,
     }
 }
 

@@ -3,10 +3,19 @@
 mod box_io;
 mod either;
 mod forward;
+mod passthrough;
+mod pipe;
 mod prefixed;
+#[cfg(all(test, target_os = "linux"))]
+mod splice_tests;
 #[cfg(test)]
 mod tests;
 mod unbuffered;
 
-pub use self::{box_io::BoxIo, either::EitherIo, prefixed::PrefixedIo, unbuffered::unbuffered};
-pub(crate) use self::{forward::forward_io, unbuffered::PIPELINED};
+pub use self::{
+    box_io::BoxIo, either::EitherIo, passthrough::Passthrough, pipe::Pipe, prefixed::PrefixedIo,
+    unbuffered::unbuffered,
+};
+pub(crate) use self::{
+    forward::forward_io, passthrough::forward_passthrough, unbuffered::PIPELINED,
+};
