@@ -2,7 +2,7 @@
 
 use super::{
     Variant,
-    bulk::Backend,
+    backend::Backend,
     load::Client,
     serve::{Unbuffered, role},
 };

@@ -1,7 +1,8 @@
 //! The client, and the loads that it puts on a server.
 
-use super::{Protocol, Variant, bulk};
+use super::{Protocol, Variant};
 use harness::{
+    bulk,
     exchange::Exchange,
     sequence::{Connect, Gate, Sequence},
 };
@@ -80,9 +81,10 @@ impl Workload {
         count: usize,
         gate: Option<Gate>,
     ) -> Result<(), BoxError> {
+        let mib = (count as u64) << 20;
         match self {
-            Self::ToClient => return bulk::to_client(client, count).await,
-            Self::ToBackend => return bulk::to_backend(client, count).await,
+            Self::ToClient => return Ok(bulk::download(client.connect().await?, mib).await?),
+            Self::ToBackend => return Ok(bulk::upload(client.connect().await?, mib).await?),
             Self::Connection | Self::Echo | Self::EchoOf16 => {}
         }
         let mut sequence = Sequence::open(client, self.connections()).await?;

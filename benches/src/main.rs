@@ -6,8 +6,8 @@
 
 #![allow(clippy::print_stdout, reason = "it reports to its user")]
 
+mod backend;
 mod baseline;
-mod bulk;
 mod forward;
 mod http;
 mod idle;

@@ -2,7 +2,7 @@
 
 use super::{
     Options, Protocol, Variant,
-    bulk::Backend,
+    backend::Backend,
     idle::{self, After},
     load::{Client, Workload},
     serve::{Buffered, role},

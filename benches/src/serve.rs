@@ -1,6 +1,6 @@
 //! The role of the server, which runs until its standard input ends.
 
-use super::{Protocol, Variant, bulk::Backend, forward, http};
+use super::{Protocol, Variant, backend::Backend, forward, http};
 use harness::{
     child::Role,
     server::{announce, serve_input},
