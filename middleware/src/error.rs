@@ -26,6 +26,7 @@ use std::{
     fmt, io,
     mem::ManuallyDrop,
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
     time::Duration,
 };
 pub use tower::BoxError;
@@ -209,6 +210,64 @@ impl fmt::Display for Refused {
 }
 
 impl Error for Refused {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
+
+/// No backend could be connected to, so the connection was not forwarded.
+///
+/// ```
+/// use portcullis_middleware::error::Unreachable;
+///
+/// let unreachable = Unreachable::new().with_backend("shop");
+/// assert_eq!(unreachable.to_string(), "no connection to backend \"shop\"");
+/// ```
+#[derive(Debug, Default)]
+pub struct Unreachable {
+    backend: Option<Arc<str>>,
+    source: Option<BoxError>,
+}
+
+impl Unreachable {
+    /// Without the name of a backend and a cause.
+    pub const fn new() -> Self {
+        Self {
+            backend: None,
+            source: None,
+        }
+    }
+
+    /// Names the backend, such as a pool of servers.
+    #[must_use]
+    pub fn with_backend(mut self, backend: impl Into<Arc<str>>) -> Self {
+        self.backend = Some(backend.into());
+        self
+    }
+
+    /// Adds the cause, such as the failure of the last attempt.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// The name of the backend, if it has one.
+    pub fn backend(&self) -> Option<&str> {
+        self.backend.as_deref()
+    }
+}
+
+impl fmt::Display for Unreachable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.backend {
+            Some(backend) => write!(f, "no connection to backend {backend:?}"),
+            None => f.write_str("no connection to the backend"),
+        }
+    }
+}
+
+impl Error for Unreachable {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.source.as_deref().map(|source| source as _)
     }

@@ -3,7 +3,8 @@
 use crate::{
     connection::{ConnectionInfo, ForcedClose, Phase},
     error::{
-        Elapsed, HandshakeError, Panicked, Refused, TimeoutPhase, WithOutcome, find, in_words,
+        Elapsed, HandshakeError, Panicked, Refused, TimeoutPhase, Unreachable, WithOutcome, find,
+        in_words,
     },
 };
 use std::{error::Error, fmt, io};
@@ -24,6 +25,8 @@ pub enum Outcome {
     ProxyHeaderFailed,
     /// The TLS handshake failed.
     HandshakeFailed,
+    /// No backend could be connected to.
+    Unreachable,
     /// The service failed after the TLS peer had closed without `close_notify`, so data may be missing.
     Truncated,
     /// The peer disconnected, by a reset or an unexpected end for example.
@@ -50,6 +53,7 @@ impl Outcome {
         Some(Self::Refused),
         Some(Self::ProxyHeaderFailed),
         Some(Self::HandshakeFailed),
+        Some(Self::Unreachable),
         Some(Self::Truncated),
         Some(Self::Disconnected),
         Some(Self::Forced),
@@ -67,6 +71,7 @@ impl Outcome {
             Self::Refused => Index::Refused,
             Self::ProxyHeaderFailed => Index::ProxyHeaderFailed,
             Self::HandshakeFailed => Index::HandshakeFailed,
+            Self::Unreachable => Index::Unreachable,
             Self::Truncated => Index::Truncated,
             Self::Disconnected => Index::Disconnected,
             Self::Forced => Index::Forced,
@@ -112,6 +117,10 @@ impl Outcome {
         if let Some(error) = find::<WithOutcome>(error) {
             return error.outcome();
         }
+        // Before the others, because it wraps the failures of the attempts.
+        if find::<Unreachable>(error).is_some() {
+            return Self::Unreachable;
+        }
         if let Some(elapsed) = find::<Elapsed>(error) {
             return Self::TimedOut(elapsed.phase());
         }
@@ -147,6 +156,7 @@ impl Outcome {
             Self::Refused => "refused",
             Self::ProxyHeaderFailed => "proxy_header_failed",
             Self::HandshakeFailed => "handshake_failed",
+            Self::Unreachable => "unreachable",
             Self::Truncated => "truncated",
             Self::Disconnected => "disconnected",
             Self::Forced => "forced",
@@ -165,6 +175,7 @@ enum Index {
     Refused,
     ProxyHeaderFailed,
     HandshakeFailed,
+    Unreachable,
     Truncated,
     Disconnected,
     Forced,
@@ -249,6 +260,8 @@ mod tests {
         assert_eq!(outcome(&info, garbage), Outcome::HandshakeFailed);
         let reset = io::Error::from(io::ErrorKind::ConnectionReset);
         assert_eq!(outcome(&info, reset), Outcome::Disconnected);
+        let down = Unreachable::new().with_source(io::Error::from(elapsed));
+        assert_eq!(outcome(&info, down), Outcome::Unreachable);
         assert_eq!(outcome(&info, "anything else"), Outcome::Failed);
         assert_eq!(
             outcome(&info, Panicked::catch(|| panic!("boom")).unwrap_err()),
@@ -285,6 +298,7 @@ mod tests {
                 "handshake_failed",
                 "handshake failed",
             ),
+            (Outcome::Unreachable, "unreachable", "unreachable"),
             (Outcome::Truncated, "truncated", "truncated"),
             (Outcome::Disconnected, "disconnected", "disconnected"),
             (Outcome::Forced, "forced", "forced"),

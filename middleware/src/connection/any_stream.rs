@@ -1,6 +1,6 @@
 //! One stream type for stacks that serve TCP and Unix listeners.
 
-use super::{Address, Transport};
+use super::{Address, KernelSocket, Transport};
 use crate::io::forward_io;
 use std::io;
 use tokio::net::TcpStream;
@@ -52,6 +52,10 @@ impl Transport for AnyStream {
 
     fn descriptor(&self) -> Option<u64> {
         either!(self, stream => stream.descriptor())
+    }
+
+    fn kernel_socket(&self) -> Option<KernelSocket<'_>> {
+        either!(self, stream => stream.kernel_socket())
     }
 
     fn reset_on_drop(&self) -> io::Result<()> {

@@ -1,7 +1,8 @@
 //! Information about a connection, for layers, handlers and the server.
 
 use super::{
-    Address, CertificateFacts, Hello, ListenerInfo, Phase, TlsInfo, Transport,
+    Address, CertificateFacts, EndedBy, Hello, ListenerInfo, Phase, TlsInfo, Transport,
+    UpstreamInfo,
     control::{Control, IoDirection, Requests},
     deadline::IoDeadline,
 };
@@ -37,10 +38,12 @@ struct ConnectionFacts {
     effective: OnceLock<Box<Effective>>,
     hello: OnceLock<Hello>,
     tls: OnceLock<Box<TlsInfo>>,
+    upstream: OnceLock<Box<UpstreamInfo>>,
     read: AtomicU64,
     written: AtomicU64,
     phase: AtomicU8,
     truncated: AtomicBool,
+    ended_by: AtomicU8,
     control: Control,
     deadlines: [IoDeadline; 2],
 }
@@ -84,10 +87,12 @@ impl ConnectionInfo {
             effective: OnceLock::new(),
             hello: OnceLock::new(),
             tls: OnceLock::new(),
+            upstream: OnceLock::new(),
             read: AtomicU64::new(0),
             written: AtomicU64::new(0),
             phase: AtomicU8::new(Phase::Accepted as u8),
             truncated: AtomicBool::new(false),
+            ended_by: AtomicU8::new(NOT_ENDED),
             control: Control::default(),
             deadlines: [const { IoDeadline::new() }; 2],
         }))
@@ -186,6 +191,32 @@ impl ConnectionInfo {
     /// Records the negotiated TLS parameters; false if some were recorded already (TLS within TLS).
     pub(crate) fn set_tls(&self, tls: TlsInfo) -> bool {
         self.0.tls.set(Box::new(tls)).is_ok()
+    }
+
+    /// The backend to which the connection is forwarded; `None` before it is connected to.
+    pub fn upstream(&self) -> Option<&UpstreamInfo> {
+        self.0.upstream.get().map(|upstream| &**upstream)
+    }
+
+    /// Records the backend, for services that forward; false if one was recorded already.
+    pub fn set_upstream(&self, upstream: UpstreamInfo) -> bool {
+        self.0.upstream.set(Box::new(upstream)).is_ok()
+    }
+
+    /// The side that ended the connection, if it was forwarded and has ended.
+    pub fn ended_by(&self) -> Option<EndedBy> {
+        let ended_by = self.0.ended_by.load(Ordering::Relaxed);
+        ENDED_BY.into_iter().find(|end| *end as u8 == ended_by)
+    }
+
+    /// Records the side that ended the connection, for services that forward; the first one stays.
+    pub fn set_ended_by(&self, ended_by: EndedBy) {
+        let (new, relaxed) = (ended_by as u8, Ordering::Relaxed);
+        let first = self
+            .0
+            .ended_by
+            .compare_exchange(NOT_ENDED, new, relaxed, relaxed);
+        let _later = first.is_err();
     }
 
     /// Bytes read from the socket so far (under TLS, ciphertext).
@@ -337,6 +368,9 @@ impl ConnectionInfo {
     }
 }
 
+const NOT_ENDED: u8 = u8::MAX;
+const ENDED_BY: [EndedBy; 3] = [EndedBy::Client, EndedBy::Backend, EndedBy::Gate];
+
 /// Only the socket counts, with `&mut self`, so a load and a store need no lock prefix.
 #[inline]
 fn add(counter: &AtomicU64, bytes: usize) {
@@ -413,6 +447,28 @@ mod tests {
         assert!(!info.set_effective(Address::Unknown, Address::Unknown));
         assert_eq!(info.peer_addr(), Some(client));
         assert_eq!(info.socket_peer().to_string(), "192.0.2.1:4000");
+    }
+
+    #[test]
+    fn the_backend_is_recorded_once() {
+        let info = info();
+        assert_eq!((info.upstream(), info.ended_by()), (None, None));
+        let blue = UpstreamInfo::new("blue", Address::Unknown)
+            .with_pool("shop")
+            .with_connect_time(Duration::from_millis(3));
+        assert!(info.set_upstream(blue.clone()));
+        assert!(!info.set_upstream(UpstreamInfo::new("green", Address::Unknown)));
+        assert_eq!(info.upstream(), Some(&blue));
+    }
+
+    #[test]
+    fn the_first_side_to_end_the_connection_is_recorded() {
+        for first in ENDED_BY {
+            let info = info();
+            info.set_ended_by(first);
+            info.set_ended_by(EndedBy::Gate);
+            assert_eq!(info.ended_by(), Some(first));
+        }
     }
 
     #[test]

@@ -45,6 +45,7 @@ mod tls_info;
 #[cfg(feature = "tonic")]
 mod tonic;
 mod transport;
+mod upstream_info;
 
 pub(crate) use self::guards::{Slot, Slots};
 #[cfg(feature = "tonic")]
@@ -65,10 +66,11 @@ pub use self::{
     phase::Phase,
     socket::{ForcedClose, Socket},
     tls_info::TlsInfo,
-    transport::Transport,
+    transport::{KernelSocket, Transport},
+    upstream_info::{EndedBy, UpstreamInfo},
 };
 
-use crate::io::BoxIo;
+use crate::io::{BoxIo, Passthrough, forward_passthrough};
 use pin_project::pin_project;
 use std::{
     io::{self, IoSlice},
@@ -346,3 +348,5 @@ impl<IO: AsyncWrite> AsyncWrite for Connection<IO> {
         self.io.is_write_vectored()
     }
 }
+
+forward_passthrough!([IO: Passthrough] Connection<IO>, io => [Self { io, .. }]);

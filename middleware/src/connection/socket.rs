@@ -4,6 +4,7 @@ use super::{
     ConnectionInfo, Phase, Transport,
     control::{IoDirection, Requests},
 };
+use crate::io::{Passthrough, Pipe};
 use std::{
     error, fmt,
     io::{self, IoSlice},
@@ -151,6 +152,43 @@ impl<Io: Transport> AsyncRead for Socket<Io> {
             }
             Poll::Pending => self.wait(IoDirection::Read, cx),
         }
+    }
+}
+
+impl<Io: Transport> Passthrough for Socket<Io> {
+    fn is_passthrough(&self) -> bool {
+        self.get_ref().kernel_socket().is_some()
+    }
+
+    fn poll_read_to_pipe(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+    ) -> Poll<io::Result<usize>> {
+        self.obey()?;
+        let Some(socket) = self.get_ref().kernel_socket() else {
+            return Poll::Ready(Err(io::ErrorKind::Unsupported.into()));
+        };
+        match socket.poll_read_to_pipe(cx, pipe) {
+            Poll::Ready(result) => {
+                self.info.add_read(*result.as_ref().unwrap_or(&0));
+                Poll::Ready(result)
+            }
+            Poll::Pending => self.wait(IoDirection::Read, cx),
+        }
+    }
+
+    fn poll_write_from_pipe(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+    ) -> Poll<io::Result<usize>> {
+        let result = self.write_with(cx, |io, cx| match io.kernel_socket() {
+            Some(socket) => socket.poll_write_from_pipe(cx, pipe),
+            None => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
+        });
+        self.info.count_written(&result);
+        result
     }
 }
 

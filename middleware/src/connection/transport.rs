@@ -1,7 +1,11 @@
 //! The requirements of a raw stream: bytes, addresses, and a reset.
 
-use super::Address;
-use std::io;
+use super::{Address, AnyStream};
+use crate::io::{Passthrough, Pipe};
+use std::{
+    io,
+    task::{Context, Poll},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite, DuplexStream},
     net::TcpStream,
@@ -31,6 +35,14 @@ pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {
     /// It matches a stream with its [`ConnectionContext`](super::ConnectionContext) and costs no system call.
     /// A wrapper returns the file descriptor of the stream inside.
     fn descriptor(&self) -> Option<u64> {
+        None
+    }
+
+    /// The stream as a socket of the kernel; `None` if it is not exactly that.
+    ///
+    /// A forwarder then moves bytes to another socket without copying them; see
+    /// [`Passthrough`](crate::io::Passthrough).
+    fn kernel_socket(&self) -> Option<KernelSocket<'_>> {
         None
     }
 
@@ -69,7 +81,22 @@ pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {
     }
 }
 
+/// A stream that is a socket of the kernel; see [`Transport::kernel_socket`].
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum KernelSocket<'a> {
+    /// A TCP socket.
+    Tcp(&'a TcpStream),
+    /// A Unix domain socket.
+    #[cfg(unix)]
+    Unix(&'a tokio::net::UnixStream),
+}
+
 impl Transport for TcpStream {
+    fn kernel_socket(&self) -> Option<KernelSocket<'_>> {
+        Some(KernelSocket::Tcp(self))
+    }
+
     fn peer_address(&self) -> Address {
         self.peer_addr().map_or(Address::Unknown, Address::Ip)
     }
@@ -104,6 +131,10 @@ impl Transport for TcpStream {
 
 #[cfg(unix)]
 impl Transport for tokio::net::UnixStream {
+    fn kernel_socket(&self) -> Option<KernelSocket<'_>> {
+        Some(KernelSocket::Unix(self))
+    }
+
     fn peer_address(&self) -> Address {
         self.peer_addr().map_or(Address::Unknown, Into::into)
     }
@@ -122,3 +153,44 @@ impl Transport for tokio::net::UnixStream {
 }
 
 impl Transport for DuplexStream {}
+
+/// [`Passthrough`] of raw streams; that of [`Socket`](super::Socket) also counts.
+macro_rules! passthrough {
+    ($($(#[$attribute:meta])* $stream:ty),*) => {$(
+        $(#[$attribute])*
+        impl Passthrough for $stream {
+            fn is_passthrough(&self) -> bool {
+                true
+            }
+
+            fn poll_read_to_pipe(
+                &mut self,
+                cx: &mut Context<'_>,
+                pipe: &mut Pipe,
+            ) -> Poll<io::Result<usize>> {
+                match self.kernel_socket() {
+                    Some(socket) => socket.poll_read_to_pipe(cx, pipe),
+                    None => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
+                }
+            }
+
+            fn poll_write_from_pipe(
+                &mut self,
+                cx: &mut Context<'_>,
+                pipe: &mut Pipe,
+            ) -> Poll<io::Result<usize>> {
+                match self.kernel_socket() {
+                    Some(socket) => socket.poll_write_from_pipe(cx, pipe),
+                    None => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
+                }
+            }
+        }
+    )*};
+}
+
+passthrough!(
+    TcpStream,
+    AnyStream,
+    #[cfg(unix)]
+    tokio::net::UnixStream
+);

@@ -1,6 +1,6 @@
 //! A stream with its type erased.
 
-use super::forward_io;
+use super::{Passthrough, forward_io};
 use std::{fmt, pin::Pin};
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -28,3 +28,6 @@ impl fmt::Debug for BoxIo {
 }
 
 forward_io!([] BoxIo, io => [Self(io)]);
+
+/// Bytes are copied, as any stream fits into the box.
+impl Passthrough for BoxIo {}

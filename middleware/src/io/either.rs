@@ -1,6 +1,6 @@
 //! A stream of one of two types.
 
-use super::forward_io;
+use super::{Passthrough, forward_io, forward_passthrough};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// One of two streams, chosen at run time, without an allocation.
@@ -42,5 +42,9 @@ pub enum EitherIo<A, B> {
 
 forward_io!(
     [A: AsyncRead + AsyncWrite + Unpin, B: AsyncRead + AsyncWrite + Unpin] EitherIo<A, B>,
+    io => [Self::Left(io), Self::Right(io)]
+);
+forward_passthrough!(
+    [A: Passthrough, B: Passthrough] EitherIo<A, B>,
     io => [Self::Left(io), Self::Right(io)]
 );

@@ -3,9 +3,15 @@
 mod box_io;
 mod either;
 mod forward;
+mod passthrough;
+mod pipe;
 mod prefixed;
+#[cfg(all(test, target_os = "linux"))]
+mod splice_tests;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::forward::forward_io;
-pub use self::{box_io::BoxIo, either::EitherIo, prefixed::PrefixedIo};
+pub use self::{
+    box_io::BoxIo, either::EitherIo, passthrough::Passthrough, pipe::Pipe, prefixed::PrefixedIo,
+};
+pub(crate) use self::{forward::forward_io, passthrough::forward_passthrough};

@@ -1,5 +1,6 @@
 //! A stream that returns bytes again after they were read from it.
 
+use super::{Passthrough, Pipe};
 use std::{
     fmt,
     io::{self, IoSlice},
@@ -168,6 +169,31 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for PrefixedIo<IO> {
     #[inline]
     fn is_write_vectored(&self) -> bool {
         self.io.is_write_vectored()
+    }
+}
+
+impl<IO: Passthrough> Passthrough for PrefixedIo<IO> {
+    fn is_passthrough(&self) -> bool {
+        self.prefix.is_none() && self.io.is_passthrough()
+    }
+
+    fn poll_read_to_pipe(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+    ) -> Poll<io::Result<usize>> {
+        match self.prefix {
+            Some(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
+            None => self.io.poll_read_to_pipe(cx, pipe),
+        }
+    }
+
+    fn poll_write_from_pipe(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+    ) -> Poll<io::Result<usize>> {
+        self.io.poll_write_from_pipe(cx, pipe)
     }
 }
 

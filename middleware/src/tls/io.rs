@@ -1,7 +1,10 @@
 //! The server's stream of plaintext.
 
 use super::{plaintext::Plaintext, rustls::ServerConnection, wire::Wire};
-use crate::{ConnectionInfo, io::forward_io};
+use crate::{
+    ConnectionInfo,
+    io::{Passthrough, forward_io},
+};
 use std::{
     io,
     pin::Pin,
@@ -25,6 +28,8 @@ use tokio_rustls::server::TlsStream;
 pub struct TlsIo<IO>(Plaintext<TlsStream<Wire<IO>>>);
 
 forward_io!([IO: AsyncRead + AsyncWrite + Unpin] TlsIo<IO>, io => [Self(io)]);
+
+impl<IO> Passthrough for TlsIo<IO> {}
 
 impl<IO> TlsIo<IO> {
     pub(super) fn new(stream: TlsStream<Wire<IO>>, info: ConnectionInfo) -> Self {

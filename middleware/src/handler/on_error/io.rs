@@ -1,6 +1,7 @@
 //! The stream as the inner service gets it.
 
 use super::lend::LentState;
+use crate::io::{Passthrough, Pipe};
 use std::{
     fmt,
     io::{self, IoSlice},
@@ -71,6 +72,28 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Lent<IO> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.io().poll_read(cx, buf)
+    }
+}
+
+impl<IO: Passthrough> Passthrough for Lent<IO> {
+    fn is_passthrough(&self) -> bool {
+        self.get_ref().is_passthrough()
+    }
+
+    fn poll_read_to_pipe(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+    ) -> Poll<io::Result<usize>> {
+        self.get_mut().poll_read_to_pipe(cx, pipe)
+    }
+
+    fn poll_write_from_pipe(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+    ) -> Poll<io::Result<usize>> {
+        self.get_mut().poll_write_from_pipe(cx, pipe)
     }
 }
 

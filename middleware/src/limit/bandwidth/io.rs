@@ -1,7 +1,7 @@
 //! The stream wrapper.
 
 use super::{Bandwidth, SharedBandwidth, bucket::TokenBucket};
-use crate::internal::note_timer;
+use crate::{internal::note_timer, io::Passthrough};
 use pin_project::pin_project;
 use std::{
     io,
@@ -110,6 +110,8 @@ impl DirectionBandwidth {
         }
     }
 }
+
+impl<IO> Passthrough for BandwidthIo<IO> {}
 
 impl<IO: AsyncRead> AsyncRead for BandwidthIo<IO> {
     fn poll_read(

@@ -1,6 +1,7 @@
 //! The counting stream wrapper.
 
 use super::ByteCounter;
+use crate::io::{Passthrough, Pipe};
 use pin_project::pin_project;
 use std::{
     io::{self, IoSlice},
@@ -93,6 +94,34 @@ impl<IO: AsyncRead> AsyncRead for CountedIo<IO> {
             this.counts
                 .add_read(buf.filled().len().saturating_sub(before));
         }
+        result
+    }
+}
+
+impl<IO: Passthrough> Passthrough for CountedIo<IO> {
+    fn is_passthrough(&self) -> bool {
+        self.io.is_passthrough()
+    }
+
+    fn poll_read_to_pipe(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+    ) -> Poll<io::Result<usize>> {
+        let result = self.io.poll_read_to_pipe(cx, pipe);
+        if let Poll::Ready(Ok(bytes)) = result {
+            self.counts.add_read(bytes);
+        }
+        result
+    }
+
+    fn poll_write_from_pipe(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+    ) -> Poll<io::Result<usize>> {
+        let result = self.io.poll_write_from_pipe(cx, pipe);
+        self.counts.add_written(&result);
         result
     }
 }

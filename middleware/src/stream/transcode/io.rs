@@ -6,7 +6,10 @@ use super::{
     encode::{Encode, FREE},
     layer::TranscodeSettings,
 };
-use crate::stream::write_buffer::{DEFAULT_BYTES, WriteBufferIo};
+use crate::{
+    io::Passthrough,
+    stream::write_buffer::{DEFAULT_BYTES, WriteBufferIo},
+};
 use encoding_rs::Encoding;
 use pin_project::pin_project;
 use std::{
@@ -139,6 +142,8 @@ impl<IO: AsyncWrite> TranscodeIo<IO> {
         Poll::Ready(Ok(taken))
     }
 }
+
+impl<IO> Passthrough for TranscodeIo<IO> {}
 
 impl<IO: AsyncRead + AsyncWrite> AsyncRead for TranscodeIo<IO> {
     fn poll_read(

@@ -1,6 +1,7 @@
 //! The stream wrapper.
 
 use super::{output::Output, waiter::Waiter};
+use crate::io::Passthrough;
 use pin_project::pin_project;
 use std::{
     io::{self, IoSlice},
@@ -122,6 +123,8 @@ impl<IO: AsyncWrite> WriteBufferIo<IO> {
         result
     }
 }
+
+impl<IO> Passthrough for WriteBufferIo<IO> {}
 
 impl<IO: AsyncRead + AsyncWrite> AsyncRead for WriteBufferIo<IO> {
     #[inline]

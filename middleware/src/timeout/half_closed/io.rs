@@ -1,7 +1,10 @@
 //! The stream wrapper.
 
 use super::state::{HalfClosedState, SilenceTimer};
-use crate::timeout::DEFAULT;
+use crate::{
+    io::{Passthrough, Pipe},
+    timeout::DEFAULT,
+};
 use pin_project::pin_project;
 use std::{
     io::{self, IoSlice},
@@ -200,6 +203,36 @@ impl<IO: AsyncRead> AsyncRead for HalfClosedTimeoutIo<IO> {
             Poll::Ready(_) => {}
         }
         result
+    }
+}
+
+impl<IO: Passthrough> Passthrough for HalfClosedTimeoutIo<IO> {
+    fn is_passthrough(&self) -> bool {
+        self.io.is_passthrough()
+    }
+
+    fn poll_read_to_pipe(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+    ) -> Poll<io::Result<usize>> {
+        let result = self.io.poll_read_to_pipe(cx, pipe);
+        match result {
+            Poll::Pending => return self.watch.wait(Side::Read, cx).map(Err),
+            Poll::Ready(Ok(1..)) => self.watch.moved(),
+            Poll::Ready(Ok(0)) => self.watch.end(Side::Read),
+            Poll::Ready(Err(_)) => {}
+        }
+        result
+    }
+
+    fn poll_write_from_pipe(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+    ) -> Poll<io::Result<usize>> {
+        let result = self.io.poll_write_from_pipe(cx, pipe);
+        self.watch.written(result, cx)
     }
 }
 

@@ -1,7 +1,11 @@
 //! The stream wrapper.
 
 use super::bound::{DirectionTimeout, IoOperation};
-use crate::{ConnectionInfo, timeout::DEFAULT};
+use crate::{
+    ConnectionInfo,
+    io::{Passthrough, Pipe},
+    timeout::DEFAULT,
+};
 use pin_project::pin_project;
 use std::{
     io::{self, IoSlice},
@@ -101,6 +105,32 @@ impl<IO: AsyncRead> AsyncRead for TimeoutIo<IO> {
         let result = this.io.poll_read(cx, buf);
         this.read
             .check(IoOperation::Read, result, this.info.as_ref(), cx)
+    }
+}
+
+impl<IO: Passthrough> Passthrough for TimeoutIo<IO> {
+    fn is_passthrough(&self) -> bool {
+        self.io.is_passthrough()
+    }
+
+    fn poll_read_to_pipe(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+    ) -> Poll<io::Result<usize>> {
+        let result = self.io.poll_read_to_pipe(cx, pipe);
+        self.read
+            .check(IoOperation::Read, result, self.info.as_ref(), cx)
+    }
+
+    fn poll_write_from_pipe(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+    ) -> Poll<io::Result<usize>> {
+        let result = self.io.poll_write_from_pipe(cx, pipe);
+        self.write
+            .check(IoOperation::Write, result, self.info.as_ref(), cx)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     ConnectionInfo,
-    io::forward_io,
+    io::{Passthrough, forward_io},
     tls::{plaintext::Plaintext, rustls::ClientConnection},
 };
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -21,6 +21,8 @@ use tokio_rustls::client::TlsStream;
 pub struct TlsClientIo<IO>(Plaintext<TlsStream<IO>>);
 
 forward_io!([IO: AsyncRead + AsyncWrite + Unpin] TlsClientIo<IO>, io => [Self(io)]);
+
+impl<IO> Passthrough for TlsClientIo<IO> {}
 
 impl<IO> TlsClientIo<IO> {
     pub(super) fn new(stream: TlsStream<IO>, info: ConnectionInfo) -> Self {

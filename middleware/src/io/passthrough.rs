@@ -1,0 +1,123 @@
+//! Streams whose bytes can move between their socket and a pipe.
+
+use super::Pipe;
+use std::{
+    io,
+    task::{Context, Poll},
+};
+
+/// A stream that may allow its bytes to move directly between its socket and a [`Pipe`].
+///
+/// A forwarder uses this to move bytes from one socket to another without copying them, by `splice(2)` on Linux.
+/// The operations have the semantics of `poll_read` and `poll_write`, with a pipe in place of a buffer. So a
+/// wrapper that counts, times out or limits operations also sees these.
+///
+/// The default is a stream that allows neither, whose bytes are copied. A wrapper that changes the bytes, such
+/// as TLS, keeps the default:
+///
+/// ```
+/// use portcullis_middleware::io::Passthrough;
+///
+/// struct Compressed<IO>(IO);
+///
+/// impl<IO> Passthrough for Compressed<IO> {}
+///
+/// assert!(!Compressed(tokio::io::empty()).is_passthrough());
+/// ```
+///
+/// A wrapper that leaves the bytes unchanged forwards the three methods to the stream inside. To forward a
+/// stream of a foreign type, which cannot implement this trait, put it into a [`BoxIo`](super::BoxIo).
+pub trait Passthrough {
+    /// Whether this stream is currently a socket with nothing in between.
+    ///
+    /// Each byte that the socket receives is then the next byte of this stream, and dropping the stream ends
+    /// the connection as a shutdown does. The value may change after a read, for example when a
+    /// [`PrefixedIo`](super::PrefixedIo) has returned its prefix.
+    fn is_passthrough(&self) -> bool {
+        false
+    }
+
+    /// Moves bytes from the socket into `pipe`, which must be empty; `Ok(0)` is the end of the stream.
+    ///
+    /// # Errors
+    ///
+    /// As `poll_read`; also [`Unsupported`](io::ErrorKind::Unsupported) or
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) if the stream or the system does not support it. No
+    /// byte was moved then.
+    fn poll_read_to_pipe(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+    ) -> Poll<io::Result<usize>> {
+        let _ = (cx, pipe);
+        Poll::Ready(Err(io::ErrorKind::Unsupported.into()))
+    }
+
+    /// Moves bytes from `pipe` to the socket and returns their number.
+    ///
+    /// # Errors
+    ///
+    /// As `poll_write`; also [`Unsupported`](io::ErrorKind::Unsupported) if the stream does not support it.
+    fn poll_write_from_pipe(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+    ) -> Poll<io::Result<usize>> {
+        let _ = (cx, pipe);
+        Poll::Ready(Err(io::ErrorKind::Unsupported.into()))
+    }
+}
+
+/// Implements [`Passthrough`] for a type that only passes calls on.
+///
+/// Each pattern of `Self` binds the stream inside.
+///
+/// ```text
+/// forward_passthrough!([IO: Passthrough] Wrapper<IO>, io => [Self(io)]);
+/// ```
+macro_rules! forward_passthrough {
+    ([$($generics:tt)*] $wrapper:ty, $io:ident => [$($(#[$attribute:meta])* $pattern:pat),* $(,)?]) => {
+        impl<$($generics)*> $crate::io::Passthrough for $wrapper {
+            #[inline]
+            fn is_passthrough(&self) -> bool {
+                match self {
+                    $($(#[$attribute])* $pattern => $io.is_passthrough(),)*
+                }
+            }
+
+            #[inline]
+            fn poll_read_to_pipe(
+                &mut self,
+                cx: &mut ::std::task::Context<'_>,
+                pipe: &mut $crate::io::Pipe,
+            ) -> ::std::task::Poll<::std::io::Result<usize>> {
+                match self {
+                    $($(#[$attribute])* $pattern => $io.poll_read_to_pipe(cx, pipe),)*
+                }
+            }
+
+            #[inline]
+            fn poll_write_from_pipe(
+                &mut self,
+                cx: &mut ::std::task::Context<'_>,
+                pipe: &mut $crate::io::Pipe,
+            ) -> ::std::task::Poll<::std::io::Result<usize>> {
+                match self {
+                    $($(#[$attribute])* $pattern => $io.poll_write_from_pipe(cx, pipe),)*
+                }
+            }
+        }
+    };
+}
+
+pub(crate) use forward_passthrough;
+
+impl Passthrough for tokio::io::DuplexStream {}
+impl<IO> Passthrough for tokio::io::BufStream<IO> {}
+impl<R, W> Passthrough for tokio::io::Join<R, W> {}
+#[cfg(feature = "tls")]
+impl<IO> Passthrough for tokio_rustls::TlsStream<IO> {}
+#[cfg(feature = "tls")]
+impl<IO> Passthrough for tokio_rustls::client::TlsStream<IO> {}
+#[cfg(feature = "tls")]
+impl<IO> Passthrough for tokio_rustls::server::TlsStream<IO> {}
