@@ -2,6 +2,7 @@
 
 use super::{Protocol, Variant};
 use harness::{
+    bulk,
     exchange::Exchange,
     sequence::{Connect, Gate, Sequence},
 };
@@ -18,26 +19,59 @@ pub(crate) enum Workload {
     Echo,
     /// Echoes on sixteen connections: all write, then all read.
     EchoOf16,
+    /// A MiB from the backend to the client, through a forwarder.
+    ToClient,
+    /// A MiB from the client to the backend.
+    ToBackend,
 }
 
 impl Workload {
-    pub(crate) const ALL: [Self; 3] = [Self::Connection, Self::Echo, Self::EchoOf16];
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Connection,
+        Self::Echo,
+        Self::EchoOf16,
+        Self::ToClient,
+        Self::ToBackend,
+    ];
+
+    /// What servers of a protocol are measured with.
+    ///
+    /// Forwarders are not measured with sixteen connections, because the number of answers of the backend that they
+    /// find at each wait varies.
+    pub(crate) const fn of(protocol: Protocol) -> &'static [Self] {
+        match protocol {
+            Protocol::Echo | Protocol::Http => &[Self::Connection, Self::Echo, Self::EchoOf16],
+            Protocol::Forward => &[
+                Self::Connection,
+                Self::Echo,
+                Self::ToClient,
+                Self::ToBackend,
+            ],
+        }
+    }
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Connection => "connection",
             Self::Echo => "echo",
             Self::EchoOf16 => "echo-16",
+            Self::ToClient => "to-client",
+            Self::ToBackend => "to-backend",
         }
     }
 
     /// Connections that stay open.
     const fn connections(self) -> usize {
         match self {
-            Self::Connection => 0,
+            Self::Connection | Self::ToClient | Self::ToBackend => 0,
             Self::Echo => 1,
             Self::EchoOf16 => 16,
         }
+    }
+
+    /// Whether it moves a MiB in each unit. Of those, only system calls are counted.
+    pub(crate) const fn is_bulk(self) -> bool {
+        matches!(self, Self::ToClient | Self::ToBackend)
     }
 
     /// Runs `count` units of it.
@@ -47,6 +81,12 @@ impl Workload {
         count: usize,
         gate: Option<Gate>,
     ) -> Result<(), BoxError> {
+        let mib = (count as u64) << 20;
+        match self {
+            Self::ToClient => return Ok(bulk::download(client.connect().await?, mib).await?),
+            Self::ToBackend => return Ok(bulk::upload(client.connect().await?, mib).await?),
+            Self::Connection | Self::Echo | Self::EchoOf16 => {}
+        }
         let mut sequence = Sequence::open(client, self.connections()).await?;
         sequence.run(count, gate).await?;
         sequence.close().await;
@@ -64,7 +104,7 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) fn new(address: SocketAddr, variant: Variant) -> Self {
         let exchange = match variant.protocol() {
-            Protocol::Echo => Exchange::echo(64),
+            Protocol::Echo | Protocol::Forward => Exchange::echo(64),
             Protocol::Http => Exchange::Hello,
         };
         Self { address, exchange }

@@ -6,7 +6,9 @@
 
 #![allow(clippy::print_stdout, reason = "it reports to its user")]
 
+mod backend;
 mod baseline;
+mod forward;
 mod http;
 mod idle;
 mod load;
@@ -39,10 +41,10 @@ fn main() -> ExitCode {
 
 fn run() -> Result<ExitCode, BoxError> {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    if let [role, variant, handler] = &*arguments
+    if let [role, variant, handler, backend] = &*arguments
         && role == serve::ROLE
     {
-        serve::serve(variant, handler)?;
+        serve::serve(variant, handler, backend)?;
         return Ok(ExitCode::SUCCESS);
     }
     let Some(options) = Options::parse(arguments)? else {

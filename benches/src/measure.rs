@@ -2,6 +2,7 @@
 
 use super::{
     Options, Protocol, Variant,
+    backend::Backend,
     idle::{self, After},
     load::{Client, Workload},
     serve::{Buffered, role},
@@ -29,7 +30,7 @@ use tokio::time::timeout;
 pub(crate) struct Costs {
     pub(crate) variant: Variant,
     /// In the order of [`Workload::ALL`].
-    counts: [Counts; 3],
+    counts: [Counts; 5],
     /// Resident bytes per idle connection.
     pub(crate) idle: Option<f64>,
     /// The same before a first request of HTTP.
@@ -116,7 +117,7 @@ struct Bench {
 impl Bench {
     async fn costs(&self, variant: Variant) -> Result<Costs, BoxError> {
         let mut costs = Costs::new(variant);
-        for workload in Workload::ALL {
+        for workload in Workload::of(variant.protocol()).iter().copied() {
             *costs.of_mut(workload) = self.counts(variant, workload).await?;
         }
         if self.idle {
@@ -130,27 +131,28 @@ impl Bench {
 
     async fn counts(&self, variant: Variant, workload: Workload) -> Result<Counts, BoxError> {
         let mut counts = Counts::default();
-        let units = LONG - SHORT;
-        if self.valgrind {
+        let (short_run, long_run) = units(workload);
+        let units = long_run - short_run;
+        if self.valgrind && !workload.is_bulk() {
             let mut instructions = Vec::new();
             for repetition in 0..self.repetitions {
                 let profile = self.profile(variant, workload).filter(|_| repetition == 0);
                 let tool = callgrind::command(profile.as_deref());
                 let none = callgrind::command(None);
-                let long = run(&tool, variant, workload, LONG, callgrind::parse).await?;
-                let short = run(&none, variant, workload, SHORT, callgrind::parse).await?;
+                let long = run(&tool, variant, workload, long_run, callgrind::parse).await?;
+                let short = run(&none, variant, workload, short_run, callgrind::parse).await?;
                 instructions.push(per_unit(short, long, units));
             }
             counts.instructions = Spread::of(instructions).map(|spread| spread.median);
             let tool = memcheck::command();
-            let long = run(&tool, variant, workload, LONG, memcheck::parse).await?;
-            let short = run(&tool, variant, workload, SHORT, memcheck::parse).await?;
+            let long = run(&tool, variant, workload, long_run, memcheck::parse).await?;
+            let short = run(&tool, variant, workload, short_run, memcheck::parse).await?;
             counts.heap = Some(Heap::per_unit(short, long, units));
         }
         if self.strace {
             let tool = strace::command();
-            let long = run(&tool, variant, workload, LONG, strace::parse).await?;
-            let short = run(&tool, variant, workload, SHORT, strace::parse).await?;
+            let long = run(&tool, variant, workload, long_run, strace::parse).await?;
+            let short = run(&tool, variant, workload, short_run, strace::parse).await?;
             counts.calls = Some(Calls::per_unit(&short, &long, units));
         }
         Ok(counts)
@@ -170,11 +172,21 @@ async fn run<T>(
     count: usize,
     parse: fn(&str) -> Option<T>,
 ) -> Result<T, BoxError> {
+    let backend = Backend::start(variant, workload.is_bulk()).await?;
     let client = async |address, gate| {
         let client = Client::new(address, variant);
         workload.run(&client, count, gate).await
     };
-    count::run(tool, &role(variant, Buffered), client, parse).await
+    let role = role(variant, Buffered, backend.as_ref());
+    count::run(tool, &role, client, parse).await
+}
+
+/// Units of the short run and of the long one.
+const fn units(workload: Workload) -> (usize, usize) {
+    match workload.is_bulk() {
+        true => (16, 16 + 64),
+        false => (SHORT, LONG),
+    }
 }
 
 /// Units of the short run, which holds what is done once: start, growth, end. A multiple of 16, as

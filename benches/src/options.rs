@@ -89,6 +89,8 @@ mod tests {
             Variant::StackPlus,
             Variant::HttpHyper,
             Variant::HttpStack,
+            Variant::ForwardBare,
+            Variant::ForwardStack,
         ];
         assert_eq!(variants, expected);
     }

@@ -13,6 +13,10 @@ pub(crate) fn report(costs: &[Costs]) -> String {
         // Writing to a string does not fail.
         let _ = write_table(&mut text, &costs, reference);
     }
+    let forwarders = costs
+        .iter()
+        .filter(|costs| costs.variant.protocol() == Protocol::Forward);
+    let _ = write_forwarders(&mut text, &forwarders.collect::<Vec<_>>());
     let _ = write_targets(&mut text, costs);
     let _ = write_calls(&mut text, costs);
     let _ = writeln!(text, "\n{}", environment());
@@ -28,8 +32,8 @@ fn write_table(out: &mut String, costs: &[&Costs], reference: Variant) -> std::f
         .copied()
         .find(|costs| costs.variant == reference);
     let (unit, before, silent) = match reference.protocol() {
-        Protocol::Echo => ("echo", "", false),
         Protocol::Http => ("request", "\n", true),
+        Protocol::Echo | Protocol::Forward => ("echo", "", false),
     };
     writeln!(
         out,
@@ -70,6 +74,47 @@ fn write_table(out: &mut String, costs: &[&Costs], reference: Variant) -> std::f
                 }
                 false => String::new(),
             },
+        )?;
+    }
+    Ok(())
+}
+
+fn write_forwarders(out: &mut String, costs: &[&Costs]) -> std::fmt::Result {
+    if costs.is_empty() {
+        return Ok(());
+    }
+    let bare = costs
+        .iter()
+        .copied()
+        .find(|costs| costs.variant == Variant::ForwardBare);
+    writeln!(
+        out,
+        "\n| forwarder | connection: instructions | allocations | system calls | \
+         round trip: instructions | system calls | MiB to the client: system calls | \
+         MiB to the backend: system calls | idle: bytes |\n|---|---|---|---|---|---|---|---|---|",
+    )?;
+    for costs in costs {
+        let instructions = |workload| {
+            let of = |costs: &Costs| costs.of(workload).instructions;
+            with_ratio(of(costs), bare.and_then(of))
+        };
+        let bulk = |workload| {
+            let calls = costs.of(workload).all_calls();
+            calls.map_or(NOT_COUNTED.to_owned(), |calls| number(calls, 1))
+        };
+        let connection = costs.of(Workload::Connection);
+        writeln!(
+            out,
+            "| `{}` | {} | {} | {} | {} | {} | {} | {} | {} |",
+            costs.variant,
+            instructions(Workload::Connection),
+            allocations(connection),
+            calls(connection),
+            instructions(Workload::Echo),
+            calls(costs.of(Workload::Echo)),
+            bulk(Workload::ToClient),
+            bulk(Workload::ToBackend),
+            with_ratio(costs.idle, bare.and_then(|bare| bare.idle)),
         )?;
     }
     Ok(())
@@ -175,6 +220,16 @@ mod tests {
         costs.of_mut(Workload::Echo).instructions = Some(2400.0);
         let report = report(&[costs]);
         let row = "| `bare` | - | - | - | 2,400 (x1.00) | - | - | - |";
+        assert!(report.contains(row), "{report}");
+    }
+
+    #[test]
+    fn forwarders_have_a_table_of_their_own() {
+        let mut costs = [Variant::ForwardBare, Variant::Forward].map(Costs::new);
+        costs[0].of_mut(Workload::Echo).instructions = Some(6000.0);
+        costs[1].of_mut(Workload::Echo).instructions = Some(6300.0);
+        let row = "| `forward-portcullis` | - | - | - | 6,300 (x1.05) | - | - | - | - |";
+        let report = report(&costs);
         assert!(report.contains(row), "{report}");
     }
 

@@ -1,6 +1,6 @@
 //! The role of the server, which runs until its standard input ends.
 
-use super::{Variant, http};
+use super::{Protocol, Variant, backend::Backend, forward, http};
 use harness::{
     child::Role,
     server::{announce, serve_input},
@@ -34,25 +34,33 @@ use tokio::{
 };
 use tower::{ServiceBuilder, util::MapRequestLayer};
 
-/// First argument of the server's process; the variant and the handler follow.
+/// First argument of the server's process; the variant, the handler and the backend follow.
 pub(crate) const ROLE: &str = "serve";
 
 /// How a server is started in a child process.
-pub(crate) fn role<H: Handler>(variant: Variant, _: H) -> Role {
+pub(crate) fn role<H: Handler>(variant: Variant, _: H, backend: Option<&Backend>) -> Role {
+    let backend = backend.map_or(NO_BACKEND.to_owned(), |backend| {
+        backend.address().to_string()
+    });
     Role {
-        arguments: [ROLE, variant.name(), H::NAME].map(Into::into).into(),
+        arguments: [ROLE, variant.name(), H::NAME, &backend]
+            .map(Into::into)
+            .into(),
         environment: Vec::new(),
     }
 }
 
 /// Serves until standard input ends. The first line of the output is the address.
-pub(crate) fn serve(variant: &str, handler: &str) -> Result<(), BoxError> {
+pub(crate) fn serve(variant: &str, handler: &str, backend: &str) -> Result<(), BoxError> {
     let variant = Variant::parse(variant)?;
     // Work distribution among several workers is random.
     let runtime = Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .build()?;
+    if variant.protocol() == Protocol::Forward {
+        return forward::start(variant, &runtime, backend.parse()?);
+    }
     match handler {
         Buffered::NAME => start(variant, &runtime, Buffered),
         Unbuffered::NAME => start(variant, &runtime, Unbuffered),
@@ -149,6 +157,9 @@ fn start(variant: Variant, runtime: &Runtime, handler: impl Handler) -> Result<(
                 .layer(MapRequestLayer::new(with_values))
                 .service(http::service()),
         ),
+        Variant::ForwardBare | Variant::Forward | Variant::ForwardStack => {
+            Err("a forwarder has no handler".into())
+        }
     }
 }
 
@@ -201,7 +212,7 @@ fn run_bare_timeouts(runtime: &Runtime, handler: impl Handler) -> Result<(), Box
     Ok(())
 }
 
-fn run(runtime: &Runtime, stack: impl Stack<TcpStream>) -> Result<(), BoxError> {
+pub(crate) fn run(runtime: &Runtime, stack: impl Stack<TcpStream>) -> Result<(), BoxError> {
     let listener = listener::TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     let server = Server::new().listen(listener, stack);
@@ -322,6 +333,9 @@ async fn read_some(io: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
     })
     .await
 }
+
+/// In place of a backend.
+const NO_BACKEND: &str = "-";
 
 /// More than a message. tokio reads once more after a read that fills the buffer.
 const BUFFER: usize = 1024;

@@ -49,6 +49,15 @@ pub(crate) fn targets(costs: &[Costs]) -> Vec<Target> {
     let ours = Variant::HttpPortcullis;
     let text = format!("`{ours}`: bytes per connection before its first request");
     aim(text, find(ours).and_then(|costs| costs.silent), 3000.0);
+    let (ours, floor) = (Variant::ForwardStack, Variant::ForwardBare);
+    aim_at_ratio(&mut aim, find(ours).zip(find(floor)), Workload::Echo, 1.05);
+    for (workload, bound) in FORWARD_CALLS {
+        let Some(costs) = find(ours) else { continue };
+        let text = format!("`{ours}`: system calls per {}", unit(costs, workload));
+        aim(text, costs.of(workload).all_calls(), bound);
+    }
+    let text = format!("`{ours}`: bytes per idle connection");
+    aim(text, find(ours).and_then(|costs| costs.idle), 2100.0);
     targets
 }
 
@@ -89,7 +98,10 @@ fn aim_at_calls(
 fn unit(costs: &Costs, workload: Workload) -> &'static str {
     match (costs.variant.protocol(), workload) {
         (Protocol::Http, Workload::Echo) => "request",
+        (Protocol::Forward, Workload::Echo) => "round trip",
         (_, Workload::EchoOf16) => "echo of 16 connections",
+        (_, Workload::ToClient) => "MiB to the client",
+        (_, Workload::ToBackend) => "MiB to the backend",
         (_, workload) => workload.name(),
     }
 }
@@ -112,9 +124,18 @@ const HTTP: [(Variant, Variant); 3] = [
     (Variant::HttpStack, Variant::HttpHyperPlus),
 ];
 
+/// The most system calls of a forwarder with the layers, of which less than one in twenty units is noise.
+const FORWARD_CALLS: [(Workload, f64); 4] = [
+    (Workload::Connection, 23.0),
+    (Workload::Echo, 6.05),
+    (Workload::ToClient, 20.0),
+    (Workload::ToBackend, 20.0),
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use harness::tool::strace::Calls;
 
     #[test]
     fn a_target_is_missed_above_its_bound() {
@@ -132,6 +153,26 @@ mod tests {
         };
         assert!(verdict(1100.0));
         assert!(!verdict(1101.0));
+    }
+
+    #[test]
+    fn a_forwarder_is_held_to_its_system_calls_and_to_the_copy_in_the_reference() {
+        let measured = |variant, instructions, calls| {
+            let mut costs = Costs::new(variant);
+            let echo = costs.of_mut(Workload::Echo);
+            echo.instructions = Some(instructions);
+            echo.calls = Some(Calls([("recvfrom".to_owned(), calls)].into()));
+            costs
+        };
+        let costs = [
+            measured(Variant::ForwardBare, 1000.0, 6.0),
+            measured(Variant::ForwardStack, 1060.0, 6.0),
+        ];
+        let met: Vec<_> = targets(&costs).iter().map(Target::is_met).collect();
+        assert_eq!(met, [false, true]);
+        let costs = [measured(Variant::ForwardStack, 1060.0, 6.1)];
+        let met: Vec<_> = targets(&costs).iter().map(Target::is_met).collect();
+        assert_eq!(met, [false]);
     }
 
     #[test]

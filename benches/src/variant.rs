@@ -42,6 +42,12 @@ pub(crate) enum Variant {
     HttpStack,
     /// The same, and two values in the extensions of each connection, for the handlers of its requests.
     HttpValues,
+    /// The reference for forwarding: tokio's `copy_bidirectional` in its accept loop.
+    ForwardBare,
+    /// `Server` with `PeerAddrLayer` and `ForwardService`.
+    Forward,
+    /// The layers that a public server should have.
+    ForwardStack,
 }
 
 /// The protocol of a server.
@@ -50,10 +56,12 @@ pub(crate) enum Protocol {
     Echo,
     /// An axum router that answers a request with "Hello, world!".
     Http,
+    /// Any, to a backend in the measuring process.
+    Forward,
 }
 
 impl Variant {
-    pub(crate) const ALL: [Self; 21] = [
+    pub(crate) const ALL: [Self; 24] = [
         Self::Bare,
         Self::BareTimer,
         Self::BareTimeouts,
@@ -75,6 +83,9 @@ impl Variant {
         Self::HttpPortcullis,
         Self::HttpStack,
         Self::HttpValues,
+        Self::ForwardBare,
+        Self::Forward,
+        Self::ForwardStack,
     ];
 
     pub(crate) fn parse(name: &str) -> Result<Self, BoxError> {
@@ -108,6 +119,9 @@ impl Variant {
             Self::HttpPortcullis => "http-portcullis",
             Self::HttpStack => "http-stack",
             Self::HttpValues => "http-stack+values",
+            Self::ForwardBare => "forward-bare",
+            Self::Forward => "forward-portcullis",
+            Self::ForwardStack => "forward-stack",
         }
     }
 
@@ -119,6 +133,7 @@ impl Variant {
             | Self::HttpPortcullis
             | Self::HttpStack
             | Self::HttpValues => Protocol::Http,
+            Self::ForwardBare | Self::Forward | Self::ForwardStack => Protocol::Forward,
             _ => Protocol::Echo,
         }
     }
@@ -128,6 +143,7 @@ impl Variant {
         match self.protocol() {
             Protocol::Echo => Self::Bare,
             Protocol::Http => Self::HttpHyper,
+            Protocol::Forward => Self::ForwardBare,
         }
     }
 
@@ -140,7 +156,13 @@ impl Variant {
     pub(crate) const fn is_checked(self) -> bool {
         matches!(
             self,
-            Self::Bare | Self::PortcullisBare | Self::StackPlus | Self::HttpHyper | Self::HttpStack
+            Self::Bare
+                | Self::PortcullisBare
+                | Self::StackPlus
+                | Self::HttpHyper
+                | Self::HttpStack
+                | Self::ForwardBare
+                | Self::ForwardStack
         )
     }
 }

@@ -54,6 +54,8 @@ pub(crate) enum Kind {
 pub(crate) enum Job {
     Echo,
     TlsEcho,
+    /// Sends and receives bulk data, as the backend of forwarders.
+    Bulk,
     Http,
     Https,
     /// Measures a stack of layers, and sends the result.

@@ -82,6 +82,8 @@ pub(crate) struct Plan {
     pub(crate) seconds: f64,
     /// Whether each sample has a fresh server.
     pub(crate) fresh: bool,
+    /// The server behind those that forward.
+    pub(crate) backend: &'static str,
     pub(crate) sample: Box<Sampler>,
 }
 
@@ -107,6 +109,7 @@ impl Plan {
             rounds: bench.rounds(),
             seconds: bench.time().as_secs_f64() + 0.1,
             fresh: false,
+            backend: "tokio",
             sample: Box::new(sample),
         }
     }
@@ -117,7 +120,7 @@ impl Plan {
 
     /// Adds those that do the same in front of another server. They are compared with each other.
     pub(crate) fn forwarders(self, names: &str) -> Self {
-        self.group("forwarding", 0, names)
+        self.group(FORWARDING, 0, names)
     }
 
     /// Adds rows that are compared with each other. The first is their reference. A repeated name is the
@@ -153,6 +156,11 @@ impl Plan {
     pub(crate) fn fresh(mut self) -> Self {
         self.fresh = true;
         self.seconds += 0.1;
+        self
+    }
+
+    pub(crate) const fn backend(mut self, name: &'static str) -> Self {
+        self.backend = name;
         self
     }
 
@@ -194,6 +202,9 @@ impl fmt::Debug for Plan {
             .finish_non_exhaustive()
     }
 }
+
+/// The group of those that forward.
+pub(crate) const FORWARDING: &str = "forwarding";
 
 /// One line of a table.
 #[derive(Debug)]

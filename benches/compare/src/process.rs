@@ -38,11 +38,12 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    pub(crate) fn start(entry: &Entry, folder: &Path) -> Result<Self, BoxError> {
+    /// Starts a server, and before it the backend of this name if it forwards.
+    pub(crate) fn start(entry: &Entry, backend: &str, folder: &Path) -> Result<Self, BoxError> {
         let backend = match entry.forwards {
             true => {
-                let tokio = server::find("tokio").ok_or("no backend")?;
-                Some(Box::new(Self::start(tokio, folder)?))
+                let entry = server::find(backend).ok_or("no backend")?;
+                Some(Box::new(Self::start(entry, backend, folder)?))
             }
             false => None,
         };

@@ -176,7 +176,7 @@ impl Servers<'_> {
         let name = (row.entry.name, row.again);
         let mut server = match self.running.remove(&name) {
             Some(server) => server,
-            None => Running::start(row.entry, &self.bench.folder)?,
+            None => Running::start(row.entry, self.plan.backend, &self.bench.folder)?,
         };
         // After a failure the server is in an unknown state, so the next sample gets a new one.
         let sample = (self.plan.sample)(self.bench, row, &mut server)?;

@@ -4,11 +4,11 @@
 //! A module uses only modules above it:
 //!
 //! ```text
-//! options  proc  text  version  stats  exchange  server
-//!                                 │        │        │
-//!                               tool   sequence   child
-//!                                          └────┬───┘
-//!                                             count
+//! bulk  options  proc  text  version  stats  exchange  server
+//!                                       │        │        │
+//!                                     tool   sequence   child
+//!                                                └────┬───┘
+//!                                                   count
 //! ```
 
 #![allow(
@@ -16,6 +16,7 @@
     reason = "used by the benchmark programs only"
 )]
 
+pub mod bulk;
 pub mod child;
 pub mod count;
 pub mod exchange;

@@ -1,7 +1,10 @@
-//! Bulk transfer in both directions.
+//! Bulk transfer: an echo, or in one direction.
 
-use super::{client::Stream, outcome::PATIENCE};
-use harness::BoxError;
+use super::{
+    client::{Client, Stream},
+    outcome::PATIENCE,
+};
+use harness::{BoxError, bulk, sequence::Connect};
 use std::{io, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, split},
@@ -44,6 +47,36 @@ pub(crate) async fn run(streams: Vec<Stream>, bytes: usize) -> Result<Duration, 
             drop(writing.await?);
             Ok::<_, io::Error>(())
         });
+    }
+    timeout(PATIENCE * 3, async {
+        while let Some(flow) = flows.join_next().await {
+            flow??;
+        }
+        Ok::<_, BoxError>(())
+    })
+    .await??;
+    Ok(begun.elapsed())
+}
+
+/// Sends or receives so many bytes over each of some connections, by the protocol of [`harness::bulk`]. Returns the
+/// elapsed time.
+pub(crate) async fn one_way(
+    client: &Client,
+    connections: usize,
+    bytes: u64,
+    download: bool,
+) -> Result<Duration, BoxError> {
+    let mut streams = Vec::new();
+    for _ in 0..connections {
+        streams.push(client.connect().await?);
+    }
+    let begun = Instant::now();
+    let mut flows = JoinSet::new();
+    for stream in streams {
+        match download {
+            true => flows.spawn(bulk::download(stream, bytes)),
+            false => flows.spawn(bulk::upload(stream, bytes)),
+        };
     }
     timeout(PATIENCE * 3, async {
         while let Some(flow) = flows.join_next().await {

@@ -6,10 +6,11 @@ use crate::{
         closed::{self, Bounds},
         idle,
     },
-    plan::{Bench, Column, Plan, Row, Sample, Target, column},
+    plan::{Bench, Column, FORWARDING, Plan, Row, Sample, Target, column},
     process::{Cpu, Running},
 };
 use harness::BoxError;
+use std::time::Duration;
 
 pub(super) fn plain(bench: &Bench) -> [Plan; 3] {
     let servers = "tokio tokio-per-core portcullis portcullis-stack portcullis-per-core actix rama \
@@ -27,14 +28,67 @@ pub(super) fn plain(bench: &Bench) -> [Plan; 3] {
     );
     [
         churn.targets(CONNECTION_TARGETS),
-        echo(bench, "echo-64", "Echo of 64 bytes", 64).targets(ECHO_TARGETS),
+        echo(bench, "echo-64", "Echo of 64 bytes", 64).targets(ECHO_64_TARGETS),
         echo(bench, "echo-16k", "Echo of 16 KiB", 16 * 1024).targets(ECHO_TARGETS),
     ]
     .map(|plan| {
         plan.servers(servers)
-            .forwarders(FORWARDERS)
+            .forwarders(SPLICING_FORWARDERS)
             .rounds(bench.many_rounds())
     })
+}
+
+/// Bulk data through those that forward, in each direction; plain and over TLS.
+pub(super) fn forward(bench: &Bench) -> [Plan; 4] {
+    let plan = |id, title: &str, download, servers, targets| {
+        let bytes: u64 = match bench.quick {
+            true => 16 << 20,
+            false => 128 << 20,
+        };
+        let about = "Four connections, counted by the side that receives.";
+        let mut plan = Plan::new(bench, id, title, about, BULK, move |bench, row, server| {
+            let client = Client::new(server.address, row.entry.job, 64, &bench.folder)?;
+            let (took, cpu) = bench.watch(server, bulk::one_way(&client, 4, bytes, download))?;
+            let gib = (4 * bytes) as f64 / f64::from(1 << 30);
+            Ok(bulk_sample(gib, took, cpu))
+        });
+        plan.seconds = 0.3 + 4.0 * bytes as f64 / 8e8;
+        plan.servers(servers)
+            .backend("tokio-bulk")
+            .rounds(bench.rounds())
+            .targets(targets)
+    };
+    let (plain, tls) = (SPLICING_FORWARDERS, TLS_FORWARDERS);
+    [
+        plan(
+            "forward-down",
+            "Forwarding, from the backend",
+            true,
+            plain,
+            FORWARD_TARGETS,
+        ),
+        plan(
+            "forward-up",
+            "Forwarding, to the backend",
+            false,
+            plain,
+            FORWARD_TARGETS,
+        ),
+        plan(
+            "tls-forward-down",
+            "Terminating TLS, from the backend",
+            true,
+            tls,
+            TERMINATE_TARGETS,
+        ),
+        plan(
+            "tls-forward-up",
+            "Terminating TLS, to the backend",
+            false,
+            tls,
+            TERMINATE_TARGETS,
+        ),
+    ]
 }
 
 pub(super) fn tls(bench: &Bench) -> [Plan; 2] {
@@ -54,26 +108,30 @@ pub(super) fn tls(bench: &Bench) -> [Plan; 2] {
             let load = bulk::run(streams, bytes);
             let (took, cpu) = bench.watch(server, load)?;
             let gib = (4 * bytes) as f64 / f64::from(1 << 30);
-            Ok(Sample {
-                values: vec![
-                    cpu.total.as_secs_f64() / gib,
-                    cpu.user_share() * 100.0,
-                    gib / took.as_secs_f64(),
-                ],
-                problem: None,
-            })
+            Ok(bulk_sample(gib, took, cpu))
         },
     );
     [
-        echo(bench, "tls-echo-16k", "Echo of 16 KiB over TLS", 16 * 1024),
-        bulk,
+        echo(bench, "tls-echo-16k", "Echo of 16 KiB over TLS", 16 * 1024).targets(TLS_ECHO_TARGETS),
+        bulk.targets(TLS_TARGETS),
     ]
     .map(|plan| {
         plan.servers(TLS_SERVERS)
             .forwarders(TLS_FORWARDERS)
             .rounds(bench.many_rounds())
-            .targets(TLS_TARGETS)
     })
+}
+
+/// The values of the columns [`BULK`].
+fn bulk_sample(gib: f64, took: Duration, cpu: Cpu) -> Sample {
+    Sample {
+        values: vec![
+            cpu.total.as_secs_f64() / gib,
+            cpu.user_share() * 100.0,
+            gib / took.as_secs_f64(),
+        ],
+        problem: None,
+    }
 }
 
 fn echo(bench: &Bench, id: &'static str, title: &str, size: usize) -> Plan {
@@ -156,6 +214,12 @@ const CONNECTION_TARGETS: &[Target] = &[
     Target::ratio("portcullis-per-core", "portcullis", 1.05),
 ];
 
+const ECHO_64_TARGETS: &[Target] = &[
+    ECHO_TARGETS[0],
+    ECHO_TARGETS[1],
+    Target::ratio("portcullis-forward-stack", "tokio-forward", 1.05).in_group(FORWARDING),
+];
+
 const ECHO_TARGETS: &[Target] = &[
     Target::ratio("portcullis-stack", "tokio", 1.05),
     Target::ratio("portcullis-per-core", "portcullis", 1.05),
@@ -164,6 +228,24 @@ const ECHO_TARGETS: &[Target] = &[
 const TLS_TARGETS: &[Target] = &[
     Target::ratio("portcullis-tls", "tokio-rustls", 1.03),
     Target::ratio("portcullis-tls-stack", "tokio-rustls", 1.03),
+];
+
+const TLS_ECHO_TARGETS: &[Target] = &[
+    TLS_TARGETS[0],
+    TLS_TARGETS[1],
+    Target::ratio("portcullis-tls-forward", "nginx-tls", 0.90).in_group(FORWARDING),
+    Target::ratio("portcullis-tls-forward", "haproxy-tls", 1.0).in_group(FORWARDING),
+];
+
+const FORWARD_TARGETS: &[Target] = &[
+    Target::ratio("portcullis-forward-stack", "tokio-forward", 0.18),
+    Target::ratio("portcullis-forward-stack", "nginx", 0.25),
+    Target::ratio("portcullis-forward-stack", "haproxy-splice", 0.50),
+];
+
+const TERMINATE_TARGETS: &[Target] = &[
+    Target::ratio("portcullis-tls-forward", "nginx-tls", 0.65),
+    Target::ratio("portcullis-tls-forward", "haproxy-tls", 0.65),
 ];
 
 const BULK: &[Column] = &[
@@ -175,7 +257,12 @@ const BULK: &[Column] = &[
 pub(super) const TLS_SERVERS: &str =
     "tokio-rustls portcullis-tls portcullis-tls-stack tls-listener tokio-rustls";
 
-pub(super) const FORWARDERS: &str = "tokio-forward portcullis-forward nginx haproxy tokio-forward";
+pub(super) const FORWARDERS: &str = "tokio-forward tokio-forward-64k portcullis-forward portcullis-forward-stack nginx \
+     haproxy tokio-forward";
+
+/// Also with the splices of HAProxy, which cost small data more than copies.
+const SPLICING_FORWARDERS: &str = "tokio-forward tokio-forward-64k portcullis-forward portcullis-forward-stack nginx \
+     haproxy haproxy-splice tokio-forward";
 
 pub(super) const TLS_FORWARDERS: &str = "tokio-rustls-forward portcullis-tls-forward nginx-tls haproxy-tls hitch stunnel \
      tokio-rustls-forward";

@@ -2,14 +2,14 @@
 
 use super::data;
 use crate::{
-    plan::{Bench, Column, Plan, Row, Sample, Target, column},
+    plan::{Bench, Column, FORWARDING, Plan, Row, Sample, Target, column},
     process::Running,
 };
 use harness::BoxError;
 
 pub(super) fn plans(bench: &Bench) -> [Plan; 2] {
     [
-        plan(bench, "tls-full", "Full TLS 1.3 handshakes", false),
+        plan(bench, "tls-full", "Full TLS 1.3 handshakes", false).targets(FULL_TARGETS),
         plan(bench, "tls-resumed", "Resumed TLS 1.3 handshakes", true),
     ]
 }
@@ -51,6 +51,14 @@ pub(super) const COLUMNS: &[Column] = &[
     data::OPERATIONS[3],
     data::OPERATIONS[4],
     column("resumed, %", 0),
+];
+
+const FULL_TARGETS: &[Target] = &[
+    TARGETS[0],
+    TARGETS[1],
+    Target::ratio("portcullis-tls-forward", "nginx-tls", 0.58).in_group(FORWARDING),
+    Target::ratio("portcullis-tls-forward", "haproxy-tls", 0.58).in_group(FORWARDING),
+    Target::ratio("portcullis-tls-forward", "hitch", 0.58).in_group(FORWARDING),
 ];
 
 const TARGETS: &[Target] = &[

@@ -4,7 +4,7 @@ use super::data;
 use crate::{
     limits,
     load::{Client, idle},
-    plan::{Bench, Column, Missing, Plan, Sample, Target, column},
+    plan::{Bench, Column, FORWARDING, Missing, Plan, Sample, Target, column},
     process::pause,
 };
 use harness::BoxError;
@@ -115,9 +115,15 @@ fn plan(
 
 const IDLE: &[Column] = &[column("bytes/connection", 0)];
 
-const PLAIN_TARGETS: &[Target] = &[Target::value("portcullis-stack", 1_600.0)];
+const PLAIN_TARGETS: &[Target] = &[
+    Target::value("portcullis-stack", 1_600.0),
+    Target::value("portcullis-forward-stack", 2_100.0).in_group(FORWARDING),
+];
 
-const TLS_TARGETS: &[Target] = &[Target::value("portcullis-tls-stack", 12_000.0)];
+const TLS_TARGETS: &[Target] = &[
+    Target::value("portcullis-tls-stack", 12_000.0),
+    Target::value("portcullis-tls-forward", 6_000.0).in_group(FORWARDING),
+];
 
 const HTTP_TARGETS: &[Target] = &[Target::value("portcullis-http", 3_000.0)];
 

@@ -24,6 +24,7 @@ use harness::BoxError;
 pub(crate) fn plans(bench: &Bench, options: &Options) -> Result<Vec<Plan>, BoxError> {
     let mut plans = Vec::new();
     plans.extend(data::plain(bench));
+    plans.extend(data::forward(bench));
     plans.push(timeouts::plan(bench));
     plans.push(operations::plan(bench));
     plans.extend(handshake::plans(bench));

@@ -30,6 +30,7 @@ pub(super) const ENTRIES: &[Entry] = &[
     entry("haproxy", true, Job::Echo, "haproxy", |setup| {
         haproxy(setup, "tcp", false)
     }),
+    entry("haproxy-splice", true, Job::Echo, "haproxy", haproxy_splice),
     entry("haproxy-tls", true, Job::TlsEcho, "haproxy", |setup| {
         haproxy(setup, "tcp", true)
     }),
@@ -158,8 +159,29 @@ fn haproxy(setup: &Setup, mode: &str, tls: bool) -> Result<Command, BoxError> {
             "http-request return status 200 content-type 'text/plain; charset=utf-8' string '{HELLO}'"
         ),
     };
-    // Two file descriptors for each connection, and some others. It does not start with a higher limit.
-    let most = open_files()?.saturating_sub(300) / 2;
+    haproxy_with(setup, mode, &tls, &service, 2)
+}
+
+/// HAProxy that splices all data. Each connection may take two pipes.
+fn haproxy_splice(setup: &Setup) -> Result<Command, BoxError> {
+    let backend = backend(setup)?;
+    let service = format!(
+        "option splice-request
+    option splice-response
+    server backend {backend}"
+    );
+    haproxy_with(setup, "tcp", "", &service, 6)
+}
+
+/// It does not start if it may need more file descriptors, so many for each connection, than it may have.
+fn haproxy_with(
+    setup: &Setup,
+    mode: &str,
+    tls: &str,
+    service: &str,
+    descriptors: usize,
+) -> Result<Command, BoxError> {
+    let most = open_files()?.saturating_sub(300) / descriptors;
     let config = write(
         setup,
         "haproxy.cfg",

@@ -1,16 +1,22 @@
 //! Forwarders by hand in front of an echo on bare tokio, like the programs of the system.
 
-use super::{portcullis::serve, runtime::serve_each};
+use super::{
+    portcullis::{MANY, serve},
+    runtime::serve_each,
+};
 use crate::{
     entry::{Entry, Job, Kind, Setup},
     tls::server_config,
 };
-use ::portcullis::{Connection, ServiceBuilderExt, middleware::tls::TlsLayer};
+use ::portcullis::{
+    Connection, ServiceBuilderExt,
+    middleware::{timeout::IoTimeoutLayer, tls::TlsLayer},
+};
 use ::tokio_rustls::TlsAcceptor;
 use harness::BoxError;
 use std::{io, net::SocketAddr};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes},
+    io::{AsyncRead, AsyncWrite, copy_bidirectional, copy_bidirectional_with_sizes},
     net::TcpStream,
 };
 use tower::ServiceBuilder;
@@ -18,13 +24,26 @@ use tower::ServiceBuilder;
 pub(super) const ENTRIES: &[Entry] = &[
     Entry::new("tokio-forward", Kind::Bare, Job::Echo, bare).forwarding(),
     Entry::new("tokio-rustls-forward", Kind::Bare, Job::TlsEcho, bare_tls).forwarding(),
+    Entry::new("tokio-forward-64k", Kind::Bare, Job::Echo, large).forwarding(),
     Entry::new("portcullis-forward", Kind::Ours, Job::Echo, ours).forwarding(),
+    Entry::new("portcullis-forward-stack", Kind::Ours, Job::Echo, stack).forwarding(),
     Entry::new("portcullis-tls-forward", Kind::Ours, Job::TlsEcho, ours_tls).forwarding(),
 ];
 
 fn bare(setup: Setup) -> Result<(), BoxError> {
     let backend = setup.backend.ok_or("no backend")?;
     serve_each(&setup, move |stream| forward(stream, backend))
+}
+
+/// With the buffers that suit bulk data, at their price in memory.
+fn large(setup: Setup) -> Result<(), BoxError> {
+    const BUFFER: usize = 64 * 1024;
+    let backend = setup.backend.ok_or("no backend")?;
+    serve_each(&setup, move |mut stream| async move {
+        let mut upstream = TcpStream::connect(backend).await?;
+        upstream.set_nodelay(true)?;
+        copy_bidirectional_with_sizes(&mut stream, &mut upstream, BUFFER, BUFFER).await
+    })
 }
 
 fn bare_tls(setup: Setup) -> Result<(), BoxError> {
@@ -43,6 +62,19 @@ fn ours(setup: Setup) -> Result<(), BoxError> {
     serve(&setup, stack.service_fn(forward))
 }
 
+fn stack(setup: Setup) -> Result<(), BoxError> {
+    let backend = setup.backend.ok_or("no backend")?;
+    let stack = ServiceBuilder::new()
+        .peer_addr()
+        .trace_connections("compare")
+        .connection_limit(MANY)
+        .catch_panics()
+        // A client may wait for the backend, and the backend for the client.
+        .layer(IoTimeoutLayer::new().without_read_timeout());
+    let forward = move |io: Connection<_>| forward(io, backend);
+    serve(&setup, stack.service_fn(forward))
+}
+
 fn ours_tls(setup: Setup) -> Result<(), BoxError> {
     let tls = TlsLayer::new(server_config(&setup.folder)?);
     let backend = setup.backend.ok_or("no backend")?;
@@ -57,9 +89,6 @@ async fn forward(
 ) -> io::Result<()> {
     let mut upstream = TcpStream::connect(backend).await?;
     upstream.set_nodelay(true)?;
-    copy_bidirectional_with_sizes(&mut io, &mut upstream, BUFFER, BUFFER).await?;
+    copy_bidirectional(&mut io, &mut upstream).await?;
     Ok(())
 }
-
-/// As nginx and HAProxy have by default.
-const BUFFER: usize = 16 * 1024;

@@ -7,7 +7,7 @@ use crate::{
     echo::echo,
     entry::{Entry, Job, Kind, Setup},
 };
-use harness::{BoxError, server::announce};
+use harness::{BoxError, bulk, server::announce};
 use std::{io, net, sync::Arc, thread};
 use tokio::{net::TcpListener, runtime::Builder, select, spawn, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -17,10 +17,16 @@ pub(super) const ENTRIES: &[Entry] = &[
     Entry::new("tokio-per-core", Kind::Bare, Job::Echo, per_core),
     Entry::new("tokio-drain", Kind::Bare, Job::Echo, drain),
     Entry::new("tokio-limit-1", Kind::Bare, Job::Echo, limit),
+    Entry::new("tokio-bulk", Kind::Bare, Job::Bulk, bulk),
 ];
 
 fn tokio(setup: Setup) -> Result<(), BoxError> {
     serve_each(&setup, echo)
+}
+
+/// For what forwards bulk data.
+fn bulk(setup: Setup) -> Result<(), BoxError> {
+    serve_each(&setup, bulk::serve)
 }
 
 /// A thread for each worker, with a separate runtime and listener.
