@@ -39,6 +39,7 @@ impl AlarmKind {
             | Outcome::ProxyHeaderFailed
             | Outcome::HandshakeFailed
             | Outcome::Truncated
+            | Outcome::Unreachable
             | Outcome::Failed
             | Outcome::Panicked => Some(Self::Failed),
             Outcome::Completed
