@@ -112,6 +112,28 @@ macro_rules! forward_passthrough {
 
 pub(crate) use forward_passthrough;
 
+impl<IO: Passthrough + ?Sized> Passthrough for Box<IO> {
+    fn is_passthrough(&self) -> bool {
+        (**self).is_passthrough()
+    }
+
+    fn poll_read_to_pipe(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+    ) -> Poll<io::Result<usize>> {
+        (**self).poll_read_to_pipe(cx, pipe)
+    }
+
+    fn poll_write_from_pipe(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+    ) -> Poll<io::Result<usize>> {
+        (**self).poll_write_from_pipe(cx, pipe)
+    }
+}
+
 impl Passthrough for tokio::io::DuplexStream {}
 impl<IO> Passthrough for tokio::io::BufStream<IO> {}
 impl<R, W> Passthrough for tokio::io::Join<R, W> {}
