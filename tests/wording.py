@@ -18,7 +18,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 SOURCES = ["src", "middleware/src", "examples"]
 FAMILIES = ["access", "limit", "timeout", "observe", "stream", "handler"]
 PAGES_OF_THEIR_OWN = ["peer_addr.rs", "proxy_protocol/mod.rs", "tls/mod.rs"]
-SHARED = ["key.rs", "sync.rs", "table.rs", "table_full.rs"]  # used by several layers of a family
+SHARED = ["key.rs", "sync.rs", "table.rs", "table_full.rs", "until_end.rs"]  # used by several layers of a family
 PAGES = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "benches/README.md"]
 
 NEGATIONS = re.compile(r"\b(no|none|nobody|nothing|never|neither|nor)\b", re.I)

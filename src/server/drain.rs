@@ -102,7 +102,7 @@ pub struct Report(Arc<ReportData>);
 #[derive(Debug, Default)]
 pub(super) struct ReportData {
     pub(super) ended: u64,
-    /// Those of a listener that was drained by itself before its server was.
+    /// Without those that ended in a drain of the listener alone, before that of its server.
     pub(super) ended_in_server_drain: u64,
     pub(super) force_closed: Vec<ConnectionInfo>,
     pub(super) still_running: usize,

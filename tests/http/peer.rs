@@ -2,7 +2,7 @@
 
 use portcullis::{
     BoxError, Connection, ConnectionInfo,
-    connection::{Address, ListenerInfo},
+    connection::{Address, ListenerInfo, Socket},
     middleware::{
         drain::DrainTrigger,
         error::{Elapsed, TimeoutPhase, find},
@@ -54,7 +54,13 @@ impl Peer {
     }
 
     /// Served by `service`, with buffers of `buffer` bytes in between.
-    pub fn of(mut service: HttpService<axum::Router>, buffer: usize) -> Self {
+    pub fn of<S>(mut service: S, buffer: usize) -> Self
+    where
+        S: Service<Connection<Socket<DuplexStream>>, Response = (), Error = BoxError>
+            + Send
+            + 'static,
+        S::Future: Send,
+    {
         let (io, ours) = tokio::io::duplex(buffer);
         let (drain, signal) = DrainTrigger::pair();
         let origin = Arc::new(ListenerInfo::new().with_drain(signal));

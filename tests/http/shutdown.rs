@@ -2,18 +2,28 @@
 
 use crate::{
     GRAIN,
+    app::app,
     h2_frames::{END_STREAM, GOAWAY, HEADERS, PREFACE, hello, request},
     millis,
     peer::{Peer, assert_took, get},
     seconds,
     support::paused_scenario,
 };
-use portcullis::middleware::{drain::DrainStage, outcome::Outcome};
+use portcullis::{
+    middleware::{
+        drain::DrainStage,
+        error::{Elapsed, TimeoutPhase, find},
+        outcome::Outcome,
+        timeout::ConnectionTimeoutLayer,
+    },
+    service::HttpService,
+};
 use std::time::Duration;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::{Instant, sleep, timeout},
 };
+use tower::Layer;
 
 const IDLE_GRACE_PERIOD: Duration = millis(500);
 
@@ -74,6 +84,45 @@ fn closing_an_idle_connection_has_a_last_call() {
             assert_took(begun.elapsed(), IDLE_GRACE_PERIOD);
             drop(peer.io);
         }
+    });
+}
+
+#[test]
+fn at_the_end_of_its_lifetime_a_connection_shuts_down_gracefully() {
+    paused_scenario(async {
+        let layer = ConnectionTimeoutLayer::new()
+            .with_max_lifetime(seconds(5))
+            .with_lifetime_grace(seconds(20));
+        let peer = || Peer::of(layer.layer(HttpService::new(app())), 64 * 1024);
+        let mut first = peer();
+        let [mut busy, mut idle, mut stubborn] = [peer(), peer(), peer()];
+        sleep(seconds(5) - GRAIN).await;
+        assert!(!first.get("/").await.closes());
+        let begun = Instant::now();
+        stubborn.send(get("/sleep/60000")).await;
+        sleep(2 * GRAIN).await;
+        assert!(idle.info.is_draining());
+        // A request after the notice, and one that takes longer than half of the grace period.
+        assert!(first.get("/").await.closes());
+        busy.send(get("/sleep/15000")).await;
+        let answer = busy.answer().await;
+        assert!(answer.closes() && answer.body == "slept", "{answer:?}");
+        for mut peer in [first, busy] {
+            assert!(peer.rest().await.is_empty());
+            drop(peer.io.shutdown().await);
+            assert_eq!(peer.outcome().await, Outcome::Completed);
+        }
+        // An idle connection closes in the second half.
+        assert!(idle.rest().await.is_empty());
+        let (result, at) = idle.ended().await;
+        result.unwrap();
+        assert!(at < begun + seconds(11), "{:?}", at - begun);
+        let lifetime = TimeoutPhase::LIFETIME;
+        let (result, at) = stubborn.ended().await;
+        let error = result.unwrap_err();
+        let elapsed = find::<Elapsed>(&*error).map(|elapsed| (elapsed.phase(), elapsed.after()));
+        assert_eq!(elapsed, Some((lifetime, seconds(5))));
+        assert_took(at - begun, seconds(20) + GRAIN);
     });
 }
 

@@ -192,6 +192,23 @@ async fn a_layer_that_observes_lets_all_bytes_pass_and_notes_what_exceeds_a_limi
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_passes_beyond_a_shared_limit_that_is_observed_is_not_owed_by_others() {
+    let all = SharedBandwidth::new(RATE);
+    let layer = BandwidthLayer::new()
+        .with_shared_write(all)
+        .with_observe(true);
+    let mut service = layer.layer(service_fn(async |io| Ok::<_, BoxError>(io)));
+    for (bytes, observed) in [(100_000, 1), (1000, 1), (1001, 2)] {
+        let (ours, _peer) = duplex(1 << 20);
+        let mut io: Connection<BandwidthIo<_>> =
+            service.call(Connection::accept(ours)).await.unwrap();
+        io.write_all(&vec![7; bytes]).await.unwrap();
+        assert_eq!(layer.observed(), observed, "{bytes}");
+        sleep(SECOND).await;
+    }
+}
+
 #[test]
 #[should_panic(expected = "a bandwidth of zero")]
 fn a_bandwidth_of_zero_panics() {

@@ -62,6 +62,7 @@ async fn plain<P: Prelude + Send + Sync + 'static>(prelude: P, request: &[u8], b
     for text in ["MAIL FROM:<a@b>\r\n", "\x15\x03\x01", "\0"] {
         let peer = Peer::new().sends(request).waits_for(before.len() + 1);
         let peer = peer.stalls(Duration::from_millis(1)).sends(text);
+        let peer = peer.half_closes();
         let (served, _) = serve(PreludeLayer::new(prelude.clone()), peer).await;
         assert_eq!(served.unwrap_err(), PreludeLayer::<P>::NO_TLS);
     }
