@@ -38,6 +38,7 @@
 //! * [`connect`]: outgoing connections; with the feature `http-client` under hyper's client.
 //! * [`upstream`]: pools of servers to forward connections to.
 //! * [`listener::accept_error`]: classifies accept errors.
+//! * [Put a gate before a service](docs::gate): a chapter on forwarding, from ten lines to a pool of servers.
 //! * [Write a layer in twenty lines](middleware::guide): a chapter on custom middleware. The module `testing`
 //!   (feature) helps to test it.
 //!
