@@ -39,6 +39,7 @@
 //! * [`upstream`]: pools of servers to forward connections to.
 //! * [`listener::accept_error`]: classifies accept errors.
 //! * [`stack`]: the recommended stack from options, and what each of its layers is for.
+//! * [Put a gate before a service](docs::gate): a chapter on forwarding, from ten lines to a pool of servers.
 //! * [Write a layer in twenty lines](middleware::guide): a chapter on custom middleware. The module `testing`
 //!   (feature) helps to test it.
 //!

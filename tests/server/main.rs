@@ -32,4 +32,5 @@ mod shutdown_under_load;
 #[path = "../support/mod.rs"]
 mod support;
 mod timeouts;
+mod upstream;
 mod workers;

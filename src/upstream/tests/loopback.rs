@@ -97,3 +97,101 @@ async fn the_server_learns_the_address_of_the_client() {
     accepted.read_to_string(&mut text).await.unwrap();
     assert_eq!(text, "PROXY TCP4 198.51.100.7 192.0.2.1 40000 443\r\n");
 }
+
+/// Answers the next connection, and returns what it sent.
+async fn answer(listener: &TcpListener, reply: &str) -> String {
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let mut request = vec![0; 1024];
+    let read = stream.read(&mut request).await.unwrap();
+    stream.write_all(reply.as_bytes()).await.unwrap();
+    String::from_utf8_lossy(&request[..read]).into_owned()
+}
+
+async fn first_check(pool: &Pool) -> CheckReport {
+    loop {
+        if let Some(report) = pool.servers()[0].last_check.clone() {
+            return report;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn an_http_check_asks_for_its_path_and_looks_at_the_status() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    // Another port than that of the server.
+    let (_bound, server) = refusing();
+    let check = HealthCheck::http("/primary").with_port(port);
+    for (check, status, passes) in [
+        (check.clone(), "200 OK", true),
+        (check.clone(), "503 Service Unavailable", false),
+        (
+            check.clone().with_statuses(503..=503),
+            "503 Service Unavailable",
+            true,
+        ),
+        (check.with_host("db.internal"), "399", true),
+    ] {
+        let is_named = format!("{check:?}").contains("db.internal");
+        let pool = Pool::builder().with_health_check(check).build([server]);
+        let request = answer(&listener, &format!("HTTP/1.1 {status}\r\n\r\n")).await;
+        let host = if is_named {
+            "db.internal".to_owned()
+        } else {
+            format!("127.0.0.1:{port}")
+        };
+        let expected = format!("GET /primary HTTP/1.1\r\nhost: {host}\r\n");
+        assert!(request.starts_with(&expected), "{request}");
+        let report = first_check(&pool).await;
+        assert_eq!(report.passed, passes, "{}", report.text);
+        assert_eq!(report.text, format!("status {}", &status[..3]));
+    }
+}
+
+#[tokio::test]
+async fn an_exchange_passes_by_what_the_server_replies() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    for (reply, passes, text) in [
+        ("+PONG\r\n", true, "replied as expected"),
+        ("-LOADING\r\n", false, "unexpected reply: -LOADING\\r\\n"),
+        (
+            "",
+            false,
+            "the server closed the connection without a reply",
+        ),
+    ] {
+        let check = HealthCheck::exchange("PING\r\n", "+PONG");
+        let pool = Pool::builder().with_health_check(check).build([address]);
+        assert_eq!(answer(&listener, reply).await, "PING\r\n");
+        let report = first_check(&pool).await;
+        assert_eq!((report.passed, &*report.text), (passes, text));
+    }
+}
+
+#[cfg(feature = "proxy-protocol")]
+#[tokio::test]
+async fn a_check_names_no_client_in_its_header() {
+    use portcullis_middleware::proxy_protocol::ProxyHeaderEncoder;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = Server::from(listener.local_addr().unwrap());
+    let pool = Pool::builder().with_health_check(HealthCheck::tcp());
+    let pool = pool.build([server.with_proxy_header(ProxyHeaderEncoder::v1())]);
+    assert_eq!(answer(&listener, "").await, "PROXY UNKNOWN\r\n");
+    assert!(first_check(&pool).await.passed);
+}
+
+#[tokio::test]
+async fn plain_servers_let_their_socket_through() {
+    use portcullis_middleware::io::Passthrough;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let pool = Pool::new([listener.local_addr().unwrap()]);
+    let connection = pool.connect(&client()).await.unwrap();
+    // As `splice(2)` needs it.
+    assert!(connection.get_ref().is_passthrough());
+    let servers = Servers::new(1);
+    let pool = servers.pool().build([Servers::server(1)]);
+    let connection = pool.connect(&client()).await.unwrap();
+    assert!(!connection.get_ref().is_passthrough());
+}

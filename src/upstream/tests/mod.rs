@@ -8,6 +8,8 @@ mod names;
 mod queue;
 mod servers;
 mod simulation;
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+mod tls;
 
 use self::servers::{Answer, Servers, client, client_at};
 use super::*;
