@@ -5,6 +5,9 @@ use http::{
     Method, Request, Response, StatusCode,
     header::{CONNECTION, UPGRADE},
 };
+use http_body_util::Empty;
+use hyper::{body::Bytes, client::conn::http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use portcullis::{
     BoxError, Connection, ServiceBuilderExt,
     middleware::{io::BoxIo, limit::ConnectionLimitLayer},
@@ -222,5 +225,32 @@ fn a_response_that_does_not_upgrade_is_an_error_and_the_request_is_served() {
         assert!(upgrade::on(&mut foreign).unwrap_err().is_not_requested());
         *foreign.version_mut() = http::Version::HTTP_2;
         assert!(upgrade::on(&mut foreign).unwrap_err().is_stream());
+    });
+}
+
+#[test]
+fn a_tunnel_of_http2_is_a_stream_and_an_error() {
+    paused_scenario(async {
+        let (send, mut taken) = mpsc::unbounded_channel();
+        let mut http = switching(move |result| {
+            send.send(result).unwrap();
+            std::future::ready(())
+        });
+        let (client, ours) = duplex(64 * 1024);
+        let served = tokio::spawn(http.call(Connection::accept(ours)));
+        let executor = TokioExecutor::new();
+        let (mut requests, connection) = http2::handshake(executor, TokioIo::new(client))
+            .await
+            .unwrap();
+        let connection = tokio::spawn(connection);
+        let request = Request::connect("a:1").body(Empty::<Bytes>::new()).unwrap();
+        let response = requests.send_request(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        let error = taken.recv().await.unwrap().unwrap_err();
+        assert!(error.is_stream() && !error.is_not_requested());
+        assert!(error.to_string().contains("hyper::upgrade::on"), "{error}");
+        drop((requests, response));
+        connection.await.unwrap().unwrap();
+        served.await.unwrap().unwrap();
     });
 }

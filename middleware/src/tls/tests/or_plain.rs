@@ -54,7 +54,7 @@ async fn a_first_byte_of_tls_commits_to_tls() {
     assert_eq!(received.first(), Some(&21), "an alert");
 }
 
-/// A ClientHello that arrives in two parts, however it is cut.
+/// A ClientHello that arrives in two parts.
 #[tokio::test]
 async fn a_client_hello_is_answered_wherever_it_is_cut() {
     let store = CertStore::builder()
