@@ -23,7 +23,7 @@ use tokio::{io::Interest, net::TcpStream};
 ///
 /// Like [`poll_departure`], with one exception. If a layer has already read from the socket, a client that
 /// has half-closed may be waiting for a response, so only a reset counts.
-pub(crate) fn poll_client_left<IO: 'static>(
+pub fn poll_client_left<IO: 'static>(
     connection: &mut Connection<IO>,
     cx: &mut Context<'_>,
 ) -> Poll<io::Error> {

@@ -1,15 +1,18 @@
 //! Items that the package `portcullis` needs beyond the public API. They may change at any time.
 
+use crate::{ConnectionInfo, connection::control::IoDirection};
 pub use crate::{
     connection::{
         deadline::{begin_watch, end_watch, expire},
         guards::{Slot, Slots},
     },
+    departure::poll_client_left,
     log_text::{Causes, Escaped},
     when_ready::take_ready,
 };
 use std::{
     sync::atomic::{AtomicBool, Ordering},
+    task::Waker,
     time::Duration,
 };
 
@@ -17,6 +20,14 @@ use std::{
 ///
 /// It is long enough for a client's first bytes, and short for a shutdown.
 pub const IDLE_GRACE_PERIOD: Duration = Duration::from_millis(500);
+
+/// Makes a forced close of the connection wake the task of `waker`, which polls the connection's stream.
+///
+/// An operation of the stream does this when it is pending. A task that has no operation pending, as the stream
+/// has ended or another one is waited for, calls this before it checks [`ConnectionInfo::is_forced`].
+pub fn wake_when_forced(info: &ConnectionInfo, waker: &Waker) {
+    let _checked_by_the_caller = info.control().wait(IoDirection::Read, waker);
+}
 
 /// Whether a connection of this process has armed a timer of its runtime.
 ///

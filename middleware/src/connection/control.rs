@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 
 /// Posted requests and the wakers of pending operations.
 #[derive(Debug, Default)]
-pub(super) struct Control {
+pub(crate) struct Control {
     requests: AtomicU8,
     wakers: [Mutex<Option<Waker>>; 2],
     /// Wakes tasks that await the end; allocated for the first of them.
@@ -36,7 +36,7 @@ impl IoDirection {
 
 /// A set of requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Requests(u8);
+pub(crate) struct Requests(u8);
 
 impl Requests {
     pub(super) const CLOSE: Self = Self(1);
@@ -108,7 +108,7 @@ impl Control {
     }
 
     /// Stores `waker` for `direction` and returns the requests so far.
-    pub(super) fn wait(&self, direction: IoDirection, waker: &Waker) -> Requests {
+    pub(crate) fn wait(&self, direction: IoDirection, waker: &Waker) -> Requests {
         let before = self.waker(direction).replace(waker.clone());
         drop(before);
         Requests(self.requests.load(Ordering::SeqCst))

@@ -349,7 +349,7 @@ impl ConnectionInfo {
         }
     }
 
-    pub(super) fn control(&self) -> &Control {
+    pub(crate) fn control(&self) -> &Control {
         &self.0.control
     }
 

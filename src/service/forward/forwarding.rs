@@ -1,0 +1,340 @@
+//! Both directions of a forwarded connection.
+
+use super::{
+    direction::{Direction, Surroundings},
+    report::{Failure, ForwardError, ForwardStep, Forwarded, Side},
+    service::{DrainPolicy, ForwardSettings},
+    silence::Silence,
+};
+use portcullis_middleware::{
+    Connection, ConnectionInfo,
+    connection::{EndedBy, ForcedClose},
+    error::{Elapsed, TimeoutPhase},
+    internal::wake_when_forced,
+    io::Passthrough,
+};
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll, Waker, ready},
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// Moves bytes in both directions until both have ended.
+///
+/// When it is dropped before, a side may have sent bytes that the other one has not received. Then both
+/// connections are reset, so that no stream that was cut off looks complete.
+pub(super) struct Forwarding<IO, BackendIo> {
+    /// `None` only after the end, because fields of a type with `Drop` cannot be moved.
+    sides: Option<(Connection<IO>, Connection<BackendIo>)>,
+    to_backend: Direction,
+    to_client: Direction,
+    /// The first write that failed. What its peer has sent before is still delivered.
+    failure: Option<Failure>,
+    silence: Silence,
+    drain: Option<Drain>,
+    draining: bool,
+    /// The waker that a forced close wakes, so that it is stored only once.
+    task: Option<Waker>,
+    settings: ForwardSettings,
+}
+
+/// Resolves when the server drains; there only if the connection is then to end.
+type Drain = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// What is left to do when nothing is to be forwarded any more.
+pub(super) type Closing = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+pub(super) enum Ended {
+    Dropped(Result<Forwarded, ForwardError>),
+    Closing(Closing, Result<Forwarded, ForwardError>),
+}
+
+impl<IO, BackendIo> Forwarding<IO, BackendIo> {
+    pub(super) fn new(
+        client: Connection<IO>,
+        backend: Connection<BackendIo>,
+        settings: ForwardSettings,
+    ) -> Self {
+        let info = client.info();
+        let ends = matches!(settings.drain, DrainPolicy::EndWhenIdle(_));
+        let drain =
+            (ends && info.drain_signal().is_some()).then(|| -> Drain { Box::pin(info.drain()) });
+        Self {
+            sides: Some((client, backend)),
+            to_backend: Direction::new(Side::Client),
+            to_client: Direction::new(Side::Backend),
+            failure: None,
+            silence: Silence::default(),
+            drain,
+            draining: false,
+            task: None,
+            settings,
+        }
+    }
+
+    fn progress(&self) -> u64 {
+        self.to_backend
+            .progress()
+            .wrapping_add(self.to_client.progress())
+    }
+
+    fn is_in_transit(&self) -> bool {
+        self.to_backend.is_in_transit() || self.to_client.is_in_transit()
+    }
+
+    /// Takes both connections; called once, at the end.
+    fn take(&mut self) -> (Connection<IO>, Connection<BackendIo>) {
+        self.sides.take().expect(OPEN)
+    }
+}
+
+impl<IO, BackendIo> Forwarding<IO, BackendIo>
+where
+    IO: AsyncRead + AsyncWrite + Passthrough + Unpin + Send + 'static,
+    BackendIo: AsyncRead + AsyncWrite + Passthrough + Unpin + Send + 'static,
+{
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        if self.is_forced(cx) {
+            return Poll::Ready(self.cut(Failure {
+                step: ForwardStep::Wait,
+                error: ForcedClose::new().into(),
+            }));
+        }
+        let to_backend = self.poll_direction(cx, Side::Client);
+        if let Poll::Ready(Err(failure)) = to_backend
+            && let Some(ended) = self.fail(failure)
+        {
+            return Poll::Ready(ended);
+        }
+        let to_client = self.poll_direction(cx, Side::Backend);
+        if let Poll::Ready(Err(failure)) = to_client
+            && let Some(ended) = self.fail(failure)
+        {
+            return Poll::Ready(ended);
+        }
+        if self.to_backend.is_done() && self.to_client.is_done() {
+            return Poll::Ready(self.finish());
+        }
+        Poll::Ready(match ready!(self.poll_silence(cx)) {
+            Some(elapsed) => self.cut(Failure {
+                step: ForwardStep::Wait,
+                error: elapsed.into(),
+            }),
+            None => self.end_by_drain(),
+        })
+    }
+
+    /// Whether a side was force-closed; else this wakes the task.
+    ///
+    /// A side that has ended, or whose bytes the other one does not accept, has no operation that would notice.
+    fn is_forced(&mut self, cx: &Context<'_>) -> bool {
+        let (client, backend) = self.sides.as_ref().expect(OPEN);
+        let infos = [client.info(), backend.info()];
+        if !self
+            .task
+            .as_ref()
+            .is_some_and(|task| task.will_wake(cx.waker()))
+        {
+            self.task = Some(cx.waker().clone());
+            for info in infos {
+                wake_when_forced(info, cx.waker());
+            }
+        }
+        infos.into_iter().any(ConnectionInfo::is_forced)
+    }
+
+    fn poll_direction(&mut self, cx: &mut Context<'_>, from: Side) -> Poll<Result<(), Failure>> {
+        let (client, backend) = self.sides.as_mut().expect(OPEN);
+        let (direction, other) = match from {
+            Side::Client => (&mut self.to_backend, &self.to_client),
+            Side::Backend => (&mut self.to_client, &self.to_backend),
+        };
+        if direction.is_done() {
+            return Poll::Ready(Ok(()));
+        }
+        let surroundings = Surroundings {
+            is_last: other.is_done(),
+            is_reset: self
+                .failure
+                .as_ref()
+                .is_some_and(|failure| !failure.is_closed()),
+        };
+        let polled = match from {
+            Side::Client => direction.poll(cx, client.get_mut(), backend.get_mut(), surroundings),
+            Side::Backend => direction.poll(cx, backend.get_mut(), client.get_mut(), surroundings),
+        };
+        let info = client.info();
+        if direction.first_byte.is_none() && direction.has_read() {
+            direction.first_byte = Some(info.age());
+        }
+        if direction.has_ended() && info.ended_by().is_none() {
+            info.set_ended_by(match from {
+                Side::Client => EndedBy::Client,
+                Side::Backend => EndedBy::Backend,
+            });
+        }
+        polled
+    }
+
+    /// Decides what a failure ends; `None` if the other direction goes on.
+    fn fail(&mut self, failure: Failure) -> Option<Ended> {
+        let (client, _) = self.sides.as_ref().expect(OPEN);
+        let by = failure.ended_by();
+        client.info().set_ended_by(by);
+        match failure.step {
+            // The peer no longer reads, but may have sent something before.
+            ForwardStep::Write(peer) if by != EndedBy::Gate && self.failure.is_none() => {
+                match peer {
+                    Side::Client => self.to_client.stop(),
+                    Side::Backend => self.to_backend.stop(),
+                }
+                self.failure = Some(failure);
+                None
+            }
+            _ => Some(self.cut(failure)),
+        }
+    }
+
+    /// Ends both sides because of `failure`.
+    fn cut(&mut self, failure: Failure) -> Ended {
+        let failure = self.failure.take().unwrap_or(failure);
+        let (by, cut_off) = (failure.ended_by(), failure.is_cut_off());
+        if let Some((client, _)) = &self.sides {
+            client.info().set_ended_by(by);
+        }
+        let result = self.failed(failure);
+        let in_transit = self.is_in_transit();
+        let (client, backend) = self.take();
+        match by {
+            EndedBy::Client => pass_on(backend, cut_off && !in_transit),
+            EndedBy::Backend => pass_on(client, cut_off && !in_transit),
+            _ if in_transit => {
+                client.abort();
+                backend.abort();
+            }
+            _ => {}
+        }
+        Ended::Dropped(result)
+    }
+
+    /// Both directions are done.
+    fn finish(&mut self) -> Ended {
+        let Some(failure) = self.failure.take() else {
+            let forwarded = self.forwarded(EndedBy::Gate);
+            drop(self.take());
+            return Ended::Dropped(Ok(forwarded));
+        };
+        let (closed, peer) = (failure.is_closed(), failure.step);
+        let result = self.failed(failure);
+        let (client, backend) = self.take();
+        match peer {
+            // The backend answered and closed without reading everything. The client gets the answer.
+            ForwardStep::Write(Side::Backend) if closed => {
+                Ended::Closing(Box::pin(async { drop(client.close().await) }), result)
+            }
+            ForwardStep::Write(Side::Backend) => {
+                client.abort();
+                Ended::Dropped(result)
+            }
+            _ => {
+                // The client is gone. The backend has received everything that the client sent.
+                if !closed {
+                    backend.abort();
+                }
+                Ended::Dropped(result)
+            }
+        }
+    }
+
+    /// Ends both sides gracefully, as nothing was moved for a while.
+    fn end_by_drain(&mut self) -> Ended {
+        let (client, _) = self.sides.as_ref().expect(OPEN);
+        client.info().set_ended_by(EndedBy::Gate);
+        let forwarded = self.forwarded(EndedBy::Gate);
+        let (client, backend) = self.take();
+        let closing = async {
+            let (client, backend) = tokio::join!(client.close(), backend.close());
+            drop((client, backend));
+        };
+        Ended::Closing(Box::pin(closing), Ok(forwarded))
+    }
+
+    /// Ready when silence ends the connection: with an error if it is half-closed, else by the drain.
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<Option<Elapsed>> {
+        let half_closed = self.to_backend.has_ended() || self.to_client.has_ended();
+        if half_closed {
+            let limit = self.settings.half_closed;
+            ready!(self.silence.poll(cx, self.progress(), limit));
+            let elapsed = Elapsed::new(TimeoutPhase::HALF_CLOSED, limit.unwrap_or_default());
+            return Poll::Ready(Some(elapsed));
+        }
+        let Some(drain) = &mut self.drain else {
+            return Poll::Pending;
+        };
+        if !self.draining {
+            ready!(drain.as_mut().poll(cx));
+            self.draining = true;
+        }
+        let DrainPolicy::EndWhenIdle(silence) = self.settings.drain else {
+            return Poll::Pending;
+        };
+        ready!(self.silence.poll(cx, self.progress(), Some(silence)));
+        if self.is_in_transit() {
+            // A side does not read. Its bytes are not cut off; the write timeout limits the wait.
+            return Poll::Pending;
+        }
+        Poll::Ready(None)
+    }
+
+    fn failed(&self, failure: Failure) -> Result<Forwarded, ForwardError> {
+        Err(ForwardError {
+            forwarded: self.forwarded(failure.ended_by()),
+            step: failure.step,
+            source: failure.error,
+        })
+    }
+
+    fn forwarded(&self, ended_by: EndedBy) -> Forwarded {
+        let (client, _) = self.sides.as_ref().expect(OPEN);
+        Forwarded {
+            to_backend: self.to_backend.moved(),
+            to_client: self.to_client.moved(),
+            ended_by: client.info().ended_by().unwrap_or(ended_by),
+            first_byte_of_client: self.to_backend.first_byte,
+            first_byte_of_backend: self.to_client.first_byte,
+        }
+    }
+}
+
+/// Lets the peer of `connection` know that the other side did not end its stream, but reset it or `cut_off`.
+fn pass_on<IO>(connection: Connection<IO>, cut_off: bool) {
+    // Under TLS the missing `close_notify` says so, and a reset could destroy what was sent before.
+    if !(cut_off && connection.tls().is_some()) {
+        connection.abort();
+    }
+}
+
+impl<IO, BackendIo> Drop for Forwarding<IO, BackendIo> {
+    fn drop(&mut self) {
+        let in_transit = self.is_in_transit();
+        if let Some((client, backend)) = self.sides.take() {
+            client.info().set_ended_by(EndedBy::Gate);
+            if in_transit {
+                client.abort();
+                backend.abort();
+            }
+        }
+    }
+}
+
+impl<IO, BackendIo> fmt::Debug for Forwarding<IO, BackendIo> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Forwarding")
+            .field("to_backend", &self.to_backend)
+            .field("to_client", &self.to_client)
+            .finish_non_exhaustive()
+    }
+}
+
+const OPEN: &str = "both connections are open until the end";

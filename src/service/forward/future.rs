@@ -1,0 +1,216 @@
+//! The future of a forwarded connection.
+
+use super::{
+    forwarding::{Closing, Ended, Forwarding},
+    report::{ForwardError, Forwarded},
+    service::ForwardSettings,
+};
+use crate::connect::phase;
+use pin_project::pin_project;
+use portcullis_middleware::{
+    BoxError, Connection, ConnectionInfo,
+    connection::{EndedBy, ForcedClose, UpstreamInfo},
+    error::{Elapsed, Refused, Unreachable, find},
+    internal::poll_client_left,
+    io::Passthrough,
+};
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::{Instant, Sleep, sleep_until},
+};
+use tower::{Service, util::Oneshot};
+
+/// Future of [`ForwardService`](super::ForwardService).
+#[pin_project]
+pub struct ForwardFuture<B, IO, BackendIo>(#[pin] State<B, IO, BackendIo>)
+where
+    B: Service<ConnectionInfo>;
+
+#[pin_project(project = StateProjection)]
+enum State<B: Service<ConnectionInfo>, IO, BackendIo> {
+    Connecting {
+        client: Option<Connection<IO>>,
+        #[pin]
+        connect: Oneshot<B, ConnectionInfo>,
+        #[pin]
+        wait: Wait,
+        settings: ForwardSettings,
+    },
+    Forwarding(Forwarding<IO, BackendIo>),
+    Closing(Closing, Option<Result<Forwarded, ForwardError>>),
+    Finished,
+}
+
+impl<B: Service<ConnectionInfo>, IO, BackendIo> ForwardFuture<B, IO, BackendIo> {
+    pub(super) fn new(backend: B, client: Connection<IO>, settings: ForwardSettings) -> Self {
+        let connect = Oneshot::new(backend, client.info().clone());
+        Self(State::Connecting {
+            client: Some(client),
+            connect,
+            wait: Wait::new(settings.connect),
+            settings,
+        })
+    }
+}
+
+impl<B, IO, BackendIo> Future for ForwardFuture<B, IO, BackendIo>
+where
+    B: Service<ConnectionInfo, Response = Connection<BackendIo>, Error: Into<BoxError>>,
+    IO: AsyncRead + AsyncWrite + Passthrough + Unpin + Send + 'static,
+    BackendIo: AsyncRead + AsyncWrite + Passthrough + Unpin + Send + 'static,
+{
+    type Output = Result<Forwarded, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.project().0;
+        loop {
+            let next = match state.as_mut().project() {
+                StateProjection::Connecting {
+                    client,
+                    connect,
+                    mut wait,
+                    settings,
+                } => {
+                    let waiting = client.as_mut().expect(CONNECTS);
+                    let connected = match connect.poll(cx) {
+                        Poll::Ready(Ok(backend)) => Ok(backend),
+                        Poll::Ready(Err(error)) => Err(unreachable(error.into())),
+                        Poll::Pending => Err(ready!(wait.as_mut().poll(cx, waiting))),
+                    };
+                    match connected {
+                        Ok(backend) => {
+                            let client = client.take().expect(CONNECTS);
+                            let time = wait.begun.elapsed();
+                            record_upstream(client.info(), backend.info(), time);
+                            State::Forwarding(Forwarding::new(client, backend, *settings))
+                        }
+                        Err(error) => {
+                            state.set(State::Finished);
+                            return Poll::Ready(Err(error));
+                        }
+                    }
+                }
+                StateProjection::Forwarding(forwarding) => match ready!(forwarding.poll(cx)) {
+                    Ended::Closing(closing, result) => State::Closing(closing, Some(result)),
+                    Ended::Dropped(result) => {
+                        state.set(State::Finished);
+                        return Poll::Ready(result.map_err(Into::into));
+                    }
+                },
+                StateProjection::Closing(closing, result) => {
+                    ready!(closing.as_mut().poll(cx));
+                    let result = result.take().expect("the future ends once");
+                    state.set(State::Finished);
+                    return Poll::Ready(result.map_err(Into::into));
+                }
+                StateProjection::Finished => panic!("`ForwardFuture` polled after completion"),
+            };
+            state.set(next);
+        }
+    }
+}
+
+/// An error of the backend's connector. What already has an outcome of its own keeps it.
+fn unreachable(error: BoxError) -> BoxError {
+    let has_outcome = find::<Unreachable>(&*error).is_some() || find::<Refused>(&*error).is_some();
+    if has_outcome {
+        error
+    } else {
+        Unreachable::new().with_source(error).into()
+    }
+}
+
+/// Records the backend, unless the connector has done it.
+fn record_upstream(client: &ConnectionInfo, backend: &ConnectionInfo, connect_time: Duration) {
+    if client.upstream().is_none() {
+        let address = backend.socket_peer().clone();
+        let upstream = UpstreamInfo::new(address.to_string(), address);
+        client.set_upstream(upstream.with_connect_time(connect_time));
+    }
+}
+
+/// Limits the time to connect, and after a moment also looks after the client.
+#[pin_project]
+struct Wait {
+    begun: Instant,
+    limit: Option<Duration>,
+    #[pin]
+    timer: Sleep,
+    /// Set once it is looked after: resolves when the client is force-closed.
+    closed: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+impl Wait {
+    fn new(limit: Option<Duration>) -> Self {
+        let begun = Instant::now();
+        let first = limit.map_or(LOOK_AFTER, |limit| limit.min(LOOK_AFTER));
+        Self {
+            begun,
+            limit,
+            timer: sleep_until(begun + first),
+            closed: None,
+        }
+    }
+
+    /// Ready with the reason once it is pointless to wait for the backend.
+    fn poll<IO: 'static>(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        client: &mut Connection<IO>,
+    ) -> Poll<BoxError> {
+        let mut this = self.project();
+        if client.info().is_forced() {
+            return Poll::Ready(ForcedClose::new().into());
+        }
+        loop {
+            if let Some(closed) = this.closed {
+                if let Poll::Ready(left) = poll_client_left(client, cx) {
+                    client.info().set_ended_by(EndedBy::Client);
+                    return Poll::Ready(left.into());
+                }
+                if closed.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(ForcedClose::new().into());
+                }
+            }
+            ready!(this.timer.as_mut().poll(cx));
+            if let Some(limit) = *this.limit
+                && this.begun.elapsed() >= limit
+            {
+                let elapsed = Elapsed::new(phase::CONNECT, limit);
+                return Poll::Ready(unreachable(elapsed.into()));
+            }
+            this.closed
+                .get_or_insert_with(|| Box::pin(client.info().closed()));
+            let end = this.limit.and_then(|limit| this.begun.checked_add(limit));
+            let end = end.unwrap_or_else(|| Instant::now() + A_YEAR);
+            this.timer.as_mut().reset(end);
+        }
+    }
+}
+
+impl<B: Service<ConnectionInfo>, IO, BackendIo> fmt::Debug for ForwardFuture<B, IO, BackendIo> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match &self.0 {
+            State::Connecting { .. } => "connecting",
+            State::Forwarding(_) => "forwarding",
+            State::Closing(..) => "closing",
+            State::Finished => "finished",
+        };
+        f.debug_struct("ForwardFuture")
+            .field("state", &state)
+            .finish()
+    }
+}
+
+/// Most backends are connected to by then, without a system call for the client and an allocation.
+const LOOK_AFTER: Duration = Duration::from_millis(250);
+
+const A_YEAR: Duration = Duration::from_secs(60 * 60 * 24 * 365);
+
+const CONNECTS: &str = "the client waits while the backend is connected to";

@@ -1,0 +1,113 @@
+//! Forwards connections to a backend, with the fewest copies that both sides allow.
+//!
+//! [`ForwardService`] ends a stack. For each connection it gets one from a backend service, and moves bytes in both
+//! directions until both have ended. A backend service is any `tower::Service<ConnectionInfo>` that returns a
+//! [`Connection`](crate::Connection), such as [`ConnectTo`] for a single target.
+//!
+//! # Position in the stack
+//!
+//! It is the innermost service, below all layers. Bytes move without being copied only if all layers that wrap the
+//! stream implement [`Passthrough`](crate::io::Passthrough) for it, on both sides.
+//!
+//! | of the client | effect on the backend |
+//! |---|---|
+//! | ends its stream (FIN, `close_notify`) | the backend's write side is shut down, and its answer still arrives |
+//! | resets the connection | a reset |
+//! | closes TLS without `close_notify` | everything that was received, then a reset; under TLS a close without `close_notify` |
+//! | does not read | the backend is not read either, after at most a pipe and the buffers of the sockets |
+//!
+//! The table also applies with both sides exchanged. If a side closes before it has read everything, what it has sent
+//! before still reaches the other side.
+//!
+//! # Errors and outcomes
+//!
+//! The response is [`Forwarded`]. The error is [`ForwardError`] with the step, the bytes in both directions and the
+//! cause. A failed connect is [`Unreachable`](crate::middleware::error::Unreachable). [`ConnectionInfo::upstream`] and
+//! [`ConnectionInfo::ended_by`] are recorded for logs.
+//!
+//! | limit | default | outcome |
+//! |---|---|---|
+//! | connecting | 30 s, and those of the backend service | `Unreachable` |
+//! | silence after one side has ended | 60 s | `TimedOut` |
+//! | single writes | those of [`IoTimeoutLayer`](crate::IoTimeoutLayer) | `TimedOut` |
+//! | silence, lifetime, throughput | those of [`ConnectionTimeoutLayer`] | `TimedOut` |
+//!
+//! A graceful shutdown waits for forwarded connections until its deadline; see [`DrainPolicy`].
+//!
+//! # Cancellation and drop
+//!
+//! Dropping the future drops both connections with their guards, such as the slot of a pool. If bytes of one side have
+//! not reached the other one, both are reset, so that a stream that was cut off does not look complete.
+//!
+//! # Limitations
+//!
+//! While the backend is connected to, the client is not read. Its departure is noticed after 250 ms. A reset by a side
+//! is noticed only once the bytes that it has sent before have been written to the other side.
+//!
+//! # Performance
+//!
+//! An idle connection holds no buffer. Bytes are read into a buffer of the thread and written immediately; what the
+//! other side does not accept is kept, up to 64 KiB. After two reads in a row that filled that buffer, bytes
+//! move through a pipe of the kernel (`splice(2)`, on Linux), which takes two system calls for up to 256 KiB and copies
+//! nothing. The process has at most 128 such pipes; a slow reader occupies one. Without a pipe, and on other
+//! systems, bytes are copied.
+//!
+//! # Example
+//!
+//! ```
+//! use portcullis::{Server, ServiceBuilderExt, connect::connect, listener::TcpListener, service::ForwardService};
+//! use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//! use tower::ServiceBuilder;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), portcullis::BoxError> {
+//! # let backend = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+//! # let backend_address = backend.local_addr()?;
+//! # tokio::spawn(async move {
+//! #     let (mut stream, _) = backend.accept().await?;
+//! #     let mut request = String::new();
+//! #     stream.read_to_string(&mut request).await?;
+//! #     stream.write_all(request.to_uppercase().as_bytes()).await
+//! # });
+//! let stack = ServiceBuilder::new()
+//!     .peer_addr()
+//!     .connection_limit(1000)
+//!     .service(ForwardService::to(backend_address));
+//! let listener = TcpListener::bind("127.0.0.1:0")?;
+//! let address = listener.local_addr()?;
+//! let server = Server::new().listen(listener, stack).spawn()?;
+//!
+//! let mut client = connect(address).await?;
+//! client.write_all(b"hello").await?;
+//! client.shutdown().await?; // the backend sees this end
+//! let mut answer = String::new();
+//! client.read_to_string(&mut answer).await?;
+//! assert_eq!(answer, "HELLO");
+//! # server.stop();
+//! # server.wait().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`ConnectionInfo::upstream`]: crate::ConnectionInfo::upstream
+//! [`ConnectionInfo::ended_by`]: crate::ConnectionInfo::ended_by
+//! [`ConnectionTimeoutLayer`]: crate::middleware::timeout::ConnectionTimeoutLayer
+
+mod connect_to;
+mod direction;
+mod forwarding;
+mod future;
+mod pipes;
+mod report;
+mod scratch;
+mod service;
+mod silence;
+#[cfg(test)]
+mod tests;
+
+pub use self::{
+    connect_to::{ConnectTo, ConnectToFuture},
+    future::ForwardFuture,
+    report::{ForwardError, ForwardStep, Forwarded, Side},
+    service::{DrainPolicy, ForwardService},
+};

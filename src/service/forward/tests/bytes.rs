@@ -1,0 +1,118 @@
+//! Every byte arrives, in order.
+
+use super::support::{Forwards, Random, in_memory, over_tcp};
+use portcullis_middleware::{connection::EndedBy, testing};
+use std::time::Duration;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    time::sleep,
+};
+
+/// The byte at `position` of a stream; each seed has streams of its own.
+fn byte(seed: u64, position: usize) -> u8 {
+    let mixed = (position as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ seed;
+    (mixed >> 29) as u8
+}
+
+/// Sends `length` bytes in random pieces with pauses, then half-closes.
+async fn send(io: &mut (impl AsyncWrite + Unpin), seed: u64, length: usize, largest: usize) {
+    let mut random = Random::new(seed);
+    let mut position = 0;
+    while position < length {
+        let size = (1 + random.below(largest)).min(length - position);
+        let piece: Vec<u8> = (position..position + size).map(|p| byte(seed, p)).collect();
+        io.write_all(&piece).await.unwrap();
+        position += size;
+        match random.below(8) {
+            0 => io.flush().await.unwrap(),
+            1 => sleep(Duration::from_micros(random.below(500) as u64)).await,
+            2 => tokio::task::yield_now().await,
+            _ => {}
+        }
+    }
+    io.shutdown().await.unwrap();
+}
+
+/// Receives until the end in random pieces with pauses, and compares.
+async fn receive(io: &mut (impl AsyncRead + Unpin), seed: u64, length: usize, largest: usize) {
+    let mut random = Random::new(!seed);
+    let mut position = 0;
+    let mut buffer = vec![0; largest];
+    loop {
+        let size = 1 + random.below(largest);
+        let read = io.read(&mut buffer[..size]).await.unwrap();
+        if read == 0 {
+            break;
+        }
+        for (offset, received) in buffer[..read].iter().enumerate() {
+            let position = position + offset;
+            assert_eq!(
+                *received,
+                byte(seed, position),
+                "seed {seed}, byte {position}"
+            );
+        }
+        position += read;
+        match random.below(8) {
+            0 => sleep(Duration::from_micros(random.below(500) as u64)).await,
+            1 => tokio::task::yield_now().await,
+            _ => {}
+        }
+    }
+    assert_eq!(position, length, "seed {seed}");
+}
+
+/// Both ends send and receive at once; the streams end at different times.
+async fn exchange<C, S>(forwards: Forwards, client: C, server: S, seed: u64, most: usize)
+where
+    C: AsyncRead + AsyncWrite + Send + 'static,
+    S: AsyncRead + AsyncWrite + Send + 'static,
+{
+    let mut random = Random::new(seed ^ 0x5EED);
+    let lengths = [random.below(most), random.below(most)];
+    let largest = 1 + random.below(most / 4 + 1);
+    let [up, down] = [seed << 1, seed << 1 | 1];
+    let (mut client_in, mut client_out) = tokio::io::split(client);
+    let (mut server_in, mut server_out) = tokio::io::split(server);
+    tokio::join!(
+        send(&mut client_out, up, lengths[0], largest),
+        receive(&mut server_in, up, lengths[0], largest),
+        send(&mut server_out, down, lengths[1], largest),
+        receive(&mut client_in, down, lengths[1], largest),
+    );
+    let forwarded = forwards.result().await.unwrap();
+    let moved = [forwarded.to_backend, forwarded.to_client];
+    assert_eq!(moved, lengths.map(|length| length as u64), "seed {seed}");
+    assert_ne!(forwarded.ended_by, EndedBy::Gate);
+    assert_eq!(forwarded.first_byte_of_client.is_some(), lengths[0] > 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn random_streams_in_memory_arrive_whole() {
+    for seed in 0..1000 {
+        let (forwards, client, server) = in_memory(1 + (seed as usize * 37) % 3000);
+        exchange(forwards, client, server, seed, 20_000).await;
+    }
+}
+
+#[tokio::test]
+async fn random_streams_over_tcp_arrive_whole_with_and_without_pipes() {
+    for seed in 0..24 {
+        let (forwards, client, server) = over_tcp().await;
+        exchange(forwards, client, server, seed, 3_000_000).await;
+    }
+}
+
+#[tokio::test]
+async fn random_streams_arrive_whole_if_only_one_side_is_a_socket() {
+    for seed in 100..108 {
+        let (client, theirs) = testing::over_tcp().await;
+        let (backend, server) = testing::over_tcp().await;
+        let forwards = Forwards::start(client.box_io(), backend, |s| s);
+        exchange(forwards, theirs, server, seed, 1_000_000).await;
+        let (client, theirs) = testing::over_tcp().await;
+        let (backend, server) = testing::in_memory(5000);
+        let forwards = Forwards::start(client, backend, |s| s);
+        exchange(forwards, theirs, server, seed, 1_000_000).await;
+    }
+}

@@ -1,0 +1,260 @@
+//! How forwarded connections end.
+
+use super::support::{in_memory, over_tcp};
+use portcullis_middleware::{
+    connection::{EndedBy, ForcedClose},
+    error::{Elapsed, TimeoutPhase, find},
+    outcome::Outcome,
+};
+use std::{
+    io::{self, ErrorKind},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::{Instant, sleep, timeout},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+async fn read_all(io: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
+    let mut received = Vec::new();
+    io.read_to_end(&mut received).await.unwrap();
+    received
+}
+
+/// What a read returns after everything that was sent.
+async fn end_of(io: &mut TcpStream) -> io::Result<usize> {
+    let mut buffer = vec![0; 65536];
+    loop {
+        match io.read(&mut buffer).await {
+            Ok(0) => return Ok(0),
+            Ok(_) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn reset(io: TcpStream) {
+    io.set_zero_linger().unwrap();
+    drop(io);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_half_close_is_passed_on_and_the_other_direction_goes_on() {
+    let (forwards, mut client, mut server) = in_memory(64);
+    client.write_all(b"request").await.unwrap();
+    client.shutdown().await.unwrap();
+    assert_eq!(read_all(&mut server).await, b"request");
+    for _ in 0..3 {
+        sleep(Duration::from_secs(59)).await;
+        server.write_all(b"answer ").await.unwrap();
+    }
+    server.shutdown().await.unwrap();
+    assert_eq!(read_all(&mut client).await, b"answer answer answer ");
+    let info = forwards.info.clone();
+    let forwarded = forwards.result().await.unwrap();
+    assert_eq!((forwarded.to_backend, forwarded.to_client), (7, 21));
+    assert_eq!(forwarded.ended_by, EndedBy::Client);
+    assert_eq!(info.ended_by(), Some(EndedBy::Client));
+    assert_eq!(forwarded.first_byte_of_client, Some(Duration::ZERO));
+    assert_eq!(forwarded.first_byte_of_backend, Some(59 * SECOND));
+    assert_eq!(Outcome::of(&info, None), Outcome::Completed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_half_closed_connection_may_be_silent_for_a_minute_and_no_longer() {
+    let (forwards, client, mut server) = in_memory(64);
+    sleep(Duration::from_secs(3600)).await;
+    server.shutdown().await.unwrap();
+    let begun = Instant::now();
+    let info = forwards.info.clone();
+    let error = forwards.result().await.unwrap_err();
+    assert_eq!(begun.elapsed(), 60 * SECOND);
+    let elapsed = find::<Elapsed>(&*error).unwrap();
+    assert_eq!(elapsed.phase(), TimeoutPhase::HALF_CLOSED);
+    assert_eq!(info.ended_by(), Some(EndedBy::Backend));
+    let text =
+        "waiting for either side failed after 0 bytes to the backend and 0 bytes to the client";
+    assert_eq!(error.to_string(), text);
+    drop(client);
+}
+
+#[tokio::test]
+async fn a_reset_by_either_side_is_passed_on_as_a_reset() {
+    let (forwards, client, mut server) = over_tcp().await;
+    reset(client);
+    let end = end_of(&mut server).await.unwrap_err();
+    assert_eq!(end.kind(), ErrorKind::ConnectionReset);
+    let info = forwards.info.clone();
+    let error = forwards.error().await;
+    assert_eq!(error.kind, ErrorKind::ConnectionReset);
+    assert!(
+        error
+            .text
+            .starts_with("reading from the client failed after 0"),
+        "{}",
+        error.text
+    );
+    assert_eq!(info.ended_by(), Some(EndedBy::Client));
+
+    let (forwards, mut client, mut server) = over_tcp().await;
+    client.write_all(b"request").await.unwrap();
+    server.read_exact(&mut [0; 7]).await.unwrap();
+    reset(server);
+    let end = end_of(&mut client).await.unwrap_err();
+    assert_eq!(end.kind(), ErrorKind::ConnectionReset);
+    let error = forwards.error().await;
+    assert_eq!(error.forwarded.to_backend, 7);
+    assert_eq!(error.forwarded.ended_by, EndedBy::Backend);
+}
+
+#[tokio::test]
+async fn a_reset_in_the_middle_of_a_bulk_transfer_is_passed_on() {
+    for from_backend in [false, true] {
+        let (forwards, client, server) = over_tcp().await;
+        let (mut sender, mut receiver) = if from_backend {
+            (server, client)
+        } else {
+            (client, server)
+        };
+        let sending = tokio::spawn(async move {
+            for _ in 0..64 {
+                sender.write_all(&[7; 100_000]).await.unwrap();
+            }
+            reset(sender);
+        });
+        let end = end_of(&mut receiver).await.unwrap_err();
+        assert_eq!(end.kind(), ErrorKind::ConnectionReset);
+        sending.await.unwrap();
+        forwards.result().await.unwrap_err();
+
+        // The side that receives gives up.
+        let (forwards, client, server) = over_tcp().await;
+        let (mut sender, mut receiver) = if from_backend {
+            (server, client)
+        } else {
+            (client, server)
+        };
+        let sending =
+            tokio::spawn(async move { while sender.write_all(&[7; 100_000]).await.is_ok() {} });
+        receiver.read_exact(&mut [0; 500_000]).await.unwrap();
+        reset(receiver);
+        sending.await.unwrap();
+        let error = forwards.error().await;
+        let by = if from_backend {
+            EndedBy::Client
+        } else {
+            EndedBy::Backend
+        };
+        assert_eq!(error.forwarded.ended_by, by, "{}", error.text);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_arrives_although_the_backend_did_not_read_everything() {
+    for length in [5, 100_000] {
+        let (forwards, mut client, mut server) = over_tcp().await;
+        client.write_all(&[7; 50_000]).await.unwrap();
+        server.read_exact(&mut [0; 100]).await.unwrap();
+        server.write_all(&vec![b'n'; length]).await.unwrap();
+        server.shutdown().await.unwrap();
+        while forwards.info.bytes_written() < length as u64 {
+            sleep(Duration::from_millis(1)).await;
+        }
+        // Leaves input unread, so its system resets the connection.
+        drop(server);
+        let sending = async {
+            let mut sent = 0;
+            while sent < 100 && client.write_all(&[7; 10_000]).await.is_ok() {
+                sent += 1;
+                sleep(Duration::from_millis(1)).await;
+            }
+            read_all(&mut client).await
+        };
+        let received = timeout(20 * SECOND, sending).await.unwrap();
+        assert_eq!(received.len(), length);
+        drop(client);
+        let error = forwards.error().await;
+        assert_eq!(error.forwarded.to_client, length as u64);
+        assert_eq!(error.forwarded.ended_by, EndedBy::Backend, "{}", error.text);
+    }
+}
+
+#[tokio::test]
+async fn a_forced_close_ends_both_sides_also_in_the_middle_of_a_bulk_transfer() {
+    for reset in [false, true] {
+        let (forwards, mut client, server) = over_tcp().await;
+        let sending =
+            tokio::spawn(async move { while client.write_all(&[7; 100_000]).await.is_ok() {} });
+        while forwards.info.bytes_read() < 2_000_000 {
+            // Reads slowly, so that bytes are in transit.
+            let mut buffer = vec![0; 300_000];
+            server.readable().await.unwrap();
+            let _ = server.try_read(&mut buffer);
+        }
+        sleep(Duration::from_millis(20)).await;
+        match reset {
+            true => forwards.info.force_reset(),
+            false => forwards.info.force_close(),
+        }
+        let info = forwards.info.clone();
+        let error = forwards.result().await.unwrap_err();
+        assert!(find::<ForcedClose>(&*error).is_some());
+        assert_eq!(Outcome::of(&info, Some(&*error)), Outcome::Forced);
+        assert_eq!(info.ended_by(), Some(EndedBy::Gate));
+        sending.await.unwrap();
+        let mut server = server;
+        let end = end_of(&mut server).await.unwrap_err();
+        assert_eq!(end.kind(), ErrorKind::ConnectionReset);
+    }
+}
+
+#[tokio::test]
+async fn a_side_that_does_not_read_stops_the_other_one() {
+    for from_backend in [false, true] {
+        let (forwards, client, server) = over_tcp().await;
+        let (mut sender, mut receiver) = if from_backend {
+            (server, client)
+        } else {
+            (client, server)
+        };
+        let mut sent = 0;
+        let piece = vec![7; 65_536];
+        while let Ok(result) = timeout(Duration::from_millis(300), sender.write(&piece)).await {
+            sent += result.unwrap();
+            assert!(sent < 16 << 20, "{sent} bytes were accepted");
+        }
+        let receiving = tokio::spawn(async move { read_all(&mut receiver).await.len() });
+        sender.write_all(&piece).await.unwrap();
+        sender.shutdown().await.unwrap();
+        // The receiver drops its side at the end.
+        assert_eq!(receiving.await.unwrap(), sent + piece.len());
+        forwards.result().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_drop_with_bytes_in_transit_resets_both_sides_and_otherwise_closes_them() {
+    let (forwards, mut client, mut server) = over_tcp().await;
+    let info = forwards.info.clone();
+    client.write_all(b"request").await.unwrap();
+    server.read_exact(&mut [0; 7]).await.unwrap();
+    forwards.task.abort();
+    assert_eq!(end_of(&mut server).await.unwrap(), 0);
+    assert_eq!(end_of(&mut client).await.unwrap(), 0);
+    assert_eq!(info.ended_by(), Some(EndedBy::Gate));
+
+    let (forwards, mut client, mut server) = over_tcp().await;
+    let piece = vec![7; 65_536];
+    while timeout(Duration::from_millis(200), client.write(&piece))
+        .await
+        .is_ok()
+    {}
+    forwards.task.abort();
+    let end = end_of(&mut server).await.unwrap_err();
+    assert_eq!(end.kind(), ErrorKind::ConnectionReset);
+    let end = end_of(&mut client).await.unwrap_err();
+    assert_eq!(end.kind(), ErrorKind::ConnectionReset);
+}

@@ -1,0 +1,5 @@
+//! Tests of the forwarder.
+
+mod bytes;
+mod endings;
+mod support;
