@@ -5,10 +5,12 @@ use super::{
     variant::Variant,
 };
 use harness::server::{announce, serve_input};
-use portcullis::{BoxError, Connection, ServiceBuilderExt, middleware::timeout::IoTimeoutLayer};
-use std::{io, net::SocketAddr};
+use portcullis::{
+    BoxError, ServiceBuilderExt, middleware::timeout::IoTimeoutLayer, service::ForwardService,
+};
+use std::net::SocketAddr;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, copy_bidirectional},
+    io::copy_bidirectional,
     net::{TcpListener, TcpStream},
     runtime::Runtime,
 };
@@ -21,9 +23,9 @@ pub(crate) fn start(
     backend: SocketAddr,
 ) -> Result<(), BoxError> {
     let stack = ServiceBuilder::new().peer_addr();
-    let service = move |connection: Connection<_>| forward(connection, backend);
+    let service = ForwardService::to(backend);
     match variant {
-        Variant::Forward => run(runtime, stack.service_fn(service)),
+        Variant::Forward => run(runtime, stack.service(service)),
         Variant::ForwardStack => run(
             runtime,
             stack
@@ -32,7 +34,7 @@ pub(crate) fn start(
                 .catch_panics()
                 // A client may wait for the backend, and the backend for the client.
                 .layer(IoTimeoutLayer::new().without_read_timeout())
-                .service_fn(move |connection: Connection<_>| forward(connection, backend)),
+                .service(service),
         ),
         _ => run_bare(runtime, backend),
     }
@@ -43,24 +45,16 @@ fn run_bare(runtime: &Runtime, backend: SocketAddr) -> Result<(), BoxError> {
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
     announce(listener.local_addr()?)?;
     let accept = runtime.spawn(async move {
-        while let Ok((stream, _peer)) = listener.accept().await {
+        while let Ok((mut stream, _peer)) = listener.accept().await {
             tokio::spawn(async move {
                 stream.set_nodelay(true)?;
-                forward(stream, backend).await
+                let mut server = TcpStream::connect(backend).await?;
+                server.set_nodelay(true)?;
+                copy_bidirectional(&mut stream, &mut server).await
             });
         }
     });
     serve_input();
     accept.abort();
-    Ok(())
-}
-
-async fn forward(
-    mut client: impl AsyncRead + AsyncWrite + Unpin,
-    backend: SocketAddr,
-) -> io::Result<()> {
-    let mut server = TcpStream::connect(backend).await?;
-    server.set_nodelay(true)?;
-    copy_bidirectional(&mut client, &mut server).await?;
     Ok(())
 }

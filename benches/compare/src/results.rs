@@ -44,6 +44,5 @@ noise, and smaller differences mean nothing. Total CPU is mostly the kernel's. I
 vary less, are counted at the end; the cost of each layer is in [README.md](README.md).
 
 **Bold** is portcullis. † forwards to an echo server on bare tokio, whose CPU and memory are not counted. Such a
-server has twice as many connections, and is compared with others that do the same. portcullis has no forwarder
-yet: `portcullis-forward` is tokio's `copy_bidirectional` as its service.
+server has twice as many connections, and is compared with others that do the same.
 ";

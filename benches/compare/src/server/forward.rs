@@ -9,8 +9,9 @@ use crate::{
     tls::server_config,
 };
 use ::portcullis::{
-    Connection, ServiceBuilderExt,
+    ServiceBuilderExt,
     middleware::{timeout::IoTimeoutLayer, tls::TlsLayer},
+    service::ForwardService,
 };
 use ::tokio_rustls::TlsAcceptor;
 use harness::BoxError;
@@ -58,8 +59,7 @@ fn bare_tls(setup: Setup) -> Result<(), BoxError> {
 fn ours(setup: Setup) -> Result<(), BoxError> {
     let backend = setup.backend.ok_or("no backend")?;
     let stack = ServiceBuilder::new().peer_addr();
-    let forward = move |io: Connection<_>| forward(io, backend);
-    serve(&setup, stack.service_fn(forward))
+    serve(&setup, stack.service(ForwardService::to(backend)))
 }
 
 fn stack(setup: Setup) -> Result<(), BoxError> {
@@ -71,16 +71,14 @@ fn stack(setup: Setup) -> Result<(), BoxError> {
         .catch_panics()
         // A client may wait for the backend, and the backend for the client.
         .layer(IoTimeoutLayer::new().without_read_timeout());
-    let forward = move |io: Connection<_>| forward(io, backend);
-    serve(&setup, stack.service_fn(forward))
+    serve(&setup, stack.service(ForwardService::to(backend)))
 }
 
 fn ours_tls(setup: Setup) -> Result<(), BoxError> {
     let tls = TlsLayer::new(server_config(&setup.folder)?);
     let backend = setup.backend.ok_or("no backend")?;
     let stack = ServiceBuilder::new().peer_addr().layer(tls);
-    let forward = move |io: Connection<_>| forward(io, backend);
-    serve(&setup, stack.service_fn(forward))
+    serve(&setup, stack.service(ForwardService::to(backend)))
 }
 
 async fn forward(

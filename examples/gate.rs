@@ -1,0 +1,112 @@
+//! A gate in front of a service that may know nothing of TLS, PROXY headers or limits.
+//!
+//! ```text
+//! redis-server --port 6380
+//! cargo run --release --features proxy-protocol --example gate -- 127.0.0.1:0 127.0.0.1:6380
+//! redis-benchmark -p PORT
+//! ```
+//!
+//! Arguments: where to listen, the backend, and any of these.
+//!
+//! | argument | effect |
+//! |---|---|
+//! | `tls` | terminates TLS with a certificate for `localhost`, whose file is printed |
+//! | `alpn=h2` | selects this protocol if the client offers any |
+//! | `accept-proxy` | requires a PROXY header of the client; only load balancers on this machine may connect |
+//! | `send-proxy-v1`, `send-proxy-v2` | names the client to the backend in a PROXY header |
+//!
+//! Ctrl-C or SIGTERM shuts the program down. Connections may finish for up to 30 s; a second signal force-closes
+//! them.
+
+#![allow(clippy::print_stdout, reason = "an example talks to its user")]
+
+use portcullis::{
+    BoxError, Connection, ConnectionInfo, Server, ServiceBuilderExt,
+    connect::{Connector, Target},
+    connection::Socket,
+    listener::TcpListener,
+    middleware::{
+        proxy_protocol::{ProxyHeaderEncoder, ProxyProtocolLayer, SendProxyHeaderLayer},
+        timeout::IoTimeoutLayer,
+        tls::TlsLayer,
+    },
+    service::ForwardService,
+};
+use std::{env, fs, path::PathBuf, process};
+use tokio::net::TcpStream;
+use tower::{ServiceBuilder, ServiceExt, service_fn};
+
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
+    tracing_subscriber::fmt().init();
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let [address, backend, options @ ..] = &*arguments else {
+        return Err(
+            "usage: gate LISTEN BACKEND [tls] [alpn=NAME] [accept-proxy] [send-proxy-v2]".into(),
+        );
+    };
+    let is_set = |name: &str| options.iter().any(|option| option == name);
+    let alpn: Vec<_> = options
+        .iter()
+        .filter_map(|o| o.strip_prefix("alpn="))
+        .collect();
+
+    let listener = TcpListener::bind(address)?;
+    println!("listening on {}", listener.local_addr()?);
+    let backend: Target = backend.parse()?;
+    let header = match (is_set("send-proxy-v1"), is_set("send-proxy-v2")) {
+        (true, _) => Some(ProxyHeaderEncoder::v1()),
+        (_, true) => Some(ProxyHeaderEncoder::v2()),
+        _ => None,
+    };
+    let front = ServiceBuilder::new()
+        .peer_addr()
+        .trace_connections("gate")
+        .connection_limit(10_000)
+        .catch_panics()
+        .option_layer(match is_set("accept-proxy") {
+            true => Some(ProxyProtocolLayer::new("127.0.0.0/8,::1".parse()?)),
+            false => None,
+        });
+    // With a fixed backend and without headers, `ForwardService::to(backend)` would do.
+    let forward = ForwardService::new(service_fn(move |client: ConnectionInfo| {
+        connect(backend.clone(), header.clone(), client)
+    }));
+    // A client may wait for the backend, and the backend for the client.
+    let timeouts = IoTimeoutLayer::new().without_read_timeout();
+    let server = match is_set("tls") {
+        false => Server::new().listen(listener, front.layer(timeouts).service(forward)),
+        true => {
+            let tls = self_signed()?.with_alpn(alpn);
+            Server::new().listen(listener, front.layer(tls).layer(timeouts).service(forward))
+        }
+    };
+    server.stop_on_signals().run().await?;
+    Ok(())
+}
+
+async fn connect(
+    backend: Target,
+    header: Option<ProxyHeaderEncoder>,
+    client: ConnectionInfo,
+) -> Result<Connection<Socket<TcpStream>>, BoxError> {
+    let connector = Connector::new();
+    match header {
+        None => Ok(connector.oneshot(backend).await?),
+        Some(header) => {
+            let layer = SendProxyHeaderLayer::new(header.encode(&client));
+            connector.with_layers(layer).oneshot(backend).await
+        }
+    }
+}
+
+/// Writes the certificate to a file, for clients to trust.
+fn self_signed() -> Result<TlsLayer, BoxError> {
+    let names = ["localhost", "127.0.0.1"].map(str::to_owned);
+    let identity = rcgen::generate_simple_self_signed(names)?;
+    let (chain, key) = (identity.cert.pem(), identity.signing_key.serialize_pem());
+    let file: PathBuf = env::temp_dir().join(format!("gate-{}.pem", process::id()));
+    fs::write(&file, &chain)?;
+    println!("try: curl --cacert {}", file.display());
+    Ok(TlsLayer::from_pem(chain.as_bytes(), key.as_bytes())?)
+}
