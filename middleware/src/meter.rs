@@ -49,7 +49,7 @@ impl Counter {
     }
 
     /// Reloads of certificates.
-    #[cfg(feature = "tls")]
+    #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
     pub(crate) fn reloads(result: &'static str) -> Self {
         register!(counter!("portcullis_reloads_total", "result" => result))
     }
@@ -68,7 +68,7 @@ impl Gauge {
     }
 
     /// The end of the validity of a certificate.
-    #[cfg(feature = "tls")]
+    #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
     pub(crate) fn certificate_not_after(name: &str) -> Self {
         register!(gauge!("portcullis_certificate_not_after_seconds", "name" => name))
     }
@@ -82,7 +82,7 @@ impl Gauge {
         let _ = change;
     }
 
-    #[cfg(feature = "tls")]
+    #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
     pub(crate) fn set(&self, value: f64) {
         #[cfg(feature = "metrics")]
         self.0.set(value);

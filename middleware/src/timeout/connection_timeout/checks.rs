@@ -132,7 +132,7 @@ impl ConnectionChecks {
             let Some(observer) = &self.observer else {
                 return Err(elapsed);
             };
-            observer.observe(&self.info, elapsed.phase().as_str(), &elapsed);
+            observer.observe(&self.info, elapsed.phase().as_str(), elapsed);
         }
     }
 
