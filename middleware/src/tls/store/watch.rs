@@ -47,9 +47,11 @@ async fn run(store: CertStore, mut changes: Changes) {
             changes.follow(&compared);
             (compared.has_changed(SystemTime::now()), changes)
         });
-        let has_changed;
-        (has_changed, changes) = match comparing.await {
-            Ok(compared) => compared,
+        let has_changed = match comparing.await {
+            Ok((has_changed, returned)) => {
+                changes = returned;
+                has_changed
+            }
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => resume_unwind(panic),
                 // The runtime shuts down.
