@@ -161,6 +161,14 @@ fn disjoint<T: Ord + Copy>(mut ranges: Vec<Range<T>>) -> Arc<[Range<T>]> {
 }
 
 fn find<T: Ord + Copy>(ranges: &[Range<T>], address: T) -> bool {
+    // Comparing with each takes fewer instructions than a search.
+    if ranges.len() <= FEW {
+        let contains = |&(first, last): &Range<T>| first <= address && address <= last;
+        return ranges.iter().any(contains);
+    }
     let after = ranges.partition_point(|&(first, _)| first <= address);
     after > 0 && address <= ranges[after - 1].1
 }
+
+/// Ranges that are compared one after the other.
+const FEW: usize = 8;
