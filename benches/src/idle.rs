@@ -3,7 +3,7 @@
 use super::{
     Variant,
     backend::Backend,
-    load::Client,
+    load::{Client, Workload},
     serve::{Unbuffered, role},
 };
 use harness::{
@@ -37,7 +37,7 @@ pub(crate) async fn bytes_per_connection(
     let role = role(variant, Unbuffered, backend.as_ref());
     let server = Child::start(&[], &role).await?;
     let id = u32::try_from(server.pid()?.as_raw())?;
-    let client = Client::new(server.address(), variant);
+    let client = Client::new(server.address(), variant, Workload::Connection)?;
     let (mut open, mut buffer) = (Vec::new(), Vec::new());
     for _ in 0..WARM_UP {
         let mut stream = client.connect().await?;

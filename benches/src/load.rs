@@ -1,14 +1,15 @@
 //! The client, and the loads that it puts on a server.
 
-use super::{Protocol, Variant};
+use super::{Protocol, Variant, tls::TlsClient};
 use harness::{
     bulk,
     exchange::Exchange,
     sequence::{Connect, Gate, Sequence},
 };
-use portcullis::BoxError;
+use portcullis::{BoxError, io::EitherIo};
 use std::{io, net::SocketAddr};
 use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
 /// What a server has to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub(crate) enum Workload {
     Echo,
     /// Echoes on sixteen connections: all write, then all read.
     EchoOf16,
+    /// As `Connection`, with a TLS session that is resumed.
+    Resumed,
     /// A MiB from the backend to the client, through a forwarder.
     ToClient,
     /// A MiB from the client to the backend.
@@ -26,10 +29,11 @@ pub(crate) enum Workload {
 }
 
 impl Workload {
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::Connection,
         Self::Echo,
         Self::EchoOf16,
+        Self::Resumed,
         Self::ToClient,
         Self::ToBackend,
     ];
@@ -41,6 +45,7 @@ impl Workload {
     pub(crate) const fn of(protocol: Protocol) -> &'static [Self] {
         match protocol {
             Protocol::Echo | Protocol::Http => &[Self::Connection, Self::Echo, Self::EchoOf16],
+            Protocol::Tls => &[Self::Connection, Self::Resumed, Self::Echo],
             Protocol::Forward => &[
                 Self::Connection,
                 Self::Echo,
@@ -57,13 +62,14 @@ impl Workload {
             Self::EchoOf16 => "echo-16",
             Self::ToClient => "to-client",
             Self::ToBackend => "to-backend",
+            Self::Resumed => "resumed",
         }
     }
 
     /// Connections that stay open.
     const fn connections(self) -> usize {
         match self {
-            Self::Connection | Self::ToClient | Self::ToBackend => 0,
+            Self::Connection | Self::Resumed | Self::ToClient | Self::ToBackend => 0,
             Self::Echo => 1,
             Self::EchoOf16 => 16,
         }
@@ -85,7 +91,7 @@ impl Workload {
         match self {
             Self::ToClient => return Ok(bulk::download(client.connect().await?, mib).await?),
             Self::ToBackend => return Ok(bulk::upload(client.connect().await?, mib).await?),
-            Self::Connection | Self::Echo | Self::EchoOf16 => {}
+            Self::Connection | Self::Echo | Self::EchoOf16 | Self::Resumed => {}
         }
         let mut sequence = Sequence::open(client, self.connections()).await?;
         sequence.run(count, gate).await?;
@@ -95,32 +101,57 @@ impl Workload {
 }
 
 /// A client of one server.
-#[derive(Debug)]
 pub(crate) struct Client {
     address: SocketAddr,
     exchange: Exchange,
+    tls: Option<TlsClient>,
 }
 
 impl Client {
-    pub(crate) fn new(address: SocketAddr, variant: Variant) -> Self {
-        let exchange = match variant.protocol() {
-            Protocol::Echo | Protocol::Forward => Exchange::echo(64),
-            Protocol::Http => Exchange::Hello,
+    /// For connections of `workload`.
+    pub(crate) fn new(
+        address: SocketAddr,
+        variant: Variant,
+        workload: Workload,
+    ) -> Result<Self, BoxError> {
+        let (exchange, tls) = match (variant.protocol(), workload) {
+            (Protocol::Echo | Protocol::Forward, _) => (Exchange::echo(64), None),
+            (Protocol::Http, _) => (Exchange::Hello, None),
+            (Protocol::Tls, Workload::Echo | Workload::EchoOf16) => {
+                (Exchange::echo(RECORD), Some(TlsClient::new(false)?))
+            }
+            (Protocol::Tls, Workload::Connection) => {
+                (Exchange::echo(64), Some(TlsClient::new(false)?))
+            }
+            (Protocol::Tls, Workload::Resumed) => (Exchange::echo(64), Some(TlsClient::new(true)?)),
+            (Protocol::Tls, Workload::ToClient | Workload::ToBackend) => {
+                return Err("bulk data is measured for forwarders only".into());
+            }
         };
-        Self { address, exchange }
+        Ok(Self {
+            address,
+            exchange,
+            tls,
+        })
     }
 }
 
 impl Connect for Client {
-    type Stream = TcpStream;
+    type Stream = EitherIo<TcpStream, Box<TlsStream<TcpStream>>>;
 
-    async fn connect(&self) -> io::Result<TcpStream> {
+    async fn connect(&self) -> io::Result<Self::Stream> {
         let stream = TcpStream::connect(self.address).await?;
         stream.set_nodelay(true)?;
-        Ok(stream)
+        Ok(match &self.tls {
+            None => EitherIo::Left(stream),
+            Some(tls) => EitherIo::Right(Box::new(tls.connect(stream).await?)),
+        })
     }
 
     fn exchange(&self) -> &Exchange {
         &self.exchange
     }
 }
+
+/// The most bytes of a TLS record.
+pub(crate) const RECORD: usize = 16 << 10;

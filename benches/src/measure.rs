@@ -5,7 +5,7 @@ use super::{
     backend::Backend,
     idle::{self, After},
     load::{Client, Workload},
-    serve::{Buffered, role},
+    serve::{BUFFERED, role},
 };
 use harness::{
     count,
@@ -30,7 +30,7 @@ use tokio::time::timeout;
 pub(crate) struct Costs {
     pub(crate) variant: Variant,
     /// In the order of [`Workload::ALL`].
-    counts: [Counts; 5],
+    counts: [Counts; 6],
     /// Resident bytes per idle connection.
     pub(crate) idle: Option<f64>,
     /// The same before a first request of HTTP.
@@ -131,7 +131,7 @@ impl Bench {
 
     async fn counts(&self, variant: Variant, workload: Workload) -> Result<Counts, BoxError> {
         let mut counts = Counts::default();
-        let (short_run, long_run) = units(workload);
+        let (short_run, long_run) = units(variant, workload);
         let units = long_run - short_run;
         if self.valgrind && !workload.is_bulk() {
             let mut instructions = Vec::new();
@@ -174,18 +174,19 @@ async fn run<T>(
 ) -> Result<T, BoxError> {
     let backend = Backend::start(variant, workload.is_bulk()).await?;
     let client = async |address, gate| {
-        let client = Client::new(address, variant);
+        let client = Client::new(address, variant, workload)?;
         workload.run(&client, count, gate).await
     };
-    let role = role(variant, Buffered, backend.as_ref());
+    let role = role(variant, BUFFERED, backend.as_ref());
     count::run(tool, &role, client, parse).await
 }
 
-/// Units of the short run and of the long one.
-const fn units(workload: Workload) -> (usize, usize) {
-    match workload.is_bulk() {
-        true => (16, 16 + 64),
-        false => (SHORT, LONG),
+/// Units of the short and of the long run. A handshake takes a million instructions.
+const fn units(variant: Variant, workload: Workload) -> (usize, usize) {
+    match (variant.protocol(), workload) {
+        (Protocol::Tls, Workload::Connection | Workload::Resumed) => (HANDSHAKES, HANDSHAKES * 5),
+        (_, Workload::ToClient | Workload::ToBackend) => (16, 16 + 64),
+        _ => (SHORT, LONG),
     }
 }
 
@@ -196,11 +197,14 @@ const SHORT: usize = 320;
 /// Units of the long run.
 const LONG: usize = SHORT + 1600;
 
+/// Units of the short run of handshakes.
+const HANDSHAKES: usize = 32;
+
 /// Idle connections.
 const IDLE: usize = 5000;
 
 /// For one variant. Nothing that the driver waits for may hang it.
-const LIMIT: Duration = Duration::from_secs(300);
+const LIMIT: Duration = Duration::from_secs(900);
 
 #[cfg(test)]
 mod tests {

@@ -17,6 +17,7 @@ pub(crate) fn report(costs: &[Costs]) -> String {
         .iter()
         .filter(|costs| costs.variant.protocol() == Protocol::Forward);
     let _ = write_forwarders(&mut text, &forwarders.collect::<Vec<_>>());
+    let _ = write_tls(&mut text, costs);
     let _ = write_targets(&mut text, costs);
     let _ = write_calls(&mut text, costs);
     let _ = writeln!(text, "\n{}", environment());
@@ -32,6 +33,7 @@ fn write_table(out: &mut String, costs: &[&Costs], reference: Variant) -> std::f
         .copied()
         .find(|costs| costs.variant == reference);
     let (unit, before, silent) = match reference.protocol() {
+        Protocol::Tls => ("echo", "", false),
         Protocol::Http => ("request", "\n", true),
         Protocol::Echo | Protocol::Forward => ("echo", "", false),
     };
@@ -115,6 +117,43 @@ fn write_forwarders(out: &mut String, costs: &[&Costs]) -> std::fmt::Result {
             bulk(Workload::ToClient),
             bulk(Workload::ToBackend),
             with_ratio(costs.idle, bare.and_then(|bare| bare.idle)),
+        )?;
+    }
+    Ok(())
+}
+
+/// Handshakes, and echoes of whole records.
+fn write_tls(out: &mut String, costs: &[Costs]) -> std::fmt::Result {
+    let costs: Vec<_> = costs
+        .iter()
+        .filter(|costs| costs.variant.protocol() == Protocol::Tls)
+        .collect();
+    let Some(bare) = costs.iter().find(|costs| costs.variant == Variant::TlsBare) else {
+        return Ok(());
+    };
+    writeln!(
+        out,
+        "\n| server over TLS | full handshake: instructions | allocations | system calls | \
+         resumed handshake: instructions | echo of 16 KiB: instructions | system calls | idle: bytes |\n\
+         |---|---|---|---|---|---|---|---|"
+    )?;
+    for costs in &costs {
+        let instructions = |workload| {
+            let of = |costs: &Costs| costs.of(workload).instructions;
+            with_ratio(of(costs), of(bare))
+        };
+        let full = costs.of(Workload::Connection);
+        writeln!(
+            out,
+            "| `{}` | {} | {} | {} | {} | {} | {} | {} |",
+            costs.variant,
+            instructions(Workload::Connection),
+            allocations(full),
+            calls(full),
+            instructions(Workload::Resumed),
+            instructions(Workload::Echo),
+            calls(costs.of(Workload::Echo)),
+            with_ratio(costs.idle, bare.idle),
         )?;
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! The role of the server, which runs until its standard input ends.
 
-use super::{Protocol, Variant, backend::Backend, forward, http};
+use super::{Protocol, Variant, backend::Backend, forward, http, load::RECORD, tls};
 use harness::{
     child::Role,
     server::{announce, serve_input},
@@ -46,7 +46,10 @@ pub(crate) fn role<H: Handler>(variant: Variant, _: H, backend: Option<&Backend>
         arguments: [ROLE, variant.name(), H::NAME, &backend]
             .map(Into::into)
             .into(),
-        environment: Vec::new(),
+        environment: match variant.protocol() {
+            Protocol::Tls => tls::environment(),
+            Protocol::Echo | Protocol::Http | Protocol::Forward => Vec::new(),
+        },
     }
 }
 
@@ -61,9 +64,11 @@ pub(crate) fn serve(variant: &str, handler: &str, backend: &str) -> Result<(), B
     if variant.protocol() == Protocol::Forward {
         return forward::start(variant, &runtime, backend.parse()?);
     }
-    match handler {
-        Buffered::NAME => start(variant, &runtime, Buffered),
-        Unbuffered::NAME => start(variant, &runtime, Unbuffered),
+    match (variant.protocol(), handler) {
+        (Protocol::Tls, Unbuffered::NAME) => tls::start(variant, &runtime, Unbuffered),
+        (Protocol::Tls, _) => tls::start(variant, &runtime, WHOLE_RECORDS),
+        (_, <Buffered>::NAME) => start(variant, &runtime, BUFFERED),
+        (_, Unbuffered::NAME) => start(variant, &runtime, Unbuffered),
         _ => Err(format!("there is no handler {handler}").into()),
     }
 }
@@ -134,6 +139,10 @@ fn start(variant: Variant, runtime: &Runtime, handler: impl Handler) -> Result<(
                 .with_max_lifetime(Duration::from_secs(86_400));
             run(runtime, stack.layer(layer).service_fn(echo!()))
         }
+        Variant::TlsBare
+        | Variant::TlsPortcullis
+        | Variant::TlsRecommended
+        | Variant::TlsRecommendedPlus => Err(format!("{variant} has TLS").into()),
         Variant::HttpHyper => http::run_hyper(runtime),
         Variant::HttpHyperPlus => http::run_hyper_plus(runtime),
         Variant::HttpAxum => http::run_axum(runtime),
@@ -244,9 +253,14 @@ pub(crate) trait Handler: Copy + Send + Sync + 'static {
 /// Echoes with a buffer per connection. It is left uninitialized, because valgrind counts zeroing byte by
 /// byte, which would hide everything else.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Buffered;
+pub(crate) struct Buffered<const SIZE: usize = BUFFER>;
 
-impl Handler for Buffered {
+pub(crate) const BUFFERED: Buffered = Buffered;
+
+/// The same, for a whole record of TLS at a time.
+const WHOLE_RECORDS: Buffered<{ RECORD + 1 }> = Buffered;
+
+impl<const SIZE: usize> Handler for Buffered<SIZE> {
     const NAME: &str = "buffered";
 
     #[expect(clippy::manual_async_fn, reason = "see the trait")]
@@ -255,7 +269,7 @@ impl Handler for Buffered {
         Io: AsyncRead + AsyncWrite + Unpin + Send,
     {
         async move {
-            let mut buffer = Vec::with_capacity(BUFFER);
+            let mut buffer = Vec::with_capacity(SIZE);
             while io.read_buf(&mut buffer).await? > 0 {
                 io.write_all(&buffer).await?;
                 buffer.clear();
@@ -270,7 +284,7 @@ impl Handler for Buffered {
         Io: AsyncRead + AsyncWrite + Unpin + Send,
     {
         async move {
-            let mut buffer = Vec::with_capacity(BUFFER);
+            let mut buffer = Vec::with_capacity(SIZE);
             // Through one more reference, so that the code is separate from that of `serve`. The compiler
             // would not inline shared code, and the reference would cost 40 instructions more.
             while timeout(TIMEOUT, io.read_buf(&mut &mut buffer)).await?? > 0 {

@@ -159,7 +159,7 @@ pub type MaybeLimitedIo<IO> = EitherIo<Box<BandwidthIo<IO>>, IO>;
 pub fn recommended<S, Io>(
     options: Options,
     service: S,
-) -> impl Stack<Io> + Service<Io, Response = S::Response, Error = BoxError> + Sync
+) -> impl Stack<Io, Response = S::Response, Error = BoxError> + Sync
 where
     S: Service<Connection<StackIo<Io>>, Error: Into<BoxError>, Future: Send + 'static>,
     S: Clone + Send + Sync + 'static,

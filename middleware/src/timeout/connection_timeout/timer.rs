@@ -65,13 +65,10 @@ impl CheckTimer {
             }
             self.clear(info);
         }
-        let sleep = match self {
-            Self::Runtime(sleep) => sleep,
-            _ => {
-                note_timer();
-                *self = Self::Runtime(Box::pin(sleep_until(deadline)));
-                return self.poll(info, deadline, false, cx);
-            }
+        let Self::Runtime(sleep) = self else {
+            note_timer();
+            *self = Self::Runtime(Box::pin(sleep_until(deadline)));
+            return self.poll(info, deadline, false, cx);
         };
         if sleep.deadline() != deadline {
             sleep.as_mut().reset(deadline);
