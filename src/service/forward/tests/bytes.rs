@@ -62,7 +62,7 @@ async fn receive(io: &mut (impl AsyncRead + Unpin), seed: u64, length: usize, la
     assert_eq!(position, length, "seed {seed}");
 }
 
-/// Both ends send and receive at once; the streams end at different times.
+/// Both ends send and receive concurrently; the streams end at different times.
 pub(super) async fn exchange<C, S>(forwards: Forwards, client: C, server: S, seed: u64, most: usize)
 where
     C: AsyncRead + AsyncWrite + Send + 'static,

@@ -156,3 +156,17 @@ async fn a_drop_in_any_state_releases_both_connections() {
         assert_eq!(received.len(), polls);
     }
 }
+
+#[cfg(target_pointer_width = "64")]
+#[test]
+fn the_future_of_a_connection_is_small() {
+    use crate::service::forward::ForwardFuture;
+    use tokio::net::TcpStream;
+
+    type Sockets = ForwardFuture<ConnectTo, Socket<TcpStream>, Socket<TcpStream>>;
+    assert!(
+        size_of::<Sockets>() <= 640,
+        "{} bytes",
+        size_of::<Sockets>()
+    );
+}

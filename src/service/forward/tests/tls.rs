@@ -17,7 +17,7 @@ use tokio::{
 };
 use tower::{Layer, ServiceExt};
 
-/// A connection over TCP under TLS: the server's end and the client's.
+/// A connection over TCP under TLS, the server's end and the client's.
 async fn tls() -> (
     Connection<TlsIo<Socket<TcpStream>>>,
     Connection<TlsClientIo<Socket<TcpStream>>>,
