@@ -2,7 +2,7 @@
 //!
 //! [`recommended`] puts the layers that a public server should have around a service, in the order below.
 //! [`Options`] chooses them. With the defaults, a server has a trace, limits its connections to 10,000, and ends
-//! those that move no byte for five minutes or keep a write waiting for 60 seconds. A layer that is not
+//! those that move no byte for five minutes or keep a write waiting for 60 seconds. An optional layer that is not
 //! configured is not in the stack.
 //!
 //! Write the stack by hand with [`ServiceBuilder`] if it needs another order or other layers. The example
@@ -12,7 +12,7 @@
 //!
 //! Each layer sees a connection after those above it. Cheap decisions come before expensive ones, and a layer
 //! comes after the layer that provides what it decides by. A connection that is rejected has cost as little as
-//! possible, and no permit is held while a layer waits for the client's bytes.
+//! possible.
 //!
 //! | | layer | protects against | why here, and what goes wrong elsewhere |
 //! |---|---|---|---|
@@ -26,7 +26,7 @@
 //! | 8 | [`AclLayer`] of the client | unwanted networks | The cheapest guard comes first. After a limit, a flood from a denied network would fill that limit's table. |
 //! | 9 | [`RateLimitLayer`] | clients that connect too often | Before the handshake, which costs a thousand times as much. |
 //! | 10 | [`KeyedLimitLayer`] | one client that takes all connections | After the rate, so that a client that reconnects too often takes no slots. Outside of TLS, so that slow handshakes count. |
-//! | 11 | [`ConnectionTimeoutLayer`] | silent, slow and endless connections | Outside of everything that waits for the client. Inside of TLS, a handshake would not count as idle time. |
+//! | 11 | [`ConnectionTimeoutLayer`] | silent, slow and endless connections | Outside of the peek, TLS and the service. The PROXY header has a timeout of its own. Inside of TLS, a handshake would not count as idle time. |
 //! | 12 | [`PeekLayer`] | | It detects the protocol for a [`Router`](crate::middleware::route::Router), so it sees the bytes before TLS. |
 //! | 13 | `TlsLayer` | readers on the network | After all guards by address, because the handshake is the most expensive step. It limits unfinished handshakes itself. |
 //! | 14 | [`AclLayer`] of the certificate | clients whose certificate is valid and has no right to connect | The certificate is known after the handshake. |

@@ -83,7 +83,7 @@ impl HandshakeConfig {
     /// [`TlsLayer::verify_again`](super::TlsLayer::verify_again).
     pub(super) fn verify_again(&self, tls: &TlsInfo) -> Result<(), rustls::Error> {
         let Some(verifier) = &self.verifier else {
-            return Ok(());
+            return without_verifier(tls);
         };
         let chain = tls.peer_certificates.iter();
         let chain: Vec<_> = chain.map(|der| CertificateDer::from(&**der)).collect();
@@ -108,6 +108,15 @@ impl HandshakeConfig {
     pub const fn get(&self) -> &Arc<ServerConfig> {
         &self.config
     }
+}
+
+/// Certificates that nothing can check again count as wrong, so that a forgotten verifier is noticed.
+pub(super) fn without_verifier(tls: &TlsInfo) -> Result<(), rustls::Error> {
+    if tls.peer_certificates.is_empty() {
+        return Ok(());
+    }
+    let reason = "no verifier is known that could check the client's certificates again";
+    Err(rustls::Error::General(reason.into()))
 }
 
 impl fmt::Debug for HandshakeConfig {

@@ -3,7 +3,7 @@
 use super::{
     Tls, TlsIo,
     common::{HANDSHAKE_TIMEOUT, alpn_names, escaped_alpn},
-    configs::{ConfigSource, Configs, HandshakeConfig},
+    configs::{ConfigSource, Configs, HandshakeConfig, without_verifier},
     handshake::handshake,
     handshake_limit::HandshakeLimit,
     metrics::HandshakeMetrics,
@@ -256,21 +256,25 @@ impl TlsLayer {
     /// ```
     ///
     /// The verifier is the one of a [`TlsProfile`](super::TlsProfile), of
-    /// [`with_client_verifier`](Self::with_client_verifier) or of [`Configs::current`]. Without one, and for
-    /// connections without TLS or with an unfinished handshake, the result is `Ok`. It takes the time of one
-    /// verification, about as long as the signatures of the chain.
+    /// [`with_client_verifier`](Self::with_client_verifier) or of [`Configs::current`]. For connections without TLS or
+    /// with an unfinished handshake, the result is `Ok`. It takes the time of one verification, about as long as the
+    /// signatures of the chain.
     ///
     /// # Errors
     ///
-    /// The verifier's reason, such as an expired or revoked certificate, or that a required one is missing.
+    /// The verifier's reason, such as an expired or revoked certificate, or that a required one is missing. It also
+    /// fails if the client has presented a certificate and no verifier is known.
     pub fn verify_again(&self, info: &ConnectionInfo) -> Result<(), rustls::Error> {
         let config = match &self.source {
             ConfigSource::Fixed(config) => Some(config.clone()),
             ConfigSource::Chosen(configs) => configs.current(),
         };
-        match (config, info.tls()) {
-            (Some(config), Some(tls)) => config.verify_again(tls),
-            _ => Ok(()),
+        let Some(tls) = info.tls() else {
+            return Ok(());
+        };
+        match config {
+            Some(config) => config.verify_again(tls),
+            None => without_verifier(tls),
         }
     }
 

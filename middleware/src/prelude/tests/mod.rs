@@ -208,9 +208,9 @@ async fn xmpp_starts_tls_on_request() {
             (open.as_bytes(), features.as_bytes()),
             (request.as_bytes(), &proceed[..]),
         ];
-        let (peer, expected) = script("", &exchanges, "hello");
+        let (peer, expected) = script("", &exchanges, "\x16hello");
         let (served, received) = serve(PreludeLayer::new(Xmpp::new("chat.example")), peer).await;
-        assert_eq!((served.unwrap(), received), (b"hello".to_vec(), expected));
+        assert_eq!((served.unwrap(), received), (b"\x16hello".to_vec(), expected));
     }
 }
 

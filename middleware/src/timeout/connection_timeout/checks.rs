@@ -182,13 +182,11 @@ impl ConnectionChecks {
 impl LifetimeCheck {
     fn check(&mut self, now: Instant) -> Result<(), Elapsed> {
         while self.next <= now {
-            let next = match &mut self.grace {
-                Some(grace) if grace.stage < DrainStage::Closing => grace.advance(self.next),
-                _ => None,
-            };
-            match next {
-                Some(next) => self.next = next,
-                None => return Err(Elapsed::new(TimeoutPhase::LIFETIME, self.limit)),
+            match &mut self.grace {
+                Some(grace) if grace.stage < DrainStage::Closing => {
+                    self.next = grace.advance(self.next);
+                }
+                _ => return Err(Elapsed::new(TimeoutPhase::LIFETIME, self.limit)),
             }
         }
         Ok(())
@@ -197,7 +195,7 @@ impl LifetimeCheck {
 
 impl Grace {
     /// Asks the service to end the connection, and returns when to look again.
-    fn advance(&mut self, at: Instant) -> Option<Instant> {
+    fn advance(&mut self, at: Instant) -> Instant {
         match self.stage {
             DrainStage::Serving => {
                 self.trigger.notify();
@@ -208,7 +206,8 @@ impl Grace {
                 self.stage = DrainStage::Closing;
             }
         }
-        at.checked_add(self.half)
+        // A grace period that is too long for the clock does not end.
+        at.checked_add(self.half).unwrap_or(at + DISTANT)
     }
 }
 
@@ -262,6 +261,9 @@ fn part_of(jitter: Duration, info: &ConnectionInfo) -> Duration {
 
 /// Checks per idle timeout.
 pub(super) const QUARTERS: u32 = 4;
+
+/// Longer than any connection lasts.
+const DISTANT: Duration = Duration::from_secs(30 * 365 * 86_400);
 
 /// Timers of the runtime have this resolution.
 const SHORTEST: Duration = Duration::from_millis(1);

@@ -318,6 +318,18 @@ async fn a_grace_period_asks_the_service_to_end_before_the_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_endless_grace_period_notifies_the_service_and_cuts_nothing() {
+    let layer = ConnectionTimeoutLayer::new()
+        .with_max_lifetime(SECOND * 60)
+        .with_lifetime_grace(Duration::MAX);
+    let (times, result) = stages(layer.clone(), DrainStage::Notified).await;
+    result.unwrap();
+    assert_eq!(times, [SECOND * 60]);
+    let silent = served(layer, async |_| {});
+    assert!(timeout(SECOND * 86_400, silent).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
 async fn with_a_grace_period_the_drain_of_the_server_is_seen_as_before() {
     let (trigger, signal) = DrainTrigger::pair();
     let listener = Arc::new(ListenerInfo::new().with_drain(signal));

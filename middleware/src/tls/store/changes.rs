@@ -50,12 +50,13 @@ impl Changes {
             // It may have been removed, which ends the watch as well.
             let _ = watcher.unwatch(gone);
         }
-        for new in folders.difference(&self.folders) {
-            if let Err(error) = watcher.watch(new, RecursiveMode::NonRecursive) {
-                warn(&error);
-            }
-        }
-        self.folders = folders;
+        let mut watch = |folder: &PathBuf| {
+            let watched = watcher.watch(folder, RecursiveMode::NonRecursive);
+            watched.map_err(|error| warn(&error)).is_ok()
+        };
+        // A folder that cannot be watched now may appear later, so it is tried again.
+        let is_watched = |folder: &PathBuf| self.folders.contains(folder) || watch(folder);
+        self.folders = folders.into_iter().filter(is_watched).collect();
     }
 
     /// Waits for a change of a folder, or of the set of folders.
