@@ -113,8 +113,10 @@ where
             (_, None) => ("530 Must issue a STARTTLS command first".to_owned(), None),
             (_, Some(tls)) => (format!("250 by {tls}: {}", line.escape_debug()), None),
         };
-        connection.write_all(reply.as_bytes()).await?;
-        connection.write_all(b"\r\n").await?;
+        // In one write, because some clients begin TLS behind the first part that they read.
+        connection
+            .write_all(format!("{reply}\r\n").as_bytes())
+            .await?;
         if let Some(end) = end {
             connection.flush().await?;
             return Ok(end);
