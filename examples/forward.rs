@@ -1,22 +1,24 @@
-//! A TCP forwarder: clients on one side, one backend on the other.
+//! A TCP forwarder: clients on one side, a pool of servers on the other.
 //!
 //! ```text
-//! cargo run --release --example forward -- 127.0.0.1:8080 example.org:80
-//! curl -H "host: example.org" http://127.0.0.1:8080/
+//! cargo run --release --example forward -- 127.0.0.1:8080 10.0.1.10:80 10.0.1.11:80 spare.internal:80
+//! curl http://127.0.0.1:8080/
 //! ```
 //!
-//! Each connection is logged with its backend, the bytes in both directions, and the side that ended it. Ctrl-C
-//! or SIGTERM stops accepting; connections go on for at most 30 seconds.
+//! Each connection goes to the server with the fewest, and to the next one if that fails. Servers that do not
+//! accept connections are taken out of use until they do again; host names are resolved every 30 seconds. Each
+//! connection is logged with its server, the bytes in both directions, and the side that ended it. Ctrl-C or
+//! SIGTERM stops accepting; connections go on for at most 30 seconds.
 
 #![allow(clippy::print_stdout, reason = "an example talks to its user")]
 
 use portcullis::{
     BoxError, Server, ServiceBuilderExt, TraceLayer,
-    connect::Target,
     listener::TcpListener,
     middleware::timeout::{ConnectionTimeoutLayer, IoTimeoutLayer},
     server::Drain,
     service::ForwardService,
+    upstream::{self, HealthCheck, Pool},
 };
 use std::{env, time::Duration};
 use tower::ServiceBuilder;
@@ -25,15 +27,19 @@ use tower::ServiceBuilder;
 async fn main() -> Result<(), BoxError> {
     tracing_subscriber::fmt().init();
     let mut arguments = env::args().skip(1);
-    let (Some(listen), Some(backend)) = (arguments.next(), arguments.next()) else {
-        return Err(
-            "usage: forward LISTEN BACKEND, such as: forward 127.0.0.1:8080 localhost:80".into(),
-        );
-    };
-    let backend = Target::try_from(backend)?;
+    let listen = arguments.next().ok_or(USAGE)?;
+    let servers = arguments.map(|server| server.parse());
+    let servers: Vec<upstream::Server> = servers.collect::<Result<_, _>>()?;
+    if servers.is_empty() {
+        return Err(USAGE.into());
+    }
     let listener = TcpListener::bind(listen)?;
     println!("listening on {}", listener.local_addr()?);
 
+    let pool = Pool::builder()
+        .with_name("example")
+        .with_health_check(HealthCheck::tcp())
+        .build(servers);
     let stack = ServiceBuilder::new()
         .peer_addr()
         .layer(TraceLayer::new().on_close(|closed| {
@@ -42,7 +48,7 @@ async fn main() -> Result<(), BoxError> {
                 "{} to {}: {}, ended by {}, {} bytes in, {} bytes out",
                 info.peer(),
                 info.upstream()
-                    .map_or("no backend", |upstream| &*upstream.server),
+                    .map_or("no server", |upstream| &*upstream.server),
                 closed.outcome(),
                 info.ended_by().map_or("none", |side| side.as_str()),
                 info.bytes_read(),
@@ -54,7 +60,7 @@ async fn main() -> Result<(), BoxError> {
         .layer(ConnectionTimeoutLayer::new().with_idle_timeout(Duration::from_secs(3600)))
         // A peer may be silent for as long as it likes, but it must read.
         .layer(IoTimeoutLayer::new().without_read_timeout())
-        .service(ForwardService::to(backend));
+        .service(ForwardService::new(pool.clone()));
 
     let report = Server::new()
         .listen(listener, stack)
@@ -62,9 +68,16 @@ async fn main() -> Result<(), BoxError> {
         .stop_on_signals()
         .run()
         .await?;
+    for server in pool.servers() {
+        let state = server.state;
+        println!("{} is {state}: {} connects", server.key, server.connects);
+    }
     println!(
         "{} connections were force-closed",
         report.force_closed().len()
     );
     Ok(())
 }
+
+const USAGE: &str =
+    "usage: forward LISTEN SERVER..., such as: forward 127.0.0.1:8080 10.0.1.10:80 10.0.1.11:80";

@@ -36,7 +36,9 @@
 //!   replaces a stack while it serves.
 //! * `axum`, `tonic` (features): extractors for handlers, and stacks under their servers.
 //! * [`connect`]: outgoing connections; with the feature `http-client` under hyper's client.
+//! * [`upstream`]: pools of servers to forward connections to.
 //! * [`listener::accept_error`]: classifies accept errors.
+//! * [Put a gate before a service](docs::gate): a chapter on forwarding, from ten lines to a pool of servers.
 //! * [Write a layer in twenty lines](middleware::guide): a chapter on custom middleware. The module `testing`
 //!   (feature) helps to test it.
 //!
@@ -156,6 +158,7 @@ pub mod service;
 pub mod testing;
 #[cfg(feature = "tonic")]
 pub mod tonic;
+pub mod upstream;
 
 pub use self::server::Server;
 pub use portcullis_middleware as middleware;

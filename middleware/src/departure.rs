@@ -71,7 +71,7 @@ pub(crate) fn poll_departure<IO: 'static>(io: &mut IO, cx: &mut Context<'_>) -> 
         Some((AnyStream::Tcp(stream), unread)) => unless_unread(unread, poll_tcp(stream, cx)),
         #[cfg(unix)]
         Some((AnyStream::Unix(stream), unread)) => unless_unread(unread, poll_unix(stream, cx)),
-        None => Poll::Pending,
+        Some((AnyStream::Memory(_), _)) | None => Poll::Pending,
     }
 }
 

@@ -48,6 +48,8 @@
 //! | `limit` | the idle timeout of the server |
 //! | `worker` | number of the worker thread, from 0 |
 //! | `by` | name of the layer that rejects or would reject the connection |
+//! | `pool` | name of a pool of servers |
+//! | `server` | name of a server within its pool |
 //!
 //! # Events
 //!
@@ -82,6 +84,12 @@
 //! | `portcullis::server::triggers` | INFO | `limit` | the server shuts down because it is idle |
 //! | `portcullis::server::triggers` | INFO | | the server shuts down because of a signal |
 //! | `portcullis::tonic::incoming` | ERROR | `peer`, `suppressed` | a connection without TLS reached `tonic_tls` |
+//! | `portcullis::upstream::events` | INFO | `pool`, `server` | a server of a pool has passed its health checks |
+//! | `portcullis::upstream::events` | WARN | `error`, `pool`, `server` | a server of a pool has failed its health checks |
+//! | `portcullis::upstream::events` | INFO | `pool`, `server` | a server of a pool that gets no new connections has lost its last one |
+//! | `portcullis::upstream::events` | WARN | `error`, `pool` | a pool was not notified of changes of its servers |
+//! | `portcullis::upstream::events` | WARN | `error`, `pool`, `server` | the host name of a server of a pool cannot be resolved |
+//! | `portcullis::upstream::events` | WARN | `pool`, `server` | a server of a pool is not used for a time, because connects have failed |
 //!
 //! # Example
 //!
@@ -225,6 +233,8 @@ pub const FIELDS: &[Field] = &[
         "by",
         "name of the layer that rejects or would reject the connection",
     ),
+    field("pool", "name of a pool of servers"),
+    field("server", "name of a server within its pool"),
 ];
 
 const ERROR: Option<Level> = Some(Level::ERROR);
@@ -236,6 +246,7 @@ const LEND: &str = "portcullis_middleware::handler::on_error::lend";
 const PROXY: &str = "portcullis_middleware::proxy_protocol::warnings";
 const RECORDER: &str = "portcullis::server::recorder";
 const TRIGGERS: &str = "portcullis::server::triggers";
+const UPSTREAM: &str = "portcullis::upstream::events";
 
 /// Events of both packages.
 pub const EVENTS: &[Event] = &[
@@ -423,6 +434,42 @@ pub const EVENTS: &[Event] = &[
         ERROR,
         &["peer", "suppressed"],
         "a connection without TLS reached `tonic_tls`",
+    ),
+    event(
+        UPSTREAM,
+        INFO,
+        &["pool", "server"],
+        "a server of a pool has passed its health checks",
+    ),
+    event(
+        UPSTREAM,
+        WARN,
+        &["error", "pool", "server"],
+        "a server of a pool has failed its health checks",
+    ),
+    event(
+        UPSTREAM,
+        INFO,
+        &["pool", "server"],
+        "a server of a pool that gets no new connections has lost its last one",
+    ),
+    event(
+        UPSTREAM,
+        WARN,
+        &["error", "pool"],
+        "a pool was not notified of changes of its servers",
+    ),
+    event(
+        UPSTREAM,
+        WARN,
+        &["error", "pool", "server"],
+        "the host name of a server of a pool cannot be resolved",
+    ),
+    event(
+        UPSTREAM,
+        WARN,
+        &["pool", "server"],
+        "a server of a pool is not used for a time, because connects have failed",
     ),
 ];
 

@@ -241,7 +241,8 @@ impl Connector {
         }
     }
 
-    async fn resolve(&self, target: &Target) -> Result<Vec<SocketAddr>, ConnectError> {
+    /// The addresses of the target, in the order of the resolver. It has no timeout.
+    pub(crate) async fn resolve(&self, target: &Target) -> Result<Vec<SocketAddr>, ConnectError> {
         let (host, port) = match target.kind() {
             TargetKind::Address(address) => return Ok(vec![*address]),
             TargetKind::Name { host, port } => (host, port),
@@ -263,8 +264,11 @@ impl Connector {
         resolved.map_err(|error| ConnectError::resolve(target, error))
     }
 
-    /// Makes one attempt.
-    async fn open(&self, address: SocketAddr) -> io::Result<Connection<Socket<TcpStream>>> {
+    /// Makes one attempt, without a timeout.
+    pub(crate) async fn open<Io>(&self, address: SocketAddr) -> io::Result<Connection<Socket<Io>>>
+    where
+        Io: Transport + From<TcpStream>,
+    {
         let socket = match address {
             SocketAddr::V4(_) => TcpSocket::new_v4()?,
             SocketAddr::V6(_) => TcpSocket::new_v6()?,
@@ -335,10 +339,13 @@ fn share_ports(_: &TcpSocket) {}
 ///
 /// The system may choose a local port that is also the target, and TCP then connects the socket to itself
 /// (RFC 9293, 3.5: simultaneous open).
-pub(super) fn connection(
+pub(super) fn connection<Io>(
     stream: TcpStream,
     address: SocketAddr,
-) -> io::Result<Connection<Socket<TcpStream>>> {
+) -> io::Result<Connection<Socket<Io>>>
+where
+    Io: Transport + From<TcpStream>,
+{
     let local = stream.local_address();
     let peer = match stream.peer_address() {
         // The server has already reset the connection.
@@ -351,7 +358,7 @@ pub(super) fn connection(
         return Err(io::Error::new(io::ErrorKind::ConnectionRefused, message));
     }
     let info = ConnectionInfo::new(peer, local);
-    Ok(Connection::with_info(stream, info))
+    Ok(Connection::with_info(stream.into(), info))
 }
 
 impl Default for Connector {

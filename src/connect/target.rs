@@ -43,6 +43,25 @@ impl Target {
         &self.0
     }
 
+    /// The host, as a name or an IP address without brackets.
+    pub(crate) fn host(&self) -> String {
+        match &self.0 {
+            TargetKind::Address(address) => address.ip().to_string(),
+            TargetKind::Name { host, .. } => host.clone(),
+        }
+    }
+
+    /// The address, if the host is an IP address and the port a number.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        match &self.0 {
+            TargetKind::Address(address) => Some(*address),
+            TargetKind::Name { host, port } => match port {
+                Port::Number(port) => Some(SocketAddr::new(host.parse().ok()?, *port)),
+                Port::Service(_) => None,
+            },
+        }
+    }
+
     fn named(host: &str, port: Port) -> Result<Self, BadTarget> {
         let in_brackets = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
         let host = in_brackets.unwrap_or(host);

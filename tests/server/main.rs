@@ -24,4 +24,5 @@ mod shutdown;
 mod shutdown_under_load;
 #[path = "../support/mod.rs"]
 mod support;
+mod upstream;
 mod workers;

@@ -1,13 +1,13 @@
-//! One stream type for stacks that serve TCP and Unix listeners.
+//! One stream type for stacks that serve several kinds of listeners.
 
 use super::{Address, KernelSocket, Transport};
 use crate::io::forward_io;
 use std::io;
-use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
+use tokio::{io::DuplexStream, net::TcpStream};
 
-/// A TCP or a Unix stream, for stacks that serve both kinds of listeners.
+/// A TCP, Unix or in-memory stream, for stacks that serve several kinds of listeners.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum AnyStream {
@@ -16,6 +16,14 @@ pub enum AnyStream {
     /// A stream of a Unix domain socket.
     #[cfg(unix)]
     Unix(UnixStream),
+    /// An in-memory stream.
+    Memory(DuplexStream),
+}
+
+impl From<DuplexStream> for AnyStream {
+    fn from(stream: DuplexStream) -> Self {
+        Self::Memory(stream)
+    }
 }
 
 impl From<TcpStream> for AnyStream {
@@ -37,6 +45,7 @@ macro_rules! either {
             AnyStream::Tcp($stream) => $body,
             #[cfg(unix)]
             AnyStream::Unix($stream) => $body,
+            AnyStream::Memory($stream) => $body,
         }
     };
 }
@@ -71,4 +80,7 @@ impl Transport for AnyStream {
     }
 }
 
-forward_io!([] AnyStream, io => [Self::Tcp(io), #[cfg(unix)] Self::Unix(io)]);
+forward_io!(
+    [] AnyStream,
+    io => [Self::Tcp(io), #[cfg(unix)] Self::Unix(io), Self::Memory(io)]
+);

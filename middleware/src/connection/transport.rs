@@ -160,7 +160,7 @@ macro_rules! passthrough {
         $(#[$attribute])*
         impl Passthrough for $stream {
             fn is_passthrough(&self) -> bool {
-                true
+                self.kernel_socket().is_some()
             }
 
             fn poll_read_to_pipe(

@@ -1,0 +1,124 @@
+//! The stream of a connection to a server.
+
+#[cfg(feature = "tls")]
+use portcullis_middleware::tls::TlsClientIo;
+use portcullis_middleware::{
+    connection::{AnyStream, Socket},
+    io::{Passthrough, Pipe},
+};
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll},
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// A stream to a server of a [`Pool`](super::Pool), one type for all kinds of servers.
+///
+/// Plain streams are stored unboxed, so that a forwarder can reach the socket.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum BackendIo {
+    /// TCP or a Unix domain socket.
+    Plain(Socket<AnyStream>),
+    /// TLS, in a box because of its size.
+    #[cfg(feature = "tls")]
+    Tls(Box<TlsClientIo<Socket<AnyStream>>>),
+}
+
+macro_rules! either {
+    ($io:expr, $stream:ident => $body:expr) => {
+        match $io.get_mut() {
+            BackendIo::Plain($stream) => $body,
+            #[cfg(feature = "tls")]
+            BackendIo::Tls($stream) => $body,
+        }
+    };
+}
+
+impl AsyncRead for BackendIo {
+    #[inline]
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        either!(self, io => Pin::new(io).poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for BackendIo {
+    #[inline]
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        either!(self, io => Pin::new(io).poll_write(cx, buf))
+    }
+
+    #[inline]
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, io => Pin::new(io).poll_flush(cx))
+    }
+
+    #[inline]
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, io => Pin::new(io).poll_shutdown(cx))
+    }
+
+    #[inline]
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        either!(self, io => Pin::new(io).poll_write_vectored(cx, bufs))
+    }
+
+    #[inline]
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(io) => io.is_write_vectored(),
+            #[cfg(feature = "tls")]
+            Self::Tls(io) => io.is_write_vectored(),
+        }
+    }
+}
+
+impl Passthrough for BackendIo {
+    #[inline]
+    fn is_passthrough(&self) -> bool {
+        match self {
+            Self::Plain(io) => io.is_passthrough(),
+            #[cfg(feature = "tls")]
+            Self::Tls(_) => false,
+        }
+    }
+
+    #[inline]
+    fn poll_read_to_pipe(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(io) => io.poll_read_to_pipe(cx, pipe),
+            #[cfg(feature = "tls")]
+            Self::Tls(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
+        }
+    }
+
+    #[inline]
+    fn poll_write_from_pipe(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(io) => io.poll_write_from_pipe(cx, pipe),
+            #[cfg(feature = "tls")]
+            Self::Tls(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
+        }
+    }
+}

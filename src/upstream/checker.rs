@@ -1,0 +1,175 @@
+//! Checks the servers of a pool again and again.
+
+use super::{
+    CheckReport, OnDown, events,
+    jitter::around,
+    member::Member,
+    pool::Shared,
+    probe,
+    standing::{Health, Request},
+    task::Task,
+};
+use crate::connect::phase;
+use portcullis_middleware::{
+    BoxError,
+    error::Elapsed,
+    internal::{Causes, Escaped},
+};
+use std::{
+    sync::{Arc, Mutex, PoisonError, Weak, atomic::Ordering},
+    time::Duration,
+};
+use tokio::time::{Instant, sleep, timeout};
+
+/// The results of a server's checks.
+#[derive(Debug, Default)]
+pub(super) struct Checks(Mutex<Results>);
+
+#[derive(Debug, Default)]
+struct Results {
+    /// The last results that are equal.
+    in_a_row: u32,
+    last: Option<LastCheck>,
+}
+
+#[derive(Clone, Debug)]
+struct LastCheck {
+    passed: bool,
+    text: String,
+    took: Duration,
+    ended: Instant,
+}
+
+impl Checks {
+    pub(super) fn last(&self) -> Option<CheckReport> {
+        let results = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = results.last.as_ref()?;
+        Some(CheckReport {
+            passed: last.passed,
+            text: last.text.clone(),
+            took: last.took,
+            age: last.ended.elapsed(),
+        })
+    }
+
+    /// Adds a result and returns how many there are like it.
+    fn add(&self, check: LastCheck) -> u32 {
+        let mut results = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_same = results
+            .last
+            .as_ref()
+            .is_some_and(|last| last.passed == check.passed);
+        results.in_a_row = if is_same {
+            results.in_a_row.saturating_add(1)
+        } else {
+            1
+        };
+        results.last = Some(check);
+        results.in_a_row
+    }
+}
+
+impl Shared {
+    /// Begins to check a server, if servers are checked.
+    pub(super) fn start_checks(self: &Arc<Self>, member: &Arc<Member>) {
+        if self.settings.health.is_some() {
+            let task = Task::spawn(check_repeatedly(
+                Arc::downgrade(self),
+                Arc::downgrade(member),
+            ));
+            member.set_checker(task);
+        }
+    }
+
+    fn checked(&self, member: &Member, result: Result<String, BoxError>, begun: Instant) {
+        let Some(check) = &self.settings.health else {
+            return;
+        };
+        let (passed, text) = match result {
+            Ok(text) => (true, text),
+            Err(error) => (false, Escaped(Causes(&*error)).to_string()),
+        };
+        let ended = Instant::now();
+        let last = LastCheck {
+            passed,
+            text: text.clone(),
+            took: ended - begun,
+            ended,
+        };
+        let in_a_row = member.state.checks.add(last);
+        let standing = &member.state.standing;
+        let (before, is_known) = (standing.health(), standing.health() != Health::Unknown);
+        let changes = match (before, passed) {
+            (Health::Unknown, _) => true,
+            (Health::Up, false) => in_a_row >= check.fall,
+            (Health::Down, true) => in_a_row >= check.rise,
+            (Health::Up, true) | (Health::Down, false) => false,
+        };
+        if !changes {
+            return;
+        }
+        match passed {
+            true => {
+                if is_known {
+                    standing.rise(self.clock.now());
+                }
+                // What connects found is outdated.
+                member.state.failures_in_a_row.store(0, Ordering::Relaxed);
+                standing.end_ejection();
+                standing.set_health(Health::Up);
+                events::up(self, member);
+            }
+            false => {
+                standing.set_health(Health::Down);
+                events::down(self, member, &text);
+                self.went_down(member);
+            }
+        }
+        self.standing_changed();
+    }
+
+    /// Closes the connections of a server that is down, if they are not kept.
+    pub(super) fn went_down(&self, member: &Member) {
+        if self.closes_on_down() {
+            member.state.close_all();
+        }
+    }
+
+    /// Whether a connection that was just made to a server has to be closed, because the server went down meanwhile.
+    pub(super) fn is_closed_on_down(&self, member: &Member) -> bool {
+        let standing = &member.state.standing;
+        let is_down = standing.health() == Health::Down || standing.request() == Request::Down;
+        self.closes_on_down() && is_down && !self.settings.try_all
+    }
+
+    fn closes_on_down(&self) -> bool {
+        let health = self.settings.health.as_ref();
+        health.is_some_and(|check| check.on_down == OnDown::Close)
+    }
+}
+
+async fn check_repeatedly(pool: Weak<Shared>, member: Weak<Member>) {
+    loop {
+        let Some((shared, checked)) = pool.upgrade().zip(member.upgrade()) else {
+            return;
+        };
+        let (dialer, server) = (shared.dialer.clone(), checked.server.clone());
+        let Some(check) = shared.settings.health.clone() else {
+            return;
+        };
+        // The task must keep neither of them while it waits.
+        drop((shared, checked));
+        let begun = Instant::now();
+        let checking = timeout(check.timeout, probe::check(&dialer, &check, &server));
+        let result = match checking.await {
+            Ok(result) => result,
+            Err(_) => Err(Elapsed::new(phase::HEALTH_CHECK, check.timeout).into()),
+        };
+        let Some((shared, checked)) = pool.upgrade().zip(member.upgrade()) else {
+            return;
+        };
+        shared.checked(&checked, result, begun);
+        drop((shared, checked));
+        sleep(around(check.interval)).await;
+    }
+}

@@ -1,0 +1,176 @@
+//! Connects to a server, and to the next one on failure.
+
+use super::{
+    BackendIo, NoBackend, Pool,
+    dial::Purpose,
+    error::{FailedConnect, NoBackendReason},
+    member::{Member, Reservation},
+    pool::{Shared, Unavailable, Wish},
+    queue::NotServed,
+};
+use crate::connect::phase;
+use portcullis_middleware::{
+    BoxError, Connection, ConnectionInfo, connection::UpstreamInfo, error::Elapsed,
+};
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::time::{Instant, timeout};
+use tower::Service;
+
+impl Pool {
+    /// Connects to a server for `client`.
+    ///
+    /// If a server fails, the next one is tried, three in all by default. A server without capacity is waited for.
+    /// The returned connection counts as one of the server's until it is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`NoBackend`] with each server that was tried and why it failed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the attempt or leaves the queue. The server no longer counts it.
+    pub async fn connect(
+        &self,
+        client: &ConnectionInfo,
+    ) -> Result<Connection<BackendIo>, NoBackend> {
+        let pool = &*self.0;
+        let settings = &pool.settings;
+        let begun = Instant::now();
+        let deadline = begun + settings.timeout;
+        let mut wish = pool.wish(client);
+        let mut failed = Vec::new();
+        let reason = loop {
+            let reserved = match pool.reserve_or_wait(&wish, deadline).await {
+                Ok(reserved) => reserved,
+                Err(reason) => break reason,
+            };
+            let left = deadline.saturating_duration_since(Instant::now());
+            let bound = settings.attempt_timeout.min(left);
+            let member = reserved.member.clone();
+            match pool.attempt(reserved, client, bound).await {
+                Ok(connection) => {
+                    client.set_upstream(pool.upstream_info(&member, &connection, begun.elapsed()));
+                    return Ok(connection);
+                }
+                Err(error) => failed.push(FailedConnect::new(&member, error)),
+            }
+            if failed.len() >= settings.max_attempts {
+                break NoBackendReason::AttemptsFailed;
+            }
+            if Instant::now() >= deadline {
+                break NoBackendReason::TimedOut(Elapsed::new(phase::CONNECT, settings.timeout));
+            }
+            wish.tried.push(member.key.clone());
+        };
+        Err(NoBackend::new(pool, reason, failed))
+    }
+}
+
+impl Shared {
+    async fn reserve_or_wait(
+        &self,
+        wish: &Wish,
+        deadline: Instant,
+    ) -> Result<Reservation, NoBackendReason> {
+        let unavailable = match self.reserve(wish) {
+            Ok(reserved) => return Ok(reserved),
+            Err(unavailable) => unavailable,
+        };
+        let bound = match unavailable {
+            Unavailable::NoneUsable => return Err(NoBackendReason::none_usable(wish)),
+            Unavailable::Pending => self.settings.timeout,
+            Unavailable::Full => self.settings.queue_timeout,
+        };
+        let until = deadline.min(Instant::now() + bound);
+        let waited = self.wait(wish, until).await;
+        waited.map_err(|not_served| match not_served {
+            NotServed::QueueFull => NoBackendReason::QueueFull,
+            NotServed::NoneUsable => NoBackendReason::none_usable(wish),
+            NotServed::Elapsed => NoBackendReason::TimedOut(Elapsed::new(phase::ADMISSION, bound)),
+        })
+    }
+
+    fn upstream_info(
+        &self,
+        member: &Member,
+        connection: &Connection<BackendIo>,
+        connect_time: Duration,
+    ) -> UpstreamInfo {
+        let address = connection.info().socket_peer().clone();
+        let info = UpstreamInfo::new(member.key.as_str(), address).with_connect_time(connect_time);
+        match &self.settings.name {
+            Some(pool) => info.with_pool(pool.clone()),
+            None => info,
+        }
+    }
+
+    /// Makes one attempt, and records its result.
+    async fn attempt(
+        &self,
+        reserved: Reservation,
+        client: &ConnectionInfo,
+        bound: Duration,
+    ) -> Result<Connection<BackendIo>, BoxError> {
+        let member = reserved.member.clone();
+        let dialing = self.dialer.dial(&member.server, Purpose::Client(client));
+        let dialed = match timeout(bound, dialing).await {
+            Ok(dialed) => dialed,
+            Err(_) => Err(Elapsed::new(phase::CONNECT, bound).into()),
+        };
+        match dialed {
+            Ok(mut connection) => {
+                self.succeeded(&member);
+                reserved.hold_by(&mut connection);
+                if self.is_closed_on_down(&member) {
+                    return Err("the server went down".into());
+                }
+                Ok(connection)
+            }
+            Err(error) => {
+                self.failed(&member);
+                Err(error)
+            }
+        }
+    }
+}
+
+/// A pool connects for the client whose [`ConnectionInfo`] it is called with; see [`Pool::connect`].
+impl Service<ConnectionInfo> for Pool {
+    type Response = Connection<BackendIo>;
+    type Error = NoBackend;
+    type Future = ConnectFuture;
+
+    /// Always ready, because the servers that can be used depend on the client.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), NoBackend>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, client: ConnectionInfo) -> ConnectFuture {
+        let pool = self.clone();
+        ConnectFuture(Box::pin(async move { pool.connect(&client).await }))
+    }
+}
+
+/// Future of a [`Pool`] as a service.
+pub struct ConnectFuture(
+    Pin<Box<dyn Future<Output = Result<Connection<BackendIo>, NoBackend>> + Send>>,
+);
+
+impl Future for ConnectFuture {
+    type Output = Result<Connection<BackendIo>, NoBackend>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for ConnectFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectFuture").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,124 @@
+//! Makes one connection to a server: the socket, the PROXY header, TLS.
+
+use super::{BackendIo, Server, ServerAddress};
+use crate::connect::Connector;
+use portcullis_middleware::{
+    BoxError, Connection, ConnectionInfo,
+    connection::{AnyStream, Socket},
+};
+use std::io;
+#[cfg(feature = "proxy-protocol")]
+use tokio::io::AsyncWriteExt;
+
+/// Makes connections, each without a timeout.
+#[derive(Clone)]
+pub(super) struct Dialer {
+    connector: Connector,
+    #[cfg(test)]
+    script: Option<Script>,
+}
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Purpose<'a> {
+    /// It is for this client.
+    Client(&'a ConnectionInfo),
+    /// It is for a health check.
+    Check,
+}
+
+impl Dialer {
+    pub(super) const fn new(connector: Connector) -> Self {
+        Self {
+            connector,
+            #[cfg(test)]
+            script: None,
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn with_script(self, script: Option<Script>) -> Self {
+        Self { script, ..self }
+    }
+
+    pub(super) const fn connector(&self) -> &Connector {
+        &self.connector
+    }
+
+    /// Connects to `server`.
+    pub(super) async fn dial(
+        &self,
+        server: &Server,
+        purpose: Purpose<'_>,
+    ) -> Result<Connection<BackendIo>, BoxError> {
+        let mut connection = self.open(server.address()).await?;
+        #[cfg(not(feature = "proxy-protocol"))]
+        let _ = purpose;
+        #[cfg(feature = "proxy-protocol")]
+        if let Some(encoder) = server.proxy_header() {
+            let header = match purpose {
+                Purpose::Client(client) => encoder.encode(client),
+                Purpose::Check => encoder.encode_local(),
+            };
+            connection.write_all(&header).await?;
+        }
+        #[cfg(feature = "tls")]
+        if let Some(tls) = server.tls() {
+            if let Some(prelude) = tls.prelude() {
+                prelude.request(&mut connection).await?;
+            }
+            let host = match server.address() {
+                ServerAddress::Tcp(target) => target.host(),
+                #[cfg(unix)]
+                ServerAddress::Unix(_) => String::new(),
+            };
+            let name = tls.name().unwrap_or(&host);
+            let connection = tls.connector().connect(name, connection).await?;
+            return Ok(connection.map_io(|io| BackendIo::Tls(Box::new(io))));
+        }
+        Ok(connection.map_io(BackendIo::Plain))
+    }
+
+    /// Opens a socket.
+    pub(super) async fn open(
+        &self,
+        address: &ServerAddress,
+    ) -> io::Result<Connection<Socket<AnyStream>>> {
+        #[cfg(test)]
+        if let Some(Script(script)) = &self.script {
+            let stream = script(address).await?;
+            let info = ConnectionInfo::of(&stream);
+            return Ok(Connection::with_info(stream, info));
+        }
+        match address {
+            ServerAddress::Tcp(target) => match target.address() {
+                Some(address) => self.connector.open(address).await,
+                // Names are resolved before.
+                None => Err(io::ErrorKind::InvalidInput.into()),
+            },
+            #[cfg(unix)]
+            ServerAddress::Unix(path) => {
+                let stream = AnyStream::from(tokio::net::UnixStream::connect(path).await?);
+                let info = ConnectionInfo::of(&stream);
+                Ok(Connection::with_info(stream, info))
+            }
+        }
+    }
+}
+
+/// How scripted servers answer.
+#[cfg(test)]
+#[derive(Clone)]
+pub(super) struct Script(
+    pub(super) std::sync::Arc<dyn Fn(&ServerAddress) -> Opening + Send + Sync>,
+);
+
+#[cfg(test)]
+pub(super) type Opening = std::pin::Pin<Box<dyn Future<Output = io::Result<AnyStream>> + Send>>;
+
+#[cfg(test)]
+impl std::fmt::Debug for Script {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Script")
+    }
+}

@@ -1,0 +1,90 @@
+//! Takes servers out of use for a time after connects have failed.
+
+use super::{
+    events,
+    member::Member,
+    pool::Shared,
+    standing::{Clock, Millis},
+};
+use std::{
+    sync::{PoisonError, atomic::Ordering},
+    time::Duration,
+};
+
+/// When and for how long a server is ejected after failed connects.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ejection {
+    pub(super) failures: u32,
+    pub(super) first: Duration,
+    pub(super) longest: Duration,
+}
+
+impl Shared {
+    /// Records a connect.
+    pub(super) fn succeeded(&self, member: &Member) {
+        let state = &member.state;
+        state.connects.fetch_add(1, Ordering::Relaxed);
+        if state.failures_in_a_row.swap(0, Ordering::Relaxed) > 0 {
+            state.ejections.store(0, Ordering::Relaxed);
+            state.standing.end_ejection();
+        }
+    }
+
+    /// Records a failed connect, and ejects the server if there were too many in a row.
+    ///
+    /// The failures are still counted after an ejection, so the next one ejects it again, and for longer. One success
+    /// forgets them.
+    pub(super) fn failed(&self, member: &Member) {
+        let state = &member.state;
+        state.connect_failures.fetch_add(1, Ordering::Relaxed);
+        let in_a_row = state.failures_in_a_row.fetch_add(1, Ordering::Relaxed);
+        if let Some(ejection) = self.settings.ejection
+            && in_a_row.saturating_add(1) >= ejection.failures
+            && let Some(time) = self.eject(member, ejection)
+        {
+            events::ejected(self, member, time);
+        }
+    }
+
+    /// Ejects the server, unless half of the pool is already ejected.
+    fn eject(&self, member: &Member, ejection: Ejection) -> Option<Duration> {
+        let _one = self.ejecting.lock().unwrap_or_else(PoisonError::into_inner);
+        let (now, members) = (self.clock.now(), self.members());
+        let standing = &member.state.standing;
+        let is_ejected = |member: &Member| member.state.standing.is_ejected(now);
+        let ejected = members.iter().filter(|member| is_ejected(member)).count();
+        let is_removed = !members.iter().any(|each| each.key == member.key);
+        if is_removed || is_ejected(member) || (ejected + 1) * 2 > members.len() {
+            return None;
+        }
+        let before = member.state.ejections.fetch_add(1, Ordering::Relaxed);
+        let doubled = 2_u32.saturating_pow(before);
+        let time = ejection.first.saturating_mul(doubled).min(ejection.longest);
+        standing.eject(now.after(time));
+        Some(time)
+    }
+
+    /// Ends the ejections that end first, until at most half of the servers are ejected. Called after servers have
+    /// been removed.
+    pub(super) fn limit_ejections(&self) {
+        let _one = self.ejecting.lock().unwrap_or_else(PoisonError::into_inner);
+        let (now, members) = (self.clock.now(), self.members());
+        let standings = members.iter().map(|member| &member.state.standing);
+        let mut ejected: Vec<_> = standings.filter(|each| each.is_ejected(now)).collect();
+        ejected.sort_by_key(|standing| standing.ejected_until());
+        let surplus = ejected.len().saturating_sub(members.len() / 2);
+        for standing in ejected.into_iter().take(surplus) {
+            standing.end_ejection();
+        }
+    }
+
+    /// The time until the next ejection ends.
+    pub(super) fn next_return(&self) -> Option<Duration> {
+        let (now, members) = (self.clock.now(), self.members());
+        let until = members
+            .iter()
+            .map(|member| member.state.standing.ejected_until());
+        let next: Millis = until.filter(|until| *until > now).min()?;
+        Some(Clock::until(now, next))
+    }
+}

@@ -1,0 +1,225 @@
+//! How servers are checked.
+
+#[cfg(feature = "tls")]
+use super::ServerTls;
+use std::{ops::RangeInclusive, sync::Arc, time::Duration};
+
+/// A health check that a [`Pool`](super::Pool) makes of each of its servers.
+///
+/// A server is down after three failed checks in a row and up after two successful ones. The first check of a server
+/// decides alone. A server that was not checked yet is used only as long as no server has passed a check, or while
+/// all servers are new.
+///
+/// Checks connect as the pool does, with TLS if the server has it, and with a PROXY header that names no client.
+///
+/// ```
+/// use portcullis::upstream::{HealthCheck, OnDown};
+/// use std::time::Duration;
+///
+/// // The primary of a Patroni cluster; clients of a former primary have to connect again.
+/// let primary = HealthCheck::http("/primary")
+///     .with_port(8008)
+///     .with_statuses(200..=200)
+///     .with_interval(Duration::from_secs(2))
+///     .with_on_down(OnDown::Close);
+/// let redis = HealthCheck::exchange("PING\r\n", "+PONG");
+/// ```
+#[derive(Clone, Debug)]
+pub struct HealthCheck {
+    pub(super) probe: Probe,
+    pub(super) interval: Duration,
+    pub(super) timeout: Duration,
+    pub(super) fall: u32,
+    pub(super) rise: u32,
+    pub(super) port: Option<u16>,
+    #[cfg(feature = "tls")]
+    pub(super) tls: Option<ServerTls>,
+    pub(super) on_down: OnDown,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Probe {
+    Tcp,
+    #[cfg(feature = "tls")]
+    Tls,
+    Http {
+        path: Arc<str>,
+        host: Option<Arc<str>>,
+        statuses: RangeInclusive<u16>,
+    },
+    Exchange {
+        send: Arc<[u8]>,
+        expect: Arc<[u8]>,
+    },
+}
+
+impl HealthCheck {
+    /// The server accepts a connection.
+    pub const fn tcp() -> Self {
+        Self::new(Probe::Tcp)
+    }
+
+    /// The server completes a TLS handshake, with the [TLS of the server](super::Server::with_tls) or that of
+    /// [`with_tls`](Self::with_tls).
+    ///
+    /// The report of the check contains when the certificate of the server expires.
+    #[cfg(feature = "tls")]
+    pub const fn tls() -> Self {
+        Self::new(Probe::Tls)
+    }
+
+    /// The server responds to a `GET` request for `path`, by default with a status from 200 to 399.
+    ///
+    /// The request is HTTP/1.1, and the response is read up to its status.
+    ///
+    /// # Panics
+    ///
+    /// If `path` does not begin with a slash or contains a space or a control character.
+    pub fn http(path: impl AsRef<str>) -> Self {
+        let path = path.as_ref();
+        let is_valid = path.starts_with('/') && is_visible(path);
+        assert!(
+            is_valid,
+            "{path:?} is not a path; it begins with `/` and has no spaces"
+        );
+        Self::new(Probe::Http {
+            path: path.into(),
+            host: None,
+            statuses: 200..=399,
+        })
+    }
+
+    /// The server replies to `send` with bytes that contain `expect`, within its first 4 KiB.
+    ///
+    /// Without anything to send the server speaks first, as mail servers do.
+    pub fn exchange(send: impl AsRef<[u8]>, expect: impl AsRef<[u8]>) -> Self {
+        Self::new(Probe::Exchange {
+            send: send.as_ref().into(),
+            expect: expect.as_ref().into(),
+        })
+    }
+
+    const fn new(probe: Probe) -> Self {
+        Self {
+            probe,
+            interval: INTERVAL,
+            timeout: TIMEOUT,
+            fall: FALL,
+            rise: RISE,
+            port: None,
+            #[cfg(feature = "tls")]
+            tls: None,
+            on_down: OnDown::Keep,
+        }
+    }
+
+    /// Sets the `host` of HTTP requests; by default the address of the server.
+    ///
+    /// # Panics
+    ///
+    /// If `host` contains a space or a control character.
+    #[must_use]
+    pub fn with_host(mut self, name: impl AsRef<str>) -> Self {
+        let name = name.as_ref();
+        assert!(is_visible(name), "{name:?} is not a host; it has no spaces");
+        if let Probe::Http { host, .. } = &mut self.probe {
+            *host = Some(name.into());
+        }
+        self
+    }
+
+    /// Sets the statuses of HTTP responses that pass; 200 to 399 by default.
+    #[must_use]
+    pub fn with_statuses(mut self, accepted: RangeInclusive<u16>) -> Self {
+        if let Probe::Http { statuses, .. } = &mut self.probe {
+            *statuses = accepted;
+        }
+        self
+    }
+
+    /// Sets the time between checks of a server; 5 s by default, within a tenth.
+    #[must_use]
+    pub const fn with_interval(mut self, interval: Duration) -> Self {
+        self.interval = interval;
+        self
+    }
+
+    /// Limits the time of a check; 2 s by default.
+    #[must_use]
+    pub const fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Sets the failed checks in a row that take a server down; 3 by default. Zero counts as one.
+    #[must_use]
+    pub const fn with_fall(mut self, checks: u32) -> Self {
+        self.fall = checks;
+        self
+    }
+
+    /// Sets the successful checks in a row that bring a server up again; 2 by default. Zero counts as one.
+    #[must_use]
+    pub const fn with_rise(mut self, checks: u32) -> Self {
+        self.rise = checks;
+        self
+    }
+
+    /// Checks another port than that of the server, in plain text unless [`with_tls`](Self::with_tls) is set.
+    #[must_use]
+    pub const fn with_port(mut self, port: u16) -> Self {
+        self.port = Some(port);
+        self
+    }
+
+    /// Checks with these TLS settings instead of those of the server.
+    ///
+    /// They are required for [`tls`](Self::tls) checks of servers to which TLS is passed through.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn with_tls(mut self, tls: impl Into<Option<ServerTls>>) -> Self {
+        self.tls = tls.into();
+        self
+    }
+
+    /// Sets what happens to the connections of a server that goes down; they are kept by default.
+    #[must_use]
+    pub const fn with_on_down(mut self, on_down: OnDown) -> Self {
+        self.on_down = on_down;
+        self
+    }
+}
+
+fn is_visible(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// What happens to the connections of a server that goes down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum OnDown {
+    /// They are kept. A server that fails its checks may still serve them.
+    #[default]
+    Keep,
+    /// They are force-closed, for example because the server is no longer the primary of a database.
+    Close,
+}
+
+/// The result of one health check.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct CheckReport {
+    /// Whether the check passed.
+    pub passed: bool,
+    /// What was found, on one line.
+    pub text: String,
+    /// How long the check took.
+    pub took: Duration,
+    /// How long ago the check ended.
+    pub age: Duration,
+}
+
+const INTERVAL: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(2);
+const FALL: u32 = 3;
+const RISE: u32 = 2;

@@ -1,0 +1,197 @@
+//! A server of a pool, with its connections.
+
+use super::{
+    Server, ServerKey,
+    checker::Checks,
+    pool::Shared,
+    standing::{Millis, Standing},
+    task::Task,
+};
+use portcullis_middleware::{
+    Connection, ConnectionInfo,
+    internal::{Slot, Slots},
+};
+use slab::Slab;
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
+        atomic::{AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+/// A server as it is configured now. A changed configuration makes a new one with the same state.
+pub(super) struct Member {
+    pub(super) key: ServerKey,
+    pub(super) server: Arc<Server>,
+    /// For the rendezvous hash.
+    pub(super) hash: u64,
+    pub(super) state: Arc<MemberState>,
+    /// Checks its health.
+    checker: OnceLock<Task>,
+}
+
+/// The state of a server, which outlasts changes of its configuration.
+pub(super) struct MemberState {
+    pool: Weak<Shared>,
+    /// Reservations and connections.
+    count: AtomicUsize,
+    /// The same, with the connections that are established.
+    live: Mutex<Slab<Option<ConnectionInfo>>>,
+    pub(super) standing: Standing,
+    pub(super) checks: Checks,
+    /// Credit of the weighted round robin, changed under its lock.
+    pub(super) credit: AtomicI64,
+    pub(super) connects: AtomicU64,
+    pub(super) connect_failures: AtomicU64,
+    pub(super) failures_in_a_row: AtomicU32,
+    /// Ejections since the last success.
+    pub(super) ejections: AtomicU32,
+}
+
+impl Member {
+    pub(super) fn new(server: Arc<Server>, state: Arc<MemberState>) -> Self {
+        let key = server.key();
+        let hash = super::balance::hash(key.as_str().as_bytes());
+        Self {
+            key,
+            server,
+            hash,
+            state,
+            checker: OnceLock::new(),
+        }
+    }
+
+    pub(super) fn set_checker(&self, task: Task) {
+        let _once = self.checker.set(task);
+    }
+
+    /// Ends the checks, because another member of the same server makes them.
+    pub(super) fn stop_checks(&self) {
+        if let Some(checker) = self.checker.get() {
+            checker.abort();
+        }
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        let max = self.server.max_connections();
+        max.is_some_and(|max| self.state.count() >= max)
+    }
+
+    /// Reserves a connection if there are exactly `count`, so that a choice that has become outdated is made again.
+    pub(super) fn reserve_at(self: &Arc<Self>, count: usize) -> Option<Reservation> {
+        if self
+            .server
+            .max_connections()
+            .is_some_and(|max| count >= max)
+        {
+            return None;
+        }
+        let (order, relaxed) = (Ordering::SeqCst, Ordering::Relaxed);
+        let counter = &self.state.count;
+        counter
+            .compare_exchange(count, count + 1, order, relaxed)
+            .ok()?;
+        let key = self.state.lock().insert(None);
+        Some(Reservation {
+            member: self.clone(),
+            key,
+            slot: Some(Slot::new(self.state.clone(), key)),
+        })
+    }
+}
+
+impl MemberState {
+    pub(super) fn new(pool: Weak<Shared>) -> Arc<Self> {
+        Arc::new(Self {
+            pool,
+            count: AtomicUsize::new(0),
+            live: Mutex::default(),
+            standing: Standing::default(),
+            checks: Checks::default(),
+            credit: AtomicI64::new(0),
+            connects: AtomicU64::new(0),
+            connect_failures: AtomicU64::new(0),
+            failures_in_a_row: AtomicU32::new(0),
+            ejections: AtomicU32::new(0),
+        })
+    }
+
+    /// Connections, including those that are being made.
+    pub(super) fn count(&self) -> usize {
+        self.count.load(Ordering::SeqCst)
+    }
+
+    /// Force-closes all connections that are established.
+    pub(super) fn close_all(&self) {
+        let live: Vec<_> = self
+            .lock()
+            .iter()
+            .filter_map(|(_, info)| info.clone())
+            .collect();
+        // Without the lock, because closing wakes tasks.
+        for info in live {
+            info.force_close();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Slab<Option<ConnectionInfo>>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Slots for MemberState {
+    fn release(&self, key: usize) {
+        let info = self.lock().remove(key);
+        drop(info);
+        let left = self.count.fetch_sub(1, Ordering::SeqCst) - 1;
+        if let Some(pool) = self.pool.upgrade() {
+            pool.released(self, left);
+        }
+    }
+}
+
+impl fmt::Debug for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Member")
+            .field("key", &self.key)
+            .field("count", &self.state.count())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A connection that may be made to a server. Dropping it gives it back.
+#[derive(Debug)]
+pub(super) struct Reservation {
+    pub(super) member: Arc<Member>,
+    key: usize,
+    slot: Option<Slot>,
+}
+
+impl Reservation {
+    /// Makes `connection` hold the reservation until it is dropped.
+    pub(super) fn hold_by<IO>(mut self, connection: &mut Connection<IO>) {
+        let info = connection.info().clone();
+        if let Some(live) = self.member.state.lock().get_mut(self.key) {
+            *live = Some(info);
+        }
+        if let Some(slot) = self.slot.take() {
+            connection.hold_slot(slot);
+        }
+    }
+}
+
+/// The time at which a choice is made, and the state that it is based on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Now {
+    pub(super) millis: Millis,
+    pub(super) slow_start: std::time::Duration,
+}
+
+impl Member {
+    /// The current weight, in thousandths.
+    pub(super) fn weight(&self, now: Now) -> u64 {
+        let share = self.state.standing.share(now.millis, now.slow_start);
+        u64::from(self.server.weight()) * share
+    }
+}

@@ -1,0 +1,258 @@
+//! The pool, and what its connects and tasks share.
+
+use super::{
+    PoolBuilder, Server, ServerKey,
+    balance::Balancer,
+    builder::Settings,
+    dial::Dialer,
+    endpoints::{Configured, Leaving},
+    events,
+    member::{Member, MemberState, Now, Reservation},
+    queue::Queue,
+    standing::{Clock, Health, Request},
+    task::Task,
+};
+use portcullis_middleware::ConnectionInfo;
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+/// Servers that connections are forwarded to; see the [module docs](super).
+///
+/// Clones share the servers, their state and their tasks. The tasks end when the last clone is dropped; connections
+/// stay open.
+#[derive(Clone)]
+pub struct Pool(pub(super) Arc<Shared>);
+
+impl Pool {
+    /// A pool of these servers with the default of each setting, without health checks.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime if a server has a host name, which a task resolves repeatedly.
+    pub fn new<S: Into<Server>>(servers: impl IntoIterator<Item = S>) -> Self {
+        Self::builder().build(servers)
+    }
+
+    /// Starts with the default of each setting.
+    pub fn builder() -> PoolBuilder {
+        PoolBuilder::new()
+    }
+
+    /// The name for logs, if it has one.
+    pub fn name(&self) -> Option<&str> {
+        self.0.settings.name.as_deref()
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool")
+            .field("name", &self.name())
+            .field("balance", &self.0.settings.balance)
+            .field("servers", &self.0.members())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The servers of a pool, in their order. It is replaced as a whole.
+pub(super) type Members = Arc<[Arc<Member>]>;
+
+pub(super) struct Shared {
+    pub(super) settings: Settings,
+    pub(super) dialer: Dialer,
+    pub(super) clock: Clock,
+    pub(super) configured: Mutex<Vec<Configured>>,
+    /// Reads the stream of changes, if there is one.
+    pub(super) changes: OnceLock<Task>,
+    members: RwLock<Members>,
+    /// Servers that were removed and still have connections.
+    leaving: Mutex<Vec<Leaving>>,
+    /// Whether servers are still to be found, for the first time.
+    is_pending: AtomicBool,
+    /// Whether servers are used before they are checked: until the first has passed a check, and while all are new.
+    unchecked_is_up: AtomicBool,
+    /// Whether a server has ever passed a check.
+    had_up: AtomicBool,
+    balancer: Balancer,
+    /// Held while servers are ejected, so that the limit is exact.
+    pub(super) ejecting: Mutex<()>,
+    pub(super) queue: Queue,
+}
+
+impl Shared {
+    pub(super) fn new(settings: Settings, dialer: Dialer) -> Arc<Self> {
+        Arc::new(Self {
+            clock: Clock::start(),
+            configured: Mutex::default(),
+            changes: OnceLock::new(),
+            members: RwLock::default(),
+            leaving: Mutex::default(),
+            is_pending: AtomicBool::new(true),
+            unchecked_is_up: AtomicBool::new(true),
+            had_up: AtomicBool::new(false),
+            balancer: Balancer::new(settings.balance),
+            ejecting: Mutex::new(()),
+            queue: Queue::new(settings.max_waiting),
+            settings,
+            dialer,
+        })
+    }
+
+    pub(super) fn members(&self) -> Members {
+        let members = self.members.read();
+        members.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Removed servers that still have connections.
+    pub(super) fn leaving(&self) -> MutexGuard<'_, Vec<Leaving>> {
+        self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn now(&self) -> Now {
+        Now {
+            millis: self.clock.now(),
+            slow_start: self.settings.slow_start,
+        }
+    }
+
+    /// What a client needs to know for a choice.
+    pub(super) fn wish(&self, client: &ConnectionInfo) -> Wish {
+        Wish {
+            client: self.balancer.hash_of(client),
+            tried: Vec::new(),
+        }
+    }
+
+    /// Reserves a connection to the best server now.
+    pub(super) fn reserve(&self, wish: &Wish) -> Result<Reservation, Unavailable> {
+        let members = self.members();
+        let now = self.now();
+        let unchecked_is_up = self.unchecked_is_up.load(Ordering::Relaxed);
+        for tier in Tier::EACH {
+            let is_usable = |member: &Member| {
+                self.tier(member, now, unchecked_is_up) == Some(tier)
+                    && !wish.tried.contains(&member.key)
+            };
+            let is_eligible = |member: &Member| is_usable(member) && !member.is_full();
+            while let Some((member, count)) =
+                self.balancer
+                    .choose(&members, wish.client, now, is_eligible)
+            {
+                // Otherwise its connections have changed meanwhile, and with them the choice.
+                if let Some(reserved) = member.reserve_at(count) {
+                    return Ok(reserved);
+                }
+            }
+            if members.iter().any(|member| is_usable(member)) {
+                return Err(Unavailable::Full);
+            }
+        }
+        match self.is_pending.load(Ordering::Relaxed) {
+            true => Err(Unavailable::Pending),
+            false => Err(Unavailable::NoneUsable),
+        }
+    }
+
+    fn tier(&self, member: &Member, now: Now, unchecked_is_up: bool) -> Option<Tier> {
+        let standing = &member.state.standing;
+        if standing.request() != Request::Auto || member.server.weight() == 0 {
+            return None;
+        }
+        let is_checked = self.settings.health.is_some();
+        match standing.health() {
+            Health::Unknown if is_checked && !unchecked_is_up => None,
+            Health::Down => self.settings.try_all.then_some(Tier::Unhealthy),
+            _ if standing.is_ejected(now.millis) => Some(Tier::Ejected),
+            _ if member.server.is_backup() => Some(Tier::Backup),
+            _ => Some(Tier::Primary),
+        }
+    }
+
+    /// Called after a connection was released and `left` others of the server remain.
+    pub(super) fn released(&self, state: &MemberState, left: usize) {
+        if left == 0 {
+            self.last_released(state);
+        }
+        self.serve_queue();
+    }
+
+    /// Notes that a server that gets no new connections has lost its last one.
+    fn last_released(&self, state: &MemberState) {
+        let is_this = |member: &Member| std::ptr::eq(&*member.state, state);
+        let mut leaving = self.leaving();
+        let gone = leaving.iter().position(|leaving| is_this(&leaving.member));
+        let gone = gone.map(|index| leaving.remove(index).member);
+        drop(leaving);
+        let is_draining = state.standing.request() == Request::Drain;
+        let drained = || {
+            self.members()
+                .iter()
+                .find(|member| is_this(member))
+                .cloned()
+        };
+        if let Some(member) = gone.or_else(|| is_draining.then(drained).flatten()) {
+            events::drained(self, &member);
+        }
+    }
+
+    /// Replaces the list of servers.
+    pub(super) fn set_members(&self, members: Members, is_pending: bool) {
+        *self.members.write().unwrap_or_else(PoisonError::into_inner) = members;
+        self.is_pending.store(is_pending, Ordering::Relaxed);
+        self.limit_ejections();
+        self.standing_changed();
+    }
+
+    /// Called after any change that may make a server usable.
+    pub(super) fn standing_changed(&self) {
+        let members = self.members();
+        let has = |health| {
+            members
+                .iter()
+                .any(|member| member.state.standing.health() == health)
+        };
+        let had_up = self.had_up.fetch_or(has(Health::Up), Ordering::Relaxed) || has(Health::Up);
+        let all_new = !has(Health::Up) && !has(Health::Down);
+        self.unchecked_is_up
+            .store(all_new || !had_up, Ordering::Relaxed);
+        self.serve_queue();
+    }
+}
+
+/// What a connection needs.
+#[derive(Clone, Debug)]
+pub(super) struct Wish {
+    /// The hash of the client.
+    client: u64,
+    /// The servers that have failed.
+    pub(super) tried: Vec<ServerKey>,
+}
+
+/// Why no connection can be reserved now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unavailable {
+    /// Each server that can be used has as many connections as allowed.
+    Full,
+    /// The first servers are still to be found.
+    Pending,
+    NoneUsable,
+}
+
+/// Servers of a tier are used while none of those before can be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tier {
+    Primary,
+    Backup,
+    /// An ejected server is better than none.
+    Ejected,
+    Unhealthy,
+}
+
+impl Tier {
+    const EACH: [Self; 4] = [Self::Primary, Self::Backup, Self::Ejected, Self::Unhealthy];
+}

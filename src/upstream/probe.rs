@@ -1,0 +1,202 @@
+//! One health check of one server.
+
+use super::{
+    BackendIo, HealthCheck, Server, ServerAddress,
+    dial::{Dialer, Purpose},
+    health::Probe,
+};
+use portcullis_middleware::{BoxError, Connection};
+#[cfg(feature = "tls")]
+use std::time::SystemTime;
+use std::{io, net::SocketAddr};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// Checks `server` without a timeout, and returns what was found.
+pub(super) async fn check(
+    dialer: &Dialer,
+    check: &HealthCheck,
+    server: &Server,
+) -> Result<String, BoxError> {
+    let target = target(check, server)?;
+    let mut connection = dialer.dial(&target, Purpose::Check).await?;
+    let found = match &check.probe {
+        Probe::Tcp => "accepted a connection".to_owned(),
+        #[cfg(feature = "tls")]
+        Probe::Tls => handshake(&connection)?,
+        Probe::Http {
+            path,
+            host,
+            statuses,
+        } => {
+            let host = host.as_deref().map(str::to_owned);
+            let host = host.unwrap_or_else(|| target.address().to_string());
+            let status = request(&mut connection, path, &host).await?;
+            match statuses.contains(&status) {
+                true => format!("status {status}"),
+                false => return Err(format!("status {status}").into()),
+            }
+        }
+        Probe::Exchange { send, expect } => exchange(&mut connection, send, expect).await?,
+    };
+    // A server that reads to the end would report an error without it.
+    let _gone = connection.shutdown().await;
+    Ok(found)
+}
+
+/// The server as the check connects to it.
+fn target(check: &HealthCheck, server: &Server) -> Result<Server, BoxError> {
+    #[cfg(feature = "tls")]
+    let mut target = match (&check.probe, check.port, &check.tls) {
+        (Probe::Tcp, ..) => server.with_check_tls(None),
+        (_, None, None) => server.clone(),
+        (_, _, tls) => server.with_check_tls(tls.clone()),
+    };
+    #[cfg(not(feature = "tls"))]
+    let mut target = server.clone();
+    if let Some(port) = check.port {
+        let address = match server.address() {
+            ServerAddress::Tcp(target) => target.address(),
+            #[cfg(unix)]
+            ServerAddress::Unix(_) => None,
+        };
+        let ip = address
+            .ok_or("a server without an IP address has no other port")?
+            .ip();
+        target = target.for_check_at(SocketAddr::new(ip, port));
+    }
+    #[cfg(feature = "tls")]
+    if matches!(check.probe, Probe::Tls) && target.tls().is_none() {
+        return Err("the server has no TLS settings; set them for the check".into());
+    }
+    Ok(target)
+}
+
+#[cfg(feature = "tls")]
+fn handshake(connection: &Connection<BackendIo>) -> Result<String, BoxError> {
+    let expires = connection
+        .info()
+        .peer_certificate()
+        .map(|facts| facts.not_after);
+    let Some(left) = expires.and_then(|end| end.duration_since(SystemTime::now()).ok()) else {
+        return Ok("completed a TLS handshake".to_owned());
+    };
+    let days = left.as_secs() / (24 * 60 * 60);
+    Ok(format!(
+        "completed a TLS handshake; its certificate expires in {days} days"
+    ))
+}
+
+/// Returns the status of the response.
+async fn request(
+    connection: &mut Connection<BackendIo>,
+    path: &str,
+    host: &str,
+) -> Result<u16, BoxError> {
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nhost: {host}\r\nuser-agent: portcullis\r\nconnection: close\r\n\r\n"
+    );
+    connection.write_all(request.as_bytes()).await?;
+    connection.flush().await?;
+    let mut received = Vec::new();
+    let is_enough = |received: &[u8]| received.contains(&b'\n');
+    read_until(connection, &mut received, MAX_STATUS_LINE, is_enough).await?;
+    status(&received).ok_or_else(|| unexpected(&received))
+}
+
+/// The status in `HTTP/1.1 200 OK` (RFC 9112, section 4).
+fn status(received: &[u8]) -> Option<u16> {
+    let line = received.split(|byte| *byte == b'\n').next()?;
+    let line = line.strip_prefix(b"HTTP/1.")?;
+    let [_minor, b' ', status @ ..] = line else {
+        return None;
+    };
+    let status = status.first_chunk::<3>()?;
+    let text = std::str::from_utf8(status).ok()?;
+    text.bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| text.parse().ok())?
+}
+
+async fn exchange(
+    connection: &mut Connection<BackendIo>,
+    send: &[u8],
+    expect: &[u8],
+) -> Result<String, BoxError> {
+    connection.write_all(send).await?;
+    connection.flush().await?;
+    let contains = |received: &[u8]| {
+        expect.is_empty()
+            || received
+                .windows(expect.len())
+                .any(|window| window == expect)
+    };
+    let mut received = Vec::new();
+    read_until(connection, &mut received, MAX_REPLY, contains).await?;
+    match contains(&received) {
+        true => Ok("replied as expected".to_owned()),
+        false => Err(unexpected(&received)),
+    }
+}
+
+/// Reads until there is enough, the stream ends, or `max` bytes have been read.
+async fn read_until(
+    connection: &mut Connection<BackendIo>,
+    received: &mut Vec<u8>,
+    max: usize,
+    is_enough: impl Fn(&[u8]) -> bool,
+) -> io::Result<()> {
+    while !is_enough(received) && received.len() < max {
+        let mut limited = (&mut *connection).take((max - received.len()) as u64);
+        if limited.read_buf(received).await? == 0 {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn unexpected(received: &[u8]) -> BoxError {
+    if received.is_empty() {
+        return "the server closed the connection without a reply".into();
+    }
+    let shown = &received[..received.len().min(SHOWN)];
+    let text = String::from_utf8_lossy(shown);
+    // The report of a check is escaped as a whole.
+    format!("unexpected reply: {text}").into()
+}
+
+const MAX_STATUS_LINE: usize = 1024;
+const MAX_REPLY: usize = 4 * 1024;
+/// Of an unexpected reply.
+const SHOWN: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_is_the_second_word_of_the_first_line() {
+        for (response, expected) in [
+            ("HTTP/1.1 200 OK\r\n", Some(200)),
+            ("HTTP/1.0 503\r\n", Some(503)),
+            ("HTTP/1.1 204", Some(204)),
+            ("HTTP/1.1 20", None),
+            ("HTTP/1.1 +20 OK", None),
+            ("HTTP/2 200", None),
+            ("HTTP/1.1  200", None),
+            ("SSH-2.0-OpenSSH", None),
+            ("\nHTTP/1.1 200", None),
+            ("", None),
+        ] {
+            assert_eq!(status(response.as_bytes()), expected, "{response:?}");
+        }
+    }
+
+    #[test]
+    fn an_unexpected_reply_is_shown_shortened() {
+        assert_eq!(
+            unexpected(b"-LOADING").to_string(),
+            "unexpected reply: -LOADING"
+        );
+        assert!(unexpected(&[b'x'; 1000]).to_string().len() < 100);
+    }
+}

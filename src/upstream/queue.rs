@@ -1,0 +1,128 @@
+//! Connections that wait for a server with capacity.
+
+use super::{
+    member::Reservation,
+    pool::{Shared, Unavailable, Wish},
+};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
+
+/// Waiting connections, in the order of their arrival.
+#[derive(Debug)]
+pub(super) struct Queue {
+    /// Their number, so that a release with an empty queue takes no lock.
+    waiting: AtomicUsize,
+    waiters: Mutex<VecDeque<Waiter>>,
+    max: usize,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    wish: Wish,
+    sender: oneshot::Sender<Reservation>,
+}
+
+/// Why the wait ended without a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NotServed {
+    QueueFull,
+    /// No server can be used any more.
+    NoneUsable,
+    Elapsed,
+}
+
+impl Queue {
+    pub(super) const fn new(max: usize) -> Self {
+        Self {
+            waiting: AtomicUsize::new(0),
+            waiters: Mutex::new(VecDeque::new()),
+            max,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.waiting.load(Ordering::SeqCst)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Waiter>> {
+        self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(&self, wish: &Wish) -> Option<oneshot::Receiver<Reservation>> {
+        let mut waiters = self.lock();
+        waiters.retain(|waiter| !waiter.sender.is_closed());
+        if waiters.len() >= self.max {
+            return None;
+        }
+        let (sender, receiver) = oneshot::channel();
+        let wish = wish.clone();
+        waiters.push_back(Waiter { wish, sender });
+        self.waiting.store(waiters.len(), Ordering::SeqCst);
+        Some(receiver)
+    }
+}
+
+impl Shared {
+    /// Waits for a server with capacity.
+    ///
+    /// Dropping the future leaves the queue, or gives back what was reserved.
+    pub(super) async fn wait(&self, wish: &Wish, until: Instant) -> Result<Reservation, NotServed> {
+        let mut receiver = self.queue.enter(wish).ok_or(NotServed::QueueFull)?;
+        loop {
+            // A server may have become free before the queue was entered, or its ejection may be over.
+            self.serve_queue();
+            let returned = self.next_return().map(|time| Instant::now() + time);
+            let next = returned.map_or(until, |returned| returned.min(until));
+            match timeout_at(next, &mut receiver).await {
+                Ok(Ok(reservation)) => return Ok(reservation),
+                Ok(Err(_)) => return Err(NotServed::NoneUsable),
+                Err(_) if next < until => {}
+                Err(_) => return Err(NotServed::Elapsed),
+            }
+        }
+    }
+
+    /// Passes free servers to waiting connections, the oldest first, and ends waits without a usable server.
+    ///
+    /// The order of this and of [`wait`](Self::wait) matters: a release first lowers the count and then looks for
+    /// waiters, and a waiter first enters the queue and then looks for a server. So one of them sees the other.
+    pub(super) fn serve_queue(&self) {
+        if self.queue.len() == 0 {
+            return;
+        }
+        let mut unclaimed = Vec::new();
+        let mut waiters = self.queue.lock();
+        let mut index = 0;
+        while let Some(waiter) = waiters.get(index) {
+            if waiter.sender.is_closed() {
+                drop(waiters.remove(index));
+                continue;
+            }
+            match self.reserve(&waiter.wish) {
+                Ok(reserved) => {
+                    let waiter = waiters.remove(index);
+                    let sent = waiter.map(|waiter| waiter.sender.send(reserved));
+                    unclaimed.extend(sent.and_then(Result::err));
+                }
+                // Without a sender, the wait ends.
+                Err(Unavailable::NoneUsable) => drop(waiters.remove(index)),
+                // The others would find no server either.
+                Err(_) if waiter.wish.tried.is_empty() => break,
+                Err(_) => index += 1,
+            }
+        }
+        self.queue.waiting.store(waiters.len(), Ordering::SeqCst);
+        drop(waiters);
+        // Without the lock, because a release serves the queue again.
+        drop(unclaimed);
+    }
+}

@@ -1,0 +1,177 @@
+//! What a pool knows about its servers, and what an operator can request.
+
+use super::{
+    CheckReport, Pool, Server, ServerAddress, ServerKey, events,
+    member::Member,
+    pool::Shared,
+    standing::{Clock, Health, Request},
+};
+use std::{fmt, sync::atomic::Ordering, time::Duration};
+
+impl Pool {
+    /// The servers in their order, then those that were removed and still have connections.
+    pub fn servers(&self) -> Vec<ServerStatus> {
+        let members = self.0.members();
+        let mut servers: Vec<_> = members.iter().map(|member| self.0.status(member)).collect();
+        for leaving in self.0.leaving().iter() {
+            let state = ServerState::Removed;
+            let status = self.0.status(&leaving.member);
+            servers.push(ServerStatus { state, ..status });
+        }
+        servers
+    }
+
+    /// Replaces the servers.
+    ///
+    /// Servers with a name that the pool has already keep their connections, their health and their failures. Servers
+    /// that are missing in the new list get no new connections, and [lose the others after a
+    /// time](super::PoolBuilder::with_drain_timeout).
+    ///
+    /// # Panics
+    ///
+    /// As [`PoolBuilder::build`](super::PoolBuilder::build).
+    pub fn replace<S: Into<Server>>(&self, servers: impl IntoIterator<Item = S>) {
+        self.0.replace(servers.into_iter().map(Into::into));
+    }
+
+    /// Gives a server no new connections. Returns false if the pool has no such server.
+    ///
+    /// It keeps those that it has. [`restore`](Self::restore) reverts it.
+    pub fn drain(&self, server: &ServerKey) -> bool {
+        self.request(server, Request::Drain)
+    }
+
+    /// Takes a server out of use like one that is down. Returns false if the pool has no such server.
+    ///
+    /// Its connections are closed if [health checks do that](super::HealthCheck::with_on_down).
+    /// [`restore`](Self::restore) reverts it.
+    pub fn take_down(&self, server: &ServerKey) -> bool {
+        self.request(server, Request::Down)
+    }
+
+    /// Uses a server as its health allows. Returns false if the pool has no such server.
+    pub fn restore(&self, server: &ServerKey) -> bool {
+        self.request(server, Request::Auto)
+    }
+
+    fn request(&self, server: &ServerKey, request: Request) -> bool {
+        let members = self.0.members();
+        let Some(member) = members.iter().find(|member| member.key == *server) else {
+            return false;
+        };
+        member.state.standing.set_request(request);
+        match request {
+            Request::Down => self.0.went_down(member),
+            Request::Drain if member.state.count() == 0 => events::drained(&self.0, member),
+            Request::Drain | Request::Auto => {}
+        }
+        self.0.standing_changed();
+        true
+    }
+}
+
+impl Shared {
+    fn status(&self, member: &Member) -> ServerStatus {
+        let (server, state) = (&member.server, &member.state);
+        ServerStatus {
+            key: member.key.clone(),
+            address: server.address().clone(),
+            state: self.state(member),
+            weight: server.weight(),
+            is_backup: server.is_backup(),
+            connections: state.count(),
+            max_connections: server.max_connections(),
+            connects: state.connects.load(Ordering::Relaxed),
+            last_check: state.checks.last(),
+            connect_failures: state.connect_failures.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(super) fn state(&self, member: &Member) -> ServerState {
+        let standing = &member.state.standing;
+        let now = self.clock.now();
+        match (standing.request(), standing.health()) {
+            (Request::Drain, _) => ServerState::Draining,
+            (Request::Down, _) => ServerState::TakenDown,
+            (Request::Auto, Health::Down) => ServerState::Down,
+            (Request::Auto, _) if standing.is_ejected(now) => {
+                ServerState::Ejected(Clock::until(now, standing.ejected_until()))
+            }
+            (Request::Auto, Health::Unknown) if self.settings.health.is_some() => {
+                ServerState::Unknown
+            }
+            (Request::Auto, _) => ServerState::Up,
+        }
+    }
+}
+
+/// A server of a [`Pool`] at one moment.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ServerStatus {
+    /// Its name.
+    pub key: ServerKey,
+    /// Its address.
+    pub address: ServerAddress,
+    /// Whether it is used.
+    pub state: ServerState,
+    /// Its [weight](Server::with_weight).
+    pub weight: u16,
+    /// Whether it is a [backup](Server::with_backup).
+    pub is_backup: bool,
+    /// Its open connections, and those that are being made.
+    pub connections: usize,
+    /// Its [limit](Server::with_max_connections).
+    pub max_connections: Option<usize>,
+    /// Connects that succeeded, health checks not included.
+    pub connects: u64,
+    /// Connects that failed, health checks not included.
+    pub connect_failures: u64,
+    /// Its last health check.
+    pub last_check: Option<CheckReport>,
+}
+
+/// Whether a server is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ServerState {
+    /// It is used. Without health checks each server is.
+    Up,
+    /// It was not checked yet. It is used while that is so for all servers of the pool.
+    Unknown,
+    /// Health checks fail.
+    Down,
+    /// It is not used for this time, because [connects have failed](super::PoolBuilder::with_ejection).
+    Ejected(Duration),
+    /// It gets no new connections, by [`Pool::drain`].
+    Draining,
+    /// It is out of use by [`Pool::take_down`].
+    TakenDown,
+    /// It is no longer a server of the pool, and still has connections.
+    Removed,
+}
+
+impl ServerState {
+    /// The name for metrics and log fields, in snake case.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Unknown => "unknown",
+            Self::Down => "down",
+            Self::Ejected(_) => "ejected",
+            Self::Draining => "draining",
+            Self::TakenDown => "taken_down",
+            Self::Removed => "removed",
+        }
+    }
+}
+
+/// Writes the name with spaces, for use in a sentence.
+impl fmt::Display for ServerState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TakenDown => "taken down",
+            other => other.as_str(),
+        })
+    }
+}

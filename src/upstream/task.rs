@@ -1,0 +1,30 @@
+//! Tasks that end with what they work for.
+
+use tokio::{runtime::Handle, task::AbortHandle};
+
+/// A task that is aborted when this is dropped.
+#[derive(Debug)]
+pub(super) struct Task(AbortHandle);
+
+impl Task {
+    /// Panics outside of a runtime.
+    pub(super) fn spawn(work: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(tokio::spawn(work).abort_handle())
+    }
+
+    /// `None` outside of a runtime.
+    pub(super) fn try_spawn(work: impl Future<Output = ()> + Send + 'static) -> Option<Self> {
+        let runtime = Handle::try_current().ok()?;
+        Some(Self(runtime.spawn(work).abort_handle()))
+    }
+
+    pub(super) fn abort(&self) {
+        self.0.abort();
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.abort();
+    }
+}

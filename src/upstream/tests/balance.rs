@@ -1,0 +1,162 @@
+use super::*;
+use portcullis_middleware::{Connection, ConnectionInfo};
+
+/// Connects `count` times, and keeps the connections.
+async fn connect_all(
+    pool: &Pool,
+    clients: impl IntoIterator<Item = ConnectionInfo>,
+) -> Vec<Connection<BackendIo>> {
+    let mut connections = Vec::new();
+    for client in clients {
+        connections.push(pool.connect(&client).await.unwrap());
+    }
+    connections
+}
+
+fn counts(pool: &Pool) -> Vec<usize> {
+    let members = pool.0.members();
+    members.iter().map(|member| member.state.count()).collect()
+}
+
+fn clients(count: u32) -> impl Iterator<Item = ConnectionInfo> {
+    (0..count).map(client_at)
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_fewest_connections_for_the_weight_win() {
+    let servers = Servers::new(3);
+    let weights = [(1, 100), (2, 50), (3, 50)];
+    let weighted = weights.map(|(number, weight)| Servers::server(number).with_weight(weight));
+    let pool = servers.pool().build(weighted);
+    let connections = connect_all(&pool, clients(40)).await;
+    assert_eq!(counts(&pool), [20, 10, 10]);
+    drop(connections);
+    assert_eq!(counts(&pool), [0, 0, 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn servers_with_equally_many_connections_take_turns() {
+    let servers = Servers::new(3);
+    let pool = servers.pool().build((1..=3).map(Servers::server));
+    for _ in 0..30 {
+        drop(pool.connect(&client()).await.unwrap());
+    }
+    assert_eq!([1, 2, 3].map(|number| servers.begun(number)), [10, 10, 10]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_servers_are_used_almost_evenly() {
+    let servers = Servers::new(100);
+    let pool = servers.pool().build((1..=100).map(Servers::server));
+    let _connections = connect_all(&pool, clients(2000)).await;
+    let counts = counts(&pool);
+    let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
+    assert!(*least >= 16 && *most <= 24, "{least} to {most}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn round_robin_spreads_the_turns_of_a_heavy_server() {
+    let servers = Servers::new(3);
+    let weights = [(1, 5), (2, 1), (3, 1)];
+    let weighted = weights.map(|(number, weight)| Servers::server(number).with_weight(weight));
+    let pool = servers
+        .pool()
+        .with_balance(Balance::RoundRobin)
+        .build(weighted);
+    let mut order = Vec::new();
+    for _ in 0..14 {
+        let before = [1, 2, 3].map(|number| servers.begun(number));
+        drop(pool.connect(&client()).await.unwrap());
+        let after = [1, 2, 3].map(|number| servers.begun(number));
+        order.push((0..3).find(|index| after[*index] > before[*index]).unwrap() + 1);
+    }
+    assert_eq!(order, [1, 1, 2, 1, 3, 1, 1, 1, 1, 2, 1, 3, 1, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_stays_with_its_server_and_only_those_of_a_removed_one_move() {
+    let servers = Servers::new(5);
+    let pool = servers.pool().with_balance(Balance::Hash);
+    let pool = pool.build((1..=5).map(Servers::server));
+    let choose = |client: &ConnectionInfo| {
+        let reserved = pool.0.reserve(&pool.0.wish(client)).unwrap();
+        reserved.member.key.clone()
+    };
+    let before: Vec<_> = clients(2000).map(|client| choose(&client)).collect();
+    let again: Vec<_> = clients(2000).map(|client| choose(&client)).collect();
+    assert_eq!(before, again);
+    for number in 1..=5 {
+        let key = Servers::server(number).key();
+        let share = before.iter().filter(|chosen| **chosen == key).count();
+        assert!((330..=470).contains(&share), "{share} of 2000");
+    }
+    pool.0.replace([1, 2, 4, 5].map(Servers::server));
+    let removed = Servers::server(3).key();
+    for (client, before) in clients(2000).zip(&before) {
+        let now = choose(&client);
+        assert_ne!(now, removed);
+        assert!(now == *before || *before == removed);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_hash_follows_the_weights_and_ignores_ports() {
+    let servers = Servers::new(2);
+    let heavy = Servers::server(1).with_weight(300);
+    let pool = servers
+        .pool()
+        .with_balance(Balance::Hash)
+        .build([heavy, Servers::server(2)]);
+    let chosen = |client: &ConnectionInfo| {
+        let reserved = pool.0.reserve(&pool.0.wish(client)).unwrap();
+        reserved.member.key.clone()
+    };
+    let heavy = Servers::server(1).key();
+    let share = clients(2000)
+        .filter(|client| chosen(client) == heavy)
+        .count();
+    assert!((1430..=1570).contains(&share), "{share} of 2000");
+    for port in 1..100 {
+        let at = |ip: [u8; 4]| {
+            ConnectionInfo::new(
+                std::net::SocketAddr::from((ip, port)),
+                client().local().clone(),
+            )
+        };
+        assert_eq!(chosen(&at([10, 0, 0, 7])), chosen(&client_at(0x0a00_0007)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_server_is_filled_first() {
+    let servers = Servers::new(3);
+    let capped = |number| Servers::server(number).with_max_connections(2);
+    let pool = servers
+        .pool()
+        .with_balance(Balance::First)
+        .build([1, 2, 3].map(capped));
+    let mut connections = connect_all(&pool, clients(5)).await;
+    assert_eq!(counts(&pool), [2, 2, 1]);
+    drop(connections.remove(0));
+    connections.extend(connect_all(&pool, clients(1)).await);
+    assert_eq!(counts(&pool), [2, 2, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_without_weight_gets_no_connection() {
+    let servers = Servers::new(2);
+    for balance in [
+        Balance::LeastConnections,
+        Balance::RoundRobin,
+        Balance::Hash,
+        Balance::First,
+    ] {
+        let idle = Servers::server(1).with_weight(0);
+        let pool = servers
+            .pool()
+            .with_balance(balance)
+            .build([idle, Servers::server(2)]);
+        let _connections = connect_all(&pool, clients(20)).await;
+        assert_eq!(counts(&pool), [0, 20]);
+    }
+}

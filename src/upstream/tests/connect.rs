@@ -1,0 +1,179 @@
+use super::*;
+use portcullis_middleware::error::{Elapsed, find};
+use std::io;
+use tokio::time::Instant;
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_refuses_is_followed_by_the_next() {
+    let servers = Servers::new(3);
+    servers.set(1, Answer::Refuses);
+    servers.set(2, Answer::Refuses);
+    let pool = servers.pool().build([1, 2, 3].map(Servers::server));
+    for _ in 0..100 {
+        pool.connect(&client()).await.unwrap();
+    }
+    assert!(servers.begun(1) >= 1 && servers.begun(2) >= 1);
+    assert_eq!(servers.begun(3), 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_does_not_answer_costs_three_seconds() {
+    let servers = Servers::new(2);
+    servers.set(1, Answer::Hangs);
+    let pool = servers.pool().with_balance(Balance::First);
+    let pool = pool.build([1, 2].map(Servers::server));
+    let begun = Instant::now();
+    pool.connect(&client()).await.unwrap();
+    assert_eq!(begun.elapsed(), 3 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_error_lists_what_was_tried_and_why_it_failed() {
+    let servers = Servers::new(2);
+    servers.set(1, Answer::Refuses);
+    servers.set(2, Answer::Hangs);
+    let pool = servers
+        .pool()
+        .with_balance(Balance::First)
+        .with_name("shop");
+    let pool = pool.build([1, 2].map(Servers::server));
+    let error = pool.connect(&client()).await.unwrap_err();
+    assert_eq!(error.reason(), NoBackendReason::AttemptsFailed);
+    assert_eq!(error.attempts().len(), 2);
+    assert_eq!(
+        error.to_string(),
+        "no backend in pool \"shop\": connect failed: 192.0.2.1:80: connection refused, \
+         192.0.2.2:80: connect timed out after 3s"
+    );
+    let refused = error.attempts()[0]
+        .error()
+        .downcast_ref::<io::Error>()
+        .unwrap();
+    assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+    assert!(find::<Elapsed>(&error).is_some());
+
+    let empty = servers.pool().build::<Server>([]);
+    let error = empty.connect(&client()).await.unwrap_err();
+    assert_eq!(error.reason(), NoBackendReason::NoneUsable);
+    assert_eq!(error.to_string(), "no backend: no server can be used");
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_most_three_servers_are_tried_and_ten_seconds_in_all() {
+    for (max, bound, tried, took) in [
+        (3, 10 * SECOND, 3, 9 * SECOND),
+        (5, 10 * SECOND, 4, 10 * SECOND),
+        (1, 10 * SECOND, 1, 3 * SECOND),
+    ] {
+        let servers = Servers::new(5);
+        (1..=5).for_each(|number| servers.set(number, Answer::Hangs));
+        let pool = servers.pool().with_max_attempts(max).with_timeout(bound);
+        let pool = pool.build((1..=5).map(Servers::server));
+        let begun = Instant::now();
+        let error = pool.connect(&client()).await.unwrap_err();
+        assert_eq!((error.attempts().len(), begun.elapsed()), (tried, took));
+        assert!(
+            (1..=5).all(|number| servers.begun(number) <= 1),
+            "none is tried twice"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_counts_from_the_attempt_until_it_is_dropped() {
+    let servers = Servers::new(1);
+    servers.set(1, Answer::AcceptsAfter(SECOND));
+    let pool = servers.pool().build([Servers::server(1)]);
+    let member = pool.0.members()[0].clone();
+    let client = client();
+    let mut connecting = tokio_test::task::spawn(pool.connect(&client));
+    assert!(connecting.poll().is_pending());
+    assert_eq!(member.state.count(), 1);
+    tokio::time::advance(SECOND).await;
+    let connection = connecting.await.unwrap();
+    assert_eq!(member.state.count(), 1);
+    drop(connection);
+    assert_eq!(member.state.count(), 0);
+
+    let mut dropped = tokio_test::task::spawn(pool.connect(&client));
+    assert!(dropped.poll().is_pending());
+    assert_eq!(member.state.count(), 1);
+    drop(dropped);
+    assert_eq!(member.state.count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn backups_are_used_when_no_other_server_can_be() {
+    let servers = Servers::new(3);
+    let backup = Servers::server(3).with_backup(true);
+    let all = [Servers::server(1), Servers::server(2), backup];
+    let pool = servers.pool().build(all);
+    for _ in 0..20 {
+        drop(pool.connect(&client()).await.unwrap());
+    }
+    assert_eq!(servers.begun(3), 0);
+    servers.set(1, Answer::Refuses);
+    servers.set(2, Answer::Refuses);
+    pool.connect(&client()).await.unwrap();
+    assert_eq!(servers.begun(3), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn five_failures_in_a_row_eject_a_server_and_longer_each_time() {
+    let servers = Servers::new(2);
+    servers.set(1, Answer::Refuses);
+    let pool = servers.pool().with_balance(Balance::First);
+    let pool = pool.build([1, 2].map(Servers::server));
+    for _ in 0..20 {
+        pool.connect(&client()).await.unwrap();
+    }
+    assert_eq!(servers.begun(1), 5);
+    for (seconds, tries) in [
+        (10, 6),
+        (20, 7),
+        (40, 8),
+        (80, 9),
+        (160, 10),
+        (300, 11),
+        (300, 12),
+    ] {
+        tokio::time::advance(seconds * SECOND - Duration::from_millis(2)).await;
+        pool.connect(&client()).await.unwrap();
+        assert_eq!(servers.begun(1), tries - 1);
+        tokio::time::advance(Duration::from_millis(3)).await;
+        pool.connect(&client()).await.unwrap();
+        pool.connect(&client()).await.unwrap();
+        assert_eq!(servers.begun(1), tries);
+    }
+    // One success forgets them.
+    servers.set(1, Answer::Accepts);
+    tokio::time::advance(301 * SECOND).await;
+    pool.connect(&client()).await.unwrap();
+    servers.set(1, Answer::Refuses);
+    for _ in 0..20 {
+        pool.connect(&client()).await.unwrap();
+    }
+    assert_eq!(servers.begun(1), 12 + 1 + 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_most_half_of_the_servers_are_ejected_and_those_are_the_last_resort() {
+    let servers = Servers::new(3);
+    (1..=3).for_each(|number| servers.set(number, Answer::Refuses));
+    let pool = servers.pool().build((1..=3).map(Servers::server));
+    for _ in 0..30 {
+        pool.connect(&client()).await.unwrap_err();
+    }
+    let now = pool.0.clock.now();
+    let is_ejected = |member: &member::Member| member.state.standing.is_ejected(now);
+    let members = pool.0.members();
+    let ejected: Vec<_> = members.iter().filter(|member| is_ejected(member)).collect();
+    assert_eq!(ejected.len(), 1);
+    let number = members
+        .iter()
+        .position(|member| is_ejected(member))
+        .unwrap()
+        + 1;
+    servers.set(number, Answer::Accepts);
+    pool.connect(&client()).await.unwrap();
+}

@@ -1,0 +1,259 @@
+//! Health checks and what they change, in paused time.
+
+use super::*;
+use tokio::time::{Instant, sleep};
+
+fn states(pool: &Pool) -> Vec<ServerState> {
+    pool.servers()
+        .into_iter()
+        .map(|server| server.state)
+        .collect()
+}
+
+/// Long enough for one check, and too short for two.
+const ONE_CHECK: Duration = Duration::from_millis(5_550);
+
+#[tokio::test(start_paused = true)]
+async fn three_failed_checks_take_a_server_down_and_two_bring_it_back() {
+    let servers = Servers::new(2);
+    let pool = servers.pool().with_health_check(HealthCheck::tcp());
+    let pool = pool.build([1, 2].map(Servers::server));
+    assert_eq!(states(&pool), [ServerState::Unknown; 2]);
+    sleep(SECOND).await;
+    assert_eq!(states(&pool), [ServerState::Up; 2]);
+
+    let begun = Instant::now();
+    servers.set(1, Answer::Refuses);
+    while states(&pool)[0] == ServerState::Up {
+        sleep(SECOND / 10).await;
+    }
+    // The second and the third failure come an interval after the one before.
+    let took = begun.elapsed();
+    assert!(took > 12 * SECOND && took < 16 * SECOND, "{took:?}");
+    let last = pool.servers()[0].last_check.clone().unwrap();
+    assert_eq!((last.passed, &*last.text), (false, "connection refused"));
+    let before = servers.begun(1);
+    for _ in 0..10 {
+        pool.connect(&client()).await.unwrap();
+    }
+    assert_eq!(servers.begun(1), before);
+
+    let begun = Instant::now();
+    servers.set(1, Answer::Accepts);
+    while states(&pool)[0] != ServerState::Up {
+        sleep(SECOND / 10).await;
+    }
+    let took = begun.elapsed();
+    assert!(took > 4 * SECOND && took < 11 * SECOND, "{took:?}");
+    let last = pool.servers()[0].last_check.clone().unwrap();
+    assert_eq!((last.passed, &*last.text), (true, "accepted a connection"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_between_successes_changes_nothing() {
+    let servers = Servers::new(1);
+    let check = HealthCheck::tcp().with_fall(2);
+    let pool = servers
+        .pool()
+        .with_health_check(check)
+        .build([Servers::server(1)]);
+    sleep(SECOND).await;
+    for _ in 0..5 {
+        servers.set(1, Answer::Refuses);
+        let before = servers.begun(1);
+        while servers.begun(1) == before {
+            sleep(SECOND / 10).await;
+        }
+        servers.set(1, Answer::Accepts);
+        sleep(ONE_CHECK).await;
+        assert_eq!(states(&pool), [ServerState::Up]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn new_servers_are_used_after_their_first_success_or_while_all_are_new() {
+    let servers = Servers::new(3);
+    servers.set(1, Answer::AcceptsAfter(SECOND));
+    servers.set(2, Answer::Hangs);
+    let check = HealthCheck::tcp();
+    let pool = servers
+        .pool()
+        .with_health_check(check)
+        .with_balance(Balance::First);
+    let pool = pool.build([1, 2].map(Servers::server));
+    // All are new.
+    let connection = pool.connect(&client()).await.unwrap();
+    sleep(SECOND).await;
+    // The first one is known to be up, the other one is still being checked.
+    assert_eq!(states(&pool), [ServerState::Up, ServerState::Unknown]);
+    servers.set(1, Answer::Refuses);
+    let error = pool.connect(&client()).await.unwrap_err();
+    assert_eq!(error.attempts().len(), 1);
+    drop(connection);
+    // Its first check alone takes it down.
+    sleep(SECOND).await;
+    assert_eq!(states(&pool)[1], ServerState::Down);
+
+    pool.replace([Servers::server(3)]);
+    pool.connect(&client()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_still_checked_is_used_until_another_has_passed() {
+    let servers = Servers::new(2);
+    servers.set(1, Answer::Refuses);
+    servers.set(2, Answer::AcceptsAfter(SECOND));
+    let pool = servers.pool().with_health_check(HealthCheck::tcp());
+    let pool = pool.build([1, 2].map(Servers::server));
+    sleep(SECOND / 2).await;
+    assert_eq!(states(&pool), [ServerState::Down, ServerState::Unknown]);
+    pool.connect(&client()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_all_are_down_connects_fail_unless_all_are_tried() {
+    for last_resort in [false, true] {
+        let servers = Servers::new(2);
+        let check = HealthCheck::exchange("role?", "primary").with_timeout(SECOND);
+        let pool = servers.pool().with_health_check(check);
+        let pool = pool.with_unhealthy_as_last_resort(last_resort);
+        let pool = pool.build([1, 2].map(Servers::server));
+        sleep(2 * SECOND).await;
+        assert_eq!(states(&pool), [ServerState::Down; 2]);
+        let connected = pool.connect(&client()).await;
+        assert_eq!(connected.is_ok(), last_resort);
+        if let Err(error) = connected {
+            assert_eq!(error.reason(), NoBackendReason::NoneUsable);
+            let text = "no backend: no server can be used; not tried: 192.0.2.1:80 is down, 192.0.2.2:80 is down";
+            assert_eq!(error.to_string(), text);
+        }
+        // They come back.
+        servers.set(2, Answer::Sends("primary"));
+        sleep(13 * SECOND).await;
+        assert_eq!(states(&pool), [ServerState::Down, ServerState::Up]);
+        pool.connect(&client()).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_goes_down_keeps_or_loses_its_connections() {
+    for (on_down, closed) in [(OnDown::Keep, false), (OnDown::Close, true)] {
+        let servers = Servers::new(2);
+        let check = HealthCheck::tcp().with_on_down(on_down);
+        let pool = servers
+            .pool()
+            .with_health_check(check)
+            .build([1, 2].map(Servers::server));
+        sleep(SECOND).await;
+        let connections = [
+            pool.connect(&client()).await.unwrap(),
+            pool.connect(&client()).await.unwrap(),
+        ];
+        let forced = || {
+            connections
+                .iter()
+                .filter(|each| each.info().is_forced())
+                .count()
+        };
+        servers.set(1, Answer::Refuses);
+        sleep(17 * SECOND).await;
+        assert_eq!(states(&pool)[0], ServerState::Down);
+        assert_eq!(forced(), usize::from(closed));
+        // Also by hand, and while a connect is being made.
+        servers.set(2, Answer::AcceptsAfter(SECOND));
+        let client = client();
+        let mut connecting = tokio_test::task::spawn(pool.connect(&client));
+        assert!(connecting.poll().is_pending());
+        assert!(pool.take_down(&Servers::server(2).key()));
+        assert_eq!(forced(), 2 * usize::from(closed));
+        assert_eq!(connecting.await.is_err(), closed);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_that_hangs_times_out_and_delays_no_other() {
+    let servers = Servers::new(2);
+    servers.set(1, Answer::Hangs);
+    let pool = servers.pool().with_health_check(HealthCheck::tcp());
+    let pool = pool.build([1, 2].map(Servers::server));
+    sleep(2 * SECOND - Duration::from_millis(1)).await;
+    assert_eq!(states(&pool), [ServerState::Unknown, ServerState::Up]);
+    sleep(Duration::from_millis(2)).await;
+    assert_eq!(states(&pool), [ServerState::Down, ServerState::Up]);
+    let last = pool.servers()[0].last_check.clone().unwrap();
+    assert_eq!(last.text, "health check timed out after 2s");
+    assert_eq!(last.took, 2 * SECOND);
+    let before = servers.begun(2);
+    sleep(60 * SECOND).await;
+    let checks = servers.begun(2) - before;
+    assert!((10..=14).contains(&checks), "{checks}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_comes_back_starts_slowly() {
+    let servers = Servers::new(2);
+    servers.set(1, Answer::Refuses);
+    let check = HealthCheck::tcp().with_interval(SECOND).with_rise(1);
+    let pool = servers
+        .pool()
+        .with_health_check(check)
+        .build([1, 2].map(Servers::server));
+    sleep(SECOND).await;
+    assert_eq!(states(&pool), [ServerState::Down, ServerState::Up]);
+    servers.set(1, Answer::Accepts);
+    while states(&pool)[0] != ServerState::Up {
+        sleep(SECOND / 100).await;
+    }
+    let mut connections = Vec::new();
+    // A tenth of the weight, then half, then all.
+    for (seconds, share) in [(0, 9), (15, 35), (15, 50)] {
+        sleep(seconds * SECOND).await;
+        connections.clear();
+        for _ in 0..100 {
+            connections.push(pool.connect(&client()).await.unwrap());
+        }
+        let first = pool.servers()[0].connections;
+        assert!(first.abs_diff(share) <= 1, "{first} instead of {share}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn checks_end_with_the_last_clone_and_with_their_server() {
+    let servers = Servers::new(2);
+    servers.set(1, Answer::Hangs);
+    let alive = || {
+        tokio::runtime::Handle::current()
+            .metrics()
+            .num_alive_tasks()
+    };
+    let pool = servers.pool().with_health_check(HealthCheck::tcp());
+    let pool = pool.build([1, 2].map(Servers::server));
+    let clone = pool.clone();
+    drop(pool);
+    sleep(SECOND).await;
+    assert_eq!(alive(), 2);
+    clone.replace([Servers::server(2), Servers::server(1)]);
+    sleep(SECOND).await;
+    assert_eq!(alive(), 2);
+    clone.replace([Servers::server(2)]);
+    sleep(SECOND).await;
+    assert_eq!(alive(), 1);
+    drop(clone);
+    sleep(SECOND).await;
+    assert_eq!(alive(), 0);
+    let (first, second) = (servers.begun(1), servers.begun(2));
+    sleep(60 * SECOND).await;
+    assert_eq!((servers.begun(1), servers.begun(2)), (first, second));
+}
+
+#[test]
+fn paths_and_hosts_cannot_contain_other_requests() {
+    for path in ["", "health", "/a b", "/a\r\nx: y"] {
+        assert!(
+            std::panic::catch_unwind(|| HealthCheck::http(path)).is_err(),
+            "{path:?}"
+        );
+    }
+    let host = || HealthCheck::http("/").with_host("a\r\nx: y");
+    assert!(std::panic::catch_unwind(host).is_err());
+}

@@ -1,0 +1,18 @@
+//! Tests with scripted servers in paused time, and over loopback.
+
+mod balance;
+mod connect;
+mod health;
+mod loopback;
+mod names;
+mod queue;
+mod servers;
+mod simulation;
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+mod tls;
+
+use self::servers::{Answer, Servers, client, client_at};
+use super::*;
+use std::time::Duration;
+
+const SECOND: Duration = Duration::from_secs(1);

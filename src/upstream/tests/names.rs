@@ -1,0 +1,274 @@
+//! Names that change, removed servers, and streams of changes.
+
+use super::*;
+use crate::connect::Connector;
+use portcullis_middleware::{BoxError, connection::Phase};
+use std::{
+    io,
+    sync::{Arc, Mutex},
+};
+use tokio::time::Instant;
+use tower::discover::Change;
+
+/// What the name server answers next.
+#[derive(Clone)]
+struct Names(Arc<Mutex<Result<Vec<usize>, io::ErrorKind>>>);
+
+impl Names {
+    fn new(numbers: &[usize]) -> Self {
+        Self(Arc::new(Mutex::new(Ok(numbers.to_vec()))))
+    }
+
+    fn set(&self, answer: Result<&[usize], io::ErrorKind>) {
+        *self.0.lock().unwrap() = answer.map(<[_]>::to_vec);
+    }
+
+    fn connector(&self) -> Connector {
+        let names = self.clone();
+        Connector::new().with_resolver(move |_, _| {
+            let answer = names.0.lock().unwrap().clone();
+            let addresses = |numbers: Vec<_>| numbers.into_iter().map(Servers::address).collect();
+            std::future::ready(answer.map(addresses).map_err(Into::into))
+        })
+    }
+}
+
+fn keys(pool: &Pool) -> Vec<String> {
+    let servers = pool.servers().into_iter();
+    servers
+        .map(|server| format!("{} {}", server.key, server.state.as_str()))
+        .collect()
+}
+
+fn named(text: &str) -> Server {
+    text.parse().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_addresses_of_a_name_are_followed() {
+    let servers = Servers::new(3);
+    let names = Names::new(&[2, 1]);
+    let pool = servers
+        .pool()
+        .with_connector(names.connector())
+        .build([named("db.internal:80")]);
+    // The first connect waits for the first answer.
+    let connection = pool.connect(&client()).await.unwrap();
+    assert_eq!(
+        keys(&pool),
+        [
+            "db.internal:80@192.0.2.1:80 up",
+            "db.internal:80@192.0.2.2:80 up"
+        ]
+    );
+    let first = pool
+        .servers()
+        .iter()
+        .position(|server| server.connections == 1)
+        .unwrap()
+        + 1;
+
+    // The server with the connection vanishes, and another one appears.
+    let other = 3 - first;
+    names.set(Ok(&[3, other]));
+    tokio::time::sleep(34 * SECOND).await;
+    let vanished = format!("db.internal:80@192.0.2.{first}:80 removed");
+    assert_eq!(keys(&pool).last(), Some(&vanished));
+    assert_eq!(pool.servers().len(), 3);
+    assert_ne!(connection.info().phase(), Phase::Closed);
+    drop(connection);
+    assert_eq!(pool.servers().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_fails_keeps_the_last_one() {
+    let servers = Servers::new(2);
+    let names = Names::new(&[1]);
+    let pool = servers
+        .pool()
+        .with_connector(names.connector())
+        .build([named("db.internal:80")]);
+    pool.connect(&client()).await.unwrap();
+    for answer in [
+        Err(io::ErrorKind::TimedOut),
+        Ok(&[][..]),
+        Err(io::ErrorKind::NotFound),
+    ] {
+        names.set(answer);
+        tokio::time::sleep(60 * SECOND).await;
+        pool.connect(&client()).await.unwrap();
+    }
+    // After a failure the name is soon resolved again.
+    names.set(Ok(&[2]));
+    tokio::time::sleep(6 * SECOND).await;
+    assert_eq!(keys(&pool), ["db.internal:80@192.0.2.2:80 up"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_was_never_resolved_is_no_server_and_holds_up_nobody() {
+    let servers = Servers::new(1);
+    let names = Names::new(&[]);
+    let builder = servers.pool().with_connector(names.connector());
+    let pool = builder.clone().build([named("db.internal:80")]);
+    let begun = Instant::now();
+    let error = pool.connect(&client()).await.unwrap_err();
+    assert_eq!(error.reason(), NoBackendReason::NoneUsable);
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+    let pool = builder.build([named("db.internal:80"), Servers::server(1)]);
+    pool.connect(&client()).await.unwrap();
+
+    let silent = Connector::new().with_resolver(|_, _| std::future::pending());
+    let pool = servers
+        .pool()
+        .with_connector(silent)
+        .build([named("db.internal:80")]);
+    let begun = Instant::now();
+    pool.connect(&client()).await.unwrap_err();
+    assert_eq!(begun.elapsed(), 10 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn replaced_servers_keep_their_state_and_lose_what_was_removed() {
+    let servers = Servers::new(3);
+    let pool = servers.pool().build([1, 2].map(Servers::server));
+    let kept = pool.connect(&client()).await.unwrap();
+    let removed = pool.connect(&client()).await.unwrap();
+    let first = |pool: &Pool| {
+        pool.servers()
+            .into_iter()
+            .find(|server| server.connections == 1)
+            .unwrap()
+    };
+    let key = first(&pool).key;
+    let number = if key == Servers::server(1).key() {
+        1
+    } else {
+        2
+    };
+    pool.replace([Servers::server(number).with_weight(7), Servers::server(3)]);
+    let status = first(&pool);
+    assert_eq!(
+        (status.key, status.weight, status.connects),
+        (key.clone(), 7, 1)
+    );
+    assert!(keys(&pool)[2].ends_with("removed"));
+
+    // One that returns is the same again.
+    pool.replace([1, 2].map(Servers::server));
+    assert!(pool.servers().iter().all(|server| server.connections == 1));
+    pool.replace([Servers::server(number)]);
+    tokio::time::sleep(300 * SECOND - Duration::from_millis(1)).await;
+    assert!(!removed.info().is_forced());
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    assert!(removed.info().is_forced() ^ kept.info().is_forced());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drained_server_keeps_its_connections_and_gets_no_new_ones() {
+    let servers = Servers::new(2);
+    let pool = servers.pool().build([1, 2].map(Servers::server));
+    let connections = [
+        pool.connect(&client()).await.unwrap(),
+        pool.connect(&client()).await.unwrap(),
+    ];
+    let key = Servers::server(1).key();
+    assert!(!pool.drain(&"other".into()));
+    for (request, state) in [
+        (
+            Pool::drain as fn(&Pool, &ServerKey) -> bool,
+            ServerState::Draining,
+        ),
+        (Pool::take_down, ServerState::TakenDown),
+    ] {
+        assert!(request(&pool, &key));
+        assert_eq!(pool.servers()[0].state, state);
+        let before = servers.begun(1);
+        for _ in 0..10 {
+            pool.connect(&client()).await.unwrap();
+        }
+        assert_eq!(servers.begun(1), before);
+    }
+    assert!(
+        connections
+            .iter()
+            .all(|connection| !connection.info().is_forced())
+    );
+    assert!(pool.restore(&key));
+    for _ in 0..2 {
+        pool.connect(&client()).await.unwrap();
+    }
+    assert!(servers.begun(1) > 1);
+}
+
+/// A stream of what is sent.
+struct Changes(tokio::sync::mpsc::UnboundedReceiver<Item>);
+
+type Item = Result<Change<ServerKey, Server>, BoxError>;
+
+impl futures_core::Stream for Changes {
+    type Item = Item;
+
+    fn poll_next(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Item>> {
+        self.0.poll_recv(cx)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_of_changes_is_followed() {
+    let servers = Servers::new(2);
+    let (sender, changes) = tokio::sync::mpsc::unbounded_channel();
+    let pool = servers.pool().follow(Changes(changes));
+    let insert = |number| {
+        Ok(Change::Insert(
+            ServerKey::from(format!("s{number}")),
+            Servers::server(number),
+        ))
+    };
+    let client = client();
+    let mut waiting = tokio_test::task::spawn(pool.connect(&client));
+    assert!(waiting.poll().is_pending());
+    sender.send(insert(1)).unwrap();
+    waiting.await.unwrap();
+    sender.send(Err("the registry is down".into())).unwrap();
+    sender.send(insert(2)).unwrap();
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(keys(&pool), ["s1 up", "s2 up"]);
+    sender.send(Ok(Change::Remove("s1".into()))).unwrap();
+    drop(sender);
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(keys(&pool), ["s2 up"]);
+
+    let (sender, changes) = tokio::sync::mpsc::unbounded_channel();
+    let pool = servers.pool().follow(Changes(changes));
+    drop(sender);
+    let begun = Instant::now();
+    pool.connect(&client).await.unwrap_err();
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn tasks_end_with_the_last_clone() {
+    let servers = Servers::new(1);
+    let silent = Connector::new().with_resolver(|_, _| std::future::pending());
+    let alive = || {
+        tokio::runtime::Handle::current()
+            .metrics()
+            .num_alive_tasks()
+    };
+    for names in [Names::new(&[1]).connector(), silent] {
+        let pool = servers
+            .pool()
+            .with_connector(names)
+            .build([named("db.internal:80")]);
+        let clone = pool.clone();
+        drop(pool);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(alive(), 1);
+        drop(clone);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(alive(), 0);
+    }
+}

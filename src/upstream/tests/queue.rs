@@ -1,0 +1,128 @@
+use super::*;
+use portcullis_middleware::error::{Elapsed, find};
+use tokio::time::Instant;
+use tokio_test::task::spawn;
+
+fn capped(number: usize) -> Server {
+    Servers::server(number).with_max_connections(1)
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_beyond_all_limits_wait_in_order() {
+    let servers = Servers::new(2);
+    let pool = servers.pool().build([1, 2].map(capped));
+    let held = (
+        pool.connect(&client()).await.unwrap(),
+        pool.connect(&client()).await.unwrap(),
+    );
+    let clients = [(); 3].map(|()| client());
+    let mut waiting: Vec<_> = clients
+        .iter()
+        .map(|client| spawn(pool.connect(client)))
+        .collect();
+    for waiting in &mut waiting {
+        assert!(waiting.poll().is_pending());
+    }
+    drop(held.0);
+    assert!(waiting[0].is_woken() && !waiting[1].is_woken());
+    let first = waiting.remove(0).await.unwrap();
+    // The one that leaves is passed over.
+    drop(waiting.remove(0));
+    drop(first);
+    let last = waiting.remove(0).await.unwrap();
+    drop((held.1, last));
+    assert!(
+        pool.0
+            .members()
+            .iter()
+            .all(|member| member.state.count() == 0)
+    );
+    assert_eq!(pool.0.queue.len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_wait_lasts_five_seconds_and_no_longer() {
+    let servers = Servers::new(1);
+    let pool = servers.pool().build([capped(1)]);
+    let held = pool.connect(&client()).await.unwrap();
+    let begun = Instant::now();
+    let error = pool.connect(&client()).await.unwrap_err();
+    assert_eq!(begun.elapsed(), 5 * SECOND);
+    let elapsed = *find::<Elapsed>(&error).unwrap();
+    assert_eq!(error.reason(), NoBackendReason::TimedOut(elapsed));
+    assert_eq!(
+        error.to_string(),
+        "no backend: admission timed out after 5s"
+    );
+
+    let client = client();
+    let (waited, ()) = tokio::join!(pool.connect(&client), async {
+        tokio::time::sleep(5 * SECOND - Duration::from_millis(1)).await;
+        drop(held);
+    });
+    waited.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_queue_is_limited() {
+    let servers = Servers::new(1);
+    let pool = servers.pool().with_queue(2, 5 * SECOND).build([capped(1)]);
+    let _held = pool.connect(&client()).await.unwrap();
+    let clients = [client(), client()];
+    let mut waiting: Vec<_> = clients
+        .iter()
+        .map(|client| spawn(pool.connect(client)))
+        .collect();
+    assert!(
+        waiting
+            .iter_mut()
+            .all(|waiting| waiting.poll().is_pending())
+    );
+    let error = pool.connect(&client()).await.unwrap_err();
+    assert_eq!(error.reason(), NoBackendReason::QueueFull);
+    // One that has left makes room.
+    drop(waiting.pop());
+    let third = client();
+    assert!(spawn(pool.connect(&third)).poll().is_pending());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_given_to_one_that_has_left_goes_to_the_next() {
+    let servers = Servers::new(1);
+    let pool = servers.pool().build([capped(1)]);
+    let held = pool.connect(&client()).await.unwrap();
+    let clients = [client(), client()];
+    let mut first = spawn(pool.connect(&clients[0]));
+    let mut second = spawn(pool.connect(&clients[1]));
+    assert!(first.poll().is_pending() && second.poll().is_pending());
+    drop(held);
+    assert!(first.is_woken());
+    drop(first);
+    assert!(second.is_woken());
+    second.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn backups_do_not_take_what_full_servers_queue() {
+    let servers = Servers::new(2);
+    let pool = servers
+        .pool()
+        .build([capped(1), Servers::server(2).with_backup(true)]);
+    let _held = pool.connect(&client()).await.unwrap();
+    assert!(spawn(pool.connect(&client())).poll().is_pending());
+    assert_eq!(servers.begun(2), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_raised_limit_and_a_new_server_serve_the_queue() {
+    for replaced in [vec![Servers::server(1)], vec![capped(1), capped(2)]] {
+        let servers = Servers::new(2);
+        let pool = servers.pool().build([capped(1)]);
+        let _held = pool.connect(&client()).await.unwrap();
+        let client = client();
+        let mut waiting = spawn(pool.connect(&client));
+        assert!(waiting.poll().is_pending());
+        pool.0.replace(replaced);
+        waiting.await.unwrap();
+    }
+}

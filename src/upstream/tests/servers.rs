@@ -1,0 +1,123 @@
+//! Scripted servers, and clients to connect for.
+
+use super::super::{PoolBuilder, Server, dial::Script};
+use portcullis_middleware::{
+    ConnectionInfo,
+    connection::{Address, AnyStream},
+};
+use std::{
+    collections::HashMap,
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
+
+/// Servers with the addresses 192.0.2.1:80, 192.0.2.2:80 and so on.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Servers(Arc<Mutex<HashMap<String, Scripted>>>);
+
+/// How a server answers a connect.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Answer {
+    Accepts,
+    AcceptsAfter(Duration),
+    Refuses,
+    /// The connect gets no answer.
+    Hangs,
+    /// It sends this at the beginning of a connection.
+    Sends(&'static str),
+}
+
+#[derive(Debug)]
+struct Scripted {
+    answer: Answer,
+    /// The connects that were begun.
+    begun: usize,
+    /// The server's ends of its connections.
+    open: Vec<DuplexStream>,
+}
+
+impl Servers {
+    /// This many servers, which accept connections.
+    pub(super) fn new(count: usize) -> Self {
+        let servers = Self::default();
+        for number in 1..=count {
+            servers.set(number, Answer::Accepts);
+        }
+        servers
+    }
+
+    pub(super) fn address(number: usize) -> SocketAddr {
+        SocketAddr::from(([192, 0, 2, u8::try_from(number).unwrap()], 80))
+    }
+
+    pub(super) fn server(number: usize) -> Server {
+        Self::address(number).into()
+    }
+
+    pub(super) fn set(&self, number: usize, answer: Answer) {
+        let mut servers = self.0.lock().unwrap();
+        let server = servers.entry(Self::address(number).to_string());
+        let server = server.or_insert_with(|| Scripted {
+            answer,
+            begun: 0,
+            open: Vec::new(),
+        });
+        server.answer = answer;
+    }
+
+    pub(super) fn begun(&self, number: usize) -> usize {
+        self.0.lock().unwrap()[&Self::address(number).to_string()].begun
+    }
+
+    /// A builder of pools that connect to these servers.
+    pub(super) fn pool(&self) -> PoolBuilder {
+        let servers = self.clone();
+        let script = move |address: &super::ServerAddress| {
+            let address = address.to_string();
+            let servers = servers.clone();
+            Box::pin(async move { servers.open(address).await }) as _
+        };
+        PoolBuilder::new().with_script(Script(Arc::new(script)))
+    }
+
+    async fn open(&self, address: String) -> io::Result<AnyStream> {
+        let answer = {
+            let mut servers = self.0.lock().unwrap();
+            let server = servers.get_mut(&address).expect("a scripted server");
+            server.begun += 1;
+            server.answer
+        };
+        match answer {
+            Answer::Accepts | Answer::Sends(_) => {}
+            Answer::AcceptsAfter(time) => tokio::time::sleep(time).await,
+            Answer::Refuses => return Err(io::ErrorKind::ConnectionRefused.into()),
+            Answer::Hangs => std::future::pending().await,
+        }
+        let (ours, mut theirs) = duplex(1024);
+        if let Answer::Sends(text) = answer {
+            theirs.write_all(text.as_bytes()).await?;
+        }
+        self.0
+            .lock()
+            .unwrap()
+            .get_mut(&address)
+            .unwrap()
+            .open
+            .push(theirs);
+        Ok(ours.into())
+    }
+}
+
+/// A client without an address.
+pub(super) fn client() -> ConnectionInfo {
+    ConnectionInfo::new(Address::Unknown, Address::Unknown)
+}
+
+pub(super) fn client_at(number: u32) -> ConnectionInfo {
+    let [a, b, c, d] = number.to_be_bytes();
+    let peer = SocketAddr::from(([a, b, c, d], 4000));
+    ConnectionInfo::new(peer, Address::Unknown)
+}

@@ -1,0 +1,171 @@
+//! TLS to servers, and TLS checks, over loopback.
+
+use super::*;
+use portcullis_middleware::{
+    Connection,
+    error::{HandshakeError, find},
+    io::Passthrough,
+    tls::{TlsConnectError, TlsConnector, TlsLayer},
+};
+use std::net::SocketAddr;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+};
+use tower::{Layer, ServiceExt, service_fn};
+
+/// Serves TLS with a certificate for `localhost` behind what `prelude` does, and sends `Hello!`.
+async fn greeter(prelude: bool) -> (SocketAddr, TlsConnector, JoinHandle<()>) {
+    let names = vec!["localhost".to_owned()];
+    let rcgen::CertifiedKey { cert, signing_key } =
+        rcgen::generate_simple_self_signed(names).unwrap();
+    let (chain, key) = (cert.pem(), signing_key.serialize_pem());
+    let layer = TlsLayer::from_pem(chain.as_bytes(), key.as_bytes()).unwrap();
+    let stack = layer.layer(service_fn(|mut connection: Connection<_>| async move {
+        connection.write_all(b"Hello!").await?;
+        connection.close().await
+    }));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let serve = async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            if prelude && !requested(&mut stream).await {
+                continue;
+            }
+            let stack = stack.clone();
+            tokio::spawn(stack.oneshot(Connection::accept(stream)));
+        }
+    };
+    let connector = TlsConnector::with_roots_pem(chain.as_bytes()).unwrap();
+    (address, connector, tokio::spawn(serve))
+}
+
+/// Answers an `SSLRequest`.
+async fn requested(stream: &mut TcpStream) -> bool {
+    let mut request = [0; 8];
+    let _ended = stream.read_exact(&mut request).await;
+    let is_request = request == [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
+    let reply = if is_request { b"S" } else { b"E" };
+    stream.write_all(reply).await.is_ok() && is_request
+}
+
+async fn received(pool: &Pool) -> Result<String, NoBackend> {
+    let mut connection = pool.connect(&client()).await?;
+    assert!(matches!(connection.get_ref(), BackendIo::Tls(_)));
+    assert!(!connection.get_ref().is_passthrough());
+    let mut text = String::new();
+    connection.read_to_string(&mut text).await.unwrap();
+    Ok(text)
+}
+
+#[tokio::test]
+async fn the_certificate_is_verified_for_the_host_or_the_given_name() {
+    let (address, connector, serve) = greeter(false).await;
+    let named: Server = format!("localhost:{}", address.port()).parse().unwrap();
+    let pool = Pool::new([named.with_tls(ServerTls::from(connector.clone()))]);
+    assert_eq!(received(&pool).await.unwrap(), "Hello!");
+
+    let tls = ServerTls::new(connector.clone()).with_name("localhost");
+    let pool = Pool::new([Server::from(address).with_tls(tls)]);
+    assert_eq!(received(&pool).await.unwrap(), "Hello!");
+
+    // The certificate has no IP address.
+    let pool = Pool::new([Server::from(address).with_tls(ServerTls::new(connector))]);
+    let error = received(&pool).await.unwrap_err();
+    let cause = error.attempts()[0]
+        .error()
+        .downcast_ref::<TlsConnectError>();
+    assert!(cause.unwrap().is_wrong_name());
+    assert!(find::<HandshakeError>(&error).is_some());
+    serve.abort();
+}
+
+#[tokio::test]
+async fn a_server_with_a_wrong_certificate_is_followed_by_the_next() {
+    let (wrong, _, serve_wrong) = greeter(false).await;
+    let (right, connector, serve_right) = greeter(false).await;
+    let tls = ServerTls::new(connector).with_name("localhost");
+    let servers = [wrong, right].map(|address| Server::from(address).with_tls(tls.clone()));
+    let pool = Pool::builder().with_balance(Balance::First).build(servers);
+    assert_eq!(received(&pool).await.unwrap(), "Hello!");
+    assert_eq!(pool.servers()[0].connect_failures, 1);
+    serve_wrong.abort();
+    serve_right.abort();
+}
+
+#[tokio::test]
+async fn tls_may_begin_on_request() {
+    let (address, connector, serve) = greeter(true).await;
+    let tls = ServerTls::new(connector).with_name("localhost");
+    let postgres = tls.clone().with_prelude(ServerPrelude::Postgres);
+    let pool = Pool::new([Server::from(address).with_tls(postgres.clone())]);
+    assert_eq!(received(&pool).await.unwrap(), "Hello!");
+    // A health check does the same.
+    let pool = Pool::builder().with_health_check(HealthCheck::tls());
+    let pool = pool.build([Server::from(address).with_tls(postgres.clone())]);
+    let report = first_check(&pool).await;
+    assert!(report.passed, "{}", report.text);
+
+    for (reply, cause) in [
+        ("N", "the server does not support TLS"),
+        ("E", "invalid data"),
+    ] {
+        let servers = Servers::new(1);
+        servers.set(1, Answer::Sends(reply));
+        let pool = servers
+            .pool()
+            .build([Servers::server(1).with_tls(postgres.clone())]);
+        let error = pool.connect(&client()).await.unwrap_err().to_string();
+        assert!(error.ends_with(cause), "{error}");
+    }
+    serve.abort();
+}
+
+async fn first_check(pool: &Pool) -> CheckReport {
+    loop {
+        if let Some(report) = pool.servers()[0].last_check.clone() {
+            return report;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_tls_check_needs_no_tls_in_the_pool() {
+    let (address, connector, serve) = greeter(false).await;
+    let tls = ServerTls::new(connector).with_name("localhost");
+    for (check, passes, text) in [
+        (
+            HealthCheck::tls().with_tls(tls),
+            true,
+            "completed a TLS handshake",
+        ),
+        (
+            HealthCheck::tls(),
+            false,
+            "the server has no TLS settings; set them for the check",
+        ),
+    ] {
+        let pool = Pool::builder().with_health_check(check).build([address]);
+        let report = first_check(&pool).await;
+        assert_eq!(report.passed, passes, "{}", report.text);
+        assert!(report.text.starts_with(text), "{}", report.text);
+    }
+    serve.abort();
+}
+
+#[tokio::test]
+async fn a_tcp_check_begins_no_tls() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (_, connector, serve) = greeter(false).await;
+    let server = Server::from(listener.local_addr().unwrap());
+    let pool = Pool::builder().with_health_check(HealthCheck::tcp());
+    let pool = pool.build([server.with_tls(ServerTls::new(connector))]);
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).await.unwrap();
+    assert!(bytes.is_empty());
+    assert!(first_check(&pool).await.passed);
+    serve.abort();
+}
