@@ -32,8 +32,8 @@
 //!   loop use it alone.
 //! * [`listener`]: TCP, Unix and in-memory listeners, and socket options.
 //! * [`server`]: combines listeners and stacks, runs them, and shuts them down.
-//! * [`service`]: innermost services, `HttpService` (feature `http`) and a stream of connections; `Reload`, which
-//!   replaces a stack while it serves.
+//! * [`service`]: innermost services, `HttpService` (feature `http`), `ForwardService` and a stream of
+//!   connections; `Reload`, which replaces a stack while it serves.
 //! * `axum`, `tonic` (features): extractors for handlers, and stacks under their servers.
 //! * [`connect`]: outgoing connections; with the feature `http-client` under hyper's client.
 //! * [`upstream`]: pools of servers to forward connections to.

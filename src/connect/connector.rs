@@ -347,10 +347,9 @@ where
     Io: Transport + From<TcpStream>,
 {
     let local = stream.local_address();
-    let peer = match stream.peer_address() {
+    let peer = match stream_peer(&stream, address) {
         // The server has already reset the connection.
         Address::Unknown => address.into(),
-        // `address` may be 0.0.0.0.
         peer => peer,
     };
     if local == peer {
@@ -359,6 +358,16 @@ where
     }
     let info = ConnectionInfo::new(peer, local);
     Ok(Connection::with_info(stream.into(), info))
+}
+
+/// The address that was connected to, without asking the system where it is known.
+fn stream_peer(stream: &TcpStream, address: SocketAddr) -> Address {
+    // 0.0.0.0 is this host, by the address that the system chooses.
+    if address.ip().is_unspecified() {
+        stream.peer_address()
+    } else {
+        address.into()
+    }
 }
 
 impl Default for Connector {

@@ -3,6 +3,7 @@
 use super::{
     CheckReport, OnDown, events,
     jitter::around,
+    local::is_local,
     member::Member,
     pool::Shared,
     probe,
@@ -27,8 +28,9 @@ pub(super) struct Checks(Mutex<Results>);
 
 #[derive(Debug, Default)]
 struct Results {
-    /// The last results that are equal.
+    /// The last results that are equal, and what they are.
     in_a_row: u32,
+    passed: bool,
     last: Option<LastCheck>,
 }
 
@@ -52,18 +54,22 @@ impl Checks {
         })
     }
 
+    /// Reports a check that says nothing about the server.
+    fn note(&self, check: LastCheck) {
+        let mut results = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        results.last = Some(check);
+    }
+
     /// Adds a result and returns how many there are like it.
     fn add(&self, check: LastCheck) -> u32 {
         let mut results = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_same = results
-            .last
-            .as_ref()
-            .is_some_and(|last| last.passed == check.passed);
-        results.in_a_row = if is_same {
-            results.in_a_row.saturating_add(1)
+        let before = if results.passed == check.passed {
+            results.in_a_row
         } else {
-            1
+            0
         };
+        results.in_a_row = before.saturating_add(1);
+        results.passed = check.passed;
         results.last = Some(check);
         results.in_a_row
     }
@@ -85,6 +91,7 @@ impl Shared {
         let Some(check) = &self.settings.health else {
             return;
         };
+        let is_local = result.as_ref().is_err_and(is_local);
         let (passed, text) = match result {
             Ok(text) => (true, text),
             Err(error) => (false, Escaped(Causes(&*error)).to_string()),
@@ -96,6 +103,10 @@ impl Shared {
             took: ended - begun,
             ended,
         };
+        if is_local {
+            member.state.checks.note(last);
+            return;
+        }
         let in_a_row = member.state.checks.add(last);
         let standing = &member.state.standing;
         let (before, is_known) = (standing.health(), standing.health() != Health::Unknown);

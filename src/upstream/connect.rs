@@ -4,6 +4,7 @@ use super::{
     BackendIo, NoBackend, Pool,
     dial::Purpose,
     error::{FailedConnect, NoBackendReason},
+    local::is_local,
     member::{Member, Reservation},
     pool::{Shared, Unavailable, Wish},
     queue::NotServed,
@@ -132,7 +133,9 @@ impl Shared {
                 Ok(connection)
             }
             Err(error) => {
-                self.failed(&member);
+                if !is_local(&error) {
+                    self.failed(&member);
+                }
                 Err(error)
             }
         }

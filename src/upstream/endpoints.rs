@@ -21,7 +21,7 @@ use std::{
 use tokio::time::{sleep, timeout};
 use tower::discover::Change;
 
-/// A server as it was given to the pool, and the servers that it stands for.
+/// A server as it was given to the pool, and the servers that result from it.
 pub(super) struct Configured {
     key: ServerKey,
     server: Server,

@@ -2,30 +2,108 @@
 //!
 //! A [`Pool`] chooses a [`Server`] for each connection and connects to it, or to the next one if that fails. It is a
 //! [`tower::Service`] of the client's [`ConnectionInfo`](crate::ConnectionInfo) and returns the connection to the
-//! server, which counts as one of the server's until it is dropped.
+//! server, so that [`ForwardService`](crate::service::ForwardService) takes it as its backend. The chapter [Put a gate
+//! before a service](crate::docs::gate) introduces pools step by step.
+//!
+//! # Servers
+//!
+//! A server has an address (TCP or a Unix domain socket), a weight, and optionally a limit of connections, TLS, and a
+//! PROXY header that names the client. A pool gets its servers from
+//!
+//! - a list ([`Pool::new`], [`PoolBuilder::build`]), which [`Pool::replace`] replaces at run time;
+//! - host names in such a list, which are resolved every 30 s, each address as a server of its own. An answer that
+//!   fails keeps the last one;
+//! - a stream of [`tower::discover::Change`]s ([`PoolBuilder::follow`]), for example of a service registry.
+//!
+//! A server that vanishes gets no new connections and keeps those that it has, [five
+//! minutes](PoolBuilder::with_drain_timeout) at most.
+//!
+//! # Choice
+//!
+//! [`Balance`] chooses among the servers that can be used and have capacity. The servers of a row are used while those
+//! of the rows above cannot be:
+//!
+//! | servers | used |
+//! |---|---|
+//! | that are up | first |
+//! | [backups](Server::with_backup) that are up | if all others have failed or cannot be used |
+//! | that are [ejected](PoolBuilder::with_ejection) | because they are better than none |
+//! | that are down | [on request](PoolBuilder::with_unhealthy_as_last_resort) |
+//!
+//! A server that has as many connections as [allowed](Server::with_max_connections) can still be used, but has no
+//! capacity. If that is so for all servers of a row, connections [wait](PoolBuilder::with_queue) in the order of their
+//! arrival.
+//!
+//! # Limits
+//!
+//! | limit | default |
+//! |---|---|
+//! | [an attempt](PoolBuilder::with_attempt_timeout), with PROXY header and TLS handshake | 3 s |
+//! | [servers tried for a connection](PoolBuilder::with_max_attempts) | 3 |
+//! | [a connect in all](PoolBuilder::with_timeout), with waiting | 10 s |
+//! | [waiting connections](PoolBuilder::with_queue) | 1024, 5 s each |
+//! | [failures in a row before an ejection](PoolBuilder::with_ejection) | 5, then 10 s doubling up to 5 min, at most half of the servers |
+//! | [health checks](HealthCheck) | off; every 5 s, 2 s each, down after 3, up after 2 |
+//! | [slow start](PoolBuilder::with_slow_start) | 30 s |
+//!
+//! # Errors
+//!
+//! [`NoBackend`] contains each server that was tried with its error, and the state of the others. Failures of this
+//! machine, such as exhausted file descriptors or local ports, are not counted against a server.
+//!
+//! # Cancellation and drop
+//!
+//! Dropping a connect drops its attempt or leaves the queue, and the server no longer counts it. An attempt that is
+//! dropped counts neither as a success nor as a failure. The connection counts until it is dropped. Tasks that check
+//! servers and resolve names end when the last clone of the pool is dropped.
+//!
+//! # Limitations
+//!
+//! - Only connects are repeated. Once a server is connected to, its failure ends the connection of the client.
+//! - Connections are not reused, because a forwarder does not know where a request ends.
+//! - The time to live of DNS answers is unknown to the resolver of the system, so the interval is fixed. SRV records
+//!   are not resolved; use a stream of changes.
+//!
+//! # Performance
+//!
+//! A choice takes no lock and reads a few atomics of each server; above 64 servers, [`Balance::LeastConnections`] looks
+//! at two. A connect takes one lock of its server to record the connection, and its end another one. The connection
+//! itself is not wrapped, so reads and writes cost nothing.
+//!
+//! # Example
 //!
 //! ```
-//! use portcullis::upstream::{Pool, Server};
-//! use tokio::io::AsyncReadExt;
+//! use portcullis::upstream::{Balance, HealthCheck, Pool, Server};
+//! use std::time::Duration;
+//! use tokio::io::{AsyncReadExt, AsyncWriteExt};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), portcullis::BoxError> {
 //! # let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
 //! # let address = listener.local_addr()?.to_string();
 //! # tokio::spawn(async move {
-//! #     let (mut stream, _) = listener.accept().await?;
-//! #     tokio::io::AsyncWriteExt::write_all(&mut stream, b"Hello!").await
+//! #     while let Ok((mut stream, _)) = listener.accept().await {
+//! #         tokio::io::AsyncWriteExt::write_all(&mut stream, b"+PONG\r\n").await.ok();
+//! #     }
 //! # });
 //! # let peer: std::net::SocketAddr = "198.51.100.7:40000".parse()?;
 //! # let client = portcullis::ConnectionInfo::new(peer, peer);
-//! let server: Server = address.parse()?; // "10.0.1.10:8080"
-//! let pool = Pool::new([server]);
+//! let first: Server = address.parse()?; // "10.0.2.1:6379"
+//! let spare: Server = "spare.internal:6379".parse()?;
+//! let pool = Pool::builder()
+//!     .with_name("redis")
+//!     .with_balance(Balance::First)
+//!     .with_health_check(HealthCheck::exchange("PING\r\n", "+PONG"))
+//!     .with_timeout(Duration::from_secs(5))
+//!     .build([first.with_max_connections(1000), spare.with_backup(true)]);
 //!
 //! // `client` is the info of the connection that is forwarded.
 //! let mut connection = pool.connect(&client).await?;
-//! let mut received = String::new();
-//! connection.read_to_string(&mut received).await?;
-//! assert_eq!(received, "Hello!");
+//! connection.write_all(b"PING\r\n").await?;
+//! let mut reply = [0; 7];
+//! connection.read_exact(&mut reply).await?;
+//! assert_eq!(&reply, b"+PONG\r\n");
+//! assert_eq!(pool.servers()[0].connections, 1);
 //! # Ok(())
 //! # }
 //! ```
@@ -42,6 +120,7 @@ mod error;
 mod events;
 mod health;
 mod jitter;
+mod local;
 mod member;
 mod pool;
 mod probe;

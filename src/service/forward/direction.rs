@@ -32,8 +32,6 @@ pub(super) struct Direction {
     unflushed: bool,
     /// Bytes that were written.
     moved: u64,
-    /// Bytes that were read. They are more than those that were written only while there is a rest.
-    read: u64,
     pub(super) first_byte: Option<Duration>,
 }
 
@@ -48,10 +46,10 @@ enum Rest {
 #[derive(Debug)]
 enum Stage {
     Open,
-    /// The input has ended; the other side is told so after the rest.
+    /// The input has ended; the other side is notified after the rest.
     Ended,
-    /// The input was cut off. What was received is delivered before the error is reported.
-    CutOff(io::Error),
+    /// The input was truncated. What was received is delivered before the error is reported.
+    Truncated(io::Error),
     Done,
 }
 
@@ -74,7 +72,6 @@ impl Direction {
             copies: false,
             unflushed: false,
             moved: 0,
-            read: 0,
             first_byte: None,
         }
     }
@@ -82,11 +79,6 @@ impl Direction {
     /// Bytes that were written.
     pub(super) const fn moved(&self) -> u64 {
         self.moved
-    }
-
-    /// Bytes that were read and written, a measure of progress.
-    pub(super) const fn progress(&self) -> u64 {
-        self.read.wrapping_add(self.moved)
     }
 
     /// Whether the input has ended.
@@ -193,7 +185,7 @@ impl Direction {
                 Poll::Ready(Ok(())) if buffer.remaining() < RECORD => break false,
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                    self.stage = Stage::CutOff(error);
+                    self.stage = Stage::Truncated(error);
                     break false;
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(self.read_failure(error))),
@@ -209,7 +201,6 @@ impl Direction {
         if filled.is_empty() && pending {
             return Poll::Pending;
         }
-        self.read += filled.len() as u64;
         let mut written = 0;
         while written < filled.len() {
             match Pin::new(&mut *to).poll_write(cx, &filled[written..]) {
@@ -249,7 +240,6 @@ impl Direction {
                     // Little input is cheaper to copy, with two calls in place of four.
                     self.full_reads = 0;
                 }
-                self.read += read as u64;
                 self.rest = Rest::Pipe(pipe);
                 Poll::Ready(Ok(read))
             }
@@ -327,7 +317,7 @@ impl Direction {
             ready!(self.poll_flush(cx, to))?;
         }
         Poll::Ready(match mem::replace(&mut self.stage, Stage::Done) {
-            Stage::CutOff(error) => Err(self.read_failure(error)),
+            Stage::Truncated(error) => Err(self.read_failure(error)),
             _ => Ok(()),
         })
     }
@@ -339,7 +329,7 @@ impl Direction {
 
     /// Whether input has arrived.
     pub(super) const fn has_read(&self) -> bool {
-        self.read > 0
+        self.moved > 0 || self.is_in_transit()
     }
 
     fn read_failure(&self, error: io::Error) -> Failure {

@@ -23,7 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 /// Moves bytes in both directions until both have ended.
 ///
 /// When it is dropped before, a side may have sent bytes that the other one has not received. Then both
-/// connections are reset, so that no stream that was cut off looks complete.
+/// connections are reset, so that a truncated stream does not look complete.
 pub(super) struct Forwarding<IO, BackendIo> {
     /// `None` only after the end, because fields of a type with `Drop` cannot be moved.
     sides: Option<(Connection<IO>, Connection<BackendIo>)>,
@@ -42,7 +42,7 @@ pub(super) struct Forwarding<IO, BackendIo> {
 /// Resolves when the server drains; there only if the connection is then to end.
 type Drain = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// What is left to do when nothing is to be forwarded any more.
+/// What is left to do after all bytes were forwarded.
 pub(super) type Closing = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 pub(super) enum Ended {
@@ -73,10 +73,9 @@ impl<IO, BackendIo> Forwarding<IO, BackendIo> {
         }
     }
 
-    fn progress(&self) -> u64 {
-        self.to_backend
-            .progress()
-            .wrapping_add(self.to_client.progress())
+    /// Grows with each byte that was delivered.
+    const fn progress(&self) -> u64 {
+        self.to_backend.moved().wrapping_add(self.to_client.moved())
     }
 
     fn is_in_transit(&self) -> bool {
@@ -199,7 +198,7 @@ where
     /// Ends both sides because of `failure`.
     fn cut(&mut self, failure: Failure) -> Ended {
         let failure = self.failure.take().unwrap_or(failure);
-        let (by, cut_off) = (failure.ended_by(), failure.is_cut_off());
+        let (by, truncated) = (failure.ended_by(), failure.is_truncated());
         if let Some((client, _)) = &self.sides {
             client.info().set_ended_by(by);
         }
@@ -207,8 +206,8 @@ where
         let in_transit = self.is_in_transit();
         let (client, backend) = self.take();
         match by {
-            EndedBy::Client => pass_on(backend, cut_off && !in_transit),
-            EndedBy::Backend => pass_on(client, cut_off && !in_transit),
+            EndedBy::Client => pass_on(backend, truncated && !in_transit),
+            EndedBy::Backend => pass_on(client, truncated && !in_transit),
             _ if in_transit => {
                 client.abort();
                 backend.abort();
@@ -247,7 +246,7 @@ where
         }
     }
 
-    /// Ends both sides gracefully, as nothing was moved for a while.
+    /// Ends both sides gracefully after a time of silence.
     fn end_by_drain(&mut self) -> Ended {
         let (client, _) = self.sides.as_ref().expect(OPEN);
         client.info().set_ended_by(EndedBy::Gate);
@@ -260,7 +259,7 @@ where
         Ended::Closing(Box::pin(closing), Ok(forwarded))
     }
 
-    /// Ready when silence ends the connection: with an error if it is half-closed, else by the drain.
+    /// Ready when silence ends the connection, with an error if it is half-closed.
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<Option<Elapsed>> {
         let half_closed = self.to_backend.has_ended() || self.to_client.has_ended();
         if half_closed {
@@ -281,7 +280,7 @@ where
         };
         ready!(self.silence.poll(cx, self.progress(), Some(silence)));
         if self.is_in_transit() {
-            // A side does not read. Its bytes are not cut off; the write timeout limits the wait.
+            // A side does not read. Its bytes stay; the write timeout limits the wait.
             return Poll::Pending;
         }
         Poll::Ready(None)
@@ -307,10 +306,10 @@ where
     }
 }
 
-/// Lets the peer of `connection` know that the other side did not end its stream, but reset it or `cut_off`.
-fn pass_on<IO>(connection: Connection<IO>, cut_off: bool) {
+/// Lets the peer of `connection` know that the other side did not end its stream, but reset or `truncated` it.
+fn pass_on<IO>(connection: Connection<IO>, truncated: bool) {
     // Under TLS the missing `close_notify` says so, and a reset could destroy what was sent before.
-    if !(cut_off && connection.tls().is_some()) {
+    if !(truncated && connection.tls().is_some()) {
         connection.abort();
     }
 }

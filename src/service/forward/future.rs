@@ -34,28 +34,32 @@ where
 
 #[pin_project(project = StateProjection)]
 enum State<B: Service<ConnectionInfo>, IO, BackendIo> {
-    Connecting {
-        client: Option<Connection<IO>>,
-        #[pin]
-        connect: Oneshot<B, ConnectionInfo>,
-        #[pin]
-        wait: Wait,
-        settings: ForwardSettings,
-    },
+    /// In a box, because it is larger than the state in which most connections stay.
+    Connecting(Pin<Box<Connecting<B, IO>>>),
     Forwarding(Forwarding<IO, BackendIo>),
     Closing(Closing, Option<Result<Forwarded, ForwardError>>),
     Finished,
 }
 
+#[pin_project]
+struct Connecting<B: Service<ConnectionInfo>, IO> {
+    client: Option<Connection<IO>>,
+    #[pin]
+    connect: Oneshot<B, ConnectionInfo>,
+    #[pin]
+    wait: Wait,
+    settings: ForwardSettings,
+}
+
 impl<B: Service<ConnectionInfo>, IO, BackendIo> ForwardFuture<B, IO, BackendIo> {
     pub(super) fn new(backend: B, client: Connection<IO>, settings: ForwardSettings) -> Self {
         let connect = Oneshot::new(backend, client.info().clone());
-        Self(State::Connecting {
+        Self(State::Connecting(Box::pin(Connecting {
             client: Some(client),
             connect,
             wait: Wait::new(settings.connect),
             settings,
-        })
+        })))
     }
 }
 
@@ -71,25 +75,9 @@ where
         let mut state = self.project().0;
         loop {
             let next = match state.as_mut().project() {
-                StateProjection::Connecting {
-                    client,
-                    connect,
-                    mut wait,
-                    settings,
-                } => {
-                    let waiting = client.as_mut().expect(CONNECTS);
-                    let connected = match connect.poll(cx) {
-                        Poll::Ready(Ok(backend)) => Ok(backend),
-                        Poll::Ready(Err(error)) => Err(unreachable(error.into())),
-                        Poll::Pending => Err(ready!(wait.as_mut().poll(cx, waiting))),
-                    };
-                    match connected {
-                        Ok(backend) => {
-                            let client = client.take().expect(CONNECTS);
-                            let time = wait.begun.elapsed();
-                            record_upstream(client.info(), backend.info(), time);
-                            State::Forwarding(Forwarding::new(client, backend, *settings))
-                        }
+                StateProjection::Connecting(connecting) => {
+                    match ready!(connecting.as_mut().poll(cx)) {
+                        Ok(forwarding) => State::Forwarding(forwarding),
                         Err(error) => {
                             state.set(State::Finished);
                             return Poll::Ready(Err(error));
@@ -113,6 +101,28 @@ where
             };
             state.set(next);
         }
+    }
+}
+
+impl<B, IO, BackendIo> Connecting<B, IO>
+where
+    B: Service<ConnectionInfo, Response = Connection<BackendIo>, Error: Into<BoxError>>,
+    IO: 'static,
+{
+    fn poll(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Forwarding<IO, BackendIo>, BoxError>> {
+        let mut this = self.project();
+        let waiting = this.client.as_mut().expect(CONNECTS);
+        let backend = match this.connect.poll(cx) {
+            Poll::Ready(Ok(backend)) => backend,
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(unreachable(error.into()))),
+            Poll::Pending => return this.wait.as_mut().poll(cx, waiting).map(Err),
+        };
+        record_upstream(waiting.info(), backend.info(), this.wait.begun.elapsed());
+        let client = this.client.take().expect(CONNECTS);
+        Poll::Ready(Ok(Forwarding::new(client, backend, *this.settings)))
     }
 }
 
@@ -142,7 +152,7 @@ struct Wait {
     limit: Option<Duration>,
     #[pin]
     timer: Sleep,
-    /// Set once it is looked after: resolves when the client is force-closed.
+    /// Resolves when the client is force-closed; set once the client is looked after.
     closed: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 

@@ -37,7 +37,7 @@
 //! # Cancellation and drop
 //!
 //! Dropping the future drops both connections with their guards, such as the slot of a pool. If bytes of one side have
-//! not reached the other one, both are reset, so that a stream that was cut off does not look complete.
+//! not reached the other one, both are reset, so that a truncated stream does not look complete.
 //!
 //! # Limitations
 //!

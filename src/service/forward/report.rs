@@ -145,7 +145,7 @@ impl Failure {
     }
 
     /// Whether a TLS peer closed without `close_notify`.
-    pub(super) fn is_cut_off(&self) -> bool {
+    pub(super) fn is_truncated(&self) -> bool {
         self.error.kind() == io::ErrorKind::UnexpectedEof
     }
 

@@ -35,8 +35,8 @@ pub enum DrainPolicy {
     Continue,
     /// It ends once neither side has sent anything for this time, and everything was delivered.
     ///
-    /// A forwarder knows nothing of requests. A time shorter than a response takes cuts off clients that
-    /// wait for one.
+    /// A forwarder sees bytes and no requests, so choose a time longer than a response takes. Clients
+    /// that still wait for one would lose it.
     EndWhenIdle(Duration),
 }
 

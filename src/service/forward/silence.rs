@@ -10,7 +10,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 /// A timer that is only there while silence is limited.
 #[derive(Debug, Default)]
 pub(super) struct Silence {
-    watch: Option<Watch>,
+    watch: Option<Box<Watch>>,
 }
 
 #[derive(Debug)]
@@ -34,7 +34,7 @@ impl Silence {
         };
         let watch = self
             .watch
-            .get_or_insert_with(|| Watch::new(progress, limit));
+            .get_or_insert_with(|| Box::new(Watch::new(progress, limit)));
         if watch.progress != progress {
             watch.progress = progress;
             watch.since = Instant::now();

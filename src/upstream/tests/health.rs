@@ -257,3 +257,23 @@ fn paths_and_hosts_cannot_contain_other_requests() {
     let host = || HealthCheck::http("/").with_host("a\r\nx: y");
     assert!(std::panic::catch_unwind(host).is_err());
 }
+
+#[cfg(unix)]
+#[tokio::test(start_paused = true)]
+async fn failures_of_this_machine_are_not_those_of_a_server() {
+    let servers = Servers::new(2);
+    let pool = servers.pool().with_health_check(HealthCheck::tcp());
+    let pool = pool.build([1, 2].map(Servers::server));
+    sleep(SECOND).await;
+    servers.set(1, Answer::NoDescriptor);
+    servers.set(2, Answer::NoDescriptor);
+    for _ in 0..20 {
+        let error = pool.connect(&client()).await.unwrap_err();
+        assert_eq!(error.attempts().len(), 2);
+    }
+    sleep(60 * SECOND).await;
+    assert_eq!(states(&pool), [ServerState::Up; 2]);
+    let last = pool.servers()[0].last_check.clone().unwrap();
+    assert!(!last.passed, "{}", last.text);
+    assert_eq!(pool.servers()[0].connect_failures, 0);
+}

@@ -80,7 +80,7 @@ async fn the_queue_is_limited() {
     );
     let error = pool.connect(&client()).await.unwrap_err();
     assert_eq!(error.reason(), NoBackendReason::QueueFull);
-    // One that has left makes room.
+    // One that has left leaves its place to another.
     drop(waiting.pop());
     let third = client();
     assert!(spawn(pool.connect(&third)).poll().is_pending());
@@ -125,4 +125,38 @@ async fn a_raised_limit_and_a_new_server_serve_the_queue() {
         pool.0.replace(replaced);
         waiting.await.unwrap();
     }
+}
+
+/// Each wake-up that is missed costs five seconds and fails.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn threads_that_connect_and_release_miss_no_wake_up() {
+    let servers = Servers::new(2);
+    let pool = servers.pool().build([1, 2].map(capped));
+    let tasks: Vec<_> = (0..16)
+        .map(|number| {
+            let pool = pool.clone();
+            tokio::spawn(async move {
+                for round in 0..200 {
+                    let client = client_at(number);
+                    if round % 7 == 0 {
+                        // It leaves in the middle of a connect.
+                        let connecting = pool.connect(&client);
+                        let _left = tokio::time::timeout(Duration::ZERO, connecting).await;
+                    }
+                    let connection = pool.connect(&client).await.unwrap();
+                    tokio::task::yield_now().await;
+                    drop(connection);
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let statuses = pool.servers();
+    assert!(
+        statuses.iter().all(|server| server.connections == 0),
+        "{statuses:?}"
+    );
+    assert_eq!(pool.0.queue.len(), 0);
 }

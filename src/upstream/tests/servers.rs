@@ -24,6 +24,8 @@ pub(super) enum Answer {
     Accepts,
     AcceptsAfter(Duration),
     Refuses,
+    /// The connect fails because of this machine.
+    NoDescriptor,
     /// The connect gets no answer.
     Hangs,
     /// It sends this at the beginning of a connection.
@@ -94,6 +96,7 @@ impl Servers {
             Answer::Accepts | Answer::Sends(_) => {}
             Answer::AcceptsAfter(time) => tokio::time::sleep(time).await,
             Answer::Refuses => return Err(io::ErrorKind::ConnectionRefused.into()),
+            Answer::NoDescriptor => return Err(io::Error::from_raw_os_error(libc::EMFILE)),
             Answer::Hangs => std::future::pending().await,
         }
         let (ours, mut theirs) = duplex(1024);

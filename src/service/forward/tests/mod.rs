@@ -1,5 +1,9 @@
 //! Tests of the forwarder.
 
 mod bytes;
+mod connecting;
+mod drain;
 mod endings;
 mod support;
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+mod tls;

@@ -10,7 +10,7 @@ use std::{
     task::{Context, Poll},
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, DuplexStream, duplex},
+    io::{AsyncRead, AsyncWrite, DuplexStream},
     net::TcpStream,
     task::JoinHandle,
 };
