@@ -6,14 +6,14 @@
 //! redis-benchmark -p PORT
 //! ```
 //!
-//! Arguments: where to listen, the backend, and any of these.
+//! Arguments: where to listen, the servers behind it, separated by commas, and any of these.
 //!
 //! | argument | effect |
 //! |---|---|
 //! | `tls` | terminates TLS with a certificate for `localhost`, whose file is printed |
 //! | `alpn=h2` | selects this protocol if the client offers any |
 //! | `accept-proxy` | requires a PROXY header of the client; only load balancers on this machine may connect |
-//! | `send-proxy-v1`, `send-proxy-v2` | names the client to the backend in a PROXY header |
+//! | `send-proxy-v1`, `send-proxy-v2` | names the client to the servers in a PROXY header |
 //!
 //! Ctrl-C or SIGTERM shuts the program down. Connections may finish for up to 30 s; a second signal force-closes
 //! them.
@@ -21,28 +21,26 @@
 #![allow(clippy::print_stdout, reason = "an example talks to its user")]
 
 use portcullis::{
-    BoxError, Connection, ConnectionInfo, Server, ServiceBuilderExt,
-    connect::{Connector, Target},
-    connection::Socket,
+    BoxError, Server, ServiceBuilderExt,
     listener::TcpListener,
     middleware::{
-        proxy_protocol::{ProxyHeaderEncoder, ProxyProtocolLayer, SendProxyHeaderLayer},
+        proxy_protocol::{ProxyHeaderEncoder, ProxyProtocolLayer},
         timeout::IoTimeoutLayer,
         tls::TlsLayer,
     },
     service::ForwardService,
+    upstream::{self, Pool},
 };
 use std::{env, fs, path::PathBuf, process};
-use tokio::net::TcpStream;
-use tower::{ServiceBuilder, ServiceExt, service_fn};
+use tower::ServiceBuilder;
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
     tracing_subscriber::fmt().init();
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let [address, backend, options @ ..] = &*arguments else {
+    let [address, servers, options @ ..] = &*arguments else {
         return Err(
-            "usage: gate LISTEN BACKEND [tls] [alpn=NAME] [accept-proxy] [send-proxy-v2]".into(),
+            "usage: gate LISTEN SERVER,.. [tls] [alpn=NAME] [accept-proxy] [send-proxy-v2]".into(),
         );
     };
     let is_set = |name: &str| options.iter().any(|option| option == name);
@@ -53,12 +51,18 @@ async fn main() -> Result<(), BoxError> {
 
     let listener = TcpListener::bind(address)?;
     println!("listening on {}", listener.local_addr()?);
-    let backend: Target = backend.parse()?;
     let header = match (is_set("send-proxy-v1"), is_set("send-proxy-v2")) {
         (true, _) => Some(ProxyHeaderEncoder::v1()),
         (_, true) => Some(ProxyHeaderEncoder::v2()),
         _ => None,
     };
+    let servers = servers.split(',').map(|server| {
+        let server: upstream::Server = server.parse()?;
+        Ok(server.with_proxy_header(header.clone()))
+    });
+    let servers: Vec<_> = servers.collect::<Result<_, BoxError>>()?;
+    let forward = ForwardService::new(Pool::new(servers));
+
     let front = ServiceBuilder::new()
         .peer_addr()
         .trace_connections("gate")
@@ -68,10 +72,6 @@ async fn main() -> Result<(), BoxError> {
             true => Some(ProxyProtocolLayer::new("127.0.0.0/8,::1".parse()?)),
             false => None,
         });
-    // With a fixed backend and without headers, `ForwardService::to(backend)` would do.
-    let forward = ForwardService::new(service_fn(move |client: ConnectionInfo| {
-        connect(backend.clone(), header.clone(), client)
-    }));
     // A client may wait for the backend, and the backend for the client.
     let timeouts = IoTimeoutLayer::new().without_read_timeout();
     let server = match is_set("tls") {
@@ -83,21 +83,6 @@ async fn main() -> Result<(), BoxError> {
     };
     server.stop_on_signals().run().await?;
     Ok(())
-}
-
-async fn connect(
-    backend: Target,
-    header: Option<ProxyHeaderEncoder>,
-    client: ConnectionInfo,
-) -> Result<Connection<Socket<TcpStream>>, BoxError> {
-    let connector = Connector::new();
-    match header {
-        None => Ok(connector.oneshot(backend).await?),
-        Some(header) => {
-            let layer = SendProxyHeaderLayer::new(header.encode(&client));
-            connector.with_layers(layer).oneshot(backend).await
-        }
-    }
 }
 
 /// Writes the certificate to a file, for clients to trust.

@@ -174,8 +174,8 @@ def run(*command, seconds=60, codes=(0,), **options):
     return output
 
 
-def wait_until(done, what):
-    deadline = time.monotonic() + SECONDS
+def wait_until(done, what, seconds=SECONDS):
+    deadline = time.monotonic() + seconds
     while not done():
         assert time.monotonic() < deadline, f"not there in time: {what}"
         time.sleep(0.02)
@@ -220,8 +220,8 @@ def reset(stream):
 class Backend:
     """A backend of this script: a function that is called in a thread with each connection."""
 
-    def __init__(self, serve):
-        self.listener = socket.create_server(("127.0.0.1", 0))
+    def __init__(self, serve, port=0):
+        self.listener = socket.create_server(("127.0.0.1", port), backlog=100)
         self.port = self.listener.getsockname()[1]
         self.error, self.served = None, threading.Semaphore(0)
         threading.Thread(target=self.accept, args=(serve,), daemon=True).start()
@@ -748,6 +748,8 @@ def back_pressure():
     go_on = threading.Event()
 
     def serve(stream):
+        # Of the buffers between both ends, only those of the gate may grow.
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 256 * 1024)
         go_on.wait(60)
         digest(stream)
 
@@ -757,6 +759,7 @@ def back_pressure():
             before = gate.memory()
             part, sent, hashed = random.Random(5).randbytes(64 * 1024), 0, hashlib.sha256()
             with gate.connect() as stream:
+                stream.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 256 * 1024)
                 stream.settimeout(1)
                 # send, because sendall would not say how much it sent.
                 with contextlib.suppress(TimeoutError, ssl.SSLWantWriteError):
@@ -819,6 +822,80 @@ def ends_are_reported():
             with connect(gate.port) as stream:
                 assert everything(stream) == b"hello"
             gate.says(f"to 127.0.0.1:{backend.port}: .*ended by backend, 0 bytes in, 5 bytes out")
+
+
+def name_of(name):
+    """A backend that answers each client with a name."""
+    def serve(stream):
+        exactly(stream, 1)
+        stream.sendall(name)
+    return serve
+
+
+def answers(gate, count):
+    """The names that so many clients get, 10 at a time."""
+    names, lock = [], threading.Lock()
+
+    def clients():
+        for _ in range(count // 10):
+            try:
+                with connect(gate.port) as stream:
+                    stream.sendall(b"?")
+                    name = everything(stream)
+            except OSError as error:
+                name = str(error).encode()
+            with lock:
+                names.append(name)
+
+    threads = [threading.Thread(target=clients) for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return names
+
+
+# What a client without a server gets.
+CLOSED = {b"", b"[Errno 104] Connection reset by peer"}
+
+
+def pool_of_three():
+    """While one of three servers is down, no client notices. Without any, connections end soon."""
+    def listen(port, name):
+        return Backend(name_of(name), port)
+
+    ports = [free_port() for _ in range(3)]
+    servers = [f"127.0.0.1:{port}" for port in ports]
+    with contextlib.ExitStack() as programs:
+        with listen(ports[0], b"a"), listen(ports[1], b"b"):
+            gate = programs.enter_context(Example("forward", "127.0.0.1:0", *servers))
+            threading.Thread(target=gate.process.stdout.read, daemon=True).start()
+            names = answers(gate, 300)
+            assert set(names) == {b"a", b"b"}, set(names)
+            # The third comes and goes several times a second.
+            done = threading.Event()
+
+            def flap():
+                while not done.wait(0.1):
+                    with listen(ports[2], b"c"):
+                        done.wait(0.1)
+
+            flapping = threading.Thread(target=flap)
+            flapping.start()
+            try:
+                names = answers(gate, 1000)
+            finally:
+                done.set()
+                flapping.join()
+            # A connection that a listener has not accepted when it closes is reset, after it was established.
+            wrong = [name for name in names if name not in (b"a", b"b", b"c")]
+            assert set(wrong) <= CLOSED and len(wrong) < 20, wrong
+        begun = time.monotonic()
+        assert set(answers(gate, 20)) <= CLOSED
+        assert time.monotonic() - begun < 10
+        # All are back. A server that failed is used after two checks, which are five seconds apart.
+        with listen(ports[0], b"a"), listen(ports[1], b"b"), listen(ports[2], b"c"):
+            wait_until(lambda: not CLOSED & set(answers(gate, 10)), "the servers in use", seconds=30)
 
 
 def silent_backends():
@@ -903,7 +980,7 @@ while True:
 
 CHECKS = [redis, redis_behind_tls, redis_that_stands_still, postgres, iperf3, grpc, websockets, proxies_in_front,
           proxies_behind, half_close, half_close_of_the_backend, resets, resets_in_the_middle, back_pressure,
-          ends_are_reported, backend_refuses, backend_comes_back, silent_backends, backend_vanishes]
+          ends_are_reported, pool_of_three, backend_refuses, backend_comes_back, silent_backends, backend_vanishes]
 
 
 def main():
