@@ -11,7 +11,7 @@ use portcullis_middleware::{
     BoxError, Connection, ConnectionInfo,
     connection::{EndedBy, ForcedClose, UpstreamInfo},
     error::{Elapsed, Refused, Unreachable, find},
-    internal::poll_client_left,
+    internal::{note_timer, poll_client_left},
     io::Passthrough,
 };
 use std::{
@@ -192,6 +192,7 @@ impl Wait {
                     return Poll::Ready(ForcedClose::new().into());
                 }
             }
+            note_timer();
             ready!(this.timer.as_mut().poll(cx));
             if let Some(limit) = *this.limit
                 && this.begun.elapsed() >= limit
