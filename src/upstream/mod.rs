@@ -66,8 +66,8 @@
 //!
 //! # Performance
 //!
-//! A choice takes no lock and reads a few atomics of each server; above 64 servers, [`Balance::LeastConnections`] looks
-//! at two. A connect takes one lock of its server to record the connection, and its end another one. The connection
+//! A choice copies a reference to the list of servers, under a read lock, and reads a few atomics of each server. Above
+//! 64 servers, [`Balance::LeastConnections`] looks at two. [`Balance::RoundRobin`] takes a lock. A connect takes one lock of its server to record the connection, and its end another one. The connection
 //! itself is not wrapped, so reads and writes cost nothing.
 //!
 //! # Example

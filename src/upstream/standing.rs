@@ -1,6 +1,6 @@
 //! Whether a server can be used: what an operator requested, what checks found, and failed connects.
 //!
-//! Every choice of a server reads it, so each part is an atomic of its own and a choice takes no lock.
+//! Every choice reads it for all servers, so each part is an atomic of its own.
 
 use std::{
     sync::atomic::{AtomicU8, AtomicU64, Ordering},
