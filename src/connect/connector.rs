@@ -347,10 +347,15 @@ where
     Io: Transport + From<TcpStream>,
 {
     let local = stream.local_address();
-    let peer = match stream_peer(&stream, address) {
-        // The server has already reset the connection.
-        Address::Unknown => address.into(),
-        peer => peer,
+    let peer = if address.ip().is_unspecified() {
+        // This host, at the address that the system has chosen.
+        match stream.peer_address() {
+            // The server has already reset the connection.
+            Address::Unknown => address.into(),
+            peer => peer,
+        }
+    } else {
+        address.into()
     };
     if local == peer {
         let message = "nothing listens there: the socket connected to itself";
@@ -358,16 +363,6 @@ where
     }
     let info = ConnectionInfo::new(peer, local);
     Ok(Connection::with_info(stream.into(), info))
-}
-
-/// The address that was connected to, without asking the system where it is known.
-fn stream_peer(stream: &TcpStream, address: SocketAddr) -> Address {
-    // 0.0.0.0 is this host, by the address that the system chooses.
-    if address.ip().is_unspecified() {
-        stream.peer_address()
-    } else {
-        address.into()
-    }
 }
 
 impl Default for Connector {

@@ -6,7 +6,8 @@ mod forward;
 mod passthrough;
 mod pipe;
 mod prefixed;
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod splice_tests;
 #[cfg(test)]
 mod tests;

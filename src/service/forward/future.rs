@@ -11,7 +11,7 @@ use portcullis_middleware::{
     BoxError, Connection, ConnectionInfo,
     connection::{EndedBy, ForcedClose, UpstreamInfo},
     error::{Elapsed, Refused, Unreachable, find},
-    internal::poll_client_left,
+    internal::{note_timer, poll_client_left},
     io::Passthrough,
 };
 use std::{
@@ -33,6 +33,10 @@ where
     B: Service<ConnectionInfo>;
 
 #[pin_project(project = StateProjection)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "most connections stay in the largest"
+)]
 enum State<B: Service<ConnectionInfo>, IO, BackendIo> {
     /// In a box, because it is larger than the state in which most connections stay.
     Connecting(Pin<Box<Connecting<B, IO>>>),
@@ -188,6 +192,7 @@ impl Wait {
                     return Poll::Ready(ForcedClose::new().into());
                 }
             }
+            note_timer();
             ready!(this.timer.as_mut().poll(cx));
             if let Some(limit) = *this.limit
                 && this.begun.elapsed() >= limit

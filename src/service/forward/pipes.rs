@@ -83,7 +83,8 @@ pub(super) const PIPES: usize = 128;
 /// How many pipes a thread keeps for later. An empty pipe takes two file descriptors and about 3 KiB.
 const IDLE_PIPES: usize = 4;
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use super::*;
 

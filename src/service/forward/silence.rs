@@ -1,5 +1,6 @@
 //! Measures how long a connection has been silent.
 
+use portcullis_middleware::internal::note_timer;
 use std::{
     pin::Pin,
     task::{Context, Poll, ready},
@@ -58,6 +59,7 @@ impl Silence {
 impl Watch {
     fn new(progress: u64, limit: Duration) -> Self {
         let since = Instant::now();
+        note_timer();
         Self {
             progress,
             since,

@@ -224,8 +224,12 @@ async fn a_side_that_does_not_read_stops_the_other_one() {
         let piece = vec![7; 65_536];
         while let Ok(result) = timeout(Duration::from_millis(300), sender.write(&piece)).await {
             sent += result.unwrap();
-            assert!(sent < 16 << 20, "{sent} bytes were accepted");
+            // With the buffers of four sockets, which the system sizes.
+            assert!(sent < 32 << 20, "{sent} bytes were accepted");
         }
+        let info = &forwards.info;
+        let forwarded = info.bytes_read().max(info.bytes_written());
+        assert!(forwarded < 16 << 20, "{forwarded} bytes were forwarded");
         let receiving = tokio::spawn(async move { read_all(&mut receiver).await.len() });
         sender.write_all(&piece).await.unwrap();
         sender.shutdown().await.unwrap();
