@@ -22,7 +22,13 @@ pub(super) struct Dialer {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Purpose<'a> {
     /// It is for this client.
-    Client(&'a ConnectionInfo),
+    Client(
+        #[cfg_attr(
+            not(feature = "proxy-protocol"),
+            expect(dead_code, reason = "only PROXY headers name the client")
+        )]
+        &'a ConnectionInfo,
+    ),
     /// It is for a health check.
     Check,
 }
@@ -51,32 +57,9 @@ impl Dialer {
         server: &Server,
         purpose: Purpose<'_>,
     ) -> Result<Connection<BackendIo>, BoxError> {
-        let mut connection = self.open(server.address()).await?;
-        #[cfg(not(feature = "proxy-protocol"))]
-        let _ = purpose;
-        #[cfg(feature = "proxy-protocol")]
-        if let Some(encoder) = server.proxy_header() {
-            let header = match purpose {
-                Purpose::Client(client) => encoder.encode(client),
-                Purpose::Check => encoder.encode_local(),
-            };
-            connection.write_all(&header).await?;
-        }
-        #[cfg(feature = "tls")]
-        if let Some(tls) = server.tls() {
-            if let Some(prelude) = tls.prelude() {
-                prelude.request(&mut connection).await?;
-            }
-            let host = match server.address() {
-                ServerAddress::Tcp(target) => target.host(),
-                #[cfg(unix)]
-                ServerAddress::Unix(_) => String::new(),
-            };
-            let name = tls.name().unwrap_or(&host);
-            let connection = tls.connector().connect(name, connection).await?;
-            return Ok(connection.map_io(|io| BackendIo::Tls(Box::new(io))));
-        }
-        Ok(connection.map_io(BackendIo::Plain))
+        let connection = self.open(server.address()).await?;
+        let connection = send_header(server, purpose, connection).await?;
+        encrypt(server, connection).await
     }
 
     /// Opens a socket.
@@ -105,6 +88,57 @@ impl Dialer {
         }
     }
 }
+
+/// Sends the PROXY header, if the server expects one.
+#[cfg(feature = "proxy-protocol")]
+async fn send_header(
+    server: &Server,
+    purpose: Purpose<'_>,
+    mut connection: Plain,
+) -> io::Result<Plain> {
+    if let Some(encoder) = server.proxy_header() {
+        let header = match purpose {
+            Purpose::Client(client) => encoder.encode(client),
+            Purpose::Check => encoder.encode_local(),
+        };
+        connection.write_all(&header).await?;
+    }
+    Ok(connection)
+}
+
+#[cfg(not(feature = "proxy-protocol"))]
+async fn send_header(_: &Server, _: Purpose<'_>, connection: Plain) -> io::Result<Plain> {
+    Ok(connection)
+}
+
+/// Performs the TLS handshake, if the server expects one.
+#[cfg(feature = "tls")]
+async fn encrypt(
+    server: &Server,
+    mut connection: Plain,
+) -> Result<Connection<BackendIo>, BoxError> {
+    let Some(tls) = server.tls() else {
+        return Ok(connection.map_io(BackendIo::Plain));
+    };
+    if let Some(prelude) = tls.prelude() {
+        prelude.request(&mut connection).await?;
+    }
+    let host = match server.address() {
+        ServerAddress::Tcp(target) => target.host(),
+        #[cfg(unix)]
+        ServerAddress::Unix(_) => String::new(),
+    };
+    let name = tls.name().unwrap_or(&host);
+    let connection = tls.connector().connect(name, connection).await?;
+    Ok(connection.map_io(|io| BackendIo::Tls(Box::new(io))))
+}
+
+#[cfg(not(feature = "tls"))]
+async fn encrypt(_: &Server, connection: Plain) -> Result<Connection<BackendIo>, BoxError> {
+    Ok(connection.map_io(BackendIo::Plain))
+}
+
+type Plain = Connection<Socket<AnyStream>>;
 
 /// How scripted servers answer.
 #[cfg(test)]
