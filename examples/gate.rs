@@ -58,7 +58,7 @@ async fn main() -> Result<(), BoxError> {
     };
     let servers = servers.split(',').map(|server| {
         let server: upstream::Server = server.parse()?;
-        Ok(server.with_proxy_header(header.clone()))
+        Ok(server.with_proxy_header(header))
     });
     let servers: Vec<_> = servers.collect::<Result<_, BoxError>>()?;
     let forward = ForwardService::new(Pool::new(servers));

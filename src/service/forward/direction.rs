@@ -53,6 +53,14 @@ enum Stage {
     Done,
 }
 
+/// What one move did.
+#[derive(Clone, Copy, Debug, Default)]
+struct Moved {
+    bytes: usize,
+    /// The last read found no input, so the task is woken when there is some.
+    is_drained: bool,
+}
+
 /// What a direction needs to know about the rest of the connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Surroundings {
@@ -127,14 +135,18 @@ impl Direction {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            match self.poll_move(cx, from, to) {
-                Poll::Ready(Ok(moved)) => turn = turn.saturating_sub(moved),
-                Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
-                // Only now, so that a batch of writes is flushed once.
-                Poll::Pending => {
-                    ready!(self.poll_flush(cx, to))?;
-                    return Poll::Pending;
+            let is_drained = match self.poll_move(cx, from, to) {
+                Poll::Ready(Ok(moved)) => {
+                    turn = turn.saturating_sub(moved.bytes);
+                    moved.is_drained && matches!(self.rest, Rest::Nothing)
                 }
+                Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
+                Poll::Pending => true,
+            };
+            if is_drained {
+                // Only now, so that a batch of writes is flushed once.
+                ready!(self.poll_flush(cx, to))?;
+                return Poll::Pending;
             }
         }
     }
@@ -145,7 +157,7 @@ impl Direction {
         cx: &mut Context<'_>,
         from: &mut R,
         to: &mut W,
-    ) -> Poll<Result<usize, Failure>>
+    ) -> Poll<Result<Moved, Failure>>
     where
         R: AsyncRead + Passthrough + Unpin,
         W: AsyncWrite + Passthrough + Unpin,
@@ -167,7 +179,7 @@ impl Direction {
         from: &mut R,
         to: &mut W,
         scratch: &mut [u8],
-    ) -> Poll<Result<usize, Failure>>
+    ) -> Poll<Result<Moved, Failure>>
     where
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
@@ -220,7 +232,10 @@ impl Direction {
                 }
             }
         }
-        Poll::Ready(Ok(filled.len()))
+        Poll::Ready(Ok(Moved {
+            bytes: filled.len(),
+            is_drained: pending,
+        }))
     }
 
     /// Moves bytes into `pipe`, which becomes the rest.
@@ -229,11 +244,11 @@ impl Direction {
         cx: &mut Context<'_>,
         from: &mut impl Passthrough,
         mut pipe: PooledPipe,
-    ) -> Poll<Result<usize, Failure>> {
+    ) -> Poll<Result<Moved, Failure>> {
         match ready!(from.poll_read_to_pipe(cx, pipe.get_mut())) {
             Ok(0) => {
                 self.stage = Stage::Ended;
-                Poll::Ready(Ok(0))
+                Poll::Ready(Ok(Moved::default()))
             }
             Ok(read) => {
                 if read < SCRATCH / 2 {
@@ -241,11 +256,14 @@ impl Direction {
                     self.full_reads = 0;
                 }
                 self.rest = Rest::Pipe(pipe);
-                Poll::Ready(Ok(read))
+                Poll::Ready(Ok(Moved {
+                    bytes: read,
+                    is_drained: false,
+                }))
             }
             Err(error) if is_unsupported(&error) => {
                 self.copies = true;
-                Poll::Ready(Ok(0))
+                Poll::Ready(Ok(Moved::default()))
             }
             Err(error) => Poll::Ready(Err(self.read_failure(error))),
         }
