@@ -37,28 +37,33 @@
 //! * `axum`, `tonic` (features): extractors for handlers, and stacks under their servers.
 //! * [`connect`]: outgoing connections; with the feature `http-client` under hyper's client.
 //! * [`listener::accept_error`]: classifies accept errors.
+//! * [`stack`]: the recommended stack from options, and what each of its layers is for.
 //! * [Write a layer in twenty lines](middleware::guide): a chapter on custom middleware. The module `testing`
 //!   (feature) helps to test it.
 //!
 //! # The order of layers
 //!
-//! The layer that is added first is the outermost and sees a connection first. From the outside in:
+//! The layer that is added first is the outermost and sees a connection first. The module [`stack`] says why each
+//! layer is where it is, and builds the whole from options. From the outside in:
 //!
 //! 1. [`PeerAddrLayer`](middleware::peer_addr) turns the stream into a [`Connection`]. Put only layers that
 //!    ignore the request outside of it (tower's limits, `MapErr`).
-//! 2. [`TraceLayer`](middleware::observe::trace), so that it covers all layers below.
+//! 2. [`TraceLayer`](middleware::observe::trace) and `MetricsLayer` (feature `metrics`), so that they cover all
+//!    layers below.
 //! 3. [`ConnectionLimitLayer`](middleware::limit::connection_limit), before any expensive work.
 //! 4. `ProxyProtocolLayer` (feature `proxy-protocol`), before any layer that reads bytes or uses the client's
 //!    address.
 //! 5. [`AclLayer`](middleware::access::acl), [`RateLimitLayer`](middleware::limit::rate_limit) and
 //!    [`KeyedLimitLayer`](middleware::limit::keyed_limit), in the order of their cost, which reject clients by
-//!    their address before a handshake.
-//! 6. `TlsLayer` (feature `tls`). Where the first bytes choose between several services,
+//!    their address before a handshake. Then
+//!    [`ConnectionTimeoutLayer`](middleware::timeout::connection_timeout), so that waits for the client count.
+//! 6. `TlsLayer` (feature `tls`), or `TlsOrPlainLayer` for plain clients on the same port. Where the first bytes choose between several services,
 //!    [`PeekLayer`](middleware::peek) and a [`Router`](middleware::route), with TLS in the routes; where TLS begins on
 //!    request, a [`PreludeLayer`](middleware::prelude) before it.
 //! 7. [`IoTimeoutLayer`](middleware::timeout::io_timeout): inside TLS it limits the handler's reads and
 //!    writes, outside those on the wire. For forwarding,
 //!    [`HalfClosedTimeoutLayer`](middleware::timeout::half_closed) goes next to it.
+//!    [`BandwidthLayer`](middleware::limit::bandwidth) goes inside of it, so that its waits are not timeouts.
 //! 8. [`OnErrorLayer`](middleware::handler::on_error), inside TLS so that its output is encrypted.
 //! 9. Custom layers, and the service: `HttpService` (feature `http`) for axum, tonic and hyper.
 //!
@@ -152,6 +157,7 @@ pub mod docs;
 pub mod listener;
 pub mod server;
 pub mod service;
+pub mod stack;
 #[cfg(feature = "testing")]
 pub mod testing;
 #[cfg(feature = "tonic")]

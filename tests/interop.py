@@ -8,6 +8,7 @@ Nothing but loopback is used; each example ends on SIGTERM with exit code 0, or 
 
 import importlib.util
 import re
+import select
 import shutil
 import signal
 import socket
@@ -143,6 +144,45 @@ def route():
             raise AssertionError("a name without a route was served")
         except ConnectionError:
             pass
+
+
+def full_stack():
+    with Example("full_stack") as server:
+        def get(header=b"", version=ssl.TLSVersion.TLSv1_3):
+            context = untrusting()
+            context.maximum_version = version
+            stream = connect(server.port)
+            stream.sendall(header)
+            with context.wrap_socket(stream) as stream:
+                stream.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                return everything(stream)
+        assert re.search(rb"\r\n\r\nhello 127\.0\.0\.1:\d+\n$", get())
+        # Through a load balancer, from an admitted network and from a denied one.
+        proxied = b"PROXY TCP4 %s 127.0.0.1 4242 443\r\n"
+        assert get(proxied % b"192.0.2.7").endswith(b"hello 192.0.2.7:4242\n")
+        for refused in [{"header": proxied % b"203.0.113.9"}, {"version": ssl.TLSVersion.TLSv1_2}]:
+            try:
+                assert not get(**refused)
+            except (ssl.SSLError, ConnectionError):
+                pass
+        with connect(server.port) as plain:
+            plain.sendall(b"no TLS at all\r\n")
+            assert plain.recv(2) == b"\x15\x03"  # an alert
+        # One client has up to 20 connections, which begin a handshake here.
+        streams = [connect(server.port) for _ in range(21)]
+        for stream in streams:
+            stream.sendall(b"\x16\x03\x01")
+        [refused], _, _ = select.select(streams, [], [], SECONDS)
+        assert refused.recv(1) == b""
+        for stream in streams:
+            stream.close()
+
+
+def full_stack_with_curl():
+    with Example("full_stack") as server:
+        for option, client in [((), "127.0.0.1"), (("--haproxy-protocol",), "127.0.0.1")]:
+            answer = curl("--insecure", *option, f"https://127.0.0.1:{server.port}/")
+            assert answer.startswith(f"hello {client}:"), answer
 
 
 def tls_echo_with_openssl():
@@ -502,11 +542,11 @@ def tonic():
         check(server.port)
 
 
-CHECKS = [echo, time_of_day, tls_echo, route, custom_middleware, on_error, refuse, graceful, shutdown_port,
+CHECKS = [echo, time_of_day, tls_echo, route, full_stack, custom_middleware, on_error, refuse, graceful, shutdown_port,
           thread_pool,
           line_echo, hello, charset, axum_tls, axum_behind_proxy, axum_listener, mtls_identity,
           hyper_raw]
-WITH_PROGRAM = [("openssl", tls_echo_with_openssl), ("nc", echo_with_netcat),
+WITH_PROGRAM = [("openssl", tls_echo_with_openssl), ("nc", echo_with_netcat), ("curl", full_stack_with_curl),
                 ("curl", axum_tls_with_curl), ("openssl", axum_tls_replaces_its_certificate),
                 ("curl", axum_behind_proxy_with_curl), ("nc", axum_behind_proxy_with_netcat),
                 ("openssl", mtls_identity_with_openssl), ("curl", mtls_identity_with_curl),

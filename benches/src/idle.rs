@@ -2,7 +2,7 @@
 
 use super::{
     Variant,
-    load::Client,
+    load::{Client, Workload},
     serve::{Unbuffered, role},
 };
 use harness::{
@@ -32,7 +32,7 @@ pub(crate) async fn bytes_per_connection(
     let count = count.min(open_files()?.saturating_sub(SPARE + WARM_UP));
     let server = Child::start(&[], &role(variant, Unbuffered)).await?;
     let id = u32::try_from(server.pid()?.as_raw())?;
-    let client = Client::new(server.address(), variant);
+    let client = Client::new(server.address(), variant, Workload::Connection)?;
     let (mut open, mut buffer) = (Vec::new(), Vec::new());
     for _ in 0..WARM_UP {
         let mut stream = client.connect().await?;

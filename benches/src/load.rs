@@ -1,13 +1,14 @@
 //! The client, and the loads that it puts on a server.
 
-use super::{Protocol, Variant};
+use super::{Protocol, Variant, tls::TlsClient};
 use harness::{
     exchange::Exchange,
     sequence::{Connect, Gate, Sequence},
 };
-use portcullis::BoxError;
+use portcullis::{BoxError, io::EitherIo};
 use std::{io, net::SocketAddr};
 use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
 /// What a server has to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,23 +19,34 @@ pub(crate) enum Workload {
     Echo,
     /// Echoes on sixteen connections: all write, then all read.
     EchoOf16,
+    /// As `Connection`, with a TLS session that is resumed.
+    Resumed,
 }
 
 impl Workload {
-    pub(crate) const ALL: [Self; 3] = [Self::Connection, Self::Echo, Self::EchoOf16];
+    pub(crate) const ALL: [Self; 4] = [Self::Connection, Self::Echo, Self::EchoOf16, Self::Resumed];
+
+    /// Those that are measured for `protocol`.
+    pub(crate) const fn of(protocol: Protocol) -> [Self; 3] {
+        match protocol {
+            Protocol::Echo | Protocol::Http => [Self::Connection, Self::Echo, Self::EchoOf16],
+            Protocol::Tls => [Self::Connection, Self::Resumed, Self::Echo],
+        }
+    }
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Connection => "connection",
             Self::Echo => "echo",
             Self::EchoOf16 => "echo-16",
+            Self::Resumed => "resumed",
         }
     }
 
     /// Connections that stay open.
     const fn connections(self) -> usize {
         match self {
-            Self::Connection => 0,
+            Self::Connection | Self::Resumed => 0,
             Self::Echo => 1,
             Self::EchoOf16 => 16,
         }
@@ -55,32 +67,54 @@ impl Workload {
 }
 
 /// A client of one server.
-#[derive(Debug)]
 pub(crate) struct Client {
     address: SocketAddr,
     exchange: Exchange,
+    tls: Option<TlsClient>,
 }
 
 impl Client {
-    pub(crate) fn new(address: SocketAddr, variant: Variant) -> Self {
-        let exchange = match variant.protocol() {
-            Protocol::Echo => Exchange::echo(64),
-            Protocol::Http => Exchange::Hello,
+    /// For connections of `workload`.
+    pub(crate) fn new(
+        address: SocketAddr,
+        variant: Variant,
+        workload: Workload,
+    ) -> Result<Self, BoxError> {
+        let (exchange, tls) = match (variant.protocol(), workload) {
+            (Protocol::Echo, _) => (Exchange::echo(64), None),
+            (Protocol::Http, _) => (Exchange::Hello, None),
+            (Protocol::Tls, Workload::Echo | Workload::EchoOf16) => {
+                (Exchange::echo(RECORD), Some(TlsClient::new(false)?))
+            }
+            (Protocol::Tls, Workload::Connection) => {
+                (Exchange::echo(64), Some(TlsClient::new(false)?))
+            }
+            (Protocol::Tls, Workload::Resumed) => (Exchange::echo(64), Some(TlsClient::new(true)?)),
         };
-        Self { address, exchange }
+        Ok(Self {
+            address,
+            exchange,
+            tls,
+        })
     }
 }
 
 impl Connect for Client {
-    type Stream = TcpStream;
+    type Stream = EitherIo<TcpStream, Box<TlsStream<TcpStream>>>;
 
-    async fn connect(&self) -> io::Result<TcpStream> {
+    async fn connect(&self) -> io::Result<Self::Stream> {
         let stream = TcpStream::connect(self.address).await?;
         stream.set_nodelay(true)?;
-        Ok(stream)
+        Ok(match &self.tls {
+            None => EitherIo::Left(stream),
+            Some(tls) => EitherIo::Right(Box::new(tls.connect(stream).await?)),
+        })
     }
 
     fn exchange(&self) -> &Exchange {
         &self.exchange
     }
 }
+
+/// The most bytes of a TLS record.
+pub(crate) const RECORD: usize = 16 << 10;

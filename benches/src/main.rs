@@ -16,6 +16,7 @@ mod readme;
 mod report;
 mod serve;
 mod targets;
+mod tls;
 mod variant;
 
 use self::{

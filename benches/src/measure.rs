@@ -4,7 +4,7 @@ use super::{
     Options, Protocol, Variant,
     idle::{self, After},
     load::{Client, Workload},
-    serve::{Buffered, role},
+    serve::{BUFFERED, role},
 };
 use harness::{
     count,
@@ -29,7 +29,7 @@ use tokio::time::timeout;
 pub(crate) struct Costs {
     pub(crate) variant: Variant,
     /// In the order of [`Workload::ALL`].
-    counts: [Counts; 3],
+    counts: [Counts; 4],
     /// Resident bytes per idle connection.
     pub(crate) idle: Option<f64>,
     /// The same before a first request of HTTP.
@@ -116,7 +116,7 @@ struct Bench {
 impl Bench {
     async fn costs(&self, variant: Variant) -> Result<Costs, BoxError> {
         let mut costs = Costs::new(variant);
-        for workload in Workload::ALL {
+        for workload in Workload::of(variant.protocol()) {
             *costs.of_mut(workload) = self.counts(variant, workload).await?;
         }
         if self.idle {
@@ -130,27 +130,28 @@ impl Bench {
 
     async fn counts(&self, variant: Variant, workload: Workload) -> Result<Counts, BoxError> {
         let mut counts = Counts::default();
-        let units = LONG - SHORT;
+        let (short_run, long_run) = units(variant, workload);
+        let units = long_run - short_run;
         if self.valgrind {
             let mut instructions = Vec::new();
             for repetition in 0..self.repetitions {
                 let profile = self.profile(variant, workload).filter(|_| repetition == 0);
                 let tool = callgrind::command(profile.as_deref());
                 let none = callgrind::command(None);
-                let long = run(&tool, variant, workload, LONG, callgrind::parse).await?;
-                let short = run(&none, variant, workload, SHORT, callgrind::parse).await?;
+                let long = run(&tool, variant, workload, long_run, callgrind::parse).await?;
+                let short = run(&none, variant, workload, short_run, callgrind::parse).await?;
                 instructions.push(per_unit(short, long, units));
             }
             counts.instructions = Spread::of(instructions).map(|spread| spread.median);
             let tool = memcheck::command();
-            let long = run(&tool, variant, workload, LONG, memcheck::parse).await?;
-            let short = run(&tool, variant, workload, SHORT, memcheck::parse).await?;
+            let long = run(&tool, variant, workload, long_run, memcheck::parse).await?;
+            let short = run(&tool, variant, workload, short_run, memcheck::parse).await?;
             counts.heap = Some(Heap::per_unit(short, long, units));
         }
         if self.strace {
             let tool = strace::command();
-            let long = run(&tool, variant, workload, LONG, strace::parse).await?;
-            let short = run(&tool, variant, workload, SHORT, strace::parse).await?;
+            let long = run(&tool, variant, workload, long_run, strace::parse).await?;
+            let short = run(&tool, variant, workload, short_run, strace::parse).await?;
             counts.calls = Some(Calls::per_unit(&short, &long, units));
         }
         Ok(counts)
@@ -171,10 +172,18 @@ async fn run<T>(
     parse: fn(&str) -> Option<T>,
 ) -> Result<T, BoxError> {
     let client = async |address, gate| {
-        let client = Client::new(address, variant);
+        let client = Client::new(address, variant, workload)?;
         workload.run(&client, count, gate).await
     };
-    count::run(tool, &role(variant, Buffered), client, parse).await
+    count::run(tool, &role(variant, BUFFERED), client, parse).await
+}
+
+/// Units of the short and of the long run. A handshake takes a million instructions.
+const fn units(variant: Variant, workload: Workload) -> (usize, usize) {
+    match (variant.protocol(), workload) {
+        (Protocol::Tls, Workload::Connection | Workload::Resumed) => (HANDSHAKES, HANDSHAKES * 5),
+        _ => (SHORT, LONG),
+    }
 }
 
 /// Units of the short run, which holds what is done once: start, growth, end. A multiple of 16, as
@@ -184,11 +193,14 @@ const SHORT: usize = 320;
 /// Units of the long run.
 const LONG: usize = SHORT + 1600;
 
+/// Units of the short run of handshakes.
+const HANDSHAKES: usize = 32;
+
 /// Idle connections.
 const IDLE: usize = 5000;
 
 /// For one variant. Nothing that the driver waits for may hang it.
-const LIMIT: Duration = Duration::from_secs(300);
+const LIMIT: Duration = Duration::from_secs(900);
 
 #[cfg(test)]
 mod tests {

@@ -87,6 +87,8 @@ mod tests {
             Variant::Bare,
             Variant::PortcullisBare,
             Variant::StackPlus,
+            Variant::TlsBare,
+            Variant::TlsRecommendedPlus,
             Variant::HttpHyper,
             Variant::HttpStack,
         ];

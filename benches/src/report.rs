@@ -13,6 +13,7 @@ pub(crate) fn report(costs: &[Costs]) -> String {
         // Writing to a string does not fail.
         let _ = write_table(&mut text, &costs, reference);
     }
+    let _ = write_tls(&mut text, costs);
     let _ = write_targets(&mut text, costs);
     let _ = write_calls(&mut text, costs);
     let _ = writeln!(text, "\n{}", environment());
@@ -28,7 +29,7 @@ fn write_table(out: &mut String, costs: &[&Costs], reference: Variant) -> std::f
         .copied()
         .find(|costs| costs.variant == reference);
     let (unit, before, silent) = match reference.protocol() {
-        Protocol::Echo => ("echo", "", false),
+        Protocol::Echo | Protocol::Tls => ("echo", "", false),
         Protocol::Http => ("request", "\n", true),
     };
     writeln!(
@@ -70,6 +71,43 @@ fn write_table(out: &mut String, costs: &[&Costs], reference: Variant) -> std::f
                 }
                 false => String::new(),
             },
+        )?;
+    }
+    Ok(())
+}
+
+/// Handshakes, and echoes of whole records.
+fn write_tls(out: &mut String, costs: &[Costs]) -> std::fmt::Result {
+    let costs: Vec<_> = costs
+        .iter()
+        .filter(|costs| costs.variant.protocol() == Protocol::Tls)
+        .collect();
+    let Some(bare) = costs.iter().find(|costs| costs.variant == Variant::TlsBare) else {
+        return Ok(());
+    };
+    writeln!(
+        out,
+        "\n| server over TLS | full handshake: instructions | allocations | system calls | \
+         resumed handshake: instructions | echo of 16 KiB: instructions | system calls | idle: bytes |\n\
+         |---|---|---|---|---|---|---|---|"
+    )?;
+    for costs in &costs {
+        let instructions = |workload| {
+            let of = |costs: &Costs| costs.of(workload).instructions;
+            with_ratio(of(costs), of(bare))
+        };
+        let full = costs.of(Workload::Connection);
+        writeln!(
+            out,
+            "| `{}` | {} | {} | {} | {} | {} | {} | {} |",
+            costs.variant,
+            instructions(Workload::Connection),
+            allocations(full),
+            calls(full),
+            instructions(Workload::Resumed),
+            instructions(Workload::Echo),
+            calls(costs.of(Workload::Echo)),
+            with_ratio(costs.idle, bare.idle),
         )?;
     }
     Ok(())

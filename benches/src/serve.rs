@@ -1,6 +1,6 @@
 //! The role of the server, which runs until its standard input ends.
 
-use super::{Variant, http};
+use super::{Protocol, Variant, http, load::RECORD, tls};
 use harness::{
     child::Role,
     server::{announce, serve_input},
@@ -41,7 +41,10 @@ pub(crate) const ROLE: &str = "serve";
 pub(crate) fn role<H: Handler>(variant: Variant, _: H) -> Role {
     Role {
         arguments: [ROLE, variant.name(), H::NAME].map(Into::into).into(),
-        environment: Vec::new(),
+        environment: match variant.protocol() {
+            Protocol::Tls => tls::environment(),
+            Protocol::Echo | Protocol::Http => Vec::new(),
+        },
     }
 }
 
@@ -53,9 +56,11 @@ pub(crate) fn serve(variant: &str, handler: &str) -> Result<(), BoxError> {
         .worker_threads(1)
         .enable_all()
         .build()?;
-    match handler {
-        Buffered::NAME => start(variant, &runtime, Buffered),
-        Unbuffered::NAME => start(variant, &runtime, Unbuffered),
+    match (variant.protocol(), handler) {
+        (Protocol::Tls, Unbuffered::NAME) => tls::start(variant, &runtime, Unbuffered),
+        (Protocol::Tls, _) => tls::start(variant, &runtime, WHOLE_RECORDS),
+        (_, <Buffered>::NAME) => start(variant, &runtime, BUFFERED),
+        (_, Unbuffered::NAME) => start(variant, &runtime, Unbuffered),
         _ => Err(format!("there is no handler {handler}").into()),
     }
 }
@@ -126,6 +131,10 @@ fn start(variant: Variant, runtime: &Runtime, handler: impl Handler) -> Result<(
                 .with_max_lifetime(Duration::from_secs(86_400));
             run(runtime, stack.layer(layer).service_fn(echo!()))
         }
+        Variant::TlsBare
+        | Variant::TlsPortcullis
+        | Variant::TlsRecommended
+        | Variant::TlsRecommendedPlus => Err(format!("{variant} has TLS").into()),
         Variant::HttpHyper => http::run_hyper(runtime),
         Variant::HttpHyperPlus => http::run_hyper_plus(runtime),
         Variant::HttpAxum => http::run_axum(runtime),
@@ -201,7 +210,7 @@ fn run_bare_timeouts(runtime: &Runtime, handler: impl Handler) -> Result<(), Box
     Ok(())
 }
 
-fn run(runtime: &Runtime, stack: impl Stack<TcpStream>) -> Result<(), BoxError> {
+pub(crate) fn run(runtime: &Runtime, stack: impl Stack<TcpStream>) -> Result<(), BoxError> {
     let listener = listener::TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     let server = Server::new().listen(listener, stack);
@@ -233,9 +242,14 @@ pub(crate) trait Handler: Copy + Send + Sync + 'static {
 /// Echoes with a buffer per connection. It is left uninitialized, because valgrind counts zeroing byte by
 /// byte, which would hide everything else.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Buffered;
+pub(crate) struct Buffered<const SIZE: usize = BUFFER>;
 
-impl Handler for Buffered {
+pub(crate) const BUFFERED: Buffered = Buffered;
+
+/// The same, for a whole record of TLS at a time.
+const WHOLE_RECORDS: Buffered<{ RECORD + 1 }> = Buffered;
+
+impl<const SIZE: usize> Handler for Buffered<SIZE> {
     const NAME: &str = "buffered";
 
     #[expect(clippy::manual_async_fn, reason = "see the trait")]
@@ -244,7 +258,7 @@ impl Handler for Buffered {
         Io: AsyncRead + AsyncWrite + Unpin + Send,
     {
         async move {
-            let mut buffer = Vec::with_capacity(BUFFER);
+            let mut buffer = Vec::with_capacity(SIZE);
             while io.read_buf(&mut buffer).await? > 0 {
                 io.write_all(&buffer).await?;
                 buffer.clear();
@@ -259,7 +273,7 @@ impl Handler for Buffered {
         Io: AsyncRead + AsyncWrite + Unpin + Send,
     {
         async move {
-            let mut buffer = Vec::with_capacity(BUFFER);
+            let mut buffer = Vec::with_capacity(SIZE);
             // Through one more reference, so that the code is separate from that of `serve`. The compiler
             // would not inline shared code, and the reference would cost 40 instructions more.
             while timeout(TIMEOUT, io.read_buf(&mut &mut buffer)).await?? > 0 {

@@ -42,6 +42,18 @@ pub(crate) fn targets(costs: &[Costs]) -> Vec<Target> {
         let text = format!("`{ours}`: bytes per idle connection");
         aim(text, find(ours).and_then(|costs| costs.idle), 1600.0);
     }
+    for workload in Workload::of(Protocol::Tls) {
+        let pair = find(Variant::TlsRecommended).zip(find(Variant::TlsBare));
+        aim_at_ratio(&mut aim, pair, workload, 1.10);
+    }
+    let [ours, bare] = [Variant::TlsRecommended, Variant::TlsBare]
+        .map(|variant| find(variant).and_then(|costs| costs.idle));
+    let text = format!(
+        "`{}`: bytes per idle connection, ratio to `{}`",
+        Variant::TlsRecommended,
+        Variant::TlsBare
+    );
+    aim(text, ours.zip(bare).map(|(ours, bare)| ours / bare), 1.10);
     for (ours, floor) in HTTP {
         aim_at_ratio(&mut aim, find(ours).zip(find(floor)), Workload::Echo, 1.03);
         aim_at_calls(&mut aim, find(ours).zip(find(floor)), Workload::Echo);
@@ -89,6 +101,9 @@ fn aim_at_calls(
 fn unit(costs: &Costs, workload: Workload) -> &'static str {
     match (costs.variant.protocol(), workload) {
         (Protocol::Http, Workload::Echo) => "request",
+        (Protocol::Tls, Workload::Connection) => "full handshake",
+        (Protocol::Tls, Workload::Resumed) => "resumed handshake",
+        (Protocol::Tls, Workload::Echo) => "echo of 16 KiB",
         (_, Workload::EchoOf16) => "echo of 16 connections",
         (_, workload) => workload.name(),
     }

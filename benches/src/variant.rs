@@ -29,6 +29,14 @@ pub(crate) enum Variant {
     KeyedLimit,
     RateLimit,
     ConnectionTimeout,
+    /// The reference for TLS: tokio-rustls in tokio's accept loop.
+    TlsBare,
+    /// `Server` with `PeerAddrLayer` and `TlsLayer`.
+    TlsPortcullis,
+    /// The recommended stack with TLS, and otherwise its defaults.
+    TlsRecommended,
+    /// The same with guards: two lists of networks, a rate and a limit per client.
+    TlsRecommendedPlus,
     /// The reference for HTTP: hyper-util in tokio's accept loop.
     HttpHyper,
     /// The same as a careful user sets it up: hyper's timeouts, a semaphore as connection limit, and the peer's
@@ -48,12 +56,14 @@ pub(crate) enum Variant {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protocol {
     Echo,
+    /// The same over TLS 1.3.
+    Tls,
     /// An axum router that answers a request with "Hello, world!".
     Http,
 }
 
 impl Variant {
-    pub(crate) const ALL: [Self; 21] = [
+    pub(crate) const ALL: [Self; 25] = [
         Self::Bare,
         Self::BareTimer,
         Self::BareTimeouts,
@@ -69,6 +79,10 @@ impl Variant {
         Self::KeyedLimit,
         Self::RateLimit,
         Self::ConnectionTimeout,
+        Self::TlsBare,
+        Self::TlsPortcullis,
+        Self::TlsRecommended,
+        Self::TlsRecommendedPlus,
         Self::HttpHyper,
         Self::HttpHyperPlus,
         Self::HttpAxum,
@@ -102,6 +116,10 @@ impl Variant {
             Self::KeyedLimit => "+keyed-limit",
             Self::RateLimit => "+rate-limit",
             Self::ConnectionTimeout => "+connection-timeout",
+            Self::TlsBare => "tls-rustls",
+            Self::TlsPortcullis => "tls-portcullis",
+            Self::TlsRecommended => "tls-recommended",
+            Self::TlsRecommendedPlus => "tls-recommended+",
             Self::HttpHyper => "http-hyper",
             Self::HttpHyperPlus => "http-hyper+",
             Self::HttpAxum => "http-axum-serve",
@@ -119,6 +137,10 @@ impl Variant {
             | Self::HttpPortcullis
             | Self::HttpStack
             | Self::HttpValues => Protocol::Http,
+            Self::TlsBare
+            | Self::TlsPortcullis
+            | Self::TlsRecommended
+            | Self::TlsRecommendedPlus => Protocol::Tls,
             _ => Protocol::Echo,
         }
     }
@@ -127,6 +149,7 @@ impl Variant {
     pub(crate) const fn reference(self) -> Self {
         match self.protocol() {
             Protocol::Echo => Self::Bare,
+            Protocol::Tls => Self::TlsBare,
             Protocol::Http => Self::HttpHyper,
         }
     }
@@ -140,7 +163,13 @@ impl Variant {
     pub(crate) const fn is_checked(self) -> bool {
         matches!(
             self,
-            Self::Bare | Self::PortcullisBare | Self::StackPlus | Self::HttpHyper | Self::HttpStack
+            Self::Bare
+                | Self::PortcullisBare
+                | Self::StackPlus
+                | Self::TlsBare
+                | Self::TlsRecommendedPlus
+                | Self::HttpHyper
+                | Self::HttpStack
         )
     }
 }

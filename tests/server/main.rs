@@ -19,9 +19,17 @@ mod handle;
 mod incoming;
 mod lifecycle;
 mod listeners;
+#[cfg(all(
+    feature = "aws-lc-rs",
+    feature = "http",
+    feature = "proxy-protocol",
+    feature = "testing"
+))]
+mod recommended;
 mod reload;
 mod shutdown;
 mod shutdown_under_load;
 #[path = "../support/mod.rs"]
 mod support;
+mod timeouts;
 mod workers;

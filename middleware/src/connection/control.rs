@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 #[derive(Debug, Default)]
 pub(super) struct Control {
     requests: AtomicU8,
-    wakers: [Mutex<Option<Waker>>; 2],
+    wakers: [Mutex<Option<Waker>>; 3],
     /// Wakes tasks that await the end; allocated for the first of them.
     ended: OnceLock<Box<Notify>>,
 }
@@ -28,10 +28,13 @@ pub(super) struct Control {
 pub(crate) enum IoDirection {
     Read,
     Write,
+    /// The call of a service, which limits the connection as a whole.
+    Call,
 }
 
 impl IoDirection {
     pub(super) const BOTH: [Self; 2] = [Self::Read, Self::Write];
+    pub(super) const WITH_CALL: [Self; 3] = [Self::Read, Self::Write, Self::Call];
 }
 
 /// A set of requests.
@@ -82,10 +85,10 @@ impl Control {
     /// Posts `request`, which ends the connection, and wakes all waiting tasks.
     pub(super) fn post(&self, request: Requests) {
         self.requests.fetch_or(request.0, Ordering::SeqCst);
-        for waker in &self.wakers {
+        for direction in IoDirection::BOTH {
             // Wakes without the lock, because a waker runs foreign code. Once is enough, because the end is
             // final.
-            let waker = waker.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let waker = self.waker(direction).take();
             if let Some(waker) = waker {
                 waker.wake();
             }

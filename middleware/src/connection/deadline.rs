@@ -1,11 +1,12 @@
-//! Deadlines of pending operations, which the clock of a server checks.
+//! Deadlines of pending operations and calls, which the clock of a server checks.
 //!
 //! A timer of the runtime costs an allocation per connection, and the runtime looks at its timers whenever it
 //! waits for events. A server has a thread and a table of its connections anyway, so the thread compares the
 //! deadlines that it finds in the table with the time, and wakes the tasks whose deadline has passed.
 //!
 //! A deadline is only taken while the connection is in such a table, and while its [`Socket`](super::Socket) waits
-//! with the same waker, because the clock wakes through that one. Otherwise the operation needs a timer.
+//! with the same waker, because the clock wakes through that one. Otherwise the operation needs a timer. The call of
+//! a service stores its own waker, and needs a timer if another call of the connection has done so.
 
 use super::{ConnectionInfo, control::IoDirection};
 use std::{
@@ -20,7 +21,7 @@ use tokio::time::Instant;
 pub(super) struct IoDeadline(AtomicU64);
 
 /// A deadline that a clock checks; see [`ConnectionInfo::set_deadline`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct DeadlineKey(u64);
 
 impl IoDeadline {
@@ -80,13 +81,54 @@ impl ConnectionInfo {
         if slot.0.load(Ordering::Relaxed) == UNWATCHED {
             return None;
         }
+        let key = self.deadline_key(deadline)?;
+        (self.control().is_woken_by(direction, waker) && slot.set(key, previous)).then_some(key)
+    }
+
+    /// Makes the clock wake `waker`, with which the call of a service is pending, at `deadline`.
+    ///
+    /// It replaces the `previous` deadline. `None` if no clock can do that, or if another call has a deadline.
+    pub(crate) fn set_call_deadline(
+        &self,
+        deadline: Instant,
+        previous: Option<DeadlineKey>,
+        waker: &Waker,
+    ) -> Option<DeadlineKey> {
+        let slot = self.deadline(IoDirection::Call);
+        if slot.0.load(Ordering::Relaxed) == UNWATCHED {
+            return None;
+        }
+        let key = self.deadline_key(deadline)?;
+        // The deadline decides which call may store its waker, and follows it.
+        if !slot.set(DeadlineKey(SETTING), previous) {
+            return None;
+        }
+        self.control().wait(IoDirection::Call, waker);
+        slot.replace(SETTING, key.0).then_some(key)
+    }
+
+    /// Takes back what [`set_call_deadline`](Self::set_call_deadline) has set.
+    pub(crate) fn clear_call_deadline(&self, key: DeadlineKey) {
+        let slot = self.deadline(IoDirection::Call);
+        if slot.replace(key.0, SETTING) || slot.replace(NONE, SETTING) {
+            self.control().forget_waker(IoDirection::Call);
+            slot.replace(SETTING, NONE);
+        } else if slot.0.load(Ordering::Relaxed) == UNWATCHED {
+            self.control().forget_waker(IoDirection::Call);
+        }
+    }
+
+    /// A deadline in milliseconds since the accept.
+    fn deadline_key(&self, deadline: Instant) -> Option<DeadlineKey> {
         // `None` if the connection was accepted by another runtime, whose clock is ahead.
         let since_accept = deadline.checked_duration_since(self.accepted_at())?;
         // Rounded up, so that the deadline has passed when it is reached, and that one which is set again stays where
-        // it is. Zero means none.
-        let millis = since_accept.as_nanos().div_ceil(NANOS_PER_MILLI).max(1);
-        let key = DeadlineKey(u64::try_from(millis).ok()?);
-        (self.control().is_woken_by(direction, waker) && slot.set(key, previous)).then_some(key)
+        // it is.
+        let rest = since_accept.subsec_nanos().div_ceil(NANOS_PER_MILLI);
+        let millis = since_accept.as_secs().checked_mul(1000)?;
+        let millis = millis.checked_add(rest.into())?;
+        // Zero means none, and the largest numbers have a meaning, too.
+        (millis < SETTING).then_some(DeadlineKey(millis.max(1)))
     }
 
     /// Whether the deadline is still ahead, as far as the clock knows.
@@ -105,7 +147,7 @@ impl ConnectionInfo {
 ///
 /// From now on, the caller must call [`expire`] from time to time, until it calls [`end_watch`].
 pub fn begin_watch(info: &ConnectionInfo) {
-    for direction in IoDirection::BOTH {
+    for direction in IoDirection::WITH_CALL {
         info.deadline(direction).begin();
     }
 }
@@ -113,8 +155,10 @@ pub fn begin_watch(info: &ConnectionInfo) {
 /// Takes the deadlines that have passed, and adds the wakers of their operations to `wakers`.
 pub fn expire(info: &ConnectionInfo, now: Instant, wakers: &mut Vec<Waker>) {
     let age = now.saturating_duration_since(info.accepted_at());
-    let now = u64::try_from(age.as_millis()).unwrap_or(UNWATCHED - 1);
-    for direction in IoDirection::BOTH {
+    let now = u64::try_from(age.as_millis())
+        .unwrap_or(SETTING - 1)
+        .min(SETTING - 1);
+    for direction in IoDirection::WITH_CALL {
         if info.deadline(direction).expire(now) {
             wakers.extend(info.control().stored_waker(direction));
         }
@@ -124,17 +168,20 @@ pub fn expire(info: &ConnectionInfo, now: Instant, wakers: &mut Vec<Waker>) {
 /// Ends the watch, and adds the wakers of operations with a deadline to `wakers`. They then arm a timer of their
 /// runtime.
 pub fn end_watch(info: &ConnectionInfo, wakers: &mut Vec<Waker>) {
-    for direction in IoDirection::BOTH {
+    for direction in IoDirection::WITH_CALL {
         if info.deadline(direction).end() {
             wakers.extend(info.control().stored_waker(direction));
         }
     }
 }
 
-const NANOS_PER_MILLI: u128 = 1_000_000;
+const NANOS_PER_MILLI: u32 = 1_000_000;
 
 /// No operation has a deadline.
 const NONE: u64 = 0;
+
+/// A call is about to set its deadline. It is after all others.
+const SETTING: u64 = u64::MAX - 1;
 
 /// No clock checks the deadlines.
 const UNWATCHED: u64 = u64::MAX;

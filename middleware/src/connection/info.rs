@@ -45,7 +45,7 @@ struct ConnectionFacts {
     phase: AtomicU8,
     truncated: AtomicBool,
     control: Control,
-    deadlines: [IoDeadline; 2],
+    deadlines: [IoDeadline; 3],
 }
 
 /// What few connections have, in one allocation.
@@ -103,7 +103,7 @@ impl ConnectionInfo {
             phase: AtomicU8::new(Phase::Accepted as u8),
             truncated: AtomicBool::new(false),
             control: Control::default(),
-            deadlines: [const { IoDeadline::new() }; 2],
+            deadlines: [const { IoDeadline::new() }; 3],
         }))
     }
 

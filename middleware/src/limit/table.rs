@@ -51,8 +51,8 @@ impl<V: Value> Table<V> {
     /// Calls `change` with the value of `key`, or with `new` if there is none, and returns its result and where
     /// the value is.
     ///
-    /// If the shard is full, entries that are unused at `now` are removed. An entry that is unused after the
-    /// change is removed too.
+    /// If the shard is full, entries that are unused at `now` are removed from a part of it, and the next new key
+    /// goes on with the next part. An entry that is unused after the change is removed too.
     pub(super) fn change<T>(
         &self,
         key: KeyBytes,
@@ -164,6 +164,10 @@ struct Shard<V> {
     capacity: usize,
     /// All entries are in use until this time.
     unused_from: u64,
+    /// The chain from which unused entries are removed next.
+    next_chain: usize,
+    /// The entries of the chains before it are in use until this time.
+    unused_from_behind: u64,
 }
 
 struct Entry<V> {
@@ -189,6 +193,8 @@ impl<V: Value> Shard<V> {
             gauge,
             capacity,
             unused_from: u64::MAX,
+            next_chain: 0,
+            unused_from_behind: u64::MAX,
         }
     }
 
@@ -253,25 +259,32 @@ impl<V: Value> Shard<V> {
             self.remove(index);
         } else {
             self.unused_from = self.unused_from.min(unused_at);
+            self.unused_from_behind = self.unused_from_behind.min(unused_at);
         }
         result
     }
 
+    /// Removes unused entries from the next chains. It takes as long for a large table as for a small one, because
+    /// clients choose how many new keys there are, and other connections wait for the lock.
     fn remove_unused(&mut self, now: u64) {
         if now < self.unused_from {
             return;
         }
-        self.unused_from = u64::MAX;
-        for chain in 0..self.chains.len() {
-            let mut next = self.chains[chain];
+        for _ in 0..self.chains.len().min(CHAINS_AT_ONCE) {
+            let mut next = self.chains[self.next_chain];
             while let Some(index) = index_of(next) {
                 next = self.entries[index].next;
                 let unused_at = self.entries[index].value.unused_at();
                 if unused_at <= now {
                     self.remove(index);
                 } else {
-                    self.unused_from = self.unused_from.min(unused_at);
+                    self.unused_from_behind = self.unused_from_behind.min(unused_at);
                 }
+            }
+            self.next_chain += 1;
+            if self.next_chain == self.chains.len() {
+                self.next_chain = 0;
+                self.unused_from = mem::replace(&mut self.unused_from_behind, u64::MAX);
             }
         }
     }
@@ -313,6 +326,9 @@ const SHARDS: usize = 16;
 
 /// Smaller tables have one shard. Keys are not distributed evenly, so small shards would be full too early.
 const SMALL: usize = 4096;
+
+/// Number of chains from which a new key in a full shard removes unused entries; each has up to one on average.
+const CHAINS_AT_ONCE: usize = 128;
 
 /// Number of entries that a shard allocates first.
 const FIRST: usize = 16;

@@ -22,5 +22,8 @@ pub use self::{
 
 use std::time::Duration;
 
+/// The clock of a server is usually late by up to 50 ms, which shorter timeouts would notice.
+const SHORTEST_BY_CLOCK: Duration = Duration::from_secs(1);
+
 /// Default of all timeouts in this family.
 const DEFAULT: Duration = Duration::from_secs(60);

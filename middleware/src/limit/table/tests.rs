@@ -1,5 +1,5 @@
 use super::*;
-use std::collections::HashMap;
+use std::{cell::Cell, collections::HashMap};
 
 /// Unused from this time on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -7,8 +7,14 @@ struct Until(u64);
 
 impl Value for Until {
     fn unused_at(&self) -> u64 {
+        LOOKS.set(LOOKS.get() + 1);
         self.0
     }
+}
+
+thread_local! {
+    /// How many times this thread has looked at a value.
+    static LOOKS: Cell<usize> = const { Cell::new(0) };
 }
 
 fn key(number: u64) -> KeyBytes {
@@ -123,4 +129,46 @@ fn a_million_keys_take_no_more_memory_than_the_capacity_allows() {
         "{bytes}"
     );
     assert_eq!(size_of::<Entry<Until>>(), 32);
+}
+
+#[test]
+fn a_new_key_takes_as_long_in_a_full_table_of_a_million_keys_as_in_a_small_one() {
+    let capacity = 1_000_000;
+    let table = Table::new(capacity, &Gauge::default());
+    for number in 0..1_100_000 {
+        let _full = set(&table, number, 0, 10);
+    }
+    let full = table.len();
+    assert!(full > capacity * 95 / 100, "{full}");
+    // All are unused now, and each key of a second flood is used.
+    let (mut most, mut refused) = (0, 0);
+    for number in 2_000_000..2_000_000 + capacity as u64 * 9 / 10 {
+        LOOKS.set(0);
+        refused += usize::from(set(&table, number, 10, 20).is_err());
+        most = most.max(LOOKS.get());
+    }
+    assert!(most < CHAINS_AT_ONCE * 3, "{most}");
+    assert_eq!(refused, 0);
+}
+
+#[test]
+fn every_unused_key_is_found_by_a_round_of_new_ones() {
+    // One shard of 4,096 chains, of which one key is unused.
+    let capacity = SMALL - 1;
+    let table = Table::new(capacity, &Gauge::default());
+    for number in 0..capacity as u64 {
+        let until = if number == 1_234 { 10 } else { 100 };
+        set(&table, number, 0, until).unwrap();
+    }
+    let round = 4096 / CHAINS_AT_ONCE as u64;
+    let found = (0..round).filter(|number| set(&table, 10_000 + number, 10, 100).is_ok());
+    assert_eq!(found.count(), 1);
+    assert_eq!(table.get(key(1_234)), None);
+    // After whole rounds it is known that no other one can be unused.
+    for number in 0..2 * round {
+        assert_eq!(set(&table, 20_000 + number, 10, 100), Err(Full));
+    }
+    LOOKS.set(0);
+    assert_eq!(set(&table, 30_000, 99, 200), Err(Full));
+    assert_eq!(LOOKS.get(), 0);
 }

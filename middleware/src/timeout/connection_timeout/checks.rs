@@ -70,7 +70,7 @@ impl ConnectionChecks {
         limits: &ConnectionLimits,
         observer: Option<Arc<Observer>>,
         info: &ConnectionInfo,
-    ) -> Option<Box<Self>> {
+    ) -> Option<Self> {
         if limits.is_empty() {
             return None;
         }
@@ -106,16 +106,17 @@ impl ConnectionChecks {
                 next: now.checked_add(limit.window)?,
             })
         };
-        Some(Box::new(Self {
+        Some(Self {
             info: info.clone(),
             first_byte: limits.first_byte.and_then(first_byte),
             lifetime: limits.lifetime.and_then(lifetime),
             idle: limits.idle.and_then(idle),
             throughput: limits.throughput.map(|limit| limit.and_then(throughput)),
             observer,
-        }))
+        })
     }
 
+    /// The connection.
     pub(super) const fn info(&self) -> &ConnectionInfo {
         &self.info
     }
@@ -166,7 +167,7 @@ impl ConnectionChecks {
         Ok(())
     }
 
-    /// When to check next.
+    /// When to check next, which is never before the last check.
     pub(super) fn next(&self) -> Option<Instant> {
         let times = [
             self.first_byte.map(|deadline| deadline.at),
@@ -260,7 +261,7 @@ fn part_of(jitter: Duration, info: &ConnectionInfo) -> Duration {
 }
 
 /// Checks per idle timeout.
-const QUARTERS: u32 = 4;
+pub(super) const QUARTERS: u32 = 4;
 
 /// Timers of the runtime have this resolution.
 const SHORTEST: Duration = Duration::from_millis(1);

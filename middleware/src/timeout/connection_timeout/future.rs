@@ -1,16 +1,12 @@
 //! The future.
 
-use super::{checks::ConnectionChecks, handed_off};
-use crate::internal::note_timer;
+use super::{checks::ConnectionChecks, handed_off, timer::CheckTimer};
 use pin_project::pin_project;
 use std::{
-    pin::{Pin, pin},
+    pin::Pin,
     task::{Context, Poll, ready},
 };
-use tokio::{
-    task::unconstrained,
-    time::{Instant, Sleep, sleep_until},
-};
+use tokio::time::Instant;
 use tower::BoxError;
 
 /// Future of [`ConnectionTimeout`](super::ConnectionTimeout).
@@ -20,17 +16,31 @@ pub struct ConnectionTimeoutFuture<F> {
     /// `None` after it has ended, because the connection is closed before the error is seen.
     #[pin]
     inner: Option<F>,
-    /// `None` without any limit.
-    checks: Option<Box<ConnectionChecks>>,
-    timer: Option<Pin<Box<Sleep>>>,
+    /// `None` without any limit, and once nothing is left to check.
+    watch: Option<Box<Watch>>,
+}
+
+/// The limits of a call, and what wakes it to check them.
+#[derive(Debug)]
+pub(super) struct Watch {
+    pub(super) checks: ConnectionChecks,
+    timer: CheckTimer,
+    /// Whether a server's clock is exact enough.
+    by_clock: bool,
 }
 
 impl<F> ConnectionTimeoutFuture<F> {
-    pub(super) const fn new(inner: F, checks: Option<Box<ConnectionChecks>>) -> Self {
+    pub(super) fn new(inner: F, checks: Option<ConnectionChecks>, by_clock: bool) -> Self {
+        let watch = |checks| {
+            Box::new(Watch {
+                checks,
+                timer: CheckTimer::Unset,
+                by_clock,
+            })
+        };
         Self {
             inner: Some(inner),
-            checks,
-            timer: None,
+            watch: checks.map(watch),
         }
     }
 }
@@ -49,43 +59,46 @@ where
         let mut this = self.project();
         let inner = this.inner.as_mut().as_pin_mut().expect(ENDED);
         if let Poll::Ready(result) = inner.poll(cx) {
-            if let Some(checks) = this.checks.take() {
+            if let Some(watch) = this.watch.take() {
                 // An async block has dropped the connection by now, unless another task has it.
                 this.inner.set(None);
-                handed_off::go_on(checks);
+                handed_off::go_on(watch);
             }
             return Poll::Ready(result.map_err(Into::into));
         }
-        let Some(checks) = this.checks else {
+        let Some(watch) = this.watch else {
             return Poll::Pending;
         };
+        if watch.timer.is_armed(watch.checks.info(), cx) {
+            return Poll::Pending;
+        }
         loop {
-            let timer = match this.timer {
-                Some(timer) => timer,
-                None => {
-                    let Some(next) = checks.next() else {
-                        return Poll::Pending;
-                    };
-                    note_timer();
-                    this.timer.insert(Box::pin(sleep_until(next)))
-                }
+            let Some(next) = watch.checks.next() else {
+                // Nothing is left to check.
+                *this.watch = None;
+                return Poll::Pending;
             };
-            // Without tokio's budget, which a busy connection uses up in each poll.
-            ready!(pin!(unconstrained(timer.as_mut())).poll(cx));
-            if let Err(elapsed) = checks.check(Instant::now()) {
+            let info = watch.checks.info();
+            ready!(watch.timer.poll(info, next, watch.by_clock, cx));
+            if let Err(elapsed) = watch.checks.check(Instant::now()) {
                 this.inner.set(None);
                 return Poll::Ready(Err(elapsed.into()));
             }
-            match checks.next() {
-                Some(next) => timer.as_mut().reset(next),
-                // Nothing is left to check.
-                None => {
-                    *this.checks = None;
-                    *this.timer = None;
-                    return Poll::Pending;
-                }
-            }
         }
+    }
+}
+
+impl Watch {
+    /// Takes the next check of the call back.
+    pub(super) fn clear(&mut self) {
+        self.timer.clear(self.checks.info());
+    }
+}
+
+impl Drop for Watch {
+    /// Otherwise the clock would wake a task that no longer waits, and keep its memory until then.
+    fn drop(&mut self) {
+        self.clear();
     }
 }
 

@@ -1,6 +1,6 @@
 //! Goes on checking a connection that another task owns after its call has completed.
 
-use super::checks::ConnectionChecks;
+use super::future::Watch;
 use crate::{internal::note_timer, log_text::Escaped};
 use std::pin::pin;
 use tokio::{
@@ -9,17 +9,19 @@ use tokio::{
 };
 
 /// Checks the connection in a task of its own until it is closed or detached.
-pub(super) fn go_on(checks: Box<ConnectionChecks>) {
-    if checks.info().phase().is_end() {
+pub(super) fn go_on(mut watch: Box<Watch>) {
+    if watch.checks.info().phase().is_end() {
         return;
     }
+    watch.clear();
     // Without a runtime there are no timers.
     if let Ok(runtime) = Handle::try_current() {
-        drop(runtime.spawn(check_until_gone(checks)));
+        drop(runtime.spawn(check_until_gone(watch)));
     }
 }
 
-async fn check_until_gone(mut checks: Box<ConnectionChecks>) {
+async fn check_until_gone(mut watch: Box<Watch>) {
+    let checks = &mut watch.checks;
     let mut gone = pin!(checks.info().gone());
     while let Some(next) = checks.next() {
         note_timer();

@@ -2,9 +2,9 @@
 
 use super::{
     ConnectionTimeoutFuture,
-    checks::{ConnectionChecks, moved},
+    checks::{ConnectionChecks, QUARTERS, moved},
 };
-use crate::{Connection, ConnectionInfo, guard::Observer};
+use crate::{Connection, ConnectionInfo, guard::Observer, timeout::SHORTEST_BY_CLOCK};
 use std::{
     sync::Arc,
     task::{Context, Poll},
@@ -38,6 +38,19 @@ impl ConnectionLimits {
     pub(super) fn is_empty(&self) -> bool {
         let times = [self.first_byte, self.idle, self.lifetime];
         times.iter().all(Option::is_none) && self.throughput.iter().all(Option::is_none)
+    }
+
+    /// Whether no check notices that a server's clock is usually late by up to 50 ms.
+    fn fit_a_clock(&self) -> bool {
+        let quarter = self.idle.map(|idle| idle / QUARTERS);
+        let half = (!self.grace.is_zero()).then(|| self.grace / 2);
+        let windows = self.throughput.iter().flatten();
+        let pauses = [self.first_byte, self.lifetime, quarter, half];
+        let mut pauses = pauses
+            .into_iter()
+            .flatten()
+            .chain(windows.map(|throughput| throughput.window));
+        pauses.all(|pause| pause >= SHORTEST_BY_CLOCK)
     }
 }
 
@@ -175,8 +188,12 @@ impl<S> Layer<S> for ConnectionTimeoutLayer {
     type Service = ConnectionTimeout<S>;
 
     fn layer(&self, inner: S) -> ConnectionTimeout<S> {
-        let layer = self.clone();
-        ConnectionTimeout { inner, layer }
+        let (layer, by_clock) = (self.clone(), self.limits.fit_a_clock());
+        ConnectionTimeout {
+            inner,
+            layer,
+            by_clock,
+        }
     }
 }
 
@@ -185,6 +202,7 @@ impl<S> Layer<S> for ConnectionTimeoutLayer {
 pub struct ConnectionTimeout<S> {
     inner: S,
     layer: ConnectionTimeoutLayer,
+    by_clock: bool,
 }
 
 impl<S, IO> Service<Connection<IO>> for ConnectionTimeout<S>
@@ -202,7 +220,7 @@ where
     fn call(&mut self, connection: Connection<IO>) -> Self::Future {
         let ConnectionTimeoutLayer { limits, observer } = &self.layer;
         let checks = ConnectionChecks::new(limits, observer.clone(), connection.info());
-        ConnectionTimeoutFuture::new(self.inner.call(connection), checks)
+        ConnectionTimeoutFuture::new(self.inner.call(connection), checks, self.by_clock)
     }
 }
 

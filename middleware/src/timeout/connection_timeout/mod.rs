@@ -38,7 +38,7 @@
 //! # Cancellation and drop
 //!
 //! When a limit is exceeded, the layer drops the service's future and the connection in it, without closing it
-//! gracefully. Dropping the layer's future drops the timer, and the connection is not limited from then on if another
+//! gracefully. Dropping the layer's future takes its next check back, and the connection is not limited from then on if another
 //! task owns it.
 //!
 //! # Limitations
@@ -47,9 +47,10 @@
 //!
 //! # Performance
 //!
-//! Reads and writes are untouched. Each poll of the call that is pending also polls the timer. A connection has one timer, which
-//! is armed at its first wait and fires at the next check: four times per idle timeout, once per window, and once for
-//! the first byte and the lifetime. A connection that outlives its call has a task with a timer of its own. Without a
+//! Reads and writes are untouched. The checks take place four times per idle timeout, once per window, and once for
+//! the first byte and the lifetime. Under a server on several threads, its clock wakes the call for them if they are
+//! at least a second apart, and a poll of the call that is pending costs two comparisons. Otherwise a timer of the
+//! runtime wakes the call, which each such poll also polls. A connection that outlives its call has a task with a timer of its own. Without a
 //! limit, the layer does nothing.
 //!
 //! # Example
@@ -94,6 +95,7 @@ mod handed_off;
 mod layer;
 #[cfg(test)]
 mod tests;
+mod timer;
 
 pub use self::{
     future::ConnectionTimeoutFuture,

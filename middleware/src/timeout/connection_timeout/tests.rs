@@ -4,13 +4,21 @@ use crate::{
     connection::{Address, ForcedClose, ListenerInfo, Socket},
     drain::{DrainStage, DrainTrigger},
     error::{Elapsed, TimeoutPhase, find},
+    internal::{begin_watch, end_watch, expire},
     observe::trace::tests::log::Log,
 };
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    future::pending,
+    io,
+    sync::Arc,
+    task::{Context, Wake, Waker},
+    time::Duration,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
-    time::{Instant, sleep, timeout},
+    time::{Instant, advance, sleep, timeout},
 };
+use tokio_test::{assert_pending, assert_ready, task};
 use tower::{BoxError, Layer, Service, ServiceBuilder, service_fn};
 use tracing::Level;
 
@@ -280,7 +288,7 @@ async fn stages(
                     return Ok::<(), BoxError>(());
                 }
             }
-            std::future::pending().await
+            pending().await
         }
     });
     let (ours, _client) = duplex(8);
@@ -436,4 +444,118 @@ async fn a_layer_that_observes_notes_each_exceeded_limit_once_and_closes_nothing
     assert!(!info.is_draining());
     client.shutdown().await.unwrap();
     serving.await.unwrap().unwrap();
+}
+
+/// What the clock of a server does from time to time.
+fn tick(info: &ConnectionInfo) {
+    let mut wakers = Vec::new();
+    expire(info, Instant::now(), &mut wakers);
+    wakers.into_iter().for_each(Waker::wake);
+}
+
+/// A connection of a server with a clock, and the client's side.
+fn watched() -> (Connection<Socket<DuplexStream>>, DuplexStream) {
+    let (ours, theirs) = duplex(64);
+    let connection = Connection::accept(ours);
+    begin_watch(connection.info());
+    (connection, theirs)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_s_clock_wakes_the_call_for_its_checks() {
+    let layer = ConnectionTimeoutLayer::new().with_idle_timeout(SECOND * 8);
+    let mut stack = ServiceBuilder::new().layer(layer).service_fn(echo);
+    let (connection, _client) = watched();
+    let info = connection.info().clone();
+    let mut call = task::spawn(stack.call(connection));
+    for _ in 0..4 {
+        assert_pending!(call.poll());
+        advance(SECOND * 2 - MOMENT).await;
+        tick(&info);
+        assert!(!call.is_woken(), "before the check");
+        advance(MOMENT * 2).await;
+        assert!(!call.is_woken(), "by a timer");
+        tick(&info);
+        assert!(call.is_woken());
+    }
+    assert_elapsed(assert_ready!(call.poll()), TimeoutPhase::IDLE, SECOND * 8);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_forced_close_does_not_take_the_check_away() {
+    let layer = ConnectionTimeoutLayer::new().with_max_lifetime(SECOND);
+    let deaf = async |_: Connection<Socket<DuplexStream>>| pending::<Result<(), BoxError>>().await;
+    let mut stack = ServiceBuilder::new().layer(layer).service_fn(deaf);
+    let (connection, _client) = watched();
+    let info = connection.info().clone();
+    let mut call = task::spawn(stack.call(connection));
+    assert_pending!(call.poll());
+    info.force_close();
+    assert_pending!(call.poll());
+    advance(SECOND + MOMENT).await;
+    tick(&info);
+    assert!(call.is_woken());
+    assert_elapsed(assert_ready!(call.poll()), TimeoutPhase::LIFETIME, SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn short_limits_and_a_second_layer_have_timers_and_so_has_a_call_whose_clock_ends() {
+    for (outer, inner, clock_ends) in [(1, 60, true), (1, 1, false), (60, 1, false)] {
+        let limit = |seconds| ConnectionTimeoutLayer::new().with_max_lifetime(SECOND * seconds);
+        let mut stack = ServiceBuilder::new()
+            .layer(limit(outer))
+            .layer(limit(inner))
+            .service_fn(echo);
+        let (connection, _client) = watched();
+        let info = connection.info().clone();
+        let mut call = task::spawn(stack.call(connection));
+        assert_pending!(call.poll());
+        if clock_ends {
+            let mut wakers = Vec::new();
+            end_watch(&info, &mut wakers);
+            wakers.into_iter().for_each(Waker::wake);
+            assert!(call.is_woken());
+            assert_pending!(call.poll());
+        }
+        advance(SECOND + MOMENT).await;
+        tick(&info);
+        assert!(call.is_woken(), "{outer} {inner}");
+        assert_elapsed(assert_ready!(call.poll()), TimeoutPhase::LIFETIME, SECOND);
+    }
+    let layer = ConnectionTimeoutLayer::new().with_idle_timeout(SECOND);
+    let mut stack = ServiceBuilder::new().layer(layer).service_fn(echo);
+    let (connection, _client) = watched();
+    let mut call = task::spawn(stack.call(connection));
+    assert_pending!(call.poll());
+    advance(SECOND / 4 + MOMENT).await;
+    assert!(call.is_woken(), "a quarter is too short for a clock");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_polled_by_another_task_wakes_that_one_and_a_dropped_one_none() {
+    struct Task;
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {}
+    }
+    let layer = ConnectionTimeoutLayer::new().with_max_lifetime(SECOND);
+    let deaf = async |_: Connection<Socket<DuplexStream>>| pending::<Result<(), BoxError>>().await;
+    for expires in [false, true] {
+        let mut stack = ServiceBuilder::new().layer(layer.clone()).service_fn(deaf);
+        let (connection, _client) = watched();
+        let info = connection.info().clone();
+        let mut call = Box::pin(stack.call(connection));
+        let tasks = [Arc::new(Task), Arc::new(Task)];
+        for task in &tasks {
+            let waker = task.clone().into();
+            assert_pending!(call.as_mut().poll(&mut Context::from_waker(&waker)));
+        }
+        // The task itself, the call and the clock.
+        assert_eq!(tasks.each_ref().map(Arc::strong_count), [1, 3]);
+        if expires {
+            advance(SECOND + MOMENT).await;
+            tick(&info);
+        }
+        drop(call);
+        assert_eq!(tasks.each_ref().map(Arc::strong_count), [1, 1]);
+    }
 }

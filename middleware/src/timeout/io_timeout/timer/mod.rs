@@ -5,7 +5,7 @@ mod runtime;
 
 use self::{clock::ClockTimer, runtime::RuntimeTimer};
 use super::turn::Turn;
-use crate::{ConnectionInfo, connection::control::IoDirection};
+use crate::{ConnectionInfo, connection::control::IoDirection, timeout::SHORTEST_BY_CLOCK};
 use std::{pin::Pin, task::Context, time::Duration};
 use tokio::time::Instant;
 
@@ -115,6 +115,3 @@ impl WatchTimer {
         }
     }
 }
-
-/// The clock of a server is usually late by up to 50 ms, which shorter timeouts would notice.
-const SHORTEST_BY_CLOCK: Duration = Duration::from_secs(1);
