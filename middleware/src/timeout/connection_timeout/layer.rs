@@ -49,6 +49,19 @@ impl ConnectionLimits {
         let times = [self.first_byte, self.idle, self.lifetime];
         times.iter().all(Option::is_none) && self.throughput.iter().all(Option::is_none)
     }
+
+    /// Whether no check notices that a server's clock is usually late by up to 50 ms.
+    fn fit_a_clock(&self) -> bool {
+        let quarter = self.idle.map(|idle| idle / QUARTERS);
+        let half = (!self.grace.is_zero()).then(|| self.grace / 2);
+        let windows = self.throughput.iter().flatten();
+        let pauses = [self.first_byte, self.lifetime, quarter, half];
+        let mut pauses = pauses
+            .into_iter()
+            .flatten()
+            .chain(windows.map(|throughput| throughput.window));
+        pauses.all(|pause| pause >= SHORTEST_BY_CLOCK)
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
