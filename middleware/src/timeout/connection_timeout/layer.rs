@@ -35,16 +35,6 @@ pub(super) struct ConnectionLimits {
 }
 
 impl ConnectionLimits {
-    /// Whether no check notices that a server's clock is usually late by up to 50 ms.
-    fn fit_a_clock(&self) -> bool {
-        let quarter = self.idle.map(|idle| idle / QUARTERS);
-        let grace = Some(self.grace / 2).filter(|half| !half.is_zero());
-        let times = [self.first_byte, self.lifetime, grace, quarter];
-        let windows = self.throughput.iter().flatten().map(|limit| limit.window);
-        let mut pauses = times.into_iter().flatten().chain(windows);
-        pauses.all(|pause| pause >= SHORTEST_BY_CLOCK)
-    }
-
     pub(super) fn is_empty(&self) -> bool {
         let times = [self.first_byte, self.idle, self.lifetime];
         times.iter().all(Option::is_none) && self.throughput.iter().all(Option::is_none)
