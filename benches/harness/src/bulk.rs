@@ -88,10 +88,12 @@ mod tests {
         for bytes in [0, 1, 1_000_000] {
             let (client, server) = duplex(10_000);
             let (done, served) = join!(download(client, bytes), serve(server));
-            (done.unwrap(), served.unwrap());
+            done.unwrap();
+            served.unwrap();
             let (client, server) = duplex(10_000);
             let (done, served) = join!(upload(client, bytes), serve(server));
-            (done.unwrap(), served.unwrap());
+            done.unwrap();
+            served.unwrap();
         }
     }
 
