@@ -36,6 +36,9 @@ async fn run(name: &str, program: &Path) {
     eprintln!("{name}");
     let mut command = Command::new(program);
     command.arg("127.0.0.1:0");
+    if ["forward", "gate"].contains(&name) {
+        command.arg("127.0.0.1:9"); // a server, which need not be there
+    }
     let mut example = Child::start(command).unwrap();
     let line = example.line().await;
     let address = address_in(&line);
