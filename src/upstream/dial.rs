@@ -22,6 +22,10 @@ pub(super) struct Dialer {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Purpose<'a> {
     /// It is for this client.
+    #[cfg_attr(
+        not(feature = "proxy-protocol"),
+        expect(dead_code, reason = "only a PROXY header names the client")
+    )]
     Client(&'a ConnectionInfo),
     /// It is for a health check.
     Check,
@@ -51,6 +55,10 @@ impl Dialer {
         server: &Server,
         purpose: Purpose<'_>,
     ) -> Result<Connection<BackendIo>, BoxError> {
+        #[cfg_attr(
+            not(any(feature = "tls", feature = "proxy-protocol")),
+            expect(unused_mut)
+        )]
         let mut connection = self.open(server.address()).await?;
         #[cfg(not(feature = "proxy-protocol"))]
         let _ = purpose;
@@ -67,11 +75,7 @@ impl Dialer {
             if let Some(prelude) = tls.prelude() {
                 prelude.request(&mut connection).await?;
             }
-            let host = match server.address() {
-                ServerAddress::Tcp(target) => target.host(),
-                #[cfg(unix)]
-                ServerAddress::Unix(_) => String::new(),
-            };
+            let host = server.host().unwrap_or_default();
             let name = tls.name().unwrap_or(&host);
             let connection = tls.connector().connect(name, connection).await?;
             return Ok(connection.map_io(|io| BackendIo::Tls(Box::new(io))));
