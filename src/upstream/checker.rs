@@ -17,7 +17,7 @@ use portcullis_middleware::{
     internal::{Causes, Escaped},
 };
 use std::{
-    sync::{Arc, Mutex, PoisonError, Weak, atomic::Ordering},
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 use tokio::time::{Instant, sleep, timeout};
@@ -125,8 +125,7 @@ impl Shared {
                     standing.rise(self.clock.now());
                 }
                 // What connects found is outdated.
-                member.state.failures_in_a_row.store(0, Ordering::Relaxed);
-                standing.end_ejection();
+                member.state.forget_failures(self.clock.now());
                 standing.set_health(Health::Up);
                 events::up(self, member);
             }

@@ -128,9 +128,12 @@ impl Shared {
     ) -> Result<Connection<BackendIo>, BoxError> {
         let member = reserved.member.clone();
         let dialing = self.dialer.dial(&member.server, Purpose::Client(client));
-        let dialed = match timeout(bound, dialing).await {
-            Ok(dialed) => dialed,
-            Err(_) => Err(Elapsed::new(phase::CONNECT, bound).into()),
+        let Ok(dialed) = timeout(bound, dialing).await else {
+            // An attempt that began late says nothing about the server.
+            if bound >= self.settings.attempt_timeout {
+                self.failed(&member);
+            }
+            return Err(Elapsed::new(phase::CONNECT, bound).into());
         };
         match dialed {
             Ok(mut connection) => {

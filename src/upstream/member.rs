@@ -122,6 +122,18 @@ impl MemberState {
         self.count.load(Ordering::SeqCst)
     }
 
+    /// Whether the last connect failed.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failures_in_a_row.load(Ordering::Relaxed) > 0
+    }
+
+    /// Forgets failed connects and what followed from them.
+    pub(super) fn forget_failures(&self, now: Millis) {
+        self.failures_in_a_row.store(0, Ordering::Relaxed);
+        self.ejections.store(0, Ordering::Relaxed);
+        self.standing.end_ejection(now);
+    }
+
     /// Force-closes all connections that are established.
     pub(super) fn close_all(&self) {
         let live: Vec<_> = self

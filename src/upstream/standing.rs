@@ -59,8 +59,10 @@ impl Standing {
         self.back_since.store(until.0, Ordering::Relaxed);
     }
 
-    pub(super) fn end_ejection(&self) {
+    /// Ends an ejection, if there is one. The slow start begins now.
+    pub(super) fn end_ejection(&self, now: Millis) {
         self.ejected_until.store(0, Ordering::Relaxed);
+        self.back_since.fetch_min(now.0, Ordering::Relaxed);
     }
 
     /// The server is back and starts slowly.
