@@ -139,6 +139,9 @@ impl Shared {
             Ok(mut connection) => {
                 self.succeeded(&member);
                 reserved.hold_by(&mut connection);
+                if member.state.is_closing() {
+                    return Err("the server was removed".into());
+                }
                 if self.is_closed_on_down(&member) {
                     return Err("the server went down".into());
                 }

@@ -170,6 +170,11 @@ impl Server {
         self
     }
 
+    /// The name of the server that this is an address of.
+    pub(super) fn resolved_name(&self) -> Option<&ServerKey> {
+        self.resolved.as_ref().map(|resolved| &resolved.name)
+    }
+
     /// The host as it was configured, which TLS verifies by default; `None` for Unix domain sockets.
     pub(super) fn host(&self) -> Option<String> {
         match (&self.resolved, &self.address) {
@@ -185,7 +190,8 @@ impl Server {
         let mut server = self.clone();
         let name = self.key();
         server.name = Some(ServerKey(format!("{name}@{address}").into()));
-        server.resolved = Some(Resolved { host: self.host() });
+        let host = self.host();
+        server.resolved = Some(Resolved { name, host });
         server.address = address.into();
         server
     }
@@ -193,6 +199,7 @@ impl Server {
 
 #[derive(Clone, Debug)]
 struct Resolved {
+    name: ServerKey,
     host: Option<String>,
 }
 

@@ -28,8 +28,12 @@ impl Standing {
         }
     }
 
-    pub(super) fn set_request(&self, request: Request) {
-        self.request.store(request as u8, Ordering::Relaxed);
+    /// A server that is used again starts slowly.
+    pub(super) fn set_request(&self, request: Request, now: Millis) {
+        let before = self.request.swap(request as u8, Ordering::Relaxed);
+        if before != request as u8 && request == Request::Auto {
+            self.rise(now);
+        }
     }
 
     pub(super) fn health(&self) -> Health {
