@@ -191,6 +191,9 @@
 //! # }
 //! ```
 //!
+//! A key is the name of a server or else its address. The key of a server with a host name drains all addresses of the
+//! name. Each of them also has a key of its own: `db.internal:5432@10.0.0.7:5432`.
+//!
 //! Servers that are registered elsewhere arrive as a [stream of changes](crate::upstream::PoolBuilder::follow). A graceful
 //! shutdown of the gate waits for its connections up to the deadline; see
 //! [`DrainPolicy`](crate::service::forward::DrainPolicy). The example `forward` is a complete program.

@@ -79,6 +79,9 @@ impl PoolBuilder {
     }
 
     /// Limits each attempt to connect to a server, with its PROXY header and its TLS handshake; 3 s by default.
+    ///
+    /// An attempt that has less time because the [limit of the connect](Self::with_timeout) is near does not count as a
+    /// failure of its server.
     #[must_use]
     pub const fn with_attempt_timeout(mut self, timeout: Duration) -> Self {
         self.settings.attempt_timeout = timeout;
@@ -106,7 +109,8 @@ impl PoolBuilder {
 
     /// Sets how long a connection waits for a server with capacity, and how many may wait; 5 s and 1024 by default.
     ///
-    /// Zero for `max` rejects connections immediately. See
+    /// Zero for `max` rejects connections immediately. Until the first host name is resolved, connections wait up to the
+    /// [limit of a connect](Self::with_timeout), at least 1024 of them. See
     /// [`Server::with_max_connections`](super::Server::with_max_connections).
     #[must_use]
     pub const fn with_queue(mut self, max: usize, timeout: Duration) -> Self {
@@ -166,7 +170,7 @@ impl PoolBuilder {
         self
     }
 
-    /// Sets how often host names are resolved; every 30 s by default, within a tenth.
+    /// Sets how often host names are resolved; every 30 s by default, within a tenth, and 10 ms at least.
     ///
     /// An answer that fails is repeated within five seconds, and the previous addresses stay in use.
     #[must_use]
@@ -239,7 +243,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_ATTEMPTS: usize = 3;
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Each of them holds the socket of a client.
-const MAX_WAITING: usize = 1024;
+pub(super) const MAX_WAITING: usize = 1024;
 const EJECTION: Ejection = Ejection {
     failures: 5,
     first: Duration::from_secs(10),

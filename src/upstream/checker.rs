@@ -4,7 +4,7 @@ use super::{
     CheckReport, OnDown, events,
     jitter::around,
     local::is_local,
-    member::Member,
+    member::{Member, MemberState},
     pool::Shared,
     probe,
     standing::{Health, Request},
@@ -17,7 +17,7 @@ use portcullis_middleware::{
     internal::{Causes, Escaped},
 };
 use std::{
-    sync::{Arc, Mutex, PoisonError, Weak, atomic::Ordering},
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 use tokio::time::{Instant, sleep, timeout};
@@ -54,6 +54,11 @@ impl Checks {
         })
     }
 
+    /// Forgets the results.
+    pub(super) fn clear(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Results::default();
+    }
+
     /// Reports a check that says nothing about the server.
     fn note(&self, check: LastCheck) {
         let mut results = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -76,15 +81,18 @@ impl Checks {
 }
 
 impl Shared {
-    /// Begins to check a server, if servers are checked.
-    pub(super) fn start_checks(self: &Arc<Self>, member: &Arc<Member>) {
+    /// Begins to check a server, if servers are checked and it is not checked already.
+    pub(super) fn start_checks(self: &Arc<Self>, state: &Arc<MemberState>) {
         if self.settings.health.is_some() {
-            let task = Task::spawn(check_repeatedly(
-                Arc::downgrade(self),
-                Arc::downgrade(member),
-            ));
-            member.set_checker(task);
+            let (pool, weak) = (Arc::downgrade(self), Arc::downgrade(state));
+            state.check_by(|| Task::spawn(check_repeatedly(pool, weak)));
         }
+    }
+
+    /// The server as it is configured now.
+    fn member_of(&self, state: &Weak<MemberState>) -> Option<Arc<Member>> {
+        let is_this = |member: &&Arc<Member>| std::ptr::eq(&*member.state, state.as_ptr());
+        self.members().iter().find(is_this).cloned()
     }
 
     fn checked(&self, member: &Member, result: Result<String, BoxError>, begun: Instant) {
@@ -125,8 +133,7 @@ impl Shared {
                     standing.rise(self.clock.now());
                 }
                 // What connects found is outdated.
-                member.state.failures_in_a_row.store(0, Ordering::Relaxed);
-                standing.end_ejection();
+                member.state.forget_failures(self.clock.now());
                 standing.set_health(Health::Up);
                 events::up(self, member);
             }
@@ -149,8 +156,8 @@ impl Shared {
     /// Whether a connection that was just made to a server has to be closed, because the server went down meanwhile.
     pub(super) fn is_closed_on_down(&self, member: &Member) -> bool {
         let standing = &member.state.standing;
-        let is_down = standing.health() == Health::Down || standing.request() == Request::Down;
-        self.closes_on_down() && is_down && !self.settings.try_all
+        let is_unhealthy = standing.health() == Health::Down && !self.settings.try_all;
+        self.closes_on_down() && (is_unhealthy || standing.request() == Request::Down)
     }
 
     fn closes_on_down(&self) -> bool {
@@ -159,9 +166,12 @@ impl Shared {
     }
 }
 
-async fn check_repeatedly(pool: Weak<Shared>, member: Weak<Member>) {
+async fn check_repeatedly(pool: Weak<Shared>, state: Weak<MemberState>) {
     loop {
-        let Some((shared, checked)) = pool.upgrade().zip(member.upgrade()) else {
+        let Some(shared) = pool.upgrade() else {
+            return;
+        };
+        let Some(checked) = shared.member_of(&state) else {
             return;
         };
         let (dialer, server) = (shared.dialer.clone(), checked.server.clone());
@@ -176,7 +186,10 @@ async fn check_repeatedly(pool: Weak<Shared>, member: Weak<Member>) {
             Ok(result) => result,
             Err(_) => Err(Elapsed::new(phase::HEALTH_CHECK, check.timeout).into()),
         };
-        let Some((shared, checked)) = pool.upgrade().zip(member.upgrade()) else {
+        let Some(shared) = pool.upgrade() else {
+            return;
+        };
+        let Some(checked) = shared.member_of(&state) else {
             return;
         };
         shared.checked(&checked, result, begun);

@@ -4,6 +4,7 @@ use super::{
     BackendIo, NoBackend, Pool,
     dial::Purpose,
     error::{FailedConnect, NoBackendReason},
+    jitter::after,
     local::is_local,
     member::{Member, Reservation},
     pool::{Shared, Unavailable, Wish},
@@ -42,7 +43,7 @@ impl Pool {
         let pool = &*self.0;
         let settings = &pool.settings;
         let begun = Instant::now();
-        let deadline = begun + settings.timeout;
+        let deadline = after(begun, settings.timeout);
         let mut wish = pool.wish(client);
         let mut failed = Vec::new();
         let reason = loop {
@@ -78,6 +79,8 @@ impl Shared {
         wish: &Wish,
         deadline: Instant,
     ) -> Result<Reservation, NoBackendReason> {
+        // Connections that wait already come first.
+        self.serve_queue();
         let unavailable = match self.reserve(wish) {
             Ok(reserved) => return Ok(reserved),
             Err(unavailable) => unavailable,
@@ -87,12 +90,18 @@ impl Shared {
             Unavailable::Pending => self.settings.timeout,
             Unavailable::Full => self.settings.queue_timeout,
         };
-        let until = deadline.min(Instant::now() + bound);
-        let waited = self.wait(wish, until).await;
+        let begun = Instant::now();
+        let until = deadline.min(after(begun, bound));
+        let waited = self.wait(wish, until, unavailable).await;
         waited.map_err(|not_served| match not_served {
+            NotServed::QueueFull if unavailable == Unavailable::Pending => {
+                NoBackendReason::none_usable(wish)
+            }
             NotServed::QueueFull => NoBackendReason::QueueFull,
             NotServed::NoneUsable => NoBackendReason::none_usable(wish),
-            NotServed::Elapsed => NoBackendReason::TimedOut(Elapsed::new(phase::ADMISSION, bound)),
+            NotServed::Elapsed => {
+                NoBackendReason::TimedOut(Elapsed::new(phase::ADMISSION, until - begun))
+            }
         })
     }
 
@@ -119,14 +128,20 @@ impl Shared {
     ) -> Result<Connection<BackendIo>, BoxError> {
         let member = reserved.member.clone();
         let dialing = self.dialer.dial(&member.server, Purpose::Client(client));
-        let dialed = match timeout(bound, dialing).await {
-            Ok(dialed) => dialed,
-            Err(_) => Err(Elapsed::new(phase::CONNECT, bound).into()),
+        let Ok(dialed) = timeout(bound, dialing).await else {
+            // An attempt that began late says nothing about the server.
+            if bound >= self.settings.attempt_timeout {
+                self.failed(&member);
+            }
+            return Err(Elapsed::new(phase::CONNECT, bound).into());
         };
         match dialed {
             Ok(mut connection) => {
                 self.succeeded(&member);
                 reserved.hold_by(&mut connection);
+                if member.state.is_closing() {
+                    return Err("the server was removed".into());
+                }
                 if self.is_closed_on_down(&member) {
                     return Err("the server went down".into());
                 }

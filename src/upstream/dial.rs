@@ -123,11 +123,7 @@ async fn encrypt(
     if let Some(prelude) = tls.prelude() {
         prelude.request(&mut connection).await?;
     }
-    let host = match server.address() {
-        ServerAddress::Tcp(target) => target.host(),
-        #[cfg(unix)]
-        ServerAddress::Unix(_) => String::new(),
-    };
+    let host = server.host().unwrap_or_default();
     let name = tls.name().unwrap_or(&host);
     let connection = tls.connector().connect(name, connection).await?;
     Ok(connection.map_io(|io| BackendIo::Tls(Box::new(io))))

@@ -24,9 +24,10 @@ impl Shared {
     pub(super) fn succeeded(&self, member: &Member) {
         let state = &member.state;
         state.connects.fetch_add(1, Ordering::Relaxed);
-        if state.failures_in_a_row.swap(0, Ordering::Relaxed) > 0 {
-            state.ejections.store(0, Ordering::Relaxed);
-            state.standing.end_ejection();
+        if state.has_failed() {
+            state.forget_failures(self.clock.now());
+            // It may be what a connection waits for.
+            self.serve_queue();
         }
     }
 
@@ -74,7 +75,7 @@ impl Shared {
         ejected.sort_by_key(|standing| standing.ejected_until());
         let surplus = ejected.len().saturating_sub(members.len() / 2);
         for standing in ejected.into_iter().take(surplus) {
-            standing.end_ejection();
+            standing.end_ejection(now);
         }
     }
 

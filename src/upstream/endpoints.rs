@@ -5,6 +5,7 @@ use super::{
     jitter::around,
     member::{Member, MemberState},
     pool::{Members, Shared},
+    standing::Request,
     task::Task,
 };
 use futures_core::Stream;
@@ -28,8 +29,26 @@ pub(super) struct Configured {
     /// Itself, or one for each address of its name; `None` until the name is resolved.
     servers: Option<Vec<Arc<Server>>>,
     addresses: Vec<SocketAddr>,
+    /// What was requested for it, or for servers at addresses of its name, which may vanish and return.
+    requests: HashMap<ServerKey, Request>,
     /// Resolves the name.
-    _resolver: Option<Task>,
+    resolver: Option<Task>,
+}
+
+impl Configured {
+    fn has(&self, key: &ServerKey) -> bool {
+        let mut servers = self.servers.iter().flatten();
+        self.key == *key
+            || self.requests.contains_key(key)
+            || servers.any(|server| server.key() == *key)
+    }
+
+    /// What was requested for one of its servers.
+    fn requested(&self, key: &ServerKey) -> Request {
+        let requests = &self.requests;
+        let request = requests.get(key).or_else(|| requests.get(&self.key));
+        request.copied().unwrap_or(Request::Auto)
+    }
 }
 
 impl Shared {
@@ -71,26 +90,35 @@ impl Shared {
         let key = server.key();
         let same = |each: &Configured| each.key == key;
         let index = configured.iter().position(same);
-        let known = match index {
+        let mut known = match index {
             Some(index) => Some(&mut configured[index]),
             None => before.iter_mut().find(|each| same(each)),
         };
-        // A name keeps its addresses until it is resolved again.
-        let addresses = known.map(|known| std::mem::take(&mut known.addresses));
+        let requests = known.as_deref_mut();
+        let requests = requests.map(|known| std::mem::take(&mut known.requests));
+        // A name that stays keeps its addresses, and its resolver goes on.
+        let known = known.filter(|known| known.server.address() == server.address());
         let is_name = server.address().unresolved().is_some();
-        let addresses = addresses.filter(|found| is_name && !found.is_empty());
-        let servers = match (&addresses, is_name) {
-            (_, false) => Some(vec![Arc::new(server.clone())]),
-            (Some(found), true) => Some(at_each(&server, found, &[])),
-            (None, true) => None,
+        let (servers, addresses, resolver) = match known {
+            _ if !is_name => (Some(vec![Arc::new(server.clone())]), Vec::new(), None),
+            Some(known) => {
+                let addresses = std::mem::take(&mut known.addresses);
+                let is_resolved = known.servers.is_some();
+                let servers = is_resolved.then(|| at_each(&server, &addresses, &[]));
+                (servers, addresses, known.resolver.take())
+            }
+            None => {
+                let resolver = Task::spawn(follow(Arc::downgrade(self), server.clone()));
+                (None, Vec::new(), Some(resolver))
+            }
         };
-        let resolver = is_name.then(|| Task::spawn(follow(Arc::downgrade(self), server.clone())));
         let added = Configured {
             key,
             server,
             servers,
-            addresses: addresses.unwrap_or_default(),
-            _resolver: resolver,
+            addresses,
+            requests: requests.unwrap_or_default(),
+            resolver,
         };
         match index {
             Some(index) => configured[index] = added,
@@ -98,13 +126,35 @@ impl Shared {
         }
     }
 
-    /// The name `key` has these addresses now.
-    fn resolved(self: &Arc<Self>, key: &ServerKey, mut addresses: Vec<SocketAddr>) {
+    /// Keeps what is requested for a server, or for all addresses of a name, and returns the members concerned.
+    ///
+    /// `None` if there is no such server.
+    pub(super) fn note_request(
+        &self,
+        key: &ServerKey,
+        request: Request,
+    ) -> Option<Vec<Arc<Member>>> {
+        let mut configured = self.configured();
+        let known = configured.iter_mut().find(|known| known.has(key))?;
+        if known.key == *key {
+            known.requests.clear();
+        }
+        known.requests.insert(key.clone(), request);
+        let mut members = self.members().to_vec();
+        members.retain(|member| member.key == *key || member.server.resolved_name() == Some(key));
+        for member in &members {
+            member.state.standing.set_request(request, self.clock.now());
+        }
+        Some(members)
+    }
+
+    /// The name of `server` has these addresses now.
+    fn resolved(self: &Arc<Self>, server: &Server, mut addresses: Vec<SocketAddr>) {
         // Name servers rotate them.
         addresses.sort_unstable();
         addresses.dedup();
         let mut configured = self.configured();
-        let Some(known) = configured.iter_mut().find(|each| each.key == *key) else {
+        let Some(known) = find(&mut configured, server) else {
             return;
         };
         if known.servers.is_some() && known.addresses == addresses {
@@ -116,10 +166,10 @@ impl Shared {
         self.rebuild(&configured);
     }
 
-    /// The name `key` could not be resolved.
-    fn unresolved(self: &Arc<Self>, key: &ServerKey) {
+    /// The name of `server` could not be resolved.
+    fn unresolved(self: &Arc<Self>, server: &Server) {
         let mut configured = self.configured();
-        if let Some(known) = configured.iter_mut().find(|each| each.key == *key)
+        if let Some(known) = find(&mut configured, server)
             && known.servers.is_none()
         {
             // Connects no longer wait for it.
@@ -133,42 +183,69 @@ impl Shared {
         let before = self.members();
         let mut leaving = self.leaving();
         let mut known: HashMap<_, Arc<Member>> = leaving
-            .drain(..)
-            .map(|leaving| leaving.member)
-            .chain(before.iter().cloned())
-            .map(|member| (member.key.clone(), member))
+            .iter()
+            .map(|leaving| &leaving.member)
+            .chain(before.iter())
+            .map(|member| (member.key.clone(), member.clone()))
             .collect();
-        let servers = configured.iter().filter_map(|each| each.servers.as_ref());
+        let servers = configured.iter().flat_map(|each| {
+            let servers = each.servers.iter().flatten();
+            servers.map(move |server| (each, server))
+        });
         let members: Members = servers
-            .flatten()
-            .map(|server| match known.remove(&server.key()) {
-                Some(member) if Arc::ptr_eq(&member.server, server) => member,
-                Some(member) => {
-                    member.stop_checks();
-                    self.member(server, member.state.clone())
-                }
-                None => self.member(server, MemberState::new(Arc::downgrade(self))),
+            .map(|(each, server)| {
+                let key = server.key();
+                let member = match known.remove(&key) {
+                    Some(member) => self.keep(member, server),
+                    None => {
+                        let state = MemberState::new(Arc::downgrade(self));
+                        Arc::new(Member::new(server.clone(), state))
+                    }
+                };
+                let standing = &member.state.standing;
+                standing.set_request(each.requested(&key), self.clock.now());
+                member
             })
             .collect();
+        // Those that have left before go on.
+        leaving.retain(|leaving| known.remove(&leaving.member.key).is_some());
         leaving.extend(known.into_values().filter_map(|gone| self.leave(gone)));
         drop(leaving);
         let is_pending = configured.iter().any(|each| each.servers.is_none());
-        self.set_members(members, is_pending);
+        self.set_members(members.clone(), is_pending);
+        for member in members.iter() {
+            self.start_checks(&member.state);
+        }
+    }
+
+    /// Keeps the state of a server that may have changed.
+    fn keep(&self, member: Arc<Member>, server: &Arc<Server>) -> Arc<Member> {
+        member.state.set_closing(false);
+        if member.server.address() != server.address() {
+            member.state.stop_checks();
+            member.state.start_again(self.clock.now());
+        }
+        match Arc::ptr_eq(&member.server, server) {
+            true => member,
+            false => Arc::new(Member::new(server.clone(), member.state.clone())),
+        }
     }
 
     /// Keeps a removed server until its connections have ended.
-    fn leave(&self, member: Arc<Member>) -> Option<Leaving> {
-        member.stop_checks();
+    fn leave(self: &Arc<Self>, member: Arc<Member>) -> Option<Leaving> {
+        member.state.stop_checks();
         if member.state.count() == 0 {
+            // A connect that has just begun would go unnoticed.
+            member.state.set_closing(true);
             events::drained(self, &member);
             return None;
         }
-        let state = Arc::downgrade(&member.state);
+        let (pool, state) = (Arc::downgrade(self), Arc::downgrade(&member.state));
         let timer = self.settings.drain_timeout.and_then(|drain_timeout| {
             let close = async move {
                 sleep(drain_timeout).await;
-                if let Some(state) = state.upgrade() {
-                    state.close_all();
+                if let Some((pool, state)) = pool.upgrade().zip(state.upgrade()) {
+                    pool.close_removed(&state);
                 }
             };
             Task::try_spawn(close)
@@ -179,11 +256,24 @@ impl Shared {
         })
     }
 
-    fn member(self: &Arc<Self>, server: &Arc<Server>, state: Arc<MemberState>) -> Arc<Member> {
-        let member = Arc::new(Member::new(server.clone(), state));
-        self.start_checks(&member);
-        member
+    /// Closes the connections of a removed server, unless it has returned.
+    fn close_removed(&self, state: &Arc<MemberState>) {
+        let leaving = self.leaving();
+        let is_this = |leaving: &Leaving| Arc::ptr_eq(&leaving.member.state, state);
+        if leaving.iter().any(is_this) {
+            state.set_closing(true);
+            drop(leaving);
+            state.close_all();
+        }
     }
+}
+
+/// The configured server of the same name and address.
+fn find<'a>(configured: &'a mut [Configured], server: &Server) -> Option<&'a mut Configured> {
+    let key = server.key();
+    let is_this =
+        |each: &&mut Configured| each.key == key && each.server.address() == server.address();
+    configured.iter_mut().find(is_this)
 }
 
 /// A removed server that still has connections.
@@ -234,13 +324,13 @@ async fn follow(pool: Weak<Shared>, server: Server) {
         };
         let failed = match found {
             Ok(addresses) => {
-                shared.resolved(&key, addresses);
+                shared.resolved(&server, addresses);
                 None
             }
             Err(error) => Some(error),
         };
         if let Some(error) = &failed {
-            shared.unresolved(&key);
+            shared.unresolved(&server);
             if !is_failing {
                 events::unresolved(&shared, &key, &**error);
             }

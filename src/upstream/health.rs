@@ -2,7 +2,7 @@
 
 #[cfg(feature = "tls")]
 use super::ServerTls;
-use std::{ops::RangeInclusive, sync::Arc, time::Duration};
+use std::{fmt, ops::RangeInclusive, sync::Arc, time::Duration};
 
 /// A health check that a [`Pool`](super::Pool) makes of each of its servers.
 ///
@@ -48,9 +48,19 @@ pub(super) enum Probe {
         statuses: RangeInclusive<u16>,
     },
     Exchange {
-        send: Arc<[u8]>,
+        send: Sent,
         expect: Arc<[u8]>,
     },
+}
+
+/// What a check sends, for example a password. Its `Debug` is only the length.
+#[derive(Clone)]
+pub(super) struct Sent(pub(super) Arc<[u8]>);
+
+impl fmt::Debug for Sent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
 }
 
 impl HealthCheck {
@@ -94,7 +104,7 @@ impl HealthCheck {
     /// Without anything to send the server speaks first, as mail servers do.
     pub fn exchange(send: impl AsRef<[u8]>, expect: impl AsRef<[u8]>) -> Self {
         Self::new(Probe::Exchange {
-            send: send.as_ref().into(),
+            send: Sent(send.as_ref().into()),
             expect: expect.as_ref().into(),
         })
     }
@@ -113,7 +123,8 @@ impl HealthCheck {
         }
     }
 
-    /// Sets the `host` of HTTP requests; by default the address of the server.
+    /// Sets the `host` of HTTP requests; by default the host and port of the server, or `localhost` for a Unix domain
+    /// socket.
     ///
     /// # Panics
     ///
@@ -137,7 +148,7 @@ impl HealthCheck {
         self
     }
 
-    /// Sets the time between checks of a server; 5 s by default, within a tenth.
+    /// Sets the time between checks of a server; 5 s by default, within a tenth, and 10 ms at least.
     #[must_use]
     pub const fn with_interval(mut self, interval: Duration) -> Self {
         self.interval = interval;

@@ -1,4 +1,4 @@
-//! Intervals that differ a little, so that many gates do not act together.
+//! Intervals that differ a little, so that many gates do not act together, and times that do not overflow.
 
 use super::balance::mix;
 use std::time::Duration;
@@ -10,11 +10,20 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
 };
+use tokio::time::Instant;
 
-/// `interval`, longer or shorter by up to a tenth.
+/// `interval`, longer or shorter by up to a tenth, but no busy loop.
 pub(super) fn around(interval: Duration) -> Duration {
     let share = (random() >> 32) as f64 / f64::from(u32::MAX); // from 0 to 1
-    interval.mul_f64(0.9 + share / 5.0)
+    let time = interval.as_secs_f64() * (0.9 + share / 5.0);
+    Duration::try_from_secs_f64(time)
+        .unwrap_or(Duration::MAX)
+        .max(SHORTEST)
+}
+
+/// `time` after `begin`, or some decades after it.
+pub(super) fn after(begin: Instant, time: Duration) -> Instant {
+    begin.checked_add(time).unwrap_or_else(|| begin + LONGEST)
 }
 
 #[cfg(not(test))]
@@ -30,6 +39,10 @@ fn random() -> u64 {
     std::thread_local!(static RANDOM: std::cell::Cell<u64> = const { std::cell::Cell::new(0) });
     mix(RANDOM.replace(RANDOM.get() + 1))
 }
+
+const SHORTEST: Duration = Duration::from_millis(10);
+/// Longer times overflow the clocks of some systems.
+const LONGEST: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 #[cfg(test)]
 mod tests {
@@ -47,5 +60,9 @@ mod tests {
                 (least.min(*time), most.max(*time))
             });
         assert!(least < 9.1 && most > 10.9, "{least} to {most}");
+        for interval in [Duration::ZERO, Duration::from_nanos(1), SHORTEST / 2] {
+            assert_eq!(around(interval), SHORTEST);
+        }
+        assert!(around(Duration::MAX) > Duration::MAX / 2);
     }
 }

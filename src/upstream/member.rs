@@ -4,7 +4,7 @@ use super::{
     Server, ServerKey,
     checker::Checks,
     pool::Shared,
-    standing::{Millis, Standing},
+    standing::{Health, Millis, Standing},
     task::Task,
 };
 use portcullis_middleware::{
@@ -15,8 +15,8 @@ use slab::Slab;
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
-        atomic::{AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -27,8 +27,6 @@ pub(super) struct Member {
     /// For the rendezvous hash.
     pub(super) hash: u64,
     pub(super) state: Arc<MemberState>,
-    /// Checks its health.
-    checker: OnceLock<Task>,
 }
 
 /// The state of a server, which outlasts changes of its configuration.
@@ -40,6 +38,10 @@ pub(super) struct MemberState {
     live: Mutex<Slab<Option<ConnectionInfo>>>,
     pub(super) standing: Standing,
     pub(super) checks: Checks,
+    /// Makes the checks.
+    checker: Mutex<Option<Task>>,
+    /// Whether the server was removed and keeps no connection any more.
+    closing: AtomicBool,
     /// Credit of the weighted round robin, changed under its lock.
     pub(super) credit: AtomicI64,
     pub(super) connects: AtomicU64,
@@ -58,18 +60,6 @@ impl Member {
             server,
             hash,
             state,
-            checker: OnceLock::new(),
-        }
-    }
-
-    pub(super) fn set_checker(&self, task: Task) {
-        let _once = self.checker.set(task);
-    }
-
-    /// Ends the checks, because another member of the same server makes them.
-    pub(super) fn stop_checks(&self) {
-        if let Some(checker) = self.checker.get() {
-            checker.abort();
         }
     }
 
@@ -109,6 +99,8 @@ impl MemberState {
             live: Mutex::default(),
             standing: Standing::default(),
             checks: Checks::default(),
+            checker: Mutex::default(),
+            closing: AtomicBool::new(false),
             credit: AtomicI64::new(0),
             connects: AtomicU64::new(0),
             connect_failures: AtomicU64::new(0),
@@ -120,6 +112,48 @@ impl MemberState {
     /// Connections, including those that are being made.
     pub(super) fn count(&self) -> usize {
         self.count.load(Ordering::SeqCst)
+    }
+
+    /// Whether the last connect failed.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failures_in_a_row.load(Ordering::Relaxed) > 0
+    }
+
+    /// Forgets failed connects and what followed from them.
+    pub(super) fn forget_failures(&self, now: Millis) {
+        self.failures_in_a_row.store(0, Ordering::Relaxed);
+        self.ejections.store(0, Ordering::Relaxed);
+        self.standing.end_ejection(now);
+    }
+
+    /// Starts again with another address.
+    pub(super) fn start_again(&self, now: Millis) {
+        self.forget_failures(now);
+        self.checks.clear();
+        self.standing.set_health(Health::Unknown);
+    }
+
+    /// Whether connections that are made from now on have to be closed.
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::SeqCst)
+    }
+
+    /// Sets whether connections that are made from now on have to be closed.
+    pub(super) fn set_closing(&self, closing: bool) {
+        self.closing.store(closing, Ordering::SeqCst);
+    }
+
+    /// Begins to check the server, unless it is being checked.
+    pub(super) fn check_by(&self, task: impl FnOnce() -> Task) {
+        self.checker().get_or_insert_with(task);
+    }
+
+    pub(super) fn stop_checks(&self) {
+        *self.checker() = None;
+    }
+
+    fn checker(&self) -> MutexGuard<'_, Option<Task>> {
+        self.checker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Force-closes all connections that are established.

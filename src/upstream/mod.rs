@@ -34,6 +34,9 @@
 //! capacity. If that is so for all servers of a row, connections [wait](PoolBuilder::with_queue) in the order of their
 //! arrival.
 //!
+//! Once a connect has failed for a client, servers whose last connect failed come after the backups. The attempts that
+//! are left thus reach servers that work.
+//!
 //! # Limits
 //!
 //! | limit | default |

@@ -76,8 +76,8 @@ pub(super) struct Shared {
     is_pending: AtomicBool,
     /// Whether servers are used before they are checked: until the first has passed a check, and while all are new.
     unchecked_is_up: AtomicBool,
-    /// Whether a server has ever passed a check.
-    had_up: AtomicBool,
+    /// Whether a server has ever passed a check. Held while that is noted, so that the latest change counts.
+    had_up: Mutex<bool>,
     balancer: Balancer,
     /// Held while servers are ejected, so that the limit is exact.
     pub(super) ejecting: Mutex<()>,
@@ -94,7 +94,7 @@ impl Shared {
             leaving: Mutex::default(),
             is_pending: AtomicBool::new(true),
             unchecked_is_up: AtomicBool::new(true),
-            had_up: AtomicBool::new(false),
+            had_up: Mutex::new(false),
             balancer: Balancer::new(settings.balance),
             ejecting: Mutex::new(()),
             queue: Queue::new(settings.max_waiting),
@@ -133,9 +133,14 @@ impl Shared {
         let members = self.members();
         let now = self.now();
         let unchecked_is_up = self.unchecked_is_up.load(Ordering::Relaxed);
+        let mut is_full = false;
         for tier in Tier::EACH {
+            // Full servers are waited for, unless another one of their kind is only suspected.
+            if is_full && tier != Tier::Failing {
+                continue;
+            }
             let is_usable = |member: &Member| {
-                self.tier(member, now, unchecked_is_up) == Some(tier)
+                self.tier(member, wish, now, unchecked_is_up) == Some(tier)
                     && !wish.tried.contains(&member.key)
             };
             let is_eligible = |member: &Member| is_usable(member) && !member.is_full();
@@ -148,9 +153,10 @@ impl Shared {
                     return Ok(reserved);
                 }
             }
-            if members.iter().any(|member| is_usable(member)) {
-                return Err(Unavailable::Full);
-            }
+            is_full |= members.iter().any(|member| is_usable(member));
+        }
+        if is_full {
+            return Err(Unavailable::Full);
         }
         match self.is_pending.load(Ordering::Relaxed) {
             true => Err(Unavailable::Pending),
@@ -158,7 +164,7 @@ impl Shared {
         }
     }
 
-    fn tier(&self, member: &Member, now: Now, unchecked_is_up: bool) -> Option<Tier> {
+    fn tier(&self, member: &Member, wish: &Wish, now: Now, unchecked_is_up: bool) -> Option<Tier> {
         let standing = &member.state.standing;
         if standing.request() != Request::Auto || member.server.weight() == 0 {
             return None;
@@ -168,6 +174,8 @@ impl Shared {
             Health::Unknown if is_checked && !unchecked_is_up => None,
             Health::Down => self.settings.try_all.then_some(Tier::Unhealthy),
             _ if standing.is_ejected(now.millis) => Some(Tier::Ejected),
+            // The attempts that are left are worth more at other servers.
+            _ if !wish.tried.is_empty() && member.state.has_failed() => Some(Tier::Failing),
             _ if member.server.is_backup() => Some(Tier::Backup),
             _ => Some(Tier::Primary),
         }
@@ -210,16 +218,18 @@ impl Shared {
 
     /// Called after any change that may make a server usable.
     pub(super) fn standing_changed(&self) {
+        let mut had_up = self.had_up.lock().unwrap_or_else(PoisonError::into_inner);
         let members = self.members();
         let has = |health| {
             members
                 .iter()
                 .any(|member| member.state.standing.health() == health)
         };
-        let had_up = self.had_up.fetch_or(has(Health::Up), Ordering::Relaxed) || has(Health::Up);
+        *had_up |= has(Health::Up);
         let all_new = !has(Health::Up) && !has(Health::Down);
         self.unchecked_is_up
-            .store(all_new || !had_up, Ordering::Relaxed);
+            .store(all_new || !*had_up, Ordering::Relaxed);
+        drop(had_up);
         self.serve_queue();
     }
 }
@@ -248,11 +258,19 @@ pub(super) enum Unavailable {
 enum Tier {
     Primary,
     Backup,
+    /// Its last connect failed. It comes behind the others once a connect has failed elsewhere.
+    Failing,
     /// An ejected server is better than none.
     Ejected,
     Unhealthy,
 }
 
 impl Tier {
-    const EACH: [Self; 4] = [Self::Primary, Self::Backup, Self::Ejected, Self::Unhealthy];
+    const EACH: [Self; 5] = [
+        Self::Primary,
+        Self::Backup,
+        Self::Failing,
+        Self::Ejected,
+        Self::Unhealthy,
+    ];
 }

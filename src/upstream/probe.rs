@@ -5,6 +5,7 @@ use super::{
     dial::{Dialer, Purpose},
     health::Probe,
 };
+use crate::connect::Target;
 use portcullis_middleware::{BoxError, Connection};
 #[cfg(feature = "tls")]
 use std::time::SystemTime;
@@ -29,18 +30,31 @@ pub(super) async fn check(
             statuses,
         } => {
             let host = host.as_deref().map(str::to_owned);
-            let host = host.unwrap_or_else(|| target.address().to_string());
+            let host = host.unwrap_or_else(|| authority(&target));
             let status = request(&mut connection, path, &host).await?;
             match statuses.contains(&status) {
                 true => format!("status {status}"),
                 false => return Err(format!("status {status}").into()),
             }
         }
-        Probe::Exchange { send, expect } => exchange(&mut connection, send, expect).await?,
+        Probe::Exchange { send, expect } => exchange(&mut connection, &send.0, expect).await?,
     };
     // A server that reads to the end would report an error without it.
     let _gone = connection.shutdown().await;
     Ok(found)
+}
+
+/// The `host` of a request to `server`.
+fn authority(server: &Server) -> String {
+    let target = match server.address() {
+        ServerAddress::Tcp(target) => target,
+        #[cfg(unix)]
+        ServerAddress::Unix(_) => return "localhost".to_owned(),
+    };
+    let port = target.address().map(|address| address.port());
+    let named = server.host().zip(port);
+    let named = named.and_then(|named| Target::try_from(named).ok());
+    named.as_ref().unwrap_or(target).to_string()
 }
 
 /// The server as the check connects to it.

@@ -1,6 +1,8 @@
 //! Connections that wait for a server with capacity.
 
 use super::{
+    builder::MAX_WAITING,
+    jitter::after,
     member::Reservation,
     pool::{Shared, Unavailable, Wish},
 };
@@ -57,10 +59,10 @@ impl Queue {
         self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn enter(&self, wish: &Wish) -> Option<oneshot::Receiver<Reservation>> {
+    fn enter(&self, wish: &Wish, max: usize) -> Option<oneshot::Receiver<Reservation>> {
         let mut waiters = self.lock();
         waiters.retain(|waiter| !waiter.sender.is_closed());
-        if waiters.len() >= self.max {
+        if waiters.len() >= max {
             return None;
         }
         let (sender, receiver) = oneshot::channel();
@@ -75,12 +77,23 @@ impl Shared {
     /// Waits for a server with capacity.
     ///
     /// Dropping the future leaves the queue, or gives back what was reserved.
-    pub(super) async fn wait(&self, wish: &Wish, until: Instant) -> Result<Reservation, NotServed> {
-        let mut receiver = self.queue.enter(wish).ok_or(NotServed::QueueFull)?;
+    pub(super) async fn wait(
+        &self,
+        wish: &Wish,
+        until: Instant,
+        why: Unavailable,
+    ) -> Result<Reservation, NotServed> {
+        let max = match why {
+            // The limit is about full servers. There are none before the first are found.
+            Unavailable::Pending => self.queue.max.max(MAX_WAITING),
+            _ => self.queue.max,
+        };
+        let receiver = self.queue.enter(wish, max);
+        let mut receiver = receiver.ok_or(NotServed::QueueFull)?;
         loop {
             // A server may have become free before the queue was entered, or its ejection may be over.
             self.serve_queue();
-            let returned = self.next_return().map(|time| Instant::now() + time);
+            let returned = self.next_return().map(|time| after(Instant::now(), time));
             let next = returned.map_or(until, |returned| returned.min(until));
             match timeout_at(next, &mut receiver).await {
                 Ok(Ok(reservation)) => return Ok(reservation),
@@ -101,10 +114,16 @@ impl Shared {
         }
         let mut unclaimed = Vec::new();
         let mut waiters = self.queue.lock();
-        let mut index = 0;
+        let (mut index, mut is_full) = (0, false);
         while let Some(waiter) = waiters.get(index) {
             if waiter.sender.is_closed() {
                 drop(waiters.remove(index));
+                continue;
+            }
+            // What one of them did not find, the others would not find either.
+            let is_untried = waiter.wish.tried.is_empty();
+            if is_untried && is_full {
+                index += 1;
                 continue;
             }
             match self.reserve(&waiter.wish) {
@@ -115,9 +134,10 @@ impl Shared {
                 }
                 // Without a sender, the wait ends.
                 Err(Unavailable::NoneUsable) => drop(waiters.remove(index)),
-                // The others would find no server either.
-                Err(_) if waiter.wish.tried.is_empty() => break,
-                Err(_) => index += 1,
+                Err(_) => {
+                    is_full |= is_untried;
+                    index += 1;
+                }
             }
         }
         self.queue.waiting.store(waiters.len(), Ordering::SeqCst);

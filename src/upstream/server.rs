@@ -27,6 +27,8 @@ use std::{fmt, net::SocketAddr, str::FromStr, sync::Arc};
 pub struct Server {
     address: ServerAddress,
     name: Option<ServerKey>,
+    /// The server whose host name was resolved, if this is one of its addresses.
+    resolved: Option<Resolved>,
     weight: u16,
     backup: bool,
     max_connections: Option<usize>,
@@ -42,6 +44,7 @@ impl Server {
         Self {
             address: address.into(),
             name: None,
+            resolved: None,
             weight: DEFAULT_WEIGHT,
             backup: false,
             max_connections: None,
@@ -167,21 +170,37 @@ impl Server {
         self
     }
 
-    /// The same server at one of the addresses of its name. TLS still verifies the name.
+    /// The name of the server that this is an address of.
+    pub(super) fn resolved_name(&self) -> Option<&ServerKey> {
+        self.resolved.as_ref().map(|resolved| &resolved.name)
+    }
+
+    /// The host as it was configured, which TLS verifies by default; `None` for Unix domain sockets.
+    pub(super) fn host(&self) -> Option<String> {
+        match (&self.resolved, &self.address) {
+            (Some(resolved), _) => resolved.host.clone(),
+            (None, ServerAddress::Tcp(target)) => Some(target.host()),
+            #[cfg(unix)]
+            (None, ServerAddress::Unix(_)) => None,
+        }
+    }
+
+    /// The same server at one of the addresses of its name.
     pub(super) fn at(&self, address: SocketAddr) -> Self {
         let mut server = self.clone();
-        #[cfg(feature = "tls")]
-        if let (Some(tls), ServerAddress::Tcp(target)) = (&mut server.tls, &self.address) {
-            tls.name_by_default(&target.host());
-        }
-        let host = match &self.name {
-            Some(name) => name.to_string(),
-            None => self.address.to_string(),
-        };
-        server.name = Some(ServerKey(format!("{host}@{address}").into()));
+        let name = self.key();
+        server.name = Some(ServerKey(format!("{name}@{address}").into()));
+        let host = self.host();
+        server.resolved = Some(Resolved { name, host });
         server.address = address.into();
         server
     }
+}
+
+#[derive(Clone, Debug)]
+struct Resolved {
+    name: ServerKey,
+    host: Option<String>,
 }
 
 impl<A: Into<ServerAddress>> From<A> for Server {

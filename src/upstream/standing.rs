@@ -28,8 +28,12 @@ impl Standing {
         }
     }
 
-    pub(super) fn set_request(&self, request: Request) {
-        self.request.store(request as u8, Ordering::Relaxed);
+    /// A server that is used again starts slowly.
+    pub(super) fn set_request(&self, request: Request, now: Millis) {
+        let before = self.request.swap(request as u8, Ordering::Relaxed);
+        if before != request as u8 && request == Request::Auto {
+            self.rise(now);
+        }
     }
 
     pub(super) fn health(&self) -> Health {
@@ -59,8 +63,10 @@ impl Standing {
         self.back_since.store(until.0, Ordering::Relaxed);
     }
 
-    pub(super) fn end_ejection(&self) {
+    /// Ends an ejection, if there is one. The slow start begins now.
+    pub(super) fn end_ejection(&self, now: Millis) {
         self.ejected_until.store(0, Ordering::Relaxed);
+        self.back_since.fetch_min(now.0, Ordering::Relaxed);
     }
 
     /// The server is back and starts slowly.

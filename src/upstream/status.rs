@@ -23,7 +23,8 @@ impl Pool {
 
     /// Replaces the servers.
     ///
-    /// Servers with a name that the pool has already keep their connections, their health and their failures. Servers
+    /// Servers with a name that the pool has already keep their connections, and unless their address changes, their
+    /// health and their failures. Servers
     /// that are missing in the new list get no new connections, and [lose the others after a
     /// time](super::PoolBuilder::with_drain_timeout).
     ///
@@ -36,7 +37,8 @@ impl Pool {
 
     /// Gives a server no new connections. Returns false if the pool has no such server.
     ///
-    /// It keeps those that it has. [`restore`](Self::restore) reverts it.
+    /// It keeps those that it has. [`restore`](Self::restore) reverts it. The key of a server with a host name drains
+    /// all of its addresses, also those that are found later. [`take_down`](Self::take_down) and `restore` do the same.
     pub fn drain(&self, server: &ServerKey) -> bool {
         self.request(server, Request::Drain)
     }
@@ -49,21 +51,21 @@ impl Pool {
         self.request(server, Request::Down)
     }
 
-    /// Uses a server as its health allows. Returns false if the pool has no such server.
+    /// Uses a server as its health allows, with a [slow start](super::PoolBuilder::with_slow_start). Returns false if the pool has no such server.
     pub fn restore(&self, server: &ServerKey) -> bool {
         self.request(server, Request::Auto)
     }
 
     fn request(&self, server: &ServerKey, request: Request) -> bool {
-        let members = self.0.members();
-        let Some(member) = members.iter().find(|member| member.key == *server) else {
+        let Some(members) = self.0.note_request(server, request) else {
             return false;
         };
-        member.state.standing.set_request(request);
-        match request {
-            Request::Down => self.0.went_down(member),
-            Request::Drain if member.state.count() == 0 => events::drained(&self.0, member),
-            Request::Drain | Request::Auto => {}
+        for member in &members {
+            match request {
+                Request::Down => self.0.went_down(member),
+                Request::Drain if member.state.count() == 0 => events::drained(&self.0, member),
+                Request::Drain | Request::Auto => {}
+            }
         }
         self.0.standing_changed();
         true

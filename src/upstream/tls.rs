@@ -41,10 +41,6 @@ impl ServerTls {
         self
     }
 
-    pub(super) fn name_by_default(&mut self, name: &str) {
-        self.name.get_or_insert_with(|| name.to_owned());
-    }
-
     pub(super) const fn connector(&self) -> &TlsConnector {
         &self.connector
     }

@@ -37,10 +37,7 @@ struct Backend {
 
 impl Backend {
     fn new(name: &'static str) -> Self {
-        let reserved = TcpSocket::new_v4().unwrap();
-        reserved.set_reuseaddr(true).unwrap();
-        reserved.set_reuseport(true).unwrap();
-        reserved.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let reserved = bound("127.0.0.1:0".parse().unwrap());
         Self {
             address: reserved.local_addr().unwrap(),
             name,
@@ -57,11 +54,7 @@ impl Backend {
     }
 
     fn start(&mut self) {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.set_reuseaddr(true).unwrap();
-        socket.set_reuseport(true).unwrap();
-        socket.bind(self.address).unwrap();
-        let listener = socket.listen(1024).unwrap();
+        let listener = bound(self.address).listen(1024).unwrap();
         let (name, accepted) = (self.name, self.accepted.clone());
         self.running = Some(tokio::spawn(serve(listener, name, accepted)));
     }
@@ -85,6 +78,16 @@ async fn serve(listener: TcpListener, name: &'static str, accepted: Arc<AtomicUs
         accepted.fetch_add(1, Ordering::Relaxed);
         connections.spawn(answer(stream, name));
     }
+}
+
+/// A socket whose address others may be bound to as well.
+fn bound(address: SocketAddr) -> TcpSocket {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    #[cfg(unix)]
+    socket.set_reuseport(true).unwrap();
+    socket.bind(address).unwrap();
+    socket
 }
 
 async fn answer(mut stream: TcpStream, name: &str) -> io::Result<()> {

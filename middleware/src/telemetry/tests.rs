@@ -142,8 +142,9 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut paths = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        let is_test = path.file_stem().is_some_and(|name| name == "tests");
-        if is_test {
+        // `src/bin` is a package of its own, whose log is not part of the API.
+        let is_skipped = |name| name == "tests" || name == "bin";
+        if path.file_stem().is_some_and(is_skipped) {
             continue;
         } else if path.is_dir() {
             paths.extend(sources(&path));

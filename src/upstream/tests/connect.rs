@@ -177,3 +177,159 @@ async fn at_most_half_of_the_servers_are_ejected_and_those_are_the_last_resort()
     servers.set(number, Answer::Accepts);
     pool.connect(&client()).await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_one_of_seven_that_lives_is_found() {
+    for balance in [
+        Balance::LeastConnections,
+        Balance::RoundRobin,
+        Balance::Hash,
+        Balance::First,
+    ] {
+        let servers = Servers::new(7);
+        (1..=6).for_each(|number| servers.set(number, Answer::Refuses));
+        let pool = servers.pool().with_balance(balance);
+        let pool = pool.build((1..=7).map(Servers::server));
+        // Until each has been tried.
+        for _ in 0..4 {
+            let _failed = pool.connect(&client()).await;
+        }
+        let mut connections = Vec::new();
+        for _ in 0..50 {
+            connections.push(pool.connect(&client()).await.unwrap());
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_backup_of_three_dead_servers_is_reached() {
+    let servers = Servers::new(4);
+    (1..=3).for_each(|number| servers.set(number, Answer::Refuses));
+    let backup = Servers::server(4).with_backup(true);
+    let pool = servers
+        .pool()
+        .build((1..=3).map(Servers::server).chain([backup]));
+    pool.connect(&client()).await.unwrap_err();
+    let mut connections = Vec::new();
+    for _ in 0..20 {
+        connections.push(pool.connect(&client()).await.unwrap());
+    }
+    // The others are still tried, and found when they are back.
+    (1..=3).for_each(|number| servers.set(number, Answer::Accepts));
+    tokio::time::advance(11 * SECOND).await;
+    let connection = pool.connect(&client()).await.unwrap();
+    assert_eq!(servers.begun(4), 20, "{connection:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_has_failed_once_is_better_than_a_full_one() {
+    let servers = Servers::new(3);
+    let full = Servers::server(1).with_max_connections(1);
+    let all = [full, Servers::server(2), Servers::server(3)];
+    let pool = servers.pool().with_balance(Balance::First).build(all);
+    let _held = pool.connect(&client()).await.unwrap();
+    servers.set(2, Answer::Refuses);
+    let failures = &pool.0.members()[2].state.failures_in_a_row;
+    failures.store(1, std::sync::atomic::Ordering::Relaxed);
+    let begun = Instant::now();
+    pool.connect(&client()).await.unwrap();
+    assert_eq!((servers.begun(2), servers.begun(3)), (1, 1));
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_began_late_says_nothing_about_its_server() {
+    let servers = Servers::new(1);
+    servers.set(1, Answer::Hangs);
+    for (bound, failures) in [(2, 0), (3, 1)] {
+        let pool = servers.pool().with_timeout(bound * SECOND);
+        let pool = pool.build([Servers::server(1)]);
+        let error = pool.connect(&client()).await.unwrap_err();
+        assert_eq!(pool.servers()[0].connect_failures, failures);
+        let text = format!("192.0.2.1:80: connect timed out after {bound}s");
+        assert!(error.to_string().ends_with(&text), "{error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ejection_that_ends_early_begins_the_slow_start() {
+    let servers = Servers::new(2);
+    let pool = servers.pool().with_balance(Balance::First);
+    let pool = pool.build([1, 2].map(Servers::server));
+    servers.set(1, Answer::AcceptsAfter(SECOND));
+    let client = client();
+    let mut slow = tokio_test::task::spawn(pool.connect(&client));
+    assert!(slow.poll().is_pending());
+    servers.set(1, Answer::Refuses);
+    for _ in 0..5 {
+        pool.connect(&client).await.unwrap();
+    }
+    let state = || pool.servers()[0].state;
+    assert_eq!(state(), ServerState::Ejected(10 * SECOND));
+    let _connection = slow.await.unwrap();
+    assert_eq!(state(), ServerState::Up);
+    let member = pool.0.members()[0].clone();
+    for (seconds, weight) in [(0, 10_000), (15, 55_000), (15, 100_000)] {
+        tokio::time::advance(seconds * SECOND).await;
+        assert_eq!(member.weight(pool.0.now()), weight);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_limit_of_ejections_holds_after_servers_were_removed() {
+    let servers = Servers::new(4);
+    (1..=2).for_each(|number| servers.set(number, Answer::Refuses));
+    let pool = servers.pool().with_balance(Balance::First);
+    let pool = pool.build((1..=4).map(Servers::server));
+    for _ in 0..12 {
+        pool.connect(&client()).await.unwrap();
+    }
+    let ejected = || {
+        let servers = pool.servers().into_iter();
+        let ejected = servers.filter(|each| matches!(each.state, ServerState::Ejected(_)));
+        ejected.count()
+    };
+    for (left, expected) in [(4, 2), (3, 1), (2, 1), (1, 0)] {
+        pool.replace((1..=left).map(Servers::server));
+        assert_eq!(ejected(), expected, "of {left}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_duration_is_too_long_or_too_short() {
+    let servers = Servers::new(2);
+    let check = HealthCheck::tcp()
+        .with_interval(Duration::MAX)
+        .with_timeout(Duration::MAX);
+    let longest = servers
+        .pool()
+        .with_timeout(Duration::MAX)
+        .with_attempt_timeout(Duration::MAX)
+        .with_queue(1, Duration::MAX)
+        .with_resolve_interval(Duration::MAX)
+        .with_ejection((1, Duration::MAX))
+        .with_slow_start(Duration::MAX)
+        .with_drain_timeout(Duration::MAX);
+    servers.set(1, Answer::Refuses);
+    let server = || Servers::server(2).with_max_connections(1);
+    let pool = longest.build([Servers::server(1), server()]);
+    let held = pool.connect(&client()).await.unwrap();
+    let next = client();
+    let mut waiting = tokio_test::task::spawn(pool.connect(&next));
+    assert!(waiting.poll().is_pending());
+    drop(held);
+    waiting.await.unwrap();
+
+    let none = check
+        .clone()
+        .with_interval(Duration::ZERO)
+        .with_timeout(SECOND);
+    for check in [check, none] {
+        let pool = servers.pool().with_health_check(check).build([server()]);
+        let before = servers.begun(2);
+        tokio::time::sleep(SECOND).await;
+        let checks = servers.begun(2) - before;
+        assert!((1..=120).contains(&checks), "{checks}");
+        drop(pool);
+    }
+}

@@ -277,3 +277,79 @@ async fn failures_of_this_machine_are_not_those_of_a_server() {
     assert!(!last.passed, "{}", last.text);
     assert_eq!(pool.servers()[0].connect_failures, 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_checks_bring_back_is_ejected_as_if_for_the_first_time() {
+    let servers = Servers::new(2);
+    let pool = servers.pool().with_health_check(HealthCheck::tcp());
+    let pool = pool.with_balance(Balance::First);
+    let pool = pool.build([1, 2].map(Servers::server));
+    sleep(SECOND).await;
+    for _ in 0..2 {
+        servers.set(1, Answer::Refuses);
+        for _ in 0..5 {
+            pool.connect(&client()).await.unwrap();
+        }
+        assert_eq!(states(&pool)[0], ServerState::Ejected(10 * SECOND));
+        sleep(20 * SECOND).await;
+        assert_eq!(states(&pool)[0], ServerState::Down);
+        servers.set(1, Answer::Accepts);
+        sleep(13 * SECOND).await;
+        assert_eq!(states(&pool)[0], ServerState::Up);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn replaced_servers_are_checked_on_unless_their_address_changes() {
+    let servers = Servers::new(3);
+    let pool = servers.pool().with_health_check(HealthCheck::tcp());
+    let first = |number| Servers::server(number).with_name("first");
+    let pool = pool.build([first(1), Servers::server(2)]);
+    sleep(SECOND).await;
+    for weight in 1..10 {
+        pool.replace([first(1).with_weight(weight), Servers::server(2)]);
+        sleep(SECOND / 10).await;
+    }
+    assert_eq!((servers.begun(1), servers.begun(2)), (1, 1));
+    sleep(60 * SECOND).await;
+    assert!((11..=15).contains(&servers.begun(1)));
+
+    servers.set(3, Answer::AcceptsAfter(SECOND));
+    pool.replace([first(3), Servers::server(2)]);
+    assert_eq!(states(&pool), [ServerState::Unknown, ServerState::Up]);
+    assert!(pool.servers()[0].last_check.is_none());
+    let before = servers.begun(1);
+    sleep(2 * SECOND).await;
+    assert_eq!(states(&pool), [ServerState::Up; 2]);
+    assert_eq!((servers.begun(1), servers.begun(3)), (before, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_taken_down_keeps_no_connect_even_as_a_last_resort() {
+    let servers = Servers::new(1);
+    let check = HealthCheck::tcp().with_on_down(OnDown::Close);
+    let pool = servers.pool().with_health_check(check);
+    let pool = pool.with_unhealthy_as_last_resort(true);
+    let pool = pool.build([Servers::server(1)]);
+    sleep(SECOND).await;
+    servers.set(1, Answer::AcceptsAfter(SECOND));
+    let client = client();
+    let mut connecting = tokio_test::task::spawn(pool.connect(&client));
+    assert!(connecting.poll().is_pending());
+    pool.take_down(&Servers::server(1).key());
+    let error = connecting.await.unwrap_err();
+    assert!(
+        error.to_string().contains("the server went down"),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_a_check_sends_is_not_shown() {
+    let check = HealthCheck::exchange("AUTH secret\r\n", "+OK");
+    let shown = format!("{check:?}");
+    assert!(
+        shown.contains("13 bytes") && !shown.contains("65, 85, 84, 72"),
+        "{shown}"
+    );
+}

@@ -150,6 +150,44 @@ async fn an_http_check_asks_for_its_path_and_looks_at_the_status() {
 }
 
 #[tokio::test]
+async fn an_http_check_names_the_host_as_it_was_configured() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let connector = crate::connect::Connector::new()
+        .with_resolver(|_, port| std::future::ready(Ok(vec![([127, 0, 0, 1], port).into()])));
+    for (server, other) in [(port, None), (1, Some(port))] {
+        let mut check = HealthCheck::http("/");
+        if let Some(other) = other {
+            check = check.with_port(other);
+        }
+        let server: Server = format!("db.internal:{server}").parse().unwrap();
+        let pool = Pool::builder().with_health_check(check);
+        let pool = pool.with_connector(connector.clone()).build([server]);
+        let request = answer(&listener, "HTTP/1.1 200 OK\r\n\r\n").await;
+        let expected = format!("\r\nhost: db.internal:{port}\r\n");
+        assert!(request.contains(&expected), "{request}");
+        drop(pool);
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn an_http_check_of_a_unix_socket_names_localhost() {
+    let path = format!("portcullis-upstream-http-{}.sock", std::process::id());
+    let path = std::env::temp_dir().join(path);
+    let _old = std::fs::remove_file(&path);
+    let listener = tokio::net::UnixListener::bind(&path).unwrap();
+    let pool = Pool::builder().with_health_check(HealthCheck::http("/"));
+    let _pool = pool.build([Server::unix(&path)]);
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let mut request = vec![0; 1024];
+    let read = stream.read(&mut request).await.unwrap();
+    let request = String::from_utf8_lossy(&request[..read]);
+    assert!(request.contains("\r\nhost: localhost\r\n"), "{request}");
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[tokio::test]
 async fn an_exchange_passes_by_what_the_server_replies() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

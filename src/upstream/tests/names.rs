@@ -194,6 +194,8 @@ async fn a_drained_server_keeps_its_connections_and_gets_no_new_ones() {
             .all(|connection| !connection.info().is_forced())
     );
     assert!(pool.restore(&key));
+    // It starts slowly.
+    tokio::time::advance(30 * SECOND).await;
     for _ in 0..2 {
         pool.connect(&client()).await.unwrap();
     }
@@ -271,4 +273,102 @@ async fn tasks_end_with_the_last_clone() {
         tokio::time::sleep(Duration::from_millis(1)).await;
         assert_eq!(alive(), 0);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_given_to_another_host_keeps_no_address() {
+    let servers = Servers::new(2);
+    let connector = Connector::new().with_resolver(|host: String, _| {
+        let number = if host == "a.internal" { 1 } else { 2 };
+        std::future::ready(Ok(vec![Servers::address(number)]))
+    });
+    let pool = servers
+        .pool()
+        .with_connector(connector)
+        .build([named("a.internal:80").with_name("db")]);
+    pool.connect(&client()).await.unwrap();
+    pool.replace([named("b.internal:80").with_name("db")]);
+    pool.connect(&client()).await.unwrap();
+    assert_eq!((servers.begun(1), servers.begun(2)), (1, 1));
+    // The same one is not resolved again.
+    pool.replace([named("b.internal:80").with_name("db").with_weight(7)]);
+    assert_eq!(keys(&pool), ["db@192.0.2.2:80 up"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_to_drain_begins_once() {
+    let servers = Servers::new(3);
+    let pool = servers.pool().build([1, 2].map(Servers::server));
+    let connections = [
+        pool.connect(&client()).await.unwrap(),
+        pool.connect(&client()).await.unwrap(),
+    ];
+    let forced = || {
+        connections
+            .iter()
+            .any(|connection| connection.info().is_forced())
+    };
+    pool.replace([Servers::server(1)]);
+    tokio::time::sleep(200 * SECOND).await;
+    pool.replace([1, 3].map(Servers::server));
+    tokio::time::sleep(99 * SECOND).await;
+    assert!(!forced());
+    tokio::time::sleep(2 * SECOND).await;
+    assert!(forced());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connect_that_ends_after_its_server_was_removed_goes_to_another() {
+    let servers = Servers::new(2);
+    servers.set(1, Answer::AcceptsAfter(2 * SECOND));
+    let pool = servers.pool().with_drain_timeout(SECOND);
+    let pool = pool.build([Servers::server(1)]);
+    let client = client();
+    let mut connecting = tokio_test::task::spawn(pool.connect(&client));
+    assert!(connecting.poll().is_pending());
+    let members = pool.0.members();
+    pool.replace([Servers::server(2)]);
+    let _connection = connecting.await.unwrap();
+    assert_eq!(&*client.upstream().unwrap().server, "192.0.2.2:80");
+    assert!(members[0].state.is_closing());
+    // One that returns while it drains is used again.
+    for _ in 0..2 {
+        pool.replace([Servers::server(1)]);
+        pool.connect(&client).await.unwrap();
+        pool.replace([2, 1].map(Servers::server));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_for_a_name_is_one_for_each_of_its_addresses() {
+    let servers = Servers::new(3);
+    let names = Names::new(&[1, 2]);
+    let pool = servers
+        .pool()
+        .with_connector(names.connector())
+        .build([named("db.internal:80"), Servers::server(3)]);
+    tokio::time::sleep(SECOND).await;
+    let name = ServerKey::from("db.internal:80");
+    let shown = || {
+        let servers = pool.servers().into_iter();
+        servers
+            .map(|server| server.state.as_str())
+            .collect::<Vec<_>>()
+    };
+    assert!(pool.drain(&name));
+    assert_eq!(shown(), ["draining", "draining", "up"]);
+    let second = pool.servers()[1].key.clone();
+    assert!(pool.restore(&second));
+    assert_eq!(shown(), ["draining", "up", "up"]);
+    // They vanish from one answer.
+    names.set(Ok(&[3]));
+    tokio::time::sleep(34 * SECOND).await;
+    names.set(Ok(&[1, 2]));
+    tokio::time::sleep(34 * SECOND).await;
+    assert_eq!(shown(), ["draining", "up", "up"]);
+    assert!(pool.restore(&name));
+    assert_eq!(shown(), ["up"; 3]);
+    let members = pool.0.members();
+    assert_eq!(members[0].weight(pool.0.now()), 10_000, "it starts slowly");
+    assert_eq!(members[2].weight(pool.0.now()), 100_000);
 }

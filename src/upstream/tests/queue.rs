@@ -160,3 +160,117 @@ async fn threads_that_connect_and_release_miss_no_wake_up() {
     );
     assert_eq!(pool.0.queue.len(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn one_that_waits_for_a_backup_does_not_wait_for_those_before_it() {
+    let servers = Servers::new(2);
+    let pool = servers
+        .pool()
+        .build([capped(1), capped(2).with_backup(true)]);
+    servers.set(1, Answer::Refuses);
+    let backup = pool.connect(&client()).await.unwrap();
+    servers.set(1, Answer::Hangs);
+    let clients = [client(), client(), client()];
+    let mut waiting: Vec<_> = clients
+        .iter()
+        .map(|client| spawn(pool.connect(client)))
+        .collect();
+    for waiting in &mut waiting {
+        assert!(waiting.poll().is_pending());
+    }
+    // The first has tried the first server in vain, the second tries it, and the third waits for it.
+    tokio::time::sleep(3 * SECOND).await;
+    for waiting in &mut waiting {
+        assert!(waiting.poll().is_pending());
+    }
+    assert_eq!((servers.begun(1), pool.0.queue.len()), (3, 2));
+    drop(backup);
+    assert!(waiting[0].is_woken());
+    waiting.remove(0).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ejection_that_ends_early_serves_the_queue() {
+    let servers = Servers::new(2);
+    let pool = servers.pool().with_balance(Balance::First);
+    let pool = pool.build([Servers::server(1), capped(2)]);
+    servers.set(1, Answer::AcceptsAfter(SECOND));
+    let clients = [client(), client()];
+    let mut slow = spawn(pool.connect(&clients[0]));
+    assert!(slow.poll().is_pending());
+    servers.set(1, Answer::Refuses);
+    for _ in 0..5 {
+        pool.connect(&client()).await.unwrap();
+    }
+    let _held = pool.connect(&client()).await.unwrap();
+    let mut waiting = spawn(pool.connect(&clients[1]));
+    assert!(waiting.poll().is_pending());
+    servers.set(1, Answer::Accepts);
+    tokio::time::sleep(SECOND).await;
+    let _connection = slow.await.unwrap();
+    assert!(waiting.is_woken());
+    waiting.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn names_are_waited_for_without_a_queue() {
+    let servers = Servers::new(1);
+    let connector = crate::connect::Connector::new().with_resolver(|_, _| async {
+        tokio::time::sleep(SECOND).await;
+        Ok(vec![Servers::address(1)])
+    });
+    let pool = servers.pool().with_queue(0, 5 * SECOND);
+    let pool = pool.with_connector(connector);
+    let pool = pool.build(["db.internal:80".parse::<Server>().unwrap()]);
+    pool.connect(&client()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn caps_hold_on_all_threads_while_servers_are_replaced_and_drained() {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+    let servers = Servers::new(3);
+    let all = || (1..=3).map(|number| Servers::server(number).with_max_connections(2));
+    let pool = servers.pool().build(all());
+    let held: Arc<[AtomicUsize; 3]> = Arc::default();
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..16 {
+        let (pool, held) = (pool.clone(), held.clone());
+        tasks.spawn(async move {
+            for _ in 0..200 {
+                let client = client_at(number);
+                let connection = pool.connect(&client).await.unwrap();
+                let key = ServerKey::from(&*client.upstream().unwrap().server);
+                let index = (1..=3).position(|each| Servers::server(each).key() == key);
+                let held = &held[index.unwrap()];
+                assert!(held.fetch_add(1, Ordering::SeqCst) < 2);
+                tokio::task::yield_now().await;
+                held.fetch_sub(1, Ordering::SeqCst);
+                drop(connection);
+            }
+        });
+    }
+    let operated = pool.clone();
+    tasks.spawn(async move {
+        for round in 0..200 {
+            let key = Servers::server(1 + round % 3).key();
+            operated.drain(&key);
+            operated.replace(all().skip(round % 2));
+            tokio::task::yield_now().await;
+            operated.replace(all());
+            operated.restore(&key);
+        }
+    });
+    while let Some(ended) = tasks.join_next().await {
+        ended.unwrap();
+    }
+    let statuses = pool.servers();
+    assert_eq!(statuses.len(), 3);
+    assert!(
+        statuses.iter().all(|server| server.connections == 0),
+        "{statuses:?}"
+    );
+    assert_eq!(pool.0.queue.len(), 0);
+}

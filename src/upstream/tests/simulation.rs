@@ -101,6 +101,7 @@ struct World {
     /// One server always accepts, has no limit, and is left alone, so no connect may fail.
     has_steady: bool,
     caps: HashMap<ServerKey, usize>,
+    all: Vec<Server>,
     /// The connections that clients hold.
     held: Arc<Mutex<HashMap<ServerKey, usize>>>,
     totals: Mutex<Totals>,
@@ -177,7 +178,8 @@ fn world(random: &mut Random) -> World {
     };
     let all: Vec<_> = (1..=count).map(server).collect();
     World {
-        pool: builder.build(all),
+        pool: builder.build(all.clone()),
+        all,
         servers,
         count,
         has_steady,
@@ -244,7 +246,16 @@ async fn operator(world: Rc<World>, mut random: Random) {
         match random.below(4) {
             0 => world.pool.drain(&key),
             1 => world.pool.take_down(&key),
-            _ => world.pool.restore(&key),
+            2 => world.pool.restore(&key),
+            _ => {
+                let mut kept = world.all.clone();
+                kept.retain(|server| {
+                    let is_steady = world.has_steady && server.key() == Servers::server(1).key();
+                    is_steady || !random.one_in(4)
+                });
+                world.pool.replace(kept);
+                continue;
+            }
         };
     }
 }
@@ -263,9 +274,9 @@ async fn observer(world: Rc<World>) {
             .filter(|each| each.state.standing.is_ejected(now))
             .count();
         assert!(
-            ejected * 2 <= world.count,
+            ejected * 2 <= members.len(),
             "{ejected} of {} are ejected",
-            world.count
+            members.len()
         );
         for server in &servers {
             let held = world
@@ -293,6 +304,9 @@ async fn observer(world: Rc<World>) {
 async fn at_the_end(world: &World) {
     for server in world.pool.servers() {
         assert_eq!(server.connections, 0, "{} has connections", server.key);
+    }
+    world.pool.replace(world.all.clone());
+    for server in world.pool.servers() {
         world.pool.restore(&server.key);
     }
     for number in 1..=world.count {

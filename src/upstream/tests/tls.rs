@@ -156,6 +156,30 @@ async fn a_tls_check_needs_no_tls_in_the_pool() {
 }
 
 #[tokio::test]
+async fn the_tls_of_a_check_verifies_the_host_of_the_server() {
+    let (address, connector, serve) = greeter(false).await;
+    let port = address.port();
+    let check = HealthCheck::tls().with_tls(ServerTls::new(connector));
+    for (server, check) in [
+        (port, check.clone()),
+        (port.wrapping_add(1), check.with_port(port)),
+    ] {
+        let resolver =
+            |_: String, port| std::future::ready(Ok(vec![([127, 0, 0, 1], port).into()]));
+        let connector = crate::connect::Connector::new().with_resolver(resolver);
+        let server: Server = format!("localhost:{server}").parse().unwrap();
+        let pool = Pool::builder().with_health_check(check);
+        let pool = pool.with_connector(connector).build([server]);
+        while pool.servers().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let report = first_check(&pool).await;
+        assert!(report.passed, "{}", report.text);
+    }
+    serve.abort();
+}
+
+#[tokio::test]
 async fn a_tcp_check_begins_no_tls() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (_, connector, serve) = greeter(false).await;
