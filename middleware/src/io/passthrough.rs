@@ -42,8 +42,8 @@ pub trait Passthrough {
     /// # Errors
     ///
     /// As `poll_read`; also [`Unsupported`](io::ErrorKind::Unsupported) or
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput) if the stream or the system does not support it. No
-    /// byte was moved then.
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) if the stream or the system does not support it, or the
+    /// next byte is urgent data of TCP. No byte was moved then, and `poll_read` goes on.
     fn poll_read_to_pipe(
         &mut self,
         cx: &mut Context<'_>,
