@@ -6,6 +6,7 @@ mod forward;
 mod passthrough;
 mod pipe;
 mod prefixed;
+mod sent;
 #[cfg(all(test, target_os = "linux"))]
 mod splice_tests;
 #[cfg(test)]
