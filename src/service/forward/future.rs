@@ -15,7 +15,7 @@ use portcullis_middleware::{
     io::Passthrough,
 };
 use std::{
-    fmt,
+    fmt, io,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -180,7 +180,10 @@ impl Wait {
         }
         loop {
             if let Some(closed) = this.closed {
-                if let Poll::Ready(left) = poll_client_left(client, cx) {
+                // A client that has half-closed may be waiting for what the backend sends first.
+                if let Poll::Ready(left) = poll_client_left(client, cx)
+                    && left.kind() != io::ErrorKind::UnexpectedEof
+                {
                     client.info().set_ended_by(EndedBy::Client);
                     return Poll::Ready(left.into());
                 }
