@@ -43,6 +43,15 @@ impl Side {
     }
 }
 
+impl From<Side> for EndedBy {
+    fn from(side: Side) -> Self {
+        match side {
+            Side::Client => Self::Client,
+            Side::Backend => Self::Backend,
+        }
+    }
+}
+
 impl fmt::Display for Side {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -134,12 +143,7 @@ impl Failure {
         let ours =
             find::<ForcedClose>(&self.error).is_some() || find::<Elapsed>(&self.error).is_some();
         match self.step {
-            ForwardStep::Read(Side::Client) | ForwardStep::Write(Side::Client) if !ours => {
-                EndedBy::Client
-            }
-            ForwardStep::Read(Side::Backend) | ForwardStep::Write(Side::Backend) if !ours => {
-                EndedBy::Backend
-            }
+            ForwardStep::Read(side) | ForwardStep::Write(side) if !ours => side.into(),
             _ => EndedBy::Gate,
         }
     }
