@@ -7,7 +7,8 @@ mod passthrough;
 mod pipe;
 mod prefixed;
 mod sent;
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod splice_tests;
 #[cfg(test)]
 mod tests;
