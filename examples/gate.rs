@@ -70,7 +70,7 @@ async fn main() -> Result<(), BoxError> {
         });
     // With a fixed backend and without headers, `ForwardService::to(backend)` would do.
     let forward = ForwardService::new(service_fn(move |client: ConnectionInfo| {
-        connect(backend.clone(), header.clone(), client)
+        connect(backend.clone(), header, client)
     }));
     // A client may wait for the backend, and the backend for the client.
     let timeouts = IoTimeoutLayer::new().without_read_timeout();
