@@ -49,7 +49,7 @@ pub(super) enum Stage {
     /// The input has ended; the other side is notified after the rest.
     Ended,
     /// Reading failed. What was received is delivered before the failure is reported.
-    Failed(Failure),
+    Failed(io::Error),
     /// The output has failed, so input is discarded.
     Stopped,
     Done,
@@ -94,7 +94,7 @@ impl Direction {
     pub(super) fn ended_by(&self) -> Option<EndedBy> {
         match &self.stage {
             Stage::Open => None,
-            Stage::Failed(failure) => Some(failure.ended_by()),
+            Stage::Failed(error) => Some(self.from.or_gate(error)),
             _ => Some(self.from.into()),
         }
     }
@@ -222,14 +222,12 @@ impl Direction {
             sent.map_err(|error| self.write_failure(error))?;
         }
         Poll::Ready(match mem::replace(&mut self.stage, Stage::Done) {
-            Stage::Failed(failure) => Err(failure),
+            Stage::Failed(error) => {
+                let step = ForwardStep::Read(self.from);
+                Err(Failure { step, error })
+            }
             _ => Ok(()),
         })
-    }
-
-    pub(super) fn fail(&mut self, error: io::Error) {
-        let step = ForwardStep::Read(self.from);
-        self.stage = Stage::Failed(Failure { step, error });
     }
 
     pub(super) fn wrote(&mut self, bytes: usize) {

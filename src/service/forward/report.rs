@@ -41,6 +41,14 @@ impl Side {
             Self::Backend => Self::Client,
         }
     }
+
+    /// The cause of `error` on this side, which is the forwarder if it closed the side or did not wait longer.
+    pub(super) fn or_gate(self, error: &io::Error) -> EndedBy {
+        match find::<ForcedClose>(error).is_some() || find::<Elapsed>(error).is_some() {
+            true => EndedBy::Gate,
+            false => self.into(),
+        }
+    }
 }
 
 impl From<Side> for EndedBy {
@@ -140,11 +148,9 @@ pub(super) struct Failure {
 
 impl Failure {
     pub(super) fn ended_by(&self) -> EndedBy {
-        let ours =
-            find::<ForcedClose>(&self.error).is_some() || find::<Elapsed>(&self.error).is_some();
         match self.step {
-            ForwardStep::Read(side) | ForwardStep::Write(side) if !ours => side.into(),
-            _ => EndedBy::Gate,
+            ForwardStep::Read(side) | ForwardStep::Write(side) => side.or_gate(&self.error),
+            ForwardStep::Wait => EndedBy::Gate,
         }
     }
 

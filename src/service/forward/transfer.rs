@@ -70,7 +70,7 @@ impl Direction {
                     break false;
                 }
                 Poll::Ready(Err(error)) => {
-                    self.fail(error);
+                    self.stage = Stage::Failed(error);
                     break false;
                 }
             }
@@ -131,7 +131,7 @@ impl Direction {
                 Poll::Ready(Ok(0))
             }
             Err(error) => {
-                self.fail(error);
+                self.stage = Stage::Failed(error);
                 Poll::Ready(Ok(0))
             }
         }
