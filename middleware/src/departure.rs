@@ -24,7 +24,7 @@ use tokio::{io::Interest, net::TcpStream};
 
 /// Ready with the reason once the client of `connection`, which waits to be served, has disconnected.
 ///
-/// Like [`poll_departure`], with one exception. If a layer has already read from the socket, a client that
+/// Like `poll_departure`, with one exception. If a layer has already read from the socket, a client that
 /// has half-closed may be waiting for a response, so only a reset counts.
 pub fn poll_client_left<IO: 'static>(
     connection: &mut Connection<IO>,
