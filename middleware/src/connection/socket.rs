@@ -190,6 +190,13 @@ impl<Io: Transport> Passthrough for Socket<Io> {
         self.info.count_written(&result);
         result
     }
+
+    fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.write_with(cx, |io, cx| match io.kernel_socket() {
+            Some(socket) => socket.poll_sent(cx),
+            None => Poll::Ready(Ok(())),
+        })
+    }
 }
 
 impl<Io: Transport> AsyncWrite for Socket<Io> {

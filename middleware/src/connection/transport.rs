@@ -184,6 +184,13 @@ macro_rules! passthrough {
                     None => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
                 }
             }
+
+            fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                match self.kernel_socket() {
+                    Some(socket) => socket.poll_sent(cx),
+                    None => Poll::Ready(Ok(())),
+                }
+            }
         }
     )*};
 }

@@ -6,6 +6,7 @@ mod forward;
 mod passthrough;
 mod pipe;
 mod prefixed;
+mod sent;
 #[cfg(test)]
 #[cfg(target_os = "linux")]
 mod splice_tests;

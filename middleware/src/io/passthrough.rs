@@ -25,7 +25,7 @@ use std::{
 /// assert!(!Compressed(tokio::io::empty()).is_passthrough());
 /// ```
 ///
-/// A wrapper that leaves the bytes unchanged forwards the three methods to the stream inside. To forward a
+/// A wrapper that leaves the bytes unchanged forwards the four methods to the stream inside. To forward a
 /// stream of a foreign type, which cannot implement this trait, put it into a [`BoxIo`](super::BoxIo).
 pub trait Passthrough {
     /// Whether this stream is currently a socket with nothing in between.
@@ -42,8 +42,8 @@ pub trait Passthrough {
     /// # Errors
     ///
     /// As `poll_read`; also [`Unsupported`](io::ErrorKind::Unsupported) or
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput) if the stream or the system does not support it. No
-    /// byte was moved then.
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) if the stream or the system does not support it, or the
+    /// next byte is urgent data of TCP. No byte was moved then, and `poll_read` goes on.
     fn poll_read_to_pipe(
         &mut self,
         cx: &mut Context<'_>,
@@ -65,6 +65,20 @@ pub trait Passthrough {
     ) -> Poll<io::Result<usize>> {
         let _ = (cx, pipe);
         Poll::Ready(Err(io::ErrorKind::Unsupported.into()))
+    }
+
+    /// Ready once the system has sent everything that was written to the socket.
+    ///
+    /// A reset then no longer discards it. The network may still lose it, as the system does not wait for its
+    /// acknowledgement. Afterwards, at most one byte is buffered before it is sent, so this is for the end
+    /// of a connection. Other streams, and TCP on systems other than Linux, are always ready.
+    ///
+    /// # Errors
+    ///
+    /// As `poll_flush`.
+    fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let _ = cx;
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -106,6 +120,16 @@ macro_rules! forward_passthrough {
                     $($(#[$attribute])* $pattern => $io.poll_write_from_pipe(cx, pipe),)*
                 }
             }
+
+            #[inline]
+            fn poll_sent(
+                &mut self,
+                cx: &mut ::std::task::Context<'_>,
+            ) -> ::std::task::Poll<::std::io::Result<()>> {
+                match self {
+                    $($(#[$attribute])* $pattern => $io.poll_sent(cx),)*
+                }
+            }
         }
     };
 }
@@ -131,6 +155,10 @@ impl<IO: Passthrough + ?Sized> Passthrough for Box<IO> {
         pipe: &mut Pipe,
     ) -> Poll<io::Result<usize>> {
         (**self).poll_write_from_pipe(cx, pipe)
+    }
+
+    fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        (**self).poll_sent(cx)
     }
 }
 

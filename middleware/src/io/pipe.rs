@@ -10,10 +10,13 @@ mod linux {
     use crate::connection::KernelSocket;
     use rustix::{
         fd::{AsFd, OwnedFd},
+        io::Errno,
         pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice},
     };
+    use socket2::SockRef;
     use std::{
         io,
+        mem::MaybeUninit,
         task::{Context, Poll, ready},
     };
     use tokio::io::Interest;
@@ -65,9 +68,24 @@ mod linux {
 
         /// Only into an empty pipe, so that `WouldBlock` means that the socket has no input.
         fn fill(&mut self, socket: impl AsFd) -> io::Result<usize> {
-            let moved = splice(socket, None, &self.write, None, self.capacity, FLAGS)?;
-            self.len += moved;
-            Ok(moved)
+            // The second attempt is for input that arrives after the first one.
+            for _ in 0..2 {
+                match splice(&socket, None, &self.write, None, self.capacity, FLAGS) {
+                    // Before urgent data of TCP, the kernel also says so although more input follows.
+                    Ok(0) | Err(Errno::AGAIN) => {
+                        let mut byte = [MaybeUninit::uninit()];
+                        if SockRef::from(&socket).peek(&mut byte)? == 0 {
+                            return Ok(0);
+                        }
+                    }
+                    moved => {
+                        let moved = moved?;
+                        self.len += moved;
+                        return Ok(moved);
+                    }
+                }
+            }
+            Err(io::ErrorKind::InvalidInput.into())
         }
 
         fn empty(&mut self, socket: impl AsFd) -> io::Result<usize> {

@@ -195,6 +195,10 @@ impl<IO: Passthrough> Passthrough for PrefixedIo<IO> {
     ) -> Poll<io::Result<usize>> {
         self.io.poll_write_from_pipe(cx, pipe)
     }
+
+    fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.io.poll_sent(cx)
+    }
 }
 
 impl<IO: fmt::Debug> fmt::Debug for PrefixedIo<IO> {

@@ -162,3 +162,50 @@ async fn a_half_closed_stream_that_moves_nothing_times_out() {
         TimeoutPhase::HALF_CLOSED
     );
 }
+
+#[tokio::test]
+async fn everything_is_sent_before_a_reset_also_through_wrappers() {
+    let (connection, mut client) = over_tcp().await;
+    socket2::SockRef::from(&client)
+        .set_recv_buffer_size(65_536)
+        .unwrap();
+    let total = ByteCounter::new();
+    let connection = connection.map_io(|io| CountedIo::new(io, total));
+    let connection = connection.map_io(|io| HalfClosedTimeoutIo::new(TimeoutIo::new(io)));
+    let connection = connection.map_io(PrefixedIo::new);
+    let mut connection = connection.map_io(EitherIo::<_, BoxIo>::Left);
+    connection.write_all(&[7; 500_000]).await.unwrap();
+    assert_pending!(task::spawn(poll_fn(|cx| connection.poll_sent(cx))).poll());
+    let receiving = tokio::spawn(async move {
+        let mut received = Vec::new();
+        let end = client.read_to_end(&mut received).await.unwrap_err();
+        (received.len(), end.kind())
+    });
+    poll_fn(|cx| connection.poll_sent(cx)).await.unwrap();
+    connection.abort();
+    let reset = io::ErrorKind::ConnectionReset;
+    assert_eq!(receiving.await.unwrap(), (500_000, reset));
+}
+
+#[tokio::test]
+async fn before_urgent_data_a_pipe_is_refused_and_a_read_goes_on() {
+    let (mut connection, mut client) = over_tcp().await;
+    let mut pipe = pipe();
+    for _ in 0..2 {
+        socket2::SockRef::from(&client)
+            .send_out_of_band(b"!")
+            .unwrap();
+        client.write_all(b"hello").await.unwrap();
+        let error = read(&mut connection, &mut pipe).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        let mut received = [0; 5];
+        connection.read_exact(&mut received).await.unwrap();
+        assert_eq!(&received, b"hello");
+        client.write_all(b"hello").await.unwrap();
+        assert_eq!(read(&mut connection, &mut pipe).await.unwrap(), 5);
+        write(&mut connection, &mut pipe).await.unwrap();
+        client.read_exact(&mut received).await.unwrap();
+    }
+    client.shutdown().await.unwrap();
+    assert_eq!(read(&mut connection, &mut pipe).await.unwrap(), 0);
+}

@@ -5,7 +5,7 @@ use super::{
     report::{Failure, ForwardStep, Side},
     scratch::{SCRATCH, with_scratch},
 };
-use portcullis_middleware::io::Passthrough;
+use portcullis_middleware::{connection::EndedBy, io::Passthrough};
 use std::{
     io, mem,
     pin::Pin,
@@ -22,12 +22,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 #[derive(Debug)]
 pub(super) struct Direction {
     from: Side,
-    rest: Rest,
-    stage: Stage,
+    pub(super) rest: Rest,
+    pub(super) stage: Stage,
     /// Reads in a row that filled the scratch.
-    full_reads: u8,
+    pub(super) full_reads: u8,
     /// The sockets refused to move bytes through a pipe.
-    copies: bool,
+    pub(super) copies: bool,
     /// Bytes were written after the last flush.
     unflushed: bool,
     /// Bytes that were written.
@@ -37,28 +37,22 @@ pub(super) struct Direction {
 
 /// What was read and is not yet written; it goes first.
 #[derive(Debug)]
-enum Rest {
+pub(super) enum Rest {
     Nothing,
     Bytes { bytes: Box<[u8]>, written: usize },
     Pipe(PooledPipe),
 }
 
 #[derive(Debug)]
-enum Stage {
+pub(super) enum Stage {
     Open,
     /// The input has ended; the other side is notified after the rest.
     Ended,
-    /// The input was truncated. What was received is delivered before the error is reported.
-    Truncated(io::Error),
+    /// Reading failed. What was received is delivered before the failure is reported.
+    Failed(io::Error),
+    /// The output has failed, so input is discarded.
+    Stopped,
     Done,
-}
-
-/// What one move did.
-#[derive(Clone, Copy, Debug, Default)]
-struct Moved {
-    bytes: usize,
-    /// The last read found no input, so the task is woken when there is some.
-    is_drained: bool,
 }
 
 /// What a direction needs to know about the rest of the connection.
@@ -68,6 +62,8 @@ pub(super) struct Surroundings {
     pub(super) is_last: bool,
     /// The side that is read has reset its connection, so that its end is not to be passed on.
     pub(super) is_reset: bool,
+    /// The other direction has ended in order, so that the peer knows that nothing more follows.
+    pub(super) other_ended: bool,
 }
 
 impl Direction {
@@ -94,20 +90,56 @@ impl Direction {
         !matches!(self.stage, Stage::Open)
     }
 
+    /// The cause of the end of the input; `None` while it is open.
+    pub(super) fn ended_by(&self) -> Option<EndedBy> {
+        match &self.stage {
+            Stage::Open => None,
+            Stage::Failed(error) => Some(self.from.or_gate(error)),
+            _ => Some(self.from.into()),
+        }
+    }
+
+    /// Whether nothing more will be written.
     pub(super) const fn is_done(&self) -> bool {
-        matches!(self.stage, Stage::Done)
+        matches!(self.stage, Stage::Stopped | Stage::Done)
     }
 
-    /// Whether bytes were read that the other side has not received.
+    /// Whether the other side has not received everything that was read, or does not know that reading failed.
     pub(super) const fn is_in_transit(&self) -> bool {
-        !matches!(self.rest, Rest::Nothing) || self.unflushed
+        !matches!(self.rest, Rest::Nothing)
+            || self.unflushed
+            || matches!(self.stage, Stage::Failed(_))
     }
 
-    /// Ends the direction, because its output has failed.
+    /// Stops writing, because the output has failed. Input is discarded from now on.
     pub(super) fn stop(&mut self) {
-        self.stage = Stage::Done;
+        self.stage = Stage::Stopped;
         self.rest = Rest::Nothing;
         self.unflushed = false;
+    }
+
+    /// Discards input of a stopped direction, so that the peer does not wait for us instead of receiving.
+    pub(super) fn discard<R>(&mut self, cx: &mut Context<'_>, from: &mut R)
+    where
+        R: AsyncRead + Unpin,
+    {
+        if !matches!(self.stage, Stage::Stopped) {
+            return;
+        }
+        with_scratch(|scratch| {
+            for _ in 0..TURN / SCRATCH {
+                let mut buffer = ReadBuf::new(scratch);
+                match Pin::new(&mut *from).poll_read(cx, &mut buffer) {
+                    Poll::Pending => return,
+                    Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {}
+                    Poll::Ready(_) => {
+                        self.stage = Stage::Done;
+                        return;
+                    }
+                }
+            }
+            cx.waker().wake_by_ref();
+        });
     }
 
     /// Moves bytes until the input has ended and the other side knows.
@@ -135,164 +167,14 @@ impl Direction {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            let is_drained = match self.poll_move(cx, from, to) {
-                Poll::Ready(Ok(moved)) => {
-                    turn = turn.saturating_sub(moved.bytes);
-                    moved.is_drained && matches!(self.rest, Rest::Nothing)
-                }
+            match self.poll_move(cx, from, to, surroundings) {
+                Poll::Ready(Ok(moved)) => turn = turn.saturating_sub(moved),
                 Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
-                Poll::Pending => true,
-            };
-            if is_drained {
                 // Only now, so that a batch of writes is flushed once.
-                ready!(self.poll_flush(cx, to))?;
-                return Poll::Pending;
-            }
-        }
-    }
-
-    /// Reads once and writes what the other side accepts; pending if there is no input.
-    fn poll_move<R, W>(
-        &mut self,
-        cx: &mut Context<'_>,
-        from: &mut R,
-        to: &mut W,
-    ) -> Poll<Result<Moved, Failure>>
-    where
-        R: AsyncRead + Passthrough + Unpin,
-        W: AsyncWrite + Passthrough + Unpin,
-    {
-        let splices = self.full_reads >= FULL_READS && !self.copies;
-        if splices
-            && from.is_passthrough()
-            && to.is_passthrough()
-            && let Some(pipe) = PooledPipe::take()
-        {
-            return self.poll_splice(cx, from, pipe);
-        }
-        with_scratch(|scratch| self.poll_copy(cx, from, to, scratch))
-    }
-
-    fn poll_copy<R, W>(
-        &mut self,
-        cx: &mut Context<'_>,
-        from: &mut R,
-        to: &mut W,
-        scratch: &mut [u8],
-    ) -> Poll<Result<Moved, Failure>>
-    where
-        R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
-    {
-        let mut buffer = ReadBuf::new(scratch);
-        // TLS returns one record at a time, so several are gathered.
-        let pending = loop {
-            let before = buffer.filled().len();
-            match Pin::new(&mut *from).poll_read(cx, &mut buffer) {
-                Poll::Pending => break true,
-                Poll::Ready(Ok(())) if buffer.filled().len() == before => {
-                    self.stage = Stage::Ended;
-                    break false;
-                }
-                Poll::Ready(Ok(())) if buffer.remaining() < RECORD => break false,
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                    self.stage = Stage::Truncated(error);
-                    break false;
-                }
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(self.read_failure(error))),
-            }
-        };
-        let filled = buffer.filled();
-        let is_full = SCRATCH - filled.len() < RECORD;
-        self.full_reads = if is_full {
-            self.full_reads.saturating_add(1)
-        } else {
-            0
-        };
-        if filled.is_empty() && pending {
-            return Poll::Pending;
-        }
-        let mut written = 0;
-        while written < filled.len() {
-            match Pin::new(&mut *to).poll_write(cx, &filled[written..]) {
-                Poll::Ready(Ok(0)) => {
-                    let error = io::ErrorKind::WriteZero.into();
-                    return Poll::Ready(Err(self.write_failure(error)));
-                }
-                Poll::Ready(Ok(bytes)) => {
-                    written += bytes;
-                    self.wrote(bytes);
-                }
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(self.write_failure(error))),
                 Poll::Pending => {
-                    let bytes = filled[written..].into();
-                    self.rest = Rest::Bytes { bytes, written: 0 };
-                    break;
+                    ready!(self.poll_flush(cx, to))?;
+                    return Poll::Pending;
                 }
-            }
-        }
-        Poll::Ready(Ok(Moved {
-            bytes: filled.len(),
-            is_drained: pending,
-        }))
-    }
-
-    /// Moves bytes into `pipe`, which becomes the rest.
-    fn poll_splice(
-        &mut self,
-        cx: &mut Context<'_>,
-        from: &mut impl Passthrough,
-        mut pipe: PooledPipe,
-    ) -> Poll<Result<Moved, Failure>> {
-        match ready!(from.poll_read_to_pipe(cx, pipe.get_mut())) {
-            Ok(0) => {
-                self.stage = Stage::Ended;
-                Poll::Ready(Ok(Moved::default()))
-            }
-            Ok(read) => {
-                if read < SCRATCH / 2 {
-                    // Little input is cheaper to copy, with two calls in place of four.
-                    self.full_reads = 0;
-                }
-                self.rest = Rest::Pipe(pipe);
-                Poll::Ready(Ok(Moved {
-                    bytes: read,
-                    is_drained: false,
-                }))
-            }
-            Err(error) if is_unsupported(&error) => {
-                self.copies = true;
-                Poll::Ready(Ok(Moved::default()))
-            }
-            Err(error) => Poll::Ready(Err(self.read_failure(error))),
-        }
-    }
-
-    fn poll_write_rest<W>(&mut self, cx: &mut Context<'_>, to: &mut W) -> Poll<io::Result<()>>
-    where
-        W: AsyncWrite + Passthrough + Unpin,
-    {
-        loop {
-            let (written, is_empty) = match &mut self.rest {
-                Rest::Nothing => return Poll::Ready(Ok(())),
-                Rest::Bytes { bytes, written } => {
-                    let new = ready!(Pin::new(&mut *to).poll_write(cx, &bytes[*written..]))?;
-                    *written += new;
-                    (new, *written == bytes.len())
-                }
-                Rest::Pipe(pipe) => {
-                    let new = ready!(to.poll_write_from_pipe(cx, pipe.get_mut()))?;
-                    (new, pipe.get_mut().is_empty())
-                }
-            };
-            if written == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.wrote(written);
-            if is_empty {
-                // Also gives the pipe back.
-                self.rest = Rest::Nothing;
             }
         }
     }
@@ -334,13 +216,21 @@ impl Direction {
         } else {
             ready!(self.poll_flush(cx, to))?;
         }
+        if surroundings.is_reset || matches!(self.stage, Stage::Failed(_)) {
+            // The reset that follows discards what the system has not sent.
+            let sent = ready!(to.poll_sent(cx));
+            sent.map_err(|error| self.write_failure(error))?;
+        }
         Poll::Ready(match mem::replace(&mut self.stage, Stage::Done) {
-            Stage::Truncated(error) => Err(self.read_failure(error)),
+            Stage::Failed(error) => {
+                let step = ForwardStep::Read(self.from);
+                Err(Failure { step, error })
+            }
             _ => Ok(()),
         })
     }
 
-    fn wrote(&mut self, bytes: usize) {
+    pub(super) fn wrote(&mut self, bytes: usize) {
         self.moved += bytes as u64;
         self.unflushed = true;
     }
@@ -350,30 +240,12 @@ impl Direction {
         self.moved > 0 || self.is_in_transit()
     }
 
-    fn read_failure(&self, error: io::Error) -> Failure {
-        let step = ForwardStep::Read(self.from);
-        Failure { step, error }
-    }
-
-    fn write_failure(&self, error: io::Error) -> Failure {
+    pub(super) fn write_failure(&self, error: io::Error) -> Failure {
         let step = ForwardStep::Write(self.from.other());
         Failure { step, error }
     }
 }
 
-fn is_unsupported(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::Unsupported | io::ErrorKind::InvalidInput | io::ErrorKind::PermissionDenied
-    )
-}
-
 /// Bytes that a direction moves before other tasks get a turn. Moves through a pipe take one unit of tokio's
 /// budget for any number of bytes.
 const TURN: usize = 1024 * 1024;
-
-/// Reads in a row that fill the scratch, after which a pipe is worth its two calls more.
-const FULL_READS: u8 = 2;
-
-/// The space that the largest TLS record needs (RFC 8446, section 5.1).
-const RECORD: usize = 16 * 1024;

@@ -8,7 +8,7 @@ use super::{
 };
 use portcullis_middleware::{
     Connection, ConnectionInfo,
-    connection::{EndedBy, ForcedClose},
+    connection::{EndedBy, ForcedClose, Linger},
     error::{Elapsed, TimeoutPhase},
     internal::wake_when_forced,
     io::Passthrough,
@@ -17,6 +17,7 @@ use std::{
     fmt,
     pin::Pin,
     task::{Context, Poll, Waker, ready},
+    time::Duration,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -34,6 +35,8 @@ pub(super) struct Forwarding<IO, BackendIo> {
     silence: Silence,
     drain: Option<Drain>,
     draining: bool,
+    /// Which direction is polled first. It changes, because both share the task's budget.
+    backend_first: bool,
     /// The waker that a forced close wakes, so that it is stored only once.
     task: Option<Waker>,
     settings: ForwardSettings,
@@ -68,6 +71,7 @@ impl<IO, BackendIo> Forwarding<IO, BackendIo> {
             silence: Silence::default(),
             drain,
             draining: false,
+            backend_first: false,
             task: None,
             settings,
         }
@@ -80,6 +84,13 @@ impl<IO, BackendIo> Forwarding<IO, BackendIo> {
 
     fn is_in_transit(&self) -> bool {
         self.to_backend.is_in_transit() || self.to_client.is_in_transit()
+    }
+
+    /// Whether a side has reset its connection, which the other one is still to notice.
+    fn is_reset(&self) -> bool {
+        self.failure
+            .as_ref()
+            .is_some_and(|failure| !failure.is_closed())
     }
 
     /// Takes both connections; called once, at the end.
@@ -100,17 +111,17 @@ where
                 error: ForcedClose::new().into(),
             }));
         }
-        let to_backend = self.poll_direction(cx, Side::Client);
-        if let Poll::Ready(Err(failure)) = to_backend
-            && let Some(ended) = self.fail(failure)
-        {
-            return Poll::Ready(ended);
-        }
-        let to_client = self.poll_direction(cx, Side::Backend);
-        if let Poll::Ready(Err(failure)) = to_client
-            && let Some(ended) = self.fail(failure)
-        {
-            return Poll::Ready(ended);
+        let order = match self.backend_first {
+            true => [Side::Backend, Side::Client],
+            false => [Side::Client, Side::Backend],
+        };
+        self.backend_first = !self.backend_first;
+        for from in order {
+            if let Poll::Ready(Err(failure)) = self.poll_direction(cx, from)
+                && let Some(ended) = self.fail(failure)
+            {
+                return Poll::Ready(ended);
+            }
         }
         if self.to_backend.is_done() && self.to_client.is_done() {
             return Poll::Ready(self.finish());
@@ -144,20 +155,23 @@ where
     }
 
     fn poll_direction(&mut self, cx: &mut Context<'_>, from: Side) -> Poll<Result<(), Failure>> {
+        let is_reset = self.is_reset();
         let (client, backend) = self.sides.as_mut().expect(OPEN);
         let (direction, other) = match from {
             Side::Client => (&mut self.to_backend, &self.to_client),
             Side::Backend => (&mut self.to_client, &self.to_backend),
         };
         if direction.is_done() {
+            match from {
+                Side::Client => direction.discard(cx, client.get_mut()),
+                Side::Backend => direction.discard(cx, backend.get_mut()),
+            }
             return Poll::Ready(Ok(()));
         }
         let surroundings = Surroundings {
             is_last: other.is_done(),
-            is_reset: self
-                .failure
-                .as_ref()
-                .is_some_and(|failure| !failure.is_closed()),
+            is_reset,
+            other_ended: other.is_done() && self.failure.is_none(),
         };
         let polled = match from {
             Side::Client => direction.poll(cx, client.get_mut(), backend.get_mut(), surroundings),
@@ -167,11 +181,12 @@ where
         if direction.first_byte.is_none() && direction.has_read() {
             direction.first_byte = Some(info.age());
         }
-        if direction.has_ended() && info.ended_by().is_none() {
-            info.set_ended_by(match from {
-                Side::Client => EndedBy::Client,
-                Side::Backend => EndedBy::Backend,
-            });
+        // After a failure, `fail` records the cause.
+        if !matches!(polled, Poll::Ready(Err(_)))
+            && let Some(by) = direction.ended_by()
+            && info.ended_by().is_none()
+        {
+            info.set_ended_by(by);
         }
         polled
     }
@@ -197,8 +212,12 @@ where
 
     /// Ends both sides because of `failure`.
     fn cut(&mut self, failure: Failure) -> Ended {
-        let failure = self.failure.take().unwrap_or(failure);
-        let (by, truncated) = (failure.ended_by(), failure.is_truncated());
+        let failure = match self.failure.take() {
+            // A truncation says more than a failed write to the same side.
+            Some(first) if !failure.is_truncated() => first,
+            _ => failure,
+        };
+        let by = failure.ended_by();
         if let Some((client, _)) = &self.sides {
             client.info().set_ended_by(by);
         }
@@ -206,8 +225,8 @@ where
         let in_transit = self.is_in_transit();
         let (client, backend) = self.take();
         match by {
-            EndedBy::Client => pass_on(backend, truncated && !in_transit),
-            EndedBy::Backend => pass_on(client, truncated && !in_transit),
+            EndedBy::Client => pass_on(backend),
+            EndedBy::Backend => pass_on(client),
             _ if in_transit => {
                 client.abort();
                 backend.abort();
@@ -227,23 +246,25 @@ where
         let (closed, peer) = (failure.is_closed(), failure.step);
         let result = self.failed(failure);
         let (client, backend) = self.take();
-        match peer {
-            // The backend answered and closed without reading everything. The client gets the answer.
+        // A side closed without reading everything. The other one gets what it sent before.
+        let closing: Closing = match peer {
             ForwardStep::Write(Side::Backend) if closed => {
-                Ended::Closing(Box::pin(async { drop(client.close().await) }), result)
+                Box::pin(async { drop(client.close().await) })
+            }
+            _ if closed => {
+                let linger = Linger::new().with_bytes(LAST_INPUT);
+                Box::pin(async move { drop(backend.close_within(linger).await) })
             }
             ForwardStep::Write(Side::Backend) => {
-                client.abort();
-                Ended::Dropped(result)
+                pass_on(client);
+                return Ended::Dropped(result);
             }
             _ => {
-                // The client is gone. The backend has received everything that the client sent.
-                if !closed {
-                    backend.abort();
-                }
-                Ended::Dropped(result)
+                pass_on(backend);
+                return Ended::Dropped(result);
             }
-        }
+        };
+        Ended::Closing(closing, result)
     }
 
     /// Ends both sides gracefully after a time of silence.
@@ -259,31 +280,32 @@ where
         Ended::Closing(Box::pin(closing), Ok(forwarded))
     }
 
-    /// Ready when silence ends the connection, with an error if it is half-closed.
+    /// Ready when silence ends the connection, with an error unless the drain does.
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<Option<Elapsed>> {
-        let half_closed = self.to_backend.has_ended() || self.to_client.has_ended();
-        if half_closed {
-            let limit = self.settings.half_closed;
-            ready!(self.silence.poll(cx, self.progress(), limit));
-            let elapsed = Elapsed::new(TimeoutPhase::HALF_CLOSED, limit.unwrap_or_default());
-            return Poll::Ready(Some(elapsed));
+        let is_half_closed = self.to_backend.has_ended() || self.to_client.has_ended();
+        let half_closed = self.settings.half_closed.filter(|_| is_half_closed);
+        let drain = self.drain_limit(cx);
+        let limit = half_closed.into_iter().chain(drain).min();
+        ready!(self.silence.poll(cx, self.progress(), limit));
+        Poll::Ready(match limit {
+            Some(limit) if drain != Some(limit) => {
+                Some(Elapsed::new(TimeoutPhase::HALF_CLOSED, limit))
+            }
+            _ => None,
+        })
+    }
+
+    /// The silence that ends the connection while the server drains.
+    fn drain_limit(&mut self, cx: &mut Context<'_>) -> Option<Duration> {
+        let drain = self.drain.as_mut()?;
+        self.draining = self.draining || drain.as_mut().poll(cx).is_ready();
+        match self.settings.drain {
+            // A side that does not read keeps its bytes; the write timeout limits the wait.
+            DrainPolicy::EndWhenIdle(silence) if self.draining && !self.is_in_transit() => {
+                Some(silence)
+            }
+            _ => None,
         }
-        let Some(drain) = &mut self.drain else {
-            return Poll::Pending;
-        };
-        if !self.draining {
-            ready!(drain.as_mut().poll(cx));
-            self.draining = true;
-        }
-        let DrainPolicy::EndWhenIdle(silence) = self.settings.drain else {
-            return Poll::Pending;
-        };
-        ready!(self.silence.poll(cx, self.progress(), Some(silence)));
-        if self.is_in_transit() {
-            // A side does not read. Its bytes stay; the write timeout limits the wait.
-            return Poll::Pending;
-        }
-        Poll::Ready(None)
     }
 
     fn failed(&self, failure: Failure) -> Result<Forwarded, ForwardError> {
@@ -306,17 +328,17 @@ where
     }
 }
 
-/// Lets the peer of `connection` know that the other side did not end its stream, but reset or `truncated` it.
-fn pass_on<IO>(connection: Connection<IO>, truncated: bool) {
+/// Lets the peer of `connection` know that the other side did not end its stream, but reset or truncated it.
+fn pass_on<IO>(connection: Connection<IO>) {
     // Under TLS the missing `close_notify` says so, and a reset could destroy what was sent before.
-    if !(truncated && connection.tls().is_some()) {
+    if connection.tls().is_none() {
         connection.abort();
     }
 }
 
 impl<IO, BackendIo> Drop for Forwarding<IO, BackendIo> {
     fn drop(&mut self) {
-        let in_transit = self.is_in_transit();
+        let in_transit = self.is_in_transit() || self.is_reset();
         if let Some((client, backend)) = self.sides.take() {
             client.info().set_ended_by(EndedBy::Gate);
             if in_transit {
@@ -335,5 +357,8 @@ impl<IO, BackendIo> fmt::Debug for Forwarding<IO, BackendIo> {
             .finish_non_exhaustive()
     }
 }
+
+/// What a backend may still send to a client that is gone. One that streams is reset soon.
+const LAST_INPUT: usize = 1024 * 1024;
 
 const OPEN: &str = "both connections are open until the end";

@@ -11,11 +11,11 @@ use portcullis_middleware::{
     BoxError, Connection, ConnectionInfo,
     connection::{EndedBy, ForcedClose, UpstreamInfo},
     error::{Elapsed, Refused, Unreachable, find},
-    internal::{note_timer, poll_client_left},
+    internal::poll_client_left,
     io::Passthrough,
 };
 use std::{
-    fmt,
+    fmt, io,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -33,9 +33,9 @@ where
     B: Service<ConnectionInfo>;
 
 #[pin_project(project = StateProjection)]
-#[allow(
+#[expect(
     clippy::large_enum_variant,
-    reason = "most connections stay in the largest"
+    reason = "connections stay in the largest one"
 )]
 enum State<B: Service<ConnectionInfo>, IO, BackendIo> {
     /// In a box, because it is larger than the state in which most connections stay.
@@ -184,7 +184,10 @@ impl Wait {
         }
         loop {
             if let Some(closed) = this.closed {
-                if let Poll::Ready(left) = poll_client_left(client, cx) {
+                // A client that has half-closed may be waiting for what the backend sends first.
+                if let Poll::Ready(left) = poll_client_left(client, cx)
+                    && left.kind() != io::ErrorKind::UnexpectedEof
+                {
                     client.info().set_ended_by(EndedBy::Client);
                     return Poll::Ready(left.into());
                 }
@@ -192,7 +195,6 @@ impl Wait {
                     return Poll::Ready(ForcedClose::new().into());
                 }
             }
-            note_timer();
             ready!(this.timer.as_mut().poll(cx));
             if let Some(limit) = *this.limit
                 && this.begun.elapsed() >= limit

@@ -12,12 +12,16 @@
 //! | of the client | effect on the backend |
 //! |---|---|
 //! | ends its stream (FIN, `close_notify`) | the backend's write side is shut down, and its answer still arrives |
-//! | resets the connection | a reset |
-//! | closes TLS without `close_notify` | everything that was received, then a reset; under TLS a close without `close_notify` |
+//! | resets the connection | everything that was received, then a reset; under TLS a close without `close_notify` |
+//! | closes TLS without `close_notify` | the same, unless the backend has ended its stream before |
 //! | does not read | the backend is not read either, after at most a pipe and the buffers of the sockets |
 //!
 //! The table also applies with both sides exchanged. If a side closes before it has read everything, what it has sent
-//! before still reaches the other side.
+//! before still reaches the other side. Its further input is discarded, from a backend up to 1 MiB.
+//!
+//! A reset discards what the system has not sent. On Linux, the forwarder therefore waits until everything was sent to
+//! a socket that it reaches through [`Passthrough`](crate::io::Passthrough), within the limit of half-closed connections. A segment that the
+//! network loses after that is not repeated.
 //!
 //! # Errors and outcomes
 //!
@@ -29,7 +33,7 @@
 //! |---|---|---|
 //! | connecting | 30 s, and those of the backend service | `Unreachable` |
 //! | silence after one side has ended | 60 s | `TimedOut` |
-//! | single writes | those of [`IoTimeoutLayer`](crate::IoTimeoutLayer) | `TimedOut` |
+//! | single reads and writes | those of [`IoTimeoutLayer`](crate::IoTimeoutLayer) | `TimedOut` |
 //! | silence, lifetime, throughput | those of [`ConnectionTimeoutLayer`] | `TimedOut` |
 //!
 //! A graceful shutdown waits for forwarded connections until its deadline; see [`DrainPolicy`].
@@ -41,8 +45,15 @@
 //!
 //! # Limitations
 //!
-//! While the backend is connected to, the client is not read. Its departure is noticed after 250 ms. A reset by a side
-//! is noticed only once the bytes that it has sent before have been written to the other side.
+//! While the backend is connected to, the client is not read. Its reset is noticed after 250 ms; a client that only
+//! ends its stream may be waiting for what the backend sends. A reset by a side is noticed only once the bytes that
+//! it has sent before have been written to the other side.
+//!
+//! A read timeout of [`IoTimeoutLayer`](crate::IoTimeoutLayer) limits each side on its own. It ends a transfer in one
+//! direction whose receiver sends nothing for that time. [`ConnectionTimeoutLayer`] limits the silence of both
+//! directions together.
+//!
+//! Urgent data of TCP is not forwarded. From then on, bytes of that direction are copied.
 //!
 //! # Performance
 //!
@@ -104,6 +115,7 @@ mod service;
 mod silence;
 #[cfg(test)]
 mod tests;
+mod transfer;
 
 pub use self::{
     connect_to::{ConnectTo, ConnectToFuture},

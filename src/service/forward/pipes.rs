@@ -42,7 +42,9 @@ impl Drop for PooledPipe {
             // Without a pool the thread is about to end.
             let _ = POOL.try_with(|pool| {
                 let mut pool = pool.borrow_mut();
-                if pool.len() < IDLE_PIPES {
+                // Most pipes are for connections, because those of idle threads remain unused.
+                let scarce = EXISTING.load(Ordering::Relaxed) > PIPES / 2;
+                if pool.len() < if scarce { 1 } else { IDLE_PIPES } {
                     pool.push(pipe);
                 }
             });
@@ -80,7 +82,7 @@ const CAPACITY: usize = 256 * 1024;
 /// unprivileged user twice their memory (`pipe-user-pages-soft`).
 pub(super) const PIPES: usize = 128;
 
-/// How many pipes a thread keeps for later. An empty pipe takes two file descriptors and about 3 KiB.
+/// How many pipes a thread keeps for later, or one if many exist. An empty pipe takes two file descriptors and about 3 KiB.
 const IDLE_PIPES: usize = 4;
 
 #[cfg(test)]

@@ -41,6 +41,23 @@ impl Side {
             Self::Backend => Self::Client,
         }
     }
+
+    /// The cause of `error` on this side, which is the forwarder if it closed the side or did not wait longer.
+    pub(super) fn or_gate(self, error: &io::Error) -> EndedBy {
+        match find::<ForcedClose>(error).is_some() || find::<Elapsed>(error).is_some() {
+            true => EndedBy::Gate,
+            false => self.into(),
+        }
+    }
+}
+
+impl From<Side> for EndedBy {
+    fn from(side: Side) -> Self {
+        match side {
+            Side::Client => Self::Client,
+            Side::Backend => Self::Backend,
+        }
+    }
 }
 
 impl fmt::Display for Side {
@@ -131,16 +148,9 @@ pub(super) struct Failure {
 
 impl Failure {
     pub(super) fn ended_by(&self) -> EndedBy {
-        let ours =
-            find::<ForcedClose>(&self.error).is_some() || find::<Elapsed>(&self.error).is_some();
         match self.step {
-            ForwardStep::Read(Side::Client) | ForwardStep::Write(Side::Client) if !ours => {
-                EndedBy::Client
-            }
-            ForwardStep::Read(Side::Backend) | ForwardStep::Write(Side::Backend) if !ours => {
-                EndedBy::Backend
-            }
-            _ => EndedBy::Gate,
+            ForwardStep::Read(side) | ForwardStep::Write(side) => side.or_gate(&self.error),
+            ForwardStep::Wait => EndedBy::Gate,
         }
     }
 

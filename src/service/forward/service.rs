@@ -65,6 +65,8 @@ impl<B> ForwardService<B> {
 
     /// Limits silence in both directions after one side has ended its stream; 60 s by default.
     ///
+    /// It also limits the time in which the other side takes what was sent before a reset.
+    ///
     /// `None` disables the timeout. A half-closed connection that a side has forgotten then stays open until
     /// another timeout ends it.
     #[must_use]

@@ -95,6 +95,10 @@ impl<IO: Passthrough> Passthrough for Lent<IO> {
     ) -> Poll<io::Result<usize>> {
         self.get_mut().poll_write_from_pipe(cx, pipe)
     }
+
+    fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().poll_sent(cx)
+    }
 }
 
 impl<IO: AsyncWrite + Unpin> AsyncWrite for Lent<IO> {

@@ -124,6 +124,10 @@ impl<IO: Passthrough> Passthrough for CountedIo<IO> {
         self.counts.add_written(&result);
         result
     }
+
+    fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.io.poll_sent(cx)
+    }
 }
 
 impl<IO: AsyncWrite> AsyncWrite for CountedIo<IO> {

@@ -132,6 +132,12 @@ impl<IO: Passthrough> Passthrough for TimeoutIo<IO> {
         self.write
             .check(IoOperation::Write, result, self.info.as_ref(), cx)
     }
+
+    fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let result = self.io.poll_sent(cx);
+        self.write
+            .check(IoOperation::Write, result, self.info.as_ref(), cx)
+    }
 }
 
 impl<IO: AsyncWrite> AsyncWrite for TimeoutIo<IO> {

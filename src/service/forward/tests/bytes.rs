@@ -1,10 +1,15 @@
 //! Every byte arrives, in order.
 
 use super::support::{Forwards, Random, in_memory, over_tcp};
-use portcullis_middleware::{connection::EndedBy, testing};
-use std::time::Duration;
+use portcullis_middleware::{connection::EndedBy, io::BoxIo, testing};
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     time::sleep,
 };
 
@@ -114,6 +119,122 @@ async fn random_streams_arrive_whole_if_only_one_side_is_a_socket() {
         let (backend, server) = testing::in_memory(5000);
         let forwards = Forwards::start(client, backend, |s| s);
         exchange(forwards, theirs, server, seed, 1_000_000).await;
+    }
+}
+
+/// Always has input in small pieces, as TLS may, and accepts everything.
+struct Endless;
+
+impl AsyncRead for Endless {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut small = [0; 1024];
+        let mut piece = ReadBuf::new(&mut small);
+        // Takes one unit of the task's budget.
+        ready!(Pin::new(&mut tokio::io::repeat(7)).poll_read(cx, &mut piece))?;
+        buffer.put_slice(piece.filled());
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Endless {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut tokio::io::sink()).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn a_direction_that_never_waits_leaves_the_other_one_its_share() {
+    let [client, backend] = [(), ()].map(|()| {
+        let (connection, _) = testing::in_memory(64);
+        connection.map_io(|_| BoxIo::new(Endless))
+    });
+    let forwards = Forwards::start(client, backend, |s| s);
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    forwards.info.force_close();
+    let forwarded = forwards.error().await.forwarded;
+    let (up, down) = (forwarded.to_backend, forwarded.to_client);
+    assert!(up.max(down) > 1_000_000);
+    assert!(up.min(down) > up.max(down) / 2, "{up} and {down} bytes");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn bulk_moves_through_pipes_only_if_both_sides_are_sockets() {
+    use crate::service::forward::transfer::SPLICED;
+
+    // The forwarder is in the thread of this test.
+    for boxed in [true, false] {
+        let before = SPLICED.get();
+        let (client, mut theirs) = testing::over_tcp().await;
+        let (backend, mut server) = testing::over_tcp().await;
+        let _forwards = match boxed {
+            true => Forwards::start(client.box_io(), backend, |s| s),
+            false => Forwards::start(client, backend, |s| s),
+        };
+        let piece = vec![7; 8_000_000];
+        let mut received = vec![0; piece.len()];
+        let (sent, read) = tokio::join!(theirs.write_all(&piece), server.read_exact(&mut received));
+        sent.unwrap();
+        read.unwrap();
+        let spliced = SPLICED.get() - before;
+        assert_eq!(spliced > 4_000_000, !boxed, "{spliced} bytes");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_stream_goes_on_after_urgent_data() {
+    for ends in [true, false] {
+        let (forwards, mut client, mut server) = over_tcp().await;
+        let receiving = async {
+            let mut received = vec![0; 4_000_000];
+            server.read_exact(&mut received).await.unwrap();
+            assert_eq!(
+                received.iter().filter(|byte| **byte == 7).count(),
+                4_000_000
+            );
+            if ends {
+                assert_eq!(server.read(&mut [0]).await.unwrap(), 0);
+                server.shutdown().await.unwrap();
+            }
+        };
+        let sending = async {
+            client.write_all(&[7; 3_000_000]).await.unwrap();
+            client.writable().await.unwrap();
+            let socket = socket2::SockRef::from(&client);
+            while socket.send_out_of_band(b"!").is_err() {
+                sleep(Duration::from_millis(1)).await;
+            }
+            client.write_all(&[7; 1_000_000]).await.unwrap();
+            if ends {
+                client.shutdown().await.unwrap();
+            }
+        };
+        let both = async { tokio::join!(sending, receiving) };
+        tokio::time::timeout(Duration::from_secs(20), both)
+            .await
+            .unwrap();
+        if ends {
+            forwards.result().await.unwrap();
+        }
     }
 }
 

@@ -79,3 +79,26 @@ async fn bytes_in_transit_are_delivered_before_the_end() {
     drop((client, server));
     forwards.result().await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn half_closed_connections_also_end_once_they_are_idle() {
+    let policy = DrainPolicy::EndWhenIdle(2 * SECOND);
+    let (trigger, half_closed, mut client, server) = forwards(policy);
+    client.shutdown().await.unwrap();
+    sleep(10 * SECOND).await;
+    trigger.notify();
+    let begun = Instant::now();
+    assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+    assert!(begun.elapsed() <= 2 * SECOND);
+    drop((client, server));
+    half_closed.result().await.unwrap();
+
+    // The limit of half-closed connections remains if it is the smaller one.
+    let policy = DrainPolicy::EndWhenIdle(3600 * SECOND);
+    let (trigger, half_closed, mut client, _server) = forwards(policy);
+    trigger.notify();
+    client.shutdown().await.unwrap();
+    let begun = Instant::now();
+    half_closed.result().await.unwrap_err();
+    assert_eq!(begun.elapsed(), 60 * SECOND);
+}

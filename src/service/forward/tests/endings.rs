@@ -1,10 +1,13 @@
 //! How forwarded connections end.
 
-use super::support::{in_memory, over_tcp};
+use super::support::{Forwards, in_memory, over_tcp};
 use portcullis_middleware::{
+    Connection,
     connection::{EndedBy, ForcedClose},
     error::{Elapsed, TimeoutPhase, find},
+    io::BoxIo,
     outcome::Outcome,
+    testing,
 };
 use std::{
     io::{self, ErrorKind},
@@ -261,4 +264,141 @@ async fn a_drop_with_bytes_in_transit_resets_both_sides_and_otherwise_closes_the
     assert_eq!(end.kind(), ErrorKind::ConnectionReset);
     let end = end_of(&mut client).await.unwrap_err();
     assert_eq!(end.kind(), ErrorKind::ConnectionReset);
+}
+
+/// A connection that reads and writes what `script` says.
+fn scripted(script: &mut tokio_test::io::Builder) -> Connection<BoxIo> {
+    let (connection, _) = testing::in_memory(64);
+    connection.map_io(|_| BoxIo::new(script.build()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_read_before_a_failed_read_is_delivered() {
+    let reset = || io::Error::from(ErrorKind::ConnectionReset);
+    let elapsed = || io::Error::from(Elapsed::new(TimeoutPhase::HALF_CLOSED, SECOND));
+    for (error, by) in [(reset(), EndedBy::Backend), (elapsed(), EndedBy::Gate)] {
+        let kind = error.kind();
+        let backend = scripted(
+            tokio_test::io::Builder::new()
+                .read(b"answer")
+                .read_error(error),
+        );
+        let (client, mut theirs) = testing::in_memory(64);
+        let forwards = Forwards::start(client, backend, |s| s);
+        assert_eq!(read_all(&mut theirs).await, b"answer");
+        let info = forwards.info.clone();
+        let error = forwards.error().await;
+        assert_eq!((error.kind, error.forwarded.to_client), (kind, 6));
+        assert!(error.text.starts_with("reading from the backend"));
+        assert_eq!(info.ended_by(), Some(by));
+    }
+}
+
+#[tokio::test]
+async fn a_write_that_times_out_resets_both_sides_also_midway() {
+    for first in [None, Some(b"req")] {
+        let elapsed = Elapsed::new(TimeoutPhase::HALF_CLOSED, SECOND);
+        let mut script = tokio_test::io::Builder::new();
+        if let Some(first) = first {
+            script.write(first);
+        }
+        script.write_error(elapsed.into());
+        let backend = scripted(&mut script);
+        drop(script);
+        let (client, mut theirs) = testing::over_tcp().await;
+        theirs.write_all(b"request").await.unwrap();
+        let forwards = Forwards::start(client, backend, |s| s);
+        let end = end_of(&mut theirs).await.unwrap_err();
+        assert_eq!(end.kind(), ErrorKind::ConnectionReset);
+        let moved = forwards.error().await.forwarded.to_backend;
+        assert_eq!(moved, first.map_or(0, |first| first.len() as u64));
+    }
+}
+
+#[tokio::test]
+async fn what_was_written_is_sent_before_a_reset_is_passed_on() {
+    let (forwards, mut client, mut server) = over_tcp().await;
+    socket2::SockRef::from(&server)
+        .set_recv_buffer_size(65_536)
+        .unwrap();
+    client.write_all(&[7; 1_000_000]).await.unwrap();
+    while forwards.info.bytes_read() < 1_000_000 {
+        sleep(Duration::from_millis(1)).await;
+    }
+    reset(client);
+    sleep(Duration::from_millis(100)).await;
+    let mut received = Vec::new();
+    let end = server.read_to_end(&mut received).await.unwrap_err();
+    assert_eq!(end.kind(), ErrorKind::ConnectionReset);
+    assert_eq!(received.len(), 1_000_000);
+    assert_eq!(forwards.error().await.forwarded.to_backend, 1_000_000);
+}
+
+#[tokio::test]
+async fn a_reset_waits_for_a_side_that_does_not_read_only_as_long_as_half_closed_ones_do() {
+    let limit = Duration::from_millis(200);
+    let (client, mut theirs) = testing::over_tcp().await;
+    let (backend, mut server) = testing::over_tcp().await;
+    let forwards = Forwards::start(client, backend, |s| s.with_half_closed_timeout(limit));
+    socket2::SockRef::from(&server)
+        .set_recv_buffer_size(65_536)
+        .unwrap();
+    theirs.write_all(&[7; 1_000_000]).await.unwrap();
+    while forwards.info.bytes_read() < 1_000_000 {
+        sleep(Duration::from_millis(1)).await;
+    }
+    reset(theirs);
+    let info = forwards.info.clone();
+    let error = forwards.result().await.unwrap_err();
+    assert!(find::<Elapsed>(&*error).is_some());
+    assert_eq!(info.ended_by(), Some(EndedBy::Client));
+    let end = end_of(&mut server).await.unwrap_err();
+    assert_eq!(end.kind(), ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn a_backend_that_sends_to_a_client_that_has_closed_still_gets_everything() {
+    const TOTAL: usize = 1_000_000;
+    let (forwards, mut client, mut server) = over_tcp().await;
+    socket2::SockRef::from(&server)
+        .set_recv_buffer_size(65_536)
+        .unwrap();
+    client.write_all(&[7; TOTAL]).await.unwrap();
+    drop(client);
+    let mut received = 0;
+    loop {
+        let read = server.read(&mut [0; 16_384]).await.unwrap();
+        if read == 0 {
+            break;
+        }
+        received += read;
+        if forwards.info.bytes_read() == TOTAL as u64 {
+            // The second one fails.
+            server.write_all(b".").await.unwrap();
+        }
+        sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(received, TOTAL);
+    drop(server);
+    let error = forwards.error().await;
+    assert_eq!(error.forwarded.to_backend, TOTAL as u64);
+    assert_eq!(error.forwarded.ended_by, EndedBy::Client);
+}
+
+#[tokio::test]
+async fn a_backend_may_send_a_mib_to_a_client_that_has_closed_and_is_then_reset() {
+    for (bytes, fails) in [(900_000, false), (50_000_000, true)] {
+        let (forwards, mut client, mut server) = over_tcp().await;
+        client.write_all(&[7; 100]).await.unwrap();
+        drop(client);
+        server.read_exact(&mut [0; 100]).await.unwrap();
+        assert_eq!(server.read(&mut [0]).await.unwrap(), 0);
+        let sending = async {
+            server.write_all(&vec![7; bytes]).await?;
+            server.shutdown().await
+        };
+        let sent = timeout(20 * SECOND, sending).await.unwrap();
+        assert_eq!(sent.is_err(), fails);
+        forwards.result().await.unwrap_err();
+    }
 }

@@ -12,7 +12,7 @@ use portcullis_middleware::{
 };
 use std::io::{self, ErrorKind};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
 };
 use tower::{Layer, ServiceExt};
@@ -54,7 +54,7 @@ async fn random_streams_arrive_whole_under_tls_on_either_side_or_both() {
 }
 
 /// Reads until the end and returns the bytes with the error.
-async fn read_all(mut io: impl tokio::io::AsyncRead + Unpin) -> (usize, io::Result<()>) {
+async fn read_all(mut io: impl AsyncRead + Unpin) -> (usize, io::Result<()>) {
     let mut received = Vec::new();
     let end = io.read_to_end(&mut received).await;
     (received.len(), end.map(drop))
@@ -106,3 +106,67 @@ async fn a_small_answer_is_flushed_while_the_connection_stays_open() {
         theirs.read_exact(&mut [0; 6]).await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn truncation_is_passed_on_to_a_plain_side_after_everything_was_sent() {
+    const TOTAL: usize = 1_000_000;
+    let (client, mut theirs) = tls().await;
+    let (backend, server) = testing::over_tcp().await;
+    socket2::SockRef::from(&server)
+        .set_recv_buffer_size(65_536)
+        .unwrap();
+    let forwards = Forwards::start(client, backend, |s| s);
+    theirs.write_all(&[7; TOTAL]).await.unwrap();
+    theirs.flush().await.unwrap();
+    theirs.get_mut().get_mut().shutdown().await.unwrap();
+    // The server reads late.
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    let (received, end) = read_all(server).await;
+    assert_eq!(received, TOTAL);
+    assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    let info = forwards.info.clone();
+    let error = forwards.result().await.unwrap_err();
+    assert_eq!(Outcome::of(&info, Some(&*error)), Outcome::Truncated);
+}
+
+#[tokio::test]
+async fn a_client_need_not_answer_a_close_notify() {
+    let (client, mut theirs) = tls().await;
+    let (backend, mut server) = testing::over_tcp().await;
+    let forwards = Forwards::start(client, backend, |s| s);
+    server.write_all(b"answer").await.unwrap();
+    server.shutdown().await.unwrap();
+    let mut received = Vec::new();
+    theirs.read_to_end(&mut received).await.unwrap();
+    assert_eq!(received, b"answer");
+    drop(theirs);
+    let (_, end) = read_all(server).await;
+    end.unwrap();
+    forwards.result().await.unwrap();
+}
+
+#[tokio::test]
+async fn both_directions_may_be_saturated_under_tls() {
+    let (client, theirs) = tls().await;
+    let (server, backend) = tls().await;
+    let forwards = Forwards::start(client, backend, |s| s);
+    let (down, up) = tokio::join!(saturate(theirs), saturate(server));
+    assert_eq!((down, up), (BULK, BULK));
+    let forwarded = forwards.result().await.unwrap();
+    assert_eq!((forwarded.to_backend, forwarded.to_client), (BULK, BULK));
+}
+
+/// Sends and receives as fast as possible; returns the number of bytes that were received.
+async fn saturate(io: impl AsyncRead + AsyncWrite) -> u64 {
+    let (mut input, mut output) = tokio::io::split(io);
+    let sending = async {
+        let mut bytes = tokio::io::repeat(7).take(BULK);
+        tokio::io::copy(&mut bytes, &mut output).await.unwrap();
+        output.shutdown().await.unwrap();
+    };
+    let mut sink = tokio::io::sink();
+    let receiving = tokio::io::copy(&mut input, &mut sink);
+    tokio::join!(sending, receiving).1.unwrap()
+}
+
+const BULK: u64 = 16_000_000;

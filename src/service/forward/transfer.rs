@@ -1,0 +1,194 @@
+//! How a direction moves bytes: through the scratch of the thread, or through a pipe of the kernel.
+
+use super::{
+    direction::{Direction, Rest, Stage, Surroundings},
+    pipes::PooledPipe,
+    report::Failure,
+    scratch::{SCRATCH, with_scratch},
+};
+use portcullis_middleware::io::Passthrough;
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+impl Direction {
+    /// Reads once and writes what the other side accepts; pending if there is no further input.
+    pub(super) fn poll_move<R, W>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut R,
+        to: &mut W,
+        surroundings: Surroundings,
+    ) -> Poll<Result<usize, Failure>>
+    where
+        R: AsyncRead + Passthrough + Unpin,
+        W: AsyncWrite + Passthrough + Unpin,
+    {
+        let splices = self.full_reads >= FULL_READS && !self.copies;
+        if splices && from.is_passthrough() && to.is_passthrough() {
+            if let Some(pipe) = PooledPipe::take() {
+                return self.poll_splice(cx, from, pipe);
+            }
+            // Tries again later, because a failed attempt takes system calls.
+            self.full_reads = 0;
+        }
+        with_scratch(|scratch| self.poll_copy(cx, from, to, surroundings, scratch))
+    }
+
+    fn poll_copy<R, W>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut R,
+        to: &mut W,
+        surroundings: Surroundings,
+        scratch: &mut [u8],
+    ) -> Poll<Result<usize, Failure>>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        let mut buffer = ReadBuf::new(scratch);
+        // TLS returns one record at a time, so several are gathered.
+        let pending = loop {
+            let before = buffer.filled().len();
+            match Pin::new(&mut *from).poll_read(cx, &mut buffer) {
+                Poll::Pending => break true,
+                Poll::Ready(Ok(())) if buffer.filled().len() == before => {
+                    self.stage = Stage::Ended;
+                    break false;
+                }
+                Poll::Ready(Ok(())) if buffer.remaining() < RECORD => break false,
+                Poll::Ready(Ok(())) => {}
+                // Many TLS peers do not answer a `close_notify` with one.
+                Poll::Ready(Err(error))
+                    if error.kind() == io::ErrorKind::UnexpectedEof && surroundings.other_ended =>
+                {
+                    self.stage = Stage::Ended;
+                    break false;
+                }
+                Poll::Ready(Err(error)) => {
+                    self.stage = Stage::Failed(error);
+                    break false;
+                }
+            }
+        };
+        let filled = buffer.filled();
+        let is_full = SCRATCH - filled.len() < RECORD;
+        self.full_reads = if is_full {
+            self.full_reads.saturating_add(1)
+        } else {
+            0
+        };
+        if filled.is_empty() && pending {
+            return Poll::Pending;
+        }
+        let mut written = 0;
+        while written < filled.len() {
+            let result = match Pin::new(&mut *to).poll_write(cx, &filled[written..]) {
+                Poll::Ready(Ok(bytes)) if bytes > 0 => {
+                    written += bytes;
+                    self.wrote(bytes);
+                    continue;
+                }
+                Poll::Ready(Ok(_)) => Err(self.write_failure(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Err(error)) => Err(self.write_failure(error)),
+                Poll::Pending => Ok(filled.len()),
+            };
+            let bytes = filled[written..].into();
+            self.rest = Rest::Bytes { bytes, written: 0 };
+            return Poll::Ready(result);
+        }
+        if pending {
+            // That read has registered the task, so another one would only find the same.
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(filled.len()))
+    }
+
+    /// Moves bytes into `pipe`, which becomes the rest.
+    fn poll_splice(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut impl Passthrough,
+        mut pipe: PooledPipe,
+    ) -> Poll<Result<usize, Failure>> {
+        match ready!(from.poll_read_to_pipe(cx, pipe.get_mut())) {
+            Ok(0) => {
+                self.stage = Stage::Ended;
+                Poll::Ready(Ok(0))
+            }
+            Ok(read) => {
+                #[cfg(test)]
+                SPLICED.with(|spliced| spliced.set(spliced.get() + read));
+                if read < SCRATCH / 2 {
+                    // Little input is cheaper to copy, with two calls in place of four.
+                    self.full_reads = 0;
+                }
+                self.rest = Rest::Pipe(pipe);
+                Poll::Ready(Ok(read))
+            }
+            Err(error) if is_unsupported(&error) => {
+                self.copies = true;
+                Poll::Ready(Ok(0))
+            }
+            Err(error) => {
+                self.stage = Stage::Failed(error);
+                Poll::Ready(Ok(0))
+            }
+        }
+    }
+
+    pub(super) fn poll_write_rest<W>(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut W,
+    ) -> Poll<io::Result<()>>
+    where
+        W: AsyncWrite + Passthrough + Unpin,
+    {
+        loop {
+            let (written, is_empty) = match &mut self.rest {
+                Rest::Nothing => return Poll::Ready(Ok(())),
+                Rest::Bytes { bytes, written } => {
+                    let new = ready!(Pin::new(&mut *to).poll_write(cx, &bytes[*written..]))?;
+                    *written += new;
+                    (new, *written == bytes.len())
+                }
+                Rest::Pipe(pipe) => {
+                    let new = ready!(to.poll_write_from_pipe(cx, pipe.get_mut()))?;
+                    (new, pipe.get_mut().is_empty())
+                }
+            };
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.wrote(written);
+            if is_empty {
+                // Also gives the pipe back.
+                self.rest = Rest::Nothing;
+            }
+        }
+    }
+}
+
+fn is_unsupported(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::Unsupported | io::ErrorKind::InvalidInput | io::ErrorKind::PermissionDenied
+    )
+}
+
+#[cfg(test)]
+std::thread_local! {
+    /// Bytes that directions of this thread moved into pipes.
+    pub(super) static SPLICED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+/// Reads in a row that fill the scratch, after which a pipe is worth its two calls more.
+const FULL_READS: u8 = 2;
+
+/// The space that the largest TLS record needs (RFC 8446, section 5.1).
+const RECORD: usize = 16 * 1024;
