@@ -210,7 +210,10 @@ async fn xmpp_starts_tls_on_request() {
         ];
         let (peer, expected) = script("", &exchanges, "\x16hello");
         let (served, received) = serve(PreludeLayer::new(Xmpp::new("chat.example")), peer).await;
-        assert_eq!((served.unwrap(), received), (b"\x16hello".to_vec(), expected));
+        assert_eq!(
+            (served.unwrap(), received),
+            (b"\x16hello".to_vec(), expected)
+        );
     }
 }
 
