@@ -4,7 +4,10 @@ use super::{
     ConnectionInfo, Phase, Transport,
     control::{IoDirection, Requests},
 };
-use crate::io::{Passthrough, Pipe};
+use crate::{
+    departure,
+    io::{Passthrough, Pipe},
+};
 use std::{
     error, fmt,
     io::{self, IoSlice},
@@ -189,6 +192,11 @@ impl<Io: Transport> Passthrough for Socket<Io> {
         });
         self.info.count_written(&result);
         result
+    }
+
+    fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let departed = departure::poll_raw(self.get_ref(), cx);
+        departure::unless_sent(self.info.bytes_read() > 0, departed)
     }
 }
 

@@ -1,7 +1,10 @@
 //! The requirements of a raw stream: bytes, addresses, and a reset.
 
 use super::{Address, AnyStream};
-use crate::io::{Passthrough, Pipe};
+use crate::{
+    departure,
+    io::{Passthrough, Pipe},
+};
 use std::{
     io,
     task::{Context, Poll},
@@ -183,6 +186,10 @@ macro_rules! passthrough {
                     Some(socket) => socket.poll_write_from_pipe(cx, pipe),
                     None => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
                 }
+            }
+
+            fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+                departure::poll_raw(self, cx)
             }
         }
     )*};

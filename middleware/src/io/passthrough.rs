@@ -1,4 +1,4 @@
-//! Streams whose bytes can move between their socket and a pipe.
+//! What a forwarder needs of a stream beyond reads and writes.
 
 use super::Pipe;
 use std::{
@@ -25,8 +25,9 @@ use std::{
 /// assert!(!Compressed(tokio::io::empty()).is_passthrough());
 /// ```
 ///
-/// A wrapper that leaves the bytes unchanged forwards the three methods to the stream inside. To forward a
-/// stream of a foreign type, which cannot implement this trait, put it into a [`BoxIo`](super::BoxIo).
+/// A wrapper that leaves the bytes unchanged forwards all methods to the stream inside, and every wrapper forwards
+/// [`poll_departure`](Self::poll_departure). To forward a stream of a foreign type, which cannot implement this
+/// trait, put it into a [`BoxIo`](super::BoxIo).
 pub trait Passthrough {
     /// Whether this stream is currently a socket with nothing in between.
     ///
@@ -65,6 +66,19 @@ pub trait Passthrough {
     ) -> Poll<io::Result<usize>> {
         let _ = (cx, pipe);
         Poll::Ready(Err(io::ErrorKind::Unsupported.into()))
+    }
+
+    /// Ready with the reason once the peer has disconnected, for a connection that is not read at the moment.
+    ///
+    /// The reason is a reset, or [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) if the peer has ended its side. A peer
+    /// that has sent something before may be waiting for a response, so a plain socket then only reports a reset.
+    /// The input stays in the stream, and while some is unread, the peer counts as connected.
+    ///
+    /// The default is always pending, so that the peer counts as connected until the stream is read or written. Each
+    /// wrapper forwards this method, whether it changes the bytes or not.
+    fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let _ = cx;
+        Poll::Pending
     }
 }
 
@@ -106,6 +120,16 @@ macro_rules! forward_passthrough {
                     $($(#[$attribute])* $pattern => $io.poll_write_from_pipe(cx, pipe),)*
                 }
             }
+
+            #[inline]
+            fn poll_departure(
+                &mut self,
+                cx: &mut ::std::task::Context<'_>,
+            ) -> ::std::task::Poll<::std::io::Error> {
+                match self {
+                    $($(#[$attribute])* $pattern => $io.poll_departure(cx),)*
+                }
+            }
         }
     };
 }
@@ -131,6 +155,10 @@ impl<IO: Passthrough + ?Sized> Passthrough for Box<IO> {
         pipe: &mut Pipe,
     ) -> Poll<io::Result<usize>> {
         (**self).poll_write_from_pipe(cx, pipe)
+    }
+
+    fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        (**self).poll_departure(cx)
     }
 }
 

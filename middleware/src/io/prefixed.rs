@@ -1,6 +1,7 @@
 //! A stream that returns bytes again after they were read from it.
 
 use super::{Passthrough, Pipe};
+use crate::departure::unless_sent;
 use std::{
     fmt,
     io::{self, IoSlice},
@@ -194,6 +195,10 @@ impl<IO: Passthrough> Passthrough for PrefixedIo<IO> {
         pipe: &mut Pipe,
     ) -> Poll<io::Result<usize>> {
         self.io.poll_write_from_pipe(cx, pipe)
+    }
+
+    fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        unless_sent(!self.prefix().is_empty(), self.io.poll_departure(cx))
     }
 }
 

@@ -11,7 +11,6 @@ use portcullis_middleware::{
     BoxError, Connection, ConnectionInfo,
     connection::{EndedBy, ForcedClose, UpstreamInfo},
     error::{Elapsed, Refused, Unreachable, find},
-    internal::poll_client_left,
     io::Passthrough,
 };
 use std::{
@@ -107,7 +106,7 @@ where
 impl<B, IO, BackendIo> Connecting<B, IO>
 where
     B: Service<ConnectionInfo, Response = Connection<BackendIo>, Error: Into<BoxError>>,
-    IO: 'static,
+    IO: Passthrough,
 {
     fn poll(
         self: Pin<&mut Self>,
@@ -169,7 +168,7 @@ impl Wait {
     }
 
     /// Ready with the reason once it is pointless to wait for the backend.
-    fn poll<IO: 'static>(
+    fn poll<IO: Passthrough>(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         client: &mut Connection<IO>,
@@ -180,7 +179,7 @@ impl Wait {
         }
         loop {
             if let Some(closed) = this.closed {
-                if let Poll::Ready(left) = poll_client_left(client, cx) {
+                if let Poll::Ready(left) = client.poll_departure(cx) {
                     client.info().set_ended_by(EndedBy::Client);
                     return Poll::Ready(left.into());
                 }

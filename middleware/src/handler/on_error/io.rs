@@ -95,6 +95,10 @@ impl<IO: Passthrough> Passthrough for Lent<IO> {
     ) -> Poll<io::Result<usize>> {
         self.get_mut().poll_write_from_pipe(cx, pipe)
     }
+
+    fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        self.get_mut().poll_departure(cx)
+    }
 }
 
 impl<IO: AsyncWrite + Unpin> AsyncWrite for Lent<IO> {

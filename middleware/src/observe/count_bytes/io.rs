@@ -124,6 +124,10 @@ impl<IO: Passthrough> Passthrough for CountedIo<IO> {
         self.counts.add_written(&result);
         result
     }
+
+    fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        self.io.poll_departure(cx)
+    }
 }
 
 impl<IO: AsyncWrite> AsyncWrite for CountedIo<IO> {

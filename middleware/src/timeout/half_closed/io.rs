@@ -234,6 +234,10 @@ impl<IO: Passthrough> Passthrough for HalfClosedTimeoutIo<IO> {
         let result = self.io.poll_write_from_pipe(cx, pipe);
         self.watch.written(result, cx)
     }
+
+    fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        self.io.poll_departure(cx)
+    }
 }
 
 impl<IO: AsyncWrite> AsyncWrite for HalfClosedTimeoutIo<IO> {

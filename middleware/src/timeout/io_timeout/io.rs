@@ -132,6 +132,10 @@ impl<IO: Passthrough> Passthrough for TimeoutIo<IO> {
         self.write
             .check(IoOperation::Write, result, self.info.as_ref(), cx)
     }
+
+    fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        self.io.poll_departure(cx)
+    }
 }
 
 impl<IO: AsyncWrite> AsyncWrite for TimeoutIo<IO> {
