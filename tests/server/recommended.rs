@@ -1,6 +1,6 @@
 //! The recommended stack serves every kind of service, and each option takes effect.
 
-use crate::support::{Fixture, echo, eventually, read_to_end, scenario, tls};
+use crate::support::{Fixture, echo, eventually, paused_scenario, read_to_end, scenario, tls};
 use portcullis::{
     Connection, ConnectionInfo,
     connection::Socket,
@@ -193,49 +193,55 @@ fn a_list_of_certificates_is_asked_after_the_handshake() {
     });
 }
 
-#[tokio::test(start_paused = true)]
-async fn the_defaults_end_a_connection_that_moves_no_byte_for_five_minutes() {
-    let harness = Harness::new(stack::recommended(Options::new(), service_fn(echo)));
-    let slow = Peer::new()
-        .stalls(Duration::from_secs(299))
-        .sends("x")
-        .waits_for(1)
-        .half_closes();
-    let slow = harness.play(slow);
-    let _silent = harness.play(Peer::new());
-    harness.idle().await;
-    assert_eq!(slow.written(), b"x");
-    let end = harness.finish().await;
-    let idle = Outcome::TimedOut(TimeoutPhase::IDLE);
-    assert_eq!(end.status.outcomes, [(Outcome::Completed, 1), (idle, 1)]);
+#[test]
+fn the_defaults_end_a_connection_that_moves_no_byte_for_five_minutes() {
+    paused_scenario(async {
+        let harness = Harness::new(stack::recommended(Options::new(), service_fn(echo)));
+        let slow = Peer::new()
+            .stalls(Duration::from_secs(299))
+            .sends("x")
+            .waits_for(1)
+            .half_closes();
+        let slow = harness.play(slow);
+        let _silent = harness.play(Peer::new());
+        harness.idle().await;
+        assert_eq!(slow.written(), b"x");
+        let end = harness.finish().await;
+        let idle = Outcome::TimedOut(TimeoutPhase::IDLE);
+        assert_eq!(end.status.outcomes, [(Outcome::Completed, 1), (idle, 1)]);
+    });
 }
 
-#[tokio::test(start_paused = true)]
-async fn limits_and_timeouts_are_those_of_the_options() {
-    let rate = RateLimitLayer::new((), Rate::per_second(3));
-    let per_client = KeyedLimitLayer::new(ClientIp::new(), 1);
-    let connections = ConnectionLimitLayer::new(3);
-    let handles = (rate.handle(), per_client.handle(), connections.handle());
-    let bandwidth = Bandwidth::per_second(10);
-    let options = Options::new()
-        .with_connection_limit(connections)
-        .with_rate_limit(rate)
-        .with_keyed_limit(per_client)
-        .with_connection_timeout(ConnectionTimeoutLayer::new())
-        .with_io_timeout(IoTimeoutLayer::new().with_read_timeout(Duration::from_secs(60)))
-        .with_bandwidth(BandwidthLayer::new().with_write(bandwidth));
-    let harness = Harness::new(stack::recommended(options, service_fn(echo)));
-    let begun = Instant::now();
-    let mut client = harness.connect_from("192.0.2.1:1".parse::<std::net::SocketAddr>().unwrap());
-    client.write_all(&[7; 40]).await.unwrap();
-    client.read_exact(&mut [0; 40]).await.unwrap();
-    assert!(begun.elapsed() >= Duration::from_secs(3));
-    assert_eq!((handles.1.active(), handles.2.active()), (1, 1));
-    let mut second = harness.connect_from("192.0.2.1:2".parse::<std::net::SocketAddr>().unwrap());
-    assert_eq!(second.read(&mut [0]).await.unwrap(), 0);
-    assert_eq!((handles.0.refused(), handles.1.refused()), (0, 1));
-    harness.idle().await;
-    let end = harness.finish().await;
-    let timed_out = Outcome::TimedOut(TimeoutPhase::READ);
-    assert!(end.status.outcomes.contains(&(timed_out, 1)));
+#[test]
+fn limits_and_timeouts_are_those_of_the_options() {
+    paused_scenario(async {
+        let rate = RateLimitLayer::new((), Rate::per_second(3));
+        let per_client = KeyedLimitLayer::new(ClientIp::new(), 1);
+        let connections = ConnectionLimitLayer::new(3);
+        let handles = (rate.handle(), per_client.handle(), connections.handle());
+        let bandwidth = Bandwidth::per_second(10);
+        let options = Options::new()
+            .with_connection_limit(connections)
+            .with_rate_limit(rate)
+            .with_keyed_limit(per_client)
+            .with_connection_timeout(ConnectionTimeoutLayer::new())
+            .with_io_timeout(IoTimeoutLayer::new().with_read_timeout(Duration::from_secs(60)))
+            .with_bandwidth(BandwidthLayer::new().with_write(bandwidth));
+        let harness = Harness::new(stack::recommended(options, service_fn(echo)));
+        let begun = Instant::now();
+        let mut client =
+            harness.connect_from("192.0.2.1:1".parse::<std::net::SocketAddr>().unwrap());
+        client.write_all(&[7; 40]).await.unwrap();
+        client.read_exact(&mut [0; 40]).await.unwrap();
+        assert!(begun.elapsed() >= Duration::from_secs(3));
+        assert_eq!((handles.1.active(), handles.2.active()), (1, 1));
+        let mut second =
+            harness.connect_from("192.0.2.1:2".parse::<std::net::SocketAddr>().unwrap());
+        assert_eq!(second.read(&mut [0]).await.unwrap(), 0);
+        assert_eq!((handles.0.refused(), handles.1.refused()), (0, 1));
+        harness.idle().await;
+        let end = harness.finish().await;
+        let timed_out = Outcome::TimedOut(TimeoutPhase::READ);
+        assert!(end.status.outcomes.contains(&(timed_out, 1)));
+    });
 }
