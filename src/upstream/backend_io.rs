@@ -96,6 +96,10 @@ impl Passthrough for BackendIo {
         }
     }
 
+    fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        either!(self, io => io.poll_departure(cx))
+    }
+
     #[inline]
     fn poll_read_to_pipe(
         &mut self,
@@ -120,9 +124,5 @@ impl Passthrough for BackendIo {
             #[cfg(feature = "tls")]
             Self::Tls(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
         }
-    }
-
-    fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        either!(self, io => io.poll_departure(cx))
     }
 }

@@ -163,6 +163,11 @@ impl<Io: Transport> Passthrough for Socket<Io> {
         self.get_ref().kernel_socket().is_some()
     }
 
+    fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let departed = departure::poll_raw(self.get_ref(), cx);
+        departure::unless_sent(self.info.bytes_read() > 0, departed)
+    }
+
     fn poll_read_to_pipe(
         &mut self,
         cx: &mut Context<'_>,
@@ -192,11 +197,6 @@ impl<Io: Transport> Passthrough for Socket<Io> {
         });
         self.info.count_written(&result);
         result
-    }
-
-    fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        let departed = departure::poll_raw(self.get_ref(), cx);
-        departure::unless_sent(self.info.bytes_read() > 0, departed)
     }
 }
 

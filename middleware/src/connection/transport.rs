@@ -166,6 +166,10 @@ macro_rules! passthrough {
                 self.kernel_socket().is_some()
             }
 
+            fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+                departure::poll_raw(self, cx)
+            }
+
             fn poll_read_to_pipe(
                 &mut self,
                 cx: &mut Context<'_>,
@@ -186,10 +190,6 @@ macro_rules! passthrough {
                     Some(socket) => socket.poll_write_from_pipe(cx, pipe),
                     None => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
                 }
-            }
-
-            fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-                departure::poll_raw(self, cx)
             }
         }
     )*};

@@ -38,6 +38,19 @@ pub trait Passthrough {
         false
     }
 
+    /// Ready with the reason once the peer has disconnected, for a connection that is not read at the moment.
+    ///
+    /// The reason is a reset, or [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) if the peer has ended its side. A peer
+    /// that has sent something before may be waiting for a response, so a plain socket then only reports a reset.
+    /// The input stays in the stream, and while some is unread, the peer counts as connected.
+    ///
+    /// The default is always pending, so that the peer counts as connected until the stream is read or written. Each
+    /// wrapper forwards this method, whether it changes the bytes or not.
+    fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let _ = cx;
+        Poll::Pending
+    }
+
     /// Moves bytes from the socket into `pipe`, which must be empty; `Ok(0)` is the end of the stream.
     ///
     /// # Errors
@@ -67,19 +80,6 @@ pub trait Passthrough {
         let _ = (cx, pipe);
         Poll::Ready(Err(io::ErrorKind::Unsupported.into()))
     }
-
-    /// Ready with the reason once the peer has disconnected, for a connection that is not read at the moment.
-    ///
-    /// The reason is a reset, or [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) if the peer has ended its side. A peer
-    /// that has sent something before may be waiting for a response, so a plain socket then only reports a reset.
-    /// The input stays in the stream, and while some is unread, the peer counts as connected.
-    ///
-    /// The default is always pending, so that the peer counts as connected until the stream is read or written. Each
-    /// wrapper forwards this method, whether it changes the bytes or not.
-    fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        let _ = cx;
-        Poll::Pending
-    }
 }
 
 /// Implements [`Passthrough`] for a type that only passes calls on.
@@ -96,6 +96,16 @@ macro_rules! forward_passthrough {
             fn is_passthrough(&self) -> bool {
                 match self {
                     $($(#[$attribute])* $pattern => $io.is_passthrough(),)*
+                }
+            }
+
+            #[inline]
+            fn poll_departure(
+                &mut self,
+                cx: &mut ::std::task::Context<'_>,
+            ) -> ::std::task::Poll<::std::io::Error> {
+                match self {
+                    $($(#[$attribute])* $pattern => $io.poll_departure(cx),)*
                 }
             }
 
@@ -120,16 +130,6 @@ macro_rules! forward_passthrough {
                     $($(#[$attribute])* $pattern => $io.poll_write_from_pipe(cx, pipe),)*
                 }
             }
-
-            #[inline]
-            fn poll_departure(
-                &mut self,
-                cx: &mut ::std::task::Context<'_>,
-            ) -> ::std::task::Poll<::std::io::Error> {
-                match self {
-                    $($(#[$attribute])* $pattern => $io.poll_departure(cx),)*
-                }
-            }
         }
     };
 }
@@ -139,6 +139,10 @@ pub(crate) use forward_passthrough;
 impl<IO: Passthrough + ?Sized> Passthrough for Box<IO> {
     fn is_passthrough(&self) -> bool {
         (**self).is_passthrough()
+    }
+
+    fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        (**self).poll_departure(cx)
     }
 
     fn poll_read_to_pipe(
@@ -155,10 +159,6 @@ impl<IO: Passthrough + ?Sized> Passthrough for Box<IO> {
         pipe: &mut Pipe,
     ) -> Poll<io::Result<usize>> {
         (**self).poll_write_from_pipe(cx, pipe)
-    }
-
-    fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        (**self).poll_departure(cx)
     }
 }
 

@@ -178,6 +178,10 @@ impl<IO: Passthrough> Passthrough for PrefixedIo<IO> {
         self.prefix.is_none() && self.io.is_passthrough()
     }
 
+    fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        unless_sent(!self.prefix().is_empty(), self.io.poll_departure(cx))
+    }
+
     fn poll_read_to_pipe(
         &mut self,
         cx: &mut Context<'_>,
@@ -195,10 +199,6 @@ impl<IO: Passthrough> Passthrough for PrefixedIo<IO> {
         pipe: &mut Pipe,
     ) -> Poll<io::Result<usize>> {
         self.io.poll_write_from_pipe(cx, pipe)
-    }
-
-    fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        unless_sent(!self.prefix().is_empty(), self.io.poll_departure(cx))
     }
 }
 

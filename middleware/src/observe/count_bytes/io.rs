@@ -103,6 +103,10 @@ impl<IO: Passthrough> Passthrough for CountedIo<IO> {
         self.io.is_passthrough()
     }
 
+    fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        self.io.poll_departure(cx)
+    }
+
     fn poll_read_to_pipe(
         &mut self,
         cx: &mut Context<'_>,
@@ -123,10 +127,6 @@ impl<IO: Passthrough> Passthrough for CountedIo<IO> {
         let result = self.io.poll_write_from_pipe(cx, pipe);
         self.counts.add_written(&result);
         result
-    }
-
-    fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        self.io.poll_departure(cx)
     }
 }
 

@@ -211,6 +211,10 @@ impl<IO: Passthrough> Passthrough for HalfClosedTimeoutIo<IO> {
         self.io.is_passthrough()
     }
 
+    fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        self.io.poll_departure(cx)
+    }
+
     fn poll_read_to_pipe(
         &mut self,
         cx: &mut Context<'_>,
@@ -233,10 +237,6 @@ impl<IO: Passthrough> Passthrough for HalfClosedTimeoutIo<IO> {
     ) -> Poll<io::Result<usize>> {
         let result = self.io.poll_write_from_pipe(cx, pipe);
         self.watch.written(result, cx)
-    }
-
-    fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        self.io.poll_departure(cx)
     }
 }
 

@@ -113,6 +113,10 @@ impl<IO: Passthrough> Passthrough for TimeoutIo<IO> {
         self.io.is_passthrough()
     }
 
+    fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        self.io.poll_departure(cx)
+    }
+
     fn poll_read_to_pipe(
         &mut self,
         cx: &mut Context<'_>,
@@ -131,10 +135,6 @@ impl<IO: Passthrough> Passthrough for TimeoutIo<IO> {
         let result = self.io.poll_write_from_pipe(cx, pipe);
         self.write
             .check(IoOperation::Write, result, self.info.as_ref(), cx)
-    }
-
-    fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        self.io.poll_departure(cx)
     }
 }
 
