@@ -26,7 +26,7 @@ use tokio::{io::Interest, net::TcpStream};
 ///
 /// Like `poll_departure`, with one exception. If a layer has already read from the socket, a client that
 /// has half-closed may be waiting for a response, so only a reset counts.
-pub fn poll_client_left<IO: 'static>(
+pub(crate) fn poll_client_left<IO: 'static>(
     connection: &mut Connection<IO>,
     cx: &mut Context<'_>,
 ) -> Poll<io::Error> {
@@ -67,25 +67,36 @@ pub(crate) fn poll_departure<IO: 'static>(io: &mut IO, cx: &mut Context<'_>) -> 
     if let Some(polled) = poll_tls_or_plain(io, cx) {
         return polled;
     }
-    if let Some((stream, unread)) = find::<TcpStream>(io) {
-        return unless_unread(unread, poll_tcp(stream, cx));
-    }
+    let found = find::<TcpStream>(io).or_else(|| find::<AnyStream>(io));
     #[cfg(unix)]
-    if let Some((stream, unread)) = find::<UnixStream>(io) {
-        return unless_unread(unread, poll_unix(stream, cx));
-    }
-    match find::<AnyStream>(io) {
-        Some((AnyStream::Tcp(stream), unread)) => unless_unread(unread, poll_tcp(stream, cx)),
-        #[cfg(unix)]
-        Some((AnyStream::Unix(stream), unread)) => unless_unread(unread, poll_unix(stream, cx)),
-        Some((AnyStream::Memory(_), _)) | None => Poll::Pending,
+    let found = found.or_else(|| find::<UnixStream>(io));
+    match found {
+        Some((stream, unread)) => unless_sent(unread, poll_raw(stream, cx)),
+        None => Poll::Pending,
     }
 }
 
-/// A client with unread bytes in a prefix may have half-closed and wait for a response; only a reset counts.
-fn unless_unread(unread: bool, polled: Poll<io::Error>) -> Poll<io::Error> {
+/// The same for the stream of a [`Socket`].
+pub(crate) fn poll_raw(stream: &dyn Any, cx: &mut Context<'_>) -> Poll<io::Error> {
+    if let Some(stream) = stream.downcast_ref() {
+        return poll_tcp(stream, cx);
+    }
+    #[cfg(unix)]
+    if let Some(stream) = stream.downcast_ref() {
+        return poll_unix(stream, cx);
+    }
+    match stream.downcast_ref() {
+        Some(AnyStream::Tcp(stream)) => poll_tcp(stream, cx),
+        #[cfg(unix)]
+        Some(AnyStream::Unix(stream)) => poll_unix(stream, cx),
+        Some(AnyStream::Memory(_)) | None => Poll::Pending,
+    }
+}
+
+/// A client that has sent something may have half-closed and wait for a response, so only a reset counts.
+pub(crate) fn unless_sent(sent: bool, polled: Poll<io::Error>) -> Poll<io::Error> {
     match polled {
-        Poll::Ready(left) if unread && left.kind() == io::ErrorKind::UnexpectedEof => Poll::Pending,
+        Poll::Ready(left) if sent && left.kind() == io::ErrorKind::UnexpectedEof => Poll::Pending,
         polled => polled,
     }
 }
@@ -93,7 +104,7 @@ fn unless_unread(unread: bool, polled: Poll<io::Error>) -> Poll<io::Error> {
 /// The stream of type `Io` in `io`, and whether bytes read from it are still to be delivered.
 ///
 /// A PROXY header, a peek, a prelude and a second peek each put one prefix in front of the socket.
-fn find<Io: Transport>(io: &dyn Any) -> Option<(&Io, bool)> {
+fn find<Io: Transport>(io: &dyn Any) -> Option<(&dyn Any, bool)> {
     let (io, fourth) = behind_prefix::<PrefixedIo<PrefixedIo<PrefixedIo<Socket<Io>>>>>(io);
     let (io, third) = behind_prefix::<PrefixedIo<PrefixedIo<Socket<Io>>>>(io);
     let (io, second) = behind_prefix::<PrefixedIo<Socket<Io>>>(io);
@@ -165,8 +176,9 @@ fn poll_either<IO: 'static>(io: &mut dyn Any, cx: &mut Context<'_>) -> Option<Po
     })
 }
 
+/// The same for what a TLS session returns when it reads ahead.
 #[cfg(feature = "tls")]
-fn poll_plaintext(plaintext: Poll<io::Result<&[u8]>>) -> Poll<io::Error> {
+pub(crate) fn poll_plaintext(plaintext: Poll<io::Result<&[u8]>>) -> Poll<io::Error> {
     match plaintext {
         Poll::Ready(Ok([])) => Poll::Ready(disconnected()),
         Poll::Ready(Ok(_)) | Poll::Pending => Poll::Pending,
@@ -229,6 +241,12 @@ fn disconnected() -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        io::{BoxIo, EitherIo, Passthrough},
+        observe::{ByteCounter, CountedIo},
+        stream::write_buffer::WriteBufferIo,
+        timeout::{HalfClosedTimeoutIo, TimeoutIo},
+    };
     use std::future::poll_fn;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
@@ -355,6 +373,49 @@ mod tests {
         };
         let kind = noticed(connection.get_mut(), reset).await;
         assert_eq!(kind, io::ErrorKind::ConnectionReset);
+    }
+
+    #[tokio::test]
+    async fn a_departure_passes_through_wrappers_once_their_prefix_was_read() {
+        let (ours, mut theirs) = over_tcp().await;
+        let mut connection = Connection::accept(ours)
+            .map_io(|io| CountedIo::new(io, ByteCounter::new()))
+            .map_io(|io| HalfClosedTimeoutIo::new(TimeoutIo::new(io)))
+            .map_io(|io| WriteBufferIo::new(io, 64))
+            .map_io(EitherIo::<_, BoxIo>::Left)
+            .map_io(|io| PrefixedIo::with_prefix(Box::new(io), b"hello".to_vec()));
+        let socket = connection.info().clone();
+        theirs.shutdown().await.unwrap();
+        for _ in 0..3 {
+            let mut left = task::spawn(poll_fn(|cx| connection.poll_departure(cx)));
+            assert_pending!(left.poll());
+            tokio::task::yield_now().await;
+        }
+        connection.read_exact(&mut [0; 5]).await.unwrap();
+        let left = poll_fn(|cx| connection.poll_departure(cx)).await;
+        assert_eq!(left.kind(), io::ErrorKind::UnexpectedEof);
+        assert_eq!(socket.bytes_read(), 0);
+    }
+
+    #[tokio::test]
+    async fn of_a_peer_that_has_sent_something_a_socket_only_reports_a_reset() {
+        let (ours, mut theirs) = over_tcp().await;
+        let mut connection = Connection::accept(ours);
+        theirs.write_all(b"hello").await.unwrap();
+        theirs.shutdown().await.unwrap();
+        connection.read_to_end(&mut Vec::new()).await.unwrap();
+        let mut left = task::spawn(poll_fn(|cx| connection.poll_departure(cx)));
+        assert_pending!(left.poll());
+        drop(left);
+
+        let (ours, mut theirs) = over_tcp().await;
+        let mut connection = Connection::accept(ours);
+        theirs.write_all(b"hello").await.unwrap();
+        connection.read_exact(&mut [0; 5]).await.unwrap();
+        theirs.set_zero_linger().unwrap();
+        drop(theirs);
+        let left = poll_fn(|cx| connection.poll_departure(cx)).await;
+        assert_eq!(left.kind(), io::ErrorKind::ConnectionReset);
     }
 
     #[test]

@@ -8,7 +8,6 @@ pub use crate::{
         deadline::{begin_watch, end_watch, expire},
         guards::{Slot, Slots},
     },
-    departure::poll_client_left,
     log_text::{Causes, Escaped},
     when_ready::take_ready,
 };

@@ -28,7 +28,7 @@ pub enum BackendIo {
 
 macro_rules! either {
     ($io:expr, $stream:ident => $body:expr) => {
-        match $io.get_mut() {
+        match $io {
             BackendIo::Plain($stream) => $body,
             #[cfg(feature = "tls")]
             BackendIo::Tls($stream) => $body,
@@ -43,7 +43,7 @@ impl AsyncRead for BackendIo {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        either!(self, io => Pin::new(io).poll_read(cx, buf))
+        either!(self.get_mut(), io => Pin::new(io).poll_read(cx, buf))
     }
 }
 
@@ -54,17 +54,17 @@ impl AsyncWrite for BackendIo {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        either!(self, io => Pin::new(io).poll_write(cx, buf))
+        either!(self.get_mut(), io => Pin::new(io).poll_write(cx, buf))
     }
 
     #[inline]
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self, io => Pin::new(io).poll_flush(cx))
+        either!(self.get_mut(), io => Pin::new(io).poll_flush(cx))
     }
 
     #[inline]
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self, io => Pin::new(io).poll_shutdown(cx))
+        either!(self.get_mut(), io => Pin::new(io).poll_shutdown(cx))
     }
 
     #[inline]
@@ -73,7 +73,7 @@ impl AsyncWrite for BackendIo {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        either!(self, io => Pin::new(io).poll_write_vectored(cx, bufs))
+        either!(self.get_mut(), io => Pin::new(io).poll_write_vectored(cx, bufs))
     }
 
     #[inline]
@@ -94,6 +94,10 @@ impl Passthrough for BackendIo {
             #[cfg(feature = "tls")]
             Self::Tls(_) => false,
         }
+    }
+
+    fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        either!(self, io => io.poll_departure(cx))
     }
 
     #[inline]

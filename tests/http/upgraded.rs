@@ -133,6 +133,40 @@ fn under_tls_it_has_the_parameters_and_a_close_sends_close_notify() {
     });
 }
 
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+#[test]
+fn a_declined_upgrade_ends_gracefully_although_the_client_has_sent_more() {
+    use crate::support::tls;
+    scenario(async {
+        for takes in [false, true] {
+            let decline = move |mut request: Request<RequestBody>| async move {
+                if takes {
+                    let upgrade = upgrade::on(&mut request)?;
+                    tokio::spawn(async move { upgrade.await.unwrap_err() });
+                }
+                let response = Response::builder().status(StatusCode::UNAUTHORIZED);
+                let response = response.header(CONNECTION, "close");
+                Ok::<_, BoxError>(response.body(String::from("no"))?)
+            };
+            let stack = ServiceBuilder::new()
+                .peer_addr()
+                .layer(tls::layer())
+                .service(HttpService::new(service_fn(decline)));
+            let server = Fixture::serve(stack);
+            let mut client = tls::connect(server.connect().await).await.unwrap();
+            let unread = [b'x'; 100_000];
+            let sent = [UPGRADE_REQUEST.as_bytes(), &unread].concat();
+            client.write_all(&sent).await.unwrap();
+            let mut received = String::new();
+            client.read_to_string(&mut received).await.unwrap();
+            assert!(received.starts_with("HTTP/1.1 401 "), "{received}");
+            assert!(received.ends_with("\r\n\r\nno"), "{received}");
+            drop(client);
+            server.finish().await;
+        }
+    });
+}
+
 #[test]
 fn bytes_that_were_read_ahead_come_first_wherever_they_are_cut() {
     paused_scenario(async {

@@ -1,11 +1,13 @@
 //! The recommended stack serves every kind of service, and each option takes effect.
 
-use crate::support::{Fixture, echo, paused_scenario, read_to_end, scenario, tls};
+use crate::support::{Fixture, echo, eventually, paused_scenario, read_to_end, scenario, tls};
 use portcullis::{
-    Connection,
+    Connection, ConnectionInfo,
+    connection::Socket,
     middleware::{
         access::{Acl, AclLayer, Verdict},
         error::TimeoutPhase,
+        io::EitherIo,
         limit::{
             Bandwidth, BandwidthLayer, ClientIp, ConnectionLimitLayer, KeyedLimitLayer, Rate,
             RateLimitLayer,
@@ -16,11 +18,11 @@ use portcullis::{
         route::{Router, Routes},
         timeout::{ConnectionTimeoutLayer, IoTimeoutLayer},
     },
-    service::HttpService,
+    service::{ForwardService, HttpService},
     stack::{self, Options, StackIo},
     testing::{Harness, Peer},
 };
-use std::{convert::Infallible, io, time::Duration};
+use std::{convert::Infallible, future::pending, io, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -66,6 +68,41 @@ fn an_http_service_is_served_over_tls() {
         let response = read_to_end(client).await;
         assert!(response.ends_with("hello"), "{response}");
         fixture.finish().await;
+    });
+}
+
+#[test]
+fn a_client_that_resets_while_the_backend_does_not_answer_frees_its_permit() {
+    scenario(async {
+        for options in [
+            Options::new(),
+            Options::new()
+                .with_bandwidth(BandwidthLayer::new().with_write(Bandwidth::per_second(10))),
+        ] {
+            for is_tls in [false, true] {
+                let limit = ConnectionLimitLayer::new(1);
+                let permits = limit.handle();
+                let mut options = options.clone().with_connection_limit(limit);
+                if is_tls {
+                    options = options.with_tls(tls::layer());
+                }
+                let backend = service_fn(|_: ConnectionInfo| async {
+                    pending::<Result<Connection<Socket<TcpStream>>, io::Error>>().await
+                });
+                let forward = ForwardService::new(backend).with_connect_timeout(None);
+                let fixture = Fixture::serve(stack::recommended(options, forward));
+                let client = fixture.connect().await;
+                client.set_zero_linger().unwrap();
+                let client = match is_tls {
+                    true => EitherIo::Left(tls::connect(client).await.unwrap()),
+                    false => EitherIo::Right(client),
+                };
+                fixture.active(1).await;
+                drop(client);
+                eventually("the permit is released", || permits.active() == 0).await;
+                fixture.finish().await;
+            }
+        }
     });
 }
 

@@ -46,6 +46,8 @@ struct ConnectionFacts {
     written: AtomicU64,
     phase: AtomicU8,
     truncated: AtomicBool,
+    /// A service has returned the stream to the `OnError` around it.
+    returned: AtomicBool,
     ended_by: AtomicU8,
     control: Control,
     deadlines: [IoDeadline; 3],
@@ -106,6 +108,7 @@ impl ConnectionInfo {
             written: AtomicU64::new(0),
             phase: AtomicU8::new(Phase::Accepted as u8),
             truncated: AtomicBool::new(false),
+            returned: AtomicBool::new(false),
             ended_by: AtomicU8::new(NOT_ENDED),
             control: Control::default(),
             deadlines: [const { IoDeadline::new() }; 3],
@@ -291,6 +294,17 @@ impl ConnectionInfo {
                 gone.await;
             }
         }
+    }
+
+    /// Whether no task owns the connection any more, because it has ended or was returned to the
+    /// [`OnError`](crate::handler::OnError) around its service.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.phase().is_end() || self.0.returned.load(Ordering::Relaxed)
+    }
+
+    /// Records that the stream was returned, or was lent or handled again.
+    pub(crate) fn set_returned(&self, returned: bool) {
+        self.0.returned.store(returned, Ordering::Relaxed);
     }
 
     /// Whether the TLS peer closed without `close_notify`, so that data may have been truncated.

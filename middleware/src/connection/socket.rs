@@ -4,7 +4,10 @@ use super::{
     ConnectionInfo, Phase, Transport,
     control::{IoDirection, Requests},
 };
-use crate::io::{Passthrough, Pipe};
+use crate::{
+    departure,
+    io::{Passthrough, Pipe},
+};
 use std::{
     error, fmt,
     io::{self, IoSlice},
@@ -158,6 +161,11 @@ impl<Io: Transport> AsyncRead for Socket<Io> {
 impl<Io: Transport> Passthrough for Socket<Io> {
     fn is_passthrough(&self) -> bool {
         self.get_ref().kernel_socket().is_some()
+    }
+
+    fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let departed = departure::poll_raw(self.get_ref(), cx);
+        departure::unless_sent(self.info.bytes_read() > 0, departed)
     }
 
     fn poll_read_to_pipe(

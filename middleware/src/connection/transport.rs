@@ -1,7 +1,10 @@
 //! The requirements of a raw stream: bytes, addresses, and a reset.
 
 use super::{Address, AnyStream};
-use crate::io::{Passthrough, Pipe};
+use crate::{
+    departure,
+    io::{Passthrough, Pipe},
+};
 use std::{
     io,
     task::{Context, Poll},
@@ -161,6 +164,10 @@ macro_rules! passthrough {
         impl Passthrough for $stream {
             fn is_passthrough(&self) -> bool {
                 self.kernel_socket().is_some()
+            }
+
+            fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+                departure::poll_raw(self, cx)
             }
 
             fn poll_read_to_pipe(

@@ -1,4 +1,4 @@
-//! Streams whose bytes can move between their socket and a pipe.
+//! What a forwarder needs of a stream beyond reads and writes.
 
 use super::Pipe;
 use std::{
@@ -25,8 +25,9 @@ use std::{
 /// assert!(!Compressed(tokio::io::empty()).is_passthrough());
 /// ```
 ///
-/// A wrapper that leaves the bytes unchanged forwards the four methods to the stream inside. To forward a
-/// stream of a foreign type, which cannot implement this trait, put it into a [`BoxIo`](super::BoxIo).
+/// A wrapper that leaves the bytes unchanged forwards all methods to the stream inside, and every wrapper forwards
+/// [`poll_departure`](Self::poll_departure). To forward a stream of a foreign type, which cannot implement this
+/// trait, put it into a [`BoxIo`](super::BoxIo).
 pub trait Passthrough {
     /// Whether this stream is currently a socket with nothing in between.
     ///
@@ -35,6 +36,19 @@ pub trait Passthrough {
     /// [`PrefixedIo`](super::PrefixedIo) has returned its prefix.
     fn is_passthrough(&self) -> bool {
         false
+    }
+
+    /// Ready with the reason once the peer has disconnected, for a connection that is not read at the moment.
+    ///
+    /// The reason is a reset, or [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) if the peer has ended its side. A peer
+    /// that has sent something before may be waiting for a response, so a plain socket then only reports a reset.
+    /// The input stays in the stream, and while some is unread, the peer counts as connected.
+    ///
+    /// The default is always pending, so that the peer counts as connected until the stream is read or written. Each
+    /// wrapper forwards this method, whether it changes the bytes or not.
+    fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let _ = cx;
+        Poll::Pending
     }
 
     /// Moves bytes from the socket into `pipe`, which must be empty; `Ok(0)` is the end of the stream.
@@ -100,6 +114,16 @@ macro_rules! forward_passthrough {
             }
 
             #[inline]
+            fn poll_departure(
+                &mut self,
+                cx: &mut ::std::task::Context<'_>,
+            ) -> ::std::task::Poll<::std::io::Error> {
+                match self {
+                    $($(#[$attribute])* $pattern => $io.poll_departure(cx),)*
+                }
+            }
+
+            #[inline]
             fn poll_read_to_pipe(
                 &mut self,
                 cx: &mut ::std::task::Context<'_>,
@@ -139,6 +163,10 @@ pub(crate) use forward_passthrough;
 impl<IO: Passthrough + ?Sized> Passthrough for Box<IO> {
     fn is_passthrough(&self) -> bool {
         (**self).is_passthrough()
+    }
+
+    fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        (**self).poll_departure(cx)
     }
 
     fn poll_read_to_pipe(

@@ -1,6 +1,7 @@
 //! A stream that returns bytes again after they were read from it.
 
 use super::{Passthrough, Pipe};
+use crate::departure::unless_sent;
 use std::{
     fmt,
     io::{self, IoSlice},
@@ -175,6 +176,10 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for PrefixedIo<IO> {
 impl<IO: Passthrough> Passthrough for PrefixedIo<IO> {
     fn is_passthrough(&self) -> bool {
         self.prefix.is_none() && self.io.is_passthrough()
+    }
+
+    fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        unless_sent(!self.prefix().is_empty(), self.io.poll_departure(cx))
     }
 
     fn poll_read_to_pipe(

@@ -3,6 +3,7 @@
 use super::{plaintext::Plaintext, rustls::ServerConnection, wire::Wire};
 use crate::{
     ConnectionInfo,
+    departure::poll_plaintext,
     io::{Passthrough, forward_io},
 };
 use std::{
@@ -29,7 +30,12 @@ pub struct TlsIo<IO>(Plaintext<TlsStream<Wire<IO>>>);
 
 forward_io!([IO: AsyncRead + AsyncWrite + Unpin] TlsIo<IO>, io => [Self(io)]);
 
-impl<IO> Passthrough for TlsIo<IO> {}
+impl<IO: AsyncRead + AsyncWrite + Unpin> Passthrough for TlsIo<IO> {
+    /// Reads ahead, because a peer sends `close_notify` before it disconnects.
+    fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        poll_plaintext(self.poll_fill_buf(cx))
+    }
+}
 
 impl<IO> TlsIo<IO> {
     pub(super) fn new(stream: TlsStream<Wire<IO>>, info: ConnectionInfo) -> Self {

@@ -11,7 +11,6 @@ use portcullis_middleware::{
     BoxError, Connection, ConnectionInfo,
     connection::{EndedBy, ForcedClose, UpstreamInfo},
     error::{Elapsed, Refused, Unreachable, find},
-    internal::poll_client_left,
     io::Passthrough,
 };
 use std::{
@@ -111,7 +110,7 @@ where
 impl<B, IO, BackendIo> Connecting<B, IO>
 where
     B: Service<ConnectionInfo, Response = Connection<BackendIo>, Error: Into<BoxError>>,
-    IO: 'static,
+    IO: Passthrough,
 {
     fn poll(
         self: Pin<&mut Self>,
@@ -173,7 +172,7 @@ impl Wait {
     }
 
     /// Ready with the reason once it is pointless to wait for the backend.
-    fn poll<IO: 'static>(
+    fn poll<IO: Passthrough>(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         client: &mut Connection<IO>,
@@ -185,7 +184,7 @@ impl Wait {
         loop {
             if let Some(closed) = this.closed {
                 // A client that has half-closed may be waiting for what the backend sends first.
-                if let Poll::Ready(left) = poll_client_left(client, cx)
+                if let Poll::Ready(left) = client.poll_departure(cx)
                     && left.kind() != io::ErrorKind::UnexpectedEof
                 {
                     client.info().set_ended_by(EndedBy::Client);

@@ -7,7 +7,8 @@
 //! # Position in the stack
 //!
 //! It is the innermost service, below all layers. Bytes move without being copied only if all layers that wrap the
-//! stream implement [`Passthrough`](crate::io::Passthrough) for it, on both sides.
+//! stream implement [`Passthrough`](crate::io::Passthrough) for it, on both sides. By the same trait, a client that
+//! disconnects while the backend is connected to is noticed.
 //!
 //! | of the client | effect on the backend |
 //! |---|---|

@@ -38,6 +38,8 @@ pub(super) struct Activity {
     hung_up: AtomicBool,
     /// hyper gives the I/O object away, because an HTTP/1 response switched protocols.
     upgraded: AtomicBool,
+    /// hyper was dropped before it was done.
+    abandoned: AtomicBool,
     /// An HTTP/2 stream became a tunnel, which may be read after the end of its share.
     tunnel: AtomicBool,
     /// The server is shutting down and has asked the client to leave. A client that still sends may also
@@ -75,6 +77,7 @@ impl Activity {
             begun: AtomicBool::new(false),
             hung_up: AtomicBool::new(false),
             upgraded: AtomicBool::new(false),
+            abandoned: AtomicBool::new(false),
             tunnel: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
         })
@@ -124,6 +127,15 @@ impl Activity {
         // Only the connection's task sends.
         let sent = self.sent.load(RELAXED).wrapping_add(1);
         self.sent.store(sent, RELAXED);
+    }
+
+    /// Records that hyper is dropped before it is done.
+    pub(super) fn abandon(&self) {
+        self.abandoned.store(true, RELAXED);
+    }
+
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.abandoned.load(RELAXED)
     }
 
     pub(super) fn input_ended(&self) -> bool {

@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// A connection for hyper. An upgraded connection stays in it, with its guards.
 #[derive(Debug)]
 pub(super) struct HttpIo<IO> {
-    /// Lingers on drop if it was upgraded. Before that, hyper shuts it down here.
+    /// Lingers on drop if hyper gives it away. Otherwise hyper shuts it down here.
     io: LingerIo<IO>,
     activity: Arc<Activity>,
     stage: IoStage,
@@ -57,8 +57,10 @@ impl<IO> HttpIo<IO> {
 
 impl<IO> Drop for HttpIo<IO> {
     fn drop(&mut self) {
-        // A connection that hyper drops has already ended, or must not appear to have ended gracefully.
-        if !self.activity.is_upgraded() {
+        // It was shut down, or must not appear to have ended gracefully. After a request for an upgrade, hyper gives
+        // the connection away instead of shutting it down, also if the response declines the upgrade.
+        let is_over = matches!(self.stage, IoStage::Over);
+        if !self.activity.is_upgraded() && (is_over || self.activity.is_abandoned()) {
             self.io.do_not_linger();
         }
     }

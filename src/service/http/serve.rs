@@ -2,6 +2,7 @@
 
 use super::{
     HttpSettings,
+    activity::Activity,
     body::RequestBody,
     io::HttpIo,
     protocol::Allowed,
@@ -33,8 +34,24 @@ where
     S: Service<Request<RequestBody>>,
     HttpRequests<S>: hyper::service::HttpService<Incoming>,
 {
+    /// Dropped before hyper.
+    end: End,
     stage: ServeStage<S, IO>,
     supervisor: Supervisor,
+}
+
+/// Records in its drop that hyper is not done, so that the stream does not appear to have ended gracefully.
+struct End {
+    activity: Arc<Activity>,
+    is_orderly: bool,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        if !self.is_orderly {
+            self.activity.abandon();
+        }
+    }
 }
 
 /// hyper's state is allocated with the first byte, because it is several times larger than a silent
@@ -71,6 +88,10 @@ where
         let activity = requests.activity().clone();
         let io = HttpIo::new(LingerIo::new(connection, settings.linger), activity.clone());
         Self {
+            end: End {
+                activity: activity.clone(),
+                is_orderly: false,
+            },
             stage: ServeStage::Silent(Some((io, requests))),
             supervisor: Supervisor::new(settings, activity),
         }
@@ -156,6 +177,7 @@ where
         let this = self.project();
         loop {
             if let Poll::Ready(ended) = this.stage.poll(this.supervisor.settings(), cx) {
+                this.end.is_orderly = ended.is_ok();
                 return Poll::Ready(ended);
             }
             match ready!(this.supervisor.poll(cx)) {

@@ -80,6 +80,10 @@ impl<IO: Passthrough> Passthrough for Lent<IO> {
         self.get_ref().is_passthrough()
     }
 
+    fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        self.get_mut().poll_departure(cx)
+    }
+
     fn poll_read_to_pipe(
         &mut self,
         cx: &mut Context<'_>,

@@ -93,6 +93,7 @@ impl<IO> LentState<IO> {
         let mut location = self.location();
         let guards = match mem::replace(&mut *location, Location::Over) {
             Location::Out(guards) if !is_ended => {
+                self.info.set_returned(true);
                 *location = Location::Back(io, guards);
                 return;
             }
@@ -112,7 +113,10 @@ impl<IO> LentState<IO> {
     fn end(&self) -> Option<(IO, Guards)> {
         let mut location = self.location();
         match mem::replace(&mut *location, Location::Over) {
-            Location::Back(io, guards) => return Some((io, guards)),
+            Location::Back(io, guards) => {
+                self.info.set_returned(false);
+                return Some((io, guards));
+            }
             Location::Out(guards) | Location::Kept(guards) => *location = Location::Kept(guards),
             Location::Over => {}
         }

@@ -155,7 +155,11 @@ impl DirectionBandwidth {
     }
 }
 
-impl<IO> Passthrough for BandwidthIo<IO> {}
+impl<IO: Passthrough> Passthrough for BandwidthIo<IO> {
+    fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        self.io.poll_departure(cx)
+    }
+}
 
 impl<IO: AsyncRead> AsyncRead for BandwidthIo<IO> {
     fn poll_read(

@@ -1,4 +1,4 @@
-//! The counts and when they raise an alarm, without callbacks.
+//! The counts and the rules by which they raise an alarm, without callbacks.
 
 use super::kind::{AlarmChange, AlarmKind};
 use std::time::Duration;
@@ -28,9 +28,10 @@ impl AlarmRules {
     }
 }
 
-/// The counts of a layer.
-#[derive(Debug, Default)]
+/// The counts of a layer, with the rules, so that all clones and handles apply the same ones.
+#[derive(Debug)]
 pub(super) struct AlarmCounts {
+    pub(super) rules: AlarmRules,
     /// By kind.
     counts: [Count; AlarmKind::ALL.len()],
 }
@@ -46,23 +47,23 @@ struct Count {
 }
 
 impl AlarmCounts {
-    pub(super) const fn count(&self, kind: AlarmKind) -> u64 {
-        self.counts[kind as usize].count
+    pub(super) fn new(rules: AlarmRules) -> Self {
+        let counts = Default::default();
+        Self { rules, counts }
     }
 
-    pub(super) const fn is_raised(&self, kind: AlarmKind) -> bool {
-        self.counts[kind as usize].raised
+    /// The count at `now`, and whether the alarm is raised. It changes nothing, so that no alarm is lost.
+    pub(super) fn read(&self, kind: AlarmKind, now: Instant) -> (u64, bool) {
+        let mut read = self.counts[kind as usize];
+        let _not_reported = read.end_interval(kind, &self.rules, now);
+        (read.count, read.raised)
     }
 
     /// Counts one more. An interval that has ended may clear the alarm, and the new one raise it again.
-    pub(super) fn add(
-        &mut self,
-        kind: AlarmKind,
-        rules: &AlarmRules,
-        now: Instant,
-    ) -> [Option<AlarmChange>; 2] {
-        let cleared = self.end_interval(kind, rules, now);
-        let this = &mut self.counts[kind as usize];
+    pub(super) fn add(&mut self, kind: AlarmKind, now: Instant) -> [Option<AlarmChange>; 2] {
+        let Self { rules, counts } = self;
+        let this = &mut counts[kind as usize];
+        let cleared = this.end_interval(kind, rules, now);
         this.count += 1;
         if kind.is_of_intervals() {
             this.begun.get_or_insert(now);
@@ -71,37 +72,36 @@ impl AlarmCounts {
     }
 
     /// Counts one connection less.
-    pub(super) fn remove_active(&mut self, rules: &AlarmRules) -> Option<AlarmChange> {
+    pub(super) fn remove_active(&mut self) -> Option<AlarmChange> {
         let this = &mut self.counts[AlarmKind::Active as usize];
         this.count -= 1;
-        this.clear(AlarmKind::Active, rules, this.count)
+        this.clear(AlarmKind::Active, &self.rules, this.count)
     }
+}
 
+impl Count {
     /// Ends the current interval if it is over.
-    pub(super) fn end_interval(
+    fn end_interval(
         &mut self,
         kind: AlarmKind,
         rules: &AlarmRules,
         now: Instant,
     ) -> Option<AlarmChange> {
-        let this = &mut self.counts[kind as usize];
-        let elapsed = now.duration_since(this.begun?);
+        let elapsed = now.duration_since(self.begun?);
         if elapsed < rules.interval {
             return None;
         }
-        this.begun = None;
-        let count = std::mem::take(&mut this.count);
+        self.begun = None;
+        let count = std::mem::take(&mut self.count);
         // After another whole interval without any, the last one had none.
         let last = if elapsed >= rules.interval.saturating_mul(2) {
             0
         } else {
             count
         };
-        this.clear(kind, rules, last)
+        self.clear(kind, rules, last)
     }
-}
 
-impl Count {
     fn raise(&mut self, kind: AlarmKind, rules: &AlarmRules, now: Instant) -> Option<AlarmChange> {
         let threshold = rules.threshold(kind)?;
         let quiet = self.quiet_until.is_some_and(|until| now < until);

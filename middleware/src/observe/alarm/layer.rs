@@ -1,7 +1,7 @@
 //! The layer and its service.
 
 use super::{
-    counts::AlarmRules,
+    counts::{AlarmCounts, AlarmRules},
     kind::{Alarm, AlarmKind},
     policy::{AlarmHandle, AlarmPolicy},
 };
@@ -9,7 +9,7 @@ use crate::{BoxError, Connection, meter::Counter, observe::until_end::UntilEnd};
 use pin_project::pin_project;
 use std::{
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex},
     task::{Context, Poll},
     time::Duration,
 };
@@ -17,7 +17,8 @@ use tower::{Layer, Service};
 
 /// Layer for [`AlarmWatch`]; see the [module docs](super).
 ///
-/// Clones and their services share the counts.
+/// Clones and their services share the counts, the thresholds and the other settings. A callback belongs to the clone
+/// that it was added to.
 #[derive(Clone, Debug)]
 pub struct AlarmLayer {
     policy: AlarmPolicy,
@@ -28,17 +29,17 @@ impl AlarmLayer {
     pub fn new(listener: impl Into<String>) -> Self {
         let listener: Arc<str> = listener.into().into();
         let counter = |kind: AlarmKind| Counter::alarms(&listener, kind.as_str());
+        let rules = AlarmRules {
+            thresholds: [None; AlarmKind::ALL.len()],
+            interval: MINUTE,
+            cool_down: MINUTE,
+            hysteresis: HYSTERESIS,
+        };
         let policy = AlarmPolicy {
             counters: AlarmKind::ALL.map(counter),
             listener,
-            rules: AlarmRules {
-                thresholds: [None; AlarmKind::ALL.len()],
-                interval: MINUTE,
-                cool_down: MINUTE,
-                hysteresis: HYSTERESIS,
-            },
             callbacks: Vec::new(),
-            counts: Arc::default(),
+            counts: Arc::new(Mutex::new(AlarmCounts::new(rules))),
         };
         Self { policy }
     }
@@ -49,11 +50,10 @@ impl AlarmLayer {
     ///
     /// Panics if the threshold is zero.
     #[must_use]
-    pub fn with_threshold(mut self, kind: AlarmKind, threshold: impl Into<Option<u64>>) -> Self {
+    pub fn with_threshold(self, kind: AlarmKind, threshold: impl Into<Option<u64>>) -> Self {
         let threshold = threshold.into();
         assert!(threshold != Some(0), "an alarm threshold of zero");
-        self.policy.rules.thresholds[kind as usize] = threshold;
-        self
+        self.with_rules(|rules| rules.thresholds[kind as usize] = threshold)
     }
 
     /// Sets how long connections are counted, for all kinds but [`Active`](AlarmKind::Active); by default a minute.
@@ -62,10 +62,9 @@ impl AlarmLayer {
     ///
     /// Panics if `interval` is zero.
     #[must_use]
-    pub const fn with_interval(mut self, interval: Duration) -> Self {
+    pub fn with_interval(self, interval: Duration) -> Self {
         assert!(!interval.is_zero(), "an alarm interval of no time");
-        self.policy.rules.interval = interval;
-        self
+        self.with_rules(|rules| rules.interval = interval)
     }
 
     /// Sets how far below its threshold a count clears the alarm, in percent of the threshold; by default 10.
@@ -74,17 +73,15 @@ impl AlarmLayer {
     ///
     /// Panics if `percent` is more than 100.
     #[must_use]
-    pub const fn with_hysteresis(mut self, percent: u8) -> Self {
+    pub fn with_hysteresis(self, percent: u8) -> Self {
         assert!(percent <= 100, "a hysteresis of more than 100 percent");
-        self.policy.rules.hysteresis = percent as u64;
-        self
+        self.with_rules(|rules| rules.hysteresis = percent.into())
     }
 
     /// Sets the shortest time between two alarms of the same kind; by default a minute.
     #[must_use]
-    pub const fn with_cool_down(mut self, cool_down: Duration) -> Self {
-        self.policy.rules.cool_down = cool_down;
-        self
+    pub fn with_cool_down(self, cool_down: Duration) -> Self {
+        self.with_rules(|rules| rules.cool_down = cool_down)
     }
 
     /// Calls `on_alarm` each time an alarm is raised or cleared.
@@ -97,9 +94,14 @@ impl AlarmLayer {
         self
     }
 
-    /// Returns a handle that reads the counts and alarms, with the settings made so far.
+    /// Returns a handle that reads the counts and alarms.
     pub fn handle(&self) -> AlarmHandle {
-        AlarmHandle(self.policy.clone())
+        AlarmHandle(self.policy.counts.clone())
+    }
+
+    fn with_rules(self, change: impl FnOnce(&mut AlarmRules)) -> Self {
+        self.policy.with(|counts| change(&mut counts.rules));
+        self
     }
 }
 

@@ -33,9 +33,9 @@
 //! # Limitations
 //!
 //! Intervals are fixed and begin with the first connection after the previous one. A burst of up to twice the
-//! threshold may pass unnoticed across the end of an interval. The layer has no timer, so an alarm of an interval is cleared
-//! by the first connection after it, or when the [handle](AlarmHandle) is read. Callbacks of different threads
-//! may run concurrently and in any order.
+//! threshold may pass unnoticed across the end of an interval. The layer has no timer, so the end of an alarm of an
+//! interval is reported with the first connection after it. The [handle](AlarmHandle) shows it immediately. Callbacks of
+//! different threads may run concurrently and in any order.
 //!
 //! # Performance
 //!

@@ -1,7 +1,7 @@
 //! The shared counts, and what happens when an alarm changes.
 
 use super::{
-    counts::{AlarmCounts, AlarmRules},
+    counts::AlarmCounts,
     kind::{Alarm, AlarmChange, AlarmKind},
 };
 use crate::{
@@ -14,15 +14,14 @@ use std::{
     error::Error,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use tokio::time::Instant;
 
-/// Settings of a layer. Clones share the counts.
+/// Settings of a layer. Clones share the counts and their rules.
 #[derive(Clone)]
 pub(super) struct AlarmPolicy {
     pub(super) listener: Arc<str>,
-    pub(super) rules: AlarmRules,
     pub(super) callbacks: Vec<Arc<OnAlarm>>,
     pub(super) counters: [Counter; AlarmKind::ALL.len()],
     pub(super) counts: Arc<Mutex<AlarmCounts>>,
@@ -35,8 +34,8 @@ impl AlarmPolicy {
     pub(super) fn opened(self: &Arc<Self>) -> Slot {
         let now = Instant::now();
         let changes = self.with(|counts| {
-            let [_, active] = counts.add(AlarmKind::Active, &self.rules, now);
-            let [cleared, opened] = counts.add(AlarmKind::Opened, &self.rules, now);
+            let [_, active] = counts.add(AlarmKind::Active, now);
+            let [cleared, opened] = counts.add(AlarmKind::Opened, now);
             [active, cleared, opened]
         });
         let slot = Slot::new(self.clone(), 0);
@@ -44,8 +43,8 @@ impl AlarmPolicy {
         slot
     }
 
-    fn with<T>(&self, change: impl FnOnce(&mut AlarmCounts) -> T) -> T {
-        change(&mut self.counts.lock().unwrap_or_else(PoisonError::into_inner))
+    pub(super) fn with<T>(&self, change: impl FnOnce(&mut AlarmCounts) -> T) -> T {
+        change(&mut lock(&self.counts))
     }
 
     /// Logs and counts changes and calls the callbacks, without the lock.
@@ -99,7 +98,7 @@ impl OnEnd for Arc<AlarmPolicy> {
     fn ended(&self, _: &ConnectionInfo, outcome: Outcome, _: Option<&(dyn Error + 'static)>) {
         if let Some(kind) = AlarmKind::of(outcome) {
             let now = Instant::now();
-            self.report(self.with(|counts| counts.add(kind, &self.rules, now)));
+            self.report(self.with(|counts| counts.add(kind, now)));
         }
     }
 }
@@ -107,7 +106,7 @@ impl OnEnd for Arc<AlarmPolicy> {
 /// The slot of a connection counts it as active.
 impl Slots for AlarmPolicy {
     fn release(&self, _key: usize) {
-        self.report([self.with(|counts| counts.remove_active(&self.rules))]);
+        self.report([self.with(|counts| counts.remove_active())]);
     }
 }
 
@@ -115,34 +114,29 @@ impl fmt::Debug for AlarmPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AlarmPolicy")
             .field("listener", &self.listener)
-            .field("rules", &self.rules)
+            .field("counts", &self.counts)
             .field("callbacks", &self.callbacks.len())
             .finish_non_exhaustive()
     }
 }
 
-/// Reads the counts and alarms of a layer; clones read the same.
+/// Reads the counts and alarms of a layer, and changes neither; clones read the same.
 #[derive(Clone, Debug)]
-pub struct AlarmHandle(pub(super) AlarmPolicy);
+pub struct AlarmHandle(pub(super) Arc<Mutex<AlarmCounts>>);
 
 impl AlarmHandle {
     /// The current count: of active connections, or of the current interval.
     pub fn count(&self, kind: AlarmKind) -> u64 {
-        self.read(kind, |counts| counts.count(kind))
+        lock(&self.0).read(kind, Instant::now()).0
     }
 
-    /// Whether the alarm is raised.
+    /// Whether the alarm is raised. One of an interval counts as cleared when the interval is over, even though this
+    /// is reported only with the next connection.
     pub fn is_raised(&self, kind: AlarmKind) -> bool {
-        self.read(kind, |counts| counts.is_raised(kind))
+        lock(&self.0).read(kind, Instant::now()).1
     }
+}
 
-    fn read<T>(&self, kind: AlarmKind, read: impl FnOnce(&AlarmCounts) -> T) -> T {
-        let now = Instant::now();
-        let (change, value) = self.0.with(|counts| {
-            let change = counts.end_interval(kind, &self.0.rules, now);
-            (change, read(counts))
-        });
-        self.0.report([change]);
-        value
-    }
+fn lock(counts: &Mutex<AlarmCounts>) -> MutexGuard<'_, AlarmCounts> {
+    counts.lock().unwrap_or_else(PoisonError::into_inner)
 }

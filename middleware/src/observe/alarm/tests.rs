@@ -165,8 +165,30 @@ async fn an_alarm_of_intervals_clears_after_one_with_fewer_or_none() {
     fail(&layer, refused).await;
     advance(20 * SECOND).await;
     assert!(!handle.is_raised(AlarmKind::Refused));
-    assert_eq!(take(&seen), [(AlarmKind::Refused, false, 0)]);
     assert_eq!(handle.count(AlarmKind::Refused), 0);
+    fail(&layer, refused).await;
+    assert_eq!(take(&seen), [(AlarmKind::Refused, false, 0)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handle_that_was_taken_before_the_settings_reads_by_them_and_swallows_no_alarm() {
+    let layer = AlarmLayer::new("web").with_interval(SECOND);
+    let handle = layer.handle();
+    let layer = layer.with_interval(10 * SECOND);
+    let (layer, seen) = watched(layer.with_threshold(AlarmKind::Opened, 2));
+    drop(open(&layer).await);
+    advance(5 * SECOND).await;
+    assert_eq!(handle.count(AlarmKind::Opened), 1);
+    drop(open(&layer).await);
+    assert_eq!(take(&seen), [(AlarmKind::Opened, true, 2)]);
+    assert!(handle.is_raised(AlarmKind::Opened));
+
+    advance(15 * SECOND).await;
+    assert!(!handle.is_raised(AlarmKind::Opened));
+    assert_eq!(handle.count(AlarmKind::Opened), 0);
+    assert_eq!(take(&seen), []);
+    drop(open(&layer).await);
+    assert_eq!(take(&seen), [(AlarmKind::Opened, false, 0)]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -143,7 +143,11 @@ impl<IO: AsyncWrite> TranscodeIo<IO> {
     }
 }
 
-impl<IO> Passthrough for TranscodeIo<IO> {}
+impl<IO: Passthrough> Passthrough for TranscodeIo<IO> {
+    fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        self.io.poll_departure(cx)
+    }
+}
 
 impl<IO: AsyncRead + AsyncWrite> AsyncRead for TranscodeIo<IO> {
     fn poll_read(

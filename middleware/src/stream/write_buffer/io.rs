@@ -124,7 +124,11 @@ impl<IO: AsyncWrite> WriteBufferIo<IO> {
     }
 }
 
-impl<IO> Passthrough for WriteBufferIo<IO> {}
+impl<IO: Passthrough> Passthrough for WriteBufferIo<IO> {
+    fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        self.io.poll_departure(cx)
+    }
+}
 
 impl<IO: AsyncRead + AsyncWrite> AsyncRead for WriteBufferIo<IO> {
     #[inline]

@@ -10,7 +10,7 @@ use tokio::{
 
 /// Checks the connection in a task of its own until it is closed or detached.
 pub(super) fn go_on(mut watch: Box<Watch>) {
-    if watch.checks.info().phase().is_end() {
+    if watch.checks.info().is_given_up() {
         return;
     }
     watch.clear_timer();

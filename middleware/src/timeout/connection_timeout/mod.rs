@@ -43,7 +43,8 @@
 //!
 //! # Limitations
 //!
-//! A [detached](crate::Connection::detach) stream is no longer limited. A PROXY header counts as the first byte, so behind a load balancer set an idle timeout as well.
+//! A [detached](crate::Connection::detach) stream is no longer limited. With [`OnErrorLayer`](crate::handler::OnErrorLayer)
+//! outside of this layer, the answer to an error is not limited. A PROXY header counts as the first byte, so behind a load balancer set an idle timeout as well.
 //!
 //! # Performance
 //!

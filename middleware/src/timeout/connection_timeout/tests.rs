@@ -4,11 +4,12 @@ use crate::{
     connection::{Address, ForcedClose, ListenerInfo, Socket},
     drain::{DrainStage, DrainTrigger},
     error::{Elapsed, TimeoutPhase, find},
+    handler::OnErrorLayer,
     internal::{begin_watch, end_watch, expire},
     observe::trace::tests::log::Log,
 };
 use std::{
-    future::pending,
+    future::{pending, ready},
     io,
     sync::Arc,
     task::{Context, Wake, Waker},
@@ -21,6 +22,8 @@ use tokio::{
 use tokio_test::{assert_pending, assert_ready, task};
 use tower::{BoxError, Layer, Service, ServiceBuilder, service_fn};
 use tracing::Level;
+
+type Conn = Connection<Socket<DuplexStream>>;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MOMENT: Duration = Duration::from_millis(1);
@@ -401,6 +404,54 @@ async fn limits_hold_after_the_connection_was_handed_off() {
         assert_eq!(log.lines().len(), 1);
         assert_eq!(tasks(), 0);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_an_error_handler_gets_back_is_not_checked_any_more() {
+    for fails in [false, true] {
+        let log = Log::of_lines(Level::DEBUG);
+        let mut stack = ServiceBuilder::new()
+            .layer(OnErrorLayer::new(async |error: BoxError, connection| {
+                assert_eq!(tasks(), 0);
+                let mut connection: Conn = connection.expect("the service has returned it");
+                sleep(SECOND * 10).await;
+                connection.write_all(b"sorry").await?;
+                Err(error)
+            }))
+            .layer(ConnectionTimeoutLayer::new().with_max_lifetime(SECOND * 8))
+            .service_fn(move |_: Connection<_>| {
+                ready(match fails {
+                    true => Err(BoxError::from("broken")),
+                    false => Ok(()),
+                })
+            });
+        let (ours, mut theirs) = duplex(64);
+        let result = stack.call(Connection::accept(ours)).await;
+        assert_eq!(result.is_err(), fails);
+        assert_eq!(tasks(), 0);
+        let mut received = String::new();
+        theirs.read_to_string(&mut received).await.unwrap();
+        assert_eq!(received, if fails { "sorry" } else { "" });
+        assert!(
+            log.lines()
+                .iter()
+                .all(|line| !line.text.contains("handed off"))
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_an_error_handler_hands_off_is_checked_by_the_timeout_around_it() {
+    let handler = async |_, connection: Option<Conn>| Ok::<_, BoxError>(connection);
+    let mut stack = ServiceBuilder::new()
+        .layer(ConnectionTimeoutLayer::new().with_max_lifetime(SECOND * 8))
+        .layer(OnErrorLayer::new(handler))
+        .service_fn(|_: Connection<_>| ready(Err(BoxError::from("broken"))));
+    let (ours, _theirs) = duplex(64);
+    let connection = stack.call(Connection::accept(ours)).await.unwrap();
+    let begun = Instant::now();
+    connection.unwrap().read_u8().await.unwrap_err();
+    assert_eq!(begun.elapsed(), SECOND * 8);
 }
 
 #[tokio::test(start_paused = true)]

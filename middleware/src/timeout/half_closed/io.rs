@@ -211,6 +211,10 @@ impl<IO: Passthrough> Passthrough for HalfClosedTimeoutIo<IO> {
         self.io.is_passthrough()
     }
 
+    fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        self.io.poll_departure(cx)
+    }
+
     fn poll_read_to_pipe(
         &mut self,
         cx: &mut Context<'_>,

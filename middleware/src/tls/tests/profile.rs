@@ -246,6 +246,9 @@ async fn a_certificate_is_optional_required_or_not_asked_for() {
                 // Another layer may require more.
                 let is_known = required.verify_again(&info);
                 assert_eq!(is_known.is_ok(), has_certificate, "{is_known:?}");
+                // Without a verifier, a certificate cannot be checked.
+                let unchecked = off.verify_again(&info);
+                assert_eq!(unchecked.is_err(), has_certificate, "{unchecked:?}");
             }
         }
     })

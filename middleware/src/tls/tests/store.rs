@@ -467,6 +467,28 @@ async fn the_swap_of_a_link_as_in_kubernetes_is_noticed() {
 
 #[cfg(feature = "watch")]
 #[tokio::test]
+async fn a_folder_that_appears_after_the_start_of_the_watch_is_watched() {
+    let (present, late) = (Files::new("present"), Files::new("late"));
+    let [chain, key] = pair(&present, "a.example", &issue(&["a.example"], |_| {}));
+    let [late_chain, late_key] = pair(&late, "b.example", &issue(&["b.example"], |_| {}));
+    let store = CertStore::builder()
+        .pem_files(&chain, &key)
+        .pem_files(&late_chain, &late_key)
+        .build()
+        .unwrap();
+    let hidden = late.0.with_extension("hidden");
+    fs::rename(&late.0, &hidden).unwrap();
+    let _watch = store.watch();
+    fs::rename(&hidden, &late.0).unwrap();
+    // The watch looks for the folder again at the next report.
+    pair(&present, "a.example", &issue(&["new.example"], |_| {}));
+    has(&store, "new.example").await;
+    pair(&late, "b.example", &issue(&["late.example"], |_| {}));
+    has(&store, "late.example").await;
+}
+
+#[cfg(feature = "watch")]
+#[tokio::test]
 async fn files_that_are_overwritten_are_noticed() {
     let files = Files::new("overwritten");
     let store = store_of(&files, &["a.example"]);
