@@ -1,0 +1,143 @@
+//! Pools of servers.
+
+use crate::config::{
+    Backend, BackendTls, Balance, Check, Health, Problems, ProxyField, SendProxy, Server,
+    ServerAddress, WhenNoneHealthy, chain,
+};
+use portcullis::{
+    middleware::{proxy_protocol::ProxyHeaderEncoder, tls::TlsConnector},
+    upstream::{self, HealthCheck, OnDown, Pool, PoolBuilder, ServerPrelude, ServerTls},
+};
+use std::fs;
+
+/// `None` if a file cannot be used, which is reported at its place.
+///
+/// The pool of a dry run does not check its servers.
+pub(super) fn pool(backend: &Backend, is_dry_run: bool, problems: &mut Problems) -> Option<Pool> {
+    let servers = servers(backend, problems)?;
+    let settings = settings(backend);
+    if is_dry_run {
+        return Some(
+            settings
+                .with_health_check(None)
+                .build(Vec::<upstream::Server>::new()),
+        );
+    }
+    Some(settings.build(servers))
+}
+
+/// The servers of the file, for a pool or to replace those of a running one.
+pub(super) fn servers(backend: &Backend, problems: &mut Problems) -> Option<Vec<upstream::Server>> {
+    let tls = match &backend.tls {
+        Some(tls) => Some(server_tls(backend, tls, problems)?),
+        None => None,
+    };
+    let proxy = backend.proxy_protocol.as_ref().map(encoder);
+    let server = |server: &Server| {
+        let described = match &server.address.value {
+            ServerAddress::Tcp(address) => address.parse().ok()?,
+            ServerAddress::Unix(path) => upstream::Server::unix(path),
+        };
+        Some(
+            described
+                .with_weight(server.weight)
+                .with_backup(server.backup)
+                .with_max_connections(server.max_connections)
+                .with_proxy_header(proxy)
+                .with_tls(tls.clone()),
+        )
+    };
+    backend.servers.iter().map(server).collect()
+}
+
+/// Whether a running pool can go on with other servers.
+pub(super) fn differ_in_servers_alone(one: &Backend, other: &Backend) -> bool {
+    let settings = |backend: &Backend| {
+        let connect = backend.connect_timeout;
+        let health = backend.health.clone();
+        (backend.balance, health, backend.when_none_healthy, connect)
+    };
+    settings(one) == settings(other)
+}
+
+fn settings(backend: &Backend) -> PoolBuilder {
+    let balance = match backend.balance {
+        Balance::LeastConnections => upstream::Balance::LeastConnections,
+        Balance::RoundRobin => upstream::Balance::RoundRobin,
+        Balance::Hash => upstream::Balance::Hash,
+        Balance::First => upstream::Balance::First,
+    };
+    Pool::builder()
+        .with_name(&backend.name.value)
+        .with_balance(balance)
+        .with_attempt_timeout(backend.connect_timeout)
+        .with_health_check(health_check(&backend.health))
+        .with_unhealthy_as_last_resort(backend.when_none_healthy == WhenNoneHealthy::TryAll)
+}
+
+fn health_check(health: &Health) -> Option<HealthCheck> {
+    let check = match &health.check {
+        Check::Off => return None,
+        Check::Tcp => HealthCheck::tcp(),
+        Check::Tls => HealthCheck::tls(),
+        Check::Http { path, expect } => HealthCheck::http(path).with_statuses(expect.clone()),
+        Check::Bytes { send, expect } => HealthCheck::exchange(send, expect),
+    };
+    let on_down = if health.close_on_down {
+        OnDown::Close
+    } else {
+        OnDown::Keep
+    };
+    let check = check
+        .with_interval(health.interval)
+        .with_timeout(health.timeout)
+        .with_fall(health.fall)
+        .with_rise(health.rise)
+        .with_on_down(on_down);
+    Some(match health.port {
+        Some(port) => check.with_port(port),
+        None => check,
+    })
+}
+
+fn encoder(proxy: &SendProxy) -> ProxyHeaderEncoder {
+    if proxy.version == 1 {
+        return ProxyHeaderEncoder::v1();
+    }
+    let has = |field| proxy.fields.contains(&field);
+    ProxyHeaderEncoder::v2()
+        .with_authority(has(ProxyField::Authority))
+        .with_alpn(has(ProxyField::Alpn))
+        .with_ssl(has(ProxyField::Tls))
+        .with_unique_id(has(ProxyField::UniqueId))
+        .with_crc32c(has(ProxyField::Crc32c))
+}
+
+fn server_tls(backend: &Backend, tls: &BackendTls, problems: &mut Problems) -> Option<ServerTls> {
+    let words = format!("backend \"{}\"", backend.name.value);
+    let connector = match &tls.roots {
+        None => TlsConnector::with_native_roots().map_err(|error| (chain(&error), &tls.place)),
+        Some(roots) => match fs::read(&roots.value) {
+            Ok(pem) => {
+                TlsConnector::with_roots_pem(&pem).map_err(|error| (chain(&error), &roots.place))
+            }
+            Err(error) => Err((
+                format!("{} cannot be read: {error}", roots.value.display()),
+                &roots.place,
+            )),
+        },
+    };
+    let connector = match connector {
+        Ok(connector) => connector,
+        Err((reason, place)) => {
+            problems.error(place.clone(), format!("{words}: {reason}"));
+            return None;
+        }
+    };
+    let connector = connector.with_alpn(tls.alpn.iter().cloned());
+    let mut tls_of_server = ServerTls::new(connector);
+    if let Some(name) = &tls.name {
+        tls_of_server = tls_of_server.with_name(&name.value);
+    }
+    Some(tls_of_server.with_prelude(tls.prelude.map(|_| ServerPrelude::Postgres)))
+}

@@ -1,0 +1,126 @@
+//! Opens what a configuration describes, without touching what runs.
+
+mod backend;
+mod listener;
+mod tls;
+
+pub(crate) use self::listener::{Stack, State};
+
+use crate::config::{Backend, Config, Problems, Source};
+use portcullis::{
+    middleware::tls::store::Watch,
+    upstream::{self, Pool},
+};
+use std::{
+    collections::HashMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+/// The parts of a configuration, ready to be used.
+#[derive(Default)]
+pub(crate) struct Parts {
+    pub(crate) gates: HashMap<String, Gate>,
+    pub(crate) pools: HashMap<String, Pool>,
+    /// New servers of pools that run already.
+    replaced: Vec<(Pool, Vec<upstream::Server>)>,
+}
+
+/// The stack of a listener.
+pub(crate) struct Gate {
+    pub(crate) stack: Stack,
+    pub(crate) state: State,
+    terminated: Vec<tls::Terminated>,
+}
+
+/// What runs, for the parts that go on.
+#[derive(Default)]
+pub(crate) struct Before<'a> {
+    pub(crate) backends: &'a [Backend],
+    pub(crate) pools: HashMap<String, Pool>,
+    pub(crate) states: HashMap<String, State>,
+    /// Nothing is connected to.
+    pub(crate) is_dry_run: bool,
+}
+
+/// Builds all parts that can be built, and reports the others.
+///
+/// A panic is reported, too, so that it cannot end a program that reloads.
+pub(crate) fn build(config: &Config, before: &Before<'_>, problems: &mut Problems) -> Parts {
+    let mut found = Problems::default();
+    let built = catch_unwind(AssertUnwindSafe(|| build_all(config, before, &mut found)));
+    problems.extend(found);
+    built.unwrap_or_else(|_| {
+        let place = Source::new("configuration", "").place(0..0);
+        problems.error(
+            place,
+            "this configuration cannot be built; please report this as a bug",
+        );
+        Parts::default()
+    })
+}
+
+/// Builds all parts.
+///
+/// # Panics
+///
+/// Outside of a tokio runtime, in which pools check their servers.
+fn build_all(config: &Config, before: &Before<'_>, problems: &mut Problems) -> Parts {
+    let mut pools = HashMap::new();
+    let mut replaced = Vec::new();
+    for backend in &config.backends {
+        let name = &backend.name.value;
+        let known = before
+            .backends
+            .iter()
+            .find(|known| known.name.value == *name);
+        let running = before.pools.get(name);
+        let pool = match (known, running) {
+            (Some(known), Some(running)) if backend::differ_in_servers_alone(known, backend) => {
+                backend::servers(backend, problems).map(|servers| {
+                    replaced.push((running.clone(), servers));
+                    running.clone()
+                })
+            }
+            _ => backend::pool(backend, before.is_dry_run, problems),
+        };
+        pools.extend(pool.map(|pool| (name.clone(), pool)));
+    }
+    let known = listener::Known {
+        certificates: &config.certificates,
+        pools: &pools,
+    };
+    let mut gates = HashMap::new();
+    for listener in &config.listeners {
+        let name = &listener.name.value;
+        let before = before.states.get(name);
+        if let Some(built) = listener::build(listener, &known, before, problems) {
+            gates.insert(name.clone(), built);
+        }
+    }
+    Parts {
+        gates,
+        pools,
+        replaced,
+    }
+}
+
+impl Parts {
+    /// Changes what runs already, where the new configuration wants that.
+    pub(crate) fn commit(&mut self, config: &Config) {
+        for (pool, servers) in self.replaced.drain(..) {
+            pool.replace(servers);
+        }
+        for listener in &config.listeners {
+            if let Some(gate) = self.gates.get(&listener.name.value) {
+                gate.state.resize(&listener.guards);
+            }
+        }
+    }
+}
+
+impl Gate {
+    /// Reads certificates again when their files change, until the result is dropped.
+    pub(crate) fn watch(&self) -> Vec<Watch> {
+        self.terminated.iter().map(tls::Terminated::watch).collect()
+    }
+}

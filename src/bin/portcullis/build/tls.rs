@@ -1,0 +1,177 @@
+//! TLS that ends here: certificates, client certificates, tickets.
+
+use crate::config::{
+    Certificate, ClientCertificates, Guards, Place, Placed, Problems, Refuse, Tls, chain,
+};
+use portcullis::{
+    ConnectionInfo,
+    middleware::{
+        access::{AclLayer, Verdict},
+        guard::Refusal,
+        tls::{
+            CertStore, CertStoreError, ClientAuth, TicketKeys, TlsLayer, TlsProfile, Trust,
+            store::{CertStoreProblem, Watch},
+        },
+    },
+};
+use std::path::Path;
+
+/// The TLS of one listener or route.
+pub(super) struct Terminated {
+    pub(super) layer: TlsLayer,
+    /// The names that a client's certificate must have.
+    pub(super) access: Option<AclLayer>,
+    /// Kept while the files are watched.
+    pub(super) store: CertStore,
+}
+
+/// `None` if a file cannot be used, which is reported at its place.
+pub(super) fn terminate(
+    tls: &Tls,
+    guards: &Guards,
+    certificates: &[Certificate],
+    problems: &mut Problems,
+) -> Option<Terminated> {
+    let listed = tls.certificates.iter().map(|name| {
+        certificates
+            .iter()
+            .find(|certificate| certificate.name.value == name.value)
+    });
+    // An unknown name was reported with the references.
+    let listed: Vec<_> = listed.collect::<Option<_>>()?;
+    let mut builder = CertStore::builder();
+    for certificate in &listed {
+        builder = match &certificate.in_memory {
+            Some((chain, key)) => builder.pem(chain.as_bytes(), key.as_bytes()),
+            None => builder.pem_files(&certificate.chain.value, &certificate.key.value),
+        };
+        if let Some(ocsp) = &certificate.ocsp {
+            builder = builder.ocsp(&ocsp.value);
+        }
+        if listed.len() == 1 {
+            // Clients without a name, or with another one, get the only certificate there is.
+            builder = builder.as_default();
+        }
+    }
+    let store = match builder.build() {
+        Ok(store) => store,
+        Err(error) => {
+            report(&error, &places(&listed), &tls.place, problems);
+            return None;
+        }
+    };
+    let mut profile = TlsProfile::new(&store)
+        .with_alpn(tls.alpn.iter().cloned())
+        .with_client_auth(tls.client.as_ref().map_or(ClientAuth::Off, client_auth));
+    if tls.tls13_only {
+        profile = profile.with_tls13_only();
+    }
+    if let Some(keys) = &tls.ticket_keys {
+        profile = profile.with_tickets(TicketKeys::file(&keys.value));
+    }
+    let layer = match profile.build() {
+        Ok(layer) => layer,
+        Err(error) => {
+            report(&error, &client_places(tls), &tls.place, problems);
+            return None;
+        }
+    };
+    Some(Terminated {
+        layer: layer
+            .with_handshake_timeout(guards.timeouts.handshake)
+            .with_max_handshakes(guards.limits.handshakes),
+        access: tls.client.as_ref().and_then(names),
+        store,
+    })
+}
+
+impl Terminated {
+    /// Reads the files again when they change, until the result is dropped.
+    pub(super) fn watch(&self) -> Watch {
+        self.store.watch()
+    }
+}
+
+fn client_auth(client: &ClientCertificates) -> ClientAuth {
+    let mut trust = Trust::pem_file(&client.roots.value);
+    if let Some(crl) = &client.crl {
+        trust = trust.with_crl_file(&crl.value);
+    }
+    if client.required {
+        ClientAuth::Required(trust)
+    } else {
+        ClientAuth::Optional(trust)
+    }
+}
+
+/// Rejects verified certificates without a listed name.
+fn names(client: &ClientCertificates) -> Option<AclLayer> {
+    let allow = client.allow.clone()?;
+    let judge = move |info: &ConnectionInfo| {
+        let Some(certificate) = info.peer_certificate() else {
+            // The handshake has rejected them where certificates are required.
+            return Verdict::Admit;
+        };
+        let mut patterns = allow.iter();
+        let admitted = patterns.any(|pattern| {
+            certificate
+                .dns_names()
+                .any(|name| pattern.matches_dns(name))
+                || certificate.uris().any(|name| pattern.matches_uri(name))
+        });
+        if admitted {
+            Verdict::Admit
+        } else {
+            Verdict::Deny("certificate_not_listed")
+        }
+    };
+    Some(AclLayer::predicate(judge))
+}
+
+type Places<'a> = Vec<(&'a Path, String, &'a Place)>;
+
+fn places<'a>(certificates: &[&'a Certificate]) -> Places<'a> {
+    let of = |certificate: &&'a Certificate| {
+        let words = format!("certificate \"{}\"", certificate.name.value);
+        let file = |file: &'a Placed<_>| -> (&'a Path, String, &'a Place) {
+            let file: &'a Placed<std::path::PathBuf> = file;
+            (&*file.value, words.clone(), &file.place)
+        };
+        let mut places = vec![file(&certificate.chain), file(&certificate.key)];
+        places.extend(certificate.ocsp.as_ref().map(file));
+        places
+    };
+    certificates.iter().flat_map(of).collect()
+}
+
+fn client_places(tls: &Tls) -> Places<'_> {
+    let client = tls.client.iter();
+    let files = client.flat_map(|client| std::iter::once(&client.roots).chain(&client.crl));
+    files
+        .chain(&tls.ticket_keys)
+        .map(|file| (&*file.value, "tls".to_owned(), &file.place))
+        .collect()
+}
+
+/// Reports each problem where its file is named.
+fn report(error: &CertStoreError, places: &Places<'_>, otherwise: &Place, problems: &mut Problems) {
+    for problem in error.problems() {
+        let known = |problem: &CertStoreProblem| {
+            let path = problem.path()?;
+            places.iter().find(|(known, ..)| *known == path)
+        };
+        match known(problem) {
+            Some((_, words, place)) => {
+                problems.error((*place).clone(), format!("{words}: {}", chain(problem)));
+            }
+            None => problems.error(otherwise.clone(), chain(problem)),
+        }
+    }
+}
+
+pub(super) fn refusal(refuse: Refuse) -> Refusal {
+    match refuse {
+        Refuse::Close => Refusal::Close,
+        Refuse::Reset => Refusal::Reset,
+    }
+}

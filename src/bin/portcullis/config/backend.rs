@@ -1,0 +1,447 @@
+//! `[[backend]]`: a pool of servers, how one is chosen, and how its health is checked.
+
+use super::{
+    guards::read_name,
+    problem::{Place, Placed},
+    section::{Reader, Section, Value},
+    value::{Alpn, OneOrMore, OrOff, Positive, RequestPath, one_of},
+};
+use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
+use toml::{Spanned, de::DeValue};
+
+#[derive(Clone, Debug)]
+pub(crate) struct Backend {
+    pub(crate) name: Placed<String>,
+    pub(crate) balance: Balance,
+    pub(crate) servers: Vec<Server>,
+    pub(crate) proxy_protocol: Option<SendProxy>,
+    pub(crate) tls: Option<BackendTls>,
+    pub(crate) health: Health,
+    pub(crate) when_none_healthy: WhenNoneHealthy,
+    /// For each attempt to connect.
+    pub(crate) connect_timeout: Duration,
+}
+
+impl Backend {
+    pub(crate) fn read(section: &Section<'_>) -> Option<Self> {
+        let name = read_name(section);
+        let balance = section.get("balance").unwrap_or(Balance::LeastConnections);
+        let listed = section.get::<OneOrMore<Placed<ServerAddress>>>("servers");
+        let described = section.sections("server");
+        let has_servers = section.has("servers") | section.has("server");
+        let described: Vec<_> = described
+            .into_iter()
+            .filter_map(|section| section.read(Server::read))
+            .collect();
+        if listed.as_ref().is_some_and(|listed| listed.0.is_empty()) {
+            section.error_at("servers", "at least one server is needed");
+        }
+        let listed = listed.map_or_else(Vec::new, |listed| listed.0);
+        let servers: Vec<_> = listed
+            .into_iter()
+            .map(Server::at)
+            .chain(described)
+            .collect();
+        let proxy_protocol = section
+            .section("proxy-protocol")
+            .and_then(|section| section.read(SendProxy::read));
+        let tls = section
+            .section("tls")
+            .and_then(|section| section.read(BackendTls::read));
+        let health = Health::of(section);
+        let when_none_healthy = section
+            .get("when-none-healthy")
+            .unwrap_or(WhenNoneHealthy::Refuse);
+        let connect_timeout = section
+            .get("connect-timeout")
+            .unwrap_or(Duration::from_secs(3));
+        if !has_servers {
+            section.missing(
+                "servers",
+                " (or [[backend.server]], with settings for each)",
+            );
+        }
+        if health.check == Check::Tls && tls.is_none() && !section.has("tls") {
+            let message = format!(
+                "{}: a check by `tls` needs `tls` of the backend; use \"tcp\" where the backend's clients bring TLS",
+                section.words()
+            );
+            section.error_at("health", message);
+        }
+        let is_unix = |server: &Server| matches!(server.address.value, ServerAddress::Unix(_));
+        if health.port.is_some() && servers.iter().any(is_unix) {
+            section.error_at(
+                "health",
+                "`port` needs servers with an IP address; a Unix socket has no ports",
+            );
+        }
+        if connect_timeout.is_zero() {
+            section.error_at("connect-timeout", "a timeout of zero fails every connect");
+        }
+        Some(Self {
+            name: name?,
+            balance,
+            servers,
+            proxy_protocol,
+            tls,
+            health,
+            when_none_healthy,
+            connect_timeout,
+        })
+    }
+}
+
+/// How a server is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Balance {
+    LeastConnections,
+    RoundRobin,
+    Hash,
+    First,
+}
+
+impl Value for Balance {
+    fn read(value: &Spanned<DeValue<'_>>, reader: &Reader<'_>) -> Option<Self> {
+        let words = [
+            ("least-connections", Self::LeastConnections),
+            ("round-robin", Self::RoundRobin),
+            ("hash", Self::Hash),
+            ("first", Self::First),
+        ];
+        one_of(value, reader, &words)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WhenNoneHealthy {
+    Refuse,
+    TryAll,
+}
+
+impl Value for WhenNoneHealthy {
+    fn read(value: &Spanned<DeValue<'_>>, reader: &Reader<'_>) -> Option<Self> {
+        one_of(
+            value,
+            reader,
+            &[("refuse", Self::Refuse), ("try-all", Self::TryAll)],
+        )
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Server {
+    pub(crate) address: Placed<ServerAddress>,
+    pub(crate) weight: u16,
+    pub(crate) backup: bool,
+    pub(crate) max_connections: Option<usize>,
+}
+
+impl Server {
+    fn at(address: Placed<ServerAddress>) -> Self {
+        Self {
+            address,
+            weight: 100,
+            backup: false,
+            max_connections: None,
+        }
+    }
+
+    fn read(section: &Section<'_>) -> Option<Self> {
+        let address = section.require("address");
+        let weight = section.get("weight").unwrap_or(100);
+        let backup = section.get("backup").unwrap_or(false);
+        let max_connections = section.get::<OrOff<Positive>>("max-connections");
+        if !(1..=1_000).contains(&weight) {
+            section.error_at(
+                "weight",
+                "a weight is a number from 1 to 1000; 100 is the default",
+            );
+        }
+        Some(Self {
+            weight,
+            backup,
+            max_connections: max_connections
+                .and_then(OrOff::into_option)
+                .map(|max| max.0),
+            ..Self::at(address?)
+        })
+    }
+}
+
+/// `host:port`, or `unix:/path`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ServerAddress {
+    Tcp(String),
+    Unix(PathBuf),
+}
+
+impl Value for ServerAddress {
+    fn read(value: &Spanned<DeValue<'_>>, reader: &Reader<'_>) -> Option<Self> {
+        let text = String::read(value, reader)?;
+        if let Some(path) = text.strip_prefix("unix:") {
+            return Some(Self::Unix(reader.source.resolve(path)));
+        }
+        match text.parse::<portcullis::connect::Target>() {
+            Ok(_) => Some(Self::Tcp(text)),
+            Err(error) => {
+                let hint = "write \"host:port\" or \"unix:/path\"";
+                reader.error(value.span(), format!("{error}; {hint}"));
+                None
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for ServerAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// The PROXY header that servers get.
+#[derive(Clone, Debug)]
+pub(crate) struct SendProxy {
+    pub(crate) version: u8,
+    pub(crate) fields: Vec<ProxyField>,
+}
+
+/// A field of a PROXY header of version 2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ProxyField {
+    Authority,
+    Alpn,
+    Tls,
+    UniqueId,
+    Crc32c,
+}
+
+impl Value for ProxyField {
+    fn read(value: &Spanned<DeValue<'_>>, reader: &Reader<'_>) -> Option<Self> {
+        let words = [
+            ("authority", Self::Authority),
+            ("alpn", Self::Alpn),
+            ("tls", Self::Tls),
+            ("unique-id", Self::UniqueId),
+            ("crc32c", Self::Crc32c),
+        ];
+        one_of(value, reader, &words)
+    }
+}
+
+impl SendProxy {
+    fn read(section: &Section<'_>) -> Option<Self> {
+        let version = section.get("version").unwrap_or(2);
+        let fields = section.get::<OneOrMore<ProxyField>>("send");
+        let fields = fields.map_or_else(Vec::new, |fields| fields.0);
+        if !matches!(version, 1 | 2) {
+            section.error_at("version", "the PROXY protocol has the versions 1 and 2");
+        }
+        if version == 1 && !fields.is_empty() {
+            section.error_at("send", "only version 2 of the PROXY protocol has fields");
+        }
+        Some(Self { version, fields })
+    }
+}
+
+/// TLS to the servers. Their certificates are always verified.
+#[derive(Clone, Debug)]
+pub(crate) struct BackendTls {
+    /// The name in the server's certificate; the host of its address by default.
+    pub(crate) name: Option<Placed<String>>,
+    /// The system's roots by default.
+    pub(crate) roots: Option<Placed<PathBuf>>,
+    pub(crate) alpn: Vec<String>,
+    /// The plain text in which TLS is requested.
+    pub(crate) prelude: Option<BackendPrelude>,
+    pub(crate) place: Place,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BackendPrelude {
+    Postgres,
+}
+
+impl Value for BackendPrelude {
+    fn read(value: &Spanned<DeValue<'_>>, reader: &Reader<'_>) -> Option<Self> {
+        one_of(value, reader, &[("postgres", Self::Postgres)])
+    }
+}
+
+impl BackendTls {
+    fn read(section: &Section<'_>) -> Option<Self> {
+        let alpn = section.get::<OneOrMore<Alpn>>("alpn");
+        Some(Self {
+            name: section.placed("name"),
+            roots: section.file("roots"),
+            alpn: Alpn::names(alpn),
+            prelude: section.get("prelude"),
+            place: section.place(),
+        })
+    }
+}
+
+/// How it is found out whether a server works.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Health {
+    pub(crate) check: Check,
+    /// On another port than the server's own.
+    pub(crate) port: Option<u16>,
+    pub(crate) interval: Duration,
+    pub(crate) timeout: Duration,
+    pub(crate) fall: u32,
+    pub(crate) rise: u32,
+    pub(crate) close_on_down: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Check {
+    /// No check; failed connects still count.
+    Off,
+    Tcp,
+    Tls,
+    Http {
+        path: String,
+        expect: RangeInclusive<u16>,
+    },
+    Bytes {
+        send: String,
+        expect: String,
+    },
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self {
+            check: Check::Tcp,
+            port: None,
+            interval: Duration::from_secs(5),
+            timeout: Duration::from_secs(2),
+            fall: 3,
+            rise: 2,
+            close_on_down: false,
+        }
+    }
+}
+
+/// Statuses of HTTP: `200`, or `"200-299"`.
+struct Statuses(RangeInclusive<u16>);
+
+impl Value for Statuses {
+    fn read(value: &Spanned<DeValue<'_>>, reader: &Reader<'_>) -> Option<Self> {
+        let Some(text) = value.get_ref().as_str() else {
+            return u16::read(value, reader).map(|status| Self(status..=status));
+        };
+        let range = text.split_once('-').and_then(|(first, last)| {
+            let range: (u16, u16) = (first.parse().ok()?, last.parse().ok()?);
+            (range.0 <= range.1).then_some(range.0..=range.1)
+        });
+        if range.is_none() {
+            let text = text.escape_debug();
+            let message =
+                format!("\"{text}\" is not a range of statuses; write 200 or \"200-299\"");
+            reader.error(value.span(), message);
+        }
+        range.map(Self)
+    }
+}
+
+/// `health = "tcp"` in one word.
+#[derive(Clone, Copy)]
+struct HealthWord(bool);
+
+impl Value for HealthWord {
+    fn read(value: &Spanned<DeValue<'_>>, reader: &Reader<'_>) -> Option<Self> {
+        one_of(value, reader, &[("tcp", Self(true)), ("off", Self(false))])
+    }
+}
+
+#[derive(Clone, Copy)]
+struct OnDown(bool);
+
+impl Value for OnDown {
+    fn read(value: &Spanned<DeValue<'_>>, reader: &Reader<'_>) -> Option<Self> {
+        one_of(
+            value,
+            reader,
+            &[("keep", Self(false)), ("close", Self(true))],
+        )
+    }
+}
+
+impl Health {
+    fn of(backend: &Section<'_>) -> Self {
+        if backend.has("health") && !backend.has_table("health") {
+            let tcp = backend
+                .get::<HealthWord>("health")
+                .is_none_or(|word| word.0);
+            let check = if tcp { Check::Tcp } else { Check::Off };
+            return Self {
+                check,
+                ..Self::default()
+            };
+        }
+        let section = backend.section("health");
+        section.map_or_else(Self::default, |section| section.read(Self::read))
+    }
+
+    fn read(section: &Section<'_>) -> Self {
+        let default = Self::default();
+        let path = section.get::<RequestPath>("http");
+        let is_http = section.has("http");
+        let tls = section.get("tls").unwrap_or(false);
+        let send = section.get::<String>("send");
+        let kinds = usize::from(is_http) + usize::from(tls) + usize::from(send.is_some());
+        if kinds > 1 {
+            section.error(format!(
+                "{}: keep one of `http`, `tls` and `send`",
+                section.words()
+            ));
+        }
+        let check = match (path, send) {
+            (None, _) if is_http => {
+                // The path is wrong, which is reported; `expect` belongs to it.
+                section.has("expect");
+                Check::Tcp
+            }
+            (Some(path), _) => Check::Http {
+                path: path.0,
+                expect: section
+                    .get::<Statuses>("expect")
+                    .map_or(200..=200, |statuses| statuses.0),
+            },
+            (None, Some(send)) => Check::Bytes {
+                send,
+                expect: section
+                    .require("expect")
+                    .map_or_else(String::new, |text| text.value),
+            },
+            (None, None) if tls => Check::Tls,
+            (None, None) => Check::Tcp,
+        };
+        let whole = |key, default| {
+            let read = section.get::<Positive>(key);
+            read.map_or(default, |number| {
+                u32::try_from(number.0).unwrap_or(u32::MAX)
+            })
+        };
+        let time = |key, default: Duration| {
+            let time = section.get(key).unwrap_or(default);
+            if time < Duration::from_millis(100) {
+                section.error_at(key, "the time must be at least \"100ms\"");
+            }
+            time
+        };
+        Self {
+            check,
+            port: section.get("port"),
+            interval: time("interval", default.interval),
+            timeout: time("timeout", default.timeout),
+            fall: whole("fall", default.fall),
+            rise: whole("rise", default.rise),
+            close_on_down: section.get::<OnDown>("on-down").is_some_and(|word| word.0),
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! The configuration file: read, and checked as far as that is possible without the system.
+//!
+//! A file is TOML. It is read in three steps, and each reports all that it finds:
+//!
+//! 1. the syntax; the parser goes on after a mistake;
+//! 2. each section alone: unknown keys, missing keys, invalid values;
+//! 3. the references between sections, such as a listener's backend.
+
+mod backend;
+mod certificate;
+mod guards;
+mod listener;
+mod problem;
+mod process;
+mod references;
+mod section;
+mod source;
+#[cfg(test)]
+mod tests;
+mod value;
+
+pub(crate) use self::{
+    backend::{
+        Backend, BackendTls, Balance, Check, Health, ProxyField, SendProxy, Server, ServerAddress,
+        WhenNoneHealthy,
+    },
+    certificate::Certificate,
+    guards::{Direction, Guards, Refuse, WhenFull, chain},
+    listener::{
+        Action, ClientCertificates, Listener, Matches, Prelude, ProxyProtocol, Route, Target, Tls,
+        Untrusted,
+    },
+    problem::{Place, Placed, Problems},
+    process::{Drain, Format, Log},
+    source::Source,
+    value::{ByteRate, ListenAddress},
+};
+use section::{Reader, Section};
+use std::{cell::RefCell, fs, path::Path};
+use toml::de::DeTable;
+
+/// A configuration without errors of its own.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Config {
+    pub(crate) drain: Drain,
+    pub(crate) log: Log,
+    pub(crate) certificates: Vec<Certificate>,
+    pub(crate) listeners: Vec<Listener>,
+    pub(crate) backends: Vec<Backend>,
+}
+
+impl Config {
+    /// Reads a file and those that it includes.
+    ///
+    /// The problems may be notes alone; then the configuration can be used.
+    pub(crate) fn load(path: &Path) -> (Self, Problems) {
+        let mut problems = Problems::default();
+        let config = match read_source(path, &mut problems) {
+            Some(source) => Self::parse(&source, &mut problems),
+            None => Self::default(),
+        };
+        (config, problems)
+    }
+
+    /// Reads `source`. What is wrong is left out and reported.
+    pub(crate) fn parse(source: &Source, problems: &mut Problems) -> Self {
+        let (config, _) = Self::parse_noting(source, problems, None);
+        config
+    }
+
+    fn parse_noting(
+        source: &Source,
+        problems: &mut Problems,
+        known: Option<&RefCell<Vec<String>>>,
+    ) -> (Self, usize) {
+        let found = RefCell::new(std::mem::take(problems));
+        let mut config = Self::default();
+        let mut defaults = Guards::default();
+        let mut sources = vec![(source.clone(), true)];
+        let mut read = 0;
+        // Sources are read in the order of their inclusion; the list grows while it is walked.
+        while let Some((source, is_main)) = sources.get(read).cloned() {
+            read += 1;
+            let reader = Reader {
+                source: &source,
+                problems: &found,
+                known,
+            };
+            let (table, errors) = DeTable::parse_recoverable(source.text());
+            for error in errors {
+                reader.error(error.span().unwrap_or(0..0), error.message());
+            }
+            let includes = Section::root(reader, &table)
+                .read(|section| config.read_section(section, &mut defaults, is_main));
+            for include in includes {
+                for path in included(&include.value, &include.place, &found) {
+                    if let Some(source) = read_source(&path, &mut found.borrow_mut()) {
+                        sources.push((source, false));
+                    }
+                }
+            }
+        }
+        let mut found = found.into_inner();
+        references::check(&config, &mut found);
+        *problems = found;
+        (config, read)
+    }
+
+    /// Returns the patterns of the files to include.
+    fn read_section(
+        &mut self,
+        section: &Section<'_>,
+        defaults: &mut Guards,
+        is_main: bool,
+    ) -> Vec<Placed<std::path::PathBuf>> {
+        let mut includes = Vec::new();
+        if is_main {
+            read_version(section);
+            includes = read_includes(section);
+            if let Some(section) = section.section("drain") {
+                self.drain = section.read(Drain::read);
+            }
+            if let Some(section) = section.section("log") {
+                self.log = section.read(Log::read);
+            }
+            if let Some(section) = section.section("defaults") {
+                *defaults = section.read(|section| Guards::read(section, &Guards::default()));
+            }
+        }
+        let listeners = section.sections("listener").into_iter();
+        self.listeners.extend(
+            listeners
+                .filter_map(|section| section.read(|section| Listener::read(section, defaults))),
+        );
+        let backends = section.sections("backend").into_iter();
+        self.backends
+            .extend(backends.filter_map(|section| section.read(Backend::read)));
+        let certificates = section.sections("certificate").into_iter();
+        self.certificates
+            .extend(certificates.filter_map(|section| section.read(Certificate::read)));
+        includes
+    }
+}
+
+/// The version of the format comes first, so that a later format is recognized.
+const VERSION: u32 = 1;
+
+fn read_version(section: &Section<'_>) {
+    if !section.has("version") {
+        section.error(format!(
+            "`version = {VERSION}` is missing as the first line"
+        ));
+    } else if section
+        .get::<u32>("version")
+        .is_some_and(|version| version != VERSION)
+    {
+        section.error_at(
+            "version",
+            format!("this program reads version {VERSION} of the configuration"),
+        );
+    }
+}
+
+fn read_includes(section: &Section<'_>) -> Vec<Placed<std::path::PathBuf>> {
+    let patterns = section.get::<value::OneOrMore<Placed<String>>>("include");
+    let patterns = patterns.map_or_else(Vec::new, |patterns| patterns.0);
+    let resolve = |pattern: Placed<String>| Placed {
+        value: section.reader().source.resolve(&pattern.value),
+        place: pattern.place,
+    };
+    patterns.into_iter().map(resolve).collect()
+}
+
+/// The files that match a path whose last part may contain a `*`, in the order of their names.
+fn included(
+    pattern: &Path,
+    place: &Place,
+    problems: &RefCell<Problems>,
+) -> Vec<std::path::PathBuf> {
+    let report = |message: String| problems.borrow_mut().error(place.clone(), message);
+    let name = pattern.file_name().and_then(|name| name.to_str());
+    let Some((before, behind)) = name.and_then(|name| name.split_once('*')) else {
+        return vec![pattern.into()];
+    };
+    let folder = match pattern.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    if behind.contains('*') || folder.to_string_lossy().contains('*') {
+        report("an include may contain one *, in the name of the file".into());
+        return Vec::new();
+    }
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) => {
+            report(format!("{}: {error}", folder.display()));
+            return Vec::new();
+        }
+    };
+    let matches = |path: &std::path::PathBuf| {
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or("");
+        name.len() >= before.len() + behind.len()
+            && name.starts_with(before)
+            && name.ends_with(behind)
+            && !name.starts_with('.')
+    };
+    let mut paths: Vec<_> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(matches)
+        .collect();
+    paths.sort();
+    paths
+}
+
+fn read_source(path: &Path, problems: &mut Problems) -> Option<Source> {
+    /// A configuration is written by people. More is a mistake, such as the path of a device.
+    const MAX: u64 = 16 * 1024 * 1024;
+    let place = Source::new(path, "").place(0..0);
+    match fs::metadata(path) {
+        Ok(metadata) if !metadata.is_file() => {
+            problems.error(place, "this is not a file");
+            return None;
+        }
+        Ok(metadata) if metadata.len() > MAX => {
+            problems.error(place, "the file is larger than 16 MiB");
+            return None;
+        }
+        Ok(_) | Err(_) => {}
+    }
+    match fs::read_to_string(path) {
+        Ok(text) => Some(Source::new(path, text)),
+        Err(error) => {
+            problems.error(place, format!("cannot be read: {error}"));
+            None
+        }
+    }
+}

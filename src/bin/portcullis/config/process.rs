@@ -1,0 +1,116 @@
+//! `[drain]` and `[log]`: what concerns the process as a whole.
+
+use super::{
+    section::{Reader, Section, Value},
+    value::one_of,
+};
+use std::time::Duration;
+use toml::{Spanned, de::DeValue};
+
+/// The graceful shutdown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Drain {
+    /// The time after SIGTERM in which connections are still accepted, for load balancers.
+    pub(crate) announce: Duration,
+    /// Connections that are open then are force-closed.
+    pub(crate) deadline: Duration,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self {
+            announce: Duration::ZERO,
+            deadline: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Drain {
+    pub(crate) fn read(section: &Section<'_>) -> Self {
+        let default = Self::default();
+        Self {
+            announce: section.get("announce").unwrap_or(default.announce),
+            deadline: section.get("deadline").unwrap_or(default.deadline),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Log {
+    pub(crate) level: Level,
+    pub(crate) format: Format,
+    /// Whether each connection has a line at its end.
+    pub(crate) access: bool,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            level: Level(tracing::Level::INFO),
+            format: Format::Auto,
+            access: true,
+        }
+    }
+}
+
+impl Log {
+    pub(crate) fn read(section: &Section<'_>) -> Self {
+        let default = Self::default();
+        Self {
+            level: section.get("level").unwrap_or(default.level),
+            format: section.get("format").unwrap_or(default.format),
+            access: section
+                .get::<AccessLog>("access")
+                .map_or(default.access, |log| log.0),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Level(pub(crate) tracing::Level);
+
+impl Value for Level {
+    fn read(value: &Spanned<DeValue<'_>>, reader: &Reader<'_>) -> Option<Self> {
+        use tracing::Level;
+        let words = [
+            ("error", Self(Level::ERROR)),
+            ("warn", Self(Level::WARN)),
+            ("info", Self(Level::INFO)),
+            ("debug", Self(Level::DEBUG)),
+            ("trace", Self(Level::TRACE)),
+        ];
+        one_of(value, reader, &words)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// Text on a terminal, else JSON.
+    Auto,
+    Text,
+    Json,
+}
+
+impl Value for Format {
+    fn read(value: &Spanned<DeValue<'_>>, reader: &Reader<'_>) -> Option<Self> {
+        let words = [
+            ("auto", Self::Auto),
+            ("text", Self::Text),
+            ("json", Self::Json),
+        ];
+        one_of(value, reader, &words)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct AccessLog(bool);
+
+impl Value for AccessLog {
+    fn read(value: &Spanned<DeValue<'_>>, reader: &Reader<'_>) -> Option<Self> {
+        one_of(
+            value,
+            reader,
+            &[("stdout", Self(true)), ("off", Self(false))],
+        )
+    }
+}

@@ -1,0 +1,210 @@
+//! What sections say of each other: names that must exist, and settings that exclude each other.
+
+use super::{
+    Action, Config, ListenAddress, Listener, Matches, Place, Placed, Problems, Route, Target, Tls,
+    problem::nearest,
+};
+use portcullis::middleware::peek::Protocol;
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+pub(super) fn check(config: &Config, problems: &mut Problems) {
+    unique(
+        "listener",
+        config.listeners.iter().map(|it| &it.name),
+        problems,
+    );
+    unique(
+        "backend",
+        config.backends.iter().map(|it| &it.name),
+        problems,
+    );
+    unique(
+        "certificate",
+        config.certificates.iter().map(|it| &it.name),
+        problems,
+    );
+    addresses(config, problems);
+    let backends = names(config.backends.iter().map(|it| &it.name));
+    let certificates = names(config.certificates.iter().map(|it| &it.name));
+    let mut used = HashSet::new();
+    for listener in &config.listeners {
+        let words = format!("listener \"{}\"", listener.name.value);
+        let mut refer = |kind: &str, name: &Placed<String>, known: &Names<'_>| {
+            used.insert((kind.to_owned(), name.value.clone()));
+            if !known.contains_key(&*name.value) {
+                problems.error(
+                    name.place.clone(),
+                    missing(&words, kind, &name.value, known),
+                );
+            }
+        };
+        let mut refer_all = |tls: Option<&Tls>, backend: Option<&Placed<String>>| {
+            for name in tls.iter().flat_map(|tls| &tls.certificates) {
+                refer("certificate", name, &certificates);
+            }
+            if let Some(backend) = backend {
+                refer("backend", backend, &backends);
+            }
+        };
+        match &listener.target {
+            Target::Backend(backend) => refer_all(listener.tls.as_ref(), Some(backend)),
+            Target::Routes(routes) => {
+                for route in routes {
+                    let backend = match &route.action {
+                        Action::Backend(backend) => Some(backend),
+                        Action::Refuse(_) => None,
+                    };
+                    refer_all(route.tls.as_ref(), backend);
+                }
+                check_routes(&words, listener, routes, problems);
+            }
+        }
+    }
+    if problems.errors() > 0 {
+        // What seems to be unused may be used where there is a mistake.
+        return;
+    }
+    let mut unused = |kind: &str, names: &Names<'_>| {
+        for (name, place) in names {
+            if !used.contains(&(kind.to_owned(), (*name).to_owned())) {
+                let message = format!("{kind} \"{name}\" is not used by any listener");
+                problems.note((*place).clone(), message);
+            }
+        }
+    };
+    unused("backend", &backends);
+    unused("certificate", &certificates);
+}
+
+type Names<'a> = BTreeMap<&'a str, &'a Place>;
+
+fn names<'a>(all: impl Iterator<Item = &'a Placed<String>>) -> Names<'a> {
+    all.map(|name| (&*name.value, &name.place)).collect()
+}
+
+fn missing(words: &str, kind: &str, name: &str, known: &Names<'_>) -> String {
+    let hint = match nearest(name, known.keys().copied()) {
+        Some(near) => format!(
+            "; the nearest name is \"{near}\" (line {})",
+            known[near].line
+        ),
+        None if known.is_empty() => format!("; write [[{kind}]]"),
+        None => String::new(),
+    };
+    format!(
+        "{words}: there is no {kind} \"{name}\"{hint}",
+        name = name.escape_debug()
+    )
+}
+
+fn unique<'a>(
+    kind: &str,
+    names: impl Iterator<Item = &'a Placed<String>>,
+    problems: &mut Problems,
+) {
+    let mut first = HashMap::new();
+    for name in names {
+        if let Some(line) = first.insert(&*name.value, name.place.line) {
+            let message = format!(
+                "{kind} \"{}\" is defined twice; the other one is in line {line}",
+                name.value
+            );
+            problems.error(name.place.clone(), message);
+        }
+    }
+}
+
+fn addresses(config: &Config, problems: &mut Problems) {
+    let mut first = HashMap::new();
+    for listener in &config.listeners {
+        for listen in listener.listen.iter().filter(|it| !is_any_port(&it.value)) {
+            let here = (&listener.name.value, listen.place.line);
+            if let Some((name, line)) = first.insert(&listen.value, here) {
+                let message = format!(
+                    "listener \"{}\": {} is taken by listener \"{name}\" (line {line})",
+                    listener.name.value, listen.value
+                );
+                problems.error(listen.place.clone(), message);
+            }
+        }
+    }
+}
+
+/// The system chooses a free port for each such socket.
+fn is_any_port(address: &ListenAddress) -> bool {
+    matches!(address, ListenAddress::Tcp(address) if address.port() == 0)
+}
+
+fn check_routes(words: &str, listener: &Listener, routes: &[Route], problems: &mut Problems) {
+    let mut names: HashMap<String, &Placed<String>> = HashMap::new();
+    let mut protocols = HashMap::new();
+    let mut rest: Option<&Place> = None;
+    for route in routes {
+        match &route.matches {
+            Matches::Names(listed) => {
+                for name in listed {
+                    let lower = name.value.to_ascii_lowercase();
+                    if let Some(other) = names.insert(lower, name) {
+                        let message = format!(
+                            "{words}: \"{}\" has a route already (line {})",
+                            name.value, other.place.line
+                        );
+                        problems.error(name.place.clone(), message);
+                    }
+                }
+            }
+            Matches::Protocol(protocol) => {
+                if let Some(place) = protocols.insert(*protocol, &route.place) {
+                    let place: &Place = place;
+                    let message = format!(
+                        "{words}: this protocol has a route already (line {})",
+                        place.line
+                    );
+                    problems.error(route.place.clone(), message);
+                }
+            }
+            Matches::Rest => {
+                if let Some(other) = rest.replace(&route.place) {
+                    let message = format!(
+                        "{words}: two routes without `names` or `protocol`; the other one is in line {}",
+                        other.line
+                    );
+                    problems.error(route.place.clone(), message);
+                }
+            }
+        }
+        let needs_hello = matches!(route.matches, Matches::Protocol(it) if it != Protocol::Tls);
+        if let Some(tls) = &route.tls
+            && needs_hello
+        {
+            let message =
+                format!("{words}: this protocol is not TLS, so there is none to terminate");
+            problems.error(tls.place.clone(), message);
+        }
+    }
+    server_first(words, listener, problems);
+}
+
+/// Clients of these protocols send nothing before the server does.
+fn server_first(words: &str, listener: &Listener, problems: &mut Problems) {
+    for listen in &listener.listen {
+        let ListenAddress::Tcp(address) = &listen.value else {
+            continue;
+        };
+        let protocol = match address.port() {
+            21 => "FTP",
+            25 | 587 => "SMTP",
+            110 => "POP3",
+            143 => "IMAP",
+            3306 => "MySQL",
+            _ => continue,
+        };
+        let wait = listener.guards.timeouts.client_hello;
+        let wait = wait.map_or("for ever".into(), |wait| format!("{wait:?}"));
+        let message = format!(
+            "{words}: routes on port {} ({protocol}): clients wait for the server's greeting, so each waits {wait} in vain",
+            address.port()
+        );
+        problems.note(listen.place.clone(), message);
+    }
+}

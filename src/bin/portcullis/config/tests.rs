@@ -1,0 +1,339 @@
+//! Wrong configurations, with the exact messages.
+
+use super::{Config, Problems, Source};
+use std::cell::RefCell;
+
+/// The problems of `text`, without the name of the file.
+fn problems(text: &str) -> Vec<String> {
+    let mut problems = Problems::default();
+    Config::parse(&Source::new("gate.toml", text), &mut problems);
+    let lines = problems.sorted().into_iter();
+    lines
+        .map(|problem| problem.to_string().replace("gate.toml:", ""))
+        .collect()
+}
+
+/// The problems of one wrong line in a listener of an otherwise right file, without the place.
+fn wrong(line: &str) -> Vec<String> {
+    let text = format!(
+        "version = 1\nlistener = [{{ name = \"a\", listen = \"[::]:1\", backend = \"b\", {line} }}]\n\
+         [[backend]]\nname = \"b\"\nservers = [\"h:1\"]\n\
+         [[certificate]]\nname = \"c\"\nchain = \"c.pem\"\nkey = \"c.key\"\n"
+    );
+    let without_place = |problem: String| {
+        let mut parts = problem.splitn(3, ':');
+        parts.nth(2).map(|text| text.trim().to_owned())
+    };
+    let found = problems(&text).into_iter().filter_map(without_place);
+    let unused = "note: certificate \"c\" is not used by any listener";
+    found.filter(|message| message != unused).collect()
+}
+
+/// The problems of one wrong line in a backend.
+fn wrong_backend(line: &str) -> Vec<String> {
+    let text = format!(
+        "version = 1\n[[listener]]\nname = \"a\"\nlisten = \"[::]:1\"\nbackend = \"b\"\n\
+         [[backend]]\nname = \"b\"\n{line}\n"
+    );
+    let text = if line.contains("server") {
+        text
+    } else {
+        format!("{text}servers = [\"h:1\"]\n")
+    };
+    problems(&text)
+}
+
+#[test]
+fn a_minimal_file_has_no_problems() {
+    let minimal = "version = 1\n[[listener]]\nname = \"a\"\nlisten = \"[::]:1\"\nbackend = \"b\"\n\
+                   [[backend]]\nname = \"b\"\nservers = [\"h:1\"]\n";
+    assert_eq!(problems(minimal), [""; 0]);
+}
+
+#[test]
+fn every_problem_of_a_file_is_reported_at_once_and_in_order() {
+    let text = r#"version = 1
+[defaults]
+timeouts = { idle = "5 min", handshake = "0s" }
+[[listener]]
+name = "shop"
+listen = ":443"
+bakend = "shop"
+[[listener]]
+name = "pg"
+listen = "0.0.0.0:5432"
+prelude = "postgres"
+backend = "shpo"
+access = { allow = ["192.0.2.7/24", "10.0.0.0/8", "foo"] }
+proxy-protocol = { mode = "required" }
+limits = { connections = 0, when-full = "drop" }
+[[backend]]
+name = "shop"
+servers = ["nope", 7]
+"#;
+    assert_eq!(
+        problems(text),
+        [
+            "3:21: \"5 min\" is not a duration; write \"5m\" (units: ms, s, m, h, d)",
+            "3:42: a timeout of zero ends every connection; write \"off\" for none",
+            "6:10: \":443\" is not an address to listen on; write \"0.0.0.0:443\" for all IPv4 addresses, or \"[::]:443\"",
+            "7:1: unknown key `bakend` in listener \"shop\"; did you mean `backend`?",
+            "11:11: listener \"pg\": `prelude` needs `tls` with certificates here; without it there is nothing to start",
+            "12:11: listener \"pg\": there is no backend \"shpo\"; the nearest name is \"shop\" (line 17)",
+            "13:21: \"192.0.2.7/24\" is not a network: bits are set behind the prefix; 192.0.2.0/24 is the whole network, 192.0.2.7 the address alone",
+            "13:51: \"foo\" is not a network: expected an address, optionally with a prefix such as /24",
+            "14:18: listener \"pg\": proxy-protocol: `trust` is missing; without it any client could claim any address",
+            "15:26: expected a whole number of at least 1",
+            "15:41: \"drop\" is unknown here; write one of \"wait\", \"refuse\"",
+            "18:12: cannot connect to nope: the port is missing; write host:port, a number or a service name; write \"host:port\" or \"unix:/path\"",
+            "18:20: expected a string, found a value of type integer",
+        ]
+    );
+}
+
+#[test]
+fn a_wrong_value_of_a_listener_is_reported_with_what_to_write() {
+    let cases: &[(&str, &[&str])] = &[
+        (
+            "limits = { connections = -1 }",
+            &["expected a whole number of at least 0"],
+        ),
+        (
+            "limits = { connections = \"many\" }",
+            &["expected a whole number of at least 0, found a value of type string"],
+        ),
+        (
+            "limits = { when-full = { wait = \"5s\" } }",
+            &["when-full: `at-most` is missing"],
+        ),
+        (
+            "limits = { when-full = { wait = \"5s\", at-most = 0 } }",
+            &["expected a whole number of at least 1"],
+        ),
+        (
+            "limits = 7",
+            &["expected a table, found a value of type integer"],
+        ),
+        ("per-client = { burst = 5 }", &["`burst` needs a `rate`"]),
+        (
+            "per-client = { rate = \"20\" }",
+            &["\"20\" is not a rate above 0; write \"20/s\" (units: /s, /m, /h)"],
+        ),
+        (
+            "per-client = { ipv6-prefix = 0 }",
+            &["a prefix of IPv6 has 1 to 128 bits; 64 is one site"],
+        ),
+        (
+            "per-client = { ipv6-prefix = 300 }",
+            &["expected a whole number from 0 to 255"],
+        ),
+        (
+            "per-client = { refuse = \"drop\" }",
+            &["\"drop\" is unknown here; write one of \"close\", \"reset\""],
+        ),
+        (
+            "access = { allow-file = \"/nonexistent/office.txt\" }",
+            &[
+                "cannot read the networks in /nonexistent/office.txt: No such file or directory (os error 2)",
+            ],
+        ),
+        (
+            "access = { allow = 7 }",
+            &["expected a string, found a value of type integer"],
+        ),
+        (
+            "timeouts = { idle = 60 }",
+            &["expected a duration such as \"10s\", found a value of type integer"],
+        ),
+        (
+            "timeouts = { lifetime-jitter = \"120%\" }",
+            &["\"120%\" is not a share; write \"0%\" to \"100%\""],
+        ),
+        (
+            "throughput = { over = \"30s\" }",
+            &["listener \"a\": throughput: `min` is missing"],
+        ),
+        (
+            "throughput = { min = \"100 B\" }",
+            &[
+                "\"100 B\" is not a rate of bytes above 0; write \"5 MiB/s\" (units: B/s, KiB/s, MiB/s, GiB/s)",
+            ],
+        ),
+        (
+            "throughput = { min = \"100 B/s\", over = \"10ms\" }",
+            &["the time must be at least \"1s\""],
+        ),
+        (
+            "bandwidth = { per-connection = \"fast\" }",
+            &[
+                "\"fast\" is not a rate of bytes above 0; write \"5 MiB/s\" (units: B/s, KiB/s, MiB/s, GiB/s)",
+            ],
+        ),
+        (
+            "proxy-protocol = { mode = \"maybe\", trust = [\"10.0.0.0/8\"] }",
+            &["\"maybe\" is unknown here; write one of \"required\", \"optional\", \"off\""],
+        ),
+        (
+            "prelude = \"ftp\", tls = { certificates = [\"c\"] }",
+            &["\"ftp\" is unknown here; write one of \"postgres\""],
+        ),
+        (
+            "tls = { certificates = [] }",
+            &["at least one certificate is needed to terminate TLS"],
+        ),
+        (
+            "tls = { alpn = [\"h2\"] }",
+            &["listener \"a\": tls: `certificates` is missing"],
+        ),
+        (
+            "tls = { certificates = [\"d\"] }",
+            &["listener \"a\": there is no certificate \"d\"; the nearest name is \"c\" (line 7)"],
+        ),
+        (
+            "tls = { certificates = [\"c\"], min-version = \"1.1\" }",
+            &["\"1.1\" is unknown here; write one of \"1.2\", \"1.3\""],
+        ),
+        (
+            "tls = { certificates = [\"c\"], client = { auth = \"required\" } }",
+            &[
+                "listener \"a\": tls: client: `roots` is missing; it names the authorities whose certificates are accepted",
+            ],
+        ),
+        (
+            "tls = { certificates = [\"c\"], client = { roots = \"ca.pem\", allow = [\"shop\"] } }",
+            &[
+                "\"shop\" is not a name in a certificate; write \"dns:host.example\" or \"uri:spiffe://…\"",
+            ],
+        ),
+        (
+            "route = [{ backend = \"b\" }]",
+            &[
+                "listener \"a\": `backend` and `route` exclude each other; a route without `names` is the default",
+            ],
+        ),
+    ];
+    for (line, messages) in cases {
+        assert_eq!(wrong(line), *messages, "{line}");
+    }
+}
+
+#[test]
+fn a_wrong_value_of_a_backend_is_reported_at_its_place() {
+    let cases: &[(&str, &[&str])] = &[
+        ("servers = []", &["8:11: at least one server is needed"]),
+        (
+            "servers = \"h\"",
+            &[
+                "8:11: cannot connect to h: the port is missing; write host:port, a number or a service name; write \"host:port\" or \"unix:/path\"",
+            ],
+        ),
+        (
+            "balance = \"random\"",
+            &[
+                "8:11: \"random\" is unknown here; write one of \"least-connections\", \"round-robin\", \"hash\", \"first\"",
+            ],
+        ),
+        (
+            "health = \"ping\"",
+            &["8:10: \"ping\" is unknown here; write one of \"tcp\", \"off\""],
+        ),
+        (
+            "health = { http = \"x\" }",
+            &["8:19: the path of a check begins with \"/\""],
+        ),
+        (
+            "health = { http = \"/\", tls = true }",
+            &["8:10: backend \"b\": health: keep one of `http`, `tls` and `send`"],
+        ),
+        (
+            "health = { send = \"PING\" }",
+            &["8:10: backend \"b\": health: `expect` is missing"],
+        ),
+        (
+            "health = { interval = \"1ms\" }",
+            &["8:23: the time must be at least \"100ms\""],
+        ),
+        (
+            "proxy-protocol = { version = 3 }",
+            &["8:30: the PROXY protocol has the versions 1 and 2"],
+        ),
+        (
+            "proxy-protocol = { version = 1, send = [\"alpn\"] }",
+            &["8:40: only version 2 of the PROXY protocol has fields"],
+        ),
+        (
+            "when-none-healthy = \"panic\"",
+            &["8:21: \"panic\" is unknown here; write one of \"refuse\", \"try-all\""],
+        ),
+        (
+            "connect-timeout = \"0s\"",
+            &["8:19: a timeout of zero fails every connect"],
+        ),
+        (
+            "server = [{ address = \"h:1\", weight = 0 }]",
+            &["8:39: a weight is a number from 1 to 1000; 100 is the default"],
+        ),
+        (
+            "server = [{ weight = 5 }]",
+            &["8:11: backend \"b\": server: `address` is missing"],
+        ),
+    ];
+    for (line, messages) in cases {
+        assert_eq!(wrong_backend(line), *messages, "{line}");
+    }
+}
+
+/// The page of all keys, which is held to the code.
+const PAGE: &str = include_str!("../configuration.md");
+
+#[test]
+fn the_page_describes_exactly_the_keys_that_are_read() {
+    let (_, example) = PAGE
+        .split_once("```toml\n")
+        .expect("the page has an example");
+    let (example, _) = example.split_once("```").expect("the example ends");
+    let (known, mut found) = (RefCell::default(), Problems::default());
+    let source = Source::new("gate.toml", example);
+    Config::parse_noting(&source, &mut found, Some(&known));
+    let texts: Vec<_> = found.sorted().iter().map(ToString::to_string).collect();
+    assert_eq!(texts, [""; 0], "the example has problems");
+
+    // The tables of guards stand in the defaults, too, and that of TLS in routes.
+    let repeated =
+        |key: &str| key.starts_with("defaults.") || key.starts_with("listener.route.tls");
+    let tables = [
+        "limits",
+        "per-client",
+        "access",
+        "timeouts",
+        "throughput",
+        "bandwidth",
+    ];
+    let is_table = |key: &str| {
+        let last = key.rsplit('.').next().unwrap_or(key);
+        let tls = [
+            "proxy-protocol",
+            "tls",
+            "client",
+            "tickets",
+            "route",
+            "server",
+            "health",
+        ];
+        key.contains('.')
+            && (tables.contains(&last) || tls.contains(&last))
+            && !["backend.health.tls", "log.access"].contains(&key)
+    };
+    let mut read: Vec<_> = known.into_inner();
+    read.retain(|key| !repeated(key) && !is_table(key));
+    read.sort();
+    read.dedup();
+
+    let mut described: Vec<_> = PAGE
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
+        .map(|(key, _)| key.to_owned())
+        .collect();
+    described.sort();
+    assert_eq!(described, read);
+}

@@ -1,0 +1,438 @@
+//! Durations, sizes, rates and the other values that a key may have.
+
+use super::section::{Reader, Value};
+use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
+use toml::{Spanned, de::DeValue};
+
+/// A value, or the word `"off"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OrOff<T> {
+    Off,
+    On(T),
+}
+
+impl<T> OrOff<T> {
+    pub(crate) fn into_option(self) -> Option<T> {
+        match self {
+            Self::Off => None,
+            Self::On(value) => Some(value),
+        }
+    }
+}
+
+impl<T: Value> Value for OrOff<T> {
+    fn read(value: &Spanned<DeValue<'_>>, reader: &Reader<'_>) -> Option<Self> {
+        if value.get_ref().as_str() == Some("off") {
+            return Some(Self::Off);
+        }
+        T::read(value, reader).map(Self::On)
+    }
+}
+
+/// One value, or an array of them.
+#[derive(Clone, Debug)]
+pub(crate) struct OneOrMore<T>(pub(crate) Vec<T>);
+
+impl<T: Value> Value for OneOrMore<T> {
+    fn read(value: &Spanned<DeValue<'_>>, reader: &Reader<'_>) -> Option<Self> {
+        if value.get_ref().is_array() {
+            return Vec::read(value, reader).map(Self);
+        }
+        T::read(value, reader).map(|value| Self(vec![value]))
+    }
+}
+
+/// Elements that are wrong are reported, each at its own place, and make the whole array wrong.
+impl<T: Value> Value for Vec<T> {
+    fn read(value: &Spanned<DeValue<'_>>, reader: &Reader<'_>) -> Option<Self> {
+        let Some(array) = value.get_ref().as_array() else {
+            return reader.unexpected(value, "an array");
+        };
+        let read: Vec<_> = array.iter().map(|item| T::read(item, reader)).collect();
+        read.into_iter().collect()
+    }
+}
+
+/// A value and its place.
+impl<T: Value> Value for super::problem::Placed<T> {
+    fn read(value: &Spanned<DeValue<'_>>, reader: &Reader<'_>) -> Option<Self> {
+        Some(Self {
+            value: T::read(value, reader)?,
+            place: reader.source.place(value.span()),
+        })
+    }
+}
+
+impl Value for String {
+    fn read(value: &Spanned<DeValue<'_>>, reader: &Reader<'_>) -> Option<Self> {
+        match value.get_ref().as_str() {
+            Some("") => {
+                reader.error(value.span(), "this string is empty");
+                None
+            }
+            Some(text) => Some(text.into()),
+            None => reader.unexpected(value, "a string"),
+        }
+    }
+}
+
+impl Value for bool {
+    fn read(value: &Spanned<DeValue<'_>>, reader: &Reader<'_>) -> Option<Self> {
+        match value.get_ref().as_bool() {
+            Some(value) => Some(value),
+            None => reader.unexpected(value, "true or false"),
+        }
+    }
+}
+
+macro_rules! integer {
+    ($($type:ty: $words:literal),*) => {$(
+        impl Value for $type {
+            fn read(value: &Spanned<DeValue<'_>>, reader: &Reader<'_>) -> Option<Self> {
+                let Some(integer) = value.get_ref().as_integer() else {
+                    return reader.unexpected(value, $words);
+                };
+                let parsed = Self::from_str_radix(integer.as_str(), integer.radix()).ok();
+                if parsed.is_none() {
+                    reader.error(value.span(), concat!("expected ", $words));
+                }
+                parsed
+            }
+        }
+    )*};
+}
+
+integer!(
+    u8: "a whole number from 0 to 255",
+    u16: "a whole number from 0 to 65535",
+    u32: "a whole number from 0 to 4294967295",
+    usize: "a whole number of at least 0"
+);
+
+/// A whole number of at least 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Positive(pub(crate) usize);
+
+impl Value for Positive {
+    fn read(value: &Spanned<DeValue<'_>>, reader: &Reader<'_>) -> Option<Self> {
+        let number = usize::read(value, reader)?;
+        if number == 0 {
+            reader.error(value.span(), "expected a whole number of at least 1");
+            return None;
+        }
+        Some(Self(number))
+    }
+}
+
+/// `"250ms"`, `"10s"`, `"5m"`, `"12h"`, `"1d"`.
+impl Value for Duration {
+    fn read(value: &Spanned<DeValue<'_>>, reader: &Reader<'_>) -> Option<Self> {
+        let Some(text) = value.get_ref().as_str() else {
+            return reader.unexpected(value, "a duration such as \"10s\"");
+        };
+        let duration = parse_duration(text);
+        if duration.is_none() {
+            reader.error(value.span(), no_duration(text));
+        }
+        duration
+    }
+}
+
+fn parse_duration(text: &str) -> Option<Duration> {
+    let (number, unit) = split_number(text)?;
+    let millis = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return None,
+    };
+    number.checked_mul(millis).map(Duration::from_millis)
+}
+
+fn no_duration(text: &str) -> String {
+    let unit = |word: &str| {
+        let (number, word) = split_number(text).filter(|(_, unit)| unit.starts_with(word))?;
+        let short = if word.starts_with("min") {
+            "m"
+        } else {
+            &word[..1]
+        };
+        Some(format!("write \"{number}{short}\""))
+    };
+    let hint = ["sec", "min", "hour", "day"]
+        .into_iter()
+        .find_map(unit)
+        .unwrap_or_else(|| "write \"10s\" for ten seconds".into());
+    let text = text.escape_debug();
+    format!("\"{text}\" is not a duration; {hint} (units: ms, s, m, h, d)")
+}
+
+/// A number of bytes: `"64 KiB"`, `"5 MiB"`, `"100 B"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Size(pub(crate) u64);
+
+impl Value for Size {
+    fn read(value: &Spanned<DeValue<'_>>, reader: &Reader<'_>) -> Option<Self> {
+        let Some(text) = value.get_ref().as_str() else {
+            return reader.unexpected(value, "a size such as \"64 KiB\"");
+        };
+        let size = parse_size(text);
+        if size.is_none() {
+            let text = text.escape_debug();
+            let units = "units: B, KiB, MiB, GiB";
+            let message = format!("\"{text}\" is not a size; write \"64 KiB\" ({units})");
+            reader.error(value.span(), message);
+        }
+        size.map(Self)
+    }
+}
+
+fn parse_size(text: &str) -> Option<u64> {
+    let (number, unit) = split_number(text)?;
+    let bytes = match unit {
+        "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return None,
+    };
+    number.checked_mul(bytes)
+}
+
+/// A number of bytes per second: `"5 MiB/s"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ByteRate(pub(crate) u64);
+
+impl Value for ByteRate {
+    fn read(value: &Spanned<DeValue<'_>>, reader: &Reader<'_>) -> Option<Self> {
+        let Some(text) = value.get_ref().as_str() else {
+            return reader.unexpected(value, "a rate such as \"5 MiB/s\"");
+        };
+        let rate = text
+            .strip_suffix("/s")
+            .and_then(parse_size)
+            .filter(|&rate| rate > 0);
+        if rate.is_none() {
+            let text = text.escape_debug();
+            let units = "units: B/s, KiB/s, MiB/s, GiB/s";
+            let message =
+                format!("\"{text}\" is not a rate of bytes above 0; write \"5 MiB/s\" ({units})");
+            reader.error(value.span(), message);
+        }
+        rate.map(Self)
+    }
+}
+
+/// A number of events per time: `"20/s"`, `"100/m"`, `"500/h"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct EventRate {
+    pub(crate) events: NonZeroU32,
+    pub(crate) per: Duration,
+}
+
+impl Value for EventRate {
+    fn read(value: &Spanned<DeValue<'_>>, reader: &Reader<'_>) -> Option<Self> {
+        let Some(text) = value.get_ref().as_str() else {
+            return reader.unexpected(value, "a rate such as \"20/s\"");
+        };
+        let rate = parse_event_rate(text);
+        if rate.is_none() {
+            let text = text.escape_debug();
+            let units = "units: /s, /m, /h";
+            let message = format!("\"{text}\" is not a rate above 0; write \"20/s\" ({units})");
+            reader.error(value.span(), message);
+        }
+        rate
+    }
+}
+
+fn parse_event_rate(text: &str) -> Option<EventRate> {
+    let (events, per) = text.split_once('/')?;
+    let per = match per {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        _ => return None,
+    };
+    Some(EventRate {
+        events: events.parse().ok()?,
+        per: Duration::from_secs(per),
+    })
+}
+
+/// `"10%"`, from 0 to 100.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Percent(pub(crate) u8);
+
+impl Value for Percent {
+    fn read(value: &Spanned<DeValue<'_>>, reader: &Reader<'_>) -> Option<Self> {
+        let Some(text) = value.get_ref().as_str() else {
+            return reader.unexpected(value, "a share such as \"10%\"");
+        };
+        let percent = text
+            .strip_suffix('%')
+            .and_then(|number| number.parse().ok())
+            .filter(|&percent| percent <= 100);
+        if percent.is_none() {
+            let text = text.escape_debug();
+            let message = format!("\"{text}\" is not a share; write \"0%\" to \"100%\"");
+            reader.error(value.span(), message);
+        }
+        percent.map(Self)
+    }
+}
+
+/// Where a listener listens.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum ListenAddress {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl Value for ListenAddress {
+    fn read(value: &Spanned<DeValue<'_>>, reader: &Reader<'_>) -> Option<Self> {
+        let text = String::read(value, reader)?;
+        if let Some(path) = text.strip_prefix("unix:") {
+            return Some(Self::Unix(reader.source.resolve(path)));
+        }
+        let address = text.parse().ok();
+        if address.is_none() {
+            let hint = match text.strip_prefix(':').or_else(|| text.strip_prefix("*:")) {
+                Some(port) => {
+                    format!("write \"0.0.0.0:{port}\" for all IPv4 addresses, or \"[::]:{port}\"")
+                }
+                None => "write \"0.0.0.0:443\", \"[::]:443\" or \"unix:/path\"".into(),
+            };
+            let text = text.escape_debug();
+            reader.error(
+                value.span(),
+                format!("\"{text}\" is not an address to listen on; {hint}"),
+            );
+        }
+        address.map(Self::Tcp)
+    }
+}
+
+impl std::fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// The path of an HTTP request, such as `"/healthz"`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RequestPath(pub(crate) String);
+
+impl Value for RequestPath {
+    fn read(value: &Spanned<DeValue<'_>>, reader: &Reader<'_>) -> Option<Self> {
+        let text = String::read(value, reader)?;
+        if !text.starts_with('/') {
+            reader.error(value.span(), "the path of a check begins with \"/\"");
+            return None;
+        }
+        if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            let message = "the path of a check has only ASCII letters, digits and signs; write %20 for a space";
+            reader.error(value.span(), message);
+            return None;
+        }
+        Some(Self(text))
+    }
+}
+
+/// The name of an application protocol (ALPN), such as `"h2"`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Alpn(pub(crate) String);
+
+impl Alpn {
+    pub(crate) fn names(listed: Option<OneOrMore<Self>>) -> Vec<String> {
+        let listed = listed.map_or_else(Vec::new, |listed| listed.0);
+        listed.into_iter().map(|name| name.0).collect()
+    }
+}
+
+impl Value for Alpn {
+    fn read(value: &Spanned<DeValue<'_>>, reader: &Reader<'_>) -> Option<Self> {
+        let text = String::read(value, reader)?;
+        if text.len() > 255 {
+            reader.error(value.span(), "the name of a protocol has at most 255 bytes");
+            return None;
+        }
+        Some(Self(text))
+    }
+}
+
+/// Reads a word out of a closed set.
+pub(crate) fn one_of<T: Copy>(
+    value: &Spanned<DeValue<'_>>,
+    reader: &Reader<'_>,
+    words: &[(&str, T)],
+) -> Option<T> {
+    let known = || {
+        let quoted: Vec<_> = words
+            .iter()
+            .map(|(word, _)| format!("\"{word}\""))
+            .collect();
+        quoted.join(", ")
+    };
+    let Some(text) = value.get_ref().as_str() else {
+        return reader.unexpected(value, &format!("one of {}", known()));
+    };
+    let found = words.iter().find(|(word, _)| *word == text);
+    if found.is_none() {
+        let text = text.escape_debug();
+        let message = format!("\"{text}\" is unknown here; write one of {}", known());
+        reader.error(value.span(), message);
+    }
+    found.map(|(_, value)| *value)
+}
+
+/// Splits `"64 KiB"` or `"10s"` into the number and the unit.
+fn split_number(text: &str) -> Option<(u64, &str)> {
+    let unit = text.find(|letter: char| !letter.is_ascii_digit())?;
+    let (number, unit) = text.split_at(unit);
+    Some((number.parse().ok()?, unit.trim_start()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_exactly_one_unit() {
+        assert_eq!(parse_duration("250ms"), Some(Duration::from_millis(250)));
+        assert_eq!(parse_duration("1d"), Some(Duration::from_secs(86_400)));
+        for wrong in [
+            "",
+            "5",
+            "s",
+            "-1s",
+            "1.5s",
+            "5 minutes",
+            "1h30m",
+            "999999999999999999d",
+        ] {
+            assert_eq!(parse_duration(wrong), None, "{wrong}");
+        }
+        assert!(no_duration("5 min").contains("write \"5m\""));
+        assert!(no_duration("2 hours").contains("write \"2h\""));
+    }
+
+    #[test]
+    fn sizes_and_rates_have_a_unit_and_fit() {
+        assert_eq!(parse_size("64 KiB"), Some(65_536));
+        assert_eq!(parse_size("100 B"), Some(100));
+        for wrong in ["64", "64 KB", "KiB", "18446744073709551615 KiB"] {
+            assert_eq!(parse_size(wrong), None, "{wrong}");
+        }
+        let rate = parse_event_rate("20/s").expect("a rate");
+        assert_eq!((rate.events.get(), rate.per), (20, Duration::from_secs(1)));
+        for wrong in ["0/s", "20", "20/d", "-1/s", "4294967296/s"] {
+            assert_eq!(parse_event_rate(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! The log of the program, which never stalls it.
+//!
+//! Lines go through a bounded queue to a thread that writes them. If the reader of the log stops reading, the queue
+//! fills, and further lines are dropped and counted. The count is logged when the reader is back.
+
+use crate::config::{Format, Log};
+use std::{
+    io::{self, IsTerminal, Write},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread,
+    time::Duration,
+};
+use tokio::time::Instant;
+use tracing_subscriber::{
+    filter::Targets, fmt::MakeWriter, layer::SubscriberExt, util::SubscriberInitExt,
+};
+
+/// Between attempts to write, after an error.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Lines that wait for the reader.
+const QUEUE: usize = 8_192;
+
+/// Sets up the log. The returned value writes what is left when it is dropped.
+pub(crate) fn init(settings: Log) -> Flush {
+    let (lines, flush) = Lines::to(io::stdout());
+    let json = match settings.format {
+        Format::Auto => !io::stdout().is_terminal(),
+        Format::Text => false,
+        Format::Json => true,
+    };
+    let of_connections = if settings.access {
+        settings.level.0.max(tracing::Level::INFO)
+    } else {
+        tracing::Level::WARN
+    };
+    let levels = Targets::new()
+        .with_default(settings.level.0)
+        .with_target(portcullis::middleware::telemetry::TARGET, of_connections);
+    let format = tracing_subscriber::fmt::layer()
+        .with_ansi(!json && io::stdout().is_terminal())
+        .with_writer(lines);
+    let registry = tracing_subscriber::registry().with(levels);
+    if json {
+        registry.with(format.json().flatten_event(true)).init();
+    } else {
+        registry.with(format.compact()).init();
+    }
+    flush
+}
+
+/// The way of the lines to the thread that writes them.
+#[derive(Clone)]
+struct Lines(Arc<Queue>);
+
+struct Queue {
+    lines: SyncSender<Vec<u8>>,
+    dropped: Arc<AtomicU64>,
+}
+
+/// Waits for the writing thread, for a moment.
+pub(crate) struct Flush {
+    end: SyncSender<Vec<u8>>,
+    written: Receiver<()>,
+}
+
+impl Lines {
+    fn to(output: impl Write + Send + 'static) -> (Self, Flush) {
+        let (lines, queue) = sync_channel(QUEUE);
+        let (done, written) = sync_channel(1);
+        let dropped = Arc::new(AtomicU64::new(0));
+        let end = lines.clone();
+        let counter = dropped.clone();
+        thread::spawn(move || {
+            write_all(&queue, output, &counter);
+            let _ = done.send(());
+        });
+        (
+            Self(Arc::new(Queue { lines, dropped })),
+            Flush { end, written },
+        )
+    }
+}
+
+/// Writes until an empty line asks for the end, or the output is gone.
+fn write_all(queue: &Receiver<Vec<u8>>, mut output: impl Write, dropped: &AtomicU64) {
+    while let Ok(line) = queue.recv() {
+        if line.is_empty() {
+            break;
+        }
+        match output.write_all(&line) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
+            Err(_) => {
+                // A full disk, for example, which may have space later.
+                dropped.fetch_add(1, Ordering::Relaxed);
+                thread::park_timeout(PAUSE);
+                continue;
+            }
+        }
+        let dropped = dropped.swap(0, Ordering::Relaxed);
+        if dropped > 0 {
+            tracing::warn!(
+                dropped,
+                "lines of the log were dropped, because it was not read"
+            );
+        }
+    }
+    let _ = output.flush();
+}
+
+impl Drop for Flush {
+    fn drop(&mut self) {
+        /// A reader that is stuck must not keep the process.
+        const PATIENCE: Duration = Duration::from_millis(500);
+        let begun = Instant::now();
+        while self.end.try_send(Vec::new()).is_err() {
+            if begun.elapsed() > PATIENCE {
+                return;
+            }
+            thread::park_timeout(PAUSE / 10);
+        }
+        let _ = self.written.recv_timeout(PATIENCE);
+    }
+}
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Line<'a>;
+
+    fn make_writer(&'a self) -> Line<'a> {
+        Line {
+            queue: &self.0,
+            bytes: Vec::new(),
+        }
+    }
+}
+
+/// One line, which is sent when it is complete.
+struct Line<'a> {
+    queue: &'a Queue,
+    bytes: Vec<u8>,
+}
+
+impl Write for Line<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Line<'_> {
+    fn drop(&mut self) {
+        if self.bytes.is_empty() {
+            return;
+        }
+        let line = std::mem::take(&mut self.bytes);
+        if self.queue.lines.try_send(line).is_err() {
+            self.queue.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+
+    /// Writes block while the test holds the lock.
+    #[derive(Clone, Default)]
+    struct Stuck(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Stuck {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0
+                .lock()
+                .expect("not poisoned")
+                .extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_reader_that_stops_reading_costs_lines_and_no_time() {
+        let output = Stuck::default();
+        let (lines, flush) = Lines::to(output.clone());
+        let reader = output.0.lock().expect("not poisoned");
+        let more_than_fit = QUEUE + 100;
+        for number in 0..more_than_fit {
+            writeln!(lines.make_writer(), "line {number}").expect("never fails");
+        }
+        drop(reader);
+        // One more line passes behind those that waited, and the count with it.
+        while lines.0.lines.try_send(b"last\n".to_vec()).is_err() {
+            thread::yield_now();
+        }
+        drop(flush);
+        let written = output.0.lock().expect("not poisoned");
+        let written = String::from_utf8_lossy(&written);
+        let count = |prefix: &str| {
+            written
+                .lines()
+                .filter(|line| line.starts_with(prefix))
+                .count()
+        };
+        let kept = count("line ");
+        // The writing thread holds one line that is not in the queue any more.
+        assert!((QUEUE..=QUEUE + 1).contains(&kept), "{kept}");
+        assert_eq!(count("last"), 1);
+    }
+}

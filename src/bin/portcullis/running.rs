@@ -1,0 +1,323 @@
+//! A running configuration, and its reload.
+//!
+//! A reload is a transaction. Everything new is read and opened first. If anything fails, the old configuration
+//! goes on, and the log says why. Then stacks are swapped, which concerns new connections; the old ones keep their
+//! stack. Listeners that are gone are drained.
+
+use crate::{
+    build::{self, Before, Gate, Parts, Stack, State},
+    config::{Config, ListenAddress, Listener, Problems, chain},
+};
+use portcullis::{
+    BoxError, Server,
+    listener::{AnyListener, BindError, Listener as _, TcpOptions, UnixListener},
+    middleware::tls::store::Watch,
+    server::{Drain, Handle, Report},
+    service::{Reload, ReloadHandle},
+    upstream::Pool,
+};
+use std::{
+    collections::HashMap,
+    fmt,
+    path::{Path, PathBuf},
+};
+
+/// Listeners, backends, and the configuration that they came from.
+pub(crate) struct Running {
+    config: Config,
+    server: Handle,
+    listeners: HashMap<String, RunningListener>,
+    pools: HashMap<String, Pool>,
+    /// Pools that were replaced. They check their servers while they have connections.
+    retired: Vec<Pool>,
+}
+
+struct RunningListener {
+    addresses: Vec<ListenAddress>,
+    service: Reload<Stack>,
+    current: ReloadHandle<Stack>,
+    state: State,
+    _watches: Vec<Watch>,
+}
+
+/// An address that cannot be listened on.
+pub(crate) struct CannotListen {
+    place: String,
+    listener: String,
+    error: BindError,
+}
+
+impl fmt::Display for CannotListen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            place,
+            listener,
+            error,
+        } = self;
+        write!(f, "{place}: listener \"{listener}\": {}", chain(error))
+    }
+}
+
+/// A socket that is open and not yet used.
+type Bound = (String, ListenAddress, AnyListener);
+
+impl Running {
+    /// Binds all listeners, then serves them.
+    pub(crate) fn start(config: Config, parts: Parts) -> Result<Self, CannotListen> {
+        let sockets = bind(&config, &HashMap::new())?;
+        let drain = Drain::new()
+            .with_notice_period(config.drain.announce)
+            .with_deadline(config.drain.deadline);
+        let server = Server::new()
+            .drain(drain)
+            .stop_on_signals()
+            .until_stopped()
+            .spawn()
+            .expect("a server without listeners starts");
+        let mut running = Self {
+            config: Config::default(),
+            server,
+            listeners: HashMap::new(),
+            pools: HashMap::new(),
+            retired: Vec::new(),
+        };
+        running.commit(config, parts, sockets);
+        Ok(running)
+    }
+
+    /// Serves until a signal, and reloads `file` on SIGHUP.
+    pub(crate) async fn serve(
+        mut self,
+        file: Option<PathBuf>,
+        mut hangups: Hangups,
+    ) -> Result<Report, BoxError> {
+        let server = self.server.clone();
+        let reloads = async {
+            let Some(file) = file else {
+                return std::future::pending().await;
+            };
+            loop {
+                hangups.recv().await;
+                self.reload(&file).await;
+            }
+        };
+        tokio::select! {
+            report = server.wait() => Ok(report),
+            () = reloads => unreachable!("it loops"),
+        }
+    }
+
+    /// Uses the file as it is now, or goes on with the old configuration.
+    async fn reload(&mut self, file: &Path) {
+        match self.try_reload(file) {
+            Ok(()) => tracing::info!(file = %file.display(), "the configuration was reloaded"),
+            Err(problems) => {
+                for problem in problems {
+                    tracing::error!("{problem}");
+                }
+                tracing::error!("the configuration was not reloaded; the old one stays in use");
+            }
+        }
+    }
+
+    fn try_reload(&mut self, file: &Path) -> Result<(), Vec<String>> {
+        // Reading small files blocks for less time than a connection notices.
+        tokio::task::block_in_place(|| {
+            let (config, mut problems) = Config::load(file);
+            let before = Before {
+                backends: &self.config.backends,
+                pools: self.pools.clone(),
+                states: self.states(),
+                is_dry_run: false,
+            };
+            let parts = build::build(&config, &before, &mut problems);
+            if problems.errors() > 0 {
+                return Err(lines(problems));
+            }
+            let known = self.listeners.iter();
+            let known = known.map(|(name, listener)| (&**name, &*listener.addresses));
+            let sockets =
+                bind(&config, &known.collect()).map_err(|error| vec![error.to_string()])?;
+            for problem in lines(problems) {
+                tracing::warn!("{problem}");
+            }
+            self.warn_of_restart(&config);
+            self.commit(config, parts, sockets);
+            Ok(())
+        })
+    }
+
+    /// Says which changes wait for the next start.
+    fn warn_of_restart(&self, config: &Config) {
+        if self.config.log != config.log {
+            tracing::warn!("the change of [log] takes effect when the program is started again");
+        }
+        if self.config.drain != config.drain {
+            tracing::warn!("the change of [drain] takes effect when the program is started again");
+        }
+    }
+
+    fn states(&self) -> HashMap<String, State> {
+        let states = self.listeners.iter();
+        states
+            .map(|(name, listener)| (name.clone(), listener.state.clone()))
+            .collect()
+    }
+
+    /// From here on nothing fails.
+    fn commit(&mut self, config: Config, mut parts: Parts, sockets: Vec<Bound>) {
+        parts.commit(&config);
+        for listener in &config.listeners {
+            let name = &listener.name.value;
+            let gate = parts.gates.remove(name).expect("each listener was built");
+            self.swap(name, gate);
+        }
+        for (name, address, socket) in sockets {
+            let listener = &self.listeners[&name];
+            let local = socket.local_address();
+            let served =
+                self.server
+                    .listen_as(label(&name, &address), socket, listener.service.clone());
+            match served {
+                Ok(_) => tracing::info!(listener = name, "listening on {local}"),
+                // Only a server that stops takes no listeners.
+                Err(error) => {
+                    tracing::warn!(listener = name, error = chain(&error), "not listening")
+                }
+            }
+        }
+        self.drain_others(&config);
+        for listener in &config.listeners {
+            if let Some(running) = self.listeners.get_mut(&listener.name.value) {
+                running.addresses = addresses(listener);
+            }
+        }
+        let old = std::mem::replace(&mut self.pools, parts.pools);
+        let is_used = |pool: &Pool| pool.servers().iter().any(|server| server.connections > 0);
+        self.retired.extend(old.into_values());
+        self.retired.retain(is_used);
+        // Those of the first start stay in use.
+        let (drain, log) = (self.config.drain, self.config.log);
+        let is_first = self.config.listeners.is_empty();
+        self.config = config;
+        if !is_first {
+            (self.config.drain, self.config.log) = (drain, log);
+        }
+    }
+
+    fn swap(&mut self, name: &str, gate: Gate) {
+        let watches = gate.watch();
+        match self.listeners.get_mut(name) {
+            Some(running) => {
+                running.current.swap(gate.stack);
+                running.state = gate.state;
+                running._watches = watches;
+            }
+            None => {
+                let (service, current) = Reload::pair(gate.stack);
+                let running = RunningListener {
+                    addresses: Vec::new(),
+                    service,
+                    current,
+                    state: gate.state,
+                    _watches: watches,
+                };
+                self.listeners.insert(name.into(), running);
+            }
+        }
+    }
+
+    /// Drains the sockets that the new configuration lacks.
+    fn drain_others(&mut self, config: &Config) {
+        let find = |name: &str| config.listeners.iter().find(|it| it.name.value == name);
+        for (name, running) in &self.listeners {
+            let kept = find(name).map_or_else(Vec::new, addresses);
+            for address in running.addresses.iter().filter(|it| !kept.contains(it)) {
+                tracing::info!(listener = name, "no longer listening on {address}");
+                if let Some(listener) = self.server.listener(&label(name, address)) {
+                    let drain = Drain::new().with_deadline(self.config.drain.deadline);
+                    // It has begun; the report is that of each connection.
+                    drop(listener.drain(drain));
+                }
+            }
+        }
+        self.listeners.retain(|name, _| find(name).is_some());
+    }
+}
+
+/// Opens the sockets that are not open yet.
+fn bind(
+    config: &Config,
+    open: &HashMap<&str, &[ListenAddress]>,
+) -> Result<Vec<Bound>, CannotListen> {
+    let mut bound = Vec::new();
+    for listener in &config.listeners {
+        let name = &listener.name.value;
+        let known = open.get(&**name).copied().unwrap_or_default();
+        for listen in &listener.listen {
+            if known.contains(&listen.value) {
+                continue;
+            }
+            let socket: Result<AnyListener, _> = match &listen.value {
+                // `[::]` leaves IPv4 to `0.0.0.0`, so that both can be listed.
+                ListenAddress::Tcp(address) => TcpOptions::new()
+                    .with_only_v6(address.is_ipv6())
+                    .bind(*address)
+                    .map(Into::into),
+                ListenAddress::Unix(path) => UnixListener::bind(path).map(Into::into),
+            };
+            let socket = socket.map_err(|error| CannotListen {
+                place: listen.place.to_string(),
+                listener: name.clone(),
+                error,
+            })?;
+            bound.push((name.clone(), listen.value.clone(), socket));
+        }
+    }
+    Ok(bound)
+}
+
+fn addresses(listener: &Listener) -> Vec<ListenAddress> {
+    let listen = listener.listen.iter();
+    listen.map(|address| address.value.clone()).collect()
+}
+
+/// The name of a socket within the server.
+fn label(name: &str, address: &ListenAddress) -> String {
+    format!("{name} {address}")
+}
+
+fn lines(problems: Problems) -> Vec<String> {
+    let problems = problems.sorted().into_iter();
+    problems.map(|problem| problem.to_string()).collect()
+}
+
+/// SIGHUP, which asks for a reload.
+#[cfg(unix)]
+pub(crate) struct Hangups(tokio::signal::unix::Signal);
+
+#[cfg(unix)]
+impl Hangups {
+    pub(crate) fn new() -> Result<Self, BoxError> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self(signal(SignalKind::hangup())?))
+    }
+
+    async fn recv(&mut self) {
+        self.0.recv().await;
+    }
+}
+
+#[cfg(not(unix))]
+pub(crate) struct Hangups;
+
+#[cfg(not(unix))]
+impl Hangups {
+    pub(crate) fn new() -> Result<Self, BoxError> {
+        Ok(Self)
+    }
+
+    async fn recv(&mut self) {
+        std::future::pending().await
+    }
+}

@@ -1,0 +1,72 @@
+//! Two servers for a first try: `portcullis echo` and `portcullis daytime`.
+
+use crate::{config, exit, log};
+use portcullis::{
+    BoxError, Connection, Server, ServiceBuilderExt, listener::TcpListener, server::Stack,
+};
+use std::{io, process::ExitCode, time::SystemTime};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpStream,
+};
+use tower::ServiceBuilder;
+
+pub(crate) fn echo(address: &str) -> ExitCode {
+    let stack = ServiceBuilder::new()
+        .peer_addr()
+        .trace_connections("echo")
+        .connection_limit(1_000)
+        .io_timeout()
+        .service_fn(send_back);
+    serve(address, "echo", stack)
+}
+
+pub(crate) fn daytime(address: &str) -> ExitCode {
+    let stack = ServiceBuilder::new()
+        .peer_addr()
+        .trace_connections("daytime")
+        .connection_limit(1_000)
+        .io_timeout()
+        .service_fn(|mut connection: Connection<_>| async move {
+            let now = httpdate::fmt_http_date(SystemTime::now());
+            connection
+                .write_all(format!("{now}\r\n").as_bytes())
+                .await?;
+            connection.close().await
+        });
+    serve(address, "daytime", stack)
+}
+
+pub(crate) async fn send_back(
+    mut connection: Connection<impl AsyncRead + AsyncWrite + Unpin>,
+) -> io::Result<()> {
+    let mut buffer = vec![0; 16 * 1024];
+    loop {
+        match connection.read(&mut buffer).await? {
+            0 => return connection.close().await,
+            read => connection.write_all(&buffer[..read]).await?,
+        }
+    }
+}
+
+fn serve(address: &str, name: &str, stack: impl Stack<TcpStream>) -> ExitCode {
+    let _flush = log::init(config::Log::default());
+    let serve = async {
+        let listener = TcpListener::bind(address)?;
+        let address = listener.local_addr()?;
+        println!(
+            "{name} on {address}; try: nc {} {}",
+            address.ip(),
+            address.port()
+        );
+        let server = Server::new().listen(listener, stack).stop_on_signals();
+        server.run().await.map_err(BoxError::from)
+    };
+    match crate::run::runtime().block_on(serve) {
+        Ok(report) => crate::run::exit_code(&report),
+        Err(error) => {
+            eprintln!("portcullis: {}", config::chain(&*error));
+            ExitCode::from(exit::FAILED)
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! The program `portcullis`, started as a process.
+
+#![cfg(unix)]
+#![allow(
+    unexpected_cfgs,
+    reason = "`support` is shared with the tests of the library, which has features"
+)]
+
+mod check;
+mod configurations;
+mod forwarding;
+mod gate;
+mod reload;
+mod shutdown;
+#[path = "../support/mod.rs"]
+mod support;
+mod tls;

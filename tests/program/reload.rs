@@ -1,0 +1,135 @@
+//! SIGHUP: the file is read again while connections live.
+
+use crate::gate::{Folder, Gate, backend, line, program};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+fn configuration(listen: &str, server: &str) -> String {
+    format!(
+        "version = 1\n[[listener]]\nname = \"a\"\nlisten = \"{listen}\"\nbackend = \"b\"\n\
+         [[backend]]\nname = \"b\"\nservers = \"{server}\"\n"
+    )
+}
+
+#[tokio::test]
+async fn new_connections_get_the_new_backend_and_old_ones_keep_theirs() {
+    let folder = Folder::new();
+    let (one, two) = (backend("one").await, backend("two").await);
+    let file = folder.write("gate.toml", configuration("127.0.0.1:0", &one.to_string()));
+    let mut gate = Gate::run(&file, 1).await;
+    let mut old = gate.connect().await;
+    assert_eq!(line(&mut old).await.expect("the greeting"), "one");
+
+    folder.write("gate.toml", configuration("127.0.0.1:0", &two.to_string()));
+    gate.child.signal("HUP").await;
+    gate.child.says("was reloaded").await;
+
+    let mut new = gate.connect().await;
+    assert_eq!(line(&mut new).await.expect("the greeting"), "two");
+    old.write_all(b"still here\n").await.expect("it is open");
+    assert_eq!(line(&mut old).await.expect("an echo"), "still here");
+}
+
+#[tokio::test]
+async fn a_wrong_file_keeps_the_old_configuration_and_says_why() {
+    let folder = Folder::new();
+    let one = backend("one").await.to_string();
+    let file = folder.write("gate.toml", configuration("127.0.0.1:0", &one));
+    let mut gate = Gate::run(&file, 1).await;
+
+    folder.write(
+        "gate.toml",
+        configuration("127.0.0.1:0", &one).replace("backend =", "bakend ="),
+    );
+    gate.child.signal("HUP").await;
+    let why = gate.child.says("did you mean").await;
+    assert!(why.contains("gate.toml:5:1"), "{why}");
+    gate.child.says("the old one stays in use").await;
+
+    let mut client = gate.connect().await;
+    assert_eq!(line(&mut client).await.expect("the greeting"), "one");
+}
+
+#[tokio::test]
+async fn a_listener_that_is_added_listens_and_a_removed_one_ends_gracefully() {
+    let folder = Folder::new();
+    let one = backend("one").await.to_string();
+    let file = folder.write("gate.toml", configuration("127.0.0.1:0", &one));
+    let mut gate = Gate::run(&file, 1).await;
+    let mut old = gate.connect().await;
+    assert_eq!(line(&mut old).await.expect("the greeting"), "one");
+
+    let moved = configuration("127.0.0.1:0", &one).replace("\"a\"", "\"z\"");
+    folder.write("gate.toml", moved);
+    gate.child.signal("HUP").await;
+    let listening = gate.child.says("listening on 127").await;
+    let (_, address) = listening.split_once("listening on ").expect("an address");
+    let address: String = address
+        .chars()
+        .take_while(|it| it.is_ascii_digit() || ".:".contains(*it))
+        .collect();
+    gate.child.says("was reloaded").await;
+
+    let mut new = TcpStream::connect(&address).await.expect("it listens");
+    assert_eq!(line(&mut new).await.expect("the greeting"), "one");
+    old.write_all(b"still here\n").await.expect("it is open");
+    assert_eq!(line(&mut old).await.expect("an echo"), "still here");
+    old.shutdown().await.expect("it is open");
+    let mut rest = Vec::new();
+    old.read_to_end(&mut rest).await.expect("it ends well");
+    let refused = TcpStream::connect(gate.addresses[0]).await;
+    assert!(refused.is_err(), "the removed listener still accepts");
+}
+
+#[tokio::test]
+async fn a_value_that_the_library_rejects_is_reported_and_ends_nothing() {
+    let folder = Folder::new();
+    let one = backend("one").await.to_string();
+    let good = configuration("127.0.0.1:0", &one);
+    let file = folder.write("gate.toml", &good);
+    let mut gate = Gate::run(&file, 1).await;
+    let mut old = gate.connect().await;
+    assert_eq!(line(&mut old).await.expect("the greeting"), "one");
+
+    let long = "x".repeat(256);
+    for (wrong, message) in [
+        ("health.http = \"/health check\"".to_owned(), "ASCII"),
+        (format!("tls.alpn = \"{long}\""), "255 bytes"),
+    ] {
+        folder.write("gate.toml", format!("{good}{wrong}\n"));
+        gate.child.signal("HUP").await;
+        gate.child.says(message).await;
+        gate.child.says("the old one stays in use").await;
+    }
+    old.write_all(b"still here\n").await.expect("it is open");
+    assert_eq!(line(&mut old).await.expect("an echo"), "still here");
+}
+
+#[tokio::test]
+async fn an_included_file_is_read_from_the_folder_of_the_program_s_own() {
+    let folder = Folder::new();
+    let one = backend("one").await.to_string();
+    folder.write("gate.toml", "version = 1\ninclude = \"part-*.toml\"\n");
+    let part = configuration("127.0.0.1:0", &one).replace("version = 1\n", "");
+    folder.write("part-1.toml", part);
+    let mut command = program(["run", "--config", "gate.toml"]);
+    command.current_dir(folder.path(""));
+    let gate = Gate::start(command, 1).await;
+    let mut client = gate.connect().await;
+    assert_eq!(line(&mut client).await.expect("the greeting"), "one");
+}
+
+#[tokio::test]
+async fn both_wildcard_addresses_can_be_listed_on_one_port() {
+    let folder = Folder::new();
+    let one = backend("one").await.to_string();
+    let free = std::net::TcpListener::bind("[::]:0").expect("a port is free");
+    let port = free.local_addr().expect("it is bound").port();
+    drop(free);
+    let text = configuration("x", &one);
+    let text = text.replace("\"x\"", &format!("[\"0.0.0.0:{port}\", \"[::]:{port}\"]"));
+    let gate = Gate::run(&folder.write("gate.toml", text), 2).await;
+    drop(gate);
+}

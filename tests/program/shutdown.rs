@@ -1,0 +1,54 @@
+//! Signals and exit codes.
+
+use crate::gate::{Folder, Gate, backend, line};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+async fn gate(deadline: &str) -> (Folder, Gate) {
+    let folder = Folder::new();
+    let server = backend("one").await;
+    let file = folder.write(
+        "gate.toml",
+        format!(
+            "version = 1\n[drain]\ndeadline = \"{deadline}\"\n[[listener]]\nname = \"a\"\n\
+             listen = \"127.0.0.1:0\"\nbackend = \"b\"\n[[backend]]\nname = \"b\"\nservers = \"{server}\"\n"
+        ),
+    );
+    let gate = Gate::run(&file, 1).await;
+    (folder, gate)
+}
+
+#[tokio::test]
+async fn sigterm_lets_connections_finish_and_the_program_ends_with_zero() {
+    let (_folder, mut gate) = gate("60s").await;
+    let mut client = gate.connect().await;
+    assert_eq!(line(&mut client).await.expect("the greeting"), "one");
+    gate.child.signal("TERM").await;
+    // The listener closes first.
+    while tokio::net::TcpStream::connect(gate.addresses[0])
+        .await
+        .is_ok()
+    {
+        tokio::task::yield_now().await;
+    }
+    client
+        .write_all(b"the last words\n")
+        .await
+        .expect("it is open");
+    assert_eq!(line(&mut client).await.expect("an echo"), "the last words");
+    drop(client);
+    assert_eq!(gate.child.ended_within(PATIENCE).await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn connections_that_are_open_at_the_deadline_are_cut_and_the_exit_code_tells() {
+    let (_folder, mut gate) = gate("200ms").await;
+    let mut client = gate.connect().await;
+    assert_eq!(line(&mut client).await.expect("the greeting"), "one");
+    gate.child.signal("TERM").await;
+    let mut rest = Vec::new();
+    let _ = client.read_to_end(&mut rest).await;
+    assert_eq!(gate.child.ended_within(PATIENCE).await.code(), Some(3));
+}
+
+const PATIENCE: Duration = Duration::from_secs(30);
