@@ -129,8 +129,8 @@ def tls_echo():
         assert alert[:2] == b"\x15\x03", alert
 
 
-def route():
-    with Example("route") as server:
+def sni_router():
+    with Example("sni_router") as server:
         certificates = set()
         for name, answer in [("here.example", b"terminated here\n"), ("there.example", b"passed through\n")]:
             stream = untrusting().wrap_socket(connect(server.port), server_hostname=name)
@@ -581,7 +581,7 @@ def tonic():
         check(server.port)
 
 
-CHECKS = [echo, time_of_day, tls_echo, starttls, route, full_stack, custom_middleware, on_error, refuse, graceful, shutdown_port,
+CHECKS = [echo, time_of_day, tls_echo, starttls, sni_router, full_stack, custom_middleware, on_error, refuse, graceful, shutdown_port,
           thread_pool,
           line_echo, hello, charset, axum_tls, axum_behind_proxy, axum_listener, mtls_identity,
           hyper_raw]

@@ -167,7 +167,7 @@
 //! ```
 //!
 //! The certificates of the servers are verified for their host names. To pass some names through and terminate
-//! others on one port, put a [`Router`](crate::middleware::route) in between, as the example `route` does.
+//! others on one port, put a [`Router`](crate::middleware::route) in between, as the example `sni_router` does.
 //!
 //! # Operation
 //!

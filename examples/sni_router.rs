@@ -1,7 +1,7 @@
 //! One port for two names: TLS for one is terminated here, that of the other is passed through.
 //!
 //! ```text
-//! cargo run --release --example route             # or: -- 127.0.0.1:8443
+//! cargo run --release --example sni_router             # or: -- 127.0.0.1:8443
 //! openssl s_client -quiet -connect 127.0.0.1:PORT -servername here.example     # terminated here
 //! openssl s_client -quiet -connect 127.0.0.1:PORT -servername there.example    # passed through
 //! ```
@@ -13,17 +13,18 @@
 
 use portcullis::{
     BoxError, Connection, Server, ServiceBuilderExt,
-    connect::connect,
+    connect::Target,
     listener::TcpListener,
     middleware::{
         peek::PeekLayer,
         route::{Router, Routes},
         tls::TlsLayer,
     },
+    service::ForwardService,
 };
-use std::{env, net::SocketAddr};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy_bidirectional};
-use tower::{ServiceBuilder, service_fn};
+use std::env;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tower::ServiceBuilder;
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
@@ -32,15 +33,18 @@ async fn main() -> Result<(), BoxError> {
     let listener = TcpListener::bind(address.as_deref().unwrap_or("127.0.0.1:0"))?;
     println!("listening on {}", listener.local_addr()?);
     let behind = TcpListener::bind("127.0.0.1:0")?;
-    let server = behind.local_addr()?;
+    let server = Target::from(behind.local_addr()?);
 
     let here = ServiceBuilder::new()
         .layer(self_signed("here.example")?)
         .service_fn(|connection| answer(connection, "terminated here\n"));
-    let routes = Routes::new().with_name("here.example", here)?.with_name(
-        "there.example",
-        service_fn(move |connection| forward(connection, server)),
-    )?;
+    // TLS stays between the client and the server behind.
+    let there = ServiceBuilder::new()
+        .map_response(drop)
+        .service(ForwardService::to(server));
+    let routes = Routes::new()
+        .with_name("here.example", here)?
+        .with_name("there.example", there)?;
     let front = ServiceBuilder::new()
         .peer_addr()
         .trace_connections("front")
@@ -48,7 +52,7 @@ async fn main() -> Result<(), BoxError> {
         .layer(PeekLayer::new())
         .service(Router::new(routes));
 
-    let there = ServiceBuilder::new()
+    let server = ServiceBuilder::new()
         .peer_addr()
         .trace_connections("behind")
         .layer(self_signed("there.example")?)
@@ -56,21 +60,10 @@ async fn main() -> Result<(), BoxError> {
 
     Server::new()
         .listen(listener, front)
-        .listen(behind, there)
+        .listen(behind, server)
         .stop_on_signals()
         .run()
         .await?;
-    Ok(())
-}
-
-/// Copies the bytes in both directions. TLS stays between the client and the server at `address`.
-async fn forward(
-    mut client: Connection<impl AsyncRead + AsyncWrite + Unpin>,
-    address: SocketAddr,
-) -> Result<(), BoxError> {
-    let mut server = connect(address).await?;
-    copy_bidirectional(&mut client, &mut server).await?;
-    client.close().await?;
     Ok(())
 }
 
