@@ -44,7 +44,6 @@ impl Target {
     }
 
     /// The host, as a name or an IP address without brackets.
-    #[cfg(feature = "tls")]
     pub(crate) fn host(&self) -> String {
         match &self.0 {
             TargetKind::Address(address) => address.ip().to_string(),

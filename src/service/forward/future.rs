@@ -14,7 +14,7 @@ use portcullis_middleware::{
     io::Passthrough,
 };
 use std::{
-    fmt, io,
+    fmt,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -183,10 +183,7 @@ impl Wait {
         }
         loop {
             if let Some(closed) = this.closed {
-                // A client that has half-closed may be waiting for what the backend sends first.
-                if let Poll::Ready(left) = client.poll_departure(cx)
-                    && left.kind() != io::ErrorKind::UnexpectedEof
-                {
+                if let Poll::Ready(left) = client.poll_departure(cx) {
                     client.info().set_ended_by(EndedBy::Client);
                     return Poll::Ready(left.into());
                 }

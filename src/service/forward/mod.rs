@@ -46,9 +46,9 @@
 //!
 //! # Limitations
 //!
-//! While the backend is connected to, the client is not read. Its reset is noticed after 250 ms; a client that only
-//! ends its stream may be waiting for what the backend sends. A reset by a side is noticed only once the bytes that
-//! it has sent before have been written to the other side.
+//! While the backend is connected to, the client is not read. Its departure is noticed after 250 ms. A client that
+//! ends its stream before it has sent a byte counts as gone, as in all layers that wait. A reset by a side is noticed
+//! only once the bytes that it has sent before have been written to the other side.
 //!
 //! A read timeout of [`IoTimeoutLayer`](crate::IoTimeoutLayer) limits each side on its own. It ends a transfer in one
 //! direction whose receiver sends nothing for that time. [`ConnectionTimeoutLayer`] limits the silence of both
