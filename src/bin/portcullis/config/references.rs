@@ -199,10 +199,9 @@ fn server_first(words: &str, listener: &Listener, problems: &mut Problems) {
             3306 => "MySQL",
             _ => continue,
         };
-        let wait = listener.guards.timeouts.client_hello;
-        let wait = wait.map_or("for ever".into(), |wait| format!("{wait:?}"));
         let message = format!(
-            "{words}: routes on port {} ({protocol}): clients wait for the server's greeting, so each waits {wait} in vain",
+            "{words}: clients on port {} ({protocol}) wait for the server's greeting, so with routes they reach \
+             `timeouts.client-hello`",
             address.port()
         );
         problems.note(listen.place.clone(), message);
