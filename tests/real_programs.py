@@ -438,6 +438,22 @@ def postgres_cancel(port):
 # iperf3
 
 
+def iperf3_test(program, port, options):
+    """The bytes sent and received. A forwarder does not keep the order of connections, and iperf3 depends on it: its
+    server pairs the streams of both directions by it, and rejects a test that begins before the last one has ended
+    there. Such a test is repeated."""
+    for attempt in range(5):
+        report = json.loads(run(program, "-c", "127.0.0.1", "-p", port, "-J", *options, codes=(0, 1)))
+        error, last = report.get("error"), attempt == 4
+        if error:
+            assert ("reset by peer" in error or "busy" in error) and not last, error
+            time.sleep(0.2)
+            continue
+        sent, received = (report["end"][key]["bytes"] for key in ("sum_sent", "sum_received"))
+        if received > 0 or "--bidir" not in options or last:
+            return sent, received
+
+
 def iperf3():
     program = need("iperf3")
     port = free_port()
@@ -447,17 +463,15 @@ def iperf3():
         wait_until(lambda: listens in Path("/proc/net/tcp").read_text(), "iperf3")
         with Gate(port) as gate:
             before = gate.memory()
-            for options in (["-n", "256M"], ["-R", "-n", "256M"], ["-P", "4", "-n", "64M"],
-                            ["-P", "4", "-R", "-n", "64M"], ["--bidir", "-t", "1"]):
-                report = json.loads(run(program, "-c", "127.0.0.1", "-p", gate.port, "-J", *options))
-                assert "error" not in report, report["error"]
-                received = report["end"]["sum_received"]["bytes"]
-                sent = report["end"]["sum_sent"]["bytes"]
+            for options in (["-n", "256M"], ["-R", "-n", "256M"], ["-P", "4", "-n", "256M"],
+                            ["-P", "4", "-R", "-n", "256M"], ["--bidir", "-t", "1"]):
+                sent, received = iperf3_test(program, gate.port, options)
                 assert received > 16 * MIB, (options, received)
                 if "-n" in options:
-                    # What is on the way at the end of a test is not counted as received.
+                    # What is on the way at the end of a test is not counted as received. For each stream, the
+                    # system's buffers may hold some 40 MiB on both sides of the forwarder.
                     streams = 4 if "-P" in options else 1
-                    assert received + streams * 12 * MIB > sent, (options, sent, received)
+                    assert received + streams * 40 * MIB > sent, (options, sent, received)
             grown = gate.memory() - before
             assert grown < 64 * MIB, f"it has grown by {grown} bytes"
 
