@@ -87,8 +87,6 @@ mod tests {
             Variant::Bare,
             Variant::PortcullisBare,
             Variant::StackPlus,
-            Variant::TlsBare,
-            Variant::TlsRecommendedPlus,
             Variant::HttpHyper,
             Variant::HttpStack,
             Variant::ForwardBare,
