@@ -46,6 +46,13 @@ pub(super) async fn check(
 
 /// The `host` of a request to `server`.
 fn authority(server: &Server) -> String {
+    #[cfg_attr(
+        not(unix),
+        expect(
+            clippy::infallible_destructuring_match,
+            reason = "there are Unix sockets elsewhere"
+        )
+    )]
     let target = match server.address() {
         ServerAddress::Tcp(target) => target,
         #[cfg(unix)]

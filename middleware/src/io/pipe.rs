@@ -150,6 +150,7 @@ mod elsewhere {
 
     /// A pipe of the kernel, which exists on Linux only. Here no value of this type exists.
     #[derive(Debug)]
+    #[non_exhaustive]
     pub enum Pipe {}
 
     impl Pipe {
