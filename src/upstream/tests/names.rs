@@ -105,7 +105,7 @@ async fn an_answer_that_fails_keeps_the_last_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_name_that_was_never_resolved_is_no_server_and_holds_up_nobody() {
+async fn a_name_that_was_never_resolved_is_no_server_and_delays_no_client() {
     let servers = Servers::new(1);
     let names = Names::new(&[]);
     let builder = servers.pool().with_connector(names.connector());

@@ -126,14 +126,15 @@ impl Value for Untrusted {
     }
 }
 
+/// Whether clients must send a PROXY header or a certificate.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum ProxyMode {
+enum Mode {
     Required,
     Optional,
     Off,
 }
 
-impl Value for ProxyMode {
+impl Value for Mode {
     fn read(value: &Spanned<DeValue<'_>>, reader: &Reader<'_>) -> Option<Self> {
         let words = [
             ("required", Self::Required),
@@ -146,11 +147,11 @@ impl Value for ProxyMode {
 
 impl ProxyProtocol {
     fn read(section: &Section<'_>) -> Option<Self> {
-        let mode = section.get("mode").unwrap_or(ProxyMode::Required);
+        let mode = section.get("mode").unwrap_or(Mode::Required);
         let has_trust = section.has("trust") | section.has("trust-file");
         let trust = read_networks(section, "trust", "trust-file");
         let untrusted = section.get("untrusted").unwrap_or(Untrusted::Refuse);
-        if mode == ProxyMode::Off {
+        if mode == Mode::Off {
             return None;
         }
         if !has_trust {
@@ -158,7 +159,7 @@ impl ProxyProtocol {
         }
         Some(Self {
             trust: trust?,
-            optional: mode == ProxyMode::Optional,
+            optional: mode == Mode::Optional,
             untrusted,
         })
     }
@@ -244,31 +245,13 @@ pub(crate) struct ClientCertificates {
     pub(crate) allow: Option<Vec<NamePattern>>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum ClientAuthMode {
-    Off,
-    Optional,
-    Required,
-}
-
-impl Value for ClientAuthMode {
-    fn read(value: &Spanned<DeValue<'_>>, reader: &Reader<'_>) -> Option<Self> {
-        let words = [
-            ("required", Self::Required),
-            ("optional", Self::Optional),
-            ("off", Self::Off),
-        ];
-        one_of(value, reader, &words)
-    }
-}
-
 impl ClientCertificates {
     fn read(section: &Section<'_>) -> Option<Self> {
-        let mode = section.get("auth").unwrap_or(ClientAuthMode::Required);
+        let mode = section.get("auth").unwrap_or(Mode::Required);
         let roots = section.file("roots");
         let crl = section.file("crl");
         let allow = section.get::<OneOrMore<NamePattern>>("allow");
-        if mode == ClientAuthMode::Off {
+        if mode == Mode::Off {
             return None;
         }
         section.missing(
@@ -276,7 +259,7 @@ impl ClientCertificates {
             "; it names the authorities whose certificates are accepted",
         );
         Some(Self {
-            required: mode == ClientAuthMode::Required,
+            required: mode == Mode::Required,
             roots: roots?,
             crl,
             allow: allow.map(|allow| allow.0),
