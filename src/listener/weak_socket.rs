@@ -33,10 +33,10 @@ impl WeakSocket {
             .transpose()
     }
 
-    /// Leaves the file of a Unix socket in place when the listener closes.
-    pub(crate) fn keep_file(&self) {
+    /// Sets whether the file of a Unix socket stays when the listener closes.
+    pub(crate) fn keep_file(&self, keep: bool) {
         if let Some(socket) = self.0.upgrade() {
-            socket.keep_file();
+            socket.keep_file(keep);
         }
     }
 }
@@ -52,7 +52,7 @@ impl fmt::Debug for WeakSocket {
 
 /// A socket that a listener shares with its [`WeakSocket`]s.
 pub(super) trait Shared: AsFd + Send + Sync + 'static {
-    fn keep_file(&self) {}
+    fn keep_file(&self, _keep: bool) {}
 }
 
 impl Shared for std::net::TcpListener {}

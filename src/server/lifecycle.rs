@@ -39,6 +39,7 @@ enum SocketState {
     /// Acceptors serve their queues and end, whatever connections do.
     Closing,
     /// Acceptors end and leave their queues to another process, which has the socket.
+    #[cfg_attr(not(unix), allow(dead_code, reason = "sockets are not passed on"))]
     HandedOver,
     /// All acceptors have ended.
     Closed,
@@ -130,12 +131,19 @@ impl Lifecycle {
 
     /// Makes the acceptors end without emptying their queues, while connections go on. False if it is closed or
     /// handed over already.
+    #[cfg(unix)]
     pub(super) fn hand_over(&self) -> bool {
         self.change(|now| {
             if now.socket == SocketState::Open && now.stage < LifecycleStage::Finishing {
                 now.socket = SocketState::HandedOver;
             }
         })
+    }
+
+    /// Whether acceptors leave their queues to another process.
+    #[cfg(unix)]
+    pub(super) fn is_handed_over(&self) -> bool {
+        self.now.borrow().socket == SocketState::HandedOver
     }
 
     /// All acceptors have ended.
@@ -428,6 +436,7 @@ mod tests {
         assert_ready!(task::spawn(lifecycle.has_closed_socket()).poll());
     }
 
+    #[cfg(unix)]
     #[test]
     fn a_socket_that_is_handed_over_keeps_its_queue_through_the_drain() {
         let lifecycle = running();

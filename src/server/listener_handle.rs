@@ -139,11 +139,16 @@ impl ListenerHandle {
     /// ```
     #[cfg(unix)]
     pub fn hand_over(&self) -> bool {
-        let handed_over = self.0.lifecycle.hand_over();
-        if handed_over {
+        let keep_files = |keep| {
             for socket in self.sockets() {
-                socket.keep_file();
+                socket.keep_file(keep);
             }
+        };
+        // First, because the acceptors may end immediately.
+        keep_files(true);
+        let handed_over = self.0.lifecycle.hand_over();
+        if !handed_over {
+            keep_files(self.0.lifecycle.is_handed_over());
         }
         handed_over
     }

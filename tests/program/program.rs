@@ -15,3 +15,4 @@ mod shutdown;
 #[path = "../support/mod.rs"]
 mod support;
 mod tls;
+mod upgrade;

@@ -14,6 +14,7 @@ mod log;
 mod run;
 mod running;
 mod small;
+mod system;
 
 use args::{Args, Command};
 use clap::Parser;

@@ -1,11 +1,14 @@
 //! `portcullis run`, `check` and `forward`.
 
+#[cfg(unix)]
+use crate::system::upgrade;
 use crate::{
     args,
-    build::{self, Before},
+    build::{self, Before, Parts},
     config::{Config, Problems, Source, chain},
     exit, log,
-    running::{Hangups, Running},
+    running::Running,
+    system::{Events, Sockets, raise_descriptors},
 };
 use portcullis::server::Report;
 use std::{fmt::Write as _, path::Path, process::ExitCode};
@@ -99,12 +102,9 @@ pub(crate) fn serve_on(
     let _guard = runtime.enter();
     // First, because health checks and signals do not wait for the rest of the start.
     let _flush = (problems.errors() == 0).then(|| log::init(config.log));
-    let hangups = match Hangups::new() {
-        Ok(hangups) => hangups,
-        Err(error) => {
-            eprintln!("portcullis: {}", chain(&*error));
-            return ExitCode::from(exit::FAILED);
-        }
+    let events = match Events::new() {
+        Ok(events) => events,
+        Err(error) => return failed_to_start(&format!("portcullis: {}", chain(&error))),
     };
     let parts = build::build(&config, &Before::default(), &mut problems);
     if problems.errors() > 0 {
@@ -117,20 +117,74 @@ pub(crate) fn serve_on(
         tracing::warn!("{problem}");
     }
     raise_descriptors();
-    let running = match Running::start(config, parts) {
-        Ok(running) => running,
-        Err(error) => {
-            eprintln!("{error}");
-            return ExitCode::from(exit::FAILED);
-        }
-    };
-    match runtime.block_on(running.serve(file.map(Into::into), hangups)) {
+    match runtime.block_on(start(config, parts, events, file)) {
         Ok(report) => exit_code(&report),
-        Err(error) => {
-            eprintln!("portcullis: {}", chain(&*error));
-            ExitCode::from(exit::FAILED)
+        Err(error) => failed_to_start(&error),
+    }
+}
+
+fn failed_to_start(error: &str) -> ExitCode {
+    eprintln!("{error}");
+    ExitCode::from(exit::FAILED)
+}
+
+/// Takes the sockets of the process before over, if there is one, then serves.
+#[cfg(unix)]
+async fn start(
+    config: Config,
+    parts: Parts,
+    mut events: Events,
+    file: Option<&Path>,
+) -> Result<Report, String> {
+    let path = config.process.upgrade_socket.clone();
+    let mut sockets = Sockets::default();
+    let mut takeover = None;
+    if let Some(path) = &path {
+        let asked = upgrade::take_over(&path.value).await;
+        let asked = asked.map_err(|error| format!("{}: the upgrade failed: {error}", path.place));
+        if let Some((begun, handed_over)) = asked? {
+            sockets.hand_over(handed_over);
+            takeover = Some(begun);
         }
     }
+    let running = Running::start(config, parts, sockets).map_err(|error| error.to_string())?;
+    let has_taken_over = takeover.is_some();
+    if let Some(takeover) = takeover {
+        let process = takeover.process.unwrap_or_default();
+        match takeover.finish(running.labels()).await {
+            Ok(()) => tracing::info!(process, "the sockets of the old process were taken over"),
+            // Both serve the same sockets, so no client is lost.
+            Err(error) => tracing::error!(process, %error, "the old process may go on serving"),
+        }
+    }
+    if let Some(path) = &path {
+        match upgrade::Offer::bind(&path.value) {
+            Ok(offer) => {
+                tracing::info!("ready for an upgrade at {}", path.value.display());
+                events.set_offer(Some(offer));
+            }
+            Err(error) => {
+                let error = format!("{}: {}", path.place, chain(&error));
+                if !has_taken_over {
+                    return Err(error);
+                }
+                tracing::error!("{error}; there is no further upgrade");
+            }
+        }
+    }
+    Ok(running.serve(file.map(Into::into), events).await)
+}
+
+#[cfg(not(unix))]
+async fn start(
+    config: Config,
+    parts: Parts,
+    events: Events,
+    file: Option<&Path>,
+) -> Result<Report, String> {
+    let running = Running::start(config, parts, Sockets::default());
+    let running = running.map_err(|error| error.to_string())?;
+    Ok(running.serve(file.map(Into::into), events).await)
 }
 
 pub(crate) fn exit_code(report: &Report) -> ExitCode {
@@ -145,19 +199,3 @@ pub(crate) fn runtime() -> Runtime {
         .build()
         .expect("the system has threads and a poller")
 }
-
-/// Each forwarded connection takes two file descriptors, and the usual soft limit is 1024.
-#[cfg(unix)]
-fn raise_descriptors() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    if limit.current != limit.maximum {
-        limit.current = limit.maximum;
-        if let Err(error) = setrlimit(Resource::Nofile, limit) {
-            tracing::warn!(%error, "the limit of file descriptors cannot be raised");
-        }
-    }
-}
-
-#[cfg(not(unix))]
-fn raise_descriptors() {}

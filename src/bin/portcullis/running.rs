@@ -4,13 +4,16 @@
 //! goes on, and the log says why. Then stacks are swapped, which concerns new connections; the old ones keep their
 //! stack. Listeners that are gone are drained.
 
+#[cfg(unix)]
+use crate::system::upgrade::{Request, Restart};
 use crate::{
     build::{self, Before, Gate, Parts, Stack, State},
     config::{Config, ListenAddress, Listener, Problems, chain},
+    system::{Bound, CannotListen, Event, Events, Sockets, label},
 };
 use portcullis::{
-    BoxError, Server,
-    listener::{AnyListener, BindError, Listener as _, TcpOptions, UnixListener},
+    Server,
+    listener::Listener as _,
     middleware::tls::store::Watch,
     server::{Drain, Handle, Report},
     service::{Reload, ReloadHandle},
@@ -18,7 +21,6 @@ use portcullis::{
 };
 use std::{
     collections::HashMap,
-    fmt,
     path::{Path, PathBuf},
 };
 
@@ -30,6 +32,9 @@ pub(crate) struct Running {
     pools: HashMap<String, Pool>,
     /// Pools that were replaced. They check their servers while they have connections.
     retired: Vec<Pool>,
+    sockets: Sockets,
+    #[cfg(unix)]
+    restart: Restart,
 }
 
 struct RunningListener {
@@ -40,31 +45,14 @@ struct RunningListener {
     _watches: Vec<Watch>,
 }
 
-/// An address that cannot be listened on.
-pub(crate) struct CannotListen {
-    place: String,
-    listener: String,
-    error: BindError,
-}
-
-impl fmt::Display for CannotListen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            place,
-            listener,
-            error,
-        } = self;
-        write!(f, "{place}: listener \"{listener}\": {}", chain(error))
-    }
-}
-
-/// A socket that is open and not yet used.
-type Bound = (String, ListenAddress, AnyListener);
-
 impl Running {
-    /// Binds all listeners, then serves them.
-    pub(crate) fn start(config: Config, parts: Parts) -> Result<Self, CannotListen> {
-        let sockets = bind(&config, &HashMap::new())?;
+    /// Opens all listeners, then serves them.
+    pub(crate) fn start(
+        config: Config,
+        parts: Parts,
+        mut sockets: Sockets,
+    ) -> Result<Self, CannotListen> {
+        let bound = sockets.open(&config, &HashMap::new())?;
         let drain = Drain::new()
             .with_notice_period(config.drain.announce)
             .with_deadline(config.drain.deadline);
@@ -80,31 +68,80 @@ impl Running {
             listeners: HashMap::new(),
             pools: HashMap::new(),
             retired: Vec::new(),
+            sockets,
+            #[cfg(unix)]
+            restart: Restart::new(),
         };
-        running.commit(config, parts, sockets);
+        #[cfg(unix)]
+        running.sockets.close_others();
+        running.commit(config, parts, bound);
         Ok(running)
     }
 
-    /// Serves until a signal, and reloads `file` on SIGHUP.
-    pub(crate) async fn serve(
-        mut self,
-        file: Option<PathBuf>,
-        mut hangups: Hangups,
-    ) -> Result<Report, BoxError> {
+    /// The names of all sockets that are served.
+    #[cfg(unix)]
+    pub(crate) fn labels(&self) -> Vec<String> {
+        let listeners = self.listeners.iter();
+        let labels = listeners.flat_map(|(name, listener)| {
+            let addresses = listener.addresses.iter();
+            addresses.map(|address| label(name, address))
+        });
+        labels.collect()
+    }
+
+    /// Serves until a signal or an upgrade, and reloads `file` on SIGHUP.
+    pub(crate) async fn serve(mut self, file: Option<PathBuf>, mut events: Events) -> Report {
         let server = self.server.clone();
-        let reloads = async {
-            let Some(file) = file else {
-                return std::future::pending().await;
-            };
+        let handle_events = async {
             loop {
-                hangups.recv().await;
-                self.reload(&file).await;
+                match events.next().await {
+                    Event::Reload => {
+                        if let Some(file) = &file {
+                            self.reload(file).await;
+                        }
+                    }
+                    #[cfg(unix)]
+                    Event::Restart => self.restart(),
+                    #[cfg(unix)]
+                    Event::Upgrade(request) => self.upgrade(request, &mut events).await,
+                }
             }
         };
         tokio::select! {
-            report = server.wait() => Ok(report),
-            () = reloads => unreachable!("it loops"),
+            report = server.wait() => report,
+            () = handle_events => unreachable!("it loops"),
         }
+    }
+
+    /// Starts the program again, which then asks this process for its sockets.
+    #[cfg(unix)]
+    fn restart(&self) {
+        if self.config.process.upgrade_socket.is_none() {
+            tracing::error!("an upgrade needs `process.upgrade-socket` in the configuration");
+            return;
+        }
+        match self.restart.start() {
+            Ok(process) => tracing::info!(process, "a new process was started for an upgrade"),
+            Err(error) => tracing::error!(%error, "no new process can be started"),
+        }
+    }
+
+    /// Hands the sockets to a new process, then drains. If that fails, this process goes on.
+    #[cfg(unix)]
+    async fn upgrade(&mut self, mut request: Request, events: &mut Events) {
+        let process = request.process.unwrap_or_default();
+        tracing::info!(process, "a new process asks for the sockets");
+        if let Err(error) = request.hand_over(&self.server).await {
+            tracing::error!(process, %error, "the upgrade failed; this process goes on");
+            return;
+        }
+        // Before the acknowledgement, after which the new process listens on the same path.
+        events.set_offer(None);
+        if let Err(error) = request.finish().await {
+            tracing::warn!(process, %error, "the new process did not wait for this one");
+        }
+        tracing::info!(process, "the new process has taken over; this one drains");
+        self.server.stop();
     }
 
     /// Uses the file as it is now, or goes on with the old configuration.
@@ -136,8 +173,8 @@ impl Running {
             }
             let known = self.listeners.iter();
             let known = known.map(|(name, listener)| (&**name, &*listener.addresses));
-            let sockets =
-                bind(&config, &known.collect()).map_err(|error| vec![error.to_string()])?;
+            let sockets = self.sockets.open(&config, &known.collect());
+            let sockets = sockets.map_err(|error| vec![error.to_string()])?;
             for problem in lines(problems) {
                 tracing::warn!("{problem}");
             }
@@ -172,14 +209,17 @@ impl Running {
             let gate = parts.gates.remove(name).expect("each listener was built");
             self.swap(name, gate);
         }
-        for (name, address, socket) in sockets {
-            let listener = &self.listeners[&name];
-            let local = socket.local_address();
-            let served =
-                self.server
-                    .listen_as(label(&name, &address), socket, listener.service.clone());
-            match served {
-                Ok(_) => tracing::info!(listener = name, "listening on {local}"),
+        for bound in sockets {
+            let name = &bound.listener;
+            let locals: Vec<_> = bound.sockets.iter().map(|it| it.local_address()).collect();
+            let label = label(name, &bound.address);
+            let service = self.listeners[name].service.clone();
+            match self.server.listen_all_as(label, bound.sockets, service) {
+                Ok(_) => {
+                    for local in locals {
+                        tracing::info!(listener = name, "listening on {local}");
+                    }
+                }
                 // Only a server that stops takes no listeners.
                 Err(error) => {
                     tracing::warn!(listener = name, error = chain(&error), "not listening")
@@ -245,79 +285,12 @@ impl Running {
     }
 }
 
-/// Opens the sockets that are not open yet.
-fn bind(
-    config: &Config,
-    open: &HashMap<&str, &[ListenAddress]>,
-) -> Result<Vec<Bound>, CannotListen> {
-    let mut bound = Vec::new();
-    for listener in &config.listeners {
-        let name = &listener.name.value;
-        let known = open.get(&**name).copied().unwrap_or_default();
-        for listen in &listener.listen {
-            if known.contains(&listen.value) {
-                continue;
-            }
-            let socket: Result<AnyListener, _> = match &listen.value {
-                // `[::]` leaves IPv4 to `0.0.0.0`, so that both can be listed.
-                ListenAddress::Tcp(address) => TcpOptions::new()
-                    .with_only_v6(address.is_ipv6())
-                    .bind(*address)
-                    .map(Into::into),
-                ListenAddress::Unix(path) => UnixListener::bind(path).map(Into::into),
-            };
-            let socket = socket.map_err(|error| CannotListen {
-                place: listen.place.to_string(),
-                listener: name.clone(),
-                error,
-            })?;
-            bound.push((name.clone(), listen.value.clone(), socket));
-        }
-    }
-    Ok(bound)
-}
-
 fn addresses(listener: &Listener) -> Vec<ListenAddress> {
     let listen = listener.listen.iter();
     listen.map(|address| address.value.clone()).collect()
 }
 
-/// The name of a socket within the server.
-fn label(name: &str, address: &ListenAddress) -> String {
-    format!("{name} {address}")
-}
-
 fn lines(problems: Problems) -> Vec<String> {
     let problems = problems.sorted().into_iter();
     problems.map(|problem| problem.to_string()).collect()
-}
-
-/// SIGHUP, which asks for a reload.
-#[cfg(unix)]
-pub(crate) struct Hangups(tokio::signal::unix::Signal);
-
-#[cfg(unix)]
-impl Hangups {
-    pub(crate) fn new() -> Result<Self, BoxError> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self(signal(SignalKind::hangup())?))
-    }
-
-    async fn recv(&mut self) {
-        self.0.recv().await;
-    }
-}
-
-#[cfg(not(unix))]
-pub(crate) struct Hangups;
-
-#[cfg(not(unix))]
-impl Hangups {
-    pub(crate) fn new() -> Result<Self, BoxError> {
-        Ok(Self)
-    }
-
-    async fn recv(&mut self) {
-        std::future::pending().await
-    }
 }

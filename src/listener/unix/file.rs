@@ -50,9 +50,9 @@ impl SocketFile {
         })
     }
 
-    /// Leaves the file in place when this is dropped.
-    pub(super) fn keep(&self) {
-        self.is_kept.store(true, Ordering::Relaxed);
+    /// Sets whether the file stays when this is dropped.
+    pub(super) fn keep(&self, keep: bool) {
+        self.is_kept.store(keep, Ordering::Relaxed);
     }
 }
 

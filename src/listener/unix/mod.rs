@@ -52,9 +52,9 @@ struct Bound {
 }
 
 impl Shared for Bound {
-    fn keep_file(&self) {
+    fn keep_file(&self, keep: bool) {
         if let Some(file) = &self.file {
-            file.keep();
+            file.keep(keep);
         }
     }
 }

@@ -31,7 +31,7 @@ pub(crate) use self::{
         Untrusted,
     },
     problem::{Place, Placed, Problems},
-    process::{Drain, Format, Log},
+    process::{Drain, Format, Log, Process},
     source::Source,
     value::{ByteRate, ListenAddress},
 };
@@ -42,6 +42,7 @@ use toml::de::DeTable;
 /// A configuration without errors of its own.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Config {
+    pub(crate) process: Process,
     pub(crate) drain: Drain,
     pub(crate) log: Log,
     pub(crate) certificates: Vec<Certificate>,
@@ -117,6 +118,9 @@ impl Config {
         if is_main {
             read_version(section);
             includes = read_includes(section);
+            if let Some(section) = section.section("process") {
+                self.process = section.read(Process::read);
+            }
             if let Some(section) = section.section("drain") {
                 self.drain = section.read(Drain::read);
             }

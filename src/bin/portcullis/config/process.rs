@@ -1,11 +1,32 @@
-//! `[drain]` and `[log]`: what concerns the process as a whole.
+//! `[process]`, `[drain]` and `[log]`: what concerns the process as a whole.
 
 use super::{
+    Placed,
     section::{Reader, Section, Value},
     value::one_of,
 };
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 use toml::{Spanned, de::DeValue};
+
+/// What a process cannot change while it runs.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Process {
+    /// Where a new process asks for the listening sockets.
+    pub(crate) upgrade_socket: Option<Placed<PathBuf>>,
+}
+
+impl Process {
+    pub(crate) fn read(section: &Section<'_>) -> Self {
+        let upgrade_socket = section.file("upgrade-socket");
+        if upgrade_socket.is_some() && !cfg!(unix) {
+            section.error_at(
+                "upgrade-socket",
+                "this system cannot pass sockets between processes",
+            );
+        }
+        Self { upgrade_socket }
+    }
+}
 
 /// The graceful shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

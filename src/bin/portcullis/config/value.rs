@@ -295,6 +295,10 @@ impl Value for ListenAddress {
     fn read(value: &Spanned<DeValue<'_>>, reader: &Reader<'_>) -> Option<Self> {
         let text = String::read(value, reader)?;
         if let Some(path) = text.strip_prefix("unix:") {
+            if !cfg!(unix) {
+                reader.error(value.span(), "this system has no Unix sockets here");
+                return None;
+            }
             return Some(Self::Unix(reader.source.resolve(path)));
         }
         let address = text.parse().ok();
