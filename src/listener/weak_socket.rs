@@ -33,8 +33,11 @@ impl WeakSocket {
             .transpose()
     }
 
-    /// Sets whether the file of a Unix socket stays when the listener closes.
-    pub(crate) fn keep_file(&self, keep: bool) {
+    /// Sets whether the file of a Unix socket stays when the listener closes, because another process uses it.
+    ///
+    /// By default a listener removes the file that it created or [took
+    /// over](super::UnixListener::take_over). [`hand_over`](crate::server::ListenerHandle::hand_over) keeps it.
+    pub fn keep_file(&self, keep: bool) {
         if let Some(socket) = self.0.upgrade() {
             socket.keep_file(keep);
         }

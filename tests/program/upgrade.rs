@@ -52,12 +52,21 @@ impl Upgradable {
         assert_eq!(line(&mut client).await.expect("the greeting"), "one");
         let mut client = self.connect_unix().await;
         assert_eq!(line(&mut client).await.expect("the greeting"), "one");
+        let admin = UnixStream::connect(self.folder.path("admin.socket")).await;
+        let mut admin = admin.expect("it listens");
+        let request = b"GET /livez HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+        admin.write_all(request).await.expect("it is open");
+        assert_eq!(
+            line(&mut admin).await.expect("a status"),
+            "HTTP/1.1 200 OK\r"
+        );
     }
 }
 
 fn configuration(server: &str) -> String {
     format!(
-        "version = 1\n[process]\nupgrade-socket = \"upgrade.socket\"\n[drain]\nannounce = \"1m\"\n\
+        "version = 1\n[process]\nupgrade-socket = \"upgrade.socket\"\n[admin]\n\
+         listen = \"unix:admin.socket\"\n[drain]\nannounce = \"1m\"\n\
          deadline = \"1m\"\n[[listener]]\nname = \"a\"\n\
          listen = [\"127.0.0.1:0\", \"unix:front.socket\"]\nbackend = \"b\"\n\
          [[backend]]\nname = \"b\"\nservers = \"{server}\"\n"
@@ -94,7 +103,7 @@ async fn a_new_process_takes_over_while_old_connections_go_on() {
     test.assert_serves().await;
     third.signal("TERM").await;
     assert_eq!(third.ended_within(PATIENCE).await.code(), Some(0));
-    for name in ["front.socket", "upgrade.socket"] {
+    for name in ["front.socket", "admin.socket", "upgrade.socket"] {
         assert!(!test.folder.path(name).exists(), "{name} was left behind");
     }
     assert!(TcpStream::connect(test.gate.addresses[0]).await.is_err());

@@ -1,9 +1,9 @@
 //! `portcullis run`, `check` and `forward`.
 
 #[cfg(unix)]
-use crate::system::upgrade;
+use crate::system::upgrade::Succession;
 use crate::{
-    args,
+    admin, args,
     build::{self, Before, Parts},
     config::{Config, Problems, Source, chain},
     exit, log,
@@ -12,7 +12,10 @@ use crate::{
 };
 use portcullis::server::Report;
 use std::{fmt::Write as _, path::Path, process::ExitCode};
-use tokio::runtime::{Builder, Runtime};
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::mpsc,
+};
 
 /// Prints all problems of a configuration. It reads certificates and other files, and opens no socket.
 pub(crate) fn check(path: &Path) -> ExitCode {
@@ -117,7 +120,7 @@ pub(crate) fn serve_on(
         tracing::warn!("{problem}");
     }
     raise_descriptors();
-    match runtime.block_on(start(config, parts, events, file)) {
+    match runtime.block_on(serve_with(config, parts, events, file)) {
         Ok(report) => exit_code(&report),
         Err(error) => failed_to_start(&error),
     }
@@ -128,64 +131,40 @@ fn failed_to_start(error: &str) -> ExitCode {
     ExitCode::from(exit::FAILED)
 }
 
-/// Takes the sockets of the process before over, if there is one, then serves.
-#[cfg(unix)]
-async fn start(
+/// Opens all sockets, or takes them over, then serves.
+async fn serve_with(
     config: Config,
-    parts: Parts,
+    mut parts: Parts,
     mut events: Events,
     file: Option<&Path>,
 ) -> Result<Report, String> {
-    let path = config.process.upgrade_socket.clone();
     let mut sockets = Sockets::default();
-    let mut takeover = None;
-    if let Some(path) = &path {
-        let asked = upgrade::take_over(&path.value).await;
-        let asked = asked.map_err(|error| format!("{}: the upgrade failed: {error}", path.place));
-        if let Some((begun, handed_over)) = asked? {
-            sockets.hand_over(handed_over);
-            takeover = Some(begun);
-        }
+    #[cfg(unix)]
+    let succession = Succession::begin(&config, &mut sockets).await?;
+    let tls = parts.admin.as_mut().and_then(|admin| admin.tls.take());
+    let admin = config.admin.as_ref();
+    let admin = admin.map(|admin| admin::bind(admin, tls, &mut sockets));
+    let admin = admin.transpose().map_err(|error| error.to_string())?;
+    let running = Running::start(config, parts, file, sockets);
+    let running = running.map_err(|error| error.to_string())?;
+    let (sender, requests) = mpsc::channel(QUEUE);
+    let admin = admin.map(|bound| bound.serve(running.view(), sender));
+    let admin_server = admin.as_ref().map(|admin| admin.server().clone());
+    #[cfg(unix)]
+    {
+        let servers = [Some(&running.view().server), admin_server.as_ref()];
+        events.set_offer(succession.finish(servers).await?);
     }
-    let running = Running::start(config, parts, sockets).map_err(|error| error.to_string())?;
-    let has_taken_over = takeover.is_some();
-    if let Some(takeover) = takeover {
-        let process = takeover.process.unwrap_or_default();
-        match takeover.finish(running.labels()).await {
-            Ok(()) => tracing::info!(process, "the sockets of the old process were taken over"),
-            // Both serve the same sockets, so no client is lost.
-            Err(error) => tracing::error!(process, %error, "the old process may go on serving"),
-        }
+    let report = running.serve(events, requests, admin_server).await;
+    // Last, so that it shows the shutdown.
+    if let Some(admin) = admin {
+        admin.stop().await;
     }
-    if let Some(path) = &path {
-        match upgrade::Offer::bind(&path.value) {
-            Ok(offer) => {
-                tracing::info!("ready for an upgrade at {}", path.value.display());
-                events.set_offer(Some(offer));
-            }
-            Err(error) => {
-                let error = format!("{}: {}", path.place, chain(&error));
-                if !has_taken_over {
-                    return Err(error);
-                }
-                tracing::error!("{error}; there is no further upgrade");
-            }
-        }
-    }
-    Ok(running.serve(file.map(Into::into), events).await)
+    Ok(report)
 }
 
-#[cfg(not(unix))]
-async fn start(
-    config: Config,
-    parts: Parts,
-    events: Events,
-    file: Option<&Path>,
-) -> Result<Report, String> {
-    let running = Running::start(config, parts, Sockets::default());
-    let running = running.map_err(|error| error.to_string())?;
-    Ok(running.serve(file.map(Into::into), events).await)
-}
+/// Requests that wait for a reload to end.
+const QUEUE: usize = 16;
 
 pub(crate) fn exit_code(report: &Report) -> ExitCode {
     let cut = report.force_closed().len() + report.still_running();

@@ -5,30 +5,32 @@
 //! stack. Listeners that are gone are drained.
 
 #[cfg(unix)]
-use crate::system::upgrade::{Request, Restart};
+use crate::system::upgrade::{self, Restart};
 use crate::{
     build::{self, Before, Gate, Parts, Stack, State},
     config::{Config, ListenAddress, Listener, Problems, chain},
-    system::{Bound, CannotListen, Event, Events, Sockets, label},
+    system::{Bound, CannotListen, Event, Events, Sockets},
+    view::{Current, ListenerView, Socket, View, label},
 };
 use portcullis::{
     Server,
     listener::Listener as _,
-    middleware::tls::store::Watch,
+    middleware::tls::{CertStore, store::Watch},
     server::{Drain, Handle, Report},
     service::{Reload, ReloadHandle},
     upstream::Pool,
 };
-use std::{
-    collections::HashMap,
-    path::{Path, PathBuf},
-};
+use std::{collections::HashMap, path::Path, sync::Arc, time::SystemTime};
+use tokio::sync::{mpsc, oneshot};
 
 /// Listeners, backends, and the configuration that they came from.
 pub(crate) struct Running {
     config: Config,
     server: Handle,
+    view: Arc<View>,
     listeners: HashMap<String, RunningListener>,
+    /// Sockets that drain, with the listener that they belonged to.
+    leaving: Vec<ListenerView>,
     pools: HashMap<String, Pool>,
     /// Pools that were replaced. They check their servers while they have connections.
     retired: Vec<Pool>,
@@ -42,7 +44,17 @@ struct RunningListener {
     service: Reload<Stack>,
     current: ReloadHandle<Stack>,
     state: State,
+    sockets: Vec<Socket>,
+    certificates: Vec<CertStore>,
     _watches: Vec<Watch>,
+}
+
+/// What can be requested of a running program, besides signals.
+pub(crate) enum Request {
+    /// Reads the configuration file again. The reply contains the problems that prevent it.
+    Reload {
+        reply: oneshot::Sender<Result<(), Vec<String>>>,
+    },
 }
 
 impl Running {
@@ -50,6 +62,7 @@ impl Running {
     pub(crate) fn start(
         config: Config,
         parts: Parts,
+        file: Option<&Path>,
         mut sockets: Sockets,
     ) -> Result<Self, CannotListen> {
         let bound = sockets.open(&config, &HashMap::new())?;
@@ -64,46 +77,52 @@ impl Running {
             .expect("a server without listeners starts");
         let mut running = Self {
             config: Config::default(),
+            view: Arc::new(View::new(server.clone(), file.map(Into::into))),
             server,
             listeners: HashMap::new(),
+            leaving: Vec::new(),
             pools: HashMap::new(),
             retired: Vec::new(),
             sockets,
             #[cfg(unix)]
             restart: Restart::new(),
         };
-        #[cfg(unix)]
-        running.sockets.close_others();
+        running.sockets.settle();
         running.commit(config, parts, bound);
         Ok(running)
     }
 
-    /// The names of all sockets that are served.
-    #[cfg(unix)]
-    pub(crate) fn labels(&self) -> Vec<String> {
-        let listeners = self.listeners.iter();
-        let labels = listeners.flat_map(|(name, listener)| {
-            let addresses = listener.addresses.iter();
-            addresses.map(|address| label(name, address))
-        });
-        labels.collect()
+    /// What runs, for those who only look.
+    pub(crate) fn view(&self) -> Arc<View> {
+        self.view.clone()
     }
 
-    /// Serves until a signal or an upgrade, and reloads `file` on SIGHUP.
-    pub(crate) async fn serve(mut self, file: Option<PathBuf>, mut events: Events) -> Report {
+    /// Serves until a signal or an upgrade, and reloads its file on SIGHUP and by request. An upgrade takes the
+    /// sockets of the server `admin`, too.
+    pub(crate) async fn serve(
+        mut self,
+        mut events: Events,
+        mut requests: mpsc::Receiver<Request>,
+        admin: Option<Handle>,
+    ) -> Report {
         let server = self.server.clone();
         let handle_events = async {
             loop {
-                match events.next().await {
-                    Event::Reload => {
-                        if let Some(file) = &file {
-                            self.reload(file).await;
+                tokio::select! {
+                    event = events.next() => match event {
+                        Event::Reload => drop(self.reload()),
+                        #[cfg(unix)]
+                        Event::Restart => self.restart(),
+                        #[cfg(unix)]
+                        Event::Upgrade(request) => {
+                            self.upgrade(request, &mut events, admin.as_ref()).await;
                         }
-                    }
-                    #[cfg(unix)]
-                    Event::Restart => self.restart(),
-                    #[cfg(unix)]
-                    Event::Upgrade(request) => self.upgrade(request, &mut events).await,
+                    },
+                    Some(request) = requests.recv() => match request {
+                        Request::Reload { reply } => {
+                            let _gone = reply.send(self.reload());
+                        }
+                    },
                 }
             }
         };
@@ -128,10 +147,15 @@ impl Running {
 
     /// Hands the sockets to a new process, then drains. If that fails, this process goes on.
     #[cfg(unix)]
-    async fn upgrade(&mut self, mut request: Request, events: &mut Events) {
+    async fn upgrade(
+        &self,
+        mut request: upgrade::Request,
+        events: &mut Events,
+        admin: Option<&Handle>,
+    ) {
         let process = request.process.unwrap_or_default();
         tracing::info!(process, "a new process asks for the sockets");
-        if let Err(error) = request.hand_over(&self.server).await {
+        if let Err(error) = request.hand_over([Some(&self.server), admin]).await {
             tracing::error!(process, %error, "the upgrade failed; this process goes on");
             return;
         }
@@ -145,8 +169,18 @@ impl Running {
     }
 
     /// Uses the file as it is now, or goes on with the old configuration.
-    async fn reload(&mut self, file: &Path) {
-        match self.try_reload(file) {
+    fn reload(&mut self) -> Result<(), Vec<String>> {
+        let Some(file) = self.view.file.clone() else {
+            return Err(vec![
+                "this configuration has no file that could be read again".into(),
+            ]);
+        };
+        let result = self.try_reload(&file);
+        self.view.reloaded(match &result {
+            Ok(()) => Ok(()),
+            Err(problems) => Err(problems),
+        });
+        match &result {
             Ok(()) => tracing::info!(file = %file.display(), "the configuration was reloaded"),
             Err(problems) => {
                 for problem in problems {
@@ -155,6 +189,7 @@ impl Running {
                 tracing::error!("the configuration was not reloaded; the old one stays in use");
             }
         }
+        result
     }
 
     fn try_reload(&mut self, file: &Path) -> Result<(), Vec<String>> {
@@ -192,6 +227,9 @@ impl Running {
         if self.config.drain != config.drain {
             tracing::warn!("the change of [drain] takes effect when the program is started again");
         }
+        if admin_of(&self.config) != admin_of(config) {
+            tracing::warn!("the change of [admin] takes effect when the program is started again");
+        }
     }
 
     fn states(&self) -> HashMap<String, State> {
@@ -210,14 +248,25 @@ impl Running {
             self.swap(name, gate);
         }
         for bound in sockets {
-            let name = &bound.listener;
+            let name = bound.listener;
+            let listener = self.listeners.get_mut(&name).expect("it was swapped in");
             let locals: Vec<_> = bound.sockets.iter().map(|it| it.local_address()).collect();
-            let label = label(name, &bound.address);
-            let service = self.listeners[name].service.clone();
-            match self.server.listen_all_as(label, bound.sockets, service) {
-                Ok(_) => {
-                    for local in locals {
+            let label = label(&name, &bound.address);
+            let served = self
+                .server
+                .listen_all_as(label, bound.sockets, listener.service.clone());
+            match served {
+                Ok(handle) => {
+                    for local in &locals {
                         tracing::info!(listener = name, "listening on {local}");
+                    }
+                    // Sockets of one name share a handle.
+                    if let Some(local) = locals.into_iter().next() {
+                        listener.sockets.push(Socket {
+                            configured: bound.address,
+                            local,
+                            handle,
+                        });
                     }
                 }
                 // Only a server that stops takes no listeners.
@@ -236,21 +285,46 @@ impl Running {
         let is_used = |pool: &Pool| pool.servers().iter().any(|server| server.connections > 0);
         self.retired.extend(old.into_values());
         self.retired.retain(is_used);
+        if let Some(admin) = parts.admin {
+            self.view.token.store(admin.token.map(Arc::new));
+        }
         // Those of the first start stay in use.
         let (drain, log) = (self.config.drain, self.config.log);
+        let admin = self.config.admin.clone();
         let is_first = self.config.listeners.is_empty();
         self.config = config;
         if !is_first {
             (self.config.drain, self.config.log) = (drain, log);
+            self.config.admin = admin;
         }
+        self.publish();
+    }
+
+    /// Shows what runs from now on.
+    fn publish(&mut self) {
+        self.leaving
+            .retain(|leaving| leaving.sockets.iter().any(|it| !it.is_stopped()));
+        let configured = self.config.listeners.iter().filter_map(|listener| {
+            let name = &listener.name.value;
+            self.listeners.get(name).map(|running| running.view(name))
+        });
+        let listeners = configured.chain(self.leaving.iter().cloned()).collect();
+        self.view.publish(Current {
+            config: self.config.clone(),
+            listeners,
+            pools: self.pools.clone().into_iter().collect(),
+            loaded: SystemTime::now(),
+        });
     }
 
     fn swap(&mut self, name: &str, gate: Gate) {
-        let watches = gate.watch();
+        let (watches, certificates) = (gate.watch(), gate.certificates());
         match self.listeners.get_mut(name) {
             Some(running) => {
                 running.current.swap(gate.stack);
                 running.state = gate.state;
+                running.certificates = certificates;
+                running.sockets.retain(|socket| !socket.is_stopped());
                 running._watches = watches;
             }
             None => {
@@ -260,6 +334,8 @@ impl Running {
                     service,
                     current,
                     state: gate.state,
+                    sockets: Vec::new(),
+                    certificates,
                     _watches: watches,
                 };
                 self.listeners.insert(name.into(), running);
@@ -281,8 +357,32 @@ impl Running {
                 }
             }
         }
-        self.listeners.retain(|name, _| find(name).is_some());
+        let removed = self.listeners.extract_if(|name, _| find(name).is_none());
+        self.leaving
+            .extend(removed.map(|(name, running)| running.view(&name)));
     }
+}
+
+impl RunningListener {
+    fn view(&self, name: &str) -> ListenerView {
+        ListenerView {
+            name: name.to_owned(),
+            sockets: self.sockets.clone(),
+            limit: self.state.limit(),
+            certificates: self.certificates.clone(),
+        }
+    }
+}
+
+/// What the running admin interface was made of. The token is read again at each reload.
+fn admin_of(config: &Config) -> Option<impl PartialEq + '_> {
+    let admin = config.admin.as_ref()?;
+    Some((
+        &admin.listen.value,
+        admin.protect,
+        &admin.hosts,
+        admin.tls.is_some(),
+    ))
 }
 
 fn addresses(listener: &Listener) -> Vec<ListenAddress> {

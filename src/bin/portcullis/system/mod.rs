@@ -9,5 +9,5 @@ pub(crate) mod upgrade;
 pub(crate) use self::{
     descriptors::raise_descriptors,
     events::{Event, Events},
-    sockets::{Bound, CannotListen, Sockets, label},
+    sockets::{Bound, CannotListen, Sockets},
 };

@@ -1,12 +1,16 @@
 //! The sockets of listeners: bound here, or opened by another process.
 
-use crate::config::{Config, ListenAddress, Place, chain};
+use crate::{
+    config::{Config, ListenAddress, Place, Placed, chain},
+    view::label,
+};
 use portcullis::listener::{AnyListener, BindError, TcpOptions};
-#[cfg(unix)]
-use portcullis::listener::{TcpListener, UnixListener};
 use std::{collections::HashMap, fmt};
 #[cfg(unix)]
-use std::{io, os::fd::OwnedFd};
+use {
+    portcullis::listener::{Listener as _, TcpListener, UnixListener, WeakSocket},
+    std::{io, os::fd::OwnedFd},
+};
 
 /// Sockets that were opened by another process.
 #[derive(Debug, Default)]
@@ -14,6 +18,9 @@ pub(crate) struct Sockets {
     /// From the process before, by the [label] of the listener.
     #[cfg(unix)]
     handed_over: HashMap<String, Vec<OwnedFd>>,
+    /// Those of them that are used. Their files belong to the process before until all are open.
+    #[cfg(unix)]
+    adopted: Vec<WeakSocket>,
 }
 
 /// Sockets that are open and not yet used.
@@ -26,112 +33,98 @@ pub(crate) struct Bound {
 /// An address that cannot be listened on.
 pub(crate) struct CannotListen {
     place: Place,
-    listener: String,
-    error: BindError,
+    who: String,
+    error: String,
 }
 
 impl fmt::Display for CannotListen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            place,
-            listener,
-            error,
-        } = self;
-        write!(f, "{place}: listener \"{listener}\": {}", chain(error))
+        let Self { place, who, error } = self;
+        write!(f, "{place}: {who}: {error}")
     }
-}
-
-/// The name of a listener's address within the server, and between processes.
-pub(crate) fn label(listener: &str, address: &ListenAddress) -> String {
-    format!("{listener} {address}")
 }
 
 impl Sockets {
-    /// Uses the sockets that the process before has handed over.
-    #[cfg(unix)]
-    pub(crate) fn hand_over(&mut self, sockets: HashMap<String, Vec<OwnedFd>>) {
-        self.handed_over = sockets;
-    }
-
-    /// Closes the sockets that were handed over and that no listener has.
-    #[cfg(unix)]
-    pub(crate) fn close_others(&mut self) {
-        for listener in std::mem::take(&mut self.handed_over).into_keys() {
-            tracing::info!(listener, "the old process keeps this socket, and drains it");
-        }
-    }
-
-    /// Opens the sockets that are not open yet. On an error, all is as it was.
+    /// Opens the sockets that are not open yet.
     pub(crate) fn open(
         &mut self,
         config: &Config,
         open: &HashMap<&str, &[ListenAddress]>,
     ) -> Result<Vec<Bound>, CannotListen> {
         let mut bound = Vec::new();
-        let mut inherited = Vec::new();
         for listener in &config.listeners {
             let name = &listener.name.value;
+            let who = format!("listener \"{name}\"");
             let known = open.get(&**name).copied().unwrap_or_default();
-            for listen in &listener.listen {
-                if known.contains(&listen.value) {
-                    continue;
-                }
-                if self.is_handed_over(name, &listen.value) {
-                    inherited.push((name, listen));
-                    continue;
-                }
-                let socket = bind(&listen.value).map_err(|error| CannotListen {
-                    place: listen.place.clone(),
-                    listener: name.clone(),
-                    error,
-                })?;
+            for listen in listener
+                .listen
+                .iter()
+                .filter(|it| !known.contains(&it.value))
+            {
                 bound.push(Bound {
                     listener: name.clone(),
                     address: listen.value.clone(),
-                    sockets: vec![socket],
+                    sockets: self.open_one(&label(name, &listen.value), &who, listen)?,
                 });
             }
-        }
-        // Last, because a listener that adopts a Unix socket removes its file when it is dropped.
-        for (name, listen) in inherited {
-            let sockets = self.adopt(name, &listen.value);
-            bound.push(Bound {
-                listener: name.clone(),
-                address: listen.value.clone(),
-                sockets: sockets.map_err(|error| CannotListen {
-                    place: listen.place.clone(),
-                    listener: name.clone(),
-                    error,
-                })?,
-            });
         }
         Ok(bound)
     }
 
-    #[cfg(unix)]
-    fn is_handed_over(&self, listener: &str, address: &ListenAddress) -> bool {
-        self.handed_over.contains_key(&label(listener, address))
-    }
-
-    #[cfg(unix)]
-    fn adopt(
+    /// Opens the socket with this label, or takes it over.
+    pub(crate) fn open_one(
         &mut self,
-        listener: &str,
-        address: &ListenAddress,
-    ) -> Result<Vec<AnyListener>, BindError> {
-        let sockets = self.handed_over.remove(&label(listener, address));
-        sockets.unwrap_or_default().into_iter().map(adopt).collect()
+        label: &str,
+        who: &str,
+        listen: &Placed<ListenAddress>,
+    ) -> Result<Vec<AnyListener>, CannotListen> {
+        let opened = match self.take_over(label) {
+            Some(adopted) => adopted,
+            None => bind(&listen.value).map(|socket| vec![socket]),
+        };
+        opened.map_err(|error| CannotListen {
+            place: listen.place.clone(),
+            who: who.into(),
+            error: chain(&error),
+        })
+    }
+}
+
+#[cfg(unix)]
+impl Sockets {
+    /// Uses the sockets that the process before hands over.
+    pub(crate) fn add_handed_over(&mut self, sockets: HashMap<String, Vec<OwnedFd>>) {
+        self.handed_over = sockets;
     }
 
-    #[cfg(not(unix))]
-    fn is_handed_over(&self, _: &str, _: &ListenAddress) -> bool {
-        false
+    fn take_over(&mut self, label: &str) -> Option<Result<Vec<AnyListener>, BindError>> {
+        let sockets = self.handed_over.remove(label)?;
+        let adopted: Result<Vec<_>, _> = sockets.into_iter().map(adopt).collect();
+        for socket in adopted.iter().flatten().filter_map(AnyListener::socket) {
+            socket.keep_file(true);
+            self.adopted.push(socket);
+        }
+        Some(adopted)
     }
 
-    #[cfg(not(unix))]
-    fn adopt(&mut self, _: &str, _: &ListenAddress) -> Result<Vec<AnyListener>, BindError> {
-        Ok(Vec::new())
+    /// Owns the files of sockets from now on, and closes the sockets that no listener has.
+    pub(crate) fn settle(&mut self) {
+        for socket in self.adopted.drain(..) {
+            socket.keep_file(false);
+        }
+        for listener in self.handed_over.drain().map(|(listener, _)| listener) {
+            tracing::info!(listener, "the old process keeps this socket, and drains it");
+        }
     }
+}
+
+#[cfg(not(unix))]
+impl Sockets {
+    fn take_over(&mut self, _: &str) -> Option<Result<Vec<AnyListener>, BindError>> {
+        None
+    }
+
+    pub(crate) fn settle(&mut self) {}
 }
 
 fn bind(address: &ListenAddress) -> Result<AnyListener, BindError> {

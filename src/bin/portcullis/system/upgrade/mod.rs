@@ -17,11 +17,12 @@ mod message;
 mod new;
 mod old;
 mod restart;
+mod succession;
 
 pub(crate) use self::{
-    new::take_over,
     old::{Offer, Request},
     restart::Restart,
+    succession::Succession,
 };
 
 use message::Malformed;

@@ -10,14 +10,14 @@ use std::{collections::HashMap, io, os::fd::OwnedFd, path::Path};
 use tokio::net::UnixStream;
 
 /// An upgrade in which the sockets have arrived, and the old process still serves.
-pub(crate) struct Takeover {
+pub(super) struct Takeover {
     channel: Channel,
     /// The number of the old process, where the system tells it.
-    pub(crate) process: Option<i32>,
+    pub(super) process: Option<i32>,
 }
 
 /// Asks the process that listens on `path` for its sockets. `None` if there is no such process.
-pub(crate) async fn take_over(
+pub(super) async fn take_over(
     path: &Path,
 ) -> Result<Option<(Takeover, HashMap<String, Vec<OwnedFd>>)>, UpgradeError> {
     let stream = match UnixStream::connect(path).await {
@@ -57,7 +57,7 @@ fn is_absent(error: &io::Error) -> bool {
 impl Takeover {
     /// Reports that this process serves the sockets of `listeners`, and waits until the old one has stopped
     /// accepting.
-    pub(crate) async fn finish(mut self, listeners: Vec<String>) -> Result<(), UpgradeError> {
+    pub(super) async fn finish(mut self, listeners: Vec<String>) -> Result<(), UpgradeError> {
         for listener in listeners {
             self.channel.send(&Message::Took(listener), None).await?;
         }

@@ -75,14 +75,17 @@ async fn greet(stream: UnixStream) -> Result<Request, UpgradeError> {
 }
 
 impl Request {
-    /// Passes the sockets of `server` on, and stops accepting on those that the new process serves.
+    /// Passes the sockets of `servers` on, and stops accepting on those that the new process serves.
     ///
-    /// On an error before that, the server goes on as it was.
-    pub(crate) async fn hand_over(&mut self, server: &Handle) -> Result<(), UpgradeError> {
+    /// On an error before that, the servers go on as they were.
+    pub(crate) async fn hand_over(
+        &mut self,
+        servers: [Option<&Handle>; 2],
+    ) -> Result<(), UpgradeError> {
         let is_open =
             |it: &ListenerHandle| matches!(it.status().state, State::Running | State::Paused);
-        let mut listeners = server.listeners();
-        listeners.retain(is_open);
+        let listeners = servers.into_iter().flatten().flat_map(Handle::listeners);
+        let listeners: Vec<_> = listeners.filter(is_open).collect();
         for listener in &listeners {
             for socket in listener.sockets() {
                 if let Some(socket) = socket.duplicate()? {
