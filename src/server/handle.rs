@@ -248,6 +248,15 @@ impl Handle {
         self.state() == State::Stopped
     }
 
+    /// Resolves when the server begins to shut down, whatever the reason.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe to drop at any time.
+    pub async fn draining(&self) {
+        self.shared.lifecycle.draining().await;
+    }
+
     /// Waits until the server has stopped and all `on_stop` hooks have run.
     ///
     /// # Cancel safety

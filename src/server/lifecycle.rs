@@ -231,6 +231,12 @@ impl Lifecycle {
         .await;
     }
 
+    /// Resolves when the server or the listener begins to drain, or has stopped.
+    pub(super) async fn draining(&self) {
+        self.reached(|now| now.stage >= LifecycleStage::Draining)
+            .await;
+    }
+
     /// Resolves when the server or the listener has stopped.
     pub(super) async fn stopped(&self) {
         self.reached(|now| now.stage == LifecycleStage::Stopped)

@@ -15,5 +15,6 @@ mod reload;
 mod shutdown;
 #[path = "../support/mod.rs"]
 mod support;
+mod systemd;
 mod tls;
 mod upgrade;

@@ -51,8 +51,10 @@ fn failed(path: &Path, errors: &str) -> ExitCode {
 }
 
 pub(crate) fn run(path: &Path) -> ExitCode {
+    // First, while this process has one thread.
+    let sockets = Sockets::from_env();
     let (config, problems) = Config::load(path);
-    serve(config, problems, Some(path))
+    serve_on(&runtime(), config, problems, Some(path), sockets)
 }
 
 /// Serves a configuration that the command line describes.
@@ -60,7 +62,7 @@ pub(crate) fn forward(args: &args::Forward) -> ExitCode {
     let mut problems = Problems::default();
     let source = Source::new("command line", describe(args));
     let config = Config::parse(&source, &mut problems);
-    serve(config, problems, None)
+    serve_on(&runtime(), config, problems, None, Sockets::default())
 }
 
 /// The configuration file that does the same.
@@ -91,16 +93,13 @@ fn describe(args: &args::Forward) -> String {
     text
 }
 
-fn serve(config: Config, problems: Problems, file: Option<&Path>) -> ExitCode {
-    serve_on(&runtime(), config, problems, file)
-}
-
 /// Serves until a signal.
 pub(crate) fn serve_on(
     runtime: &Runtime,
     config: Config,
     mut problems: Problems,
     file: Option<&Path>,
+    sockets: Sockets,
 ) -> ExitCode {
     let _guard = runtime.enter();
     // First, because health checks and signals do not wait for the rest of the start.
@@ -120,7 +119,7 @@ pub(crate) fn serve_on(
         tracing::warn!("{problem}");
     }
     raise_descriptors();
-    match runtime.block_on(serve_with(config, parts, events, file)) {
+    match runtime.block_on(serve_with(config, parts, events, file, sockets)) {
         Ok(report) => exit_code(&report),
         Err(error) => failed_to_start(&error),
     }
@@ -137,8 +136,8 @@ async fn serve_with(
     mut parts: Parts,
     mut events: Events,
     file: Option<&Path>,
+    mut sockets: Sockets,
 ) -> Result<Report, String> {
-    let mut sockets = Sockets::default();
     #[cfg(unix)]
     let succession = Succession::begin(&config, &mut sockets).await?;
     let tls = parts.admin.as_mut().and_then(|admin| admin.tls.take());

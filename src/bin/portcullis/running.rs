@@ -9,7 +9,7 @@ use crate::system::upgrade::{self, Restart};
 use crate::{
     build::{self, Before, Gate, Parts, Stack, State},
     config::{Config, ListenAddress, Listener, Problems, chain},
-    system::{Bound, CannotListen, Event, Events, Sockets},
+    system::{Bound, CannotListen, Event, Events, Notifier, Sockets},
     view::{Current, ListenerView, Socket, View, label},
 };
 use portcullis::{
@@ -20,7 +20,7 @@ use portcullis::{
     service::{Reload, ReloadHandle},
     upstream::Pool,
 };
-use std::{collections::HashMap, path::Path, sync::Arc, time::SystemTime};
+use std::{collections::HashMap, path::Path, pin::pin, sync::Arc, time::SystemTime};
 use tokio::sync::{mpsc, oneshot};
 
 /// Listeners, backends, and the configuration that they came from.
@@ -35,6 +35,7 @@ pub(crate) struct Running {
     /// Pools that were replaced. They check their servers while they have connections.
     retired: Vec<Pool>,
     sockets: Sockets,
+    notifier: Notifier,
     #[cfg(unix)]
     restart: Restart,
 }
@@ -84,6 +85,7 @@ impl Running {
             pools: HashMap::new(),
             retired: Vec::new(),
             sockets,
+            notifier: Notifier::from_env(),
             #[cfg(unix)]
             restart: Restart::new(),
         };
@@ -105,10 +107,18 @@ impl Running {
         mut requests: mpsc::Receiver<Request>,
         admin: Option<Handle>,
     ) -> Report {
+        self.notifier.start_watchdog();
+        self.notifier.ready(&self.status());
         let server = self.server.clone();
         let handle_events = async {
+            let mut draining = pin!(server.draining());
+            let mut is_draining = false;
             loop {
                 tokio::select! {
+                    () = &mut draining, if !is_draining => {
+                        is_draining = true;
+                        self.notifier.stopping();
+                    }
                     event = events.next() => match event {
                         Event::Reload => drop(self.reload()),
                         #[cfg(unix)]
@@ -148,7 +158,7 @@ impl Running {
     /// Hands the sockets to a new process, then drains. If that fails, this process goes on.
     #[cfg(unix)]
     async fn upgrade(
-        &self,
+        &mut self,
         mut request: upgrade::Request,
         events: &mut Events,
         admin: Option<&Handle>,
@@ -165,6 +175,9 @@ impl Running {
             tracing::warn!(process, %error, "the new process did not wait for this one");
         }
         tracing::info!(process, "the new process has taken over; this one drains");
+        // From here on, this process does not speak for the service.
+        let notifier = std::mem::take(&mut self.notifier);
+        notifier.replaced_by(process);
         self.server.stop();
     }
 
@@ -175,7 +188,15 @@ impl Running {
                 "this configuration has no file that could be read again".into(),
             ]);
         };
+        self.notifier.reloading();
         let result = self.try_reload(&file);
+        self.notifier.ready(&match &result {
+            Ok(()) => self.status(),
+            Err(problems) => {
+                let first = problems.first().map_or("", |problem| problem);
+                format!("the last reload failed: {first}")
+            }
+        });
         self.view.reloaded(match &result {
             Ok(()) => Ok(()),
             Err(problems) => Err(problems),
@@ -190,6 +211,12 @@ impl Running {
             }
         }
         result
+    }
+
+    /// In words, for systemd.
+    fn status(&self) -> String {
+        let (listeners, backends) = (self.listeners.len(), self.pools.len());
+        format!("serving {listeners} listeners with {backends} backends")
     }
 
     fn try_reload(&mut self, file: &Path) -> Result<(), Vec<String>> {

@@ -289,6 +289,8 @@ impl Value for Percent {
 pub(crate) enum ListenAddress {
     Tcp(SocketAddr),
     Unix(PathBuf),
+    /// Sockets of this name that systemd has opened.
+    Activated(String),
 }
 
 impl Value for ListenAddress {
@@ -300,6 +302,13 @@ impl Value for ListenAddress {
                 return None;
             }
             return Some(Self::Unix(reader.source.resolve(path)));
+        }
+        if let Some(name) = text.strip_prefix("fd:") {
+            if !cfg!(unix) {
+                reader.error(value.span(), "sockets can be inherited on Unix alone");
+                return None;
+            }
+            return Some(Self::Activated(name.into()));
         }
         let address = text.parse().ok();
         if address.is_none() {
@@ -324,6 +333,7 @@ impl std::fmt::Display for ListenAddress {
         match self {
             Self::Tcp(address) => address.fmt(f),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Activated(name) => write!(f, "fd:{name}"),
         }
     }
 }

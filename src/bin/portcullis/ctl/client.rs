@@ -170,6 +170,7 @@ impl Address {
                 Self::Tcp(format!("{host}:{}", address.port()))
             }
             ListenAddress::Tcp(address) => Self::Tcp(address.to_string()),
+            ListenAddress::Activated(_) => unreachable!("[admin] has no such address"),
         }
     }
 }

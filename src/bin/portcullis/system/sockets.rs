@@ -18,7 +18,10 @@ pub(crate) struct Sockets {
     /// From the process before, by the [label] of the listener.
     #[cfg(unix)]
     handed_over: HashMap<String, Vec<OwnedFd>>,
-    /// Those of them that are used. Their files belong to the process before until all are open.
+    /// From systemd, by the name of the socket. They stay open, so that a listener can be removed and added again.
+    #[cfg(unix)]
+    activated: Vec<(String, OwnedFd)>,
+    /// Those of the process before that are used. Their files belong to it until all are open.
     #[cfg(unix)]
     adopted: Vec<WeakSocket>,
 }
@@ -78,20 +81,45 @@ impl Sockets {
         who: &str,
         listen: &Placed<ListenAddress>,
     ) -> Result<Vec<AnyListener>, CannotListen> {
-        let opened = match self.take_over(label) {
-            Some(adopted) => adopted,
-            None => bind(&listen.value).map(|socket| vec![socket]),
+        let opened = match (self.take_over(label), &listen.value) {
+            (Some(adopted), _) => adopted.map_err(|error| chain(&error)),
+            (None, ListenAddress::Activated(name)) => self.activated(name),
+            (None, address) => bind(address).map_err(|error| chain(&error)),
         };
         opened.map_err(|error| CannotListen {
             place: listen.place.clone(),
             who: who.into(),
-            error: chain(&error),
+            error,
         })
     }
 }
 
 #[cfg(unix)]
 impl Sockets {
+    /// Takes the sockets that systemd has passed to this process. Call it before other threads start.
+    pub(crate) fn from_env() -> Self {
+        Self {
+            activated: super::activation::sockets(),
+            ..Self::default()
+        }
+    }
+
+    fn activated(&self, name: &str) -> Result<Vec<AnyListener>, String> {
+        let named = self.activated.iter().filter(|(known, _)| known == name);
+        let adopt = |(_, socket): &(String, OwnedFd)| {
+            let socket = socket.try_clone().map_err(|error| chain(&error))?;
+            adopt(socket, UnixListener::from_std).map_err(|error| chain(&error))
+        };
+        let sockets: Vec<_> = named.map(adopt).collect::<Result<_, _>>()?;
+        if sockets.is_empty() {
+            return Err(format!(
+                "no listening socket named \"{name}\" was passed to this process; a systemd socket unit does so \
+                 with FileDescriptorName={name}"
+            ));
+        }
+        Ok(sockets)
+    }
+
     /// Uses the sockets that the process before hands over.
     pub(crate) fn add_handed_over(&mut self, sockets: HashMap<String, Vec<OwnedFd>>) {
         self.handed_over = sockets;
@@ -99,7 +127,10 @@ impl Sockets {
 
     fn take_over(&mut self, label: &str) -> Option<Result<Vec<AnyListener>, BindError>> {
         let sockets = self.handed_over.remove(label)?;
-        let adopted: Result<Vec<_>, _> = sockets.into_iter().map(adopt).collect();
+        let adopted: Result<Vec<_>, _> = sockets
+            .into_iter()
+            .map(|socket| adopt(socket, UnixListener::take_over))
+            .collect();
         for socket in adopted.iter().flatten().filter_map(AnyListener::socket) {
             socket.keep_file(true);
             self.adopted.push(socket);
@@ -120,6 +151,14 @@ impl Sockets {
 
 #[cfg(not(unix))]
 impl Sockets {
+    pub(crate) fn from_env() -> Self {
+        Self::default()
+    }
+
+    fn activated(&self, _: &str) -> Result<Vec<AnyListener>, String> {
+        unreachable!("such an address is rejected when it is read")
+    }
+
     fn take_over(&mut self, _: &str) -> Option<Result<Vec<AnyListener>, BindError>> {
         None
     }
@@ -127,8 +166,8 @@ impl Sockets {
     pub(crate) fn settle(&mut self) {}
 }
 
-fn bind(address: &ListenAddress) -> Result<AnyListener, BindError> {
-    match address {
+fn bind(address: &ListenAddress) -> Result<Vec<AnyListener>, BindError> {
+    let bound = match address {
         // `[::]` leaves IPv4 to `0.0.0.0`, so that both can be listed.
         ListenAddress::Tcp(address) => TcpOptions::new()
             .with_only_v6(address.is_ipv6())
@@ -138,14 +177,19 @@ fn bind(address: &ListenAddress) -> Result<AnyListener, BindError> {
         ListenAddress::Unix(path) => UnixListener::bind(path).map(Into::into),
         #[cfg(not(unix))]
         ListenAddress::Unix(_) => unreachable!("it is rejected when it is read"),
-    }
+        ListenAddress::Activated(_) => unreachable!("it is open already"),
+    };
+    bound.map(|socket| vec![socket])
 }
 
-/// Adopts a socket of the process before, with its file.
+/// Adopts a TCP socket, or a Unix socket with `adopt_unix`.
 #[cfg(unix)]
-fn adopt(socket: OwnedFd) -> Result<AnyListener, BindError> {
+fn adopt(
+    socket: OwnedFd,
+    adopt_unix: impl Fn(std::os::unix::net::UnixListener) -> Result<UnixListener, BindError>,
+) -> Result<AnyListener, BindError> {
     if is_unix(&socket).unwrap_or(false) {
-        UnixListener::take_over(socket.into()).map(Into::into)
+        adopt_unix(socket.into()).map(Into::into)
     } else {
         TcpListener::from_std(socket.into()).map(Into::into)
     }
