@@ -137,8 +137,10 @@ impl Running {
             }
         };
         tokio::select! {
-            report = server.wait() => report,
+            biased;
+            // First, so that a shutdown is reported that ends immediately.
             () = handle_events => unreachable!("it loops"),
+            report = server.wait() => report,
         }
     }
 
