@@ -3,7 +3,8 @@
 #[cfg(unix)]
 use crate::system::upgrade::Succession;
 use crate::{
-    admin, args,
+    admin::{self, Instruments},
+    args,
     build::{self, Before, Parts},
     config::{Config, Problems, Source, chain},
     exit, log,
@@ -108,7 +109,12 @@ pub(crate) fn serve_on(
         Ok(events) => events,
         Err(error) => return failed_to_start(&format!("portcullis: {}", chain(&error))),
     };
-    let parts = build::build(&config, &Before::default(), &mut problems);
+    let instruments = config.admin.as_ref().map(Instruments::install);
+    let before = Before {
+        instruments: instruments.clone(),
+        ..Before::default()
+    };
+    let parts = build::build(&config, &before, &mut problems);
     if problems.errors() > 0 {
         for problem in problems.sorted() {
             eprintln!("{problem}");
@@ -119,7 +125,8 @@ pub(crate) fn serve_on(
         tracing::warn!("{problem}");
     }
     raise_descriptors();
-    match runtime.block_on(serve_with(config, parts, events, file, sockets)) {
+    let serving = serve_with(config, parts, instruments, events, file, sockets);
+    match runtime.block_on(serving) {
         Ok(report) => exit_code(&report),
         Err(error) => failed_to_start(&error),
     }
@@ -134,6 +141,7 @@ fn failed_to_start(error: &str) -> ExitCode {
 async fn serve_with(
     config: Config,
     mut parts: Parts,
+    instruments: Option<Instruments>,
     mut events: Events,
     file: Option<&Path>,
     mut sockets: Sockets,
@@ -144,10 +152,12 @@ async fn serve_with(
     let admin = config.admin.as_ref();
     let admin = admin.map(|admin| admin::bind(admin, tls, &mut sockets));
     let admin = admin.transpose().map_err(|error| error.to_string())?;
-    let running = Running::start(config, parts, file, sockets);
+    let running = Running::start(config, parts, instruments.clone(), file, sockets);
     let running = running.map_err(|error| error.to_string())?;
     let (sender, requests) = mpsc::channel(QUEUE);
-    let admin = admin.map(|bound| bound.serve(running.view(), sender));
+    let admin = admin
+        .zip(instruments)
+        .map(|(bound, instruments)| bound.serve(running.view(), sender, instruments));
     let admin_server = admin.as_ref().map(|admin| admin.server().clone());
     #[cfg(unix)]
     {

@@ -7,6 +7,7 @@
 #[cfg(unix)]
 use crate::system::upgrade::{self, Restart};
 use crate::{
+    admin::{Instruments, count_reload},
     build::{self, Before, Gate, Parts, Stack, State},
     config::{Config, ListenAddress, Listener, Problems, chain},
     system::{Bound, CannotListen, Event, Events, Notifier, Sockets},
@@ -28,6 +29,7 @@ pub(crate) struct Running {
     config: Config,
     server: Handle,
     view: Arc<View>,
+    instruments: Option<Instruments>,
     listeners: HashMap<String, RunningListener>,
     /// Sockets that drain, with the listener that they belonged to.
     leaving: Vec<ListenerView>,
@@ -63,6 +65,7 @@ impl Running {
     pub(crate) fn start(
         config: Config,
         parts: Parts,
+        instruments: Option<Instruments>,
         file: Option<&Path>,
         mut sockets: Sockets,
     ) -> Result<Self, CannotListen> {
@@ -80,6 +83,7 @@ impl Running {
             config: Config::default(),
             view: Arc::new(View::new(server.clone(), file.map(Into::into))),
             server,
+            instruments,
             listeners: HashMap::new(),
             leaving: Vec::new(),
             pools: HashMap::new(),
@@ -203,6 +207,11 @@ impl Running {
             Ok(()) => Ok(()),
             Err(problems) => Err(problems),
         });
+        count_reload(if result.is_ok() {
+            "completed"
+        } else {
+            "failed"
+        });
         match &result {
             Ok(()) => tracing::info!(file = %file.display(), "the configuration was reloaded"),
             Err(problems) => {
@@ -229,6 +238,7 @@ impl Running {
                 backends: &self.config.backends,
                 pools: self.pools.clone(),
                 states: self.states(),
+                instruments: self.instruments.clone(),
                 is_dry_run: false,
             };
             let parts = build::build(&config, &before, &mut problems);
@@ -291,11 +301,7 @@ impl Running {
                     }
                     // Sockets of one name share a handle.
                     if let Some(local) = locals.into_iter().next() {
-                        listener.sockets.push(Socket {
-                            configured: bound.address,
-                            local,
-                            handle,
-                        });
+                        listener.sockets.push(Socket { local, handle });
                     }
                 }
                 // Only a server that stops takes no listeners.
