@@ -11,6 +11,7 @@ mod check;
 mod configurations;
 mod forwarding;
 mod gate;
+mod log;
 mod reload;
 mod shutdown;
 #[path = "../support/mod.rs"]

@@ -104,7 +104,14 @@ pub(crate) fn serve_on(
 ) -> ExitCode {
     let _guard = runtime.enter();
     // First, because health checks and signals do not wait for the rest of the start.
-    let _flush = (problems.errors() == 0).then(|| log::init(config.log));
+    let log = match problems.errors() {
+        0 => log::init(&config.log).map(Some),
+        _ => Ok(None),
+    };
+    let _flush = match log {
+        Ok(flush) => flush,
+        Err(error) => return failed_to_start(&error),
+    };
     let events = match Events::new() {
         Ok(events) => events,
         Err(error) => return failed_to_start(&format!("portcullis: {}", chain(&error))),

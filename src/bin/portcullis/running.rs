@@ -10,6 +10,7 @@ use crate::{
     admin::{Instruments, count_reload},
     build::{self, Before, Gate, Parts, Stack, State},
     config::{Config, ListenAddress, Listener, Problems, chain},
+    log,
     system::{Bound, CannotListen, Event, Events, Notifier, Sockets},
     view::{Current, ListenerView, Socket, View, label},
 };
@@ -126,6 +127,8 @@ impl Running {
                     event = events.next() => match event {
                         Event::Reload => drop(self.reload()),
                         #[cfg(unix)]
+                        Event::ReopenLog => self.reopen_log(),
+                        #[cfg(unix)]
                         Event::Restart => self.restart(),
                         #[cfg(unix)]
                         Event::Upgrade(request) => {
@@ -145,6 +148,15 @@ impl Running {
             // First, so that a shutdown is reported that ends immediately.
             () = handle_events => unreachable!("it loops"),
             report = server.wait() => report,
+        }
+    }
+
+    /// Opens the file of access lines again, after its rotation.
+    #[cfg(unix)]
+    fn reopen_log(&self) {
+        match log::open(&self.config.log) {
+            Ok(opened) => opened.commit(),
+            Err(error) => tracing::error!("{error}; access lines go where they went before"),
         }
     }
 
@@ -249,10 +261,16 @@ impl Running {
             let known = known.map(|(name, listener)| (&**name, &*listener.addresses));
             let sockets = self.sockets.open(&config, &known.collect());
             let sockets = sockets.map_err(|error| vec![error.to_string()])?;
+            // Again, also if nothing was changed, because the file may have been rotated.
+            let access = log::open(&config.log).map_err(|error| vec![error])?;
             for problem in lines(problems) {
                 tracing::warn!("{problem}");
             }
             self.warn_of_restart(&config);
+            if self.config.log.level != config.log.level {
+                log::set_level(config.log.level.0);
+            }
+            access.commit();
             self.commit(config, parts, sockets);
             Ok(())
         })
@@ -260,8 +278,10 @@ impl Running {
 
     /// Says which changes wait for the next start.
     fn warn_of_restart(&self, config: &Config) {
-        if self.config.log != config.log {
-            tracing::warn!("the change of [log] takes effect when the program is started again");
+        if self.config.log.format != config.log.format {
+            tracing::warn!(
+                "the change of log.format takes effect when the program is started again"
+            );
         }
         if self.config.drain != config.drain {
             tracing::warn!("the change of [drain] takes effect when the program is started again");
@@ -324,12 +344,12 @@ impl Running {
             self.view.token.store(admin.token.map(Arc::new));
         }
         // Those of the first start stay in use.
-        let (drain, log) = (self.config.drain, self.config.log);
+        let (drain, format) = (self.config.drain, self.config.log.format);
         let admin = self.config.admin.clone();
         let is_first = self.config.listeners.is_empty();
         self.config = config;
         if !is_first {
-            (self.config.drain, self.config.log) = (drain, log);
+            (self.config.drain, self.config.log.format) = (drain, format);
             self.config.admin = admin;
         }
         self.publish();

@@ -33,7 +33,7 @@ pub(crate) use self::{
         Untrusted,
     },
     problem::{Place, Placed, Problems},
-    process::{Drain, Format, Log, Process},
+    process::{Access, Drain, Format, Log, Process},
     source::Source,
     value::{ByteRate, ListenAddress},
 };

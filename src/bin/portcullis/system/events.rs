@@ -9,6 +9,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 pub(crate) enum Event {
     /// SIGHUP: read the configuration again.
     Reload,
+    /// SIGUSR1: open the files of the log again.
+    #[cfg(unix)]
+    ReopenLog,
     /// SIGUSR2: start the program again, for an upgrade.
     #[cfg(unix)]
     Restart,
@@ -22,6 +25,8 @@ pub(crate) struct Events {
     #[cfg(unix)]
     hangup: Signal,
     #[cfg(unix)]
+    user1: Signal,
+    #[cfg(unix)]
     user2: Signal,
     #[cfg(unix)]
     offer: Option<Offer>,
@@ -33,6 +38,7 @@ impl Events {
     pub(crate) fn new() -> io::Result<Self> {
         Ok(Self {
             hangup: signal(SignalKind::hangup())?,
+            user1: signal(SignalKind::user_defined1())?,
             user2: signal(SignalKind::user_defined2())?,
             offer: None,
         })
@@ -52,6 +58,7 @@ impl Events {
         };
         tokio::select! {
             _ = self.hangup.recv() => Event::Reload,
+            _ = self.user1.recv() => Event::ReopenLog,
             _ = self.user2.recv() => Event::Restart,
             request = request => Event::Upgrade(request),
         }
