@@ -156,7 +156,7 @@ export class ConnectionTable {
     row.cells[0].text.setAttribute("aria-expanded", String(open));
     row.element.classList.toggle("open", open);
     if (open) {
-      const span = this.columns.length + (this.onclose ? 1 : 0);
+      const span = [...row.element.cells].filter((column) => column.offsetParent).length;
       row.story = h("tr", { role: "row", class: "story" }, h("td", { role: "cell", colSpan: span }));
       this.#tell(row);
       row.element.after(row.story);

@@ -1,6 +1,7 @@
-// The heat map behind the lines of handshake times. Neighbouring samples share a column that is wide enough to see.
+// The heat map behind the lines of handshake times.
 
-const WIDTH = 5; // pixels of CSS
+/** Seconds whose samples share a column, which is wide enough to see. */
+export const COLUMN = 10;
 
 /** `samples` and `color` are called at each drawing. */
 export function heatMap(samples, color) {
@@ -26,12 +27,9 @@ export function heatMap(samples, color) {
     const { at, bounds, columns } = samples() ?? { at: [] };
     if (at.length === 0 || bounds.length === 0) return;
     const { ctx, bbox } = plot;
-    const { min, max } = plot.scales.x;
-    const pixels = bbox.width / Math.max(1, max - min);
-    const step = Math.max(1, Math.ceil(WIDTH * devicePixelRatio / pixels)); // seconds per column
     const cells = new Map(); // column → counts
     at.forEach((instant, index) => {
-      const column = Math.floor(instant / 1000 / step);
+      const column = Math.floor(instant / 1000 / COLUMN);
       const sums = cells.get(column) ?? Array(bounds.length + 1).fill(0);
       columns.counts[index].forEach((count, bucket) => (sums[bucket] += count));
       cells.set(column, sums);
@@ -43,8 +41,8 @@ export function heatMap(samples, color) {
     ctx.clip();
     ctx.fillStyle = color();
     for (const [column, sums] of cells) {
-      const left = Math.round(plot.valToPos(column * step, "x", true));
-      const right = Math.round(plot.valToPos((column + 1) * step, "x", true));
+      const left = Math.round(plot.valToPos(column * COLUMN, "x", true));
+      const right = Math.round(plot.valToPos((column + 1) * COLUMN, "x", true));
       sums.forEach((count, bucket) => {
         if (count === 0) return;
         const [lower, upper] = limits(bounds, bucket).map((limit) => Math.round(plot.valToPos(limit, "y", true)));

@@ -137,12 +137,14 @@ function showAttention(reasons, warnings, error, now) {
   if (text === attention) return;
   attention = text;
   const open = byId("attention").querySelector("details")?.open ?? false;
+  const line = (kind, content) =>
+    h("li", { class: kind }, h("span", { class: "lamp small", "data-level": kind, "aria-hidden": "true" }), content);
   const lines = [
-    ...reasons.map((reason) => h("li", { class: "bad" }, `Not ready: ${reason}`)),
-    ...(error ? [h("li", { class: "bad" }, h("details", { open },
+    ...reasons.map((reason) => line("bad", h("span", {}, `Not ready: ${reason}`))),
+    ...(error ? [line("bad", h("details", { open },
       h("summary", {}, `The reload ${ago(error.at, now)} failed with ${plural(error.problems.length, "problem")}. The configuration before it is in use.`),
       problemList(error.problems)))] : []),
-    ...warnings.map((warning) => h("li", { class: "warn" }, warning[0].toUpperCase() + warning.slice(1))),
+    ...warnings.map((warning) => line("warn", h("span", {}, warning[0].toUpperCase() + warning.slice(1)))),
   ];
   byId("attention").hidden = lines.length === 0;
   byId("attention").replaceChildren(h("ul", {}, ...lines));

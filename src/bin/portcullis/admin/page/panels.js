@@ -41,7 +41,7 @@ export function listeners(act, { askLimit, onpick }) {
     const element = h("tr", { role: "row" },
       h("th", { scope: "row", role: "rowheader" }, h("span", { class: "with-lamp" }, light,
         h("span", { class: "stack" }, h("button", { type: "button", class: "link", title: `Show only ${name} in the list below`, onclick: () => onpick(name) }, name), addresses))),
-      cell("Connections", "", h("span", { class: "stack" }, now, bar.element)),
+      cell("Connections", "wide", h("span", { class: "stack" }, now, bar.element)),
       cell("Refused", "number", refused),
       cell("", "actions", toggle, limit));
     return {
@@ -156,7 +156,7 @@ function row(backend, { key, address }, act) {
     h("th", { scope: "row", role: "rowheader" }, h("span", { class: "with-lamp" }, light,
       h("span", { class: "stack" }, h("span", { class: "wrap address" }, address), state))),
     cell("Weight", "number", weight),
-    cell("Connections", "", h("span", { class: "stack" }, now, bar.element)),
+    cell("Connections", "wide", h("span", { class: "stack" }, now, bar.element)),
     cell("Connect", "number", connect),
     cell("Last check", "wide", check),
     cell("", "actions", toggle));

@@ -3,7 +3,7 @@
 
 import { arrange, cell, h, Keyed, setText, table } from "./dom.js";
 import { byteRate, bytes, clock, count, duration, rate, words } from "./format.js";
-import { heatMap } from "./heat_map.js";
+import { COLUMN, heatMap } from "./heat_map.js";
 import { WINDOW } from "./samples.js";
 
 const HEIGHT = 190;
@@ -167,14 +167,14 @@ class Stacked extends Plot {
   }
 
   options(series) {
-    const lines = series.map(({ color: name }) => ({ stroke: color(name), width: 1, points: { show: false }, paths: uPlot.paths.linear() }));
-    const fill = (index) => transparent(series[index].color, this.picked && this.picked !== series[index].name ? 18 : 62);
+    const lines = series.map(() => ({ width: 0, points: { show: false } }));
+    const fill = (index) => transparent(series[index].color, this.picked && this.picked !== series[index].name ? 22 : 82);
     if (lines.length > 0) lines[0].fill = () => fill(0);
     return {
       series: [{}, ...lines],
       bands: lines.slice(1).map((_, index) => ({ series: [index + 2, index + 1], fill: () => fill(index + 1) })),
       scales: { x: { time: true }, y: { range: fromZero(4) } },
-      axes: axes(this.format === rate ? rate : this.format, { incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 1e6] }),
+      axes: axes(this.format, { incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 1e6] }),
     };
   }
 
@@ -225,8 +225,8 @@ class Handshakes extends Plot {
   list(samples) {
     const { p50, p99 } = samples.columns;
     return [
-      { name: "p99", label: "p99", color: "series-4", values: p99, format: duration, worst: true },
-      { name: "p50", label: "p50", color: "text", values: p50, format: duration },
+      { name: "p99", label: "p99", color: "series-4", values: perColumn(samples.at, p99, (all) => all.at(-1)), format: duration, worst: true },
+      { name: "p50", label: "p50", color: "text", values: perColumn(samples.at, p50, (all) => all[all.length >> 1]), format: duration },
     ];
   }
 
@@ -235,7 +235,7 @@ class Handshakes extends Plot {
   }
 
   options() {
-    const line = (name) => ({ stroke: color(name), width: 1, spanGaps: true, points: { show: false } });
+    const line = (name) => ({ stroke: color(name), width: 1.5, spanGaps: true, points: { show: false } });
     const decades = [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1, 10, 100];
     const map = heatMap(() => this.samples, () => color("heat"));
     return {
@@ -245,6 +245,19 @@ class Handshakes extends Plot {
       hooks: { drawClear: [map.draw] },
     };
   }
+}
+
+/** Each value replaced by one of its column's, of which `choose` gets the sorted list: calm lines over the heat map. */
+function perColumn(at, values, choose) {
+  const columns = new Map();
+  const columnOf = (instant) => Math.floor(instant / 1000 / COLUMN);
+  at.forEach((instant, index) => {
+    const column = columns.get(columnOf(instant)) ?? [];
+    if (values[index] != null) column.push(values[index]);
+    columns.set(columnOf(instant), column);
+  });
+  for (const [column, list] of columns) columns.set(column, list.length ? choose(list.sort((a, b) => a - b)) : null);
+  return at.map((instant) => columns.get(columnOf(instant)));
 }
 
 /** A curve without axes. */
