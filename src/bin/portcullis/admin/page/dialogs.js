@@ -42,7 +42,7 @@ export function askToken(reason, isConfigured) {
     ], { close: "Close" }).then(() => null);
   return show("Token", [
     h("p", {}, "Changes need the token of the admin interface. It is in the file that ", h("code", {}, "admin.token-file"), " names."),
-    reason && h("p", { class: "bad", role: "alert" }, reason),
+    reason && h("p", { class: "bad", role: "alert" }, reason.charAt(0).toUpperCase() + reason.slice(1)),
     field("Token", h("input", { type: "password", name: "token", required: true, autocomplete: "off", autofocus: true, spellcheck: false })),
     h("label", { class: "check" }, h("input", { type: "checkbox", name: "keep" }), h("span", {}, "Remember it until this tab is closed")),
   ], { confirm: "Unlock changes" });
@@ -63,9 +63,9 @@ export async function askLimit({ name, limit, connections }) {
   return form && Number(form.get("limit"));
 }
 
-/** What a reload would do, and whether to do it. */
+/** What a reload would do, and whether to do it. The plan is empty where there is none. */
 export function askReload(plan) {
-  if (!plan) return confirm("Reload the configuration", "The file is read and checked first. If it has a problem, the configuration stays as it is.", "Reload");
+  if (!plan.changes) return confirm("Reload the configuration", "The file is read and checked first. If it has a problem, the configuration stays as it is.", "Reload");
   if (plan.problems.length > 0)
     return tell("The file has problems", [h("p", {}, "A reload would keep the configuration as it is."), problemList(plan.problems)]).then(() => false);
   if (plan.changes.length === 0)

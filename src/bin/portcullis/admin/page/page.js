@@ -76,14 +76,16 @@ function toast(text, level = "good") {
   toastTimer = setTimeout(() => (element.hidden = true), level === "good" ? 5000 : 10_000);
 }
 
+const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+
 async function enterToken(reason) {
   const form = await askToken(reason, status?.token_configured ?? true);
   if (form) token.set(form.get("token").trim(), form.has("keep"));
   return form != null;
 }
 
-/** Makes a change and says so; returns its answer, or null if it was not made. */
-async function act(path, done, body) {
+/** Makes a change and says so; returns its answer, null if it was not made, and {} for a status of `without`. */
+async function act(path, done, body, without = []) {
   try {
     const answer = await change(path, enterToken, body);
     if (answer == null) return null;
@@ -91,8 +93,9 @@ async function act(path, done, body) {
     refresh();
     return answer;
   } catch (error) {
+    if (without.includes(error.status)) return {};
     if (error.problems?.length) tell("The change was not made", [h("p", {}, error.message), problemList(error.problems)]);
-    else toast(error.status == null ? "No answer: the change may not have been made" : error.message, "bad");
+    else toast(error.status == null ? "No answer. The change may not have been made." : sentence(error.message), "bad");
     return null;
   }
 }
@@ -144,7 +147,7 @@ function showAttention(reasons, warnings, error, now) {
     ...(error ? [line("bad", h("details", { open },
       h("summary", {}, `The reload ${ago(error.at, now)} failed with ${plural(error.problems.length, "problem")}. The configuration before it is in use.`),
       problemList(error.problems)))] : []),
-    ...warnings.map((warning) => line("warn", h("span", {}, warning[0].toUpperCase() + warning.slice(1)))),
+    ...warnings.map((warning) => line("warn", h("span", {}, sentence(warning)))),
   ];
   byId("attention").hidden = lines.length === 0;
   byId("attention").replaceChildren(h("ul", {}, ...lines));
@@ -352,6 +355,9 @@ async function showTables() {
       showCertificates(certified);
       certificatesAt = performance.now();
     }
+    if (listenerNames.length === 0 && listening.listeners.length > 0)
+      exists(`/api/explain?${new URLSearchParams({ listener: listening.listeners[0].name, from: "127.0.0.1" })}`)
+        .then((is) => (byId("explain").hidden = !is));
     listenerNames = listening.listeners.map(({ name }) => name);
     options("filter-listener", listenerNames);
     options("filter-outcome", samples.outcomes.keys());
@@ -391,8 +397,8 @@ byId("log-level").addEventListener("change", async ({ target }) => {
 });
 
 byId("reload").addEventListener("click", async () => {
-  const plan = (await exists("/api/plan")) ? await act("/api/plan", null, "") : undefined;
-  if (plan !== null && (await askReload(plan))) await act("/api/reload", "The configuration is reloaded");
+  const plan = await act("/api/plan", null, "", [404, 405]);
+  if (plan && (await askReload(plan))) await act("/api/reload", "The configuration is reloaded");
 });
 
 byId("drain").addEventListener("click", async () => {
@@ -402,7 +408,6 @@ byId("drain").addEventListener("click", async () => {
 });
 
 byId("explain").addEventListener("click", () => explain(listenerNames, (asked) => get("/api/explain", asked)));
-exists("/api/explain").then((is) => (byId("explain").hidden = !is));
 
 token.onchange = () => (byId("lock").hidden = !token.value);
 byId("lock").addEventListener("click", () => {

@@ -38,21 +38,21 @@ class Plot {
   #signature = "";
   #index = null;
 
-  constructor(element, { title, unit, note, onpick }) {
-    this.element = element;
+  constructor(element, { title, unit, note, nothing, onpick }) {
     this.title = title;
     this.onpick = onpick;
     this.picked = null;
     this.area = h("div", { class: "area", role: "img" });
+    this.nothing = h("p", { class: "nothing", hidden: true }, nothing);
     this.legend = h("ul", { class: "legend" });
     this.#legend = new Keyed((series) => this.#entry(series));
-    this.#twin = table(`${title}, by minute`, []);
+    this.#twin = table(`${title}: means by minute, and the highest p99`, []);
     this.details = h("details", { class: "twin", ontoggle: () => this.#fillTwin() },
       h("summary", {}, "As a table"), this.#twin.element);
     this.when = h("span", { class: "when" });
     element.append(
       h("header", {}, h("h2", {}, title, " ", h("span", { class: "unit" }, unit)), this.when, this.legend),
-      this.area, this.details);
+      h("div", { class: "drawn" }, this.area, this.nothing), this.details);
     if (note) element.append(h("p", { class: "unseen" }, note));
     new ResizeObserver(() => this.plot?.setSize(this.#size())).observe(this.area);
   }
@@ -94,6 +94,7 @@ class Plot {
       this.plot.setScale("x", { min: last - span, max: last });
     });
     this.#showLegend();
+    this.nothing.hidden = this.series.some(({ values }) => values.some((value) => value != null));
     this.area.setAttribute("aria-label", `${this.title}. Now: ${this.series
       .map(({ label, values, format }) => `${label} ${format(values.at(-1))}`).join(", ") || "nothing"}.`);
     this.#fillTwin();
@@ -131,7 +132,7 @@ class Plot {
     const { at } = this.samples;
     const series = this.series;
     const head = h("tr", { role: "row" }, ...["Minute", ...series.map(({ label }) => label)]
-      .map((label) => h("th", { scope: "col", role: "columnheader" }, label)));
+      .map((label, index) => h("th", { scope: "col", role: "columnheader", class: index ? "number" : "" }, label)));
     this.#twin.element.tHead.replaceChildren(head);
     const minutes = new Map();
     at.forEach((instant, index) => {
@@ -140,10 +141,10 @@ class Plot {
     });
     const rows = [...minutes].reverse().map(([minute, indices]) => h("tr", { role: "row" },
       h("th", { scope: "row", role: "rowheader", "data-label": "Minute" }, clock(minute * 60000).slice(0, 5)),
-      ...series.map(({ label, values, format, worst }) => {
+      ...series.map(({ label, values, format, mean = format, worst }) => {
         const there = indices.map((index) => values[index]).filter((value) => value != null);
-        const mean = there.length === 0 ? null : worst ? Math.max(...there) : there.reduce((sum, value) => sum + value, 0) / there.length;
-        return cell(label, "number", format(mean));
+        const one = there.length === 0 ? null : worst ? Math.max(...there) : there.reduce((sum, value) => sum + value, 0) / there.length;
+        return cell(label, "number", mean(one));
       })));
     this.#twin.body.replaceChildren(...rows);
   }
@@ -294,16 +295,16 @@ class Spark {
 /** All plots. `onlistener` and `onoutcome` are called with the name of what was clicked. */
 export function plots(find, { onlistener, onoutcome }) {
   const connections = new Stacked(find("plot-connections"), {
-    title: "Connections", unit: "by listener", onpick: onlistener, format: count,
-    list: (samples) => [...samples.connections].map(([name, values], index) => ({ name, label: name, color: `series-${index % 8 + 1}`, values })),
+    title: "Connections", unit: "by listener", nothing: "There is no listener.", onpick: onlistener, format: count,
+    list: (samples) => [...samples.connections].map(([name, values], index) => ({ name, label: name, color: `series-${index % 8 + 1}`, values, mean: rate })),
   });
-  const traffic = new Mirrored(find("plot-bytes"), { title: "Traffic", unit: "bytes per second" });
+  const traffic = new Mirrored(find("plot-bytes"), { title: "Traffic", unit: "bytes per second", nothing: "There are no samples yet." });
   const handshakes = new Handshakes(find("plot-handshakes"), {
-    title: "TLS handshakes", unit: "duration",
+    title: "TLS handshakes", unit: "duration", nothing: "No TLS handshake in the last ten minutes.",
     note: "The shades show how many handshakes took how long. The lines show the median and the 99th percentile.",
   });
   const endings = new Stacked(find("plot-endings"), {
-    title: "Endings", unit: "per second, by outcome", onpick: onoutcome, format: rate,
+    title: "Endings", unit: "per second, by outcome", nothing: "No connection has ended in the last ten minutes.", onpick: onoutcome, format: rate,
     list: (samples) => OUTCOMES.filter((name) => samples.outcomes.has(name))
       .concat([...samples.outcomes.keys()].filter((name) => !OUTCOMES.includes(name)))
       .map((name) => ({ name, label: words(name), color: `outcome-${name.replaceAll("_", "-")}`, values: samples.outcomes.get(name) })),
