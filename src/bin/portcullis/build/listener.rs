@@ -15,8 +15,8 @@ use portcullis::{
         access::{Acl, AclLayer},
         error::Refused,
         limit::{
-            Bandwidth, BandwidthLayer, ClientIp, ConnectionLimitLayer, KeyedLimitLayer, Rate,
-            RateLimitLayer, SharedBandwidth,
+            Bandwidth, BandwidthLayer, ClientIp, ConnectionLimitLayer, KeyedLimitLayer,
+            LimitHandle, Rate, RateLimitLayer, SharedBandwidth,
         },
         observe::TraceLayer,
         peek::PeekLayer,
@@ -133,6 +133,11 @@ impl State {
             rate,
             total,
         }
+    }
+
+    /// The limit of all connections together.
+    pub(crate) fn limit(&self) -> LimitHandle {
+        self.limit.handle()
     }
 
     /// Gives the limits of before the new numbers.
