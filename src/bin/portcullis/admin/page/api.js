@@ -9,10 +9,20 @@ export class Failed extends Error {
     this.status = status;
     this.problems = answer?.problems ?? [];
   }
+
+  get isUnauthorized() {
+    return this.status === 401 || this.status === 403;
+  }
 }
 
-async function request(path, options = {}) {
-  const response = await fetch(path, { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT), ...options });
+const authorization = () => (token.value ? { authorization: `Bearer ${token.value}` } : {});
+
+function send(path, options = {}) {
+  return fetch(path, { cache: "no-store", headers: authorization(), signal: AbortSignal.timeout(TIMEOUT), ...options });
+}
+
+async function request(path, options) {
+  const response = await send(path, options);
   const answer = await response.json().catch(() => null);
   if (!response.ok) throw new Failed(response.status, answer);
   return answer;
@@ -22,7 +32,7 @@ export const get = (path, parameters) => request(parameters ? `${path}?${new URL
 
 /** Whether this path exists, whatever it thinks of a request without parameters. */
 export async function exists(path) {
-  const response = await fetch(path, { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT) }).catch(() => null);
+  const response = await send(path).catch(() => null);
   return response != null && response.status !== 404;
 }
 
@@ -47,11 +57,10 @@ export async function change(path, ask, body) {
   let reason = "";
   for (;;) {
     if (token.required && !token.value && !(await ask(reason))) return null;
-    const headers = token.value ? { authorization: `Bearer ${token.value}` } : {};
     try {
-      return await request(path, { method: "POST", headers, body });
+      return await request(path, { method: "POST", body });
     } catch (error) {
-      if (!token.required || (error.status !== 401 && error.status !== 403)) throw error;
+      if (!token.required || !error.isUnauthorized) throw error;
       token.forget();
       reason = error.message;
     }

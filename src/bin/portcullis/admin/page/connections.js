@@ -4,11 +4,12 @@ import { arrange, cell, h, setText, setTitle, table } from "./dom.js";
 import { ago, byteRate, bytes, count, duration, exact, NOTHING, plural, words } from "./format.js";
 
 const STEP = matchMedia("(max-width: 640px)").matches ? 25 : 100;
-const MOST = 500;
+export const MOST = 500;
 
 /** The server, or the backend where there is none yet. */
 const where = ({ backend, server }) => (server ? (backend ? `${backend} → ${server}` : server) : backend ?? NOTHING);
 
+/** `by` is what a column is sorted by; `text` is what it shows. */
 export const LIVE = [
   { label: "Peer", class: "peer", text: ({ peer }) => peer ?? NOTHING },
   { label: "Name", class: "name wide", text: ({ name }) => name ?? NOTHING },
@@ -16,10 +17,10 @@ export const LIVE = [
   { label: "Listener", class: "listener", text: ({ listener }) => listener },
   { label: "Server", class: "server wide", text: where },
   { label: "Phase", class: "phase", text: ({ phase }) => words(phase) },
-  { label: "Age", class: "number age", text: ({ age }) => duration(age < 10 ? age : Math.floor(age)), title: ({ opened }) => `opened ${exact(opened)}` },
-  { label: "In", class: "number size", text: ({ bytes_in }) => bytes(bytes_in) },
-  { label: "Out", class: "number size", text: ({ bytes_out }) => bytes(bytes_out) },
-  { label: "Rate", class: "number size", text: ({ rate }) => byteRate(rate) },
+  { label: "Age", class: "number age", by: ({ age }) => age, text: ({ age }) => duration(age < 10 ? age : Math.floor(age)), title: ({ opened }) => `opened ${exact(opened)}` },
+  { label: "In", class: "number size", by: ({ bytes_in }) => bytes_in, text: ({ bytes_in }) => bytes(bytes_in) },
+  { label: "Out", class: "number size", by: ({ bytes_out }) => bytes_out, text: ({ bytes_out }) => bytes(bytes_out) },
+  { label: "Rate", class: "number size", by: ({ rate }) => rate ?? 0, text: ({ rate }) => byteRate(rate) },
 ];
 
 export const ENDED = [
@@ -30,9 +31,9 @@ export const ENDED = [
   { label: "Outcome", class: "outcome", text: ({ outcome }) => words(outcome), mark: ({ outcome }) => outcome },
   { label: "Reason", class: "reason wide", text: ({ reason }) => reason ?? NOTHING },
   { label: "By", class: "by", text: ({ ended_by }) => ended_by ?? NOTHING },
-  { label: "Lasted", class: "number age", text: ({ duration: lasted }) => duration(lasted) },
-  { label: "In", class: "number size", text: ({ bytes_in }) => bytes(bytes_in) },
-  { label: "Out", class: "number size", text: ({ bytes_out }) => bytes(bytes_out) },
+  { label: "Lasted", class: "number age", by: ({ duration: lasted }) => lasted, text: ({ duration: lasted }) => duration(lasted) },
+  { label: "In", class: "number size", by: ({ bytes_in }) => bytes_in, text: ({ bytes_in }) => bytes(bytes_in) },
+  { label: "Out", class: "number size", by: ({ bytes_out }) => bytes_out, text: ({ bytes_out }) => bytes(bytes_out) },
   { label: "Ended", class: "number ended", text: ({ ended }, now) => ago(ended, now), title: ({ ended }) => exact(ended) },
 ];
 
@@ -42,8 +43,9 @@ export class ConnectionTable {
   #entered = false;
 
   constructor(parent, caption, columns, { keyOf, onclose, onmore, empty }) {
-    Object.assign(this, { columns, keyOf, onclose, empty });
+    Object.assign(this, { columns, keyOf, onclose, onmore, empty });
     this.shown = STEP;
+    this.sorted = null;
     const labels = columns.map(({ label, class: name }) => [label, name]);
     this.view = table(caption, onclose ? [...labels, ["", "actions"]] : labels, "connections");
     this.note = h("p", { class: "table-note", "aria-live": "off" });
@@ -52,6 +54,7 @@ export class ConnectionTable {
       onmore();
     } }, "Show more");
     parent.append(h("div", { class: "scroll" }, this.view.element), h("div", { class: "table-foot" }, this.note, this.more));
+    columns.forEach((column, index) => column.by && this.#sortable(this.view.element.tHead.rows[0].cells[index], column));
     // A row must not move away from under the pointer.
     const { body } = this.view;
     body.addEventListener("pointerenter", ({ pointerType }) => (this.#entered = pointerType === "mouse"));
@@ -63,11 +66,29 @@ export class ConnectionTable {
     return this.#entered || this.view.body.contains(document.activeElement);
   }
 
+  /** A head that sorts by its column: the largest first, then the smallest, then by time again. */
+  #sortable(head, column) {
+    head.replaceChildren(h("button", { type: "button", class: "link", onclick: () => {
+      const { column: before, sign } = this.sorted ?? {};
+      this.sorted = before !== column ? { column, sign: -1 } : sign < 0 ? { column, sign: 1 } : null;
+      for (const other of head.parentElement.cells) other.removeAttribute("aria-sort");
+      if (this.sorted) head.setAttribute("aria-sort", this.sorted.sign < 0 ? "descending" : "ascending");
+      this.onmore();
+    } }, column.label));
+  }
+
+  /** Those that are shown, in their order. */
+  #listed(connections) {
+    if (!this.sorted) return connections.slice(0, this.shown);
+    const { column: { by }, sign } = this.sorted;
+    return [...connections].sort((a, b) => sign * (by(a) - by(b))).slice(0, this.shown);
+  }
+
   /** Shows these connections. `reset` is for another filter: the order is not held then. */
   update(connections, total, now, reset) {
     this.now = now;
     const hold = this.held && !reset;
-    const listed = connections.slice(0, this.shown);
+    const listed = this.#listed(connections);
     const keys = new Set(listed.map(this.keyOf));
     let fresh = 0;
     for (const connection of listed) {
@@ -97,6 +118,7 @@ export class ConnectionTable {
     const shown = Math.min(loaded, this.shown);
     this.more.hidden = total <= this.shown || this.shown >= MOST;
     const sentence = total === 0 ? this.empty()
+      : this.sorted && shown < total ? `${count(shown)} of the newest ${count(loaded)}, of ${count(total)} in all.`
       : shown < total ? `The newest ${count(shown)} of ${count(total)}.`
       : `${plural(total, "connection")}.`;
     setText(this.note, hold && fresh ? `${sentence} The list is held while the pointer or the focus is in it; ${count(fresh)} are new.` : sentence);

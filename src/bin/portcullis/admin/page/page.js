@@ -2,7 +2,7 @@
 // page is visible, and sends the changes that the user makes.
 
 import { change, exists, get, token } from "./api.js";
-import { ConnectionTable, ENDED, LIVE } from "./connections.js";
+import { ConnectionTable, ENDED, LIVE, MOST } from "./connections.js";
 import { askLimit, askReload, askToken, confirm, explain, problemList, tell } from "./dialogs.js";
 import { arrange, byId, h, setText, setTitle } from "./dom.js";
 import { ago, byteRate, bytes, clock, count, duration, exact, NOTHING, plural, rate, words } from "./format.js";
@@ -50,6 +50,8 @@ async function every(interval, task) {
     } catch (error) {
       if (error.status == null && error instanceof Error && !["TypeError", "TimeoutError", "AbortError"].includes(error.name)) throw error;
       if (error.status == null) unanswered();
+      else if (error.isUnauthorized) await enterTokenToRead(error);
+      else setText(byId("state"), error.message);
     }
     const rest = Math.max(interval / 4, interval - (performance.now() - begun));
     await new Promise((resolve) => setTimeout(resolve, rest));
@@ -84,6 +86,22 @@ async function enterToken(reason) {
   return form != null;
 }
 
+let reading = null;
+
+/** Where reads need the token, too. What polls waits for the one dialog. */
+function enterTokenToRead(error) {
+  const reason = token.value ? error.message : "";
+  reading ??= enterToken(reason).then(async (given) => {
+    if (!given) await new Promise((resolve) => {
+      byId("lost").hidden = false;
+      byId("lost").replaceChildren("The token is needed to read. ", h("button", { type: "button", onclick: resolve }, "Enter the token"));
+    });
+    byId("lost").hidden = true;
+    reading = null;
+  });
+  return reading;
+}
+
 /** Makes a change and says so; returns its answer, null if it was not made, and {} for a status of `without`. */
 async function act(path, done, body, without = []) {
   try {
@@ -102,7 +120,7 @@ async function act(path, done, body, without = []) {
 
 // The top of the page
 
-function level({ ready, state, warnings, configuration }) {
+function level({ ready, state, warnings = [], configuration }) {
   if (!ready || state === "stopped") return "bad";
   return state !== "serving" || warnings.length > 0 || configuration.last_error ? "warn" : "good";
 }
@@ -113,7 +131,7 @@ function showStatus(next) {
   if (status && status.started !== next.started) restarted();
   status = next;
   token.required = status.token_required;
-  const { configuration, now, started, state, ready, not_ready: reasons } = status;
+  const { configuration, now, started, state, ready, not_ready: reasons, warnings = [] } = status;
   byId("lamp").dataset.level = level(status);
   setText(byId("name"), status.name);
   setText(byId("state"), ready || state !== "serving" ? words(state) : "not ready");
@@ -128,7 +146,7 @@ function showStatus(next) {
   byId("reload").hidden = !configuration.file;
   byId("drain").disabled = state !== "serving";
   if (document.activeElement !== byId("log-level")) byId("log-level").value = status.log_level;
-  showAttention(reasons, status.warnings, error, now);
+  showAttention(reasons, warnings, error, now);
   setText(byId("about"), `portcullis ${status.version} · process ${status.pid} · ${count(status.accepted)} accepted, ${count(status.refused)} refused, ${bytes(status.bytes_in)} in and ${bytes(status.bytes_out)} out since the start`);
   document.title = `${level(status) === "bad" ? "✕ " : level(status) === "warn" ? "! " : ""}${status.name}: ${plural(status.connections, "connection")}`;
 }
@@ -218,9 +236,10 @@ let before = { at: 0, bytes: new Map() };
 
 async function showConnections() {
   const asked = parameters();
-  const text = JSON.stringify([tab, asked, live.shown]);
-  const answer = await get("/api/connections", { ...asked, limit: live.shown });
-  if (tab !== "live" || text !== JSON.stringify([tab, parameters(), live.shown])) return;
+  const state = () => JSON.stringify([tab, parameters(), live.shown, live.sorted]);
+  const text = state();
+  const answer = await get("/api/connections", { ...asked, limit: live.sorted ? MOST : live.shown });
+  if (text !== state()) return;
   const at = performance.now();
   const passed = (at - before.at) / 1000;
   const sums = new Map();
@@ -253,7 +272,7 @@ async function showEndings() {
   const known = current.list[0]?.sequence ?? 0;
   current.list = [...answer.endings.filter(({ sequence }) => sequence > known), ...current.list].slice(0, KEPT_ENDINGS);
   current.last = answer.last;
-  const view = JSON.stringify([tab, asked, ended.shown]);
+  const view = JSON.stringify([tab, asked, ended.shown, ended.sorted]);
   measured("update-connections", () => ended.update(current.list, current.list.length, status?.now ?? Date.now(), shownFilter !== view));
   shownFilter = view;
 }

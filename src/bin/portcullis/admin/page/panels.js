@@ -86,7 +86,7 @@ export function certificates() {
         const { days_left: days, not_after, staple } = certificate;
         light.dataset.level = days == null ? "idle" : days < 0 ? "bad" : days < 14 || staple === "stale" ? "warn" : "good";
         setText(names, certificate.names.join(", "));
-        setTitle(names, `Serial number ${certificate.serial}, from ${certificate.chain}, used by ${certificate.listeners?.join(", ") || "no listener"}`);
+        setTitle(names, `Serial number ${certificate.serial}, from ${certificate.chain ?? "memory"}, used by ${certificate.listeners?.join(", ") || "no listener"}`);
         setText(issuer, certificate.issuer || NOTHING);
         setText(left, days == null ? NOTHING : days < 0 ? `${plural(-days, "day")} ago` : `in ${plural(days, "day")}`);
         left.className = light.dataset.level === "good" ? "" : light.dataset.level;
@@ -97,7 +97,7 @@ export function certificates() {
   });
   return ({ certificates: list }) => {
     show(list.length === 0);
-    arrange(view.body, rows.update(list, ({ name }) => name).map(({ element }) => element));
+    arrange(view.body, rows.update(list, ({ name, serial }) => `${name}/${serial}`).map(({ element }) => element));
   };
 }
 
