@@ -99,7 +99,7 @@ export class ConnectionTable {
     }
     for (const [key, row] of this.#rows) {
       const gone = !keys.has(key);
-      if (gone && !hold && !row.story) this.#rows.delete(key);
+      if (gone && !hold && (reset || !row.story)) this.#rows.delete(key);
       else row.element.classList.toggle("gone", gone && this.onclose != null);
     }
     if (!hold) this.#arrange(listed);

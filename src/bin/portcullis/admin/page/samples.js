@@ -33,22 +33,25 @@ export class Samples {
     const columns = { ...answer, p50: handshakes.p50, p99: handshakes.p99, counts: handshakes.counts };
     for (const [name, column] of Object.entries(this.columns)) column.push(...columns[name].slice(first));
     this.bounds = handshakes.bounds;
-    for (const [series, columns] of [[this.connections, answer.connections], [this.outcomes, answer.outcomes]]) {
+    // Outcomes appear with their first connection, listeners as soon as they are there.
+    const isUsed = (column) => column.slice(first).some((value) => value > 0);
+    const outcomes = Object.fromEntries(Object.entries(answer.outcomes).filter(([, column]) => isUsed(column)));
+    for (const [series, columns] of [[this.connections, answer.connections], [this.outcomes, outcomes]]) {
       for (const name of Object.keys(columns)) if (!series.has(name)) series.set(name, Array(before).fill(0));
       for (const [name, column] of series)
         column.push(...(columns[name]?.slice(first) ?? Array(answer.at.length - first).fill(0)));
     }
-    this.#trim();
+    this.#trim(answer.connections);
   }
 
-  #trim() {
+  #trim(listeners) {
     const old = this.at.findIndex((at) => at > this.last - WINDOW * 1000);
     if (old <= 0) return;
     for (const column of [this.at, ...Object.values(this.columns), ...this.connections.values(), ...this.outcomes.values()])
       column.splice(0, old);
-    // A listener or an outcome that has no value any more leaves the plots.
     for (const series of [this.connections, this.outcomes])
-      for (const [name, column] of series) if (column.every((value) => !value)) series.delete(name);
+      for (const [name, column] of series)
+        if (!(series === this.connections && name in listeners) && column.every((value) => !value)) series.delete(name);
   }
 
   /** The sum of the series at each instant. */
