@@ -10,6 +10,7 @@ pub(crate) use self::{
     listener::{Stack, State},
 };
 
+use crate::admin::Instruments;
 use crate::config::{Backend, Config, Problems, Source};
 use portcullis::{
     middleware::tls::{CertStore, store::Watch},
@@ -43,6 +44,8 @@ pub(crate) struct Before<'a> {
     pub(crate) backends: &'a [Backend],
     pub(crate) pools: HashMap<String, Pool>,
     pub(crate) states: HashMap<String, State>,
+    /// What an admin interface measures, if there is one.
+    pub(crate) instruments: Option<Instruments>,
     /// Nothing is connected to.
     pub(crate) is_dry_run: bool,
 }
@@ -93,6 +96,7 @@ fn build_all(config: &Config, before: &Before<'_>, problems: &mut Problems) -> P
     let known = listener::Known {
         certificates: &config.certificates,
         pools: &pools,
+        instruments: before.instruments.as_ref(),
     };
     let mut gates = HashMap::new();
     for listener in &config.listeners {
