@@ -455,7 +455,8 @@ def what_a_peer_chose_is_text(browser, *_):
     """The name in a client's certificate: names in the TLS handshake that are no host names are rejected."""
     begin(browser, "ended")
     browser.write("#search", "onerror")
-    browser.wait_for(f"{ROWS.format('ended')}.length > 0", "connections with this name")
+    mutual = f"{ROWS.format('ended')}.every((row) => row.querySelector('.listener').textContent === 'mutual')"
+    browser.wait_for(f"{ROWS.format('ended')}.length > 0 && {mutual}", "connections with this name")
     browser.click("#panel-ended tbody th button")
     browser.wait_for("document.querySelector('#panel-ended .story')", "its story")
     assert MARKUP in browser.text("#panel-ended .story-facts")
@@ -547,8 +548,8 @@ def nothing_overflows_and_screenshots(browser, gate, arguments):
             browser.wait_for(f"{ROWS.format('live')}.length > 0", "rows")
             for tab in ["live", "ended"]:
                 browser.run(f"document.querySelector('#tab-{tab}').click()")
-                browser.wait_for(f"{ROWS.format(tab)}.length > 0", "rows")
-                browser.run(f"{ROWS.format(tab)}.at(-1).querySelector('button').click()")
+                browser.wait_for(f"{ROWS.format(tab)}.length > 1", "rows")
+                browser.run(f"{ROWS.format(tab)}[1].querySelector('button').click()")
                 time.sleep(0.3)  # a frame with all of it
                 overflowing = browser.run(OVERFLOWING)
                 assert not overflowing, f"at {width} px: {overflowing[:3]}"
@@ -569,7 +570,7 @@ def no_errors_and_no_other_hosts(browser, gate, _):
 
 
 def many_connections_update_quickly(browser, gate, arguments):
-    """Real connections; of each three, two are forwarded and one performs its handshake."""
+    """Real connections; of each five, three are forwarded and two perform their handshake. The page shows 500 rows."""
     forwarded, waiting = arguments.connections * 6 // 10, arguments.connections * 4 // 10
     streams = []
     try:
@@ -577,7 +578,6 @@ def many_connections_update_quickly(browser, gate, arguments):
             for _ in range(number):
                 streams.append(gate.connect(name))
         browser.open(gate.url)
-        number = f"{arguments.connections:,}".split(",")[0]
         browser.wait_for("parseInt(document.querySelector('#now-connections').textContent.replace(',', '')) >= arguments[0]", "all connections", arguments.connections)
         for _ in range(4):
             browser.run("document.querySelector('#panel-live .table-foot button').click()")
@@ -591,14 +591,16 @@ def many_connections_update_quickly(browser, gate, arguments):
               .observe({ type: "longtask" });""")
         time.sleep(7)
         updates, tasks = browser.run("return [updates, tasks]")
-        longest = {name: [round(took, 1) for each, took in updates if each == name] for name, _ in updates}
-        assert len(longest.get("update-connections", [])) >= 2, longest
-        report = ", ".join(f"{name} {statistics.median(times)} ms (at most {max(times)})" for name, times in sorted(longest.items()))
+        times = {name: sorted(took for each, took in updates if each == name) for name, _ in updates}
+        assert len(times.get("update-connections", [])) >= 2, times
+        report = ", ".join(f"{name} {statistics.median(took):.1f} ms (at most {took[-1]:.1f})" for name, took in sorted(times.items()))
+        for name, took in times.items():
+            assert statistics.median(took) < SLOWEST_UPDATE, f"{name}: {took}"
+        # With layout and paint. On a busy machine a task also contains the time of other processes.
+        slow = [took for took in tasks if took >= SLOWEST_UPDATE]
+        assert len(slow) <= len(updates) / 4, f"{slow} of {len(updates)} updates"
         long_tasks = f"{len(tasks)} tasks of the page took more than 50 ms" + (f", at most {max(tasks):.0f} ms" if tasks else "")
-        for name, times in longest.items():
-            assert statistics.median(times) < SLOWEST_UPDATE, f"{name}: {times}"
-        assert not tasks or statistics.median(tasks) < SLOWEST_UPDATE, tasks
-        return f"{number},000 connections: {report}; {long_tasks}"
+        return f"{report}; {long_tasks}"
     finally:
         for stream in streams:
             stream.close()
@@ -609,7 +611,10 @@ def a_lost_gate_is_found_again(browser, gate, _):
     browser.wait_for("document.querySelector('#state').textContent === 'serving'", "the state")
     gate.running.end(signal.SIGKILL)
     browser.wait_for("!document.querySelector('#lost').hidden", "the word that there is no answer")
+    configuration = gate.folder / "gate.toml"
+    configuration.write_text(configuration.read_text().replace("[log]", 'protect = "all"\n\n[log]'))
     gate.start()
+    browser.write("dialog [name=token]", TOKEN + "\ue007")  # now that reads need it
     browser.wait_for("document.querySelector('#lost').hidden && document.querySelector('#state').textContent === 'serving'", "the page with the new process")
 
 

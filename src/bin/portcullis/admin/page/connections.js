@@ -28,7 +28,7 @@ export const ENDED = [
   { label: "Name", class: "name wide", text: ({ name }) => name ?? NOTHING },
   { label: "JA4", class: "ja4", text: ({ ja4 }) => ja4 ?? NOTHING },
   { label: "Listener", class: "listener", text: ({ listener }) => listener },
-  { label: "Outcome", class: "outcome", text: ({ outcome }) => words(outcome), mark: ({ outcome }) => outcome },
+  { label: "Outcome", class: "outcome wide", text: ({ outcome }) => words(outcome), mark: ({ outcome }) => outcome },
   { label: "Reason", class: "reason wide", text: ({ reason }) => reason ?? NOTHING },
   { label: "By", class: "by", text: ({ ended_by }) => ended_by ?? NOTHING },
   { label: "Lasted", class: "number age", by: ({ duration: lasted }) => lasted, text: ({ duration: lasted }) => duration(lasted) },
@@ -209,11 +209,12 @@ function timeline({ story, notes }) {
   return h("div", {}, h("h3", {}, "Story"), list);
 }
 
-function facts({ id, peer, socket_peer, name, alpn, ja4, tls, client_certificate, backend, server, opened, ended, reason, outcome, phase }) {
+function facts({ id, peer, listener, bytes_in, bytes_out, socket_peer, name, alpn, ja4, tls, client_certificate, backend, server, opened, ended, reason, outcome, phase }) {
   return [
-    ["Connection", id], ["Peer", peer], ["Socket", socket_peer === peer ? null : socket_peer], ["Name", name],
+    ["Connection", `${id} of listener ${listener}`], ["Peer", peer], ["Socket", socket_peer === peer ? null : socket_peer], ["Name", name],
     ["TLS", tls && `${tls.version}, ${tls.cipher}${tls.resumed ? ", resumed" : ""}`], ["ALPN", alpn], ["JA4", ja4],
-    ["Client certificate", client_certificate], ["Backend", backend], ["Server", server], ["Opened", exact(opened)],
+    ["Client certificate", client_certificate], ["Backend", backend], ["Server", server],
+    ["Bytes", `${bytes(bytes_in)} in, ${bytes(bytes_out)} out`], ["Opened", exact(opened)],
     ["Ended", ended && `${exact(ended)}, in phase ${words(phase)}`], ["Outcome", outcome && words(outcome)], ["Reason", reason],
   ].filter(([, value]) => value);
 }

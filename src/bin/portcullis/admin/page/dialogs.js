@@ -34,18 +34,19 @@ function show(title, content, { confirm, danger = false, close = "Cancel", onsub
 
 const field = (label, input) => h("label", { class: "field" }, h("span", {}, label), input);
 
-export function askToken(reason, isConfigured) {
+/** `what` needs the token: changes, or also reads. */
+export function askToken(what, reason, isConfigured) {
   if (!isConfigured)
     return show("Changes are disabled", [
       h("p", {}, "No token is configured. Set ", h("code", {}, "token-file"), " in the section ", h("code", {}, "[admin]"),
         " of the configuration, or use ", h("code", {}, "portcullis ctl"), " on the Unix socket."),
     ], { close: "Close" }).then(() => null);
   return show("Token", [
-    h("p", {}, "Changes need the token of the admin interface. It is in the file that ", h("code", {}, "admin.token-file"), " names."),
+    h("p", {}, `${what} the token of the admin interface. It is in the file that `, h("code", {}, "admin.token-file"), " names."),
     reason && h("p", { class: "bad", role: "alert" }, reason.charAt(0).toUpperCase() + reason.slice(1)),
     field("Token", h("input", { type: "password", name: "token", required: true, autocomplete: "off", autofocus: true, spellcheck: false })),
     h("label", { class: "check" }, h("input", { type: "checkbox", name: "keep" }), h("span", {}, "Remember it until this tab is closed")),
-  ], { confirm: "Unlock changes" });
+  ], { confirm: "Unlock" });
 }
 
 export const confirm = (title, text, button, details = []) =>

@@ -34,7 +34,7 @@ function unanswered() {
   lostSince ??= Date.now();
   document.body.classList.add("stale");
   byId("lost").hidden = false;
-  setText(byId("lost"), `No answer since ${clock(lostSince)}. The page shows the last facts, and connects again on its own.`);
+  setText(byId("lost"), `No answer since ${clock(lostSince)}. The page shows the last facts, and tries again on its own.`);
   byId("lamp").dataset.level = "bad";
   setText(byId("state"), "no answer");
 }
@@ -80,8 +80,8 @@ function toast(text, level = "good") {
 
 const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
-async function enterToken(reason) {
-  const form = await askToken(reason, status?.token_configured ?? true);
+async function enterToken(reason, what = "Changes need") {
+  const form = await askToken(what, reason, status?.token_configured ?? true);
   if (form) token.set(form.get("token").trim(), form.has("keep"));
   return form != null;
 }
@@ -91,7 +91,7 @@ let reading = null;
 /** Where reads need the token, too. What polls waits for the one dialog. */
 function enterTokenToRead(error) {
   const reason = token.value ? error.message : "";
-  reading ??= enterToken(reason).then(async (given) => {
+  reading ??= enterToken(reason, "Here, reads need").then(async (given) => {
     if (!given) await new Promise((resolve) => {
       byId("lost").hidden = false;
       byId("lost").replaceChildren("The token is needed to read. ", h("button", { type: "button", onclick: resolve }, "Enter the token"));

@@ -7,7 +7,7 @@ import { COLUMN, heatMap } from "./heat_map.js";
 import { WINDOW } from "./samples.js";
 
 const HEIGHT = 190;
-const SHORTEST = 120;
+const SHORTEST = 60;
 const OUTCOMES = [
   "completed", "handed_off", "disconnected", "truncated", "cancelled", "forced", "timed_out", "refused", "unreachable",
   "proxy_header_failed", "handshake_failed", "failed", "panicked",
