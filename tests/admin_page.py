@@ -310,6 +310,16 @@ class Browser:
         actions = [{"type": "keyDown", "value": key}, {"type": "keyUp", "value": key}]
         self.post("/actions", actions=[{"type": "key", "id": "keyboard", "actions": actions}])
 
+    def click_at(self, selector, right, down):
+        """Clicks into an element, at these shares of its size."""
+        x, y = self.run("""const [selector, right, down] = arguments, element = document.querySelector(selector);
+            element.scrollIntoView({ block: "center" });
+            const { left, top, width, height } = element.getBoundingClientRect();
+            return [Math.round(left + right * width), Math.round(top + down * height)]""", selector, right, down)
+        move = {"type": "pointerMove", "duration": 0, "x": x, "y": y}
+        click = [{"type": "pointerDown", "button": 0}, {"type": "pointerUp", "button": 0}]
+        self.post("/actions", actions=[{"type": "pointer", "id": "mouse", "actions": [move, *click]}])
+
     def move_away(self):
         """The pointer leaves the tables, whose order is held under it."""
         move = {"type": "pointerMove", "duration": 0, "x": 2, "y": 2}
@@ -449,6 +459,10 @@ def a_click_on_an_outcome_filters_the_ended(browser, *_):
     browser.run("[...document.querySelectorAll('#plot-endings .legend button')].find((it) => it.textContent.startsWith('refused')).click()")
     refused = f"{ROWS.format('ended')}.every((row) => row.querySelector('.outcome').textContent === 'refused')"
     browser.wait_for(f"document.querySelector('#tab-ended').ariaSelected === 'true' && {ROWS.format('ended')}.length > 0 && {refused}", "refused ones alone")
+    # In the plot itself, the lowest of the stacked series is that of completed connections.
+    browser.click_at("#plot-endings .u-over", 0.97, 0.98)
+    completed = refused.replace("'refused'", "'completed'")
+    browser.wait_for(f"{ROWS.format('ended')}.length > 0 && {completed}", "completed ones alone")
 
 
 def what_a_peer_chose_is_text(browser, *_):

@@ -3,6 +3,10 @@
 const TOKEN = "portcullis-token";
 const TIMEOUT = 10_000;
 
+/** There was no answer. */
+export class Lost extends Error {}
+
+/** The answer is that the request failed. */
 export class Failed extends Error {
   constructor(status, answer) {
     super(answer?.error ?? `the answer has status ${status}`);
@@ -22,7 +26,9 @@ function send(path, options = {}) {
 }
 
 async function request(path, options) {
-  const response = await send(path, options);
+  const response = await send(path, options).catch((error) => {
+    throw new Lost(error.message);
+  });
   const answer = await response.json().catch(() => null);
   if (!response.ok) throw new Failed(response.status, answer);
   return answer;

@@ -1,7 +1,7 @@
 // Dialogs. Escape closes each of them, and the focus returns to where it was.
 
 import { h, table } from "./dom.js";
-import { count, NOTHING } from "./format.js";
+import { count, NOTHING, sentence } from "./format.js";
 
 /** Shows a dialog with a form. Resolves with the form's data when it is submitted, with null when it is closed. */
 function show(title, content, { confirm, danger = false, close = "Cancel", onsubmit } = {}) {
@@ -43,7 +43,7 @@ export function askToken(what, reason, isConfigured) {
     ], { close: "Close" }).then(() => null);
   return show("Token", [
     h("p", {}, `${what} the token of the admin interface. It is in the file that `, h("code", {}, "admin.token-file"), " names."),
-    reason && h("p", { class: "bad", role: "alert" }, reason.charAt(0).toUpperCase() + reason.slice(1)),
+    reason && h("p", { class: "bad", role: "alert" }, sentence(reason)),
     field("Token", h("input", { type: "password", name: "token", required: true, autocomplete: "off", autofocus: true, spellcheck: false })),
     h("label", { class: "check" }, h("input", { type: "checkbox", name: "keep" }), h("span", {}, "Remember it until this tab is closed")),
   ], { confirm: "Unlock" });

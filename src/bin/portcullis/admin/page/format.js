@@ -63,3 +63,6 @@ export const day = (at) => (at == null ? NOTHING : days.format(at));
 
 /** `timed_out` → "timed out". */
 export const words = (name) => (name == null ? NOTHING : name.replaceAll("_", " "));
+
+/** With a capital letter. */
+export const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
