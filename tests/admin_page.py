@@ -596,7 +596,7 @@ def many_connections_update_quickly(browser, gate, arguments):
         for _ in range(4):
             browser.run("document.querySelector('#panel-live .table-foot button').click()")
             time.sleep(0.2)
-        browser.wait_for(f"{ROWS.format('live')}.length === 500", "500 rows")
+        browser.wait_for(f"{ROWS.format('live')}.length === Math.min(500, arguments[0])", "500 rows", arguments.connections)
         browser.run("""
             window.updates = []; window.tasks = [];
             new PerformanceObserver((list) => updates.push(...list.getEntries().map(({ name, duration }) => [name, duration])))

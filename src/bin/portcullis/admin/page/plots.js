@@ -192,8 +192,9 @@ class Stacked extends Plot {
   pick(name) {
     if (this.picked === name) return;
     this.picked = name;
+    if (!this.samples) return;
     this.rebuild();
-    if (this.samples) this.update(this.samples);
+    this.update(this.samples);
   }
 }
 
