@@ -31,7 +31,7 @@ pub(crate) enum Command {
     /// Forwards one listener to one or more servers, without a file.
     Forward(Forward),
     /// Shows and changes a running program, through its admin interface.
-    Ctl(Ctl),
+    Ctl(crate::ctl::Ctl),
     /// Sends back what it receives.
     Echo(Listen),
     /// Sends the time and closes (RFC 867).
@@ -53,42 +53,6 @@ pub(crate) struct Config {
     /// The configuration file.
     #[arg(short, long, value_name = "FILE", default_value = "portcullis.toml")]
     pub(crate) config: PathBuf,
-}
-
-#[derive(Arguments, Debug)]
-pub(crate) struct Ctl {
-    /// The admin interface, such as http://127.0.0.1:9900 or unix:/run/portcullis/admin.sock.
-    #[arg(long, value_name = "ADDRESS", global = true)]
-    pub(crate) admin: Option<String>,
-    /// The configuration file that names the admin interface, without --admin.
-    #[arg(
-        short,
-        long,
-        value_name = "FILE",
-        default_value = "portcullis.toml",
-        global = true
-    )]
-    pub(crate) config: PathBuf,
-    /// The file of the token; by default the token is in the variable PORTCULLIS_TOKEN.
-    #[arg(long, value_name = "FILE", global = true)]
-    pub(crate) token_file: Option<PathBuf>,
-    /// Prints what the interface answers, in JSON.
-    #[arg(long, global = true)]
-    pub(crate) json: bool,
-    #[command(subcommand)]
-    pub(crate) command: CtlCommand,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum CtlCommand {
-    /// Shows the program as a whole.
-    Status,
-    /// Ends with 0 if the program takes connections, else prints why not and ends with 1.
-    Ready,
-    /// Reads the configuration file again.
-    Reload,
-    /// Shuts down gracefully.
-    Drain,
 }
 
 #[derive(Arguments, Debug)]

@@ -9,7 +9,11 @@ async fn a_server_is_drained_and_comes_back() {
     let (one, two) = (backend("one").await, backend("two").await);
     let text = configuration("", &format!("servers = [\"{one}\", \"{two}\"]"));
     let running = Administered::run(&text, 1).await;
-    let shown = running.get("/api/backends").await.json();
+    let is_checked = |list: &Value| {
+        let servers = &list["backends"][0]["servers"];
+        servers[0]["state"] == "up" && servers[1]["state"] == "up"
+    };
+    let shown = running.eventually("/api/backends", is_checked).await;
     let shown = &shown["backends"][0];
     assert_eq!(
         (&shown["name"], &shown["balance"]),

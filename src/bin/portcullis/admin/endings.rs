@@ -189,21 +189,16 @@ const LONGEST: usize = 500;
 
 impl Ending {
     pub(super) fn reason(&self) -> String {
-        let outcome = self.outcome;
-        match &self.error {
-            Some(Failure::Refused(by, reason)) => {
+        match (&self.error, self.outcome) {
+            (_, Outcome::Forced) => "closed by an operator, a reload or a drain".into(),
+            (Some(Failure::Refused(by, reason)), _) => {
                 format!("rejected by {by}: {}", words_of(reason))
             }
-            Some(Failure::Other(error)) => match outcome {
-                Outcome::Refused => format!("rejected: {error}"),
-                _ => error.to_string(),
-            },
-            None => match outcome {
-                Outcome::Completed => "both sides have finished".into(),
-                Outcome::Forced => "closed by an operator, a reload or a drain".into(),
-                Outcome::Cancelled => "dropped before it had finished".into(),
-                _ => outcome.to_string(),
-            },
+            (Some(Failure::Other(error)), Outcome::Refused) => format!("rejected: {error}"),
+            (Some(Failure::Other(error)), _) => error.to_string(),
+            (None, Outcome::Completed) => "both sides have finished".into(),
+            (None, Outcome::Cancelled) => "dropped before it had finished".into(),
+            (None, outcome) => outcome.to_string(),
         }
     }
 

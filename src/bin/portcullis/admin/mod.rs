@@ -26,7 +26,7 @@ mod router;
 mod status;
 mod time;
 
-pub(crate) use self::{endings::Endings, metrics::count_reload};
+pub(crate) use self::{endings::Endings, metrics::count_reload, query::encode};
 
 use crate::{
     build::AdminTls,

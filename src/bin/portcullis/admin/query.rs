@@ -93,7 +93,6 @@ fn decode(text: &str) -> Result<String, Refusal> {
 }
 
 /// The opposite of [`segments`], for one of them or for a value of the query.
-#[cfg(test)]
 pub(crate) fn encode(text: &str) -> String {
     let mut encoded = String::new();
     for byte in text.bytes() {
