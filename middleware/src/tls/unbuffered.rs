@@ -51,6 +51,37 @@ impl<IO, S: UnbufferedSession> Unbuffered<IO, S> {
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin, S: UnbufferedSession> Unbuffered<IO, S> {
+    /// Performs the handshake of a client.
+    pub(super) fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let result = ready!(self.poll_flights(cx));
+        if result.is_err() {
+            // The alert; the failure is what counts.
+            let _ = self.poll_send(cx);
+        }
+        Poll::Ready(result)
+    }
+
+    fn poll_flights(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Without input, the session begins.
+        self.records.handshake(&[])?;
+        loop {
+            ready!(self.poll_send(cx))?;
+            ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+            if !self.state().is_handshaking() {
+                return Poll::Ready(Ok(()));
+            }
+            ready!(with_scratch(|scratch| {
+                let mut input = ReadBuf::new(&mut scratch[..MAX_PLAINTEXT]);
+                ready!(Pin::new(&mut self.io).poll_read(cx, &mut input))?;
+                if input.filled().is_empty() {
+                    let text = "the server closed the connection during the handshake";
+                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::UnexpectedEof, text)));
+                }
+                Poll::Ready(self.records.handshake(input.filled()))
+            }))?;
+        }
+    }
+
     /// Reads ahead and returns what the next read will return; empty when the peer has ended its side.
     pub(super) fn poll_fill_buf(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
         if self.records.plaintext().is_empty() {

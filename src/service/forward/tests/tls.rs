@@ -34,7 +34,9 @@ async fn tls_with(
     let identity = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let (root, key) = (identity.cert.pem(), identity.signing_key.serialize_pem());
     let layer = session(TlsLayer::from_pem(root.as_bytes(), key.as_bytes()).unwrap());
-    let connector = TlsConnector::with_roots_pem(root.as_bytes()).unwrap();
+    let connector = TlsConnector::with_roots_pem(root.as_bytes())
+        .unwrap()
+        .unbuffered();
     let (server, client) = testing::over_tcp().await;
     let server = layer.layer(ReturnConnection::default()).oneshot(server);
     let client = connector.connect("localhost", Connection::accept(client));
