@@ -63,7 +63,7 @@ impl PoolBuilder {
         }
     }
 
-    /// Names the pool in logs and errors.
+    /// Names the pool in logs, errors and metrics.
     #[must_use]
     pub fn with_name(mut self, name: impl AsRef<str>) -> Self {
         self.settings.name = Some(name.as_ref().into());

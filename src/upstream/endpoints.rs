@@ -4,6 +4,7 @@ use super::{
     Server, ServerKey, events,
     jitter::around,
     member::{Member, MemberState},
+    meters::Meters,
     pool::{Members, Shared},
     standing::Request,
     task::Task,
@@ -198,7 +199,9 @@ impl Shared {
                 let member = match known.remove(&key) {
                     Some(member) => self.keep(member, server),
                     None => {
-                        let state = MemberState::new(Arc::downgrade(self));
+                        // By the configured name, so that the number of series is bounded.
+                        let meters = Meters::new(self.settings.name.as_deref(), each.key.as_str());
+                        let state = MemberState::new(Arc::downgrade(self), meters);
                         Arc::new(Member::new(server.clone(), state))
                     }
                 };
@@ -221,6 +224,7 @@ impl Shared {
     /// Keeps the state of a server that may have changed.
     fn keep(&self, member: Arc<Member>, server: &Arc<Server>) -> Arc<Member> {
         member.state.set_closing(false);
+        member.state.meters.set_hidden(false);
         if member.server.address() != server.address() {
             member.state.stop_checks();
             member.state.start_again(self.clock.now());
@@ -234,6 +238,7 @@ impl Shared {
     /// Keeps a removed server until its connections have ended.
     fn leave(self: &Arc<Self>, member: Arc<Member>) -> Option<Leaving> {
         member.state.stop_checks();
+        member.state.meters.set_hidden(true);
         if member.state.count() == 0 {
             // A connect that has just begun would go unnoticed.
             member.state.set_closing(true);

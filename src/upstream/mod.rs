@@ -67,6 +67,11 @@
 //! - The time to live of DNS answers is unknown to the resolver of the system, so the interval is fixed. SRV records
 //!   are not resolved; use a stream of changes.
 //!
+//! # Metrics
+//!
+//! With the feature `metrics`, each server exports whether it is up and whether it is ejected, its connections and its
+//! connects. The page of `observe::metrics` lists them. A host name has one series for all its addresses.
+//!
 //! # Performance
 //!
 //! A choice copies a reference to the list of servers, under a read lock, and reads a few atomics of each server. Above
@@ -125,6 +130,7 @@ mod health;
 mod jitter;
 mod local;
 mod member;
+mod meters;
 mod pool;
 mod probe;
 mod queue;

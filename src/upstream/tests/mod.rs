@@ -4,6 +4,8 @@ mod balance;
 mod connect;
 mod health;
 mod loopback;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod names;
 mod queue;
 mod servers;
