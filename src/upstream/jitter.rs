@@ -36,9 +36,17 @@ fn random() -> u64 {
 /// The same numbers in each thread, so that tests can be repeated.
 #[cfg(test)]
 fn random() -> u64 {
-    std::thread_local!(static RANDOM: std::cell::Cell<u64> = const { std::cell::Cell::new(0) });
     mix(RANDOM.replace(RANDOM.get() + 1))
 }
+
+/// Begins with the first number again.
+#[cfg(test)]
+pub(super) fn restart() {
+    RANDOM.set(0);
+}
+
+#[cfg(test)]
+std::thread_local!(static RANDOM: std::cell::Cell<u64> = const { std::cell::Cell::new(0) });
 
 const SHORTEST: Duration = Duration::from_millis(10);
 /// Longer times overflow the clocks of some systems.

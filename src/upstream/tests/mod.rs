@@ -2,12 +2,14 @@
 
 mod balance;
 mod connect;
+mod forwarding;
 mod health;
 mod loopback;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod names;
 mod queue;
+mod seeds;
 mod servers;
 mod simulation;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
