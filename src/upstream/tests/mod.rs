@@ -2,6 +2,8 @@
 
 mod balance;
 mod connect;
+#[cfg(feature = "dns")]
+mod dns;
 mod forwarding;
 mod health;
 mod loopback;
