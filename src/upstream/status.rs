@@ -21,6 +21,11 @@ impl Pool {
         servers
     }
 
+    /// Connections that wait for a server with capacity.
+    pub fn waiting(&self) -> usize {
+        self.0.queue.len()
+    }
+
     /// Replaces the servers.
     ///
     /// Servers with a name that the pool has already keep their connections, and unless their address changes, their

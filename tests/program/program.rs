@@ -6,6 +6,7 @@
     reason = "`support` is shared with the tests of the library, which has features"
 )]
 
+mod admin;
 mod check;
 mod configurations;
 mod forwarding;

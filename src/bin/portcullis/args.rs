@@ -30,6 +30,8 @@ pub(crate) enum Command {
     Check(Config),
     /// Forwards one listener to one or more servers, without a file.
     Forward(Forward),
+    /// Shows and changes a running program, through its admin interface.
+    Ctl(crate::ctl::Ctl),
     /// Sends back what it receives.
     Echo(Listen),
     /// Sends the time and closes (RFC 867).

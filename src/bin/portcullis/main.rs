@@ -6,14 +6,17 @@
     reason = "a program talks to its user"
 )]
 
+mod admin;
 mod args;
 mod build;
 mod config;
+mod ctl;
 mod demo;
 mod log;
 mod run;
 mod running;
 mod small;
+mod view;
 
 use args::{Args, Command};
 use clap::Parser;
@@ -29,6 +32,7 @@ fn main() -> ExitCode {
         Command::Check(args) => run::check(&args.config),
         Command::Run(args) => run::run(&args.config),
         Command::Forward(args) => run::forward(&args),
+        Command::Ctl(args) => ctl::ctl(&args),
         Command::Echo(args) => small::echo(&args.listen),
         Command::Daytime(args) => small::daytime(&args.listen),
     }

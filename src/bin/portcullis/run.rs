@@ -1,15 +1,19 @@
 //! `portcullis run`, `check` and `forward`.
 
 use crate::{
+    admin::{self, Admin, Instruments},
     args,
-    build::{self, Before},
+    build::{self, Before, Parts},
     config::{Config, Problems, Source, chain},
     exit, log,
-    running::{Hangups, Running},
+    running::{CannotListen, Hangups, Request, Running},
 };
 use portcullis::server::Report;
 use std::{fmt::Write as _, path::Path, process::ExitCode};
-use tokio::runtime::{Builder, Runtime};
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::mpsc,
+};
 
 /// Prints all problems of a configuration. It reads certificates and other files, and opens no socket.
 pub(crate) fn check(path: &Path) -> ExitCode {
@@ -106,7 +110,12 @@ pub(crate) fn serve_on(
             return ExitCode::from(exit::FAILED);
         }
     };
-    let parts = build::build(&config, &Before::default(), &mut problems);
+    let instruments = config.admin.as_ref().map(Instruments::install);
+    let before = Before {
+        instruments: instruments.clone(),
+        ..Before::default()
+    };
+    let parts = build::build(&config, &before, &mut problems);
     if problems.errors() > 0 {
         for problem in problems.sorted() {
             eprintln!("{problem}");
@@ -117,14 +126,23 @@ pub(crate) fn serve_on(
         tracing::warn!("{problem}");
     }
     raise_descriptors();
-    let running = match Running::start(config, parts) {
-        Ok(running) => running,
+    let started = start(config, parts, instruments, file);
+    let (running, admin, requests) = match started {
+        Ok(started) => started,
         Err(error) => {
             eprintln!("{error}");
             return ExitCode::from(exit::FAILED);
         }
     };
-    match runtime.block_on(running.serve(file.map(Into::into), hangups)) {
+    let served = runtime.block_on(async {
+        let served = running.serve(hangups, requests).await;
+        // Last, so that it shows the shutdown.
+        if let Some(admin) = admin {
+            admin.stop().await;
+        }
+        served
+    });
+    match served {
         Ok(report) => exit_code(&report),
         Err(error) => {
             eprintln!("portcullis: {}", chain(&*error));
@@ -132,6 +150,27 @@ pub(crate) fn serve_on(
         }
     }
 }
+
+/// Opens all sockets, then serves.
+fn start(
+    config: Config,
+    mut parts: Parts,
+    instruments: Option<Instruments>,
+    file: Option<&Path>,
+) -> Result<(Running, Option<Admin>, mpsc::Receiver<Request>), CannotListen> {
+    let tls = parts.admin.as_mut().and_then(|admin| admin.tls.take());
+    let bound = config.admin.as_ref();
+    let bound = bound.map(|admin| admin::bind(admin, tls)).transpose()?;
+    let running = Running::start(config, parts, instruments.clone(), file)?;
+    let (sender, requests) = mpsc::channel(QUEUE);
+    let admin = bound
+        .zip(instruments)
+        .map(|(bound, instruments)| bound.serve(running.view(), sender, instruments));
+    Ok((running, admin, requests))
+}
+
+/// Requests that wait for a reload to end.
+const QUEUE: usize = 16;
 
 pub(crate) fn exit_code(report: &Report) -> ExitCode {
     let cut = report.force_closed().len() + report.still_running();

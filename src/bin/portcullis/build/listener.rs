@@ -4,9 +4,12 @@ use super::{
     Gate,
     tls::{self, Terminated, refusal},
 };
-use crate::config::{
-    Action, ByteRate, Certificate, Direction, Guards, Listener, Matches, Place, Prelude, Problems,
-    ProxyProtocol, Refuse, Route, Target, Untrusted, WhenFull,
+use crate::{
+    admin::Instruments,
+    config::{
+        Action, ByteRate, Certificate, Direction, Guards, Listener, Matches, Place, Prelude,
+        Problems, ProxyProtocol, Refuse, Route, Target, Untrusted, WhenFull,
+    },
 };
 use portcullis::{
     BoxError, Connection,
@@ -15,10 +18,10 @@ use portcullis::{
         access::{Acl, AclLayer},
         error::Refused,
         limit::{
-            Bandwidth, BandwidthLayer, ClientIp, ConnectionLimitLayer, KeyedLimitLayer, Rate,
-            RateLimitLayer, SharedBandwidth,
+            Bandwidth, BandwidthLayer, ClientIp, ConnectionLimitLayer, KeyedLimitLayer,
+            LimitHandle, Rate, RateLimitLayer, SharedBandwidth,
         },
-        observe::TraceLayer,
+        observe::{MetricsLayer, TraceLayer},
         peek::PeekLayer,
         prelude::{Postgres, PreludeLayer},
         proxy_protocol::{ProxyProtocolLayer, TrustedSources},
@@ -52,6 +55,7 @@ pub(crate) struct State {
 pub(super) struct Known<'a> {
     pub(super) certificates: &'a [Certificate],
     pub(super) pools: &'a HashMap<String, Pool>,
+    pub(super) instruments: Option<&'a Instruments>,
 }
 
 /// `None` if a file cannot be used, which is reported at its place.
@@ -64,6 +68,9 @@ pub(super) fn build(
     let guards = &listener.guards;
     let state = State::of(guards, before);
     let mut options = options(listener, &state);
+    if let Some(instruments) = known.instruments {
+        options = measured(options, listener, instruments);
+    }
     let mut terminated = Vec::new();
     let route: route::Route<Io> = match &listener.target {
         Target::Backend(backend) => {
@@ -135,6 +142,11 @@ impl State {
         }
     }
 
+    /// The limit of all connections together.
+    pub(crate) fn limit(&self) -> LimitHandle {
+        self.limit.handle()
+    }
+
     /// Gives the limits of before the new numbers.
     pub(crate) fn resize(&self, guards: &Guards) {
         self.limit.handle().set_limit(guards.limits.connections);
@@ -176,7 +188,7 @@ fn options(listener: &Listener, state: &State) -> Options {
             .with_observe(per_client.observe)
     });
     Options::new()
-        .with_trace(TraceLayer::new().with_name(&*listener.name.value))
+        .with_trace(trace(listener))
         .with_connection_limit(limit)
         .with_client_acl(acl(guards))
         .with_proxy_protocol(
@@ -194,6 +206,18 @@ fn options(listener: &Listener, state: &State) -> Options {
                 .with_write_timeout(guards.timeouts.write),
         )
         .with_bandwidth(bandwidth(guards, state))
+}
+
+fn trace(listener: &Listener) -> TraceLayer {
+    TraceLayer::new().with_name(&*listener.name.value)
+}
+
+/// Keeps what the admin interface shows.
+fn measured(options: Options, listener: &Listener, instruments: &Instruments) -> Options {
+    let endings = instruments.endings.clone();
+    options
+        .with_trace(trace(listener).on_close(move |closed| endings.add(closed)))
+        .with_metrics(MetricsLayer::new(&*listener.name.value))
 }
 
 fn acl(guards: &Guards) -> Option<AclLayer> {

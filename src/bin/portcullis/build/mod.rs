@@ -1,14 +1,19 @@
 //! Opens what a configuration describes, without touching what runs.
 
+mod admin;
 mod backend;
 mod listener;
 mod tls;
 
-pub(crate) use self::listener::{Stack, State};
+pub(crate) use self::{
+    admin::{AdminParts, AdminTls},
+    listener::{Stack, State},
+};
 
+use crate::admin::Instruments;
 use crate::config::{Backend, Config, Problems, Source};
 use portcullis::{
-    middleware::tls::store::Watch,
+    middleware::tls::{CertStore, store::Watch},
     upstream::{self, Pool},
 };
 use std::{
@@ -21,6 +26,7 @@ use std::{
 pub(crate) struct Parts {
     pub(crate) gates: HashMap<String, Gate>,
     pub(crate) pools: HashMap<String, Pool>,
+    pub(crate) admin: Option<AdminParts>,
     /// New servers of pools that run already.
     replaced: Vec<(Pool, Vec<upstream::Server>)>,
 }
@@ -38,6 +44,8 @@ pub(crate) struct Before<'a> {
     pub(crate) backends: &'a [Backend],
     pub(crate) pools: HashMap<String, Pool>,
     pub(crate) states: HashMap<String, State>,
+    /// What an admin interface measures, if there is one.
+    pub(crate) instruments: Option<Instruments>,
     /// Nothing is connected to.
     pub(crate) is_dry_run: bool,
 }
@@ -88,6 +96,7 @@ fn build_all(config: &Config, before: &Before<'_>, problems: &mut Problems) -> P
     let known = listener::Known {
         certificates: &config.certificates,
         pools: &pools,
+        instruments: before.instruments.as_ref(),
     };
     let mut gates = HashMap::new();
     for listener in &config.listeners {
@@ -100,6 +109,10 @@ fn build_all(config: &Config, before: &Before<'_>, problems: &mut Problems) -> P
     Parts {
         gates,
         pools,
+        admin: config
+            .admin
+            .as_ref()
+            .and_then(|admin| admin::build(admin, &config.certificates, problems)),
         replaced,
     }
 }
@@ -122,5 +135,11 @@ impl Gate {
     /// Reads certificates again when their files change, until the result is dropped.
     pub(crate) fn watch(&self) -> Vec<Watch> {
         self.terminated.iter().map(tls::Terminated::watch).collect()
+    }
+
+    /// The certificates that it shows.
+    pub(crate) fn certificates(&self) -> Vec<CertStore> {
+        let terminated = self.terminated.iter();
+        terminated.map(|tls| tls.store.clone()).collect()
     }
 }

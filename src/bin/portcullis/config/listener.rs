@@ -28,6 +28,21 @@ pub(crate) enum Target {
     Routes(Vec<Route>),
 }
 
+impl Target {
+    /// The names of the backends that it can lead to.
+    pub(crate) fn backends(&self) -> impl Iterator<Item = &str> {
+        let (backend, routes) = match self {
+            Self::Backend(backend) => (Some(backend), &[][..]),
+            Self::Routes(routes) => (None, &**routes),
+        };
+        let routed = routes.iter().filter_map(|route| match &route.action {
+            Action::Backend(backend) => Some(backend),
+            Action::Refuse(_) => None,
+        });
+        backend.into_iter().chain(routed).map(|name| &*name.value)
+    }
+}
+
 impl Listener {
     pub(crate) fn read(section: &Section<'_>, defaults: &Guards) -> Option<Self> {
         let name = read_name(section);
@@ -204,7 +219,7 @@ impl Value for TlsVersion {
 }
 
 impl Tls {
-    fn read(section: &Section<'_>) -> Option<Self> {
+    pub(super) fn read(section: &Section<'_>) -> Option<Self> {
         let certificates = section.require::<OneOrMore<Placed<String>>>("certificates");
         let alpn = section.get::<OneOrMore<Alpn>>("alpn");
         let version = section.get("min-version").unwrap_or(TlsVersion::Tls12);

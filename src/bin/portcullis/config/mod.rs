@@ -6,6 +6,7 @@
 //! 2. each section alone: unknown keys, missing keys, invalid values;
 //! 3. the references between sections, such as a listener's backend.
 
+mod admin;
 mod backend;
 mod certificate;
 mod guards;
@@ -20,6 +21,7 @@ mod tests;
 mod value;
 
 pub(crate) use self::{
+    admin::{Admin, Protect, Secret, TokenSource},
     backend::{
         Backend, BackendTls, Balance, Check, Health, ProxyField, SendProxy, Server, ServerAddress,
         WhenNoneHealthy,
@@ -44,9 +46,13 @@ use toml::de::DeTable;
 pub(crate) struct Config {
     pub(crate) drain: Drain,
     pub(crate) log: Log,
+    /// Without it there is no admin interface, and nothing is measured for one.
+    pub(crate) admin: Option<Admin>,
     pub(crate) certificates: Vec<Certificate>,
     pub(crate) listeners: Vec<Listener>,
     pub(crate) backends: Vec<Backend>,
+    /// That of the texts which it was read from; see [`Source::hash`].
+    pub(crate) hash: Option<String>,
 }
 
 impl Config {
@@ -100,6 +106,7 @@ impl Config {
                 }
             }
         }
+        config.hash = Source::hash(sources.iter().map(|(source, _)| source));
         let mut found = found.into_inner();
         references::check(&config, &mut found);
         *problems = found;
@@ -122,6 +129,9 @@ impl Config {
             }
             if let Some(section) = section.section("log") {
                 self.log = section.read(Log::read);
+            }
+            if let Some(section) = section.section("admin") {
+                self.admin = section.read(Admin::read);
             }
             if let Some(section) = section.section("defaults") {
                 *defaults = section.read(|section| Guards::read(section, &Guards::default()));
