@@ -39,7 +39,7 @@ impl Access {
             hosts: settings.hosts.clone(),
             bound: match &settings.listen.value {
                 ListenAddress::Tcp(address) => Some(address.ip()),
-                ListenAddress::Unix(_) => None,
+                ListenAddress::Unix(_) | ListenAddress::Activated(_) => None,
             },
         }
     }
