@@ -348,7 +348,9 @@ impl Running {
                 running.addresses = addresses(listener);
             }
         }
-        let old = std::mem::replace(&mut self.pools, parts.pools);
+        let mut old = std::mem::replace(&mut self.pools, parts.pools);
+        old.retain(|name, pool| !self.pools.get(name).is_some_and(|new| new.is_same(pool)));
+        old.values().for_each(Pool::retire);
         let is_used = |pool: &Pool| pool.servers().iter().any(|server| server.connections > 0);
         self.retired.extend(old.into_values());
         self.retired.retain(is_used);
