@@ -136,7 +136,7 @@ async fn answer_in_time(
     let token = interface.view.token.load();
     let allowed = interface.access.check(parts, effect, token.as_deref());
     if let Err(refusal) = allowed {
-        if effect == Effect::Change {
+        if effect == Effect::Change && interface.refused.admit().is_some() {
             log_change(parts, refusal.status());
         }
         return Err(refusal);
@@ -148,10 +148,15 @@ async fn answer_in_time(
         }
         _ => {}
     }
+    // Others could keep a place for as long as they like, by a body that is slow.
+    let body = match effect {
+        Effect::Change => read(body).await?,
+        Effect::Public | Effect::Read => Bytes::new(),
+    };
     let call = Call {
         interface,
         parts,
-        body: read(body).await?,
+        body,
     };
     let reply = dispatch(&call, endpoint).await;
     if effect == Effect::Change {
