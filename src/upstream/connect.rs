@@ -129,6 +129,7 @@ impl Shared {
         bound: Duration,
     ) -> Result<Connection<BackendIo>, BoxError> {
         let member = reserved.member.clone();
+        let begun = Instant::now();
         let dialing = self.dialer.dial(&member.server, Purpose::Client(client));
         let Ok(dialed) = timeout(bound, dialing).await else {
             // An attempt that began late says nothing about the server.
@@ -140,6 +141,8 @@ impl Shared {
         match dialed {
             Ok(mut connection) => {
                 self.succeeded(&member);
+                let took = begun.elapsed();
+                member.state.meters.connect_duration.record(took);
                 reserved.hold_by(&mut connection);
                 if member.state.is_closing() {
                     return Err("the server was removed".into());

@@ -16,6 +16,7 @@ mod log;
 mod run;
 mod running;
 mod small;
+mod system;
 mod view;
 
 use args::{Args, Command};

@@ -1,6 +1,6 @@
 //! What is known about a connection, in JSON.
 //!
-//! Names and addresses that a peer chose are JSON strings as they are. Whoever shows them treats them as text.
+//! Names and addresses that a peer chose are JSON strings as they are. A program that shows them has to treat them as text.
 
 use super::time;
 use crate::view;

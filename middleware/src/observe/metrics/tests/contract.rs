@@ -79,6 +79,11 @@ fn the_page_lists_each_metric_with_its_kind_and_labels() {
         meter::Counter::observed("gate");
         meter::Counter::table_full("gate");
         meter::Gauge::table_entries("gate");
+        meter::Gauge::backend_up("db", "10.0.0.7:5432");
+        meter::Gauge::backend_connections("db", "10.0.0.7:5432");
+        meter::Gauge::backend_ejected("db", "10.0.0.7:5432");
+        meter::Histogram::backend_connect_duration("db", "10.0.0.7:5432");
+        meter::Counter::backend_connect_failures("db", "10.0.0.7:5432");
         #[cfg(feature = "tls")]
         {
             meter::Counter::handshakes("completed");
