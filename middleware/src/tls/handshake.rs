@@ -53,7 +53,7 @@ where
     })?;
     let (failure, io) = match negotiated {
         Ok(io) => {
-            timer.complete(rest.info.tls().is_some_and(|tls| tls.resumed));
+            timer.complete(rest.info.tls());
             rest.info.set_phase(Phase::Serving);
             return Ok(rest.with_io(io));
         }

@@ -59,7 +59,7 @@ fn configuration(view: &View, current: &Current) -> Value {
     })
 }
 
-/// What works, and still needs somebody.
+/// What works, and still needs an operator.
 fn warnings(current: &Current) -> Vec<String> {
     let mut warnings = Vec::new();
     let now = SystemTime::now();
