@@ -6,10 +6,10 @@ use crate::{
     admin::{self, Instruments},
     args,
     build::{self, Before, Parts},
-    config::{Config, Problems, Source, chain},
+    config::{Config, Problems, Source, Workers, chain},
     exit, log,
     running::Running,
-    system::{Events, Sockets, raise_descriptors},
+    system::{ConfigWatch, Events, Sockets, check_descriptors, raise_descriptors},
 };
 use portcullis::server::Report;
 use std::{fmt::Write as _, path::Path, process::ExitCode};
@@ -28,6 +28,7 @@ pub(crate) fn check(path: &Path) -> ExitCode {
         ..Before::default()
     };
     build::build(&config, &before, &mut problems);
+    check_descriptors(&config, &mut problems);
     let errors = problems.errors();
     for problem in problems.sorted() {
         println!("{problem}");
@@ -55,7 +56,8 @@ pub(crate) fn run(path: &Path) -> ExitCode {
     // First, while this process has one thread.
     let sockets = Sockets::from_env();
     let (config, problems) = Config::load(path);
-    serve_on(&runtime(), config, problems, Some(path), sockets)
+    let runtime = runtime_with(config.process.workers);
+    serve_on(&runtime, config, problems, Some(path), sockets)
 }
 
 /// Serves a configuration that the command line describes.
@@ -122,6 +124,7 @@ pub(crate) fn serve_on(
         ..Before::default()
     };
     let parts = build::build(&config, &before, &mut problems);
+    check_descriptors(&config, &mut problems);
     if problems.errors() > 0 {
         for problem in problems.sorted() {
             eprintln!("{problem}");
@@ -165,6 +168,8 @@ async fn serve_with(
     let admin = admin
         .zip(instruments)
         .map(|(bound, instruments)| bound.serve(running.view(), sender, instruments));
+    let watched = file.filter(|_| running.config().process.watch);
+    events.set_watch(watched.map(|file| ConfigWatch::new(file, running.config())));
     let admin_server = admin.as_ref().map(|admin| admin.server().clone());
     #[cfg(unix)]
     {
@@ -189,7 +194,15 @@ pub(crate) fn exit_code(report: &Report) -> ExitCode {
 }
 
 pub(crate) fn runtime() -> Runtime {
-    Builder::new_multi_thread()
+    runtime_with(Workers::Shared)
+}
+
+fn runtime_with(workers: Workers) -> Runtime {
+    let mut builder = Builder::new_multi_thread();
+    if let Workers::Threads(threads) = workers {
+        builder.worker_threads(threads);
+    }
+    builder
         .enable_all()
         .build()
         .expect("the system has threads and a poller")
