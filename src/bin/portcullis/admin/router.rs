@@ -36,6 +36,7 @@ enum Endpoint<'a> {
     Certificates,
     Live,
     Reload,
+    LogLevel,
     Drain,
 }
 
@@ -62,6 +63,7 @@ impl<'a> Endpoint<'a> {
             ["api", "certificates"] => Self::Certificates,
             ["api", "live"] => Self::Live,
             ["api", "reload"] => Self::Reload,
+            ["api", "log-level"] => Self::LogLevel,
             ["api", "drain"] => Self::Drain,
             [file] => Self::Page(page::find(file)?),
             _ => return None,
@@ -85,6 +87,7 @@ impl<'a> Endpoint<'a> {
             | Self::CloseConnections
             | Self::Server(..)
             | Self::Reload
+            | Self::LogLevel
             | Self::Drain => Effect::Change,
         }
     }
@@ -133,7 +136,7 @@ async fn answer_in_time(
     let token = interface.view.token.load();
     let allowed = interface.access.check(parts, effect, token.as_deref());
     if let Err(refusal) = allowed {
-        if effect == Effect::Change {
+        if effect == Effect::Change && interface.refused.admit().is_some() {
             log_change(parts, refusal.status());
         }
         return Err(refusal);
@@ -145,10 +148,15 @@ async fn answer_in_time(
         }
         _ => {}
     }
+    // Others could keep a place for as long as they like, by a body that is slow.
+    let body = match effect {
+        Effect::Change => read(body).await?,
+        Effect::Public | Effect::Read => Bytes::new(),
+    };
     let call = Call {
         interface,
         parts,
-        body: read(body).await?,
+        body,
     };
     let reply = dispatch(&call, endpoint).await;
     if effect == Effect::Change {
@@ -180,6 +188,7 @@ async fn dispatch(call: &Call<'_>, endpoint: Endpoint<'_>) -> Result<Reply, Refu
         Endpoint::Certificates => certificates::list(call),
         Endpoint::Live => live::show(call),
         Endpoint::Reload => reload::reload(call).await,
+        Endpoint::LogLevel => reload::log_level(call),
         Endpoint::Drain => reload::drain(call),
     }
 }
