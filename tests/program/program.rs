@@ -10,6 +10,7 @@ mod check;
 mod configurations;
 mod forwarding;
 mod gate;
+mod plan;
 mod reload;
 mod shutdown;
 #[path = "../support/mod.rs"]

@@ -18,7 +18,8 @@ Exit codes:
   0  ended as asked
   1  failed while running
   2  the configuration or the command line is wrong
-  3  connections were force-closed at the deadline of the graceful shutdown";
+  3  connections were force-closed at the deadline of the graceful shutdown
+ 10  `plan` has found changes";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -28,6 +29,8 @@ pub(crate) enum Command {
     Run(Config),
     /// Prints every problem of a configuration file, with line and column.
     Check(Config),
+    /// Prints what a reload of a configuration file would do, key by key.
+    Plan(Plan),
     /// Forwards one listener to one or more servers, without a file.
     Forward(Forward),
     /// Sends back what it receives.
@@ -51,6 +54,16 @@ pub(crate) struct Config {
     /// The configuration file.
     #[arg(short, long, value_name = "FILE", default_value = "portcullis.toml")]
     pub(crate) config: PathBuf,
+}
+
+#[derive(Arguments, Debug)]
+pub(crate) struct Plan {
+    /// The new configuration file.
+    #[arg(short, long, value_name = "FILE", default_value = "portcullis.toml")]
+    pub(crate) config: PathBuf,
+    /// The file to compare with.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) old: Option<PathBuf>,
 }
 
 #[derive(Arguments, Debug)]

@@ -11,6 +11,7 @@ mod build;
 mod config;
 mod demo;
 mod log;
+mod plan;
 mod run;
 mod running;
 mod small;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::demo(&args),
         Command::Check(args) => run::check(&args.config),
         Command::Run(args) => run::run(&args.config),
+        Command::Plan(args) => plan::plan(&args),
         Command::Forward(args) => run::forward(&args),
         Command::Echo(args) => small::echo(&args.listen),
         Command::Daytime(args) => small::daytime(&args.listen),
@@ -44,4 +46,6 @@ mod exit {
     pub(crate) const USAGE: u8 = 2;
     /// Connections were force-closed at the deadline of the drain.
     pub(crate) const CUT: u8 = 3;
+    /// `plan` has found changes.
+    pub(crate) const CHANGES: u8 = 10;
 }

@@ -13,14 +13,7 @@ use tokio::runtime::{Builder, Runtime};
 
 /// Prints all problems of a configuration. It reads certificates and other files, and opens no socket.
 pub(crate) fn check(path: &Path) -> ExitCode {
-    let runtime = runtime();
-    let _guard = runtime.enter();
-    let (config, mut problems) = Config::load(path);
-    let before = Before {
-        is_dry_run: true,
-        ..Before::default()
-    };
-    build::build(&config, &before, &mut problems);
+    let (config, problems) = load(path);
     let errors = problems.errors();
     for problem in problems.sorted() {
         println!("{problem}");
@@ -37,6 +30,19 @@ pub(crate) fn check(path: &Path) -> ExitCode {
         1 => failed(path, "1 error"),
         errors => failed(path, &format!("{errors} errors")),
     }
+}
+
+/// Reads a configuration with all that it refers to, and builds it without a connect.
+pub(crate) fn load(path: &Path) -> (Config, Problems) {
+    let runtime = runtime();
+    let _guard = runtime.enter();
+    let (config, mut problems) = Config::load(path);
+    let before = Before {
+        is_dry_run: true,
+        ..Before::default()
+    };
+    build::build(&config, &before, &mut problems);
+    (config, problems)
 }
 
 fn failed(path: &Path, errors: &str) -> ExitCode {

@@ -7,6 +7,7 @@
 use crate::{
     build::{self, Before, Gate, Parts, Stack, State},
     config::{Config, ListenAddress, Listener, Problems, chain},
+    plan::{self, When},
 };
 use portcullis::{
     BoxError, Server,
@@ -149,11 +150,12 @@ impl Running {
 
     /// Says which changes wait for the next start.
     fn warn_of_restart(&self, config: &Config) {
-        if self.config.log != config.log {
-            tracing::warn!("the change of [log] takes effect when the program is started again");
-        }
-        if self.config.drain != config.drain {
-            tracing::warn!("the change of [drain] takes effect when the program is started again");
+        let changes = plan::changes(&self.config, config).into_iter();
+        for change in changes.filter(|change| change.when == When::Restart) {
+            tracing::warn!(
+                "the change of {} takes effect when the program is started again",
+                change.key
+            );
         }
     }
 

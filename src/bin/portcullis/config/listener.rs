@@ -360,15 +360,23 @@ struct ProtocolName(Protocol);
 
 impl Value for ProtocolName {
     fn read(value: &Spanned<DeValue<'_>>, reader: &Reader<'_>) -> Option<Self> {
-        let words = [
-            ("tls", Protocol::Tls),
-            ("http", Protocol::Http1),
-            ("h2c", Protocol::Http2),
-            ("ssh", Protocol::Ssh),
-            ("postgres", Protocol::Postgres),
-        ];
-        one_of(value, reader, &words).map(Self)
+        one_of(value, reader, &PROTOCOLS).map(Self)
     }
+}
+
+/// The protocols that routes can be chosen by.
+pub(crate) const PROTOCOLS: [(&str, Protocol); 5] = [
+    ("tls", Protocol::Tls),
+    ("http", Protocol::Http1),
+    ("h2c", Protocol::Http2),
+    ("ssh", Protocol::Ssh),
+    ("postgres", Protocol::Postgres),
+];
+
+/// The protocol as the file names it.
+pub(crate) fn protocol_word(protocol: Protocol) -> &'static str {
+    let known = PROTOCOLS.iter().find(|(_, known)| *known == protocol);
+    known.map_or("unknown", |(word, _)| word)
 }
 
 impl Route {

@@ -25,15 +25,15 @@ pub(crate) use self::{
         WhenNoneHealthy,
     },
     certificate::Certificate,
-    guards::{Direction, Guards, Refuse, WhenFull, chain},
+    guards::{Direction, Guards, Refuse, Throughput, WhenFull, chain},
     listener::{
-        Action, ClientCertificates, Listener, Matches, Prelude, ProxyProtocol, Route, Target, Tls,
-        Untrusted,
+        Action, ClientCertificates, Listener, Matches, NamePattern, Prelude, ProxyProtocol, Route,
+        Target, Tls, Untrusted, protocol_word,
     },
     problem::{Place, Placed, Problems},
     process::{Drain, Format, Log},
     source::Source,
-    value::{ByteRate, ListenAddress},
+    value::{ByteRate, EventRate, ListenAddress, Size},
 };
 use section::{Reader, Section};
 use std::{cell::RefCell, fs, path::Path};
