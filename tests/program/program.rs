@@ -6,8 +6,10 @@
     reason = "`support` is shared with the tests of the library, which has features"
 )]
 
+mod admin;
 mod check;
 mod configurations;
+mod explain;
 mod forwarding;
 mod gate;
 mod plan;

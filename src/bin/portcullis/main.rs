@@ -6,15 +6,22 @@
     reason = "a program talks to its user"
 )]
 
+#[allow(dead_code, reason = "endpoints that follow need it")]
+mod admin;
 mod args;
 mod build;
+#[allow(dead_code, reason = "endpoints that follow need it")]
 mod config;
+mod ctl;
 mod demo;
+mod explain;
 mod log;
 mod plan;
 mod run;
 mod running;
 mod small;
+#[allow(dead_code, reason = "endpoints that follow need it")]
+mod view;
 
 use args::{Args, Command};
 use clap::Parser;
@@ -30,7 +37,9 @@ fn main() -> ExitCode {
         Command::Check(args) => run::check(&args.config),
         Command::Run(args) => run::run(&args.config),
         Command::Plan(args) => plan::plan(&args),
+        Command::Explain(args) => explain::explain(&args),
         Command::Forward(args) => run::forward(&args),
+        Command::Ctl(args) => ctl::ctl(&args),
         Command::Echo(args) => small::echo(&args.listen),
         Command::Daytime(args) => small::daytime(&args.listen),
     }

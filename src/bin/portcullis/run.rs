@@ -1,39 +1,52 @@
 //! `portcullis run`, `check` and `forward`.
 
 use crate::{
+    admin::{self, Admin},
     args,
-    build::{self, Before},
+    build::{self, Before, Parts},
     config::{Config, Problems, Source, chain},
     exit, log,
-    running::{Hangups, Running},
+    running::{CannotListen, Hangups, Request, Running},
 };
 use portcullis::server::Report;
 use std::{fmt::Write as _, path::Path, process::ExitCode};
-use tokio::runtime::{Builder, Runtime};
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::mpsc,
+};
 
 /// Prints all problems of a configuration. It reads certificates and other files, and opens no socket.
 pub(crate) fn check(path: &Path) -> ExitCode {
-    let (config, problems) = load(path);
-    let errors = problems.errors();
+    let (config, _, problems) = load(path);
+    if problems.errors() > 0 {
+        return print_problems(path, problems);
+    }
+    for note in problems.sorted() {
+        println!("{note}");
+    }
+    let (listeners, backends) = (config.listeners.len(), config.backends.len());
+    println!(
+        "{}: usable; {listeners} listeners, {backends} backends",
+        path.display()
+    );
+    ExitCode::from(exit::OK)
+}
+
+/// Prints why a configuration cannot be used.
+pub(crate) fn print_problems(path: &Path, problems: Problems) -> ExitCode {
+    let errors = match problems.errors() {
+        1 => "1 error".to_owned(),
+        errors => format!("{errors} errors"),
+    };
     for problem in problems.sorted() {
         println!("{problem}");
     }
-    match errors {
-        0 => {
-            let (listeners, backends) = (config.listeners.len(), config.backends.len());
-            println!(
-                "{}: usable; {listeners} listeners, {backends} backends",
-                path.display()
-            );
-            ExitCode::from(exit::OK)
-        }
-        1 => failed(path, "1 error"),
-        errors => failed(path, &format!("{errors} errors")),
-    }
+    println!("{}: {errors}", path.display());
+    ExitCode::from(exit::USAGE)
 }
 
 /// Reads a configuration with all that it refers to, and builds it without a connect.
-pub(crate) fn load(path: &Path) -> (Config, Problems) {
+pub(crate) fn load(path: &Path) -> (Config, Parts, Problems) {
     let runtime = runtime();
     let _guard = runtime.enter();
     let (config, mut problems) = Config::load(path);
@@ -41,13 +54,8 @@ pub(crate) fn load(path: &Path) -> (Config, Problems) {
         is_dry_run: true,
         ..Before::default()
     };
-    build::build(&config, &before, &mut problems);
-    (config, problems)
-}
-
-fn failed(path: &Path, errors: &str) -> ExitCode {
-    println!("{}: {errors}", path.display());
-    ExitCode::from(exit::USAGE)
+    let parts = build::build(&config, &before, &mut problems);
+    (config, parts, problems)
 }
 
 pub(crate) fn run(path: &Path) -> ExitCode {
@@ -123,14 +131,23 @@ pub(crate) fn serve_on(
         tracing::warn!("{problem}");
     }
     raise_descriptors();
-    let running = match Running::start(config, parts) {
-        Ok(running) => running,
+    let started = start(config, parts, file);
+    let (running, admin, requests) = match started {
+        Ok(started) => started,
         Err(error) => {
             eprintln!("{error}");
             return ExitCode::from(exit::FAILED);
         }
     };
-    match runtime.block_on(running.serve(file.map(Into::into), hangups)) {
+    let served = runtime.block_on(async {
+        let served = running.serve(hangups, requests).await;
+        // Last, so that it shows the shutdown.
+        if let Some(admin) = admin {
+            admin.stop().await;
+        }
+        served
+    });
+    match served {
         Ok(report) => exit_code(&report),
         Err(error) => {
             eprintln!("portcullis: {}", chain(&*error));
@@ -138,6 +155,24 @@ pub(crate) fn serve_on(
         }
     }
 }
+
+/// Opens all sockets, then serves.
+fn start(
+    config: Config,
+    mut parts: Parts,
+    file: Option<&Path>,
+) -> Result<(Running, Option<Admin>, mpsc::Receiver<Request>), CannotListen> {
+    let tls = parts.admin.as_mut().and_then(|admin| admin.tls.take());
+    let bound = config.admin.as_ref();
+    let bound = bound.map(|admin| admin::bind(admin, tls)).transpose()?;
+    let running = Running::start(config, parts, file)?;
+    let (sender, requests) = mpsc::channel(QUEUE);
+    let admin = bound.map(|bound| bound.serve(running.view(), sender));
+    Ok((running, admin, requests))
+}
+
+/// Requests that wait for a reload to end.
+const QUEUE: usize = 16;
 
 pub(crate) fn exit_code(report: &Report) -> ExitCode {
     let cut = report.force_closed().len() + report.still_running();

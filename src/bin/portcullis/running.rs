@@ -8,26 +8,27 @@ use crate::{
     build::{self, Before, Gate, Parts, Stack, State},
     config::{Config, ListenAddress, Listener, Problems, chain},
     plan::{self, When},
+    view::{Current, ListenerView, Socket, View, label},
 };
 use portcullis::{
     BoxError, Server,
     listener::{AnyListener, BindError, Listener as _, TcpOptions, UnixListener},
-    middleware::tls::store::Watch,
+    middleware::tls::{CertStore, store::Watch},
     server::{Drain, Handle, Report},
     service::{Reload, ReloadHandle},
     upstream::Pool,
 };
-use std::{
-    collections::HashMap,
-    fmt,
-    path::{Path, PathBuf},
-};
+use std::{collections::HashMap, fmt, path::Path, sync::Arc, time::SystemTime};
+use tokio::sync::{mpsc, oneshot};
 
 /// Listeners, backends, and the configuration that they came from.
 pub(crate) struct Running {
     config: Config,
     server: Handle,
+    view: Arc<View>,
     listeners: HashMap<String, RunningListener>,
+    /// Sockets that drain, with the listener that they belonged to.
+    leaving: Vec<ListenerView>,
     pools: HashMap<String, Pool>,
     /// Pools that were replaced. They check their servers while they have connections.
     retired: Vec<Pool>,
@@ -38,24 +39,30 @@ struct RunningListener {
     service: Reload<Stack>,
     current: ReloadHandle<Stack>,
     state: State,
+    sockets: Vec<Socket>,
+    certificates: Vec<CertStore>,
     _watches: Vec<Watch>,
+}
+
+/// What can be requested of a running program, besides signals.
+pub(crate) enum Request {
+    /// Reads the configuration file again. The reply contains the problems that prevent it.
+    Reload {
+        reply: oneshot::Sender<Result<(), Vec<String>>>,
+    },
 }
 
 /// An address that cannot be listened on.
 pub(crate) struct CannotListen {
-    place: String,
-    listener: String,
-    error: BindError,
+    pub(crate) place: String,
+    pub(crate) who: String,
+    pub(crate) error: BindError,
 }
 
 impl fmt::Display for CannotListen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            place,
-            listener,
-            error,
-        } = self;
-        write!(f, "{place}: listener \"{listener}\": {}", chain(error))
+        let Self { place, who, error } = self;
+        write!(f, "{place}: {who}: {}", chain(error))
     }
 }
 
@@ -64,7 +71,11 @@ type Bound = (String, ListenAddress, AnyListener);
 
 impl Running {
     /// Binds all listeners, then serves them.
-    pub(crate) fn start(config: Config, parts: Parts) -> Result<Self, CannotListen> {
+    pub(crate) fn start(
+        config: Config,
+        parts: Parts,
+        file: Option<&Path>,
+    ) -> Result<Self, CannotListen> {
         let sockets = bind(&config, &HashMap::new())?;
         let drain = Drain::new()
             .with_notice_period(config.drain.announce)
@@ -77,8 +88,10 @@ impl Running {
             .expect("a server without listeners starts");
         let mut running = Self {
             config: Config::default(),
+            view: Arc::new(View::new(server.clone(), file.map(Into::into))),
             server,
             listeners: HashMap::new(),
+            leaving: Vec::new(),
             pools: HashMap::new(),
             retired: Vec::new(),
         };
@@ -86,20 +99,28 @@ impl Running {
         Ok(running)
     }
 
-    /// Serves until a signal, and reloads `file` on SIGHUP.
+    /// What runs, for those who only look.
+    pub(crate) fn view(&self) -> Arc<View> {
+        self.view.clone()
+    }
+
+    /// Serves until a signal, and reloads its file on SIGHUP and by request.
     pub(crate) async fn serve(
         mut self,
-        file: Option<PathBuf>,
         mut hangups: Hangups,
+        mut requests: mpsc::Receiver<Request>,
     ) -> Result<Report, BoxError> {
         let server = self.server.clone();
         let reloads = async {
-            let Some(file) = file else {
-                return std::future::pending().await;
-            };
             loop {
-                hangups.recv().await;
-                self.reload(&file).await;
+                tokio::select! {
+                    () = hangups.recv() => drop(self.reload()),
+                    Some(request) = requests.recv() => match request {
+                        Request::Reload { reply } => {
+                            let _gone = reply.send(self.reload());
+                        }
+                    },
+                }
             }
         };
         tokio::select! {
@@ -109,8 +130,18 @@ impl Running {
     }
 
     /// Uses the file as it is now, or goes on with the old configuration.
-    async fn reload(&mut self, file: &Path) {
-        match self.try_reload(file) {
+    fn reload(&mut self) -> Result<(), Vec<String>> {
+        let Some(file) = self.view.file.clone() else {
+            return Err(vec![
+                "this configuration has no file that could be read again".into(),
+            ]);
+        };
+        let result = self.try_reload(&file);
+        self.view.reloaded(match &result {
+            Ok(()) => Ok(()),
+            Err(problems) => Err(problems),
+        });
+        match &result {
             Ok(()) => tracing::info!(file = %file.display(), "the configuration was reloaded"),
             Err(problems) => {
                 for problem in problems {
@@ -119,6 +150,7 @@ impl Running {
                 tracing::error!("the configuration was not reloaded; the old one stays in use");
             }
         }
+        result
     }
 
     fn try_reload(&mut self, file: &Path) -> Result<(), Vec<String>> {
@@ -175,13 +207,20 @@ impl Running {
             self.swap(name, gate);
         }
         for (name, address, socket) in sockets {
-            let listener = &self.listeners[&name];
+            let listener = self.listeners.get_mut(&name).expect("it was swapped in");
             let local = socket.local_address();
             let served =
                 self.server
                     .listen_as(label(&name, &address), socket, listener.service.clone());
             match served {
-                Ok(_) => tracing::info!(listener = name, "listening on {local}"),
+                Ok(handle) => {
+                    tracing::info!(listener = name, "listening on {local}");
+                    listener.sockets.push(Socket {
+                        configured: address,
+                        local,
+                        handle,
+                    });
+                }
                 // Only a server that stops takes no listeners.
                 Err(error) => {
                     tracing::warn!(listener = name, error = chain(&error), "not listening")
@@ -198,21 +237,46 @@ impl Running {
         let is_used = |pool: &Pool| pool.servers().iter().any(|server| server.connections > 0);
         self.retired.extend(old.into_values());
         self.retired.retain(is_used);
+        if let Some(admin) = parts.admin {
+            self.view.token.store(admin.token.map(Arc::new));
+        }
         // Those of the first start stay in use.
         let (drain, log) = (self.config.drain, self.config.log);
+        let admin = self.config.admin.clone();
         let is_first = self.config.listeners.is_empty();
         self.config = config;
         if !is_first {
             (self.config.drain, self.config.log) = (drain, log);
+            self.config.admin = admin;
         }
+        self.publish();
+    }
+
+    /// Shows what runs from now on.
+    fn publish(&mut self) {
+        self.leaving
+            .retain(|leaving| leaving.sockets.iter().any(|it| !it.is_stopped()));
+        let configured = self.config.listeners.iter().filter_map(|listener| {
+            let name = &listener.name.value;
+            self.listeners.get(name).map(|running| running.view(name))
+        });
+        let listeners = configured.chain(self.leaving.iter().cloned()).collect();
+        self.view.publish(Current {
+            config: self.config.clone(),
+            listeners,
+            pools: self.pools.clone().into_iter().collect(),
+            loaded: SystemTime::now(),
+        });
     }
 
     fn swap(&mut self, name: &str, gate: Gate) {
-        let watches = gate.watch();
+        let (watches, certificates) = (gate.watch(), gate.certificates());
         match self.listeners.get_mut(name) {
             Some(running) => {
                 running.current.swap(gate.stack);
                 running.state = gate.state;
+                running.certificates = certificates;
+                running.sockets.retain(|socket| !socket.is_stopped());
                 running._watches = watches;
             }
             None => {
@@ -222,6 +286,8 @@ impl Running {
                     service,
                     current,
                     state: gate.state,
+                    sockets: Vec::new(),
+                    certificates,
                     _watches: watches,
                 };
                 self.listeners.insert(name.into(), running);
@@ -243,7 +309,20 @@ impl Running {
                 }
             }
         }
-        self.listeners.retain(|name, _| find(name).is_some());
+        let removed = self.listeners.extract_if(|name, _| find(name).is_none());
+        self.leaving
+            .extend(removed.map(|(name, running)| running.view(&name)));
+    }
+}
+
+impl RunningListener {
+    fn view(&self, name: &str) -> ListenerView {
+        ListenerView {
+            name: name.to_owned(),
+            sockets: self.sockets.clone(),
+            limit: self.state.limit(),
+            certificates: self.certificates.clone(),
+        }
     }
 }
 
@@ -260,17 +339,10 @@ fn bind(
             if known.contains(&listen.value) {
                 continue;
             }
-            let socket: Result<AnyListener, _> = match &listen.value {
-                // `[::]` leaves IPv4 to `0.0.0.0`, so that both can be listed.
-                ListenAddress::Tcp(address) => TcpOptions::new()
-                    .with_only_v6(address.is_ipv6())
-                    .bind(*address)
-                    .map(Into::into),
-                ListenAddress::Unix(path) => UnixListener::bind(path).map(Into::into),
-            };
+            let socket = open_socket(&listen.value);
             let socket = socket.map_err(|error| CannotListen {
                 place: listen.place.to_string(),
-                listener: name.clone(),
+                who: format!("listener \"{name}\""),
                 error,
             })?;
             bound.push((name.clone(), listen.value.clone(), socket));
@@ -279,14 +351,20 @@ fn bind(
     Ok(bound)
 }
 
+pub(crate) fn open_socket(address: &ListenAddress) -> Result<AnyListener, BindError> {
+    Ok(match address {
+        // `[::]` leaves IPv4 to `0.0.0.0`, so that both can be listed.
+        ListenAddress::Tcp(address) => TcpOptions::new()
+            .with_only_v6(address.is_ipv6())
+            .bind(*address)?
+            .into(),
+        ListenAddress::Unix(path) => UnixListener::bind(path)?.into(),
+    })
+}
+
 fn addresses(listener: &Listener) -> Vec<ListenAddress> {
     let listen = listener.listen.iter();
     listen.map(|address| address.value.clone()).collect()
-}
-
-/// The name of a socket within the server.
-fn label(name: &str, address: &ListenAddress) -> String {
-    format!("{name} {address}")
 }
 
 fn lines(problems: Problems) -> Vec<String> {

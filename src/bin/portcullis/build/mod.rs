@@ -1,14 +1,21 @@
 //! Opens what a configuration describes, without touching what runs.
 
+mod admin;
 mod backend;
 mod listener;
+mod rules;
 mod tls;
 
-pub(crate) use self::listener::{Stack, State};
+pub(crate) use self::{
+    admin::{AdminParts, AdminTls},
+    listener::{Stack, State},
+    rules::{Destination, Rules, Way},
+    tls::{Terminated, is_listed},
+};
 
 use crate::config::{Backend, Config, Problems, Source};
 use portcullis::{
-    middleware::tls::store::Watch,
+    middleware::tls::{CertStore, store::Watch},
     upstream::{self, Pool},
 };
 use std::{
@@ -21,6 +28,7 @@ use std::{
 pub(crate) struct Parts {
     pub(crate) gates: HashMap<String, Gate>,
     pub(crate) pools: HashMap<String, Pool>,
+    pub(crate) admin: Option<AdminParts>,
     /// New servers of pools that run already.
     replaced: Vec<(Pool, Vec<upstream::Server>)>,
 }
@@ -29,7 +37,7 @@ pub(crate) struct Parts {
 pub(crate) struct Gate {
     pub(crate) stack: Stack,
     pub(crate) state: State,
-    terminated: Vec<tls::Terminated>,
+    pub(crate) rules: Rules,
 }
 
 /// What runs, for the parts that go on.
@@ -100,6 +108,10 @@ fn build_all(config: &Config, before: &Before<'_>, problems: &mut Problems) -> P
     Parts {
         gates,
         pools,
+        admin: config
+            .admin
+            .as_ref()
+            .and_then(|admin| admin::build(admin, &config.certificates, problems)),
         replaced,
     }
 }
@@ -121,6 +133,12 @@ impl Parts {
 impl Gate {
     /// Reads certificates again when their files change, until the result is dropped.
     pub(crate) fn watch(&self) -> Vec<Watch> {
-        self.terminated.iter().map(tls::Terminated::watch).collect()
+        self.rules.terminated().map(Terminated::watch).collect()
+    }
+
+    /// The certificates that it shows.
+    pub(crate) fn certificates(&self) -> Vec<CertStore> {
+        let terminated = self.rules.terminated();
+        terminated.map(|tls| tls.store.clone()).collect()
     }
 }

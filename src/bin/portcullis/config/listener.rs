@@ -28,6 +28,21 @@ pub(crate) enum Target {
     Routes(Vec<Route>),
 }
 
+impl Target {
+    /// The names of the backends that it can lead to.
+    pub(crate) fn backends(&self) -> impl Iterator<Item = &str> {
+        let (backend, routes) = match self {
+            Self::Backend(backend) => (Some(backend), &[][..]),
+            Self::Routes(routes) => (None, &**routes),
+        };
+        let routed = routes.iter().filter_map(|route| match &route.action {
+            Action::Backend(backend) => Some(backend),
+            Action::Refuse(_) => None,
+        });
+        backend.into_iter().chain(routed).map(|name| &*name.value)
+    }
+}
+
 impl Listener {
     pub(crate) fn read(section: &Section<'_>, defaults: &Guards) -> Option<Self> {
         let name = read_name(section);
@@ -204,7 +219,7 @@ impl Value for TlsVersion {
 }
 
 impl Tls {
-    fn read(section: &Section<'_>) -> Option<Self> {
+    pub(super) fn read(section: &Section<'_>) -> Option<Self> {
         let certificates = section.require::<OneOrMore<Placed<String>>>("certificates");
         let alpn = section.get::<OneOrMore<Alpn>>("alpn");
         let version = section.get("min-version").unwrap_or(TlsVersion::Tls12);
@@ -348,6 +363,18 @@ pub(crate) enum Matches {
     Rest,
 }
 
+/// What a route takes, which identifies it within its listener.
+pub(crate) fn route_words(route: &Route) -> String {
+    match &route.matches {
+        Matches::Names(names) => {
+            let names: Vec<_> = names.iter().map(|name| &*name.value).collect();
+            format!("route {}", names.join(", "))
+        }
+        Matches::Protocol(protocol) => format!("route {}", protocol_word(*protocol)),
+        Matches::Rest => "default route".into(),
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(crate) enum Action {
     Backend(Placed<String>),
@@ -374,7 +401,7 @@ pub(crate) const PROTOCOLS: [(&str, Protocol); 5] = [
 ];
 
 /// The protocol as the file names it.
-pub(crate) fn protocol_word(protocol: Protocol) -> &'static str {
+fn protocol_word(protocol: Protocol) -> &'static str {
     let known = PROTOCOLS.iter().find(|(_, known)| *known == protocol);
     known.map_or("unknown", |(word, _)| word)
 }

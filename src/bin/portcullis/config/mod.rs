@@ -6,6 +6,7 @@
 //! 2. each section alone: unknown keys, missing keys, invalid values;
 //! 3. the references between sections, such as a listener's backend.
 
+mod admin;
 mod backend;
 mod certificate;
 mod guards;
@@ -20,6 +21,7 @@ mod tests;
 mod value;
 
 pub(crate) use self::{
+    admin::{Admin, Protect, Secret, TokenSource},
     backend::{
         Backend, BackendTls, Balance, Check, Health, ProxyField, SendProxy, Server, ServerAddress,
         WhenNoneHealthy,
@@ -27,8 +29,8 @@ pub(crate) use self::{
     certificate::Certificate,
     guards::{Direction, Guards, Refuse, Throughput, WhenFull, chain},
     listener::{
-        Action, ClientCertificates, Listener, Matches, NamePattern, Prelude, ProxyProtocol, Route,
-        Target, Tls, Untrusted, protocol_word,
+        Action, ClientCertificates, Listener, Matches, NamePattern, PROTOCOLS, Prelude,
+        ProxyProtocol, Route, Target, Tls, Untrusted, route_words,
     },
     problem::{Place, Placed, Problems},
     process::{Drain, Format, Log},
@@ -44,6 +46,8 @@ use toml::de::DeTable;
 pub(crate) struct Config {
     pub(crate) drain: Drain,
     pub(crate) log: Log,
+    /// Without it there is no admin interface, and nothing is measured for one.
+    pub(crate) admin: Option<Admin>,
     pub(crate) certificates: Vec<Certificate>,
     pub(crate) listeners: Vec<Listener>,
     pub(crate) backends: Vec<Backend>,
@@ -122,6 +126,9 @@ impl Config {
             }
             if let Some(section) = section.section("log") {
                 self.log = section.read(Log::read);
+            }
+            if let Some(section) = section.section("admin") {
+                self.admin = section.read(Admin::read);
             }
             if let Some(section) = section.section("defaults") {
                 *defaults = section.read(|section| Guards::read(section, &Guards::default()));

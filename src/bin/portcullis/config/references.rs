@@ -27,6 +27,14 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
     let backends = names(config.backends.iter().map(|it| &it.name));
     let certificates = names(config.certificates.iter().map(|it| &it.name));
     let mut used = HashSet::new();
+    let admin = config.admin.as_ref().and_then(|admin| admin.tls.as_ref());
+    for name in admin.iter().flat_map(|tls| &tls.certificates) {
+        used.insert(("certificate".to_owned(), name.value.clone()));
+        if !certificates.contains_key(&*name.value) {
+            let message = missing("admin", "certificate", &name.value, &certificates);
+            problems.error(name.place.clone(), message);
+        }
+    }
     for listener in &config.listeners {
         let words = format!("listener \"{}\"", listener.name.value);
         let mut refer = |kind: &str, name: &Placed<String>, known: &Names<'_>| {
@@ -126,6 +134,16 @@ fn addresses(config: &Config, problems: &mut Problems) {
                 );
                 problems.error(listen.place.clone(), message);
             }
+        }
+    }
+    let admin = config.admin.iter().map(|admin| &admin.listen);
+    for listen in admin.filter(|it| !is_any_port(&it.value)) {
+        if let Some((name, line)) = first.get(&listen.value) {
+            let message = format!(
+                "admin: {} is taken by listener \"{name}\" (line {line})",
+                listen.value
+            );
+            problems.error(listen.place.clone(), message);
         }
     }
 }

@@ -283,6 +283,48 @@ fn a_wrong_value_of_a_backend_is_reported_at_its_place() {
     }
 }
 
+#[test]
+fn a_wrong_admin_section_is_reported_with_what_to_write() {
+    let cases: &[(&str, &[&str])] = &[
+        ("", &["2:1: [admin]: `listen` is missing"]),
+        ("listen = \"127.0.0.1:9900\"", &[]),
+        ("listen = \"unix:/run/a\"", &[]),
+        (
+            "listen = \"0.0.0.0:9900\"",
+            &["3:10: admin: 0.0.0.0:9900 is open to other machines, and there is no `token-file`"],
+        ),
+        (
+            "listen = \"[::1]:9900\"\ntoken = \"hunter2hunter2hunter2\"",
+            &[
+                "4:9: a token is never written here; write \"env:NAME\" for an environment variable, or `token-file`",
+            ],
+        ),
+        (
+            "listen = \"[::1]:9900\"\ntoken = \"env:A\"\ntoken-file = \"a\"",
+            &["4:9: write `token` or `token-file`, not both"],
+        ),
+        (
+            "listen = \"[::1]:9900\"\nprotect = \"none\"",
+            &["4:11: \"none\" is unknown here; write one of \"changes\", \"all\""],
+        ),
+        (
+            "listen = \"[::1]:9900\"\ntls.certificates = \"x\"",
+            &["4:20: admin: there is no certificate \"x\"; write [[certificate]]"],
+        ),
+        (
+            "listen = \"[::1]:1\"",
+            &["3:10: admin: [::1]:1 is taken by listener \"a\" (line 6)"],
+        ),
+    ];
+    for (lines, messages) in cases {
+        let text = format!(
+            "version = 1\n[admin]\n{lines}\n[[listener]]\nname = \"a\"; listen = \"[::1]:1\"; backend = \"b\"\n\
+             [[backend]]\nname = \"b\"; servers = \"h:1\"\n"
+        );
+        assert_eq!(problems(&text.replace("; ", "\n")), *messages, "{lines}");
+    }
+}
+
 /// The page of all keys, which is held to the code.
 const PAGE: &str = include_str!("../configuration.md");
 
@@ -299,8 +341,10 @@ fn the_page_describes_exactly_the_keys_that_are_read() {
     assert_eq!(texts, [""; 0], "the example has problems");
 
     // The tables of guards stand in the defaults, too, and that of TLS in routes.
-    let repeated =
-        |key: &str| key.starts_with("defaults.") || key.starts_with("listener.route.tls");
+    let repeated = |key: &str| {
+        let prefixes = ["defaults.", "listener.route.tls", "admin.tls."];
+        prefixes.iter().any(|prefix| key.starts_with(prefix))
+    };
     let tables = [
         "limits",
         "per-client",
@@ -321,7 +365,7 @@ fn the_page_describes_exactly_the_keys_that_are_read() {
         ];
         key.contains('.')
             && (tables.contains(&last) || tls.contains(&last))
-            && !["backend.health.tls", "log.access"].contains(&key)
+            && !["admin.tls", "backend.health.tls", "log.access"].contains(&key)
     };
     let mut read: Vec<_> = known.into_inner();
     read.retain(|key| !repeated(key) && !is_table(key));

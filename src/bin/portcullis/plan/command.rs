@@ -10,8 +10,8 @@ pub(crate) fn plan(args: &args::Plan) -> ExitCode {
         eprintln!("portcullis: `plan` needs the old file: --old FILE");
         return ExitCode::from(exit::USAGE);
     };
-    let (new, problems) = run::load(&args.config);
-    let (old, old_problems) = run::load(old);
+    let (new, _, problems) = run::load(&args.config);
+    let (old, _, old_problems) = run::load(old);
     if problems.errors() + old_problems.errors() > 0 {
         for problem in problems.sorted().into_iter().chain(old_problems.sorted()) {
             println!("{problem}");

@@ -5,8 +5,8 @@
 use super::show::{Show, word};
 use crate::config::{
     Action, Backend, BackendTls, ByteRate, Certificate, Check, Config, Guards, Listener, Matches,
-    NamePattern, ProxyProtocol, Route, SendProxy, Server, Target, Throughput, Tls, WhenFull,
-    protocol_word,
+    NamePattern, ProxyProtocol, Route, SendProxy, Server, Target, Throughput, Tls, TokenSource,
+    WhenFull,
 };
 
 /// A key of the file.
@@ -136,6 +136,7 @@ pub(super) static KEYS: &[Key] = &[
     elsewhere("include", Name).note("each key in these files as described here"),
     elsewhere("drain", Restart),
     elsewhere("log", Restart),
+    elsewhere("admin", Restart).note("but for the token"),
     elsewhere("defaults", Next),
     elsewhere("listener", Name)
         .note("added ones listen immediately; removed ones drain by `drain.deadline`"),
@@ -149,6 +150,38 @@ pub(super) static KEYS: &[Key] = &[
     file("log.format", Restart, |it| Some(word(it.log.format))),
     file("log.access", Restart, |it| {
         Some(if it.log.access { "stdout" } else { "off" }.into())
+    }),
+    file("admin.listen", Restart, |it| {
+        let admin = it.admin.as_ref();
+        Some(admin.map_or("off".into(), |it| it.listen.value.to_string()))
+    }),
+    file("admin.token-file", All, |it| {
+        let token = it.admin.as_ref()?.token.as_ref();
+        Some(match token.map(|token| &token.value) {
+            Some(TokenSource::File(path)) => path.show(),
+            _ => "none".into(),
+        })
+    }),
+    file("admin.token", Restart, |it| {
+        let token = it.admin.as_ref()?.token.as_ref();
+        Some(match token.map(|token| &token.value) {
+            Some(TokenSource::Environment(name)) => format!("env:{name}"),
+            _ => "none".into(),
+        })
+    }),
+    file("admin.protect", Restart, |it| {
+        it.admin.as_ref().map(|it| word(it.protect))
+    }),
+    file("admin.hosts", Restart, |it| {
+        it.admin.as_ref().map(|it| it.hosts.show())
+    }),
+    file("admin.tls", Restart, |it| {
+        let tls = it.admin.as_ref()?.tls.as_ref();
+        Some(tls.map_or("off".into(), |tls| tls.certificates.show()))
+    })
+    .note("the files are watched"),
+    file("admin.endings", Restart, |it| {
+        it.admin.as_ref().map(|it| it.endings.show())
     }),
     elsewhere("certificate.name", Name),
     certificate("certificate.chain", |it| some(&it.chain)),
@@ -442,14 +475,5 @@ impl Show for NamePattern {
             Self::Dns(name) => format!("dns:{name}"),
             Self::Uri(name) => format!("uri:{name}"),
         }
-    }
-}
-
-/// What a route takes, which identifies it within its listener.
-pub(super) fn identity(route: &Route) -> String {
-    match &route.matches {
-        Matches::Names(names) => format!("route {}", names.show()),
-        Matches::Protocol(protocol) => format!("route {}", protocol_word(*protocol)),
-        Matches::Rest => "default route".into(),
     }
 }

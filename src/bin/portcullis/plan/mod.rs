@@ -8,8 +8,8 @@ mod tests;
 
 pub(crate) use self::{command::plan, keys::When};
 
-use self::keys::{Get, KEYS, Key, Read, identity};
-use crate::config::{Action, Config, Listener, Placed, Route, Target, Tls};
+use self::keys::{Get, KEYS, Key, Read};
+use crate::config::{Action, Config, Listener, Placed, Route, Target, Tls, route_words};
 use show::Show as _;
 use std::collections::BTreeSet;
 
@@ -170,13 +170,13 @@ impl Plan {
         });
         self.tls(words, concerns, from.tls.as_ref(), to.tls.as_ref());
         let (from, to) = (routes_of(from), routes_of(to));
-        let all: Vec<_> = from.iter().chain(to).map(identity).collect();
+        let all: Vec<_> = from.iter().chain(to).map(route_words).collect();
         let mut seen = BTreeSet::new();
         for route in all {
             if !seen.insert(route.clone()) {
                 continue;
             }
-            let of = |routes: &[Route]| routes.iter().position(|it| identity(it) == route);
+            let of = |routes: &[Route]| routes.iter().position(|it| route_words(it) == route);
             let words = format!("{words}: {route}");
             match (of(from), of(to)) {
                 (Some(old), Some(new)) => {

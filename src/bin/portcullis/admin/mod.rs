@@ -1,0 +1,151 @@
+//! The admin interface: what operators see and change of a running program, over HTTP.
+//!
+//! It has a server of its own, so that it is not counted among the listeners, shows the graceful shutdown, and ends
+//! last. [`router`] finds the endpoint of a request, [`access`] decides who may use it, and each endpoint has a
+//! module. They read what runs from the [`View`], and leave changes of the configuration to
+//! [`Running`](crate::running::Running).
+
+mod access;
+mod health;
+mod page;
+mod places;
+mod query;
+mod reload;
+mod reply;
+mod router;
+mod status;
+
+use crate::{
+    build::AdminTls,
+    config,
+    running::{CannotListen, Request, open_socket},
+    view::View,
+};
+use access::Access;
+use places::Places;
+use portcullis::{
+    Server,
+    connection::AnyStream,
+    listener::{AnyListener, Listener as _},
+    middleware::{
+        limit::ConnectionLimitLayer,
+        observe::TraceLayer,
+        timeout::{ConnectionTimeoutLayer, IoTimeoutLayer},
+    },
+    server::{self, Drain, Handle},
+    service::HttpService,
+    stack::{self, Options},
+};
+use std::{sync::Arc, time::Duration};
+use tokio::sync::mpsc;
+use tower::service_fn;
+
+/// Opens the socket.
+pub(crate) fn bind(settings: &config::Admin, tls: Option<AdminTls>) -> Result<Bound, CannotListen> {
+    let socket = open_socket(&settings.listen.value).map_err(|error| CannotListen {
+        place: settings.listen.place.to_string(),
+        who: "admin".into(),
+        error,
+    })?;
+    let access = Access::new(settings);
+    Ok(Bound {
+        socket,
+        access,
+        tls,
+    })
+}
+
+/// An open socket that is not used yet.
+pub(crate) struct Bound {
+    socket: AnyListener,
+    access: Access,
+    tls: Option<AdminTls>,
+}
+
+/// A running admin interface.
+pub(crate) struct Admin {
+    server: Handle,
+    _tls: Option<AdminTls>,
+}
+
+/// What all requests share.
+pub(crate) struct Interface {
+    pub(crate) view: Arc<View>,
+    pub(crate) requests: mpsc::Sender<Request>,
+    access: Access,
+    places: Places,
+}
+
+impl Bound {
+    pub(crate) fn serve(self, view: Arc<View>, requests: mpsc::Sender<Request>) -> Admin {
+        let local = self.socket.local_address();
+        let interface = Arc::new(Interface {
+            view,
+            requests,
+            access: self.access,
+            places: Places::default(),
+        });
+        let stack = stack(&interface, self.tls.as_ref());
+        let server = Server::new()
+            .listen(self.socket, stack)
+            .drain(Drain::new().with_deadline(LAST_REPLIES))
+            .spawn()
+            .expect("a server with a listener starts");
+        tracing::info!("admin interface on {local}");
+        Admin {
+            server,
+            _tls: self.tls,
+        }
+    }
+}
+
+impl Admin {
+    /// Ends after the last replies were sent.
+    pub(crate) async fn stop(self) {
+        self.server.stop();
+        self.server.wait().await;
+    }
+}
+
+fn stack(
+    interface: &Arc<Interface>,
+    tls: Option<&AdminTls>,
+) -> impl server::Stack<AnyStream> + use<> {
+    let (opened, closed) = (interface.clone(), interface.clone());
+    let trace = TraceLayer::new()
+        .with_name("admin")
+        .with_level(tracing::Level::DEBUG)
+        .on_open(move |info| opened.places.enter(info))
+        .on_close(move |end| closed.places.leave(end.info().id()));
+    let options = Options::new()
+        .with_trace(trace)
+        .with_connection_limit(ConnectionLimitLayer::new(2 * places::PLACES))
+        .with_connection_timeout(ConnectionTimeoutLayer::new())
+        .with_io_timeout(
+            IoTimeoutLayer::new()
+                .without_read_timeout()
+                .with_write_timeout(CLIENT),
+        )
+        .with_tls(tls.map(|tls| tls.layer.clone()))
+        .with_certificate_acl(tls.and_then(|tls| tls.access.clone()));
+    let interface = interface.clone();
+    let service = service_fn(move |request| router::answer(interface.clone(), request));
+    let http = HttpService::new(service)
+        .with_first_byte_timeout(CLIENT)
+        .with_head_timeout(CLIENT)
+        .with_send_timeout(CLIENT)
+        .with_hyper(|hyper| {
+            hyper.http1().max_buf_size(HEAD).max_headers(64);
+            *hyper = hyper.clone().http1_only();
+        });
+    stack::recommended(options, http)
+}
+
+/// The longest head of a request, in bytes.
+const HEAD: usize = 16 * 1024;
+
+/// How long a client may take to send a head, or to read.
+const CLIENT: Duration = Duration::from_secs(10);
+
+/// Between the end of the program's connections and its own.
+const LAST_REPLIES: Duration = Duration::from_secs(1);

@@ -1,0 +1,181 @@
+//! From a request to its endpoint.
+
+use super::{
+    Interface,
+    access::{self, Effect},
+    health, page,
+    query::{self, Query},
+    reload,
+    reply::{Refusal, Reply},
+    status,
+};
+use bytes::Bytes;
+use http::{Method, Request, StatusCode, request::Parts};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use portcullis::service::http::RequestBody;
+use std::{convert::Infallible, sync::Arc, time::Duration};
+use tokio::time::timeout;
+
+/// The endpoints, with what their paths contain.
+#[derive(Debug)]
+enum Endpoint<'a> {
+    Page(&'static page::Asset),
+    Livez,
+    Readyz,
+    Status,
+    Reload,
+    Drain,
+    Unknown(&'a str),
+}
+
+impl<'a> Endpoint<'a> {
+    fn find(path: &[&'a str]) -> Option<Self> {
+        Some(match path {
+            ["livez"] => Self::Livez,
+            ["readyz"] => Self::Readyz,
+            ["api", "status"] => Self::Status,
+            ["api", "reload"] => Self::Reload,
+            ["api", "drain"] => Self::Drain,
+            ["api", other] => Self::Unknown(other),
+            [file] => Self::Page(page::find(file)?),
+            _ => return None,
+        })
+    }
+
+    fn effect(&self) -> Effect {
+        match self {
+            Self::Page(_) | Self::Livez | Self::Readyz => Effect::Public,
+            Self::Status | Self::Unknown(_) => Effect::Read,
+            Self::Reload | Self::Drain => Effect::Change,
+        }
+    }
+}
+
+/// A request that may be answered.
+pub(super) struct Call<'a> {
+    pub(super) interface: &'a Interface,
+    pub(super) parts: &'a Parts,
+    #[expect(dead_code, reason = "the endpoint `plan` reads it")]
+    pub(super) body: Bytes,
+}
+
+impl Call<'_> {
+    pub(super) fn query(&self, known: &[&str]) -> Result<Query, Refusal> {
+        Query::parse(self.parts.uri.query(), known)
+    }
+}
+
+pub(super) async fn answer(
+    interface: Arc<Interface>,
+    request: Request<RequestBody>,
+) -> Result<Reply, Infallible> {
+    let (parts, body) = request.into_parts();
+    let _busy = access::info(&parts).map(|info| interface.places.busy(info.id()));
+    let reply = timeout(REQUEST, answer_in_time(&interface, &parts, body)).await;
+    Ok(match reply {
+        Ok(Ok(reply)) => reply,
+        Ok(Err(refusal)) => refusal.into_reply(),
+        Err(_) => {
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "this took more than 30 s").into_reply()
+        }
+    })
+}
+
+async fn answer_in_time(
+    interface: &Interface,
+    parts: &Parts,
+    body: RequestBody,
+) -> Result<Reply, Refusal> {
+    let segments = query::segments(parts.uri.path())?;
+    let segments: Vec<_> = segments.iter().map(String::as_str).collect();
+    let endpoint = Endpoint::find(&segments)
+        .ok_or_else(|| Refusal::not_found("there is nothing under this path"))?;
+    let effect = endpoint.effect();
+    let token = interface.view.token.load();
+    let allowed = interface.access.check(parts, effect, token.as_deref());
+    if let Err(refusal) = allowed {
+        if effect == Effect::Change {
+            log_change(parts, refusal.status());
+        }
+        return Err(refusal);
+    }
+    match effect {
+        Effect::Change if parts.method != Method::POST => return Err(Refusal::method("POST")),
+        Effect::Public | Effect::Read if ![Method::GET, Method::HEAD].contains(&parts.method) => {
+            return Err(Refusal::method("GET"));
+        }
+        _ => {}
+    }
+    let call = Call {
+        interface,
+        parts,
+        body: read(body).await?,
+    };
+    let reply = dispatch(&call, endpoint).await;
+    if effect == Effect::Change {
+        let status = match &reply {
+            Ok(reply) => reply.status(),
+            Err(refusal) => refusal.status(),
+        };
+        log_change(parts, status);
+    }
+    reply
+}
+
+async fn dispatch(call: &Call<'_>, endpoint: Endpoint<'_>) -> Result<Reply, Refusal> {
+    match endpoint {
+        Endpoint::Page(asset) => Ok(page::serve(asset)),
+        Endpoint::Livez => Ok(health::alive()),
+        Endpoint::Readyz => Ok(health::ready(&call.interface.view)),
+        Endpoint::Status => status::show(call),
+        Endpoint::Reload => reload::reload(call).await,
+        Endpoint::Drain => reload::drain(call),
+        Endpoint::Unknown(name) => {
+            let name = name.escape_debug();
+            Err(Refusal::not_found(format!(
+                "there is no endpoint \"{name}\""
+            )))
+        }
+    }
+}
+
+async fn read(body: RequestBody) -> Result<Bytes, Refusal> {
+    let body = Limited::new(body, BODY).collect().await;
+    body.map(|body| body.to_bytes()).map_err(|error| {
+        if error.is::<LengthLimitError>() {
+            Refusal::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "the body has more than 64 KiB",
+            )
+        } else {
+            Refusal::bad_request("the body of the request is not complete")
+        }
+    })
+}
+
+/// Who changed what, from where, and what became of it. The token is in no URL.
+fn log_change(parts: &Parts, status: StatusCode) {
+    let info = access::info(parts);
+    let who = if access::is_trusted(info) {
+        "the Unix socket"
+    } else if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN {
+        "nobody known"
+    } else {
+        "the token"
+    };
+    let from = info.map_or_else(String::new, |info| info.peer().to_string());
+    let what = parts.uri.path_and_query().map_or("", |path| path.as_str());
+    tracing::info!(
+        by = who,
+        from,
+        status = status.as_u16(),
+        "admin: {} {}",
+        parts.method,
+        what.escape_debug()
+    );
+}
+
+/// In bytes.
+const BODY: usize = 64 * 1024;
+
+const REQUEST: Duration = Duration::from_secs(30);

@@ -1,0 +1,221 @@
+//! `[admin]`: the interface for operators.
+
+use super::{
+    listener::Tls,
+    problem::Placed,
+    section::{Reader, Section, Value},
+    value::{ListenAddress, OneOrMore, Positive, one_of},
+};
+use portcullis::middleware::tls;
+use std::{env, fmt, fs, io, path::PathBuf};
+use toml::{Spanned, de::DeValue};
+
+#[derive(Clone, Debug)]
+pub(crate) struct Admin {
+    pub(crate) listen: Placed<ListenAddress>,
+    pub(crate) token: Option<Placed<TokenSource>>,
+    pub(crate) protect: Protect,
+    /// Names by which browsers and probes may call this interface, besides its addresses.
+    pub(crate) hosts: Vec<String>,
+    pub(crate) tls: Option<Tls>,
+    /// How many ended connections are kept.
+    pub(crate) endings: usize,
+}
+
+/// What needs the token, over TCP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protect {
+    /// Requests that change something.
+    Changes,
+    /// All but those of probes, and the page itself.
+    All,
+}
+
+impl Admin {
+    pub(crate) fn read(section: &Section<'_>) -> Option<Self> {
+        let listen = section.require::<ListenAddress>("listen");
+        let token = TokenSource::read(section);
+        let protect = section.get("protect");
+        let hosts = section.get::<OneOrMore<String>>("hosts");
+        let tls = section
+            .section("tls")
+            .and_then(|section| section.read(Tls::read));
+        let endings = section.get::<Positive>("endings");
+        let listen = listen?;
+        let is_open = match &listen.value {
+            ListenAddress::Tcp(address) => !address.ip().is_loopback(),
+            ListenAddress::Unix(_) => false,
+        };
+        let has_token_key = section.has("token") || section.has("token-file");
+        if is_open && !has_token_key {
+            section.error_at(
+                "listen",
+                format!(
+                    "admin: {} is open to other machines, and there is no `token-file`",
+                    listen.value
+                ),
+            );
+        }
+        Some(Self {
+            listen,
+            token,
+            protect: protect.unwrap_or(if is_open {
+                Protect::All
+            } else {
+                Protect::Changes
+            }),
+            hosts: hosts.map_or_else(Vec::new, |hosts| hosts.0),
+            tls,
+            endings: endings.map_or(ENDINGS, |endings| endings.0.min(MAX_ENDINGS)),
+        })
+    }
+}
+
+/// About 1 MB with TLS.
+const ENDINGS: usize = 1_000;
+const MAX_ENDINGS: usize = 100_000;
+
+impl Value for Protect {
+    fn read(value: &Spanned<DeValue<'_>>, reader: &Reader<'_>) -> Option<Self> {
+        let words = [("changes", Self::Changes), ("all", Self::All)];
+        one_of(value, reader, &words)
+    }
+}
+
+/// Where the token is kept, which is never in the configuration itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum TokenSource {
+    File(PathBuf),
+    Environment(String),
+    /// That of `portcullis demo`.
+    InMemory(Secret),
+}
+
+impl TokenSource {
+    fn read(section: &Section<'_>) -> Option<Placed<Self>> {
+        let file = section.file("token-file");
+        let variable = section.placed::<EnvironmentVariable>("token");
+        match (file, variable) {
+            (Some(_), Some(_)) => {
+                section.error_at("token", "write `token` or `token-file`, not both");
+                None
+            }
+            (Some(file), None) => Some(Placed {
+                value: Self::File(file.value),
+                place: file.place,
+            }),
+            (None, variable) => variable.map(|variable| Placed {
+                value: Self::Environment(variable.value.0),
+                place: variable.place,
+            }),
+        }
+    }
+
+    /// Reads the token, without the white space around it.
+    pub(crate) fn load(&self) -> Result<Secret, String> {
+        let (text, from) = match self {
+            Self::File(path) => {
+                let text = fs::read_to_string(path)
+                    .map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+                (text, path.display().to_string())
+            }
+            Self::Environment(name) => {
+                let text = env::var(name)
+                    .map_err(|_| format!("the environment variable {name} is not set"))?;
+                (text, format!("the environment variable {name}"))
+            }
+            Self::InMemory(secret) => return Ok(secret.clone()),
+        };
+        Secret::new(text.trim()).map_err(|reason| format!("{from} {reason}"))
+    }
+}
+
+/// `"env:NAME"`.
+struct EnvironmentVariable(String);
+
+impl Value for EnvironmentVariable {
+    fn read(value: &Spanned<DeValue<'_>>, reader: &Reader<'_>) -> Option<Self> {
+        // The text is not repeated, because it may be the token itself.
+        let text = String::read(value, reader)?;
+        let name = text.strip_prefix("env:").filter(|name| !name.is_empty());
+        if name.is_none() {
+            reader.error(
+                value.span(),
+                "a token is never written here; write \"env:NAME\" for an environment variable, or `token-file`",
+            );
+        }
+        name.map(|name| Self(name.to_owned()))
+    }
+}
+
+/// Text that is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Secret(String);
+
+impl Secret {
+    fn new(text: &str) -> Result<Self, &'static str> {
+        match text {
+            "" => Err("has no token"),
+            text if text.len() < SHORTEST => {
+                Err("has a token of less than 16 characters; write one that nobody can guess")
+            }
+            text if !text.bytes().all(|byte| byte.is_ascii_graphic()) => {
+                Err("has a token with characters that do not fit into an HTTP header")
+            }
+            text => Ok(Self(text.to_owned())),
+        }
+    }
+
+    /// A random one, in hexadecimal.
+    pub(crate) fn random() -> io::Result<Self> {
+        let mut bytes = [0; 16];
+        let filled = tls::provider().secure_random.fill(&mut bytes);
+        filled.map_err(|_| io::Error::other("the system has no random numbers"))?;
+        Ok(Self(
+            bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+        ))
+    }
+
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+const SHORTEST: usize = 16;
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_never_printed() {
+        let secret = Secret::new("0123456789abcdef").expect("it is long enough");
+        let source = TokenSource::InMemory(secret.clone());
+        assert_eq!(format!("{secret:?} {source:?}"), "Secret InMemory(Secret)");
+        assert_eq!(secret.expose(), "0123456789abcdef");
+    }
+
+    #[test]
+    fn a_token_is_long_and_fits_into_a_header() {
+        for wrong in [
+            "",
+            "0123456789abcde",
+            "0123456789 abcdef",
+            "0123456789äbcdef",
+        ] {
+            assert!(Secret::new(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn random_tokens_differ() {
+        let random = || Secret::random().expect("the system has random numbers");
+        assert!(random().expose().len() == 32 && random() != random());
+    }
+}

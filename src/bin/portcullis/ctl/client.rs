@@ -1,0 +1,219 @@
+//! Requests to the admin interface.
+
+use crate::{
+    args,
+    config::{Config, ListenAddress, Problems, TokenSource, chain},
+};
+use bytes::Bytes;
+use http::{
+    Method, Request, StatusCode,
+    header::{AUTHORIZATION, CONNECTION, HOST},
+};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use std::{env, path::Path, path::PathBuf, time::Duration};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::timeout,
+};
+
+/// Where the admin interface is, and the token for it.
+pub(super) struct Client {
+    address: Address,
+    token: Option<String>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Address {
+    /// `host:port`.
+    Tcp(String),
+    Unix(PathBuf),
+}
+
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) text: String,
+}
+
+impl Client {
+    pub(super) fn new(args: &args::Ctl) -> Result<Self, String> {
+        let configured = match &args.admin {
+            Some(_) => None,
+            None => Some(configured(&args.config)?),
+        };
+        let address = match (&args.admin, &configured) {
+            (Some(address), _) => Address::parse(address)?,
+            (None, Some(admin)) => Address::of(&admin.listen.value),
+            (None, None) => unreachable!("one of them is there"),
+        };
+        let token = match (&args.token_file, env::var("PORTCULLIS_TOKEN")) {
+            (Some(file), _) => Some(TokenSource::File(file.clone()).load()?.expose().to_owned()),
+            (None, Ok(token)) => Some(token),
+            // That of the configuration, for those who may read it.
+            (None, Err(_)) => configured
+                .and_then(|admin| admin.token)
+                .and_then(|token| token.value.load().ok())
+                .map(|token| token.expose().to_owned()),
+        };
+        Ok(Self { address, token })
+    }
+
+    pub(super) async fn request(
+        &self,
+        method: &Method,
+        path: &str,
+        body: String,
+    ) -> Result<Answer, String> {
+        let exchange = async {
+            match &self.address {
+                Address::Tcp(address) => {
+                    let stream = portcullis::connect::connect(address).await;
+                    let stream = stream.map_err(|error| self.failed(&error))?;
+                    self.exchange(stream, address, method, path, body).await
+                }
+                Address::Unix(path_of_socket) => {
+                    let stream = tokio::net::UnixStream::connect(path_of_socket).await;
+                    let stream = stream.map_err(|error| self.failed(&error))?;
+                    self.exchange(stream, "localhost", method, path, body).await
+                }
+            }
+        };
+        let answer = timeout(PATIENCE, exchange).await;
+        answer.unwrap_or_else(|_| Err(format!("{self}: no answer within {PATIENCE:?}")))
+    }
+
+    async fn exchange(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        host: &str,
+        method: &Method,
+        path: &str,
+        body: String,
+    ) -> Result<Answer, String> {
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| self.failed(&error))?;
+        let driver = tokio::spawn(connection);
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(HOST, host)
+            .header(CONNECTION, "close");
+        if let Some(token) = &self.token {
+            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let request = request
+            .body(Full::new(Bytes::from(body)))
+            .map_err(|error| self.failed(&error))?;
+        let response = sender.send_request(request).await;
+        let response = response.map_err(|error| self.failed(&error))?;
+        let status = response.status();
+        let body = response.into_body().collect().await;
+        let body = body.map_err(|error| self.failed(&error))?.to_bytes();
+        driver.abort();
+        Ok(Answer {
+            status,
+            text: String::from_utf8_lossy(&body).into_owned(),
+        })
+    }
+
+    fn failed(&self, error: &(dyn std::error::Error + 'static)) -> String {
+        format!("{self}: {}", chain(error))
+    }
+}
+
+impl std::fmt::Display for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.address {
+            Address::Tcp(address) => write!(f, "http://{address}"),
+            Address::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl Address {
+    fn parse(text: &str) -> Result<Self, String> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return Ok(Self::Unix(path.into()));
+        }
+        if text.starts_with('/') || text.starts_with('.') {
+            return Ok(Self::Unix(text.into()));
+        }
+        let address = text.strip_prefix("http://").unwrap_or(text);
+        let address = address.trim_end_matches('/');
+        if address.is_empty() || address.contains('/') {
+            return Err(format!(
+                "\"{}\" is not an admin interface; write http://127.0.0.1:9900 or unix:/path",
+                text.escape_debug()
+            ));
+        }
+        let has_port = address
+            .rsplit_once(':')
+            .is_some_and(|(_, port)| !port.contains(']'));
+        Ok(Self::Tcp(match has_port {
+            true => address.to_owned(),
+            false => format!("{address}:80"),
+        }))
+    }
+
+    /// An address to listen on, as an address to connect to.
+    fn of(listen: &ListenAddress) -> Self {
+        match listen {
+            ListenAddress::Unix(path) => Self::Unix(path.clone()),
+            ListenAddress::Tcp(address) if address.ip().is_unspecified() => {
+                let host = if address.is_ipv4() {
+                    "127.0.0.1"
+                } else {
+                    "[::1]"
+                };
+                Self::Tcp(format!("{host}:{}", address.port()))
+            }
+            ListenAddress::Tcp(address) => Self::Tcp(address.to_string()),
+        }
+    }
+}
+
+/// The admin interface of a configuration file, which may have problems elsewhere.
+fn configured(file: &Path) -> Result<crate::config::Admin, String> {
+    let mut problems = Problems::default();
+    let (config, found) = Config::load(file);
+    problems.extend(found);
+    config.admin.ok_or_else(|| {
+        if file.exists() {
+            format!(
+                "{}: there is no [admin] section; write --admin with its address",
+                file.display()
+            )
+        } else {
+            format!(
+                "{} is not there; write --admin with the address of the admin interface, or --config",
+                file.display()
+            )
+        }
+    })
+}
+
+/// A reload may wait for another one.
+const PATIENCE: Duration = Duration::from_secs(35);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_a_url_or_a_path() {
+        let tcp = |text: &str| Ok(Address::Tcp(text.into()));
+        assert_eq!(
+            Address::parse("http://127.0.0.1:9900/"),
+            tcp("127.0.0.1:9900")
+        );
+        assert_eq!(Address::parse("gate.internal"), tcp("gate.internal:80"));
+        assert_eq!(Address::parse("[::1]:9900"), tcp("[::1]:9900"));
+        assert_eq!(Address::parse("http://[::1]"), tcp("[::1]:80"));
+        let unix = Ok(Address::Unix("/run/a".into()));
+        assert_eq!(Address::parse("unix:/run/a"), unix);
+        assert_eq!(Address::parse("/run/a"), unix);
+        assert!(Address::parse("http://a/b").is_err());
+    }
+}

@@ -1,0 +1,151 @@
+//! What runs now, for the admin interface, which only looks at it.
+//!
+//! A reload publishes a whole new [`Current`]. Whoever reads has a consistent one, without a lock, and never waits for
+//! a reload.
+
+use crate::config::{Config, ListenAddress, Secret};
+use arc_swap::{ArcSwap, ArcSwapOption};
+use portcullis::{
+    connection::Address,
+    middleware::{limit::LimitHandle, tls::CertStore},
+    server::{Handle, ListenerHandle, State},
+    upstream::Pool,
+};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
+};
+
+/// What runs, and what became of the reloads.
+pub(crate) struct View {
+    pub(crate) server: Handle,
+    pub(crate) started: SystemTime,
+    /// The configuration file, if there is one.
+    pub(crate) file: Option<PathBuf>,
+    /// Which authorizes changes through the admin interface.
+    pub(crate) token: ArcSwapOption<Secret>,
+    current: ArcSwap<Current>,
+    reloads: Mutex<Reloads>,
+}
+
+/// One configuration and what was built from it.
+pub(crate) struct Current {
+    pub(crate) config: Config,
+    /// In the order of the file, then those that were removed and still drain.
+    pub(crate) listeners: Vec<ListenerView>,
+    pub(crate) pools: BTreeMap<String, Pool>,
+    pub(crate) loaded: SystemTime,
+}
+
+#[derive(Clone)]
+pub(crate) struct ListenerView {
+    pub(crate) name: String,
+    pub(crate) sockets: Vec<Socket>,
+    /// That of all its connections together.
+    pub(crate) limit: LimitHandle,
+    pub(crate) certificates: Vec<CertStore>,
+}
+
+/// A socket of a listener, open or draining.
+#[derive(Clone)]
+pub(crate) struct Socket {
+    pub(crate) configured: ListenAddress,
+    pub(crate) local: Address,
+    pub(crate) handle: ListenerHandle,
+}
+
+/// The reloads since the start.
+#[derive(Clone, Default)]
+pub(crate) struct Reloads {
+    pub(crate) completed: u64,
+    pub(crate) failed: u64,
+    /// Why the last one failed; `None` if it did not.
+    pub(crate) last_error: Option<(SystemTime, Vec<String>)>,
+}
+
+impl View {
+    pub(crate) fn new(server: Handle, file: Option<PathBuf>) -> Self {
+        Self {
+            server,
+            started: SystemTime::now(),
+            file,
+            token: ArcSwapOption::empty(),
+            current: ArcSwap::from_pointee(Current {
+                config: Config::default(),
+                listeners: Vec::new(),
+                pools: BTreeMap::new(),
+                loaded: SystemTime::now(),
+            }),
+            reloads: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn current(&self) -> Arc<Current> {
+        self.current.load_full()
+    }
+
+    pub(crate) fn publish(&self, current: Current) {
+        self.current.store(Arc::new(current));
+    }
+
+    pub(crate) fn reloads(&self) -> Reloads {
+        self.lock_reloads().clone()
+    }
+
+    pub(crate) fn reloaded(&self, result: Result<(), &[String]>) {
+        let mut reloads = self.lock_reloads();
+        match result {
+            Ok(()) => {
+                reloads.completed += 1;
+                reloads.last_error = None;
+            }
+            Err(problems) => {
+                reloads.failed += 1;
+                reloads.last_error = Some((SystemTime::now(), problems.to_vec()));
+            }
+        }
+    }
+
+    fn lock_reloads(&self) -> MutexGuard<'_, Reloads> {
+        self.reloads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ListenerView {
+    /// The state of its sockets together.
+    pub(crate) fn state(&self) -> &'static str {
+        let has = |state| {
+            let mut states = self.sockets.iter().map(|it| it.handle.status().state);
+            states.any(|it| it == state)
+        };
+        if has(State::Running) || has(State::Starting) {
+            "open"
+        } else if has(State::Paused) {
+            "paused"
+        } else if has(State::Draining) {
+            "draining"
+        } else {
+            "closed"
+        }
+    }
+}
+
+impl Socket {
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.handle.status().state == State::Stopped
+    }
+}
+
+/// The name of a socket within the server. A listener's name contains no space.
+pub(crate) fn label(listener: &str, address: &ListenAddress) -> String {
+    format!("{listener} {address}")
+}
+
+/// The listener of a socket with this label.
+pub(crate) fn listener_of(label: &str) -> &str {
+    label
+        .split_once(' ')
+        .map_or(label, |(listener, _)| listener)
+}
