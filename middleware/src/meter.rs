@@ -51,7 +51,7 @@ impl Counter {
     /// Reloads of certificates.
     #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
     pub(crate) fn reloads(result: &'static str) -> Self {
-        register!(counter!("portcullis_reloads_total", "result" => result))
+        register!(counter!("portcullis_reloads_total", "of" => "certificates", "result" => result))
     }
 
     #[inline]

@@ -31,6 +31,11 @@ impl Pool {
         candidates.map(|member| self.0.status(&member)).collect()
     }
 
+    /// Connections that wait for a server with capacity.
+    pub fn waiting(&self) -> usize {
+        self.0.queue.len()
+    }
+
     /// Replaces the servers.
     ///
     /// Servers with a name that the pool has already keep their connections, and unless their address changes, their

@@ -1,7 +1,7 @@
 //! The command line.
 
 use clap::{Args as Arguments, Parser, Subcommand};
-use std::{net::IpAddr, path::PathBuf};
+use std::path::PathBuf;
 
 /// A gate in front of services: TLS, limits, routing and forwarding of TCP connections.
 #[derive(Debug, Parser)]
@@ -30,13 +30,13 @@ pub(crate) enum Command {
     /// Prints every problem of a configuration file, with line and column.
     Check(Config),
     /// Prints what a reload of a configuration file would do, key by key.
-    Plan(Plan),
+    Plan(crate::plan::PlanArgs),
     /// Prints what would become of a client, guard by guard, and which rule decides.
-    Explain(Explain),
+    Explain(crate::explain::ExplainArgs),
     /// Forwards one listener to one or more servers, without a file.
     Forward(Forward),
     /// Shows and changes a running program, through its admin interface.
-    Ctl(Ctl),
+    Ctl(crate::ctl::Ctl),
     /// Sends back what it receives.
     Echo(Listen),
     /// Sends the time and closes (RFC 867).
@@ -58,83 +58,6 @@ pub(crate) struct Config {
     /// The configuration file.
     #[arg(short, long, value_name = "FILE", default_value = "portcullis.toml")]
     pub(crate) config: PathBuf,
-}
-
-#[derive(Arguments, Debug)]
-pub(crate) struct Plan {
-    /// The new configuration file.
-    #[arg(short, long, value_name = "FILE", default_value = "portcullis.toml")]
-    pub(crate) config: PathBuf,
-    /// The file to compare with.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) old: Option<PathBuf>,
-}
-
-#[derive(Arguments, Debug)]
-pub(crate) struct Explain {
-    /// The configuration file.
-    #[arg(short, long, value_name = "FILE", default_value = "portcullis.toml")]
-    pub(crate) config: PathBuf,
-    /// The listener that the client connects to.
-    #[arg(long, value_name = "NAME")]
-    pub(crate) listener: String,
-    /// The client's address.
-    #[arg(long, value_name = "ADDRESS")]
-    pub(crate) from: IpAddr,
-    /// The host name that it requests over TLS.
-    #[arg(long, value_name = "HOST")]
-    pub(crate) name: Option<String>,
-    /// A protocol that it offers over TLS (ALPN), such as h2; may be repeated.
-    #[arg(long, value_name = "PROTOCOL")]
-    pub(crate) alpn: Vec<String>,
-    /// What it speaks, as in `listener.route.protocol`.
-    #[arg(long, value_name = "PROTOCOL")]
-    pub(crate) protocol: Option<String>,
-    /// The certificate that it shows, in PEM, with those that have signed it.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) cert: Option<PathBuf>,
-    /// The proxy through which it connects, which sends a PROXY header.
-    #[arg(long, value_name = "ADDRESS")]
-    pub(crate) proxy: Option<IpAddr>,
-    /// It connects without a proxy to a listener that reads PROXY headers.
-    #[arg(long, conflicts_with = "proxy")]
-    pub(crate) direct: bool,
-}
-
-#[derive(Arguments, Debug)]
-pub(crate) struct Ctl {
-    /// The admin interface, such as http://127.0.0.1:9900 or unix:/run/portcullis/admin.sock.
-    #[arg(long, value_name = "ADDRESS", global = true)]
-    pub(crate) admin: Option<String>,
-    /// The configuration file that names the admin interface, without --admin.
-    #[arg(
-        short,
-        long,
-        value_name = "FILE",
-        default_value = "portcullis.toml",
-        global = true
-    )]
-    pub(crate) config: PathBuf,
-    /// The file of the token; by default the token is in the variable PORTCULLIS_TOKEN.
-    #[arg(long, value_name = "FILE", global = true)]
-    pub(crate) token_file: Option<PathBuf>,
-    /// Prints what the interface answers, in JSON.
-    #[arg(long, global = true)]
-    pub(crate) json: bool,
-    #[command(subcommand)]
-    pub(crate) command: CtlCommand,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum CtlCommand {
-    /// Shows the program as a whole.
-    Status,
-    /// Ends with 0 if the program takes connections, else prints why not and ends with 1.
-    Ready,
-    /// Reads the configuration file again.
-    Reload,
-    /// Shuts down gracefully.
-    Drain,
 }
 
 #[derive(Arguments, Debug)]

@@ -1,50 +1,39 @@
 //! `portcullis ctl`: a client of the admin interface.
 
+mod args;
 mod client;
+mod request;
 mod show;
+mod table;
 
-use crate::{
-    args::{self, CtlCommand},
-    exit, run,
+pub(crate) use self::{
+    args::Ctl,
+    client::{Answer, Client, Interface},
 };
-use client::Client;
-use http::Method;
+
+use crate::{exit, run};
 use std::process::ExitCode;
 
-pub(crate) fn ctl(args: &args::Ctl) -> ExitCode {
-    let client = match Client::new(args) {
+pub(crate) fn ctl(args: &Ctl) -> ExitCode {
+    let client = match Client::new(args.interface()) {
         Ok(client) => client,
         Err(error) => return failed(&error, exit::USAGE),
     };
-    let (method, path) = request(&args.command);
+    let (method, path) = request::of(&args.command);
     let answer = run::runtime().block_on(client.request(&method, &path, String::new()));
     let answer = match answer {
         Ok(answer) => answer,
         Err(error) => return failed(&error, exit::FAILED),
     };
-    if !answer.status.is_success() {
-        show::refusal(&answer, args.json);
-        return ExitCode::from(exit::FAILED);
-    }
+    let is_done = answer.status.is_success();
     if args.json {
-        print!("{}", answer.text);
-        if !answer.text.ends_with('\n') {
-            println!();
-        }
+        println!("{}", answer.text.trim_end());
+    } else if is_done {
+        print!("{}", show::answer(&args.command, &answer));
     } else {
-        show::answer(&args.command, &answer);
+        eprint!("{}", show::refusal(&answer));
     }
-    ExitCode::from(exit::OK)
-}
-
-fn request(command: &CtlCommand) -> (Method, String) {
-    let (method, path) = match command {
-        CtlCommand::Status => (Method::GET, "/api/status".into()),
-        CtlCommand::Ready => (Method::GET, "/readyz".into()),
-        CtlCommand::Reload => (Method::POST, "/api/reload".into()),
-        CtlCommand::Drain => (Method::POST, "/api/drain".into()),
-    };
-    (method, path)
+    ExitCode::from(if is_done { exit::OK } else { exit::FAILED })
 }
 
 fn failed(error: &str, code: u8) -> ExitCode {

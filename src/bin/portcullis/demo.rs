@@ -2,7 +2,7 @@
 
 use crate::{
     args,
-    config::{Config, Problems, Source},
+    config::{Config, Placed, Problems, Secret, Source, TokenSource},
     exit, run, small,
 };
 use bytes::Bytes;
@@ -37,7 +37,12 @@ use tower::{ServiceBuilder, service_fn};
 const CONFIGURATION: &str = include_str!("demo.toml");
 
 pub(crate) fn demo(args: &args::Demo) -> ExitCode {
-    let addresses = [("WEB", 8443), ("SNI", 8444), ("ECHO", 7007)];
+    let addresses = [
+        ("WEB", 8443),
+        ("SNI", 8444),
+        ("ECHO", 7007),
+        ("ADMIN", 9900),
+    ];
     let addresses = addresses.map(|(name, port)| (name, free(port).to_string()));
     let mut text = CONFIGURATION.to_owned();
     for (name, address) in &addresses {
@@ -76,8 +81,18 @@ pub(crate) fn demo(args: &args::Demo) -> ExitCode {
     for certificate in &mut config.certificates {
         certificate.in_memory = Some((identity.chain.clone(), identity.key.clone()));
     }
-    let [web, sni, echo] = addresses.map(|(_, address)| address);
-    describe(&web, &sni, &echo);
+    let token = match Secret::random() {
+        Ok(token) => token,
+        Err(error) => return failed(&error.into()),
+    };
+    if let Some(admin) = &mut config.admin {
+        admin.token = Some(Placed {
+            value: TokenSource::InMemory(token.clone()),
+            place: admin.listen.place.clone(),
+        });
+    }
+    let [web, sni, echo, admin] = addresses.map(|(_, address)| address);
+    describe([&web, &sni, &echo, &admin], token.expose());
     if args.load {
         runtime.spawn(make_traffic(echo));
     }
@@ -89,7 +104,7 @@ fn failed(error: &BoxError) -> ExitCode {
     ExitCode::from(exit::FAILED)
 }
 
-fn describe(web: &str, sni: &str, echo: &str) {
+fn describe([web, sni, echo, admin]: [&str; 4], token: &str) {
     let (sni_port, echo_port) = (port_of(sni), port_of(echo));
     println!(
         "portcullis {version}, demo: a gate before services of its own, all in memory. Ctrl-C shuts it down.
@@ -97,12 +112,15 @@ fn describe(web: &str, sni: &str, echo: &str) {
   web   https://{web}   TLS ends here; one of its two servers is down every other half minute
   sni   {sni}   a.test is terminated, b.test is passed through, others are refused
   echo  {echo}   3 connections per client, 64 KiB/s each
+  page  http://{admin}   live connections, endings, plots; the token for changes is
+        {token}
 
 try:
   curl -k https://{web}
   curl -k --resolve a.test:{sni_port}:127.0.0.1 https://a.test:{sni_port}
   curl -k --resolve b.test:{sni_port}:127.0.0.1 https://b.test:{sni_port}
-  nc 127.0.0.1 {echo_port}   in four terminals: the fourth one is refused, and the log says why
+  nc 127.0.0.1 {echo_port}   in four terminals: the fourth one is refused, and the page says why
+  portcullis ctl --admin http://{admin} status
 
 The configuration as a file: portcullis demo --print
 ",

@@ -25,6 +25,13 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Lines that wait for the reader.
 const QUEUE: usize = 8_192;
 
+/// Lines that were dropped since the start.
+pub(crate) fn dropped() -> u64 {
+    DROPPED.load(Ordering::Relaxed)
+}
+
+static DROPPED: AtomicU64 = AtomicU64::new(0);
+
 /// Sets up the log. The returned value writes what is left when it is dropped.
 pub(crate) fn init(settings: Log) -> Flush {
     let (lines, flush) = Lines::to(io::stdout());
@@ -98,6 +105,7 @@ fn write_all(queue: &Receiver<Vec<u8>>, mut output: impl Write, dropped: &Atomic
             Err(_) => {
                 // A full disk, for example, which may have space later.
                 dropped.fetch_add(1, Ordering::Relaxed);
+                DROPPED.fetch_add(1, Ordering::Relaxed);
                 thread::park_timeout(PAUSE);
                 continue;
             }
@@ -164,6 +172,7 @@ impl Drop for Line<'_> {
         let line = std::mem::take(&mut self.bytes);
         if self.queue.lines.try_send(line).is_err() {
             self.queue.dropped.fetch_add(1, Ordering::Relaxed);
+            DROPPED.fetch_add(1, Ordering::Relaxed);
         }
     }
 }

@@ -6,11 +6,9 @@
     reason = "a program talks to its user"
 )]
 
-#[allow(dead_code, reason = "endpoints that follow need it")]
 mod admin;
 mod args;
 mod build;
-#[allow(dead_code, reason = "endpoints that follow need it")]
 mod config;
 mod ctl;
 mod demo;
@@ -20,7 +18,6 @@ mod plan;
 mod run;
 mod running;
 mod small;
-#[allow(dead_code, reason = "endpoints that follow need it")]
 mod view;
 
 use args::{Args, Command};

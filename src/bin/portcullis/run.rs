@@ -1,7 +1,7 @@
 //! `portcullis run`, `check` and `forward`.
 
 use crate::{
-    admin::{self, Admin},
+    admin::{self, Admin, Instruments},
     args,
     build::{self, Before, Parts},
     config::{Config, Problems, Source, chain},
@@ -120,7 +120,12 @@ pub(crate) fn serve_on(
             return ExitCode::from(exit::FAILED);
         }
     };
-    let parts = build::build(&config, &Before::default(), &mut problems);
+    let instruments = config.admin.as_ref().map(Instruments::install);
+    let before = Before {
+        instruments: instruments.clone(),
+        ..Before::default()
+    };
+    let parts = build::build(&config, &before, &mut problems);
     if problems.errors() > 0 {
         for problem in problems.sorted() {
             eprintln!("{problem}");
@@ -131,7 +136,7 @@ pub(crate) fn serve_on(
         tracing::warn!("{problem}");
     }
     raise_descriptors();
-    let started = start(config, parts, file);
+    let started = start(config, parts, instruments, file);
     let (running, admin, requests) = match started {
         Ok(started) => started,
         Err(error) => {
@@ -160,14 +165,17 @@ pub(crate) fn serve_on(
 fn start(
     config: Config,
     mut parts: Parts,
+    instruments: Option<Instruments>,
     file: Option<&Path>,
 ) -> Result<(Running, Option<Admin>, mpsc::Receiver<Request>), CannotListen> {
     let tls = parts.admin.as_mut().and_then(|admin| admin.tls.take());
     let bound = config.admin.as_ref();
     let bound = bound.map(|admin| admin::bind(admin, tls)).transpose()?;
-    let running = Running::start(config, parts, file)?;
+    let running = Running::start(config, parts, instruments.clone(), file)?;
     let (sender, requests) = mpsc::channel(QUEUE);
-    let admin = bound.map(|bound| bound.serve(running.view(), sender));
+    let admin = bound
+        .zip(instruments)
+        .map(|(bound, instruments)| bound.serve(running.view(), sender, instruments));
     Ok((running, admin, requests))
 }
 

@@ -5,6 +5,7 @@
 //! stack. Listeners that are gone are drained.
 
 use crate::{
+    admin::{Instruments, count_reload},
     build::{self, Before, Gate, Parts, Stack, State},
     config::{Config, ListenAddress, Listener, Problems, chain},
     plan::{self, When},
@@ -26,6 +27,7 @@ pub(crate) struct Running {
     config: Config,
     server: Handle,
     view: Arc<View>,
+    instruments: Option<Instruments>,
     listeners: HashMap<String, RunningListener>,
     /// Sockets that drain, with the listener that they belonged to.
     leaving: Vec<ListenerView>,
@@ -74,6 +76,7 @@ impl Running {
     pub(crate) fn start(
         config: Config,
         parts: Parts,
+        instruments: Option<Instruments>,
         file: Option<&Path>,
     ) -> Result<Self, CannotListen> {
         let sockets = bind(&config, &HashMap::new())?;
@@ -90,6 +93,7 @@ impl Running {
             config: Config::default(),
             view: Arc::new(View::new(server.clone(), file.map(Into::into))),
             server,
+            instruments,
             listeners: HashMap::new(),
             leaving: Vec::new(),
             pools: HashMap::new(),
@@ -141,6 +145,11 @@ impl Running {
             Ok(()) => Ok(()),
             Err(problems) => Err(problems),
         });
+        count_reload(if result.is_ok() {
+            "completed"
+        } else {
+            "failed"
+        });
         match &result {
             Ok(()) => tracing::info!(file = %file.display(), "the configuration was reloaded"),
             Err(problems) => {
@@ -161,6 +170,7 @@ impl Running {
                 backends: &self.config.backends,
                 pools: self.pools.clone(),
                 states: self.states(),
+                instruments: self.instruments.clone(),
                 is_dry_run: false,
             };
             let parts = build::build(&config, &before, &mut problems);
@@ -215,11 +225,7 @@ impl Running {
             match served {
                 Ok(handle) => {
                     tracing::info!(listener = name, "listening on {local}");
-                    listener.sockets.push(Socket {
-                        configured: address,
-                        local,
-                        handle,
-                    });
+                    listener.sockets.push(Socket { local, handle });
                 }
                 // Only a server that stops takes no listeners.
                 Err(error) => {

@@ -3,7 +3,7 @@
 //! A reload publishes a whole new [`Current`]. Whoever reads has a consistent one, without a lock, and never waits for
 //! a reload.
 
-use crate::config::{Config, ListenAddress, Secret};
+use crate::config::{Backend, Config, ListenAddress, Listener, Secret};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use portcullis::{
     connection::Address,
@@ -14,7 +14,10 @@ use portcullis::{
 use std::{
     collections::BTreeMap,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::SystemTime,
 };
 
@@ -28,6 +31,8 @@ pub(crate) struct View {
     pub(crate) token: ArcSwapOption<Secret>,
     current: ArcSwap<Current>,
     reloads: Mutex<Reloads>,
+    /// Whether a stop was requested here, which the server notices a moment later.
+    is_stopping: AtomicBool,
 }
 
 /// One configuration and what was built from it.
@@ -51,7 +56,6 @@ pub(crate) struct ListenerView {
 /// A socket of a listener, open or draining.
 #[derive(Clone)]
 pub(crate) struct Socket {
-    pub(crate) configured: ListenAddress,
     pub(crate) local: Address,
     pub(crate) handle: ListenerHandle,
 }
@@ -79,6 +83,7 @@ impl View {
                 loaded: SystemTime::now(),
             }),
             reloads: Mutex::default(),
+            is_stopping: AtomicBool::new(false),
         }
     }
 
@@ -88,6 +93,21 @@ impl View {
 
     pub(crate) fn publish(&self, current: Current) {
         self.current.store(Arc::new(current));
+    }
+
+    /// Shuts down gracefully.
+    pub(crate) fn stop(&self) {
+        self.is_stopping.store(true, Ordering::Relaxed);
+        self.server.stop();
+    }
+
+    pub(crate) fn state(&self) -> State {
+        match self.server.state() {
+            State::Running | State::Paused if self.is_stopping.load(Ordering::Relaxed) => {
+                State::Draining
+            }
+            state => state,
+        }
     }
 
     pub(crate) fn reloads(&self) -> Reloads {
@@ -113,7 +133,31 @@ impl View {
     }
 }
 
+impl Current {
+    pub(crate) fn listener(&self, name: &str) -> Option<&ListenerView> {
+        let mut listeners = self.listeners.iter().filter(|listener| !listener.is_gone());
+        listeners.find(|listener| listener.name == name)
+    }
+
+    /// The listener in the configuration; `None` if it was removed.
+    pub(crate) fn configured(&self, name: &str) -> Option<&Listener> {
+        let mut listeners = self.config.listeners.iter();
+        listeners.find(|listener| listener.name.value == name)
+    }
+
+    pub(crate) fn backend(&self, name: &str) -> Option<(&Backend, &Pool)> {
+        let mut backends = self.config.backends.iter();
+        let backend = backends.find(|backend| backend.name.value == name)?;
+        Some((backend, self.pools.get(name)?))
+    }
+}
+
 impl ListenerView {
+    /// Whether it was removed and has no connection any more.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.sockets.iter().all(Socket::is_stopped)
+    }
+
     /// The state of its sockets together.
     pub(crate) fn state(&self) -> &'static str {
         let has = |state| {

@@ -1,7 +1,8 @@
 //! `portcullis ctl`, as a process.
 
 use super::{Administered, TOKEN, forward_to};
-use crate::gate::{backend, program};
+use crate::gate::{Folder, Gate, backend, line, program};
+use serde_json::Value;
 use std::process::Output;
 
 impl Administered {
@@ -60,5 +61,93 @@ async fn ctl_says_what_is_missing() {
         text(&nobody.stderr).contains("http://127.0.0.1:1: "),
         "{}",
         text(&nobody.stderr)
+    );
+}
+
+#[tokio::test]
+async fn ctl_shows_tables_and_changes_what_the_interface_can() {
+    let running = Administered::run(&forward_to(backend("one").await), 1).await;
+    let mut client = running.gate.connect().await;
+    line(&mut client).await.expect("the greeting");
+    let output = async |arguments: &[&str]| {
+        let output = running.ctl(arguments).await;
+        assert_eq!(
+            output.status.code(),
+            Some(0),
+            "{arguments:?}: {}",
+            text(&output.stderr)
+        );
+        text(&output.stdout)
+    };
+    let peer = client.local_addr().expect("it is bound").to_string();
+    for (command, parts) in [
+        (
+            &["status"][..],
+            &["serving, ready", "1 open, 1 accepted", "gate.toml ("][..],
+        ),
+        (&["listeners"], &["NAME", "open", "10000"]),
+        (&["connections"], &["CLIENT", &peer, "serving", "1 of 1"]),
+        (&["connections", "--peer", "192.0.2.0/24"], &["0 of 0"]),
+        (&["backends"], &["BACKEND", "up", "yes"]),
+        (&["certificates"], &["DAYS LEFT"]),
+        (&["listeners", "limit", "a", "7"], &["7"]),
+        (&["listeners", "pause", "a"], &["paused"]),
+        (&["listeners", "resume", "a"], &["open"]),
+        (
+            &["close", "--listener", "a", "--dry-run"],
+            &["1 match, none closed"],
+        ),
+        (&["close", "--listener", "a", "--reset"], &["1 closed"]),
+    ] {
+        let shown = output(command).await;
+        for part in parts {
+            assert!(shown.contains(part), "{part} in {shown}");
+        }
+    }
+    running
+        .eventually("/api/endings", |it| it["last"] == 1)
+        .await;
+    let shown = output(&["endings", "--outcome", "forced"]).await;
+    assert!(
+        shown.contains(&peer) && shown.contains("closed by an operator"),
+        "{shown}"
+    );
+    let json: Value = serde_json::from_str(&output(&["endings", "--json"]).await).expect("JSON");
+    assert_eq!(json["endings"][0]["peer"], peer);
+
+    let refused = running.ctl(&["close"]).await;
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        text(&refused.stderr).contains("all connections"),
+        "{}",
+        text(&refused.stderr)
+    );
+    let refused = running.ctl(&["close", "99999"]).await;
+    assert!(
+        text(&refused.stderr).contains("/api/endings"),
+        "{}",
+        text(&refused.stderr)
+    );
+    let wrong = running.ctl(&["close", "--al"]).await;
+    assert_eq!(wrong.status.code(), Some(2));
+    assert_eq!(output(&["drain"]).await, "draining\n");
+}
+
+#[tokio::test]
+async fn ctl_finds_the_unix_socket_in_the_configuration() {
+    let folder = Folder::new();
+    let server = forward_to(backend("one").await);
+    let text_of_file = format!("version = 1\n[admin]\nlisten = \"unix:admin.sock\"\n{server}");
+    let file = folder.write("gate.toml", text_of_file);
+    let mut gate = Gate::run(&file, 1).await;
+    gate.child.says("admin interface on unix:").await;
+    let file = file.to_str().expect("it is UTF-8");
+    let mut command = program(["ctl", "reload", "--config", file]);
+    let output = command.output().await.expect("it starts");
+    assert_eq!(
+        text(&output.stdout),
+        "reloaded\n",
+        "{}",
+        text(&output.stderr)
     );
 }

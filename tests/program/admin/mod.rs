@@ -1,13 +1,23 @@
 //! The admin interface of a running program, over TCP and the Unix socket.
 
 mod access;
+mod backends;
+mod certificates;
 mod client;
+mod connections;
 mod ctl;
+mod hostile;
+mod measures;
 mod status;
 
-use crate::gate::{Folder, Gate};
+use crate::{
+    gate::{Folder, Gate},
+    support::child::address_in,
+};
 use client::{Answer, Api};
-use std::net::SocketAddr;
+use serde_json::Value;
+use std::{net::SocketAddr, time::Duration};
+use tokio::time::sleep;
 
 /// A program with an admin interface on TCP.
 struct Administered {
@@ -26,7 +36,11 @@ impl Administered {
 
     /// The same with more keys in `[admin]`.
     async fn run_with(keys: &str, text: &str, sockets: usize) -> Self {
-        let folder = Folder::new();
+        Self::run_in(Folder::new(), keys, text, sockets).await
+    }
+
+    /// The same in a folder that has what the configuration refers to.
+    async fn run_in(folder: Folder, keys: &str, text: &str, sockets: usize) -> Self {
         folder.write("token", format!("{TOKEN}\n"));
         let text = format!(
             "version = 1\n[admin]\nlisten = \"127.0.0.1:0\"\ntoken-file = \"token\"\n{keys}\n{text}"
@@ -34,7 +48,7 @@ impl Administered {
         let file = folder.write("gate.toml", text);
         let mut gate = Gate::run(&file, sockets).await;
         let line = gate.child.says("admin interface on ").await;
-        let admin = crate::support::child::address_in(&line).expect("an address");
+        let admin = address_in(&line).expect("an address");
         Self {
             gate,
             admin,
@@ -50,15 +64,32 @@ impl Administered {
         self.api().get(path).await
     }
 
+    /// Waits until the answer is so, because the end of a connection takes a moment.
+    async fn eventually(&self, path: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+        for _ in 0..1_000 {
+            let value = self.get(path).await.json();
+            if is_so(&value) {
+                return value;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{path}: {}", self.get(path).await.body);
+    }
+
     async fn post(&self, path: &str) -> Answer {
         self.api().with_token(TOKEN).post(path).await
     }
 }
 
-/// A listener `a` before one server.
+/// A listener `a` before a backend `b` of one server.
 fn forward_to(server: SocketAddr) -> String {
+    configuration("", &format!("servers = \"{server}\""))
+}
+
+/// A listener `a` before a backend `b`, with more keys.
+fn configuration(listener: &str, backend: &str) -> String {
     format!(
-        "[[listener]]\nname = \"a\"\nlisten = \"127.0.0.1:0\"\nbackend = \"b\"\n\
-         [[backend]]\nname = \"b\"\nservers = \"{server}\"\n"
+        "[[listener]]\nname = \"a\"\nlisten = \"127.0.0.1:0\"\nbackend = \"b\"\n{listener}\n\
+         [[backend]]\nname = \"b\"\n{backend}\n"
     )
 }

@@ -19,7 +19,7 @@
 //! | `portcullis_handshakes_total` | counter | `result` | ended TLS handshakes: `completed`, `failed`, `timed_out`, `refused`, `cancelled` |
 //! | `portcullis_handshake_duration_seconds` | histogram | `kind` | time of completed TLS handshakes: `full`, `resumed` |
 //! | `portcullis_certificate_not_after_seconds` | gauge | `name` | end of the validity of each certificate of a `CertStore`, in Unix time; 0 after it has been replaced by one of another name |
-//! | `portcullis_reloads_total` | counter | `result` | reloads of a `CertStore`: `completed`, `failed` |
+//! | `portcullis_reloads_total` | counter | `of`, `result` | reloads of `certificates`, those of a `CertStore`: `completed`, `failed` |
 //!
 //! The number of series is bounded. The value of `listener` is the name given to [`MetricsLayer::new`] or `AlarmLayer::new`,
 //! and `name` is the first host name of a certificate, or else its subject. `by` and `reason` are string literals of the layer that

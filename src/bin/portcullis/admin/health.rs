@@ -33,7 +33,7 @@ fn plain(status: StatusCode, text: String) -> Reply {
 /// Why this program should get no new connections.
 pub(super) fn not_ready(view: &View, current: &Current) -> Vec<String> {
     let mut reasons = Vec::new();
-    match view.server.state() {
+    match view.state() {
         State::Running => {}
         State::Starting => reasons.push("starting".into()),
         State::Paused => reasons.push("paused".into()),

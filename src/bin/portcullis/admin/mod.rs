@@ -6,7 +6,17 @@
 //! [`Running`](crate::running::Running).
 
 mod access;
+mod backends;
+mod certificates;
+mod connection;
+mod connections;
+mod endings;
+mod filter;
 mod health;
+mod histogram;
+mod listeners;
+mod live;
+mod metrics;
 mod page;
 mod places;
 mod query;
@@ -14,6 +24,9 @@ mod reload;
 mod reply;
 mod router;
 mod status;
+mod time;
+
+pub(crate) use self::{endings::Endings, metrics::count_reload, query::encode};
 
 use crate::{
     build::AdminTls,
@@ -22,6 +35,8 @@ use crate::{
     view::View,
 };
 use access::Access;
+use live::Live;
+use metrics::Metrics;
 use places::Places;
 use portcullis::{
     Server,
@@ -37,7 +52,7 @@ use portcullis::{
     stack::{self, Options},
 };
 use std::{sync::Arc, time::Duration};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinHandle};
 use tower::service_fn;
 
 /// Opens the socket.
@@ -65,6 +80,7 @@ pub(crate) struct Bound {
 /// A running admin interface.
 pub(crate) struct Admin {
     server: Handle,
+    sampler: JoinHandle<()>,
     _tls: Option<AdminTls>,
 }
 
@@ -74,16 +90,49 @@ pub(crate) struct Interface {
     pub(crate) requests: mpsc::Sender<Request>,
     access: Access,
     places: Places,
+    endings: Arc<Endings>,
+    live: Arc<Live>,
+    metrics: Metrics,
+}
+
+/// What the interface learns from the stacks of connections, where there is one.
+#[derive(Clone)]
+pub(crate) struct Instruments {
+    pub(crate) endings: Arc<Endings>,
+    metrics: Metrics,
+}
+
+impl Instruments {
+    /// Before the stacks are built, because metrics are registered with them.
+    pub(crate) fn install(settings: &config::Admin) -> Self {
+        Self {
+            endings: Arc::new(Endings::new(settings.endings)),
+            metrics: Metrics::install(),
+        }
+    }
 }
 
 impl Bound {
-    pub(crate) fn serve(self, view: Arc<View>, requests: mpsc::Sender<Request>) -> Admin {
+    pub(crate) fn serve(
+        self,
+        view: Arc<View>,
+        requests: mpsc::Sender<Request>,
+        instruments: Instruments,
+    ) -> Admin {
         let local = self.socket.local_address();
+        let Instruments { endings, metrics } = instruments;
+        let live = Arc::new(Live::default());
+        let sampler = live
+            .clone()
+            .sample(view.clone(), endings.clone(), metrics.clone());
         let interface = Arc::new(Interface {
             view,
             requests,
             access: self.access,
             places: Places::default(),
+            endings,
+            live,
+            metrics,
         });
         let stack = stack(&interface, self.tls.as_ref());
         let server = Server::new()
@@ -94,6 +143,7 @@ impl Bound {
         tracing::info!("admin interface on {local}");
         Admin {
             server,
+            sampler: tokio::spawn(sampler),
             _tls: self.tls,
         }
     }
@@ -104,6 +154,7 @@ impl Admin {
     pub(crate) async fn stop(self) {
         self.server.stop();
         self.server.wait().await;
+        self.sampler.abort();
     }
 }
 

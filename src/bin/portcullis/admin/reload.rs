@@ -30,7 +30,7 @@ pub(super) async fn reload(call: &Call<'_>) -> Result<Reply, Refusal> {
 /// Shuts down gracefully, as SIGTERM does.
 pub(super) fn drain(call: &Call<'_>) -> Result<Reply, Refusal> {
     call.query(&[])?;
-    call.interface.view.server.stop();
+    call.interface.view.stop();
     Ok(reply::with_status(
         StatusCode::ACCEPTED,
         &json!({ "result": "draining" }),

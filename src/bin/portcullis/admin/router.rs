@@ -3,7 +3,7 @@
 use super::{
     Interface,
     access::{self, Effect},
-    health, page,
+    backends, certificates, connections, endings, health, listeners, live, metrics, page,
     query::{self, Query},
     reload,
     reply::{Refusal, Reply},
@@ -22,10 +22,21 @@ enum Endpoint<'a> {
     Page(&'static page::Asset),
     Livez,
     Readyz,
+    Metrics,
     Status,
+    Listeners,
+    Listener(&'a str, listeners::Action),
+    Connections,
+    Connection(&'a str),
+    CloseConnection(&'a str),
+    CloseConnections,
+    Endings,
+    Backends,
+    Server(&'a str, &'a str, backends::Action),
+    Certificates,
+    Live,
     Reload,
     Drain,
-    Unknown(&'a str),
 }
 
 impl<'a> Endpoint<'a> {
@@ -33,10 +44,25 @@ impl<'a> Endpoint<'a> {
         Some(match path {
             ["livez"] => Self::Livez,
             ["readyz"] => Self::Readyz,
+            ["metrics"] => Self::Metrics,
             ["api", "status"] => Self::Status,
+            ["api", "listeners"] => Self::Listeners,
+            ["api", "listeners", name, action] => {
+                Self::Listener(name, listeners::Action::find(action)?)
+            }
+            ["api", "connections"] => Self::Connections,
+            ["api", "connections", "close"] => Self::CloseConnections,
+            ["api", "connections", id] => Self::Connection(id),
+            ["api", "connections", id, "close"] => Self::CloseConnection(id),
+            ["api", "endings"] => Self::Endings,
+            ["api", "backends"] => Self::Backends,
+            ["api", "backends", pool, server, action] => {
+                Self::Server(pool, server, backends::Action::find(action)?)
+            }
+            ["api", "certificates"] => Self::Certificates,
+            ["api", "live"] => Self::Live,
             ["api", "reload"] => Self::Reload,
             ["api", "drain"] => Self::Drain,
-            ["api", other] => Self::Unknown(other),
             [file] => Self::Page(page::find(file)?),
             _ => return None,
         })
@@ -45,8 +71,21 @@ impl<'a> Endpoint<'a> {
     fn effect(&self) -> Effect {
         match self {
             Self::Page(_) | Self::Livez | Self::Readyz => Effect::Public,
-            Self::Status | Self::Unknown(_) => Effect::Read,
-            Self::Reload | Self::Drain => Effect::Change,
+            Self::Metrics
+            | Self::Status
+            | Self::Listeners
+            | Self::Connections
+            | Self::Connection(_)
+            | Self::Endings
+            | Self::Backends
+            | Self::Certificates
+            | Self::Live => Effect::Read,
+            Self::Listener(..)
+            | Self::CloseConnection(_)
+            | Self::CloseConnections
+            | Self::Server(..)
+            | Self::Reload
+            | Self::Drain => Effect::Change,
         }
     }
 }
@@ -127,15 +166,21 @@ async fn dispatch(call: &Call<'_>, endpoint: Endpoint<'_>) -> Result<Reply, Refu
         Endpoint::Page(asset) => Ok(page::serve(asset)),
         Endpoint::Livez => Ok(health::alive()),
         Endpoint::Readyz => Ok(health::ready(&call.interface.view)),
+        Endpoint::Metrics => metrics::show(call),
         Endpoint::Status => status::show(call),
+        Endpoint::Listeners => listeners::list(call),
+        Endpoint::Listener(name, action) => listeners::change(call, name, action),
+        Endpoint::Connections => connections::list(call),
+        Endpoint::Connection(id) => connections::show(call, id),
+        Endpoint::CloseConnection(id) => connections::close(call, id),
+        Endpoint::CloseConnections => connections::close_matching(call),
+        Endpoint::Endings => endings::list(call),
+        Endpoint::Backends => backends::list(call),
+        Endpoint::Server(pool, server, action) => backends::change(call, pool, server, action),
+        Endpoint::Certificates => certificates::list(call),
+        Endpoint::Live => live::show(call),
         Endpoint::Reload => reload::reload(call).await,
         Endpoint::Drain => reload::drain(call),
-        Endpoint::Unknown(name) => {
-            let name = name.escape_debug();
-            Err(Refusal::not_found(format!(
-                "there is no endpoint \"{name}\""
-            )))
-        }
     }
 }
 

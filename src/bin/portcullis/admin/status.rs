@@ -1,17 +1,15 @@
 //! `/api/status`: the program as a whole.
 
 use super::{
-    access, health,
+    access, certificates, health,
     reply::{self, Refusal, Reply},
     router::Call,
+    time::millis,
 };
 use crate::view::{Current, View};
 use portcullis::server::State;
 use serde_json::{Value, json};
-use std::{
-    process,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{process, time::SystemTime};
 
 pub(super) fn show(call: &Call<'_>) -> Result<Reply, Refusal> {
     call.query(&[])?;
@@ -19,6 +17,10 @@ pub(super) fn show(call: &Call<'_>) -> Result<Reply, Refusal> {
     let current = view.current();
     let not_ready = health::not_ready(view, &current);
     let status = view.server.status();
+    let mut bytes = call.interface.endings.bytes();
+    for info in view.server.connections() {
+        bytes.add(&info);
+    }
     let is_trusted = access::is_trusted(access::info(call.parts));
     Ok(reply::ok(&json!({
         "name": "portcullis",
@@ -26,7 +28,7 @@ pub(super) fn show(call: &Call<'_>) -> Result<Reply, Refusal> {
         "pid": process::id(),
         "started": millis(view.started),
         "now": millis(SystemTime::now()),
-        "state": state(status.state),
+        "state": state(view.state()),
         "ready": not_ready.is_empty(),
         "not_ready": not_ready,
         "token_required": !is_trusted,
@@ -36,6 +38,9 @@ pub(super) fn show(call: &Call<'_>) -> Result<Reply, Refusal> {
         "connections": status.active,
         "accepted": status.accepted,
         "refused": status.refused,
+        "bytes_in": bytes.read,
+        "bytes_out": bytes.written,
+        "warnings": warnings(&current),
     })))
 }
 
@@ -46,12 +51,51 @@ fn configuration(view: &View, current: &Current) -> Value {
         .map(|(at, problems)| json!({ "at": millis(at), "problems": problems }));
     json!({
         "file": view.file.as_ref().map(|file| file.display().to_string()),
+        "hash": view.file.as_ref().and(current.config.hash.as_ref()),
         "loaded": millis(current.loaded),
         "reloads": reloads.completed,
         "failed_reloads": reloads.failed,
         "last_error": last_error,
     })
 }
+
+/// What works, and still needs somebody.
+fn warnings(current: &Current) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let now = SystemTime::now();
+    for used in certificates::in_use(current) {
+        let name = &used.name;
+        match certificates::days_left(&used.stored, now) {
+            i64::MIN..0 => warnings.push(format!("certificate \"{name}\" has expired")),
+            0 => warnings.push(format!("certificate \"{name}\" ends within a day")),
+            days @ 1..EXPIRY => {
+                warnings.push(format!("certificate \"{name}\" ends in {days} days"));
+            }
+            _ => {}
+        }
+        if used.staple() == "stale" {
+            warnings.push(format!(
+                "certificate \"{name}\": its OCSP response is out of date"
+            ));
+        }
+    }
+    for listener in &current.config.listeners {
+        let guards = &listener.guards;
+        for (guard, observe) in [
+            ("access", guards.access.observe),
+            ("per-client", guards.per_client.observe),
+        ] {
+            if observe {
+                let name = &listener.name.value;
+                warnings.push(format!("listener \"{name}\": {guard} is only observed"));
+            }
+        }
+    }
+    warnings
+}
+
+/// Days before the end of a certificate. Those of Let's Encrypt are renewed 30 days before.
+const EXPIRY: i64 = 14;
 
 const fn state(state: State) -> &'static str {
     match state {
@@ -60,10 +104,4 @@ const fn state(state: State) -> &'static str {
         State::Stopped => "stopped",
         _ => "draining",
     }
-}
-
-/// Unix time in milliseconds.
-pub(super) fn millis(time: SystemTime) -> u64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -5,8 +5,12 @@ use super::{
     rules::{Destination, Rules, Way},
     tls::Terminated,
 };
-use crate::config::{
-    ByteRate, Certificate, Direction, Guards, Listener, Prelude, Problems, Refuse, Target, WhenFull,
+use crate::{
+    admin::Instruments,
+    config::{
+        ByteRate, Certificate, Direction, Guards, Listener, Prelude, Problems, Refuse, Target,
+        WhenFull,
+    },
 };
 use portcullis::{
     BoxError, Connection,
@@ -17,7 +21,7 @@ use portcullis::{
             Bandwidth, BandwidthLayer, ClientIp, ConnectionLimitLayer, KeyedLimitLayer,
             LimitHandle, Rate, RateLimitLayer, SharedBandwidth,
         },
-        observe::TraceLayer,
+        observe::{MetricsLayer, TraceLayer},
         peek::PeekLayer,
         prelude::{Postgres, PreludeLayer},
         route::{self, Router, Routes},
@@ -50,6 +54,7 @@ pub(crate) struct State {
 pub(super) struct Known<'a> {
     pub(super) certificates: &'a [Certificate],
     pub(super) pools: &'a HashMap<String, Pool>,
+    pub(super) instruments: Option<&'a Instruments>,
 }
 
 /// `None` if a file cannot be used, which is reported at its place.
@@ -63,6 +68,9 @@ pub(super) fn build(
     let state = State::of(guards, before);
     let rules = Rules::of(listener, &state, known, problems)?;
     let mut options = options(listener, &state, &rules);
+    if let Some(instruments) = known.instruments {
+        options = measured(options, listener, instruments);
+    }
     let route: route::Route<Io> = match &listener.target {
         Target::Backend(_) => {
             // All connections go one way.
@@ -172,7 +180,7 @@ fn options(listener: &Listener, state: &State, rules: &Rules) -> Options {
         WhenFull::WaitUpTo(wait, at_most) => state.limit.clone().wait_up_to(wait, at_most),
     };
     Options::new()
-        .with_trace(TraceLayer::new().with_name(&*listener.name.value))
+        .with_trace(trace(listener))
         .with_connection_limit(limit)
         .with_proxy_protocol(rules.proxy.clone())
         .with_client_acl(rules.access.clone())
@@ -185,6 +193,18 @@ fn options(listener: &Listener, state: &State, rules: &Rules) -> Options {
                 .with_write_timeout(guards.timeouts.write),
         )
         .with_bandwidth(bandwidth(guards, state))
+}
+
+fn trace(listener: &Listener) -> TraceLayer {
+    TraceLayer::new().with_name(&*listener.name.value)
+}
+
+/// Keeps what the admin interface shows.
+fn measured(options: Options, listener: &Listener, instruments: &Instruments) -> Options {
+    let endings = instruments.endings.clone();
+    options
+        .with_trace(trace(listener).on_close(move |closed| endings.add(closed)))
+        .with_metrics(MetricsLayer::new(&*listener.name.value))
 }
 
 fn connection_timeout(guards: &Guards) -> ConnectionTimeoutLayer {

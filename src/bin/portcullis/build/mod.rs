@@ -13,6 +13,7 @@ pub(crate) use self::{
     tls::{Terminated, is_listed},
 };
 
+use crate::admin::Instruments;
 use crate::config::{Backend, Config, Problems, Source};
 use portcullis::{
     middleware::tls::{CertStore, store::Watch},
@@ -46,6 +47,8 @@ pub(crate) struct Before<'a> {
     pub(crate) backends: &'a [Backend],
     pub(crate) pools: HashMap<String, Pool>,
     pub(crate) states: HashMap<String, State>,
+    /// What an admin interface measures, if there is one.
+    pub(crate) instruments: Option<Instruments>,
     /// Nothing is connected to.
     pub(crate) is_dry_run: bool,
 }
@@ -96,6 +99,7 @@ fn build_all(config: &Config, before: &Before<'_>, problems: &mut Problems) -> P
     let known = listener::Known {
         certificates: &config.certificates,
         pools: &pools,
+        instruments: before.instruments.as_ref(),
     };
     let mut gates = HashMap::new();
     for listener in &config.listeners {

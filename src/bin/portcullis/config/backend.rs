@@ -100,6 +100,18 @@ pub(crate) enum Balance {
     First,
 }
 
+impl Balance {
+    /// As in the file.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::LeastConnections => "least-connections",
+            Self::RoundRobin => "round-robin",
+            Self::Hash => "hash",
+            Self::First => "first",
+        }
+    }
+}
+
 impl Value for Balance {
     fn read(value: &Spanned<DeValue<'_>>, reader: &Reader<'_>) -> Option<Self> {
         let words = [

@@ -51,6 +51,8 @@ pub(crate) struct Config {
     pub(crate) certificates: Vec<Certificate>,
     pub(crate) listeners: Vec<Listener>,
     pub(crate) backends: Vec<Backend>,
+    /// That of the texts which it was read from; see [`Source::hash`].
+    pub(crate) hash: Option<String>,
 }
 
 impl Config {
@@ -104,6 +106,7 @@ impl Config {
                 }
             }
         }
+        config.hash = Source::hash(sources.iter().map(|(source, _)| source));
         let mut found = found.into_inner();
         references::check(&config, &mut found);
         *problems = found;

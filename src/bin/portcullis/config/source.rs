@@ -31,6 +31,29 @@ impl Source {
         &self.text
     }
 
+    /// The first twelve digits of the SHA-256 of these texts in a row, as `sha256sum` prints them.
+    ///
+    /// `None` if the crypto provider lacks SHA-256.
+    pub(crate) fn hash<'a>(sources: impl Iterator<Item = &'a Self>) -> Option<String> {
+        use portcullis::middleware::tls::{
+            provider,
+            rustls::{SupportedCipherSuite, crypto::hash::HashAlgorithm},
+        };
+        let provider = provider();
+        let mut suites = provider.cipher_suites.iter();
+        let mut hash = suites.find_map(|suite| match suite {
+            SupportedCipherSuite::Tls13(suite) => {
+                let hash = suite.common.hash_provider;
+                (hash.algorithm() == HashAlgorithm::SHA256).then(|| hash.start())
+            }
+            SupportedCipherSuite::Tls12(_) => None,
+        })?;
+        sources.for_each(|source| hash.update(source.text.as_bytes()));
+        let hash = hash.finish();
+        let digits = hash.as_ref().iter().map(|byte| format!("{byte:02x}"));
+        Some(digits.take(6).collect())
+    }
+
     /// The place of the first character of `span`, in bytes.
     pub(crate) fn place(&self, span: Range<usize>) -> Place {
         let before = self.text.get(..span.start).unwrap_or(&self.text);
@@ -54,6 +77,13 @@ impl Source {
 #[cfg(test)]
 mod tests {
     use super::Source;
+
+    #[test]
+    fn the_hash_is_that_of_sha256sum_over_all_files() {
+        let [one, two] = ["a", "bc"].map(|text| Source::new("gate.toml", text));
+        let hash = Source::hash([one, two].iter());
+        assert_eq!(hash.as_deref(), Some("ba7816bf8f01"), "that of \"abc\"");
+    }
 
     #[test]
     fn a_place_counts_lines_and_characters_from_one() {

@@ -1,9 +1,6 @@
 //! Requests to the admin interface.
 
-use crate::{
-    args,
-    config::{Config, ListenAddress, Problems, TokenSource, chain},
-};
+use crate::config::{self, Config, ListenAddress, TokenSource, chain};
 use bytes::Bytes;
 use http::{
     Method, Request, StatusCode,
@@ -12,43 +9,60 @@ use http::{
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use std::{env, path::Path, path::PathBuf, time::Duration};
+use portcullis::middleware::tls::TlsConnector;
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::timeout,
 };
 
 /// Where the admin interface is, and the token for it.
-pub(super) struct Client {
+pub(crate) struct Client {
     address: Address,
     token: Option<String>,
+    roots: Option<PathBuf>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 enum Address {
     /// `host:port`.
     Tcp(String),
+    /// The same with TLS.
+    Tls(String),
     Unix(PathBuf),
 }
 
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) text: String,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) text: String,
+}
+
+/// What a command line says of the interface.
+#[derive(Clone, Copy)]
+pub(crate) struct Interface<'a> {
+    pub(crate) admin: Option<&'a str>,
+    pub(crate) config: &'a Path,
+    pub(crate) token_file: Option<&'a Path>,
+    pub(crate) roots: Option<&'a Path>,
 }
 
 impl Client {
-    pub(super) fn new(args: &args::Ctl) -> Result<Self, String> {
+    pub(crate) fn new(args: Interface<'_>) -> Result<Self, String> {
         let configured = match &args.admin {
             Some(_) => None,
-            None => Some(configured(&args.config)?),
+            None => Some(configured(args.config)?),
         };
         let address = match (&args.admin, &configured) {
             (Some(address), _) => Address::parse(address)?,
-            (None, Some(admin)) => Address::of(&admin.listen.value),
+            (None, Some(admin)) => Address::of(&admin.listen.value, admin.tls.is_some()),
             (None, None) => unreachable!("one of them is there"),
         };
-        let token = match (&args.token_file, env::var("PORTCULLIS_TOKEN")) {
-            (Some(file), _) => Some(TokenSource::File(file.clone()).load()?.expose().to_owned()),
+        let token = match (args.token_file, env::var("PORTCULLIS_TOKEN")) {
+            (Some(file), _) => Some(TokenSource::File(file.into()).load()?.expose().to_owned()),
             (None, Ok(token)) => Some(token),
             // That of the configuration, for those who may read it.
             (None, Err(_)) => configured
@@ -56,10 +70,14 @@ impl Client {
                 .and_then(|token| token.value.load().ok())
                 .map(|token| token.expose().to_owned()),
         };
-        Ok(Self { address, token })
+        Ok(Self {
+            address,
+            token,
+            roots: args.roots.map(Into::into),
+        })
     }
 
-    pub(super) async fn request(
+    pub(crate) async fn request(
         &self,
         method: &Method,
         path: &str,
@@ -69,6 +87,15 @@ impl Client {
             match &self.address {
                 Address::Tcp(address) => {
                     let stream = portcullis::connect::connect(address).await;
+                    let stream = stream.map_err(|error| self.failed(&error))?;
+                    self.exchange(stream, address, method, path, body).await
+                }
+                Address::Tls(address) => {
+                    let tls = self.tls()?;
+                    let stream = portcullis::connect::connect(address).await;
+                    let stream = stream.map_err(|error| self.failed(&error))?;
+                    let name = host_of(address);
+                    let stream = tls.connect(name, stream).await;
                     let stream = stream.map_err(|error| self.failed(&error))?;
                     self.exchange(stream, address, method, path, body).await
                 }
@@ -118,6 +145,16 @@ impl Client {
         })
     }
 
+    fn tls(&self) -> Result<TlsConnector, String> {
+        let connector = match &self.roots {
+            None => TlsConnector::with_native_roots().map_err(|error| chain(&error)),
+            Some(roots) => fs::read(roots)
+                .map_err(|error| format!("{} cannot be read: {error}", roots.display()))
+                .and_then(|pem| TlsConnector::with_roots_pem(&pem).map_err(|error| chain(&error))),
+        };
+        connector.map_err(|error| format!("{self}: {error}"))
+    }
+
     fn failed(&self, error: &(dyn std::error::Error + 'static)) -> String {
         format!("{self}: {}", chain(error))
     }
@@ -127,6 +164,7 @@ impl std::fmt::Display for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.address {
             Address::Tcp(address) => write!(f, "http://{address}"),
+            Address::Tls(address) => write!(f, "https://{address}"),
             Address::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
@@ -140,7 +178,8 @@ impl Address {
         if text.starts_with('/') || text.starts_with('.') {
             return Ok(Self::Unix(text.into()));
         }
-        let address = text.strip_prefix("http://").unwrap_or(text);
+        let tls = text.strip_prefix("https://");
+        let address = tls.or(text.strip_prefix("http://")).unwrap_or(text);
         let address = address.trim_end_matches('/');
         if address.is_empty() || address.contains('/') {
             return Err(format!(
@@ -148,37 +187,44 @@ impl Address {
                 text.escape_debug()
             ));
         }
-        let has_port = address
+        let port = address
             .rsplit_once(':')
-            .is_some_and(|(_, port)| !port.contains(']'));
-        Ok(Self::Tcp(match has_port {
-            true => address.to_owned(),
-            false => format!("{address}:80"),
-        }))
+            .filter(|(_, port)| !port.contains(']'));
+        Ok(match (port, tls) {
+            (Some(_), None) => Self::Tcp(address.to_owned()),
+            (Some(_), Some(_)) => Self::Tls(address.to_owned()),
+            (None, None) => Self::Tcp(format!("{address}:80")),
+            (None, Some(_)) => Self::Tls(format!("{address}:443")),
+        })
     }
 
     /// An address to listen on, as an address to connect to.
-    fn of(listen: &ListenAddress) -> Self {
-        match listen {
-            ListenAddress::Unix(path) => Self::Unix(path.clone()),
-            ListenAddress::Tcp(address) if address.ip().is_unspecified() => {
-                let host = if address.is_ipv4() {
-                    "127.0.0.1"
-                } else {
-                    "[::1]"
-                };
-                Self::Tcp(format!("{host}:{}", address.port()))
+    fn of(listen: &ListenAddress, has_tls: bool) -> Self {
+        let address = match listen {
+            ListenAddress::Unix(path) => return Self::Unix(path.clone()),
+            ListenAddress::Tcp(address) if !address.ip().is_unspecified() => address.to_string(),
+            ListenAddress::Tcp(address) if address.is_ipv4() => {
+                format!("127.0.0.1:{}", address.port())
             }
-            ListenAddress::Tcp(address) => Self::Tcp(address.to_string()),
+            ListenAddress::Tcp(address) => format!("[::1]:{}", address.port()),
+        };
+        if has_tls {
+            Self::Tls(address)
+        } else {
+            Self::Tcp(address)
         }
     }
 }
 
+/// The host of `host:port`.
+fn host_of(address: &str) -> &str {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    host.trim_start_matches('[').trim_end_matches(']')
+}
+
 /// The admin interface of a configuration file, which may have problems elsewhere.
-fn configured(file: &Path) -> Result<crate::config::Admin, String> {
-    let mut problems = Problems::default();
-    let (config, found) = Config::load(file);
-    problems.extend(found);
+fn configured(file: &Path) -> Result<config::Admin, String> {
+    let (config, _) = Config::load(file);
     config.admin.ok_or_else(|| {
         if file.exists() {
             format!(
@@ -211,6 +257,8 @@ mod tests {
         assert_eq!(Address::parse("gate.internal"), tcp("gate.internal:80"));
         assert_eq!(Address::parse("[::1]:9900"), tcp("[::1]:9900"));
         assert_eq!(Address::parse("http://[::1]"), tcp("[::1]:80"));
+        let tls = Address::parse("https://gate.internal");
+        assert_eq!(tls, Ok(Address::Tls("gate.internal:443".into())));
         let unix = Ok(Address::Unix("/run/a".into()));
         assert_eq!(Address::parse("unix:/run/a"), unix);
         assert_eq!(Address::parse("/run/a"), unix);

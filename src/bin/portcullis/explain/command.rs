@@ -1,11 +1,42 @@
 //! The command, and what it prints.
 
 use super::{Client, Explanation, Via, decide};
-use crate::{args, build::Parts, config::Config, exit, run};
-use std::{fs, process::ExitCode};
+use crate::{build::Parts, config::Config, exit, run};
+use std::{fs, net::IpAddr, path::PathBuf, process::ExitCode};
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct ExplainArgs {
+    /// The configuration file.
+    #[arg(short, long, value_name = "FILE", default_value = "portcullis.toml")]
+    pub(crate) config: PathBuf,
+    /// The listener that the client connects to.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) listener: String,
+    /// The client's address.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) from: IpAddr,
+    /// The host name that it requests over TLS.
+    #[arg(long, value_name = "HOST")]
+    pub(crate) name: Option<String>,
+    /// A protocol that it offers over TLS (ALPN), such as h2; may be repeated.
+    #[arg(long, value_name = "PROTOCOL")]
+    pub(crate) alpn: Vec<String>,
+    /// What it speaks, as in `listener.route.protocol`.
+    #[arg(long, value_name = "PROTOCOL")]
+    pub(crate) protocol: Option<String>,
+    /// The certificate that it shows, in PEM, with those that have signed it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cert: Option<PathBuf>,
+    /// The proxy through which it connects, which sends a PROXY header.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) proxy: Option<IpAddr>,
+    /// It connects without a proxy to a listener that reads PROXY headers.
+    #[arg(long, conflicts_with = "proxy")]
+    pub(crate) direct: bool,
+}
 
 /// Explains by a file what would become of a client.
-pub(crate) fn explain(args: &args::Explain) -> ExitCode {
+pub(crate) fn explain(args: &ExplainArgs) -> ExitCode {
     let client = match client(args) {
         Ok(client) => client,
         Err(reason) => return wrong(&reason),
@@ -28,7 +59,7 @@ fn wrong(reason: &str) -> ExitCode {
     ExitCode::from(exit::USAGE)
 }
 
-fn client(args: &args::Explain) -> Result<Client, String> {
+fn client(args: &ExplainArgs) -> Result<Client, String> {
     let mut client = Client::from(args.from);
     client.via = match (args.proxy, args.direct) {
         (Some(proxy), _) => Via::Proxy(proxy),

@@ -10,7 +10,7 @@ mod tests;
 
 pub(crate) use self::{
     client::{Client, Shown, Via},
-    command::explain,
+    command::{ExplainArgs, explain},
 };
 
 use crate::{

@@ -1,11 +1,21 @@
 //! The command, and the table that it prints.
 
 use super::{Change, changes};
-use crate::{args, exit, run};
-use std::process::ExitCode;
+use crate::{exit, run};
+use std::{path::PathBuf, process::ExitCode};
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct PlanArgs {
+    /// The new configuration file.
+    #[arg(short, long, value_name = "FILE", default_value = "portcullis.toml")]
+    pub(crate) config: PathBuf,
+    /// The file to compare with.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) old: Option<PathBuf>,
+}
 
 /// Compares two files, or a file with the configuration of the running process.
-pub(crate) fn plan(args: &args::Plan) -> ExitCode {
+pub(crate) fn plan(args: &PlanArgs) -> ExitCode {
     let Some(old) = &args.old else {
         eprintln!("portcullis: `plan` needs the old file: --old FILE");
         return ExitCode::from(exit::USAGE);

@@ -6,7 +6,10 @@ mod show;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::{command::plan, keys::When};
+pub(crate) use self::{
+    command::{PlanArgs, plan},
+    keys::When,
+};
 
 use self::keys::{Get, KEYS, Key, Read};
 use crate::config::{Action, Config, Listener, Placed, Route, Target, Tls, route_words};

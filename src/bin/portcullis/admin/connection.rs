@@ -1,0 +1,146 @@
+//! What is known about a connection, in JSON.
+//!
+//! Names and addresses that a peer chose are JSON strings as they are. Whoever shows them treats them as text.
+
+use super::time;
+use crate::view;
+use portcullis::{ConnectionInfo, connection::CertificateName};
+use serde_json::{Value, json};
+use std::borrow::Cow;
+
+/// The facts of live and of ended connections.
+pub(super) fn facts(info: &ConnectionInfo) -> Value {
+    let upstream = info.upstream();
+    json!({
+        "id": info.id().get().to_string(),
+        "listener": info.listener().map(view::listener_of),
+        "peer": info.peer().to_string(),
+        "socket_peer": info.socket_peer().to_string(),
+        "name": name(info),
+        "alpn": alpn(info),
+        "ja4": ja4(info),
+        "tls": tls(info),
+        "client_certificate": client_certificate(info),
+        "opened": time::millis_of(info.accepted_at()),
+        "bytes_in": info.bytes_read(),
+        "bytes_out": info.bytes_written(),
+        "backend": upstream.and_then(|it| it.pool.as_deref()),
+        "server": upstream.map(|it| &*it.server),
+        "notes": info.notes().map(ToString::to_string).collect::<Vec<_>>(),
+    })
+}
+
+/// A connection that is open.
+pub(super) fn live(info: &ConnectionInfo) -> Value {
+    let mut value = facts(info);
+    value["phase"] = info.phase().as_str().into();
+    value["age"] = info.age().as_secs_f64().into();
+    value["story"] = story(info).into();
+    value
+}
+
+/// What happened to it, in its order. Times that are not known are null.
+pub(super) fn story(info: &ConnectionInfo) -> Vec<Value> {
+    let step = |at: Option<f64>, what: String| json!({ "at": at, "what": what });
+    let mut steps = vec![step(
+        Some(0.0),
+        format!("accepted from {}", info.socket_peer()),
+    )];
+    if info.peer() != info.socket_peer() {
+        let what = format!("PROXY header: the client is {}", info.peer());
+        steps.push(step(None, what));
+    }
+    if let Some(hello) = info.hello() {
+        let name = hello.server_name();
+        let what = match name {
+            Some(name) => format!("ClientHello for {name}"),
+            None => "ClientHello without a name".into(),
+        };
+        steps.push(step(None, what));
+    }
+    if let Some(tls) = info.tls() {
+        let version = tls.version.map_or("TLS", version_words);
+        let resumed = if tls.resumed { ", resumed" } else { "" };
+        steps.push(step(
+            None,
+            format!("TLS handshake completed, {version}{resumed}"),
+        ));
+    }
+    if let Some(name) = client_certificate(info) {
+        steps.push(step(
+            None,
+            format!("the client's certificate is that of {name}"),
+        ));
+    }
+    for note in info.notes() {
+        let what = format!(
+            "{} would have rejected it: {}",
+            note.by(),
+            words_of(note.reason())
+        );
+        steps.push(step(None, what));
+    }
+    if let Some(upstream) = info.upstream() {
+        let millis = upstream.connect_time.as_secs_f64() * 1_000.0;
+        let what = format!("connected to {} in {millis:.1} ms", upstream.address);
+        steps.push(step(None, what));
+    }
+    steps
+}
+
+/// The host name that the client requested.
+pub(super) fn name(info: &ConnectionInfo) -> Option<&str> {
+    let hello = info.hello().and_then(|hello| hello.server_name());
+    hello.or_else(|| info.tls()?.server_name.as_deref())
+}
+
+/// The negotiated application protocol.
+pub(super) fn alpn(info: &ConnectionInfo) -> Option<Cow<'_, str>> {
+    let alpn = info.tls()?.alpn.as_deref()?;
+    Some(String::from_utf8_lossy(alpn))
+}
+
+pub(super) fn ja4(info: &ConnectionInfo) -> Option<&str> {
+    info.hello()?.ja4()
+}
+
+/// The subject of the client's certificate, or its first name.
+pub(super) fn client_certificate(info: &ConnectionInfo) -> Option<String> {
+    let certificate = info.peer_certificate()?;
+    if let Some(subject) = &certificate.subject {
+        return Some(format!("CN={subject}"));
+    }
+    Some(match certificate.names.first()? {
+        CertificateName::Dns(name) | CertificateName::Uri(name) | CertificateName::Mail(name) => {
+            name.clone()
+        }
+        CertificateName::Ip(address) => address.to_string(),
+        _ => return None,
+    })
+}
+
+fn tls(info: &ConnectionInfo) -> Option<Value> {
+    let tls = info.tls()?;
+    Some(json!({
+        "version": tls.version.map(|version| match version {
+            "TLSv1_2" => "1.2",
+            "TLSv1_3" => "1.3",
+            other => other,
+        }),
+        "cipher": tls.cipher_suite.map(|suite| suite.replacen("TLS13_", "TLS_", 1)),
+        "resumed": tls.resumed,
+    }))
+}
+
+fn version_words(version: &str) -> &str {
+    match version {
+        "TLSv1_2" => "TLS 1.2",
+        "TLSv1_3" => "TLS 1.3",
+        other => other,
+    }
+}
+
+/// The words of a name in snake case.
+pub(super) fn words_of(name: &str) -> String {
+    name.replace('_', " ")
+}

@@ -1,0 +1,325 @@
+//! `/api/endings`: the connections that ended last, and why.
+//!
+//! A connection that ends leaves its facts here as they are. They are put into words when somebody asks.
+
+use super::{
+    connection::{self, words_of},
+    filter::{Filter, Subject},
+    reply::{self, Refusal, Reply},
+    router::Call,
+};
+use portcullis::{
+    ConnectionInfo,
+    middleware::{
+        error::{Refused, find},
+        observe::trace::Closed,
+        outcome::Outcome,
+    },
+};
+use serde_json::{Value, json};
+use std::{
+    collections::VecDeque,
+    error::Error,
+    fmt::Write,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+/// The endings that are kept, and sums over all of them.
+pub(crate) struct Endings {
+    capacity: usize,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
+    /// The newest is the last one.
+    endings: VecDeque<Ending>,
+    /// The number of the newest.
+    last: u64,
+    bytes: Bytes,
+}
+
+/// Bytes from and to clients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Bytes {
+    pub(super) read: u64,
+    pub(super) written: u64,
+}
+
+impl Bytes {
+    pub(super) fn add(&mut self, info: &ConnectionInfo) {
+        self.read += info.bytes_read();
+        self.written += info.bytes_written();
+    }
+}
+
+/// How a connection ended.
+#[derive(Clone)]
+pub(super) struct Ending {
+    pub(super) sequence: u64,
+    pub(super) info: ConnectionInfo,
+    pub(super) duration: Duration,
+    pub(super) outcome: Outcome,
+    error: Option<Failure>,
+}
+
+/// The error of a connection, which is not kept itself.
+#[derive(Clone)]
+enum Failure {
+    /// By the names of the guard and of its reason.
+    Refused(&'static str, &'static str),
+    Other(Box<str>),
+}
+
+impl Endings {
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self {
+            capacity,
+            kept: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn add(&self, closed: &Closed<'_>) {
+        let mut ending = Ending {
+            sequence: 0,
+            info: closed.info().clone(),
+            duration: closed.duration(),
+            outcome: closed.outcome(),
+            error: closed.error().map(Failure::of),
+        };
+        let mut kept = self.lock();
+        kept.last += 1;
+        kept.bytes.add(&ending.info);
+        ending.sequence = kept.last;
+        let is_full = kept.endings.len() >= self.capacity;
+        let oldest = if is_full {
+            kept.endings.pop_front()
+        } else {
+            None
+        };
+        kept.endings.push_back(ending);
+        drop(kept);
+        // Without the lock, because it may free the facts of a connection.
+        drop(oldest);
+    }
+
+    /// Bytes of all connections that have ended.
+    pub(super) fn bytes(&self) -> Bytes {
+        self.lock().bytes
+    }
+
+    /// The connections that are kept.
+    pub(super) fn connections(&self) -> Vec<ConnectionInfo> {
+        self.lock()
+            .endings
+            .iter()
+            .map(|ending| ending.info.clone())
+            .collect()
+    }
+
+    fn last(&self) -> u64 {
+        self.lock().last
+    }
+
+    /// Up to `count` endings before the number `before`, the newest first.
+    fn newest(&self, before: u64, count: usize) -> Vec<Ending> {
+        let kept = self.lock();
+        let first = kept.last + 1 - kept.endings.len() as u64;
+        let end = before.saturating_sub(first).min(kept.endings.len() as u64) as usize;
+        let begin = end.saturating_sub(count);
+        kept.endings.range(begin..end).rev().cloned().collect()
+    }
+
+    /// Those that `matches`, from the newest to the number `since`.
+    fn find(&self, since: u64, limit: usize, matches: impl Fn(&Ending) -> bool) -> Vec<Ending> {
+        /// Looked at without others waiting for the lock.
+        const AT_ONCE: usize = 256;
+        let (mut found, mut before) = (Vec::new(), u64::MAX);
+        loop {
+            let some = self.newest(before, AT_ONCE);
+            let Some(oldest) = some.last() else {
+                return found;
+            };
+            before = oldest.sequence;
+            for ending in some {
+                if ending.sequence <= since || found.len() == limit {
+                    return found;
+                }
+                if matches(&ending) {
+                    found.push(ending);
+                }
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Failure {
+    fn of(error: &(dyn Error + 'static)) -> Self {
+        if let Some(refused) = find::<Refused>(error)
+            && refused.source().is_none()
+        {
+            return Self::Refused(refused.by(), refused.reason());
+        }
+        let mut text = String::new();
+        let mut next = Some(error);
+        while let Some(error) = next {
+            let before = text.len();
+            // A String takes all that is written.
+            let _ = write!(text, "{}{error}", if before == 0 { "" } else { ": " });
+            if before > 0 && text[..before].ends_with(&text[before + 2..]) {
+                text.truncate(before);
+            }
+            next = error.source().filter(|_| text.len() < LONGEST);
+        }
+        let fits = (0..=LONGEST.min(text.len())).rev();
+        let mut ends = fits.filter(|end| text.is_char_boundary(*end));
+        let end = ends.next().unwrap_or_default();
+        text.truncate(end);
+        Self::Other(text.into())
+    }
+}
+
+/// Of an error's text, in bytes. It may quote the peer.
+const LONGEST: usize = 500;
+
+impl Ending {
+    pub(super) fn reason(&self) -> String {
+        match (&self.error, self.outcome) {
+            (_, Outcome::Forced) => "closed by an operator, a reload or a drain".into(),
+            (Some(Failure::Refused(by, reason)), _) => {
+                format!("rejected by {by}: {}", words_of(reason))
+            }
+            (Some(Failure::Other(error)), Outcome::Refused) => format!("rejected: {error}"),
+            (Some(Failure::Other(error)), _) => error.to_string(),
+            (None, Outcome::Completed) => "both sides have finished".into(),
+            (None, Outcome::Cancelled) => "dropped before it had finished".into(),
+            (None, outcome) => outcome.to_string(),
+        }
+    }
+
+    /// What it was doing when it ended.
+    fn phase(&self) -> &'static str {
+        match self.outcome {
+            Outcome::TimedOut(phase) => phase.as_str(),
+            Outcome::HandshakeFailed => "handshake",
+            Outcome::ProxyHeaderFailed => "proxy_header",
+            Outcome::Unreachable => "connect",
+            _ if self.info.upstream().is_some() => "serving",
+            Outcome::Refused => "admission",
+            _ => "accepted",
+        }
+    }
+
+    fn show(&self) -> Value {
+        let mut value = connection::facts(&self.info);
+        let ended = self.info.accepted_at() + self.duration;
+        let mut story = connection::story(&self.info);
+        story.push(json!({ "at": self.duration.as_secs_f64(), "what": self.reason() }));
+        for (key, fact) in [
+            ("sequence", json!(self.sequence)),
+            ("ended", json!(super::time::millis_of(ended))),
+            ("duration", json!(self.duration.as_secs_f64())),
+            ("outcome", json!(self.outcome.as_str())),
+            (
+                "ended_by",
+                json!(self.info.ended_by().map(|side| side.as_str())),
+            ),
+            ("phase", json!(self.phase())),
+            ("reason", json!(self.reason())),
+            ("story", story.into()),
+        ] {
+            value[key] = fact;
+        }
+        value
+    }
+}
+
+pub(super) fn list(call: &Call<'_>) -> Result<Reply, Refusal> {
+    let known = [&["outcome", "since", "limit"][..], Filter::FACTS].concat();
+    let query = call.query(&known)?;
+    let (since, limit) = (query.get("since")?, query.get("limit")?);
+    let limit = limit.unwrap_or(PAGE).clamp(1, PAGE);
+    let outcome = query.text("outcome");
+    let filter = Filter::read(&query)?;
+    let endings = &call.interface.endings;
+    let found = endings.find(since.unwrap_or(0), limit, |ending| {
+        outcome.is_none_or(|outcome| ending.outcome.as_str() == outcome)
+            && filter.matches(&Subject::Ended(ending))
+    });
+    Ok(reply::ok(&json!({
+        "endings": found.iter().map(Ending::show).collect::<Vec<_>>(),
+        "last": endings.last(),
+        "kept": endings.capacity,
+    })))
+}
+
+/// The most of one reply.
+const PAGE: usize = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use portcullis::{BoxError, Connection, ServiceBuilderExt, middleware::observe::TraceLayer};
+    use std::sync::Arc;
+    use tower::{Service, ServiceBuilder, service_fn};
+
+    /// Lets connections end with these errors.
+    async fn end(endings: &Arc<Endings>, errors: Vec<BoxError>) {
+        for error in errors {
+            let kept = endings.clone();
+            let mut error = Some(error);
+            let trace = TraceLayer::new().on_close(move |closed| kept.add(closed));
+            let mut stack = ServiceBuilder::new()
+                .peer_addr()
+                .layer(trace)
+                .service(service_fn(move |connection: Connection<_>| {
+                    drop(connection);
+                    std::future::ready(Err::<(), _>(error.take().expect("it is called once")))
+                }));
+            let (stream, _peer) = tokio::io::duplex(1);
+            stack.call(stream).await.expect_err("it fails");
+        }
+    }
+
+    fn errors(count: usize) -> Vec<BoxError> {
+        (1..=count)
+            .map(|number| format!("error {number}").into())
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn the_newest_endings_are_kept_and_found() {
+        let endings = Arc::new(Endings::new(300));
+        end(&endings, errors(1_000)).await;
+        assert_eq!((endings.last(), endings.lock().endings.len()), (1_000, 300));
+        let all = endings.find(0, 1_000, |_| true);
+        assert!(all.iter().map(|it| it.sequence).eq((701..=1_000).rev()));
+        let even = |ending: &Ending| ending.sequence.is_multiple_of(2);
+        let some = endings.find(990, 3, even);
+        assert!(some.iter().map(|it| it.sequence).eq([1_000, 998, 996]));
+        assert_eq!(endings.find(998, 9, even).len(), 1);
+        assert_eq!(all[0].reason(), "error 1000");
+    }
+
+    #[tokio::test]
+    async fn reasons_are_words_and_short() {
+        let endings = Arc::new(Endings::new(9));
+        let refused = Refused::new("keyed_limit", "per_key");
+        let nested = std::io::Error::other("<b>inner</b>");
+        let long = "ü".repeat(1_000);
+        end(&endings, vec![refused.into(), nested.into(), long.into()]).await;
+        let reasons: Vec<_> = endings
+            .find(0, 9, |_| true)
+            .iter()
+            .map(Ending::reason)
+            .collect();
+        assert_eq!(reasons[2], "rejected by keyed_limit: per key");
+        assert_eq!(reasons[1], "<b>inner</b>");
+        assert_eq!(reasons[0], "ü".repeat(250));
+    }
+}

@@ -1,0 +1,123 @@
+//! Which connections a request is about.
+
+use super::{connection, endings::Ending, query::Query, reply::Refusal};
+use crate::view;
+use portcullis::{ConnectionInfo, connection::Address, middleware::ip_set::IpSet};
+use std::time::Duration;
+
+/// What a connection must have. All parts must match.
+#[derive(Debug, Default)]
+pub(super) struct Filter {
+    listener: Option<String>,
+    peer: Option<IpSet>,
+    name: Option<String>,
+    backend: Option<String>,
+    server: Option<String>,
+    phase: Option<String>,
+    older: Option<Duration>,
+    search: Option<String>,
+}
+
+/// A live connection, or one that has ended.
+pub(super) enum Subject<'a> {
+    Live(&'a ConnectionInfo),
+    Ended(&'a Ending),
+}
+
+impl Filter {
+    /// The parameters for live and ended connections.
+    pub(super) const FACTS: &'static [&'static str] =
+        &["listener", "peer", "name", "backend", "server", "search"];
+
+    /// Those for live connections alone.
+    pub(super) const LIVE: &'static [&'static str] = &["phase", "older"];
+
+    pub(super) fn read(query: &Query) -> Result<Self, Refusal> {
+        let text = |name| query.text(name).map(str::to_owned);
+        let older: Option<f64> = query.get("older")?;
+        let older = older.map(Duration::try_from_secs_f64).transpose();
+        let older = older.map_err(|_| Refusal::bad_request("older: not a number of seconds"))?;
+        Ok(Self {
+            listener: text("listener"),
+            peer: query.get("peer")?,
+            name: text("name").map(|name| name.to_lowercase()),
+            backend: text("backend"),
+            server: text("server"),
+            phase: text("phase"),
+            older,
+            search: text("search").map(|text| text.to_lowercase()),
+        })
+    }
+
+    /// Whether it names nothing, and so means all.
+    pub(super) fn is_empty(&self) -> bool {
+        let Self {
+            listener,
+            peer,
+            name,
+            backend,
+            server,
+            phase,
+            older,
+            search,
+        } = self;
+        let texts = [listener, name, backend, server, phase, search];
+        texts.iter().all(|text| text.is_none()) && peer.is_none() && older.is_none()
+    }
+
+    pub(super) fn matches(&self, subject: &Subject<'_>) -> bool {
+        let info = match subject {
+            Subject::Live(info) => info,
+            Subject::Ended(ending) => &ending.info,
+        };
+        let upstream = info.upstream();
+        let is = |wanted: &Option<String>, found: Option<&str>| {
+            wanted.as_deref().is_none_or(|wanted| found == Some(wanted))
+        };
+        is(&self.listener, info.listener().map(view::listener_of))
+            && self
+                .peer
+                .as_ref()
+                .is_none_or(|peer| is_in(info.peer(), peer))
+            && is(&self.backend, upstream.and_then(|it| it.pool.as_deref()))
+            && is(&self.server, upstream.map(|it| &*it.server))
+            && is(&self.phase, Some(info.phase().as_str()))
+            && self.older.is_none_or(|older| info.age() >= older)
+            && self.name.as_deref().is_none_or(|name| {
+                connection::name(info).is_some_and(|found| found.to_lowercase().contains(name))
+            })
+            && self
+                .search
+                .as_deref()
+                .is_none_or(|text| has(subject, info, text))
+    }
+}
+
+fn is_in(peer: &Address, networks: &IpSet) -> bool {
+    peer.ip().is_some_and(|peer| networks.contains(peer.ip()))
+}
+
+/// Whether one of the columns contains `text`.
+fn has(subject: &Subject<'_>, info: &ConnectionInfo, text: &str) -> bool {
+    let contains = |column: &str| column.to_lowercase().contains(text);
+    let upstream = info.upstream();
+    contains(&info.peer().to_string())
+        || contains(&info.socket_peer().to_string())
+        || info.listener().map(view::listener_of).is_some_and(contains)
+        || connection::name(info).is_some_and(contains)
+        || connection::alpn(info).is_some_and(|alpn| contains(&alpn))
+        || connection::ja4(info).is_some_and(contains)
+        || connection::client_certificate(info).is_some_and(|name| contains(&name))
+        || upstream.is_some_and(|it| {
+            it.pool.as_deref().is_some_and(contains)
+                || contains(&it.server)
+                || contains(&it.address.to_string())
+        })
+        || info.id().get().to_string() == text
+        || match subject {
+            Subject::Live(info) => contains(info.phase().as_str()),
+            Subject::Ended(ending) => {
+                contains(ending.outcome.as_str()) || contains(&ending.reason())
+            }
+        }
+}

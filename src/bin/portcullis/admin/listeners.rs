@@ -1,0 +1,110 @@
+//! `/api/listeners`: the listeners, and what a single one does.
+
+use super::{
+    reply::{self, Refusal, Reply},
+    router::Call,
+};
+use crate::view::{Current, ListenerView};
+use portcullis::{middleware::outcome::Outcome, server::State};
+use serde_json::{Value, json};
+
+/// What can be done to a listener.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Action {
+    Pause,
+    Resume,
+    Limit,
+}
+
+impl Action {
+    pub(super) fn find(name: &str) -> Option<Self> {
+        Some(match name {
+            "pause" => Self::Pause,
+            "resume" => Self::Resume,
+            "limit" => Self::Limit,
+            _ => return None,
+        })
+    }
+}
+
+pub(super) fn list(call: &Call<'_>) -> Result<Reply, Refusal> {
+    call.query(&[])?;
+    let current = call.interface.view.current();
+    let listeners: Vec<_> = current
+        .listeners
+        .iter()
+        .filter(|listener| !listener.is_gone())
+        .map(|listener| show(listener, &current))
+        .collect();
+    Ok(reply::ok(&json!({ "listeners": listeners })))
+}
+
+pub(super) fn change(call: &Call<'_>, name: &str, action: Action) -> Result<Reply, Refusal> {
+    let current = call.interface.view.current();
+    let listener = current.listener(name).ok_or_else(|| {
+        let name = name.escape_debug();
+        Refusal::not_found(format!("there is no listener \"{name}\""))
+    })?;
+    match action {
+        Action::Pause => {
+            call.query(&[])?;
+            for socket in &listener.sockets {
+                socket.handle.pause();
+            }
+        }
+        Action::Resume => {
+            call.query(&[])?;
+            for socket in &listener.sockets {
+                socket.handle.resume();
+            }
+        }
+        Action::Limit => {
+            let limit: Option<usize> = call.query(&["value"])?.get("value")?;
+            let limit = limit.filter(|limit| *limit > 0).ok_or_else(|| {
+                Refusal::bad_request("value: a limit is a number of at least 1; to take no connections, pause the listener")
+            })?;
+            listener.limit.set_limit(limit);
+        }
+    }
+    Ok(reply::ok(&show(listener, &current)))
+}
+
+fn show(listener: &ListenerView, current: &Current) -> Value {
+    let (mut accepted, mut connections, mut refused) = (0, 0, 0);
+    let (mut timed_out, mut failed) = (0, 0);
+    let mut addresses = Vec::new();
+    for socket in &listener.sockets {
+        let status = socket.handle.status();
+        accepted += status.accepted;
+        connections += status.active;
+        refused += status.refused;
+        for (outcome, count) in status.outcomes {
+            match outcome {
+                Outcome::Completed | Outcome::HandedOff | Outcome::Refused => {}
+                Outcome::TimedOut(_) => timed_out += count,
+                _ => failed += count,
+            }
+        }
+        if matches!(status.state, State::Running | State::Paused) {
+            addresses.push(socket.local.to_string());
+        }
+    }
+    let configured = current.configured(&listener.name);
+    let backends: std::collections::BTreeSet<_> = configured
+        .into_iter()
+        .flat_map(|it| it.target.backends())
+        .collect();
+    json!({
+        "name": listener.name,
+        "addresses": addresses,
+        "state": listener.state(),
+        "connections": connections,
+        "limit": listener.limit.limit(),
+        "accepted": accepted,
+        "refused": refused,
+        "timed_out": timed_out,
+        "failed": failed,
+        "backends": backends,
+        "tls": !listener.certificates.is_empty(),
+    })
+}

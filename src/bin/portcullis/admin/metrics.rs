@@ -1,0 +1,297 @@
+//! `/metrics`: the recorder of the process, and its text.
+
+use super::{
+    histogram::{self, Buckets},
+    reply::{self, Refusal, Reply},
+    router::Call,
+};
+use crate::log;
+use http::{HeaderMap, header::ACCEPT};
+use metrics::{
+    Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit,
+};
+use metrics_exporter_prometheus::{
+    Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
+};
+use std::sync::{Arc, OnceLock};
+
+/// The metrics of the process.
+#[derive(Clone)]
+pub(crate) struct Metrics {
+    prometheus: PrometheusHandle,
+    /// The durations of TLS handshakes, for the page.
+    pub(super) handshakes: Arc<Buckets>,
+}
+
+impl Metrics {
+    /// The recorder of the process, which is installed by the first call.
+    ///
+    /// What was registered before stays silent, so this comes before the layers are built.
+    pub(crate) fn install() -> Self {
+        static INSTALLED: OnceLock<Metrics> = OnceLock::new();
+        INSTALLED.get_or_init(Self::new).clone()
+    }
+
+    fn new() -> Self {
+        let exporter = exporter();
+        let metrics = Self {
+            prometheus: exporter.handle(),
+            handshakes: Arc::default(),
+        };
+        let front = Front {
+            exporter,
+            handshakes: metrics.handshakes.clone(),
+        };
+        if metrics::set_global_recorder(front).is_err() {
+            tracing::warn!("another recorder of metrics is installed; /metrics stays empty");
+        }
+        describe();
+        metrics::gauge!("portcullis_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+        metrics
+    }
+
+    /// Adds what was recorded meanwhile to the histograms, whose memory grows until then.
+    pub(super) fn upkeep(&self) {
+        metrics::counter!("portcullis_log_lines_dropped_total").absolute(log::dropped());
+        self.prometheus.run_upkeep();
+    }
+}
+
+/// Counts a reload of the configuration. Without an admin interface nothing is counted.
+pub(crate) fn count_reload(result: &'static str) {
+    metrics::counter!("portcullis_reloads_total", "of" => "configuration", "result" => result)
+        .increment(1);
+}
+
+pub(super) fn show(call: &Call<'_>) -> Result<Reply, Refusal> {
+    call.query(&[])?;
+    let metrics = &call.interface.metrics;
+    metrics.upkeep();
+    let text = metrics.prometheus.render();
+    Ok(if prefers_open_metrics(&call.parts.headers) {
+        reply::text(
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            open_metrics(&text),
+        )
+    } else {
+        reply::text("text/plain; version=0.0.4; charset=utf-8", text)
+    })
+}
+
+fn exporter() -> PrometheusRecorder {
+    let buckets = [
+        (
+            "portcullis_handshake_duration_seconds",
+            &histogram::BOUNDS[..],
+        ),
+        ("portcullis_connections_duration_seconds", &LIFETIMES),
+        (
+            "portcullis_backend_connect_duration_seconds",
+            &histogram::BOUNDS,
+        ),
+    ];
+    let mut builder = PrometheusBuilder::new();
+    for (name, bounds) in buckets {
+        builder = builder
+            .set_buckets_for_metric(Matcher::Full(name.into()), bounds)
+            .expect("there are buckets");
+    }
+    builder.build_recorder()
+}
+
+/// Of connections, in seconds.
+const LIFETIMES: [f64; 12] = [
+    0.001, 0.01, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1_800.0, 7_200.0, 43_200.0,
+];
+
+/// Passes all to the exporter, and the durations of handshakes to the page as well.
+struct Front {
+    exporter: PrometheusRecorder,
+    handshakes: Arc<Buckets>,
+}
+
+impl Recorder for Front {
+    fn describe_counter(&self, key: KeyName, unit: Option<Unit>, description: SharedString) {
+        self.exporter.describe_counter(key, unit, description);
+    }
+
+    fn describe_gauge(&self, key: KeyName, unit: Option<Unit>, description: SharedString) {
+        self.exporter.describe_gauge(key, unit, description);
+    }
+
+    fn describe_histogram(&self, key: KeyName, unit: Option<Unit>, description: SharedString) {
+        self.exporter.describe_histogram(key, unit, description);
+    }
+
+    fn register_counter(&self, key: &Key, metadata: &Metadata<'_>) -> Counter {
+        self.exporter.register_counter(key, metadata)
+    }
+
+    fn register_gauge(&self, key: &Key, metadata: &Metadata<'_>) -> Gauge {
+        self.exporter.register_gauge(key, metadata)
+    }
+
+    fn register_histogram(&self, key: &Key, metadata: &Metadata<'_>) -> Histogram {
+        let exported = self.exporter.register_histogram(key, metadata);
+        if key.name() != "portcullis_handshake_duration_seconds" {
+            return exported;
+        }
+        let page = self.handshakes.clone();
+        Histogram::from_arc(Arc::new(Both { exported, page }))
+    }
+}
+
+struct Both {
+    exported: Histogram,
+    page: Arc<Buckets>,
+}
+
+impl HistogramFn for Both {
+    fn record(&self, seconds: f64) {
+        self.exported.record(seconds);
+        self.page.record(seconds);
+    }
+}
+
+fn describe() {
+    use metrics::{
+        describe_counter as counter, describe_gauge as gauge, describe_histogram as histogram,
+    };
+    counter!(
+        "portcullis_connections_accepted_total",
+        "Connections that were accepted."
+    );
+    gauge!(
+        "portcullis_connections_active",
+        "Connections that are open."
+    );
+    counter!(
+        "portcullis_connections_refused_total",
+        "Connections that a guard rejected."
+    );
+    counter!(
+        "portcullis_connections_closed_total",
+        "Connections that have ended, by outcome."
+    );
+    histogram!(
+        "portcullis_connections_duration_seconds",
+        "Time from the accept to the end."
+    );
+    counter!(
+        "portcullis_connections_bytes_total",
+        "Bytes of ended connections, from (in) and to (out) the client."
+    );
+    counter!("portcullis_alarms_total", "Alarms that were raised.");
+    counter!(
+        "portcullis_observed_total",
+        "Connections that a guard let through only because it observes."
+    );
+    gauge!(
+        "portcullis_table_entries",
+        "Clients in the tables of limits."
+    );
+    counter!(
+        "portcullis_table_full_total",
+        "Connections whose client did not fit into such a table."
+    );
+    counter!(
+        "portcullis_handshakes_total",
+        "TLS handshakes that have ended."
+    );
+    histogram!(
+        "portcullis_handshake_duration_seconds",
+        "Time of completed TLS handshakes."
+    );
+    gauge!(
+        "portcullis_certificate_not_after_seconds",
+        "The end of the validity of each certificate, in Unix time."
+    );
+    counter!(
+        "portcullis_reloads_total",
+        "Reloads of the configuration and of certificates."
+    );
+    counter!(
+        "portcullis_log_lines_dropped_total",
+        "Lines of the log that were not written."
+    );
+    gauge!(
+        "portcullis_build_info",
+        "The running version; the value is 1."
+    );
+}
+
+/// Whether the first type of `Accept` that is known is that of OpenMetrics, as Prometheus sends it.
+fn prefers_open_metrics(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(ACCEPT).into_iter();
+    let accepted = accepted.filter_map(|value| value.to_str().ok());
+    let mut types = accepted.flat_map(|value| value.split(','));
+    let known = types.find_map(|accepted| {
+        let name = accepted.split(';').next().unwrap_or_default().trim();
+        let is_open = name.eq_ignore_ascii_case("application/openmetrics-text");
+        let is_plain = ["text/plain", "text/*", "*/*"].contains(&name);
+        (is_open || is_plain).then_some(is_open)
+    });
+    known.unwrap_or(false)
+}
+
+/// The same text in OpenMetrics 1.0, which names counters without their suffix and marks the end.
+fn open_metrics(text: &str) -> String {
+    let mut open = String::with_capacity(text.len() + 8);
+    let mut counters = Vec::new();
+    for line in text.lines() {
+        if let Some(name) = line
+            .strip_prefix("# TYPE ")
+            .and_then(|rest| rest.strip_suffix("_total counter"))
+        {
+            counters.push(name);
+        }
+    }
+    for line in text.lines().filter(|line| !line.is_empty()) {
+        let metadata = line.strip_prefix("# ").and_then(|rest| {
+            let (kind, rest) = rest.split_once(' ')?;
+            let (name, rest) = rest.split_once(' ')?;
+            let counter = name.strip_suffix("_total")?;
+            counters.contains(&counter).then_some((kind, counter, rest))
+        });
+        match metadata {
+            Some((kind, counter, rest)) => open += &format!("# {kind} {counter} {rest}\n"),
+            None => {
+                open += line;
+                open.push('\n');
+            }
+        }
+    }
+    open + "# EOF\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    #[test]
+    fn open_metrics_names_families_without_total_and_ends_with_eof() {
+        let text = "# HELP a_total Some.\n# TYPE a_total counter\na_total{x=\"y\"} 1\n\n\
+                    # TYPE b gauge\nb 2\n\n";
+        assert_eq!(
+            open_metrics(text),
+            "# HELP a Some.\n# TYPE a counter\na_total{x=\"y\"} 1\n# TYPE b gauge\nb 2\n# EOF\n"
+        );
+    }
+
+    #[test]
+    fn the_first_known_type_of_accept_decides() {
+        let accepts = |text: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT, HeaderValue::from_static(text));
+            prefers_open_metrics(&headers)
+        };
+        assert!(accepts(
+            "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;q=0.2"
+        ));
+        assert!(!accepts(
+            "text/plain;version=0.0.4, application/openmetrics-text"
+        ));
+        assert!(!accepts("text/html") && !prefers_open_metrics(&HeaderMap::new()));
+    }
+}

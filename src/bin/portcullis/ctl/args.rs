@@ -1,0 +1,213 @@
+//! The command line of `portcullis ctl`.
+
+use super::client::Interface;
+use clap::{Args, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+#[derive(Args, Debug)]
+pub(crate) struct Ctl {
+    /// The admin interface, such as http://127.0.0.1:9900 or unix:/run/portcullis/admin.sock.
+    #[arg(long, value_name = "ADDRESS", global = true)]
+    pub(super) admin: Option<String>,
+    /// The configuration file that names the admin interface, without --admin.
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        default_value = "portcullis.toml",
+        global = true
+    )]
+    pub(super) config: PathBuf,
+    /// The file of the token; by default the token is in the variable PORTCULLIS_TOKEN.
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(super) token_file: Option<PathBuf>,
+    /// The file of the authorities, in PEM, for an interface with TLS; by default those of the system.
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(super) roots: Option<PathBuf>,
+    /// Prints what the interface answers, in JSON.
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+impl Ctl {
+    pub(super) fn interface(&self) -> Interface<'_> {
+        Interface {
+            admin: self.admin.as_deref(),
+            config: &self.config,
+            token_file: self.token_file.as_deref(),
+            roots: self.roots.as_deref(),
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Shows the program as a whole.
+    Status,
+    /// Ends with 0 if the program should get connections, else says why not and ends with 1.
+    Ready,
+    /// Lists the listeners, or changes one.
+    Listeners {
+        #[command(subcommand)]
+        change: Option<ListenerChange>,
+    },
+    /// Lists the connections that are open.
+    Connections {
+        #[command(flatten)]
+        filter: LiveFilter,
+        /// How many are shown, up to 500.
+        #[arg(long, default_value_t = 50, value_name = "NUMBER")]
+        limit: usize,
+    },
+    /// Closes one connection, or all that a filter names.
+    Close {
+        /// The number of a connection.
+        #[arg(conflicts_with_all = ["all", "dry_run"])]
+        id: Option<u64>,
+        #[command(flatten)]
+        filter: LiveFilter,
+        /// Closes all connections.
+        #[arg(long)]
+        all: bool,
+        /// Counts them, and closes none.
+        #[arg(long)]
+        dry_run: bool,
+        /// Resets them, without a graceful close.
+        #[arg(long)]
+        reset: bool,
+    },
+    /// Lists the connections that have ended last, and why.
+    Endings {
+        #[command(flatten)]
+        filter: Filter,
+        /// Those with this outcome, such as timed_out or refused.
+        #[arg(long, value_name = "OUTCOME")]
+        outcome: Option<String>,
+        /// How many are shown, up to 1,000.
+        #[arg(long, default_value_t = 50, value_name = "NUMBER")]
+        limit: usize,
+    },
+    /// Lists the backends and their servers, or changes a server.
+    Backends {
+        #[command(subcommand)]
+        change: Option<ServerChange>,
+    },
+    /// Lists the certificates that listeners show.
+    Certificates,
+    /// Reads the configuration file again.
+    Reload,
+    /// Changes the level of the log, until the next start.
+    LogLevel { level: Level },
+    /// Shuts the program down gracefully.
+    Drain,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ListenerChange {
+    /// Leaves new connections in the kernel's queue.
+    Pause { listener: String },
+    /// Accepts again.
+    Resume { listener: String },
+    /// Sets how many connections may be open, until the next reload.
+    Limit {
+        listener: String,
+        connections: usize,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ServerChange {
+    /// Gives a server no new connections; it keeps those that it has.
+    Drain { backend: String, server: String },
+    /// Uses a drained server again.
+    Undrain { backend: String, server: String },
+    /// Takes a server out of use like one whose checks fail.
+    Down { backend: String, server: String },
+    /// Uses a server as its checks allow.
+    Auto { backend: String, server: String },
+}
+
+/// Which connections, open or ended.
+#[derive(Args, Debug)]
+pub(super) struct Filter {
+    /// Those of this listener.
+    #[arg(long, value_name = "NAME")]
+    listener: Option<String>,
+    /// Those of clients in this network, or with this address.
+    #[arg(long, value_name = "NETWORK")]
+    peer: Option<String>,
+    /// Those whose requested host name contains this text.
+    #[arg(long, value_name = "TEXT")]
+    name: Option<String>,
+    /// Those to this backend.
+    #[arg(long, value_name = "NAME")]
+    backend: Option<String>,
+    /// Those to this server.
+    #[arg(long, value_name = "ADDRESS")]
+    server: Option<String>,
+    /// Those in which any column contains this text.
+    #[arg(long, value_name = "TEXT")]
+    search: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct LiveFilter {
+    #[command(flatten)]
+    facts: Filter,
+    /// Those in this phase, such as handshake or serving.
+    #[arg(long, value_name = "PHASE")]
+    phase: Option<String>,
+    /// Those that are open for at least so many seconds.
+    #[arg(long, value_name = "SECONDS")]
+    older: Option<f64>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Level {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+impl Level {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+impl Filter {
+    /// The parameters of a request.
+    pub(super) fn parameters(&self) -> Vec<(&'static str, String)> {
+        let all = [
+            ("listener", &self.listener),
+            ("peer", &self.peer),
+            ("name", &self.name),
+            ("backend", &self.backend),
+            ("server", &self.server),
+            ("search", &self.search),
+        ];
+        let given = all
+            .into_iter()
+            .filter_map(|(key, value)| Some((key, value.clone()?)));
+        given.collect()
+    }
+}
+
+impl LiveFilter {
+    pub(super) fn parameters(&self) -> Vec<(&'static str, String)> {
+        let mut parameters = self.facts.parameters();
+        parameters.extend(self.phase.clone().map(|phase| ("phase", phase)));
+        parameters.extend(self.older.map(|older| ("older", older.to_string())));
+        parameters
+    }
+}

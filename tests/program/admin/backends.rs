@@ -1,0 +1,98 @@
+//! Backends, and what an operator does with a server.
+
+use super::{Administered, configuration};
+use crate::gate::{backend, line};
+use serde_json::Value;
+
+#[tokio::test]
+async fn a_server_is_drained_and_comes_back() {
+    let (one, two) = (backend("one").await, backend("two").await);
+    let text = configuration("", &format!("servers = [\"{one}\", \"{two}\"]"));
+    let running = Administered::run(&text, 1).await;
+    let is_checked = |list: &Value| {
+        let servers = &list["backends"][0]["servers"];
+        servers[0]["state"] == "up" && servers[1]["state"] == "up"
+    };
+    let shown = running.eventually("/api/backends", is_checked).await;
+    let shown = &shown["backends"][0];
+    assert_eq!(
+        (&shown["name"], &shown["balance"]),
+        (&"b".into(), &"least-connections".into())
+    );
+    assert_eq!(
+        (&shown["listeners"][0], &shown["waiting"]),
+        (&"a".into(), &0.into())
+    );
+    let server = &shown["servers"][1];
+    assert_eq!(
+        (&server["state"], &server["usable"]),
+        (&"up".into(), &true.into())
+    );
+    let key = server["key"].as_str().expect("text").replace(':', "%3A");
+
+    let drained = running
+        .post(&format!("/api/backends/b/{key}/drain"))
+        .await
+        .json();
+    assert_eq!(drained["servers"][1]["state"], "draining");
+    assert_eq!(drained["servers"][1]["usable"], false);
+    for _ in 0..4 {
+        assert_eq!(
+            line(&mut running.gate.connect().await)
+                .await
+                .expect("a greeting"),
+            "one"
+        );
+    }
+    let server = &running.get("/api/backends").await.json()["backends"][0]["servers"][0];
+    assert_eq!(server["connected"], 4);
+    assert!(server["connect_time"].as_f64().expect("a number") > 0.0);
+    for (action, state) in [("undrain", "up"), ("down", "taken_down"), ("auto", "up")] {
+        let shown = running
+            .post(&format!("/api/backends/b/{key}/{action}"))
+            .await
+            .json();
+        assert_eq!(shown["servers"][1]["state"], state);
+    }
+    assert_eq!(
+        running.post("/api/backends/b/nobody/drain").await.status,
+        404
+    );
+    assert_eq!(
+        running
+            .post(&format!("/api/backends/x/{key}/drain"))
+            .await
+            .status,
+        404
+    );
+    assert_eq!(
+        running
+            .api()
+            .post(&format!("/api/backends/b/{key}/drain"))
+            .await
+            .status,
+        401
+    );
+}
+
+#[tokio::test]
+async fn a_backend_without_a_server_makes_the_program_not_ready() {
+    let health = "servers = \"127.0.0.1:1\"\nhealth = { interval = \"100ms\", fall = 1 }";
+    let running = Administered::run(&configuration("", health), 1).await;
+    let is_down = |status: &Value| status["ready"] == false;
+    let status = running.eventually("/api/status", is_down).await;
+    assert_eq!(status["not_ready"][0], "backend \"b\": no server is up");
+    let ready = running.get("/readyz").await;
+    assert_eq!(
+        (ready.status, &*ready.body),
+        (503, "backend \"b\": no server is up\n")
+    );
+    let is_noted = |list: &Value| list["backends"][0]["servers"][0]["since"].is_u64();
+    let list = running.eventually("/api/backends", is_noted).await;
+    let server = &list["backends"][0]["servers"][0];
+    assert_eq!(
+        (&server["state"], &server["usable"]),
+        (&"down".into(), &false.into())
+    );
+    assert!(server["last_check"].as_str().expect("text").contains(" ms"));
+}

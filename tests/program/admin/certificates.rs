@@ -1,0 +1,80 @@
+//! Certificates, and the TLS of the interface itself.
+
+use super::{Administered, client::exchange, configuration};
+use crate::{
+    gate::{Authority, Folder, backend, program},
+    tls,
+};
+
+/// A listener and the interface with this certificate, whose authority is returned.
+async fn with_tls(keys: &str) -> (Administered, Authority) {
+    let (authority, folder) = (Authority::new(), Folder::new());
+    let (chain, key) = authority.sign(&["shop.test", "*.shop.test", "localhost"]);
+    folder.write("shop.pem", chain);
+    folder.write("shop.key", key);
+    let server = format!("servers = \"{}\"", backend("one").await);
+    let text = configuration("tls.certificates = \"shop\"", &server);
+    let text =
+        text + "[[certificate]]\nname = \"shop\"\nchain = \"shop.pem\"\nkey = \"shop.key\"\n";
+    (
+        Administered::run_in(folder, keys, &text, 1).await,
+        authority,
+    )
+}
+
+#[tokio::test]
+async fn certificates_are_shown_without_their_keys() {
+    let (running, _) = with_tls("").await;
+    let reply = running.get("/api/certificates").await;
+    assert!(!reply.body.contains("PRIVATE"));
+    let list = reply.json();
+    let shown = &list["certificates"][0];
+    assert_eq!(
+        (&shown["name"], &shown["staple"]),
+        (&"shop".into(), &"none".into())
+    );
+    assert_eq!(
+        shown["names"],
+        serde_json::json!(["shop.test", "*.shop.test", "localhost"])
+    );
+    assert_eq!(shown["listeners"], serde_json::json!(["a"]));
+    assert!(shown["days_left"].as_i64().expect("a number") > 1_000);
+    assert!(shown["chain"].as_str().expect("text").ends_with("shop.pem"));
+}
+
+#[tokio::test]
+async fn the_interface_speaks_tls() {
+    let keys = "tls.certificates = \"shop\"\nhosts = \"gate.shop.test\"";
+    let (running, authority) = with_tls(keys).await;
+    let stream = tokio::net::TcpStream::connect(running.admin)
+        .await
+        .expect("it listens");
+    let stream = tls::connect(&authority, None, "gate.shop.test", stream)
+        .await
+        .expect("TLS");
+    let request = "GET /readyz HTTP/1.1\r\nhost: gate.shop.test\r\nconnection: close\r\n\r\n";
+    assert_eq!(exchange(stream, request.as_bytes()).await.body, "ready\n");
+}
+
+#[tokio::test]
+async fn ctl_speaks_tls() {
+    let keys = "tls.certificates = \"shop\"\nhosts = \"shop.test\"";
+    let (running, authority) = with_tls(keys).await;
+    let roots = running.folder.write("ca.pem", authority.pem());
+    let roots = roots.to_str().expect("it is UTF-8");
+    let ready = async |host: &str| {
+        let admin = format!("https://{host}:{}", running.admin.port());
+        let mut command = program(["ctl", "ready", "--admin", &admin, "--roots", roots]);
+        command.output().await.expect("it starts")
+    };
+    let output = ready("localhost").await;
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "ready\n");
+    // The certificate is for names alone.
+    let output = ready("127.0.0.1").await;
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        error.contains("https://127.0.0.1") && error.contains("certificate"),
+        "{error}"
+    );
+}

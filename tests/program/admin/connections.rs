@@ -1,0 +1,300 @@
+//! Connections that are open, and those that have ended.
+
+use super::{Administered, TOKEN, configuration, forward_to};
+use crate::gate::{backend, line};
+use serde_json::Value;
+use std::time::Duration;
+use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
+
+async fn greeted(running: &Administered) -> TcpStream {
+    let mut client = running.gate.connect().await;
+    line(&mut client).await.expect("the greeting");
+    client
+}
+
+#[tokio::test]
+async fn a_connection_is_shown_with_its_story_and_closed_by_its_id() {
+    let server = backend("one").await;
+    let running = Administered::run(&forward_to(server), 1).await;
+    let mut client = greeted(&running).await;
+    let peer = client.local_addr().expect("it is bound").to_string();
+
+    let is_counted = |list: &Value| list["connections"][0]["bytes_out"] == 4;
+    let list = running.eventually("/api/connections", is_counted).await;
+    assert_eq!((&list["total"], &list["next"]), (&1.into(), &Value::Null));
+    let shown = &list["connections"][0];
+    assert_eq!(
+        (&shown["listener"], &shown["peer"]),
+        (&"a".into(), &(&*peer).into())
+    );
+    assert_eq!(
+        (&shown["backend"], &shown["phase"]),
+        (&"b".into(), &"serving".into())
+    );
+    assert_eq!(
+        (&shown["server"], &shown["bytes_out"]),
+        (&server.to_string().into(), &4.into())
+    );
+    assert!(
+        shown["tls"].is_null()
+            && shown["name"].is_null()
+            && shown["notes"] == serde_json::json!([])
+    );
+    let story: Vec<_> = shown["story"].as_array().expect("a list").iter().collect();
+    assert!(
+        story[0]["what"]
+            .as_str()
+            .expect("text")
+            .starts_with("accepted from 127.0.0.1:")
+    );
+    assert!(
+        story[1]["what"]
+            .as_str()
+            .expect("text")
+            .starts_with(&format!("connected to {server} in "))
+    );
+
+    let id = shown["id"].as_str().expect("text");
+    let path = format!("/api/connections/{id}");
+    assert_eq!(running.get(&path).await.json()["id"], id);
+    assert_eq!(
+        running.api().post(&format!("{path}/close")).await.status,
+        401
+    );
+    assert_eq!(
+        running.post(&format!("{path}/close")).await.json()["closed"],
+        1
+    );
+    let mut rest = Vec::new();
+    let _closed = client.read_to_end(&mut rest).await;
+    let ended = running
+        .eventually("/api/endings", |it| it["last"] == 1)
+        .await;
+    let ending = &ended["endings"][0];
+    assert_eq!(
+        (&ending["id"], &ending["outcome"]),
+        (&id.into(), &"forced".into())
+    );
+    assert_eq!(
+        (&ending["sequence"], &ended["kept"]),
+        (&1.into(), &1_000.into())
+    );
+    assert!(ending["duration"].as_f64().expect("a number") > 0.0);
+    assert!(ending["ended"].as_u64() >= ending["opened"].as_u64());
+    assert_eq!(running.get(&path).await.status, 404);
+}
+
+#[tokio::test]
+async fn connections_are_filtered_paged_and_closed_by_filter() {
+    let running = Administered::run(&forward_to(backend("one").await), 1).await;
+    let mut clients = Vec::new();
+    for _ in 0..5 {
+        clients.push(greeted(&running).await);
+    }
+    let first = running.get("/api/connections?limit=2").await.json();
+    assert_eq!(
+        (
+            &first["total"],
+            first["connections"].as_array().expect("a list").len()
+        ),
+        (&5.into(), 2)
+    );
+    let mut ids = Vec::new();
+    let mut cursor = String::new();
+    loop {
+        let page = running
+            .get(&format!("/api/connections?limit=2&cursor={cursor}"))
+            .await
+            .json();
+        let shown = page["connections"].as_array().expect("a list").clone();
+        ids.extend(shown.iter().map(|it| {
+            it["id"]
+                .as_str()
+                .expect("text")
+                .parse::<u64>()
+                .expect("a number")
+        }));
+        match page["next"].as_str() {
+            Some(next) => cursor = next.to_owned(),
+            None => break,
+        }
+    }
+    assert!(ids.len() == 5 && ids.is_sorted_by(|a, b| a > b), "{ids:?}");
+
+    let port = clients[2].local_addr().expect("it is bound").port();
+    for (filter, total) in [
+        ("peer=127.0.0.0/8", 5),
+        ("peer=10.0.0.0/8", 0),
+        ("listener=a&backend=b", 5),
+        ("listener=other", 0),
+        (&format!("search=:{port}"), 1),
+        ("phase=serving", 5),
+        ("phase=handshake", 0),
+        ("older=3600", 0),
+        ("older=0", 5),
+        ("name=x", 0),
+    ] {
+        let found = running
+            .get(&format!("/api/connections?{filter}"))
+            .await
+            .json();
+        assert_eq!(found["total"], total, "{filter}");
+    }
+    for wrong in [
+        "pear=x",
+        "peer=x",
+        "older=-1",
+        "limit=x",
+        "cursor=%zz",
+        "peer=a&peer=b",
+    ] {
+        let refused = running.get(&format!("/api/connections?{wrong}")).await;
+        assert_eq!(refused.status, 400, "{wrong}");
+    }
+
+    let close = |filter: &str| format!("/api/connections/close?{filter}");
+    assert_eq!(running.post(&close("")).await.status, 400);
+    assert_eq!(running.post(&close("lisener=a")).await.status, 400);
+    assert_eq!(running.api().post(&close("all=true")).await.status, 401);
+    let dry = running
+        .post(&close(&format!("search=:{port}&dry-run")))
+        .await
+        .json();
+    assert_eq!((&dry["matching"], &dry["closed"]), (&1.into(), &0.into()));
+    let one = running
+        .post(&close(&format!("search=:{port}")))
+        .await
+        .json();
+    assert_eq!((&one["matching"], &one["closed"]), (&1.into(), &1.into()));
+    running
+        .eventually("/api/connections", |it| it["total"] == 4)
+        .await;
+    assert_eq!(
+        running.post(&close("all=true&reset")).await.json()["closed"],
+        4
+    );
+    running
+        .eventually("/api/connections", |it| it["total"] == 0)
+        .await;
+    assert_eq!(
+        running
+            .api()
+            .with_token(TOKEN)
+            .get(&close("all=true"))
+            .await
+            .status,
+        405
+    );
+}
+
+#[tokio::test]
+async fn endings_say_why_and_are_found_again() {
+    let guards =
+        "access = { deny = [\"127.0.0.0/8\"], observe = true }\nper-client = { connections = 1 }";
+    let server = format!("servers = \"{}\"", backend("one").await);
+    let text = configuration(guards, &server);
+    let running = Administered::run(&text, 1).await;
+    let first = greeted(&running).await;
+    let mut second = running.gate.connect().await;
+    let _refused = second.read_to_end(&mut Vec::new()).await;
+    let ended = running
+        .eventually("/api/endings", |it| it["last"] == 1)
+        .await;
+    let refused = &ended["endings"][0];
+    assert_eq!(
+        (&refused["outcome"], &refused["phase"]),
+        (&"refused".into(), &"admission".into())
+    );
+    let reason = refused["reason"].as_str().expect("text");
+    assert!(reason.starts_with("rejected by keyed_limit: "), "{reason}");
+    assert_eq!(
+        refused["notes"].as_array().expect("a list").len(),
+        1,
+        "{refused}"
+    );
+    drop(first);
+    let ended = running
+        .eventually("/api/endings", |it| it["last"] == 2)
+        .await;
+    let first = &ended["endings"][0];
+    assert_eq!(
+        (&first["outcome"], &first["ended_by"]),
+        (&"completed".into(), &"client".into())
+    );
+    for (filter, count) in [
+        ("outcome=refused", 1),
+        ("outcome=completed&listener=a", 1),
+        ("search=KEYED_LIMIT", 1),
+        ("since=1", 1),
+        ("since=2", 0),
+        ("limit=1", 1),
+        ("peer=127.0.0.1", 2),
+    ] {
+        let found = running.get(&format!("/api/endings?{filter}")).await.json();
+        assert_eq!(
+            found["endings"].as_array().expect("a list").len(),
+            count,
+            "{filter}"
+        );
+    }
+    let status = running.get("/api/status").await.json();
+    let warnings = status["warnings"].to_string();
+    assert!(
+        warnings.contains("listener \\\"a\\\": access is only observed"),
+        "{warnings}"
+    );
+    assert_eq!(
+        (
+            &status["accepted"],
+            &status["refused"],
+            &status["bytes_out"]
+        ),
+        (&2.into(), &1.into(), &4.into())
+    );
+}
+
+#[tokio::test]
+async fn a_listener_is_paused_resumed_and_limited() {
+    let running = Administered::run(&forward_to(backend("one").await), 1).await;
+    let list = running.get("/api/listeners").await.json();
+    let shown = &list["listeners"][0];
+    let address = running.gate.addresses[0].to_string();
+    assert_eq!(
+        (&shown["name"], &shown["state"]),
+        (&"a".into(), &"open".into())
+    );
+    assert_eq!(
+        (&shown["limit"], &shown["addresses"][0]),
+        (&10_000.into(), &address.into())
+    );
+    assert_eq!(
+        (&shown["backends"][0], &shown["tls"]),
+        (&"b".into(), &false.into())
+    );
+
+    assert_eq!(
+        running.post("/api/listeners/a/pause").await.json()["state"],
+        "paused"
+    );
+    let mut client = running.gate.connect().await;
+    let waits = timeout(Duration::from_millis(100), line(&mut client)).await;
+    assert!(waits.is_err(), "it is accepted while paused");
+    assert_eq!(
+        running.post("/api/listeners/a/resume").await.json()["state"],
+        "open"
+    );
+    line(&mut client).await.expect("the greeting");
+
+    assert_eq!(
+        running.post("/api/listeners/a/limit?value=7").await.json()["limit"],
+        7
+    );
+    for wrong in ["value=0", "value=x", "", "value=-1"] {
+        let refused = running
+            .post(&format!("/api/listeners/a/limit?{wrong}"))
+            .await;
+        assert_eq!(refused.status, 400, "{wrong}");
+    }
+    assert_eq!(running.post("/api/listeners/b/pause").await.status, 404);
+    assert_eq!(running.post("/api/listeners/a/stop").await.status, 404);
+}
