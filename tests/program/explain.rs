@@ -87,7 +87,7 @@ async fn a_client_certificate_is_verified_as_in_a_handshake() {
         ),
         (
             "foreign.pem",
-            "rejected by tls: its certificate is rejected: invalid peer certificate: UnknownIssuer\n",
+            "rejected by tls: its certificate is rejected: invalid peer certificate: BadSignature\n",
         ),
     ] {
         let shown = folder.path(shown);

@@ -8,7 +8,7 @@ mod table;
 
 pub(crate) use self::{
     args::Ctl,
-    client::{Answer, Client, Interface},
+    client::{Client, Interface},
 };
 
 use crate::{exit, run};

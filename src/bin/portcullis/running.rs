@@ -6,7 +6,7 @@
 
 use crate::{
     admin::{Instruments, count_reload},
-    build::{self, Before, Gate, Parts, Stack, State},
+    build::{self, Before, Gate, Parts, Rules, Stack, State},
     config::{Config, ListenAddress, Listener, Problems, chain},
     plan::{self, When},
     view::{Current, ListenerView, Socket, View, label},
@@ -19,7 +19,13 @@ use portcullis::{
     service::{Reload, ReloadHandle},
     upstream::Pool,
 };
-use std::{collections::HashMap, fmt, path::Path, sync::Arc, time::SystemTime};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    path::Path,
+    sync::Arc,
+    time::SystemTime,
+};
 use tokio::sync::{mpsc, oneshot};
 
 /// Listeners, backends, and the configuration that they came from.
@@ -41,6 +47,7 @@ struct RunningListener {
     service: Reload<Stack>,
     current: ReloadHandle<Stack>,
     state: State,
+    rules: Rules,
     sockets: Vec<Socket>,
     certificates: Vec<CertStore>,
     _watches: Vec<Watch>,
@@ -258,6 +265,13 @@ impl Running {
         self.publish();
     }
 
+    fn rules(&self) -> BTreeMap<String, Rules> {
+        let listeners = self.listeners.iter();
+        listeners
+            .map(|(name, running)| (name.clone(), running.rules.clone()))
+            .collect()
+    }
+
     /// Shows what runs from now on.
     fn publish(&mut self) {
         self.leaving
@@ -270,6 +284,7 @@ impl Running {
         self.view.publish(Current {
             config: self.config.clone(),
             listeners,
+            rules: self.rules(),
             pools: self.pools.clone().into_iter().collect(),
             loaded: SystemTime::now(),
         });
@@ -281,6 +296,7 @@ impl Running {
             Some(running) => {
                 running.current.swap(gate.stack);
                 running.state = gate.state;
+                running.rules = gate.rules;
                 running.certificates = certificates;
                 running.sockets.retain(|socket| !socket.is_stopped());
                 running._watches = watches;
@@ -292,6 +308,7 @@ impl Running {
                     service,
                     current,
                     state: gate.state,
+                    rules: gate.rules,
                     sockets: Vec::new(),
                     certificates,
                     _watches: watches,

@@ -1,35 +1,86 @@
 //! The command, and the table that it prints.
 
 use super::{Change, changes};
-use crate::{exit, run};
-use std::{path::PathBuf, process::ExitCode};
+use crate::{
+    ctl::{Client, Interface},
+    exit, run,
+};
+use http::Method;
+use serde_json::Value;
+use std::{fs, path::PathBuf, process::ExitCode};
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct PlanArgs {
     /// The new configuration file.
     #[arg(short, long, value_name = "FILE", default_value = "portcullis.toml")]
-    pub(crate) config: PathBuf,
-    /// The file to compare with.
+    config: PathBuf,
+    /// The file to compare with, instead of the running process.
     #[arg(long, value_name = "FILE")]
-    pub(crate) old: Option<PathBuf>,
+    old: Option<PathBuf>,
+    /// The admin interface of the running process; by default that of the new file.
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "old")]
+    admin: Option<String>,
+    /// The file of the token; by default the token is in the variable PORTCULLIS_TOKEN.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// The file of the authorities, in PEM, for an interface with TLS; by default those of the system.
+    #[arg(long, value_name = "FILE")]
+    roots: Option<PathBuf>,
+}
+
+impl PlanArgs {
+    fn interface(&self) -> Interface<'_> {
+        Interface {
+            admin: self.admin.as_deref(),
+            config: &self.config,
+            token_file: self.token_file.as_deref(),
+            roots: self.roots.as_deref(),
+        }
+    }
 }
 
 /// Compares two files, or a file with the configuration of the running process.
 pub(crate) fn plan(args: &PlanArgs) -> ExitCode {
-    let Some(old) = &args.old else {
-        eprintln!("portcullis: `plan` needs the old file: --old FILE");
-        return ExitCode::from(exit::USAGE);
-    };
     let (new, _, problems) = run::load(&args.config);
-    let (old, _, old_problems) = run::load(old);
-    if problems.errors() + old_problems.errors() > 0 {
-        for problem in problems.sorted().into_iter().chain(old_problems.sorted()) {
-            println!("{problem}");
-        }
-        return ExitCode::from(exit::USAGE);
+    if problems.errors() > 0 {
+        return run::print_problems(&args.config, problems);
+    }
+    let Some(path) = &args.old else {
+        return match ask(args) {
+            Ok(rows) => print(&rows),
+            Err(error) => {
+                eprintln!("portcullis: {error}");
+                ExitCode::from(exit::USAGE)
+            }
+        };
+    };
+    let (old, _, problems) = run::load(path);
+    if problems.errors() > 0 {
+        return run::print_problems(path, problems);
     }
     let rows: Vec<_> = changes(&old, &new).into_iter().map(Row::of).collect();
     print(&rows)
+}
+
+/// Asks the running process, which knows its connections.
+fn ask(args: &PlanArgs) -> Result<Vec<Row>, String> {
+    let client = Client::new(args.interface())?;
+    let text = fs::read_to_string(&args.config)
+        .map_err(|error| format!("{} cannot be read: {error}", args.config.display()))?;
+    let answer = client.request(&Method::POST, "/api/plan", text);
+    let answer = run::runtime().block_on(answer)?;
+    let json: Value = serde_json::from_str(&answer.text).unwrap_or_default();
+    if !answer.status.is_success() {
+        let error = json["error"].as_str().unwrap_or("the answer is no JSON");
+        return Err(format!("{}: {error}", answer.status));
+    }
+    let problems = json["problems"].as_array().into_iter().flatten();
+    let problems: Vec<_> = problems.filter_map(Value::as_str).collect();
+    if !problems.is_empty() {
+        return Err(problems.join("\n"));
+    }
+    let changes = json["changes"].as_array().into_iter().flatten();
+    Ok(changes.map(Row::of_json).collect())
 }
 
 /// A change, and how many open connections it concerns, if that is known.
@@ -51,6 +102,18 @@ impl Row {
             to: change.to,
             connections: None,
             effect: change.effect,
+        }
+    }
+
+    fn of_json(change: &Value) -> Self {
+        let text = |key: &str| change[key].as_str().unwrap_or_default().to_owned();
+        Self {
+            key: text("key"),
+            from: text("from"),
+            to: text("to"),
+            takes_effect: text("takes_effect"),
+            connections: change["connections"].as_u64(),
+            effect: text("effect"),
         }
     }
 
