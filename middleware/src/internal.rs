@@ -12,6 +12,7 @@ pub use crate::{
         guards::{Slot, Slots},
     },
     log_text::{Causes, Escaped},
+    meter::{Counter, Gauge, Histogram},
     when_ready::take_ready,
 };
 use std::{

@@ -4,16 +4,15 @@
 
 /// A registered counter.
 #[derive(Clone)]
-pub(crate) struct Counter(#[cfg(feature = "metrics")] ::metrics::Counter);
+pub struct Counter(#[cfg(feature = "metrics")] ::metrics::Counter);
 
 /// A registered gauge.
 #[derive(Clone)]
-pub(crate) struct Gauge(#[cfg(feature = "metrics")] ::metrics::Gauge);
+pub struct Gauge(#[cfg(feature = "metrics")] ::metrics::Gauge);
 
 /// A registered histogram of seconds.
-#[cfg(feature = "tls")]
 #[derive(Clone)]
-pub(crate) struct Histogram(#[cfg(feature = "metrics")] ::metrics::Histogram);
+pub struct Histogram(#[cfg(feature = "metrics")] ::metrics::Histogram);
 
 /// Registers a metric, with the feature.
 macro_rules! register {
@@ -54,8 +53,16 @@ impl Counter {
         register!(counter!("portcullis_reloads_total", "of" => "certificates", "result" => result))
     }
 
+    /// Connects to a server of a pool that failed.
+    pub fn backend_connect_failures(backend: &str, server: &str) -> Self {
+        register!(
+            counter!("portcullis_backend_connect_failures_total", "backend" => backend, "server" => server)
+        )
+    }
+
+    /// Adds one.
     #[inline]
-    pub(crate) fn increment(&self) {
+    pub fn increment(&self) {
         #[cfg(feature = "metrics")]
         self.0.increment(1);
     }
@@ -73,9 +80,26 @@ impl Gauge {
         register!(gauge!("portcullis_certificate_not_after_seconds", "name" => name))
     }
 
+    /// Whether a server of a pool is up.
+    pub fn backend_up(backend: &str, server: &str) -> Self {
+        register!(gauge!("portcullis_backend_up", "backend" => backend, "server" => server))
+    }
+
+    /// Whether a server of a pool is ejected.
+    pub fn backend_ejected(backend: &str, server: &str) -> Self {
+        register!(gauge!("portcullis_backend_ejected", "backend" => backend, "server" => server))
+    }
+
+    /// Connections to a server of a pool.
+    pub fn backend_connections(backend: &str, server: &str) -> Self {
+        register!(
+            gauge!("portcullis_backend_connections", "backend" => backend, "server" => server)
+        )
+    }
+
     /// Adds `change`, which may be negative.
     #[inline]
-    pub(crate) fn add(&self, change: f64) {
+    pub fn add(&self, change: f64) {
         #[cfg(feature = "metrics")]
         self.0.increment(change);
         #[cfg(not(feature = "metrics"))]
@@ -91,14 +115,22 @@ impl Gauge {
     }
 }
 
-#[cfg(feature = "tls")]
 impl Histogram {
+    /// Durations of connects to a server of a pool that succeeded.
+    pub fn backend_connect_duration(backend: &str, server: &str) -> Self {
+        register!(
+            histogram!("portcullis_backend_connect_duration_seconds", "backend" => backend, "server" => server)
+        )
+    }
+
     /// Durations of completed TLS handshakes of servers.
+    #[cfg(feature = "tls")]
     pub(crate) fn handshake_duration(kind: &'static str) -> Self {
         register!(histogram!("portcullis_handshake_duration_seconds", "kind" => kind))
     }
 
-    pub(crate) fn record(&self, duration: std::time::Duration) {
+    /// Adds a sample.
+    pub fn record(&self, duration: std::time::Duration) {
         #[cfg(feature = "metrics")]
         self.0.record(duration.as_secs_f64());
         #[cfg(not(feature = "metrics"))]
@@ -125,6 +157,4 @@ macro_rules! debug {
         }
     )*};
 }
-debug!(Counter, Gauge);
-#[cfg(feature = "tls")]
-debug!(Histogram);
+debug!(Counter, Gauge, Histogram);

@@ -60,7 +60,7 @@ impl ConnectError {
         }))
     }
 
-    pub(super) fn bad_target_of(target: impl fmt::Display, bad: BadTarget) -> Self {
+    pub(crate) fn bad_target_of(target: impl fmt::Display, bad: BadTarget) -> Self {
         Self::new(target, ConnectFailure::BadTarget(bad), Vec::new())
     }
 

@@ -51,6 +51,18 @@ impl Target {
         }
     }
 
+    /// The name and the port, if the host is a name and the port a number.
+    #[cfg(feature = "dns")]
+    pub(crate) fn host_and_port(&self) -> Option<(&str, u16)> {
+        match &self.0 {
+            TargetKind::Name {
+                host,
+                port: Port::Number(port),
+            } if host.parse::<IpAddr>().is_err() => Some((host, *port)),
+            _ => None,
+        }
+    }
+
     /// The address, if the host is an IP address and the port a number.
     pub(crate) fn address(&self) -> Option<SocketAddr> {
         match &self.0 {
@@ -274,6 +286,10 @@ pub enum BadTarget {
     Brackets,
     /// It contains a slash, like a URL or a path.
     Url,
+    /// It is no name of SRV records.
+    BadSrvName,
+    /// SRV records are not compiled in.
+    NoSrvRecords,
 }
 
 impl fmt::Display for BadTarget {
@@ -286,6 +302,8 @@ impl fmt::Display for BadTarget {
                 "a colon or bracket is misplaced; write an IPv6 address as in [::1]:80"
             }
             Self::Url => "it contains a slash; write host:port alone, without scheme or path",
+            Self::BadSrvName => "SRV records have a name such as srv:_postgresql._tcp.internal",
+            Self::NoSrvRecords => "SRV records need the feature `dns`, which is not compiled in",
         })
     }
 }

@@ -34,6 +34,8 @@ pub(super) struct Settings {
     pub(super) try_all: bool,
     pub(super) drain_timeout: Option<Duration>,
     pub(super) resolve_interval: Duration,
+    #[cfg(feature = "dns")]
+    pub(super) dns: Option<super::Dns>,
 }
 
 impl PoolBuilder {
@@ -53,6 +55,8 @@ impl PoolBuilder {
             try_all: false,
             drain_timeout: Some(DRAIN_TIMEOUT),
             resolve_interval: RESOLVE_INTERVAL,
+            #[cfg(feature = "dns")]
+            dns: None,
         };
         let connector = Connector::new();
         Self {
@@ -63,7 +67,7 @@ impl PoolBuilder {
         }
     }
 
-    /// Names the pool in logs and errors.
+    /// Names the pool in logs, errors and metrics.
     #[must_use]
     pub fn with_name(mut self, name: impl AsRef<str>) -> Self {
         self.settings.name = Some(name.as_ref().into());
@@ -176,6 +180,17 @@ impl PoolBuilder {
     #[must_use]
     pub const fn with_resolve_interval(mut self, interval: Duration) -> Self {
         self.settings.resolve_interval = interval;
+        self
+    }
+
+    /// Resolves host names and SRV records by DNS; by default names are resolved by the system, and SRV records not at all.
+    ///
+    /// A name is resolved again when the time to live of its answer is over, within a fifth, and after a second at least.
+    /// The [interval](Self::with_resolve_interval) and the resolver of the connector are not used then.
+    #[cfg(feature = "dns")]
+    #[must_use]
+    pub fn with_dns(mut self, dns: impl Into<Option<super::Dns>>) -> Self {
+        self.settings.dns = dns.into();
         self
     }
 

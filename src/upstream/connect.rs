@@ -112,7 +112,9 @@ impl Shared {
         connect_time: Duration,
     ) -> UpstreamInfo {
         let address = connection.info().socket_peer().clone();
-        let info = UpstreamInfo::new(member.key.as_str(), address).with_connect_time(connect_time);
+        let info = UpstreamInfo::new(member.key.as_str(), address)
+            .with_connect_time(connect_time)
+            .with_connected_at(connection.info().accepted_at());
         match &self.settings.name {
             Some(pool) => info.with_pool(pool.clone()),
             None => info,
@@ -127,6 +129,7 @@ impl Shared {
         bound: Duration,
     ) -> Result<Connection<BackendIo>, BoxError> {
         let member = reserved.member.clone();
+        let begun = Instant::now();
         let dialing = self.dialer.dial(&member.server, Purpose::Client(client));
         let Ok(dialed) = timeout(bound, dialing).await else {
             // An attempt that began late says nothing about the server.
@@ -138,6 +141,8 @@ impl Shared {
         match dialed {
             Ok(mut connection) => {
                 self.succeeded(&member);
+                let took = begun.elapsed();
+                member.state.meters.connect_duration.record(took);
                 reserved.hold_by(&mut connection);
                 if member.state.is_closing() {
                     return Err("the server was removed".into());

@@ -79,6 +79,8 @@ impl Dialer {
                 // Names are resolved before.
                 None => Err(io::ErrorKind::InvalidInput.into()),
             },
+            #[cfg(feature = "dns")]
+            ServerAddress::Srv(_) => Err(io::ErrorKind::InvalidInput.into()),
             #[cfg(unix)]
             ServerAddress::Unix(path) => {
                 let stream = AnyStream::from(tokio::net::UnixStream::connect(path).await?);

@@ -26,6 +26,7 @@ impl Shared {
         state.connects.fetch_add(1, Ordering::Relaxed);
         if state.has_failed() {
             state.forget_failures(self.clock.now());
+            self.show(state);
             // It may be what a connection waits for.
             self.serve_queue();
         }
@@ -38,6 +39,7 @@ impl Shared {
     pub(super) fn failed(&self, member: &Member) {
         let state = &member.state;
         state.connect_failures.fetch_add(1, Ordering::Relaxed);
+        state.meters.connect_failures.increment();
         let in_a_row = state.failures_in_a_row.fetch_add(1, Ordering::Relaxed);
         if let Some(ejection) = self.settings.ejection
             && in_a_row.saturating_add(1) >= ejection.failures
@@ -62,6 +64,7 @@ impl Shared {
         let doubled = 2_u32.saturating_pow(before);
         let time = ejection.first.saturating_mul(doubled).min(ejection.longest);
         standing.eject(now.after(time));
+        self.show_ejected(&member.state, time);
         Some(time)
     }
 

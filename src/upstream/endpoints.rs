@@ -2,9 +2,11 @@
 
 use super::{
     Server, ServerKey, events,
-    jitter::around,
+    jitter::{around, no_sooner_than},
     member::{Member, MemberState},
+    meters::Meters,
     pool::{Members, Shared},
+    resolve::{Answer, Found, Resolver},
     standing::Request,
     task::Task,
 };
@@ -14,7 +16,6 @@ use std::{
     collections::HashMap,
     future::poll_fn,
     io,
-    net::SocketAddr,
     pin::{Pin, pin},
     sync::{Arc, MutexGuard, PoisonError, Weak},
     time::Duration,
@@ -28,7 +29,7 @@ pub(super) struct Configured {
     server: Server,
     /// Itself, or one for each address of its name; `None` until the name is resolved.
     servers: Option<Vec<Arc<Server>>>,
-    addresses: Vec<SocketAddr>,
+    found: Vec<Found>,
     /// What was requested for it, or for servers at addresses of its name, which may vanish and return.
     requests: HashMap<ServerKey, Request>,
     /// Resolves the name.
@@ -98,14 +99,14 @@ impl Shared {
         let requests = requests.map(|known| std::mem::take(&mut known.requests));
         // A name that stays keeps its addresses, and its resolver goes on.
         let known = known.filter(|known| known.server.address() == server.address());
-        let is_name = server.address().unresolved().is_some();
-        let (servers, addresses, resolver) = match known {
+        let is_name = server.address().is_name();
+        let (servers, found, resolver) = match known {
             _ if !is_name => (Some(vec![Arc::new(server.clone())]), Vec::new(), None),
             Some(known) => {
-                let addresses = std::mem::take(&mut known.addresses);
+                let found = std::mem::take(&mut known.found);
                 let is_resolved = known.servers.is_some();
-                let servers = is_resolved.then(|| at_each(&server, &addresses, &[]));
-                (servers, addresses, known.resolver.take())
+                let servers = is_resolved.then(|| at_each(&server, &found, &[]));
+                (servers, found, known.resolver.take())
             }
             None => {
                 let resolver = Task::spawn(follow(Arc::downgrade(self), server.clone()));
@@ -116,7 +117,7 @@ impl Shared {
             key,
             server,
             servers,
-            addresses,
+            found,
             requests: requests.unwrap_or_default(),
             resolver,
         };
@@ -149,20 +150,20 @@ impl Shared {
     }
 
     /// The name of `server` has these addresses now.
-    fn resolved(self: &Arc<Self>, server: &Server, mut addresses: Vec<SocketAddr>) {
+    fn resolved(self: &Arc<Self>, server: &Server, mut found: Vec<Found>) {
         // Name servers rotate them.
-        addresses.sort_unstable();
-        addresses.dedup();
+        found.sort_unstable();
+        found.dedup_by_key(|found| found.address);
         let mut configured = self.configured();
         let Some(known) = find(&mut configured, server) else {
             return;
         };
-        if known.servers.is_some() && known.addresses == addresses {
+        if known.servers.is_some() && known.found == found {
             return;
         }
         let before = known.servers.take().unwrap_or_default();
-        known.servers = Some(at_each(&known.server, &addresses, &before));
-        known.addresses = addresses;
+        known.servers = Some(at_each(&known.server, &found, &before));
+        known.found = found;
         self.rebuild(&configured);
     }
 
@@ -198,7 +199,9 @@ impl Shared {
                 let member = match known.remove(&key) {
                     Some(member) => self.keep(member, server),
                     None => {
-                        let state = MemberState::new(Arc::downgrade(self));
+                        // By the configured name, so that the number of series is bounded.
+                        let meters = Meters::new(self.settings.name.as_deref(), each.key.as_str());
+                        let state = MemberState::new(Arc::downgrade(self), meters);
                         Arc::new(Member::new(server.clone(), state))
                     }
                 };
@@ -221,6 +224,7 @@ impl Shared {
     /// Keeps the state of a server that may have changed.
     fn keep(&self, member: Arc<Member>, server: &Arc<Server>) -> Arc<Member> {
         member.state.set_closing(false);
+        member.state.meters.set_hidden(false);
         if member.server.address() != server.address() {
             member.state.stop_checks();
             member.state.start_again(self.clock.now());
@@ -234,6 +238,7 @@ impl Shared {
     /// Keeps a removed server until its connections have ended.
     fn leave(self: &Arc<Self>, member: Arc<Member>) -> Option<Leaving> {
         member.state.stop_checks();
+        member.state.meters.set_hidden(true);
         if member.state.count() == 0 {
             // A connect that has just begun would go unnoticed.
             member.state.set_closing(true);
@@ -283,66 +288,66 @@ pub(super) struct Leaving {
     _timer: Option<Task>,
 }
 
-/// The server at each address. Those of `before` with the same address are kept.
-fn at_each(server: &Server, addresses: &[SocketAddr], before: &[Arc<Server>]) -> Vec<Arc<Server>> {
-    let at = |address: &SocketAddr| {
-        let server = server.at(*address);
+/// The server at each address. Those of `before` that are the same are kept.
+fn at_each(server: &Server, found: &[Found], before: &[Arc<Server>]) -> Vec<Arc<Server>> {
+    let at = |found: &Found| {
+        let server = server.at(found);
+        let facts = |server: &Server| (server.weight(), server.is_backup());
         let known = before
             .iter()
-            .find(|known| known.address() == server.address());
+            .find(|known| known.address() == server.address() && facts(known) == facts(&server));
         known.cloned().unwrap_or_else(|| Arc::new(server))
     };
-    addresses.iter().map(at).collect()
+    found.iter().map(at).collect()
 }
 
 /// Resolves the name of `server` again and again.
 async fn follow(pool: Weak<Shared>, server: Server) {
     let key = server.key();
-    let Some(target) = server.address().unresolved() else {
-        return;
-    };
     let mut is_failing = false;
     loop {
         let Some(shared) = pool.upgrade() else {
             return;
         };
-        let (connector, interval) = (
-            shared.dialer.connector().clone(),
-            shared.settings.resolve_interval,
-        );
+        let resolver = Resolver {
+            connector: shared.dialer.connector().clone(),
+            #[cfg(feature = "dns")]
+            dns: shared.settings.dns.clone(),
+        };
+        let interval = shared.settings.resolve_interval;
         // The task must not keep the pool while it waits.
         drop(shared);
-        let found = match timeout(RESOLVE_TIMEOUT, connector.resolve(target)).await {
-            Ok(Ok(found)) if found.is_empty() => {
+        let resolving = resolver.resolve(server.address());
+        let answer: Result<_, BoxError> = match timeout(RESOLVE_TIMEOUT, resolving).await {
+            Ok(Ok(answer)) if answer.found.is_empty() => {
                 Err(io::Error::from(io::ErrorKind::NotFound).into())
             }
-            Ok(found) => found.map_err(BoxError::from),
+            Ok(answer) => answer,
             Err(elapsed) => Err(elapsed.into()),
         };
         let Some(shared) = pool.upgrade() else {
             return;
         };
-        let failed = match found {
-            Ok(addresses) => {
-                shared.resolved(&server, addresses);
-                None
+        let pause = match answer {
+            Ok(Answer { found, valid_for }) => {
+                shared.resolved(&server, found);
+                is_failing = false;
+                match valid_for {
+                    Some(time) => no_sooner_than(time.max(SHORTEST)),
+                    None => around(interval),
+                }
             }
-            Err(error) => Some(error),
-        };
-        if let Some(error) = &failed {
-            shared.unresolved(&server);
-            if !is_failing {
-                events::unresolved(&shared, &key, &**error);
+            Err(error) => {
+                shared.unresolved(&server);
+                if !is_failing {
+                    events::unresolved(&shared, &key, &*error);
+                }
+                is_failing = true;
+                around(interval.min(RETRY))
             }
-        }
-        is_failing = failed.is_some();
-        let pause = if is_failing {
-            interval.min(RETRY)
-        } else {
-            interval
         };
-        drop((shared, failed));
-        sleep(around(pause)).await;
+        drop(shared);
+        sleep(pause).await;
     }
 }
 
@@ -374,5 +379,7 @@ async fn next<S: Stream>(mut stream: Pin<&mut S>) -> Option<S::Item> {
 
 /// For one answer of the resolver.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The shortest time to live.
+const SHORTEST: Duration = Duration::from_secs(1);
 /// After an answer that failed.
 const RETRY: Duration = Duration::from_secs(5);

@@ -21,6 +21,13 @@ pub(super) fn around(interval: Duration) -> Duration {
         .max(SHORTEST)
 }
 
+/// `time`, or longer by up to a fifth.
+///
+/// A resolver that has cached an answer would give the rest of the time to live to those that come sooner.
+pub(super) fn no_sooner_than(time: Duration) -> Duration {
+    around(time.saturating_add(time / 10)).max(time)
+}
+
 /// `time` after `begin`, or some decades after it.
 pub(super) fn after(begin: Instant, time: Duration) -> Instant {
     begin.checked_add(time).unwrap_or_else(|| begin + LONGEST)
@@ -36,9 +43,17 @@ fn random() -> u64 {
 /// The same numbers in each thread, so that tests can be repeated.
 #[cfg(test)]
 fn random() -> u64 {
-    std::thread_local!(static RANDOM: std::cell::Cell<u64> = const { std::cell::Cell::new(0) });
     mix(RANDOM.replace(RANDOM.get() + 1))
 }
+
+/// Begins with the first number again.
+#[cfg(test)]
+pub(super) fn restart() {
+    RANDOM.set(0);
+}
+
+#[cfg(test)]
+std::thread_local!(static RANDOM: std::cell::Cell<u64> = const { std::cell::Cell::new(0) });
 
 const SHORTEST: Duration = Duration::from_millis(10);
 /// Longer times overflow the clocks of some systems.
@@ -64,5 +79,9 @@ mod tests {
             assert_eq!(around(interval), SHORTEST);
         }
         assert!(around(Duration::MAX) > Duration::MAX / 2);
+        for _ in 0..1000 {
+            let time = no_sooner_than(Duration::from_secs(10)).as_secs_f64();
+            assert!((10.0..12.2).contains(&time), "{time}");
+        }
     }
 }

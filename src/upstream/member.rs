@@ -3,6 +3,7 @@
 use super::{
     Server, ServerKey,
     checker::Checks,
+    meters::Meters,
     pool::Shared,
     standing::{Health, Millis, Standing},
     task::Task,
@@ -31,7 +32,8 @@ pub(super) struct Member {
 
 /// The state of a server, which outlasts changes of its configuration.
 pub(super) struct MemberState {
-    pool: Weak<Shared>,
+    pub(super) pool: Weak<Shared>,
+    pub(super) meters: Meters,
     /// Reservations and connections.
     count: AtomicUsize,
     /// The same, with the connections that are established.
@@ -82,6 +84,7 @@ impl Member {
         counter
             .compare_exchange(count, count + 1, order, relaxed)
             .ok()?;
+        self.state.meters.connections.add(1.0);
         let key = self.state.lock().insert(None);
         Some(Reservation {
             member: self.clone(),
@@ -92,9 +95,10 @@ impl Member {
 }
 
 impl MemberState {
-    pub(super) fn new(pool: Weak<Shared>) -> Arc<Self> {
+    pub(super) fn new(pool: Weak<Shared>, meters: Meters) -> Arc<Self> {
         Arc::new(Self {
             pool,
+            meters,
             count: AtomicUsize::new(0),
             live: Mutex::default(),
             standing: Standing::default(),
@@ -179,6 +183,7 @@ impl Slots for MemberState {
         let info = self.lock().remove(key);
         drop(info);
         let left = self.count.fetch_sub(1, Ordering::SeqCst) - 1;
+        self.meters.connections.add(-1.0);
         if let Some(pool) = self.pool.upgrade() {
             pool.released(self, left);
         }

@@ -13,6 +13,9 @@
 //! - a list ([`Pool::new`], [`PoolBuilder::build`]), which [`Pool::replace`] replaces at run time;
 //! - host names in such a list, which are resolved every 30 s, each address as a server of its own. An answer that
 //!   fails keeps the last one;
+//! - SRV records (feature `dns`), as in `"srv:_postgresql._tcp.internal"`. They contain ports, weights and priorities; servers that
+//!   have not the lowest priority are backups. With [DNS](PoolBuilder::with_dns), names and records are resolved when
+//!   their time to live is over;
 //! - a stream of [`tower::discover::Change`]s ([`PoolBuilder::follow`]), for example of a service registry.
 //!
 //! A server that vanishes gets no new connections and keeps those that it has, [five
@@ -64,8 +67,13 @@
 //!
 //! - Only connects are repeated. Once a server is connected to, its failure ends the connection of the client.
 //! - Connections are not reused, because a forwarder does not know where a request ends.
-//! - The time to live of DNS answers is unknown to the resolver of the system, so the interval is fixed. SRV records
-//!   are not resolved; use a stream of changes.
+//! - The time to live of DNS answers is unknown to the resolver of the system, so the interval is fixed without the
+//!   feature `dns`.
+//!
+//! # Metrics
+//!
+//! With the feature `metrics`, each server exports whether it is up and whether it is ejected, its connections and its
+//! connects. The page of `observe::metrics` lists them. A host name has one series for all its addresses.
 //!
 //! # Performance
 //!
@@ -117,6 +125,8 @@ mod builder;
 mod checker;
 mod connect;
 mod dial;
+#[cfg(feature = "dns")]
+mod dns;
 mod ejection;
 mod endpoints;
 mod error;
@@ -125,9 +135,11 @@ mod health;
 mod jitter;
 mod local;
 mod member;
+mod meters;
 mod pool;
 mod probe;
 mod queue;
+mod resolve;
 mod server;
 mod standing;
 mod status;
@@ -137,6 +149,8 @@ mod tests;
 #[cfg(feature = "tls")]
 mod tls;
 
+#[cfg(feature = "dns")]
+pub use self::dns::{Dns, SrvName};
 #[cfg(feature = "tls")]
 pub use self::tls::{ServerPrelude, ServerTls};
 pub use self::{

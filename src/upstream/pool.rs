@@ -43,6 +43,11 @@ impl Pool {
         PoolBuilder::new()
     }
 
+    /// Whether both are clones of one pool.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// The name for logs, if it has one.
     pub fn name(&self) -> Option<&str> {
         self.0.settings.name.as_deref()
@@ -74,6 +79,8 @@ pub(super) struct Shared {
     leaving: Mutex<Vec<Leaving>>,
     /// Whether servers are still to be found, for the first time.
     is_pending: AtomicBool,
+    /// Whether another pool of the same name has taken over.
+    pub(super) is_retired: AtomicBool,
     /// Whether servers are used before they are checked: until the first has passed a check, and while all are new.
     unchecked_is_up: AtomicBool,
     /// Whether a server has ever passed a check. Held while that is noted, so that the latest change counts.
@@ -93,6 +100,7 @@ impl Shared {
             members: RwLock::default(),
             leaving: Mutex::default(),
             is_pending: AtomicBool::new(true),
+            is_retired: AtomicBool::new(false),
             unchecked_is_up: AtomicBool::new(true),
             had_up: Mutex::new(false),
             balancer: Balancer::new(settings.balance),
@@ -246,6 +254,9 @@ impl Shared {
         self.unchecked_is_up
             .store(all_new || !*had_up, Ordering::Relaxed);
         drop(had_up);
+        for member in members.iter() {
+            self.show(&member.state);
+        }
         self.serve_queue();
     }
 }

@@ -47,7 +47,7 @@ pub(super) async fn check(
 /// The `host` of a request to `server`.
 fn authority(server: &Server) -> String {
     #[cfg_attr(
-        not(unix),
+        not(any(unix, feature = "dns")),
         expect(
             clippy::infallible_destructuring_match,
             reason = "there are Unix sockets elsewhere"
@@ -55,6 +55,8 @@ fn authority(server: &Server) -> String {
     )]
     let target = match server.address() {
         ServerAddress::Tcp(target) => target,
+        #[cfg(feature = "dns")]
+        ServerAddress::Srv(service) => return service.domain().to_owned(),
         #[cfg(unix)]
         ServerAddress::Unix(_) => return "localhost".to_owned(),
     };
@@ -77,6 +79,8 @@ fn target(check: &HealthCheck, server: &Server) -> Result<Server, BoxError> {
     if let Some(port) = check.port {
         let address = match server.address() {
             ServerAddress::Tcp(target) => target.address(),
+            #[cfg(feature = "dns")]
+            ServerAddress::Srv(_) => None,
             #[cfg(unix)]
             ServerAddress::Unix(_) => None,
         };

@@ -2,7 +2,10 @@
 
 #[cfg(feature = "tls")]
 use super::ServerTls;
-use crate::connect::{ConnectError, Target};
+#[cfg(feature = "dns")]
+use super::SrvName;
+use super::resolve::Found;
+use crate::connect::{BadTarget, ConnectError, Target};
 #[cfg(feature = "proxy-protocol")]
 use portcullis_middleware::proxy_protocol::ProxyHeaderEncoder;
 #[cfg(unix)]
@@ -11,8 +14,8 @@ use std::{fmt, net::SocketAddr, str::FromStr, sync::Arc};
 
 /// A server of a [`Pool`](super::Pool): its address and how to connect to it.
 ///
-/// It is made from an address, or parsed from `"host:port"` or `"unix:/path"`. A pool resolves host names, repeatedly,
-/// and uses each address of a name as a server.
+/// It is made from an address, or parsed from `"host:port"`, `"unix:/path"` or `"srv:_service._tcp.domain"` (feature
+/// `dns`). A pool resolves names, repeatedly, and uses each address of a name as a server.
 ///
 /// ```
 /// use portcullis::upstream::Server;
@@ -180,19 +183,24 @@ impl Server {
         match (&self.resolved, &self.address) {
             (Some(resolved), _) => resolved.host.clone(),
             (None, ServerAddress::Tcp(target)) => Some(target.host()),
+            #[cfg(feature = "dns")]
+            (None, ServerAddress::Srv(service)) => Some(service.domain().to_owned()),
             #[cfg(unix)]
             (None, ServerAddress::Unix(_)) => None,
         }
     }
 
     /// The same server at one of the addresses of its name.
-    pub(super) fn at(&self, address: SocketAddr) -> Self {
+    pub(super) fn at(&self, found: &Found) -> Self {
+        let address = found.address;
         let mut server = self.clone();
         let name = self.key();
         server.name = Some(ServerKey(format!("{name}@{address}").into()));
         let host = self.host();
         server.resolved = Some(Resolved { name, host });
         server.address = address.into();
+        server.weight = found.weight.unwrap_or(self.weight);
+        server.backup |= found.is_backup;
         server
     }
 }
@@ -223,18 +231,23 @@ impl FromStr for Server {
 pub enum ServerAddress {
     /// A host and a port.
     Tcp(Target),
+    /// A service whose servers are in SRV records; see [`PoolBuilder::with_dns`](super::PoolBuilder::with_dns).
+    #[cfg(feature = "dns")]
+    Srv(SrvName),
     /// The path of a Unix domain socket.
     #[cfg(unix)]
     Unix(PathBuf),
 }
 
 impl ServerAddress {
-    /// The target whose host has to be resolved.
-    pub(super) fn unresolved(&self) -> Option<&Target> {
+    /// Whether it has to be resolved.
+    pub(super) fn is_name(&self) -> bool {
         match self {
-            Self::Tcp(target) => target.address().is_none().then_some(target),
+            Self::Tcp(target) => target.address().is_none(),
+            #[cfg(feature = "dns")]
+            Self::Srv(_) => true,
             #[cfg(unix)]
-            Self::Unix(_) => None,
+            Self::Unix(_) => false,
         }
     }
 }
@@ -251,7 +264,14 @@ impl From<SocketAddr> for ServerAddress {
     }
 }
 
-/// Parses `"host:port"`, or `"unix:"` with a path.
+#[cfg(feature = "dns")]
+impl From<SrvName> for ServerAddress {
+    fn from(service: SrvName) -> Self {
+        Self::Srv(service)
+    }
+}
+
+/// Parses `"host:port"`, `"unix:"` with a path, or `"srv:"` with the name of SRV records (feature `dns`).
 impl FromStr for ServerAddress {
     type Err = ConnectError;
 
@@ -260,14 +280,29 @@ impl FromStr for ServerAddress {
         if let Some(path) = text.strip_prefix("unix:") {
             return Ok(Self::Unix(path.into()));
         }
+        if let Some(service) = text.strip_prefix("srv:") {
+            return srv(service).map_err(|bad| ConnectError::bad_target_of(text, bad));
+        }
         text.parse().map(Self::Tcp)
     }
+}
+
+#[cfg(feature = "dns")]
+fn srv(name: &str) -> Result<ServerAddress, BadTarget> {
+    name.parse().map(ServerAddress::Srv)
+}
+
+#[cfg(not(feature = "dns"))]
+const fn srv(_: &str) -> Result<ServerAddress, BadTarget> {
+    Err(BadTarget::NoSrvRecords)
 }
 
 impl fmt::Display for ServerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(target) => target.fmt(f),
+            #[cfg(feature = "dns")]
+            Self::Srv(service) => write!(f, "srv:{}", service.as_str().escape_debug()),
             #[cfg(unix)]
             Self::Unix(path) => write!(f, "unix:{}", path.to_string_lossy().escape_debug()),
         }

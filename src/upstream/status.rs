@@ -71,6 +71,13 @@ impl Pool {
         self.request(server, Request::Auto)
     }
 
+    /// Shows its servers as gone in metrics, before another pool of the same name takes over.
+    ///
+    /// Everything else goes on, and connections are counted until they end.
+    pub fn retire(&self) {
+        self.0.retire();
+    }
+
     fn request(&self, server: &ServerKey, request: Request) -> bool {
         let Some(members) = self.0.note_request(server, request) else {
             return false;

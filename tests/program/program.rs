@@ -12,9 +12,12 @@ mod configurations;
 mod explain;
 mod forwarding;
 mod gate;
+mod log;
 mod plan;
 mod reload;
 mod shutdown;
 #[path = "../support/mod.rs"]
 mod support;
+mod systemd;
 mod tls;
+mod upgrade;

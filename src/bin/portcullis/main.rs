@@ -18,6 +18,7 @@ mod plan;
 mod run;
 mod running;
 mod small;
+mod system;
 mod view;
 
 use args::{Args, Command};

@@ -2,10 +2,16 @@
 
 mod balance;
 mod connect;
+#[cfg(feature = "dns")]
+mod dns;
+mod forwarding;
 mod health;
 mod loopback;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod names;
 mod queue;
+mod seeds;
 mod servers;
 mod simulation;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]

@@ -1,36 +1,24 @@
 //! Pools under random servers, clients and operators, in paused time.
-//!
-//! Each run follows from its seed. `PORTCULLIS_SEED=7` repeats the run of one seed.
 
-use super::*;
-use crate::upstream::balance::mix;
+use super::{
+    seeds::{Random, for_each_seed, start},
+    *,
+};
 use std::{
     collections::HashMap,
-    panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
     sync::{Arc, Mutex},
 };
 use tokio::time::{Instant, sleep, timeout};
 
-const SEEDS: u64 = 1000;
 const TIME: Duration = Duration::from_secs(60);
 
 #[test]
 fn counts_are_exact_caps_hold_and_a_usable_server_is_found() {
-    let one = std::env::var("PORTCULLIS_SEED").ok();
-    let seeds = match one.map(|seed| seed.parse().expect("PORTCULLIS_SEED is a number")) {
-        Some(seed) => seed..seed + 1,
-        None => 0..SEEDS,
-    };
     let mut totals = Totals::default();
-    for seed in seeds {
-        match catch_unwind(AssertUnwindSafe(|| run(seed))) {
-            Ok(run) => totals.add(run),
-            Err(_) => panic!("seed {seed}; PORTCULLIS_SEED={seed} repeats it"),
-        }
-    }
+    let all = for_each_seed(scenario, |run| totals.add(run));
     println!("{totals:?}");
-    if totals.runs == SEEDS {
+    if all {
         // The chaos is real, and the servers are useful all the same.
         assert!(
             totals.connected > 20_000 && totals.failed > 1_000,
@@ -46,7 +34,6 @@ fn counts_are_exact_caps_hold_and_a_usable_server_is_found() {
 
 #[derive(Debug, Default)]
 struct Totals {
-    runs: u64,
     connected: u64,
     failed: u64,
     cancelled: u64,
@@ -57,7 +44,6 @@ struct Totals {
 
 impl Totals {
     fn add(&mut self, other: Self) {
-        self.runs += 1;
         self.connected += other.connected;
         self.failed += other.failed;
         self.cancelled += other.cancelled;
@@ -67,22 +53,7 @@ impl Totals {
     }
 }
 
-struct Random(u64);
-
 impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 += 1;
-        mix(mix(self.0)) % bound
-    }
-
-    fn one_in(&mut self, times: u64) -> bool {
-        self.below(times) == 0
-    }
-
-    fn time(&mut self, max: Duration) -> Duration {
-        max.mul_f64(self.below(1000) as f64 / 1000.0)
-    }
-
     fn answer(&mut self) -> Answer {
         match self.below(6) {
             0 => Answer::Refuses,
@@ -107,27 +78,16 @@ struct World {
     totals: Mutex<Totals>,
 }
 
-fn run(seed: u64) -> Totals {
-    let mut runtime = tokio::runtime::Builder::new_current_thread();
-    let runtime = runtime.enable_time().start_paused(true).build().unwrap();
-    let totals = tokio::task::LocalSet::new().block_on(&runtime, scenario(seed));
-    drop(runtime);
-    totals
-}
-
-async fn scenario(seed: u64) -> Totals {
-    let mut random = Random(seed << 32);
+async fn scenario(mut random: Random) -> Totals {
     let world = Rc::new(world(&mut random));
     let mut tasks = tokio::task::JoinSet::new();
-    tasks.spawn_local(servers_change(
-        world.clone(),
-        Random(random.below(u64::MAX)),
-    ));
-    tasks.spawn_local(operator(world.clone(), Random(random.below(u64::MAX))));
-    tasks.spawn_local(observer(world.clone()));
+    start(&mut tasks, &world, &mut random, servers_change);
+    start(&mut tasks, &world, &mut random, operator);
+    start(&mut tasks, &world, &mut random, observer);
     for number in 0..60 {
-        let random = Random(random.below(u64::MAX));
-        tasks.spawn_local(clients(world.clone(), number, random));
+        start(&mut tasks, &world, &mut random, |world, random| {
+            clients(world, number, random)
+        });
     }
     while let Some(ended) = tasks.join_next().await {
         ended.unwrap();
@@ -261,7 +221,7 @@ async fn operator(world: Rc<World>, mut random: Random) {
 }
 
 /// Checks what must hold at any time.
-async fn observer(world: Rc<World>) {
+async fn observer(world: Rc<World>, _: Random) {
     let end = Instant::now() + TIME + 40 * SECOND;
     let mut before = HashMap::new();
     while Instant::now() < end {

@@ -16,6 +16,11 @@
 //! | `portcullis_observed_total` | counter | `guard` | connections that a [guard](crate::guard) let through only because it observes |
 //! | `portcullis_table_entries` | gauge | `table` | keys in the tables of `keyed_limit` and `rate_limit` |
 //! | `portcullis_table_full_total` | counter | `table` | connections whose key did not fit into such a table |
+//! | `portcullis_backend_up` | gauge | `backend`, `server` | 1 while a server of a pool is up: its health checks pass, and it is neither drained nor taken down |
+//! | `portcullis_backend_connections` | gauge | `backend`, `server` | its open connections, and those that are being made |
+//! | `portcullis_backend_ejected` | gauge | `backend`, `server` | 1 while it is out of use after failed connects |
+//! | `portcullis_backend_connect_duration_seconds` | histogram | `backend`, `server` | time of connects that succeeded, with PROXY header and TLS handshake |
+//! | `portcullis_backend_connect_failures_total` | counter | `backend`, `server` | connects that failed, health checks not included |
 //! | `portcullis_handshakes_total` | counter | `result` | ended TLS handshakes: `completed`, `failed`, `timed_out`, `refused`, `cancelled` |
 //! | `portcullis_handshake_duration_seconds` | histogram | `kind` | time of completed TLS handshakes: `full`, `resumed` |
 //! | `portcullis_certificate_not_after_seconds` | gauge | `name` | end of the validity of each certificate of a `CertStore`, in Unix time; 0 after it has been replaced by one of another name |
@@ -25,6 +30,10 @@
 //! and `name` is the first host name of a certificate, or else its subject. `by` and `reason` are string literals of the layer that
 //! [rejects](crate::error::Refused), `guard` and `table` are names of layers, and the other labels have a fixed set of
 //! values. Addresses and names that a peer chose are never labels.
+//!
+//! `backend` is the name of the pool, and `server` that of the server in the configuration. A host name has one series for all
+//! its addresses, so that a name whose addresses change has no more series over time: `up`, `ejected` and `connections` are
+//! sums. They return to 0 once a server is removed or its pool is dropped.
 //!
 //! # Position in the stack
 //!

@@ -15,7 +15,7 @@ use std::{fs, net::SocketAddr};
 /// The pool of a dry run neither checks its servers nor resolves their names, so it lacks those with a name.
 pub(super) fn pool(backend: &Backend, is_dry_run: bool, problems: &mut Problems) -> Option<Pool> {
     let servers = servers(backend, problems)?;
-    let settings = settings(backend);
+    let settings = resolved(settings(backend), backend, problems)?;
     if is_dry_run {
         let addresses = backend.servers.iter().map(|server| &server.address.value);
         let known = servers.into_iter().zip(addresses);
@@ -78,6 +78,30 @@ fn settings(backend: &Backend) -> PoolBuilder {
         .with_unhealthy_as_last_resort(backend.when_none_healthy == WhenNoneHealthy::TryAll)
 }
 
+/// With the feature, names are followed by DNS, unless the system has no name servers and there are no SRV records.
+#[cfg(feature = "dns")]
+fn resolved(pool: PoolBuilder, backend: &Backend, problems: &mut Problems) -> Option<PoolBuilder> {
+    let error = match upstream::Dns::system() {
+        Ok(dns) => return Some(pool.with_dns(dns)),
+        Err(error) => error,
+    };
+    let is_service = |server: &&Server| server.address.value.is_service();
+    let Some(service) = backend.servers.iter().find(is_service) else {
+        return Some(pool);
+    };
+    let message = format!(
+        "the name servers of the system are unknown: {}",
+        chain(&error)
+    );
+    problems.error(service.address.place.clone(), message);
+    None
+}
+
+#[cfg(not(feature = "dns"))]
+const fn resolved(pool: PoolBuilder, _: &Backend, _: &mut Problems) -> Option<PoolBuilder> {
+    Some(pool)
+}
+
 fn health_check(health: &Health) -> Option<HealthCheck> {
     let check = match &health.check {
         Check::Off => return None,
@@ -137,7 +161,7 @@ fn server_tls(backend: &Backend, tls: &BackendTls, problems: &mut Problems) -> O
             return None;
         }
     };
-    let connector = connector.with_alpn(tls.alpn.iter().cloned());
+    let connector = connector.with_alpn(tls.alpn.iter().cloned()).unbuffered();
     let mut tls_of_server = ServerTls::new(connector);
     if let Some(name) = &tls.name {
         tls_of_server = tls_of_server.with_name(&name.value);

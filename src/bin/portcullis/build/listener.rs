@@ -5,6 +5,7 @@ use super::{
     rules::{Destination, Rules, Way},
     tls::Terminated,
 };
+use crate::log::log_access;
 use crate::{
     admin::Instruments,
     config::{
@@ -196,7 +197,10 @@ fn options(listener: &Listener, state: &State, rules: &Rules) -> Options {
 }
 
 fn trace(listener: &Listener) -> TraceLayer {
-    TraceLayer::new().with_name(&*listener.name.value)
+    let name = listener.name.value.clone();
+    TraceLayer::new()
+        .with_name(&*name)
+        .on_close(move |closed| log_access(&name, closed))
 }
 
 /// Keeps what the admin interface shows.

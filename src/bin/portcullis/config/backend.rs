@@ -180,7 +180,7 @@ impl Server {
     }
 }
 
-/// `host:port`, or `unix:/path`.
+/// `host:port`, `srv:` with a name, or `unix:/path`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ServerAddress {
     Tcp(String),
@@ -193,14 +193,26 @@ impl Value for ServerAddress {
         if let Some(path) = text.strip_prefix("unix:") {
             return Some(Self::Unix(reader.source.resolve(path)));
         }
-        match text.parse::<portcullis::connect::Target>() {
+        match text.parse::<portcullis::upstream::Server>() {
             Ok(_) => Some(Self::Tcp(text)),
+            Err(error) if text.starts_with("srv:") => {
+                reader.error(value.span(), error.to_string());
+                None
+            }
             Err(error) => {
                 let hint = "write \"host:port\" or \"unix:/path\"";
                 reader.error(value.span(), format!("{error}; {hint}"));
                 None
             }
         }
+    }
+}
+
+#[cfg(feature = "dns")]
+impl ServerAddress {
+    /// Whether SRV records contain the servers.
+    pub(crate) fn is_service(&self) -> bool {
+        matches!(self, Self::Tcp(address) if address.starts_with("srv:"))
     }
 }
 

@@ -380,3 +380,25 @@ fn the_page_describes_exactly_the_keys_that_are_read() {
     described.sort();
     assert_eq!(described, read);
 }
+
+#[test]
+fn srv_records_need_the_feature_and_a_service_name() {
+    let written = wrong_backend("servers = [\"srv:_pg._tcp.internal\"]");
+    let misspelt = wrong_backend("servers = [\"srv:pg.internal\"]");
+    if cfg!(feature = "dns") {
+        assert_eq!(written, [""; 0]);
+        assert_eq!(
+            misspelt,
+            [
+                "8:12: cannot connect to srv:pg.internal: SRV records have a name such as srv:_postgresql._tcp.internal"
+            ]
+        );
+    } else {
+        assert_eq!(
+            written,
+            [
+                "8:12: cannot connect to srv:_pg._tcp.internal: SRV records need the feature `dns`, which is not compiled in"
+            ]
+        );
+    }
+}

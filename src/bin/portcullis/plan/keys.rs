@@ -4,9 +4,9 @@
 
 use super::show::{Show, word};
 use crate::config::{
-    Action, Backend, BackendTls, ByteRate, Certificate, Check, Config, Guards, Listener, Matches,
-    NamePattern, ProxyProtocol, Route, SendProxy, Server, Target, Throughput, Tls, TokenSource,
-    WhenFull,
+    Access as AccessLog, Action, Backend, BackendTls, ByteRate, Certificate, Check, Config, Guards,
+    Listener, Matches, NamePattern, ProxyProtocol, Route, SendProxy, Server, Target, Throughput,
+    Tls, TokenSource, WhenFull,
 };
 
 /// A key of the file.
@@ -134,22 +134,30 @@ use When::{All, Name, Next, Restart};
 pub(super) static KEYS: &[Key] = &[
     elsewhere("version", Name),
     elsewhere("include", Name).note("each key in these files as described here"),
+    elsewhere("process", Restart),
     elsewhere("drain", Restart),
-    elsewhere("log", Restart),
+    elsewhere("log", All),
     elsewhere("admin", Restart).note("but for the token"),
     elsewhere("defaults", Next),
     elsewhere("listener", Name)
         .note("added ones listen immediately; removed ones drain by `drain.deadline`"),
     elsewhere("backend", Name),
     elsewhere("certificate", Name),
+    file("process.upgrade-socket", Restart, |it| {
+        some(&it.process.upgrade_socket)
+    }),
     file("drain.announce", Restart, |it| some(&it.drain.announce)),
     file("drain.deadline", Restart, |it| some(&it.drain.deadline)),
-    file("log.level", Restart, |it| {
+    file("log.level", All, |it| {
         Some(it.log.level.0.as_str().to_ascii_lowercase())
     }),
     file("log.format", Restart, |it| Some(word(it.log.format))),
-    file("log.access", Restart, |it| {
-        Some(if it.log.access { "stdout" } else { "off" }.into())
+    file("log.access", All, |it| {
+        Some(match &it.log.access {
+            AccessLog::Off => "off".into(),
+            AccessLog::Stdout => "stdout".into(),
+            AccessLog::File(path) => path.show(),
+        })
     }),
     file("admin.listen", Restart, |it| {
         let admin = it.admin.as_ref();

@@ -1,0 +1,136 @@
+//! Exports the metrics of a server.
+
+use super::{
+    member::MemberState,
+    pool::Shared,
+    standing::{Health, Request},
+    task::Task,
+};
+use portcullis_middleware::internal::{Counter, Gauge, Histogram};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    time::Duration,
+};
+use tokio::time::sleep;
+
+/// The metrics of a server, registered once. The addresses of a host name share theirs, so gauges are added to.
+#[derive(Debug)]
+pub(super) struct Meters {
+    up: Gauge,
+    ejected: Gauge,
+    pub(super) connections: Gauge,
+    pub(super) connect_duration: Histogram,
+    pub(super) connect_failures: Counter,
+    shown: Mutex<Shown>,
+}
+
+/// What the gauges contain of this server. The state is read under its lock, so that the latest one is shown.
+#[derive(Debug, Default)]
+struct Shown {
+    is_hidden: bool,
+    now: Values,
+    /// Shows the end of an ejection.
+    timer: Option<Task>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Values {
+    is_up: bool,
+    is_ejected: bool,
+}
+
+impl Meters {
+    pub(super) fn new(backend: Option<&str>, server: &str) -> Self {
+        let backend = backend.unwrap_or_default();
+        Self {
+            up: Gauge::backend_up(backend, server),
+            ejected: Gauge::backend_ejected(backend, server),
+            connections: Gauge::backend_connections(backend, server),
+            connect_duration: Histogram::backend_connect_duration(backend, server),
+            connect_failures: Counter::backend_connect_failures(backend, server),
+            shown: Mutex::default(),
+        }
+    }
+
+    /// Shows the server as removed, or again.
+    pub(super) fn set_hidden(&self, is_hidden: bool) {
+        let mut shown = self.lock();
+        shown.is_hidden = is_hidden;
+        if is_hidden {
+            shown.timer = None;
+            self.show(&mut shown, Values::default());
+        }
+    }
+
+    fn update(&self, values: impl FnOnce() -> Values) {
+        let mut shown = self.lock();
+        if !shown.is_hidden {
+            self.show(&mut shown, values());
+        }
+    }
+
+    fn show(&self, shown: &mut Shown, values: Values) {
+        let change = |before, after| f64::from(i8::from(after) - i8::from(before));
+        self.up.add(change(shown.now.is_up, values.is_up));
+        let before = shown.now.is_ejected;
+        self.ejected.add(change(before, values.is_ejected));
+        shown.now = values;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shown> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shared {
+    /// Shows no server from now on.
+    pub(super) fn retire(&self) {
+        self.is_retired.store(true, Ordering::SeqCst);
+        for member in self.members().iter() {
+            self.show(&member.state);
+        }
+    }
+
+    /// Shows whether a server is up and whether it is ejected, after a change of either.
+    pub(super) fn show(&self, state: &MemberState) {
+        state.meters.update(|| {
+            if self.is_retired.load(Ordering::SeqCst) {
+                return Values::default();
+            }
+            let standing = &state.standing;
+            let is_healthy = match standing.health() {
+                Health::Up => true,
+                Health::Unknown => self.settings.health.is_none(),
+                Health::Down => false,
+            };
+            Values {
+                is_up: is_healthy && standing.request() == Request::Auto,
+                is_ejected: standing.is_ejected(self.clock.now()),
+            }
+        });
+    }
+
+    /// Shows that a server is ejected, and the end of it, which nothing else looks at in time.
+    pub(super) fn show_ejected(&self, state: &Arc<MemberState>, time: Duration) {
+        self.show(state);
+        let (pool, weak) = (state.pool.clone(), Arc::downgrade(state));
+        let show = async move {
+            sleep(time).await;
+            if let Some((pool, state)) = pool.upgrade().zip(weak.upgrade()) {
+                pool.show(&state);
+            }
+        };
+        if cfg!(feature = "metrics") {
+            state.meters.lock().timer = Task::try_spawn(show);
+        }
+    }
+}
+
+/// The servers of a pool that is gone are no longer up.
+impl Drop for Shared {
+    fn drop(&mut self) {
+        for member in self.members().iter() {
+            member.state.meters.set_hidden(true);
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! Names by their time to live, and SRV records, from a name server on loopback.
+
+use super::*;
+use crate::connect::BadTarget;
+use hickory_resolver::proto::{
+    op::{Message, ResponseCode},
+    rr::{
+        Name, RData, Record, RecordType,
+        rdata::{A, SRV},
+    },
+};
+use std::{
+    collections::HashMap,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{Arc, Mutex},
+};
+use tokio::{
+    net::UdpSocket,
+    time::{Instant, sleep},
+};
+
+/// A name server whose answers are set by the test.
+#[derive(Clone)]
+struct NameServer {
+    address: SocketAddr,
+    zone: Arc<Mutex<Zone>>,
+}
+
+#[derive(Default)]
+struct Zone {
+    records: HashMap<(String, RecordType), (u32, Vec<RData>)>,
+    /// What is answered instead.
+    failure: Option<Failure>,
+    /// Names that fail on their own.
+    failing: Vec<String>,
+    asked: HashMap<(String, RecordType), usize>,
+}
+
+#[derive(Clone, Copy)]
+enum Failure {
+    Code(ResponseCode),
+    Silence,
+}
+
+impl NameServer {
+    async fn start() -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let zone = Arc::<Mutex<Zone>>::default();
+        let answers = zone.clone();
+        tokio::spawn(async move {
+            let mut packet = [0; 1500];
+            while let Ok((length, client)) = socket.recv_from(&mut packet).await {
+                let request = Message::from_vec(&packet[..length]).unwrap();
+                let answer = answers.lock().unwrap().answer(&request);
+                if let Some(answer) = answer {
+                    let _sent = socket.send_to(&answer.to_vec().unwrap(), client).await;
+                }
+            }
+        });
+        Self { address, zone }
+    }
+
+    fn dns(&self) -> Dns {
+        Dns::with_name_servers([self.address]).unwrap()
+    }
+
+    fn pool(&self, server: &str) -> Pool {
+        let builder = Pool::builder().with_dns(self.dns());
+        builder.build([server.parse::<Server>().unwrap()])
+    }
+
+    fn set(&self, name: &str, time_to_live: u32, records: impl IntoIterator<Item = RData>) {
+        let records: Vec<_> = records.into_iter().collect();
+        let kind = records.first().map_or(RecordType::A, RData::record_type);
+        let mut zone = self.zone.lock().unwrap();
+        let key = (format!("{name}."), kind);
+        zone.records.insert(key, (time_to_live, records));
+    }
+
+    fn fail(&self, failure: impl Into<Option<Failure>>) {
+        self.zone.lock().unwrap().failure = failure.into();
+    }
+
+    fn asked(&self, name: &str, kind: RecordType) -> usize {
+        let zone = self.zone.lock().unwrap();
+        let key = (format!("{name}."), kind);
+        zone.asked.get(&key).copied().unwrap_or(0)
+    }
+}
+
+impl Zone {
+    fn answer(&mut self, request: &Message) -> Option<Message> {
+        let query = request.queries[0].clone();
+        // Resolvers randomize the case.
+        let key = (query.name().to_lowercase().to_string(), query.query_type());
+        *self.asked.entry(key.clone()).or_default() += 1;
+        let mut response = Message::response(request.id, request.op_code);
+        response.add_query(query.clone());
+        let failure = match self.failing.contains(&key.0) {
+            true => Some(Failure::Code(ResponseCode::ServFail)),
+            false => self.failure,
+        };
+        match failure {
+            Some(Failure::Silence) => return None,
+            Some(Failure::Code(code)) => {
+                response.metadata.response_code = code;
+                return Some(response);
+            }
+            None => {}
+        }
+        let exists = self.records.keys().any(|(name, _)| *name == key.0);
+        if !exists {
+            response.metadata.response_code = ResponseCode::NXDomain;
+        }
+        if let Some((time_to_live, records)) = self.records.get(&key) {
+            let record = |data: &RData| {
+                Record::from_rdata(query.name().clone(), *time_to_live, data.clone())
+            };
+            response.add_answers(records.iter().map(record));
+        }
+        Some(response)
+    }
+}
+
+fn a(last: u8) -> RData {
+    RData::A(A(Ipv4Addr::new(192, 0, 2, last)))
+}
+
+fn srv(priority: u16, weight: u16, port: u16, target: &str) -> RData {
+    let target = Name::from_ascii(format!("{target}.")).unwrap();
+    RData::SRV(SRV::new(priority, weight, port, target))
+}
+
+/// The servers as "address weight", with "backup" where one is.
+fn servers(pool: &Pool) -> Vec<String> {
+    let servers = pool.servers().into_iter();
+    let words = servers.map(|server| {
+        let backup = if server.is_backup { " backup" } else { "" };
+        format!("{} {}{backup}", server.address, server.weight)
+    });
+    words.collect()
+}
+
+/// Waits until the servers of the pool are these.
+async fn become_servers(pool: &Pool, expected: &[&str]) {
+    let end = Instant::now() + 8 * SECOND;
+    while servers(pool) != expected {
+        assert!(
+            Instant::now() < end,
+            "{:?}, not {expected:?}",
+            servers(pool)
+        );
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_name_is_resolved_again_when_its_time_to_live_is_over_and_once_a_second_at_most() {
+    let names = NameServer::start().await;
+    names.set("db.internal", 0, [a(1)]);
+    names.set("slow.internal", 3600, [a(1)]);
+    let pool = names.pool("db.internal:80");
+    let slow = names.pool("slow.internal:80");
+    become_servers(&pool, &["192.0.2.1:80 100"]).await;
+    become_servers(&slow, &["192.0.2.1:80 100"]).await;
+    let begun = Instant::now();
+    names.set("db.internal", 0, [a(2), a(3)]);
+    names.set("slow.internal", 3600, [a(2)]);
+    become_servers(&pool, &["192.0.2.2:80 100", "192.0.2.3:80 100"]).await;
+    let took = begun.elapsed();
+    assert!(took > SECOND / 2 && took < 3 * SECOND, "{took:?}");
+    sleep(3 * SECOND).await;
+    assert!((3..=6).contains(&names.asked("db.internal", RecordType::A)));
+    assert_eq!(names.asked("slow.internal", RecordType::A), 1);
+    assert_eq!(servers(&slow), ["192.0.2.1:80 100"]);
+}
+
+#[tokio::test]
+async fn an_answer_that_fails_keeps_the_last_one() {
+    let names = NameServer::start().await;
+    names.set("db.internal", 1, [a(1)]);
+    let pool = names.pool("db.internal:80");
+    become_servers(&pool, &["192.0.2.1:80 100"]).await;
+    for failure in [
+        Failure::Code(ResponseCode::ServFail),
+        Failure::Code(ResponseCode::NXDomain),
+        Failure::Silence,
+    ] {
+        names.fail(failure);
+        sleep(3 * SECOND / 2).await;
+        assert_eq!(servers(&pool), ["192.0.2.1:80 100"]);
+    }
+    // An answer without addresses counts as failed, too.
+    names.set("db.internal", 1, []);
+    names.fail(None);
+    sleep(SECOND).await;
+    assert_eq!(servers(&pool), ["192.0.2.1:80 100"]);
+}
+
+#[tokio::test]
+async fn srv_records_give_ports_weights_and_backups() {
+    let names = NameServer::start().await;
+    let service = "_pg._tcp.internal";
+    names.set("one.internal", 60, [a(1)]);
+    names.set("two.internal", 60, [a(2), a(3)]);
+    names.set("spare.internal", 60, [a(4)]);
+    let gone = srv(10, 5, 9, "gone.internal");
+    let spare = srv(20, 10, 7000, "spare.internal");
+    let first = srv(10, 30, 5432, "one.internal");
+    let second = srv(10, 0, 5433, "two.internal");
+    names.set(service, 1, [spare.clone(), first.clone(), second, gone]);
+    let pool = names.pool("srv:_pg._tcp.internal");
+    let expected = [
+        "192.0.2.1:5432 30",
+        "192.0.2.2:5433 1",
+        "192.0.2.3:5433 1",
+        "192.0.2.4:7000 10 backup",
+    ];
+    become_servers(&pool, &expected).await;
+    let key = &pool.servers()[0].key;
+    assert_eq!(key.as_str(), "srv:_pg._tcp.internal@192.0.2.1:5432");
+
+    // A host that fails to resolve does not remove its server, although others have changed.
+    names.zone.lock().unwrap().failing = vec!["two.internal.".to_owned()];
+    names.set(
+        service,
+        1,
+        [first.clone(), srv(10, 30, 5433, "two.internal")],
+    );
+    sleep(3 * SECOND).await;
+    assert_eq!(servers(&pool), expected);
+
+    // Without weights, servers have the configured one. The lowest priority that is left is primary.
+    names.zone.lock().unwrap().failing.clear();
+    names.set(service, 1, [srv(20, 0, 7000, "spare.internal")]);
+    become_servers(&pool, &["192.0.2.4:7000 100"]).await;
+}
+
+#[tokio::test]
+async fn a_service_without_servers_is_a_failed_answer() {
+    let names = NameServer::start().await;
+    names.set("_pg._tcp.internal", 1, [srv(0, 0, 0, "")]);
+    let pool = names.pool("srv:_pg._tcp.internal");
+    let begun = Instant::now();
+    let error = pool.connect(&client()).await.unwrap_err();
+    assert_eq!(error.reason(), NoBackendReason::NoneUsable);
+    assert!(begun.elapsed() < 3 * SECOND);
+    // Without DNS there is nothing to resolve it with.
+    let pool = Pool::new(["srv:_pg._tcp.internal".parse::<Server>().unwrap()]);
+    pool.connect(&client()).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn a_server_that_vanishes_from_the_answer_drains() {
+    let names = NameServer::start().await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let here = RData::A(A(Ipv4Addr::LOCALHOST));
+    names.set("db.internal", 1, [here]);
+    let pool = names.pool(&format!("db.internal:{port}"));
+    let connection = pool.connect(&client()).await.unwrap();
+    names.set("db.internal", 1, [a(1)]);
+    let end = Instant::now() + 8 * SECOND;
+    while pool.servers().len() == 1 {
+        assert!(Instant::now() < end, "{:?}", pool.servers());
+        sleep(Duration::from_millis(10)).await;
+    }
+    let states = pool.servers();
+    assert_eq!(states[1].state, ServerState::Removed);
+    assert_eq!(states[1].connections, 1);
+    assert!(!connection.info().is_forced());
+    drop(connection);
+    assert_eq!(pool.servers().len(), 1);
+}
+
+#[tokio::test]
+async fn a_host_of_several_records_is_resolved_once() {
+    let names = NameServer::start().await;
+    names.set("one.internal", 60, [a(1)]);
+    names.set(
+        "_pg._tcp.internal",
+        60,
+        (1..=20).map(|n| srv(1, 1, n, "one.internal")),
+    );
+    let pool = names.pool("srv:_pg._tcp.internal");
+    let end = Instant::now() + 8 * SECOND;
+    while pool.servers().len() != 20 {
+        assert!(Instant::now() < end, "{}", pool.servers().len());
+        sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(names.asked("one.internal", RecordType::A), 1);
+}
+
+#[test]
+fn names_of_srv_records_have_a_service_a_protocol_and_a_domain() {
+    for good in ["_pg._tcp.internal", "_a._udp.b.example.", "_x-y._tcp.c"] {
+        let name = format!("srv:{good}");
+        let address: ServerAddress = name.parse().unwrap();
+        assert_eq!(address.to_string(), name);
+    }
+    for bad in [
+        "",
+        "pg._tcp.internal",
+        "_pg.tcp.internal",
+        "_pg._tcp",
+        "_pg._tcp.",
+        "_._tcp.a",
+        "_pg._tcp.a..b",
+    ] {
+        let error = format!("srv:{bad}").parse::<ServerAddress>().unwrap_err();
+        assert_eq!(error.bad_target(), Some(BadTarget::BadSrvName), "{bad}");
+    }
+    assert!(Dns::with_name_servers([]).is_err());
+}

@@ -1,0 +1,476 @@
+//! Clients that are forwarded through a pool to servers that fail in each way, in paused time.
+
+use super::{
+    seeds::{Random, for_each_seed, start},
+    *,
+};
+use crate::{
+    connect::Connector,
+    service::{ForwardService, forward::ForwardError},
+    upstream::{balance::mix, dial::Script},
+};
+use portcullis_middleware::{
+    BoxError, Connection,
+    connection::{AnyStream, ForcedClose},
+    error::{Unreachable, find},
+};
+use std::{
+    collections::HashMap,
+    io,
+    net::SocketAddr,
+    rc::Rc,
+    sync::{Arc, Mutex},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+    time::{Instant, sleep, sleep_until, timeout},
+};
+use tower::Service;
+
+const TIME: Duration = Duration::from_secs(60);
+const CLIENTS: u32 = 24;
+
+#[test]
+fn bytes_are_exact_and_no_client_fails_where_a_server_could_have_answered() {
+    let mut totals = Totals::default();
+    let all = for_each_seed(scenario, |run| totals.add(run));
+    println!("{totals:?}");
+    if all {
+        // The chaos is real, and the servers are useful all the same.
+        assert!(
+            totals.complete > 15_000 && totals.cut > 2_000 && totals.left > 500,
+            "{totals:?}"
+        );
+        assert!(
+            totals.unreachable > 1_000
+                && totals.queued > 1_000
+                && totals.waited > 2_000
+                && totals.ejected > 10_000,
+            "{totals:?}"
+        );
+    }
+}
+
+#[derive(Debug, Default)]
+struct Totals {
+    /// Everything came back.
+    complete: u64,
+    /// The server ended the connection early.
+    cut: u64,
+    /// The client lost its patience.
+    left: u64,
+    unreachable: u64,
+    /// A moment, or more, passed before a server was connected to.
+    waited: u64,
+    /// Looks at which a server was ejected.
+    ejected: u64,
+    /// The same for clients in the queue.
+    queued: u64,
+}
+
+impl Totals {
+    fn add(&mut self, other: Self) {
+        self.complete += other.complete;
+        self.cut += other.cut;
+        self.left += other.left;
+        self.unreachable += other.unreachable;
+        self.waited += other.waited;
+        self.ejected += other.ejected;
+        self.queued += other.queued;
+    }
+}
+
+/// How a server behaves at the moment.
+#[derive(Clone, Copy, Debug)]
+enum Behavior {
+    /// Returns each byte, and ends after its client.
+    Echoes,
+    EchoesAfter(Duration),
+    Refuses,
+    /// A connect gets no answer.
+    Hangs,
+    /// Accepts and says nothing.
+    IsSilent,
+    /// Ends the connection after so many bytes.
+    Cuts(usize),
+    /// Echoes for a second, then refuses for one and ends what it has.
+    Flaps,
+}
+
+impl Random {
+    fn behavior(&mut self) -> Behavior {
+        match self.below(9) {
+            0 => Behavior::Refuses,
+            1 => Behavior::Hangs,
+            2 => Behavior::IsSilent,
+            3 => Behavior::Cuts(self.below(1500) as usize),
+            4 => Behavior::Flaps,
+            5 => Behavior::EchoesAfter(self.time(4 * SECOND)),
+            _ => Behavior::Echoes,
+        }
+    }
+}
+
+/// What servers and clients share.
+#[derive(Clone)]
+struct Servers(Arc<Mutex<State>>);
+
+struct State {
+    behaviors: HashMap<SocketAddr, Behavior>,
+    /// The addresses of the name.
+    named: Vec<SocketAddr>,
+    /// The clients whose bytes a server has returned up to their end.
+    finished: Vec<u32>,
+    begun: Instant,
+}
+
+fn address(number: u64) -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, u8::try_from(number).unwrap()], 80))
+}
+
+/// A byte that a client sends.
+fn byte(client: u32, position: usize) -> u8 {
+    mix(u64::from(client) << 32 | position as u64) as u8
+}
+
+impl Servers {
+    fn now(&self, address: SocketAddr) -> Behavior {
+        let state = self.0.lock().unwrap();
+        match state.behaviors[&address] {
+            Behavior::Flaps if state.begun.elapsed().as_secs() % 2 == 1 => Behavior::Refuses,
+            other => other,
+        }
+    }
+
+    async fn open(self, address: SocketAddr) -> io::Result<AnyStream> {
+        let behavior = self.now(address);
+        match behavior {
+            Behavior::Refuses => return Err(io::ErrorKind::ConnectionRefused.into()),
+            Behavior::Hangs => std::future::pending().await,
+            Behavior::EchoesAfter(time) => sleep(time).await,
+            _ => {}
+        }
+        let (ours, theirs) = duplex(256);
+        tokio::spawn(self.serve(theirs, behavior));
+        Ok(ours.into())
+    }
+
+    async fn serve(self, io: DuplexStream, behavior: Behavior) {
+        match behavior {
+            Behavior::IsSilent => {
+                let mut io = io;
+                let mut nothing = Vec::new();
+                let _end = io.read_to_end(&mut nothing).await;
+            }
+            Behavior::Cuts(after) => self.echo(io, after).await,
+            Behavior::Flaps => {
+                let elapsed = self.0.lock().unwrap().begun.elapsed();
+                let end = Instant::now() + Duration::from_secs(elapsed.as_secs() + 1) - elapsed;
+                tokio::select! {
+                    biased;
+                    () = self.echo(io, usize::MAX) => {}
+                    () = sleep_until(end) => {}
+                }
+            }
+            _ => self.echo(io, usize::MAX).await,
+        }
+    }
+
+    /// Returns `most` bytes, and verifies them.
+    async fn echo(&self, mut io: DuplexStream, most: usize) {
+        let mut head = [0; 4];
+        if io.read_exact(&mut head).await.is_err() || io.write_all(&head).await.is_err() {
+            return;
+        }
+        // A health check sends as many bytes.
+        let client = (&head != CHECK).then(|| u32::from_be_bytes(head));
+        let (mut position, mut buffer) = (0, [0; 200]);
+        while position < most {
+            let Ok(read) = io.read(&mut buffer).await else {
+                return;
+            };
+            if read == 0 {
+                self.0.lock().unwrap().finished.extend(client);
+                return;
+            }
+            let client = client.expect("a check sends nothing more");
+            for (offset, received) in buffer[..read].iter().enumerate() {
+                assert_eq!(*received, byte(client, position + offset), "at the server");
+            }
+            if io.write_all(&buffer[..read]).await.is_err() {
+                return;
+            }
+            position += read;
+        }
+    }
+}
+
+struct World {
+    pool: Pool,
+    servers: Servers,
+    count: u64,
+    /// The first server always echoes, and has no limit.
+    has_steady: bool,
+    keeps_on_down: bool,
+    /// Of each server.
+    cap: Option<usize>,
+    totals: Mutex<Totals>,
+}
+
+async fn scenario(mut random: Random) -> Totals {
+    let world = Rc::new(world(&mut random));
+    let mut tasks = tokio::task::JoinSet::new();
+    start(&mut tasks, &world, &mut random, servers_change);
+    start(&mut tasks, &world, &mut random, all_fail_at_once);
+    start(&mut tasks, &world, &mut random, the_name_changes);
+    start(&mut tasks, &world, &mut random, observer);
+    for number in 0..CLIENTS {
+        start(&mut tasks, &world, &mut random, |world, random| {
+            client(world, number, random)
+        });
+    }
+    while let Some(ended) = tasks.join_next().await {
+        ended.unwrap();
+    }
+    for server in world.pool.servers() {
+        assert_eq!(server.connections, 0, "{} has connections", server.key);
+    }
+    assert_eq!(world.pool.0.queue.len(), 0, "the queue is empty");
+    let world = Rc::into_inner(world).unwrap();
+    world.totals.into_inner().unwrap()
+}
+
+fn world(random: &mut Random) -> World {
+    let has_steady = random.one_in(2);
+    let count = 2 + random.below(if has_steady { 2 } else { 4 });
+    let all: Vec<_> = (1..=count).map(address).collect();
+    let servers = Servers(Arc::new(Mutex::new(State {
+        behaviors: all.iter().map(|at| (*at, Behavior::Echoes)).collect(),
+        named: all.clone(),
+        finished: Vec::new(),
+        begun: Instant::now(),
+    })));
+    let (opened, named) = (servers.clone(), servers.clone());
+    let script = move |address: &ServerAddress| {
+        let address = address.to_string().parse().unwrap();
+        Box::pin(opened.clone().open(address)) as _
+    };
+    let connector = Connector::new()
+        .with_resolver(move |_, _| std::future::ready(Ok(named.0.lock().unwrap().named.clone())));
+    let balances = [
+        Balance::LeastConnections,
+        Balance::RoundRobin,
+        Balance::Hash,
+        Balance::First,
+    ];
+    let mut builder = Pool::builder()
+        .with_script(Script(Arc::new(script)))
+        .with_connector(connector)
+        .with_resolve_interval(3 * SECOND)
+        .with_ejection((2, 5 * SECOND))
+        .with_slow_start(random.time(20 * SECOND))
+        .with_balance(balances[random.below(4) as usize]);
+    let keeps_on_down = random.one_in(2);
+    let on_down = match keeps_on_down {
+        true => OnDown::Keep,
+        false => OnDown::Close,
+    };
+    let check = match random.below(3) {
+        0 => None,
+        // It connects, or hangs.
+        1 => Some(HealthCheck::tcp()),
+        // It also hangs at a silent server.
+        _ => Some(HealthCheck::exchange(CHECK, CHECK)),
+    };
+    builder = builder.with_health_check(check.map(|check| check.with_on_down(on_down)));
+    let cap = (!has_steady && random.one_in(2)).then(|| 1 + random.below(2) as usize);
+    let pool = match random.one_in(2) {
+        true => {
+            let name: Server = "db.internal:80".parse().unwrap();
+            builder.build([name.with_max_connections(cap)])
+        }
+        false => builder.build(
+            all.iter()
+                .map(|at| Server::from(*at).with_max_connections(cap)),
+        ),
+    };
+    World {
+        pool,
+        servers,
+        count,
+        has_steady,
+        keeps_on_down,
+        cap,
+        totals: Mutex::default(),
+    }
+}
+
+impl World {
+    /// A server that is not the steady one.
+    fn other(&self, random: &mut Random) -> SocketAddr {
+        let first = if self.has_steady { 2 } else { 1 };
+        address(first + random.below(self.count + 1 - first))
+    }
+}
+
+/// A client sends bytes, receives them back, and may leave early.
+async fn client(world: Rc<World>, number: u32, mut random: Random) {
+    sleep(random.time(TIME / 2)).await;
+    let info = client_at(number);
+    let (ours, theirs) = duplex(256);
+    let connection = Connection::with_info(theirs, info.clone());
+    let mut service = ForwardService::new(world.pool.clone());
+    let begun = Instant::now();
+    let forwarding = tokio::task::spawn_local(async move {
+        let result = service.call(connection).await;
+        (result, begun.elapsed())
+    });
+    let patience = random.time(30 * SECOND);
+    let length = random.below(2000) as usize;
+    let received = timeout(patience, talk(ours, number, length, random)).await;
+    // A silent server ends by the limit of half-closed connections.
+    let ended = timeout(patience + 80 * SECOND, forwarding).await;
+    let (result, took) = ended.expect("the connection ends").unwrap();
+
+    if let Some(upstream) = info.upstream() {
+        let waited = upstream.connect_time;
+        assert!(waited <= 10 * SECOND, "a connect took {waited:?}");
+        world.totals.lock().unwrap().waited += u64::from(waited > Duration::ZERO);
+    }
+    let is_unreachable = |error: &BoxError| find::<Unreachable>(&**error).is_some();
+    if result.as_ref().is_err_and(is_unreachable) {
+        assert!(took <= 10 * SECOND, "a connect took {took:?}");
+        assert!(
+            !world.has_steady,
+            "a server could have answered: {result:?}"
+        );
+        assert!(received.is_err() || received == Ok(0), "nothing answered");
+        world.totals.lock().unwrap().unreachable += 1;
+        return;
+    }
+    let is_forced = |error: &BoxError| find::<ForcedClose>(&**error).is_some();
+    let is_finished = world.servers.0.lock().unwrap().finished.contains(&number);
+    let mut totals = world.totals.lock().unwrap();
+    match received {
+        Err(_) => totals.left += 1,
+        Ok(_) if result.as_ref().is_err_and(is_forced) => {
+            assert!(!world.keeps_on_down, "nothing closes connections");
+            totals.cut += 1;
+        }
+        // The server has seen the end of the client, so everything came back.
+        Ok(received) if is_finished => {
+            assert_eq!(received, length + 4, "{result:?}");
+            let forwarded = result.expect("a complete connection does not fail");
+            assert_eq!(forwarded.to_backend, length as u64 + 4);
+            assert_eq!(forwarded.to_client, length as u64 + 4);
+            totals.complete += 1;
+        }
+        Ok(_) => {
+            if let Err(error) = &result {
+                assert!(find::<ForwardError>(&**error).is_some(), "{error}");
+            }
+            totals.cut += 1;
+        }
+    }
+}
+
+/// Sends the number and `length` bytes. Returns how many of them came back before the end, in order.
+async fn talk(io: DuplexStream, number: u32, length: usize, mut random: Random) -> usize {
+    let (mut reader, mut writer) = tokio::io::split(io);
+    let sending = async move {
+        let mut sent = writer.write_all(&number.to_be_bytes()).await;
+        let mut position = 0;
+        while position < length && sent.is_ok() {
+            let end = length.min(position + 1 + random.below(300) as usize);
+            let piece: Vec<_> = (position..end).map(|at| byte(number, at)).collect();
+            sent = writer.write_all(&piece).await;
+            position = end;
+            if random.one_in(4) {
+                sleep(random.time(4 * SECOND)).await;
+            }
+        }
+        let _gone = writer.shutdown().await;
+    };
+    let receiving = async move {
+        let mut all = Vec::new();
+        let _reset = reader.read_to_end(&mut all).await;
+        let head = number.to_be_bytes();
+        let expected = |at: usize| match at {
+            0..4 => head[at],
+            _ => byte(number, at - 4),
+        };
+        for (at, received) in all.iter().enumerate() {
+            assert_eq!(*received, expected(at), "byte {at} at client {number}");
+        }
+        all.len()
+    };
+    tokio::join!(sending, receiving).1
+}
+
+async fn servers_change(world: Rc<World>, mut random: Random) {
+    let end = Instant::now() + TIME;
+    while Instant::now() < end {
+        let server = world.other(&mut random);
+        let behavior = random.behavior();
+        let mut state = world.servers.0.lock().unwrap();
+        state.behaviors.insert(server, behavior);
+        drop(state);
+        sleep(random.time(4 * SECOND)).await;
+    }
+}
+
+/// All servers but the steady one go down, and come back.
+async fn all_fail_at_once(world: Rc<World>, mut random: Random) {
+    sleep(random.time(TIME)).await;
+    let first = if world.has_steady { 2 } else { 1 };
+    for behavior in [Behavior::Refuses, Behavior::Echoes] {
+        for number in first..=world.count {
+            let mut state = world.servers.0.lock().unwrap();
+            state.behaviors.insert(address(number), behavior);
+        }
+        sleep(random.time(10 * SECOND)).await;
+    }
+}
+
+/// Servers leave the answers of the name, and return. Some answers are empty, which counts as failed.
+async fn the_name_changes(world: Rc<World>, mut random: Random) {
+    let end = Instant::now() + TIME;
+    while Instant::now() < end {
+        sleep(random.time(10 * SECOND)).await;
+        let mut named: Vec<_> = (1..=world.count).map(address).collect();
+        named.retain(|at| (world.has_steady && *at == address(1)) || !random.one_in(3));
+        world.servers.0.lock().unwrap().named = named;
+    }
+}
+
+/// Checks what must hold at any time.
+async fn observer(world: Rc<World>, _: Random) {
+    let end = Instant::now() + TIME + 100 * SECOND;
+    while Instant::now() < end {
+        let now = world.pool.0.clock.now();
+        let members = world.pool.0.members();
+        let is_ejected = |member: &&Arc<_>| is_ejected(member, now);
+        let ejected = members.iter().filter(is_ejected).count();
+        assert!(
+            ejected * 2 <= members.len(),
+            "{ejected} of {}",
+            members.len()
+        );
+        let mut totals = world.totals.lock().unwrap();
+        totals.ejected += ejected as u64;
+        totals.queued += world.pool.0.queue.len() as u64;
+        drop(totals);
+        let cap = world.cap.unwrap_or(usize::MAX);
+        for server in world.pool.servers() {
+            assert!(server.connections <= cap, "{}: more than {cap}", server.key);
+        }
+        sleep(Duration::from_millis(500)).await;
+    }
+}
+
+fn is_ejected(member: &member::Member, now: standing::Millis) -> bool {
+    member.state.standing.is_ejected(now)
+}
+
+/// Sent by health checks, as long as the number of a client.
+const CHECK: &[u8; 4] = b"PING";
