@@ -7,7 +7,7 @@ use crate::{
     args,
     build::{self, Before, Parts},
     config::{Config, Problems, Source, chain},
-    exit, log,
+    exit, log, recheck,
     running::Running,
     system::{Events, Sockets, raise_descriptors},
 };
@@ -181,7 +181,9 @@ async fn serve_with(
         let servers = [Some(&running.view().server), admin_server.as_ref()];
         events.set_offer(succession.finish(servers).await?);
     }
+    let recheck = tokio::spawn(recheck::run(running.view()));
     let report = running.serve(events, requests, admin_server).await;
+    recheck.abort();
     // Last, so that it shows the shutdown.
     if let Some(admin) = admin {
         admin.stop().await;

@@ -211,6 +211,7 @@ pub(super) static KEYS: &[Key] = &[
         let prelude = it.prelude.as_ref();
         Some(prelude.map_or("none".into(), |prelude| word(prelude.value)))
     }),
+    listener("listener.recheck", All, |it| some(&it.recheck)),
     listener("listener.limits.connections", All, |it| {
         some(&it.guards.limits.connections)
     })
