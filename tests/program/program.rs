@@ -9,9 +9,11 @@
 mod admin;
 mod check;
 mod configurations;
+mod explain;
 mod forwarding;
 mod gate;
 mod log;
+mod plan;
 mod reload;
 mod shutdown;
 #[path = "../support/mod.rs"]

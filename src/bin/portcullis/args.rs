@@ -18,7 +18,8 @@ Exit codes:
   0  ended as asked
   1  failed while running
   2  the configuration or the command line is wrong
-  3  connections were force-closed at the deadline of the graceful shutdown";
+  3  connections were force-closed at the deadline of the graceful shutdown
+ 10  `plan` has found changes";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -28,6 +29,10 @@ pub(crate) enum Command {
     Run(Config),
     /// Prints every problem of a configuration file, with line and column.
     Check(Config),
+    /// Prints what a reload of a configuration file would do, key by key.
+    Plan(crate::plan::PlanArgs),
+    /// Prints what would become of a client, guard by guard, and which rule decides.
+    Explain(crate::explain::ExplainArgs),
     /// Forwards one listener to one or more servers, without a file.
     Forward(Forward),
     /// Shows and changes a running program, through its admin interface.

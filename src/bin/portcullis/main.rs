@@ -12,7 +12,9 @@ mod build;
 mod config;
 mod ctl;
 mod demo;
+mod explain;
 mod log;
+mod plan;
 mod run;
 mod running;
 mod small;
@@ -32,6 +34,8 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::demo(&args),
         Command::Check(args) => run::check(&args.config),
         Command::Run(args) => run::run(&args.config),
+        Command::Plan(args) => plan::plan(&args),
+        Command::Explain(args) => explain::explain(&args),
         Command::Forward(args) => run::forward(&args),
         Command::Ctl(args) => ctl::ctl(&args),
         Command::Echo(args) => small::echo(&args.listen),
@@ -49,4 +53,6 @@ mod exit {
     pub(crate) const USAGE: u8 = 2;
     /// Connections were force-closed at the deadline of the drain.
     pub(crate) const CUT: u8 = 3;
+    /// `plan` has found changes.
+    pub(crate) const CHANGES: u8 = 10;
 }

@@ -20,6 +20,36 @@ use tokio::{
 
 /// Prints all problems of a configuration. It reads certificates and other files, and opens no socket.
 pub(crate) fn check(path: &Path) -> ExitCode {
+    let (config, _, problems) = load(path);
+    if problems.errors() > 0 {
+        return print_problems(path, problems);
+    }
+    for note in problems.sorted() {
+        println!("{note}");
+    }
+    let (listeners, backends) = (config.listeners.len(), config.backends.len());
+    println!(
+        "{}: usable; {listeners} listeners, {backends} backends",
+        path.display()
+    );
+    ExitCode::from(exit::OK)
+}
+
+/// Prints why a configuration cannot be used.
+pub(crate) fn print_problems(path: &Path, problems: Problems) -> ExitCode {
+    let errors = match problems.errors() {
+        1 => "1 error".to_owned(),
+        errors => format!("{errors} errors"),
+    };
+    for problem in problems.sorted() {
+        println!("{problem}");
+    }
+    println!("{}: {errors}", path.display());
+    ExitCode::from(exit::USAGE)
+}
+
+/// Reads a configuration with all that it refers to, and builds it without a connect.
+pub(crate) fn load(path: &Path) -> (Config, Parts, Problems) {
     let runtime = runtime();
     let _guard = runtime.enter();
     let (config, mut problems) = Config::load(path);
@@ -27,28 +57,8 @@ pub(crate) fn check(path: &Path) -> ExitCode {
         is_dry_run: true,
         ..Before::default()
     };
-    build::build(&config, &before, &mut problems);
-    let errors = problems.errors();
-    for problem in problems.sorted() {
-        println!("{problem}");
-    }
-    match errors {
-        0 => {
-            let (listeners, backends) = (config.listeners.len(), config.backends.len());
-            println!(
-                "{}: usable; {listeners} listeners, {backends} backends",
-                path.display()
-            );
-            ExitCode::from(exit::OK)
-        }
-        1 => failed(path, "1 error"),
-        errors => failed(path, &format!("{errors} errors")),
-    }
-}
-
-fn failed(path: &Path, errors: &str) -> ExitCode {
-    println!("{}: {errors}", path.display());
-    ExitCode::from(exit::USAGE)
+    let parts = build::build(&config, &before, &mut problems);
+    (config, parts, problems)
 }
 
 pub(crate) fn run(path: &Path) -> ExitCode {

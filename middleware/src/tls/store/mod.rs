@@ -203,6 +203,11 @@ impl CertStore {
         self.snapshot().certificates()
     }
 
+    /// The certificate that a client gets that requests `name`, or none; see the [module docs](self#selection).
+    pub fn certificate_for(&self, name: Option<&str>) -> Option<StoredCertificate> {
+        self.snapshot().certificate_for(name)
+    }
+
     /// Reloads in the background when a file changes, until the returned value is dropped.
     ///
     /// The files are compared every 60 s. With the feature `watch`, the operating system also reports changes in

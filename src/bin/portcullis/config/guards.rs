@@ -8,7 +8,7 @@ use super::{
     section::{Reader, Section, Value},
     value::{ByteRate, EventRate, OneOrMore, OrOff, Percent, Positive, Size, one_of},
 };
-use portcullis::middleware::ip_set::IpSet;
+use portcullis::middleware::ip_set::{IpSet, ReadError};
 use std::time::Duration;
 use toml::{Spanned, de::DeValue};
 
@@ -230,12 +230,24 @@ pub(crate) fn read_networks(
     });
     let from_file = section.file(file_key).and_then(|file| {
         IpSet::from_file(&file.value)
-            .map_err(|error| section.error_at(file_key, chain(&error)))
+            .map_err(|error| section.error_at(file_key, unreadable(&error)))
             .ok()
     });
     match (listed, from_file) {
         (Some(listed), Some(from_file)) => Some(listed.union(&from_file)),
         (listed, from_file) => listed.or(from_file),
+    }
+}
+
+/// Without the text of the line, because an admin interface may show it to those who cannot read the file.
+fn unreadable(error: &ReadError) -> String {
+    match error.invalid_line() {
+        Some(line) => format!(
+            "{}:{}: this is not a network; write an address, optionally with a prefix such as /24",
+            error.path().display(),
+            line.line()
+        ),
+        None => chain(error),
     }
 }
 

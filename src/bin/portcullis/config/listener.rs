@@ -363,6 +363,18 @@ pub(crate) enum Matches {
     Rest,
 }
 
+/// What a route takes, which identifies it within its listener.
+pub(crate) fn route_words(route: &Route) -> String {
+    match &route.matches {
+        Matches::Names(names) => {
+            let names: Vec<_> = names.iter().map(|name| &*name.value).collect();
+            format!("route {}", names.join(", "))
+        }
+        Matches::Protocol(protocol) => format!("route {}", protocol_word(*protocol)),
+        Matches::Rest => "default route".into(),
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(crate) enum Action {
     Backend(Placed<String>),
@@ -375,15 +387,23 @@ struct ProtocolName(Protocol);
 
 impl Value for ProtocolName {
     fn read(value: &Spanned<DeValue<'_>>, reader: &Reader<'_>) -> Option<Self> {
-        let words = [
-            ("tls", Protocol::Tls),
-            ("http", Protocol::Http1),
-            ("h2c", Protocol::Http2),
-            ("ssh", Protocol::Ssh),
-            ("postgres", Protocol::Postgres),
-        ];
-        one_of(value, reader, &words).map(Self)
+        one_of(value, reader, &PROTOCOLS).map(Self)
     }
+}
+
+/// The protocols that routes can be chosen by.
+pub(crate) const PROTOCOLS: [(&str, Protocol); 5] = [
+    ("tls", Protocol::Tls),
+    ("http", Protocol::Http1),
+    ("h2c", Protocol::Http2),
+    ("ssh", Protocol::Ssh),
+    ("postgres", Protocol::Postgres),
+];
+
+/// The protocol as the file names it.
+fn protocol_word(protocol: Protocol) -> &'static str {
+    let known = PROTOCOLS.iter().find(|(_, known)| *known == protocol);
+    known.map_or("unknown", |(word, _)| word)
 }
 
 impl Route {

@@ -362,7 +362,6 @@ fn the_page_describes_exactly_the_keys_that_are_read() {
             "tickets",
             "route",
             "server",
-            "health",
         ];
         key.contains('.')
             && (tables.contains(&last) || tls.contains(&last))
