@@ -46,6 +46,10 @@ impl Metrics {
             tracing::warn!("another recorder of metrics is installed; /metrics stays empty");
         }
         describe();
+        // At zero, so that the first one is seen as an increase.
+        for result in ["completed", "failed"] {
+            count_reloads(result, 0);
+        }
         metrics::gauge!("portcullis_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
         metrics
     }
@@ -59,8 +63,12 @@ impl Metrics {
 
 /// Counts a reload of the configuration. Without an admin interface nothing is counted.
 pub(crate) fn count_reload(result: &'static str) {
+    count_reloads(result, 1);
+}
+
+fn count_reloads(result: &'static str, count: u64) {
     metrics::counter!("portcullis_reloads_total", "of" => "configuration", "result" => result)
-        .increment(1);
+        .increment(count);
 }
 
 pub(super) fn show(call: &Call<'_>) -> Result<Reply, Refusal> {
@@ -201,6 +209,34 @@ fn describe() {
     histogram!(
         "portcullis_handshake_duration_seconds",
         "Time of completed TLS handshakes."
+    );
+    gauge!(
+        "portcullis_connections_limit",
+        "The most connections that the listener has at once."
+    );
+    gauge!(
+        "portcullis_backend_servers",
+        "Whether a server belongs to its backend, or how many addresses of a host name do."
+    );
+    gauge!(
+        "portcullis_backend_up",
+        "Whether a server is up, or how many addresses of a host name are."
+    );
+    gauge!(
+        "portcullis_backend_ejected",
+        "Whether a server is out of use after failed connects."
+    );
+    gauge!(
+        "portcullis_backend_connections",
+        "Connections to a server, and those that are being made."
+    );
+    histogram!(
+        "portcullis_backend_connect_duration_seconds",
+        "Time of connects that succeeded."
+    );
+    counter!(
+        "portcullis_backend_connect_failures_total",
+        "Connects to a server that failed."
     );
     gauge!(
         "portcullis_certificate_not_after_seconds",
