@@ -15,6 +15,8 @@ mod demo;
 mod log;
 mod run;
 mod running;
+#[cfg(test)]
+mod share;
 mod small;
 mod view;
 
