@@ -77,7 +77,7 @@ async fn main() -> Result<(), BoxError> {
     let server = match is_set("tls") {
         false => Server::new().listen(listener, front.layer(timeouts).service(forward)),
         true => {
-            let tls = self_signed()?.with_alpn(alpn);
+            let tls = self_signed()?.with_alpn(alpn).unbuffered();
             Server::new().listen(listener, front.layer(tls).layer(timeouts).service(forward))
         }
     };

@@ -1,8 +1,8 @@
 //! TCP and Unix listeners as one type.
 
-#[cfg(unix)]
-use super::UnixListener;
 use super::{Accepted, Listener, TcpListener};
+#[cfg(unix)]
+use super::{UnixListener, WeakSocket};
 use portcullis_middleware::connection::{Address, AnyStream};
 use std::{
     io,
@@ -65,6 +65,14 @@ impl Listener for AnyListener {
             Self::Tcp(tcp) => tcp.local_address(),
             #[cfg(unix)]
             Self::Unix(unix) => unix.local_address(),
+        }
+    }
+
+    #[cfg(unix)]
+    fn socket(&self) -> Option<WeakSocket> {
+        match self {
+            Self::Tcp(tcp) => tcp.socket(),
+            Self::Unix(unix) => unix.socket(),
         }
     }
 

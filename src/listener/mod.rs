@@ -47,16 +47,21 @@ pub mod phase;
 mod tcp;
 #[cfg(unix)]
 mod unix;
+#[cfg(unix)]
+mod weak_socket;
 
 pub(crate) use self::tcp::UserTimeout;
-#[cfg(unix)]
-pub use self::unix::{UnixListener, UnixOptions};
 pub use self::{
     accepted::Accepted,
     any::AnyListener,
     bind_error::BindError,
     memory::{MemoryConnector, MemoryListener},
     tcp::{Keepalive, TcpListener, TcpOptions},
+};
+#[cfg(unix)]
+pub use self::{
+    unix::{UnixListener, UnixOptions},
+    weak_socket::WeakSocket,
 };
 
 use portcullis_middleware::{
@@ -137,6 +142,13 @@ pub trait Listener: Send + 'static {
     /// A listener that knows it avoids the system call of the default.
     fn connection_local_address(&self, io: &Self::Io) -> Address {
         io.local_address()
+    }
+
+    /// The listening socket, for [`ListenerHandle::hand_over`](crate::server::ListenerHandle::hand_over); `None` by
+    /// default.
+    #[cfg(unix)]
+    fn socket(&self) -> Option<WeakSocket> {
+        None
     }
 
     /// Binds another listener to the same address, with its own queue (`SO_REUSEPORT`).

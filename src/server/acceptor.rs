@@ -59,7 +59,7 @@ impl<L: Listener, S: Stack<L::Io>> Acceptor<L, S> {
                 Mode::Accept => self.accept_while(&mut mode).await?,
                 Mode::Pause => drop(mode.changed().await),
                 Mode::Finish => return self.empty_queue(&mut mode).await,
-                Mode::Quit => return Ok(()),
+                Mode::Leave | Mode::Quit => return Ok(()),
             }
         }
     }

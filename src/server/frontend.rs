@@ -75,11 +75,17 @@ impl<L: Listener, S: Stack<L::Io>> Frontend for TypedFrontend<L, S> {
         state: &Arc<ListenerState>,
         acceptors: &mut Acceptors,
     ) {
-        for (worker, listener) in self.listeners.into_iter().enumerate() {
+        #[cfg(unix)]
+        let _empty_before = state
+            .sockets
+            .set(self.listeners.iter().filter_map(L::socket).collect());
+        for (number, listener) in self.listeners.into_iter().enumerate() {
             let (spawn, runtime) = match env.workers {
                 Workers::Caller => (Spawn::Here, &env.caller),
                 Workers::LeastBusy(_) => (Spawn::LeastBusy(env.runtimes.clone()), &env.caller),
                 Workers::PerCore | Workers::Sharded(_) => {
+                    // Another process may have handed over more sockets than there are workers.
+                    let worker = number % env.runtimes.len();
                     (Spawn::Worker(worker), &env.runtimes[worker])
                 }
             };

@@ -116,11 +116,37 @@ impl Handle {
         L: Listener,
         S: Stack<L::Io>,
     {
+        self.listen_all_as(name, [listener], stack)
+    }
+
+    /// Like [`listen_as`](Self::listen_as), for several sockets under one name, which share a handle and the limits
+    /// of `stack`.
+    ///
+    /// They may be the sockets that [another process handed over](ListenerHandle::hand_over), or addresses that
+    /// belong together. With a listener for each worker ([`Workers::PerCore`](super::Workers::PerCore)), sockets
+    /// beyond the number of workers share them, and the first one is split if there are fewer.
+    ///
+    /// # Errors
+    ///
+    /// As [`listen_as`](Self::listen_as), and if `listeners` is empty.
+    pub fn listen_all_as<L, S>(
+        &self,
+        name: impl Into<String>,
+        listeners: impl IntoIterator<Item = L>,
+        stack: S,
+    ) -> Result<ListenerHandle, ServeError>
+    where
+        L: Listener,
+        S: Stack<L::Io>,
+    {
         let frontend = TypedFrontend {
             name: name.into(),
-            listeners: vec![listener],
+            listeners: listeners.into_iter().collect(),
             stack,
         };
+        if frontend.listeners.is_empty() {
+            return Err(ServeError::no_listener());
+        }
         let shared = &self.shared;
         let added = shared.listeners.add(shared, Box::new(frontend));
         added.map(ListenerHandle::new)
@@ -220,6 +246,15 @@ impl Handle {
     /// Whether the server has stopped.
     pub fn is_stopped(&self) -> bool {
         self.state() == State::Stopped
+    }
+
+    /// Resolves when the server begins to shut down, whatever the reason.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe to drop at any time.
+    pub async fn draining(&self) {
+        self.shared.lifecycle.draining().await;
     }
 
     /// Waits until the server has stopped and all `on_stop` hooks have run.

@@ -38,6 +38,9 @@ enum SocketState {
     Open,
     /// Acceptors serve their queues and end, whatever connections do.
     Closing,
+    /// Acceptors end and leave their queues to another process, which has the socket.
+    #[cfg_attr(not(unix), allow(dead_code, reason = "sockets are not passed on"))]
+    HandedOver,
     /// All acceptors have ended.
     Closed,
 }
@@ -73,6 +76,8 @@ pub(crate) enum Mode {
     Pause,
     /// Serve the connections in the queue, then close the listener.
     Finish,
+    /// Close the listener, whose queue another process serves.
+    Leave,
     /// Close the listener and the connection that waits for its stack.
     Quit,
 }
@@ -122,6 +127,23 @@ impl Lifecycle {
     /// Makes the acceptors empty their queues and end, while connections go on. False if they do already.
     pub(super) fn close(&self) -> bool {
         self.change(|now| now.socket = now.socket.max(SocketState::Closing))
+    }
+
+    /// Makes the acceptors end without emptying their queues, while connections go on. False if it is closed or
+    /// handed over already.
+    #[cfg(unix)]
+    pub(super) fn hand_over(&self) -> bool {
+        self.change(|now| {
+            if now.socket == SocketState::Open && now.stage < LifecycleStage::Finishing {
+                now.socket = SocketState::HandedOver;
+            }
+        })
+    }
+
+    /// Whether acceptors leave their queues to another process.
+    #[cfg(unix)]
+    pub(super) fn is_handed_over(&self) -> bool {
+        self.now.borrow().socket == SocketState::HandedOver
     }
 
     /// All acceptors have ended.
@@ -209,6 +231,12 @@ impl Lifecycle {
         .await;
     }
 
+    /// Resolves when the server or the listener begins to drain, or has stopped.
+    pub(super) async fn draining(&self) {
+        self.reached(|now| now.stage >= LifecycleStage::Draining)
+            .await;
+    }
+
     /// Resolves when the server or the listener has stopped.
     pub(super) async fn stopped(&self) {
         self.reached(|now| now.stage == LifecycleStage::Stopped)
@@ -275,16 +303,14 @@ impl Now {
     }
 
     fn mode(self) -> Mode {
-        match self.stage {
-            LifecycleStage::Starting | LifecycleStage::Running | LifecycleStage::Draining => {
-                match self.socket {
-                    SocketState::Closing | SocketState::Closed => Mode::Finish,
-                    SocketState::Open if self.is_paused() => Mode::Pause,
-                    SocketState::Open => Mode::Accept,
-                }
+        match (self.stage, self.socket) {
+            (LifecycleStage::Quitting | LifecycleStage::Stopped, _) => Mode::Quit,
+            (_, SocketState::HandedOver) => Mode::Leave,
+            (LifecycleStage::Finishing, _) | (_, SocketState::Closing | SocketState::Closed) => {
+                Mode::Finish
             }
-            LifecycleStage::Finishing => Mode::Finish,
-            LifecycleStage::Quitting | LifecycleStage::Stopped => Mode::Quit,
+            (_, SocketState::Open) if self.is_paused() => Mode::Pause,
+            (_, SocketState::Open) => Mode::Accept,
         }
     }
 
@@ -414,6 +440,30 @@ mod tests {
         assert_ready!(closed.poll());
         lifecycle.close();
         assert_ready!(task::spawn(lifecycle.has_closed_socket()).poll());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_socket_that_is_handed_over_keeps_its_queue_through_the_drain() {
+        let lifecycle = running();
+        let mut mode = lifecycle.watch_mode();
+        assert!(lifecycle.pause() && lifecycle.hand_over() && !lifecycle.hand_over());
+        assert_eq!(
+            (lifecycle.state(), mode.current()),
+            (State::Closed, Mode::Leave)
+        );
+        lifecycle.begin_drain(false);
+        lifecycle.finish_accepting();
+        assert_eq!(mode.current(), Mode::Leave);
+        let mut closed = task::spawn(lifecycle.has_closed_socket());
+        assert_pending!(closed.poll());
+        lifecycle.socket_closed();
+        assert_ready!(closed.poll());
+        lifecycle.quit();
+        assert_eq!(mode.current(), Mode::Quit);
+        let draining = running();
+        draining.finish_accepting();
+        assert!(!draining.hand_over(), "the queue is being emptied");
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Controls and observes one listener of a running server.
 
 use super::{Drain, Report, Status, listener_state::ListenerState};
+#[cfg(unix)]
+use crate::listener::WeakSocket;
 use portcullis_middleware::{ConnectionInfo, limit::LimitHandle};
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -94,6 +96,61 @@ impl ListenerHandle {
     /// Safe to drop at any time.
     pub async fn closed(&self) {
         self.0.lifecycle.has_closed_socket().await;
+    }
+
+    /// The listening sockets, to pass them to another process: one, or one for each worker.
+    ///
+    /// Empty for listeners without a socket of the system, and after the listener has closed. See
+    /// [`hand_over`](Self::hand_over).
+    #[cfg(unix)]
+    pub fn sockets(&self) -> &[WeakSocket] {
+        self.0.sockets.get().map_or(&[], |sockets| sockets)
+    }
+
+    /// Stops accepting on this listener and leaves its accept queue to another process, which has received its
+    /// [`sockets`](Self::sockets).
+    ///
+    /// In contrast to [`close`](Self::close), the clients in the queue stay there, and the file of a Unix socket
+    /// is not removed. Accepted connections go on; [`drain`](Self::drain) or a stop of the server may follow. If no
+    /// other process has the sockets, the clients in the queue are reset. False if the listener is closed or drains
+    /// already.
+    ///
+    /// ```
+    /// use portcullis::{Connection, Server, listener::TcpListener};
+    /// use tower::service_fn;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), portcullis::BoxError> {
+    /// let server = Server::new().until_stopped().spawn()?;
+    /// let stack = service_fn(async |stream| {
+    ///     drop(stream);
+    ///     Ok::<_, std::convert::Infallible>(())
+    /// });
+    /// let front = server.listen_as("front", TcpListener::bind("127.0.0.1:0")?, stack)?;
+    ///
+    /// let socket = front.sockets()[0].duplicate()?.expect("it is open");
+    /// // Send the socket to the new process, over a Unix socket, and wait until that is ready. Then:
+    /// assert!(front.hand_over());
+    /// front.closed().await;
+    /// server.stop();
+    /// # drop(socket);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(unix)]
+    pub fn hand_over(&self) -> bool {
+        let keep_files = |keep| {
+            for socket in self.sockets() {
+                socket.keep_file(keep);
+            }
+        };
+        // First, because the acceptors may end immediately.
+        keep_files(true);
+        let handed_over = self.0.lifecycle.hand_over();
+        if !handed_over {
+            keep_files(self.0.lifecycle.is_handed_over());
+        }
+        handed_over
     }
 
     /// Shuts down this listener and its connections by the stages of [`Drain`], while the others go on.

@@ -6,6 +6,8 @@ use super::{
     recorder::Recorder,
     registry::{ListenerKey, Registry},
 };
+#[cfg(unix)]
+use crate::listener::WeakSocket;
 use portcullis_middleware::limit::LimitHandle;
 use std::sync::{Arc, OnceLock, atomic::Ordering};
 
@@ -24,6 +26,9 @@ pub(crate) struct ListenerState {
     pub(super) gone_at_server_drain: OnceLock<u64>,
     /// The limit that the handle shows and changes.
     pub(super) limit: OnceLock<LimitHandle>,
+    /// The sockets that can be handed over to another process.
+    #[cfg(unix)]
+    pub(super) sockets: OnceLock<Vec<WeakSocket>>,
 }
 
 impl ListenerState {
@@ -37,6 +42,8 @@ impl ListenerState {
             report: OnceLock::new(),
             gone_at_server_drain: OnceLock::new(),
             limit: OnceLock::new(),
+            #[cfg(unix)]
+            sockets: OnceLock::new(),
         }
     }
 

@@ -112,7 +112,9 @@ impl Shared {
         connect_time: Duration,
     ) -> UpstreamInfo {
         let address = connection.info().socket_peer().clone();
-        let info = UpstreamInfo::new(member.key.as_str(), address).with_connect_time(connect_time);
+        let info = UpstreamInfo::new(member.key.as_str(), address)
+            .with_connect_time(connect_time)
+            .with_connected_at(connection.info().accepted_at());
         match &self.settings.name {
             Some(pool) => info.with_pool(pool.clone()),
             None => info,

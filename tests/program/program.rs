@@ -11,8 +11,11 @@ mod check;
 mod configurations;
 mod forwarding;
 mod gate;
+mod log;
 mod reload;
 mod shutdown;
 #[path = "../support/mod.rs"]
 mod support;
+mod systemd;
 mod tls;
+mod upgrade;

@@ -15,6 +15,7 @@ mod deadline;
 // Other systems have only 127.0.0.1.
 #[cfg(target_os = "linux")]
 mod guards;
+mod hand_over;
 mod handle;
 mod incoming;
 mod lifecycle;

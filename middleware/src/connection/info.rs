@@ -205,8 +205,9 @@ impl ConnectionInfo {
         self.tls()?.peer_certificate.as_deref()
     }
 
-    /// Records the negotiated TLS parameters; false if some were recorded already (TLS within TLS).
-    pub(crate) fn set_tls(&self, tls: TlsInfo) -> bool {
+    /// Records the negotiated TLS parameters, and when; false if some were recorded already (TLS within TLS).
+    pub(crate) fn set_tls(&self, mut tls: TlsInfo) -> bool {
+        tls.completed_at = Some(Instant::now());
         self.0.tls.set(Box::new(tls)).is_ok()
     }
 

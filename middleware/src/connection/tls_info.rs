@@ -2,6 +2,7 @@
 
 use super::CertificateFacts;
 use std::fmt;
+use tokio::time::Instant;
 
 /// The parameters that a TLS handshake negotiated.
 ///
@@ -25,6 +26,8 @@ pub struct TlsInfo {
     pub peer_certificate: Option<Box<CertificateFacts>>,
     /// Whether the handshake resumed an earlier session.
     pub resumed: bool,
+    /// The end of the handshake.
+    pub completed_at: Option<Instant>,
     #[cfg(feature = "tonic")]
     pub(crate) tonic: Option<super::TonicTls>,
 }

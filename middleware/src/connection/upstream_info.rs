@@ -2,6 +2,7 @@
 
 use super::Address;
 use std::{fmt, sync::Arc, time::Duration};
+use tokio::time::Instant;
 
 /// The backend to which a connection is forwarded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub struct UpstreamInfo {
     pub address: Address,
     /// The time from the call of the connector to the established connection, including failed attempts.
     pub connect_time: Duration,
+    /// The time at which the connection to it was established.
+    pub connected_at: Option<Instant>,
 }
 
 impl UpstreamInfo {
@@ -25,6 +28,7 @@ impl UpstreamInfo {
             server: server.into(),
             address,
             connect_time: Duration::ZERO,
+            connected_at: None,
         }
     }
 
@@ -39,6 +43,13 @@ impl UpstreamInfo {
     #[must_use]
     pub const fn with_connect_time(mut self, connect_time: Duration) -> Self {
         self.connect_time = connect_time;
+        self
+    }
+
+    /// Sets when the connection was established.
+    #[must_use]
+    pub const fn with_connected_at(mut self, connected_at: Instant) -> Self {
+        self.connected_at = Some(connected_at);
         self
     }
 }

@@ -1,11 +1,12 @@
 //! A client during the server's handshake: its input, and whether it is connected.
 
 use super::{
+    common::invalid,
     handshake::HandshakeFailure,
     handshake_limit::HandshakeLimit,
     hello::{Hello, MAX_HELLO, Progress},
-    negotiation::Negotiation,
-    rustls::{self, InvalidMessage, ServerConnection},
+    negotiation::{Negotiation, Session},
+    rustls::{self, InvalidMessage},
 };
 use crate::departure::poll_departure;
 use std::{
@@ -98,18 +99,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Client<IO> {
     /// Processes all input. This is the expensive part: signatures, key exchange, certificates.
     pub(super) fn process(&mut self, negotiation: &mut Negotiation) -> io::Result<()> {
         let input = mem::take(&mut self.input);
-        let mut rest = &input[..];
-        let Some(session) = negotiation.session(&mut rest)? else {
-            return Ok(());
-        };
-        while !rest.is_empty() {
-            if session.read_tls(&mut rest)? == 0 {
-                // Input after `close_notify` is ignored.
-                self.ended = true;
-                break;
-            }
-            session.process_new_packets().map_err(invalid)?;
-        }
+        self.ended |= negotiation.process(&input)?;
         Ok(())
     }
 
@@ -120,10 +110,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Client<IO> {
     }
 
     /// Sends all output of `session`.
-    pub(super) async fn send(
-        &mut self,
-        session: &mut ServerConnection,
-    ) -> Result<(), HandshakeFailure> {
+    pub(super) async fn send(&mut self, session: &mut Session) -> Result<(), HandshakeFailure> {
         poll_fn(|cx| self.poll_send(cx, session)).await?;
         Ok(())
     }
@@ -131,7 +118,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Client<IO> {
     /// Sends as much of an alert as the socket takes immediately.
     pub(super) async fn send_alert(&mut self, negotiation: &mut Negotiation) {
         match negotiation {
-            Negotiation::Hello(..) => {}
+            Negotiation::Hello(_) => {}
             Negotiation::Session(_, session) => {
                 let _ = poll_fn(|cx| Poll::Ready(self.poll_send(cx, session))).await;
             }
@@ -158,11 +145,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Client<IO> {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_send(
-        &mut self,
-        cx: &mut Context<'_>,
-        session: &mut ServerConnection,
-    ) -> Poll<io::Result<()>> {
+    fn poll_send(&mut self, cx: &mut Context<'_>, session: &mut Session) -> Poll<io::Result<()>> {
         while session.wants_write() {
             let io = &mut self.io;
             match session.write_tls(&mut Blocking { io, cx }) {
@@ -174,10 +157,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Client<IO> {
         }
         Pin::new(&mut self.io).poll_flush(cx)
     }
-}
-
-fn invalid(error: rustls::Error) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
 /// The stream as rustls writes to it, with `WouldBlock` instead of a pending task.

@@ -1,11 +1,11 @@
 //! Code that the server side and the client side share.
 
 use super::{
-    rustls::{CommonState, HandshakeKind, crypto::CryptoProvider},
+    rustls::{self, CommonState, HandshakeKind, crypto::CryptoProvider},
     x509,
 };
 use crate::connection::{Linger, TlsInfo};
-use std::time::Duration;
+use std::{io, time::Duration};
 
 /// The default timeout of a handshake. It is ample on slow networks, and too short to hold connections idle.
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -54,6 +54,11 @@ pub(super) fn tls_info(
     }
     info.resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
     info
+}
+
+/// A failure of the protocol, or of the peer in it.
+pub(super) fn invalid(error: rustls::Error) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
 /// Limits of the close after a failed handshake.

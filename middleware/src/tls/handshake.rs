@@ -5,8 +5,9 @@ use super::{
     client_side::Client,
     common::{self, linger_for_alert},
     metrics::HandshakeResult,
-    negotiation::Negotiation,
-    rustls::{ServerConfig, ServerConnection, crypto::CryptoProvider},
+    negotiation::{Negotiation, Session, UnbufferedHandshake},
+    rustls::{ServerConfig, crypto::CryptoProvider},
+    unbuffered::Unbuffered,
     unfinished::HandshakePlace,
     wire::Wire,
 };
@@ -52,7 +53,7 @@ where
     })?;
     let (failure, io) = match negotiated {
         Ok(io) => {
-            timer.complete(rest.info.tls().is_some_and(|tls| tls.resumed));
+            timer.complete(rest.info.tls());
             rest.info.set_phase(Phase::Serving);
             return Ok(rest.with_io(io));
         }
@@ -124,6 +125,19 @@ where
         Ok(session) => session,
         Err(failure) => return Err((failure, client.into_io())),
     };
+    let session = match session {
+        Session::Buffered(session) => session,
+        Session::Unbuffered(UnbufferedHandshake {
+            records,
+            server_name,
+        }) => {
+            let server_name = server_name.as_deref().map(TlsInfo::host_name);
+            let tls = common::tls_info(records.state(), server_name, config.crypto_provider());
+            info.set_tls(tls);
+            let stream = Unbuffered::new(client.into_io(), records);
+            return Ok(TlsIo::unbuffered(stream, info.clone()));
+        }
+    };
     // tokio-rustls cannot wrap a session that was driven by other code, but it lends out the session that it
     // creates.
     let stream = TlsAcceptor::from(config.clone())
@@ -144,11 +158,11 @@ async fn drive<IO>(
     place: &mut HandshakePlace<'_>,
     client: &mut Client<IO>,
     is_hello: bool,
-) -> Result<(Arc<ServerConfig>, ServerConnection), HandshakeFailure>
+) -> Result<(Arc<ServerConfig>, Session), HandshakeFailure>
 where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let mut negotiation = Negotiation::new(&layer.source)?;
+    let mut negotiation = Negotiation::new(&layer.source, layer.is_unbuffered)?;
     // A client that half-closes before it has received the server's flight cannot answer it.
     let mut must_stay = is_hello;
     loop {

@@ -1,6 +1,11 @@
 //! The server's stream of plaintext.
 
-use super::{plaintext::Plaintext, rustls::ServerConnection, wire::Wire};
+use super::{
+    plaintext::Plaintext,
+    rustls::{ServerConnection, server::UnbufferedServerConnection},
+    unbuffered::Unbuffered,
+    wire::Wire,
+};
 use crate::{
     ConnectionInfo,
     departure::poll_plaintext,
@@ -26,7 +31,7 @@ use tokio_rustls::server::TlsStream;
 ///
 /// Its size is two pointers.
 #[derive(Debug)]
-pub struct TlsIo<IO>(Plaintext<TlsStream<Wire<IO>>>);
+pub struct TlsIo<IO>(Plaintext<ServerStream<IO>>);
 
 forward_io!([IO: AsyncRead + AsyncWrite + Unpin] TlsIo<IO>, io => [Self(io)]);
 
@@ -39,7 +44,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Passthrough for TlsIo<IO> {
 
 impl<IO> TlsIo<IO> {
     pub(super) fn new(stream: TlsStream<Wire<IO>>, info: ConnectionInfo) -> Self {
-        Self(Plaintext::new(stream, info))
+        Self(Plaintext::new(ServerStream::Buffered(stream), info))
+    }
+
+    pub(super) fn unbuffered(
+        stream: Unbuffered<IO, UnbufferedServerConnection>,
+        info: ConnectionInfo,
+    ) -> Self {
+        Self(Plaintext::new(ServerStream::Unbuffered(stream), info))
     }
 
     /// Reads ahead and returns what the next read will return; empty when the peer has ended its side.
@@ -47,34 +59,77 @@ impl<IO> TlsIo<IO> {
     where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
-        Pin::new(self.0.get_mut()).poll_fill_buf(cx)
+        match self.0.get_mut() {
+            ServerStream::Buffered(stream) => Pin::new(stream).poll_fill_buf(cx),
+            ServerStream::Unbuffered(stream) => stream.poll_fill_buf(cx),
+        }
     }
 
     /// The stream underneath, which carries ciphertext.
     pub fn get_ref(&self) -> &IO {
-        &self.0.get_ref().get_ref().0.0
+        match self.0.get_ref() {
+            ServerStream::Buffered(stream) => &stream.get_ref().0.0,
+            ServerStream::Unbuffered(stream) => stream.get_ref(),
+        }
     }
 
     /// The stream underneath, mutably. Reading or writing it directly breaks TLS.
     pub fn get_mut(&mut self) -> &mut IO {
-        &mut self.0.get_mut().get_mut().0.0
+        match self.0.get_mut() {
+            ServerStream::Buffered(stream) => &mut stream.get_mut().0.0,
+            ServerStream::Unbuffered(stream) => stream.get_mut(),
+        }
     }
 
-    /// The session, for exported keys, key updates and everything that [`TlsInfo`] leaves out.
+    /// The session, for exported keys, key updates and everything that [`TlsInfo`] leaves out; `None` if it is
+    /// [unbuffered](super::TlsLayer::unbuffered).
     ///
     /// [`TlsInfo`]: crate::connection::TlsInfo
-    pub fn session(&self) -> &ServerConnection {
-        self.0.get_ref().get_ref().1
+    pub fn session(&self) -> Option<&ServerConnection> {
+        match self.0.get_ref() {
+            ServerStream::Buffered(stream) => Some(stream.get_ref().1),
+            ServerStream::Unbuffered(_) => None,
+        }
     }
 
     /// The session, mutably, for example to change its buffer limits.
-    pub fn session_mut(&mut self) -> &mut ServerConnection {
-        self.0.get_mut().get_mut().1
+    pub fn session_mut(&mut self) -> Option<&mut ServerConnection> {
+        match self.0.get_mut() {
+            ServerStream::Buffered(stream) => Some(stream.get_mut().1),
+            ServerStream::Unbuffered(_) => None,
+        }
     }
 
-    /// Splits into the stream and the session. The session may hold unread input and unsent output.
-    pub fn into_inner(self) -> (IO, ServerConnection) {
-        let (wire, session) = self.0.into_inner().into_inner();
-        (wire.0, session)
+    /// What an unbuffered session holds besides its keys.
+    #[cfg(test)]
+    pub(super) fn held_bytes(&self) -> Option<usize> {
+        match self.0.get_ref() {
+            ServerStream::Buffered(_) => None,
+            ServerStream::Unbuffered(stream) => Some(stream.held_bytes()),
+        }
+    }
+
+    /// Splits into the stream and the session. The session may hold unread input and unsent output; what an
+    /// unbuffered one holds is dropped.
+    pub fn into_inner(self) -> (IO, Option<ServerConnection>) {
+        match self.0.into_inner() {
+            ServerStream::Buffered(stream) => {
+                let (wire, session) = stream.into_inner();
+                (wire.0, Some(session))
+            }
+            ServerStream::Unbuffered(stream) => (stream.into_inner(), None),
+        }
     }
 }
+
+/// Either kind of session with its stream.
+#[derive(Debug)]
+enum ServerStream<IO> {
+    Buffered(TlsStream<Wire<IO>>),
+    Unbuffered(Unbuffered<IO, UnbufferedServerConnection>),
+}
+
+forward_io!(
+    [IO: AsyncRead + AsyncWrite + Unpin] ServerStream<IO>,
+    io => [Self::Buffered(io), Self::Unbuffered(io)]
+);

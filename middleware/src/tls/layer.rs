@@ -21,6 +21,7 @@ use tower::Layer;
 #[derive(Clone)]
 pub struct TlsLayer {
     pub(super) source: ConfigSource,
+    pub(super) is_unbuffered: bool,
     pub(super) timeout: Option<Duration>,
     pub(super) slots: Arc<HandshakeLimit>,
     pub(super) unfinished: Arc<Unfinished>,
@@ -57,6 +58,7 @@ impl TlsLayer {
     fn with_source(source: ConfigSource) -> Self {
         Self {
             source,
+            is_unbuffered: false,
             timeout: Some(HANDSHAKE_TIMEOUT),
             slots: Arc::new(HandshakeLimit::for_this_machine()),
             unfinished: Arc::new(Unfinished::new(DEFAULT_MAX_HANDSHAKES)),
@@ -109,6 +111,20 @@ impl TlsLayer {
                 "the layer chooses a configuration for each client: set this in the configurations"
             ),
         };
+        self
+    }
+
+    /// Uses rustls' unbuffered API, for connections that are forwarded or idle for long.
+    ///
+    /// An idle connection then takes 4 kB less, because it holds no buffer. Data takes fewer system calls, because
+    /// records are opened where they were received, and up to 64 KiB are sealed and written at once. See
+    /// [performance](crate::tls#performance).
+    ///
+    /// In exchange there is no [`session`](TlsIo::session), so keys cannot be exported. tonic's `peer_certs()`
+    /// returns `None`, while [`TlsInfo`](crate::connection::TlsInfo) is complete. By default the session is buffered.
+    #[must_use]
+    pub const fn unbuffered(mut self) -> Self {
+        self.is_unbuffered = true;
         self
     }
 

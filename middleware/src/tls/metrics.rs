@@ -1,6 +1,9 @@
 //! Counts and times the handshakes of a layer.
 
-use crate::meter::{Counter, Histogram};
+use crate::{
+    connection::TlsInfo,
+    meter::{Counter, Histogram},
+};
 use tokio::time::Instant;
 
 /// The metrics of a layer's handshakes.
@@ -55,16 +58,17 @@ pub(super) struct HandshakeTimer<'a> {
 }
 
 impl HandshakeTimer<'_> {
-    pub(super) fn complete(mut self, resumed: bool) {
+    pub(super) fn complete(mut self, tls: Option<&TlsInfo>) {
         self.result = HandshakeResult::Completed;
         let metrics = self.metrics;
-        let durations = if resumed {
+        let durations = if tls.is_some_and(|tls| tls.resumed) {
             &metrics.resumed
         } else {
             &metrics.full
         };
-        if let Some(begun) = self.begun {
-            durations.record(begun.elapsed());
+        let completed = tls.and_then(|tls| tls.completed_at);
+        if let (Some(begun), Some(completed)) = (self.begun, completed) {
+            durations.record(completed.saturating_duration_since(begun));
         }
     }
 

@@ -10,6 +10,7 @@
 //! | serve several names, reload certificates, require client certificates | [`CertStore`](store) and [`TlsProfile`] |
 //! | choose a rustls configuration for each client | [`TlsLayer::choosing`] with [`Configs`] |
 //! | switch to TLS in the middle of a protocol (STARTTLS) | [`TlsLayer::accept`] |
+//! | forward connections, or hold many idle ones | [`TlsLayer::unbuffered`] |
 //! | serve TLS and plain text on one port | [`TlsOrPlainLayer`] |
 //! | end connections whose client certificate was revoked or has expired meanwhile | [`TlsLayer::verify_again`] |
 //! | see who the client is | [`ConnectionInfo::peer_certificate`](crate::ConnectionInfo::peer_certificate) |
@@ -87,7 +88,11 @@
 //! TLS state is allocated once the ClientHello has arrived. Until then the layer stores the received bytes,
 //! up to 16 KiB. During the rest of the handshake rustls buffers up to 64 KiB of input. Afterwards it buffers
 //! one record of input (16 KiB) and up to 64 KiB of unsent output; `set_buffer_limit` of
-//! [`TlsIo::session_mut`] changes the latter.
+//! [`TlsIo::session_mut`] changes the latter. An idle connection holds 4 KiB of these buffers.
+//!
+//! With [`TlsLayer::unbuffered`], bytes pass through buffers of 72 KiB that all connections of a thread share. A
+//! connection only keeps what is left over, up to 64 KiB of unsent output and the beginning of a record (16 KiB).
+//! An idle connection holds none.
 //!
 //! Each configuration caches 256 sessions for resumption. A TLS 1.3 handshake takes one entry per ticket.
 //!
@@ -113,7 +118,11 @@
 //! share a key.
 //!
 //! A layer with a fixed configuration starts with a session. One that chooses, also by a [`TlsProfile`], first reads
-//! the ClientHello with rustls' `Acceptor`, which parses it once and hands it to the session.
+//! the ClientHello with rustls' `Acceptor`, which parses it once and hands it to the session. An unbuffered session
+//! parses it again.
+//!
+//! An unbuffered session reads as many records at once as the caller's buffer has room for, and writes up to four
+//! with one system call. An echo of 16 KiB makes one read and one write, and one with buffers five reads.
 //!
 //! The facts of a client's certificate are read once per handshake, and only if there is a certificate.
 //!
@@ -200,13 +209,24 @@ mod pem;
 mod plaintext;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod profile;
+mod records;
 mod resumption;
+mod scratch;
 mod service;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 pub mod store;
 #[cfg(test)]
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod tests;
+mod unbuffered;
+#[cfg(test)]
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+#[path = "tests/mod.rs"]
+#[expect(
+    clippy::duplicate_mod,
+    reason = "the same tests for the other kind of session"
+)]
+mod unbuffered_tests;
 mod unfinished;
 mod wire;
 mod x509;

@@ -4,6 +4,7 @@ use crate::{
     args,
     config::{Config, Placed, Problems, Secret, Source, TokenSource},
     exit, run, small,
+    system::Sockets,
 };
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -96,7 +97,7 @@ pub(crate) fn demo(args: &args::Demo) -> ExitCode {
     if args.load {
         runtime.spawn(make_traffic(echo));
     }
-    run::serve_on(&runtime, config, problems, None)
+    run::serve_on(&runtime, config, problems, None, Sockets::default())
 }
 
 fn failed(error: &BoxError) -> ExitCode {

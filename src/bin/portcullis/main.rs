@@ -18,6 +18,7 @@ mod running;
 #[cfg(test)]
 mod share;
 mod small;
+mod system;
 mod view;
 
 use args::{Args, Command};

@@ -1,12 +1,15 @@
 //! `portcullis run`, `check` and `forward`.
 
+#[cfg(unix)]
+use crate::system::upgrade::Succession;
 use crate::{
-    admin::{self, Admin, Instruments},
+    admin::{self, Instruments},
     args,
     build::{self, Before, Parts},
     config::{Config, Problems, Source, chain},
     exit, log,
-    running::{CannotListen, Hangups, Request, Running},
+    running::Running,
+    system::{Events, Sockets, raise_descriptors},
 };
 use portcullis::server::Report;
 use std::{fmt::Write as _, path::Path, process::ExitCode};
@@ -49,8 +52,10 @@ fn failed(path: &Path, errors: &str) -> ExitCode {
 }
 
 pub(crate) fn run(path: &Path) -> ExitCode {
+    // First, while this process has one thread.
+    let sockets = Sockets::from_env();
     let (config, problems) = Config::load(path);
-    serve(config, problems, Some(path))
+    serve_on(&runtime(), config, problems, Some(path), sockets)
 }
 
 /// Serves a configuration that the command line describes.
@@ -58,7 +63,7 @@ pub(crate) fn forward(args: &args::Forward) -> ExitCode {
     let mut problems = Problems::default();
     let source = Source::new("command line", describe(args));
     let config = Config::parse(&source, &mut problems);
-    serve(config, problems, None)
+    serve_on(&runtime(), config, problems, None, Sockets::default())
 }
 
 /// The configuration file that does the same.
@@ -89,26 +94,27 @@ fn describe(args: &args::Forward) -> String {
     text
 }
 
-fn serve(config: Config, problems: Problems, file: Option<&Path>) -> ExitCode {
-    serve_on(&runtime(), config, problems, file)
-}
-
 /// Serves until a signal.
 pub(crate) fn serve_on(
     runtime: &Runtime,
     config: Config,
     mut problems: Problems,
     file: Option<&Path>,
+    sockets: Sockets,
 ) -> ExitCode {
     let _guard = runtime.enter();
     // First, because health checks and signals do not wait for the rest of the start.
-    let _flush = (problems.errors() == 0).then(|| log::init(config.log));
-    let hangups = match Hangups::new() {
-        Ok(hangups) => hangups,
-        Err(error) => {
-            eprintln!("portcullis: {}", chain(&*error));
-            return ExitCode::from(exit::FAILED);
-        }
+    let log = match problems.errors() {
+        0 => log::init(&config.log).map(Some),
+        _ => Ok(None),
+    };
+    let _flush = match log {
+        Ok(flush) => flush,
+        Err(error) => return failed_to_start(&error),
+    };
+    let events = match Events::new() {
+        Ok(events) => events,
+        Err(error) => return failed_to_start(&format!("portcullis: {}", chain(&error))),
     };
     let instruments = config.admin.as_ref().map(Instruments::install);
     let before = Before {
@@ -126,47 +132,51 @@ pub(crate) fn serve_on(
         tracing::warn!("{problem}");
     }
     raise_descriptors();
-    let started = start(config, parts, instruments, file);
-    let (running, admin, requests) = match started {
-        Ok(started) => started,
-        Err(error) => {
-            eprintln!("{error}");
-            return ExitCode::from(exit::FAILED);
-        }
-    };
-    let served = runtime.block_on(async {
-        let served = running.serve(hangups, requests).await;
-        // Last, so that it shows the shutdown.
-        if let Some(admin) = admin {
-            admin.stop().await;
-        }
-        served
-    });
-    match served {
+    let serving = serve_with(config, parts, instruments, events, file, sockets);
+    match runtime.block_on(serving) {
         Ok(report) => exit_code(&report),
-        Err(error) => {
-            eprintln!("portcullis: {}", chain(&*error));
-            ExitCode::from(exit::FAILED)
-        }
+        Err(error) => failed_to_start(&error),
     }
 }
 
-/// Opens all sockets, then serves.
-fn start(
+fn failed_to_start(error: &str) -> ExitCode {
+    eprintln!("{error}");
+    ExitCode::from(exit::FAILED)
+}
+
+/// Opens all sockets, or takes them over, then serves.
+async fn serve_with(
     config: Config,
     mut parts: Parts,
     instruments: Option<Instruments>,
+    mut events: Events,
     file: Option<&Path>,
-) -> Result<(Running, Option<Admin>, mpsc::Receiver<Request>), CannotListen> {
+    mut sockets: Sockets,
+) -> Result<Report, String> {
+    #[cfg(unix)]
+    let succession = Succession::begin(&config, &mut sockets).await?;
     let tls = parts.admin.as_mut().and_then(|admin| admin.tls.take());
-    let bound = config.admin.as_ref();
-    let bound = bound.map(|admin| admin::bind(admin, tls)).transpose()?;
-    let running = Running::start(config, parts, instruments.clone(), file)?;
+    let admin = config.admin.as_ref();
+    let admin = admin.map(|admin| admin::bind(admin, tls, &mut sockets));
+    let admin = admin.transpose().map_err(|error| error.to_string())?;
+    let running = Running::start(config, parts, instruments.clone(), file, sockets);
+    let running = running.map_err(|error| error.to_string())?;
     let (sender, requests) = mpsc::channel(QUEUE);
-    let admin = bound
+    let admin = admin
         .zip(instruments)
         .map(|(bound, instruments)| bound.serve(running.view(), sender, instruments));
-    Ok((running, admin, requests))
+    let admin_server = admin.as_ref().map(|admin| admin.server().clone());
+    #[cfg(unix)]
+    {
+        let servers = [Some(&running.view().server), admin_server.as_ref()];
+        events.set_offer(succession.finish(servers).await?);
+    }
+    let report = running.serve(events, requests, admin_server).await;
+    // Last, so that it shows the shutdown.
+    if let Some(admin) = admin {
+        admin.stop().await;
+    }
+    Ok(report)
 }
 
 /// Requests that wait for a reload to end.
@@ -184,19 +194,3 @@ pub(crate) fn runtime() -> Runtime {
         .build()
         .expect("the system has threads and a poller")
 }
-
-/// Each forwarded connection takes two file descriptors, and the usual soft limit is 1024.
-#[cfg(unix)]
-fn raise_descriptors() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    if limit.current != limit.maximum {
-        limit.current = limit.maximum;
-        if let Err(error) = setrlimit(Resource::Nofile, limit) {
-            tracing::warn!(%error, "the limit of file descriptors cannot be raised");
-        }
-    }
-}
-
-#[cfg(not(unix))]
-fn raise_descriptors() {}

@@ -4,21 +4,25 @@
 //! goes on, and the log says why. Then stacks are swapped, which concerns new connections; the old ones keep their
 //! stack. Listeners that are gone are drained.
 
+#[cfg(unix)]
+use crate::system::upgrade::{self, Restart};
 use crate::{
     admin::{Instruments, count_reload},
     build::{self, Before, Gate, Parts, Stack, State},
     config::{Config, ListenAddress, Listener, Problems, chain},
+    log,
+    system::{Bound, CannotListen, Event, Events, Notifier, Sockets},
     view::{Current, ListenerView, Socket, View, label},
 };
 use portcullis::{
-    BoxError, Server,
-    listener::{AnyListener, BindError, Listener as _, TcpOptions, UnixListener},
+    Server,
+    listener::Listener as _,
     middleware::tls::{CertStore, store::Watch},
     server::{Drain, Handle, Report},
     service::{Reload, ReloadHandle},
     upstream::Pool,
 };
-use std::{collections::HashMap, fmt, path::Path, sync::Arc, time::SystemTime};
+use std::{collections::HashMap, path::Path, pin::pin, sync::Arc, time::SystemTime};
 use tokio::sync::{mpsc, oneshot};
 
 /// Listeners, backends, and the configuration that they came from.
@@ -33,6 +37,10 @@ pub(crate) struct Running {
     pools: HashMap<String, Pool>,
     /// Pools that were replaced. They check their servers while they have connections.
     retired: Vec<Pool>,
+    sockets: Sockets,
+    notifier: Notifier,
+    #[cfg(unix)]
+    restart: Restart,
 }
 
 struct RunningListener {
@@ -53,32 +61,16 @@ pub(crate) enum Request {
     },
 }
 
-/// An address that cannot be listened on.
-pub(crate) struct CannotListen {
-    pub(crate) place: String,
-    pub(crate) who: String,
-    pub(crate) error: BindError,
-}
-
-impl fmt::Display for CannotListen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { place, who, error } = self;
-        write!(f, "{place}: {who}: {}", chain(error))
-    }
-}
-
-/// A socket that is open and not yet used.
-type Bound = (String, ListenAddress, AnyListener);
-
 impl Running {
-    /// Binds all listeners, then serves them.
+    /// Opens all listeners, then serves them.
     pub(crate) fn start(
         config: Config,
         parts: Parts,
         instruments: Option<Instruments>,
         file: Option<&Path>,
+        mut sockets: Sockets,
     ) -> Result<Self, CannotListen> {
-        let sockets = bind(&config, &HashMap::new())?;
+        let bound = sockets.open(&config, &HashMap::new())?;
         let drain = Drain::new()
             .with_notice_period(config.drain.announce)
             .with_deadline(config.drain.deadline);
@@ -97,8 +89,13 @@ impl Running {
             leaving: Vec::new(),
             pools: HashMap::new(),
             retired: Vec::new(),
+            sockets,
+            notifier: Notifier::from_env(),
+            #[cfg(unix)]
+            restart: Restart::new(),
         };
-        running.commit(config, parts, sockets);
+        running.sockets.settle();
+        running.commit(config, parts, bound);
         Ok(running)
     }
 
@@ -107,17 +104,37 @@ impl Running {
         self.view.clone()
     }
 
-    /// Serves until a signal, and reloads its file on SIGHUP and by request.
+    /// Serves until a signal or an upgrade, and reloads its file on SIGHUP and by request. An upgrade takes the
+    /// sockets of the server `admin`, too.
     pub(crate) async fn serve(
         mut self,
-        mut hangups: Hangups,
+        mut events: Events,
         mut requests: mpsc::Receiver<Request>,
-    ) -> Result<Report, BoxError> {
+        admin: Option<Handle>,
+    ) -> Report {
+        self.notifier.start_watchdog();
+        self.notifier.ready(&self.status());
         let server = self.server.clone();
-        let reloads = async {
+        let handle_events = async {
+            let mut draining = pin!(server.draining());
+            let mut is_draining = false;
             loop {
                 tokio::select! {
-                    () = hangups.recv() => drop(self.reload()),
+                    () = &mut draining, if !is_draining => {
+                        is_draining = true;
+                        self.notifier.stopping();
+                    }
+                    event = events.next() => match event {
+                        Event::Reload => drop(self.reload()),
+                        #[cfg(unix)]
+                        Event::ReopenLog => self.reopen_log(),
+                        #[cfg(unix)]
+                        Event::Restart => self.restart(),
+                        #[cfg(unix)]
+                        Event::Upgrade(request) => {
+                            self.upgrade(request, &mut events, admin.as_ref()).await;
+                        }
+                    },
                     Some(request) = requests.recv() => match request {
                         Request::Reload { reply } => {
                             let _gone = reply.send(self.reload());
@@ -127,9 +144,59 @@ impl Running {
             }
         };
         tokio::select! {
-            report = server.wait() => Ok(report),
-            () = reloads => unreachable!("it loops"),
+            biased;
+            // First, so that a shutdown is reported that ends immediately.
+            () = handle_events => unreachable!("it loops"),
+            report = server.wait() => report,
         }
+    }
+
+    /// Opens the file of access lines again, after its rotation.
+    #[cfg(unix)]
+    fn reopen_log(&self) {
+        match log::open(&self.config.log) {
+            Ok(opened) => opened.commit(),
+            Err(error) => tracing::error!("{error}; access lines go where they went before"),
+        }
+    }
+
+    /// Starts the program again, which then asks this process for its sockets.
+    #[cfg(unix)]
+    fn restart(&self) {
+        if self.config.process.upgrade_socket.is_none() {
+            tracing::error!("an upgrade needs `process.upgrade-socket` in the configuration");
+            return;
+        }
+        match self.restart.start() {
+            Ok(process) => tracing::info!(process, "a new process was started for an upgrade"),
+            Err(error) => tracing::error!(%error, "no new process can be started"),
+        }
+    }
+
+    /// Hands the sockets to a new process, then drains. If that fails, this process goes on.
+    #[cfg(unix)]
+    async fn upgrade(
+        &mut self,
+        mut request: upgrade::Request,
+        events: &mut Events,
+        admin: Option<&Handle>,
+    ) {
+        let process = request.process.unwrap_or_default();
+        tracing::info!(process, "a new process asks for the sockets");
+        if let Err(error) = request.hand_over([Some(&self.server), admin]).await {
+            tracing::error!(process, %error, "the upgrade failed; this process goes on");
+            return;
+        }
+        // Before the acknowledgement, after which the new process listens on the same path.
+        events.set_offer(None);
+        if let Err(error) = request.finish().await {
+            tracing::warn!(process, %error, "the new process did not wait for this one");
+        }
+        tracing::info!(process, "the new process has taken over; this one drains");
+        // From here on, this process does not speak for the service.
+        let notifier = std::mem::take(&mut self.notifier);
+        notifier.replaced_by(process);
+        self.server.stop();
     }
 
     /// Uses the file as it is now, or goes on with the old configuration.
@@ -139,7 +206,15 @@ impl Running {
                 "this configuration has no file that could be read again".into(),
             ]);
         };
+        self.notifier.reloading();
         let result = self.try_reload(&file);
+        self.notifier.ready(&match &result {
+            Ok(()) => self.status(),
+            Err(problems) => {
+                let first = problems.first().map_or("", |problem| problem);
+                format!("the last reload failed: {first}")
+            }
+        });
         self.view.reloaded(match &result {
             Ok(()) => Ok(()),
             Err(problems) => Err(problems),
@@ -161,6 +236,12 @@ impl Running {
         result
     }
 
+    /// In words, for systemd.
+    fn status(&self) -> String {
+        let (listeners, backends) = (self.listeners.len(), self.pools.len());
+        format!("serving {listeners} listeners with {backends} backends")
+    }
+
     fn try_reload(&mut self, file: &Path) -> Result<(), Vec<String>> {
         // Reading small files blocks for less time than a connection notices.
         tokio::task::block_in_place(|| {
@@ -178,12 +259,18 @@ impl Running {
             }
             let known = self.listeners.iter();
             let known = known.map(|(name, listener)| (&**name, &*listener.addresses));
-            let sockets =
-                bind(&config, &known.collect()).map_err(|error| vec![error.to_string()])?;
+            let sockets = self.sockets.open(&config, &known.collect());
+            let sockets = sockets.map_err(|error| vec![error.to_string()])?;
+            // Again, also if nothing was changed, because the file may have been rotated.
+            let access = log::open(&config.log).map_err(|error| vec![error])?;
             for problem in lines(problems) {
                 tracing::warn!("{problem}");
             }
             self.warn_of_restart(&config);
+            if self.config.log.level != config.log.level {
+                log::set_level(config.log.level.0);
+            }
+            access.commit();
             self.commit(config, parts, sockets);
             Ok(())
         })
@@ -191,8 +278,10 @@ impl Running {
 
     /// Says which changes wait for the next start.
     fn warn_of_restart(&self, config: &Config) {
-        if self.config.log != config.log {
-            tracing::warn!("the change of [log] takes effect when the program is started again");
+        if self.config.log.format != config.log.format {
+            tracing::warn!(
+                "the change of log.format takes effect when the program is started again"
+            );
         }
         if self.config.drain != config.drain {
             tracing::warn!("the change of [drain] takes effect when the program is started again");
@@ -217,16 +306,23 @@ impl Running {
             let gate = parts.gates.remove(name).expect("each listener was built");
             self.swap(name, gate);
         }
-        for (name, address, socket) in sockets {
+        for bound in sockets {
+            let name = bound.listener;
             let listener = self.listeners.get_mut(&name).expect("it was swapped in");
-            let local = socket.local_address();
-            let served =
-                self.server
-                    .listen_as(label(&name, &address), socket, listener.service.clone());
+            let locals: Vec<_> = bound.sockets.iter().map(|it| it.local_address()).collect();
+            let label = label(&name, &bound.address);
+            let served = self
+                .server
+                .listen_all_as(label, bound.sockets, listener.service.clone());
             match served {
                 Ok(handle) => {
-                    tracing::info!(listener = name, "listening on {local}");
-                    listener.sockets.push(Socket { local, handle });
+                    for local in &locals {
+                        tracing::info!(listener = name, "listening on {local}");
+                    }
+                    // Sockets of one name share a handle.
+                    if let Some(local) = locals.into_iter().next() {
+                        listener.sockets.push(Socket { local, handle });
+                    }
                 }
                 // Only a server that stops takes no listeners.
                 Err(error) => {
@@ -250,12 +346,12 @@ impl Running {
             self.view.token.store(admin.token.map(Arc::new));
         }
         // Those of the first start stay in use.
-        let (drain, log) = (self.config.drain, self.config.log);
+        let (drain, format) = (self.config.drain, self.config.log.format);
         let admin = self.config.admin.clone();
         let is_first = self.config.listeners.is_empty();
         self.config = config;
         if !is_first {
-            (self.config.drain, self.config.log) = (drain, log);
+            (self.config.drain, self.config.log.format) = (drain, format);
             self.config.admin = admin;
         }
         self.publish();
@@ -346,42 +442,6 @@ fn admin_of(config: &Config) -> Option<impl PartialEq + '_> {
     ))
 }
 
-/// Opens the sockets that are not open yet.
-fn bind(
-    config: &Config,
-    open: &HashMap<&str, &[ListenAddress]>,
-) -> Result<Vec<Bound>, CannotListen> {
-    let mut bound = Vec::new();
-    for listener in &config.listeners {
-        let name = &listener.name.value;
-        let known = open.get(&**name).copied().unwrap_or_default();
-        for listen in &listener.listen {
-            if known.contains(&listen.value) {
-                continue;
-            }
-            let socket = open_socket(&listen.value);
-            let socket = socket.map_err(|error| CannotListen {
-                place: listen.place.to_string(),
-                who: format!("listener \"{name}\""),
-                error,
-            })?;
-            bound.push((name.clone(), listen.value.clone(), socket));
-        }
-    }
-    Ok(bound)
-}
-
-pub(crate) fn open_socket(address: &ListenAddress) -> Result<AnyListener, BindError> {
-    Ok(match address {
-        // `[::]` leaves IPv4 to `0.0.0.0`, so that both can be listed.
-        ListenAddress::Tcp(address) => TcpOptions::new()
-            .with_only_v6(address.is_ipv6())
-            .bind(*address)?
-            .into(),
-        ListenAddress::Unix(path) => UnixListener::bind(path)?.into(),
-    })
-}
-
 fn addresses(listener: &Listener) -> Vec<ListenAddress> {
     let listen = listener.listen.iter();
     listen.map(|address| address.value.clone()).collect()
@@ -390,34 +450,4 @@ fn addresses(listener: &Listener) -> Vec<ListenAddress> {
 fn lines(problems: Problems) -> Vec<String> {
     let problems = problems.sorted().into_iter();
     problems.map(|problem| problem.to_string()).collect()
-}
-
-/// SIGHUP, which asks for a reload.
-#[cfg(unix)]
-pub(crate) struct Hangups(tokio::signal::unix::Signal);
-
-#[cfg(unix)]
-impl Hangups {
-    pub(crate) fn new() -> Result<Self, BoxError> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self(signal(SignalKind::hangup())?))
-    }
-
-    async fn recv(&mut self) {
-        self.0.recv().await;
-    }
-}
-
-#[cfg(not(unix))]
-pub(crate) struct Hangups;
-
-#[cfg(not(unix))]
-impl Hangups {
-    pub(crate) fn new() -> Result<Self, BoxError> {
-        Ok(Self)
-    }
-
-    async fn recv(&mut self) {
-        std::future::pending().await
-    }
 }

@@ -2,7 +2,8 @@
 
 use crate::{config, exit, log};
 use portcullis::{
-    BoxError, Connection, Server, ServiceBuilderExt, listener::TcpListener, server::Stack,
+    BoxError, Connection, Server, ServiceBuilderExt, listener::TcpListener,
+    middleware::observe::TraceLayer, server::Stack,
 };
 use std::{io, process::ExitCode, time::SystemTime};
 use tokio::{
@@ -14,7 +15,7 @@ use tower::ServiceBuilder;
 pub(crate) fn echo(address: &str) -> ExitCode {
     let stack = ServiceBuilder::new()
         .peer_addr()
-        .trace_connections("echo")
+        .layer(logged("echo"))
         .connection_limit(1_000)
         .io_timeout()
         .service_fn(send_back);
@@ -24,7 +25,7 @@ pub(crate) fn echo(address: &str) -> ExitCode {
 pub(crate) fn daytime(address: &str) -> ExitCode {
     let stack = ServiceBuilder::new()
         .peer_addr()
-        .trace_connections("daytime")
+        .layer(logged("daytime"))
         .connection_limit(1_000)
         .io_timeout()
         .service_fn(|mut connection: Connection<_>| async move {
@@ -35,6 +36,11 @@ pub(crate) fn daytime(address: &str) -> ExitCode {
             connection.close().await
         });
     serve(address, "daytime", stack)
+}
+
+/// A line for each connection, at its end.
+fn logged(name: &'static str) -> TraceLayer {
+    TraceLayer::new().on_close(move |closed| log::log_access(name, closed))
 }
 
 pub(crate) async fn send_back(
@@ -50,7 +56,7 @@ pub(crate) async fn send_back(
 }
 
 fn serve(address: &str, name: &str, stack: impl Stack<TcpStream>) -> ExitCode {
-    let _flush = log::init(config::Log::default());
+    let _flush = log::init(&config::Log::default());
     let serve = async {
         let listener = TcpListener::bind(address)?;
         let address = listener.local_addr()?;

@@ -1,7 +1,7 @@
 //! What runs now, for the admin interface, which only looks at it.
 //!
-//! A reload publishes a whole new [`Current`]. Whoever reads has a consistent one, without a lock, and never waits for
-//! a reload.
+//! A reload publishes a whole new [`Current`]. A reader has a consistent one, without a lock, and never waits for a
+//! reload.
 
 use crate::config::{Backend, Config, ListenAddress, Listener, Secret};
 use arc_swap::{ArcSwap, ArcSwapOption};

@@ -10,12 +10,15 @@ mod user_timeout;
 pub(crate) use self::user_timeout::UserTimeout;
 pub use self::{keepalive::Keepalive, options::TcpOptions};
 
+#[cfg(unix)]
+use super::WeakSocket;
 use super::{Accepted, BindError, Listener};
 use portcullis_middleware::connection::{Address, Transport};
 use socket2::SockRef;
 use std::{
     fmt, io,
     net::{SocketAddr, ToSocketAddrs},
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 use tokio::net::TcpStream;
@@ -38,7 +41,7 @@ use tokio::net::TcpStream;
 #[derive(Debug)]
 pub struct TcpListener {
     /// Non-blocking; a duplicate of the registered socket.
-    socket: std::net::TcpListener,
+    socket: Arc<std::net::TcpListener>,
     registered: Option<tokio::net::TcpListener>,
     local: SocketAddr,
     options: TcpOptions,
@@ -105,6 +108,11 @@ impl Listener for TcpListener {
 
     fn local_address(&self) -> Address {
         self.local.into()
+    }
+
+    #[cfg(unix)]
+    fn socket(&self) -> Option<WeakSocket> {
+        Some(WeakSocket::new(&self.socket))
     }
 
     #[cfg(unix)]

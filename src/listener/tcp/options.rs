@@ -297,7 +297,7 @@ impl TcpOptions {
 
     fn listener(self, socket: std::net::TcpListener, local: SocketAddr) -> TcpListener {
         TcpListener {
-            socket,
+            socket: socket.into(),
             registered: None,
             local,
             options: self,

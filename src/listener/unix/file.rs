@@ -8,6 +8,7 @@ use std::{
     io,
     os::unix::fs::{FileTypeExt, MetadataExt},
     path::{self, Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 /// A socket file that this process created. Dropping it removes the file if it is unchanged.
@@ -16,6 +17,8 @@ pub(super) struct SocketFile {
     /// Absolute, because the working directory may change.
     path: PathBuf,
     identity: (u64, u64),
+    /// Whether another process owns the file now.
+    is_kept: AtomicBool,
 }
 
 impl SocketFile {
@@ -28,6 +31,7 @@ impl SocketFile {
         let file = Self {
             path: absolute,
             identity: identity(&made.metadata),
+            is_kept: AtomicBool::new(false),
         };
         // The umask may have removed bits.
         if (made.metadata.mode() ^ mode) & PERMISSIONS != 0 {
@@ -35,12 +39,29 @@ impl SocketFile {
         }
         Ok(file)
     }
+
+    /// The file of a socket that another process bound. `None` if there is none any more.
+    pub(super) fn find(path: &Path) -> Option<Self> {
+        let metadata = of_socket(fs::symlink_metadata(path).ok()?).ok()?;
+        Some(Self {
+            path: path::absolute(path).ok()?,
+            identity: identity(&metadata),
+            is_kept: AtomicBool::new(false),
+        })
+    }
+
+    /// Sets whether the file stays when this is dropped.
+    pub(super) fn keep(&self, keep: bool) {
+        self.is_kept.store(keep, Ordering::Relaxed);
+    }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // Failures are ignored, because the next bind replaces a stale file.
-        drop(remove_if(&self.path, self.identity));
+        if !self.is_kept.load(Ordering::Relaxed) {
+            // Failures are ignored, because the next bind replaces a stale file.
+            drop(remove_if(&self.path, self.identity));
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use super::{
     Accepted, BindError, Listener,
     adopt::{self, take_over},
     bind_error::{FailedStep, OrFail},
+    weak_socket::{Shared, WeakSocket},
 };
 use file::SocketFile;
 use portcullis_middleware::connection::{Address, UnixAddress};
@@ -19,6 +20,7 @@ use std::{
         unix::ffi::OsStrExt,
     },
     path::Path,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 use tokio::net::UnixStream;
@@ -34,13 +36,33 @@ use tokio::net::UnixStream;
 /// Accepting panics outside of a tokio runtime, and in a runtime without I/O.
 #[derive(Debug)]
 pub struct UnixListener {
-    /// Declared first, so that the file is removed before the socket closes and clients see either both or
-    /// neither.
-    _file: Option<SocketFile>,
-    /// Non-blocking; a duplicate of the registered socket.
-    socket: std::os::unix::net::UnixListener,
+    bound: Arc<Bound>,
     registered: Option<tokio::net::UnixListener>,
     local: Address,
+}
+
+/// A listening socket, and its file if that was created with it.
+#[derive(Debug)]
+struct Bound {
+    /// Declared first, so that the file is removed before the socket closes and clients see either both or
+    /// neither.
+    file: Option<SocketFile>,
+    /// Non-blocking; a duplicate of the registered socket.
+    socket: std::os::unix::net::UnixListener,
+}
+
+impl Shared for Bound {
+    fn keep_file(&self, keep: bool) {
+        if let Some(file) = &self.file {
+            file.keep(keep);
+        }
+    }
+}
+
+impl AsFd for Bound {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
 }
 
 impl UnixListener {
@@ -62,6 +84,23 @@ impl UnixListener {
     /// [`BindError`] when the file descriptor is not a Unix socket, or when the socket
     /// [does not listen](BindError::is_not_listening).
     pub fn from_std(socket: std::os::unix::net::UnixListener) -> Result<Self, BindError> {
+        Self::adopt(socket, false)
+    }
+
+    /// Adopts a listening socket that [another process handed
+    /// over](crate::server::ListenerHandle::hand_over). Its file is removed when the listener is dropped, as if it had
+    /// been bound by this process.
+    ///
+    /// A file that is missing or that is no socket is left alone.
+    ///
+    /// # Errors
+    ///
+    /// As [`from_std`](Self::from_std).
+    pub fn take_over(socket: std::os::unix::net::UnixListener) -> Result<Self, BindError> {
+        Self::adopt(socket, true)
+    }
+
+    fn adopt(socket: std::os::unix::net::UnixListener, owns_file: bool) -> Result<Self, BindError> {
         let local = socket.local_addr().or_fail("local_address");
         let local = address(local.map_err(|failed| {
             let advice = "the file descriptor must be a Unix socket that listens";
@@ -69,12 +108,23 @@ impl UnixListener {
         })?);
         let taken_over = take_over(&SockRef::from(&socket));
         taken_over.map_err(|failed| explain(failed, &local))?;
-        Ok(Self {
-            _file: None,
-            socket,
+        let file = match &local {
+            Address::Unix(address) if owns_file => address.as_pathname().and_then(SocketFile::find),
+            _ => None,
+        };
+        Ok(Self::new(socket, file, local))
+    }
+
+    fn new(
+        socket: std::os::unix::net::UnixListener,
+        file: Option<SocketFile>,
+        local: Address,
+    ) -> Self {
+        Self {
+            bound: Arc::new(Bound { file, socket }),
             registered: None,
             local,
-        })
+        }
     }
 
     /// Returns the bound path; `None` for an inherited socket without a path.
@@ -94,7 +144,7 @@ impl Listener for UnixListener {
             Some(listener) => listener,
             // A duplicate, so that the socket survives a failed registration.
             None => {
-                let listener = tokio::net::UnixListener::from_std(self.socket.try_clone()?)?;
+                let listener = tokio::net::UnixListener::from_std(self.bound.socket.try_clone()?)?;
                 self.registered.insert(listener)
             }
         };
@@ -106,12 +156,16 @@ impl Listener for UnixListener {
         self.local.clone()
     }
 
+    fn socket(&self) -> Option<WeakSocket> {
+        Some(WeakSocket::new(&self.bound))
+    }
+
     fn is_ready(&self) -> io::Result<bool> {
         super::connection_waits(self)
     }
 
     fn accept_now(&mut self) -> io::Result<Option<Accepted<UnixStream>>> {
-        let (stream, peer) = match self.socket.accept() {
+        let (stream, peer) = match self.bound.socket.accept() {
             Ok(accepted) => accepted,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
             Err(error) => return Err(error),
@@ -131,13 +185,13 @@ impl Listener for UnixListener {
 
 impl AsFd for UnixListener {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.bound.as_fd()
     }
 }
 
 impl AsRawFd for UnixListener {
     fn as_raw_fd(&self) -> RawFd {
-        self.socket.as_raw_fd()
+        self.bound.socket.as_raw_fd()
     }
 }
 
@@ -221,12 +275,7 @@ impl UnixOptions {
         let path = path.as_ref();
         let local = Address::Unix(UnixAddress::new(path));
         match self.bind_file(path) {
-            Ok((socket, file)) => Ok(UnixListener {
-                _file: Some(file),
-                socket: socket.into(),
-                registered: None,
-                local,
-            }),
+            Ok((socket, file)) => Ok(UnixListener::new(socket.into(), Some(file), local)),
             Err(failed) => Err(explain(failed, &local)),
         }
     }

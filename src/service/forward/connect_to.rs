@@ -80,9 +80,10 @@ impl Future for ConnectToFuture {
         let this = self.project();
         let connection = ready!(this.connecting.poll(cx))?;
         let address = connection.info().socket_peer().clone();
-        let upstream = UpstreamInfo::new(this.name.clone(), address);
-        this.client
-            .set_upstream(upstream.with_connect_time(this.begun.elapsed()));
+        let upstream = UpstreamInfo::new(this.name.clone(), address)
+            .with_connect_time(this.begun.elapsed())
+            .with_connected_at(connection.info().accepted_at());
+        this.client.set_upstream(upstream);
         Poll::Ready(Ok(connection))
     }
 }

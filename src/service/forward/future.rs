@@ -144,8 +144,10 @@ fn unreachable(error: BoxError) -> BoxError {
 fn record_upstream(client: &ConnectionInfo, backend: &ConnectionInfo, connect_time: Duration) {
     if client.upstream().is_none() {
         let address = backend.socket_peer().clone();
-        let upstream = UpstreamInfo::new(address.to_string(), address);
-        client.set_upstream(upstream.with_connect_time(connect_time));
+        let upstream = UpstreamInfo::new(address.to_string(), address)
+            .with_connect_time(connect_time)
+            .with_connected_at(backend.accepted_at());
+        client.set_upstream(upstream);
     }
 }
 

@@ -264,5 +264,5 @@ pub(super) const FORWARDERS: &str = "tokio-forward tokio-forward-64k portcullis-
 const SPLICING_FORWARDERS: &str = "tokio-forward tokio-forward-64k portcullis-forward portcullis-forward-stack nginx \
      haproxy haproxy-splice tokio-forward";
 
-pub(super) const TLS_FORWARDERS: &str = "tokio-rustls-forward portcullis-tls-forward nginx-tls haproxy-tls hitch stunnel \
-     tokio-rustls-forward";
+pub(super) const TLS_FORWARDERS: &str = "tokio-rustls-forward portcullis-tls-forward portcullis-tls-buffered \
+     nginx-tls haproxy-tls hitch stunnel tokio-rustls-forward";

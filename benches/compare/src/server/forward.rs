@@ -29,6 +29,13 @@ pub(super) const ENTRIES: &[Entry] = &[
     Entry::new("portcullis-forward", Kind::Ours, Job::Echo, ours).forwarding(),
     Entry::new("portcullis-forward-stack", Kind::Ours, Job::Echo, stack).forwarding(),
     Entry::new("portcullis-tls-forward", Kind::Ours, Job::TlsEcho, ours_tls).forwarding(),
+    Entry::new(
+        "portcullis-tls-buffered",
+        Kind::Ours,
+        Job::TlsEcho,
+        ours_tls_buffered,
+    )
+    .forwarding(),
 ];
 
 fn bare(setup: Setup) -> Result<(), BoxError> {
@@ -75,10 +82,20 @@ fn stack(setup: Setup) -> Result<(), BoxError> {
 }
 
 fn ours_tls(setup: Setup) -> Result<(), BoxError> {
+    let tls = TlsLayer::new(server_config(&setup.folder)?).unbuffered();
+    forward_tls(&setup, tls)
+}
+
+/// With the default session, which holds buffers.
+fn ours_tls_buffered(setup: Setup) -> Result<(), BoxError> {
     let tls = TlsLayer::new(server_config(&setup.folder)?);
+    forward_tls(&setup, tls)
+}
+
+fn forward_tls(setup: &Setup, tls: TlsLayer) -> Result<(), BoxError> {
     let backend = setup.backend.ok_or("no backend")?;
     let stack = ServiceBuilder::new().peer_addr().layer(tls);
-    serve(&setup, stack.service(ForwardService::to(backend)))
+    serve(setup, stack.service(ForwardService::to(backend)))
 }
 
 async fn forward(

@@ -6,11 +6,17 @@ use crate::{
     connection::{Phase, TlsInfo},
     error::{Elapsed, TimeoutPhase},
     tls::{
-        common::{HANDSHAKE_TIMEOUT, alpn_names, escaped_alpn, linger_for_alert, tls_info},
-        rustls::{ClientConfig, pki_types::ServerName},
+        common::{
+            HANDSHAKE_TIMEOUT, alpn_names, escaped_alpn, invalid, linger_for_alert, tls_info,
+        },
+        records::Records,
+        rustls::{
+            ClientConfig, CommonState, client::UnbufferedClientConnection, pki_types::ServerName,
+        },
+        unbuffered::Unbuffered,
     },
 };
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, future::poll_fn, io, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::timeout,
@@ -62,6 +68,7 @@ use tokio::{
 #[derive(Clone)]
 pub struct TlsConnector {
     config: Arc<ClientConfig>,
+    is_unbuffered: bool,
     timeout: Option<Duration>,
 }
 
@@ -73,6 +80,7 @@ impl TlsConnector {
     pub const fn new(config: Arc<ClientConfig>) -> Self {
         Self {
             config,
+            is_unbuffered: false,
             timeout: Some(HANDSHAKE_TIMEOUT),
         }
     }
@@ -94,6 +102,16 @@ impl TlsConnector {
     /// The application protocols (ALPN) to offer.
     pub fn alpn_protocols(&self) -> &[Vec<u8>] {
         &self.config.alpn_protocols
+    }
+
+    /// Uses rustls' unbuffered API, for connections that are forwarded or idle for long.
+    ///
+    /// It saves what [`TlsLayer::unbuffered`](crate::tls::TlsLayer::unbuffered) saves. In exchange there is no
+    /// [`session`](TlsClientIo::session), so keys cannot be exported. By default the session is buffered.
+    #[must_use]
+    pub const fn unbuffered(mut self) -> Self {
+        self.is_unbuffered = true;
+        self
     }
 
     /// Sets the timeout of each handshake; 10 s by default, `None` disables it.
@@ -129,18 +147,26 @@ impl TlsConnector {
         };
         let (io, rest) = connection.into_parts();
         rest.info.set_phase(Phase::Handshake);
-        let connector = tokio_rustls::TlsConnector::from(self.config.clone());
-        let handshake = connector.connect(name, io).into_fallible();
+        let negotiated = |session: &CommonState| {
+            let provider = self.config.crypto_provider();
+            rest.info.set_tls(tls_info(session, sni, provider));
+            rest.info.set_phase(Phase::Serving);
+            rest.info.clone()
+        };
+        let handshake = async {
+            if self.is_unbuffered {
+                let stream = unbuffered(self.config.clone(), name, io).await?;
+                let info = negotiated(stream.state());
+                return Ok(TlsClientIo::unbuffered(stream, info));
+            }
+            let connector = tokio_rustls::TlsConnector::from(self.config.clone());
+            let stream = connector.connect(name, io).into_fallible().await?;
+            let info = negotiated(stream.get_ref().1);
+            Ok(TlsClientIo::new(stream, info))
+        };
         let bound = self.timeout.unwrap_or(Duration::MAX);
         let (error, io) = match timeout(bound, handshake).await {
-            Ok(Ok(stream)) => {
-                let provider = self.config.crypto_provider();
-                let info = tls_info(stream.get_ref().1, sni, provider);
-                rest.info.set_tls(info);
-                rest.info.set_phase(Phase::Serving);
-                let io = TlsClientIo::new(stream, rest.info.clone());
-                return Ok(rest.with_io(io));
-            }
+            Ok(Ok(io)) => return Ok(rest.with_io(io)),
             Ok(Err(failed)) => failed,
             Err(_) => {
                 let elapsed = Elapsed::new(TimeoutPhase::HANDSHAKE, bound);
@@ -151,6 +177,26 @@ impl TlsConnector {
         // Boxed, so that its buffer does not enlarge every handshake.
         let _ = Box::pin(close).await;
         Err(TlsConnectError::handshake(server_name, error))
+    }
+}
+
+/// Performs the handshake of an unbuffered session.
+async fn unbuffered<IO>(
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+    io: IO,
+) -> Result<Unbuffered<IO, UnbufferedClientConnection>, (io::Error, IO)>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    let session = match UnbufferedClientConnection::new(config, name) {
+        Ok(session) => session,
+        Err(error) => return Err((invalid(error), io)),
+    };
+    let mut stream = Unbuffered::new(io, Records::new(session));
+    match poll_fn(|cx| stream.poll_handshake(cx)).await {
+        Ok(()) => Ok(stream),
+        Err(error) => Err((error, stream.into_inner())),
     }
 }
 

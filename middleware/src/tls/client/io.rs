@@ -3,7 +3,11 @@
 use crate::{
     ConnectionInfo,
     io::{Passthrough, forward_io},
-    tls::{plaintext::Plaintext, rustls::ClientConnection},
+    tls::{
+        plaintext::Plaintext,
+        rustls::{ClientConnection, client::UnbufferedClientConnection},
+        unbuffered::Unbuffered,
+    },
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::client::TlsStream;
@@ -18,7 +22,7 @@ use tokio_rustls::client::TlsStream;
 /// Clients that only write should end with [`close`](crate::Connection::close). The session tickets of TLS
 /// 1.3 are then still unread, so a plain drop resets the connection and may lose the last output.
 #[derive(Debug)]
-pub struct TlsClientIo<IO>(Plaintext<TlsStream<IO>>);
+pub struct TlsClientIo<IO>(Plaintext<ClientStream<IO>>);
 
 forward_io!([IO: AsyncRead + AsyncWrite + Unpin] TlsClientIo<IO>, io => [Self(io)]);
 
@@ -26,33 +30,72 @@ impl<IO> Passthrough for TlsClientIo<IO> {}
 
 impl<IO> TlsClientIo<IO> {
     pub(super) fn new(stream: TlsStream<IO>, info: ConnectionInfo) -> Self {
-        Self(Plaintext::new(stream, info))
+        Self(Plaintext::new(ClientStream::Buffered(stream), info))
+    }
+
+    pub(super) fn unbuffered(
+        stream: Unbuffered<IO, UnbufferedClientConnection>,
+        info: ConnectionInfo,
+    ) -> Self {
+        Self(Plaintext::new(ClientStream::Unbuffered(stream), info))
     }
 
     /// The stream underneath, which carries ciphertext.
     pub fn get_ref(&self) -> &IO {
-        self.0.get_ref().get_ref().0
+        match self.0.get_ref() {
+            ClientStream::Buffered(stream) => stream.get_ref().0,
+            ClientStream::Unbuffered(stream) => stream.get_ref(),
+        }
     }
 
     /// The stream underneath, mutably. Reading or writing it directly breaks TLS.
     pub fn get_mut(&mut self) -> &mut IO {
-        self.0.get_mut().get_mut().0
+        match self.0.get_mut() {
+            ClientStream::Buffered(stream) => stream.get_mut().0,
+            ClientStream::Unbuffered(stream) => stream.get_mut(),
+        }
     }
 
-    /// The session, for exported keys, key updates and everything that [`TlsInfo`] leaves out.
+    /// The session, for exported keys, key updates and everything that [`TlsInfo`] leaves out; `None` if it is
+    /// [unbuffered](super::TlsConnector::unbuffered).
     ///
     /// [`TlsInfo`]: crate::connection::TlsInfo
-    pub fn session(&self) -> &ClientConnection {
-        self.0.get_ref().get_ref().1
+    pub fn session(&self) -> Option<&ClientConnection> {
+        match self.0.get_ref() {
+            ClientStream::Buffered(stream) => Some(stream.get_ref().1),
+            ClientStream::Unbuffered(_) => None,
+        }
     }
 
     /// The session, mutably, for example to change its buffer limits.
-    pub fn session_mut(&mut self) -> &mut ClientConnection {
-        self.0.get_mut().get_mut().1
+    pub fn session_mut(&mut self) -> Option<&mut ClientConnection> {
+        match self.0.get_mut() {
+            ClientStream::Buffered(stream) => Some(stream.get_mut().1),
+            ClientStream::Unbuffered(_) => None,
+        }
     }
 
-    /// Splits into the stream and the session. The session may hold unread input and unsent output.
-    pub fn into_inner(self) -> (IO, ClientConnection) {
-        self.0.into_inner().into_inner()
+    /// Splits into the stream and the session. The session may hold unread input and unsent output; what an
+    /// unbuffered one holds is dropped.
+    pub fn into_inner(self) -> (IO, Option<ClientConnection>) {
+        match self.0.into_inner() {
+            ClientStream::Buffered(stream) => {
+                let (io, session) = stream.into_inner();
+                (io, Some(session))
+            }
+            ClientStream::Unbuffered(stream) => (stream.into_inner(), None),
+        }
     }
 }
+
+/// Either kind of session with its stream.
+#[derive(Debug)]
+enum ClientStream<IO> {
+    Buffered(TlsStream<IO>),
+    Unbuffered(Unbuffered<IO, UnbufferedClientConnection>),
+}
+
+forward_io!(
+    [IO: AsyncRead + AsyncWrite + Unpin] ClientStream<IO>,
+    io => [Self::Buffered(io), Self::Unbuffered(io)]
+);

@@ -1,4 +1,6 @@
 //! This crate's client and server, with a root that signed the server's certificate.
+//!
+//! Each test runs twice, with a buffered and with an unbuffered session.
 
 use super::*;
 use crate::{
@@ -54,8 +56,17 @@ impl Pki {
     }
 
     fn connector(&self) -> TlsConnector {
-        TlsConnector::with_roots_pem(self.root.as_bytes()).unwrap()
+        let connector = TlsConnector::with_roots_pem(self.root.as_bytes()).unwrap();
+        match is_unbuffered() {
+            true => connector.unbuffered(),
+            false => connector,
+        }
     }
+}
+
+/// Whether these are the tests of unbuffered sessions, which are the same file under another name.
+fn is_unbuffered() -> bool {
+    module_path!().contains("unbuffered")
 }
 
 type Server = Connection<Socket<DuplexStream>>;
@@ -407,9 +418,13 @@ async fn the_io_underneath_and_the_session_of_a_client_are_within_reach() {
     let tls = client.get_mut();
     assert!(tls.get_ref().get_ref().peer_addr().is_ok());
     assert!(tls.get_mut().get_ref().peer_addr().is_ok());
-    tls.session_mut().set_buffer_limit(Some(1024));
-    assert!(!tls.session().is_handshaking());
-    let (socket, _session) = client.detach().into_inner();
+    assert_eq!(tls.session().is_none(), is_unbuffered());
+    if let Some(session) = tls.session_mut() {
+        session.set_buffer_limit(Some(1024));
+        assert!(!session.is_handshaking());
+    }
+    let (socket, session) = client.detach().into_inner();
+    assert_eq!(session.is_none(), is_unbuffered());
     assert!(socket.get_ref().peer_addr().is_ok());
 }
 

@@ -74,7 +74,9 @@ async fn the_ends_of_certificates_and_the_results_of_reloads_are_shown() {
         let name = format!("certificate_not_after_seconds{{name={name}}}");
         recorded.number(&name)
     };
-    let reloads = |result: &str| recorded.number(&format!("reloads_total{{result={result}}}"));
+    let reloads = |result: &str| {
+        recorded.number(&format!("reloads_total{{of=certificates,result={result}}}"))
+    };
     assert_eq!(end("a.example"), Some(4_102_444_800.0));
     assert_eq!(
         (reloads("completed"), reloads("failed")),

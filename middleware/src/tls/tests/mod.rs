@@ -1,4 +1,6 @@
 //! Certificates, clients and services that the tests share.
+//!
+//! Each test runs twice, with a buffered and with an unbuffered session.
 
 mod agreement;
 mod bounds;
@@ -9,6 +11,7 @@ mod failures;
 mod metrics;
 mod or_plain;
 mod profile;
+mod records;
 mod resumption;
 mod starttls;
 mod store;
@@ -97,7 +100,19 @@ impl Drop for Files {
 static SERVER: LazyLock<Identity> = LazyLock::new(Identity::new);
 
 fn tls_layer() -> TlsLayer {
-    TlsLayer::from_der(SERVER.chain(), SERVER.key()).unwrap()
+    with_session(TlsLayer::from_der(SERVER.chain(), SERVER.key()).unwrap())
+}
+
+/// Whether these are the tests of unbuffered sessions, which are the same file under another name.
+fn is_unbuffered() -> bool {
+    module_path!().contains("unbuffered")
+}
+
+fn with_session(layer: TlsLayer) -> TlsLayer {
+    match is_unbuffered() {
+        true => layer.unbuffered(),
+        false => layer,
+    }
 }
 
 fn server_config(
@@ -159,7 +174,7 @@ where
     H: FnMut(Connection<super::TlsIo<Socket<Io>>>) -> Fut + Clone,
     Fut: Future<Output = io::Result<()>>,
 {
-    layer
+    with_session(layer)
         .layer(tower::service_fn(handler))
         .oneshot(connection)
         .await

@@ -1,6 +1,6 @@
 //! Who may do what.
 //!
-//! The Unix socket is protected by its mode, so whoever reaches it may do everything. Over TCP, changes always need
+//! The Unix socket is protected by its mode, so each client of it may do everything. Over TCP, changes always need
 //! the token, in a header that no page of another site can send, and never a cookie. Requests with a foreign `Host`
 //! are refused, because a browser sends them after DNS rebinding, in which another site's name points here.
 
@@ -39,7 +39,7 @@ impl Access {
             hosts: settings.hosts.clone(),
             bound: match &settings.listen.value {
                 ListenAddress::Tcp(address) => Some(address.ip()),
-                ListenAddress::Unix(_) => None,
+                ListenAddress::Unix(_) | ListenAddress::Activated(_) => None,
             },
         }
     }

@@ -1,12 +1,13 @@
 //! What is known about a connection, in JSON.
 //!
-//! Names and addresses that a peer chose are JSON strings as they are. Whoever shows them treats them as text.
+//! Names and addresses that a peer chose are JSON strings as they are. A program that shows them has to treat them as text.
 
 use super::time;
 use crate::view;
 use portcullis::{ConnectionInfo, connection::CertificateName};
 use serde_json::{Value, json};
 use std::borrow::Cow;
+use tokio::time::Instant;
 
 /// The facts of live and of ended connections.
 pub(super) fn facts(info: &ConnectionInfo) -> Value {
@@ -42,6 +43,10 @@ pub(super) fn live(info: &ConnectionInfo) -> Value {
 /// What happened to it, in its order. Times that are not known are null.
 pub(super) fn story(info: &ConnectionInfo) -> Vec<Value> {
     let step = |at: Option<f64>, what: String| json!({ "at": at, "what": what });
+    let after = |at: Option<Instant>| {
+        let after = at?.saturating_duration_since(info.accepted_at());
+        Some(after.as_secs_f64())
+    };
     let mut steps = vec![step(
         Some(0.0),
         format!("accepted from {}", info.socket_peer()),
@@ -61,10 +66,8 @@ pub(super) fn story(info: &ConnectionInfo) -> Vec<Value> {
     if let Some(tls) = info.tls() {
         let version = tls.version.map_or("TLS", version_words);
         let resumed = if tls.resumed { ", resumed" } else { "" };
-        steps.push(step(
-            None,
-            format!("TLS handshake completed, {version}{resumed}"),
-        ));
+        let what = format!("TLS handshake completed, {version}{resumed}");
+        steps.push(step(after(tls.completed_at), what));
     }
     if let Some(name) = client_certificate(info) {
         steps.push(step(
@@ -83,7 +86,7 @@ pub(super) fn story(info: &ConnectionInfo) -> Vec<Value> {
     if let Some(upstream) = info.upstream() {
         let millis = upstream.connect_time.as_secs_f64() * 1_000.0;
         let what = format!("connected to {} in {millis:.1} ms", upstream.address);
-        steps.push(step(None, what));
+        steps.push(step(after(upstream.connected_at), what));
     }
     steps
 }

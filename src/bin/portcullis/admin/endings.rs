@@ -1,6 +1,6 @@
 //! `/api/endings`: the connections that ended last, and why.
 //!
-//! A connection that ends leaves its facts here as they are. They are put into words when somebody asks.
+//! A connection that ends leaves its facts here as they are. They are put into words when a request asks for them.
 
 use super::{
     connection::{self, words_of},

@@ -1,4 +1,4 @@
-//! `/api/live`: samples of the last ten minutes, so that a page that opens has its plots at once.
+//! `/api/live`: samples of the last ten minutes, so that a page has its plots as soon as it opens.
 //!
 //! A task takes a sample each second from counters that are there anyway. Nothing is added to what a connection costs.
 

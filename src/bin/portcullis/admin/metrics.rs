@@ -162,99 +162,112 @@ impl HistogramFn for Both {
 }
 
 fn describe() {
-    use metrics::{
-        describe_counter as counter, describe_gauge as gauge, describe_histogram as histogram,
-    };
-    counter!(
-        "portcullis_connections_accepted_total",
-        "Connections that were accepted."
-    );
-    gauge!(
-        "portcullis_connections_active",
-        "Connections that are open."
-    );
-    counter!(
-        "portcullis_connections_refused_total",
-        "Connections that a guard rejected."
-    );
-    counter!(
-        "portcullis_connections_closed_total",
-        "Connections that have ended, by outcome."
-    );
-    histogram!(
-        "portcullis_connections_duration_seconds",
-        "Time from the accept to the end."
-    );
-    counter!(
-        "portcullis_connections_bytes_total",
-        "Bytes of ended connections, from (in) and to (out) the client."
-    );
-    counter!("portcullis_alarms_total", "Alarms that were raised.");
-    counter!(
-        "portcullis_observed_total",
-        "Connections that a guard let through only because it observes."
-    );
-    gauge!(
-        "portcullis_table_entries",
-        "Clients in the tables of limits."
-    );
-    counter!(
-        "portcullis_table_full_total",
-        "Connections whose client did not fit into such a table."
-    );
-    counter!(
-        "portcullis_handshakes_total",
-        "TLS handshakes that have ended."
-    );
-    histogram!(
-        "portcullis_handshake_duration_seconds",
-        "Time of completed TLS handshakes."
-    );
-    gauge!(
-        "portcullis_connections_limit",
-        "The most connections that the listener has at once."
-    );
-    gauge!(
-        "portcullis_backend_servers",
-        "Whether a server belongs to its backend, or how many addresses of a host name do."
-    );
-    gauge!(
-        "portcullis_backend_up",
-        "Whether a server is up, or how many addresses of a host name are."
-    );
-    gauge!(
-        "portcullis_backend_ejected",
-        "Whether a server is out of use after failed connects."
-    );
-    gauge!(
-        "portcullis_backend_connections",
-        "Connections to a server, and those that are being made."
-    );
-    histogram!(
-        "portcullis_backend_connect_duration_seconds",
-        "Time of connects that succeeded."
-    );
-    counter!(
-        "portcullis_backend_connect_failures_total",
-        "Connects to a server that failed."
-    );
-    gauge!(
-        "portcullis_certificate_not_after_seconds",
-        "The end of the validity of each certificate, in Unix time."
-    );
-    counter!(
-        "portcullis_reloads_total",
-        "Reloads of the configuration and of certificates."
-    );
-    counter!(
-        "portcullis_log_lines_dropped_total",
-        "Lines of the log that were not written."
-    );
-    gauge!(
-        "portcullis_build_info",
-        "The running version; the value is 1."
-    );
+    for (name, text) in COUNTERS {
+        metrics::describe_counter!(name, text);
+    }
+    for (name, text) in GAUGES {
+        metrics::describe_gauge!(name, text);
+    }
+    for (name, text) in HISTOGRAMS {
+        metrics::describe_histogram!(name, text);
+    }
 }
+
+/// Those of the library, then those of the program.
+const COUNTERS: [(&str, &str); 11] = [
+    (
+        "portcullis_connections_accepted_total",
+        "Accepted connections.",
+    ),
+    (
+        "portcullis_connections_refused_total",
+        "Connections that a guard rejected.",
+    ),
+    (
+        "portcullis_connections_closed_total",
+        "Ended connections, by outcome.",
+    ),
+    (
+        "portcullis_connections_bytes_total",
+        "Bytes of ended connections, from the client (in) and to it (out).",
+    ),
+    ("portcullis_alarms_total", "Alarms that were raised."),
+    (
+        "portcullis_observed_total",
+        "Connections that a guard let through only because it observes.",
+    ),
+    (
+        "portcullis_table_full_total",
+        "Connections whose client did not fit into a table.",
+    ),
+    (
+        "portcullis_backend_connect_failures_total",
+        "Failed connects to a server, health checks not included.",
+    ),
+    (
+        "portcullis_handshakes_total",
+        "Ended TLS handshakes, by result.",
+    ),
+    (
+        "portcullis_reloads_total",
+        "Reloads of the configuration and of certificates, by result.",
+    ),
+    (
+        "portcullis_log_lines_dropped_total",
+        "Lines of the log that were not written.",
+    ),
+];
+
+const GAUGES: [(&str, &str); 9] = [
+    ("portcullis_connections_active", "Open connections."),
+    (
+        "portcullis_connections_limit",
+        "The most connections that a listener has at once.",
+    ),
+    (
+        "portcullis_backend_servers",
+        "1 while a server belongs to its backend; of a host name, its addresses.",
+    ),
+    (
+        "portcullis_table_entries",
+        "Clients in the tables of limits.",
+    ),
+    (
+        "portcullis_backend_up",
+        "1 while a server is up; of a host name, those of its addresses.",
+    ),
+    (
+        "portcullis_backend_connections",
+        "Open connections of a server.",
+    ),
+    (
+        "portcullis_backend_ejected",
+        "1 while a server is out of use after failed connects.",
+    ),
+    (
+        "portcullis_certificate_not_after_seconds",
+        "End of the validity of a certificate, in Unix time.",
+    ),
+    (
+        "portcullis_build_info",
+        "The running version; the value is 1.",
+    ),
+];
+
+const HISTOGRAMS: [(&str, &str); 3] = [
+    (
+        "portcullis_connections_duration_seconds",
+        "Time from the accept of a connection to its end.",
+    ),
+    (
+        "portcullis_backend_connect_duration_seconds",
+        "Time of connects to a server.",
+    ),
+    (
+        "portcullis_handshake_duration_seconds",
+        "Time of completed TLS handshakes.",
+    ),
+];
 
 /// Whether the first type of `Accept` that is known is that of OpenMetrics, as Prometheus sends it.
 fn prefers_open_metrics(headers: &HeaderMap) -> bool {
@@ -313,6 +326,32 @@ mod tests {
             open_metrics(text),
             "# HELP a Some.\n# TYPE a counter\na_total{x=\"y\"} 1\n# TYPE b gauge\nb 2\n# EOF\n"
         );
+    }
+
+    #[test]
+    fn each_metric_of_the_library_is_described() {
+        const PAGE: &str = include_str!("../../../../middleware/src/observe/metrics/mod.rs");
+        let described = |kind: &str| match kind {
+            "counter" => &COUNTERS[..],
+            "gauge" => &GAUGES,
+            _ => &HISTOGRAMS,
+        };
+        let rows = PAGE
+            .lines()
+            .filter_map(|line| line.strip_prefix("//! | `portcullis_"));
+        let mut count = 0;
+        for row in rows {
+            let mut cells = row.split(" | ");
+            let name = cells.next().expect("a name").trim_end_matches('`');
+            let kind = cells.next().expect("a kind");
+            let name = format!("portcullis_{name}");
+            assert!(
+                described(kind).iter().any(|(known, _)| *known == name),
+                "{name}"
+            );
+            count += 1;
+        }
+        assert!(count > 10);
     }
 
     #[test]

@@ -31,8 +31,9 @@ pub(crate) use self::{endings::Endings, metrics::count_reload, query::encode};
 use crate::{
     build::AdminTls,
     config,
-    running::{CannotListen, Request, open_socket},
-    view::View,
+    running::Request,
+    system::{CannotListen, Sockets},
+    view::{View, label},
 };
 use access::Access;
 use live::Live;
@@ -56,15 +57,17 @@ use tokio::{sync::mpsc, task::JoinHandle};
 use tower::service_fn;
 
 /// Opens the socket.
-pub(crate) fn bind(settings: &config::Admin, tls: Option<AdminTls>) -> Result<Bound, CannotListen> {
-    let socket = open_socket(&settings.listen.value).map_err(|error| CannotListen {
-        place: settings.listen.place.to_string(),
-        who: "admin".into(),
-        error,
-    })?;
+pub(crate) fn bind(
+    settings: &config::Admin,
+    tls: Option<AdminTls>,
+    sockets: &mut Sockets,
+) -> Result<Bound, CannotListen> {
+    let label = label(NAME, &settings.listen.value);
+    let sockets = sockets.open_one(&label, NAME, &settings.listen)?;
     let access = Access::new(settings);
     Ok(Bound {
-        socket,
+        label,
+        sockets,
         access,
         tls,
     })
@@ -72,7 +75,8 @@ pub(crate) fn bind(settings: &config::Admin, tls: Option<AdminTls>) -> Result<Bo
 
 /// An open socket that is not used yet.
 pub(crate) struct Bound {
-    socket: AnyListener,
+    label: String,
+    sockets: Vec<AnyListener>,
     access: Access,
     tls: Option<AdminTls>,
 }
@@ -119,7 +123,7 @@ impl Bound {
         requests: mpsc::Sender<Request>,
         instruments: Instruments,
     ) -> Admin {
-        let local = self.socket.local_address();
+        let locals: Vec<_> = self.sockets.iter().map(|it| it.local_address()).collect();
         let Instruments { endings, metrics } = instruments;
         let live = Arc::new(Live::default());
         let sampler = live
@@ -136,11 +140,16 @@ impl Bound {
         });
         let stack = stack(&interface, self.tls.as_ref());
         let server = Server::new()
-            .listen(self.socket, stack)
+            .until_stopped()
             .drain(Drain::new().with_deadline(LAST_REPLIES))
             .spawn()
-            .expect("a server with a listener starts");
-        tracing::info!("admin interface on {local}");
+            .expect("a server without listeners starts");
+        server
+            .listen_all_as(self.label, self.sockets, stack)
+            .expect("a running server takes a listener");
+        for local in locals {
+            tracing::info!("admin interface on {local}");
+        }
         Admin {
             server,
             sampler: tokio::spawn(sampler),
@@ -150,6 +159,10 @@ impl Bound {
 }
 
 impl Admin {
+    pub(crate) const fn server(&self) -> &Handle {
+        &self.server
+    }
+
     /// Ends after the last replies were sent.
     pub(crate) async fn stop(self) {
         self.server.stop();
@@ -191,6 +204,9 @@ fn stack(
         });
     stack::recommended(options, http)
 }
+
+/// The name of its sockets in an upgrade, and in messages.
+const NAME: &str = "admin";
 
 /// The longest head of a request, in bytes.
 const HEAD: usize = 16 * 1024;

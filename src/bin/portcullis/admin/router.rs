@@ -36,6 +36,7 @@ enum Endpoint<'a> {
     Certificates,
     Live,
     Reload,
+    LogLevel,
     Drain,
 }
 
@@ -62,6 +63,7 @@ impl<'a> Endpoint<'a> {
             ["api", "certificates"] => Self::Certificates,
             ["api", "live"] => Self::Live,
             ["api", "reload"] => Self::Reload,
+            ["api", "log-level"] => Self::LogLevel,
             ["api", "drain"] => Self::Drain,
             [file] => Self::Page(page::find(file)?),
             _ => return None,
@@ -85,6 +87,7 @@ impl<'a> Endpoint<'a> {
             | Self::CloseConnections
             | Self::Server(..)
             | Self::Reload
+            | Self::LogLevel
             | Self::Drain => Effect::Change,
         }
     }
@@ -180,6 +183,7 @@ async fn dispatch(call: &Call<'_>, endpoint: Endpoint<'_>) -> Result<Reply, Refu
         Endpoint::Certificates => certificates::list(call),
         Endpoint::Live => live::show(call),
         Endpoint::Reload => reload::reload(call).await,
+        Endpoint::LogLevel => reload::log_level(call),
         Endpoint::Drain => reload::drain(call),
     }
 }

@@ -34,7 +34,7 @@ pub(super) fn show(call: &Call<'_>) -> Result<Reply, Refusal> {
         "token_required": !is_trusted,
         "token_configured": view.token.load().is_some(),
         "configuration": configuration(view, &current),
-        "log_level": current.config.log.level.0.as_str().to_lowercase(),
+        "log_level": crate::log::level().as_str().to_lowercase(),
         "connections": status.active,
         "accepted": status.accepted,
         "refused": status.refused,
@@ -59,7 +59,7 @@ fn configuration(view: &View, current: &Current) -> Value {
     })
 }
 
-/// What works, and still needs somebody.
+/// What works, and still needs an operator.
 fn warnings(current: &Current) -> Vec<String> {
     let mut warnings = Vec::new();
     let now = SystemTime::now();

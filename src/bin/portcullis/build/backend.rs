@@ -158,7 +158,7 @@ fn server_tls(backend: &Backend, tls: &BackendTls, problems: &mut Problems) -> O
             return None;
         }
     };
-    let connector = connector.with_alpn(tls.alpn.iter().cloned());
+    let connector = connector.with_alpn(tls.alpn.iter().cloned()).unbuffered();
     let mut tls_of_server = ServerTls::new(connector);
     if let Some(name) = &tls.name {
         tls_of_server = tls_of_server.with_name(&name.value);

@@ -4,6 +4,7 @@ use super::{
     Gate,
     tls::{self, Terminated, refusal},
 };
+use crate::log::log_access;
 use crate::{
     admin::Instruments,
     config::{
@@ -209,7 +210,10 @@ fn options(listener: &Listener, state: &State) -> Options {
 }
 
 fn trace(listener: &Listener) -> TraceLayer {
-    TraceLayer::new().with_name(&*listener.name.value)
+    let name = listener.name.value.clone();
+    TraceLayer::new()
+        .with_name(&*name)
+        .on_close(move |closed| log_access(&name, closed))
 }
 
 /// Keeps what the admin interface shows.

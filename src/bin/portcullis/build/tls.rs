@@ -77,7 +77,9 @@ pub(super) fn terminate(
         }
     };
     Some(Terminated {
+        // All connections are forwarded.
         layer: layer
+            .unbuffered()
             .with_handshake_timeout(guards.timeouts.handshake)
             .with_max_handshakes(guards.limits.handshakes),
         access: tls.client.as_ref().and_then(names),

@@ -45,6 +45,12 @@ impl Admin {
         let is_open = match &listen.value {
             ListenAddress::Tcp(address) => !address.ip().is_loopback(),
             ListenAddress::Unix(_) => false,
+            ListenAddress::Activated(_) => {
+                let message =
+                    "admin: write an address or \"unix:/path\", which `portcullis ctl` can read";
+                section.error_at("listen", message);
+                return None;
+            }
         };
         let has_token_key = section.has("token") || section.has("token-file");
         if is_open && !has_token_key {

@@ -33,7 +33,7 @@ pub(crate) use self::{
         Untrusted,
     },
     problem::{Place, Placed, Problems},
-    process::{Drain, Format, Log},
+    process::{Access, Drain, Format, Log, Process},
     source::Source,
     value::{ByteRate, ListenAddress},
 };
@@ -44,6 +44,7 @@ use toml::de::DeTable;
 /// A configuration without errors of its own.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Config {
+    pub(crate) process: Process,
     pub(crate) drain: Drain,
     pub(crate) log: Log,
     /// Without it there is no admin interface, and nothing is measured for one.
@@ -124,6 +125,9 @@ impl Config {
         if is_main {
             read_version(section);
             includes = read_includes(section);
+            if let Some(section) = section.section("process") {
+                self.process = section.read(Process::read);
+            }
             if let Some(section) = section.section("drain") {
                 self.drain = section.read(Drain::read);
             }

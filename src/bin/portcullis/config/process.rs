@@ -1,11 +1,32 @@
-//! `[drain]` and `[log]`: what concerns the process as a whole.
+//! `[process]`, `[drain]` and `[log]`: what concerns the process as a whole.
 
 use super::{
+    Placed,
     section::{Reader, Section, Value},
     value::one_of,
 };
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 use toml::{Spanned, de::DeValue};
+
+/// What a process cannot change while it runs.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Process {
+    /// Where a new process asks for the listening sockets.
+    pub(crate) upgrade_socket: Option<Placed<PathBuf>>,
+}
+
+impl Process {
+    pub(crate) fn read(section: &Section<'_>) -> Self {
+        let upgrade_socket = section.file("upgrade-socket");
+        if upgrade_socket.is_some() && !cfg!(unix) {
+            section.error_at(
+                "upgrade-socket",
+                "this system cannot pass sockets between processes",
+            );
+        }
+        Self { upgrade_socket }
+    }
+}
 
 /// The graceful shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,12 +56,19 @@ impl Drain {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Log {
     pub(crate) level: Level,
     pub(crate) format: Format,
-    /// Whether each connection has a line at its end.
-    pub(crate) access: bool,
+    pub(crate) access: Access,
+}
+
+/// Where the line goes that each connection has at its end.
+#[derive(Clone, Debug)]
+pub(crate) enum Access {
+    Off,
+    Stdout,
+    File(Placed<PathBuf>),
 }
 
 impl Default for Log {
@@ -48,7 +76,7 @@ impl Default for Log {
         Self {
             level: Level(tracing::Level::INFO),
             format: Format::Auto,
-            access: true,
+            access: Access::Stdout,
         }
     }
 }
@@ -59,9 +87,7 @@ impl Log {
         Self {
             level: section.get("level").unwrap_or(default.level),
             format: section.get("format").unwrap_or(default.format),
-            access: section
-                .get::<AccessLog>("access")
-                .map_or(default.access, |log| log.0),
+            access: Access::read(section).unwrap_or(default.access),
         }
     }
 }
@@ -102,15 +128,22 @@ impl Value for Format {
     }
 }
 
-#[derive(Clone, Copy)]
-struct AccessLog(bool);
-
-impl Value for AccessLog {
-    fn read(value: &Spanned<DeValue<'_>>, reader: &Reader<'_>) -> Option<Self> {
-        one_of(
-            value,
-            reader,
-            &[("stdout", Self(true)), ("off", Self(false))],
-        )
+impl Access {
+    fn read(section: &Section<'_>) -> Option<Self> {
+        let text = section.get::<String>("access")?;
+        Some(match &*text {
+            "off" => Self::Off,
+            "stdout" => Self::Stdout,
+            // A misspelt word would be the name of a file.
+            path if !path.contains(['/', '\\', '.']) => {
+                let path = path.escape_debug();
+                let message = format!(
+                    "\"{path}\" is unknown here; write \"stdout\", \"off\" or a path such as \"./{path}\""
+                );
+                section.error_at("access", message);
+                return None;
+            }
+            _ => Self::File(section.file("access")?),
+        })
     }
 }

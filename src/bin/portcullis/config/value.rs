@@ -289,13 +289,26 @@ impl Value for Percent {
 pub(crate) enum ListenAddress {
     Tcp(SocketAddr),
     Unix(PathBuf),
+    /// Sockets of this name that systemd has opened.
+    Activated(String),
 }
 
 impl Value for ListenAddress {
     fn read(value: &Spanned<DeValue<'_>>, reader: &Reader<'_>) -> Option<Self> {
         let text = String::read(value, reader)?;
         if let Some(path) = text.strip_prefix("unix:") {
+            if !cfg!(unix) {
+                reader.error(value.span(), "this system has no Unix sockets here");
+                return None;
+            }
             return Some(Self::Unix(reader.source.resolve(path)));
+        }
+        if let Some(name) = text.strip_prefix("fd:") {
+            if !cfg!(unix) {
+                reader.error(value.span(), "sockets can be inherited on Unix alone");
+                return None;
+            }
+            return Some(Self::Activated(name.into()));
         }
         let address = text.parse().ok();
         if address.is_none() {
@@ -320,6 +333,7 @@ impl std::fmt::Display for ListenAddress {
         match self {
             Self::Tcp(address) => address.fmt(f),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Activated(name) => write!(f, "fd:{name}"),
         }
     }
 }

@@ -199,6 +199,7 @@ impl Address {
                 format!("127.0.0.1:{}", address.port())
             }
             ListenAddress::Tcp(address) => format!("[::1]:{}", address.port()),
+            ListenAddress::Activated(_) => unreachable!("[admin] has no such address"),
         };
         if has_tls {
             Self::Tls(address)

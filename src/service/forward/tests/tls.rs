@@ -17,15 +17,26 @@ use tokio::{
 };
 use tower::{Layer, ServiceExt};
 
-/// A connection over TCP under TLS, the server's end and the client's.
+/// A connection over TCP under TLS, the server's end and the client's. The session holds no buffer.
 async fn tls() -> (
+    Connection<TlsIo<Socket<TcpStream>>>,
+    Connection<TlsClientIo<Socket<TcpStream>>>,
+) {
+    tls_with(TlsLayer::unbuffered).await
+}
+
+async fn tls_with(
+    session: impl FnOnce(TlsLayer) -> TlsLayer,
+) -> (
     Connection<TlsIo<Socket<TcpStream>>>,
     Connection<TlsClientIo<Socket<TcpStream>>>,
 ) {
     let identity = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let (root, key) = (identity.cert.pem(), identity.signing_key.serialize_pem());
-    let layer = TlsLayer::from_pem(root.as_bytes(), key.as_bytes()).unwrap();
-    let connector = TlsConnector::with_roots_pem(root.as_bytes()).unwrap();
+    let layer = session(TlsLayer::from_pem(root.as_bytes(), key.as_bytes()).unwrap());
+    let connector = TlsConnector::with_roots_pem(root.as_bytes())
+        .unwrap()
+        .unbuffered();
     let (server, client) = testing::over_tcp().await;
     let server = layer.layer(ReturnConnection::default()).oneshot(server);
     let client = connector.connect("localhost", Connection::accept(client));
@@ -48,6 +59,12 @@ async fn random_streams_arrive_whole_under_tls_on_either_side_or_both() {
 
         let (client, theirs) = tls().await;
         let (server, backend) = tls().await;
+        let forwards = Forwards::start(client, backend, |s| s);
+        exchange(forwards, theirs, server, seed, 1_000_000).await;
+
+        // With the default session, which has buffers.
+        let (client, theirs) = tls_with(|layer| layer).await;
+        let (backend, server) = testing::over_tcp().await;
         let forwards = Forwards::start(client, backend, |s| s);
         exchange(forwards, theirs, server, seed, 1_000_000).await;
     }

@@ -121,7 +121,7 @@ fn the_page_lists_each_name_in_the_sources() {
     assert_eq!(found, listed);
 }
 
-/// Adds the names of metrics in literals below `folder`, without tests.
+/// Adds the names of metrics in literals below `folder`, without tests and the program, which has more of its own.
 fn find(folder: &Path, found: &mut BTreeSet<String>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

@@ -1,11 +1,10 @@
-//! The log of the program, which never stalls it.
+//! Writes lines without ever stalling the program.
 //!
 //! Lines go through a bounded queue to a thread that writes them. If the reader of the log stops reading, the queue
 //! fills, and further lines are dropped and counted. The count is logged when the reader is back.
 
-use crate::config::{Format, Log};
 use std::{
-    io::{self, IsTerminal, Write},
+    io::{self, Write},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -15,9 +14,6 @@ use std::{
     time::Duration,
 };
 use tokio::time::Instant;
-use tracing_subscriber::{
-    filter::Targets, fmt::MakeWriter, layer::SubscriberExt, util::SubscriberInitExt,
-};
 
 /// Between attempts to write, after an error.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -32,51 +28,24 @@ pub(crate) fn dropped() -> u64 {
 
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 
-/// Sets up the log. The returned value writes what is left when it is dropped.
-pub(crate) fn init(settings: Log) -> Flush {
-    let (lines, flush) = Lines::to(io::stdout());
-    let json = match settings.format {
-        Format::Auto => !io::stdout().is_terminal(),
-        Format::Text => false,
-        Format::Json => true,
-    };
-    let of_connections = if settings.access {
-        settings.level.0.max(tracing::Level::INFO)
-    } else {
-        tracing::Level::WARN
-    };
-    let levels = Targets::new()
-        .with_default(settings.level.0)
-        .with_target(portcullis::middleware::telemetry::TARGET, of_connections);
-    let format = tracing_subscriber::fmt::layer()
-        .with_ansi(!json && io::stdout().is_terminal())
-        .with_writer(lines);
-    let registry = tracing_subscriber::registry().with(levels);
-    if json {
-        registry.with(format.json().flatten_event(true)).init();
-    } else {
-        registry.with(format.compact()).init();
-    }
-    flush
-}
-
-/// The way of the lines to the thread that writes them.
+/// The way of the lines to the thread that writes them, which ends after the last clone.
 #[derive(Clone)]
-struct Lines(Arc<Queue>);
+pub(super) struct Lines(Arc<Queue>);
 
 struct Queue {
     lines: SyncSender<Vec<u8>>,
     dropped: Arc<AtomicU64>,
 }
 
-/// Waits for the writing thread, for a moment.
-pub(crate) struct Flush {
-    end: SyncSender<Vec<u8>>,
+/// Waits for the writing thread when it is dropped, for a moment.
+pub(super) struct Flush {
+    /// `None` if nothing waits for the thread.
+    end: Option<SyncSender<Vec<u8>>>,
     written: Receiver<()>,
 }
 
 impl Lines {
-    fn to(output: impl Write + Send + 'static) -> (Self, Flush) {
+    pub(super) fn to(output: impl Write + Send + 'static) -> (Self, Flush) {
         let (lines, queue) = sync_channel(QUEUE);
         let (done, written) = sync_channel(1);
         let dropped = Arc::new(AtomicU64::new(0));
@@ -88,8 +57,19 @@ impl Lines {
         });
         (
             Self(Arc::new(Queue { lines, dropped })),
-            Flush { end, written },
+            Flush {
+                end: Some(end),
+                written,
+            },
         )
+    }
+
+    /// A line, which is sent when it is dropped.
+    pub(super) fn line(&self) -> Line {
+        Line {
+            queue: self.0.clone(),
+            bytes: Vec::new(),
+        }
     }
 }
 
@@ -121,12 +101,22 @@ fn write_all(queue: &Receiver<Vec<u8>>, mut output: impl Write, dropped: &Atomic
     let _ = output.flush();
 }
 
+impl Flush {
+    /// Lets the thread write what is left on its own.
+    pub(super) fn detach(mut self) {
+        self.end = None;
+    }
+}
+
 impl Drop for Flush {
     fn drop(&mut self) {
         /// A reader that is stuck must not keep the process.
         const PATIENCE: Duration = Duration::from_millis(500);
+        let Some(end) = self.end.take() else {
+            return;
+        };
         let begun = Instant::now();
-        while self.end.try_send(Vec::new()).is_err() {
+        while end.try_send(Vec::new()).is_err() {
             if begun.elapsed() > PATIENCE {
                 return;
             }
@@ -136,24 +126,13 @@ impl Drop for Flush {
     }
 }
 
-impl<'a> MakeWriter<'a> for Lines {
-    type Writer = Line<'a>;
-
-    fn make_writer(&'a self) -> Line<'a> {
-        Line {
-            queue: &self.0,
-            bytes: Vec::new(),
-        }
-    }
-}
-
 /// One line, which is sent when it is complete.
-struct Line<'a> {
-    queue: &'a Queue,
+pub(super) struct Line {
+    queue: Arc<Queue>,
     bytes: Vec<u8>,
 }
 
-impl Write for Line<'_> {
+impl Write for Line {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.bytes.extend_from_slice(bytes);
         Ok(bytes.len())
@@ -164,7 +143,7 @@ impl Write for Line<'_> {
     }
 }
 
-impl Drop for Line<'_> {
+impl Drop for Line {
     fn drop(&mut self) {
         if self.bytes.is_empty() {
             return;
@@ -207,7 +186,7 @@ mod tests {
         let reader = output.0.lock().expect("not poisoned");
         let more_than_fit = QUEUE + 100;
         for number in 0..more_than_fit {
-            writeln!(lines.make_writer(), "line {number}").expect("never fails");
+            writeln!(lines.line(), "line {number}").expect("never fails");
         }
         drop(reader);
         // One more line passes behind those that waited, and the count with it.

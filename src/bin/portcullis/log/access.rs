@@ -1,0 +1,87 @@
+//! One line for each connection, at its end.
+
+use super::lines::Lines;
+use crate::config::chain;
+use portcullis::middleware::observe::trace::Closed;
+use std::{
+    fs::{self, File},
+    io,
+    path::Path,
+};
+
+/// The target of access lines, for filters.
+pub(super) const TARGET: &str = "access";
+
+/// Where access lines go.
+pub(super) enum Destination {
+    Off,
+    /// Between the messages.
+    Stdout,
+    File(Lines),
+}
+
+/// Opens a file to append to. Pipes are rejected, because opening or writing to one may block.
+pub(super) fn open(path: &Path) -> io::Result<File> {
+    let is_file = |metadata: fs::Metadata| metadata.is_file() || is_device(&metadata);
+    if fs::metadata(path).is_ok_and(|metadata| !is_file(metadata)) {
+        let message = "access lines need a file here";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
+    File::options().append(true).create(true).open(path)
+}
+
+/// Such as `/dev/null`.
+#[cfg(unix)]
+fn is_device(metadata: &fs::Metadata) -> bool {
+    std::os::unix::fs::FileTypeExt::is_char_device(&metadata.file_type())
+}
+
+#[cfg(not(unix))]
+fn is_device(_: &fs::Metadata) -> bool {
+    false
+}
+
+/// Logs the end of a connection of `listener`.
+pub(crate) fn log(listener: &str, closed: &Closed<'_>) {
+    if !tracing::enabled!(target: TARGET, tracing::Level::INFO) {
+        return;
+    }
+    let info = closed.info();
+    let (upstream, hello, tls) = (info.upstream(), info.hello(), info.tls());
+    let is_proxied = info.peer() != info.socket_peer();
+    let name = tls
+        .and_then(|tls| tls.server_name.as_deref())
+        .or_else(|| hello.and_then(|hello| hello.server_name()));
+    let observed: Vec<_> = info.notes().map(ToString::to_string).collect();
+    let error = closed.error().map(|error| shortened(chain(error)));
+    // Texts that a peer chose are fields of type string, which both formats escape.
+    tracing::info!(
+        target: TARGET,
+        listener,
+        connection.id = info.id().get(),
+        peer = %info.peer(),
+        proxy = is_proxied.then(|| tracing::field::display(info.socket_peer())),
+        name,
+        ja4 = hello.and_then(|hello| hello.ja4()),
+        certificate = info.peer_certificate().and_then(|it| it.subject.as_deref()),
+        backend = upstream.and_then(|it| it.pool.as_deref()),
+        server = upstream.map(|it| &*it.server),
+        connect_time = upstream.map(|it| it.connect_time.as_secs_f64()),
+        bytes_in = info.bytes_read(),
+        bytes_out = info.bytes_written(),
+        duration = closed.duration().as_secs_f64(),
+        ended_by = info.ended_by().map(|it| it.as_str()),
+        outcome = closed.outcome().as_str(),
+        observed = (!observed.is_empty()).then(|| observed.join("; ")),
+        error,
+    );
+}
+
+/// At most as long as the error texts of the library.
+fn shortened(text: String) -> String {
+    const MAX: usize = 1_024;
+    match text.char_indices().nth(MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}

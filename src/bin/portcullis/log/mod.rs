@@ -1,0 +1,144 @@
+//! The log of the program: what is written, and where.
+//!
+//! Messages go to the standard output. Access lines, one for each connection, go there or to a file. Both can be
+//! changed while the program runs.
+
+mod access;
+mod levels;
+mod lines;
+
+pub(crate) use self::{access::log as log_access, lines::dropped};
+
+use crate::config::{Access, Format, Log};
+use access::Destination;
+use arc_swap::ArcSwap;
+use levels::Levels;
+use lines::{Flush, Line, Lines};
+use std::{
+    io::{self, IsTerminal},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+};
+use tracing::{Level, Metadata};
+use tracing_subscriber::{fmt::MakeWriter, layer::SubscriberExt, util::SubscriberInitExt};
+
+/// That of the process, as the subscriber of `tracing`.
+static OUTPUT: OnceLock<Output> = OnceLock::new();
+
+/// Where lines go.
+struct Output {
+    messages: Lines,
+    access: ArcSwap<Destination>,
+    levels: Levels,
+    /// That of the access file.
+    flush: Mutex<Option<Flush>>,
+}
+
+/// Writes what is left when it is dropped.
+pub(crate) struct Guard {
+    _messages: Flush,
+}
+
+/// Opens the log.
+pub(crate) fn init(settings: &Log) -> Result<Guard, String> {
+    let opened = open(settings)?;
+    let (messages, flush) = Lines::to(io::stdout());
+    let levels = Levels::new(settings.level.0);
+    let output = OUTPUT.get_or_init(|| Output {
+        messages,
+        access: ArcSwap::from_pointee(Destination::Off),
+        levels: levels.clone(),
+        flush: Mutex::default(),
+    });
+    let json = match settings.format {
+        Format::Auto => !io::stdout().is_terminal(),
+        Format::Text => false,
+        Format::Json => true,
+    };
+    let is_file = matches!(settings.access, Access::File(_));
+    let format = tracing_subscriber::fmt::layer()
+        .with_ansi(!json && !is_file && io::stdout().is_terminal())
+        .with_writer(output);
+    let registry = tracing_subscriber::registry().with(levels);
+    if json {
+        registry.with(format.json().flatten_event(true)).init();
+    } else {
+        registry.with(format.compact()).init();
+    }
+    opened.commit();
+    Ok(Guard { _messages: flush })
+}
+
+/// The level of messages.
+pub(crate) fn level() -> Level {
+    OUTPUT
+        .get()
+        .map_or(Level::INFO, |output| output.levels.level())
+}
+
+/// Changes the level of messages, until the process ends or the level in the configuration changes.
+pub(crate) fn set_level(level: Level) {
+    if let Some(output) = OUTPUT.get() {
+        output.levels.set_level(level);
+    }
+}
+
+/// A destination of access lines that is open and not yet used.
+pub(crate) struct Opened(Destination, Option<Flush>);
+
+/// Opens the file of access lines, if there is one. Opening it again follows a rotation.
+pub(crate) fn open(settings: &Log) -> Result<Opened, String> {
+    Ok(match &settings.access {
+        Access::Off => Opened(Destination::Off, None),
+        Access::Stdout => Opened(Destination::Stdout, None),
+        Access::File(path) => {
+            let file = access::open(&path.value);
+            let file = file.map_err(|error| format!("{}: {error}", path.place))?;
+            let (lines, flush) = Lines::to(file);
+            Opened(Destination::File(lines), Some(flush))
+        }
+    })
+}
+
+impl Opened {
+    /// Writes access lines there from now on. Those that are under way arrive at the destination of before.
+    pub(crate) fn commit(self) {
+        let Some(output) = OUTPUT.get() else {
+            return;
+        };
+        output
+            .levels
+            .set_access(!matches!(self.0, Destination::Off));
+        output.access.store(Arc::new(self.0));
+        let mut flush = output.flush.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = std::mem::replace(&mut *flush, self.1) {
+            before.detach();
+        }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(output) = OUTPUT.get() {
+            let mut flush = output.flush.lock().unwrap_or_else(PoisonError::into_inner);
+            drop(flush.take());
+        }
+    }
+}
+
+impl<'a> MakeWriter<'a> for &'static Output {
+    type Writer = Line;
+
+    fn make_writer(&'a self) -> Line {
+        self.messages.line()
+    }
+
+    fn make_writer_for(&'a self, metadata: &Metadata<'_>) -> Line {
+        if metadata.target() != access::TARGET {
+            return self.messages.line();
+        }
+        match &**self.access.load() {
+            Destination::File(lines) => lines.line(),
+            Destination::Stdout | Destination::Off => self.messages.line(),
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! What the program has to do with the system: sockets from outside, upgrades, and the limits of the process.
+
+#[cfg(unix)]
+mod activation;
+mod descriptors;
+mod events;
+#[cfg(unix)]
+mod notify;
+#[cfg(not(unix))]
+#[path = "notify_nothing.rs"]
+mod notify;
+mod sockets;
+#[cfg(unix)]
+pub(crate) mod upgrade;
+
+pub(crate) use self::{
+    descriptors::raise_descriptors,
+    events::{Event, Events},
+    notify::Notifier,
+    sockets::{Bound, CannotListen, Sockets},
+};

@@ -1,0 +1,202 @@
+//! The sockets of listeners: bound here, or opened by another process.
+
+use crate::{
+    config::{Config, ListenAddress, Place, Placed, chain},
+    view::label,
+};
+use portcullis::listener::{AnyListener, BindError, TcpOptions};
+use std::{collections::HashMap, fmt};
+#[cfg(unix)]
+use {
+    portcullis::listener::{Listener as _, TcpListener, UnixListener, WeakSocket},
+    std::{io, os::fd::OwnedFd},
+};
+
+/// Sockets that were opened by another process.
+#[derive(Debug, Default)]
+pub(crate) struct Sockets {
+    /// From the process before, by the [label] of the listener.
+    #[cfg(unix)]
+    handed_over: HashMap<String, Vec<OwnedFd>>,
+    /// From systemd, by the name of the socket. They stay open, so that a listener can be removed and added again.
+    #[cfg(unix)]
+    activated: Vec<(String, OwnedFd)>,
+    /// Those of the process before that are used. Their files belong to it until all are open.
+    #[cfg(unix)]
+    adopted: Vec<WeakSocket>,
+}
+
+/// Sockets that are open and not yet used.
+pub(crate) struct Bound {
+    pub(crate) listener: String,
+    pub(crate) address: ListenAddress,
+    pub(crate) sockets: Vec<AnyListener>,
+}
+
+/// An address that cannot be listened on.
+pub(crate) struct CannotListen {
+    place: Place,
+    who: String,
+    error: String,
+}
+
+impl fmt::Display for CannotListen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { place, who, error } = self;
+        write!(f, "{place}: {who}: {error}")
+    }
+}
+
+impl Sockets {
+    /// Opens the sockets that are not open yet.
+    pub(crate) fn open(
+        &mut self,
+        config: &Config,
+        open: &HashMap<&str, &[ListenAddress]>,
+    ) -> Result<Vec<Bound>, CannotListen> {
+        let mut bound = Vec::new();
+        for listener in &config.listeners {
+            let name = &listener.name.value;
+            let who = format!("listener \"{name}\"");
+            let known = open.get(&**name).copied().unwrap_or_default();
+            for listen in listener
+                .listen
+                .iter()
+                .filter(|it| !known.contains(&it.value))
+            {
+                bound.push(Bound {
+                    listener: name.clone(),
+                    address: listen.value.clone(),
+                    sockets: self.open_one(&label(name, &listen.value), &who, listen)?,
+                });
+            }
+        }
+        Ok(bound)
+    }
+
+    /// Opens the socket with this label, or takes it over.
+    pub(crate) fn open_one(
+        &mut self,
+        label: &str,
+        who: &str,
+        listen: &Placed<ListenAddress>,
+    ) -> Result<Vec<AnyListener>, CannotListen> {
+        let opened = match (self.take_over(label), &listen.value) {
+            (Some(adopted), _) => adopted.map_err(|error| chain(&error)),
+            (None, ListenAddress::Activated(name)) => self.activated(name),
+            (None, address) => bind(address).map_err(|error| chain(&error)),
+        };
+        opened.map_err(|error| CannotListen {
+            place: listen.place.clone(),
+            who: who.into(),
+            error,
+        })
+    }
+}
+
+#[cfg(unix)]
+impl Sockets {
+    /// Takes the sockets that systemd has passed to this process. Call it before other threads start.
+    pub(crate) fn from_env() -> Self {
+        Self {
+            activated: super::activation::sockets(),
+            ..Self::default()
+        }
+    }
+
+    fn activated(&self, name: &str) -> Result<Vec<AnyListener>, String> {
+        let named = self.activated.iter().filter(|(known, _)| known == name);
+        let adopt = |(_, socket): &(String, OwnedFd)| {
+            let socket = socket.try_clone().map_err(|error| chain(&error))?;
+            adopt(socket, UnixListener::from_std).map_err(|error| chain(&error))
+        };
+        let sockets: Vec<_> = named.map(adopt).collect::<Result<_, _>>()?;
+        if sockets.is_empty() {
+            return Err(format!(
+                "no listening socket named \"{name}\" was passed to this process; a systemd socket unit does so \
+                 with FileDescriptorName={name}"
+            ));
+        }
+        Ok(sockets)
+    }
+
+    /// Uses the sockets that the process before hands over.
+    pub(crate) fn add_handed_over(&mut self, sockets: HashMap<String, Vec<OwnedFd>>) {
+        self.handed_over = sockets;
+    }
+
+    fn take_over(&mut self, label: &str) -> Option<Result<Vec<AnyListener>, BindError>> {
+        let sockets = self.handed_over.remove(label)?;
+        let adopted: Result<Vec<_>, _> = sockets
+            .into_iter()
+            .map(|socket| adopt(socket, UnixListener::take_over))
+            .collect();
+        for socket in adopted.iter().flatten().filter_map(AnyListener::socket) {
+            socket.keep_file(true);
+            self.adopted.push(socket);
+        }
+        Some(adopted)
+    }
+
+    /// Owns the files of sockets from now on, and closes the sockets that no listener has.
+    pub(crate) fn settle(&mut self) {
+        for socket in self.adopted.drain(..) {
+            socket.keep_file(false);
+        }
+        for listener in self.handed_over.drain().map(|(listener, _)| listener) {
+            tracing::info!(listener, "the old process keeps this socket, and drains it");
+        }
+    }
+}
+
+#[cfg(not(unix))]
+impl Sockets {
+    pub(crate) fn from_env() -> Self {
+        Self::default()
+    }
+
+    fn activated(&self, _: &str) -> Result<Vec<AnyListener>, String> {
+        unreachable!("such an address is rejected when it is read")
+    }
+
+    fn take_over(&mut self, _: &str) -> Option<Result<Vec<AnyListener>, BindError>> {
+        None
+    }
+
+    pub(crate) fn settle(&mut self) {}
+}
+
+fn bind(address: &ListenAddress) -> Result<Vec<AnyListener>, BindError> {
+    let bound = match address {
+        // `[::]` leaves IPv4 to `0.0.0.0`, so that both can be listed.
+        ListenAddress::Tcp(address) => TcpOptions::new()
+            .with_only_v6(address.is_ipv6())
+            .bind(*address)
+            .map(Into::into),
+        #[cfg(unix)]
+        ListenAddress::Unix(path) => UnixListener::bind(path).map(Into::into),
+        #[cfg(not(unix))]
+        ListenAddress::Unix(_) => unreachable!("it is rejected when it is read"),
+        ListenAddress::Activated(_) => unreachable!("it is open already"),
+    };
+    bound.map(|socket| vec![socket])
+}
+
+/// Adopts a TCP socket, or a Unix socket with `adopt_unix`.
+#[cfg(unix)]
+fn adopt(
+    socket: OwnedFd,
+    adopt_unix: impl Fn(std::os::unix::net::UnixListener) -> Result<UnixListener, BindError>,
+) -> Result<AnyListener, BindError> {
+    if is_unix(&socket).unwrap_or(false) {
+        adopt_unix(socket.into()).map(Into::into)
+    } else {
+        TcpListener::from_std(socket.into()).map(Into::into)
+    }
+}
+
+#[cfg(unix)]
+fn is_unix(socket: &OwnedFd) -> io::Result<bool> {
+    let address = rustix::net::getsockname(socket)?;
+    Ok(address.address_family() == rustix::net::AddressFamily::UNIX)
+}

@@ -1,0 +1,70 @@
+//! The new process: takes sockets over.
+
+use super::{
+    UpgradeError,
+    channel::{Channel, MAX_SOCKETS},
+    check_user,
+    message::{Malformed, Message, VERSION},
+};
+use std::{collections::HashMap, io, os::fd::OwnedFd, path::Path};
+use tokio::net::UnixStream;
+
+/// An upgrade in which the sockets have arrived, and the old process still serves.
+pub(super) struct Takeover {
+    channel: Channel,
+    /// The number of the old process, where the system tells it.
+    pub(super) process: Option<i32>,
+}
+
+/// Asks the process that listens on `path` for its sockets. `None` if there is no such process.
+pub(super) async fn take_over(
+    path: &Path,
+) -> Result<Option<(Takeover, HashMap<String, Vec<OwnedFd>>)>, UpgradeError> {
+    let stream = match UnixStream::connect(path).await {
+        Ok(stream) => stream,
+        Err(error) if is_absent(&error) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let peer = stream.peer_cred()?;
+    check_user(peer.uid())?;
+    let mut channel = Channel::new(stream);
+    channel.send(&Message::Hello(VERSION.into()), None).await?;
+    let mut sockets: HashMap<_, Vec<_>> = HashMap::new();
+    for _ in 0..=MAX_SOCKETS {
+        match channel.receive().await? {
+            Message::Socket(listener) => {
+                let socket = channel.descriptor()?;
+                sockets.entry(listener).or_default().push(socket);
+            }
+            Message::All => {
+                let process = peer.pid();
+                return Ok(Some((Takeover { channel, process }, sockets)));
+            }
+            _ => return Err(Malformed("a socket was expected").into()),
+        }
+    }
+    Err(Malformed("there are too many sockets").into())
+}
+
+/// Whether the path has no socket, or that of a process that has ended.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+    )
+}
+
+impl Takeover {
+    /// Reports that this process serves the sockets of `listeners`, and waits until the old one has stopped
+    /// accepting.
+    pub(super) async fn finish(mut self, listeners: Vec<String>) -> Result<(), UpgradeError> {
+        for listener in listeners {
+            self.channel.send(&Message::Took(listener), None).await?;
+        }
+        self.channel.send(&Message::Ready, None).await?;
+        match self.channel.receive().await? {
+            Message::HandedOver => Ok(()),
+            _ => Err(Malformed("an acknowledgement was expected").into()),
+        }
+    }
+}

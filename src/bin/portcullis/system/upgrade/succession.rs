@@ -1,0 +1,73 @@
+//! The new process, from the first question to the last acknowledgement.
+
+use super::{
+    Offer,
+    new::{Takeover, take_over},
+};
+use crate::{
+    config::{Config, Placed, chain},
+    system::Sockets,
+};
+use portcullis::server::{Handle, ListenerHandle};
+use std::path::PathBuf;
+
+/// A process that starts, and may take the place of another one.
+pub(crate) struct Succession {
+    path: Option<Placed<PathBuf>>,
+    takeover: Option<Takeover>,
+}
+
+impl Succession {
+    /// Asks the process that runs, if there is one, for its sockets.
+    pub(crate) async fn begin(config: &Config, sockets: &mut Sockets) -> Result<Self, String> {
+        let path = config.process.upgrade_socket.clone();
+        let mut takeover = None;
+        if let Some(path) = &path {
+            let begun = take_over(&path.value).await;
+            let begun =
+                begun.map_err(|error| format!("{}: the upgrade failed: {error}", path.place))?;
+            if let Some((begun, handed_over)) = begun {
+                sockets.add_handed_over(handed_over);
+                takeover = Some(begun);
+            }
+        }
+        Ok(Self { path, takeover })
+    }
+
+    /// Reports that all listeners of `servers` are served, and waits for processes to come.
+    pub(crate) async fn finish(
+        self,
+        servers: [Option<&Handle>; 2],
+    ) -> Result<Option<Offer>, String> {
+        let Some(path) = self.path else {
+            return Ok(None);
+        };
+        let has_taken_over = self.takeover.is_some();
+        if let Some(takeover) = self.takeover {
+            let listeners = servers.into_iter().flatten().flat_map(Handle::listeners);
+            let names = listeners
+                .map(|it: ListenerHandle| it.name().to_owned())
+                .collect();
+            let process = takeover.process.unwrap_or_default();
+            match takeover.finish(names).await {
+                Ok(()) => tracing::info!(process, "the sockets of the old process were taken over"),
+                // Both serve the same sockets, so no client is lost.
+                Err(error) => tracing::error!(process, %error, "the old process may go on serving"),
+            }
+        }
+        match Offer::bind(&path.value) {
+            Ok(offer) => {
+                tracing::info!("ready for an upgrade at {}", path.value.display());
+                Ok(Some(offer))
+            }
+            Err(error) => {
+                let error = format!("{}: {}", path.place, chain(&error));
+                if !has_taken_over {
+                    return Err(error);
+                }
+                tracing::error!("{error}; there is no further upgrade");
+                Ok(None)
+            }
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! The log: levels, access lines, and rotation.
+
+use crate::gate::{Folder, Gate, backend, line};
+use serde_json::Value;
+use std::{fs, path::Path, time::Duration};
+use tokio::{io::AsyncWriteExt, time::timeout};
+
+/// The lines of `log`, in a gate with one listener before `server`.
+fn configuration(log: &str, server: &str) -> String {
+    format!(
+        "version = 1\n[log]\n{log}\n[[listener]]\nname = \"shop\"\nlisten = \"127.0.0.1:0\"\n\
+         backend = \"one\"\n[[backend]]\nname = \"one\"\nservers = \"{server}\"\n"
+    )
+}
+
+/// A client that gets the greeting, sends five bytes, gets them back, and leaves.
+async fn visit(gate: &Gate) {
+    let mut client = gate.connect().await;
+    assert_eq!(line(&mut client).await.expect("the greeting"), "one");
+    client.write_all(b"ping\n").await.expect("it is open");
+    assert_eq!(line(&mut client).await.expect("an echo"), "ping");
+}
+
+/// Waits until the file has a line with `text`.
+async fn line_in(file: &Path, text: &str) -> String {
+    let look = async {
+        loop {
+            let written = fs::read_to_string(file).unwrap_or_default();
+            if let Some(line) = written.lines().find(|line| line.contains(text)) {
+                return line.to_owned();
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let found = timeout(Duration::from_secs(30), look).await;
+    found.unwrap_or_else(|_| panic!("no {text} in {}", file.display()))
+}
+
+#[tokio::test]
+async fn each_connection_has_one_line_with_its_facts() {
+    let folder = Folder::new();
+    let server = backend("one").await.to_string();
+    let file = folder.write("gate.toml", configuration("format = \"json\"", &server));
+    let mut gate = Gate::run(&file, 1).await;
+    visit(&gate).await;
+    let access = gate.child.says("outcome").await;
+    let access: Value = serde_json::from_str(&access).expect("it is JSON");
+    let expected = [
+        ("target", "access"),
+        ("listener", "shop"),
+        ("backend", "one"),
+        ("server", &server),
+        ("ended_by", "client"),
+        ("outcome", "completed"),
+    ];
+    for (field, value) in expected {
+        assert_eq!(access[field], value, "{access}");
+    }
+    assert_eq!(
+        (&access["bytes_in"], &access["bytes_out"]),
+        (&5.into(), &9.into())
+    );
+    assert!(
+        access["peer"]
+            .as_str()
+            .is_some_and(|it| it.starts_with("127.0.0.1:"))
+    );
+    for field in ["duration", "connect_time"] {
+        assert!(
+            access[field].as_f64().is_some_and(|it| it > 0.0),
+            "{access}"
+        );
+    }
+    for field in ["error", "proxy", "name", "observed"] {
+        assert!(access.get(field).is_none(), "{access}");
+    }
+    gate.child.signal("TERM").await;
+    assert!(!gate.child.says("signal").await.contains("access"));
+}
+
+#[tokio::test]
+async fn a_reload_changes_the_level_and_where_access_lines_go() {
+    let folder = Folder::new();
+    let server = backend("one").await.to_string();
+    let file = folder.write("gate.toml", configuration("level = \"error\"", &server));
+    let path = folder.path("access.log");
+    let mut command = crate::gate::program(["run", "--config", file.to_str().expect("UTF-8")]);
+    command.env("RUST_BACKTRACE", "0");
+    // At level error there is no line with the address, so it is fixed.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = free.local_addr().expect("it is bound");
+    drop(free);
+    let text = |log: &str| configuration(log, &server).replace("127.0.0.1:0", &address.to_string());
+    folder.write("gate.toml", text("level = \"error\""));
+    let mut gate = Gate::start(command, 0).await;
+    gate.addresses.push(address);
+    crate::support::eventually("it listens", || {
+        std::net::TcpStream::connect(address).is_ok()
+    })
+    .await;
+    // Access lines do not depend on the level.
+    gate.child.says("outcome").await;
+
+    folder.write(
+        "gate.toml",
+        text("level = \"debug\"\naccess = \"./access.log\""),
+    );
+    gate.child.signal("HUP").await;
+    gate.child.says("was reloaded").await;
+    visit(&gate).await;
+    line_in(&path, "\"bytes_in\":5").await;
+
+    for wrong in ["./missing/access.log", "acess"] {
+        folder.write("gate.toml", text(&format!("access = \"{wrong}\"")));
+        gate.child.signal("HUP").await;
+        let why = gate.child.says("gate.toml:3:10").await;
+        assert!(why.contains(wrong) || why.contains("No such file"), "{why}");
+        gate.child.says("the old one stays in use").await;
+    }
+    folder.write("gate.toml", text("level = \"error\"\naccess = \"off\""));
+    gate.child.signal("HUP").await;
+    crate::support::eventually("it was reloaded", || {
+        // Nothing is logged any more, so the file is watched instead.
+        fs::read_to_string(&path).is_ok_and(|text| text.lines().count() == 1)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_rotated_file_is_opened_again_on_sigusr1_and_at_a_reload() {
+    let folder = Folder::new();
+    let server = backend("one").await.to_string();
+    let log = "format = \"json\"\naccess = \"./access.log\"";
+    let file = folder.write("gate.toml", configuration(log, &server));
+    let path = folder.path("access.log");
+    let mut gate = Gate::run(&file, 1).await;
+    visit(&gate).await;
+    line_in(&path, "outcome").await;
+    for (number, signal) in ["USR1", "HUP"].into_iter().enumerate() {
+        let rotated = folder.path(&format!("access.log.{number}"));
+        fs::rename(&path, &rotated).expect("it is there");
+        gate.child.signal(signal).await;
+        crate::support::eventually("it is opened again", || path.exists()).await;
+        // A connection may have begun before.
+        let look = async {
+            while fs::read_to_string(&path).is_ok_and(|text| text.is_empty()) {
+                visit(&gate).await;
+            }
+        };
+        timeout(Duration::from_secs(30), look)
+            .await
+            .expect("a line");
+        let before = fs::read_to_string(&rotated).expect("it is there");
+        assert!(before.lines().count() >= 1);
+    }
+    // What is still in the queue at the end is written.
+    for _ in 0..100 {
+        drop(gate.connect().await);
+    }
+    gate.child.signal("TERM").await;
+    gate.child.ended_within(Duration::from_secs(30)).await;
+    let text = fs::read_to_string(&path).expect("it is there");
+    let lines = text.lines().map(serde_json::from_str::<Value>);
+    let lines: Vec<_> = lines.collect::<Result<_, _>>().expect("whole lines");
+    assert!(lines.len() > 100, "{} lines", lines.len());
+}

@@ -1,0 +1,201 @@
+//! Upgrades: a new process takes the listening sockets of the old one over.
+
+use crate::{
+    gate::{Folder, Gate, backend, line, program},
+    support::child::Child,
+};
+use std::{os::unix::fs::PermissionsExt, path::PathBuf, time::Duration};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpStream, UnixStream},
+};
+
+/// A gate before one backend, on TCP and on a Unix socket.
+struct Upgradable {
+    folder: Folder,
+    file: PathBuf,
+    gate: Gate,
+}
+
+impl Upgradable {
+    async fn start() -> Self {
+        let folder = Folder::new();
+        let file = folder.write(
+            "gate.toml",
+            configuration(&backend("one").await.to_string()),
+        );
+        let mut gate = Gate::run(&file, 1).await;
+        gate.child.says("ready for an upgrade").await;
+        Self { folder, file, gate }
+    }
+
+    /// Starts a new process, and waits until it has taken over.
+    async fn upgrade(&self) -> Child {
+        let mut new = self.start_new();
+        new.says("were taken over").await;
+        new.says("ready for an upgrade").await;
+        new
+    }
+
+    fn start_new(&self) -> Child {
+        let file = self.file.to_str().expect("it is UTF-8");
+        Child::start(program(["run", "--config", file])).expect("it starts")
+    }
+
+    async fn connect_unix(&self) -> UnixStream {
+        let path = self.folder.path("front.socket");
+        UnixStream::connect(path).await.expect("it listens")
+    }
+
+    async fn assert_serves(&self) {
+        let mut client = self.gate.connect().await;
+        assert_eq!(line(&mut client).await.expect("the greeting"), "one");
+        let mut client = self.connect_unix().await;
+        assert_eq!(line(&mut client).await.expect("the greeting"), "one");
+        let admin = UnixStream::connect(self.folder.path("admin.socket")).await;
+        let mut admin = admin.expect("it listens");
+        let request = b"GET /livez HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+        admin.write_all(request).await.expect("it is open");
+        assert_eq!(
+            line(&mut admin).await.expect("a status"),
+            "HTTP/1.1 200 OK\r"
+        );
+    }
+}
+
+fn configuration(server: &str) -> String {
+    format!(
+        "version = 1\n[process]\nupgrade-socket = \"upgrade.socket\"\n[admin]\n\
+         listen = \"unix:admin.socket\"\n[drain]\nannounce = \"1m\"\n\
+         deadline = \"1m\"\n[[listener]]\nname = \"a\"\n\
+         listen = [\"127.0.0.1:0\", \"unix:front.socket\"]\nbackend = \"b\"\n\
+         [[backend]]\nname = \"b\"\nservers = \"{server}\"\n"
+    )
+}
+
+#[tokio::test]
+async fn a_new_process_takes_over_while_old_connections_go_on() {
+    let mut test = Upgradable::start().await;
+    let mode = std::fs::metadata(test.folder.path("upgrade.socket")).expect("it is there");
+    assert_eq!(mode.permissions().mode() & 0o777, 0o600);
+    let mut old = test.gate.connect().await;
+    let mut old_unix = test.connect_unix().await;
+    for old in [line(&mut old).await, line(&mut old_unix).await] {
+        assert_eq!(old.expect("the greeting"), "one");
+    }
+
+    let mut new = test.upgrade().await;
+    test.gate.child.says("this one drains").await;
+    test.assert_serves().await;
+    old.write_all(b"still here\n").await.expect("it is open");
+    assert_eq!(line(&mut old).await.expect("an echo"), "still here");
+    drop((old, old_unix));
+    // Its listeners are gone, so nothing waits for the announced time.
+    let ended = test.gate.child.ended_within(PATIENCE).await;
+    assert_eq!(ended.code(), Some(0));
+    test.assert_serves().await;
+
+    let text = std::fs::read_to_string(&test.file).expect("it is there");
+    let text = text.replace("announce = \"1m\"", "announce = \"0s\"");
+    std::fs::write(&test.file, text).expect("it is writable");
+    let mut third = test.upgrade().await;
+    assert_eq!(new.ended_within(PATIENCE).await.code(), Some(0));
+    test.assert_serves().await;
+    third.signal("TERM").await;
+    assert_eq!(third.ended_within(PATIENCE).await.code(), Some(0));
+    for name in ["front.socket", "admin.socket", "upgrade.socket"] {
+        assert!(!test.folder.path(name).exists(), "{name} was left behind");
+    }
+    assert!(TcpStream::connect(test.gate.addresses[0]).await.is_err());
+}
+
+#[tokio::test]
+async fn sigusr2_starts_the_new_process() {
+    let mut test = Upgradable::start().await;
+    let old = test.gate.child.id();
+    test.gate.child.signal("USR2").await;
+    // Both write to the same pipe.
+    let started = test.gate.child.says("new process was started").await;
+    let new: u32 = started
+        .split(|letter: char| !letter.is_ascii_digit())
+        .filter_map(|number| number.parse().ok())
+        .next_back()
+        .expect("the number of the process");
+    assert_ne!(new, old);
+    let _new = Stranger(new);
+    assert_eq!(test.gate.child.ended_within(PATIENCE).await.code(), Some(0));
+    test.assert_serves().await;
+}
+
+/// Ends a process that is no child of the test.
+struct Stranger(u32);
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        let number = self.0.to_string();
+        let _ = std::process::Command::new("kill")
+            .args(["-s", "KILL", &number])
+            .status();
+    }
+}
+
+#[tokio::test]
+async fn a_new_process_that_fails_leaves_the_old_one_as_it_was() {
+    let test = Upgradable::start().await;
+    let right = std::fs::read_to_string(&test.file).expect("it is there");
+    let blocker = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let blocked = blocker.local_addr().expect("it is bound");
+    for (wrong, code) in [
+        (right.replace("backend =", "bakend ="), 2),
+        (
+            right.replace("unix:front", &format!("{blocked}\", \"unix:front")),
+            1,
+        ),
+    ] {
+        std::fs::write(&test.file, wrong).expect("it is writable");
+        let mut new = test.start_new();
+        assert_eq!(new.ended_within(PATIENCE).await.code(), Some(code));
+        test.assert_serves().await;
+    }
+    std::fs::write(&test.file, right).expect("it is writable");
+    let new = test.upgrade().await;
+    test.assert_serves().await;
+    drop(new);
+}
+
+#[tokio::test]
+async fn a_process_that_breaks_the_protocol_changes_nothing() {
+    let mut test = Upgradable::start().await;
+    let path = test.folder.path("upgrade.socket");
+    let hello = |version: &str| {
+        let mut message = vec![1, 0, u8::try_from(version.len()).expect("it is short")];
+        message.extend(version.as_bytes());
+        message
+    };
+    let version = "portcullis-upgrade 1";
+    for (sent, logged) in [
+        (b"GET / HTTP/1.1\r\n\r\n".to_vec(), "breaks the protocol"),
+        (hello("portcullis-upgrade 2"), "speaks another version"),
+        (Vec::new(), "was rejected"),
+        ([hello(version), vec![6, 0, 0]].concat(), "upgrade failed"),
+        (hello(version), "upgrade failed"),
+    ] {
+        let mut peer = UnixStream::connect(&path).await.expect("it listens");
+        peer.write_all(&sent).await.expect("it is open");
+        peer.shutdown().await.expect("it is open");
+        test.gate.child.says(logged).await;
+        drop(peer);
+        test.assert_serves().await;
+    }
+    // The answer to another version names the one that is spoken.
+    let mut peer = UnixStream::connect(&path).await.expect("it listens");
+    peer.write_all(&hello("x")).await.expect("it is open");
+    let mut answer = Vec::new();
+    peer.read_to_end(&mut answer).await.expect("it ends");
+    assert!(String::from_utf8_lossy(&answer).contains(version));
+    let new = test.upgrade().await;
+    test.assert_serves().await;
+    drop(new);
+}
+
+const PATIENCE: Duration = Duration::from_secs(30);
