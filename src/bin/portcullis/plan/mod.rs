@@ -281,8 +281,13 @@ impl Plan {
                         self.part(words, NONE, "added", "it is checked, then used", concerns);
                     }
                     (Some(_), None) => {
-                        let effect = "its connections are force-closed after 5m";
-                        self.part(words, "in use", NONE, effect, concerns);
+                        let effect = match new.drain {
+                            Some(drain) => {
+                                format!("its connections are force-closed after {}", drain.show())
+                            }
+                            None => "its connections stay".into(),
+                        };
+                        self.part(words, "in use", NONE, &effect, concerns);
                     }
                     (None, None) => {}
                 }
