@@ -358,11 +358,10 @@ fn of_listeners(listeners: &str) -> Vec<String> {
 #[test]
 fn listeners_that_cannot_be_opened_together_are_reported() {
     let two = |one: &str, other: &str| {
-        let found = of_listeners(&format!(
+        of_listeners(&format!(
             "listener = [{{ name = \"x\", listen = {one}, backend = \"b\" }},\n\
              {{ name = \"y\", listen = {other}, backend = \"d\" }}]"
-        ));
-        found
+        ))
     };
     assert_eq!(
         two("\"0.0.0.0:443\"", "[\"192.0.2.1:443\", \"192.0.2.1:444\"]"),
