@@ -22,13 +22,13 @@ async fn two_files_are_compared_without_a_running_process() {
     assert_eq!(code, Some(0), "{text}");
     assert!(text.starts_with("nothing to do"), "{text}");
 
-    let new = OLD.replace("version = 1", "version = 1\n[log]\nlevel = \"debug\"");
+    let new = OLD.replace("version = 1", "version = 1\n[log]\nformat = \"json\"");
     let new = folder.write("new.toml", new.replace("127.0.0.1:1\"", "127.0.0.1:2\""));
     let (code, text) = plan(&old, &new).await;
     assert_eq!(code, Some(10), "{text}");
     let lines: Vec<_> = text.lines().collect();
     assert_eq!(lines.len(), 1 + 3, "{text}");
-    assert!(lines[1].starts_with("log.level "), "{text}");
+    assert!(lines[1].starts_with("log.format "), "{text}");
     assert!(lines[1].contains(" restart "), "{text}");
     assert!(
         lines[2].starts_with("backend \"b\": server 127.0.0.1:1 "),

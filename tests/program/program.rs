@@ -14,6 +14,7 @@ mod forwarding;
 mod gate;
 mod log;
 mod plan;
+mod recheck;
 mod reload;
 mod shutdown;
 #[path = "../support/mod.rs"]

@@ -15,6 +15,7 @@ mod demo;
 mod explain;
 mod log;
 mod plan;
+mod recheck;
 mod run;
 mod running;
 mod small;
@@ -32,7 +33,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     match Args::parse().command {
         Command::Demo(args) => demo::demo(&args),
-        Command::Check(args) => run::check(&args.config),
+        Command::Check(args) => run::check(&args),
         Command::Run(args) => run::run(&args.config),
         Command::Plan(args) => plan::plan(&args),
         Command::Explain(args) => explain::explain(&args),

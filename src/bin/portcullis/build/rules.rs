@@ -12,9 +12,11 @@ use crate::config::{
     Untrusted, route_words,
 };
 use portcullis::{
+    ConnectionInfo,
     middleware::{
-        access::{Acl, AclLayer},
+        access::{Acl, AclLayer, Verdict},
         limit::{KeyedLimitLayer, LimitHandle, RateLimitLayer},
+        peek::Protocol,
         proxy_protocol::{ProxyProtocolLayer, TrustedSources},
         route::{InvalidRoute, RouteTable},
     },
@@ -97,6 +99,39 @@ impl Rules {
             ways: ways.table,
             all_ways: ways.all.0,
         })
+    }
+
+    /// Whether an open connection would be admitted now, or why not.
+    ///
+    /// Limits do not count, because it has its place, nor do routes, because it keeps its own.
+    pub(crate) fn still_admit(&self, info: &ConnectionInfo, observe: bool) -> Result<(), String> {
+        if let Some(access) = &self.access
+            && let Verdict::Deny(rule) = access.handle().judge(info)
+            && !observe
+        {
+            return Err(rule.into());
+        }
+        let protocol = info.hello().map(|_| Protocol::Tls);
+        let way = self.ways.find(info.hello(), protocol);
+        let tls = way.and_then(|way| way.tls.as_ref());
+        let Some(tls) = tls.filter(|tls| tls.settings.client.is_some()) else {
+            return Ok(());
+        };
+        let verified = tls.layer.verify_again(info);
+        verified.map_err(|error| format!("the client's certificate: {error}"))?;
+        match tls
+            .access
+            .as_ref()
+            .map(|access| access.handle().judge(info))
+        {
+            Some(Verdict::Deny(rule)) => Err(rule.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// How often the files of client certificates have changed.
+    pub(crate) fn generation(&self) -> u64 {
+        self.terminated().map(|tls| tls.store.reloads()).sum()
     }
 
     /// The TLS that ends here, of each way.

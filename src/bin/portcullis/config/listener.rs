@@ -19,6 +19,8 @@ pub(crate) struct Listener {
     pub(crate) prelude: Option<Placed<Prelude>>,
     pub(crate) tls: Option<Tls>,
     pub(crate) target: Target,
+    /// Closes open connections that would not be admitted now.
+    pub(crate) recheck: bool,
 }
 
 /// Where the connections of a listener go.
@@ -55,6 +57,7 @@ impl Listener {
         let tls = section
             .section("tls")
             .and_then(|section| section.read(Tls::read));
+        let recheck = section.get("recheck").unwrap_or(false);
         let backend = section.placed("backend");
         let routes = section.sections("route");
         let has_routes = section.has("route");
@@ -112,6 +115,7 @@ impl Listener {
             prelude,
             tls,
             target,
+            recheck,
         })
     }
 }
@@ -444,6 +448,11 @@ impl Route {
             section.error(format!(
                 "{words}: write `tls` to terminate TLS here, or `pass = true` to leave it to the backend"
             ));
+        }
+        if (section.has("tls") || pass) && backend.is_none() && refuse.is_some() {
+            let message =
+                format!("{words}: a refused client has no handshake; remove `tls` and `pass`");
+            section.error_at("refuse", message);
         }
         let action = match (backend, refuse) {
             (Some(backend), None) => Action::Backend(backend),
