@@ -35,7 +35,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     match Args::parse().command {
         Command::Demo(args) => demo::demo(&args),
-        Command::Check(args) => run::check(&args.config),
+        Command::Check(args) => run::check(&args),
         Command::Run(args) => run::run(&args.config),
         Command::Plan(args) => plan::plan(&args),
         Command::Explain(args) => explain::explain(&args),

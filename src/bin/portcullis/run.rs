@@ -6,21 +6,30 @@ use crate::{
     admin::{self, Instruments},
     args,
     build::{self, Before, Parts},
-    config::{Config, Problems, Source, Workers, chain},
+    config::{Certificate, Config, Problems, Source, Workers, chain},
     exit, log, recheck,
     running::Running,
     system::{ConfigWatch, Events, Sockets, check_descriptors, raise_descriptors},
 };
 use portcullis::server::Report;
-use std::{fmt::Write as _, path::Path, process::ExitCode};
+use std::{
+    fmt::Write as _,
+    path::Path,
+    process::ExitCode,
+    time::{Duration, SystemTime},
+};
 use tokio::{
     runtime::{Builder, Runtime},
     sync::mpsc,
 };
 
 /// Prints all problems of a configuration. It reads certificates and other files, and opens no socket.
-pub(crate) fn check(path: &Path) -> ExitCode {
-    let (config, _, mut problems) = load(path);
+pub(crate) fn check(args: &args::Check) -> ExitCode {
+    let path = &*args.config;
+    let (config, parts, mut problems) = load(path);
+    if let Some(ahead) = args.at {
+        report_endings(&config, &parts, ahead, &mut problems);
+    }
     check_descriptors(&config, &mut problems);
     if problems.errors() > 0 {
         return print_problems(path, problems);
@@ -34,6 +43,29 @@ pub(crate) fn check(path: &Path) -> ExitCode {
         path.display()
     );
     ExitCode::from(exit::OK)
+}
+
+/// Reports the certificates that end until then.
+fn report_endings(config: &Config, parts: &Parts, ahead: Duration, problems: &mut Problems) {
+    let end = SystemTime::now() + ahead;
+    let stores = parts.gates.values().flat_map(build::Gate::certificates);
+    for stored in stores.flat_map(|store| store.certificates()) {
+        let left = stored.facts.not_after.duration_since(SystemTime::now());
+        let hours = left.unwrap_or_default().as_secs() / 3_600;
+        let is_its =
+            |certificate: &&Certificate| Some(&certificate.chain.value) == stored.source.as_ref();
+        let certificate = config.certificates.iter().find(is_its);
+        if let Some(certificate) = certificate
+            && stored.facts.not_after < end
+        {
+            let (days, hours) = (hours / 24, hours % 24);
+            let message = format!(
+                "certificate \"{}\": it ends in {days} days and {hours} hours",
+                certificate.name.value
+            );
+            problems.error(certificate.chain.place.clone(), message);
+        }
+    }
 }
 
 /// Prints why a configuration cannot be used.

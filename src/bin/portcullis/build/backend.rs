@@ -58,7 +58,14 @@ pub(super) fn differ_in_servers_alone(one: &Backend, other: &Backend) -> bool {
     let settings = |backend: &Backend| {
         let connect = backend.connect_timeout;
         let health = backend.health.clone();
-        (backend.balance, health, backend.when_none_healthy, connect)
+        let drain = backend.drain;
+        (
+            backend.balance,
+            health,
+            backend.when_none_healthy,
+            connect,
+            drain,
+        )
     };
     settings(one) == settings(other)
 }
@@ -74,6 +81,7 @@ fn settings(backend: &Backend) -> PoolBuilder {
         .with_name(&backend.name.value)
         .with_balance(balance)
         .with_attempt_timeout(backend.connect_timeout)
+        .with_drain_timeout(backend.drain)
         .with_health_check(health_check(&backend.health))
         .with_unhealthy_as_last_resort(backend.when_none_healthy == WhenNoneHealthy::TryAll)
 }

@@ -231,6 +231,7 @@ fn connection_timeout(guards: &Guards) -> ConnectionTimeoutLayer {
             Direction::Out => layer.with_min_write_throughput(bytes, over),
             Direction::Both => layer.with_min_throughput(bytes, over),
         };
+        layer = layer.with_throughput_observe(throughput.observe);
     }
     layer
 }

@@ -335,6 +335,7 @@ pub(crate) struct Throughput {
     pub(crate) bytes_per_second: u64,
     pub(crate) over: Duration,
     pub(crate) direction: Direction,
+    pub(crate) observe: bool,
 }
 
 /// Of the bytes that count.
@@ -367,6 +368,7 @@ impl Throughput {
         let over = section.get::<Duration>("over");
         let over = over.unwrap_or(Duration::from_secs(30));
         let direction = section.get("direction").unwrap_or(Direction::Both);
+        let observe = section.get("observe").unwrap_or(false);
         if over < Duration::from_secs(1) {
             section.error_at("over", "the time must be at least \"1s\"");
             return None;
@@ -375,6 +377,7 @@ impl Throughput {
             bytes_per_second: min?.value.0,
             over,
             direction,
+            observe,
         })
     }
 }

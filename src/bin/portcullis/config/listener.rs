@@ -449,6 +449,11 @@ impl Route {
                 "{words}: write `tls` to terminate TLS here, or `pass = true` to leave it to the backend"
             ));
         }
+        if (section.has("tls") || pass) && backend.is_none() && refuse.is_some() {
+            let message =
+                format!("{words}: a refused client has no handshake; remove `tls` and `pass`");
+            section.error_at("refuse", message);
+        }
         let action = match (backend, refuse) {
             (Some(backend), None) => Action::Backend(backend),
             (None, Some(refuse)) => Action::Refuse(refuse),

@@ -35,7 +35,7 @@ pub(crate) use self::{
     problem::{Place, Placed, Problems},
     process::{Access, Drain, Format, Log, Process, Workers},
     source::Source,
-    value::{ByteRate, EventRate, ListenAddress, Size},
+    value::{ByteRate, EventRate, ListenAddress, Size, parse_duration},
 };
 use section::{Reader, Section};
 use std::{cell::RefCell, fs, path::Path};

@@ -333,6 +333,9 @@ pub(super) static KEYS: &[Key] = &[
     listener("listener.throughput.over", Next, |it| {
         throughput(&it.guards).map(|it| it.over.show())
     }),
+    listener("listener.throughput.observe", Next, |it| {
+        throughput(&it.guards).map(|it| it.observe.show())
+    }),
     listener("listener.proxy-protocol.mode", Next, |it| {
         Some(match proxy(it) {
             None => "off".into(),
@@ -392,9 +395,10 @@ pub(super) static KEYS: &[Key] = &[
     }),
     elsewhere("backend.name", Name),
     elsewhere("backend.servers", All)
-        .note("connections to removed servers are force-closed after 5 minutes"),
+        .note("connections to removed servers are force-closed after `backend.drain`"),
     backend("backend.balance", |it| Some(word(it.balance))),
     backend("backend.connect-timeout", |it| some(&it.connect_timeout)),
+    backend("backend.drain", |it| some(&it.drain)),
     backend("backend.when-none-healthy", |it| {
         Some(word(it.when_none_healthy))
     }),

@@ -281,8 +281,13 @@ impl Plan {
                         self.part(words, NONE, "added", "it is checked, then used", concerns);
                     }
                     (Some(_), None) => {
-                        let effect = "its connections are force-closed after 5m";
-                        self.part(words, "in use", NONE, effect, concerns);
+                        let effect = match new.drain {
+                            Some(drain) => {
+                                format!("its connections are force-closed after {}", drain.show())
+                            }
+                            None => "its connections stay".into(),
+                        };
+                        self.part(words, "in use", NONE, &effect, concerns);
                     }
                     (None, None) => {}
                 }
@@ -306,12 +311,15 @@ fn short(path: &str) -> &str {
     within.unwrap_or(path)
 }
 
+/// The old and the new part of one name.
+type Pair<'a, T> = (Option<&'a T>, Option<&'a T>);
+
 /// The old and the new part of each name, in the order of the old configuration, then of the new one.
 fn pairs<'a, T, N: ToString + 'a>(
     from: &'a [T],
     to: &'a [T],
     name: impl Fn(&'a T) -> &'a Placed<N>,
-) -> Vec<(String, (Option<&'a T>, Option<&'a T>))> {
+) -> Vec<(String, Pair<'a, T>)> {
     let mut names: Vec<String> = Vec::new();
     for part in from.iter().chain(to) {
         let name = name(part).value.to_string();

@@ -58,7 +58,7 @@ impl Show for Duration {
             (60_000, "m"),
             (1_000, "s"),
         ];
-        let whole = |(unit, _): &&(u128, &str)| millis > 0 && millis % unit == 0;
+        let whole = |(unit, _): &&(u128, &str)| millis > 0 && millis.is_multiple_of(*unit);
         match units.iter().find(whole) {
             Some((unit, word)) => format!("{}{word}", millis / unit),
             None => format!("{millis}ms"),
@@ -69,7 +69,7 @@ impl Show for Duration {
 impl Show for Size {
     fn show(&self) -> String {
         let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-        let whole = |(unit, _): &&(u64, &str)| self.0 > 0 && self.0 % unit == 0;
+        let whole = |(unit, _): &&(u64, &str)| self.0 > 0 && self.0.is_multiple_of(*unit);
         match units.iter().find(whole) {
             Some((unit, word)) => format!("{} {word}", self.0 / unit),
             None => format!("{} B", self.0),
