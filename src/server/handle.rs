@@ -1,7 +1,7 @@
 //! Controls and observes a running server.
 
 use super::{
-    Config, ListenerHandle, Report, ServeError, Stack,
+    Config, Drain, ListenerHandle, Report, ServeError, Stack,
     frontend::TypedFrontend,
     shared::SharedState,
     status::{State, Status},
@@ -229,6 +229,11 @@ impl Handle {
             .find(id)
             .inspect(ConnectionInfo::force_reset)
             .is_some()
+    }
+
+    /// Changes how the server shuts down. It has no effect on a shutdown that has begun.
+    pub fn set_drain(&self, drain: Drain) {
+        self.shared.set_drain(drain);
     }
 
     /// Starts a graceful shutdown and returns immediately; see [`wait`](Self::wait).

@@ -1,10 +1,11 @@
 //! State shared by a server's listeners, handle and drain.
 
 use super::{
-    Config, Report, clock::Clock, lifecycle::Lifecycle, listeners::Listeners, registry::Registry,
+    Config, Drain, Report, clock::Clock, lifecycle::Lifecycle, listeners::Listeners,
+    registry::Registry,
 };
 use portcullis_middleware::limit::LimitHandle;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// State of one server.
 #[derive(Debug)]
@@ -15,6 +16,8 @@ pub(crate) struct SharedState {
     pub(super) clock: Clock,
     pub(super) report: OnceLock<Report>,
     pub(super) config: OnceLock<Config>,
+    /// Replaces the drain that the server was built with.
+    drain: Mutex<Option<Drain>>,
     /// The limit that the handle shows and changes.
     pub(super) limit: OnceLock<LimitHandle>,
 }
@@ -28,7 +31,18 @@ impl SharedState {
             clock: Clock::default(),
             report: OnceLock::new(),
             config: OnceLock::new(),
+            drain: Mutex::default(),
             limit: OnceLock::new(),
         }
+    }
+
+    /// The drain that replaces that of the builder.
+    pub(super) fn drain(&self) -> Option<Drain> {
+        let drain = self.drain.lock().unwrap_or_else(PoisonError::into_inner);
+        drain.clone()
+    }
+
+    pub(super) fn set_drain(&self, drain: Drain) {
+        *self.drain.lock().unwrap_or_else(PoisonError::into_inner) = Some(drain);
     }
 }

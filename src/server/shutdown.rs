@@ -68,7 +68,8 @@ impl ServerDrainer {
         // First, so that no listener is added to a server that is paused and drains.
         let listeners = shared.listeners.stop();
         lifecycle.begin_drain(false);
-        let schedule = self.drain.schedule(begun);
+        let drain = shared.drain().unwrap_or_else(|| self.drain.clone());
+        let schedule = drain.schedule(begun);
         for listener in &listeners {
             listener
                 .gone_at_server_drain

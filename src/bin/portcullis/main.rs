@@ -18,6 +18,8 @@ mod plan;
 mod recheck;
 mod run;
 mod running;
+#[cfg(test)]
+mod share;
 mod small;
 mod system;
 mod view;

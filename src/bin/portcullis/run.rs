@@ -6,10 +6,10 @@ use crate::{
     admin::{self, Instruments},
     args,
     build::{self, Before, Parts},
-    config::{Certificate, Config, Problems, Source, chain},
+    config::{Certificate, Config, Problems, Source, Workers, chain},
     exit, log, recheck,
     running::Running,
-    system::{Events, Sockets, raise_descriptors},
+    system::{ConfigWatch, Events, Sockets, check_descriptors, raise_descriptors},
 };
 use portcullis::server::Report;
 use std::{
@@ -30,6 +30,7 @@ pub(crate) fn check(args: &args::Check) -> ExitCode {
     if let Some(ahead) = args.at {
         report_endings(&config, &parts, ahead, &mut problems);
     }
+    check_descriptors(&config, &mut problems);
     if problems.errors() > 0 {
         return print_problems(path, problems);
     }
@@ -97,7 +98,8 @@ pub(crate) fn run(path: &Path) -> ExitCode {
     // First, while this process has one thread.
     let sockets = Sockets::from_env();
     let (config, problems) = Config::load(path);
-    serve_on(&runtime(), config, problems, Some(path), sockets)
+    let runtime = runtime_with(config.process.workers);
+    serve_on(&runtime, config, problems, Some(path), sockets)
 }
 
 /// Serves a configuration that the command line describes.
@@ -164,6 +166,7 @@ pub(crate) fn serve_on(
         ..Before::default()
     };
     let parts = build::build(&config, &before, &mut problems);
+    check_descriptors(&config, &mut problems);
     if problems.errors() > 0 {
         for problem in problems.sorted() {
             eprintln!("{problem}");
@@ -207,6 +210,8 @@ async fn serve_with(
     let admin = admin
         .zip(instruments)
         .map(|(bound, instruments)| bound.serve(running.view(), sender, instruments));
+    let watched = file.filter(|_| running.config().process.watch);
+    events.set_watch(watched.map(|file| ConfigWatch::new(file, running.config())));
     let admin_server = admin.as_ref().map(|admin| admin.server().clone());
     #[cfg(unix)]
     {
@@ -233,7 +238,15 @@ pub(crate) fn exit_code(report: &Report) -> ExitCode {
 }
 
 pub(crate) fn runtime() -> Runtime {
-    Builder::new_multi_thread()
+    runtime_with(Workers::Shared)
+}
+
+fn runtime_with(workers: Workers) -> Runtime {
+    let mut builder = Builder::new_multi_thread();
+    if let Workers::Threads(threads) = workers {
+        builder.worker_threads(threads);
+    }
+    builder
         .enable_all()
         .build()
         .expect("the system has threads and a poller")

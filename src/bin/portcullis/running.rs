@@ -9,7 +9,7 @@ use crate::system::upgrade::{self, Restart};
 use crate::{
     admin::{Instruments, count_reload},
     build::{self, Before, Gate, Parts, Rules, Stack, State},
-    config::{Config, ListenAddress, Listener, Problems, chain},
+    config::{Config, ListenAddress, Listener, Problems, Workers, chain},
     log,
     plan::{self, When},
     system::{Bound, CannotListen, Event, Events, Notifier, Sockets},
@@ -19,7 +19,7 @@ use portcullis::{
     Server,
     listener::Listener as _,
     middleware::tls::{CertStore, store::Watch},
-    server::{Drain, Handle, Report},
+    server::{self, Drain, Handle, Report},
     service::{Reload, ReloadHandle},
     upstream::Pool,
 };
@@ -78,12 +78,14 @@ impl Running {
         file: Option<&Path>,
         mut sockets: Sockets,
     ) -> Result<Self, CannotListen> {
+        sockets.set_per_core(config.process.workers == Workers::PerCore);
         let bound = sockets.open(&config, &HashMap::new())?;
-        let drain = Drain::new()
-            .with_notice_period(config.drain.announce)
-            .with_deadline(config.drain.deadline);
+        let workers = match config.process.workers {
+            Workers::Shared | Workers::Threads(_) => server::Workers::Caller,
+            Workers::PerCore => server::Workers::PerCore,
+        };
         let server = Server::new()
-            .drain(drain)
+            .workers(workers)
             .stop_on_signals()
             .until_stopped()
             .spawn()
@@ -105,6 +107,10 @@ impl Running {
         running.sockets.settle();
         running.commit(config, parts, bound);
         Ok(running)
+    }
+
+    pub(crate) const fn config(&self) -> &Config {
+        &self.config
     }
 
     /// What runs, for those who only look.
@@ -305,6 +311,10 @@ impl Running {
     /// From here on nothing fails.
     fn commit(&mut self, config: Config, mut parts: Parts, sockets: Vec<Bound>) {
         parts.commit(&config);
+        let drain = Drain::new()
+            .with_notice_period(config.drain.announce)
+            .with_deadline(config.drain.deadline);
+        self.server.set_drain(drain);
         for listener in &config.listeners {
             let name = &listener.name.value;
             let gate = parts.gates.remove(name).expect("each listener was built");
@@ -350,12 +360,12 @@ impl Running {
             self.view.token.store(admin.token.map(Arc::new));
         }
         // Those of the first start stay in use.
-        let (drain, format) = (self.config.drain, self.config.log.format);
+        let (process, format) = (self.config.process.clone(), self.config.log.format);
         let admin = self.config.admin.clone();
         let is_first = self.config.listeners.is_empty();
         self.config = config;
         if !is_first {
-            (self.config.drain, self.config.log.format) = (drain, format);
+            (self.config.process, self.config.log.format) = (process, format);
             self.config.admin = admin;
         }
         self.publish();

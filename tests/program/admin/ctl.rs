@@ -91,6 +91,7 @@ async fn ctl_shows_tables_and_changes_what_the_interface_can() {
         (&["backends"], &["BACKEND", "up", "yes"]),
         (&["certificates"], &["DAYS LEFT"]),
         (&["listeners", "limit", "a", "7"], &["7"]),
+        (&["log-level", "debug"], &["log level: debug"]),
         (&["listeners", "pause", "a"], &["paused"]),
         (&["listeners", "resume", "a"], &["open"]),
         (

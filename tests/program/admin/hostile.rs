@@ -73,7 +73,14 @@ async fn a_probe_is_answered_beside_a_thousand_slow_clients() {
     let mut slow = Vec::new();
     for number in 0..1_000 {
         let mut client = TcpStream::connect(running.admin).await.expect("it listens");
-        if number % 2 == 0 {
+        // Some send nothing, some an unfinished head, and some an unfinished body.
+        if number % 3 == 2 {
+            client
+                .write_all(b"GET /livez HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\nx")
+                .await
+                .expect("it is open");
+        }
+        if number % 3 == 1 {
             client
                 .write_all(b"GET /api/status HTTP/1.1\r\nhost: localhost\r\n")
                 .await

@@ -86,3 +86,16 @@ async fn a_drain_by_request_is_that_of_sigterm_and_the_interface_shows_it() {
         .await;
     assert_eq!(ended.code(), Some(0));
 }
+
+#[tokio::test]
+async fn the_level_of_the_log_is_changed_at_run_time() {
+    let running = Administered::run(&forward_to(backend("one").await), 1).await;
+    let changed = running.post("/api/log-level?level=debug").await.json();
+    assert_eq!(changed["log_level"], "debug");
+    let status = running.get("/api/status").await.json();
+    assert_eq!(status["log_level"], "debug");
+    for wrong in ["", "?level=loud", "?level=DEBUG", "?lvl=info"] {
+        let refused = running.post(&format!("/api/log-level{wrong}")).await;
+        assert_eq!(refused.status, 400, "{wrong}");
+    }
+}

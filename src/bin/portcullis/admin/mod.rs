@@ -46,6 +46,7 @@ use portcullis::{
     listener::{AnyListener, Listener as _},
     middleware::{
         limit::ConnectionLimitLayer,
+        log_limit::LogLimit,
         observe::TraceLayer,
         timeout::{ConnectionTimeoutLayer, IoTimeoutLayer},
     },
@@ -95,6 +96,8 @@ pub(crate) struct Interface {
     pub(crate) requests: mpsc::Sender<Request>,
     access: Access,
     places: Places,
+    /// Log lines of changes that were refused. Clients without the token could fill the log.
+    refused: LogLimit,
     endings: Arc<Endings>,
     live: Arc<Live>,
     metrics: Metrics,
@@ -135,6 +138,7 @@ impl Bound {
             requests,
             access: self.access,
             places: Places::default(),
+            refused: LogLimit::new(REFUSED, Duration::from_secs(1)),
             endings,
             live,
             metrics,
@@ -208,6 +212,9 @@ fn stack(
 
 /// The name of its sockets in an upgrade, and in messages.
 const NAME: &str = "admin";
+
+/// Log lines of refused changes, per second.
+const REFUSED: u32 = 10;
 
 /// The longest head of a request, in bytes.
 const HEAD: usize = 16 * 1024;

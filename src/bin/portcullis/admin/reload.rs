@@ -4,10 +4,11 @@ use super::{
     reply::{self, Refusal, Reply},
     router::Call,
 };
-use crate::running::Request;
+use crate::{log, running::Request};
 use http::StatusCode;
 use serde_json::json;
 use tokio::sync::oneshot;
+use tracing::Level;
 
 /// Reads the configuration file again, as SIGHUP does.
 pub(super) async fn reload(call: &Call<'_>) -> Result<Reply, Refusal> {
@@ -34,5 +35,26 @@ pub(super) fn drain(call: &Call<'_>) -> Result<Reply, Refusal> {
     Ok(reply::with_status(
         StatusCode::ACCEPTED,
         &json!({ "result": "draining" }),
+    ))
+}
+
+/// Changes the level of messages, until the next start or until that of the configuration changes.
+pub(super) fn log_level(call: &Call<'_>) -> Result<Reply, Refusal> {
+    let query = call.query(&["level"])?;
+    let level = match query.text("level") {
+        Some("error") => Level::ERROR,
+        Some("warn") => Level::WARN,
+        Some("info") => Level::INFO,
+        Some("debug") => Level::DEBUG,
+        Some("trace") => Level::TRACE,
+        _ => {
+            return Err(Refusal::bad_request(
+                "level: write one of error, warn, info, debug, trace",
+            ));
+        }
+    };
+    log::set_level(level);
+    Ok(reply::ok(
+        &json!({ "log_level": log::level().as_str().to_lowercase() }),
     ))
 }

@@ -38,6 +38,7 @@ enum Endpoint<'a> {
     Explain,
     Plan,
     Reload,
+    LogLevel,
     Drain,
 }
 
@@ -66,6 +67,7 @@ impl<'a> Endpoint<'a> {
             ["api", "explain"] => Self::Explain,
             ["api", "plan"] => Self::Plan,
             ["api", "reload"] => Self::Reload,
+            ["api", "log-level"] => Self::LogLevel,
             ["api", "drain"] => Self::Drain,
             [file] => Self::Page(page::find(file)?),
             _ => return None,
@@ -92,6 +94,7 @@ impl<'a> Endpoint<'a> {
             // It reads files, which not everybody may who may look.
             | Self::Plan
             | Self::Reload
+            | Self::LogLevel
             | Self::Drain => Effect::Change,
         }
     }
@@ -139,7 +142,7 @@ async fn answer_in_time(
     let token = interface.view.token.load();
     let allowed = interface.access.check(parts, effect, token.as_deref());
     if let Err(refusal) = allowed {
-        if effect == Effect::Change {
+        if effect == Effect::Change && interface.refused.admit().is_some() {
             log_change(parts, refusal.status());
         }
         return Err(refusal);
@@ -151,10 +154,15 @@ async fn answer_in_time(
         }
         _ => {}
     }
+    // Others could keep a place for as long as they like, by a body that is slow.
+    let body = match effect {
+        Effect::Change => read(body).await?,
+        Effect::Public | Effect::Read => Bytes::new(),
+    };
     let call = Call {
         interface,
         parts,
-        body: read(body).await?,
+        body,
     };
     let reply = dispatch(&call, endpoint).await;
     if effect == Effect::Change {
@@ -188,6 +196,7 @@ async fn dispatch(call: &Call<'_>, endpoint: Endpoint<'_>) -> Result<Reply, Refu
         Endpoint::Explain => questions::explain(call),
         Endpoint::Plan => questions::plan(call),
         Endpoint::Reload => reload::reload(call).await,
+        Endpoint::LogLevel => reload::log_level(call),
         Endpoint::Drain => reload::drain(call),
     }
 }

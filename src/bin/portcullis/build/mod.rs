@@ -129,6 +129,9 @@ impl Parts {
         for listener in &config.listeners {
             if let Some(gate) = self.gates.get(&listener.name.value) {
                 gate.state.resize(&listener.guards);
+                let limit = listener.guards.limits.connections;
+                metrics::gauge!("portcullis_connections_limit", "listener" => listener.name.value.clone())
+                    .set(limit as f64);
             }
         }
     }

@@ -33,7 +33,7 @@ pub(crate) use self::{
         ProxyProtocol, Route, Target, Tls, Untrusted, route_words,
     },
     problem::{Place, Placed, Problems},
-    process::{Access, Drain, Format, Log, Process},
+    process::{Access, Drain, Format, Log, Process, Workers},
     source::Source,
     value::{ByteRate, EventRate, ListenAddress, Size, parse_duration},
 };
@@ -54,6 +54,8 @@ pub(crate) struct Config {
     pub(crate) backends: Vec<Backend>,
     /// That of the texts which it was read from; see [`Source::hash`].
     pub(crate) hash: Option<String>,
+    /// The files that it was read from.
+    pub(crate) files: Vec<std::path::PathBuf>,
 }
 
 impl Config {
@@ -108,6 +110,10 @@ impl Config {
             }
         }
         config.hash = Source::hash(sources.iter().map(|(source, _)| source));
+        config.files = sources
+            .iter()
+            .map(|(source, _)| source.path().into())
+            .collect();
         let mut found = found.into_inner();
         references::check(&config, &mut found);
         *problems = found;

@@ -3,7 +3,7 @@
 use super::{
     Placed,
     section::{Reader, Section, Value},
-    value::one_of,
+    value::{Positive, one_of},
 };
 use std::{path::PathBuf, time::Duration};
 use toml::{Spanned, de::DeValue};
@@ -11,6 +11,9 @@ use toml::{Spanned, de::DeValue};
 /// What a process cannot change while it runs.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Process {
+    pub(crate) workers: Workers,
+    /// Whether a change of the configuration's files reloads it.
+    pub(crate) watch: bool,
     /// Where a new process asks for the listening sockets.
     pub(crate) upgrade_socket: Option<Placed<PathBuf>>,
 }
@@ -24,7 +27,39 @@ impl Process {
                 "this system cannot pass sockets between processes",
             );
         }
-        Self { upgrade_socket }
+        Self {
+            workers: section.get("workers").unwrap_or_default(),
+            watch: section.get("watch").unwrap_or(false),
+            upgrade_socket,
+        }
+    }
+}
+
+/// The threads that serve connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Workers {
+    /// One runtime, with a thread for each core.
+    #[default]
+    Shared,
+    /// One runtime, with this number of threads.
+    Threads(usize),
+    /// A thread for each core, each with its own runtime and sockets.
+    PerCore,
+}
+
+impl Value for Workers {
+    fn read(value: &Spanned<DeValue<'_>>, reader: &Reader<'_>) -> Option<Self> {
+        if value.get_ref().is_integer() {
+            const MAX: usize = 1_024;
+            let threads = Positive::read(value, reader)?.0;
+            if threads > MAX {
+                reader.error(value.span(), format!("at most {MAX} threads are possible"));
+                return None;
+            }
+            return Some(Self::Threads(threads));
+        }
+        let words = [("shared", Self::Shared), ("per-core", Self::PerCore)];
+        one_of(value, reader, &words)
     }
 }
 

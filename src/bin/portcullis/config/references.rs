@@ -2,7 +2,7 @@
 
 use super::{
     Action, Config, ListenAddress, Listener, Matches, Place, Placed, Problems, Route, Target, Tls,
-    problem::nearest,
+    Workers, problem::nearest,
 };
 use portcullis::middleware::peek::Protocol;
 use std::{
@@ -28,6 +28,7 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
     );
     addresses(config, problems);
     overlapping(config, problems);
+    sockets_of_cores(config, problems);
     let backends = names(config.backends.iter().map(|it| &it.name));
     let certificates = names(config.certificates.iter().map(|it| &it.name));
     let mut used = HashSet::new();
@@ -122,6 +123,25 @@ fn unique<'a>(
                 name.value
             );
             problems.error(name.place.clone(), message);
+        }
+    }
+}
+
+/// With sockets for each core, an address needs several of them.
+fn sockets_of_cores(config: &Config, problems: &mut Problems) {
+    if config.process.workers != Workers::PerCore {
+        return;
+    }
+    for listener in &config.listeners {
+        for listen in &listener.listen {
+            if !matches!(listen.value, ListenAddress::Tcp(_)) {
+                let message = format!(
+                    "listener \"{}\": {} has one accept queue, which `workers = \"per-core\"` cannot split; write \
+                     \"shared\" or a number of threads",
+                    listener.name.value, listen.value
+                );
+                problems.error(listen.place.clone(), message);
+            }
         }
     }
 }

@@ -27,6 +27,10 @@ impl Source {
         }
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     pub(crate) fn text(&self) -> &str {
         &self.text
     }

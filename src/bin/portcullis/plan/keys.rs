@@ -6,7 +6,7 @@ use super::show::{Show, word};
 use crate::config::{
     Access as AccessLog, Action, Backend, BackendTls, ByteRate, Certificate, Check, Config, Guards,
     Listener, Matches, NamePattern, ProxyProtocol, Route, SendProxy, Server, Target, Throughput,
-    Tls, TokenSource, WhenFull,
+    Tls, TokenSource, WhenFull, Workers,
 };
 
 /// A key of the file.
@@ -135,7 +135,7 @@ pub(super) static KEYS: &[Key] = &[
     elsewhere("version", Name),
     elsewhere("include", Name).note("each key in these files as described here"),
     elsewhere("process", Restart),
-    elsewhere("drain", Restart),
+    elsewhere("drain", All),
     elsewhere("log", All),
     elsewhere("admin", Restart).note("but for the token"),
     elsewhere("defaults", Next),
@@ -143,11 +143,19 @@ pub(super) static KEYS: &[Key] = &[
         .note("added ones listen immediately; removed ones drain by `drain.deadline`"),
     elsewhere("backend", Name),
     elsewhere("certificate", Name),
+    file("process.workers", Restart, |it| {
+        Some(match it.process.workers {
+            Workers::Shared => "shared".into(),
+            Workers::Threads(threads) => threads.to_string(),
+            Workers::PerCore => "per-core".into(),
+        })
+    }),
+    file("process.watch", Restart, |it| Some(it.process.watch.show())),
     file("process.upgrade-socket", Restart, |it| {
         some(&it.process.upgrade_socket)
     }),
-    file("drain.announce", Restart, |it| some(&it.drain.announce)),
-    file("drain.deadline", Restart, |it| some(&it.drain.deadline)),
+    file("drain.announce", All, |it| some(&it.drain.announce)),
+    file("drain.deadline", All, |it| some(&it.drain.deadline)),
     file("log.level", All, |it| {
         Some(it.log.level.0.as_str().to_ascii_lowercase())
     }),

@@ -1,13 +1,14 @@
 //! What the system asks of a running program, one thing at a time.
 
+use super::ConfigWatch;
 #[cfg(unix)]
 use super::upgrade::{Offer, Request};
-use std::io;
+use std::{future::pending, io};
 #[cfg(unix)]
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 pub(crate) enum Event {
-    /// SIGHUP: read the configuration again.
+    /// SIGHUP, or a changed file: read the configuration again.
     Reload,
     /// SIGUSR1: open the files of the log again.
     #[cfg(unix)]
@@ -22,6 +23,7 @@ pub(crate) enum Event {
 
 /// Signals and requests. While one is handled, the others wait.
 pub(crate) struct Events {
+    watch: Option<ConfigWatch>,
     #[cfg(unix)]
     hangup: Signal,
     #[cfg(unix)]
@@ -37,6 +39,7 @@ impl Events {
     /// Catches the signals from now on.
     pub(crate) fn new() -> io::Result<Self> {
         Ok(Self {
+            watch: None,
             hangup: signal(SignalKind::hangup())?,
             user1: signal(SignalKind::user_defined1())?,
             user2: signal(SignalKind::user_defined2())?,
@@ -53,11 +56,12 @@ impl Events {
         let request = async {
             match &mut self.offer {
                 Some(offer) => offer.request().await,
-                None => std::future::pending().await,
+                None => pending().await,
             }
         };
         tokio::select! {
             _ = self.hangup.recv() => Event::Reload,
+            () = changed(&mut self.watch) => Event::Reload,
             _ = self.user1.recv() => Event::ReopenLog,
             _ = self.user2.recv() => Event::Restart,
             request = request => Event::Upgrade(request),
@@ -68,10 +72,25 @@ impl Events {
 #[cfg(not(unix))]
 impl Events {
     pub(crate) fn new() -> io::Result<Self> {
-        Ok(Self {})
+        Ok(Self { watch: None })
     }
 
     pub(crate) async fn next(&mut self) -> Event {
-        std::future::pending().await
+        changed(&mut self.watch).await;
+        Event::Reload
+    }
+}
+
+impl Events {
+    /// Reloads on changes of files from now on.
+    pub(crate) fn set_watch(&mut self, watch: Option<ConfigWatch>) {
+        self.watch = watch;
+    }
+}
+
+async fn changed(watch: &mut Option<ConfigWatch>) {
+    match watch {
+        Some(watch) => watch.changed().await,
+        None => pending().await,
     }
 }

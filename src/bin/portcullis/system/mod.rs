@@ -12,10 +12,12 @@ mod notify;
 mod sockets;
 #[cfg(unix)]
 pub(crate) mod upgrade;
+mod watch;
 
 pub(crate) use self::{
-    descriptors::raise_descriptors,
+    descriptors::{check_descriptors, raise_descriptors},
     events::{Event, Events},
     notify::Notifier,
     sockets::{Bound, CannotListen, Sockets},
+    watch::ConfigWatch,
 };

@@ -15,6 +15,8 @@ use {
 /// Sockets that were opened by another process.
 #[derive(Debug, Default)]
 pub(crate) struct Sockets {
+    /// Whether listeners have a socket for each core, which share the port.
+    per_core: bool,
     /// From the process before, by the [label] of the listener.
     #[cfg(unix)]
     handed_over: HashMap<String, Vec<OwnedFd>>,
@@ -48,6 +50,11 @@ impl fmt::Display for CannotListen {
 }
 
 impl Sockets {
+    /// Sets whether listeners have a socket for each core.
+    pub(crate) const fn set_per_core(&mut self, per_core: bool) {
+        self.per_core = per_core;
+    }
+
     /// Opens the sockets that are not open yet.
     pub(crate) fn open(
         &mut self,
@@ -84,8 +91,12 @@ impl Sockets {
         let opened = match (self.take_over(label), &listen.value) {
             (Some(adopted), _) => adopted.map_err(|error| chain(&error)),
             (None, ListenAddress::Activated(name)) => self.activated(name),
-            (None, address) => bind(address).map_err(|error| chain(&error)),
+            (None, address) => bind(address, self.per_core).map_err(|error| chain(&error)),
         };
+        let opened = opened.and_then(|sockets| match self.per_core {
+            true => splittable(sockets),
+            false => Ok(sockets),
+        });
         opened.map_err(|error| CannotListen {
             place: listen.place.clone(),
             who: who.into(),
@@ -166,11 +177,24 @@ impl Sockets {
     pub(crate) fn settle(&mut self) {}
 }
 
-fn bind(address: &ListenAddress) -> Result<Vec<AnyListener>, BindError> {
+/// Rejects sockets that do not share their port with those of other cores.
+fn splittable(sockets: Vec<AnyListener>) -> Result<Vec<AnyListener>, String> {
+    let is_shared = |socket: &AnyListener| match socket {
+        AnyListener::Tcp(tcp) => tcp.options().reuse_port(),
+        _ => false,
+    };
+    if sockets.iter().all(is_shared) {
+        return Ok(sockets);
+    }
+    Err("the process before has one accept queue here, which `workers = \"per-core\"` cannot split; stop it first".into())
+}
+
+fn bind(address: &ListenAddress, reuse_port: bool) -> Result<Vec<AnyListener>, BindError> {
     let bound = match address {
         // `[::]` leaves IPv4 to `0.0.0.0`, so that both can be listed.
         ListenAddress::Tcp(address) => TcpOptions::new()
             .with_only_v6(address.is_ipv6())
+            .with_reuse_port(reuse_port)
             .bind(*address)
             .map(Into::into),
         #[cfg(unix)]
