@@ -2,7 +2,10 @@
 
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 pub use crate::tls::internal::{certificate_facts, ticketer};
-use crate::{ConnectionInfo, connection::control::IoDirection};
+use crate::{
+    ConnectionInfo,
+    connection::{Hello, TlsInfo, control::IoDirection},
+};
 pub use crate::{
     connection::{
         deadline::{begin_watch, end_watch, expire},
@@ -29,6 +32,16 @@ pub const IDLE_GRACE_PERIOD: Duration = Duration::from_millis(500);
 /// has ended or another one is waited for, calls this before it checks [`ConnectionInfo::is_forced`].
 pub fn wake_when_forced(info: &ConnectionInfo, waker: &Waker) {
     let _checked_by_the_caller = info.control().wait(IoDirection::Read, waker);
+}
+
+/// Describes a connection that does not exist, to ask layers what they would decide.
+pub fn describe(info: &ConnectionInfo, hello: Option<Hello>, tls: Option<TlsInfo>) {
+    if let Some(hello) = hello {
+        info.set_hello(hello);
+    }
+    if let Some(tls) = tls {
+        info.set_tls(tls);
+    }
 }
 
 /// Whether a connection of this process has armed a timer of its runtime.

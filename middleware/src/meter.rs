@@ -80,6 +80,11 @@ impl Gauge {
         register!(gauge!("portcullis_certificate_not_after_seconds", "name" => name))
     }
 
+    /// Whether a server is one of a pool.
+    pub fn backend_servers(backend: &str, server: &str) -> Self {
+        register!(gauge!("portcullis_backend_servers", "backend" => backend, "server" => server))
+    }
+
     /// Whether a server of a pool is up.
     pub fn backend_up(backend: &str, server: &str) -> Self {
         register!(gauge!("portcullis_backend_up", "backend" => backend, "server" => server))

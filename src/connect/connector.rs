@@ -275,7 +275,11 @@ impl Connector {
         };
         socket.set_nodelay(self.nodelay)?;
         if let Some(keepalive) = self.keepalive {
-            SockRef::from(&socket).set_tcp_keepalive(&keepalive.to_socket2())?;
+            let probes = match self.user_timeout() {
+                Some(_) => keepalive.with_user_timeout(),
+                None => keepalive.to_socket2(),
+            };
+            SockRef::from(&socket).set_tcp_keepalive(&probes)?;
         }
         if let Some(local) = self.local_address {
             bind(&socket, local, address)?;

@@ -200,8 +200,9 @@ const BEAT: Duration = Duration::from_millis(50);
 /// short connection after the other shall not pay each time.
 const QUIET_BEATS: u32 = 20;
 
-/// Shorter than the usual timeouts, so that it is the earliest timer, and long enough to cost nothing.
-const KEPT_TIMER: Duration = Duration::from_secs(1);
+/// Shorter than the usual timeouts and than the first one of a forwarder, so that it is the earliest timer, and long
+/// enough to cost nothing beside the beats.
+const KEPT_TIMER: Duration = Duration::from_millis(200);
 
 /// Beats without an answer before a worker is called blocked in the log. A single one may be due to load.
 const BEATS_BEFORE_LOG: u32 = 2;

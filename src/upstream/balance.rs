@@ -92,6 +92,27 @@ impl Balancer {
         }
     }
 
+    /// The servers of which [`choose`](Self::choose) takes one: the one itself where nothing else matters than the
+    /// client and the order.
+    pub(super) fn candidates<'a>(
+        &self,
+        members: &'a [Arc<Member>],
+        client: u64,
+        now: Now,
+        is_eligible: impl Fn(&Member) -> bool,
+    ) -> Vec<&'a Arc<Member>> {
+        match self.kind {
+            Balance::LeastConnections | Balance::RoundRobin => members
+                .iter()
+                .filter(|member| is_eligible(member))
+                .collect(),
+            Balance::Hash | Balance::First => {
+                let chosen = self.choose(members, client, now, is_eligible);
+                chosen.map(|(member, _)| member).into_iter().collect()
+            }
+        }
+    }
+
     fn least<'a>(
         &self,
         members: &'a [Arc<Member>],

@@ -16,6 +16,7 @@ use tokio::time::sleep;
 /// The metrics of a server, registered once. The addresses of a host name share theirs, so gauges are added to.
 #[derive(Debug)]
 pub(super) struct Meters {
+    servers: Gauge,
     up: Gauge,
     ejected: Gauge,
     pub(super) connections: Gauge,
@@ -35,6 +36,7 @@ struct Shown {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Values {
+    is_listed: bool,
     is_up: bool,
     is_ejected: bool,
 }
@@ -43,6 +45,7 @@ impl Meters {
     pub(super) fn new(backend: Option<&str>, server: &str) -> Self {
         let backend = backend.unwrap_or_default();
         Self {
+            servers: Gauge::backend_servers(backend, server),
             up: Gauge::backend_up(backend, server),
             ejected: Gauge::backend_ejected(backend, server),
             connections: Gauge::backend_connections(backend, server),
@@ -71,6 +74,8 @@ impl Meters {
 
     fn show(&self, shown: &mut Shown, values: Values) {
         let change = |before, after| f64::from(i8::from(after) - i8::from(before));
+        let before = shown.now.is_listed;
+        self.servers.add(change(before, values.is_listed));
         self.up.add(change(shown.now.is_up, values.is_up));
         let before = shown.now.is_ejected;
         self.ejected.add(change(before, values.is_ejected));
@@ -104,6 +109,7 @@ impl Shared {
                 Health::Down => false,
             };
             Values {
+                is_listed: true,
                 is_up: is_healthy && standing.request() == Request::Auto,
                 is_ejected: standing.is_ejected(self.clock.now()),
             }

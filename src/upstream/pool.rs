@@ -172,6 +172,22 @@ impl Shared {
         }
     }
 
+    /// The servers of which one would be chosen now, without a choice that changes later ones.
+    pub(super) fn candidates(&self, client: &ConnectionInfo) -> Vec<Arc<Member>> {
+        let (members, now, wish) = (self.members(), self.now(), self.wish(client));
+        let unchecked_is_up = self.unchecked_is_up.load(Ordering::Relaxed);
+        let of = |tier| {
+            let in_tier = |member: &Member| {
+                self.tier(member, &wish, now, unchecked_is_up) == Some(tier) && !member.is_full()
+            };
+            self.balancer
+                .candidates(&members, wish.client, now, in_tier)
+        };
+        let mut tiers = Tier::EACH.into_iter().map(of);
+        let found = tiers.find(|candidates| !candidates.is_empty());
+        found.unwrap_or_default().into_iter().cloned().collect()
+    }
+
     fn tier(&self, member: &Member, wish: &Wish, now: Now, unchecked_is_up: bool) -> Option<Tier> {
         let standing = &member.state.standing;
         if standing.request() != Request::Auto || member.server.weight() == 0 {

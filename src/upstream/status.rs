@@ -6,6 +6,7 @@ use super::{
     pool::Shared,
     standing::{Clock, Health, Request},
 };
+use portcullis_middleware::ConnectionInfo;
 use std::{fmt, sync::atomic::Ordering, time::Duration};
 
 impl Pool {
@@ -19,6 +20,15 @@ impl Pool {
             servers.push(ServerStatus { state, ..status });
         }
         servers
+    }
+
+    /// The servers of which one would be chosen now for this client, without a connect.
+    ///
+    /// It is a single one if the client or the order decides ([`Balance::Hash`](super::Balance::Hash),
+    /// [`Balance::First`](super::Balance::First)). It is empty if no server can be used, or each is full.
+    pub fn candidates(&self, client: &ConnectionInfo) -> Vec<ServerStatus> {
+        let candidates = self.0.candidates(client).into_iter();
+        candidates.map(|member| self.0.status(&member)).collect()
     }
 
     /// Connections that wait for a server with capacity.

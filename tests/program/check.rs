@@ -78,6 +78,39 @@ async fn a_certificate_that_does_not_match_its_key_is_reported_at_its_file_witho
 }
 
 #[tokio::test]
+async fn a_certificate_that_ends_soon_is_reported_ahead() {
+    let folder = Folder::new();
+    let authority = Authority::new();
+    let mut params = rcgen::CertificateParams::new(["shop.example".to_owned()]).expect("a name");
+    let end = std::time::SystemTime::now() + std::time::Duration::from_secs(3 * 86_400 + 1_800);
+    params.not_after = end.into();
+    let (chain, key) = authority.sign_params(params);
+    folder.write("shop.pem", chain);
+    folder.write("shop.key", key);
+    let file = folder.write(
+        "gate.toml",
+        "version = 1\n[[certificate]]\nname = \"shop\"\nchain = \"shop.pem\"\nkey = \"shop.key\"\n\
+         [[listener]]\nname = \"a\"\nlisten = \"127.0.0.1:0\"\nbackend = \"b\"\ntls.certificates = \"shop\"\n\
+         [[backend]]\nname = \"b\"\nservers = \"127.0.0.1:1\"\n",
+    );
+    let path = file.to_str().expect("it is UTF-8");
+    for (at, code) in [("now+2d", 0), ("now+4d", 2)] {
+        let output = program(["check", "--config", path, "--at", at])
+            .output()
+            .await;
+        let output = output.expect("the program runs");
+        let text = text(&output);
+        assert_eq!(output.status.code(), Some(code), "{text}");
+        let message = "gate.toml:4:9: certificate \"shop\": it ends in 3 days and 0 hours";
+        assert_eq!(text.contains(message), code == 2, "{text}");
+    }
+    let output = program(["check", "--config", path, "--at", "tomorrow"])
+        .output()
+        .await;
+    assert_eq!(output.expect("it runs").status.code(), Some(2));
+}
+
+#[tokio::test]
 async fn a_file_that_is_missing_is_a_problem_of_its_own() {
     let folder = Folder::new();
     let output = check(&folder.path("none.toml")).await;

@@ -3,7 +3,7 @@
 use crate::support::child::Child;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, IsCa,
-    KeyIdMethod, KeyPair, KeyUsagePurpose, SerialNumber, date_time_ymd,
+    KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber, date_time_ymd,
 };
 use std::{
     env, fs, io,
@@ -73,12 +73,23 @@ impl Authority {
 
     /// A list of revoked certificates, in PEM, that is empty.
     pub(crate) fn revoke_none(&self) -> String {
+        self.revoke(&[])
+    }
+
+    /// A list of revoked certificates, in PEM, with these serial numbers.
+    pub(crate) fn revoke(&self, serials: &[u64]) -> String {
+        let revoked = |serial: &u64| RevokedCertParams {
+            serial_number: SerialNumber::from(*serial),
+            revocation_time: date_time_ymd(2020, 1, 2),
+            reason_code: None,
+            invalidity_date: None,
+        };
         let list = CertificateRevocationListParams {
             this_update: date_time_ymd(2020, 1, 1),
             next_update: date_time_ymd(2099, 1, 1),
             crl_number: SerialNumber::from(1),
             issuing_distribution_point: None,
-            revoked_certs: Vec::new(),
+            revoked_certs: serials.iter().map(revoked).collect(),
             key_identifier_method: KeyIdMethod::Sha256,
         };
         let signed = list.signed_by(&self.0).expect("a list");

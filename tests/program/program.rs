@@ -9,9 +9,12 @@
 mod admin;
 mod check;
 mod configurations;
+mod explain;
 mod forwarding;
 mod gate;
 mod log;
+mod plan;
+mod recheck;
 mod reload;
 mod shutdown;
 #[path = "../support/mod.rs"]

@@ -16,6 +16,7 @@
 //! # Ok::<_, Box<dyn std::error::Error>>(())
 //! ```
 
+mod display;
 mod error;
 mod network;
 #[cfg(test)]

@@ -256,3 +256,23 @@ fn a_look_up_among_50_000_networks_takes_less_than_a_microsecond() {
     println!("{each:?} for each look-up in {set:?}, {found} of 1,000,000 found");
     assert!(each.as_nanos() < 1_000);
 }
+
+#[test]
+fn a_set_prints_the_fewest_networks_that_are_equal_to_it() {
+    for (networks, printed) in [
+        ("", ""),
+        ("192.0.2.7", "192.0.2.7"),
+        ("10.0.0.0/9 10.128.0.0/9", "10.0.0.0/8"),
+        ("192.0.2.1 192.0.2.2 192.0.2.3", "192.0.2.1, 192.0.2.2/31"),
+        ("0.0.0.0/0 ::/0", "0.0.0.0/0, ::/0"),
+        (
+            "255.255.255.255 2001:db8::/32",
+            "255.255.255.255, 2001:db8::/32",
+        ),
+        ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+    ] {
+        let set: IpSet = networks.parse().unwrap();
+        assert_eq!(set.to_string(), printed, "{networks}");
+        assert_eq!(printed.parse::<IpSet>().unwrap(), set, "{networks}");
+    }
+}

@@ -1,6 +1,7 @@
 //! The layer and its settings.
 
 use super::{ProxyProtocol, TrustedSources, warnings::Warnings};
+use crate::connection::Address;
 use std::{sync::Arc, time::Duration};
 use tower::Layer;
 
@@ -94,6 +95,34 @@ impl ProxyProtocolLayer {
         self.bounds.max_len = max_len;
         self
     }
+
+    /// How a connection from this peer of the socket is treated.
+    pub fn source(&self, socket_peer: &Address) -> Source {
+        if self.trusted.contains(socket_peer) {
+            Source::Proxy
+        } else if self.serves_untrusted {
+            Source::Client
+        } else {
+            Source::Untrusted
+        }
+    }
+
+    /// Whether trusted proxies must send a header.
+    pub const fn requires_header(&self) -> bool {
+        self.bounds.required
+    }
+}
+
+/// What a connection's socket makes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Source {
+    /// A trusted proxy, whose header is read.
+    Proxy,
+    /// A client that is served without a header.
+    Client,
+    /// It is rejected.
+    Untrusted,
 }
 
 impl<S> Layer<S> for ProxyProtocolLayer {

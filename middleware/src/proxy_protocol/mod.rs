@@ -137,7 +137,7 @@ pub use self::{
     error::ProxyHeaderError,
     future::ProxyProtocolFuture,
     header::{ProxyHeader, ProxySsl},
-    layer::ProxyProtocolLayer,
+    layer::{ProxyProtocolLayer, Source},
     send::{ProxyHeaderEncoder, SendProxyHeader, SendProxyHeaderFuture, SendProxyHeaderLayer},
     service::ProxyProtocol,
     trusted::{InvalidNetwork, TrustedSources},

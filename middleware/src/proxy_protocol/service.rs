@@ -1,6 +1,6 @@
 //! The service.
 
-use super::{ProxyProtocolFuture, ProxyProtocolLayer, receive::receive};
+use super::{ProxyProtocolFuture, ProxyProtocolLayer, Source, receive::receive};
 use crate::{BoxError, Connection, error::Refused, io::PrefixedIo};
 use std::task::{Context, Poll};
 use tokio::io::AsyncRead;
@@ -35,20 +35,24 @@ where
     }
 
     fn call(&mut self, connection: Connection<IO>) -> Self::Future {
-        if self.layer.trusted.contains(connection.info().socket_peer()) {
-            let receiving = Box::pin(receive(&self.layer, connection));
-            return ProxyProtocolFuture::receive(receiving, self.inner.clone());
+        match self.layer.source(connection.info().socket_peer()) {
+            Source::Proxy => {
+                let receiving = Box::pin(receive(&self.layer, connection));
+                ProxyProtocolFuture::receive(receiving, self.inner.clone())
+            }
+            Source::Client => {
+                let connection = connection.map_io(PrefixedIo::new);
+                ProxyProtocolFuture::serve(connection, self.inner.clone())
+            }
+            Source::Untrusted => {
+                let warnings = &self.layer.warnings;
+                warnings.untrusted(connection.info().socket_peer());
+                connection.abort();
+                ProxyProtocolFuture::reject(Refused::new(
+                    ProxyProtocolLayer::NAME,
+                    ProxyProtocolLayer::UNTRUSTED_SOURCE,
+                ))
+            }
         }
-        if self.layer.serves_untrusted {
-            let connection = connection.map_io(PrefixedIo::new);
-            return ProxyProtocolFuture::serve(connection, self.inner.clone());
-        }
-        let warnings = &self.layer.warnings;
-        warnings.untrusted(connection.info().socket_peer());
-        connection.abort();
-        ProxyProtocolFuture::reject(Refused::new(
-            ProxyProtocolLayer::NAME,
-            ProxyProtocolLayer::UNTRUSTED_SOURCE,
-        ))
     }
 }

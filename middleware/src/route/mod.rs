@@ -87,10 +87,12 @@
 
 mod router;
 mod routes;
+mod table;
 #[cfg(test)]
 mod tests;
 
 pub use self::{
     router::{Router, RouterFuture, RouterHandle},
     routes::{InvalidRoute, Route, Routes},
+    table::RouteTable,
 };

@@ -1,41 +1,20 @@
-//! The table of routes.
+//! The routes of a router: a table of services.
 
-use crate::{
-    BoxError, Connection,
-    connection::Hello,
-    peek::{Protocol, check_host_name},
-};
-use std::{
-    collections::{HashMap, hash_map::Entry},
-    error, fmt,
-    hash::Hash,
-    net::IpAddr,
-};
+use super::RouteTable;
+use crate::{BoxError, Connection, connection::Hello, peek::Protocol};
+use std::{error, fmt};
 use tower::{Service, ServiceExt, util::BoxCloneSyncService};
 
 /// The service of a route, with its type erased.
 pub type Route<IO> = BoxCloneSyncService<Connection<IO>, (), BoxError>;
 
 /// Services, each with the connections that it serves; see the [module docs](super).
-pub struct Routes<IO> {
-    alpn: HashMap<Box<[u8]>, Route<IO>>,
-    names: HashMap<Box<str>, Route<IO>>,
-    /// By the part after `*.`.
-    wildcards: HashMap<Box<str>, Route<IO>>,
-    protocols: HashMap<Protocol, Route<IO>>,
-    default: Option<Route<IO>>,
-}
+pub struct Routes<IO>(RouteTable<Route<IO>>);
 
 impl<IO> Routes<IO> {
     /// Without a route, which rejects each connection.
     pub fn new() -> Self {
-        Self {
-            alpn: HashMap::new(),
-            names: HashMap::new(),
-            wildcards: HashMap::new(),
-            protocols: HashMap::new(),
-            default: None,
-        }
+        Self(RouteTable::new())
     }
 
     /// Serves TLS clients that request `name`, such as `shop.example` or `*.shop.example`.
@@ -43,31 +22,13 @@ impl<IO> Routes<IO> {
     /// # Errors
     ///
     /// If `name` is no host name, or has a route already.
-    pub fn with_name<S>(mut self, name: &str, service: S) -> Result<Self, InvalidRoute>
+    pub fn with_name<S>(self, name: &str, service: S) -> Result<Self, InvalidRoute>
     where
         S: Service<Connection<IO>, Response = (), Error: Into<BoxError>, Future: Send + 'static>,
         S: Clone + Send + Sync + 'static,
         IO: 'static,
     {
-        let (names, host) = match name.strip_prefix("*.") {
-            Some(host) => (&mut self.wildcards, host),
-            None => (&mut self.names, name),
-        };
-        if check_host_name(host).is_err() {
-            return Err(InvalidRoute::new(name, "is no host name"));
-        }
-        // Clients send no address as server name (RFC 6066, section 3).
-        if host.trim_end_matches('.').parse::<IpAddr>().is_ok() {
-            return Err(InvalidRoute::new(
-                name,
-                "is an address, and clients send only host names",
-            ));
-        }
-        let host = host.strip_suffix('.').unwrap_or(host);
-        add(names, host.to_ascii_lowercase().into(), service, || {
-            name.to_owned()
-        })?;
-        Ok(self)
+        self.0.with_name(name, boxed(service)).map(Self)
     }
 
     /// Serves TLS clients that offer the application protocol `name`, such as `acme-tls/1`.
@@ -75,19 +36,13 @@ impl<IO> Routes<IO> {
     /// # Errors
     ///
     /// If `name` is empty or longer than 255 bytes, or has a route already.
-    pub fn with_alpn<S>(mut self, name: impl AsRef<[u8]>, service: S) -> Result<Self, InvalidRoute>
+    pub fn with_alpn<S>(self, name: impl AsRef<[u8]>, service: S) -> Result<Self, InvalidRoute>
     where
         S: Service<Connection<IO>, Response = (), Error: Into<BoxError>, Future: Send + 'static>,
         S: Clone + Send + Sync + 'static,
         IO: 'static,
     {
-        let name = name.as_ref();
-        let shown = || format!("ALPN {}", name.escape_ascii());
-        if name.is_empty() || name.len() > 255 {
-            return Err(InvalidRoute::new(&shown(), "has to have 1 to 255 bytes"));
-        }
-        add(&mut self.alpn, name.into(), service, shown)?;
-        Ok(self)
+        self.0.with_alpn(name, boxed(service)).map(Self)
     }
 
     /// Serves the clients of `protocol`; for TLS those whose server name and ALPN names have no route.
@@ -95,28 +50,24 @@ impl<IO> Routes<IO> {
     /// # Errors
     ///
     /// If `protocol` has a route already.
-    pub fn with_protocol<S>(mut self, protocol: Protocol, service: S) -> Result<Self, InvalidRoute>
+    pub fn with_protocol<S>(self, protocol: Protocol, service: S) -> Result<Self, InvalidRoute>
     where
         S: Service<Connection<IO>, Response = (), Error: Into<BoxError>, Future: Send + 'static>,
         S: Clone + Send + Sync + 'static,
         IO: 'static,
     {
-        add(&mut self.protocols, protocol, service, || {
-            format!("{protocol:?}")
-        })?;
-        Ok(self)
+        self.0.with_protocol(protocol, boxed(service)).map(Self)
     }
 
     /// Serves all other connections; by default they are rejected.
     #[must_use]
-    pub fn with_default<S>(mut self, service: S) -> Self
+    pub fn with_default<S>(self, service: S) -> Self
     where
         S: Service<Connection<IO>, Response = (), Error: Into<BoxError>, Future: Send + 'static>,
         S: Clone + Send + Sync + 'static,
         IO: 'static,
     {
-        self.default = Some(boxed(service));
-        self
+        Self(self.0.with_default(boxed(service)))
     }
 
     /// The route of a connection.
@@ -125,39 +76,13 @@ impl<IO> Routes<IO> {
         hello: Option<&Hello>,
         protocol: Option<Protocol>,
     ) -> Option<&Route<IO>> {
-        let by_hello = |hello: &Hello| {
-            let by_alpn = hello.alpn().find_map(|name| self.alpn.get(name));
-            by_alpn.or_else(|| self.find_name(hello.server_name()?))
-        };
-        hello
-            .and_then(by_hello)
-            .or_else(|| self.protocols.get(&protocol?))
-            .or(self.default.as_ref())
-    }
-
-    fn find_name(&self, name: &str) -> Option<&Route<IO>> {
-        let by_wildcard = || self.wildcards.get(name.split_once('.')?.1);
-        self.names.get(name).or_else(by_wildcard)
+        self.0.find(hello, protocol)
     }
 }
 
-fn add<K: Eq + Hash, IO, S>(
-    routes: &mut HashMap<K, Route<IO>>,
-    key: K,
-    service: S,
-    shown: impl FnOnce() -> String,
-) -> Result<(), InvalidRoute>
-where
-    S: Service<Connection<IO>, Response = (), Error: Into<BoxError>, Future: Send + 'static>,
-    S: Clone + Send + Sync + 'static,
-    IO: 'static,
-{
-    match routes.entry(key) {
-        Entry::Vacant(entry) => {
-            entry.insert(boxed(service));
-            Ok(())
-        }
-        Entry::Occupied(_) => Err(InvalidRoute::new(&shown(), "has two routes")),
+impl<IO> From<RouteTable<Route<IO>>> for Routes<IO> {
+    fn from(table: RouteTable<Route<IO>>) -> Self {
+        Self(table)
     }
 }
 
@@ -178,13 +103,7 @@ impl<IO> Default for Routes<IO> {
 
 impl<IO> fmt::Debug for Routes<IO> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Routes")
-            .field("alpn", &self.alpn.len())
-            .field("names", &self.names.len())
-            .field("wildcards", &self.wildcards.len())
-            .field("protocols", &self.protocols.len())
-            .field("default", &self.default.is_some())
-            .finish()
+        f.debug_tuple("Routes").field(&self.0).finish()
     }
 }
 
@@ -196,7 +115,7 @@ pub struct InvalidRoute {
 }
 
 impl InvalidRoute {
-    fn new(key: &str, problem: &'static str) -> Self {
+    pub(super) fn new(key: &str, problem: &'static str) -> Self {
         let key = key.to_owned();
         Self { key, problem }
     }

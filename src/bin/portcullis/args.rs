@@ -1,7 +1,8 @@
 //! The command line.
 
+use crate::config::parse_duration;
 use clap::{Args as Arguments, Parser, Subcommand};
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 /// A gate in front of services: TLS, limits, routing and forwarding of TCP connections.
 #[derive(Debug, Parser)]
@@ -18,7 +19,8 @@ Exit codes:
   0  ended as asked
   1  failed while running
   2  the configuration or the command line is wrong
-  3  connections were force-closed at the deadline of the graceful shutdown";
+  3  connections were force-closed at the deadline of the graceful shutdown
+ 10  `plan` has found changes";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -27,7 +29,11 @@ pub(crate) enum Command {
     /// Runs the listeners of a configuration file until SIGTERM or Ctrl-C.
     Run(Config),
     /// Prints every problem of a configuration file, with line and column.
-    Check(Config),
+    Check(Check),
+    /// Prints what a reload of a configuration file would do, key by key.
+    Plan(crate::plan::PlanArgs),
+    /// Prints what would become of a client, guard by guard, and which rule decides.
+    Explain(crate::explain::ExplainArgs),
     /// Forwards one listener to one or more servers, without a file.
     Forward(Forward),
     /// Shows and changes a running program, through its admin interface.
@@ -53,6 +59,22 @@ pub(crate) struct Config {
     /// The configuration file.
     #[arg(short, long, value_name = "FILE", default_value = "portcullis.toml")]
     pub(crate) config: PathBuf,
+}
+
+#[derive(Arguments, Debug)]
+pub(crate) struct Check {
+    /// The configuration file.
+    #[arg(short, long, value_name = "FILE", default_value = "portcullis.toml")]
+    pub(crate) config: PathBuf,
+    /// Also reports certificates that end until then, such as now+14d.
+    #[arg(long, value_name = "TIME", value_parser = from_now)]
+    pub(crate) at: Option<Duration>,
+}
+
+/// `now+1d`.
+fn from_now(text: &str) -> Result<Duration, String> {
+    let duration = text.strip_prefix("now+").and_then(parse_duration);
+    duration.ok_or_else(|| "write now+ and a duration, such as now+14d".into())
 }
 
 #[derive(Arguments, Debug)]

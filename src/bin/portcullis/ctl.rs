@@ -6,14 +6,16 @@ mod request;
 mod show;
 mod table;
 
-pub(crate) use self::args::Ctl;
+pub(crate) use self::{
+    args::Ctl,
+    client::{Client, Interface},
+};
 
 use crate::{exit, run};
-use client::Client;
 use std::process::ExitCode;
 
 pub(crate) fn ctl(args: &Ctl) -> ExitCode {
-    let client = match Client::new(args) {
+    let client = match Client::new(args.interface()) {
         Ok(client) => client,
         Err(error) => return failed(&error, exit::USAGE),
     };

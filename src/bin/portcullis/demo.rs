@@ -1,5 +1,7 @@
 //! `portcullis demo`: a gate before services of its own. Nothing is written to disk, and all is on loopback.
 
+mod load;
+
 use crate::{
     args,
     config::{Config, Placed, Problems, Secret, Source, TokenSource},
@@ -26,13 +28,8 @@ use std::{
     convert::Infallible,
     net::{self, SocketAddr},
     process::ExitCode,
-    time::Duration,
 };
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    time::{Instant, interval},
-};
+use tokio::{net::TcpStream, time::Instant};
 use tower::{ServiceBuilder, service_fn};
 
 const CONFIGURATION: &str = include_str!("demo.toml");
@@ -44,7 +41,10 @@ pub(crate) fn demo(args: &args::Demo) -> ExitCode {
         ("ECHO", 7007),
         ("ADMIN", 9900),
     ];
-    let addresses = addresses.map(|(name, port)| (name, free(port).to_string()));
+    let addresses = addresses.map(|(name, port)| (name, free(port)));
+    let [web, sni, echo, _] = addresses.map(|(_, address)| address);
+    let listeners = load::Listeners { web, sni, echo };
+    let addresses = addresses.map(|(name, address)| (name, address.to_string()));
     let mut text = CONFIGURATION.to_owned();
     for (name, address) in &addresses {
         text = text.replace(name, address);
@@ -95,7 +95,7 @@ pub(crate) fn demo(args: &args::Demo) -> ExitCode {
     let [web, sni, echo, admin] = addresses.map(|(_, address)| address);
     describe([&web, &sni, &echo, &admin], token.expose());
     if args.load {
-        runtime.spawn(make_traffic(echo));
+        runtime.spawn(load::run(listeners, identity.chain));
     }
     run::serve_on(&runtime, config, problems, None, Sockets::default())
 }
@@ -223,19 +223,4 @@ fn page(name: &'static str, flaps: bool) -> HttpService<impl RequestService> {
             Ok::<_, Infallible>(response)
         },
     ))
-}
-
-/// A connection to the echo every 200 ms.
-async fn make_traffic(echo: String) {
-    let mut ticks = interval(Duration::from_millis(200));
-    loop {
-        ticks.tick().await;
-        let echo = echo.clone();
-        tokio::spawn(async move {
-            let mut stream = TcpStream::connect(echo).await?;
-            let mut buffer = [7; 1024];
-            stream.write_all(&buffer).await?;
-            stream.read_exact(&mut buffer).await
-        });
-    }
 }

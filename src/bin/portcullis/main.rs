@@ -12,9 +12,14 @@ mod build;
 mod config;
 mod ctl;
 mod demo;
+mod explain;
 mod log;
+mod plan;
+mod recheck;
 mod run;
 mod running;
+#[cfg(test)]
+mod share;
 mod small;
 mod system;
 mod view;
@@ -30,8 +35,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     match Args::parse().command {
         Command::Demo(args) => demo::demo(&args),
-        Command::Check(args) => run::check(&args.config),
+        Command::Check(args) => run::check(&args),
         Command::Run(args) => run::run(&args.config),
+        Command::Plan(args) => plan::plan(&args),
+        Command::Explain(args) => explain::explain(&args),
         Command::Forward(args) => run::forward(&args),
         Command::Ctl(args) => ctl::ctl(&args),
         Command::Echo(args) => small::echo(&args.listen),
@@ -49,4 +56,6 @@ mod exit {
     pub(crate) const USAGE: u8 = 2;
     /// Connections were force-closed at the deadline of the drain.
     pub(crate) const CUT: u8 = 3;
+    /// `plan` has found changes.
+    pub(crate) const CHANGES: u8 = 10;
 }

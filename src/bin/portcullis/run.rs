@@ -6,20 +6,83 @@ use crate::{
     admin::{self, Instruments},
     args,
     build::{self, Before, Parts},
-    config::{Config, Problems, Source, Workers, chain},
-    exit, log,
+    config::{Certificate, Config, Problems, Source, Workers, chain},
+    exit, log, recheck,
     running::Running,
     system::{ConfigWatch, Events, Sockets, check_descriptors, raise_descriptors},
 };
 use portcullis::server::Report;
-use std::{fmt::Write as _, path::Path, process::ExitCode};
+use std::{
+    fmt::Write as _,
+    path::Path,
+    process::ExitCode,
+    time::{Duration, SystemTime},
+};
 use tokio::{
     runtime::{Builder, Runtime},
     sync::mpsc,
 };
 
 /// Prints all problems of a configuration. It reads certificates and other files, and opens no socket.
-pub(crate) fn check(path: &Path) -> ExitCode {
+pub(crate) fn check(args: &args::Check) -> ExitCode {
+    let path = &*args.config;
+    let (config, parts, mut problems) = load(path);
+    if let Some(ahead) = args.at {
+        report_endings(&config, &parts, ahead, &mut problems);
+    }
+    check_descriptors(&config, &mut problems);
+    if problems.errors() > 0 {
+        return print_problems(path, problems);
+    }
+    for note in problems.sorted() {
+        println!("{note}");
+    }
+    let (listeners, backends) = (config.listeners.len(), config.backends.len());
+    println!(
+        "{}: usable; {listeners} listeners, {backends} backends",
+        path.display()
+    );
+    ExitCode::from(exit::OK)
+}
+
+/// Reports the certificates that end until then.
+fn report_endings(config: &Config, parts: &Parts, ahead: Duration, problems: &mut Problems) {
+    let end = SystemTime::now() + ahead;
+    let stores = parts.gates.values().flat_map(build::Gate::certificates);
+    for stored in stores.flat_map(|store| store.certificates()) {
+        let left = stored.facts.not_after.duration_since(SystemTime::now());
+        let hours = left.unwrap_or_default().as_secs() / 3_600;
+        let is_its =
+            |certificate: &&Certificate| Some(&certificate.chain.value) == stored.source.as_ref();
+        let certificate = config.certificates.iter().find(is_its);
+        if let Some(certificate) = certificate
+            && stored.facts.not_after < end
+        {
+            let (days, hours) = (hours / 24, hours % 24);
+            let message = format!(
+                "certificate \"{}\": it ends in {days} days and {hours} hours",
+                certificate.name.value
+            );
+            problems.error(certificate.chain.place.clone(), message);
+        }
+    }
+}
+
+/// Prints why a configuration cannot be used.
+pub(crate) fn print_problems(path: &Path, problems: Problems) -> ExitCode {
+    let errors = match problems.errors() {
+        1 => "1 error".to_owned(),
+        errors => format!("{errors} errors"),
+    };
+    for problem in problems.sorted() {
+        println!("{problem}");
+    }
+    println!("{}: {errors}", path.display());
+    ExitCode::from(exit::USAGE)
+}
+
+/// Reads a configuration with all that it refers to, and builds it without a connect.
+pub(crate) fn load(path: &Path) -> (Config, Parts, Problems) {
     let runtime = runtime();
     let _guard = runtime.enter();
     let (config, mut problems) = Config::load(path);
@@ -27,29 +90,8 @@ pub(crate) fn check(path: &Path) -> ExitCode {
         is_dry_run: true,
         ..Before::default()
     };
-    build::build(&config, &before, &mut problems);
-    check_descriptors(&config, &mut problems);
-    let errors = problems.errors();
-    for problem in problems.sorted() {
-        println!("{problem}");
-    }
-    match errors {
-        0 => {
-            let (listeners, backends) = (config.listeners.len(), config.backends.len());
-            println!(
-                "{}: usable; {listeners} listeners, {backends} backends",
-                path.display()
-            );
-            ExitCode::from(exit::OK)
-        }
-        1 => failed(path, "1 error"),
-        errors => failed(path, &format!("{errors} errors")),
-    }
-}
-
-fn failed(path: &Path, errors: &str) -> ExitCode {
-    println!("{}: {errors}", path.display());
-    ExitCode::from(exit::USAGE)
+    let parts = build::build(&config, &before, &mut problems);
+    (config, parts, problems)
 }
 
 pub(crate) fn run(path: &Path) -> ExitCode {
@@ -176,7 +218,9 @@ async fn serve_with(
         let servers = [Some(&running.view().server), admin_server.as_ref()];
         events.set_offer(succession.finish(servers).await?);
     }
+    let recheck = tokio::spawn(recheck::run(running.view()));
     let report = running.serve(events, requests, admin_server).await;
+    recheck.abort();
     // Last, so that it shows the shutdown.
     if let Some(admin) = admin {
         admin.stop().await;

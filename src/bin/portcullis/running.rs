@@ -8,9 +8,10 @@
 use crate::system::upgrade::{self, Restart};
 use crate::{
     admin::{Instruments, count_reload},
-    build::{self, Before, Gate, Parts, Stack, State},
+    build::{self, Before, Gate, Parts, Rules, Stack, State},
     config::{Config, ListenAddress, Listener, Problems, Workers, chain},
     log,
+    plan::{self, When},
     system::{Bound, CannotListen, Event, Events, Notifier, Sockets},
     view::{Current, ListenerView, Socket, View, label},
 };
@@ -22,7 +23,13 @@ use portcullis::{
     service::{Reload, ReloadHandle},
     upstream::Pool,
 };
-use std::{collections::HashMap, path::Path, pin::pin, sync::Arc, time::SystemTime};
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::Path,
+    pin::pin,
+    sync::Arc,
+    time::SystemTime,
+};
 use tokio::sync::{mpsc, oneshot};
 
 /// Listeners, backends, and the configuration that they came from.
@@ -48,6 +55,7 @@ struct RunningListener {
     service: Reload<Stack>,
     current: ReloadHandle<Stack>,
     state: State,
+    rules: Rules,
     sockets: Vec<Socket>,
     certificates: Vec<CertStore>,
     _watches: Vec<Watch>,
@@ -284,18 +292,12 @@ impl Running {
 
     /// Says which changes wait for the next start.
     fn warn_of_restart(&self, config: &Config) {
-        if self.config.log.format != config.log.format {
+        let changes = plan::changes(&self.config, config).into_iter();
+        for change in changes.filter(|change| change.when == When::Restart) {
             tracing::warn!(
-                "the change of log.format takes effect when the program is started again"
+                "the change of {} takes effect when the program is started again",
+                change.key
             );
-        }
-        if self.config.process.differs_from(&config.process) {
-            tracing::warn!(
-                "the change of [process] takes effect when the program is started again, or at an upgrade"
-            );
-        }
-        if admin_of(&self.config) != admin_of(config) {
-            tracing::warn!("the change of [admin] takes effect when the program is started again");
         }
     }
 
@@ -369,6 +371,13 @@ impl Running {
         self.publish();
     }
 
+    fn rules(&self) -> BTreeMap<String, Rules> {
+        let listeners = self.listeners.iter();
+        listeners
+            .map(|(name, running)| (name.clone(), running.rules.clone()))
+            .collect()
+    }
+
     /// Shows what runs from now on.
     fn publish(&mut self) {
         self.leaving
@@ -381,6 +390,7 @@ impl Running {
         self.view.publish(Current {
             config: self.config.clone(),
             listeners,
+            rules: self.rules(),
             pools: self.pools.clone().into_iter().collect(),
             loaded: SystemTime::now(),
         });
@@ -392,6 +402,7 @@ impl Running {
             Some(running) => {
                 running.current.swap(gate.stack);
                 running.state = gate.state;
+                running.rules = gate.rules;
                 running.certificates = certificates;
                 running.sockets.retain(|socket| !socket.is_stopped());
                 running._watches = watches;
@@ -403,6 +414,7 @@ impl Running {
                     service,
                     current,
                     state: gate.state,
+                    rules: gate.rules,
                     sockets: Vec::new(),
                     certificates,
                     _watches: watches,
@@ -441,17 +453,6 @@ impl RunningListener {
             certificates: self.certificates.clone(),
         }
     }
-}
-
-/// What the running admin interface was made of. The token is read again at each reload.
-fn admin_of(config: &Config) -> Option<impl PartialEq + '_> {
-    let admin = config.admin.as_ref()?;
-    Some((
-        &admin.listen.value,
-        admin.protect,
-        &admin.hosts,
-        admin.tls.is_some(),
-    ))
 }
 
 fn addresses(listener: &Listener) -> Vec<ListenAddress> {

@@ -3,6 +3,7 @@
 //! A reload publishes a whole new [`Current`]. A reader has a consistent one, without a lock, and never waits for a
 //! reload.
 
+use crate::build::Rules;
 use crate::config::{Backend, Config, ListenAddress, Listener, Secret};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use portcullis::{
@@ -40,6 +41,8 @@ pub(crate) struct Current {
     pub(crate) config: Config,
     /// In the order of the file, then those that were removed and still drain.
     pub(crate) listeners: Vec<ListenerView>,
+    /// How each listener decides.
+    pub(crate) rules: BTreeMap<String, Rules>,
     pub(crate) pools: BTreeMap<String, Pool>,
     pub(crate) loaded: SystemTime,
 }
@@ -79,6 +82,7 @@ impl View {
             current: ArcSwap::from_pointee(Current {
                 config: Config::default(),
                 listeners: Vec::new(),
+                rules: BTreeMap::new(),
                 pools: BTreeMap::new(),
                 loaded: SystemTime::now(),
             }),

@@ -11,6 +11,7 @@ use portcullis_middleware::{
     BoxError, Connection, ConnectionInfo,
     connection::{EndedBy, ForcedClose, UpstreamInfo},
     error::{Elapsed, Refused, Unreachable, find},
+    internal::note_timer,
     io::Passthrough,
 };
 use std::{
@@ -165,6 +166,7 @@ impl Wait {
     fn new(limit: Option<Duration>) -> Self {
         let begun = Instant::now();
         let first = limit.map_or(LOOK_AFTER, |limit| limit.min(LOOK_AFTER));
+        note_timer();
         Self {
             begun,
             limit,
@@ -223,7 +225,8 @@ impl<B: Service<ConnectionInfo>, IO, BackendIo> fmt::Debug for ForwardFuture<B, 
     }
 }
 
-/// Most backends are connected to by then, without a system call for the client and an allocation.
+/// Most backends are connected to by then, without a system call for the client and an allocation. It is longer than
+/// the timer that a server keeps armed, so that arming this one takes no system call.
 const LOOK_AFTER: Duration = Duration::from_millis(250);
 
 const A_YEAR: Duration = Duration::from_secs(60 * 60 * 24 * 365);

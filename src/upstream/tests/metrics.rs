@@ -100,6 +100,8 @@ async fn connections_and_connects_are_counted_for_each_server() {
     // A removed server is not up, and its connections are still counted.
     pool.replace([Servers::server(1)]);
     assert_eq!(recorded.gauge("up", SECOND_SERVER), 0.0);
+    assert_eq!(recorded.gauge("servers", SECOND_SERVER), 0.0);
+    assert_eq!(recorded.gauge("servers", FIRST), 1.0);
     assert_eq!(recorded.gauge("connections", SECOND_SERVER), 1.0);
     pool.replace([1, 2].map(Servers::server));
     assert_eq!(recorded.gauge("up", SECOND_SERVER), 1.0);
@@ -188,7 +190,7 @@ async fn a_name_has_one_series_whatever_its_addresses_are() {
     }
     let _connection = pool.connect(&client()).await.unwrap();
     assert_eq!(recorded.gauge("connections", name), 1.0);
-    assert_eq!(recorded.0.lock().unwrap().len(), 5, "one of each metric");
+    assert_eq!(recorded.0.lock().unwrap().len(), 6, "one of each metric");
     // Another pool of this name takes over.
     pool.retire();
     *answer.lock().unwrap() = vec![7];

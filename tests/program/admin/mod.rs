@@ -8,6 +8,7 @@ mod connections;
 mod ctl;
 mod hostile;
 mod measures;
+mod questions;
 mod status;
 
 use crate::{

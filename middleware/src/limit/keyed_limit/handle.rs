@@ -1,5 +1,5 @@
 use super::layer::KeyedLimitPolicy;
-use crate::limit::key::KeyBytes;
+use crate::{ConnectionInfo, limit::key::KeyBytes};
 
 /// Reads the limit per key and changes it at run time; clones share the limit.
 #[derive(Clone, Debug)]
@@ -31,6 +31,12 @@ impl KeyedLimitHandle {
     /// Number of connections of one key.
     pub fn active_of(&self, key: KeyBytes) -> usize {
         self.0.counts.active_of(key)
+    }
+
+    /// Whether another connection like this one would be within the limit now.
+    pub fn admits(&self, info: &ConnectionInfo) -> bool {
+        let key = self.0.key.of(info);
+        key.is_none_or(|key| self.active_of(key) < self.limit())
     }
 
     /// Number of keys in the table, which are those with connections.

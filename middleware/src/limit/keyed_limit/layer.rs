@@ -33,7 +33,7 @@ pub struct KeyedLimitLayer {
 /// Settings of a layer. Clones share the counts.
 #[derive(Clone)]
 pub(super) struct KeyedLimitPolicy {
-    key: Arc<dyn Key>,
+    pub(super) key: Arc<dyn Key>,
     pub(super) counts: Arc<Counts>,
     pub(super) table_full: Arc<TableFullCounter>,
     when_table_full: WhenTableFull,

@@ -1,4 +1,5 @@
 use super::{Rate, layer::RateLimitPolicy};
+use crate::ConnectionInfo;
 
 /// Reads the rate per key and changes it at run time; clones share the rate.
 #[derive(Clone, Debug)]
@@ -18,6 +19,11 @@ impl RateLimitHandle {
     /// again, or that of one burst at the new rate if it is earlier.
     pub fn set_rate(&self, rate: Rate) {
         self.0.rates.set_rate(rate);
+    }
+
+    /// Whether another connection like this one would be within the rate now.
+    pub fn admits(&self, info: &ConnectionInfo) -> bool {
+        self.0.admits(info)
     }
 
     /// Number of keys in the table.

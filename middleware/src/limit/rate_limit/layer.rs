@@ -134,6 +134,18 @@ impl RateLimitPolicy {
     }
 }
 
+impl RateLimitPolicy {
+    /// Whether a connection would be admitted, without counting it.
+    pub(super) fn admits(&self, info: &ConnectionInfo) -> bool {
+        let Some(key) = self.key.of(info) else {
+            return true;
+        };
+        let (now, by) = (self.rates.now(), self.rates.get().1);
+        let mut arrival = self.rates.table.get(key).unwrap_or(Arrival::NEW);
+        !by.admits_nothing() && arrival.admit(now, by)
+    }
+}
+
 impl Rates {
     /// Nanoseconds since the layer was made, by tokio's clock.
     fn now(&self) -> u64 {

@@ -16,6 +16,7 @@
 //! | `portcullis_observed_total` | counter | `guard` | connections that a [guard](crate::guard) let through only because it observes |
 //! | `portcullis_table_entries` | gauge | `table` | keys in the tables of `keyed_limit` and `rate_limit` |
 //! | `portcullis_table_full_total` | counter | `table` | connections whose key did not fit into such a table |
+//! | `portcullis_backend_servers` | gauge | `backend`, `server` | 1 while a server belongs to its pool, so that one that was removed differs from one that is not up |
 //! | `portcullis_backend_up` | gauge | `backend`, `server` | 1 while a server of a pool is up: its health checks pass, and it is neither drained nor taken down |
 //! | `portcullis_backend_connections` | gauge | `backend`, `server` | its open connections, and those that are being made |
 //! | `portcullis_backend_ejected` | gauge | `backend`, `server` | 1 while it is out of use after failed connects |
@@ -33,7 +34,7 @@
 //!
 //! `backend` is the name of the pool, and `server` that of the server in the configuration. A host name has one series for all
 //! its addresses, so that a name whose addresses change has no more series over time: `up`, `ejected` and `connections` are
-//! sums. They return to 0 once a server is removed or its pool is dropped.
+//! sums, as is `servers`. They return to 0 once a server is removed or its pool is dropped.
 //!
 //! # Position in the stack
 //!

@@ -26,6 +26,7 @@ pub(super) struct ConnectionChecks {
     throughput: Vec<ThroughputCheck>,
     /// `None` if the limits apply.
     observer: Option<Arc<Observer>>,
+    observes_throughput_alone: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -83,7 +84,8 @@ impl ConnectionChecks {
         let lifetime = |limit: Duration| {
             let jitter = part_of(limits.jitter, info);
             let next = accepted.checked_add(limit.checked_add(jitter)?)?;
-            let has_grace = !limits.grace.is_zero() && observer.is_none();
+            let has_grace =
+                !limits.grace.is_zero() && (observer.is_none() || limits.observes_throughput_alone);
             let trigger = has_grace.then(|| info.drain_alone()).flatten();
             let grace = trigger.map(|trigger| Grace {
                 half: limits.grace / 2,
@@ -115,6 +117,7 @@ impl ConnectionChecks {
             idle: limits.idle.and_then(idle),
             throughput: throughputs.filter_map(throughput).collect(),
             observer,
+            observes_throughput_alone: limits.observes_throughput_alone,
         })
     }
 
@@ -129,10 +132,14 @@ impl ConnectionChecks {
             let Err(elapsed) = self.check_all(now) else {
                 return Ok(());
             };
-            let Some(observer) = &self.observer else {
-                return Err(elapsed);
-            };
-            observer.observe(&self.info, elapsed.phase().as_str(), elapsed);
+            let is_observed =
+                !self.observes_throughput_alone || elapsed.phase() == TimeoutPhase::THROUGHPUT;
+            match &self.observer {
+                Some(observer) if is_observed => {
+                    observer.observe(&self.info, elapsed.phase().as_str(), elapsed);
+                }
+                _ => return Err(elapsed),
+            }
         }
     }
 

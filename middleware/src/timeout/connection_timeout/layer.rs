@@ -32,6 +32,8 @@ pub(super) struct ConnectionLimits {
     pub(super) grace: Duration,
     /// Of both directions together, of reads, and of writes.
     pub(super) throughput: [Option<Throughput>; Throughput::COUNTS],
+    /// An observer notes too slow connections alone, and the other limits apply.
+    pub(super) observes_throughput_alone: bool,
 }
 
 impl ConnectionLimits {
@@ -85,6 +87,7 @@ impl ConnectionTimeoutLayer {
             jitter: Duration::ZERO,
             grace: Duration::ZERO,
             throughput: [None; Throughput::COUNTS],
+            observes_throughput_alone: false,
         };
         let observer = None;
         Self { limits, observer }
@@ -173,7 +176,16 @@ impl ConnectionTimeoutLayer {
     /// The log has up to five lines per second, at INFO. Clones made afterwards share the count.
     #[must_use]
     pub fn with_observe(mut self, observe: bool) -> Self {
+        self.limits.observes_throughput_alone = false;
         self.observer = observe.then(|| Arc::new(Observer::new(NAME)));
+        self
+    }
+
+    /// Like [`with_observe`](Self::with_observe), for the least throughput alone. The other limits apply.
+    #[must_use]
+    pub fn with_throughput_observe(mut self, observe: bool) -> Self {
+        self = self.with_observe(observe);
+        self.limits.observes_throughput_alone = observe;
         self
     }
 

@@ -509,6 +509,25 @@ async fn a_layer_that_observes_notes_each_exceeded_limit_once_and_closes_nothing
     serving.await.unwrap().unwrap();
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_layer_that_observes_the_throughput_closes_by_its_other_limits() {
+    let layer = ConnectionTimeoutLayer::new()
+        .with_max_lifetime(SECOND * 60)
+        .with_min_throughput(1, SECOND * 10)
+        .with_throughput_observe(true);
+    let mut stack = layer.layer(service_fn(echo));
+    let (ours, _client) = duplex(64);
+    let connection = Connection::accept(ours);
+    let info = connection.info().clone();
+    let started = Instant::now();
+    let ended = stack.call(connection).await.unwrap_err();
+    assert_eq!(started.elapsed(), SECOND * 60);
+    let elapsed = find::<Elapsed>(&*ended).unwrap();
+    assert_eq!(elapsed.phase(), TimeoutPhase::LIFETIME);
+    let notes: Vec<_> = info.notes().map(|note| note.reason()).collect();
+    assert_eq!(notes, ["throughput"]);
+}
+
 /// What the clock of a server does from time to time.
 fn tick(info: &ConnectionInfo) {
     let mut wakers = Vec::new();

@@ -117,6 +117,8 @@ struct Store {
     current: ArcSwap<Snapshot>,
     /// Configurations that contain the current certificates.
     profiles: Mutex<Vec<Weak<Profile>>>,
+    /// How often the files have replaced what was in use.
+    generation: AtomicU64,
     /// The contents of all files when they were last read, whether they were usable or not.
     read: AtomicU64,
     /// When the files are read again without a change, because a certificate in them is valid from then on.
@@ -147,6 +149,7 @@ impl CertStore {
             default,
             current: ArcSwap::from_pointee(snapshot),
             profiles: Mutex::default(),
+            generation: AtomicU64::new(0),
             read: AtomicU64::new(read),
             read_again: Mutex::default(),
             #[cfg(feature = "watch")]
@@ -201,6 +204,17 @@ impl CertStore {
     /// The certificates in use, in the order in which they were listed.
     pub fn certificates(&self) -> Vec<StoredCertificate> {
         self.snapshot().certificates()
+    }
+
+    /// Number of reloads that have succeeded. It changes once the new files are in use, so that open connections can
+    /// be [verified again](super::TlsLayer::verify_again).
+    pub fn reloads(&self) -> u64 {
+        self.0.generation.load(Ordering::Acquire)
+    }
+
+    /// The certificate that a client gets that requests `name`, or none; see the [module docs](self#selection).
+    pub fn certificate_for(&self, name: Option<&str>) -> Option<StoredCertificate> {
+        self.snapshot().certificate_for(name)
     }
 
     /// Reloads in the background when a file changes, until the returned value is dropped.
@@ -272,6 +286,7 @@ impl CertStore {
         for (profile, state) in staged.states {
             profile.install(state);
         }
+        self.0.generation.fetch_add(1, Ordering::Release);
         Some(reloaded)
     }
 

@@ -196,11 +196,15 @@ impl Snapshot {
     }
 
     pub(in crate::tls) fn find(&self, name: Option<&str>) -> Option<&StoredKey> {
+        self.keys.get(self.position(name)?)
+    }
+
+    fn position(&self, name: Option<&str>) -> Option<usize> {
         let named = name.map(normalized).and_then(|name| {
             let wildcard = || self.wildcards.get(name.split_once('.')?.1);
             self.exact.get(&*name).or_else(wildcard).copied()
         });
-        self.keys.get(named.or(self.default)?)
+        named.or(self.default)
     }
 
     pub(super) fn resolve(&self, hello: &ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
@@ -209,14 +213,23 @@ impl Snapshot {
     }
 
     pub(super) fn certificates(&self) -> Vec<StoredCertificate> {
-        let stored = |(position, key): (usize, &StoredKey)| StoredCertificate {
+        let positions = 0..self.keys.len();
+        positions.map(|position| self.stored(position)).collect()
+    }
+
+    pub(super) fn certificate_for(&self, name: Option<&str>) -> Option<StoredCertificate> {
+        self.position(name).map(|position| self.stored(position))
+    }
+
+    fn stored(&self, position: usize) -> StoredCertificate {
+        let key = &self.keys[position];
+        StoredCertificate {
             facts: key.facts.clone(),
             source: key.source.clone(),
             is_default: self.default == Some(position),
             is_stapled: key.current().ocsp.is_some(),
             since: key.since,
-        };
-        self.keys.iter().enumerate().map(stored).collect()
+        }
     }
 
     pub(super) fn facts(&self) -> impl Iterator<Item = &CertificateFacts> {

@@ -46,6 +46,10 @@ impl Metrics {
             tracing::warn!("another recorder of metrics is installed; /metrics stays empty");
         }
         describe();
+        // At zero, so that the first one is seen as an increase.
+        for result in ["completed", "failed"] {
+            count_reloads(result, 0);
+        }
         metrics::gauge!("portcullis_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
         metrics
     }
@@ -59,8 +63,12 @@ impl Metrics {
 
 /// Counts a reload of the configuration. Without an admin interface nothing is counted.
 pub(crate) fn count_reload(result: &'static str) {
+    count_reloads(result, 1);
+}
+
+fn count_reloads(result: &'static str, count: u64) {
     metrics::counter!("portcullis_reloads_total", "of" => "configuration", "result" => result)
-        .increment(1);
+        .increment(count);
 }
 
 pub(super) fn show(call: &Call<'_>) -> Result<Reply, Refusal> {
@@ -210,13 +218,24 @@ const COUNTERS: [(&str, &str); 11] = [
     ),
 ];
 
-const GAUGES: [(&str, &str); 7] = [
+const GAUGES: [(&str, &str); 9] = [
     ("portcullis_connections_active", "Open connections."),
+    (
+        "portcullis_connections_limit",
+        "The most connections that a listener has at once.",
+    ),
+    (
+        "portcullis_backend_servers",
+        "1 while a server belongs to its backend; of a host name, its addresses.",
+    ),
     (
         "portcullis_table_entries",
         "Clients in the tables of limits.",
     ),
-    ("portcullis_backend_up", "1 while a server can be used."),
+    (
+        "portcullis_backend_up",
+        "1 while a server is up; of a host name, those of its addresses.",
+    ),
     (
         "portcullis_backend_connections",
         "Open connections of a server.",

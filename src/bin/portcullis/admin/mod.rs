@@ -20,6 +20,7 @@ mod metrics;
 mod page;
 mod places;
 mod query;
+mod questions;
 mod reload;
 mod reply;
 mod router;

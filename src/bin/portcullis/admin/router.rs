@@ -5,7 +5,7 @@ use super::{
     access::{self, Effect},
     backends, certificates, connections, endings, health, listeners, live, metrics, page,
     query::{self, Query},
-    reload,
+    questions, reload,
     reply::{Refusal, Reply},
     status,
 };
@@ -35,6 +35,8 @@ enum Endpoint<'a> {
     Server(&'a str, &'a str, backends::Action),
     Certificates,
     Live,
+    Explain,
+    Plan,
     Reload,
     LogLevel,
     Drain,
@@ -62,6 +64,8 @@ impl<'a> Endpoint<'a> {
             }
             ["api", "certificates"] => Self::Certificates,
             ["api", "live"] => Self::Live,
+            ["api", "explain"] => Self::Explain,
+            ["api", "plan"] => Self::Plan,
             ["api", "reload"] => Self::Reload,
             ["api", "log-level"] => Self::LogLevel,
             ["api", "drain"] => Self::Drain,
@@ -81,11 +85,14 @@ impl<'a> Endpoint<'a> {
             | Self::Endings
             | Self::Backends
             | Self::Certificates
-            | Self::Live => Effect::Read,
+            | Self::Live
+            | Self::Explain => Effect::Read,
             Self::Listener(..)
             | Self::CloseConnection(_)
             | Self::CloseConnections
             | Self::Server(..)
+            // It reads files, which not everybody may who may look.
+            | Self::Plan
             | Self::Reload
             | Self::LogLevel
             | Self::Drain => Effect::Change,
@@ -97,7 +104,6 @@ impl<'a> Endpoint<'a> {
 pub(super) struct Call<'a> {
     pub(super) interface: &'a Interface,
     pub(super) parts: &'a Parts,
-    #[expect(dead_code, reason = "the endpoint `plan` reads it")]
     pub(super) body: Bytes,
 }
 
@@ -187,6 +193,8 @@ async fn dispatch(call: &Call<'_>, endpoint: Endpoint<'_>) -> Result<Reply, Refu
         Endpoint::Server(pool, server, action) => backends::change(call, pool, server, action),
         Endpoint::Certificates => certificates::list(call),
         Endpoint::Live => live::show(call),
+        Endpoint::Explain => questions::explain(call),
+        Endpoint::Plan => questions::plan(call),
         Endpoint::Reload => reload::reload(call).await,
         Endpoint::LogLevel => reload::log_level(call),
         Endpoint::Drain => reload::drain(call),

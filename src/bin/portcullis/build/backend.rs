@@ -8,20 +8,23 @@ use portcullis::{
     middleware::{proxy_protocol::ProxyHeaderEncoder, tls::TlsConnector},
     upstream::{self, HealthCheck, OnDown, Pool, PoolBuilder, ServerPrelude, ServerTls},
 };
-use std::fs;
+use std::{fs, net::SocketAddr};
 
 /// `None` if a file cannot be used, which is reported at its place.
 ///
-/// The pool of a dry run does not check its servers.
+/// The pool of a dry run neither checks its servers nor resolves their names, so it lacks those with a name.
 pub(super) fn pool(backend: &Backend, is_dry_run: bool, problems: &mut Problems) -> Option<Pool> {
     let servers = servers(backend, problems)?;
     let settings = resolved(settings(backend), backend, problems)?;
     if is_dry_run {
-        return Some(
-            settings
-                .with_health_check(None)
-                .build(Vec::<upstream::Server>::new()),
-        );
+        let addresses = backend.servers.iter().map(|server| &server.address.value);
+        let known = servers.into_iter().zip(addresses);
+        let known = known.filter(|(_, address)| match address {
+            ServerAddress::Tcp(address) => address.parse::<SocketAddr>().is_ok(),
+            ServerAddress::Unix(_) => true,
+        });
+        let known = known.map(|(server, _)| server);
+        return Some(settings.with_health_check(None).build(known));
     }
     Some(settings.build(servers))
 }
@@ -55,7 +58,14 @@ pub(super) fn differ_in_servers_alone(one: &Backend, other: &Backend) -> bool {
     let settings = |backend: &Backend| {
         let connect = backend.connect_timeout;
         let health = backend.health.clone();
-        (backend.balance, health, backend.when_none_healthy, connect)
+        let drain = backend.drain;
+        (
+            backend.balance,
+            health,
+            backend.when_none_healthy,
+            connect,
+            drain,
+        )
     };
     settings(one) == settings(other)
 }
@@ -71,6 +81,7 @@ fn settings(backend: &Backend) -> PoolBuilder {
         .with_name(&backend.name.value)
         .with_balance(balance)
         .with_attempt_timeout(backend.connect_timeout)
+        .with_drain_timeout(backend.drain)
         .with_health_check(health_check(&backend.health))
         .with_unhealthy_as_last_resort(backend.when_none_healthy == WhenNoneHealthy::TryAll)
 }

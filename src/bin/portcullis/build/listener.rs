@@ -2,21 +2,21 @@
 
 use super::{
     Gate,
-    tls::{self, Terminated, refusal},
+    rules::{Destination, Rules, Way},
+    tls::Terminated,
 };
 use crate::log::log_access;
 use crate::{
     admin::Instruments,
     config::{
-        Action, ByteRate, Certificate, Direction, Guards, Listener, Matches, Place, Prelude,
-        Problems, ProxyProtocol, Refuse, Route, Target, Untrusted, WhenFull,
+        ByteRate, Certificate, Direction, Guards, Listener, Prelude, Problems, Refuse, Target,
+        WhenFull,
     },
 };
 use portcullis::{
     BoxError, Connection,
     connection::AnyStream,
     middleware::{
-        access::{Acl, AclLayer},
         error::Refused,
         limit::{
             Bandwidth, BandwidthLayer, ClientIp, ConnectionLimitLayer, KeyedLimitLayer,
@@ -25,8 +25,7 @@ use portcullis::{
         observe::{MetricsLayer, TraceLayer},
         peek::PeekLayer,
         prelude::{Postgres, PreludeLayer},
-        proxy_protocol::{ProxyProtocolLayer, TrustedSources},
-        route::{self, InvalidRoute, Router, Routes},
+        route::{self, Router, Routes},
         timeout::{ConnectionTimeoutLayer, IoTimeoutLayer},
     },
     service::ForwardService,
@@ -68,44 +67,42 @@ pub(super) fn build(
 ) -> Option<Gate> {
     let guards = &listener.guards;
     let state = State::of(guards, before);
-    let mut options = options(listener, &state);
+    let rules = Rules::of(listener, &state, known, problems)?;
+    let mut options = options(listener, &state, &rules);
     if let Some(instruments) = known.instruments {
         options = measured(options, listener, instruments);
     }
-    let mut terminated = Vec::new();
     let route: route::Route<Io> = match &listener.target {
-        Target::Backend(backend) => {
-            let forward = forwarder(known.pools.get(&backend.value)?, guards);
-            match (&listener.tls, &listener.prelude) {
+        Target::Backend(_) => {
+            // All connections go one way.
+            let way = rules.ways.find(None, None)?;
+            let Destination::Backend { pool, .. } = &way.destination else {
+                return None;
+            };
+            let forward = forwarder(pool, guards);
+            match (&way.tls, &listener.prelude) {
                 (None, _) => boxed(forward),
-                (Some(tls), prelude) => {
-                    let tls = tls::terminate(tls, guards, known.certificates, problems)?;
-                    let route = match prelude {
-                        None => {
-                            options = options.with_tls(tls.layer.clone());
-                            if let Some(access) = &tls.access {
-                                options = options.with_certificate_acl(access.clone());
-                            }
-                            boxed(forward)
-                        }
-                        Some(prelude) => behind(prelude.value, guards, &tls, forward),
-                    };
-                    terminated.push(tls);
-                    route
+                (Some(tls), None) => {
+                    options = options
+                        .with_tls(tls.layer.clone())
+                        .with_certificate_acl(tls.access.clone());
+                    boxed(forward)
                 }
+                (Some(tls), Some(prelude)) => behind(prelude.value, guards, tls, forward),
             }
         }
-        Target::Routes(routes) => {
+        Target::Routes(_) => {
             let peek = PeekLayer::new().with_timeout(guards.timeouts.client_hello);
             options = options.with_peek(peek);
-            boxed(router(listener, routes, known, &mut terminated, problems)?)
+            let routes = rules.ways.map(|way| serve(way, guards));
+            boxed(Router::new(Routes::from(routes)))
         }
     };
     let stack = stack::recommended(options, route);
     Some(Gate {
         stack: BoxCloneSyncService::new(stack),
         state,
-        terminated,
+        rules,
     })
 }
 
@@ -148,6 +145,12 @@ impl State {
         self.limit.handle()
     }
 
+    /// The limits of each client.
+    pub(super) fn per_client(&self) -> (Option<RateLimitLayer>, Option<KeyedLimitLayer>) {
+        let rate = self.rate.as_ref().map(|(_, layer)| layer.clone());
+        (rate, self.keyed.as_ref().map(|(_, layer)| layer.clone()))
+    }
+
     /// Gives the limits of before the new numbers.
     pub(crate) fn resize(&self, guards: &Guards) {
         self.limit.handle().set_limit(guards.limits.connections);
@@ -170,36 +173,20 @@ fn rate(guards: &Guards) -> Option<Rate> {
     })
 }
 
-fn options(listener: &Listener, state: &State) -> Options {
+fn options(listener: &Listener, state: &State, rules: &Rules) -> Options {
     let guards = &listener.guards;
-    let per_client = &guards.per_client;
     let limit = match guards.limits.when_full {
         WhenFull::Wait => state.limit.clone(),
         WhenFull::Refuse => state.limit.clone().refuse(),
         WhenFull::WaitUpTo(wait, at_most) => state.limit.clone().wait_up_to(wait, at_most),
     };
-    let keyed = state.keyed.clone().map(|(_, layer)| {
-        layer
-            .with_refusal(refusal(per_client.refuse))
-            .with_observe(per_client.observe)
-    });
-    let rate = state.rate.clone().map(|(_, layer)| {
-        layer
-            .with_refusal(refusal(per_client.refuse))
-            .with_observe(per_client.observe)
-    });
     Options::new()
         .with_trace(trace(listener))
         .with_connection_limit(limit)
-        .with_client_acl(acl(guards))
-        .with_proxy_protocol(
-            listener
-                .proxy_protocol
-                .as_ref()
-                .map(|it| proxy_protocol(it, guards)),
-        )
-        .with_keyed_limit(keyed)
-        .with_rate_limit(rate)
+        .with_proxy_protocol(rules.proxy.clone())
+        .with_client_acl(rules.access.clone())
+        .with_rate_limit(rules.rate.clone())
+        .with_keyed_limit(rules.keyed.clone())
         .with_connection_timeout(connection_timeout(guards))
         .with_io_timeout(
             IoTimeoutLayer::new()
@@ -224,37 +211,6 @@ fn measured(options: Options, listener: &Listener, instruments: &Instruments) ->
         .with_metrics(MetricsLayer::new(&*listener.name.value))
 }
 
-fn acl(guards: &Guards) -> Option<AclLayer> {
-    let access = &guards.access;
-    if access.allow.is_none() && access.deny.is_none() {
-        return None;
-    }
-    let mut acl = Acl::new();
-    if let Some(allow) = &access.allow {
-        acl = acl.allow(allow.clone());
-    }
-    if let Some(deny) = &access.deny {
-        acl = acl.deny(deny.clone());
-    }
-    let layer = AclLayer::new(acl).with_observe(access.observe);
-    Some(match access.refuse {
-        Some(refuse) => layer.with_refusal(refusal(refuse)),
-        None => layer,
-    })
-}
-
-fn proxy_protocol(settings: &ProxyProtocol, guards: &Guards) -> ProxyProtocolLayer {
-    let trusted = TrustedSources::from(settings.trust.clone());
-    let mut layer = ProxyProtocolLayer::new(trusted).with_timeout(guards.timeouts.proxy_header);
-    if settings.optional {
-        layer = layer.with_optional_header();
-    }
-    if settings.untrusted == Untrusted::Direct {
-        layer = layer.with_direct_clients();
-    }
-    layer
-}
-
 fn connection_timeout(guards: &Guards) -> ConnectionTimeoutLayer {
     let timeouts = &guards.timeouts;
     let mut layer = ConnectionTimeoutLayer::new()
@@ -275,6 +231,7 @@ fn connection_timeout(guards: &Guards) -> ConnectionTimeoutLayer {
             Direction::Out => layer.with_min_write_throughput(bytes, over),
             Direction::Both => layer.with_min_throughput(bytes, over),
         };
+        layer = layer.with_throughput_observe(throughput.observe);
     }
     layer
 }
@@ -310,6 +267,21 @@ fn forwarder(pool: &Pool, guards: &Guards) -> ForwardService<Pool> {
     ForwardService::new(pool.clone()).with_half_closed_timeout(guards.timeouts.half_closed)
 }
 
+/// The service of a route.
+fn serve(way: &Way, guards: &Guards) -> route::Route<Io> {
+    match (&way.destination, &way.tls) {
+        (Destination::Refuse(refuse), _) => refuse_all(*refuse),
+        (Destination::Backend { pool, .. }, None) => boxed(forwarder(pool, guards)),
+        (Destination::Backend { pool, .. }, Some(tls)) => boxed(
+            ServiceBuilder::new()
+                .layer(tls.layer.clone())
+                .option_layer(tls.access.clone())
+                .map_err(Into::<BoxError>::into)
+                .service(forwarder(pool, guards)),
+        ),
+    }
+}
+
 /// TLS that begins on request.
 fn behind(
     prelude: Prelude,
@@ -325,64 +297,6 @@ fn behind(
     let Prelude::Postgres = prelude;
     let prelude = PreludeLayer::new(Postgres::default()).with_timeout(guards.timeouts.prelude);
     boxed(ServiceBuilder::new().layer(prelude).service(service))
-}
-
-fn router(
-    listener: &Listener,
-    routes: &[Route],
-    known: &Known<'_>,
-    terminated: &mut Vec<Terminated>,
-    problems: &mut Problems,
-) -> Option<Router<Io>> {
-    let (guards, listener) = (&listener.guards, &listener.name.value);
-    let mut built = Routes::new();
-    for route in routes {
-        let service = match &route.action {
-            Action::Refuse(refuse) => refuse_all(*refuse),
-            Action::Backend(backend) => {
-                let forward = forwarder(known.pools.get(&backend.value)?, guards);
-                match &route.tls {
-                    None => boxed(forward),
-                    Some(tls) => {
-                        let tls = tls::terminate(tls, guards, known.certificates, problems)?;
-                        let service = ServiceBuilder::new()
-                            .layer(tls.layer.clone())
-                            .option_layer(tls.access.clone())
-                            .map_err(Into::<BoxError>::into)
-                            .service(forward);
-                        terminated.push(tls);
-                        boxed(service)
-                    }
-                }
-            }
-        };
-        match &route.matches {
-            Matches::Names(names) => {
-                for name in names {
-                    let added = built.with_name(&name.value, service.clone());
-                    built = reported(added, listener, &name.place, problems)?;
-                }
-            }
-            Matches::Protocol(protocol) => {
-                let added = built.with_protocol(*protocol, service);
-                built = reported(added, listener, &route.place, problems)?;
-            }
-            Matches::Rest => built = built.with_default(service),
-        }
-    }
-    Some(Router::new(built))
-}
-
-fn reported<T>(
-    result: Result<T, InvalidRoute>,
-    listener: &str,
-    place: &Place,
-    problems: &mut Problems,
-) -> Option<T> {
-    let words = format!("listener \"{listener}\"");
-    result
-        .map_err(|error| problems.error(place.clone(), format!("{words}: {error}")))
-        .ok()
 }
 
 fn refuse_all(refuse: Refuse) -> route::Route<Io> {

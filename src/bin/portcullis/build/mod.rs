@@ -3,11 +3,14 @@
 mod admin;
 mod backend;
 mod listener;
+mod rules;
 mod tls;
 
 pub(crate) use self::{
     admin::{AdminParts, AdminTls},
     listener::{Stack, State},
+    rules::{Destination, Rules, Way},
+    tls::{Terminated, is_listed},
 };
 
 use crate::admin::Instruments;
@@ -35,7 +38,7 @@ pub(crate) struct Parts {
 pub(crate) struct Gate {
     pub(crate) stack: Stack,
     pub(crate) state: State,
-    terminated: Vec<tls::Terminated>,
+    pub(crate) rules: Rules,
 }
 
 /// What runs, for the parts that go on.
@@ -126,6 +129,9 @@ impl Parts {
         for listener in &config.listeners {
             if let Some(gate) = self.gates.get(&listener.name.value) {
                 gate.state.resize(&listener.guards);
+                let limit = listener.guards.limits.connections;
+                metrics::gauge!("portcullis_connections_limit", "listener" => listener.name.value.clone())
+                    .set(limit as f64);
             }
         }
     }
@@ -134,12 +140,12 @@ impl Parts {
 impl Gate {
     /// Reads certificates again when their files change, until the result is dropped.
     pub(crate) fn watch(&self) -> Vec<Watch> {
-        self.terminated.iter().map(tls::Terminated::watch).collect()
+        self.rules.terminated().map(Terminated::watch).collect()
     }
 
     /// The certificates that it shows.
     pub(crate) fn certificates(&self) -> Vec<CertStore> {
-        let terminated = self.terminated.iter();
+        let terminated = self.rules.terminated();
         terminated.map(|tls| tls.store.clone()).collect()
     }
 }

@@ -1,7 +1,8 @@
 //! TLS that ends here: certificates, client certificates, tickets.
 
 use crate::config::{
-    Certificate, ClientCertificates, Guards, Place, Placed, Problems, Refuse, Tls, chain,
+    Certificate, ClientCertificates, Guards, NamePattern, Place, Placed, Problems, Refuse, Tls,
+    chain,
 };
 use portcullis::{
     ConnectionInfo,
@@ -17,12 +18,14 @@ use portcullis::{
 use std::path::Path;
 
 /// The TLS of one listener or route.
-pub(super) struct Terminated {
-    pub(super) layer: TlsLayer,
-    /// The names that a client's certificate must have.
-    pub(super) access: Option<AclLayer>,
+pub(crate) struct Terminated {
+    pub(crate) layer: TlsLayer,
+    /// Rejects clients whose certificate lacks a name.
+    pub(crate) access: Option<AclLayer>,
     /// Kept while the files are watched.
-    pub(super) store: CertStore,
+    pub(crate) store: CertStore,
+    /// What it was built from.
+    pub(crate) settings: Tls,
 }
 
 /// `None` if a file cannot be used, which is reported at its place.
@@ -84,6 +87,7 @@ pub(super) fn terminate(
             .with_max_handshakes(guards.limits.handshakes),
         access: tls.client.as_ref().and_then(names),
         store,
+        settings: tls.clone(),
     })
 }
 
@@ -114,21 +118,27 @@ fn names(client: &ClientCertificates) -> Option<AclLayer> {
             // The handshake has rejected them where certificates are required.
             return Verdict::Admit;
         };
-        let mut patterns = allow.iter();
-        let admitted = patterns.any(|pattern| {
-            certificate
-                .dns_names()
-                .any(|name| pattern.matches_dns(name))
-                || certificate.uris().any(|name| pattern.matches_uri(name))
-        });
-        if admitted {
+        if is_listed(&allow, certificate.dns_names(), certificate.uris()) {
             Verdict::Admit
         } else {
-            Verdict::Deny("certificate_not_listed")
+            Verdict::Deny(NOT_LISTED)
         }
     };
     Some(AclLayer::predicate(judge))
 }
+
+/// Whether a certificate with these names has one of the listed ones.
+pub(crate) fn is_listed<'a>(
+    allow: &[NamePattern],
+    mut dns: impl Iterator<Item = &'a str>,
+    mut uris: impl Iterator<Item = &'a str>,
+) -> bool {
+    dns.any(|name| allow.iter().any(|pattern| pattern.matches_dns(name)))
+        || uris.any(|name| allow.iter().any(|pattern| pattern.matches_uri(name)))
+}
+
+/// The reason for which a client is rejected whose certificate is not listed.
+pub(crate) const NOT_LISTED: &str = "certificate_not_listed";
 
 type Places<'a> = Vec<(&'a Path, String, &'a Place)>;
 

@@ -6,6 +6,7 @@ use super::{
     section::{Reader, Section, Value},
     value::{Alpn, OneOrMore, OrOff, Positive, RequestPath, one_of},
 };
+use portcullis::middleware::tls::rustls::pki_types::ServerName;
 use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
 use toml::{Spanned, de::DeValue};
 
@@ -20,6 +21,8 @@ pub(crate) struct Backend {
     pub(crate) when_none_healthy: WhenNoneHealthy,
     /// For each attempt to connect.
     pub(crate) connect_timeout: Duration,
+    /// How long connections to removed servers may last.
+    pub(crate) drain: Option<Duration>,
 }
 
 impl Backend {
@@ -55,6 +58,9 @@ impl Backend {
         let connect_timeout = section
             .get("connect-timeout")
             .unwrap_or(Duration::from_secs(3));
+        let drain = section.get::<OrOff<Duration>>("drain");
+        let drain = drain.map_or(Some(DRAIN), OrOff::into_option);
+        unique_servers(section, &servers);
         if !has_servers {
             section.missing(
                 "servers",
@@ -87,7 +93,26 @@ impl Backend {
             health,
             when_none_healthy,
             connect_timeout,
+            drain,
         })
+    }
+}
+
+const DRAIN: Duration = Duration::from_secs(5 * 60);
+
+fn unique_servers(section: &Section<'_>, servers: &[Server]) {
+    for (index, server) in servers.iter().enumerate() {
+        let address = &server.address;
+        let mut before = servers[..index].iter().map(|server| &server.address);
+        if let Some(first) = before.find(|first| first.value == address.value) {
+            let message = format!(
+                "{}: server {} is listed twice; the other one is in line {}",
+                section.words(),
+                address.value,
+                first.place.line
+            );
+            section.reader().error_in(&address.place, message);
+        }
     }
 }
 
@@ -194,6 +219,10 @@ impl Value for ServerAddress {
             return Some(Self::Unix(reader.source.resolve(path)));
         }
         match text.parse::<portcullis::upstream::Server>() {
+            Ok(_) if text.ends_with(":0") => {
+                reader.error(value.span(), "a server has a port from 1 to 65535");
+                None
+            }
             Ok(_) => Some(Self::Tcp(text)),
             Err(error) if text.starts_with("srv:") => {
                 reader.error(value.span(), error.to_string());
@@ -297,8 +326,18 @@ impl Value for BackendPrelude {
 impl BackendTls {
     fn read(section: &Section<'_>) -> Option<Self> {
         let alpn = section.get::<OneOrMore<Alpn>>("alpn");
+        let name = section.placed::<String>("name");
+        if let Some(name) = &name
+            && ServerName::try_from(&*name.value).is_err()
+        {
+            let name = name.value.escape_debug();
+            let message = format!(
+                "\"{name}\" is neither a host name nor an address, so no certificate has it"
+            );
+            section.error_at("name", message);
+        }
         Some(Self {
-            name: section.placed("name"),
+            name,
             roots: section.file("roots"),
             alpn: Alpn::names(alpn),
             prelude: section.get("prelude"),
@@ -347,6 +386,20 @@ impl Default for Health {
             rise: 2,
             close_on_down: false,
         }
+    }
+}
+
+/// A port that can be connected to.
+struct Port(u16);
+
+impl Value for Port {
+    fn read(value: &Spanned<DeValue<'_>>, reader: &Reader<'_>) -> Option<Self> {
+        let port = u16::read(value, reader)?;
+        if port == 0 {
+            reader.error(value.span(), "a server has a port from 1 to 65535");
+            return None;
+        }
+        Some(Self(port))
     }
 }
 
@@ -460,7 +513,7 @@ impl Health {
         };
         Self {
             check,
-            port: section.get("port"),
+            port: section.get::<Port>("port").map(|port| port.0),
             interval: time("interval", default.interval),
             timeout: time("timeout", default.timeout),
             fall: whole("fall", default.fall),

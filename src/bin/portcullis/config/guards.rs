@@ -8,7 +8,7 @@ use super::{
     section::{Reader, Section, Value},
     value::{ByteRate, EventRate, OneOrMore, OrOff, Percent, Positive, Size, one_of},
 };
-use portcullis::middleware::ip_set::IpSet;
+use portcullis::middleware::ip_set::{IpSet, ReadError};
 use std::time::Duration;
 use toml::{Spanned, de::DeValue};
 
@@ -230,12 +230,24 @@ pub(crate) fn read_networks(
     });
     let from_file = section.file(file_key).and_then(|file| {
         IpSet::from_file(&file.value)
-            .map_err(|error| section.error_at(file_key, chain(&error)))
+            .map_err(|error| section.error_at(file_key, unreadable(&error)))
             .ok()
     });
     match (listed, from_file) {
         (Some(listed), Some(from_file)) => Some(listed.union(&from_file)),
         (listed, from_file) => listed.or(from_file),
+    }
+}
+
+/// Without the text of the line, because an admin interface may show it to those who cannot read the file.
+fn unreadable(error: &ReadError) -> String {
+    match error.invalid_line() {
+        Some(line) => format!(
+            "{}:{}: this is not a network; write an address, optionally with a prefix such as /24",
+            error.path().display(),
+            line.line()
+        ),
+        None => chain(error),
     }
 }
 
@@ -323,6 +335,7 @@ pub(crate) struct Throughput {
     pub(crate) bytes_per_second: u64,
     pub(crate) over: Duration,
     pub(crate) direction: Direction,
+    pub(crate) observe: bool,
 }
 
 /// Of the bytes that count.
@@ -355,6 +368,7 @@ impl Throughput {
         let over = section.get::<Duration>("over");
         let over = over.unwrap_or(Duration::from_secs(30));
         let direction = section.get("direction").unwrap_or(Direction::Both);
+        let observe = section.get("observe").unwrap_or(false);
         if over < Duration::from_secs(1) {
             section.error_at("over", "the time must be at least \"1s\"");
             return None;
@@ -363,6 +377,7 @@ impl Throughput {
             bytes_per_second: min?.value.0,
             over,
             direction,
+            observe,
         })
     }
 }

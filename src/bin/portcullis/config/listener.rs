@@ -19,6 +19,8 @@ pub(crate) struct Listener {
     pub(crate) prelude: Option<Placed<Prelude>>,
     pub(crate) tls: Option<Tls>,
     pub(crate) target: Target,
+    /// Closes open connections that would not be admitted now.
+    pub(crate) recheck: bool,
 }
 
 /// Where the connections of a listener go.
@@ -55,6 +57,7 @@ impl Listener {
         let tls = section
             .section("tls")
             .and_then(|section| section.read(Tls::read));
+        let recheck = section.get("recheck").unwrap_or(false);
         let backend = section.placed("backend");
         let routes = section.sections("route");
         let has_routes = section.has("route");
@@ -112,6 +115,7 @@ impl Listener {
             prelude,
             tls,
             target,
+            recheck,
         })
     }
 }
@@ -363,6 +367,18 @@ pub(crate) enum Matches {
     Rest,
 }
 
+/// What a route takes, which identifies it within its listener.
+pub(crate) fn route_words(route: &Route) -> String {
+    match &route.matches {
+        Matches::Names(names) => {
+            let names: Vec<_> = names.iter().map(|name| &*name.value).collect();
+            format!("route {}", names.join(", "))
+        }
+        Matches::Protocol(protocol) => format!("route {}", protocol_word(*protocol)),
+        Matches::Rest => "default route".into(),
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(crate) enum Action {
     Backend(Placed<String>),
@@ -375,15 +391,23 @@ struct ProtocolName(Protocol);
 
 impl Value for ProtocolName {
     fn read(value: &Spanned<DeValue<'_>>, reader: &Reader<'_>) -> Option<Self> {
-        let words = [
-            ("tls", Protocol::Tls),
-            ("http", Protocol::Http1),
-            ("h2c", Protocol::Http2),
-            ("ssh", Protocol::Ssh),
-            ("postgres", Protocol::Postgres),
-        ];
-        one_of(value, reader, &words).map(Self)
+        one_of(value, reader, &PROTOCOLS).map(Self)
     }
+}
+
+/// The protocols that routes can be chosen by.
+pub(crate) const PROTOCOLS: [(&str, Protocol); 5] = [
+    ("tls", Protocol::Tls),
+    ("http", Protocol::Http1),
+    ("h2c", Protocol::Http2),
+    ("ssh", Protocol::Ssh),
+    ("postgres", Protocol::Postgres),
+];
+
+/// The protocol as the file names it.
+fn protocol_word(protocol: Protocol) -> &'static str {
+    let known = PROTOCOLS.iter().find(|(_, known)| *known == protocol);
+    known.map_or("unknown", |(word, _)| word)
 }
 
 impl Route {
@@ -424,6 +448,11 @@ impl Route {
             section.error(format!(
                 "{words}: write `tls` to terminate TLS here, or `pass = true` to leave it to the backend"
             ));
+        }
+        if (section.has("tls") || pass) && backend.is_none() && refuse.is_some() {
+            let message =
+                format!("{words}: a refused client has no handshake; remove `tls` and `pass`");
+            section.error_at("refuse", message);
         }
         let action = match (backend, refuse) {
             (Some(backend), None) => Action::Backend(backend),

@@ -27,15 +27,15 @@ pub(crate) use self::{
         WhenNoneHealthy,
     },
     certificate::Certificate,
-    guards::{Direction, Guards, Refuse, WhenFull, chain},
+    guards::{Direction, Guards, Refuse, Throughput, WhenFull, chain},
     listener::{
-        Action, ClientCertificates, Listener, Matches, Prelude, ProxyProtocol, Route, Target, Tls,
-        Untrusted,
+        Action, ClientCertificates, Listener, Matches, NamePattern, PROTOCOLS, Prelude,
+        ProxyProtocol, Route, Target, Tls, Untrusted, route_words,
     },
     problem::{Place, Placed, Problems},
     process::{Access, Drain, Format, Log, Process, Workers},
     source::Source,
-    value::{ByteRate, ListenAddress},
+    value::{ByteRate, EventRate, ListenAddress, Size, parse_duration},
 };
 use section::{Reader, Section};
 use std::{cell::RefCell, fs, path::Path};

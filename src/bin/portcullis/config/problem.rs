@@ -75,6 +75,13 @@ impl Problems {
         self.0.extend(others.0);
     }
 
+    /// Keeps the problems at places that `keep`, and returns the number of the others.
+    pub(crate) fn retain(&mut self, keep: impl Fn(&Place) -> bool) -> usize {
+        let before = self.0.len();
+        self.0.retain(|problem| keep(&problem.place));
+        before - self.0.len()
+    }
+
     pub(crate) fn errors(&self) -> usize {
         let is_error = |problem: &&Problem| problem.severity == Severity::Error;
         let errors: std::collections::BTreeSet<_> = self.0.iter().filter(is_error).collect();

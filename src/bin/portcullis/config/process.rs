@@ -19,11 +19,6 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    pub(crate) fn differs_from(&self, other: &Self) -> bool {
-        let path = |it: &Self| it.upgrade_socket.as_ref().map(|path| path.value.clone());
-        (self.workers, self.watch) != (other.workers, other.watch) || path(self) != path(other)
-    }
-
     pub(crate) fn read(section: &Section<'_>) -> Self {
         let upgrade_socket = section.file("upgrade-socket");
         if upgrade_socket.is_some() && !cfg!(unix) {

@@ -5,7 +5,10 @@ use super::{
     Workers, problem::nearest,
 };
 use portcullis::middleware::peek::Protocol;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    net::SocketAddr,
+};
 
 pub(super) fn check(config: &Config, problems: &mut Problems) {
     unique(
@@ -24,6 +27,7 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
         problems,
     );
     addresses(config, problems);
+    overlapping(config, problems);
     sockets_of_cores(config, problems);
     let backends = names(config.backends.iter().map(|it| &it.name));
     let certificates = names(config.certificates.iter().map(|it| &it.name));
@@ -168,6 +172,37 @@ fn addresses(config: &Config, problems: &mut Problems) {
     }
 }
 
+/// A wildcard address takes the port of all addresses of its family.
+fn overlapping(config: &Config, problems: &mut Problems) {
+    let listeners = config.listeners.iter();
+    let all = listeners.flat_map(|it| {
+        it.listen
+            .iter()
+            .map(move |listen| (&*it.name.value, listen))
+    });
+    let tcp = all.filter_map(|(name, listen)| match &listen.value {
+        ListenAddress::Tcp(address) if address.port() != 0 => Some((name, address, &listen.place)),
+        _ => None,
+    });
+    let tcp: Vec<_> = tcp.collect();
+    for (name, address, place) in &tcp {
+        let covers = |other: &&(&str, &SocketAddr, &Place)| {
+            let (_, other, _) = other;
+            other.ip().is_unspecified()
+                && !address.ip().is_unspecified()
+                && other.is_ipv4() == address.is_ipv4()
+                && other.port() == address.port()
+        };
+        if let Some((other, wildcard, at)) = tcp.iter().find(covers) {
+            let message = format!(
+                "listener \"{name}\": {address} is a part of {wildcard} of listener \"{other}\" (line {})",
+                at.line
+            );
+            problems.error((*place).clone(), message);
+        }
+    }
+}
+
 /// The system chooses a free port for each such socket.
 fn is_any_port(address: &ListenAddress) -> bool {
     matches!(address, ListenAddress::Tcp(address) if address.port() == 0)
@@ -220,7 +255,40 @@ fn check_routes(words: &str, listener: &Listener, routes: &[Route], problems: &m
             problems.error(tls.place.clone(), message);
         }
     }
+    wildcards(words, routes, problems);
     server_first(words, listener, problems);
+}
+
+/// An exact name takes precedence over a wildcard that matches it, which may surprise.
+fn wildcards(words: &str, routes: &[Route], problems: &mut Problems) {
+    let named = routes.iter().filter_map(|route| match &route.matches {
+        Matches::Names(names) => Some(names.iter().map(move |name| (route, name))),
+        _ => None,
+    });
+    let named: Vec<_> = named.flatten().collect();
+    let backend = |route: &Route| match &route.action {
+        Action::Backend(backend) => Some(backend.value.clone()),
+        Action::Refuse(_) => None,
+    };
+    for (route, name) in &named {
+        let host = name.value.to_ascii_lowercase();
+        let matches = |(other, wildcard): &&(&Route, &Placed<String>)| {
+            let wildcard = wildcard.value.to_ascii_lowercase();
+            let behind = wildcard.strip_prefix("*.");
+            let within = host.split_once('.').map(|(_, behind)| behind);
+            !host.starts_with("*.")
+                && behind.is_some()
+                && behind == within
+                && backend(other) != backend(route)
+        };
+        if let Some((_, wildcard)) = named.iter().find(matches) {
+            let message = format!(
+                "{words}: \"{}\" and \"{}\" lead to different backends; the exact name takes precedence",
+                wildcard.value, name.value
+            );
+            problems.note(name.place.clone(), message);
+        }
+    }
 }
 
 /// Clients of these protocols send nothing before the server does.

@@ -34,6 +34,10 @@ impl Reader<'_> {
         self.problems.borrow_mut().error(place, message);
     }
 
+    pub(crate) fn error_in(&self, place: &Place, message: impl Into<String>) {
+        self.problems.borrow_mut().error(place.clone(), message);
+    }
+
     /// Reports that `value` is not `expected`, such as "a duration".
     pub(crate) fn unexpected<T>(&self, value: &Spanned<DeValue<'_>>, expected: &str) -> Option<T> {
         let found = value.get_ref().type_str();

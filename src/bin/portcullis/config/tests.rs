@@ -274,6 +274,28 @@ fn a_wrong_value_of_a_backend_is_reported_at_its_place() {
             &["8:39: a weight is a number from 1 to 1000; 100 is the default"],
         ),
         (
+            "servers = \"h:0\"",
+            &["8:11: a server has a port from 1 to 65535"],
+        ),
+        (
+            "health = { http = \"/\", port = 0 }",
+            &["8:31: a server has a port from 1 to 65535"],
+        ),
+        (
+            "servers = [\"h:1\", \"h:2\", \"h:1\"]",
+            &["8:26: backend \"b\": server h:1 is listed twice; the other one is in line 8"],
+        ),
+        (
+            "tls = { name = \"two words\" }",
+            &[
+                "8:16: \"two words\" is neither a host name nor an address, so no certificate has it",
+            ],
+        ),
+        (
+            "drain = 5",
+            &["8:9: expected a duration such as \"10s\", found a value of type integer"],
+        ),
+        (
             "server = [{ weight = 5 }]",
             &["8:11: backend \"b\": server: `address` is missing"],
         ),
@@ -325,6 +347,107 @@ fn a_wrong_admin_section_is_reported_with_what_to_write() {
     }
 }
 
+/// The problems of a file with these listeners, before backends `b` and `d`.
+fn of_listeners(listeners: &str) -> Vec<String> {
+    problems(&format!(
+        "version = 1\n{listeners}\n[[backend]]\nname = \"b\"\nservers = \"h:1\"\n\
+         [[backend]]\nname = \"d\"\nservers = \"h:2\"\n"
+    ))
+}
+
+#[test]
+fn listeners_that_cannot_be_opened_together_are_reported() {
+    let two = |one: &str, other: &str| {
+        of_listeners(&format!(
+            "listener = [{{ name = \"x\", listen = {one}, backend = \"b\" }},\n\
+             {{ name = \"y\", listen = {other}, backend = \"d\" }}]"
+        ))
+    };
+    assert_eq!(
+        two("\"0.0.0.0:443\"", "[\"192.0.2.1:443\", \"192.0.2.1:444\"]"),
+        ["3:25: listener \"y\": 192.0.2.1:443 is a part of 0.0.0.0:443 of listener \"x\" (line 2)"]
+    );
+    assert_eq!(
+        two("\"[::]:443\"", "\"[::]:443\""),
+        ["3:24: listener \"y\": [::]:443 is taken by listener \"x\" (line 2)"]
+    );
+    // `[::]` is for IPv6 alone.
+    assert_eq!(
+        two("[\"0.0.0.0:443\", \"[::]:443\"]", "\"[::1]:444\""),
+        [""; 0]
+    );
+    assert_eq!(
+        two("\"127.0.0.1:0\"", "\"0.0.0.0:0\""),
+        [""; 0],
+        "the system chooses the ports"
+    );
+}
+
+#[test]
+fn routes_that_contradict_each_other_are_reported() {
+    let routes = |routes: &str| {
+        of_listeners(&format!(
+            "[[listener]]\nname = \"x\"\nlisten = \"[::]:1\"\nroute = [{routes}]"
+        ))
+    };
+    let to = |name: &str, backend: &str| {
+        format!("{{ names = \"{name}\", pass = true, backend = \"{backend}\" }}")
+    };
+    let found = routes(&format!(
+        "{}, {}",
+        to("*.a.test", "b"),
+        to("Pay.a.test", "d")
+    ));
+    assert_eq!(
+        found,
+        [
+            "5:72: note: listener \"x\": \"*.a.test\" and \"Pay.a.test\" lead to different backends; the exact name takes precedence"
+        ]
+    );
+    // Deeper names do not match the wildcard.
+    let found = routes(&format!(
+        "{}, {}",
+        to("*.a.test", "b"),
+        to("x.pay.a.test", "d")
+    ));
+    assert_eq!(found, [""; 0]);
+    let found = routes("{ names = \"a.test\", pass = true, refuse = \"close\" }");
+    assert!(
+        found[0].ends_with("a refused client has no handshake; remove `tls` and `pass`"),
+        "{found:?}"
+    );
+}
+
+/// Whatever is in a file, it is read without a panic.
+#[test]
+fn a_damaged_file_is_reported_and_never_panics() {
+    let (_, example) = PAGE
+        .split_once("```toml\n")
+        .expect("the page has an example");
+    let (example, _) = example.split_once("```").expect("the example ends");
+    let mut state = 7_u64;
+    let mut random = |end: usize| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 33) as usize % end
+    };
+    let words = [
+        "\"off\"", "0", "-1", "[]", "{}", "=", "[[", "\"\"", "\u{0}", "\u{fe}", "1e9", "\"x:0\"",
+    ];
+    for _ in 0..2_000 {
+        let mut text: Vec<_> = example.chars().collect();
+        for _ in 0..=random(4) {
+            let at = random(text.len());
+            let end = (at + random(12)).min(text.len());
+            let word = words[random(words.len())].chars();
+            text.splice(at..end, word);
+        }
+        // Files of other names are not there, which is a problem of its own.
+        problems(&text.into_iter().collect::<String>());
+    }
+}
+
 /// The page of all keys, which is held to the code.
 const PAGE: &str = include_str!("../configuration.md");
 
@@ -362,7 +485,6 @@ fn the_page_describes_exactly_the_keys_that_are_read() {
             "tickets",
             "route",
             "server",
-            "health",
         ];
         key.contains('.')
             && (tables.contains(&last) || tls.contains(&last))

@@ -138,7 +138,7 @@ impl Value for Duration {
     }
 }
 
-fn parse_duration(text: &str) -> Option<Duration> {
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     let (number, unit) = split_number(text)?;
     let millis = match unit {
         "ms" => 1,

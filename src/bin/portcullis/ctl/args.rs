@@ -1,5 +1,6 @@
 //! The command line of `portcullis ctl`.
 
+use super::client::Interface;
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -28,6 +29,17 @@ pub(crate) struct Ctl {
     pub(super) json: bool,
     #[command(subcommand)]
     pub(super) command: Command,
+}
+
+impl Ctl {
+    pub(super) fn interface(&self) -> Interface<'_> {
+        Interface {
+            admin: self.admin.as_deref(),
+            config: &self.config,
+            token_file: self.token_file.as_deref(),
+            roots: self.roots.as_deref(),
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,6 +1,5 @@
 //! Requests to the admin interface.
 
-use super::args::Ctl;
 use crate::config::{self, Config, ListenAddress, TokenSource, chain};
 use bytes::Bytes;
 use http::{
@@ -22,7 +21,7 @@ use tokio::{
 };
 
 /// Where the admin interface is, and the token for it.
-pub(super) struct Client {
+pub(crate) struct Client {
     address: Address,
     token: Option<String>,
     roots: Option<PathBuf>,
@@ -37,24 +36,33 @@ enum Address {
     Unix(PathBuf),
 }
 
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) text: String,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) text: String,
+}
+
+/// What a command line says of the interface.
+#[derive(Clone, Copy)]
+pub(crate) struct Interface<'a> {
+    pub(crate) admin: Option<&'a str>,
+    pub(crate) config: &'a Path,
+    pub(crate) token_file: Option<&'a Path>,
+    pub(crate) roots: Option<&'a Path>,
 }
 
 impl Client {
-    pub(super) fn new(args: &Ctl) -> Result<Self, String> {
+    pub(crate) fn new(args: Interface<'_>) -> Result<Self, String> {
         let configured = match &args.admin {
             Some(_) => None,
-            None => Some(configured(&args.config)?),
+            None => Some(configured(args.config)?),
         };
         let address = match (&args.admin, &configured) {
             (Some(address), _) => Address::parse(address)?,
             (None, Some(admin)) => Address::of(&admin.listen.value, admin.tls.is_some()),
             (None, None) => unreachable!("one of them is there"),
         };
-        let token = match (&args.token_file, env::var("PORTCULLIS_TOKEN")) {
-            (Some(file), _) => Some(TokenSource::File(file.clone()).load()?.expose().to_owned()),
+        let token = match (args.token_file, env::var("PORTCULLIS_TOKEN")) {
+            (Some(file), _) => Some(TokenSource::File(file.into()).load()?.expose().to_owned()),
             (None, Ok(token)) => Some(token),
             // That of the configuration, for those who may read it.
             (None, Err(_)) => configured
@@ -65,11 +73,11 @@ impl Client {
         Ok(Self {
             address,
             token,
-            roots: args.roots.clone(),
+            roots: args.roots.map(Into::into),
         })
     }
 
-    pub(super) async fn request(
+    pub(crate) async fn request(
         &self,
         method: &Method,
         path: &str,

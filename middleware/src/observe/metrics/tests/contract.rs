@@ -79,6 +79,7 @@ fn the_page_lists_each_metric_with_its_kind_and_labels() {
         meter::Counter::observed("gate");
         meter::Counter::table_full("gate");
         meter::Gauge::table_entries("gate");
+        meter::Gauge::backend_servers("db", "10.0.0.7:5432");
         meter::Gauge::backend_up("db", "10.0.0.7:5432");
         meter::Gauge::backend_connections("db", "10.0.0.7:5432");
         meter::Gauge::backend_ejected("db", "10.0.0.7:5432");
@@ -124,6 +125,7 @@ fn the_page_lists_each_name_in_the_sources() {
 fn find(folder: &Path, found: &mut BTreeSet<String>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
+        // The program has metrics of its own.
         if path
             .file_stem()
             .is_some_and(|name| name == "tests" || name == "bin")

@@ -14,7 +14,7 @@ export const LIVE = [
   { label: "Peer", class: "peer", text: ({ peer }) => peer ?? NOTHING },
   { label: "Name", class: "name wide", text: ({ name }) => name ?? NOTHING },
   { label: "JA4", class: "ja4", text: ({ ja4 }) => ja4 ?? NOTHING },
-  { label: "Listener", class: "listener", text: ({ listener }) => listener },
+  { label: "Listener", class: "listener wide", text: ({ listener }) => listener },
   { label: "Server", class: "server wide", text: where },
   { label: "Phase", class: "phase", text: ({ phase }) => words(phase) },
   { label: "Age", class: "number age", by: ({ age }) => age, text: ({ age }) => duration(age < 10 ? age : Math.floor(age)), title: ({ opened }) => `opened ${exact(opened)}` },
@@ -27,7 +27,7 @@ export const ENDED = [
   { label: "Peer", class: "peer", text: ({ peer }) => peer ?? NOTHING },
   { label: "Name", class: "name wide", text: ({ name }) => name ?? NOTHING },
   { label: "JA4", class: "ja4", text: ({ ja4 }) => ja4 ?? NOTHING },
-  { label: "Listener", class: "listener", text: ({ listener }) => listener },
+  { label: "Listener", class: "listener wide", text: ({ listener }) => listener },
   { label: "Outcome", class: "outcome wide", text: ({ outcome }) => words(outcome), mark: ({ outcome }) => outcome },
   { label: "Reason", class: "reason wide", text: ({ reason }) => reason ?? NOTHING },
   { label: "By", class: "by", text: ({ ended_by }) => ended_by ?? NOTHING },
@@ -37,13 +37,16 @@ export const ENDED = [
   { label: "Ended", class: "number ended", text: ({ ended }, now) => ago(ended, now), title: ({ ended }) => exact(ended) },
 ];
 
-/** A table of connections. `onclose(connection, reset)` closes one; without it there is no such button. */
+/**
+ * A table of connections. `onclose(connection, reset)` closes one, and `onwhy(connection)` shows how one ended that is
+ * gone; a table of ended connections has neither.
+ */
 export class ConnectionTable {
   #rows = new Map();
   #entered = false;
 
-  constructor(parent, caption, columns, { keyOf, onclose, onmore, empty }) {
-    Object.assign(this, { columns, keyOf, onclose, onmore, empty });
+  constructor(parent, caption, columns, { keyOf, onclose, onwhy, onmore, empty }) {
+    Object.assign(this, { columns, keyOf, onclose, onwhy, onmore, empty });
     this.shown = STEP;
     this.sorted = null;
     const labels = columns.map(({ label, class: name }) => [label, name]);
@@ -84,26 +87,47 @@ export class ConnectionTable {
     return [...connections].sort((a, b) => sign * (by(a) - by(b))).slice(0, this.shown);
   }
 
-  /** Shows these connections. `reset` is for another filter: the order is not held then. */
-  update(connections, total, now, reset) {
+  /** Connections whose story is open, but which are not listed. */
+  beyond(connections) {
+    const listed = new Set(this.#listed(connections).map(this.keyOf));
+    return [...this.#rows.values()].filter(({ key, story }) => story && !listed.has(key)).map(({ connection }) => connection);
+  }
+
+  /**
+   * Shows these connections. `reset` is for another filter: the order is not held then. `beyond` are those that are
+   * not listed, but open.
+   */
+  update(connections, total, now, { reset, beyond = [] }) {
     this.now = now;
     const hold = this.held && !reset;
     const listed = this.#listed(connections);
-    const keys = new Set(listed.map(this.keyOf));
     let fresh = 0;
-    for (const connection of listed) {
+    for (const connection of [...listed, ...beyond]) {
       const key = this.keyOf(connection);
       if (this.#rows.has(key)) this.#fill(this.#rows.get(key), connection);
       else if (hold) fresh++;
       else this.#rows.set(key, this.#row(connection));
     }
+    const keys = new Set([...listed, ...beyond].map(this.keyOf));
     for (const [key, row] of this.#rows) {
-      const gone = !keys.has(key);
-      if (gone && !hold && (reset || !row.story)) this.#rows.delete(key);
-      else row.element.classList.toggle("gone", gone && this.onclose != null);
+      if (!keys.has(key) && !hold && (reset || !row.story)) this.#rows.delete(key);
+      else if (this.onclose) this.#mark(row, !keys.has(key) && (row.story != null || this.#belongs(row, listed, total)));
     }
     if (!hold) this.#arrange(listed);
     this.#describe(connections.length, total, hold, fresh);
+  }
+
+  /** Whether a connection would be in the list if it were open; the list has the newest ones. */
+  #belongs({ connection }, listed, total) {
+    return listed.length === total || (!this.sorted && connection.opened > listed.at(-1).opened);
+  }
+
+  #mark(row, isGone) {
+    if (row.isGone === isGone) return;
+    row.isGone = isGone;
+    row.element.classList.toggle("gone", isGone);
+    row.close.disabled = isGone;
+    if (row.story) this.#tell(row);
   }
 
   /** Rows in the order of the list; one that is gone and open stays at the top until it is closed. */
@@ -138,7 +162,7 @@ export class ConnectionTable {
       const element = index === 0 ? h("th", { scope: "row", role: "rowheader", class: name, "data-label": label }, text) : cell(label, name, text);
       return { element, text };
     });
-    const row = { key, cells, connection: null, story: null };
+    const row = { key, cells, connection: null, story: null, isGone: false };
     row.element = h("tr", { role: "row", onclick: () => {
       if (!String(getSelection())) this.toggle(key);
     } }, ...cells.map(({ element }) => element));
@@ -190,12 +214,13 @@ export class ConnectionTable {
 
   #tell(row) {
     const { connection } = row;
-    const text = JSON.stringify([connection.story, facts(connection), connection.notes]);
+    const text = JSON.stringify([connection.story, facts(connection), connection.notes, row.isGone]);
     if (row.text === text && row.story.firstChild.firstChild) return;
     row.text = text;
-    const actions = this.onclose && h("p", { class: "story-actions" },
-      h("button", { type: "button", onclick: () => this.onclose(connection, false) }, "Close"),
-      h("button", { type: "button", onclick: () => this.onclose(connection, true) }, "Reset"));
+    const button = (label, onclick) => h("button", { type: "button", onclick }, label);
+    const actions = this.onclose && h("p", { class: "story-actions" }, ...(row.isGone
+      ? [button("It has ended. Show why", () => this.onwhy(connection))]
+      : [button("Close", () => this.onclose(connection, false)), button("Reset", () => this.onclose(connection, true))]));
     row.story.firstChild.replaceChildren(h("div", { class: "telling" }, timeline(connection), h("div", {}, factList(connection), actions)));
   }
 }

@@ -1,10 +1,10 @@
 // Dialogs. Escape closes each of them, and the focus returns to where it was.
 
-import { h, table } from "./dom.js";
-import { count, NOTHING, sentence } from "./format.js";
+import { cell, h, table } from "./dom.js";
+import { count, NOTHING, sentence, words } from "./format.js";
 
 /** Shows a dialog with a form. Resolves with the form's data when it is submitted, with null when it is closed. */
-function show(title, content, { confirm, danger = false, close = "Cancel", onsubmit } = {}) {
+function show(title, content, { confirm, danger = false, wide = false, close = "Cancel", onsubmit } = {}) {
   return new Promise((resolve) => {
     let result = null;
     const form = h("form", { method: "dialog", onsubmit: (event) => {
@@ -17,7 +17,7 @@ function show(title, content, { confirm, danger = false, close = "Cancel", onsub
       h("div", { class: "dialog-actions" },
         h("button", { type: "submit", value: "cancel", formNoValidate: true }, close),
         confirm && h("button", { type: "submit", value: "confirm", class: danger ? "danger" : "primary" }, confirm)));
-    const dialog = h("dialog", { "aria-labelledby": "dialog-title", onclose: () => {
+    const dialog = h("dialog", { class: wide ? "wide" : "", "aria-labelledby": "dialog-title", onclose: () => {
       dialog.remove();
       resolve(result);
     } }, form);
@@ -71,13 +71,13 @@ export function askReload(plan) {
     return tell("The file has problems", [h("p", {}, "A reload would keep the configuration as it is."), problemList(plan.problems)]).then(() => false);
   if (plan.changes.length === 0)
     return confirm("Reload the configuration", "The file says what is in use already. A reload would change nothing but certificates that were renewed.", "Reload");
-  const view = table("What a reload changes", [["Key"], ["From"], ["To"], ["Takes effect"], ["Open connections", "number"]], "plan");
-  const cell = (value, name) => h("td", { role: "cell", class: name }, value ?? NOTHING);
-  view.body.append(...plan.changes.map(({ key, from, to, takes_effect, connections, effect }) =>
-    h("tr", { role: "row" }, h("th", { scope: "row", role: "rowheader" }, key), cell(from), cell(to), cell(takes_effect),
-      cell([connections == null ? null : count(connections), effect].filter(Boolean).join(", ") || NOTHING, "number"))));
-  return show("Reload the configuration", [h("p", {}, "This is what the reload changes."), h("div", { class: "scroll" }, view.element)], { confirm: "Reload" })
-    .then((form) => form != null);
+  const view = table("What a reload changes", [["Key"], ["From"], ["To"], ["Takes effect"], ["Open connections"]], "plan");
+  view.body.append(...plan.changes.map(({ key, from, to, takes_effect, connections, effect }) => h("tr", { role: "row" },
+    h("th", { scope: "row", role: "rowheader", class: "wrap" }, key),
+    cell("From", "wrap", from ?? NOTHING), cell("To", "wrap", to ?? NOTHING), cell("Takes effect", "wide", takes_effect ?? NOTHING),
+    cell("Open connections", "wide", [connections == null ? null : count(connections), effect].filter(Boolean).join(", ") || NOTHING))));
+  return show("Reload the configuration", [h("p", {}, "This is what the reload changes."), h("div", { class: "scroll" }, view.element)],
+    { confirm: "Reload", wide: true }).then((form) => form != null);
 }
 
 /** Asks which rule decides for a client. `ask(parameters)` returns the answer. */
@@ -92,7 +92,7 @@ export function explain(listeners, ask) {
       text("Client's address", "from", "203.0.113.7", true),
       text("Server name", "name", "shop.example"),
       text("ALPN", "alpn", "h2"),
-      text("Names of its certificate", "cert", "CN=reporting")),
+      text("Names of its certificate", "cert", "dns:batch.mesh")),
     result,
   ], {
     confirm: "Explain", close: "Close",
@@ -109,10 +109,10 @@ export function explain(listeners, ask) {
 
 function explained({ guards, route, backend, server, decision }) {
   const list = h("ol", { class: "guards" }, ...guards.map(({ guard, verdict, reason }) =>
-    h("li", {}, h("span", { class: `verdict ${verdict}` }, verdict), h("span", { class: "guard" }, guard), h("span", {}, reason ?? ""))));
+    h("li", {}, h("span", { class: `verdict ${verdict}` }, verdict), h("span", { class: "guard" }, words(guard)), h("span", {}, reason ?? ""))));
   const facts = [["Route", route], ["Backend", backend], ["Server", server]].filter(([, value]) => value);
   return [
-    h("p", { class: "decision" }, decision), list,
+    h("p", { class: "decision" }, sentence(decision)), list,
     h("dl", { class: "story-facts" }, ...facts.map(([term, value]) => h("div", {}, h("dt", {}, term), h("dd", {}, value)))),
   ];
 }

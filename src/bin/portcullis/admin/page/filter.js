@@ -36,6 +36,13 @@ export function choose(name, value) {
   changed();
 }
 
+/** Shows the end of the connection of this peer. */
+export function searchEnded(peer) {
+  byId("filters").reset();
+  byId("search").value = peer;
+  showTab("ended");
+}
+
 export function showTab(name) {
   filter.tab = name;
   for (const tab of ["live", "ended"]) {

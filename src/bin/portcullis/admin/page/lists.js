@@ -5,7 +5,7 @@ import { act } from "./changes.js";
 import { ConnectionTable, ENDED, LIVE, MOST } from "./connections.js";
 import { confirm, problemList } from "./dialogs.js";
 import { byId, setText } from "./dom.js";
-import { filter, isFiltered, parameters } from "./filter.js";
+import { filter, isFiltered, parameters, searchEnded } from "./filter.js";
 import { count, plural } from "./format.js";
 import { measured } from "./measured.js";
 
@@ -18,6 +18,7 @@ const live = new ConnectionTable(byId("panel-live"), "Live connections", LIVE, {
   keyOf: ({ id }) => id,
   onclose: ({ id, peer }, reset) => act(`/api/connections/${encodeURIComponent(id)}/close${reset ? "?reset" : ""}`,
     `Connection ${id} of ${peer} is ${reset ? "reset" : "closed"}`),
+  onwhy: ({ peer }) => searchEnded(peer),
   onmore: () => lists.onwanted(),
   empty: () => (isFiltered() ? "No live connection matches the filter." : "No connection is open."),
 });
@@ -47,15 +48,22 @@ const wanted = (table) => JSON.stringify([filter.tab, parameters(), table.shown,
 async function showLive(now) {
   const view = wanted(live);
   const answer = await get("/api/connections", { ...parameters(), limit: live.sorted ? MOST : live.shown });
+  const beyond = await findAgain(live.beyond(answer.connections));
   if (view !== wanted(live)) return;
-  addRates(answer.connections);
+  addRates([...answer.connections, ...beyond]);
   measured("update-connections", () => {
-    live.update(answer.connections, answer.total, now, shown !== view);
+    live.update(answer.connections, answer.total, now, { reset: shown !== view, beyond });
     const matching = byId("close-matching");
     matching.hidden = !isFiltered() || answer.total === 0;
     setText(matching, `Close ${count(answer.total)} matching…`);
   });
   shown = view;
+}
+
+/** Those of these connections that are still open. They are searched by their peer, as an ended one is no error then. */
+async function findAgain(connections) {
+  const answers = await Promise.all(connections.slice(0, 5).map(({ peer }) => get("/api/connections", { search: peer, limit: 20 })));
+  return answers.flatMap(({ connections: found }) => found.filter(({ id }) => connections.some((one) => one.id === id)));
 }
 
 /** Bytes per second since the last update; since the beginning for a connection that is newer. */
@@ -83,7 +91,7 @@ async function showEnded(now) {
   const known = current.list[0]?.sequence ?? 0;
   current.list = [...answer.endings.filter(({ sequence }) => sequence > known), ...current.list].slice(0, KEPT_ENDINGS);
   current.last = answer.last;
-  measured("update-connections", () => ended.update(current.list, current.list.length, now, shown !== view));
+  measured("update-connections", () => ended.update(current.list, current.list.length, now, { reset: shown !== view }));
   shown = view;
 }
 

@@ -88,7 +88,7 @@ export function certificates() {
         setText(names, certificate.names.join(", "));
         setTitle(names, `Serial number ${certificate.serial}, from ${certificate.chain ?? "memory"}, used by ${certificate.listeners?.join(", ") || "no listener"}`);
         setText(issuer, certificate.issuer || NOTHING);
-        setText(left, days == null ? NOTHING : days < 0 ? `${plural(-days, "day")} ago` : `in ${plural(days, "day")}`);
+        setText(left, days == null ? NOTHING : days < 0 ? `${plural(-days, "day")} ago` : `in ${days < 1000 ? plural(days, "day") : `${count(Math.floor(days / 365))} years`}`);
         left.className = light.dataset.level === "good" ? "" : light.dataset.level;
         setText(until, day(not_after) + (staple && staple !== "none" ? ` · OCSP ${staple}` : ""));
         setTitle(until, exact(not_after));

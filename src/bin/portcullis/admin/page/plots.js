@@ -24,10 +24,14 @@ const seconds = (samples) => samples.at.map((at) => at / 1000);
 function axes(format, extra = {}) {
   const shared = { stroke: color("muted"), font: `11px ${color("font")}`, ticks: { show: false } };
   return [
-    { ...shared, space: 80, grid: { show: false }, values: (_, ticks) => ticks.map((tick) => clock(tick * 1000).slice(0, tick % 60 ? 8 : 5)), size: 26 },
+    { ...shared, space: 80, grid: { show: false }, values: times, size: 26 },
     { ...shared, size: 62, gap: 6, space: 34, grid: { stroke: color("grid"), width: 1 }, values: (_, ticks) => ticks.map((tick) => (tick == null ? "" : format(tick))), ...extra },
   ];
 }
+
+/** The times of an axis, without one that would not fit at its end. */
+const times = (plot, ticks) => ticks.map((tick) =>
+  plot.valToPos(tick, "x") > plot.bbox.width / devicePixelRatio - 24 ? "" : clock(tick * 1000).slice(0, tick % 60 ? 8 : 5));
 
 const fromZero = (least) => (_, __, max) => [0, Math.max(least, (max ?? 0) * 1.08)];
 

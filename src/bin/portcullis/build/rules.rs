@@ -1,0 +1,253 @@
+//! How a listener decides about connections.
+//!
+//! Its stack is made of these parts. `portcullis explain` and rechecks of open connections put their questions to the
+//! same ones.
+
+use super::{
+    listener::{Known, State},
+    tls::{self, Terminated, refusal},
+};
+use crate::config::{
+    Action, Guards, Listener, Matches, Place, Problems, ProxyProtocol, Refuse, Route, Target, Tls,
+    Untrusted, route_words,
+};
+use portcullis::{
+    ConnectionInfo,
+    middleware::{
+        access::{Acl, AclLayer, Verdict},
+        limit::{KeyedLimitLayer, LimitHandle, RateLimitLayer},
+        peek::Protocol,
+        proxy_protocol::{ProxyProtocolLayer, TrustedSources},
+        route::{InvalidRoute, RouteTable},
+    },
+    upstream::Pool,
+};
+use std::sync::Arc;
+
+/// In the order in which a connection meets them.
+#[derive(Clone)]
+pub(crate) struct Rules {
+    pub(crate) limit: LimitHandle,
+    pub(crate) proxy: Option<ProxyProtocolLayer>,
+    pub(crate) access: Option<AclLayer>,
+    pub(crate) rate: Option<RateLimitLayer>,
+    pub(crate) keyed: Option<KeyedLimitLayer>,
+    /// Without routes, all connections go one way.
+    pub(crate) ways: RouteTable<Arc<Way>>,
+    all_ways: Vec<Arc<Way>>,
+}
+
+/// Where connections go, and the TLS that ends before.
+pub(crate) struct Way {
+    /// What the route takes, if the listener has routes.
+    pub(crate) route: Option<String>,
+    pub(crate) tls: Option<Terminated>,
+    pub(crate) destination: Destination,
+}
+
+pub(crate) enum Destination {
+    Backend { name: String, pool: Pool },
+    Refuse(Refuse),
+}
+
+impl Rules {
+    /// `None` if a file cannot be used, which is reported at its place.
+    pub(super) fn of(
+        listener: &Listener,
+        state: &State,
+        known: &Known<'_>,
+        problems: &mut Problems,
+    ) -> Option<Self> {
+        let guards = &listener.guards;
+        let mut ways = Ways::default();
+        match &listener.target {
+            Target::Backend(backend) => {
+                let destination = known.backend(&backend.value)?;
+                let tls = known.terminate(listener.tls.as_ref(), guards, problems)?;
+                let way = Way {
+                    route: None,
+                    tls,
+                    destination,
+                };
+                ways.table = ways.table.with_default(ways.all.keep(way));
+            }
+            Target::Routes(routes) => {
+                for route in routes {
+                    ways.add(listener, route, known, problems)?;
+                }
+            }
+        }
+        let per_client = &guards.per_client;
+        let (rate, keyed) = state.per_client();
+        Some(Self {
+            limit: state.limit(),
+            proxy: listener
+                .proxy_protocol
+                .as_ref()
+                .map(|settings| proxy_protocol(settings, guards)),
+            access: acl(guards),
+            rate: rate.map(|layer| {
+                layer
+                    .with_refusal(refusal(per_client.refuse))
+                    .with_observe(per_client.observe)
+            }),
+            keyed: keyed.map(|layer| {
+                layer
+                    .with_refusal(refusal(per_client.refuse))
+                    .with_observe(per_client.observe)
+            }),
+            ways: ways.table,
+            all_ways: ways.all.0,
+        })
+    }
+
+    /// Whether an open connection would be admitted now, or why not.
+    ///
+    /// Limits do not count, because it has its place, nor do routes, because it keeps its own.
+    pub(crate) fn still_admit(&self, info: &ConnectionInfo, observe: bool) -> Result<(), String> {
+        if let Some(access) = &self.access
+            && let Verdict::Deny(rule) = access.handle().judge(info)
+            && !observe
+        {
+            return Err(rule.into());
+        }
+        let protocol = info.hello().map(|_| Protocol::Tls);
+        let way = self.ways.find(info.hello(), protocol);
+        let tls = way.and_then(|way| way.tls.as_ref());
+        let Some(tls) = tls.filter(|tls| tls.settings.client.is_some()) else {
+            return Ok(());
+        };
+        let verified = tls.layer.verify_again(info);
+        verified.map_err(|error| format!("the client's certificate: {error}"))?;
+        match tls
+            .access
+            .as_ref()
+            .map(|access| access.handle().judge(info))
+        {
+            Some(Verdict::Deny(rule)) => Err(rule.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// How often the files of client certificates have changed.
+    pub(crate) fn generation(&self) -> u64 {
+        self.terminated().map(|tls| tls.store.reloads()).sum()
+    }
+
+    /// The TLS that ends here, of each way.
+    pub(crate) fn terminated(&self) -> impl Iterator<Item = &Terminated> {
+        self.all_ways.iter().filter_map(|way| way.tls.as_ref())
+    }
+}
+
+#[derive(Default)]
+struct Ways {
+    table: RouteTable<Arc<Way>>,
+    all: Kept,
+}
+
+#[derive(Default)]
+struct Kept(Vec<Arc<Way>>);
+
+impl Kept {
+    fn keep(&mut self, way: Way) -> Arc<Way> {
+        let way = Arc::new(way);
+        self.0.push(way.clone());
+        way
+    }
+}
+
+impl Ways {
+    fn add(
+        &mut self,
+        listener: &Listener,
+        route: &Route,
+        known: &Known<'_>,
+        problems: &mut Problems,
+    ) -> Option<()> {
+        let destination = match &route.action {
+            Action::Refuse(refuse) => Destination::Refuse(*refuse),
+            Action::Backend(backend) => known.backend(&backend.value)?,
+        };
+        let tls = known.terminate(route.tls.as_ref(), &listener.guards, problems)?;
+        let way = self.all.keep(Way {
+            route: Some(route_words(route)),
+            tls,
+            destination,
+        });
+        let mut table = std::mem::take(&mut self.table);
+        let words = format!("listener \"{}\"", listener.name.value);
+        let mut added = |result: Result<_, InvalidRoute>, place: &Place| {
+            let report = |error| problems.error(place.clone(), format!("{words}: {error}"));
+            result.map_err(report).ok()
+        };
+        match &route.matches {
+            Matches::Names(names) => {
+                for name in names {
+                    table = added(table.with_name(&name.value, way.clone()), &name.place)?;
+                }
+            }
+            Matches::Protocol(protocol) => {
+                table = added(table.with_protocol(*protocol, way), &route.place)?;
+            }
+            Matches::Rest => table = table.with_default(way),
+        }
+        self.table = table;
+        Some(())
+    }
+}
+
+impl Known<'_> {
+    /// `None` if there is no such backend, or it could not be built, which was reported.
+    fn backend(&self, name: &str) -> Option<Destination> {
+        let pool = self.pools.get(name)?.clone();
+        Some(Destination::Backend {
+            name: name.into(),
+            pool,
+        })
+    }
+
+    /// `Some(None)` without TLS, and `None` if it could not be built, which is reported.
+    fn terminate(
+        &self,
+        tls: Option<&Tls>,
+        guards: &Guards,
+        problems: &mut Problems,
+    ) -> Option<Option<Terminated>> {
+        match tls {
+            Some(tls) => tls::terminate(tls, guards, self.certificates, problems).map(Some),
+            None => Some(None),
+        }
+    }
+}
+
+fn acl(guards: &Guards) -> Option<AclLayer> {
+    let access = &guards.access;
+    if access.allow.is_none() && access.deny.is_none() {
+        return None;
+    }
+    let mut acl = Acl::new();
+    if let Some(allow) = &access.allow {
+        acl = acl.allow(allow.clone());
+    }
+    if let Some(deny) = &access.deny {
+        acl = acl.deny(deny.clone());
+    }
+    let layer = AclLayer::new(acl).with_observe(access.observe);
+    Some(match access.refuse {
+        Some(refuse) => layer.with_refusal(refusal(refuse)),
+        None => layer,
+    })
+}
+
+fn proxy_protocol(settings: &ProxyProtocol, guards: &Guards) -> ProxyProtocolLayer {
+    let trusted = TrustedSources::from(settings.trust.clone());
+    let mut layer = ProxyProtocolLayer::new(trusted).with_timeout(guards.timeouts.proxy_header);
+    if settings.optional {
+        layer = layer.with_optional_header();
+    }
+    if settings.untrusted == Untrusted::Direct {
+        layer = layer.with_direct_clients();
+    }
+    layer
+}

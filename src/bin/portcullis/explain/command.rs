@@ -1,0 +1,118 @@
+//! The command, and what it prints.
+
+use super::{Client, Explanation, Via, decide};
+use crate::{build::Parts, config::Config, exit, run};
+use std::{fs, net::IpAddr, path::PathBuf, process::ExitCode};
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct ExplainArgs {
+    /// The configuration file.
+    #[arg(short, long, value_name = "FILE", default_value = "portcullis.toml")]
+    pub(crate) config: PathBuf,
+    /// The listener that the client connects to.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) listener: String,
+    /// The client's address.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) from: IpAddr,
+    /// The host name that it requests over TLS.
+    #[arg(long, value_name = "HOST")]
+    pub(crate) name: Option<String>,
+    /// A protocol that it offers over TLS (ALPN), such as h2; may be repeated.
+    #[arg(long, value_name = "PROTOCOL")]
+    pub(crate) alpn: Vec<String>,
+    /// What it speaks, as in `listener.route.protocol`.
+    #[arg(long, value_name = "PROTOCOL")]
+    pub(crate) protocol: Option<String>,
+    /// The certificate that it shows, in PEM, with those that have signed it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cert: Option<PathBuf>,
+    /// The proxy through which it connects, which sends a PROXY header.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) proxy: Option<IpAddr>,
+    /// It connects without a proxy to a listener that reads PROXY headers.
+    #[arg(long, conflicts_with = "proxy")]
+    pub(crate) direct: bool,
+}
+
+/// Explains by a file what would become of a client.
+pub(crate) fn explain(args: &ExplainArgs) -> ExitCode {
+    let client = match client(args) {
+        Ok(client) => client,
+        Err(reason) => return wrong(&reason),
+    };
+    let (config, parts, problems) = run::load(&args.config);
+    if problems.errors() > 0 {
+        return run::print_problems(&args.config, problems);
+    }
+    match answer(&config, &parts, &args.listener, &client) {
+        Ok(explanation) => {
+            print(&explanation);
+            ExitCode::from(exit::OK)
+        }
+        Err(reason) => wrong(&reason),
+    }
+}
+
+fn wrong(reason: &str) -> ExitCode {
+    eprintln!("portcullis: {reason}");
+    ExitCode::from(exit::USAGE)
+}
+
+fn client(args: &ExplainArgs) -> Result<Client, String> {
+    let mut client = Client::from(args.from);
+    client.via = match (args.proxy, args.direct) {
+        (Some(proxy), _) => Via::Proxy(proxy),
+        (None, true) => Via::Nobody,
+        (None, false) => Via::TrustedProxy,
+    };
+    let client = client.speaking(
+        args.name.as_deref(),
+        args.alpn.clone(),
+        args.protocol.as_deref(),
+    )?;
+    match &args.cert {
+        None => Ok(client),
+        Some(path) => {
+            let pem = fs::read(path)
+                .map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+            let shown = client.showing_pem(&pem);
+            shown.map_err(|reason| format!("{}: {reason}", path.display()))
+        }
+    }
+}
+
+fn answer(
+    config: &Config,
+    parts: &Parts,
+    name: &str,
+    client: &Client,
+) -> Result<Explanation, String> {
+    let listener = config.listeners.iter().find(|it| it.name.value == name);
+    let gate = parts.gates.get(name);
+    let (Some(listener), Some(gate)) = (listener, gate) else {
+        let known = config.listeners.iter().map(|it| &*it.name.value);
+        let known: Vec<_> = known.collect();
+        let name = name.escape_debug();
+        return Err(format!(
+            "there is no listener \"{name}\"; the file has {}",
+            known.join(", ")
+        ));
+    };
+    if listener.proxy_protocol.is_none() && matches!(client.via, Via::Proxy(_)) {
+        return Err(format!(
+            "listener \"{name}\" reads no PROXY headers, so the proxy is its client; leave --proxy out"
+        ));
+    }
+    Ok(decide(listener, &gate.rules, client))
+}
+
+fn print(explanation: &Explanation) {
+    let width = explanation.guards.iter().map(|step| step.guard.len()).max();
+    let width = width.unwrap_or(0);
+    for step in &explanation.guards {
+        let decides = step.decides.as_str();
+        println!("{:width$}  {decides:7}  {}", step.guard, step.reason);
+    }
+    println!("{}", explanation.decision);
+}

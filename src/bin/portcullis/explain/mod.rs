@@ -1,0 +1,94 @@
+//! `portcullis explain`: which rule decides about a client, guard by guard, without a connection.
+//!
+//! The questions go to the same layers, tables and pools that the stack of the listener is made of
+//! ([`Rules`]), in the order of the stack.
+
+mod asking;
+mod client;
+mod command;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use self::{
+    client::{Client, Shown, Via},
+    command::{ExplainArgs, explain},
+};
+
+use crate::{build::Rules, config::Listener};
+use asking::Asking;
+
+/// What would become of a client, and why.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Explanation {
+    pub(crate) guards: Vec<Step>,
+    pub(crate) route: Option<String>,
+    pub(crate) backend: Option<String>,
+    /// The one, or those of which one is chosen.
+    pub(crate) servers: Vec<String>,
+    pub(crate) decision: String,
+}
+
+/// What one guard says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Step {
+    /// As in logs and metrics.
+    pub(crate) guard: &'static str,
+    pub(crate) decides: Decides,
+    pub(crate) reason: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Decides {
+    Admit,
+    Reject,
+    /// It would be rejected, and is only counted.
+    Observe,
+}
+
+impl Decides {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Admit => "admit",
+            Self::Reject => "reject",
+            Self::Observe => "observe",
+        }
+    }
+}
+
+impl Explanation {
+    /// The guard that rejects the client.
+    pub(crate) fn rejected_by(&self) -> Option<&Step> {
+        let mut steps = self.guards.iter();
+        steps.find(|step| step.decides == Decides::Reject)
+    }
+}
+
+/// Asks the rules of a listener about a client.
+pub(crate) fn decide(listener: &Listener, rules: &Rules, client: &Client) -> Explanation {
+    let mut asking = Asking {
+        listener,
+        rules,
+        client,
+        explanation: Explanation::default(),
+    };
+    // A guard that rejects ends it.
+    let _rejected = asking.guards();
+    let mut explanation = asking.explanation;
+    explanation.decision = decision(&explanation);
+    explanation
+}
+
+fn decision(explanation: &Explanation) -> String {
+    match (explanation.rejected_by(), &explanation.backend) {
+        (Some(step), _) => format!("rejected by {}: {}", step.guard, step.reason),
+        (None, Some(backend)) => match &*explanation.servers {
+            [] => format!("forwarded to backend \"{backend}\""),
+            [server] => format!("forwarded to {server} of backend \"{backend}\""),
+            servers => format!(
+                "forwarded to one of {} of backend \"{backend}\"",
+                servers.join(", ")
+            ),
+        },
+        (None, None) => "nothing takes it".into(),
+    }
+}

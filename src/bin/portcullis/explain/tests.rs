@@ -1,0 +1,177 @@
+//! `explain` and the stack that it explains decide alike.
+
+mod configurations;
+mod connect;
+
+use super::{Client, Decides, Explanation, Shown, Via, client::Speaks, decide};
+use crate::{
+    build::{self, Before, Gate, Parts},
+    config::{Config, Listener, Problems, Source},
+};
+use configurations::{Files, Random, SERVERS, random_client, random_configuration};
+use connect::{Backends, Outcome, connect};
+
+/// Builds the only listener of a configuration as a running one.
+struct Running {
+    config: Config,
+    parts: Parts,
+}
+
+impl Running {
+    fn new(text: &str) -> Self {
+        let mut problems = Problems::default();
+        let config = Config::parse(&Source::new("gate.toml", text), &mut problems);
+        let parts = build::build(&config, &Before::default(), &mut problems);
+        let found: Vec<_> = problems.sorted().iter().map(ToString::to_string).collect();
+        let errors = found.iter().filter(|problem| !problem.contains(": note: "));
+        assert_eq!(errors.count(), 0, "{found:?}\n{text}");
+        Self { config, parts }
+    }
+
+    fn listener(&self) -> &Listener {
+        &self.config.listeners[0]
+    }
+
+    fn gate(&self) -> &Gate {
+        &self.parts.gates["a"]
+    }
+
+    fn explain(&self, client: &Client) -> Explanation {
+        decide(self.listener(), &self.gate().rules, client)
+    }
+}
+
+#[tokio::test]
+async fn explain_and_the_running_stack_decide_alike_on_10_000_random_connections() {
+    const CONFIGURATIONS: u64 = 200;
+    const CONNECTIONS: u64 = 50;
+    let files = Files::new();
+    let backends = Backends::start().await;
+    let mut counts = std::collections::BTreeMap::new();
+    for seed in 0..CONFIGURATIONS {
+        let mut random = Random::new(seed);
+        let text = random_configuration(&mut random, &files, &backends.addresses);
+        let running = Running::new(&text);
+        let mut open = Vec::new();
+        for _ in 0..CONNECTIONS {
+            let client = random_client(&mut random, &files, running.listener());
+            let expected = running.explain(&client);
+            let outcome = connect(running.gate(), running.listener(), &client, &files).await;
+            assert!(
+                agree(&expected, &outcome, &backends),
+                "seed {seed}: {client:?}\nexpected {expected:#?}\nthe stack: {outcome:?}\n{text}"
+            );
+            let decided = expected
+                .rejected_by()
+                .map_or("forwarded", |step| step.guard);
+            *counts.entry(decided).or_insert(0) += 1;
+            match outcome.stream {
+                Some(stream) if random.one_in(4) => open.push(stream),
+                closed => drop(closed),
+            }
+            running.settle(open.len()).await;
+        }
+    }
+    // Each guard has decided often enough to be compared.
+    for guard in [
+        "forwarded",
+        "proxy_protocol",
+        "acl",
+        "rate_limit",
+        "keyed_limit",
+        "route",
+        "prelude",
+        "tls",
+        "certificate_acl",
+    ] {
+        assert!(
+            counts.get(guard).is_some_and(|count| *count >= 20),
+            "{guard}: {counts:?}"
+        );
+    }
+}
+
+impl Running {
+    /// Waits until connections that the client has closed are no longer counted.
+    async fn settle(&self, open: usize) {
+        let Some(keyed) = &self.gate().rules.keyed else {
+            return;
+        };
+        while keyed.handle().active() > open {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    }
+}
+
+fn agree(expected: &Explanation, outcome: &Outcome, backends: &Backends) -> bool {
+    let guard = expected.rejected_by().map(|step| step.guard);
+    match (guard, &outcome.server, &outcome.rejected_by) {
+        (None, Some(server), None) => {
+            let address = backends.addresses[*server].to_string();
+            expected.servers.contains(&address)
+        }
+        (Some("certificate_acl"), None, Some(by)) => by == "acl",
+        (Some(guard), None, Some(by)) => by == guard,
+        _ => false,
+    }
+}
+
+#[test]
+fn each_guard_says_what_it_decides() {
+    let text = format!(
+        "version = 1\n[[listener]]\nname = \"a\"\nlisten = \"127.0.0.1:0\"\n\
+         access = {{ deny = \"203.0.113.0/24\", observe = true }}\nper-client = {{ connections = 5 }}\n\
+         route = [{{ names = \"*.a.test\", pass = true, backend = \"b\" }}]\n\
+         [[backend]]\nname = \"b\"\nservers = \"{}\"\nhealth = \"off\"\n",
+        SERVERS[0]
+    );
+    let running = Running::new(&text);
+    let from = Client::from([203, 0, 113, 7].into());
+    let named = from.clone().speaking(Some("x.a.test"), Vec::new(), None);
+    let explained = running.explain(&named.expect("a name"));
+    let steps = explained.guards.iter();
+    let steps: Vec<_> = steps
+        .map(|it| format!("{} {}", it.guard, it.decides.as_str()))
+        .collect();
+    assert_eq!(
+        steps,
+        [
+            "connection_limit admit",
+            "acl observe",
+            "keyed_limit admit",
+            "route admit"
+        ]
+    );
+    assert_eq!(
+        explained.guards[1].reason,
+        "the address is on the deny list"
+    );
+    assert_eq!(
+        explained.decision,
+        "forwarded to 127.0.0.1:1 of backend \"b\""
+    );
+
+    let ssh = from
+        .speaking(None, Vec::new(), Some("ssh"))
+        .expect("a protocol");
+    let explained = running.explain(&ssh);
+    assert_eq!(
+        explained.rejected_by().map(|step| step.decides),
+        Some(Decides::Reject)
+    );
+    assert_eq!(
+        explained.decision,
+        "rejected by route: no route takes it, and there is no default route"
+    );
+}
+
+#[test]
+fn wrong_words_about_a_client_are_explained() {
+    let client = || Client::from([192, 0, 2, 1].into());
+    let wrong = |name, protocol| client().speaking(name, Vec::new(), protocol).unwrap_err();
+    assert!(wrong(Some("192.0.2.1"), None).contains("no host name"));
+    assert!(wrong(Some("a b"), None).contains("no host name"));
+    assert!(wrong(None, Some("gopher")).contains("write one of tls, http, h2c, ssh, postgres"));
+    assert!(wrong(Some("a.test"), Some("ssh")).contains("need TLS"));
+    assert!(client().showing_pem(b"nothing").is_err());
+}

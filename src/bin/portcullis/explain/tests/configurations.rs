@@ -1,0 +1,274 @@
+//! Random configurations, and random clients for them.
+
+use super::{Client, Shown, Speaks, Via};
+use crate::config::{Listener, Target};
+use portcullis::middleware::peek::Protocol;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use std::{
+    env, fs,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    process,
+};
+
+/// For configurations whose servers are not connected to.
+pub(super) const SERVERS: [&str; 1] = ["127.0.0.1:1"];
+
+/// SplitMix64.
+pub(super) struct Random(u64);
+
+impl Random {
+    pub(super) const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        (self.next() % end as u64) as usize
+    }
+
+    pub(super) fn one_in(&mut self, n: usize) -> bool {
+        self.below(n) == 0
+    }
+
+    fn pick<'a, T>(&mut self, all: &'a [T]) -> &'a T {
+        &all[self.below(all.len())]
+    }
+
+    /// Each of them or not.
+    fn some<'a, T>(&mut self, all: &'a [T]) -> Vec<&'a T> {
+        all.iter().filter(|_| self.one_in(2)).collect()
+    }
+}
+
+/// Certificates in a folder of their own.
+pub(super) struct Files {
+    folder: PathBuf,
+    /// The chain and the key, in PEM, of what clients show.
+    pub(super) clients: Vec<(String, String)>,
+}
+
+impl Files {
+    pub(super) fn new() -> Self {
+        let folder = env::temp_dir().join(format!("portcullis-explain-{}", process::id()));
+        fs::create_dir_all(&folder).expect("the temporary folder is writable");
+        let (ours, other) = (authority(), authority());
+        let (chain, key) = sign(&ours, &["a.test", "*.b.test"]);
+        for (name, text) in [
+            ("site.pem", &chain),
+            ("site.key", &key),
+            ("ca.pem", &ours.pem()),
+        ] {
+            fs::write(folder.join(name), text).expect("the folder is writable");
+        }
+        let clients = vec![
+            sign(&ours, &["batch.mesh"]),
+            sign(&ours, &["other.mesh"]),
+            sign(&other, &["batch.mesh"]),
+        ];
+        Self { folder, clients }
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn authority() -> CertifiedIssuer<'static, KeyPair> {
+    let mut params = CertificateParams::new([]).expect("no names");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().expect("a key");
+    CertifiedIssuer::self_signed(params, key).expect("a certificate")
+}
+
+fn sign(authority: &CertifiedIssuer<'static, KeyPair>, names: &[&str]) -> (String, String) {
+    let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
+    let params = CertificateParams::new(names).expect("valid names");
+    let key = KeyPair::generate().expect("a key");
+    let certificate = params.signed_by(&key, authority).expect("a certificate");
+    (certificate.pem(), key.serialize_pem())
+}
+
+/// Addresses of clients, and of proxies that are trusted (the first two) or not.
+const SOCKETS: [&str; 4] = ["127.0.0.1", "127.0.0.2", "127.200.0.1", "127.200.0.2"];
+const BEHIND: [&str; 4] = ["198.51.100.1", "198.51.100.2", "203.0.113.1", "203.0.113.2"];
+const NETWORKS: [&str; 6] = [
+    "127.0.0.0/9",
+    "127.200.0.1",
+    "198.51.100.0/24",
+    "198.51.100.2",
+    "203.0.113.2",
+    "127.0.0.2",
+];
+const NAMES: [&str; 6] = [
+    "a.test", "A.Test", "x.a.test", "x.b.test", "b.test", "c.test",
+];
+const ALPN: [&[&str]; 4] = [&[], &["h2"], &["http/1.1"], &["y", "x"]];
+const PROTOCOLS: [&str; 5] = ["tls", "http", "h2c", "ssh", "postgres"];
+
+pub(super) fn random_configuration(
+    random: &mut Random,
+    files: &Files,
+    servers: &[SocketAddr],
+) -> String {
+    let folder = files.folder.display();
+    let mut text =
+        String::from("version = 1\n[[listener]]\nname = \"a\"\nlisten = \"127.0.0.1:0\"\n");
+    if random.one_in(2) {
+        let mut access = String::new();
+        for list in ["allow", "deny"] {
+            if random.one_in(2) {
+                access += &format!("{list} = {:?}, ", random.some(&NETWORKS));
+            }
+        }
+        text += &format!("access = {{ {access}observe = {} }}\n", random.one_in(4));
+    }
+    if random.one_in(2) {
+        let connections = ["\"off\"", "1", "2", "5"];
+        let rates = ["\"off\"", "\"3/h\"", "\"9/h\""];
+        text += &format!(
+            "per-client = {{ connections = {}, rate = {}, observe = {} }}\n",
+            random.pick(&connections),
+            random.pick(&rates),
+            random.one_in(4)
+        );
+    }
+    if random.one_in(2) {
+        text += &format!(
+            "proxy-protocol = {{ mode = \"{}\", trust = \"127.0.0.0/9\", untrusted = \"{}\" }}\n",
+            random.pick(&["required", "optional"]),
+            random.pick(&["refuse", "direct"])
+        );
+    }
+    match random.below(4) {
+        0 => text += "backend = \"b0\"\n",
+        1 => {
+            text += &format!("backend = \"b1\"\n{}", tls(random, files));
+            if random.one_in(2) {
+                text += "prelude = \"postgres\"\n";
+            }
+        }
+        _ => text += &routes(random, files),
+    }
+    for backend in 0..3 {
+        let mut listed: Vec<_> = servers.iter().filter(|_| random.one_in(2)).collect();
+        if listed.is_empty() {
+            listed.push(&servers[0]);
+        }
+        let listed: Vec<_> = listed.iter().map(ToString::to_string).collect();
+        let balance = ["least-connections", "round-robin", "hash", "first"];
+        text += &format!(
+            "[[backend]]\nname = \"b{backend}\"\nbalance = \"{}\"\nhealth = \"off\"\nservers = {listed:?}\n",
+            random.pick(&balance)
+        );
+    }
+    text + &format!(
+        "[[certificate]]\nname = \"c\"\nchain = \"{folder}/site.pem\"\nkey = \"{folder}/site.key\"\n"
+    )
+}
+
+fn tls(random: &mut Random, files: &Files) -> String {
+    let folder = files.folder.display();
+    let mut keys = String::from("certificates = \"c\"");
+    if random.one_in(2) {
+        keys += ", alpn = [\"h2\", \"x\"]";
+    }
+    if random.one_in(2) {
+        let auth = random.pick(&["required", "optional"]);
+        let allow = random.pick(&["", ", allow = \"dns:batch.mesh\""]);
+        keys += &format!(", client = {{ auth = \"{auth}\", roots = \"{folder}/ca.pem\"{allow} }}");
+    }
+    format!("tls = {{ {keys} }}\n")
+}
+
+fn routes(random: &mut Random, files: &Files) -> String {
+    let mut text = String::new();
+    let mut matches: Vec<String> = Vec::new();
+    for name in ["a.test", "*.a.test", "*.b.test", "b.test"] {
+        if random.one_in(2) {
+            matches.push(format!("names = \"{name}\""));
+        }
+    }
+    let protocols = random.some(&PROTOCOLS);
+    matches.extend(protocols.iter().map(|it| format!("protocol = \"{it}\"")));
+    if random.one_in(2) || matches.is_empty() {
+        matches.push(String::new());
+    }
+    for line in matches {
+        text += &format!("[[listener.route]]\n{line}\n");
+        if random.one_in(5) {
+            text += &format!("refuse = \"{}\"\n", random.pick(&["close", "reset"]));
+            continue;
+        }
+        text += &format!("backend = \"b{}\"\n", random.below(3));
+        let can_terminate = line.starts_with("names") || line.contains("\"tls\"");
+        if can_terminate && random.one_in(2) {
+            text += &tls(random, files);
+        } else if line.starts_with("names") {
+            text += "pass = true\n";
+        }
+    }
+    text
+}
+
+pub(super) fn random_client(random: &mut Random, files: &Files, listener: &Listener) -> Client {
+    let address = |text: &str| text.parse::<IpAddr>().expect("an address");
+    let (from, via) = match listener.proxy_protocol {
+        None => (*random.pick(&SOCKETS), Via::TrustedProxy),
+        Some(_) => match random.below(4) {
+            0 => (*random.pick(&SOCKETS), Via::Nobody),
+            1 => {
+                let proxy = address(SOCKETS[random.below(SOCKETS.len())]);
+                (*random.pick(&BEHIND), Via::Proxy(proxy))
+            }
+            _ => (*random.pick(&BEHIND), Via::TrustedProxy),
+        },
+    };
+    let mut client = Client::from(address(from));
+    client.via = via;
+    // Most clients of listeners that terminate TLS speak it.
+    let is_tls = match &listener.target {
+        Target::Backend(_) if listener.tls.is_some() => !random.one_in(5),
+        _ => random.one_in(2),
+    };
+    client.speaks = if is_tls {
+        let alpn: &[&str] = ALPN[random.below(ALPN.len())];
+        Speaks::Tls {
+            name: (!random.one_in(6)).then(|| (*random.pick(&NAMES)).to_owned()),
+            alpn: alpn.iter().map(|&name| name.to_owned()).collect(),
+        }
+    } else {
+        let protocols = [
+            Protocol::Http1,
+            Protocol::Http2,
+            Protocol::Ssh,
+            Protocol::Unknown,
+        ];
+        let protocol = *random.pick(&protocols);
+        // A listener with a prelude would wait for what follows the request.
+        let with_postgres = listener.prelude.is_none() && random.one_in(4);
+        Speaks::Other(if with_postgres {
+            Protocol::Postgres
+        } else {
+            protocol
+        })
+    };
+    client.certificate = match random.below(4) {
+        3 => Shown::None,
+        shown => {
+            let (chain, _) = &files.clients[shown];
+            let client = client.clone().showing_pem(chain.as_bytes());
+            client.expect("it is PEM").certificate
+        }
+    };
+    client
+}

@@ -1,0 +1,171 @@
+//! The command, and the table that it prints.
+
+use super::{Change, changes};
+use crate::{
+    ctl::{Client, Interface},
+    exit, run,
+};
+use http::Method;
+use serde_json::Value;
+use std::{fs, path::PathBuf, process::ExitCode};
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct PlanArgs {
+    /// The new configuration file.
+    #[arg(short, long, value_name = "FILE", default_value = "portcullis.toml")]
+    config: PathBuf,
+    /// The file to compare with, instead of the running process.
+    #[arg(long, value_name = "FILE")]
+    old: Option<PathBuf>,
+    /// The admin interface of the running process; by default that of the new file.
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "old")]
+    admin: Option<String>,
+    /// The file of the token; by default the token is in the variable PORTCULLIS_TOKEN.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// The file of the authorities, in PEM, for an interface with TLS; by default those of the system.
+    #[arg(long, value_name = "FILE")]
+    roots: Option<PathBuf>,
+}
+
+impl PlanArgs {
+    fn interface(&self) -> Interface<'_> {
+        Interface {
+            admin: self.admin.as_deref(),
+            config: &self.config,
+            token_file: self.token_file.as_deref(),
+            roots: self.roots.as_deref(),
+        }
+    }
+}
+
+/// Compares two files, or a file with the configuration of the running process.
+pub(crate) fn plan(args: &PlanArgs) -> ExitCode {
+    let (new, _, problems) = run::load(&args.config);
+    if problems.errors() > 0 {
+        return run::print_problems(&args.config, problems);
+    }
+    let Some(path) = &args.old else {
+        return match ask(args) {
+            Ok(rows) => print(&rows),
+            Err(error) => {
+                eprintln!("portcullis: {error}");
+                ExitCode::from(exit::USAGE)
+            }
+        };
+    };
+    let (old, _, problems) = run::load(path);
+    if problems.errors() > 0 {
+        return run::print_problems(path, problems);
+    }
+    let rows: Vec<_> = changes(&old, &new).into_iter().map(Row::of).collect();
+    print(&rows)
+}
+
+/// Asks the running process, which knows its connections.
+fn ask(args: &PlanArgs) -> Result<Vec<Row>, String> {
+    let client = Client::new(args.interface())?;
+    let text = fs::read_to_string(&args.config)
+        .map_err(|error| format!("{} cannot be read: {error}", args.config.display()))?;
+    let answer = client.request(&Method::POST, "/api/plan", text);
+    let answer = run::runtime().block_on(answer)?;
+    let json: Value = serde_json::from_str(&answer.text).unwrap_or_default();
+    if !answer.status.is_success() {
+        let error = json["error"].as_str().unwrap_or("the answer is no JSON");
+        return Err(format!("{}: {error}", answer.status));
+    }
+    let problems = json["problems"].as_array().into_iter().flatten();
+    let problems: Vec<_> = problems.filter_map(Value::as_str).collect();
+    if !problems.is_empty() {
+        return Err(problems.join("\n"));
+    }
+    let changes = json["changes"].as_array().into_iter().flatten();
+    Ok(changes.map(Row::of_json).collect())
+}
+
+/// A change, and how many open connections it concerns, if that is known.
+struct Row {
+    key: String,
+    from: String,
+    to: String,
+    takes_effect: String,
+    connections: Option<u64>,
+    effect: String,
+}
+
+impl Row {
+    fn of(change: Change) -> Self {
+        Self {
+            takes_effect: change.takes_effect().into(),
+            key: change.key,
+            from: change.from,
+            to: change.to,
+            connections: None,
+            effect: change.effect,
+        }
+    }
+
+    fn of_json(change: &Value) -> Self {
+        let text = |key: &str| change[key].as_str().unwrap_or_default().to_owned();
+        Self {
+            key: text("key"),
+            from: text("from"),
+            to: text("to"),
+            takes_effect: text("takes_effect"),
+            connections: change["connections"].as_u64(),
+            effect: text("effect"),
+        }
+    }
+
+    fn cells(&self) -> [String; 6] {
+        let connections = self.connections;
+        [
+            cut(&self.key),
+            cut(&self.from),
+            cut(&self.to),
+            self.takes_effect.clone(),
+            connections.map_or_else(|| "-".into(), |connections| connections.to_string()),
+            self.effect.clone(),
+        ]
+    }
+}
+
+/// Prints one line for each change, in columns.
+fn print(rows: &[Row]) -> ExitCode {
+    if rows.is_empty() {
+        println!("nothing to do: both configurations mean the same");
+        return ExitCode::from(exit::OK);
+    }
+    let heads = [
+        "KEY",
+        "FROM",
+        "TO",
+        "TAKES EFFECT",
+        "OPEN",
+        "WHAT HAPPENS TO THEM",
+    ];
+    let mut lines = vec![heads.map(str::to_owned)];
+    lines.extend(rows.iter().map(Row::cells));
+    let widths: [usize; 6] = std::array::from_fn(|column| {
+        let cells = lines.iter().map(|line| line[column].chars().count());
+        cells.max().unwrap_or(0)
+    });
+    for line in &lines {
+        let cells = line.iter().zip(widths);
+        let padded: Vec<_> = cells
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect();
+        println!("{}", padded.join("  ").trim_end());
+    }
+    ExitCode::from(exit::CHANGES)
+}
+
+/// Lists of networks may be long.
+fn cut(text: &str) -> String {
+    const LONGEST: usize = 60;
+    if text.chars().count() <= LONGEST {
+        return text.into();
+    }
+    let begin: String = text.chars().take(LONGEST - 1).collect();
+    format!("{begin}…")
+}

@@ -1,0 +1,168 @@
+use super::{Change, Concerns, When, changes, keys::KEYS};
+use crate::config::{Config, Problems, Source};
+use std::collections::BTreeMap;
+
+const BASE: &str = r#"version = 1
+[[listener]]
+name = "shop"
+listen = "0.0.0.0:443"
+backend = "shop"
+per-client = { connections = 200 }
+[[backend]]
+name = "shop"
+servers = ["10.0.1.10:8080", "10.0.1.11:8080"]
+"#;
+
+fn config(text: &str) -> Config {
+    let mut problems = Problems::default();
+    let config = Config::parse(&Source::new("gate.toml", text), &mut problems);
+    assert_eq!(problems.errors(), 0, "{:?}", problems.sorted());
+    config
+}
+
+/// The changes that replacing `old` by `new` in the base makes.
+fn replacing(old: &str, new: &str) -> Vec<Change> {
+    assert!(BASE.contains(old));
+    changes(&config(BASE), &config(&BASE.replace(old, new)))
+}
+
+fn words(changes: &[Change]) -> Vec<String> {
+    let words = |it: &Change| format!("{}: {} -> {}", it.key, it.from, it.to);
+    changes.iter().map(words).collect()
+}
+
+#[test]
+fn the_same_configuration_in_other_words_changes_nothing() {
+    let same = BASE.replace(
+        "per-client = {",
+        "timeouts.idle = \"3600s\"\nper-client = {",
+    );
+    let same = same.replace(
+        "version = 1",
+        "version = 1\n[defaults]\nlimits.handshakes = 256",
+    );
+    assert_eq!(changes(&config(BASE), &config(&same)), []);
+}
+
+#[test]
+fn a_changed_key_says_from_what_to_what_when_and_for_whom() {
+    let changes = replacing("200", "100");
+    assert_eq!(
+        changes,
+        [Change {
+            key: "listener \"shop\": per-client.connections".into(),
+            from: "200".into(),
+            to: "100".into(),
+            when: When::All,
+            effect: "the ones beyond a smaller limit stay".into(),
+            concerns: Concerns::Listeners(["shop".to_owned()].into()),
+        }]
+    );
+}
+
+#[test]
+fn a_default_is_a_value_like_any_other() {
+    let text = format!("{BASE}[defaults]\ntimeouts.idle = \"5m\"\n");
+    let changes = changes(&config(BASE), &config(&text));
+    assert_eq!(
+        words(&changes),
+        ["listener \"shop\": timeouts.idle: 1h -> 5m"]
+    );
+}
+
+#[test]
+fn listeners_backends_and_servers_come_and_go() {
+    let renamed = replacing("name = \"shop\"\nlisten", "name = \"till\"\nlisten");
+    assert_eq!(
+        words(&renamed),
+        [
+            "listener \"shop\": 0.0.0.0:443 -> none",
+            "listener \"till\": none -> 0.0.0.0:443",
+        ]
+    );
+    let gone = &renamed[0];
+    assert_eq!(
+        gone.effect,
+        "it closes; its connections are force-closed after 30s"
+    );
+
+    let moved = replacing("10.0.1.11:8080", "10.0.1.12:8080");
+    assert_eq!(
+        words(&moved),
+        [
+            "backend \"shop\": server 10.0.1.11:8080: in use -> none",
+            "backend \"shop\": server 10.0.1.12:8080: none -> added",
+        ]
+    );
+    let removed = Concerns::Server {
+        backend: "shop".into(),
+        address: "10.0.1.11:8080".into(),
+    };
+    assert_eq!(moved[0].concerns, removed);
+}
+
+#[test]
+fn networks_are_compared_as_sets() {
+    let listed =
+        |allow: &str| BASE.replace("per-client", &format!("access.allow = {allow}\nper-client"));
+    let halves = config(&listed("[\"10.0.0.0/9\", \"10.128.0.0/9\"]"));
+    let whole = config(&listed("\"10.0.0.0/8\""));
+    assert_eq!(changes(&halves, &whole), []);
+    let all = changes(&config(BASE), &whole);
+    assert_eq!(
+        words(&all),
+        ["listener \"shop\": access.allow: all -> 10.0.0.0/8"]
+    );
+}
+
+#[test]
+fn routes_are_known_by_what_they_take() {
+    let routes = |routes: &str| {
+        BASE.replace(
+            "backend = \"shop\"\nper-client",
+            &format!("route = [{routes}]\nper-client"),
+        )
+    };
+    let one =
+        routes("{ names = \"a.test\", pass = true, backend = \"shop\" }, { refuse = \"close\" }");
+    let two = routes("{ protocol = \"ssh\", backend = \"shop\" }, { refuse = \"reset\" }");
+    let changes = changes(&config(&one), &config(&two));
+    assert_eq!(
+        words(&changes),
+        [
+            "listener \"shop\": route a.test: backend shop -> none",
+            "listener \"shop\": default route: refuse: close -> reset",
+            "listener \"shop\": route ssh: none -> backend shop",
+        ]
+    );
+}
+
+/// The page of all keys, which is held to the table.
+const PAGE: &str = include_str!("../configuration.md");
+
+#[test]
+fn the_page_says_of_each_key_what_a_reload_does() {
+    let rows = PAGE.lines().filter_map(|line| {
+        let (key, rest) = line.strip_prefix("| `")?.split_once('`')?;
+        let (_, column) = rest.strip_suffix('|')?.rsplit_once('|')?;
+        Some((key, column.trim()))
+    });
+    let page: BTreeMap<_, _> = rows.collect();
+    let expected = KEYS.iter().map(|key| {
+        let parts = [key.when.word(), key.note];
+        let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+        (key.path, parts.join("; "))
+    });
+    let expected: BTreeMap<_, _> = expected.collect();
+    assert_eq!(
+        expected.len(),
+        KEYS.len(),
+        "a key stands twice in the table"
+    );
+    let shown: BTreeMap<_, _> = expected.iter().map(|(key, text)| (*key, &**text)).collect();
+    for (key, column) in &shown {
+        assert_eq!(page.get(key), Some(column), "{key}");
+    }
+    let of = |map: &BTreeMap<&str, &str>| map.keys().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(of(&page), of(&shown));
+}

@@ -1,0 +1,307 @@
+#!/usr/bin/env python3
+"""Scrapes the program with a real Prometheus, and runs each query of the dashboard and each alert against it.
+
+    cargo build -p portcullis-cli
+    python3 tests/monitoring.py [PROGRAM]
+
+PROGRAM is target/debug/portcullis by default. It needs `prometheus`, `promtool` and `openssl`, and ends with a note
+if one is missing. The program gets traffic that raises every alert: a certificate that ends soon, servers that are
+down, refused clients, failed handshakes, a full listener and a reload that fails. All ports are free ones of loopback,
+and only processes that were started here are ended."""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+SHARE = ROOT / "src/bin/portcullis/share"
+SECONDS = 30
+
+CONFIG = """\
+version = 1
+
+[admin]
+listen = "127.0.0.1:{admin}"
+
+[[certificate]]
+name = "local"
+chain = "chain.pem"
+key = "key.pem"
+
+[[listener]]
+name = "tls"
+listen = "127.0.0.1:{tls}"
+backend = "app"
+tls = {{ certificates = "local" }}
+per-client = {{ connections = 100, rate = "1000/s", burst = 1000 }}
+
+[[listener]]
+name = "observed"
+listen = "127.0.0.1:{observed}"
+backend = "app"
+access = {{ deny = ["127.0.0.0/8"], observe = true }}
+
+[[listener]]
+name = "denied"
+listen = "127.0.0.1:{denied}"
+backend = "app"
+access = {{ deny = ["127.0.0.0/8"] }}
+
+[[listener]]
+name = "small"
+listen = "127.0.0.1:{small}"
+backend = "app"
+limits = {{ connections = 2 }}
+
+[[listener]]
+name = "lost"
+listen = "127.0.0.1:{lost}"
+backend = "gone"
+
+[[backend]]
+name = "app"
+servers = ["127.0.0.1:{echo}", "127.0.0.1:{closed}"]
+health = "tcp"
+
+[[backend]]
+name = "gone"
+servers = "127.0.0.1:{closed}"
+health = "tcp"
+
+[[backend]]
+name = "unchecked"
+servers = ["127.0.0.1:{closed}", "127.0.0.1:{echo}"]
+health = "off"
+balance = "first"
+
+[[listener]]
+name = "retried"
+listen = "127.0.0.1:{retried}"
+backend = "unchecked"
+"""
+
+PROMETHEUS = """\
+global: {{ scrape_interval: 1s, evaluation_interval: 1s }}
+rule_files: ["{rules}"]
+scrape_configs:
+  - job_name: portcullis
+    static_configs: [{{ targets: ["127.0.0.1:{admin}"] }}]
+"""
+
+
+def missing():
+    programs = ["prometheus", "promtool", "openssl"]
+    return [program for program in programs if shutil.which(program) is None]
+
+
+def free_ports(names):
+    """A free port for each name, all different."""
+    with contextlib.ExitStack() as probes:
+        sockets = [probes.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in names]
+        return {name: probe.getsockname()[1] for name, probe in zip(names, sockets)}
+
+
+def run(*command, **options):
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=60, **options)
+    output = done.stdout + done.stderr
+    assert done.returncode == 0, f"{command[0]} ended with {done.returncode}: {output}"
+    return output
+
+
+@contextlib.contextmanager
+def program(log, *command, **options):
+    """Runs in the background until the block ends."""
+    with log.open("w") as output:
+        process = subprocess.Popen([str(word) for word in command], stdout=output, stderr=output, **options)
+        try:
+            yield process
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def get(port, path, **query):
+    query = "?" + urllib.parse.urlencode(query) if query else ""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}{query}", timeout=10) as answer:
+        return answer.read().decode()
+
+
+def eventually(what, check):
+    """Repeats a check until it neither fails nor returns a false value."""
+    deadline, last = time.monotonic() + SECONDS, None
+    while time.monotonic() < deadline:
+        try:
+            if value := check():
+                return value
+        except (OSError, AssertionError) as error:
+            last = error
+        time.sleep(0.1)
+    raise AssertionError(f"{what}: not within {SECONDS} s; {last}")
+
+
+# Traffic
+
+
+def echo(listener):
+    """Sends back what it receives, for each connection."""
+
+    def serve(stream):
+        with stream, contextlib.suppress(OSError):
+            while data := stream.recv(4096):
+                stream.sendall(data)
+
+    with contextlib.suppress(OSError):
+        while True:
+            threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+
+
+def exchange(port, tls=None):
+    """A connection with an echo; whether it worked."""
+    with contextlib.suppress(OSError):
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as stream:
+            stream = tls.wrap_socket(stream, server_hostname="localhost") if tls else stream
+            with stream:
+                stream.sendall(b"hello")
+                return stream.recv(5) == b"hello"
+    return False
+
+
+def traffic(ports, stop):
+    trusting = ssl.create_default_context()
+    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+    good = bad = 0
+    while not stop.wait(0.05):
+        good += exchange(ports["tls"], trusting) and exchange(ports["observed"]) and exchange(ports["retried"])
+        # Bytes that are no handshake, twice, so that more than a fifth of the handshakes fail.
+        for name in ["tls", "tls", "denied", "lost"]:
+            bad += not exchange(ports[name])
+    assert good > 20 and bad > 80, f"{good} exchanges worked and {bad} failed"
+
+
+# Checks
+
+
+def metrics_are_clean(admin):
+    text = get(admin, "/metrics")
+    checked = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, timeout=30)
+    output = checked.stdout + checked.stderr
+    assert checked.returncode == 0 and not output.strip(), f"promtool check metrics: {output}"
+    print(f"promtool check metrics: clean, {len(text.splitlines())} lines")
+
+
+def select(prometheus, query):
+    answer = json.loads(get(prometheus, "/api/v1/query", query=query))
+    assert answer["status"] == "success", answer
+    return answer["data"]["result"]
+
+
+def dashboard_has_data(prometheus):
+    dashboard = json.loads((SHARE / "grafana.json").read_text())
+    queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    variables = {"$job": ".*", "$instance": ".*", "$__rate_interval": "30s"}
+    for query in queries:
+        for name, value in variables.items():
+            query = query.replace(name, value)
+        found = eventually(query, lambda: select(prometheus, query))
+        assert all(result["value"][1] != "NaN" for result in found) or "quantile" in query, f"{query}: {found}"
+    print(f"{len(queries)} queries of the dashboard have data")
+
+
+def alerts_are_raised(prometheus):
+    expected = set(re.findall(r"alert: (\w+)", (SHARE / "alerts.yml").read_text()))
+
+    def raised():
+        groups = json.loads(get(prometheus, "/api/v1/rules"))["data"]["groups"]
+        rules = [rule for group in groups for rule in group["rules"]]
+        assert all(rule["health"] == "ok" for rule in rules), [rule.get("lastError") for rule in rules]
+        quiet = expected - {rule["name"] for rule in rules if rule["state"] != "inactive"}
+        assert not quiet, f"not raised: {sorted(quiet)}"
+        return rules
+
+    rules = eventually("alerts", raised)
+    for rule in rules:
+        for alert in rule["alerts"]:
+            text = " ".join(alert["annotations"].values())
+            assert "<no value>" not in text and "error" not in text, text
+    print(f"{len(expected)} alerts are raised by what they are for")
+
+
+def main():
+    if absent := missing():
+        return print(f"{', '.join(absent)}: not installed; skipped")
+    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+    binary = Path(sys.argv[1]) if len(sys.argv) > 1 else target / "debug/portcullis"
+    names = ["admin", "tls", "observed", "denied", "small", "lost", "retried", "closed", "prometheus"]
+    with contextlib.ExitStack() as running:
+        folder = Path(running.enter_context(tempfile.TemporaryDirectory()))
+        listener = running.enter_context(socket.create_server(("127.0.0.1", 0)))
+        threading.Thread(target=echo, args=(listener,), daemon=True).start()
+        ports = free_ports(names) | {"echo": listener.getsockname()[1]}
+        run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "5",
+            "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", folder / "key.pem",
+            "-out", folder / "chain.pem")
+        gate, rules = folder / "gate.toml", SHARE.resolve() / "alerts.yml"
+        gate.write_text(CONFIG.format(**ports))
+        (folder / "prometheus.yml").write_text(PROMETHEUS.format(rules=rules, **ports))
+        print(run("promtool", "check", "config", folder / "prometheus.yml").strip())
+
+        log = folder / "portcullis.log"
+        process = running.enter_context(program(log, binary, "run", "--config", gate))
+        try:
+            eventually("the admin interface", lambda: get(ports["admin"], "/livez"))
+            running.enter_context(program(
+                folder / "prometheus.log", "prometheus", f"--config.file={folder / 'prometheus.yml'}",
+                f"--storage.tsdb.path={folder / 'data'}", f"--web.listen-address=127.0.0.1:{ports['prometheus']}"))
+            for _ in range(2):  # as many as the listener takes
+                held = running.enter_context(socket.create_connection(("127.0.0.1", ports["small"])))
+                held.sendall(b"x")
+                assert held.recv(1) == b"x"
+            stop = threading.Event()
+            failed = []
+            load = threading.Thread(target=lambda: failed.append(attempt(traffic, ports, stop)))
+            load.start()
+            running.callback(stop.set)
+            # A file that is reloaded, then one that is wrong.
+            eventually("a scrape", lambda: select(ports["prometheus"], 'up{job="portcullis"} == 1'))
+            process.send_signal(signal.SIGHUP)
+            eventually("a reload", lambda: "reloaded" in log.read_text())
+            gate.write_text("version = 7\n")
+            process.send_signal(signal.SIGHUP)
+            metrics_are_clean(ports["admin"])
+            dashboard_has_data(ports["prometheus"])
+            alerts_are_raised(ports["prometheus"])
+            stop.set()
+            load.join()
+            assert failed == [None], failed
+        except BaseException:
+            print(log.read_text()[-3000:], file=sys.stderr)
+            raise
+
+
+def attempt(function, *arguments):
+    """The error of a thread, for the one that waits for it."""
+    try:
+        function(*arguments)
+    except BaseException as error:
+        return error
+
+
+if __name__ == "__main__":
+    main()

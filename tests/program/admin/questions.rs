@@ -1,0 +1,135 @@
+//! What would become of a client, and what a reload would do, asked of the running process.
+
+use super::{Administered, TOKEN, forward_to};
+use crate::gate::{backend, line, program};
+use serde_json::Value;
+
+fn with_access(text: &str) -> String {
+    text.replace(
+        "backend = \"b\"\n",
+        "backend = \"b\"\naccess.deny = \"203.0.113.0/24\"\n",
+    )
+}
+
+#[tokio::test]
+async fn it_explains_the_decision_about_a_client() {
+    let server = backend("one").await;
+    let running = Administered::run(&with_access(&forward_to(server)), 1).await;
+    let denied = running
+        .get("/api/explain?listener=a&from=203.0.113.7")
+        .await
+        .json();
+    assert_eq!(denied["guards"][1]["guard"], "acl", "{denied}");
+    assert_eq!(denied["guards"][1]["verdict"], "reject", "{denied}");
+    assert_eq!(denied["backend"], Value::Null, "{denied}");
+    let admitted = running
+        .get("/api/explain?listener=a&from=198.51.100.7")
+        .await
+        .json();
+    assert_eq!(admitted["backend"], "b", "{admitted}");
+    assert_eq!(admitted["server"], server.to_string(), "{admitted}");
+
+    let unknown = running
+        .get("/api/explain?listener=z&from=198.51.100.7")
+        .await;
+    assert_eq!(unknown.status, 404, "{}", unknown.body);
+    for wrong in [
+        "listener=a",
+        "listener=a&from=x",
+        "listener=a&from=::1&protocol=gopher",
+    ] {
+        let answer = running.get(&format!("/api/explain?{wrong}")).await;
+        assert_eq!(answer.status, 400, "{}", answer.body);
+    }
+}
+
+#[tokio::test]
+async fn a_plan_counts_the_open_connections_and_changes_nothing() {
+    let (one, two) = (backend("one").await, backend("two").await);
+    let running = Administered::run(&forward_to(one), 1).await;
+    let mut client = running.gate.connect().await;
+    assert_eq!(line(&mut client).await.expect("the greeting"), "one");
+    let file = running.folder.path("gate.toml");
+    let text = std::fs::read_to_string(&file).expect("it is there");
+
+    let api = running.api().with_token(TOKEN);
+    let same = api.post("/api/plan").await.json();
+    assert_eq!(same["changes"].as_array().map(Vec::len), Some(0), "{same}");
+    let new = with_access(&text.replace(&one.to_string(), &two.to_string()));
+    let plan = api.send("POST", "/api/plan", &new).await.json();
+    let changes = plan["changes"].as_array().expect("changes");
+    let of = |key: &str| {
+        let change = changes.iter().find(|change| change["key"] == key);
+        change
+            .unwrap_or_else(|| panic!("{key} is missing in {plan}"))
+            .clone()
+    };
+    let access = of("listener \"a\": access.deny");
+    assert_eq!(access["from"], "none");
+    assert_eq!(access["to"], "203.0.113.0/24");
+    assert_eq!(access["connections"], 1);
+    assert_eq!(
+        of(&format!("backend \"b\": server {one}"))["connections"],
+        1
+    );
+    assert_eq!(
+        of(&format!("backend \"b\": server {two}"))["connections"],
+        0
+    );
+
+    let wrong = api
+        .send("POST", "/api/plan", "version = 1\nlisten = 7")
+        .await
+        .json();
+    let problems = wrong["problems"].as_array().expect("problems");
+    assert!(
+        problems[0]
+            .as_str()
+            .expect("a text")
+            .contains("gate.toml:2:1: unknown key"),
+        "{wrong}"
+    );
+    assert_eq!(running.api().post("/api/plan").await.status, 401);
+
+    let mut new_client = running.gate.connect().await;
+    assert_eq!(line(&mut new_client).await.expect("the greeting"), "one");
+}
+
+#[tokio::test]
+async fn the_program_asks_for_a_plan_and_prints_it() {
+    let (one, two) = (backend("one").await, backend("two").await);
+    let running = Administered::run(&forward_to(one), 1).await;
+    let mut client = running.gate.connect().await;
+    assert_eq!(line(&mut client).await.expect("the greeting"), "one");
+    let text = std::fs::read_to_string(running.folder.path("gate.toml")).expect("it is there");
+    let new = text.replace(&one.to_string(), &two.to_string());
+    let new = running.folder.write("new.toml", new);
+    let (new, admin) = (
+        new.display().to_string(),
+        format!("http://{}", running.admin),
+    );
+    let plan = ["plan", "--config", &new, "--admin", &admin];
+    let output = program(plan)
+        .env("PORTCULLIS_TOKEN", TOKEN)
+        .output()
+        .await
+        .expect("it runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(10), "{text}");
+    let removed = text
+        .lines()
+        .find(|line| line.contains(&one.to_string()))
+        .expect("a line");
+    let cells: Vec<_> = removed
+        .split("  ")
+        .filter(|cell| !cell.is_empty())
+        .map(str::trim)
+        .collect();
+    assert_eq!(cells[3..5], ["immediately", "1"], "{text}");
+    assert!(!text.contains(TOKEN), "{text}");
+
+    let output = program(plan)
+        .env("PORTCULLIS_TOKEN", "wrong-token-of-some-length")
+        .output();
+    assert_eq!(output.await.expect("it runs").status.code(), Some(2));
+}
