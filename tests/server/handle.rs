@@ -12,7 +12,7 @@ use portcullis::{
     middleware::{
         error::find, limit::ConnectionLimitLayer, outcome::Outcome, peer_addr::PeerAddrLayer,
     },
-    server::{Handle, State},
+    server::{Drain, Handle, State},
 };
 use std::{
     io,
@@ -344,6 +344,27 @@ fn hooks_are_called_once_at_start_and_at_the_end() {
         trigger.send(()).unwrap();
         server.handle.wait().await;
         assert_eq!(*log.lock().unwrap(), ["Running", "0"]);
+        server.finish().await;
+    });
+}
+
+#[test]
+fn a_drain_that_is_changed_while_the_server_runs_counts_for_its_shutdown() {
+    scenario(async {
+        let hour = Drain::new().with_deadline(Duration::from_secs(3600));
+        let server = Fixture::serve_with(echo_stack(), |server| server.drain(hour));
+        let mut client = server.connect().await;
+        assert!(echoed(&mut client, b"hello").await.unwrap());
+        let mut draining = Box::pin(server.handle.draining());
+        assert!(futures_util::poll!(&mut draining).is_pending());
+        server
+            .handle
+            .set_drain(Drain::new().with_deadline(Duration::from_millis(50)));
+        server.handle.stop();
+        draining.await;
+        let report = server.handle.wait().await;
+        assert_eq!(report.force_closed().len(), 1);
+        assert!(report.took() < Duration::from_secs(60));
         server.finish().await;
     });
 }
