@@ -29,6 +29,8 @@ complete -c portcullis -n "__fish_portcullis_needs_command" -s V -l version -d '
 complete -c portcullis -n "__fish_portcullis_needs_command" -f -a "demo" -d 'Shows a gate before services of its own, in memory: TLS, routing by name, limits, health'
 complete -c portcullis -n "__fish_portcullis_needs_command" -f -a "run" -d 'Runs the listeners of a configuration file until SIGTERM or Ctrl-C'
 complete -c portcullis -n "__fish_portcullis_needs_command" -f -a "check" -d 'Prints every problem of a configuration file, with line and column'
+complete -c portcullis -n "__fish_portcullis_needs_command" -f -a "plan" -d 'Prints what a reload of a configuration file would do, key by key'
+complete -c portcullis -n "__fish_portcullis_needs_command" -f -a "explain" -d 'Prints what would become of a client, guard by guard, and which rule decides'
 complete -c portcullis -n "__fish_portcullis_needs_command" -f -a "forward" -d 'Forwards one listener to one or more servers, without a file'
 complete -c portcullis -n "__fish_portcullis_needs_command" -f -a "ctl" -d 'Shows and changes a running program, through its admin interface'
 complete -c portcullis -n "__fish_portcullis_needs_command" -f -a "echo" -d 'Sends back what it receives'
@@ -40,7 +42,24 @@ complete -c portcullis -n "__fish_portcullis_using_subcommand demo" -s h -l help
 complete -c portcullis -n "__fish_portcullis_using_subcommand run" -s c -l config -d 'The configuration file' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand run" -s h -l help -d 'Print help'
 complete -c portcullis -n "__fish_portcullis_using_subcommand check" -s c -l config -d 'The configuration file' -r -F
+complete -c portcullis -n "__fish_portcullis_using_subcommand check" -l at -d 'Also reports certificates that end until then, such as now+14d' -r
 complete -c portcullis -n "__fish_portcullis_using_subcommand check" -s h -l help -d 'Print help'
+complete -c portcullis -n "__fish_portcullis_using_subcommand plan" -s c -l config -d 'The new configuration file' -r -F
+complete -c portcullis -n "__fish_portcullis_using_subcommand plan" -l old -d 'The file to compare with, instead of the running process' -r -F
+complete -c portcullis -n "__fish_portcullis_using_subcommand plan" -l admin -d 'The admin interface of the running process; by default that of the new file' -r
+complete -c portcullis -n "__fish_portcullis_using_subcommand plan" -l token-file -d 'The file of the token; by default the token is in the variable PORTCULLIS_TOKEN' -r -F
+complete -c portcullis -n "__fish_portcullis_using_subcommand plan" -l roots -d 'The file of the authorities, in PEM, for an interface with TLS; by default those of the system' -r -F
+complete -c portcullis -n "__fish_portcullis_using_subcommand plan" -s h -l help -d 'Print help'
+complete -c portcullis -n "__fish_portcullis_using_subcommand explain" -s c -l config -d 'The configuration file' -r -F
+complete -c portcullis -n "__fish_portcullis_using_subcommand explain" -l listener -d 'The listener that the client connects to' -r
+complete -c portcullis -n "__fish_portcullis_using_subcommand explain" -l from -d 'The client\'s address' -r
+complete -c portcullis -n "__fish_portcullis_using_subcommand explain" -l name -d 'The host name that it requests over TLS' -r
+complete -c portcullis -n "__fish_portcullis_using_subcommand explain" -l alpn -d 'A protocol that it offers over TLS (ALPN), such as h2; may be repeated' -r
+complete -c portcullis -n "__fish_portcullis_using_subcommand explain" -l protocol -d 'What it speaks, as in `listener.route.protocol`' -r
+complete -c portcullis -n "__fish_portcullis_using_subcommand explain" -l cert -d 'The certificate that it shows, in PEM, with those that have signed it' -r -F
+complete -c portcullis -n "__fish_portcullis_using_subcommand explain" -l proxy -d 'The proxy through which it connects, which sends a PROXY header' -r
+complete -c portcullis -n "__fish_portcullis_using_subcommand explain" -l direct -d 'It connects without a proxy to a listener that reads PROXY headers'
+complete -c portcullis -n "__fish_portcullis_using_subcommand explain" -s h -l help -d 'Print help'
 complete -c portcullis -n "__fish_portcullis_using_subcommand forward" -l chain -d 'Terminates TLS with this chain, in PEM' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand forward" -l key -d 'The private key of the chain, in PEM' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand forward" -l allow -d 'Networks that may connect; everybody by default' -r
@@ -181,14 +200,16 @@ complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_se
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c portcullis -n "__fish_portcullis_using_subcommand echo" -s h -l help -d 'Print help'
 complete -c portcullis -n "__fish_portcullis_using_subcommand daytime" -s h -l help -d 'Print help'
-complete -c portcullis -n "__fish_portcullis_using_subcommand help; and not __fish_seen_subcommand_from demo run check forward ctl echo daytime help" -f -a "demo" -d 'Shows a gate before services of its own, in memory: TLS, routing by name, limits, health'
-complete -c portcullis -n "__fish_portcullis_using_subcommand help; and not __fish_seen_subcommand_from demo run check forward ctl echo daytime help" -f -a "run" -d 'Runs the listeners of a configuration file until SIGTERM or Ctrl-C'
-complete -c portcullis -n "__fish_portcullis_using_subcommand help; and not __fish_seen_subcommand_from demo run check forward ctl echo daytime help" -f -a "check" -d 'Prints every problem of a configuration file, with line and column'
-complete -c portcullis -n "__fish_portcullis_using_subcommand help; and not __fish_seen_subcommand_from demo run check forward ctl echo daytime help" -f -a "forward" -d 'Forwards one listener to one or more servers, without a file'
-complete -c portcullis -n "__fish_portcullis_using_subcommand help; and not __fish_seen_subcommand_from demo run check forward ctl echo daytime help" -f -a "ctl" -d 'Shows and changes a running program, through its admin interface'
-complete -c portcullis -n "__fish_portcullis_using_subcommand help; and not __fish_seen_subcommand_from demo run check forward ctl echo daytime help" -f -a "echo" -d 'Sends back what it receives'
-complete -c portcullis -n "__fish_portcullis_using_subcommand help; and not __fish_seen_subcommand_from demo run check forward ctl echo daytime help" -f -a "daytime" -d 'Sends the time and closes (RFC 867)'
-complete -c portcullis -n "__fish_portcullis_using_subcommand help; and not __fish_seen_subcommand_from demo run check forward ctl echo daytime help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c portcullis -n "__fish_portcullis_using_subcommand help; and not __fish_seen_subcommand_from demo run check plan explain forward ctl echo daytime help" -f -a "demo" -d 'Shows a gate before services of its own, in memory: TLS, routing by name, limits, health'
+complete -c portcullis -n "__fish_portcullis_using_subcommand help; and not __fish_seen_subcommand_from demo run check plan explain forward ctl echo daytime help" -f -a "run" -d 'Runs the listeners of a configuration file until SIGTERM or Ctrl-C'
+complete -c portcullis -n "__fish_portcullis_using_subcommand help; and not __fish_seen_subcommand_from demo run check plan explain forward ctl echo daytime help" -f -a "check" -d 'Prints every problem of a configuration file, with line and column'
+complete -c portcullis -n "__fish_portcullis_using_subcommand help; and not __fish_seen_subcommand_from demo run check plan explain forward ctl echo daytime help" -f -a "plan" -d 'Prints what a reload of a configuration file would do, key by key'
+complete -c portcullis -n "__fish_portcullis_using_subcommand help; and not __fish_seen_subcommand_from demo run check plan explain forward ctl echo daytime help" -f -a "explain" -d 'Prints what would become of a client, guard by guard, and which rule decides'
+complete -c portcullis -n "__fish_portcullis_using_subcommand help; and not __fish_seen_subcommand_from demo run check plan explain forward ctl echo daytime help" -f -a "forward" -d 'Forwards one listener to one or more servers, without a file'
+complete -c portcullis -n "__fish_portcullis_using_subcommand help; and not __fish_seen_subcommand_from demo run check plan explain forward ctl echo daytime help" -f -a "ctl" -d 'Shows and changes a running program, through its admin interface'
+complete -c portcullis -n "__fish_portcullis_using_subcommand help; and not __fish_seen_subcommand_from demo run check plan explain forward ctl echo daytime help" -f -a "echo" -d 'Sends back what it receives'
+complete -c portcullis -n "__fish_portcullis_using_subcommand help; and not __fish_seen_subcommand_from demo run check plan explain forward ctl echo daytime help" -f -a "daytime" -d 'Sends the time and closes (RFC 867)'
+complete -c portcullis -n "__fish_portcullis_using_subcommand help; and not __fish_seen_subcommand_from demo run check plan explain forward ctl echo daytime help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c portcullis -n "__fish_portcullis_using_subcommand help; and __fish_seen_subcommand_from ctl" -f -a "status" -d 'Shows the program as a whole'
 complete -c portcullis -n "__fish_portcullis_using_subcommand help; and __fish_seen_subcommand_from ctl" -f -a "ready" -d 'Ends with 0 if the program should get connections, else says why not and ends with 1'
 complete -c portcullis -n "__fish_portcullis_using_subcommand help; and __fish_seen_subcommand_from ctl" -f -a "listeners" -d 'Lists the listeners, or changes one'
