@@ -22,7 +22,8 @@ impl ConnectionInfo {
     /// The addresses and the peer's certificates in tonic's type; feature `tonic`.
     ///
     /// In a request's extensions they provide its `peer_certs()`. `None` unless
-    /// [`TlsLayer`](crate::tls::TlsLayer) performed the handshake.
+    /// [`TlsLayer`](crate::tls::TlsLayer) performed the handshake, with the default
+    /// [session](crate::tls::TlsLayer::unbuffered).
     pub fn tls_connect_info(&self) -> Option<TlsConnectInfo> {
         let mut tls = self.tls()?.tonic.as_ref()?.0.clone();
         *tls.get_mut() = self.tcp_connect_info();

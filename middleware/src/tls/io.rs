@@ -101,7 +101,7 @@ impl<IO> TlsIo<IO> {
     }
 
     /// What an unbuffered session holds besides its keys.
-    #[cfg(test)]
+    #[cfg(all(test, any(feature = "aws-lc-rs", feature = "ring")))]
     pub(super) fn held_bytes(&self) -> Option<usize> {
         match self.0.get_ref() {
             ServerStream::Buffered(_) => None,

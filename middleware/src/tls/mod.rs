@@ -121,8 +121,8 @@
 //! the ClientHello with rustls' `Acceptor`, which parses it once and hands it to the session. An unbuffered session
 //! parses it again.
 //!
-//! An unbuffered session reads as many records at once as the caller's buffer has room for, and writes up to four
-//! with one system call. An echo of 16 KiB makes one read and one write, and one with buffers five reads.
+//! An unbuffered session reads as many records with one system call as fit into the caller's buffer, and writes up
+//! to four with one. An echo of 16 KiB takes one read and one write; with a buffered session it takes five reads.
 //!
 //! The facts of a client's certificate are read once per handshake, and only if there is a certificate.
 //!

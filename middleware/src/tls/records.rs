@@ -71,7 +71,7 @@ impl<S: UnbufferedSession> Records<S> {
         &self.session
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, any(feature = "aws-lc-rs", feature = "ring")))]
     pub(super) fn held_bytes(&self) -> usize {
         let pending = self.plaintext.bytes.capacity() + self.output.bytes.capacity();
         self.input.capacity() + pending
@@ -131,7 +131,7 @@ impl<S: UnbufferedSession> Records<S> {
         Ok(())
     }
 
-    /// Opens the whole records of `bytes` into `buf`, and keeps plaintext for which it has no room.
+    /// Opens the whole records of `bytes` into `buf`, and keeps plaintext that does not fit.
     ///
     /// Returns the number of bytes that are no longer needed. The rest goes in front of further input.
     pub(super) fn open(&mut self, bytes: &mut [u8], buf: &mut ReadBuf<'_>) -> usize {

@@ -27,7 +27,7 @@ pub(super) fn with_scratch<T>(with: impl FnOnce(&mut [u8]) -> T) -> T {
     result
 }
 
-/// A batch, with room for what TLS adds and for the largest record of a peer.
+/// A batch with what TLS adds, or the largest record of a peer.
 pub(super) const SCRATCH: usize = BATCH + 8 * 1024;
 
 /// A vectored write takes two buffers, one for the plaintext and one for the records.

@@ -44,7 +44,7 @@ impl<IO, S: UnbufferedSession> Unbuffered<IO, S> {
         self.records.state()
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, any(feature = "aws-lc-rs", feature = "ring")))]
     pub(super) fn held_bytes(&self) -> usize {
         self.records.held_bytes()
     }

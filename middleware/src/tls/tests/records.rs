@@ -1,4 +1,4 @@
-//! The bytes of an established connection, however they are cut up.
+//! The bytes of an established connection, however they are split.
 
 use super::*;
 use crate::tls::{TlsIo, handshake::handshake, records::Records, scratch::SCRATCH};
