@@ -134,6 +134,11 @@ fn byte(client: u32, position: usize) -> u8 {
 }
 
 impl Servers {
+    fn set(&self, server: SocketAddr, behavior: Behavior) {
+        let mut state = self.0.lock().unwrap();
+        state.behaviors.insert(server, behavior);
+    }
+
     fn now(&self, address: SocketAddr) -> Behavior {
         let state = self.0.lock().unwrap();
         match state.behaviors[&address] {
@@ -306,6 +311,12 @@ fn world(random: &mut Random) -> World {
 }
 
 impl World {
+    fn count_seen(&self, ejected: usize, queued: usize) {
+        let mut totals = self.totals.lock().unwrap();
+        totals.ejected += ejected as u64;
+        totals.queued += queued as u64;
+    }
+
     /// A server that is not the steady one.
     fn other(&self, random: &mut Random) -> SocketAddr {
         let first = if self.has_steady { 2 } else { 1 };
@@ -411,10 +422,7 @@ async fn servers_change(world: Rc<World>, mut random: Random) {
     let end = Instant::now() + TIME;
     while Instant::now() < end {
         let server = world.other(&mut random);
-        let behavior = random.behavior();
-        let mut state = world.servers.0.lock().unwrap();
-        state.behaviors.insert(server, behavior);
-        drop(state);
+        world.servers.set(server, random.behavior());
         sleep(random.time(4 * SECOND)).await;
     }
 }
@@ -425,8 +433,7 @@ async fn all_fail_at_once(world: Rc<World>, mut random: Random) {
     let first = if world.has_steady { 2 } else { 1 };
     for behavior in [Behavior::Refuses, Behavior::Echoes] {
         for number in first..=world.count {
-            let mut state = world.servers.0.lock().unwrap();
-            state.behaviors.insert(address(number), behavior);
+            world.servers.set(address(number), behavior);
         }
         sleep(random.time(10 * SECOND)).await;
     }
@@ -456,10 +463,7 @@ async fn observer(world: Rc<World>, _: Random) {
             "{ejected} of {}",
             members.len()
         );
-        let mut totals = world.totals.lock().unwrap();
-        totals.ejected += ejected as u64;
-        totals.queued += world.pool.0.queue.len() as u64;
-        drop(totals);
+        world.count_seen(ejected, world.pool.0.queue.len());
         let cap = world.cap.unwrap_or(usize::MAX);
         for server in world.pool.servers() {
             assert!(server.connections <= cap, "{}: more than {cap}", server.key);
