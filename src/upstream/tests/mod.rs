@@ -4,6 +4,7 @@ mod balance;
 mod connect;
 #[cfg(feature = "dns")]
 mod dns;
+mod failing;
 mod forwarding;
 mod health;
 mod loopback;
