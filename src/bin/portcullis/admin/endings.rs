@@ -132,7 +132,19 @@ impl Endings {
     }
 
     /// Those that `matches`, from the newest to the number `since`.
-    fn find(&self, since: u64, limit: usize, matches: impl Fn(&Ending) -> bool) -> Vec<Ending> {
+    ///
+    /// The number is that of an ending before which none is missing, even if others end meanwhile.
+    fn find(
+        &self,
+        since: u64,
+        limit: usize,
+        matches: impl Fn(&Ending) -> bool,
+    ) -> (Vec<Ending>, u64) {
+        let last = self.last();
+        (self.walk(since, limit, matches), last)
+    }
+
+    fn walk(&self, since: u64, limit: usize, matches: impl Fn(&Ending) -> bool) -> Vec<Ending> {
         /// Looked at without others waiting for the lock.
         const AT_ONCE: usize = 256;
         let (mut found, mut before) = (Vec::new(), u64::MAX);
@@ -247,13 +259,13 @@ pub(super) fn list(call: &Call<'_>) -> Result<Reply, Refusal> {
     let outcome = query.text("outcome");
     let filter = Filter::read(&query)?;
     let endings = &call.interface.endings;
-    let found = endings.find(since.unwrap_or(0), limit, |ending| {
+    let (found, last) = endings.find(since.unwrap_or(0), limit, |ending| {
         outcome.is_none_or(|outcome| ending.outcome.as_str() == outcome)
             && filter.matches(&Subject::Ended(ending))
     });
     Ok(reply::ok(&json!({
         "endings": found.iter().map(Ending::show).collect::<Vec<_>>(),
-        "last": endings.last(),
+        "last": last,
         "kept": endings.capacity,
     })))
 }
@@ -297,13 +309,34 @@ mod tests {
         let endings = Arc::new(Endings::new(300));
         end(&endings, errors(1_000)).await;
         assert_eq!((endings.last(), endings.lock().endings.len()), (1_000, 300));
-        let all = endings.find(0, 1_000, |_| true);
+        let (all, _) = endings.find(0, 1_000, |_| true);
         assert!(all.iter().map(|it| it.sequence).eq((701..=1_000).rev()));
         let even = |ending: &Ending| ending.sequence.is_multiple_of(2);
-        let some = endings.find(990, 3, even);
+        let (some, last) = endings.find(990, 3, even);
+        assert_eq!(last, 1_000);
         assert!(some.iter().map(|it| it.sequence).eq([1_000, 998, 996]));
-        assert_eq!(endings.find(998, 9, even).len(), 1);
+        assert_eq!(endings.find(998, 9, even).0.len(), 1);
         assert_eq!(all[0].reason(), "error 1000");
+    }
+
+    #[tokio::test]
+    async fn what_ends_during_a_search_is_found_by_the_next_one() {
+        let endings = Arc::new(Endings::new(9));
+        end(&endings, errors(2)).await;
+        let ends_meanwhile = |ending: &Ending| {
+            let mut kept = endings.lock();
+            let sequence = kept.last + 1;
+            kept.last = sequence;
+            kept.endings.push_back(Ending {
+                sequence,
+                ..ending.clone()
+            });
+            true
+        };
+        let (found, last) = endings.find(0, 9, ends_meanwhile);
+        assert_eq!((found.len(), last), (2, 2));
+        let (found, last) = endings.find(last, 9, |_| true);
+        assert_eq!((found.len(), last), (2, 4));
     }
 
     #[tokio::test]
@@ -315,6 +348,7 @@ mod tests {
         end(&endings, vec![refused.into(), nested.into(), long.into()]).await;
         let reasons: Vec<_> = endings
             .find(0, 9, |_| true)
+            .0
             .iter()
             .map(Ending::reason)
             .collect();
