@@ -68,7 +68,8 @@ pub(super) fn show(call: &Call<'_>, id: &str) -> Result<Reply, Refusal> {
 
 pub(super) fn close(call: &Call<'_>, id: &str) -> Result<Reply, Refusal> {
     let query = call.query(&["reset"])?;
-    end(&find(&call.interface.view, id)?, query.flag("reset"));
+    let reset = query.flag("reset")?;
+    end(&find(&call.interface.view, id)?, reset);
     Ok(reply::ok(&json!({ "closed": 1 })))
 }
 
@@ -81,16 +82,17 @@ pub(super) fn close_matching(call: &Call<'_>) -> Result<Reply, Refusal> {
     .concat();
     let query = call.query(&known)?;
     let filter = Filter::read(&query)?;
-    if filter.is_empty() && !query.flag("all") {
+    let (is_dry_run, reset) = (query.flag("dry-run")?, query.flag("reset")?);
+    let all = query.explicit_flag("all")?;
+    if filter.is_empty() && !all {
         return Err(Refusal::bad_request(
             "this would close all connections; write a filter, or all=true",
         ));
     }
     let connections = matching(&call.interface.view, &filter);
-    let is_dry_run = query.flag("dry-run");
     if !is_dry_run {
         for info in &connections {
-            end(info, query.flag("reset"));
+            end(info, reset);
         }
     }
     Ok(reply::ok(&json!({
