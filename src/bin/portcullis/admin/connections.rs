@@ -18,46 +18,40 @@ pub(super) fn list(call: &Call<'_>) -> Result<Reply, Refusal> {
     let limit = limit.unwrap_or(PAGE).clamp(1, PAGE);
     let filter = Filter::read(&query)?;
     let connections = matching(&call.interface.view, &filter);
-    Ok(reply::ok(&show_page(&connections, cursor, limit)))
+    Ok(reply::ok(&show_page(connections, cursor, limit)))
 }
 
-fn show_page(connections: &[ConnectionInfo], cursor: Option<u64>, limit: usize) -> Value {
-    let page = page(connections, cursor, limit);
-    // Without the last one there is nothing behind it.
-    let is_last = page.len() < limit
-        || page.last().map(|info| info.id()) == connections.last().map(|info| info.id());
-    let next = page
-        .last()
-        .filter(|_| !is_last)
-        .map(|info| info.id().get().to_string());
+/// The newest ones before the connection `cursor`, which may have ended meanwhile.
+fn show_page(mut connections: Vec<ConnectionInfo>, cursor: Option<u64>, limit: usize) -> Value {
+    let total = connections.len();
+    if let Some(cursor) = cursor {
+        connections.retain(|info| info.id().get() < cursor);
+    }
+    let newest = |info: &ConnectionInfo| Reverse(info.id().get());
+    let has_more = connections.len() > limit;
+    if has_more {
+        // A part of a large table is shown, so the rest of it is not sorted.
+        connections.select_nth_unstable_by_key(limit, newest);
+        connections.truncate(limit);
+    }
+    connections.sort_unstable_by_key(newest);
+    let last = connections.last().filter(|_| has_more);
     json!({
-        "connections": page.iter().map(connection::live).collect::<Vec<_>>(),
-        "total": connections.len(),
-        "next": next,
+        "connections": connections.iter().map(connection::live).collect::<Vec<_>>(),
+        "total": total,
+        "next": last.map(|info| info.id().get().to_string()),
     })
 }
 
 /// The most of one reply.
 const PAGE: usize = 500;
 
-/// The newest first.
 fn matching(view: &View, filter: &Filter) -> Vec<ConnectionInfo> {
     let mut connections = view.server.connections();
     if !filter.is_empty() {
         connections.retain(|info| filter.matches(&Subject::Live(info)));
     }
-    connections.sort_unstable_by_key(|info| Reverse(info.id().get()));
     connections
-}
-
-/// Those behind the connection `cursor`, which may have ended meanwhile.
-fn page(sorted: &[ConnectionInfo], cursor: Option<u64>, limit: usize) -> &[ConnectionInfo] {
-    let begin = match cursor {
-        Some(cursor) => sorted.partition_point(|info| info.id().get() >= cursor),
-        None => 0,
-    };
-    let rest = &sorted[begin..];
-    &rest[..limit.min(rest.len())]
 }
 
 pub(super) fn show(call: &Call<'_>, id: &str) -> Result<Reply, Refusal> {
@@ -110,9 +104,8 @@ fn end(info: &ConnectionInfo, reset: bool) {
 }
 
 fn find(view: &View, id: &str) -> Result<ConnectionInfo, Refusal> {
-    let mut connections = view.server.connections().into_iter();
-    let number: Option<u64> = id.parse().ok();
-    let found = connections.find(|info| Some(info.id().get()) == number);
+    let number = id.parse::<u64>().ok();
+    let found = number.and_then(|number| view.server.connection(number.into()));
     found.ok_or_else(|| {
         let id = id.escape_debug();
         Refusal::not_found(format!(
@@ -186,7 +179,7 @@ mod tests {
             let measure = || {
                 let begun = Instant::now();
                 let connections = matching(&view, &filter);
-                let page = show_page(&connections, None, PAGE);
+                let page = show_page(connections, None, PAGE);
                 let text = page.to_string();
                 assert_eq!(
                     (&page["total"], text.matches("\"id\"").count()),

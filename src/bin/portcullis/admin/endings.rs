@@ -109,13 +109,12 @@ impl Endings {
         self.lock().bytes
     }
 
-    /// The connections that are kept.
-    pub(super) fn connections(&self) -> Vec<ConnectionInfo> {
-        self.lock()
-            .endings
-            .iter()
-            .map(|ending| ending.info.clone())
-            .collect()
+    /// Calls `each` with the connections that are kept, the newest first.
+    pub(super) fn each_connection(&self, mut each: impl FnMut(&ConnectionInfo)) {
+        self.walk(0, usize::MAX, |ending| {
+            each(&ending.info);
+            false
+        });
     }
 
     fn last(&self) -> u64 {
@@ -144,7 +143,12 @@ impl Endings {
         (self.walk(since, limit, matches), last)
     }
 
-    fn walk(&self, since: u64, limit: usize, matches: impl Fn(&Ending) -> bool) -> Vec<Ending> {
+    fn walk(
+        &self,
+        since: u64,
+        limit: usize,
+        mut matches: impl FnMut(&Ending) -> bool,
+    ) -> Vec<Ending> {
         /// Looked at without others waiting for the lock.
         const AT_ONCE: usize = 256;
         let (mut found, mut before) = (Vec::new(), u64::MAX);
