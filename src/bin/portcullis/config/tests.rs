@@ -525,3 +525,24 @@ fn srv_records_need_the_feature_and_a_service_name() {
         );
     }
 }
+
+#[test]
+fn a_name_is_a_segment_of_a_url() {
+    for (name, is_right) in [
+        ("a", true),
+        ("9-a_b.c", true),
+        ("constructor", true),
+        ("", false),
+        (".", false),
+        ("..", false),
+        ("-a", false),
+        ("__proto__", false),
+        ("a/b", false),
+    ] {
+        let text = format!(
+            "version = 1\n[[listener]]\nname = \"{name}\"\nlisten = \"[::]:1\"\nbackend = \"b\"\n\
+             [[backend]]\nname = \"b\"\nservers = [\"h:1\"]\n"
+        );
+        assert_eq!(problems(&text).is_empty(), is_right, "{name}");
+    }
+}
