@@ -218,6 +218,7 @@ async fn endings_say_why_and_are_found_again() {
         (&refused["outcome"], &refused["phase"]),
         (&"refused".into(), &"admission".into())
     );
+    assert_eq!(refused["ended_by"], "gate");
     let reason = refused["reason"].as_str().expect("text");
     assert!(reason.starts_with("rejected by keyed_limit: "), "{reason}");
     assert_eq!(
