@@ -206,6 +206,11 @@ impl Handle {
         self.shared.registry.connections()
     }
 
+    /// The live connection with this number. `None` if there is none.
+    pub fn connection(&self, id: ConnectionId) -> Option<ConnectionInfo> {
+        self.shared.registry.find(id)
+    }
+
     /// Closes the connection with this number. False if there is none.
     ///
     /// A pending operation and the next one fail, and [`ConnectionInfo::closed`] resolves, which layers with a

@@ -1,6 +1,6 @@
 //! Controls and observes one listener of a running server.
 
-use super::{Drain, Report, Status, listener_state::ListenerState};
+use super::{Drain, Report, State, Status, listener_state::ListenerState};
 #[cfg(unix)]
 use crate::listener::WeakSocket;
 use portcullis_middleware::{ConnectionInfo, limit::LimitHandle};
@@ -20,7 +20,7 @@ impl ListenerHandle {
     }
 
     #[cfg(test)]
-    pub(super) fn state(&self) -> &ListenerState {
+    pub(super) fn inner(&self) -> &ListenerState {
         &self.0
     }
 
@@ -32,6 +32,11 @@ impl ListenerHandle {
     /// A snapshot of state, counters and limit of this listener.
     pub fn status(&self) -> Status {
         self.0.status()
+    }
+
+    /// The state alone, which counts nothing.
+    pub fn state(&self) -> State {
+        self.0.lifecycle.state()
     }
 
     /// The connections of this listener that are alive, including upgraded and handed-off ones.

@@ -83,6 +83,8 @@ struct Entries {
 struct Counts {
     /// How many are in the table.
     live: usize,
+    /// Those of them whose connection is alive.
+    alive: usize,
     /// How many were removed.
     gone: u64,
 }
@@ -188,7 +190,9 @@ impl Registry {
         if self.is_watched.load(Ordering::Relaxed) {
             begin_watch(&entry.info);
         }
-        entries.counts[listener.index()].live += 1;
+        let counts = &mut entries.counts[listener.index()];
+        counts.live += 1;
+        counts.alive += 1;
         let key = entries.table.insert(entry);
         shard.len.store(entries.table.len(), Ordering::Relaxed);
         drop(entries);
@@ -218,24 +222,14 @@ impl Registry {
 
     /// Wakes the tasks whose wakers `pick` adds for each connection.
     ///
-    /// It locks a part of a shard at a time, so that a large table does not hold up the workers, and wakes without
-    /// the lock, because a waker runs foreign code.
+    /// It wakes without the lock, because a waker runs foreign code.
     fn wake(&self, pick: impl Fn(&ConnectionInfo, &mut Vec<Waker>)) {
         let mut wakers = Vec::new();
         for shard in self.shards() {
-            let mut keys = 0..CHUNK;
-            loop {
-                let entries = shard.lock();
-                for entry in keys.clone().filter_map(|key| entries.table.get(key)) {
-                    pick(&entry.info, &mut wakers);
-                }
-                let is_last = keys.end >= entries.table.capacity();
-                drop(entries);
+            let mut part = Some(0);
+            while let Some(begin) = part {
+                part = shard.visit(begin, |entry| pick(&entry.info, &mut wakers));
                 wake_all(wakers.drain(..));
-                if is_last {
-                    break;
-                }
-                keys = keys.end..keys.end + CHUNK;
             }
         }
     }
@@ -307,25 +301,21 @@ impl Registry {
 
     /// How many connections are alive.
     pub(crate) fn active(&self) -> usize {
-        self.count(|entry| entry.connection_alive)
+        let alive =
+            |shard: &Arc<Shard>| shard.lock().counts.iter().map(|it| it.alive).sum::<usize>();
+        self.shards().iter().map(alive).sum()
     }
 
     /// How many connections of `listener` are alive.
     pub(crate) fn active_of(&self, listener: ListenerKey) -> usize {
-        self.count(|entry| entry.listener == listener && entry.connection_alive)
+        let alive = |shard: &Arc<Shard>| shard.lock().counts[listener.index()].alive;
+        self.shards().iter().map(alive).sum()
     }
 
     /// The live connection with number `id`.
     pub(crate) fn find(&self, id: ConnectionId) -> Option<ConnectionInfo> {
-        let found = |entry: &TableEntry| entry.connection_alive && entry.info.id() == id;
-        self.shards().iter().find_map(|shard| {
-            let entries = shard.lock();
-            entries
-                .table
-                .iter()
-                .find(|(_, entry)| found(entry))
-                .map(|(_, entry)| entry.info.clone())
-        })
+        self.collect(|entry| entry.connection_alive && entry.info.id() == id)
+            .pop()
     }
 
     /// Aborts all tasks of `listener`.
@@ -375,23 +365,16 @@ impl Registry {
     fn collect(&self, pick: impl Fn(&TableEntry) -> bool) -> Vec<ConnectionInfo> {
         let mut picked = Vec::new();
         for shard in self.shards() {
-            let entries = shard.lock();
-            let matching = entries.table.iter().filter(|(_, entry)| pick(entry));
-            picked.extend(matching.map(|(_, entry)| entry.info.clone()));
+            let mut part = Some(0);
+            while let Some(begin) = part {
+                part = shard.visit(begin, |entry| {
+                    if pick(entry) {
+                        picked.push(entry.info.clone());
+                    }
+                });
+            }
         }
         picked
-    }
-
-    fn count(&self, pick: impl Fn(&TableEntry) -> bool) -> usize {
-        let matching = |shard: &Arc<Shard>| {
-            let entries = shard.lock();
-            entries
-                .table
-                .iter()
-                .filter(|(_, entry)| pick(entry))
-                .count()
-        };
-        self.shards().iter().map(matching).sum()
     }
 }
 
@@ -406,11 +389,27 @@ impl Shard {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Visits a part of the table from the key `begin`, so that a large one does not hold up the worker.
+    ///
+    /// Returns where the next part begins; `None` after the last one. An entry that stays is visited once.
+    fn visit(&self, begin: usize, mut each: impl FnMut(&TableEntry)) -> Option<usize> {
+        let end = begin + CHUNK;
+        let entries = self.lock();
+        let keys = begin..end;
+        keys.filter_map(|key| entries.table.get(key))
+            .for_each(&mut each);
+        (end < entries.table.capacity()).then_some(end)
+    }
+
     fn leave(&self, key: usize, change: impl FnOnce(&mut TableEntry)) {
         let mut guard = self.lock();
         let entries = &mut *guard;
         let entry = &mut entries.table[key];
+        let was_alive = entry.connection_alive;
         change(entry);
+        if was_alive && !entry.connection_alive {
+            entries.counts[entry.listener.index()].alive -= 1;
+        }
         let over = !entry.connection_alive && matches!(entry.task, TaskState::Ended);
         let mut emptied = false;
         let entry = over.then(|| {

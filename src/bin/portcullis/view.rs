@@ -165,7 +165,7 @@ impl ListenerView {
     /// The state of its sockets together.
     pub(crate) fn state(&self) -> &'static str {
         let has = |state| {
-            let mut states = self.sockets.iter().map(|it| it.handle.status().state);
+            let mut states = self.sockets.iter().map(|it| it.handle.state());
             states.any(|it| it == state)
         };
         if has(State::Running) || has(State::Starting) {
@@ -182,7 +182,7 @@ impl ListenerView {
 
 impl Socket {
     pub(crate) fn is_stopped(&self) -> bool {
-        self.handle.status().state == State::Stopped
+        self.handle.state() == State::Stopped
     }
 }
 

@@ -30,8 +30,10 @@ fn an_entry_is_gone_when_both_connection_and_task_have_ended() {
 fn a_task_that_outlives_its_connection_is_waited_for_but_not_listed() {
     let (registry, front) = registry(1);
     let (_, connection, task) = registry.enter(0, front, info());
+    assert_eq!((registry.active(), registry.active_of(front)), (1, 1));
     drop(connection);
     assert!(registry.connections().is_empty());
+    assert_eq!((registry.active(), registry.active_of(front)), (0, 0));
     assert_eq!(registry.all_of(front).len(), 1);
     let mut emptied = task::spawn(registry.emptied());
     assert_pending!(emptied.poll());
@@ -198,4 +200,19 @@ fn the_end_of_a_connection_wakes_who_waits_for_room() {
     assert_pending!(released.poll());
     drop(connection);
     assert_ready!(released.poll());
+}
+
+#[test]
+fn a_walk_finds_each_connection_once_in_parts() {
+    let (registry, front) = registry(2);
+    let entered: Vec<_> = (0..3 * CHUNK)
+        .map(|number| registry.enter(number % 2, front, info()))
+        .collect();
+    let found = registry.connections();
+    let ids: std::collections::HashSet<_> = found.iter().map(ConnectionInfo::id).collect();
+    assert_eq!((found.len(), ids.len()), (3 * CHUNK, 3 * CHUNK));
+    let last = found.last().expect("there are some").id();
+    assert!(registry.find(last).is_some_and(|info| info.id() == last));
+    drop(entered);
+    assert!(registry.connections().is_empty() && registry.find(last).is_none());
 }

@@ -18,7 +18,7 @@ use tokio::{
 use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
 
 fn warned(listener: &ListenerHandle) -> bool {
-    let recorder = &listener.state().recorder;
+    let recorder = &listener.inner().recorder;
     recorder.warned_of_untaken.load(Ordering::Relaxed)
 }
 

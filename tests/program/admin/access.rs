@@ -68,7 +68,27 @@ async fn a_page_of_another_site_changes_and_reads_nothing() {
 async fn everything_can_be_protected_but_probes_and_the_page() {
     let keys = "protect = \"all\"\nhosts = [\"gate.internal\"]";
     let running = Administered::run_with(keys, &forward_to(backend("one").await), 1).await;
-    assert_eq!(running.get("/api/status").await.status, 401);
+    for read in [
+        "/metrics",
+        "/api/status",
+        "/api/listeners",
+        "/api/connections",
+        "/api/connections/1",
+        "/api/endings",
+        "/api/backends",
+        "/api/certificates",
+        "/api/live",
+        "/api/explain?listener=a&from=192.0.2.1",
+    ] {
+        assert_eq!(running.get(read).await.status, 401, "{read}");
+        let allowed = running.api().with_token(TOKEN).get(read).await.status;
+        let expected = if read == "/api/connections/1" {
+            404
+        } else {
+            200
+        };
+        assert_eq!(allowed, expected, "{read}");
+    }
     for open in ["/livez", "/readyz", "/", "/page.js"] {
         assert_eq!(running.get(open).await.status, 200, "{open}");
     }

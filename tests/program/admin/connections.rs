@@ -153,7 +153,20 @@ async fn connections_are_filtered_paged_and_closed_by_filter() {
     }
 
     let close = |filter: &str| format!("/api/connections/close?{filter}");
-    assert_eq!(running.post(&close("")).await.status, 400);
+    for wrong in [
+        "",
+        "all",
+        "all=",
+        "all=0",
+        "all=no",
+        "all=false",
+        "all=true&reset=0",
+    ] {
+        let refused = running.post(&close(wrong)).await;
+        assert_eq!(refused.status, 400, "{wrong}");
+    }
+    let of_one = format!("/api/connections/{}/close?reset=0", ids[0]);
+    assert_eq!(running.post(&of_one).await.status, 400);
     assert_eq!(running.post(&close("lisener=a")).await.status, 400);
     assert_eq!(running.api().post(&close("all=true")).await.status, 401);
     let dry = running
@@ -205,6 +218,7 @@ async fn endings_say_why_and_are_found_again() {
         (&refused["outcome"], &refused["phase"]),
         (&"refused".into(), &"admission".into())
     );
+    assert_eq!(refused["ended_by"], "gate");
     let reason = refused["reason"].as_str().expect("text");
     assert!(reason.starts_with("rejected by keyed_limit: "), "{reason}");
     assert_eq!(

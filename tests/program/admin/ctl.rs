@@ -54,6 +54,16 @@ async fn ctl_says_what_is_missing() {
         "{}",
         text(&none.stderr)
     );
+    let folder = Folder::new();
+    let damaged = folder.write("gate.toml", "version = 1\n[admin\n");
+    let damaged = damaged.to_str().expect("it is UTF-8");
+    let damaged = program(["ctl", "status", "--config", damaged]);
+    let damaged = { damaged }.output().await.expect("it starts");
+    let error = text(&damaged.stderr);
+    assert!(
+        error.contains("gate.toml:2:") && !error.contains("there is no [admin]"),
+        "{error}"
+    );
     let nobody = program(["ctl", "status", "--admin", "127.0.0.1:1"]);
     let nobody = { nobody }.output().await.expect("it starts");
     assert_eq!(nobody.status.code(), Some(1));

@@ -47,8 +47,9 @@ async fn a_head_of_a_mebibyte_is_refused_without_memory() {
             assert!([414, 431].contains(&answer.status), "{}", answer.status);
         }
     }
+    // The allocator may keep some memory. If the heads were kept, it would be 30 MiB.
     let more = memory(&running).saturating_sub(before);
-    assert!(more < 4 * 1_024, "{more} KiB for 30 heads of a MiB");
+    assert!(more < 12 * 1_024, "{more} KiB for 30 heads of a MiB");
 }
 
 #[tokio::test]
@@ -88,11 +89,34 @@ async fn a_probe_is_answered_beside_a_thousand_slow_clients() {
         }
         slow.push(client);
         if number % 100 == 99 {
-            let ready = timeout(Duration::from_secs(1), running.get("/readyz")).await;
+            // Less than a slow client may take, so that none has left its place by itself.
+            let ready = timeout(Duration::from_secs(5), running.get("/readyz")).await;
             let ready = ready.unwrap_or_else(|_| panic!("no answer beside {number} clients"));
             assert_eq!((ready.status, &*ready.body), (200, "ready\n"));
         }
     }
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_holds_up_nobody_and_is_closed() {
+    let running = Administered::run(&forward_to(backend("one").await), 1).await;
+    let mut slow = TcpStream::connect(running.admin).await.expect("it listens");
+    // Requests without end, whose replies do not fit into the buffers of the kernel.
+    let request = format!("GET /page.css HTTP/1.1\r\nhost: {}\r\n\r\n", running.admin);
+    let flood = async { while slow.write_all(request.as_bytes()).await.is_ok() {} };
+    let probes = async {
+        for _ in 0..10 {
+            assert_eq!(running.get("/readyz").await.status, 200);
+        }
+    };
+    let closed = timeout(Duration::from_secs(60), async {
+        tokio::join!(flood, probes)
+    })
+    .await;
+    assert!(
+        closed.is_ok(),
+        "a client that does not read keeps its place"
+    );
 }
 
 #[tokio::test]

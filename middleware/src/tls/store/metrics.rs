@@ -7,7 +7,10 @@ use crate::{
 };
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{
+        LazyLock, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::UNIX_EPOCH,
 };
 
@@ -15,25 +18,38 @@ use std::{
 pub(super) struct StoreMetrics {
     pub(super) reloaded: Counter,
     pub(super) failed: Counter,
-    /// By name.
+    /// The number of the store in [`Ends`].
+    store: u64,
+    /// By the name of a certificate.
     not_after: Mutex<HashMap<String, Gauge>>,
+}
+
+/// The ends of certificates by their names, in all stores of the process.
+///
+/// Several stores may have a certificate of one name, such as those before and after a reload, and share its gauge.
+/// The gauge shows the end in the store that changed it last, and zero when no store has the name.
+#[derive(Default)]
+struct Ends(HashMap<String, Vec<End>>);
+
+struct End {
+    store: u64,
+    /// In Unix time.
+    at: f64,
 }
 
 impl StoreMetrics {
     pub(super) fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
         Self {
             reloaded: Counter::reloads("completed"),
             failed: Counter::reloads("failed"),
+            store: NEXT.fetch_add(1, Ordering::Relaxed),
             not_after: Mutex::default(),
         }
     }
 
-    /// Shows the certificates of `snapshot`. Those that are not in use any more get the time zero.
+    /// Shows the certificates of `snapshot` in place of those before.
     pub(super) fn show(&self, snapshot: &Snapshot) {
-        let mut gauges = self
-            .not_after
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
         let mut ends: HashMap<&str, f64> = HashMap::new();
         for facts in snapshot.facts() {
             let end = facts.not_after.duration_since(UNIX_EPOCH);
@@ -41,16 +57,63 @@ impl StoreMetrics {
             let first = ends.entry(name(facts)).or_insert(end);
             *first = first.min(end);
         }
-        for (name, gauge) in &*gauges {
-            if !ends.contains_key(name.as_str()) {
-                gauge.set(0.0);
+        self.replace(&ends);
+    }
+
+    fn replace(&self, ends: &HashMap<&str, f64>) {
+        let mut gauges = self.gauges();
+        let mut all = Ends::lock();
+        gauges.retain(|name, gauge| {
+            let stays = ends.contains_key(name.as_str());
+            if !stays {
+                gauge.set(all.remove(name, self.store));
             }
-        }
-        for (name, end) in ends {
-            let gauge = gauges.entry(name.to_owned());
+            stays
+        });
+        for (name, at) in ends {
+            all.add(name, self.store, *at);
+            let gauge = gauges.entry((*name).to_owned());
             let gauge = gauge.or_insert_with(|| Gauge::certificate_not_after(name));
-            gauge.set(end);
+            gauge.set(*at);
         }
+    }
+
+    fn gauges(&self) -> MutexGuard<'_, HashMap<String, Gauge>> {
+        self.not_after
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for StoreMetrics {
+    fn drop(&mut self) {
+        self.replace(&HashMap::new());
+    }
+}
+
+impl Ends {
+    fn lock() -> MutexGuard<'static, Self> {
+        static ENDS: LazyLock<Mutex<Ends>> = LazyLock::new(Mutex::default);
+        ENDS.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&mut self, name: &str, store: u64, at: f64) {
+        self.remove(name, store);
+        let ends = self.0.entry(name.to_owned()).or_default();
+        ends.push(End { store, at });
+    }
+
+    /// Returns what the gauge shows then.
+    fn remove(&mut self, name: &str, store: u64) -> f64 {
+        let Some(ends) = self.0.get_mut(name) else {
+            return 0.0;
+        };
+        ends.retain(|end| end.store != store);
+        let last = ends.last().map(|end| end.at);
+        if last.is_none() {
+            self.0.remove(name);
+        }
+        last.unwrap_or(0.0)
     }
 }
 

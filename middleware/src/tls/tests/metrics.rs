@@ -65,7 +65,11 @@ async fn the_ends_of_certificates_and_the_results_of_reloads_are_shown() {
         }
     };
     let files = Files::new("metrics");
-    let [chain, key] = pair(&files, "one", &issue(&["a.example"], until(2100)));
+    let [chain, key] = pair(
+        &files,
+        "one",
+        &issue(&["first.metrics.example"], until(2100)),
+    );
     let recorded = Recorded::default();
     let store = with_local_recorder(&recorded, || {
         CertStore::builder().pem_files(chain, key).build().unwrap()
@@ -77,17 +81,21 @@ async fn the_ends_of_certificates_and_the_results_of_reloads_are_shown() {
     let reloads = |result: &str| {
         recorded.number(&format!("reloads_total{{of=certificates,result={result}}}"))
     };
-    assert_eq!(end("a.example"), Some(4_102_444_800.0));
+    assert_eq!(end("first.metrics.example"), Some(4_102_444_800.0));
     assert_eq!(
         (reloads("completed"), reloads("failed")),
         (Some(0.0), Some(0.0))
     );
 
-    pair(&files, "one", &issue(&["b.example"], until(2101)));
+    pair(
+        &files,
+        "one",
+        &issue(&["second.metrics.example"], until(2101)),
+    );
     let staged = store.stage(std::time::SystemTime::now()).unwrap();
     with_local_recorder(&recorded, || store.install(staged)).unwrap();
     assert_eq!(
-        (end("a.example"), end("b.example")),
+        (end("first.metrics.example"), end("second.metrics.example")),
         (Some(0.0), Some(4_133_980_800.0))
     );
     assert_eq!(
@@ -101,5 +109,35 @@ async fn the_ends_of_certificates_and_the_results_of_reloads_are_shown() {
         (reloads("completed"), reloads("failed")),
         (Some(1.0), Some(1.0))
     );
-    assert_eq!(end("b.example"), Some(4_133_980_800.0));
+    assert_eq!(end("second.metrics.example"), Some(4_133_980_800.0));
+}
+
+#[test]
+fn the_end_of_a_certificate_is_shown_as_long_as_a_store_has_it() {
+    let until = |year| {
+        move |params: &mut CertificateParams| {
+            params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        }
+    };
+    let files = Files::new("metrics-of-two");
+    let recorded = Recorded::default();
+    let store = |year| {
+        let [chain, key] = pair(
+            &files,
+            "one",
+            &issue(&["both.metrics.example"], until(year)),
+        );
+        with_local_recorder(&recorded, || {
+            CertStore::builder().pem_files(chain, key).build().unwrap()
+        })
+    };
+    let end = || recorded.number("certificate_not_after_seconds{name=both.metrics.example}");
+    let (first, renewed, refused) = (store(2100), store(2101), store(2102));
+    assert_eq!(end(), Some(4_165_516_800.0));
+    drop(refused);
+    assert_eq!(end(), Some(4_133_980_800.0));
+    drop(first);
+    assert_eq!(end(), Some(4_133_980_800.0));
+    drop(renewed);
+    assert_eq!(end(), Some(0.0));
 }

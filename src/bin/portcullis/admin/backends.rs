@@ -7,7 +7,10 @@ use super::{
     time,
 };
 use crate::{config::Backend, view::Current};
-use portcullis::upstream::{Pool, ServerKey, ServerStatus};
+use portcullis::{
+    ConnectionInfo,
+    upstream::{Pool, ServerKey, ServerStatus},
+};
 use serde_json::{Value, json};
 use std::{collections::HashMap, time::Duration};
 
@@ -93,18 +96,23 @@ struct ConnectTimes(HashMap<(String, String), (Duration, u32)>);
 impl ConnectTimes {
     fn measure(interface: &Interface) -> Self {
         let mut times: HashMap<_, (Duration, u32)> = HashMap::new();
-        let live = interface.view.server.connections();
-        for info in live.into_iter().chain(interface.endings.connections()) {
-            let Some(upstream) = info.upstream() else {
-                continue;
-            };
-            if let Some(pool) = &upstream.pool {
+        let mut add = |info: &ConnectionInfo| {
+            if let Some(upstream) = info.upstream()
+                && let Some(pool) = &upstream.pool
+            {
                 let key = (pool.to_string(), upstream.server.to_string());
                 let (sum, count) = times.entry(key).or_default();
                 *sum += upstream.connect_time;
                 *count += 1;
             }
-        }
+        };
+        interface
+            .view
+            .server
+            .connections()
+            .iter()
+            .for_each(&mut add);
+        interface.endings.each_connection(add);
         Self(times)
     }
 

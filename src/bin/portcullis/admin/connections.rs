@@ -18,46 +18,40 @@ pub(super) fn list(call: &Call<'_>) -> Result<Reply, Refusal> {
     let limit = limit.unwrap_or(PAGE).clamp(1, PAGE);
     let filter = Filter::read(&query)?;
     let connections = matching(&call.interface.view, &filter);
-    Ok(reply::ok(&show_page(&connections, cursor, limit)))
+    Ok(reply::ok(&show_page(connections, cursor, limit)))
 }
 
-fn show_page(connections: &[ConnectionInfo], cursor: Option<u64>, limit: usize) -> Value {
-    let page = page(connections, cursor, limit);
-    // Without the last one there is nothing behind it.
-    let is_last = page.len() < limit
-        || page.last().map(|info| info.id()) == connections.last().map(|info| info.id());
-    let next = page
-        .last()
-        .filter(|_| !is_last)
-        .map(|info| info.id().get().to_string());
+/// The newest ones before the connection `cursor`, which may have ended meanwhile.
+fn show_page(mut connections: Vec<ConnectionInfo>, cursor: Option<u64>, limit: usize) -> Value {
+    let total = connections.len();
+    if let Some(cursor) = cursor {
+        connections.retain(|info| info.id().get() < cursor);
+    }
+    let newest = |info: &ConnectionInfo| Reverse(info.id().get());
+    let has_more = connections.len() > limit;
+    if has_more {
+        // A part of a large table is shown, so the rest of it is not sorted.
+        connections.select_nth_unstable_by_key(limit, newest);
+        connections.truncate(limit);
+    }
+    connections.sort_unstable_by_key(newest);
+    let last = connections.last().filter(|_| has_more);
     json!({
-        "connections": page.iter().map(connection::live).collect::<Vec<_>>(),
-        "total": connections.len(),
-        "next": next,
+        "connections": connections.iter().map(connection::live).collect::<Vec<_>>(),
+        "total": total,
+        "next": last.map(|info| info.id().get().to_string()),
     })
 }
 
 /// The most of one reply.
 const PAGE: usize = 500;
 
-/// The newest first.
 fn matching(view: &View, filter: &Filter) -> Vec<ConnectionInfo> {
     let mut connections = view.server.connections();
     if !filter.is_empty() {
         connections.retain(|info| filter.matches(&Subject::Live(info)));
     }
-    connections.sort_unstable_by_key(|info| Reverse(info.id().get()));
     connections
-}
-
-/// Those behind the connection `cursor`, which may have ended meanwhile.
-fn page(sorted: &[ConnectionInfo], cursor: Option<u64>, limit: usize) -> &[ConnectionInfo] {
-    let begin = match cursor {
-        Some(cursor) => sorted.partition_point(|info| info.id().get() >= cursor),
-        None => 0,
-    };
-    let rest = &sorted[begin..];
-    &rest[..limit.min(rest.len())]
 }
 
 pub(super) fn show(call: &Call<'_>, id: &str) -> Result<Reply, Refusal> {
@@ -68,7 +62,8 @@ pub(super) fn show(call: &Call<'_>, id: &str) -> Result<Reply, Refusal> {
 
 pub(super) fn close(call: &Call<'_>, id: &str) -> Result<Reply, Refusal> {
     let query = call.query(&["reset"])?;
-    end(&find(&call.interface.view, id)?, query.flag("reset"));
+    let reset = query.flag("reset")?;
+    end(&find(&call.interface.view, id)?, reset);
     Ok(reply::ok(&json!({ "closed": 1 })))
 }
 
@@ -81,16 +76,17 @@ pub(super) fn close_matching(call: &Call<'_>) -> Result<Reply, Refusal> {
     .concat();
     let query = call.query(&known)?;
     let filter = Filter::read(&query)?;
-    if filter.is_empty() && !query.flag("all") {
+    let (is_dry_run, reset) = (query.flag("dry-run")?, query.flag("reset")?);
+    let all = query.explicit_flag("all")?;
+    if filter.is_empty() && !all {
         return Err(Refusal::bad_request(
             "this would close all connections; write a filter, or all=true",
         ));
     }
     let connections = matching(&call.interface.view, &filter);
-    let is_dry_run = query.flag("dry-run");
     if !is_dry_run {
         for info in &connections {
-            end(info, query.flag("reset"));
+            end(info, reset);
         }
     }
     Ok(reply::ok(&json!({
@@ -108,9 +104,8 @@ fn end(info: &ConnectionInfo, reset: bool) {
 }
 
 fn find(view: &View, id: &str) -> Result<ConnectionInfo, Refusal> {
-    let mut connections = view.server.connections().into_iter();
-    let number: Option<u64> = id.parse().ok();
-    let found = connections.find(|info| Some(info.id().get()) == number);
+    let number = id.parse::<u64>().ok();
+    let found = number.and_then(|number| view.server.connection(number.into()));
     found.ok_or_else(|| {
         let id = id.escape_debug();
         Refusal::not_found(format!(
@@ -183,8 +178,7 @@ mod tests {
         ] {
             let measure = || {
                 let begun = Instant::now();
-                let connections = matching(&view, &filter);
-                let page = show_page(&connections, None, PAGE);
+                let page = show_page(matching(&view, &filter), None, PAGE);
                 let text = page.to_string();
                 assert_eq!(
                     (&page["total"], text.matches("\"id\"").count()),
@@ -192,12 +186,33 @@ mod tests {
                 );
                 begun.elapsed()
             };
-            // Other programs may take the processor meanwhile.
-            let quickest = (0..5).map(|_| measure()).min().expect("there are five");
             // Code that is not optimized takes five to ten times as long.
-            let limit = if cfg!(debug_assertions) { 400 } else { 100 };
-            assert!(quickest < Duration::from_millis(limit), "{quickest:?}");
+            let limit = Duration::from_millis(if cfg!(debug_assertions) { 400 } else { 100 });
+            // Other programs may take the processor meanwhile, so one quick page among many is enough.
+            let mut tries = (0..50).map(|_| measure());
+            assert!(tries.any(|took| took < limit), "no page within {limit:?}");
         }
+        view.server.stop_at_once();
+    }
+
+    #[tokio::test]
+    async fn pages_have_all_connections_from_the_newest_to_the_oldest() {
+        let (view, _streams) = serve(25).await;
+        let (mut ids, mut cursor) = (Vec::new(), None);
+        loop {
+            let page = show_page(view.server.connections(), cursor, 10);
+            assert_eq!(page["total"], 25);
+            let shown = page["connections"].as_array().expect("a list");
+            let number = |id: &Value| id.as_str().and_then(|id| id.parse::<u64>().ok());
+            ids.extend(shown.iter().filter_map(|it| number(&it["id"])));
+            cursor = number(&page["next"]);
+            if cursor.is_none() {
+                break;
+            }
+        }
+        assert!(ids.len() == 25 && ids.is_sorted_by(|a, b| a > b), "{ids:?}");
+        let all = show_page(view.server.connections(), None, 25);
+        assert_eq!(all["next"], Value::Null);
         view.server.stop_at_once();
     }
 }

@@ -10,7 +10,9 @@ use super::{
 };
 use portcullis::{
     ConnectionInfo,
+    connection::EndedBy,
     middleware::{
+        access::AclLayer,
         error::{Refused, find},
         observe::trace::Closed,
         outcome::Outcome,
@@ -20,7 +22,7 @@ use serde_json::{Value, json};
 use std::{
     collections::VecDeque,
     error::Error,
-    fmt::Write,
+    fmt::{self, Write},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -67,9 +69,29 @@ pub(super) struct Ending {
 /// The error of a connection, which is not kept itself.
 #[derive(Clone)]
 enum Failure {
-    /// By the names of the guard and of its reason.
-    Refused(&'static str, &'static str),
+    Refused(Rejection),
     Other(Box<str>),
+}
+
+/// Why a guard rejected a connection.
+#[derive(Clone)]
+struct Rejection {
+    by: &'static str,
+    reason: Option<&'static str>,
+    cause: Option<Box<str>>,
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "rejected by {}", self.by)?;
+        if let Some(reason) = self.reason {
+            write!(f, ": {}", words_of(reason))?;
+        }
+        match &self.cause {
+            Some(cause) => write!(f, ": {cause}"),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Endings {
@@ -109,13 +131,12 @@ impl Endings {
         self.lock().bytes
     }
 
-    /// The connections that are kept.
-    pub(super) fn connections(&self) -> Vec<ConnectionInfo> {
-        self.lock()
-            .endings
-            .iter()
-            .map(|ending| ending.info.clone())
-            .collect()
+    /// Calls `each` with the connections that are kept, the newest first.
+    pub(super) fn each_connection(&self, mut each: impl FnMut(&ConnectionInfo)) {
+        self.walk(0, usize::MAX, |ending| {
+            each(&ending.info);
+            false
+        });
     }
 
     fn last(&self) -> u64 {
@@ -132,7 +153,24 @@ impl Endings {
     }
 
     /// Those that `matches`, from the newest to the number `since`.
-    fn find(&self, since: u64, limit: usize, matches: impl Fn(&Ending) -> bool) -> Vec<Ending> {
+    ///
+    /// The number is that of an ending before which none is missing, even if others end meanwhile.
+    fn find(
+        &self,
+        since: u64,
+        limit: usize,
+        matches: impl Fn(&Ending) -> bool,
+    ) -> (Vec<Ending>, u64) {
+        let last = self.last();
+        (self.walk(since, limit, matches), last)
+    }
+
+    fn walk(
+        &self,
+        since: u64,
+        limit: usize,
+        mut matches: impl FnMut(&Ending) -> bool,
+    ) -> Vec<Ending> {
         /// Looked at without others waiting for the lock.
         const AT_ONCE: usize = 256;
         let (mut found, mut before) = (Vec::new(), u64::MAX);
@@ -160,28 +198,36 @@ impl Endings {
 
 impl Failure {
     fn of(error: &(dyn Error + 'static)) -> Self {
-        if let Some(refused) = find::<Refused>(error)
-            && refused.source().is_none()
-        {
-            return Self::Refused(refused.by(), refused.reason());
+        match find::<Refused>(error) {
+            Some(refused) => Self::Refused(Rejection {
+                by: refused.by(),
+                // That of an access list says no more than that it was rejected.
+                reason: Some(refused.reason()).filter(|reason| *reason != AclLayer::DENIED),
+                cause: refused.source().map(text_of),
+            }),
+            None => Self::Other(text_of(error)),
         }
-        let mut text = String::new();
-        let mut next = Some(error);
-        while let Some(error) = next {
-            let before = text.len();
-            // A String takes all that is written.
-            let _ = write!(text, "{}{error}", if before == 0 { "" } else { ": " });
-            if before > 0 && text[..before].ends_with(&text[before + 2..]) {
-                text.truncate(before);
-            }
-            next = error.source().filter(|_| text.len() < LONGEST);
-        }
-        let fits = (0..=LONGEST.min(text.len())).rev();
-        let mut ends = fits.filter(|end| text.is_char_boundary(*end));
-        let end = ends.next().unwrap_or_default();
-        text.truncate(end);
-        Self::Other(text.into())
     }
+}
+
+/// An error with its sources, without those that repeat the error before.
+fn text_of(error: &(dyn Error + 'static)) -> Box<str> {
+    let mut text = String::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let before = text.len();
+        // A String takes all that is written.
+        let _ = write!(text, "{}{error}", if before == 0 { "" } else { ": " });
+        if before > 0 && text[..before].ends_with(&text[before + 2..]) {
+            text.truncate(before);
+        }
+        next = error.source().filter(|_| text.len() < LONGEST);
+    }
+    let fits = (0..=LONGEST.min(text.len())).rev();
+    let mut ends = fits.filter(|end| text.is_char_boundary(*end));
+    let end = ends.next().unwrap_or_default();
+    text.truncate(end);
+    text.into()
 }
 
 /// Of an error's text, in bytes. It may quote the peer.
@@ -191,15 +237,24 @@ impl Ending {
     pub(super) fn reason(&self) -> String {
         match (&self.error, self.outcome) {
             (_, Outcome::Forced) => "closed by an operator, a reload or a drain".into(),
-            (Some(Failure::Refused(by, reason)), _) => {
-                format!("rejected by {by}: {}", words_of(reason))
-            }
+            (Some(Failure::Refused(rejection)), _) => rejection.to_string(),
             (Some(Failure::Other(error)), Outcome::Refused) => format!("rejected: {error}"),
             (Some(Failure::Other(error)), _) => error.to_string(),
             (None, Outcome::Completed) => "both sides have finished".into(),
             (None, Outcome::Cancelled) => "dropped before it had finished".into(),
             (None, outcome) => outcome.to_string(),
         }
+    }
+
+    /// The side that ended it; `None` if that is not known.
+    fn ended_by(&self) -> Option<EndedBy> {
+        let by_itself = || match self.outcome {
+            Outcome::Refused | Outcome::TimedOut(_) | Outcome::Forced | Outcome::Unreachable => {
+                Some(EndedBy::Gate)
+            }
+            _ => None,
+        };
+        self.info.ended_by().or_else(by_itself)
     }
 
     /// What it was doing when it ended.
@@ -225,10 +280,7 @@ impl Ending {
             ("ended", json!(super::time::millis_of(ended))),
             ("duration", json!(self.duration.as_secs_f64())),
             ("outcome", json!(self.outcome.as_str())),
-            (
-                "ended_by",
-                json!(self.info.ended_by().map(|side| side.as_str())),
-            ),
+            ("ended_by", json!(self.ended_by().map(EndedBy::as_str))),
             ("phase", json!(self.phase())),
             ("reason", json!(self.reason())),
             ("story", story.into()),
@@ -247,13 +299,13 @@ pub(super) fn list(call: &Call<'_>) -> Result<Reply, Refusal> {
     let outcome = query.text("outcome");
     let filter = Filter::read(&query)?;
     let endings = &call.interface.endings;
-    let found = endings.find(since.unwrap_or(0), limit, |ending| {
+    let (found, last) = endings.find(since.unwrap_or(0), limit, |ending| {
         outcome.is_none_or(|outcome| ending.outcome.as_str() == outcome)
             && filter.matches(&Subject::Ended(ending))
     });
     Ok(reply::ok(&json!({
         "endings": found.iter().map(Ending::show).collect::<Vec<_>>(),
-        "last": endings.last(),
+        "last": last,
         "kept": endings.capacity,
     })))
 }
@@ -297,13 +349,34 @@ mod tests {
         let endings = Arc::new(Endings::new(300));
         end(&endings, errors(1_000)).await;
         assert_eq!((endings.last(), endings.lock().endings.len()), (1_000, 300));
-        let all = endings.find(0, 1_000, |_| true);
+        let (all, _) = endings.find(0, 1_000, |_| true);
         assert!(all.iter().map(|it| it.sequence).eq((701..=1_000).rev()));
         let even = |ending: &Ending| ending.sequence.is_multiple_of(2);
-        let some = endings.find(990, 3, even);
+        let (some, last) = endings.find(990, 3, even);
+        assert_eq!(last, 1_000);
         assert!(some.iter().map(|it| it.sequence).eq([1_000, 998, 996]));
-        assert_eq!(endings.find(998, 9, even).len(), 1);
+        assert_eq!(endings.find(998, 9, even).0.len(), 1);
         assert_eq!(all[0].reason(), "error 1000");
+    }
+
+    #[tokio::test]
+    async fn what_ends_during_a_search_is_found_by_the_next_one() {
+        let endings = Arc::new(Endings::new(9));
+        end(&endings, errors(2)).await;
+        let ends_meanwhile = |ending: &Ending| {
+            let mut kept = endings.lock();
+            let sequence = kept.last + 1;
+            kept.last = sequence;
+            kept.endings.push_back(Ending {
+                sequence,
+                ..ending.clone()
+            });
+            true
+        };
+        let (found, last) = endings.find(0, 9, ends_meanwhile);
+        assert_eq!((found.len(), last), (2, 2));
+        let (found, last) = endings.find(last, 9, |_| true);
+        assert_eq!((found.len(), last), (2, 4));
     }
 
     #[tokio::test]
@@ -315,11 +388,31 @@ mod tests {
         end(&endings, vec![refused.into(), nested.into(), long.into()]).await;
         let reasons: Vec<_> = endings
             .find(0, 9, |_| true)
+            .0
             .iter()
             .map(Ending::reason)
             .collect();
         assert_eq!(reasons[2], "rejected by keyed_limit: per key");
         assert_eq!(reasons[1], "<b>inner</b>");
         assert_eq!(reasons[0], "ü".repeat(250));
+    }
+
+    #[tokio::test]
+    async fn a_reason_names_the_guard_and_its_cause_once() {
+        let endings = Arc::new(Endings::new(9));
+        let denied =
+            Refused::new("acl", AclLayer::DENIED).with_source("the address is on the deny list");
+        let unknown = Refused::new("route", "no_route").with_source("server name a.test");
+        end(&endings, vec![denied.into(), unknown.into()]).await;
+        let (found, _) = endings.find(0, 9, |_| true);
+        let reasons: Vec<_> = found.iter().map(Ending::reason).collect();
+        assert_eq!(
+            reasons,
+            [
+                "rejected by route: no route: server name a.test",
+                "rejected by acl: the address is on the deny list"
+            ]
+        );
+        assert!(found.iter().all(|it| it.ended_by() == Some(EndedBy::Gate)));
     }
 }

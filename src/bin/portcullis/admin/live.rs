@@ -18,7 +18,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::{
+    task::block_in_place,
+    time::{Instant, MissedTickBehavior, interval},
+};
 
 /// The samples, the newest last.
 #[derive(Default)]
@@ -59,6 +62,7 @@ impl Live {
     ) {
         let mut before = Totals::default();
         let mut bytes = ByteMeter::default();
+        let clock = Clock::start();
         let mut ticks = interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks.tick().await;
@@ -66,11 +70,11 @@ impl Live {
             ticks.tick().await;
             let totals = Totals::of(&view.server.status(), &metrics);
             let sample = Sample {
-                at: time::now(),
+                at: clock.now(),
                 connections: connections(&view),
                 accepted: totals.accepted - before.accepted,
                 refused: totals.refused.saturating_sub(before.refused),
-                bytes: bytes.measure(&view, &endings),
+                bytes: block_in_place(|| bytes.measure(&view, &endings)),
                 outcomes: difference(&totals.outcomes, &before.outcomes),
                 handshakes: difference(&totals.handshakes, &before.handshakes),
             };
@@ -123,6 +127,26 @@ impl Live {
         self.standings
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Unix time that never goes back, although the clock of the system may be set.
+struct Clock {
+    started: u64,
+    since: Instant,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Self {
+            started: time::now(),
+            since: Instant::now(),
+        }
+    }
+
+    /// In milliseconds.
+    fn now(&self) -> u64 {
+        self.started + self.since.elapsed().as_millis() as u64
     }
 }
 
@@ -183,13 +207,18 @@ struct ByteMeter {
     total: Bytes,
     /// Walks of the table that are left out, so that they take no more than a hundredth of one core.
     skip: u32,
+    /// Seconds since the last walk.
+    passed: u64,
+    /// Bytes per second between the last two walks, which the seconds without a walk repeat.
+    rate: Bytes,
 }
 
 impl ByteMeter {
     fn measure(&mut self, view: &View, endings: &Endings) -> Bytes {
+        self.passed += 1;
         if self.skip > 0 {
             self.skip -= 1;
-            return Bytes::default();
+            return self.rate;
         }
         let begun = Instant::now();
         // In this order a connection that ends meanwhile is missing until the next time, and never counts twice.
@@ -208,7 +237,12 @@ impl ByteMeter {
         };
         self.total.read += more.read;
         self.total.written += more.written;
-        more
+        let seconds = std::mem::take(&mut self.passed).max(1);
+        self.rate = Bytes {
+            read: more.read / seconds,
+            written: more.written / seconds,
+        };
+        self.rate
     }
 }
 
@@ -325,5 +359,49 @@ mod tests {
         let mut meter = ByteMeter::default();
         let measured = [100, 30, 120].map(|total| meter.advance(bytes(total)).read);
         assert_eq!(measured, [100, 0, 20]);
+    }
+
+    #[test]
+    fn bytes_of_several_seconds_are_a_rate() {
+        let bytes = |read| Bytes { read, written: 0 };
+        let mut meter = ByteMeter::default();
+        assert_eq!(meter.advance(bytes(100)).read, 100);
+        meter.passed = 4;
+        assert_eq!(meter.advance(bytes(500)).read, 100);
+        meter.passed = 1;
+        assert_eq!(meter.advance(bytes(530)).read, 30);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_second_without_a_walk_repeats_the_rate() {
+        let view = View::new(
+            portcullis::Server::new()
+                .until_stopped()
+                .spawn()
+                .expect("it starts"),
+            None,
+        );
+        let mut meter = ByteMeter {
+            skip: 2,
+            rate: Bytes {
+                read: 70,
+                written: 7,
+            },
+            ..ByteMeter::default()
+        };
+        let endings = Endings::new(1);
+        let rates: Vec<_> = (0..3)
+            .map(|_| meter.measure(&view, &endings).read)
+            .collect();
+        assert_eq!((rates, meter.passed), (vec![70, 70, 0], 0));
+        view.server.stop_at_once();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_times_of_samples_increase_with_the_time_that_passes() {
+        let clock = Clock::start();
+        let first = clock.now();
+        tokio::time::advance(Duration::from_secs(3)).await;
+        assert_eq!(clock.now() - first, 3_000);
     }
 }

@@ -206,7 +206,7 @@ const COUNTERS: [(&str, &str); 11] = [
     ),
     (
         "portcullis_handshakes_total",
-        "Ended TLS handshakes, by result.",
+        "Ended TLS handshakes, by result; those of the admin interface are among them.",
     ),
     (
         "portcullis_reloads_total",

@@ -44,9 +44,26 @@ impl Query {
     }
 
     /// A parameter that is there, such as `dry-run`, unless its value is `false`.
-    pub(crate) fn flag(&self, name: &str) -> bool {
+    ///
+    /// # Errors
+    ///
+    /// Another value, such as `0`, whose meaning is not certain.
+    pub(crate) fn flag(&self, name: &str) -> Result<bool, Refusal> {
         let found = self.0.iter().find(|(known, _)| known == name);
-        found.is_some_and(|(_, value)| value != "false")
+        match found.map(|(_, value)| &**value) {
+            None | Some("false") => Ok(false),
+            Some("" | "true") => Ok(true),
+            Some(value) => Err(neither(name, value)),
+        }
+    }
+
+    /// Like [`flag`](Self::flag), for what is true only if its value is `true`.
+    pub(crate) fn explicit_flag(&self, name: &str) -> Result<bool, Refusal> {
+        match self.text(name) {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(value) => Err(neither(name, value)),
+        }
     }
 
     pub(crate) fn get<T: FromStr<Err: fmt::Display>>(
@@ -61,6 +78,11 @@ impl Query {
             Refusal::bad_request(format!("{name}: \"{text}\" is wrong: {error}"))
         })
     }
+}
+
+fn neither(name: &str, value: &str) -> Refusal {
+    let value = value.escape_debug();
+    Refusal::bad_request(format!("{name}: \"{value}\" is neither true nor false"))
 }
 
 /// The segments of a path, decoded.
@@ -117,9 +139,26 @@ mod tests {
         );
         let query = query.expect("all are known");
         assert_eq!(query.text("name"), Some("<b> x"));
-        assert!(query.flag("reset") && !query.flag("dry-run"));
         assert_eq!(query.get::<usize>("limit").expect("a number"), Some(7));
         assert!(query.get::<usize>("name").is_err());
+    }
+
+    #[test]
+    fn a_flag_is_true_or_false() {
+        for (text, flag, explicit) in [
+            ("", Some(false), Some(false)),
+            ("all", Some(true), Some(false)),
+            ("all=", Some(true), Some(false)),
+            ("all=true", Some(true), Some(true)),
+            ("all=false", Some(false), Some(false)),
+            ("all=0", None, None),
+            ("all=no", None, None),
+            ("all=TRUE", None, None),
+        ] {
+            let query = Query::parse(Some(text), &["all"]).expect("it is known");
+            assert_eq!(query.flag("all").ok(), flag, "{text}");
+            assert_eq!(query.explicit_flag("all").ok(), explicit, "{text}");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use http::{Method, Request, StatusCode, request::Parts};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use portcullis::service::http::RequestBody;
 use std::{convert::Infallible, sync::Arc, time::Duration};
-use tokio::time::timeout;
+use tokio::{task::block_in_place, time::timeout};
 
 /// The endpoints, with what their paths contain.
 #[derive(Debug)]
@@ -175,24 +175,27 @@ async fn answer_in_time(
     reply
 }
 
+/// What looks at many connections leaves its worker to them meanwhile.
 async fn dispatch(call: &Call<'_>, endpoint: Endpoint<'_>) -> Result<Reply, Refusal> {
     match endpoint {
         Endpoint::Page(asset) => Ok(page::serve(asset)),
         Endpoint::Livez => Ok(health::alive()),
         Endpoint::Readyz => Ok(health::ready(&call.interface.view)),
-        Endpoint::Metrics => metrics::show(call),
-        Endpoint::Status => status::show(call),
+        Endpoint::Metrics => block_in_place(|| metrics::show(call)),
+        Endpoint::Status => block_in_place(|| status::show(call)),
         Endpoint::Listeners => listeners::list(call),
         Endpoint::Listener(name, action) => listeners::change(call, name, action),
-        Endpoint::Connections => connections::list(call),
-        Endpoint::Connection(id) => connections::show(call, id),
-        Endpoint::CloseConnection(id) => connections::close(call, id),
-        Endpoint::CloseConnections => connections::close_matching(call),
-        Endpoint::Endings => endings::list(call),
-        Endpoint::Backends => backends::list(call),
-        Endpoint::Server(pool, server, action) => backends::change(call, pool, server, action),
+        Endpoint::Connections => block_in_place(|| connections::list(call)),
+        Endpoint::Connection(id) => block_in_place(|| connections::show(call, id)),
+        Endpoint::CloseConnection(id) => block_in_place(|| connections::close(call, id)),
+        Endpoint::CloseConnections => block_in_place(|| connections::close_matching(call)),
+        Endpoint::Endings => block_in_place(|| endings::list(call)),
+        Endpoint::Backends => block_in_place(|| backends::list(call)),
+        Endpoint::Server(pool, server, action) => {
+            block_in_place(|| backends::change(call, pool, server, action))
+        }
         Endpoint::Certificates => certificates::list(call),
-        Endpoint::Live => live::show(call),
+        Endpoint::Live => block_in_place(|| live::show(call)),
         Endpoint::Explain => questions::explain(call),
         Endpoint::Plan => questions::plan(call),
         Endpoint::Reload => reload::reload(call).await,

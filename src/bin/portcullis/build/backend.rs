@@ -39,7 +39,10 @@ pub(super) fn servers(backend: &Backend, problems: &mut Problems) -> Option<Vec<
     let server = |server: &Server| {
         let described = match &server.address.value {
             ServerAddress::Tcp(address) => address.parse().ok()?,
+            #[cfg(unix)]
             ServerAddress::Unix(path) => upstream::Server::unix(path),
+            #[cfg(not(unix))]
+            ServerAddress::Unix(_) => unreachable!("it is rejected when it is read"),
         };
         Some(
             described

@@ -216,6 +216,10 @@ impl Value for ServerAddress {
     fn read(value: &Spanned<DeValue<'_>>, reader: &Reader<'_>) -> Option<Self> {
         let text = String::read(value, reader)?;
         if let Some(path) = text.strip_prefix("unix:") {
+            if !cfg!(unix) {
+                reader.error(value.span(), "this system has no Unix sockets");
+                return None;
+            }
             return Some(Self::Unix(reader.source.resolve(path)));
         }
         match text.parse::<portcullis::upstream::Server>() {

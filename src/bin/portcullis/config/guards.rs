@@ -422,10 +422,14 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 pub(crate) fn read_name(section: &Section<'_>) -> Option<Placed<String>> {
     let name = section.require::<String>("name")?;
     let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
-    if !name.value.chars().all(plain) || name.value.len() > 64 {
+    // So that it is a segment of a URL as it is, which `.` and `..` are not.
+    let begins_well = name
+        .value
+        .starts_with(|first: char| first.is_ascii_alphanumeric());
+    if !begins_well || !name.value.chars().all(plain) || name.value.len() > 64 {
         section.error_at(
             "name",
-            "a name has up to 64 letters, digits, and the signs - _ .",
+            "a name has up to 64 letters, digits, and the signs - _ . and begins with a letter or a digit",
         );
         return None;
     }

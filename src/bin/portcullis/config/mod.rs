@@ -32,7 +32,7 @@ pub(crate) use self::{
         Action, ClientCertificates, Listener, Matches, NamePattern, PROTOCOLS, Prelude,
         ProxyProtocol, Route, Target, Tls, Untrusted, route_words,
     },
-    problem::{Place, Placed, Problems},
+    problem::{Place, Placed, Problems, Severity},
     process::{Access, Drain, Format, Log, Process, Workers},
     source::Source,
     value::{ByteRate, EventRate, ListenAddress, Size, parse_duration},

@@ -525,3 +525,38 @@ fn srv_records_need_the_feature_and_a_service_name() {
         );
     }
 }
+
+#[test]
+fn a_name_is_a_segment_of_a_url() {
+    for (name, is_right) in [
+        ("a", true),
+        ("9-a_b.c", true),
+        ("constructor", true),
+        ("", false),
+        (".", false),
+        ("..", false),
+        ("-a", false),
+        ("__proto__", false),
+        ("a/b", false),
+    ] {
+        let text = format!(
+            "version = 1\n[[listener]]\nname = \"{name}\"\nlisten = \"[::]:1\"\nbackend = \"b\"\n\
+             [[backend]]\nname = \"b\"\nservers = [\"h:1\"]\n"
+        );
+        assert_eq!(problems(&text).is_empty(), is_right, "{name}");
+    }
+}
+
+#[test]
+fn the_number_of_endings_is_limited() {
+    let of = |endings| {
+        format!(
+            "version = 1\n[admin]\nlisten = \"127.0.0.1:1\"\nendings = {endings}\n\
+             [[listener]]\nname = \"a\"\nlisten = \"[::]:1\"\nbackend = \"b\"\n\
+             [[backend]]\nname = \"b\"\nservers = [\"h:1\"]\n"
+        )
+    };
+    assert_eq!(problems(&of("10_000")), [""; 0]);
+    let too_many = problems(&of("10_001"));
+    assert_eq!(too_many, ["4:11: admin: up to 10,000 endings are kept"]);
+}

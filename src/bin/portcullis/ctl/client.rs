@@ -1,6 +1,6 @@
 //! Requests to the admin interface.
 
-use crate::config::{self, Config, ListenAddress, TokenSource, chain};
+use crate::config::{self, Config, ListenAddress, Severity, TokenSource, chain};
 use bytes::Bytes;
 use http::{
     Method, Request, StatusCode,
@@ -99,6 +99,9 @@ impl Client {
                     let stream = stream.map_err(|error| self.failed(&error))?;
                     self.exchange(stream, address, method, path, body).await
                 }
+                #[cfg(not(unix))]
+                Address::Unix(_) => Err(format!("{self}: this system has no Unix sockets")),
+                #[cfg(unix)]
                 Address::Unix(path_of_socket) => {
                     let stream = tokio::net::UnixStream::connect(path_of_socket).await;
                     let stream = stream.map_err(|error| self.failed(&error))?;
@@ -225,18 +228,21 @@ fn host_of(address: &str) -> &str {
 
 /// The admin interface of a configuration file, which may have problems elsewhere.
 fn configured(file: &Path) -> Result<config::Admin, String> {
-    let (config, _) = Config::load(file);
+    let (config, problems) = Config::load(file);
     config.admin.ok_or_else(|| {
-        if file.exists() {
-            format!(
-                "{}: there is no [admin] section; write --admin with its address",
-                file.display()
-            )
-        } else {
-            format!(
+        if !file.exists() {
+            return format!(
                 "{} is not there; write --admin with the address of the admin interface, or --config",
                 file.display()
-            )
+            );
+        }
+        // It may be why the section was not read.
+        match problems.sorted().into_iter().find(|it| it.severity == Severity::Error) {
+            Some(problem) => format!("{problem}\nwrite --admin with the address of the admin interface"),
+            None => format!(
+                "{}: there is no [admin] section; write --admin with its address",
+                file.display()
+            ),
         }
     })
 }

@@ -97,7 +97,7 @@ impl Client {
 
     /// How long it stays, up to 15 s.
     fn patience(&self) -> Duration {
-        Duration::from_millis(u64::from(self.number * 7_919 % 15_000))
+        Duration::from_millis(u64::from(self.number) * 7_919 % 15_000)
     }
 }
 

@@ -32,10 +32,10 @@ export function enterTokenToRead(error) {
   const reason = token.value ? error.message : "";
   reading ??= enterToken(reason, "Reads and changes need").then(async (given) => {
     if (!given) await new Promise((resolve) => {
-      byId("lost").hidden = false;
-      byId("lost").replaceChildren("The token is needed to read. ", h("button", { type: "button", onclick: resolve }, "Enter the token"));
+      byId("token-needed").hidden = false;
+      byId("token-needed").replaceChildren("The token is needed to read. ", h("button", { type: "button", onclick: resolve }, "Enter the token"));
     });
-    byId("lost").hidden = true;
+    byId("token-needed").hidden = true;
     reading = null;
   });
   return reading;

@@ -60,9 +60,9 @@ async function showLive(now) {
   shown = view;
 }
 
-/** Those of these connections that are still open. They are searched by their peer, as an ended one is no error then. */
+/** Those of these connections that are still open: each is the newest one before the next id, if it is. */
 async function findAgain(connections) {
-  const answers = await Promise.all(connections.slice(0, 5).map(({ peer }) => get("/api/connections", { search: peer, limit: 20 })));
+  const answers = await Promise.all(connections.slice(0, 5).map(({ id }) => get("/api/connections", { cursor: Number(id) + 1, limit: 1 })));
   return answers.flatMap(({ connections: found }) => found.filter(({ id }) => connections.some((one) => one.id === id)));
 }
 

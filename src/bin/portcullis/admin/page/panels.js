@@ -105,7 +105,7 @@ const BAD = ["down", "ejected"];
 const AWAY = ["drained", "draining", "taken_down"];
 
 export function backends(act) {
-  const view = table("Servers of the backends", [["Server"], ["Weight", "number"], ["Connections"], ["Connect", "number"], ["Last check"], ["", "actions"]], "backends");
+  const view = table("Servers of the backends", [["Server"], ["Weight", "number"], ["Connections", "number"], ["Connect", "number"], ["Last check"], ["", "actions"]], "backends");
   const show = panel("backends", view, "There is no backend.");
   const groups = new Keyed((backend) => group(backend, act));
   view.body.remove();
@@ -156,7 +156,7 @@ function row(backend, { key, address }, act) {
     h("th", { scope: "row", role: "rowheader" }, h("span", { class: "with-lamp" }, light,
       h("span", { class: "stack" }, h("span", { class: "wrap address" }, address), state))),
     cell("Weight", "number", weight),
-    cell("Connections", "wide", h("span", { class: "stack" }, now, bar.element)),
+    cell("Connections", "number wide", h("span", { class: "stack" }, now, bar.element)),
     cell("Connect", "number", connect),
     cell("Last check", "wide", check),
     cell("", "actions", toggle));

@@ -40,6 +40,7 @@ class Plot {
   #legend;
   #twin;
   #signature = "";
+  #told = "";
   #index = null;
 
   constructor(element, { title, unit, note, nothing, onpick }) {
@@ -135,22 +136,29 @@ class Plot {
     if (!this.details.open || !this.samples) return;
     const { at } = this.samples;
     const series = this.series;
-    const head = h("tr", { role: "row" }, ...["Minute", ...series.map(({ label }) => label)]
-      .map((label, index) => h("th", { scope: "col", role: "columnheader", class: index ? "number" : "" }, label)));
-    this.#twin.element.tHead.replaceChildren(head);
+    const labels = ["Minute", ...series.map(({ label }) => label)];
     const minutes = new Map();
     at.forEach((instant, index) => {
       const minute = Math.floor(instant / 60000);
       minutes.set(minute, [...(minutes.get(minute) ?? []), index]);
     });
-    const rows = [...minutes].reverse().map(([minute, indices]) => h("tr", { role: "row" },
-      h("th", { scope: "row", role: "rowheader", "data-label": "Minute" }, clock(minute * 60000).slice(0, 5)),
-      ...series.map(({ label, values, format, mean = format, worst }) => {
+    const lines = [...minutes].reverse().map(([minute, indices]) => [
+      clock(minute * 60000).slice(0, 5),
+      ...series.map(({ values, format, mean = format, worst }) => {
         const there = indices.map((index) => values[index]).filter((value) => value != null);
-        const one = there.length === 0 ? null : worst ? Math.max(...there) : there.reduce((sum, value) => sum + value, 0) / there.length;
-        return cell(label, "number", mean(one));
-      })));
-    this.#twin.body.replaceChildren(...rows);
+        return mean(there.length === 0 ? null : worst ? Math.max(...there) : there.reduce((sum, value) => sum + value, 0) / there.length);
+      }),
+    ]);
+    // A table that is made again loses its selection, and costs a layout.
+    const text = JSON.stringify([labels, lines]);
+    if (text === this.#told) return;
+    this.#told = text;
+    const head = h("tr", { role: "row" }, ...labels
+      .map((label, index) => h("th", { scope: "col", role: "columnheader", class: index ? "number" : "" }, label)));
+    this.#twin.element.tHead.replaceChildren(head);
+    this.#twin.body.replaceChildren(...lines.map(([minute, ...values]) => h("tr", { role: "row" },
+      h("th", { scope: "row", role: "rowheader", "data-label": "Minute" }, minute),
+      ...values.map((value, index) => cell(series[index].label, "number", value)))));
   }
 }
 

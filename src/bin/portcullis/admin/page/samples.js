@@ -39,7 +39,7 @@ export class Samples {
     for (const [series, columns] of [[this.connections, answer.connections], [this.outcomes, outcomes]]) {
       for (const name of Object.keys(columns)) if (!series.has(name)) series.set(name, Array(before).fill(0));
       for (const [name, column] of series)
-        column.push(...(columns[name]?.slice(first) ?? Array(answer.at.length - first).fill(0)));
+        column.push(...(Object.hasOwn(columns, name) ? columns[name].slice(first) : Array(answer.at.length - first).fill(0)));
     }
     this.#trim(answer.connections);
   }
@@ -51,7 +51,7 @@ export class Samples {
       column.splice(0, old);
     for (const series of [this.connections, this.outcomes])
       for (const [name, column] of series)
-        if (!(series === this.connections && name in listeners) && column.every((value) => !value)) series.delete(name);
+        if (!(series === this.connections && Object.hasOwn(listeners, name)) && column.every((value) => !value)) series.delete(name);
   }
 
   /** The sum of the series at each instant. */

@@ -82,8 +82,7 @@ impl Request {
         &mut self,
         servers: [Option<&Handle>; 2],
     ) -> Result<(), UpgradeError> {
-        let is_open =
-            |it: &ListenerHandle| matches!(it.status().state, State::Running | State::Paused);
+        let is_open = |it: &ListenerHandle| matches!(it.state(), State::Running | State::Paused);
         let listeners = servers.into_iter().flatten().flat_map(Handle::listeners);
         let listeners: Vec<_> = listeners.filter(is_open).collect();
         for listener in &listeners {
