@@ -54,7 +54,7 @@ impl TlsState {
         routes: impl Iterator<Item = (Option<String>, &'a Tls)>,
         before: Option<&Self>,
     ) -> Self {
-        let max = guards.limits.handshakes;
+        let max = guards.limits.handshakes();
         let limits = match before.map(|before| before.limits.clone()) {
             Some((kept, limits)) if kept == max => limits,
             Some((_, limits)) => limits.with_max_handshakes(max),
