@@ -1,10 +1,11 @@
-//! TLS of a listener: the limit on handshakes, and resumed sessions.
+//! TLS of a listener: which certificates are admitted, the limit on handshakes, and resumed sessions.
 
 use crate::{
     gate::{Authority, Folder, Gate, backend, line},
     tls::{self, client, client_hello, server_name},
 };
 use portcullis::middleware::tls::rustls::{ClientConfig, HandshakeKind};
+use rcgen::{CertificateParams, CustomExtension};
 use std::{sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -104,6 +105,29 @@ async fn is_closed(stream: &mut TcpStream, within: Duration) -> bool {
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Nothing happens in this time.
 const A_WHILE: Duration = Duration::from_millis(500);
+
+#[tokio::test]
+async fn a_certificate_whose_names_are_unreadable_or_unlisted_is_rejected() {
+    for auth in ["required", "optional"] {
+        let gate = TlsGate::run(&format!(
+            "backend = \"b\"\ntls = {{ certificates = \"own\", client = {{ auth = \"{auth}\", \
+             roots = \"ca.pem\", allow = \"dns:batch.mesh\" }} }}"
+        ))
+        .await;
+        let sign = |names: &[&str]| Some(gate.authority.sign(names));
+        assert!(gate.serves(sign(&["batch.mesh"])).await);
+        assert!(!gate.serves(sign(&["other.mesh"])).await, "{auth}");
+        assert!(!gate.serves(sign(&[])).await, "{auth}");
+        assert_eq!(gate.serves(None).await, auth == "optional");
+        // The authority has copied what the client wrote: a name of five bytes, of which one is there.
+        let mut params = CertificateParams::new([]).expect("no names");
+        let content = vec![0x30, 3, 0x82, 5, 0x61];
+        let names = CustomExtension::from_oid_content(&[2, 5, 29, 17], content);
+        params.custom_extensions.push(names);
+        let damaged = gate.authority.sign_params(params);
+        assert!(!gate.serves(Some(damaged)).await, "{auth}");
+    }
+}
 
 #[tokio::test]
 async fn beyond_the_limit_the_oldest_unfinished_handshake_is_reset() {

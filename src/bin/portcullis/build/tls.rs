@@ -173,17 +173,25 @@ fn client_auth(client: &ClientCertificates) -> ClientAuth {
 fn names(client: &ClientCertificates) -> Option<AclLayer> {
     let allow = client.allow.clone()?;
     let judge = move |info: &ConnectionInfo| {
-        let Some(certificate) = info.peer_certificate() else {
-            // The handshake has rejected them where certificates are required.
-            return Verdict::Admit;
+        let is_admitted = match info.peer_certificate() {
+            Some(facts) => is_listed(&allow, facts.dns_names(), facts.uris()),
+            // The handshake has rejected clients without a certificate where one is required. A certificate
+            // whose names are damaged has no listed one.
+            None => !has_certificate(info),
         };
-        if is_listed(&allow, certificate.dns_names(), certificate.uris()) {
+        if is_admitted {
             Verdict::Admit
         } else {
             Verdict::Deny(NOT_LISTED)
         }
     };
     Some(AclLayer::predicate(judge))
+}
+
+/// Whether the client has presented a certificate, which may have no readable facts.
+pub(crate) fn has_certificate(info: &ConnectionInfo) -> bool {
+    info.tls()
+        .is_some_and(|tls| !tls.peer_certificates.is_empty())
 }
 
 /// Whether a certificate with these names has one of the listed ones.
