@@ -12,6 +12,7 @@ mod configurations;
 mod explain;
 mod forwarding;
 mod gate;
+mod handshakes;
 mod log;
 mod plan;
 mod recheck;

@@ -3,7 +3,7 @@
 use crate::gate::Authority;
 use portcullis::middleware::tls::{provider, rustls};
 use rustls::{
-    ClientConfig, RootCertStore, ServerConfig,
+    ClientConfig, ClientConnection, RootCertStore, ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
 };
 use std::{io, sync::Arc};
@@ -17,6 +17,15 @@ pub(crate) async fn connect<IO: AsyncRead + AsyncWrite + Unpin>(
     name: &str,
     io: IO,
 ) -> io::Result<client::TlsStream<IO>> {
+    let connector = TlsConnector::from(client(authority, identity));
+    connector.connect(server_name(name), io).await
+}
+
+/// A client that trusts `authority`, with a certificate of its own.
+pub(crate) fn client(
+    authority: &Authority,
+    identity: Option<(String, String)>,
+) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     let root = CertificateDer::from_pem_slice(authority.pem().as_bytes()).expect("a certificate");
     roots.add(root).expect("it is usable");
@@ -24,7 +33,7 @@ pub(crate) async fn connect<IO: AsyncRead + AsyncWrite + Unpin>(
         .with_safe_default_protocol_versions()
         .expect("the provider has them")
         .with_root_certificates(roots);
-    let config = match identity {
+    Arc::new(match identity {
         None => builder.with_no_client_auth(),
         Some((chain, key)) => {
             let (chain, key) = parse(&chain, &key);
@@ -32,9 +41,20 @@ pub(crate) async fn connect<IO: AsyncRead + AsyncWrite + Unpin>(
                 .with_client_auth_cert(chain, key)
                 .expect("they match")
         }
-    };
-    let name = ServerName::try_from(name.to_owned()).expect("a name");
-    TlsConnector::from(Arc::new(config)).connect(name, io).await
+    })
+}
+
+/// The first flight of a client.
+pub(crate) fn client_hello(config: Arc<ClientConfig>, name: &str) -> Vec<u8> {
+    let mut hello = Vec::new();
+    let client = ClientConnection::new(config, server_name(name));
+    let mut client = client.expect("a client");
+    client.write_tls(&mut hello).expect("a vector takes it");
+    hello
+}
+
+pub(crate) fn server_name(name: &str) -> ServerName<'static> {
+    ServerName::try_from(name.to_owned()).expect("a name")
 }
 
 /// The handshake of a server with this chain and key.

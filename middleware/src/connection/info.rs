@@ -200,7 +200,8 @@ impl ConnectionInfo {
 
     /// The facts of the certificate that the TLS peer presented and that was verified, such as its names.
     ///
-    /// `None` without TLS, and if the peer presented no certificate.
+    /// `None` without TLS, if the peer presented no certificate, and if its names or another part that verifiers skip
+    /// are damaged. An access rule must reject the last case: there, [`TlsInfo::peer_certificates`] is not empty.
     pub fn peer_certificate(&self) -> Option<&CertificateFacts> {
         self.tls()?.peer_certificate.as_deref()
     }

@@ -52,10 +52,10 @@ where
         Elapsed::new(TimeoutPhase::HANDSHAKE, after)
     })?;
     let (failure, io) = match negotiated {
-        Ok(io) => {
-            timer.complete(rest.info.tls());
+        Ok(negotiated) => {
+            timer.complete(negotiated.is_resumed);
             rest.info.set_phase(Phase::Serving);
-            return Ok(rest.with_io(io));
+            return Ok(rest.with_io(negotiated.io));
         }
         Err(failed) => failed,
     };
@@ -75,6 +75,13 @@ where
             Err(TlsLayer::too_many_handshakes().into())
         }
     }
+}
+
+/// A stream after its handshake.
+struct Negotiated<IO> {
+    io: TlsIo<IO>,
+    /// Of this handshake. The connection's information is that of the outer one if there are two (TLS within TLS).
+    is_resumed: bool,
 }
 
 /// Why a handshake failed.
@@ -99,7 +106,7 @@ async fn negotiate<IO>(
     info: &ConnectionInfo,
     place: &mut HandshakePlace<'_>,
     io: IO,
-) -> Result<TlsIo<IO>, (HandshakeFailure, IO)>
+) -> Result<Negotiated<IO>, (HandshakeFailure, IO)>
 where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
@@ -117,7 +124,7 @@ async fn exchange<IO>(
     place: &mut HandshakePlace<'_>,
     mut client: Client<IO>,
     is_hello: bool,
-) -> Result<TlsIo<IO>, (HandshakeFailure, IO)>
+) -> Result<Negotiated<IO>, (HandshakeFailure, IO)>
 where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
@@ -133,9 +140,10 @@ where
         }) => {
             let server_name = server_name.as_deref().map(TlsInfo::host_name);
             let tls = common::tls_info(records.state(), server_name, config.crypto_provider());
-            info.set_tls(tls);
+            let is_resumed = record(info, tls);
             let stream = Unbuffered::new(client.into_io(), records);
-            return Ok(TlsIo::unbuffered(stream, info.clone()));
+            let io = TlsIo::unbuffered(stream, info.clone());
+            return Ok(Negotiated { io, is_resumed });
         }
     };
     // tokio-rustls cannot wrap a session that was driven by other code, but it lends out the session that it
@@ -145,8 +153,9 @@ where
         .into_fallible();
     match stream.await {
         Ok(stream) => {
-            info.set_tls(tls_info(&stream, config.crypto_provider()));
-            Ok(TlsIo::new(stream, info.clone()))
+            let is_resumed = record(info, tls_info(&stream, config.crypto_provider()));
+            let io = TlsIo::new(stream, info.clone());
+            Ok(Negotiated { io, is_resumed })
         }
         Err((error, wire)) => Err((error.into(), wire.0)),
     }
@@ -185,6 +194,13 @@ where
         place.wait_for_client(client.receive()).await?;
         must_stay = false;
     }
+}
+
+/// Records what was negotiated; true if a session was resumed.
+fn record(info: &ConnectionInfo, tls: TlsInfo) -> bool {
+    let is_resumed = tls.resumed;
+    let _within_tls = info.set_tls(tls);
+    is_resumed
 }
 
 fn tls_info<IO>(stream: &TlsStream<Wire<IO>>, provider: &CryptoProvider) -> TlsInfo {

@@ -1,9 +1,6 @@
 //! Counts and times the handshakes of a layer.
 
-use crate::{
-    connection::TlsInfo,
-    meter::{Counter, Histogram},
-};
+use crate::meter::{Counter, Histogram};
 use tokio::time::Instant;
 
 /// The metrics of a layer's handshakes.
@@ -58,17 +55,16 @@ pub(super) struct HandshakeTimer<'a> {
 }
 
 impl HandshakeTimer<'_> {
-    pub(super) fn complete(mut self, tls: Option<&TlsInfo>) {
+    pub(super) fn complete(mut self, is_resumed: bool) {
         self.result = HandshakeResult::Completed;
         let metrics = self.metrics;
-        let durations = if tls.is_some_and(|tls| tls.resumed) {
+        let durations = if is_resumed {
             &metrics.resumed
         } else {
             &metrics.full
         };
-        let completed = tls.and_then(|tls| tls.completed_at);
-        if let (Some(begun), Some(completed)) = (self.begun, completed) {
-            durations.record(completed.saturating_duration_since(begun));
+        if let Some(begun) = self.begun {
+            durations.record(begun.elapsed());
         }
     }
 

@@ -60,6 +60,9 @@
 //! reached. The connection that has waited longest for its client is then reset. Keep this limit below a
 //! connection limit outside, which silent clients would fill otherwise.
 //!
+//! Each layer has its own limits, which its clones share. [`HandshakeLimits`] are for several layers, such as those of
+//! several host names on one port.
+//!
 //! A handshake computes when the whole ClientHello has arrived, and again when the client's last flight
 //! arrives. A turn ends before the response is sent, so slow readers do not hold turns.
 //!
@@ -199,6 +202,7 @@ mod hello;
 pub(crate) mod internal;
 mod io;
 mod layer;
+mod limits;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 pub mod load;
 mod metrics;
@@ -237,6 +241,7 @@ pub use self::{
     future::TlsFuture,
     io::TlsIo,
     layer::TlsLayer,
+    limits::HandshakeLimits,
     or_plain::{TlsOrPlain, TlsOrPlainFuture, TlsOrPlainIo, TlsOrPlainLayer},
     service::Tls,
 };

@@ -5,7 +5,7 @@
 //! second.
 
 use crate::{
-    build::Rules,
+    build::{Rules, has_certificate},
     config::Listener,
     view::{Current, View},
 };
@@ -82,7 +82,7 @@ fn close(current: &Current, listener: &Listener, rules: &Rules, is_full: bool) {
     let sockets = sockets.flat_map(|listener| &listener.sockets);
     let open = sockets.flat_map(|socket| socket.handle.connections());
     let now = SystemTime::now();
-    let judged = open.filter(|info| is_full || has_ended(info, now));
+    let judged = open.filter(|info| is_full || may_have_ended(info, now));
     let observe = listener.guards.access.observe;
     let mut closed = 0;
     for info in judged.filter(|info| !info.is_forced()) {
@@ -101,8 +101,43 @@ fn close(current: &Current, listener: &Listener, rules: &Rules, is_full: bool) {
     }
 }
 
-/// Whether the client's certificate is no longer valid.
-fn has_ended(info: &ConnectionInfo, now: SystemTime) -> bool {
-    let certificate = info.peer_certificate();
-    certificate.is_some_and(|certificate| certificate.not_after < now)
+/// Whether the client's certificate may no longer be valid, so that it has to be verified again.
+fn may_have_ended(info: &ConnectionInfo, now: SystemTime) -> bool {
+    match info.peer_certificate() {
+        Some(certificate) => certificate.not_after < now,
+        // It is damaged, and its end is unknown here.
+        None => has_certificate(info),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use portcullis::{
+        connection::{Address, CertificateFacts, TlsInfo},
+        middleware::internal,
+    };
+
+    fn presenting(certificate: Option<CertificateFacts>, der: &[&[u8]]) -> ConnectionInfo {
+        let info = ConnectionInfo::new(Address::Unknown, Address::Unknown);
+        let mut tls = TlsInfo::new();
+        tls.peer_certificates = der.iter().map(|der| der.to_vec()).collect();
+        tls.peer_certificate = certificate.map(Box::new);
+        internal::describe(&info, None, Some(tls));
+        info
+    }
+
+    #[test]
+    fn a_certificate_is_verified_again_after_its_end_and_always_if_its_end_is_unknown() {
+        let second = Duration::from_secs(1);
+        let now = SystemTime::UNIX_EPOCH + 1_000 * second;
+        let until = |end| Some(CertificateFacts::new(SystemTime::UNIX_EPOCH, end));
+        assert!(may_have_ended(
+            &presenting(until(now - second), &[b"one"]),
+            now
+        ));
+        assert!(!may_have_ended(&presenting(until(now), &[b"one"]), now));
+        assert!(may_have_ended(&presenting(None, &[b"damaged"]), now));
+        assert!(!may_have_ended(&presenting(None, &[]), now));
+    }
 }

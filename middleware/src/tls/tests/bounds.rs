@@ -6,6 +6,7 @@ use crate::{
     drain::DrainTrigger,
     error::{Elapsed, HandshakeError, Refused, TimeoutPhase},
     testing::Peer,
+    tls::HandshakeLimits,
 };
 use std::{
     pin::Pin,
@@ -66,6 +67,35 @@ async fn is_cut_at_the_bound(client: Peer) {
     assert!(start.elapsed() >= BOUND && start.elapsed() < BOUND + Duration::from_millis(2));
     assert_eq!(layer.handshakes_in_flight(), 0);
     assert!(seen.is_dropped());
+}
+
+#[tokio::test(start_paused = true)]
+async fn layers_with_the_same_limits_count_together() {
+    let limits = HandshakeLimits::new(1).with_max_computing(1);
+    let one = tls_layer().with_limits(limits.clone());
+    let other = tls_layer().with_limits(limits.clone());
+    let wider = tls_layer().with_limits(limits.with_max_handshakes(2));
+    let (connection, _silent) = in_memory();
+    let mut first = task::spawn(serve(one.clone(), connection, echo));
+    assert_pending!(first.poll());
+    assert_eq!(other.handshakes_in_flight(), 1);
+    assert_eq!(wider.handshakes_in_flight(), 0);
+    let (connection, _silent) = in_memory();
+    let mut second = task::spawn(serve(other.clone(), connection, echo));
+    assert_pending!(second.poll());
+    assert!(first.is_woken());
+    assert!(assert_ready!(first.poll()).is_err());
+    assert_eq!(one.handshakes_in_flight(), 1);
+
+    // Turns to compute are shared with the wider limit, too.
+    let turn = one.slots.enter().await;
+    let (connection, mut io) = in_memory();
+    io.write_all(&client_hello()).await.unwrap();
+    let mut third = task::spawn(serve(wider.clone(), connection, echo));
+    assert_pending!(third.poll());
+    assert_eq!(other.handshakes_waiting(), 1);
+    drop(turn);
+    assert!(third.is_woken());
 }
 
 #[tokio::test(start_paused = true)]

@@ -58,6 +58,39 @@ async fn handshakes_are_counted_by_result_and_timed_by_kind() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn tls_within_tls_is_timed_by_its_own_handshake() {
+    let recorded = Recorded::default();
+    let outer = tls_layer();
+    let inner = with_local_recorder(&recorded, || with_session(tls_layer()));
+    let config = Arc::new(client());
+    for _ in 0..2 {
+        let (ours, theirs) = in_memory();
+        let handler = |connection| {
+            let inner = inner.clone();
+            async move {
+                let connection = inner.accept(connection).await.map_err(io::Error::other)?;
+                echo(connection).await
+            }
+        };
+        let talking = async {
+            let stream = connect(config.clone(), theirs).await?;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            // A client of its own, so that the inner session is never resumed.
+            talk(connect(client(), stream).await?, b"hello").await
+        };
+        let (served, answer) = tokio::join!(serve(outer.clone(), ours, handler), talking);
+        served.unwrap();
+        assert_eq!(answer.unwrap(), b"hello");
+    }
+    let durations = |kind| recorded.samples(&format!("handshake_duration_seconds{{kind={kind}}}"));
+    assert!(durations("full").iter().all(|seconds| *seconds >= 1.0));
+    assert_eq!(
+        (durations("full").len(), durations("resumed").len()),
+        (2, 0)
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_ends_of_certificates_and_the_results_of_reloads_are_shown() {
     let until = |year| {
         move |params: &mut CertificateParams| {

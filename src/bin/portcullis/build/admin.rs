@@ -1,6 +1,6 @@
 //! The token and the certificate of the admin interface.
 
-use super::tls;
+use super::tls::{self, TlsState};
 use crate::config::{Admin, Certificate, Guards, Problems, Secret};
 use portcullis::middleware::{
     access::AclLayer,
@@ -38,7 +38,9 @@ pub(super) fn build(
     let tls = match &admin.tls {
         None => None,
         Some(tls) => {
-            let tls = tls::terminate(tls, &Guards::default(), certificates, problems)?;
+            let guards = Guards::default();
+            let state = TlsState::of(&guards, [(None, tls)].into_iter(), None);
+            let tls = tls::terminate((None, tls), &guards, &state, certificates, problems)?;
             Some(AdminTls {
                 _watch: tls.watch(),
                 layer: tls.layer,

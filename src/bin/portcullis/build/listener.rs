@@ -3,7 +3,7 @@
 use super::{
     Gate,
     rules::{Destination, Rules, Way},
-    tls::Terminated,
+    tls::{Terminated, TlsState},
 };
 use crate::log::log_access;
 use crate::{
@@ -49,6 +49,7 @@ pub(crate) struct State {
     rate: Option<(u8, RateLimitLayer)>,
     /// What all connections share in each direction.
     total: Option<(Bandwidth, [SharedBandwidth; 2])>,
+    pub(super) tls: TlsState,
 }
 
 /// What a listener refers to.
@@ -66,7 +67,7 @@ pub(super) fn build(
     problems: &mut Problems,
 ) -> Option<Gate> {
     let guards = &listener.guards;
-    let state = State::of(guards, before);
+    let state = State::of(listener, before);
     let rules = Rules::of(listener, &state, known, problems)?;
     let mut options = options(listener, &state, &rules);
     if let Some(instruments) = known.instruments {
@@ -108,7 +109,8 @@ pub(super) fn build(
 
 impl State {
     /// The limits of before where they count the same, else new ones.
-    fn of(guards: &Guards, before: Option<&Self>) -> Self {
+    fn of(listener: &Listener, before: Option<&Self>) -> Self {
+        let guards = &listener.guards;
         let per_client = &guards.per_client;
         let prefix = per_client.ipv6_prefix;
         let key = ClientIp { v4: 32, v6: prefix };
@@ -132,11 +134,17 @@ impl State {
             let kept = kept.filter(|(kept, _)| *kept == total);
             kept.unwrap_or_else(|| (total, [total; 2].map(SharedBandwidth::new)))
         });
+        let tls = TlsState::of(
+            guards,
+            listener.terminated(),
+            before.map(|before| &before.tls),
+        );
         Self {
             limit,
             keyed,
             rate,
             total,
+            tls,
         }
     }
 

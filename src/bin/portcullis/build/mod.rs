@@ -10,7 +10,7 @@ pub(crate) use self::{
     admin::{AdminParts, AdminTls},
     listener::{Stack, State},
     rules::{Destination, Rules, Way},
-    tls::{Terminated, is_listed},
+    tls::{Terminated, has_certificate, is_listed},
 };
 
 use crate::admin::Instruments;

@@ -5,7 +5,7 @@
 
 use super::{
     listener::{Known, State},
-    tls::{self, Terminated, refusal},
+    tls::{self, Terminated, TlsState, refusal},
 };
 use crate::config::{
     Action, Guards, Listener, Matches, Place, Problems, ProxyProtocol, Refuse, Route, Target, Tls,
@@ -63,7 +63,8 @@ impl Rules {
         match &listener.target {
             Target::Backend(backend) => {
                 let destination = known.backend(&backend.value)?;
-                let tls = known.terminate(listener.tls.as_ref(), guards, problems)?;
+                let tls = (None, listener.tls.as_ref());
+                let tls = known.terminate(tls, guards, &state.tls, problems)?;
                 let way = Way {
                     route: None,
                     tls,
@@ -73,7 +74,7 @@ impl Rules {
             }
             Target::Routes(routes) => {
                 for route in routes {
-                    ways.add(listener, route, known, problems)?;
+                    ways.add(listener, route, state, known, problems)?;
                 }
             }
         }
@@ -162,6 +163,7 @@ impl Ways {
         &mut self,
         listener: &Listener,
         route: &Route,
+        state: &State,
         known: &Known<'_>,
         problems: &mut Problems,
     ) -> Option<()> {
@@ -169,9 +171,11 @@ impl Ways {
             Action::Refuse(refuse) => Destination::Refuse(*refuse),
             Action::Backend(backend) => known.backend(&backend.value)?,
         };
-        let tls = known.terminate(route.tls.as_ref(), &listener.guards, problems)?;
+        let name = Some(route_words(route));
+        let tls = (name.clone(), route.tls.as_ref());
+        let tls = known.terminate(tls, &listener.guards, &state.tls, problems)?;
         let way = self.all.keep(Way {
-            route: Some(route_words(route)),
+            route: name,
             tls,
             destination,
         });
@@ -210,12 +214,15 @@ impl Known<'_> {
     /// `Some(None)` without TLS, and `None` if it could not be built, which is reported.
     fn terminate(
         &self,
-        tls: Option<&Tls>,
+        (route, tls): (Option<String>, Option<&Tls>),
         guards: &Guards,
+        state: &TlsState,
         problems: &mut Problems,
     ) -> Option<Option<Terminated>> {
         match tls {
-            Some(tls) => tls::terminate(tls, guards, self.certificates, problems).map(Some),
+            Some(tls) => {
+                tls::terminate((route, tls), guards, state, self.certificates, problems).map(Some)
+            }
             None => Some(None),
         }
     }

@@ -10,12 +10,16 @@ use portcullis::{
         access::{AclLayer, Verdict},
         guard::Refusal,
         tls::{
-            CertStore, CertStoreError, ClientAuth, TicketKeys, TlsLayer, TlsProfile, Trust,
+            CertStore, CertStoreError, ClientAuth, HandshakeLimits, TicketKeys, TlsLayer,
+            TlsProfile, Trust,
             store::{CertStoreProblem, Watch},
         },
     },
 };
-use std::path::Path;
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
 
 /// The TLS of one listener or route.
 pub(crate) struct Terminated {
@@ -28,10 +32,61 @@ pub(crate) struct Terminated {
     pub(crate) settings: Tls,
 }
 
+/// What the TLS of a listener keeps over a reload.
+#[derive(Clone)]
+pub(super) struct TlsState {
+    /// Of all routes together, with the number of unfinished handshakes.
+    limits: (usize, HandshakeLimits),
+    tickets: HashMap<Sessions, TicketKeys>,
+}
+
+/// Sessions that may be resumed: those of one route, while it requests the same certificates of clients.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Sessions {
+    route: Option<String>,
+    client: Option<(bool, PathBuf, Option<PathBuf>)>,
+}
+
+impl TlsState {
+    /// What `before` has kept where it is still meant, else new limits and keys.
+    pub(super) fn of<'a>(
+        guards: &Guards,
+        routes: impl Iterator<Item = (Option<String>, &'a Tls)>,
+        before: Option<&Self>,
+    ) -> Self {
+        let max = guards.limits.handshakes();
+        let limits = match before.map(|before| before.limits.clone()) {
+            Some((kept, limits)) if kept == max => limits,
+            Some((_, limits)) => limits.with_max_handshakes(max),
+            None => HandshakeLimits::new(max),
+        };
+        let keys = |(route, tls)| {
+            let sessions = Sessions::of(route, tls);
+            let kept = before.and_then(|before| before.tickets.get(&sessions).cloned());
+            (sessions, kept.unwrap_or_else(TicketKeys::random))
+        };
+        Self {
+            limits: (max, limits),
+            tickets: routes.map(keys).collect(),
+        }
+    }
+}
+
+impl Sessions {
+    fn of(route: Option<String>, tls: &Tls) -> Self {
+        let client = tls.client.as_ref().map(|client| {
+            let crl = client.crl.as_ref().map(|crl| crl.value.clone());
+            (client.required, client.roots.value.clone(), crl)
+        });
+        Self { route, client }
+    }
+}
+
 /// `None` if a file cannot be used, which is reported at its place.
 pub(super) fn terminate(
-    tls: &Tls,
+    (route, tls): (Option<String>, &Tls),
     guards: &Guards,
+    state: &TlsState,
     certificates: &[Certificate],
     problems: &mut Problems,
 ) -> Option<Terminated> {
@@ -69,8 +124,12 @@ pub(super) fn terminate(
     if tls.tls13_only {
         profile = profile.with_tls13_only();
     }
-    if let Some(keys) = &tls.ticket_keys {
-        profile = profile.with_tickets(TicketKeys::file(&keys.value));
+    let keys = match &tls.ticket_keys {
+        Some(file) => Some(TicketKeys::file(&file.value)),
+        None => state.tickets.get(&Sessions::of(route, tls)).cloned(),
+    };
+    if let Some(keys) = keys {
+        profile = profile.with_tickets(keys);
     }
     let layer = match profile.build() {
         Ok(layer) => layer,
@@ -84,7 +143,7 @@ pub(super) fn terminate(
         layer: layer
             .unbuffered()
             .with_handshake_timeout(guards.timeouts.handshake)
-            .with_max_handshakes(guards.limits.handshakes),
+            .with_limits(state.limits.1.clone()),
         access: tls.client.as_ref().and_then(names),
         store,
         settings: tls.clone(),
@@ -114,17 +173,25 @@ fn client_auth(client: &ClientCertificates) -> ClientAuth {
 fn names(client: &ClientCertificates) -> Option<AclLayer> {
     let allow = client.allow.clone()?;
     let judge = move |info: &ConnectionInfo| {
-        let Some(certificate) = info.peer_certificate() else {
-            // The handshake has rejected them where certificates are required.
-            return Verdict::Admit;
+        let is_admitted = match info.peer_certificate() {
+            Some(facts) => is_listed(&allow, facts.dns_names(), facts.uris()),
+            // The handshake has rejected clients without a certificate where one is required. A certificate
+            // whose names are damaged has no listed one.
+            None => !has_certificate(info),
         };
-        if is_listed(&allow, certificate.dns_names(), certificate.uris()) {
+        if is_admitted {
             Verdict::Admit
         } else {
             Verdict::Deny(NOT_LISTED)
         }
     };
     Some(AclLayer::predicate(judge))
+}
+
+/// Whether the client has presented a certificate, which may have no readable facts.
+pub(crate) fn has_certificate(info: &ConnectionInfo) -> bool {
+    info.tls()
+        .is_some_and(|tls| !tls.peer_certificates.is_empty())
 }
 
 /// Whether a certificate with these names has one of the listed ones.
@@ -146,7 +213,7 @@ fn places<'a>(certificates: &[&'a Certificate]) -> Places<'a> {
     let of = |certificate: &&'a Certificate| {
         let words = format!("certificate \"{}\"", certificate.name.value);
         let file = |file: &'a Placed<_>| -> (&'a Path, String, &'a Place) {
-            let file: &'a Placed<std::path::PathBuf> = file;
+            let file: &'a Placed<PathBuf> = file;
             (&*file.value, words.clone(), &file.place)
         };
         let mut places = vec![file(&certificate.chain), file(&certificate.key)];

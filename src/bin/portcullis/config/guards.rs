@@ -67,8 +67,8 @@ pub(crate) struct Limits {
     /// Concurrent connections.
     pub(crate) connections: usize,
     pub(crate) when_full: WhenFull,
-    /// Concurrent TLS handshakes.
-    pub(crate) handshakes: usize,
+    /// Connections with an unfinished TLS handshake.
+    handshakes: Option<usize>,
 }
 
 impl Default for Limits {
@@ -76,7 +76,7 @@ impl Default for Limits {
         Self {
             connections: 10_000,
             when_full: WhenFull::Wait,
-            handshakes: 256,
+            handshakes: None,
         }
     }
 }
@@ -88,8 +88,17 @@ impl Limits {
         Self {
             connections: connections.map_or(base.connections, |limit| limit.0),
             when_full: section.get("when-full").unwrap_or(base.when_full),
-            handshakes: handshakes.map_or(base.handshakes, |limit| limit.0),
+            handshakes: handshakes.map_or(base.handshakes, |limit| Some(limit.0)),
         }
+    }
+
+    /// How many connections may have an unfinished TLS handshake.
+    ///
+    /// By default half of all, so that silent clients leave places for others, and at most as many as the library
+    /// allows by default, because each takes memory.
+    pub(crate) fn handshakes(&self) -> usize {
+        let default = || (self.connections / 2).clamp(1, 5_000);
+        self.handshakes.unwrap_or_else(default)
     }
 }
 

@@ -46,6 +46,19 @@ impl Target {
 }
 
 impl Listener {
+    /// The TLS that ends here, each with the words of its route.
+    pub(crate) fn terminated(&self) -> impl Iterator<Item = (Option<String>, &Tls)> {
+        let (own, routes) = match &self.target {
+            Target::Backend(_) => (self.tls.as_ref(), &[][..]),
+            Target::Routes(routes) => (None, &**routes),
+        };
+        let routed = routes.iter().filter_map(|route| {
+            let tls = route.tls.as_ref()?;
+            Some((Some(route_words(route)), tls))
+        });
+        own.map(|tls| (None, tls)).into_iter().chain(routed)
+    }
+
     pub(crate) fn read(section: &Section<'_>, defaults: &Guards) -> Option<Self> {
         let name = read_name(section);
         let listen = section.require::<OneOrMore<Placed<ListenAddress>>>("listen");

@@ -51,6 +51,26 @@ fn a_minimal_file_has_no_problems() {
 }
 
 #[test]
+fn half_of_the_connections_may_have_an_unfinished_handshake_and_at_most_5_000() {
+    let handshakes = |limits: &str| {
+        let text = format!(
+            "version = 1\nlistener = [{{ name = \"a\", listen = \"[::]:1\", backend = \"b\", {limits} }}]\n\
+             [defaults]\nlimits.connections = 30\n[[backend]]\nname = \"b\"\nservers = [\"h:1\"]\n"
+        );
+        let mut problems = Problems::default();
+        let config = Config::parse(&Source::new("gate.toml", &text), &mut problems);
+        assert_eq!(problems.errors(), 0);
+        config.listeners[0].guards.limits.handshakes()
+    };
+    assert_eq!(handshakes(""), 15);
+    assert_eq!(handshakes("limits.connections = 1"), 1);
+    assert_eq!(handshakes("limits.connections = 9_998"), 4_999);
+    assert_eq!(handshakes("limits.connections = 1_000_000"), 5_000);
+    let both = "limits = { connections = 8, handshakes = 9_000 }";
+    assert_eq!(handshakes(both), 9_000);
+}
+
+#[test]
 fn every_problem_of_a_file_is_reported_at_once_and_in_order() {
     let text = r#"version = 1
 [defaults]

@@ -243,7 +243,7 @@ pub(super) static KEYS: &[Key] = &[
         }
     }),
     listener("listener.limits.handshakes", Next, |it| {
-        some(&it.guards.limits.handshakes)
+        some(&it.guards.limits.handshakes())
     }),
     listener("listener.per-client.connections", All, |it| {
         some(&it.guards.per_client.connections)

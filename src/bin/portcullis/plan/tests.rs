@@ -39,7 +39,7 @@ fn the_same_configuration_in_other_words_changes_nothing() {
     );
     let same = same.replace(
         "version = 1",
-        "version = 1\n[defaults]\nlimits.handshakes = 256",
+        "version = 1\n[defaults]\nlimits.handshakes = 5_000",
     );
     assert_eq!(changes(&config(BASE), &config(&same)), []);
 }
