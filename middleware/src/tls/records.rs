@@ -11,7 +11,7 @@ use super::{
             UnbufferedStatus, WriteTraffic,
         },
     },
-    scratch::SCRATCH,
+    scratch::{MAX_PLAINTEXT, SCRATCH},
 };
 use std::{io, mem, ops::Deref};
 use tokio::io::ReadBuf;
@@ -123,19 +123,34 @@ impl<S: UnbufferedSession> Records<S> {
         let mut bytes = self.take_input();
         bytes.extend_from_slice(input);
         let done = self.open(&mut bytes, &mut ReadBuf::new(&mut []));
-        self.check()?;
-        if bytes.len() - done > SCRATCH {
-            return Err(too_long());
-        }
         self.keep_input(&bytes[done..]);
-        Ok(())
+        self.check()
     }
 
     /// Opens the whole records of `bytes` into `buf`, and keeps plaintext that does not fit.
     ///
     /// Returns the number of bytes that are no longer needed. The rest goes in front of further input.
     pub(super) fn open(&mut self, bytes: &mut [u8], buf: &mut ReadBuf<'_>) -> usize {
-        self.advance(bytes, buf, |_| {})
+        let done = self.advance(bytes, buf, |_| {});
+        let most = match self.session.is_handshaking() {
+            true => SCRATCH,
+            false => SCRATCH - MAX_PLAINTEXT,
+        };
+        if bytes.len() - done > most {
+            self.refuse(&bytes[done..]);
+            return bytes.len();
+        }
+        done
+    }
+
+    /// Ends the session because of a handshake message that is too long, or in too many records.
+    fn refuse(&mut self, rest: &[u8]) {
+        // The session makes an alert only for input, so it gets a damaged record.
+        let mut damaged = rest.to_vec();
+        damaged.resize(rest.len() + SCRATCH, 0xff);
+        self.advance(&mut damaged, &mut ReadBuf::new(&mut []), |_| {});
+        let too_long = rustls::InvalidMessage::HandshakePayloadTooLarge;
+        self.failure = Some(Box::new(too_long.into()));
     }
 
     /// Seals `plaintext` into `records`. Returns how much was sealed, and the length of the records.
@@ -303,12 +318,6 @@ impl Pending {
             }
         }
     }
-}
-
-/// A handshake message, in as many records as a peer likes, must fit into the scratch.
-pub(super) fn too_long() -> io::Error {
-    let text = "a TLS handshake message is too long, or in too many records";
-    io::Error::new(io::ErrorKind::InvalidData, text)
 }
 
 /// More than an encrypted alert takes, with a key update in front of it.

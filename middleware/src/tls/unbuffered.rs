@@ -1,7 +1,7 @@
 //! A stream over rustls' unbuffered API.
 
 use super::{
-    records::{Records, UnbufferedSession, too_long},
+    records::{Records, UnbufferedSession},
     rustls::{CommonState, ProtocolVersion},
     scratch::{BATCH, MAX_PLAINTEXT, with_scratch},
 };
@@ -123,9 +123,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin, S: UnbufferedSession> Unbuffered<IO, S>
         loop {
             let end = self.wanted(&scratch[..*filled], buf.remaining());
             let end = end.min(scratch.len());
-            if end == *filled {
-                return Poll::Ready(Err(too_long()));
-            }
             let mut input = ReadBuf::new(&mut scratch[*filled..end]);
             ready!(Pin::new(&mut self.io).poll_read(cx, &mut input))?;
             let received = input.filled().len();

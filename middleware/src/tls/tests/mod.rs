@@ -7,6 +7,7 @@ mod bounds;
 mod config;
 mod configs;
 mod failures;
+mod leftovers;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod or_plain;

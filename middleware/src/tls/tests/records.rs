@@ -337,4 +337,9 @@ fn a_handshake_message_in_tiny_records_is_bounded() {
         (5_000..SCRATCH / 6 + 1).contains(&accepted_records),
         "{accepted_records}"
     );
+    // It stays a failure, and the client gets an alert.
+    assert!(records.check().is_err());
+    let alert = records.output().rest();
+    assert!(alert.ends_with(&[21, 3, 3, 0, 2, 2, 50]), "{alert:?}");
+    assert!(records.take_input().is_empty());
 }
