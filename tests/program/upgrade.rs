@@ -19,11 +19,15 @@ struct Upgradable {
 
 impl Upgradable {
     async fn start() -> Self {
+        Self::start_with("").await
+    }
+
+    /// The same with more keys in `[process]`.
+    async fn start_with(keys: &str) -> Self {
         let folder = Folder::new();
-        let file = folder.write(
-            "gate.toml",
-            configuration(&backend("one").await.to_string()),
-        );
+        let text = configuration(&backend("one").await.to_string());
+        let text = text.replace("[process]", &format!("[process]\n{keys}"));
+        let file = folder.write("gate.toml", text);
         let mut gate = Gate::run(&file, 1).await;
         gate.child.says("ready for an upgrade").await;
         Self { folder, file, gate }
@@ -107,6 +111,34 @@ async fn a_new_process_takes_over_while_old_connections_go_on() {
         assert!(!test.folder.path(name).exists(), "{name} was left behind");
     }
     assert!(TcpStream::connect(test.gate.addresses[0]).await.is_err());
+}
+
+#[tokio::test]
+async fn a_process_that_was_replaced_changes_nothing_any_more() {
+    let mut test = Upgradable::start_with("watch = true").await;
+    let mut client = test.gate.connect().await;
+    assert_eq!(line(&mut client).await.expect("the greeting"), "one");
+    let mut new = test.upgrade().await;
+    test.gate.child.says("this one drains").await;
+    let text = std::fs::read_to_string(&test.file).expect("it is there");
+    let text = text.replace(
+        "\"127.0.0.1:0\", ",
+        "\"127.0.0.1:0\", \"unix:more.socket\", ",
+    );
+    std::fs::write(&test.file, text).expect("it is writable");
+    new.says("was reloaded").await;
+    for (signal, answer) in [
+        ("HUP", "not reloaded, because the program shuts down"),
+        ("USR2", "no new process is started"),
+    ] {
+        test.gate.child.signal(signal).await;
+        let logged = test.gate.child.line().await;
+        assert!(logged.contains(answer), "{logged}");
+    }
+    client.write_all(b"still here\n").await.expect("it is open");
+    assert_eq!(line(&mut client).await.expect("an echo"), "still here");
+    drop(client);
+    assert_eq!(test.gate.child.ended_within(PATIENCE).await.code(), Some(0));
 }
 
 #[tokio::test]

@@ -177,6 +177,10 @@ impl Running {
     /// Starts the program again, which then asks this process for its sockets.
     #[cfg(unix)]
     fn restart(&self) {
+        if self.is_ending() {
+            tracing::warn!("no new process is started, because the program shuts down");
+            return;
+        }
         if self.config.process.upgrade_socket.is_none() {
             tracing::error!("an upgrade needs `process.upgrade-socket` in the configuration");
             return;
@@ -201,20 +205,32 @@ impl Running {
             tracing::error!(process, %error, "the upgrade failed; this process goes on");
             return;
         }
-        // Before the acknowledgement, after which the new process listens on the same path.
+        // Before the acknowledgement, after which the new process listens on the same path and reports to systemd.
         events.set_offer(None);
+        events.set_watch(None);
+        std::mem::take(&mut self.notifier).replaced_by(process);
         if let Err(error) = request.finish().await {
             tracing::warn!(process, %error, "the new process did not wait for this one");
         }
         tracing::info!(process, "the new process has taken over; this one drains");
-        // From here on, this process does not speak for the service.
-        let notifier = std::mem::take(&mut self.notifier);
-        notifier.replaced_by(process);
-        self.server.stop();
+        self.view.stop();
+    }
+
+    /// Whether it drains, perhaps because another process has taken over.
+    fn is_ending(&self) -> bool {
+        use server::State;
+        !matches!(self.view.state(), State::Running | State::Paused)
     }
 
     /// Uses the file as it is now, or goes on with the old configuration.
+    ///
+    /// A process that ends keeps its configuration. It would open sockets that the next process needs.
     fn reload(&mut self) -> Result<(), Vec<String>> {
+        if self.is_ending() {
+            let reason = "the program shuts down";
+            tracing::warn!("the configuration is not reloaded, because {reason}");
+            return Err(vec![reason.into()]);
+        }
         let Some(file) = self.view.file.clone() else {
             return Err(vec![
                 "this configuration has no file that could be read again".into(),
