@@ -138,14 +138,62 @@ async fn an_upgrade_names_the_new_main_process() {
     old.child.says("ready for an upgrade").await;
     assert_eq!(value(&systemd.message().await, "READY"), Some("1"));
     let new = Gate::start(systemd.program(&file), 1).await;
-    let messages = [systemd.message().await, systemd.message().await];
-    let main = messages.iter().find_map(|it| value(it, "MAINPID"));
-    assert_eq!(main, Some(&*new.child.id().to_string()));
-    assert!(messages.iter().any(|it| value(it, "READY") == Some("1")));
+    // First, because systemd ignores the messages of others than the main process.
+    let main = systemd.message().await;
+    assert_eq!(value(&main, "MAINPID"), Some(&*new.child.id().to_string()));
+    assert_eq!(value(&systemd.message().await, "READY"), Some("1"));
     assert_eq!(old.child.ended_within(PATIENCE).await.code(), Some(0));
     new.child.signal("TERM").await;
     // The old process has not reported its own end.
     assert_eq!(value(&systemd.message().await, "STOPPING"), Some("1"));
+}
+
+#[tokio::test]
+async fn a_process_that_was_replaced_gives_no_signs_of_life() {
+    let systemd = Systemd::new();
+    let text = configuration("\"127.0.0.1:0\"", &backend("one").await.to_string());
+    let file = systemd.folder.write("gate.toml", text);
+    let mut command = systemd.program(&file);
+    command.env("WATCHDOG_USEC", "50000");
+    let mut old = Gate::start(command, 1).await;
+    old.child.says("ready for an upgrade").await;
+    let client = old.connect().await;
+    let new = Gate::start(systemd.program(&file), 1).await;
+    while value(&systemd.message().await, "MAINPID").is_none() {}
+    assert_eq!(value(&systemd.message().await, "READY"), Some("1"));
+    let next = timeout(Duration::from_millis(500), systemd.any_message()).await;
+    assert!(next.is_err(), "{next:?}");
+    drop((client, new));
+}
+
+#[tokio::test]
+async fn a_process_that_shuts_down_does_not_report_a_reload() {
+    let systemd = Systemd::new();
+    let text = configuration("\"127.0.0.1:0\"", &backend("one").await.to_string());
+    let text = text.replace(
+        "version = 1",
+        "version = 1\n[admin]\nlisten = \"unix:admin\"",
+    );
+    let file = systemd.folder.write("gate.toml", text);
+    let mut gate = Gate::start(systemd.program(&file), 1).await;
+    assert_eq!(value(&systemd.message().await, "READY"), Some("1"));
+    let mut client = gate.connect().await;
+    assert_eq!(line(&mut client).await.expect("the greeting"), "one");
+    gate.child.signal("TERM").await;
+    assert_eq!(value(&systemd.message().await, "STOPPING"), Some("1"));
+    gate.child.signal("HUP").await;
+    gate.child.says("not reloaded, because").await;
+    let admin = format!("unix:{}", systemd.folder.path("admin").display());
+    let reload = program(["ctl", "--admin", &admin, "reload"]).output().await;
+    let reload = reload.expect("it runs");
+    assert!(!reload.status.success());
+    let why = format!("{reload:?}");
+    assert!(why.contains("the program shuts down"), "{why}");
+    drop(client);
+    assert_eq!(gate.child.ended_within(PATIENCE).await.code(), Some(0));
+    let mut buffer = [0; 4_096];
+    let more = systemd.socket.try_recv(&mut buffer);
+    assert!(more.is_err(), "{}", String::from_utf8_lossy(&buffer));
 }
 
 #[tokio::test]
@@ -178,6 +226,41 @@ async fn listeners_use_the_sockets_that_systemd_has_opened() {
     drop((early, client, late));
     gate.signal("TERM").await;
     assert_eq!(gate.ended_within(PATIENCE).await.code(), Some(0));
+    assert!(path.exists(), "the file belongs to systemd");
+}
+
+#[tokio::test]
+async fn a_new_process_knows_the_sockets_that_systemd_has_passed_to_the_old_one() {
+    let folder = Folder::new();
+    let path = folder.path("passed.socket");
+    let web = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let api = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let unix = UnixListener::bind(&path).expect("a socket");
+    let server = backend("one").await.to_string();
+    let text = configuration("\"fd:web\"", &server);
+    let file = folder.write("gate.toml", &text);
+    let mut old = activate(&file, &[("web", &web), ("web", &unix), ("api", &api)]);
+    old.says("ready for an upgrade").await;
+    let arguments = ["run", "--config", file.to_str().expect("it is UTF-8")];
+    let mut new = Child::start(program(arguments)).expect("it starts");
+    new.says("ready for an upgrade").await;
+    assert_eq!(old.ended_within(PATIENCE).await.code(), Some(0));
+    // One that no listener has used, and one that goes and returns.
+    for listen in ["\"fd:api\"", "[\"fd:web\", \"fd:api\"]"] {
+        folder.write("gate.toml", configuration(listen, &server));
+        new.signal("HUP").await;
+        new.says("was reloaded").await;
+    }
+    for socket in [&web, &api] {
+        let address = socket.local_addr().expect("it is bound");
+        let mut client = TcpStream::connect(address).await.expect("it listens");
+        assert_eq!(line(&mut client).await.expect("the greeting"), "one");
+    }
+    let mut client = UnixStream::connect(&path).await.expect("it listens");
+    assert_eq!(line(&mut client).await.expect("the greeting"), "one");
+    drop(client);
+    new.signal("TERM").await;
+    assert_eq!(new.ended_within(PATIENCE).await.code(), Some(0));
     assert!(path.exists(), "the file belongs to systemd");
 }
 

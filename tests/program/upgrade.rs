@@ -4,7 +4,12 @@ use crate::{
     gate::{Folder, Gate, backend, line, program},
     support::child::Child,
 };
-use std::{os::unix::fs::PermissionsExt, path::PathBuf, time::Duration};
+use std::{
+    fs::Permissions,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::PathBuf,
+    time::Duration,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpStream, UnixStream},
@@ -14,19 +19,30 @@ use tokio::{
 struct Upgradable {
     folder: Folder,
     file: PathBuf,
+    server: String,
     gate: Gate,
 }
 
 impl Upgradable {
     async fn start() -> Self {
+        Self::start_with("").await
+    }
+
+    /// The same with more keys in `[process]`.
+    async fn start_with(keys: &str) -> Self {
         let folder = Folder::new();
-        let file = folder.write(
-            "gate.toml",
-            configuration(&backend("one").await.to_string()),
-        );
+        let server = backend("one").await.to_string();
+        let text = configuration(&server);
+        let text = text.replace("[process]", &format!("[process]\n{keys}"));
+        let file = folder.write("gate.toml", text);
         let mut gate = Gate::run(&file, 1).await;
         gate.child.says("ready for an upgrade").await;
-        Self { folder, file, gate }
+        Self {
+            folder,
+            file,
+            server,
+            gate,
+        }
     }
 
     /// Starts a new process, and waits until it has taken over.
@@ -110,6 +126,34 @@ async fn a_new_process_takes_over_while_old_connections_go_on() {
 }
 
 #[tokio::test]
+async fn a_process_that_was_replaced_changes_nothing_any_more() {
+    let mut test = Upgradable::start_with("watch = true").await;
+    let mut client = test.gate.connect().await;
+    assert_eq!(line(&mut client).await.expect("the greeting"), "one");
+    let mut new = test.upgrade().await;
+    test.gate.child.says("this one drains").await;
+    let text = std::fs::read_to_string(&test.file).expect("it is there");
+    let text = text.replace(
+        "\"127.0.0.1:0\", ",
+        "\"127.0.0.1:0\", \"unix:more.socket\", ",
+    );
+    std::fs::write(&test.file, text).expect("it is writable");
+    new.says("was reloaded").await;
+    for (signal, answer) in [
+        ("HUP", "not reloaded, because the program shuts down"),
+        ("USR2", "no new process is started"),
+    ] {
+        test.gate.child.signal(signal).await;
+        let logged = test.gate.child.line().await;
+        assert!(logged.contains(answer), "{logged}");
+    }
+    client.write_all(b"still here\n").await.expect("it is open");
+    assert_eq!(line(&mut client).await.expect("an echo"), "still here");
+    drop(client);
+    assert_eq!(test.gate.child.ended_within(PATIENCE).await.code(), Some(0));
+}
+
+#[tokio::test]
 async fn sigusr2_starts_the_new_process() {
     let mut test = Upgradable::start().await;
     let old = test.gate.child.id();
@@ -124,6 +168,46 @@ async fn sigusr2_starts_the_new_process() {
     assert_ne!(new, old);
     let _new = Stranger(new);
     assert_eq!(test.gate.child.ended_within(PATIENCE).await.code(), Some(0));
+    test.assert_serves().await;
+}
+
+#[tokio::test]
+async fn sigusr2_follows_the_link_that_the_program_was_called_by() {
+    let folder = Folder::new();
+    let text = configuration(&backend("one").await.to_string());
+    let file = folder.write("gate.toml", text);
+    let link = folder.path("current");
+    symlink(env!("CARGO_BIN_EXE_portcullis"), &link).expect("a link");
+    let mut command = tokio::process::Command::new(&link);
+    command.arg("run").arg("--config").arg(&file);
+    let mut gate = Gate::start(command, 1).await;
+    gate.child.says("ready for an upgrade").await;
+    let next = folder.write("next", "#!/bin/sh\necho the next version got \"$@\"\n");
+    std::fs::set_permissions(&next, Permissions::from_mode(0o755)).expect("it is ours");
+    symlink(&next, folder.path("new")).expect("a link");
+    std::fs::rename(folder.path("new"), &link).expect("it is replaced");
+    gate.child.signal("USR2").await;
+    let said = gate.child.says("the next version").await;
+    assert!(said.contains("got run --config"), "{said}");
+}
+
+#[tokio::test]
+async fn what_an_operator_has_paused_is_reported_when_it_goes_on() {
+    let mut test = Upgradable::start().await;
+    let admin = format!("unix:{}", test.folder.path("admin.socket").display());
+    for arguments in [["listeners", "pause", "a"], ["backends", "drain", "b"]] {
+        let mut command = program(["ctl", "--admin", &admin]);
+        command.args(arguments);
+        if arguments[0] == "backends" {
+            command.arg(&test.server);
+        }
+        let output = command.output().await.expect("it runs");
+        assert!(output.status.success(), "{output:?}");
+    }
+    let _new = test.upgrade().await;
+    for what in ["listener \\\"a 127", "is draining"] {
+        test.gate.child.says(what).await;
+    }
     test.assert_serves().await;
 }
 

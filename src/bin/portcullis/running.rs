@@ -15,6 +15,8 @@ use crate::{
     system::{Bound, CannotListen, Event, Events, Notifier, Sockets},
     view::{Current, ListenerView, Socket, View, label},
 };
+#[cfg(unix)]
+use portcullis::upstream::ServerState;
 use portcullis::{
     Server,
     listener::Listener as _,
@@ -28,9 +30,12 @@ use std::{
     path::Path,
     pin::pin,
     sync::Arc,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{MissedTickBehavior, interval},
+};
 
 /// Listeners, backends, and the configuration that they came from.
 pub(crate) struct Running {
@@ -132,6 +137,8 @@ impl Running {
         let handle_events = async {
             let mut draining = pin!(server.draining());
             let mut is_draining = false;
+            let mut looks = interval(LOOK);
+            looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 tokio::select! {
                     () = &mut draining, if !is_draining => {
@@ -149,6 +156,7 @@ impl Running {
                             self.upgrade(request, &mut events, admin.as_ref()).await;
                         }
                     },
+                    _ = looks.tick(), if !self.retired.is_empty() => self.drop_retired(),
                     Some(request) = requests.recv() => match request {
                         Request::Reload { reply } => {
                             let _gone = reply.send(self.reload());
@@ -177,6 +185,10 @@ impl Running {
     /// Starts the program again, which then asks this process for its sockets.
     #[cfg(unix)]
     fn restart(&self) {
+        if self.is_ending() {
+            tracing::warn!("no new process is started, because the program shuts down");
+            return;
+        }
         if self.config.process.upgrade_socket.is_none() {
             tracing::error!("an upgrade needs `process.upgrade-socket` in the configuration");
             return;
@@ -197,24 +209,57 @@ impl Running {
     ) {
         let process = request.process.unwrap_or_default();
         tracing::info!(process, "a new process asks for the sockets");
-        if let Err(error) = request.hand_over([Some(&self.server), admin]).await {
+        let activated = self.sockets.activated_by_name();
+        let paused = self.paused();
+        let handed_over = request.hand_over([Some(&self.server), admin], activated);
+        if let Err(error) = handed_over.await {
             tracing::error!(process, %error, "the upgrade failed; this process goes on");
             return;
         }
-        // Before the acknowledgement, after which the new process listens on the same path.
+        // Before the acknowledgement, after which the new process listens on the same path and reports to systemd.
         events.set_offer(None);
+        events.set_watch(None);
+        std::mem::take(&mut self.notifier).replaced_by(process);
         if let Err(error) = request.finish().await {
             tracing::warn!(process, %error, "the new process did not wait for this one");
         }
+        for what in paused {
+            tracing::warn!(process, "{what}, and the new process does not know it");
+        }
         tracing::info!(process, "the new process has taken over; this one drains");
-        // From here on, this process does not speak for the service.
-        let notifier = std::mem::take(&mut self.notifier);
-        notifier.replaced_by(process);
-        self.server.stop();
+        self.view.stop();
+    }
+
+    /// What an operator has stopped, in words.
+    #[cfg(unix)]
+    fn paused(&self) -> Vec<String> {
+        let listeners = self.server.listeners().into_iter();
+        let listeners = listeners.filter(|it| it.status().state == server::State::Paused);
+        let listeners = listeners.map(|it| format!("listener \"{}\" is paused", it.name()));
+        let servers = self.pools.iter().flat_map(|(name, pool)| {
+            let servers = pool.servers().into_iter();
+            let stopped = servers
+                .filter(|it| matches!(it.state, ServerState::Draining | ServerState::TakenDown));
+            stopped.map(move |it| format!("server {} of \"{name}\" is {}", it.key, it.state))
+        });
+        listeners.chain(servers).collect()
+    }
+
+    /// Whether it drains, perhaps because another process has taken over.
+    fn is_ending(&self) -> bool {
+        use server::State;
+        !matches!(self.view.state(), State::Running | State::Paused)
     }
 
     /// Uses the file as it is now, or goes on with the old configuration.
+    ///
+    /// A process that ends keeps its configuration. It would open sockets that the next process needs.
     fn reload(&mut self) -> Result<(), Vec<String>> {
+        if self.is_ending() {
+            let reason = "the program shuts down";
+            tracing::warn!("the configuration is not reloaded, because {reason}");
+            return Err(vec![reason.into()]);
+        }
         let Some(file) = self.view.file.clone() else {
             return Err(vec![
                 "this configuration has no file that could be read again".into(),
@@ -353,9 +398,8 @@ impl Running {
         let mut old = std::mem::replace(&mut self.pools, parts.pools);
         old.retain(|name, pool| !self.pools.get(name).is_some_and(|new| new.is_same(pool)));
         old.values().for_each(Pool::retire);
-        let is_used = |pool: &Pool| pool.servers().iter().any(|server| server.connections > 0);
         self.retired.extend(old.into_values());
-        self.retired.retain(is_used);
+        self.drop_retired();
         if let Some(admin) = parts.admin {
             self.view.token.store(admin.token.map(Arc::new));
         }
@@ -369,6 +413,12 @@ impl Running {
             self.config.admin = admin;
         }
         self.publish();
+    }
+
+    /// Drops the replaced pools that have no connections, which ends their health checks.
+    fn drop_retired(&mut self) {
+        let is_used = |pool: &Pool| pool.servers().iter().any(|server| server.connections > 0);
+        self.retired.retain(is_used);
     }
 
     fn rules(&self) -> BTreeMap<String, Rules> {
@@ -454,6 +504,9 @@ impl RunningListener {
         }
     }
 }
+
+/// Between looks at replaced pools.
+const LOOK: Duration = Duration::from_secs(10);
 
 fn addresses(listener: &Listener) -> Vec<ListenAddress> {
     let listen = listener.listen.iter();

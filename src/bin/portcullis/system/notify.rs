@@ -9,10 +9,14 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+use tokio::task::AbortHandle;
 
 /// Reports the state of the process to systemd. Without systemd it does nothing.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Notifier(Option<Arc<UnixDatagram>>);
+#[derive(Debug, Default)]
+pub(crate) struct Notifier {
+    socket: Option<Arc<UnixDatagram>>,
+    watchdog: Option<AbortHandle>,
+}
 
 impl Notifier {
     /// Uses the socket in `NOTIFY_SOCKET`.
@@ -22,7 +26,10 @@ impl Notifier {
             return Self::default();
         };
         match connect(&address) {
-            Ok(socket) => Self(Some(socket.into())),
+            Ok(socket) => Self {
+                socket: Some(socket.into()),
+                watchdog: None,
+            },
             Err(error) => {
                 tracing::warn!(%error, "systemd cannot be notified at NOTIFY_SOCKET");
                 Self::default()
@@ -46,34 +53,42 @@ impl Notifier {
         self.send("STOPPING=1\nSTATUS=shutting down gracefully");
     }
 
-    /// Another process takes this one's place.
+    /// Another process takes this one's place, which reports nothing any more.
     ///
     /// This process says so, because systemd accepts messages from the main process alone by default.
-    pub(crate) fn replaced_by(&self, process: i32) {
+    pub(crate) fn replaced_by(self, process: i32) {
+        if let Some(watchdog) = &self.watchdog {
+            watchdog.abort();
+        }
         self.send(&format!("MAINPID={process}"));
     }
 
     /// Shows from now on that the runtime works, if systemd wants to know.
-    pub(crate) fn start_watchdog(&self) {
-        let Some(limit) = watchdog_limit(|name| env::var(name).ok()) else {
+    pub(crate) fn start_watchdog(&mut self) {
+        let limit = watchdog_limit(|name| env::var(name).ok());
+        let Some((socket, limit)) = self.socket.clone().zip(limit) else {
             return;
         };
-        let notifier = self.clone();
-        tokio::spawn(async move {
+        let watchdog = tokio::spawn(async move {
             let mut ticks = tokio::time::interval(limit / 2);
             loop {
                 ticks.tick().await;
-                notifier.send("WATCHDOG=1");
+                send(&socket, "WATCHDOG=1");
             }
         });
+        self.watchdog = Some(watchdog.abort_handle());
     }
 
     fn send(&self, message: &str) {
-        if let Some(socket) = &self.0
-            && let Err(error) = socket.send(message.as_bytes())
-        {
-            tracing::debug!(%error, "systemd was not notified");
+        if let Some(socket) = &self.socket {
+            send(socket, message);
         }
+    }
+}
+
+fn send(socket: &UnixDatagram, message: &str) {
+    if let Err(error) = socket.send(message.as_bytes()) {
+        tracing::debug!(%error, "systemd was not notified");
     }
 }
 

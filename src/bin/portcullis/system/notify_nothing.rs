@@ -1,6 +1,6 @@
 //! Systems without systemd.
 
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Notifier;
 
 impl Notifier {
@@ -14,5 +14,5 @@ impl Notifier {
 
     pub(crate) fn stopping(&self) {}
 
-    pub(crate) fn start_watchdog(&self) {}
+    pub(crate) fn start_watchdog(&mut self) {}
 }
