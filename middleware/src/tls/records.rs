@@ -224,7 +224,13 @@ impl<S: UnbufferedSession> Records<S> {
                     }
                 }
                 Ok(ConnectionState::EncodeTlsData(data)) => self.output.push_encoded(data),
-                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
+                Ok(ConnectionState::TransmitTlsData(data)) => {
+                    data.done();
+                    // The rest may be early data. Each attempt to open it counts against the limit of rustls.
+                    if self.session.is_handshaking() && done < bytes.len() {
+                        return done;
+                    }
+                }
                 Ok(ConnectionState::WriteTraffic(mut traffic)) => {
                     with(&mut traffic);
                     return done;
