@@ -11,7 +11,7 @@ use super::{
             UnbufferedStatus, WriteTraffic,
         },
     },
-    scratch::{MAX_PLAINTEXT, SCRATCH},
+    scratch::{MAX_REST, SCRATCH},
 };
 use std::{io, mem, ops::Deref};
 use tokio::io::ReadBuf;
@@ -134,7 +134,7 @@ impl<S: UnbufferedSession> Records<S> {
         let done = self.advance(bytes, buf, |_| {});
         let most = match self.session.is_handshaking() {
             true => SCRATCH,
-            false => SCRATCH - MAX_PLAINTEXT,
+            false => MAX_REST,
         };
         if bytes.len() - done > most {
             self.refuse(&bytes[done..]);
@@ -224,7 +224,13 @@ impl<S: UnbufferedSession> Records<S> {
                     }
                 }
                 Ok(ConnectionState::EncodeTlsData(data)) => self.output.push_encoded(data),
-                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
+                Ok(ConnectionState::TransmitTlsData(data)) => {
+                    data.done();
+                    // The rest may be early data. Each attempt to open it counts against the limit of rustls.
+                    if self.session.is_handshaking() && done < bytes.len() {
+                        return done;
+                    }
+                }
                 Ok(ConnectionState::WriteTraffic(mut traffic)) => {
                     with(&mut traffic);
                     return done;

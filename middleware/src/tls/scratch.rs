@@ -30,5 +30,9 @@ pub(super) fn with_scratch<T>(with: impl FnOnce(&mut [u8]) -> T) -> T {
 /// A batch with what TLS adds, or the largest record of a peer.
 pub(super) const SCRATCH: usize = BATCH + 8 * 1024;
 
+/// What a connection keeps after the handshake: the beginning of the largest record, whose ciphertext rustls
+/// accepts up to 18,437 bytes, behind the beginning of a small handshake message.
+pub(super) const MAX_REST: usize = 24 * 1024;
+
 /// A vectored write takes two buffers, one for the plaintext and one for the records.
 const KEPT: usize = 2;

@@ -180,6 +180,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin, S: UnbufferedSession> Unbuffered<IO, S>
         Poll::Ready(Ok(()))
     }
 
+    /// Waits until another batch may be sealed.
+    fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.records.has_ended() {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        self.poll_send(cx)
+    }
+
     /// Seals a batch and sends what the socket accepts. Returns the length of the plaintext.
     fn seal(&mut self, cx: &mut Context<'_>, plaintext: &[u8]) -> io::Result<usize> {
         let plaintext = &plaintext[..plaintext.len().min(BATCH)];
@@ -226,15 +234,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin, S: UnbufferedSession + Unpin> AsyncWrit
         if buf.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        if self.records.has_ended() {
-            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
-        }
-        ready!(self.poll_send(cx))?;
+        ready!(self.poll_writable(cx))?;
         Poll::Ready(self.seal(cx, buf))
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
@@ -243,6 +248,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin, S: UnbufferedSession + Unpin> AsyncWrit
         if second.is_none() {
             return self.poll_write(cx, first.map_or(&[], |part| part));
         }
+        ready!(self.poll_writable(cx))?;
         // Parts share records, so they are gathered.
         with_scratch(|scratch| {
             let mut filled = 0;
@@ -251,7 +257,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin, S: UnbufferedSession + Unpin> AsyncWrit
                 scratch[filled..filled + length].copy_from_slice(&part[..length]);
                 filled += length;
             }
-            self.poll_write(cx, &scratch[..filled])
+            Poll::Ready(self.seal(cx, &scratch[..filled]))
         })
     }
 

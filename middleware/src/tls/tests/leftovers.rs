@@ -11,6 +11,7 @@ use rustls::{
     version::TLS13,
 };
 use std::sync::atomic::{AtomicBool, Ordering};
+use tokio_test::{assert_pending, assert_ready, task};
 
 /// A cipher of a client that sends plaintext as handshake messages while it is set.
 struct Forging(&'static dyn Tls13AeadAlgorithm, &'static AtomicBool);
@@ -117,4 +118,24 @@ async fn a_long_handshake_message_ends_an_established_session() {
         ),
         "{cause:?}"
     );
+}
+
+#[tokio::test]
+async fn a_session_keeps_an_unfinished_handshake_message_within_a_bound() {
+    if !is_unbuffered() {
+        return;
+    }
+    for (length, is_kept) in [(4, true), (23_000, true), (25_000, false)] {
+        let (mut server, _client) = with_unfinished_message(length).await;
+        let mut buffer = [0; 10];
+        let mut reading = task::spawn(server.read(&mut buffer));
+        match is_kept {
+            true => assert_pending!(reading.poll()),
+            false => assert!(assert_ready!(reading.poll()).is_err()),
+        }
+        drop(reading);
+        let held = server.get_ref().held_bytes().unwrap();
+        assert_eq!(held >= length, is_kept, "{length}: {held}");
+        assert!(held <= 24 * 1024, "{length}: {held}");
+    }
 }

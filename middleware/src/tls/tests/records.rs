@@ -1,13 +1,20 @@
 //! The bytes of an established connection, however they are split.
 
 use super::*;
-use crate::tls::{TlsIo, handshake::handshake, records::Records, scratch::SCRATCH};
+use crate::io::Passthrough;
+use crate::tls::{
+    TlsIo,
+    handshake::handshake,
+    records::Records,
+    scratch::{SCRATCH, with_scratch},
+};
 use rustls::{
     AlertDescription, ClientConnection,
     server::UnbufferedServerConnection,
     version::{TLS12, TLS13},
 };
 use std::{
+    future::poll_fn,
     io::{IoSlice, Read, Write},
     pin::Pin,
     task::{Context, Poll},
@@ -199,20 +206,113 @@ async fn what_follows_the_last_flight_at_once_is_not_lost() {
 
 #[tokio::test]
 async fn keys_are_updated_while_data_flows() {
-    let (mut server, mut client) = established(100_000, &TLS13, |_| {}).await;
-    for round in 0..5 {
-        client.get_mut().1.refresh_traffic_keys().unwrap();
-        client.write_all(&[round; 20_000]).await.unwrap();
+    // With the small fragments, a batch of an unbuffered session is too large at first.
+    for fragment in [None, Some(32)] {
+        let (mut server, mut client) = established(1_000_000, &TLS13, |config| {
+            config.max_fragment_size = fragment;
+        })
+        .await;
+        for round in 0..5 {
+            client.get_mut().1.refresh_traffic_keys().unwrap();
+            client.write_all(&[round; 60_000]).await.unwrap();
+            client.flush().await.unwrap();
+            let mut received = vec![0; 60_000];
+            server.read_exact(&mut received).await.unwrap();
+            assert!(received == [round; 60_000]);
+            // The update of our keys that the client has requested precedes this.
+            server.write_all(&received).await.unwrap();
+            server.flush().await.unwrap();
+            received.fill(!round);
+            client.read_exact(&mut received).await.unwrap();
+            assert!(received == [round; 60_000]);
+        }
+    }
+}
+
+/// Writes until the client has to read. Returns the number of bytes.
+fn fill(server: &mut Server) -> usize {
+    let mut accepted = 0;
+    loop {
+        let mut writing = task::spawn(server.write(&[7; 100_000]));
+        match writing.poll() {
+            Poll::Ready(written) => accepted += written.unwrap(),
+            Poll::Pending => return accepted,
+        }
+    }
+}
+
+/// Requests other keys of the server and sends "more", which the server reads.
+async fn update_keys(server: &mut Server, client: &mut Client) {
+    client.get_mut().1.refresh_traffic_keys().unwrap();
+    client.write_all(b"more").await.unwrap();
+    client.flush().await.unwrap();
+    let mut received = [0; 4];
+    server.read_exact(&mut received).await.unwrap();
+    assert_eq!(&received, b"more");
+}
+
+#[tokio::test]
+async fn keys_are_updated_while_the_client_does_not_read() {
+    let (mut server, mut client) = established(1_000, &TLS13, |_| {}).await;
+    let accepted = fill(&mut server);
+    for _ in 0..2 {
+        update_keys(&mut server, &mut client).await;
+    }
+    let send = async {
+        server.write_all(&[7; 10_000]).await.unwrap();
+        server.shutdown().await.unwrap();
+    };
+    let ((), (received, end)) = tokio::join!(send, read_all(&mut client));
+    end.unwrap();
+    assert!(received == vec![7; accepted + 10_000]);
+}
+
+#[tokio::test]
+async fn keys_are_updated_before_an_end() {
+    let (mut server, mut client) = established(10_000, &TLS13, |_| {}).await;
+    server.write_all(b"all").await.unwrap();
+    update_keys(&mut server, &mut client).await;
+    server.shutdown().await.unwrap();
+    let (received, end) = read_all(&mut client).await;
+    assert_eq!((received.as_slice(), end.is_ok()), (&b"all"[..], true));
+}
+
+#[tokio::test]
+async fn what_is_read_ahead_to_detect_an_end_is_not_lost() {
+    for version in [&TLS12, &TLS13] {
+        let (mut server, mut client) = established(100_000, version, |_| {}).await;
+        let is_gone = |server: &mut Server| {
+            let mut departure = task::spawn(poll_fn(|cx| server.get_mut().poll_departure(cx)));
+            departure.poll().is_ready()
+        };
+        assert!(!is_gone(&mut server));
+        client.write_all(&[7; 40_000]).await.unwrap();
         client.flush().await.unwrap();
-        let mut received = vec![0; 20_000];
-        server.read_exact(&mut received).await.unwrap();
-        assert!(received == [round; 20_000]);
-        // The update of our keys that the client has requested precedes this.
-        server.write_all(&received).await.unwrap();
-        server.flush().await.unwrap();
-        received.fill(!round);
-        client.read_exact(&mut received).await.unwrap();
-        assert!(received == [round; 20_000]);
+        assert!(!is_gone(&mut server));
+        assert!(!is_gone(&mut server));
+        let mut received = vec![0; 40_000];
+        server.read_exact(&mut received[..5]).await.unwrap();
+        server.read_exact(&mut received[5..]).await.unwrap();
+        assert!(received == [7; 40_000]);
+        assert!(!is_gone(&mut server));
+        client.shutdown().await.unwrap();
+        assert!(is_gone(&mut server));
+        assert_eq!(server.read(&mut received).await.unwrap(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_vectored_write_that_waits_or_fails_copies_nothing() {
+    let (mut server, _client) = established(1_000, &TLS13, |_| {}).await;
+    fill(&mut server);
+    with_scratch(|scratch| scratch.fill(0));
+    let parts = [IoSlice::new(&[7; 100]), IoSlice::new(&[7; 100])];
+    assert_pending!(task::spawn(server.write_vectored(&parts)).poll());
+    assert_pending!(task::spawn(server.shutdown()).poll());
+    if is_unbuffered() {
+        with_scratch(|scratch| assert!(scratch.iter().all(|byte| *byte == 0)));
+        let error = server.write_vectored(&parts).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
     }
 }
 
@@ -281,14 +381,7 @@ async fn a_damaged_record_is_a_failure_that_both_sides_see() {
 #[tokio::test]
 async fn a_client_that_reads_nothing_stops_the_server_within_a_bound() {
     let (mut server, mut client) = established(1_000, &TLS13, |_| {}).await;
-    let mut accepted = 0;
-    loop {
-        let mut writing = task::spawn(server.write(&[7; 100_000]));
-        match writing.poll() {
-            Poll::Ready(written) => accepted += written.unwrap(),
-            Poll::Pending => break,
-        }
-    }
+    let accepted = fill(&mut server);
     assert!(accepted <= 200_000, "{accepted}");
     let receive = async {
         let mut received = vec![0; accepted];

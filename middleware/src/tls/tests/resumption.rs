@@ -24,6 +24,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
+use tokio_rustls::TlsAcceptor;
 
 /// An authority and a client certificate that it signed; valid in the year 2030 only.
 pub(super) struct Clients {
@@ -337,43 +338,68 @@ async fn a_session_without_certificate_does_not_get_past_a_server_that_demands_o
     .await;
 }
 
-/// A client may send data with its first flight, and learns whether the server accepted it.
+/// A client with early data, which returns the echo and whether early data was accepted.
+async fn talk_early(
+    client: Arc<ClientConfig>,
+    io: DuplexStream,
+    data: &[u8],
+    may_send_early: bool,
+) -> io::Result<(Vec<u8>, bool)> {
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut sent_early = false;
+    let connector = TlsConnector::from(client);
+    let connecting = connector.connect_with(name, io, |session| {
+        let early = session.early_data();
+        sent_early = early.is_some_and(|mut early| early.write_all(data).is_ok());
+    });
+    let mut client = connecting.await?;
+    assert_eq!(sent_early, may_send_early);
+    let is_accepted = client.get_ref().1.is_early_data_accepted();
+    client.write_all(data).await?;
+    client.shutdown().await?;
+    let mut received = Vec::new();
+    client.read_to_end(&mut received).await?;
+    Ok((received, is_accepted))
+}
+
 #[tokio::test]
-async fn early_data_is_refused_and_heard_after_the_handshake() {
-    let mut config = server_config(provider(), &[&TLS13]);
-    config.max_early_data_size = 1024;
-    let config = Arc::new(config);
-    let layer = TlsLayer::new(config.clone());
-    assert_eq!(config.max_early_data_size, 1024, "it is the caller's");
-    let mut client = client_config(provider(), &[&TLS13]);
-    client.enable_early_data = true;
-    let client = Arc::new(client);
-    for resumed in [false, true] {
-        let (connection, io) = in_memory();
-        let known = info(&connection);
-        let served = serve(layer.clone(), connection, echo);
-        let talk = async {
-            let name = ServerName::try_from("localhost").unwrap();
-            let mut said_early = false;
-            let connector = TlsConnector::from(client.clone());
-            let early = connector.connect_with(name, io, |session| {
-                let early = session.early_data();
-                said_early = early.is_some_and(|mut early| early.write_all(b"hello").is_ok());
-            });
-            let mut client = early.await?;
-            assert!(!said_early, "no ticket allows it");
-            client.write_all(b"hello").await?;
-            client.flush().await?;
-            client.shutdown().await?;
-            let mut received = Vec::new();
-            client.read_to_end(&mut received).await?;
-            let is_accepted = client.get_ref().1.is_early_data_accepted();
-            Ok::<_, io::Error>((received, is_accepted))
+async fn early_data_is_rejected_and_sent_again_after_the_handshake() {
+    // rustls accepts 16,384 bytes of rejected early data, and counts them again with each flight.
+    for length in [1, 1_000, 6_000] {
+        let data = vec![7; length];
+        let mut config = server_config(provider(), &[&TLS13]);
+        config.max_early_data_size = 8_000;
+        let config = Arc::new(config);
+        let layer = TlsLayer::new(config.clone());
+        assert_eq!(config.max_early_data_size, 8_000, "it is the caller's");
+        let mut client = client_config(provider(), &[&TLS13]);
+        client.enable_early_data = true;
+        let client = Arc::new(client);
+        let visit = async |resumed, may_send_early| {
+            let (connection, io) = crate::testing::in_memory(100_000);
+            let known = info(&connection);
+            let served = serve(layer.clone(), connection, echo);
+            let talk = talk_early(client.clone(), io, &data, may_send_early);
+            let (served, received) = tokio::join!(served, talk);
+            served.unwrap();
+            assert_eq!(received.unwrap(), (data.clone(), false));
+            assert_eq!(known.tls().unwrap().resumed, resumed);
         };
+        visit(false, false).await;
+        // A ticket of the layer allows no early data. One of a server without the layer does.
+        visit(true, false).await;
+        let (server, io) = duplex(100_000);
+        let served = async {
+            let stream = TlsAcceptor::from(config.clone()).accept(server).await?;
+            let (mut input, mut output) = tokio::io::split(stream);
+            tokio::io::copy(&mut input, &mut output).await?;
+            output.shutdown().await
+        };
+        let talk = talk_early(client.clone(), io, &data, false);
         let (served, received) = tokio::join!(served, talk);
         served.unwrap();
-        assert_eq!(received.unwrap(), (b"hello".to_vec(), false));
-        assert_eq!(known.tls().unwrap().resumed, resumed);
+        assert_eq!(received.unwrap(), (data.clone(), false));
+        visit(true, true).await;
     }
 }
 
