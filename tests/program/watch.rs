@@ -39,6 +39,26 @@ async fn a_changed_file_is_reloaded_without_a_signal() {
 }
 
 #[tokio::test]
+async fn other_files_that_change_all_the_time_delay_no_reload_for_long() {
+    let folder = Folder::new();
+    let (one, two) = (backend("one").await, backend("two").await);
+    let text = |server: &dyn ToString| configuration("watch = true", &server.to_string());
+    let file = folder.write("gate.toml", text(&one));
+    let mut gate = Gate::run(&file, 1).await;
+    let (log, moved) = (folder.path("access.log"), folder.path("moved.log"));
+    let noise = tokio::spawn(async move {
+        while std::fs::write(&log, "a line\n").is_ok() {
+            std::fs::rename(&log, &moved).expect("it was written");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    folder.write("gate.toml", text(&two));
+    gate.child.says("was reloaded").await;
+    assert_greets(&gate, "two").await;
+    noise.abort();
+}
+
+#[tokio::test]
 async fn the_link_of_a_config_map_that_is_swapped_is_a_change() {
     let folder = Folder::new();
     let (one, two) = (backend("one").await, backend("two").await);

@@ -2,13 +2,15 @@
 
 use crate::config::Config;
 use notify::{
-    Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher, event::AccessKind,
-    event::AccessMode, recommended_watcher,
+    Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher,
+    event::{AccessKind, AccessMode, ModifyKind},
+    recommended_watcher,
 };
 use std::{
     collections::BTreeSet,
+    ffi::OsString,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 use tokio::{
@@ -23,6 +25,8 @@ pub(crate) struct ConfigWatch {
     /// The hash of the texts that were seen last.
     seen: Option<String>,
     changed: Arc<Notify>,
+    /// The names of the files, without their folders.
+    names: Arc<Mutex<BTreeSet<OsString>>>,
     /// Whether something was reported that was not looked at.
     is_reported: bool,
     /// `None` if the system offers no reports.
@@ -34,9 +38,11 @@ impl ConfigWatch {
     /// Watches `file`, which was read as `config`.
     pub(crate) fn new(file: &Path, config: &Config) -> Self {
         let changed = Arc::new(Notify::new());
-        let notify = changed.clone();
+        let names = Arc::<Mutex<BTreeSet<OsString>>>::default();
+        let (notify, known) = (changed.clone(), names.clone());
         let watcher = recommended_watcher(move |event: notify::Result<Event>| {
-            if event.is_ok_and(|event| is_change(event.kind)) {
+            let known = known.lock().unwrap_or_else(PoisonError::into_inner);
+            if event.is_ok_and(|event| is_change(&event, &known)) {
                 notify.notify_one();
             }
         });
@@ -47,6 +53,7 @@ impl ConfigWatch {
             file: file.into(),
             seen: config.hash.clone(),
             changed,
+            names,
             // The files may have changed since they were read.
             is_reported: true,
             watcher: watcher.inspect_err(warn).ok(),
@@ -67,9 +74,11 @@ impl ConfigWatch {
                 let _ = timeout(POLL, self.changed.notified()).await;
                 self.is_reported = true;
             }
-            // Files are often written in several steps.
+            // Files are often written in several steps. In their folder, others may change all the time.
             sleep(DEBOUNCE).await;
-            while timeout(DEBOUNCE, self.changed.notified()).await.is_ok() {}
+            let settled =
+                async { while timeout(DEBOUNCE, self.changed.notified()).await.is_ok() {} };
+            let _ = timeout(LONGEST, settled).await;
             let file = self.file.clone();
             let read = spawn_blocking(move || Config::load(&file).0).await;
             self.is_reported = false;
@@ -94,8 +103,11 @@ impl ConfigWatch {
             return;
         };
         let targets = files.iter().filter_map(|file| file.canonicalize().ok());
-        let all = files.iter().cloned().chain(targets);
-        let folders: BTreeSet<_> = all.filter_map(|file| folder_of(&file)).collect();
+        let all: Vec<_> = files.iter().cloned().chain(targets).collect();
+        let names = all.iter().filter_map(|file| file.file_name());
+        let names = names.map(OsString::from).collect();
+        *self.names.lock().unwrap_or_else(PoisonError::into_inner) = names;
+        let folders: BTreeSet<_> = all.iter().filter_map(|file| folder_of(file)).collect();
         for gone in self.folders.difference(&folders) {
             // It may have been removed, which ends the watch as well.
             let _ = watcher.unwatch(gone);
@@ -118,15 +130,52 @@ fn folder_of(file: &Path) -> Option<PathBuf> {
     })
 }
 
-/// Reads, such as our own, are none.
-const fn is_change(kind: EventKind) -> bool {
-    match kind {
-        EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
-        EventKind::Access(_) => false,
-        _ => true,
+/// Whether a file of these names, or a link to one, may have changed.
+///
+/// Reads, such as our own, are no changes, and neither are lines that are added to a log in the same folder. A file
+/// or a link of any name that appears, moves or vanishes is one.
+fn is_change(event: &Event, names: &BTreeSet<OsString>) -> bool {
+    match event.kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => {}
+        EventKind::Modify(ModifyKind::Name(_)) => return true,
+        EventKind::Modify(_) => {}
+        EventKind::Access(_) => return false,
+        _ => return true,
     }
+    let is_known = |path: &PathBuf| path.file_name().is_some_and(|name| names.contains(name));
+    event.paths.is_empty() || event.paths.iter().any(is_known)
 }
 
 /// Some file systems report nothing, and a folder of included files may be new.
 const POLL: Duration = Duration::from_secs(10);
 const DEBOUNCE: Duration = Duration::from_millis(200);
+/// Longer than that, changes do not wait for a pause.
+const LONGEST: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use notify::event::{CreateKind, DataChange, RenameMode};
+
+    #[test]
+    fn what_is_written_to_other_files_is_no_change() {
+        let names = BTreeSet::from(["gate.toml".into()]);
+        let counts = |kind, path: &str| {
+            let event = Event::new(kind).add_path(path.into());
+            is_change(&event, &names)
+        };
+        let written = EventKind::Access(AccessKind::Close(AccessMode::Write));
+        let modified = EventKind::Modify(ModifyKind::Data(DataChange::Any));
+        for kind in [written, modified] {
+            assert!(counts(kind, "/etc/gate.toml"), "{kind:?}");
+            assert!(!counts(kind, "/etc/access.log"), "{kind:?}");
+        }
+        let read = EventKind::Access(AccessKind::Read);
+        assert!(!counts(read, "/etc/gate.toml"));
+        let moved = EventKind::Modify(ModifyKind::Name(RenameMode::Any));
+        for kind in [moved, EventKind::Create(CreateKind::Any)] {
+            assert!(counts(kind, "/etc/..data"), "{kind:?}");
+        }
+        assert!(is_change(&Event::new(modified), &names));
+    }
+}
