@@ -100,8 +100,8 @@ impl ListenerHandle {
 
     /// The listening sockets, to pass them to another process: one, or one for each worker.
     ///
-    /// Empty for listeners without a socket of the system, and after the listener has closed. See
-    /// [`hand_over`](Self::hand_over).
+    /// Empty for listeners without a socket of the system. After the listener has closed,
+    /// [`WeakSocket::duplicate`] returns `None`. See [`hand_over`](Self::hand_over).
     #[cfg(unix)]
     pub fn sockets(&self) -> &[WeakSocket] {
         self.0.sockets.get().map_or(&[], |sockets| sockets)
