@@ -186,7 +186,10 @@ impl PoolBuilder {
     /// Resolves host names and SRV records by DNS; by default names are resolved by the system, and SRV records not at all.
     ///
     /// A name is resolved again when the time to live of its answer is over, within a fifth, and after a second at least.
-    /// The [interval](Self::with_resolve_interval) and the resolver of the connector are not used then.
+    /// That time counts for a day at most. The [interval](Self::with_resolve_interval) and the resolver of the connector are not used then.
+    ///
+    /// If one kind of addresses, or one host of an SRV record, cannot be resolved, the last complete answer stays in
+    /// use. Until there is one, the pool uses what is known.
     #[cfg(feature = "dns")]
     #[must_use]
     pub fn with_dns(mut self, dns: impl Into<Option<super::Dns>>) -> Self {

@@ -3,11 +3,15 @@
 use super::resolve::{Answer, Found};
 use crate::connect::BadTarget;
 use hickory_resolver::{
-    Resolver, TokioResolver,
-    config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig},
+    Hosts, Resolver, TokioResolver,
+    config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts},
     lookup::Lookup,
     net::{NetError, runtime::TokioRuntimeProvider},
-    proto::rr::{Name, RData, RecordType, rdata::SRV},
+    proto::{
+        op::Query,
+        rr::{Name, RData, RecordType, rdata::SRV},
+    },
+    system_conf::read_system_conf,
 };
 use portcullis_middleware::BoxError;
 use std::{
@@ -18,7 +22,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::timeout};
 
 /// Resolves host names and SRV records for [pools](super) by asking name servers.
 ///
@@ -27,7 +31,17 @@ use tokio::task::JoinSet;
 ///
 /// It is built on `hickory-resolver`. Answers are not cached, and not validated by DNSSEC.
 #[derive(Clone)]
-pub struct Dns(Arc<TokioResolver>);
+pub struct Dns(Arc<Inner>);
+
+struct Inner {
+    /// For absolute names.
+    resolver: TokioResolver,
+    hosts: Hosts,
+    /// The domains of names that are not absolute.
+    search: Vec<Name>,
+    /// A name with that many dots is tried as it is first.
+    dots: usize,
+}
 
 impl Dns {
     /// Uses the name servers and the search list of the system (`/etc/resolv.conf`), and its hosts file.
@@ -38,10 +52,10 @@ impl Dns {
     ///
     /// If the configuration cannot be read or contains no name server.
     pub fn system() -> io::Result<Self> {
-        let mut builder = TokioResolver::builder_tokio().map_err(io::Error::other)?;
-        builder.options_mut().cache_size = 0;
-        let resolver = builder.build().map_err(io::Error::other)?;
-        Ok(Self(Arc::new(resolver)))
+        let (config, options) = read_system_conf().map_err(io::Error::other)?;
+        // A container may have none.
+        let hosts = Hosts::from_system().unwrap_or_default();
+        Self::new(config, options, hosts)
     }
 
     /// Uses these name servers alone, over UDP, and over TCP if an answer is too large.
@@ -63,30 +77,45 @@ impl Dns {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
         let config = ResolverConfig::from_name_servers(servers);
-        let mut builder = Resolver::builder_with_config(config, TokioRuntimeProvider::default());
-        let options = builder.options_mut();
+        Self::new(config, ResolverOpts::default(), Hosts::default())
+    }
+
+    pub(super) fn new(
+        config: ResolverConfig,
+        mut options: ResolverOpts,
+        hosts: Hosts,
+    ) -> io::Result<Self> {
         options.cache_size = 0;
         options.use_hosts_file = ResolveHosts::Never;
-        let resolver = builder.build().map_err(io::Error::other)?;
-        Ok(Self(Arc::new(resolver)))
+        let search = config.domain().into_iter().chain(config.search());
+        let (search, dots) = (search.cloned().collect(), options.ndots);
+        let builder = Resolver::builder_with_config(config, TokioRuntimeProvider::default());
+        let resolver = builder.with_options(options).build();
+        Ok(Self(Arc::new(Inner {
+            resolver: resolver.map_err(io::Error::other)?,
+            hosts,
+            search,
+            dots,
+        })))
     }
 
     /// The addresses of a host.
     pub(super) async fn addresses(&self, host: &str, port: u16) -> Result<Answer, BoxError> {
-        let (addresses, time_to_live) = self.look_up_ip(host.parse()?).await?;
-        let found = addresses.into_iter().map(|ip| SocketAddr::new(ip, port));
+        let addresses = self.look_up_ip(host.parse()?).await?;
+        let found = addresses.found.into_iter();
+        let found = found.map(|ip| SocketAddr::new(ip, port));
         Ok(Answer {
             found: found.map(Found::from).collect(),
-            valid_for: Some(time_to_live),
+            valid_for: Some(addresses.valid_for),
+            failure: addresses.failure,
         })
     }
 
     /// The servers of a service. Those of the lowest priority are primary, the others are backups.
     ///
-    /// The answer fails if a single host fails to resolve, so that its server is not taken for removed. A host that does
-    /// not exist is left out.
+    /// A host that does not exist is left out. One that fails to resolve is the failure of the answer.
     pub(super) async fn servers(&self, service: &SrvName) -> Result<Answer, BoxError> {
-        let lookup = self.0.lookup(&*service.0, RecordType::SRV).await?;
+        let lookup = self.0.resolver.lookup(&*service.0, RecordType::SRV).await?;
         let mut valid_for = time_to_live(&lookup);
         let mut records: Vec<SRV> = Vec::new();
         for record in lookup.answers() {
@@ -107,13 +136,19 @@ impl Dns {
                 lookups.spawn(async move { (host.clone(), dns.look_up_ip(host).await) });
             }
         }
+        let mut failure = None;
         while let Some(ended) = lookups.join_next().await {
             let (host, result) = ended?;
-            let (addresses, time_to_live) = result?;
-            if !addresses.is_empty() {
-                valid_for = valid_for.min(time_to_live);
+            match result {
+                Ok(addresses) => {
+                    if !addresses.found.is_empty() {
+                        valid_for = valid_for.min(addresses.valid_for);
+                    }
+                    failure = failure.or(addresses.failure);
+                    hosts.insert(host, addresses.found);
+                }
+                Err(error) => failure = Some(error),
             }
-            hosts.insert(host, addresses);
         }
         let primary = records.first().map_or(0, |srv| srv.priority);
         let has_weights = records.iter().any(|srv| srv.weight > 0);
@@ -131,34 +166,102 @@ impl Dns {
         Ok(Answer {
             found: records.iter().flat_map(at_each).collect(),
             valid_for: Some(valid_for),
+            failure,
         })
     }
 
-    /// Fails unless both kinds of addresses are known, so that no server is taken for removed.
-    async fn look_up_ip(&self, host: Name) -> Result<(Vec<IpAddr>, Duration), BoxError> {
-        let (v4, v6) = tokio::join!(
-            self.0.lookup(host.clone(), RecordType::A),
-            self.0.lookup(host, RecordType::AAAA),
-        );
-        let (mut addresses, mut valid_for) = (Vec::new(), Duration::MAX);
-        for lookup in [v4, v6] {
-            let lookup = match lookup {
-                Ok(lookup) => lookup,
-                Err(error) if is_absent(&error) => continue,
-                Err(error) => return Err(error.into()),
-            };
-            let ips = lookup
-                .answers()
-                .iter()
-                .filter_map(|record| match record.data {
-                    RData::A(ip) => Some(IpAddr::V4(ip.0)),
-                    RData::AAAA(ip) => Some(IpAddr::V6(ip.0)),
-                    _ => None,
-                });
-            addresses.extend(ips);
-            valid_for = valid_for.min(time_to_live(&lookup));
+    /// The addresses of the first name that has any, among those that `host` may mean.
+    ///
+    /// Both kinds are those of one name, because another domain of the search list has another host.
+    async fn look_up_ip(&self, host: Name) -> Result<Addresses, BoxError> {
+        for name in self.0.candidates(&host) {
+            let addresses = self.0.look_up_one(name).await?;
+            if !addresses.found.is_empty() {
+                return Ok(addresses);
+            }
         }
-        Ok((addresses, valid_for))
+        Ok(Addresses::default())
+    }
+}
+
+impl Inner {
+    /// The absolute names that `host` may mean, in the order of `resolv.conf(5)`.
+    fn candidates(&self, host: &Name) -> Vec<Name> {
+        let mut absolute = host.clone();
+        absolute.set_fqdn(true);
+        if host.is_fqdn() {
+            return vec![absolute];
+        }
+        let search = self.search.iter();
+        // Those that are too long do not exist.
+        let search = search.filter_map(|domain| host.clone().append_domain(domain).ok());
+        let mut candidates: Vec<_> = search.collect();
+        let is_first = usize::from(host.num_labels()) > self.dots || host.is_localhost();
+        let index = if is_first { 0 } else { candidates.len() };
+        candidates.insert(index, absolute);
+        candidates
+    }
+
+    /// Fails if one kind fails and the other has no addresses.
+    async fn look_up_one(&self, name: Name) -> Result<Addresses, BoxError> {
+        let kinds = [RecordType::A, RecordType::AAAA];
+        let known = kinds.map(|kind| {
+            let query = Query::query(name.clone(), kind);
+            self.hosts.lookup_static_host(&query)
+        });
+        if known.iter().any(Option::is_some) {
+            let mut addresses = Addresses::default();
+            known.iter().flatten().for_each(|it| addresses.add(it));
+            return Ok(addresses);
+        }
+        let [v4, v6] = kinds.map(|kind| {
+            let lookup = self.resolver.lookup(name.clone(), kind);
+            timeout(KIND_TIMEOUT, lookup)
+        });
+        let (v4, v6) = tokio::join!(v4, v6);
+        let mut addresses = Addresses::default();
+        for lookup in [v4, v6] {
+            match lookup {
+                Ok(Ok(lookup)) => addresses.add(&lookup),
+                Ok(Err(error)) if is_absent(&error) => {}
+                Ok(Err(error)) => addresses.failure = Some(error.into()),
+                Err(elapsed) => addresses.failure = Some(elapsed.into()),
+            }
+        }
+        match addresses.failure {
+            Some(error) if addresses.found.is_empty() => Err(error),
+            _ => Ok(addresses),
+        }
+    }
+}
+
+/// The addresses of a host.
+struct Addresses {
+    found: Vec<IpAddr>,
+    valid_for: Duration,
+    /// Why one kind of them is unknown.
+    failure: Option<BoxError>,
+}
+
+impl Addresses {
+    fn add(&mut self, lookup: &Lookup) {
+        let records = lookup.answers().iter();
+        let ips = records.filter_map(|record| record.data.ip_addr());
+        let before = self.found.len();
+        self.found.extend(ips);
+        if self.found.len() > before {
+            self.valid_for = self.valid_for.min(time_to_live(lookup));
+        }
+    }
+}
+
+impl Default for Addresses {
+    fn default() -> Self {
+        Self {
+            found: Vec::new(),
+            valid_for: Duration::MAX,
+            failure: None,
+        }
     }
 }
 
@@ -218,3 +321,5 @@ impl FromStr for SrvName {
 
 /// More records than that are ignored, those of the highest priority numbers and the lowest weights first.
 const MAX_RECORDS: usize = 256;
+/// For one kind of addresses, so that one that is not answered leaves time to use the other.
+const KIND_TIMEOUT: Duration = Duration::from_secs(5);

@@ -6,7 +6,7 @@ use super::{
     member::{Member, MemberState},
     meters::Meters,
     pool::{Members, Shared},
-    resolve::{Answer, Found, Resolver},
+    resolve::{Found, Resolver},
     standing::Request,
     task::Task,
 };
@@ -30,6 +30,8 @@ pub(super) struct Configured {
     /// Itself, or one for each address of its name; `None` until the name is resolved.
     servers: Option<Vec<Arc<Server>>>,
     found: Vec<Found>,
+    /// Whether those are all that there are.
+    is_complete: bool,
     /// What was requested for it, or for servers at addresses of its name, which may vanish and return.
     requests: HashMap<ServerKey, Request>,
     /// Resolves the name.
@@ -100,6 +102,7 @@ impl Shared {
         // A name that stays keeps its addresses, and its resolver goes on.
         let known = known.filter(|known| known.server.address() == server.address());
         let is_name = server.address().is_name();
+        let is_complete = known.as_ref().is_some_and(|known| known.is_complete);
         let (servers, found, resolver) = match known {
             _ if !is_name => (Some(vec![Arc::new(server.clone())]), Vec::new(), None),
             Some(known) => {
@@ -118,6 +121,7 @@ impl Shared {
             server,
             servers,
             found,
+            is_complete,
             requests: requests.unwrap_or_default(),
             resolver,
         };
@@ -149,15 +153,20 @@ impl Shared {
         Some(members)
     }
 
-    /// The name of `server` has these addresses now.
-    fn resolved(self: &Arc<Self>, server: &Server, mut found: Vec<Found>) {
-        // Name servers rotate them.
+    /// The name of `server` has these addresses now, and others that are unknown unless `is_complete`.
+    fn resolved(self: &Arc<Self>, server: &Server, mut found: Vec<Found>, is_complete: bool) {
+        // Name servers rotate them. Of an address that is listed twice, a primary server stays.
         found.sort_unstable();
         found.dedup_by_key(|found| found.address);
         let mut configured = self.configured();
         let Some(known) = find(&mut configured, server) else {
             return;
         };
+        // What is unknown now is not taken for removed.
+        if known.is_complete && !is_complete {
+            return;
+        }
+        known.is_complete = is_complete;
         if known.servers.is_some() && known.found == found {
             return;
         }
@@ -319,33 +328,37 @@ async fn follow(pool: Weak<Shared>, server: Server) {
         drop(shared);
         let resolving = resolver.resolve(server.address());
         let answer: Result<_, BoxError> = match timeout(RESOLVE_TIMEOUT, resolving).await {
-            Ok(Ok(answer)) if answer.found.is_empty() => {
-                Err(io::Error::from(io::ErrorKind::NotFound).into())
-            }
+            Ok(Ok(answer)) if answer.found.is_empty() => Err(answer
+                .failure
+                .unwrap_or_else(|| io::Error::from(io::ErrorKind::NotFound).into())),
             Ok(answer) => answer,
             Err(elapsed) => Err(elapsed.into()),
         };
         let Some(shared) = pool.upgrade() else {
             return;
         };
-        let pause = match answer {
-            Ok(Answer { found, valid_for }) => {
-                shared.resolved(&server, found);
-                is_failing = false;
-                match valid_for {
-                    Some(time) => no_sooner_than(time.max(SHORTEST)),
+        let (failure, pause) = match answer {
+            Ok(answer) => {
+                shared.resolved(&server, answer.found, answer.failure.is_none());
+                let pause = match answer.valid_for {
+                    Some(time) => no_sooner_than(time.clamp(SHORTEST, LONGEST)),
                     None => around(interval),
-                }
+                };
+                (answer.failure, pause)
             }
             Err(error) => {
                 shared.unresolved(&server);
-                if !is_failing {
-                    events::unresolved(&shared, &key, &*error);
-                }
-                is_failing = true;
-                around(interval.min(RETRY))
+                (Some(error), RETRY)
             }
         };
+        let pause = match failure {
+            None => pause,
+            Some(_) => around(interval.min(RETRY)).min(pause),
+        };
+        if let Some(error) = failure.as_ref().filter(|_| !is_failing) {
+            events::unresolved(&shared, &key, &**error);
+        }
+        is_failing = failure.is_some();
         drop(shared);
         sleep(pause).await;
     }
@@ -381,5 +394,7 @@ async fn next<S: Stream>(mut stream: Pin<&mut S>) -> Option<S::Item> {
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The shortest time to live.
 const SHORTEST: Duration = Duration::from_secs(1);
+/// The longest time to live, as in other resolvers.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 /// After an answer that failed.
 const RETRY: Duration = Duration::from_secs(5);

@@ -21,15 +21,19 @@ pub(super) struct Answer {
     pub(super) found: Vec<Found>,
     /// `None` if that is unknown.
     pub(super) valid_for: Option<Duration>,
+    /// Why further servers may exist that are unknown.
+    pub(super) failure: Option<BoxError>,
 }
 
 /// A server that was found for a name, with what an SRV record says about it.
+///
+/// In the order of addresses, and those that are no backups first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Found {
     pub(super) address: SocketAddr,
+    pub(super) is_backup: bool,
     /// `None` for the configured one.
     pub(super) weight: Option<u16>,
-    pub(super) is_backup: bool,
 }
 
 impl From<SocketAddr> for Found {
@@ -55,6 +59,7 @@ impl Resolver {
                 Ok(Answer {
                     found: addresses.into_iter().map(Found::from).collect(),
                     valid_for: None,
+                    failure: None,
                 })
             }
             #[cfg(feature = "dns")]
