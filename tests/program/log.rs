@@ -3,7 +3,11 @@
 use crate::gate::{Folder, Gate, backend, line};
 use serde_json::Value;
 use std::{fs, path::Path, time::Duration};
-use tokio::{io::AsyncWriteExt, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    net::UnixStream,
+    time::timeout,
+};
 
 /// The lines of `log`, in a gate with one listener before `server`.
 fn configuration(log: &str, server: &str) -> String {
@@ -15,7 +19,10 @@ fn configuration(log: &str, server: &str) -> String {
 
 /// A client that gets the greeting, sends five bytes, gets them back, and leaves.
 async fn visit(gate: &Gate) {
-    let mut client = gate.connect().await;
+    visit_over(gate.connect().await).await;
+}
+
+async fn visit_over(mut client: impl AsyncRead + AsyncWrite + Unpin) {
     assert_eq!(line(&mut client).await.expect("the greeting"), "one");
     client.write_all(b"ping\n").await.expect("it is open");
     assert_eq!(line(&mut client).await.expect("an echo"), "ping");
@@ -82,20 +89,14 @@ async fn each_connection_has_one_line_with_its_facts() {
 async fn a_reload_changes_the_level_and_where_access_lines_go() {
     let folder = Folder::new();
     let server = backend("one").await.to_string();
-    let file = folder.write("gate.toml", configuration("level = \"error\"", &server));
     let path = folder.path("access.log");
-    let mut command = crate::gate::program(["run", "--config", file.to_str().expect("UTF-8")]);
-    command.env("RUST_BACKTRACE", "0");
+    let front = folder.path("front.socket");
     // At level error there is no line with the address, so it is fixed.
-    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    let address = free.local_addr().expect("it is bound");
-    drop(free);
-    let text = |log: &str| configuration(log, &server).replace("127.0.0.1:0", &address.to_string());
-    folder.write("gate.toml", text("level = \"error\""));
-    let mut gate = Gate::start(command, 0).await;
-    gate.addresses.push(address);
+    let text = |log: &str| configuration(log, &server).replace("127.0.0.1:0", "unix:front.socket");
+    let file = folder.write("gate.toml", text("level = \"error\""));
+    let mut gate = Gate::run(&file, 0).await;
     crate::support::eventually("it listens", || {
-        std::net::TcpStream::connect(address).is_ok()
+        std::os::unix::net::UnixStream::connect(&front).is_ok()
     })
     .await;
     // Access lines do not depend on the level.
@@ -107,7 +108,7 @@ async fn a_reload_changes_the_level_and_where_access_lines_go() {
     );
     gate.child.signal("HUP").await;
     gate.child.says("was reloaded").await;
-    visit(&gate).await;
+    visit_over(UnixStream::connect(&front).await.expect("it listens")).await;
     line_in(&path, "\"bytes_in\":5").await;
 
     for wrong in ["./missing/access.log", "acess"] {
@@ -163,4 +164,25 @@ async fn a_rotated_file_is_opened_again_on_sigusr1_and_at_a_reload() {
     let lines = text.lines().map(serde_json::from_str::<Value>);
     let lines: Vec<_> = lines.collect::<Result<_, _>>().expect("whole lines");
     assert!(lines.len() > 100, "{} lines", lines.len());
+}
+
+#[tokio::test]
+async fn a_log_that_is_not_read_stalls_no_connection_and_the_lines_lost_are_counted() {
+    let folder = Folder::new();
+    let server = backend("one").await.to_string();
+    let file = folder.write("gate.toml", configuration("format = \"json\"", &server));
+    let mut gate = Gate::run(&file, 1).await;
+    // More than the queue, the pipe and the test's own buffer hold.
+    for _ in 0..10_000 {
+        let mut client = gate.connect().await;
+        assert_eq!(line(&mut client).await.expect("the greeting"), "one");
+    }
+    let lost = gate.child.says("lines of the log were dropped").await;
+    let lost: Value = serde_json::from_str(&lost).expect("it is JSON");
+    assert!(
+        lost["dropped"].as_u64().is_some_and(|lost| lost > 0),
+        "{lost}"
+    );
+    visit(&gate).await;
+    gate.child.says("\"bytes_in\":5").await;
 }

@@ -45,23 +45,21 @@ pub(super) struct Flush {
 }
 
 impl Lines {
-    pub(super) fn to(output: impl Write + Send + 'static) -> (Self, Flush) {
+    /// Fails if the system has no further thread.
+    pub(super) fn to(output: impl Write + Send + 'static) -> io::Result<(Self, Flush)> {
         let (lines, queue) = sync_channel(QUEUE);
         let (done, written) = sync_channel(1);
         let dropped = Arc::new(AtomicU64::new(0));
         let end = lines.clone();
         let counter = dropped.clone();
-        thread::spawn(move || {
+        let thread = thread::Builder::new().name("log".into());
+        thread.spawn(move || {
             write_all(&queue, output, &counter);
             let _ = done.send(());
-        });
-        (
-            Self(Arc::new(Queue { lines, dropped })),
-            Flush {
-                end: Some(end),
-                written,
-            },
-        )
+        })?;
+        let lines = Self(Arc::new(Queue { lines, dropped }));
+        let end = Some(end);
+        Ok((lines, Flush { end, written }))
     }
 
     /// A line, which is sent when it is dropped.
@@ -182,7 +180,7 @@ mod tests {
     #[test]
     fn a_reader_that_stops_reading_costs_lines_and_no_time() {
         let output = Stuck::default();
-        let (lines, flush) = Lines::to(output.clone());
+        let (lines, flush) = Lines::to(output.clone()).expect("there are threads");
         let reader = output.0.lock().expect("not poisoned");
         let more_than_fit = QUEUE + 100;
         for number in 0..more_than_fit {

@@ -41,7 +41,8 @@ pub(crate) struct Guard {
 /// Opens the log.
 pub(crate) fn init(settings: &Log) -> Result<Guard, String> {
     let opened = open(settings)?;
-    let (messages, flush) = Lines::to(io::stdout());
+    let messages = Lines::to(io::stdout());
+    let (messages, flush) = messages.map_err(|error| format!("the log has no thread: {error}"))?;
     let levels = Levels::new(settings.level.0);
     let output = OUTPUT.get_or_init(|| Output {
         messages,
@@ -91,9 +92,8 @@ pub(crate) fn open(settings: &Log) -> Result<Opened, String> {
         Access::Off => Opened(Destination::Off, None),
         Access::Stdout => Opened(Destination::Stdout, None),
         Access::File(path) => {
-            let file = access::open(&path.value);
-            let file = file.map_err(|error| format!("{}: {error}", path.place))?;
-            let (lines, flush) = Lines::to(file);
+            let opened = access::open(&path.value).and_then(Lines::to);
+            let (lines, flush) = opened.map_err(|error| format!("{}: {error}", path.place))?;
             Opened(Destination::File(lines), Some(flush))
         }
     })
