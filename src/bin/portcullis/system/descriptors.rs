@@ -7,13 +7,29 @@ use crate::config::{Config, Problems};
 pub(crate) fn raise_descriptors() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
-    if limit.current != limit.maximum {
-        limit.current = limit.maximum;
-        if let Err(error) = setrlimit(Resource::Nofile, limit) {
-            tracing::warn!(%error, "the limit of file descriptors cannot be raised");
-        }
+    if limit.current == limit.maximum {
+        return;
+    }
+    let before = limit.current;
+    limit.current = limit.maximum;
+    let mut raised = setrlimit(Resource::Nofile, limit);
+    // macOS rejects more than OPEN_MAX, also where the hard limit is none.
+    if raised.is_err() && before.is_some_and(|before| before < OPEN_MAX) {
+        limit.current = Some(
+            limit
+                .maximum
+                .map_or(OPEN_MAX, |maximum| maximum.min(OPEN_MAX)),
+        );
+        raised = setrlimit(Resource::Nofile, limit);
+    }
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of file descriptors cannot be raised");
     }
 }
+
+/// That of macOS.
+#[cfg(unix)]
+const OPEN_MAX: u64 = 10_240;
 
 #[cfg(not(unix))]
 pub(crate) fn raise_descriptors() {}
