@@ -4,7 +4,12 @@ use crate::{
     gate::{Folder, Gate, backend, line, program},
     support::child::Child,
 };
-use std::{os::unix::fs::PermissionsExt, path::PathBuf, time::Duration};
+use std::{
+    fs::Permissions,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::PathBuf,
+    time::Duration,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpStream, UnixStream},
@@ -157,6 +162,26 @@ async fn sigusr2_starts_the_new_process() {
     let _new = Stranger(new);
     assert_eq!(test.gate.child.ended_within(PATIENCE).await.code(), Some(0));
     test.assert_serves().await;
+}
+
+#[tokio::test]
+async fn sigusr2_follows_the_link_that_the_program_was_called_by() {
+    let folder = Folder::new();
+    let text = configuration(&backend("one").await.to_string());
+    let file = folder.write("gate.toml", text);
+    let link = folder.path("current");
+    symlink(env!("CARGO_BIN_EXE_portcullis"), &link).expect("a link");
+    let mut command = tokio::process::Command::new(&link);
+    command.arg("run").arg("--config").arg(&file);
+    let mut gate = Gate::start(command, 1).await;
+    gate.child.says("ready for an upgrade").await;
+    let next = folder.write("next", "#!/bin/sh\necho the next version got \"$@\"\n");
+    std::fs::set_permissions(&next, Permissions::from_mode(0o755)).expect("it is ours");
+    symlink(&next, folder.path("new")).expect("a link");
+    std::fs::rename(folder.path("new"), &link).expect("it is replaced");
+    gate.child.signal("USR2").await;
+    let said = gate.child.says("the next version").await;
+    assert!(said.contains("got run --config"), "{said}");
 }
 
 /// Ends a process that is no child of the test.
