@@ -28,9 +28,12 @@ use std::{
     path::Path,
     pin::pin,
     sync::Arc,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{MissedTickBehavior, interval},
+};
 
 /// Listeners, backends, and the configuration that they came from.
 pub(crate) struct Running {
@@ -132,6 +135,8 @@ impl Running {
         let handle_events = async {
             let mut draining = pin!(server.draining());
             let mut is_draining = false;
+            let mut looks = interval(LOOK);
+            looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 tokio::select! {
                     () = &mut draining, if !is_draining => {
@@ -149,6 +154,7 @@ impl Running {
                             self.upgrade(request, &mut events, admin.as_ref()).await;
                         }
                     },
+                    _ = looks.tick(), if !self.retired.is_empty() => self.drop_retired(),
                     Some(request) = requests.recv() => match request {
                         Request::Reload { reply } => {
                             let _gone = reply.send(self.reload());
@@ -369,9 +375,8 @@ impl Running {
         let mut old = std::mem::replace(&mut self.pools, parts.pools);
         old.retain(|name, pool| !self.pools.get(name).is_some_and(|new| new.is_same(pool)));
         old.values().for_each(Pool::retire);
-        let is_used = |pool: &Pool| pool.servers().iter().any(|server| server.connections > 0);
         self.retired.extend(old.into_values());
-        self.retired.retain(is_used);
+        self.drop_retired();
         if let Some(admin) = parts.admin {
             self.view.token.store(admin.token.map(Arc::new));
         }
@@ -385,6 +390,12 @@ impl Running {
             self.config.admin = admin;
         }
         self.publish();
+    }
+
+    /// Drops the replaced pools that have no connections, which ends their health checks.
+    fn drop_retired(&mut self) {
+        let is_used = |pool: &Pool| pool.servers().iter().any(|server| server.connections > 0);
+        self.retired.retain(is_used);
     }
 
     fn rules(&self) -> BTreeMap<String, Rules> {
@@ -470,6 +481,9 @@ impl RunningListener {
         }
     }
 }
+
+/// Between looks at replaced pools.
+const LOOK: Duration = Duration::from_secs(10);
 
 fn addresses(listener: &Listener) -> Vec<ListenAddress> {
     let listen = listener.listen.iter();
