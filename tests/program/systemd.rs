@@ -230,6 +230,41 @@ async fn listeners_use_the_sockets_that_systemd_has_opened() {
 }
 
 #[tokio::test]
+async fn a_new_process_knows_the_sockets_that_systemd_has_passed_to_the_old_one() {
+    let folder = Folder::new();
+    let path = folder.path("passed.socket");
+    let web = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let api = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let unix = UnixListener::bind(&path).expect("a socket");
+    let server = backend("one").await.to_string();
+    let text = configuration("\"fd:web\"", &server);
+    let file = folder.write("gate.toml", &text);
+    let mut old = activate(&file, &[("web", &web), ("web", &unix), ("api", &api)]);
+    old.says("ready for an upgrade").await;
+    let arguments = ["run", "--config", file.to_str().expect("it is UTF-8")];
+    let mut new = Child::start(program(arguments)).expect("it starts");
+    new.says("ready for an upgrade").await;
+    assert_eq!(old.ended_within(PATIENCE).await.code(), Some(0));
+    // One that no listener has used, and one that goes and returns.
+    for listen in ["\"fd:api\"", "[\"fd:web\", \"fd:api\"]"] {
+        folder.write("gate.toml", configuration(listen, &server));
+        new.signal("HUP").await;
+        new.says("was reloaded").await;
+    }
+    for socket in [&web, &api] {
+        let address = socket.local_addr().expect("it is bound");
+        let mut client = TcpStream::connect(address).await.expect("it listens");
+        assert_eq!(line(&mut client).await.expect("the greeting"), "one");
+    }
+    let mut client = UnixStream::connect(&path).await.expect("it listens");
+    assert_eq!(line(&mut client).await.expect("the greeting"), "one");
+    drop(client);
+    new.signal("TERM").await;
+    assert_eq!(new.ended_within(PATIENCE).await.code(), Some(0));
+    assert!(path.exists(), "the file belongs to systemd");
+}
+
+#[tokio::test]
 async fn a_socket_that_was_not_passed_is_named() {
     let folder = Folder::new();
     let text = configuration("\"fd:wep\"", &backend("one").await.to_string());

@@ -19,6 +19,7 @@ use tokio::{
 struct Upgradable {
     folder: Folder,
     file: PathBuf,
+    server: String,
     gate: Gate,
 }
 
@@ -30,12 +31,18 @@ impl Upgradable {
     /// The same with more keys in `[process]`.
     async fn start_with(keys: &str) -> Self {
         let folder = Folder::new();
-        let text = configuration(&backend("one").await.to_string());
+        let server = backend("one").await.to_string();
+        let text = configuration(&server);
         let text = text.replace("[process]", &format!("[process]\n{keys}"));
         let file = folder.write("gate.toml", text);
         let mut gate = Gate::run(&file, 1).await;
         gate.child.says("ready for an upgrade").await;
-        Self { folder, file, gate }
+        Self {
+            folder,
+            file,
+            server,
+            gate,
+        }
     }
 
     /// Starts a new process, and waits until it has taken over.
@@ -182,6 +189,26 @@ async fn sigusr2_follows_the_link_that_the_program_was_called_by() {
     gate.child.signal("USR2").await;
     let said = gate.child.says("the next version").await;
     assert!(said.contains("got run --config"), "{said}");
+}
+
+#[tokio::test]
+async fn what_an_operator_has_paused_is_reported_when_it_goes_on() {
+    let mut test = Upgradable::start().await;
+    let admin = format!("unix:{}", test.folder.path("admin.socket").display());
+    for arguments in [["listeners", "pause", "a"], ["backends", "drain", "b"]] {
+        let mut command = program(["ctl", "--admin", &admin]);
+        command.args(arguments);
+        if arguments[0] == "backends" {
+            command.arg(&test.server);
+        }
+        let output = command.output().await.expect("it runs");
+        assert!(output.status.success(), "{output:?}");
+    }
+    let _new = test.upgrade().await;
+    for what in ["listener \\\"a 127", "is draining"] {
+        test.gate.child.says(what).await;
+    }
+    test.assert_serves().await;
 }
 
 /// Ends a process that is no child of the test.

@@ -15,6 +15,8 @@ use crate::{
     system::{Bound, CannotListen, Event, Events, Notifier, Sockets},
     view::{Current, ListenerView, Socket, View, label},
 };
+#[cfg(unix)]
+use portcullis::upstream::ServerState;
 use portcullis::{
     Server,
     listener::Listener as _,
@@ -207,7 +209,10 @@ impl Running {
     ) {
         let process = request.process.unwrap_or_default();
         tracing::info!(process, "a new process asks for the sockets");
-        if let Err(error) = request.hand_over([Some(&self.server), admin]).await {
+        let activated = self.sockets.activated_by_name();
+        let paused = self.paused();
+        let handed_over = request.hand_over([Some(&self.server), admin], activated);
+        if let Err(error) = handed_over.await {
             tracing::error!(process, %error, "the upgrade failed; this process goes on");
             return;
         }
@@ -218,8 +223,26 @@ impl Running {
         if let Err(error) = request.finish().await {
             tracing::warn!(process, %error, "the new process did not wait for this one");
         }
+        for what in paused {
+            tracing::warn!(process, "{what}, and the new process does not know it");
+        }
         tracing::info!(process, "the new process has taken over; this one drains");
         self.view.stop();
+    }
+
+    /// What an operator has stopped, in words.
+    #[cfg(unix)]
+    fn paused(&self) -> Vec<String> {
+        let listeners = self.server.listeners().into_iter();
+        let listeners = listeners.filter(|it| it.status().state == server::State::Paused);
+        let listeners = listeners.map(|it| format!("listener \"{}\" is paused", it.name()));
+        let servers = self.pools.iter().flat_map(|(name, pool)| {
+            let servers = pool.servers().into_iter();
+            let stopped = servers
+                .filter(|it| matches!(it.state, ServerState::Draining | ServerState::TakenDown));
+            stopped.map(move |it| format!("server {} of \"{name}\" is {}", it.key, it.state))
+        });
+        listeners.chain(servers).collect()
     }
 
     /// Whether it drains, perhaps because another process has taken over.

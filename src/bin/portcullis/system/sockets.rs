@@ -28,6 +28,16 @@ pub(crate) struct Sockets {
     adopted: Vec<WeakSocket>,
 }
 
+/// What the process before hands over.
+#[cfg(unix)]
+#[derive(Debug, Default)]
+pub(crate) struct HandedOver {
+    /// By the [label] of the listener.
+    pub(crate) listening: HashMap<String, Vec<OwnedFd>>,
+    /// By the name that systemd gave them.
+    pub(crate) activated: Vec<(String, OwnedFd)>,
+}
+
 /// Sockets that are open and not yet used.
 pub(crate) struct Bound {
     pub(crate) listener: String,
@@ -88,7 +98,7 @@ impl Sockets {
         who: &str,
         listen: &Placed<ListenAddress>,
     ) -> Result<Vec<AnyListener>, CannotListen> {
-        let opened = match (self.take_over(label), &listen.value) {
+        let opened = match (self.take_over(label, &listen.value), &listen.value) {
             (Some(adopted), _) => adopted.map_err(|error| chain(&error)),
             (None, ListenAddress::Activated(name)) => self.activated(name),
             (None, address) => bind(address, self.per_core).map_err(|error| chain(&error)),
@@ -132,12 +142,30 @@ impl Sockets {
     }
 
     /// Uses the sockets that the process before hands over.
-    pub(crate) fn add_handed_over(&mut self, sockets: HashMap<String, Vec<OwnedFd>>) {
-        self.handed_over = sockets;
+    pub(crate) fn add_handed_over(&mut self, mut sockets: HandedOver) {
+        self.handed_over = sockets.listening;
+        // Those that systemd has passed to both are used once.
+        let is_new = |(name, _): &(String, OwnedFd)| self.activated.iter().all(|it| it.0 != *name);
+        sockets.activated.retain(is_new);
+        self.activated.append(&mut sockets.activated);
     }
 
-    fn take_over(&mut self, label: &str) -> Option<Result<Vec<AnyListener>, BindError>> {
+    /// Those that systemd has passed to this process, or to one before.
+    pub(crate) fn activated_by_name(&self) -> &[(String, OwnedFd)] {
+        &self.activated
+    }
+
+    fn take_over(
+        &mut self,
+        label: &str,
+        address: &ListenAddress,
+    ) -> Option<Result<Vec<AnyListener>, BindError>> {
         let sockets = self.handed_over.remove(label)?;
+        if let ListenAddress::Activated(_) = address {
+            // Its file belongs to systemd.
+            let adopt = |socket| adopt(socket, UnixListener::from_std);
+            return Some(sockets.into_iter().map(adopt).collect());
+        }
         let adopted: Result<Vec<_>, _> = sockets
             .into_iter()
             .map(|socket| adopt(socket, UnixListener::take_over))
@@ -170,7 +198,11 @@ impl Sockets {
         unreachable!("such an address is rejected when it is read")
     }
 
-    fn take_over(&mut self, _: &str) -> Option<Result<Vec<AnyListener>, BindError>> {
+    fn take_over(
+        &mut self,
+        _: &str,
+        _: &ListenAddress,
+    ) -> Option<Result<Vec<AnyListener>, BindError>> {
         None
     }
 

@@ -16,6 +16,8 @@ pub(super) enum Message {
     Hello(String),
     /// Old to new: a socket of this listener. Its file descriptor comes with the frame.
     Socket(String),
+    /// Old to new: a socket that systemd has passed by this name. Its file descriptor comes with the frame.
+    Activated(String),
     /// Old to new: there are no more sockets.
     All,
     /// New to old: it serves the sockets of this listener.
@@ -39,6 +41,7 @@ impl Message {
             Self::Ready => (5, ""),
             Self::HandedOver => (6, ""),
             Self::Refused(why) => (7, &**why),
+            Self::Activated(name) => (8, &**name),
         };
         let length = u16::try_from(text.len()).ok()?;
         let mut bytes = vec![kind];
@@ -61,6 +64,7 @@ impl Message {
             5 => no_text(Self::Ready),
             6 => no_text(Self::HandedOver),
             7 => Ok(Self::Refused(text.into())),
+            8 => Ok(Self::Activated(text.into())),
             _ => Err(Malformed("a message is of an unknown kind")),
         }
     }
@@ -119,6 +123,7 @@ mod tests {
             Message::Ready,
             Message::HandedOver,
             Message::Refused("because".into()),
+            Message::Activated("web".into()),
         ]
     }
 
@@ -146,7 +151,7 @@ mod tests {
     fn what_is_no_message_is_an_error_before_its_text_arrives() {
         let wrong: [&[u8]; 6] = [
             &[0, 0, 0],
-            &[8, 0, 0],
+            &[9, 0, 0],
             &[1, 0xff, 0xff],
             &[2, 0x10, 0x01],
             &[5, 0, 1, b'x'],

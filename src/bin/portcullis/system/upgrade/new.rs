@@ -6,7 +6,8 @@ use super::{
     check_user,
     message::{Malformed, Message, VERSION},
 };
-use std::{collections::HashMap, io, os::fd::OwnedFd, path::Path};
+use crate::system::sockets::HandedOver;
+use std::{io, path::Path};
 use tokio::net::UnixStream;
 
 /// An upgrade in which the sockets have arrived, and the old process still serves.
@@ -17,9 +18,7 @@ pub(super) struct Takeover {
 }
 
 /// Asks the process that listens on `path` for its sockets. `None` if there is no such process.
-pub(super) async fn take_over(
-    path: &Path,
-) -> Result<Option<(Takeover, HashMap<String, Vec<OwnedFd>>)>, UpgradeError> {
+pub(super) async fn take_over(path: &Path) -> Result<Option<(Takeover, HandedOver)>, UpgradeError> {
     let stream = match UnixStream::connect(path).await {
         Ok(stream) => stream,
         Err(error) if is_absent(&error) => return Ok(None),
@@ -29,12 +28,17 @@ pub(super) async fn take_over(
     check_user(peer.uid())?;
     let mut channel = Channel::new(stream);
     channel.send(&Message::Hello(VERSION.into()), None).await?;
-    let mut sockets: HashMap<_, Vec<_>> = HashMap::new();
+    let mut sockets = HandedOver::default();
     for _ in 0..=MAX_SOCKETS {
         match channel.receive().await? {
             Message::Socket(listener) => {
                 let socket = channel.descriptor()?;
-                sockets.entry(listener).or_default().push(socket);
+                let known = sockets.listening.entry(listener).or_default();
+                known.push(socket);
+            }
+            Message::Activated(name) => {
+                let socket = channel.descriptor()?;
+                sockets.activated.push((name, socket));
             }
             Message::All => {
                 let process = peer.pid();

@@ -10,7 +10,11 @@ use portcullis::{
     listener::{BindError, Listener as _, UnixListener},
     server::{Handle, ListenerHandle, State},
 };
-use std::{os::fd::AsFd, path::Path, time::Duration};
+use std::{
+    os::fd::{AsFd, OwnedFd},
+    path::Path,
+    time::Duration,
+};
 use tokio::net::UnixStream;
 
 /// For the first message, so that a process that only connects holds up no other.
@@ -75,12 +79,14 @@ async fn greet(stream: UnixStream) -> Result<Request, UpgradeError> {
 }
 
 impl Request {
-    /// Passes the sockets of `servers` on, and stops accepting on those that the new process serves.
+    /// Passes the sockets of `servers` on, and those of systemd by their names, and stops accepting on those that the
+    /// new process serves.
     ///
     /// On an error before that, the servers go on as they were.
     pub(crate) async fn hand_over(
         &mut self,
         servers: [Option<&Handle>; 2],
+        activated: &[(String, OwnedFd)],
     ) -> Result<(), UpgradeError> {
         let is_open =
             |it: &ListenerHandle| matches!(it.status().state, State::Running | State::Paused);
@@ -93,6 +99,10 @@ impl Request {
                     self.channel.send(&message, Some(socket.as_fd())).await?;
                 }
             }
+        }
+        for (name, socket) in activated {
+            let message = Message::Activated(name.clone());
+            self.channel.send(&message, Some(socket.as_fd())).await?;
         }
         let taken = self.taken().await?;
         let is_taken = |it: &&ListenerHandle| taken.iter().any(|taken| taken == it.name());
