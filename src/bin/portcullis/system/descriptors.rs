@@ -12,7 +12,7 @@ pub(crate) fn raise_descriptors() {
     }
     let before = limit.current;
     limit.current = limit.maximum;
-    let mut raised = setrlimit(Resource::Nofile, limit.clone());
+    let mut raised = setrlimit(Resource::Nofile, limit);
     // macOS rejects more than OPEN_MAX, also where the hard limit is none.
     if raised.is_err() && before.is_some_and(|before| before < OPEN_MAX) {
         limit.current = Some(
