@@ -137,7 +137,7 @@ pub(super) static KEYS: &[Key] = &[
     elsewhere("process", Restart),
     elsewhere("drain", All),
     elsewhere("log", All),
-    elsewhere("admin", Restart).note("but for the token"),
+    elsewhere("admin", Restart).note("except the token"),
     elsewhere("defaults", Next),
     elsewhere("listener", Name)
         .note("added ones listen immediately; removed ones drain by `drain.deadline`"),
