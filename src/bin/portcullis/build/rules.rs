@@ -102,7 +102,7 @@ impl Rules {
         })
     }
 
-    /// Whether an open connection would be admitted now, or why not.
+    /// Whether a connection that has passed the guards would be admitted now, or why not.
     ///
     /// Limits do not count, because it has its place, nor do routes, because it keeps its own.
     pub(crate) fn still_admit(&self, info: &ConnectionInfo, observe: bool) -> Result<(), String> {
@@ -128,6 +128,11 @@ impl Rules {
             Some(Verdict::Deny(rule)) => Err(rule.into()),
             _ => Ok(()),
         }
+    }
+
+    /// Whether clients may present certificates.
+    pub(crate) fn verifies_clients(&self) -> bool {
+        self.terminated().any(|tls| tls.settings.client.is_some())
     }
 
     /// How often the files of client certificates have changed.
