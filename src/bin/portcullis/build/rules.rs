@@ -235,15 +235,16 @@ impl Known<'_> {
 
 fn acl(guards: &Guards) -> Option<AclLayer> {
     let access = &guards.access;
-    if access.allow.is_none() && access.deny.is_none() {
+    let (allow, deny) = (access.allow.all(), access.deny.all());
+    if allow.is_none() && deny.is_none() {
         return None;
     }
     let mut acl = Acl::new();
-    if let Some(allow) = &access.allow {
-        acl = acl.allow(allow.clone());
+    if let Some(allow) = allow {
+        acl = acl.allow(allow);
     }
-    if let Some(deny) = &access.deny {
-        acl = acl.deny(deny.clone());
+    if let Some(deny) = deny {
+        acl = acl.deny(deny);
     }
     let layer = AclLayer::new(acl).with_observe(access.observe);
     Some(match access.refuse {

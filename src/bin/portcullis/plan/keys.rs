@@ -277,13 +277,13 @@ pub(super) static KEYS: &[Key] = &[
         Some(burst.map_or("one second of the rate".into(), |burst| burst.show()))
     }),
     listener("listener.access.allow", Next, |it| {
-        let allow = it.guards.access.allow.as_ref();
-        Some(allow.map_or("all".into(), Show::show))
+        let allow = it.guards.access.allow.all();
+        Some(allow.map_or("all".into(), |allow| allow.show()))
     }),
     elsewhere("listener.access.allow-file", Next),
     listener("listener.access.deny", Next, |it| {
-        let deny = it.guards.access.deny.as_ref();
-        Some(deny.map_or("none".into(), Show::show))
+        let deny = it.guards.access.deny.all();
+        Some(deny.map_or("none".into(), |deny| deny.show()))
     }),
     elsewhere("listener.access.deny-file", Next),
     listener("listener.access.refuse", Next, |it| {
