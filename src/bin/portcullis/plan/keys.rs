@@ -186,7 +186,7 @@ pub(super) static KEYS: &[Key] = &[
             _ => "none".into(),
         })
     }),
-    file("admin.token", Restart, |it| {
+    file("admin.token", All, |it| {
         let token = it.admin.as_ref()?.token.as_ref();
         Some(match token.map(|token| &token.value) {
             Some(TokenSource::Environment(name)) => format!("env:{name}"),
