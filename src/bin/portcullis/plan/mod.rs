@@ -309,7 +309,8 @@ impl Plan {
                         self.part(words, NONE, "added", "it is checked, then used", concerns);
                     }
                     (Some(_), None) => {
-                        let effect = match new.drain {
+                        // That of the pool which has the connections.
+                        let effect = match old.drain {
                             Some(drain) => {
                                 format!("its connections are force-closed after {}", drain.show())
                             }
