@@ -165,6 +165,24 @@ async fn a_client_that_is_revoked_is_closed_without_a_reload() {
 }
 
 #[tokio::test]
+async fn a_client_of_a_listener_that_gets_routes_is_judged_by_the_route_of_its_name() {
+    let mut mesh = Mesh::new().await;
+    let mut client = mesh.connect(7_005, None).await;
+    let file = mesh.folder.path("gate.toml");
+    let text = std::fs::read_to_string(file).expect("it was written");
+    let text = text.replacen("backend = \"b\"\n", "", 1);
+    let route =
+        "[[listener.route]]\nnames = \"pay.example\"\nbackend = \"b\"\n[listener.route.tls]";
+    let text = text.replace("[listener.tls]", route);
+    let text = text.replace("crl =", "allow = \"dns:other.mesh\", crl =");
+    mesh.folder.write("gate.toml", text);
+    mesh.gate.child.signal("HUP").await;
+    let reason = mesh.gate.child.says("closed by recheck").await;
+    assert!(reason.contains("certificate_not_listed"), "{reason}");
+    ends(&mut client).await;
+}
+
+#[tokio::test]
 async fn a_client_is_closed_when_its_certificate_ends() {
     let mesh = Mesh::new().await;
     let mut long = mesh.connect(7_004, None).await;

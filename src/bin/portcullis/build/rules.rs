@@ -112,9 +112,7 @@ impl Rules {
         {
             return Err(rule.into());
         }
-        let protocol = info.hello().map(|_| Protocol::Tls);
-        let way = self.ways.find(info.hello(), protocol);
-        let tls = way.and_then(|way| way.tls.as_ref());
+        let tls = self.way_of(info).and_then(|way| way.tls.as_ref());
         let Some(tls) = tls.filter(|tls| tls.settings.client.is_some()) else {
             return Ok(());
         };
@@ -127,6 +125,18 @@ impl Rules {
         {
             Some(Verdict::Deny(rule)) => Err(rule.into()),
             _ => Ok(()),
+        }
+    }
+
+    fn way_of(&self, info: &ConnectionInfo) -> Option<&Arc<Way>> {
+        // A listener without routes notes no ClientHello, and it may have got routes since.
+        let name = info.tls().and_then(|tls| tls.server_name.as_deref());
+        let by_name = || self.ways.find_name(&name?.to_ascii_lowercase());
+        match info.hello() {
+            None if info.tls().is_some() => {
+                by_name().or_else(|| self.ways.find(None, Some(Protocol::Tls)))
+            }
+            hello => self.ways.find(hello, hello.map(|_| Protocol::Tls)),
         }
     }
 
