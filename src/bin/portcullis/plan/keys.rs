@@ -390,7 +390,8 @@ pub(super) static KEYS: &[Key] = &[
     })
     .judged(),
     tls("listener.tls.tickets.keys-file", |it| some(&it.ticket_keys)).note("the file is watched"),
-    elsewhere("listener.route.names", Next),
+    elsewhere("listener.route.names", Next)
+        .note("TLS sessions of a route with other names begin anew"),
     elsewhere("listener.route.protocol", Next),
     route("listener.route.pass", |it| match it.matches {
         Matches::Names(_) => some(&it.tls.is_none()),
