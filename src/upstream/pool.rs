@@ -176,16 +176,19 @@ impl Shared {
     pub(super) fn candidates(&self, client: &ConnectionInfo) -> Vec<Arc<Member>> {
         let (members, now, wish) = (self.members(), self.now(), self.wish(client));
         let unchecked_is_up = self.unchecked_is_up.load(Ordering::Relaxed);
-        let of = |tier| {
-            let in_tier = |member: &Member| {
-                self.tier(member, &wish, now, unchecked_is_up) == Some(tier) && !member.is_full()
-            };
-            self.balancer
-                .candidates(&members, wish.client, now, in_tier)
+        let is_in =
+            |member: &Member, tier| self.tier(member, &wish, now, unchecked_is_up) == Some(tier);
+        // Full servers are waited for, as in `reserve`.
+        let mut tiers = Tier::EACH.into_iter();
+        let first = tiers.find(|tier| members.iter().any(|member| is_in(member, *tier)));
+        let Some(tier) = first else {
+            return Vec::new();
         };
-        let mut tiers = Tier::EACH.into_iter().map(of);
-        let found = tiers.find(|candidates| !candidates.is_empty());
-        found.unwrap_or_default().into_iter().cloned().collect()
+        let is_eligible = |member: &Member| is_in(member, tier) && !member.is_full();
+        let candidates = self
+            .balancer
+            .candidates(&members, wish.client, now, is_eligible);
+        candidates.into_iter().cloned().collect()
     }
 
     fn tier(&self, member: &Member, wish: &Wish, now: Now, unchecked_is_up: bool) -> Option<Tier> {

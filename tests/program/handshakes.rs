@@ -152,6 +152,8 @@ async fn the_routes_of_a_listener_share_the_limit_on_handshakes_also_over_a_relo
          [[listener.route]]\nnames = \"blog.example\"\nbackend = \"b\"\ntls.certificates = \"own\"";
     let mut gate = TlsGate::run(keys).await;
     let mut first = gate.begin("shop.example").await;
+    // It counts as waiting for its client a moment after its answer.
+    assert!(!is_closed(&mut first, A_WHILE).await);
     let mut second = gate.begin("blog.example").await;
     assert!(is_closed(&mut first, PATIENCE).await);
     gate.reload(keys).await;

@@ -71,6 +71,34 @@ async fn a_reload_closes_those_whom_the_new_access_list_denies() {
     assert!(is_open(&mut observed).await);
 }
 
+#[tokio::test]
+async fn a_client_behind_a_balancer_is_judged_by_its_own_address_once_the_header_names_it() {
+    let folder = Folder::new();
+    let server = backend("one").await.to_string();
+    let keys = "recheck = true\nproxy-protocol = { trust = \"127.0.0.1\" }\ntimeouts.proxy-header = \"60s\"";
+    let file = folder.write("gate.toml", plain(&server, keys));
+    let mut gate = Gate::run(&file, 2).await;
+    let mut good = gate.connect().await;
+    let mut denied = gate.connect().await;
+
+    let deny = "access.deny = [\"127.0.0.1\", \"192.0.2.66\"]";
+    folder.write("gate.toml", plain(&server, &format!("{keys}\n{deny}")));
+    gate.child.signal("HUP").await;
+    gate.child.says("was reloaded").await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    for (stream, client) in [(&mut good, "192.0.2.7"), (&mut denied, "192.0.2.66")] {
+        let header = format!("PROXY TCP4 {client} 192.0.2.1 4000 443\r\n");
+        stream
+            .write_all(header.as_bytes())
+            .await
+            .expect("it is open");
+        // The stack of the accept, which does not deny it.
+        assert_eq!(line(stream).await.expect("the greeting"), "one");
+    }
+    ends(&mut denied).await;
+    assert!(is_open(&mut good).await);
+}
+
 /// A gate that requires client certificates and rechecks them.
 struct Mesh {
     folder: Folder,
@@ -137,10 +165,29 @@ async fn a_client_that_is_revoked_is_closed_without_a_reload() {
 }
 
 #[tokio::test]
+async fn a_client_of_a_listener_that_gets_routes_is_judged_by_the_route_of_its_name() {
+    let mut mesh = Mesh::new().await;
+    let mut client = mesh.connect(7_005, None).await;
+    let file = mesh.folder.path("gate.toml");
+    let text = std::fs::read_to_string(file).expect("it was written");
+    let text = text.replacen("backend = \"b\"\n", "", 1);
+    let route =
+        "[[listener.route]]\nnames = \"pay.example\"\nbackend = \"b\"\n[listener.route.tls]";
+    let text = text.replace("[listener.tls]", route);
+    let text = text.replace("crl =", "allow = \"dns:other.mesh\", crl =");
+    mesh.folder.write("gate.toml", text);
+    mesh.gate.child.signal("HUP").await;
+    let reason = mesh.gate.child.says("closed by recheck").await;
+    assert!(reason.contains("certificate_not_listed"), "{reason}");
+    ends(&mut client).await;
+}
+
+#[tokio::test]
 async fn a_client_is_closed_when_its_certificate_ends() {
     let mesh = Mesh::new().await;
-    let mut short = mesh.connect(7_003, Some(Duration::from_secs(3))).await;
     let mut long = mesh.connect(7_004, None).await;
+    // On a busy machine, a handshake and an echo take seconds.
+    let mut short = mesh.connect(7_003, Some(Duration::from_secs(12))).await;
     assert!(is_open(&mut short).await);
     ends(&mut short).await;
     assert!(is_open(&mut long).await);

@@ -1,9 +1,11 @@
 //! SIGHUP: the file is read again while connections live.
 
 use crate::gate::{Folder, Gate, backend, line, program};
+use std::time::Duration;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    time::timeout,
 };
 
 fn configuration(listen: &str, server: &str) -> String {
@@ -30,6 +32,30 @@ async fn new_connections_get_the_new_backend_and_old_ones_keep_theirs() {
     assert_eq!(line(&mut new).await.expect("the greeting"), "two");
     old.write_all(b"still here\n").await.expect("it is open");
     assert_eq!(line(&mut old).await.expect("an echo"), "still here");
+}
+
+#[tokio::test]
+async fn a_removed_server_drains_although_another_setting_changes_with_it() {
+    let folder = Folder::new();
+    let (one, two) = (backend("one").await, backend("two").await);
+    let with = |server: String, timeout: &str| {
+        let text = configuration("127.0.0.1:0", &server);
+        format!("{text}drain = \"1s\"\nconnect-timeout = \"{timeout}\"\n")
+    };
+    let file = folder.write("gate.toml", with(one.to_string(), "3s"));
+    let mut gate = Gate::run(&file, 1).await;
+    let mut old = gate.connect().await;
+    assert_eq!(line(&mut old).await.expect("the greeting"), "one");
+
+    folder.write("gate.toml", with(two.to_string(), "4s"));
+    gate.child.signal("HUP").await;
+    gate.child.says("was reloaded").await;
+    let mut new = gate.connect().await;
+    assert_eq!(line(&mut new).await.expect("the greeting"), "two");
+    let mut rest = [0; 1];
+    let end = timeout(Duration::from_secs(30), old.read(&mut rest)).await;
+    let end = end.expect("it is not closed");
+    assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
 }
 
 #[tokio::test]

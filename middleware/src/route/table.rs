@@ -135,7 +135,8 @@ impl<T> RouteTable<T> {
         }
     }
 
-    fn find_name(&self, name: &str) -> Option<&T> {
+    /// The match of a TLS server name in lower case among the names alone, for connections without a [`Hello`].
+    pub fn find_name(&self, name: &str) -> Option<&T> {
         let by_wildcard = || self.wildcards.get(name.split_once('.')?.1);
         self.names.get(name).or_else(by_wildcard)
     }

@@ -2,7 +2,7 @@
 //!
 //! A handshake or an access list decides once, and a connection may last for days. All connections are judged again
 //! after a reload and when roots or revocation lists have changed, and those whose client's certificate has ended each
-//! second.
+//! second. Those that are still on their way to a backend then are judged once they have arrived there.
 
 use crate::{
     build::{Rules, has_certificate},
@@ -27,65 +27,103 @@ pub(crate) async fn run(view: Arc<View>) {
         if !current.config.listeners.iter().any(|it| it.recheck) {
             continue;
         }
+        let mut state = std::mem::take(&mut last);
         // A verification takes the time of a signature.
         let pass = spawn_blocking(move || {
-            last.pass(&current);
-            last
+            state.pass(&current);
+            state
         });
         match pass.await {
             Ok(state) => last = state,
-            // The runtime shuts down, or a verifier has panicked, which the log says.
-            Err(_) => return,
+            // The runtime shuts down.
+            Err(error) if error.is_cancelled() => return,
+            // The next pass judges all connections, as the first one did.
+            Err(error) => tracing::error!(%error, "a recheck has panicked; it is repeated"),
         }
     }
 }
 
-/// What all connections were judged by.
+/// What connections were judged by.
 #[derive(Default)]
 struct Last {
     loaded: Option<SystemTime>,
-    generations: HashMap<String, u64>,
-    /// Passes in which all are judged once more, because some were on their way through the old rules.
-    again: u32,
+    listeners: HashMap<String, Judged>,
+}
+
+/// The connections of a listener.
+#[derive(Default)]
+struct Judged {
+    generation: u64,
+    /// Those on their way through the guards when the rules changed, which may be the old ones.
+    underway: Vec<ConnectionInfo>,
 }
 
 impl Last {
     fn pass(&mut self, current: &Current) {
-        let mut changed = self.loaded != Some(current.loaded);
-        self.loaded = Some(current.loaded);
-        let rechecked = current.config.listeners.iter().filter(|it| it.recheck);
-        let rechecked: Vec<_> = rechecked
-            .filter_map(|listener| Some((listener, current.rules.get(&listener.name.value)?)))
-            .collect();
-        for (listener, rules) in &rechecked {
-            let name = listener.name.value.clone();
+        let is_reloaded = self.loaded.replace(current.loaded) != Some(current.loaded);
+        let mut before = std::mem::take(&mut self.listeners);
+        for listener in current.config.listeners.iter().filter(|it| it.recheck) {
+            let name = &listener.name.value;
+            let Some(rules) = current.rules.get(name) else {
+                continue;
+            };
             let generation = rules.generation();
-            changed |= self.generations.insert(name, generation) != Some(generation);
-        }
-        self.again = match changed {
-            true => AGAIN,
-            false => self.again.saturating_sub(1),
-        };
-        let is_full = changed || self.again == 1;
-        for (listener, rules) in rechecked {
-            close(current, listener, rules, is_full);
+            let known = before.remove(name);
+            let is_changed =
+                is_reloaded || known.as_ref().map(|it| it.generation) != Some(generation);
+            let mut judged = Judged {
+                generation,
+                ..known.unwrap_or_default()
+            };
+            let due = if is_changed {
+                judged.all(open(current, name))
+            } else {
+                let mut due = judged.arrived();
+                if rules.verifies_clients() {
+                    let now = SystemTime::now();
+                    due.extend(open(current, name).filter(|info| may_have_ended(info, now)));
+                }
+                due
+            };
+            close(listener, rules, due);
+            self.listeners.insert(name.clone(), judged);
         }
     }
 }
 
-/// In seconds. Handshakes that began before have ended by then.
-const AGAIN: u32 = 15;
+impl Judged {
+    /// Those of `open` that are judged now. The others are noted until they have passed the guards.
+    fn all(&mut self, open: impl Iterator<Item = ConnectionInfo>) -> Vec<ConnectionInfo> {
+        let (due, underway) = open.partition(has_passed);
+        self.underway = underway;
+        due
+    }
 
-fn close(current: &Current, listener: &Listener, rules: &Rules, is_full: bool) {
-    let name = &listener.name.value;
-    let sockets = current.listeners.iter().filter(|it| it.name == *name);
+    /// Those that have passed the guards since the last pass.
+    fn arrived(&mut self) -> Vec<ConnectionInfo> {
+        self.underway.retain(|info| !info.phase().is_end());
+        self.underway
+            .extract_if(.., |info| has_passed(info))
+            .collect()
+    }
+}
+
+/// Whether all guards have admitted the connection, so that its address and its certificates are known.
+fn has_passed(info: &ConnectionInfo) -> bool {
+    info.upstream().is_some()
+}
+
+fn open(current: &Current, name: &str) -> impl Iterator<Item = ConnectionInfo> {
+    let sockets = current.listeners.iter().filter(move |it| it.name == name);
     let sockets = sockets.flat_map(|listener| &listener.sockets);
-    let open = sockets.flat_map(|socket| socket.handle.connections());
-    let now = SystemTime::now();
-    let judged = open.filter(|info| is_full || may_have_ended(info, now));
+    sockets.flat_map(|socket| socket.handle.connections())
+}
+
+fn close(listener: &Listener, rules: &Rules, due: Vec<ConnectionInfo>) {
+    let name = &listener.name.value;
     let observe = listener.guards.access.observe;
     let mut closed = 0;
-    for info in judged.filter(|info| !info.is_forced()) {
+    for info in due.into_iter().filter(|info| !info.is_forced()) {
         if let Err(reason) = rules.still_admit(&info, observe) {
             tracing::info!(listener = name, id = %info.id(), peer = %info.peer(), reason, "closed by recheck");
             info.force_close();
@@ -114,7 +152,7 @@ fn may_have_ended(info: &ConnectionInfo, now: SystemTime) -> bool {
 mod tests {
     use super::*;
     use portcullis::{
-        connection::{Address, CertificateFacts, TlsInfo},
+        connection::{Address, CertificateFacts, TlsInfo, UpstreamInfo},
         middleware::internal,
     };
 
@@ -139,5 +177,26 @@ mod tests {
         assert!(!may_have_ended(&presenting(until(now), &[b"one"]), now));
         assert!(may_have_ended(&presenting(None, &[b"damaged"]), now));
         assert!(!may_have_ended(&presenting(None, &[]), now));
+    }
+
+    #[test]
+    fn a_connection_on_its_way_through_the_guards_is_judged_once_it_is_forwarded() {
+        let connection = || ConnectionInfo::new(Address::Unknown, Address::Unknown);
+        let forward = |info: &ConnectionInfo| {
+            assert!(info.set_upstream(UpstreamInfo::new("a", Address::Unknown)));
+        };
+        let (early, late) = (connection(), connection());
+        forward(&early);
+        let mut judged = Judged::default();
+        let ids = |due: Vec<ConnectionInfo>| due.iter().map(ConnectionInfo::id).collect::<Vec<_>>();
+
+        let due = judged.all([early.clone(), late.clone()].into_iter());
+        assert_eq!(ids(due), [early.id()]);
+        for _ in 0..60 {
+            assert_eq!(ids(judged.arrived()), []);
+        }
+        forward(&late);
+        assert_eq!(ids(judged.arrived()), [late.id()]);
+        assert_eq!(ids(judged.arrived()), []);
     }
 }

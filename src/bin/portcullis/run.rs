@@ -104,38 +104,70 @@ pub(crate) fn run(path: &Path) -> ExitCode {
 
 /// Serves a configuration that the command line describes.
 pub(crate) fn forward(args: &args::Forward) -> ExitCode {
+    let text = match describe(args) {
+        Ok(text) => text,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(exit::USAGE);
+        }
+    };
     let mut problems = Problems::default();
-    let source = Source::new("command line", describe(args));
+    let source = Source::new("command line", text);
     let config = Config::parse(&source, &mut problems);
     serve_on(&runtime(), config, problems, None, Sockets::default())
 }
 
 /// The configuration file that does the same.
-fn describe(args: &args::Forward) -> String {
+fn describe(args: &args::Forward) -> Result<String, String> {
     let mut text =
         String::from("version = 1\n[[listener]]\nname = \"forward\"\nbackend = \"servers\"\n");
-    let mut line = |key: &str, value: &dyn std::fmt::Debug| {
-        // Rust's escapes of strings are those of TOML, for what a command line can hold.
-        let _ = writeln!(text, "{key} = {value:?}");
+    let mut line = |key: &str, value: String| {
+        let _ = writeln!(text, "{key} = {value}");
     };
-    line("listen", &args.listen);
+    line("listen", quoted(&args.listen));
     if !args.allow.is_empty() {
-        line("access.allow", &args.allow);
+        line("access.allow", list(&args.allow));
     }
     if args.chain.is_some() {
-        line("tls.certificates", &["forward"]);
+        line("tls.certificates", quoted("forward"));
     }
-    line("[[backend]]\nname", &"servers");
-    line("servers", &args.servers);
+    line("[[backend]]\nname", quoted("servers"));
+    line("servers", list(&args.servers));
     if let Some(version) = args.proxy_protocol {
-        line("proxy-protocol.version", &version);
+        line("proxy-protocol.version", version.to_string());
     }
     if let (Some(chain), Some(key)) = (&args.chain, &args.key) {
-        line("[[certificate]]\nname", &"forward");
-        line("chain", chain);
-        line("key", key);
+        line("[[certificate]]\nname", quoted("forward"));
+        line("chain", quoted(utf8(chain)?));
+        line("key", quoted(utf8(key)?));
     }
-    text
+    Ok(text)
+}
+
+fn list(texts: &[String]) -> String {
+    let texts: Vec<_> = texts.iter().map(|text| quoted(text)).collect();
+    format!("[{}]", texts.join(", "))
+}
+
+/// A basic string of TOML.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for sign in text.chars() {
+        match sign {
+            '"' | '\\' => quoted.extend(['\\', sign]),
+            _ if sign.is_control() => {
+                let _ = write!(quoted, "\\u{:04X}", u32::from(sign));
+            }
+            _ => quoted.push(sign),
+        }
+    }
+    quoted + "\""
+}
+
+fn utf8(path: &Path) -> Result<&str, String> {
+    let reason = "its path is not UTF-8; rename it, or use a link";
+    path.to_str()
+        .ok_or_else(|| format!("{} cannot be used: {reason}", path.display()))
 }
 
 /// Serves until a signal.
@@ -250,4 +282,41 @@ fn runtime_with(workers: Workers) -> Runtime {
         .enable_all()
         .build()
         .expect("the system has threads and a poller")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn forward(chain: &Path) -> args::Forward {
+        args::Forward {
+            listen: "127.0.0.1:0".into(),
+            servers: vec!["127.0.0.1:1".into(), "127.0.0.1:2".into()],
+            chain: Some(chain.into()),
+            key: Some("key.pem".into()),
+            allow: vec!["192.0.2.0/24".into()],
+            proxy_protocol: Some(2),
+        }
+    }
+
+    #[test]
+    fn a_command_line_may_name_any_path_that_is_utf_8() {
+        // With a combining accent, which `{:?}` escapes in a way that TOML does not know.
+        let path = "/re\u{301}gie/\"a\"\\b\t\u{7f}\u{85}.pem";
+        let text = describe(&forward(Path::new(path))).expect("it is UTF-8");
+        let mut problems = Problems::default();
+        let config = Config::parse(&Source::new("command line", text), &mut problems);
+        assert_eq!(problems.errors(), 0, "{:?}", problems.sorted());
+        assert_eq!(*config.certificates[0].chain.value, *Path::new(path));
+        assert_eq!(config.backends[0].servers.len(), 2);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_path_that_is_not_utf_8_is_rejected() {
+        use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+        let path = Path::new(OsStr::from_bytes(b"/chain\xff.pem"));
+        let error = describe(&forward(path)).expect_err("it is not UTF-8");
+        assert!(error.contains("not UTF-8"), "{error}");
+    }
 }

@@ -403,9 +403,12 @@ impl Running {
         if let Some(admin) = parts.admin {
             self.view.token.store(admin.token.map(Arc::new));
         }
-        // Those of the first start stay in use.
+        // Those of the first start stay in use, but for the token.
         let (process, format) = (self.config.process.clone(), self.config.log.format);
-        let admin = self.config.admin.clone();
+        let mut admin = self.config.admin.clone();
+        if let (Some(admin), Some(new)) = (&mut admin, &config.admin) {
+            admin.token.clone_from(&new.token);
+        }
         let is_first = self.config.listeners.is_empty();
         self.config = config;
         if !is_first {

@@ -119,6 +119,28 @@ async fn backups_are_used_when_no_other_server_can_be() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn full_servers_have_no_candidates_although_a_backup_is_free() {
+    let servers = Servers::new(3);
+    let all = [
+        Servers::server(1).with_max_connections(1),
+        Servers::server(2).with_max_connections(1),
+        Servers::server(3).with_backup(true),
+    ];
+    let pool = servers.pool().build(all);
+    let candidates = || pool.candidates(&client()).len();
+    assert_eq!(candidates(), 2);
+    let first = pool.connect(&client()).await.unwrap();
+    assert_eq!(candidates(), 1);
+    let second = pool.connect(&client()).await.unwrap();
+    assert_eq!(candidates(), 0);
+    // A connect waits, too.
+    assert!(pool.connect(&client()).await.is_err());
+    assert_eq!(servers.begun(3), 0);
+    drop((first, second));
+    assert_eq!(candidates(), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn five_failures_in_a_row_eject_a_server_and_longer_each_time() {
     let servers = Servers::new(2);
     servers.set(1, Answer::Refuses);

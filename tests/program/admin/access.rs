@@ -23,6 +23,23 @@ async fn reads_on_loopback_are_open_and_changes_need_the_token() {
 }
 
 #[tokio::test]
+async fn a_changed_token_is_used_after_a_reload_and_is_no_longer_a_change() {
+    let running = Administered::run(&forward_to(backend("one").await), 1).await;
+    let new = "another-horse-another-staple";
+    running.folder.write("new-token", new);
+    let file = running.folder.path("gate.toml");
+    let text = std::fs::read_to_string(&file).expect("it was written");
+    let text = text.replace("\"token\"", "\"new-token\"");
+    running.folder.write("gate.toml", text);
+    let plan = running.post("/api/plan").await.json();
+    assert_eq!(plan["changes"][0]["key"], "admin.token-file");
+    assert_eq!(running.post("/api/reload").await.status, 200);
+    assert_eq!(running.post("/api/reload").await.status, 403);
+    let plan = running.api().with_token(new).post("/api/plan").await.json();
+    assert_eq!(plan["changes"].as_array().map(Vec::len), Some(0), "{plan}");
+}
+
+#[tokio::test]
 async fn a_page_of_another_site_changes_and_reads_nothing() {
     let running = Administered::run(&forward_to(backend("one").await), 1).await;
     let form = running

@@ -85,15 +85,20 @@ fn build_all(config: &Config, before: &Before<'_>, problems: &mut Problems) -> P
             .iter()
             .find(|known| known.name.value == *name);
         let running = before.pools.get(name);
-        let pool = match (known, running) {
-            (Some(known), Some(running)) if backend::differ_in_servers_alone(known, backend) => {
-                backend::servers(backend, problems).map(|servers| {
-                    replaced.push((running.clone(), servers));
-                    running.clone()
-                })
-            }
-            _ => backend::pool(backend, before.is_dry_run, problems),
+        let goes_on = known.is_some_and(|known| backend::differ_in_servers_alone(known, backend));
+        let pool = match running.filter(|_| goes_on) {
+            Some(running) => Some(running.clone()),
+            None => backend::pool(backend, before.is_dry_run, problems),
         };
+        // Also those of a pool that another one succeeds, so that connections to removed servers end by its drain.
+        if let Some(running) = running
+            && pool.is_some()
+        {
+            match backend::servers(backend, problems) {
+                Some(servers) => replaced.push((running.clone(), servers)),
+                None => continue,
+            }
+        }
         pools.extend(pool.map(|pool| (name.clone(), pool)));
     }
     let known = listener::Known {

@@ -102,7 +102,7 @@ impl Rules {
         })
     }
 
-    /// Whether an open connection would be admitted now, or why not.
+    /// Whether a connection that has passed the guards would be admitted now, or why not.
     ///
     /// Limits do not count, because it has its place, nor do routes, because it keeps its own.
     pub(crate) fn still_admit(&self, info: &ConnectionInfo, observe: bool) -> Result<(), String> {
@@ -112,9 +112,7 @@ impl Rules {
         {
             return Err(rule.into());
         }
-        let protocol = info.hello().map(|_| Protocol::Tls);
-        let way = self.ways.find(info.hello(), protocol);
-        let tls = way.and_then(|way| way.tls.as_ref());
+        let tls = self.way_of(info).and_then(|way| way.tls.as_ref());
         let Some(tls) = tls.filter(|tls| tls.settings.client.is_some()) else {
             return Ok(());
         };
@@ -128,6 +126,23 @@ impl Rules {
             Some(Verdict::Deny(rule)) => Err(rule.into()),
             _ => Ok(()),
         }
+    }
+
+    fn way_of(&self, info: &ConnectionInfo) -> Option<&Arc<Way>> {
+        // A listener without routes notes no ClientHello, and it may have got routes since.
+        let name = info.tls().and_then(|tls| tls.server_name.as_deref());
+        let by_name = || self.ways.find_name(&name?.to_ascii_lowercase());
+        match info.hello() {
+            None if info.tls().is_some() => {
+                by_name().or_else(|| self.ways.find(None, Some(Protocol::Tls)))
+            }
+            hello => self.ways.find(hello, hello.map(|_| Protocol::Tls)),
+        }
+    }
+
+    /// Whether clients may present certificates.
+    pub(crate) fn verifies_clients(&self) -> bool {
+        self.terminated().any(|tls| tls.settings.client.is_some())
     }
 
     /// How often the files of client certificates have changed.
@@ -230,15 +245,16 @@ impl Known<'_> {
 
 fn acl(guards: &Guards) -> Option<AclLayer> {
     let access = &guards.access;
-    if access.allow.is_none() && access.deny.is_none() {
+    let (allow, deny) = (access.allow.all(), access.deny.all());
+    if allow.is_none() && deny.is_none() {
         return None;
     }
     let mut acl = Acl::new();
-    if let Some(allow) = &access.allow {
-        acl = acl.allow(allow.clone());
+    if let Some(allow) = allow {
+        acl = acl.allow(allow);
     }
-    if let Some(deny) = &access.deny {
-        acl = acl.deny(deny.clone());
+    if let Some(deny) = deny {
+        acl = acl.deny(deny);
     }
     let layer = AclLayer::new(acl).with_observe(access.observe);
     Some(match access.refuse {

@@ -206,19 +206,17 @@ impl Value for Refuse {
 /// Which addresses are admitted.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Access {
-    pub(crate) allow: Option<IpSet>,
-    pub(crate) deny: Option<IpSet>,
+    pub(crate) allow: Networks,
+    pub(crate) deny: Networks,
     pub(crate) refuse: Option<Refuse>,
     pub(crate) observe: bool,
 }
 
 impl Access {
     fn read(section: &Section<'_>, base: &Self) -> Self {
-        let allow = read_networks(section, "allow", "allow-file");
-        let deny = read_networks(section, "deny", "deny-file");
         Self {
-            allow: allow.or_else(|| base.allow.clone()),
-            deny: deny.or_else(|| base.deny.clone()),
+            allow: Networks::read(section, "allow", "allow-file").or(&base.allow),
+            deny: Networks::read(section, "deny", "deny-file").or(&base.deny),
             refuse: section.get("refuse").or(base.refuse),
             // Not inherited, so that a limit of a listener is never observed by surprise.
             observe: section.get("observe").unwrap_or(false),
@@ -226,25 +224,42 @@ impl Access {
     }
 }
 
-/// The networks of a list and of a file with one network per line.
-pub(crate) fn read_networks(
-    section: &Section<'_>,
-    key: &'static str,
-    file_key: &'static str,
-) -> Option<IpSet> {
-    let listed = section.get::<OneOrMore<Network>>(key);
-    let listed = listed.map(|networks| {
-        let texts = networks.0.iter().map(|network| &network.0);
-        IpSet::new(texts).expect("each network was parsed before")
-    });
-    let from_file = section.file(file_key).and_then(|file| {
-        IpSet::from_file(&file.value)
-            .map_err(|error| section.error_at(file_key, unreadable(&error)))
-            .ok()
-    });
-    match (listed, from_file) {
-        (Some(listed), Some(from_file)) => Some(listed.union(&from_file)),
-        (listed, from_file) => listed.or(from_file),
+/// The networks of a list, and of a file with one network per line.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Networks {
+    listed: Option<IpSet>,
+    from_file: Option<IpSet>,
+}
+
+impl Networks {
+    pub(crate) fn read(section: &Section<'_>, key: &'static str, file_key: &'static str) -> Self {
+        let listed = section.get::<OneOrMore<Network>>(key);
+        let listed = listed.map(|networks| {
+            let texts = networks.0.iter().map(|network| &network.0);
+            IpSet::new(texts).expect("each network was parsed before")
+        });
+        let from_file = section.file(file_key).and_then(|file| {
+            IpSet::from_file(&file.value)
+                .map_err(|error| section.error_at(file_key, unreadable(&error)))
+                .ok()
+        });
+        Self { listed, from_file }
+    }
+
+    /// With the value of `base` for each of both keys that is absent.
+    fn or(self, base: &Self) -> Self {
+        Self {
+            listed: self.listed.or_else(|| base.listed.clone()),
+            from_file: self.from_file.or_else(|| base.from_file.clone()),
+        }
+    }
+
+    /// Those of the list and of the file together; `None` if both are absent.
+    pub(crate) fn all(&self) -> Option<IpSet> {
+        match (&self.listed, &self.from_file) {
+            (Some(listed), Some(from_file)) => Some(listed.union(from_file)),
+            (listed, from_file) => listed.as_ref().or(from_file.as_ref()).cloned(),
+        }
     }
 }
 

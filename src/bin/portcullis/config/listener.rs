@@ -1,7 +1,7 @@
 //! `[[listener]]`: where clients arrive, what is asked of them, and where they go.
 
 use super::{
-    guards::{Guards, read_name, read_networks},
+    guards::{Guards, Networks, read_name},
     problem::{Place, Placed},
     section::{Reader, Section, Value},
     value::{Alpn, ListenAddress, OneOrMore, one_of},
@@ -181,7 +181,7 @@ impl ProxyProtocol {
     fn read(section: &Section<'_>) -> Option<Self> {
         let mode = section.get("mode").unwrap_or(Mode::Required);
         let has_trust = section.has("trust") | section.has("trust-file");
-        let trust = read_networks(section, "trust", "trust-file");
+        let trust = Networks::read(section, "trust", "trust-file").all();
         let untrusted = section.get("untrusted").unwrap_or(Untrusted::Refuse);
         if mode == Mode::Off {
             return None;

@@ -71,6 +71,49 @@ fn half_of_the_connections_may_have_an_unfinished_handshake_and_at_most_5_000() 
 }
 
 #[test]
+fn each_key_of_an_access_list_is_inherited_by_itself() {
+    let file = std::env::temp_dir().join(format!("portcullis-networks-{}", std::process::id()));
+    let access = |defaults: &str, own: &str| {
+        let text = format!(
+            "version = 1\nlistener = [{{ name = \"a\", listen = \"[::]:1\", backend = \"b\", access = {{ {own} }} }}]\n\
+             [defaults]\naccess = {{ {defaults} }}\n[[backend]]\nname = \"b\"\nservers = [\"h:1\"]\n"
+        );
+        let text = text.replace("FILE", &file.display().to_string());
+        let mut problems = Problems::default();
+        let config = Config::parse(&Source::new("gate.toml", &text), &mut problems);
+        assert_eq!(problems.errors(), 0, "{:?}", problems.sorted());
+        let access = &config.listeners[0].guards.access;
+        let show = |networks: Option<_>| {
+            networks.map_or("-".into(), |it: portcullis::middleware::ip_set::IpSet| {
+                it.to_string()
+            })
+        };
+        [show(access.allow.all()), show(access.deny.all())]
+    };
+    std::fs::write(&file, "192.0.2.0/24\n").expect("the folder is writable");
+    let both = "10.0.0.0/8, 192.0.2.0/24";
+    assert_eq!(
+        access("deny-file = 'FILE'", "deny = '10.0.0.0/8'"),
+        ["-", both]
+    );
+    assert_eq!(
+        access("deny = '10.0.0.0/8'", "deny-file = 'FILE'"),
+        ["-", both]
+    );
+    assert_eq!(
+        access("allow-file = 'FILE'", "allow = '10.0.0.0/8'"),
+        [both, "-"]
+    );
+    assert_eq!(
+        access("allow = '10.0.0.0/8'", "allow-file = 'FILE'"),
+        [both, "-"]
+    );
+    let own = access("deny = '10.0.0.0/8', allow = '::/0'", "deny = '172.16.0.1'");
+    assert_eq!(own, ["::/0", "172.16.0.1"]);
+    std::fs::remove_file(&file).expect("it was written");
+}
+
+#[test]
 fn every_problem_of_a_file_is_reported_at_once_and_in_order() {
     let text = r#"version = 1
 [defaults]

@@ -16,6 +16,7 @@ use portcullis::{
         peek::Protocol,
         proxy_protocol::Source,
     },
+    upstream::{ServerState, ServerStatus},
 };
 use std::sync::Arc;
 
@@ -296,13 +297,36 @@ impl Asking<'_> {
     }
 
     fn pool(&mut self, way: &Way, info: &ConnectionInfo) -> Result<(), Rejected> {
+        const GUARD: &str = "backend";
         let Destination::Backend { name, pool } = &way.destination else {
             return Ok(());
         };
         self.explanation.backend = Some(name.clone());
         let candidates = pool.candidates(info);
-        let servers = candidates.iter().map(|server| server.address.to_string());
-        self.explanation.servers = servers.collect();
-        Ok(())
+        let addresses = candidates.iter().map(|server| server.address.to_string());
+        self.explanation.servers = addresses.collect();
+        let servers = pool.servers();
+        // A pool that finds its servers by name has none before, which includes a dry run.
+        if !candidates.is_empty() || servers.is_empty() {
+            return Ok(());
+        }
+        if servers.iter().any(is_full) {
+            self.admit(GUARD, "each server is full; it waits for one");
+            return Ok(());
+        }
+        let states = servers.iter();
+        let states = states.map(|server| format!("{} is {}", server.address, server.state));
+        let states = states.collect::<Vec<_>>().join(", ");
+        self.reject(GUARD, format!("no server can be used: {states}"))
     }
+}
+
+/// Whether a server that is not down or stopped has as many connections as allowed.
+fn is_full(server: &ServerStatus) -> bool {
+    let is_used = matches!(
+        server.state,
+        ServerState::Up | ServerState::Unknown | ServerState::Ejected(_)
+    );
+    let is_at = |max| server.connections >= max;
+    is_used && server.max_connections.is_some_and(is_at)
 }

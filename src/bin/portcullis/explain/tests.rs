@@ -165,6 +165,27 @@ fn each_guard_says_what_it_decides() {
     );
 }
 
+#[tokio::test]
+async fn a_backend_without_a_usable_server_rejects_clients() {
+    let text = format!(
+        "version = 1\n[[listener]]\nname = \"a\"\nlisten = \"127.0.0.1:0\"\nbackend = \"b\"\n\
+         [[backend]]\nname = \"b\"\nservers = \"{}\"\nhealth = \"off\"\n",
+        SERVERS[0]
+    );
+    let running = Running::new(&text);
+    let client = Client::from([203, 0, 113, 7].into());
+    assert_eq!(running.explain(&client).rejected_by(), None);
+    let pool = &running.parts.pools["b"];
+    assert!(pool.take_down(&pool.servers()[0].key));
+    assert_eq!(
+        running.explain(&client).decision,
+        format!(
+            "rejected by backend: no server can be used: {} is taken down",
+            SERVERS[0]
+        )
+    );
+}
+
 #[test]
 fn wrong_words_about_a_client_are_explained() {
     let client = || Client::from([192, 0, 2, 1].into());

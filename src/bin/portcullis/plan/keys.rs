@@ -16,6 +16,8 @@ pub(super) struct Key {
     pub(super) when: When,
     /// What happens to open connections, where that needs words.
     pub(super) note: &'static str,
+    /// Whether `recheck` judges open connections by it.
+    pub(super) is_judged: bool,
     pub(super) read: Read,
 }
 
@@ -86,8 +88,14 @@ impl Key {
             path,
             when,
             note: "",
+            is_judged: false,
             read,
         }
+    }
+
+    const fn judged(mut self) -> Self {
+        self.is_judged = true;
+        self
     }
 
     const fn note(mut self, note: &'static str) -> Self {
@@ -178,7 +186,7 @@ pub(super) static KEYS: &[Key] = &[
             _ => "none".into(),
         })
     }),
-    file("admin.token", Restart, |it| {
+    file("admin.token", All, |it| {
         let token = it.admin.as_ref()?.token.as_ref();
         Some(match token.map(|token| &token.value) {
             Some(TokenSource::Environment(name)) => format!("env:{name}"),
@@ -219,7 +227,7 @@ pub(super) static KEYS: &[Key] = &[
         let prelude = it.prelude.as_ref();
         Some(prelude.map_or("none".into(), |prelude| word(prelude.value)))
     }),
-    listener("listener.recheck", All, |it| some(&it.recheck)),
+    listener("listener.recheck", All, |it| some(&it.recheck)).judged(),
     listener("listener.limits.connections", All, |it| {
         some(&it.guards.limits.connections)
     })
@@ -277,14 +285,16 @@ pub(super) static KEYS: &[Key] = &[
         Some(burst.map_or("one second of the rate".into(), |burst| burst.show()))
     }),
     listener("listener.access.allow", Next, |it| {
-        let allow = it.guards.access.allow.as_ref();
-        Some(allow.map_or("all".into(), Show::show))
-    }),
+        let allow = it.guards.access.allow.all();
+        Some(allow.map_or("all".into(), |allow| allow.show()))
+    })
+    .judged(),
     elsewhere("listener.access.allow-file", Next),
     listener("listener.access.deny", Next, |it| {
-        let deny = it.guards.access.deny.as_ref();
-        Some(deny.map_or("none".into(), Show::show))
-    }),
+        let deny = it.guards.access.deny.all();
+        Some(deny.map_or("none".into(), |deny| deny.show()))
+    })
+    .judged(),
     elsewhere("listener.access.deny-file", Next),
     listener("listener.access.refuse", Next, |it| {
         let refuse = it.guards.access.refuse;
@@ -292,7 +302,8 @@ pub(super) static KEYS: &[Key] = &[
     }),
     listener("listener.access.observe", Next, |it| {
         some(&it.guards.access.observe)
-    }),
+    })
+    .judged(),
     listener("listener.timeouts.proxy-header", Next, |it| {
         some(&it.guards.timeouts.proxy_header)
     }),
@@ -361,21 +372,26 @@ pub(super) static KEYS: &[Key] = &[
             Some(client) if client.required => "required".into(),
             Some(_) => "optional".into(),
         })
-    }),
+    })
+    .judged(),
     tls("listener.tls.client.roots", |it| {
         it.client.as_ref().map(|client| client.roots.show())
     })
-    .note("the file is watched"),
+    .note("the file is watched")
+    .judged(),
     tls("listener.tls.client.crl", |it| {
         it.client.as_ref().map(|client| client.crl.show())
     })
-    .note("the file is watched"),
+    .note("the file is watched")
+    .judged(),
     tls("listener.tls.client.allow", |it| {
         let allow = it.client.as_ref()?.allow.as_ref();
         Some(allow.map_or("all".into(), |allow| allow.show()))
-    }),
+    })
+    .judged(),
     tls("listener.tls.tickets.keys-file", |it| some(&it.ticket_keys)).note("the file is watched"),
-    elsewhere("listener.route.names", Next),
+    elsewhere("listener.route.names", Next)
+        .note("TLS sessions of a route with other names begin anew"),
     elsewhere("listener.route.protocol", Next),
     route("listener.route.pass", |it| match it.matches {
         Matches::Names(_) => some(&it.tls.is_none()),
@@ -403,11 +419,12 @@ pub(super) static KEYS: &[Key] = &[
         Some(word(it.when_none_healthy))
     }),
     elsewhere("backend.server.address", All),
-    server("backend.server.weight", |it| some(&it.weight)),
-    server("backend.server.backup", |it| some(&it.backup)),
+    server("backend.server.weight", |it| some(&it.weight)).note("open connections stay"),
+    server("backend.server.backup", |it| some(&it.backup)).note("open connections stay"),
     server("backend.server.max-connections", |it| {
         some(&it.max_connections)
-    }),
+    })
+    .note("the ones beyond a smaller limit stay"),
     backend("backend.proxy-protocol.version", |it| {
         Some(send_proxy(it).map_or("none".into(), |it| it.version.show()))
     }),

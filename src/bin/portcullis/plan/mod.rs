@@ -12,7 +12,9 @@ pub(crate) use self::{
 };
 
 use self::keys::{Get, KEYS, Key, Read};
-use crate::config::{Action, Config, Listener, Placed, Route, Target, Tls, route_words};
+use crate::config::{
+    Action, Backend, Balance, Config, Listener, Placed, Route, Target, Tls, route_words,
+};
 use show::Show as _;
 use std::collections::BTreeSet;
 
@@ -55,11 +57,15 @@ pub(crate) fn changes(from: &Config, to: &Config) -> Vec<Change> {
     plan.certificates(from, to);
     plan.listeners(from, to);
     plan.backends(from, to);
-    plan.0
+    plan.changes
 }
 
 #[derive(Default)]
-struct Plan(Vec<Change>);
+struct Plan {
+    changes: Vec<Change>,
+    /// Whether the listener that is compared now judges its open connections again.
+    rechecks: bool,
+}
 
 impl Plan {
     /// Compares the keys of one part of the file, which messages call `words`.
@@ -78,15 +84,16 @@ impl Plan {
             if let (Some(from), Some(to)) = (get(from), get(to))
                 && from != to
             {
-                let effect = match key.note {
-                    "" => key.when.effect(),
-                    note => note,
+                let (when, effect) = match key.note {
+                    _ if key.is_judged && self.rechecks => (When::All, RECHECKED),
+                    "" => (key.when, key.when.effect()),
+                    note => (key.when, note),
                 };
-                self.0.push(Change {
+                self.changes.push(Change {
                     key: format!("{words}{}", short(key.path)),
                     from,
                     to,
-                    when: key.when,
+                    when,
                     effect: effect.into(),
                     concerns: concerns.clone(),
                 });
@@ -96,7 +103,7 @@ impl Plan {
 
     /// A part of the file that is new (`from` is "none") or gone.
     fn part(&mut self, key: String, from: &str, to: &str, effect: &str, concerns: Concerns) {
-        self.0.push(Change {
+        self.changes.push(Change {
             key,
             from: from.into(),
             to: to.into(),
@@ -166,6 +173,7 @@ impl Plan {
     }
 
     fn listener(&mut self, words: &str, concerns: &Concerns, from: &Listener, to: &Listener) {
+        self.rechecks = to.recheck;
         let prefix = format!("{words}: ");
         self.compare(&prefix, concerns, from, to, |key| match key.read {
             Read::Listener(get) => Some(get),
@@ -191,16 +199,16 @@ impl Plan {
                         _ => None,
                     });
                 }
-                (None, Some(new)) => self.route(words, NONE, &target(&to[new]), concerns),
-                (Some(old), None) => self.route(words, &target(&from[old]), NONE, concerns),
+                (None, Some(new)) => self.next(words, NONE, &target(&to[new]), concerns),
+                (Some(old), None) => self.next(words, &target(&from[old]), NONE, concerns),
                 (None, None) => {}
             }
         }
     }
 
-    fn route(&mut self, words: String, from: &str, to: &str, concerns: &Concerns) {
-        self.0.push(Change {
-            key: words,
+    fn next(&mut self, key: String, from: &str, to: &str, concerns: &Concerns) {
+        self.changes.push(Change {
+            key,
             from: from.into(),
             to: to.into(),
             when: When::Next,
@@ -225,8 +233,25 @@ impl Plan {
                         format!("certificates {}", tls.certificates.show())
                     })
                 };
-                self.route(format!("{prefix}tls"), &show(from), &show(to), concerns);
+                self.next(format!("{prefix}tls"), &show(from), &show(to), concerns);
             }
+        }
+    }
+
+    /// Compares the order of the servers that stay, which decides where the first one is used.
+    fn order(&mut self, words: &str, concerns: &Concerns, from: &Backend, to: &Backend) {
+        let kept = |servers: &Backend, others: &Backend| {
+            let addresses = servers.servers.iter().map(|it| &it.address.value);
+            let kept = addresses.filter(|&address| {
+                let mut others = others.servers.iter();
+                others.any(|other| other.address.value == *address)
+            });
+            kept.map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        };
+        let (from, to) = (kept(from, to), kept(to, from));
+        if from != to {
+            let key = format!("{words}: order of servers");
+            self.next(key, &from, &to, concerns);
         }
     }
 
@@ -262,6 +287,9 @@ impl Plan {
                     _ => None,
                 },
             );
+            if new.balance == Balance::First {
+                self.order(&words, &concerns, old, new);
+            }
             for (address, pair) in pairs(&old.servers, &new.servers, |it| &it.address) {
                 let words = format!("{words}: server {address}");
                 let concerns = Concerns::Server {
@@ -281,7 +309,8 @@ impl Plan {
                         self.part(words, NONE, "added", "it is checked, then used", concerns);
                     }
                     (Some(_), None) => {
-                        let effect = match new.drain {
+                        // That of the pool which has the connections.
+                        let effect = match old.drain {
                             Some(drain) => {
                                 format!("its connections are force-closed after {}", drain.show())
                             }
@@ -297,6 +326,8 @@ impl Plan {
 }
 
 const NONE: &str = "none";
+
+const RECHECKED: &str = "those that would be rejected now are closed";
 
 /// The path of a key within its part of the file, such as `per-client.connections`.
 fn short(path: &str) -> &str {

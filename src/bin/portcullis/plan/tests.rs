@@ -116,6 +116,47 @@ fn networks_are_compared_as_sets() {
 }
 
 #[test]
+fn with_recheck_a_stricter_rule_closes_open_connections() {
+    let effect = |recheck: bool| {
+        let keys = format!("recheck = {recheck}\nper-client");
+        let from = BASE.replace("per-client", &keys);
+        let to = from.replace("per-client", "access.deny = \"192.0.2.0/24\"\nper-client");
+        let [change] = &*changes(&config(&from), &config(&to)) else {
+            panic!("one key has changed");
+        };
+        (change.when, change.effect.clone())
+    };
+    assert_eq!(
+        effect(true),
+        (
+            When::All,
+            "those that would be rejected now are closed".into()
+        )
+    );
+    assert_eq!(
+        effect(false),
+        (When::Next, "open connections keep what they have".into())
+    );
+}
+
+#[test]
+fn the_order_of_servers_is_a_change_where_the_first_one_is_used() {
+    let in_order = "\"10.0.1.10:8080\", \"10.0.1.11:8080\"";
+    let swapped = "\"10.0.1.11:8080\", \"10.0.1.10:8080\"";
+    assert_eq!(replacing(in_order, swapped), []);
+
+    let first = BASE.replace("servers =", "balance = \"first\"\nservers =");
+    let changes = changes(&config(&first), &config(&first.replace(in_order, swapped)));
+    assert_eq!(
+        words(&changes),
+        [
+            "backend \"shop\": order of servers: 10.0.1.10:8080, 10.0.1.11:8080 -> \
+          10.0.1.11:8080, 10.0.1.10:8080"
+        ]
+    );
+}
+
+#[test]
 fn routes_are_known_by_what_they_take() {
     let routes = |routes: &str| {
         BASE.replace(
