@@ -202,8 +202,8 @@ async fn connections_are_filtered_paged_and_closed_by_filter() {
 
 #[tokio::test]
 async fn endings_say_why_and_are_found_again() {
-    let guards =
-        "access = { deny = [\"127.0.0.0/8\"], observe = true }\nper-client = { connections = 1 }";
+    let guards = "access = { deny = [\"127.0.0.0/8\"], observe = true }\nper-client = { connections = 1 }\n\
+         throughput = { min = \"1 B/s\", over = \"10s\", observe = true }";
     let server = format!("servers = \"{}\"", backend("one").await);
     let text = configuration(guards, &server);
     let running = Administered::run(&text, 1).await;
@@ -253,10 +253,10 @@ async fn endings_say_why_and_are_found_again() {
     }
     let status = running.get("/api/status").await.json();
     let warnings = status["warnings"].to_string();
-    assert!(
-        warnings.contains("listener \\\"a\\\": access is only observed"),
-        "{warnings}"
-    );
+    for guard in ["access", "throughput"] {
+        let warning = format!("listener \\\"a\\\": {guard} is only observed");
+        assert!(warnings.contains(&warning), "{warnings}");
+    }
     assert_eq!(
         (
             &status["accepted"],
