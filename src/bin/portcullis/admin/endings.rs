@@ -218,7 +218,7 @@ fn text_of(error: &(dyn Error + 'static)) -> Box<str> {
         let before = text.len();
         // A String takes all that is written.
         let _ = write!(text, "{}{error}", if before == 0 { "" } else { ": " });
-        if before > 0 && text[..before].ends_with(&text[before + 2..]) {
+        if before > 0 && text[..before].contains(&text[before + 2..]) {
             text.truncate(before);
         }
         next = error.source().filter(|_| text.len() < LONGEST);
