@@ -312,3 +312,31 @@ async fn a_listener_is_paused_resumed_and_limited() {
     assert_eq!(running.post("/api/listeners/b/pause").await.status, 404);
     assert_eq!(running.post("/api/listeners/a/stop").await.status, 404);
 }
+
+#[tokio::test]
+async fn a_connection_without_a_server_is_found_by_its_backend() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let nobody = free.local_addr().expect("it is bound");
+    drop(free);
+    let mut running = Administered::run(&forward_to(nobody), 1).await;
+    let mut client = running.gate.connect().await;
+    let _reset = client.read_to_end(&mut Vec::new()).await;
+    let by_backend = "/api/endings?backend=b";
+    let ended = running
+        .eventually(by_backend, |it| it["endings"][0].is_object())
+        .await;
+    let ending = &ended["endings"][0];
+    assert_eq!(
+        (&ending["outcome"], &ending["backend"], &ending["server"]),
+        (&"unreachable".into(), &"b".into(), &Value::Null)
+    );
+    let line = running.gate.child.says("outcome").await;
+    let line: Value = serde_json::from_str(&line).expect("JSON");
+    for (field, value) in [
+        ("outcome", "unreachable"),
+        ("backend", "b"),
+        ("ended_by", "gate"),
+    ] {
+        assert_eq!(line[field], value, "{line}");
+    }
+}
