@@ -42,6 +42,9 @@ impl Pool {
     ) -> Result<Connection<BackendIo>, NoBackend> {
         let pool = &*self.0;
         let settings = &pool.settings;
+        if let Some(name) = &settings.name {
+            client.set_pool(name.clone());
+        }
         let begun = Instant::now();
         let deadline = after(begun, settings.timeout);
         let mut wish = pool.wish(client);

@@ -67,12 +67,13 @@ async fn a_certificate_that_does_not_match_its_key_is_reported_at_its_file_witho
     let output = check(&file).await;
     let text = text(&output);
     assert_eq!(output.status.code(), Some(2), "{text}");
-    let problem = text.lines().next().expect("a line");
-    assert!(
-        problem.contains("gate.toml:5:7: certificate \"shop\": "),
-        "{text}"
+    let message = format!(
+        "{}:5:7: certificate \"shop\": private key in {:?} does not belong to the certificate: the first certificate \
+         of the chain must be the server's own, and the key must be the one that it was issued for",
+        file.display(),
+        folder.path("shop.key")
     );
-    assert!(problem.contains("shop.key"), "{text}");
+    assert_eq!(text.lines().next(), Some(&*message));
     let secret = key.lines().nth(1).expect("the body of the key");
     assert!(!text.contains(secret), "{text}");
 }
@@ -108,6 +109,53 @@ async fn a_certificate_that_ends_soon_is_reported_ahead() {
         .output()
         .await;
     assert_eq!(output.expect("it runs").status.code(), Some(2));
+}
+
+#[tokio::test]
+async fn a_certificate_that_has_expired_is_reported_at_its_chain() {
+    let folder = Folder::new();
+    let mut params = rcgen::CertificateParams::new(["shop.example".to_owned()]).expect("a name");
+    let end = std::time::SystemTime::now() - std::time::Duration::from_secs(3 * 86_400 + 1_800);
+    params.not_after = end.into();
+    let (chain, key) = Authority::new().sign_params(params);
+    folder.write("shop.pem", chain);
+    folder.write("shop.key", key);
+    let file = folder.write(
+        "gate.toml",
+        "version = 1\n[[certificate]]\nname = \"shop\"\nchain = \"shop.pem\"\nkey = \"shop.key\"\n\
+         [[listener]]\nname = \"a\"\nlisten = \"127.0.0.1:0\"\nbackend = \"b\"\ntls.certificates = \"shop\"\n\
+         [[backend]]\nname = \"b\"\nservers = \"127.0.0.1:1\"\n",
+    );
+    let output = check(&file).await;
+    let text = text(&output);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    let message = format!(
+        "{}:4:9: certificate \"shop\": certificate in {:?} expired 3 days ago: renew it",
+        file.display(),
+        folder.path("shop.pem")
+    );
+    assert_eq!(text.lines().next(), Some(&*message));
+}
+
+#[tokio::test]
+async fn routes_on_a_port_where_clients_wait_for_the_server_are_noted() {
+    let folder = Folder::new();
+    let file = folder.write(
+        "gate.toml",
+        "version = 1\n[[listener]]\nname = \"a\"\nlisten = [\"127.0.0.1:3306\", \"127.0.0.1:3307\"]\n\
+         limits.connections = 10\n[[listener.route]]\nnames = \"shop.example\"\npass = true\nbackend = \"b\"\n\
+         [[backend]]\nname = \"b\"\nservers = \"127.0.0.1:1\"\n",
+    );
+    let output = check(&file).await;
+    let text = text(&output);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    let message = format!(
+        "{}:4:11: note: listener \"a\": clients on port 3306 (MySQL) wait for the server's greeting, so with routes \
+         they reach `timeouts.client-hello`",
+        file.display()
+    );
+    let notes: Vec<_> = text.lines().filter(|line| line.contains("note")).collect();
+    assert_eq!(notes, [message]);
 }
 
 #[tokio::test]

@@ -54,10 +54,8 @@ async fn it_names_the_rule_that_rejects_a_client_and_the_server_of_another() {
 
     let ssh = "--listener edge --from 198.51.100.7 --protocol ssh";
     let (_, text) = explain(&file, ssh).await;
-    assert!(
-        text.ends_with("forwarded to backend \"bastion\"\n"),
-        "{text}"
-    );
+    let last = "forwarded to bastion.internal:22 of backend \"bastion\"\n";
+    assert!(text.ends_with(last), "{text}");
 }
 
 #[tokio::test]

@@ -1,6 +1,9 @@
 //! The log: levels, access lines, and rotation.
 
-use crate::gate::{Folder, Gate, backend, line};
+use crate::{
+    gate::{Authority, Folder, Gate, backend, line},
+    tls,
+};
 use serde_json::Value;
 use std::{fs, path::Path, time::Duration};
 use tokio::{
@@ -185,4 +188,36 @@ async fn a_log_that_is_not_read_stalls_no_connection_and_the_lines_lost_are_coun
     );
     visit(&gate).await;
     gate.child.says("\"bytes_in\":5").await;
+}
+
+#[tokio::test]
+async fn a_client_of_routes_has_its_name_and_fingerprint_in_its_line() {
+    let folder = Folder::new();
+    let authority = Authority::new();
+    let server = backend("one").await.to_string();
+    let text = configuration("format = \"json\"", &server);
+    let route = "[[listener.route]]\nnames = \"other.example\"\nbackend = \"one\"\npass = true";
+    let text = text.replace(
+        "backend = \"one\"\n[[backend]]",
+        &format!("{route}\n[[backend]]"),
+    );
+    let mut gate = Gate::run(&folder.write("gate.toml", text), 1).await;
+    let mut client = gate.connect().await;
+    let hello = tls::client_hello(tls::client(&authority, None), "shop.example");
+    client.write_all(&hello).await.expect("it is open");
+    let access = gate.child.says("outcome").await;
+    let access: Value = serde_json::from_str(&access).expect("it is JSON");
+    for (field, value) in [
+        ("name", "shop.example"),
+        ("outcome", "refused"),
+        ("ended_by", "gate"),
+    ] {
+        assert_eq!(access[field], value, "{access}");
+    }
+    let ja4 = access["ja4"].as_str();
+    assert_eq!(
+        ja4.is_some_and(|ja4| ja4.starts_with("t13d") && ja4.len() == 36),
+        cfg!(feature = "ja4"),
+        "{access}"
+    );
 }

@@ -9,6 +9,7 @@
 mod admin;
 mod check;
 mod configurations;
+mod demo;
 mod explain;
 mod forwarding;
 mod gate;

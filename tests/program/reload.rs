@@ -159,3 +159,27 @@ async fn both_wildcard_addresses_can_be_listed_on_one_port() {
     let gate = Gate::run(&folder.write("gate.toml", text), 2).await;
     drop(gate);
 }
+
+#[tokio::test]
+async fn a_port_that_is_taken_keeps_the_old_configuration() {
+    let folder = Folder::new();
+    let (one, two) = (backend("one").await, backend("two").await);
+    let file = folder.write("gate.toml", configuration("127.0.0.1:0", &one.to_string()));
+    let mut gate = Gate::run(&file, 1).await;
+
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = taken.local_addr().expect("it is bound");
+    let more = format!("[[listener]]\nname = \"z\"\nlisten = \"{address}\"\nbackend = \"b\"\n");
+    let text = configuration("127.0.0.1:0", &two.to_string()) + &more;
+    folder.write("gate.toml", text);
+    gate.child.signal("HUP").await;
+    let why = gate.child.says("gate.toml:11:10: listener ").await;
+    assert!(why.contains("another socket has this port"), "{why}");
+    assert_eq!(why.matches("Address already in use").count(), 1, "{why}");
+    gate.child
+        .says("was not reloaded; the old one stays in use")
+        .await;
+
+    let mut client = gate.connect().await;
+    assert_eq!(line(&mut client).await.expect("the greeting"), "one");
+}

@@ -3,8 +3,10 @@
 use crate::gate::Authority;
 use portcullis::middleware::tls::{provider, rustls};
 use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, ServerConfig,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+    ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, ServerConfig,
+    SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
 };
 use std::{io, sync::Arc};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -18,6 +20,21 @@ pub(crate) async fn connect<IO: AsyncRead + AsyncWrite + Unpin>(
     io: IO,
 ) -> io::Result<client::TlsStream<IO>> {
     let connector = TlsConnector::from(client(authority, identity));
+    connector.connect(server_name(name), io).await
+}
+
+/// A handshake of a client that accepts each certificate, such as the self-signed one of the demo.
+pub(crate) async fn connect_to_any<IO: AsyncRead + AsyncWrite + Unpin>(
+    name: &str,
+    io: IO,
+) -> io::Result<client::TlsStream<IO>> {
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .expect("the provider has them")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Trusting))
+        .with_no_client_auth();
+    let connector = TlsConnector::from(Arc::new(config));
     connector.connect(server_name(name), io).await
 }
 
@@ -76,4 +93,43 @@ fn parse(chain: &str, key: &str) -> (Vec<CertificateDer<'static>>, PrivateKeyDer
     let certificate = CertificateDer::from_pem_slice(chain.as_bytes()).expect("a certificate");
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("a key");
     (vec![certificate], key)
+}
+
+#[derive(Debug)]
+struct Trusting;
+
+impl ServerCertVerifier for Trusting {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        let algorithms = provider().signature_verification_algorithms;
+        algorithms.supported_schemes()
+    }
 }

@@ -41,6 +41,7 @@ struct ConnectionFacts {
     tls: OnceLock<Box<TlsInfo>>,
     /// Of few connections.
     rare: OnceLock<Box<RareFacts>>,
+    pool: OnceLock<Arc<str>>,
     upstream: OnceLock<Box<UpstreamInfo>>,
     read: AtomicU64,
     written: AtomicU64,
@@ -103,6 +104,7 @@ impl ConnectionInfo {
             hello: OnceLock::new(),
             tls: OnceLock::new(),
             rare: OnceLock::new(),
+            pool: OnceLock::new(),
             upstream: OnceLock::new(),
             read: AtomicU64::new(0),
             written: AtomicU64::new(0),
@@ -229,6 +231,19 @@ impl ConnectionInfo {
 
     fn rare(&self) -> &RareFacts {
         self.0.rare.get_or_init(Box::default)
+    }
+
+    /// The name of the pool that chooses the backend, also while it chooses and if it has none.
+    ///
+    /// `None` for connections that are forwarded without a pool, or to one without a name.
+    pub fn pool(&self) -> Option<&str> {
+        let of_upstream = || self.upstream()?.pool.as_deref();
+        self.0.pool.get().map(|pool| &**pool).or_else(of_upstream)
+    }
+
+    /// Records the pool, for services that forward; false if one was recorded already.
+    pub fn set_pool(&self, name: impl Into<Arc<str>>) -> bool {
+        self.0.pool.set(name.into()).is_ok()
     }
 
     /// The backend to which the connection is forwarded; `None` before it is connected to.
@@ -538,6 +553,22 @@ mod tests {
         assert!(info.set_upstream(blue.clone()));
         assert!(!info.set_upstream(UpstreamInfo::new("green", Address::Unknown)));
         assert_eq!(info.upstream(), Some(&blue));
+    }
+
+    #[test]
+    fn a_pool_is_recorded_before_its_backend_and_without_one() {
+        let connecting = info();
+        assert_eq!(connecting.pool(), None);
+        assert!(connecting.set_pool("shop"));
+        assert!(!connecting.set_pool("blog"));
+        assert_eq!(
+            (connecting.pool(), connecting.upstream()),
+            (Some("shop"), None)
+        );
+
+        let connected = info();
+        connected.set_upstream(UpstreamInfo::new("blue", Address::Unknown).with_pool("shop"));
+        assert_eq!(connected.pool(), Some("shop"));
     }
 
     #[test]

@@ -122,6 +122,7 @@ try:
   curl -k --resolve b.test:{sni_port}:127.0.0.1 https://b.test:{sni_port}
   nc 127.0.0.1 {echo_port}   in four terminals: the fourth one is refused, and the page says why
   portcullis ctl --admin http://{admin} status
+  portcullis demo --load   makes gentle traffic, so that the page has something to show
 
 The configuration as a file: portcullis demo --print
 ",

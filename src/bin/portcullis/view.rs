@@ -7,8 +7,9 @@ use crate::build::Rules;
 use crate::config::{Backend, Config, ListenAddress, Listener, Secret};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use portcullis::{
-    connection::Address,
-    middleware::{limit::LimitHandle, tls::CertStore},
+    ConnectionInfo,
+    connection::{Address, EndedBy},
+    middleware::{limit::LimitHandle, outcome::Outcome, tls::CertStore},
     server::{Handle, ListenerHandle, State},
     upstream::Pool,
 };
@@ -196,4 +197,15 @@ pub(crate) fn listener_of(label: &str) -> &str {
     label
         .split_once(' ')
         .map_or(label, |(listener, _)| listener)
+}
+
+/// The side that ended a connection; `None` if that is not known.
+pub(crate) fn ended_by(info: &ConnectionInfo, outcome: Outcome) -> Option<EndedBy> {
+    let by_itself = || match outcome {
+        Outcome::Refused | Outcome::TimedOut(_) | Outcome::Forced | Outcome::Unreachable => {
+            Some(EndedBy::Gate)
+        }
+        _ => None,
+    };
+    info.ended_by().or_else(by_itself)
 }

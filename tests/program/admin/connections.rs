@@ -202,8 +202,8 @@ async fn connections_are_filtered_paged_and_closed_by_filter() {
 
 #[tokio::test]
 async fn endings_say_why_and_are_found_again() {
-    let guards =
-        "access = { deny = [\"127.0.0.0/8\"], observe = true }\nper-client = { connections = 1 }";
+    let guards = "access = { deny = [\"127.0.0.0/8\"], observe = true }\nper-client = { connections = 1 }\n\
+         throughput = { min = \"1 B/s\", over = \"10s\", observe = true }";
     let server = format!("servers = \"{}\"", backend("one").await);
     let text = configuration(guards, &server);
     let running = Administered::run(&text, 1).await;
@@ -253,10 +253,10 @@ async fn endings_say_why_and_are_found_again() {
     }
     let status = running.get("/api/status").await.json();
     let warnings = status["warnings"].to_string();
-    assert!(
-        warnings.contains("listener \\\"a\\\": access is only observed"),
-        "{warnings}"
-    );
+    for guard in ["access", "throughput"] {
+        let warning = format!("listener \\\"a\\\": {guard} is only observed");
+        assert!(warnings.contains(&warning), "{warnings}");
+    }
     assert_eq!(
         (
             &status["accepted"],
@@ -311,4 +311,32 @@ async fn a_listener_is_paused_resumed_and_limited() {
     }
     assert_eq!(running.post("/api/listeners/b/pause").await.status, 404);
     assert_eq!(running.post("/api/listeners/a/stop").await.status, 404);
+}
+
+#[tokio::test]
+async fn a_connection_without_a_server_is_found_by_its_backend() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let nobody = free.local_addr().expect("it is bound");
+    drop(free);
+    let mut running = Administered::run(&forward_to(nobody), 1).await;
+    let mut client = running.gate.connect().await;
+    let _reset = client.read_to_end(&mut Vec::new()).await;
+    let by_backend = "/api/endings?backend=b";
+    let ended = running
+        .eventually(by_backend, |it| it["endings"][0].is_object())
+        .await;
+    let ending = &ended["endings"][0];
+    assert_eq!(
+        (&ending["outcome"], &ending["backend"], &ending["server"]),
+        (&"unreachable".into(), &"b".into(), &Value::Null)
+    );
+    let line = running.gate.child.says("outcome").await;
+    let line: Value = serde_json::from_str(&line).expect("JSON");
+    for (field, value) in [
+        ("outcome", "unreachable"),
+        ("backend", "b"),
+        ("ended_by", "gate"),
+    ] {
+        assert_eq!(line[field], value, "{line}");
+    }
 }

@@ -133,3 +133,36 @@ async fn the_program_asks_for_a_plan_and_prints_it() {
         .output();
     assert_eq!(output.await.expect("it runs").status.code(), Some(2));
 }
+
+#[tokio::test]
+async fn a_file_that_includes_others_is_only_planned_in_place_of_the_running_one() {
+    let running = Administered::run(&forward_to(backend("one").await), 1).await;
+    let text = std::fs::read_to_string(running.folder.path("gate.toml")).expect("it is there");
+    let (head, rest) = text.split_once("[[listener]]").expect("a listener");
+    let head = head.replace("version = 1", "version = 1\ninclude = \"part.toml\"");
+    let part = format!("[[listener]]{rest}").replace("name = \"a\"", "name = \"z\"");
+    running.folder.write("part.toml", part);
+    let elsewhere = running.folder.write("new.toml", &head);
+    let in_place = running.folder.path("gate.toml");
+    running.folder.write("gate.toml", &head);
+    let admin = format!("http://{}", running.admin);
+    for (file, code, words) in [
+        (
+            elsewhere,
+            2,
+            "new.toml includes other files; put it in place of the running one",
+        ),
+        (in_place, 10, "listener \"z\""),
+    ] {
+        let file = file.display().to_string();
+        let output = program(["plan", "--config", &file, "--admin", &admin])
+            .env("PORTCULLIS_TOKEN", TOKEN)
+            .output()
+            .await
+            .expect("it runs");
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text);
+        assert_eq!(output.status.code(), Some(code), "{text}");
+        assert!(text.contains(words), "{text}");
+    }
+}

@@ -25,7 +25,7 @@ pub(super) fn facts(info: &ConnectionInfo) -> Value {
         "opened": time::millis_of(info.accepted_at()),
         "bytes_in": info.bytes_read(),
         "bytes_out": info.bytes_written(),
-        "backend": upstream.and_then(|it| it.pool.as_deref()),
+        "backend": info.pool(),
         "server": upstream.map(|it| &*it.server),
         "notes": info.notes().map(ToString::to_string).collect::<Vec<_>>(),
     })

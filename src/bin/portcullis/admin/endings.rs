@@ -8,6 +8,7 @@ use super::{
     reply::{self, Refusal, Reply},
     router::Call,
 };
+use crate::view;
 use portcullis::{
     ConnectionInfo,
     connection::EndedBy,
@@ -218,7 +219,7 @@ fn text_of(error: &(dyn Error + 'static)) -> Box<str> {
         let before = text.len();
         // A String takes all that is written.
         let _ = write!(text, "{}{error}", if before == 0 { "" } else { ": " });
-        if before > 0 && text[..before].ends_with(&text[before + 2..]) {
+        if before > 0 && text[..before].contains(&text[before + 2..]) {
             text.truncate(before);
         }
         next = error.source().filter(|_| text.len() < LONGEST);
@@ -246,15 +247,8 @@ impl Ending {
         }
     }
 
-    /// The side that ended it; `None` if that is not known.
     fn ended_by(&self) -> Option<EndedBy> {
-        let by_itself = || match self.outcome {
-            Outcome::Refused | Outcome::TimedOut(_) | Outcome::Forced | Outcome::Unreachable => {
-                Some(EndedBy::Gate)
-            }
-            _ => None,
-        };
-        self.info.ended_by().or_else(by_itself)
+        view::ended_by(&self.info, self.outcome)
     }
 
     /// What it was doing when it ended.

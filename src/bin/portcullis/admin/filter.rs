@@ -79,7 +79,7 @@ impl Filter {
                 .peer
                 .as_ref()
                 .is_none_or(|peer| is_in(info.peer(), peer))
-            && is(&self.backend, upstream.and_then(|it| it.pool.as_deref()))
+            && is(&self.backend, info.pool())
             && is(&self.server, upstream.map(|it| &*it.server))
             && is(&self.phase, Some(info.phase().as_str()))
             && self.older.is_none_or(|older| info.age() >= older)
@@ -100,7 +100,6 @@ fn is_in(peer: &Address, networks: &IpSet) -> bool {
 /// Whether one of the columns contains `text`.
 fn has(subject: &Subject<'_>, info: &ConnectionInfo, text: &str) -> bool {
     let contains = |column: &str| column.to_lowercase().contains(text);
-    let upstream = info.upstream();
     contains(&info.peer().to_string())
         || contains(&info.socket_peer().to_string())
         || info.listener().map(view::listener_of).is_some_and(contains)
@@ -108,11 +107,10 @@ fn has(subject: &Subject<'_>, info: &ConnectionInfo, text: &str) -> bool {
         || connection::alpn(info).is_some_and(|alpn| contains(&alpn))
         || connection::ja4(info).is_some_and(contains)
         || connection::client_certificate(info).is_some_and(|name| contains(&name))
-        || upstream.is_some_and(|it| {
-            it.pool.as_deref().is_some_and(contains)
-                || contains(&it.server)
-                || contains(&it.address.to_string())
-        })
+        || info.pool().is_some_and(contains)
+        || info
+            .upstream()
+            .is_some_and(|it| contains(&it.server) || contains(&it.address.to_string()))
         || info.id().get().to_string() == text
         || match subject {
             Subject::Live(info) => contains(info.phase().as_str()),

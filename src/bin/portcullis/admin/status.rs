@@ -84,6 +84,10 @@ fn warnings(current: &Current) -> Vec<String> {
         for (guard, observe) in [
             ("access", guards.access.observe),
             ("per-client", guards.per_client.observe),
+            (
+                "throughput",
+                guards.throughput.as_ref().is_some_and(|it| it.observe),
+            ),
         ] {
             if observe {
                 let name = &listener.name.value;

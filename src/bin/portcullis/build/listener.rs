@@ -23,7 +23,7 @@ use portcullis::{
             LimitHandle, Rate, RateLimitLayer, SharedBandwidth,
         },
         observe::{MetricsLayer, TraceLayer},
-        peek::PeekLayer,
+        peek::{PeekLayer, ProtocolDetector},
         prelude::{Postgres, PreludeLayer},
         route::{self, Router, Routes},
         timeout::{ConnectionTimeoutLayer, IoTimeoutLayer},
@@ -93,7 +93,11 @@ pub(super) fn build(
             }
         }
         Target::Routes(_) => {
-            let peek = PeekLayer::new().with_timeout(guards.timeouts.client_hello);
+            let detector = ProtocolDetector::new();
+            #[cfg(feature = "ja4")]
+            let detector = detector.with_ja4(true);
+            let peek = PeekLayer::with_detector(detector);
+            let peek = peek.with_timeout(guards.timeouts.client_hello);
             options = options.with_peek(peek);
             let routes = rules.ways.map(|way| serve(way, guards));
             boxed(Router::new(Routes::from(routes)))

@@ -159,11 +159,11 @@ fn a_wrong_value_of_a_listener_is_reported_with_what_to_write() {
     let cases: &[(&str, &[&str])] = &[
         (
             "limits = { connections = -1 }",
-            &["expected a whole number of at least 0"],
+            &["expected a whole number of at least 1"],
         ),
         (
             "limits = { connections = \"many\" }",
-            &["expected a whole number of at least 0, found a value of type string"],
+            &["expected a whole number of at least 1, found a value of type string"],
         ),
         (
             "limits = { when-full = { wait = \"5s\" } }",

@@ -115,12 +115,16 @@ pub(crate) struct Positive(pub(crate) usize);
 
 impl Value for Positive {
     fn read(value: &Spanned<DeValue<'_>>, reader: &Reader<'_>) -> Option<Self> {
-        let number = usize::read(value, reader)?;
-        if number == 0 {
-            reader.error(value.span(), "expected a whole number of at least 1");
-            return None;
+        const WORDS: &str = "a whole number of at least 1";
+        let Some(integer) = value.get_ref().as_integer() else {
+            return reader.unexpected(value, WORDS);
+        };
+        let parsed = usize::from_str_radix(integer.as_str(), integer.radix());
+        let parsed = parsed.ok().filter(|number| *number > 0);
+        if parsed.is_none() {
+            reader.error(value.span(), format!("expected {WORDS}"));
         }
-        Some(Self(number))
+        parsed.map(Self)
     }
 }
 

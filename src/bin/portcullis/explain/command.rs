@@ -1,8 +1,17 @@
 //! The command, and what it prints.
 
-use super::{Client, Explanation, Via, decide};
-use crate::{build::Parts, config::Config, exit, run};
-use std::{fs, net::IpAddr, path::PathBuf, process::ExitCode};
+use super::{Client, Explanation, Via, decide, decision};
+use crate::{
+    build::Parts,
+    config::{Config, Server, ServerAddress},
+    exit, run,
+};
+use std::{
+    fs,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct ExplainArgs {
@@ -104,7 +113,29 @@ fn answer(
             "listener \"{name}\" reads no PROXY headers, so the proxy is its client; leave --proxy out"
         ));
     }
-    Ok(decide(listener, &gate.rules, client))
+    let mut explanation = decide(listener, &gate.rules, client);
+    name_servers(&mut explanation, config);
+    Ok(explanation)
+}
+
+/// A file alone resolves no host names, so servers of a backend with names are those that it lists.
+fn name_servers(explanation: &mut Explanation, config: &Config) {
+    let mut backends = config.backends.iter();
+    let Some(backend) = backends.find(|it| explanation.backend.as_ref() == Some(&it.name.value))
+    else {
+        return;
+    };
+    let is_name = |server: &Server| match &server.address.value {
+        ServerAddress::Tcp(address) => address.parse::<SocketAddr>().is_err(),
+        ServerAddress::Unix(_) => false,
+    };
+    if !backend.servers.iter().any(is_name) {
+        return;
+    }
+    let servers = backend.servers.iter().filter(|server| !server.backup);
+    let servers = servers.map(|server| server.address.value.to_string());
+    explanation.servers = servers.collect();
+    explanation.decision = decision(explanation);
 }
 
 fn print(explanation: &Explanation) {

@@ -1,8 +1,8 @@
 //! One line for each connection, at its end.
 
 use super::lines::Lines;
-use crate::config::chain;
-use portcullis::middleware::observe::trace::Closed;
+use crate::{config::chain, view};
+use portcullis::{connection::EndedBy, middleware::observe::trace::Closed};
 use std::{
     fs::{self, File},
     io,
@@ -64,13 +64,13 @@ pub(crate) fn log(listener: &str, closed: &Closed<'_>) {
         name,
         ja4 = hello.and_then(|hello| hello.ja4()),
         certificate = info.peer_certificate().and_then(|it| it.subject.as_deref()),
-        backend = upstream.and_then(|it| it.pool.as_deref()),
+        backend = info.pool(),
         server = upstream.map(|it| &*it.server),
         connect_time = upstream.map(|it| it.connect_time.as_secs_f64()),
         bytes_in = info.bytes_read(),
         bytes_out = info.bytes_written(),
         duration = closed.duration().as_secs_f64(),
-        ended_by = info.ended_by().map(|it| it.as_str()),
+        ended_by = view::ended_by(info, closed.outcome()).map(EndedBy::as_str),
         outcome = closed.outcome().as_str(),
         observed = (!observed.is_empty()).then(|| observed.join("; ")),
         error,

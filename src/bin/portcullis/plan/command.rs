@@ -2,12 +2,17 @@
 
 use super::{Change, changes};
 use crate::{
+    config::Config,
     ctl::{Client, Interface},
     exit, run,
 };
 use http::Method;
 use serde_json::Value;
-use std::{fs, path::PathBuf, process::ExitCode};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct PlanArgs {
@@ -46,7 +51,7 @@ pub(crate) fn plan(args: &PlanArgs) -> ExitCode {
         return run::print_problems(&args.config, problems);
     }
     let Some(path) = &args.old else {
-        return match ask(args) {
+        return match ask(args, &new) {
             Ok(rows) => print(&rows),
             Err(error) => {
                 eprintln!("portcullis: {error}");
@@ -63,17 +68,32 @@ pub(crate) fn plan(args: &PlanArgs) -> ExitCode {
 }
 
 /// Asks the running process, which knows its connections.
-fn ask(args: &PlanArgs) -> Result<Vec<Row>, String> {
+fn ask(args: &PlanArgs, new: &Config) -> Result<Vec<Row>, String> {
     let client = Client::new(args.interface())?;
+    let runtime = run::runtime();
+    let request = |method, path, body| {
+        let answer = runtime.block_on(client.request(&method, path, body))?;
+        let json: Value = serde_json::from_str(&answer.text).unwrap_or_default();
+        if answer.status.is_success() {
+            return Ok(json);
+        }
+        let error = json["error"].as_str().unwrap_or("the answer is no JSON");
+        Err(format!("{}: {error}", answer.status))
+    };
+    // The running process gets the text of one file, and reads those that it includes from its own folder.
+    if new.files.len() > 1 {
+        let status = request(Method::GET, "/api/status", String::new())?;
+        let running = status["configuration"]["file"].as_str();
+        if !running.is_some_and(|running| is_same(Path::new(running), &args.config)) {
+            return Err(format!(
+                "{} includes other files; put it in place of the running one, or compare two files with --old",
+                args.config.display()
+            ));
+        }
+    }
     let text = fs::read_to_string(&args.config)
         .map_err(|error| format!("{} cannot be read: {error}", args.config.display()))?;
-    let answer = client.request(&Method::POST, "/api/plan", text);
-    let answer = run::runtime().block_on(answer)?;
-    let json: Value = serde_json::from_str(&answer.text).unwrap_or_default();
-    if !answer.status.is_success() {
-        let error = json["error"].as_str().unwrap_or("the answer is no JSON");
-        return Err(format!("{}: {error}", answer.status));
-    }
+    let json = request(Method::POST, "/api/plan", text)?;
     let problems = json["problems"].as_array().into_iter().flatten();
     let problems: Vec<_> = problems.filter_map(Value::as_str).collect();
     if !problems.is_empty() {
@@ -81,6 +101,11 @@ fn ask(args: &PlanArgs) -> Result<Vec<Row>, String> {
     }
     let changes = json["changes"].as_array().into_iter().flatten();
     Ok(changes.map(Row::of_json).collect())
+}
+
+fn is_same(one: &Path, other: &Path) -> bool {
+    let (one, other) = (fs::canonicalize(one), fs::canonicalize(other));
+    one.is_ok_and(|one| other.is_ok_and(|other| one == other))
 }
 
 /// A change, and how many open connections it concerns, if that is known.
