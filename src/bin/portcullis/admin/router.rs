@@ -244,3 +244,30 @@ fn log_change(parts: &Parts, status: StatusCode) {
 const BODY: usize = 64 * 1024;
 
 const REQUEST: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_of_the_api_says_how_each_path_is_used() {
+        let rows = include_str!("api.md").lines().filter_map(|row| {
+            let (request, rest) = row.strip_prefix("| `")?.split_once("` | ")?;
+            let (method, path) = request.split_once(" /")?;
+            Some((method, path, rest.split_once(" | ")?.0))
+        });
+        let mut found = 0;
+        for (method, path, access) in rows {
+            let segments: Vec<_> = path.split('/').collect();
+            let endpoint = Endpoint::find(&segments).expect(path);
+            let expected = match endpoint.effect() {
+                Effect::Public => ("GET", "public"),
+                Effect::Read => ("GET", "read"),
+                Effect::Change => ("POST", "change"),
+            };
+            assert_eq!((method, access), expected, "{path}");
+            found += 1;
+        }
+        assert!(found > 20, "{found} rows");
+    }
+}

@@ -145,7 +145,7 @@ pub(super) static KEYS: &[Key] = &[
     elsewhere("process", Restart),
     elsewhere("drain", All),
     elsewhere("log", All),
-    elsewhere("admin", Restart).note("except the token"),
+    elsewhere("admin", Restart).note("the token immediately"),
     elsewhere("defaults", Next),
     elsewhere("listener", Name)
         .note("added ones listen immediately; removed ones drain by `drain.deadline`"),
