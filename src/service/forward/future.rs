@@ -11,7 +11,6 @@ use portcullis_middleware::{
     BoxError, Connection, ConnectionInfo,
     connection::{EndedBy, ForcedClose, UpstreamInfo},
     error::{Elapsed, Refused, Unreachable, find},
-    internal::note_timer,
     io::Passthrough,
 };
 use std::{
@@ -166,7 +165,6 @@ impl Wait {
     fn new(limit: Option<Duration>) -> Self {
         let begun = Instant::now();
         let first = limit.map_or(LOOK_AFTER, |limit| limit.min(LOOK_AFTER));
-        note_timer();
         Self {
             begun,
             limit,
@@ -225,8 +223,10 @@ impl<B: Service<ConnectionInfo>, IO, BackendIo> fmt::Debug for ForwardFuture<B, 
     }
 }
 
-/// Most backends are connected to by then, without a system call for the client and an allocation. It is longer than
-/// the timer that a server keeps armed, so that arming this one takes no system call.
+/// Most backends are connected to by then, without a system call for the client and an allocation.
+///
+/// The server is not asked to keep a timer armed for it (`note_timer`): that would cost 330 instructions per round trip,
+/// and the counters see no system call less.
 const LOOK_AFTER: Duration = Duration::from_millis(250);
 
 const A_YEAR: Duration = Duration::from_secs(60 * 60 * 24 * 365);
