@@ -24,7 +24,7 @@ from pathlib import Path
 
 SECONDS = 20
 ROOT = Path(__file__).parent.parent
-CARGO = ["cargo", "test", "--quiet", "-p", "portcullis", "--all-features", "--test", "http"]
+CARGO = ["cargo", "test", "--quiet", "--workspace", "--all-features", "--test", "http"]
 
 
 class Missing(Exception):
