@@ -3,7 +3,8 @@
 //!
 //! Each accepted connection becomes one call of a [`tower::Service`]`<TcpStream>`. Layers add connection
 //! limits, timeouts, TLS, the peer's address, error handling and tracing. A small accept loop drives the
-//! stack and shuts it down gracefully.
+//! stack and shuts it down gracefully. The program `portcullis` (package `portcullis-cli`) is built from
+//! it: a TCP and TLS front end with a configuration file.
 //!
 //! ```no_run
 //! use portcullis::{BoxError, Connection, Server, ServiceBuilderExt, listener::TcpListener};
@@ -42,6 +43,21 @@
 //! * [Put a gate before a service](docs::gate): a chapter on forwarding, from ten lines to a pool of servers.
 //! * [Write a layer in twenty lines](middleware::guide): a chapter on custom middleware. The module `testing`
 //!   (feature) helps to test it.
+//!
+//! # Features
+//!
+//! | feature | for |
+//! |---|---|
+//! | `aws-lc-rs` (default), `ring`, `tls` | `TlsLayer` and `TlsConnector`, with one of the two crypto providers or your own |
+//! | `native-roots`, `watch` | the system's root certificates; notice of changed certificate files |
+//! | `http`, `axum`, `tonic`, `http-client` | `HttpService`, extractors, connection information for handlers, hyper's client |
+//! | `proxy-protocol` | PROXY headers, from load balancers and to servers |
+//! | `ja4` | fingerprints of TLS clients |
+//! | `metrics` | metrics of connections, layers and pools |
+//! | `dns` | pools that follow names by their time to live, and SRV records |
+//! | `transcode` | charsets other than UTF-8 |
+//! | `testing` | checks for custom layers and streams |
+//! | `full` | all of them |
 //!
 //! # The order of layers
 //!

@@ -29,7 +29,7 @@ MOST_SPLICES = 3
 MOST_NEGATIONS = 6
 BANNED = {
     r"\bone's own\b": "custom, or name the owner",
-    r"\b(some|no)body\b|\bwho(m?ever)\b": "the caller, the client, the peer, another task, no subscriber",
+    r"\b(every|some|no)body\b|\bwho(m?ever)\b": "the caller, the client, the peer, another task, no subscriber",
     r"\bfor ever\b": "indefinitely",
     r"\bgood-bye\b|\bpolite(ly)?\b|\bsaying so\b": "close_notify, graceful close",
     r"\bhears? of\b|\bunheard\b": "is notified of; is rejected before anything is read",

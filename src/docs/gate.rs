@@ -84,7 +84,7 @@
 //! }
 //! ```
 //!
-//! Each connection goes to the server with the fewest, for its weight. If a server fails, the next one is tried,
+//! Each connection goes to the server with the fewest connections in proportion to its weight. If a server fails, the next one is tried,
 //! within ten seconds and three servers in all, so a client notices only that its connection took longer to open. After
 //! five failures in a row a server is ejected for a time. Other ways to [balance](crate::upstream::Balance) are round robin,
 //! the address of the client, and the first server that has capacity.
@@ -116,6 +116,7 @@
 //! | fails its checks | go to others | stay, or are force-closed ([`OnDown::Close`]) |
 //! | passes its checks again | reach it slowly, over 30 seconds | |
 //! | is drained by [`Pool::drain`], or removed | go to others | stay; five minutes if it is removed |
+//! | vanishes from the network | as one that refuses | end with an error after two minutes without an answer, by keepalive |
 //! | has as many connections as allowed | go to others, or wait up to five seconds if all are full | stay |
 //!
 //! If no server can be used, the client is disconnected, with the outcome
@@ -161,7 +162,7 @@
 //!     Ok(ServiceBuilder::new()
 //!         .peer_addr()
 //!         .connection_limit(10_000)
-//!         .layer(TlsLayer::from_pem_files("chain.pem", "key.pem")?)
+//!         .layer(TlsLayer::from_pem_files("chain.pem", "key.pem")?.unbuffered()) // no buffers while idle
 //!         .service(ForwardService::new(pool)))
 //! }
 //! ```
@@ -196,7 +197,8 @@
 //!
 //! Servers that are registered elsewhere arrive as a [stream of changes](crate::upstream::PoolBuilder::follow). A graceful
 //! shutdown of the gate waits for its connections up to the deadline; see
-//! [`DrainPolicy`](crate::service::forward::DrainPolicy). The example `forward` is a complete program.
+//! [`DrainPolicy`](crate::service::forward::DrainPolicy). The example `forward` is a complete program, and the program
+//! `portcullis` does all of this from a configuration file.
 //!
 //! [`ForwardService`]: crate::service::ForwardService
 //! [`ForwardService::new`]: crate::service::ForwardService::new

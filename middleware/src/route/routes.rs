@@ -21,7 +21,7 @@ impl<IO> Routes<IO> {
     ///
     /// # Errors
     ///
-    /// If `name` is no host name, or has a route already.
+    /// If `name` is not a host name, or has a route already.
     pub fn with_name<S>(self, name: &str, service: S) -> Result<Self, InvalidRoute>
     where
         S: Service<Connection<IO>, Response = (), Error: Into<BoxError>, Future: Send + 'static>,

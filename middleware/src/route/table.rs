@@ -55,14 +55,14 @@ impl<T> RouteTable<T> {
     ///
     /// # Errors
     ///
-    /// If `name` is no host name, or has a value already.
+    /// If `name` is not a host name, or has a value already.
     pub fn with_name(mut self, name: &str, value: T) -> Result<Self, InvalidRoute> {
         let (names, host) = match name.strip_prefix("*.") {
             Some(host) => (&mut self.wildcards, host),
             None => (&mut self.names, name),
         };
         if check_host_name(host).is_err() {
-            return Err(InvalidRoute::new(name, "is no host name"));
+            return Err(InvalidRoute::new(name, "is not a host name"));
         }
         // Clients send no address as server name (RFC 6066, section 3).
         if host.trim_end_matches('.').parse::<IpAddr>().is_ok() {

@@ -98,7 +98,7 @@ pub(crate) struct Forward {
     /// The private key of the chain, in PEM.
     #[arg(long, value_name = "FILE", requires = "chain")]
     pub(crate) key: Option<PathBuf>,
-    /// Networks that may connect; everybody by default.
+    /// Networks that may connect; all by default.
     #[arg(long, value_name = "NETWORK")]
     pub(crate) allow: Vec<String>,
     /// Sends the client's address in a PROXY header of this version.

@@ -68,7 +68,7 @@ impl fmt::Display for ClientHelloError {
             HelloProblem::Malformed(field) => write!(f, "malformed {field}"),
             HelloProblem::TrailingBytes(count) => write!(f, "{count} bytes follow the message"),
             HelloProblem::Duplicate(kind) => write!(f, "extension {kind} appears twice"),
-            HelloProblem::ServerName => f.write_str("the server name is no host name"),
+            HelloProblem::ServerName => f.write_str("the server name is not a host name"),
         }
     }
 }

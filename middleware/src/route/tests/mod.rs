@@ -125,12 +125,12 @@ fn routes_that_contradict_each_other_or_match_nothing_are_errors() {
     let problem = |routes: Result<Routes<Io>, InvalidRoute>| routes.unwrap_err().to_string();
     for (name, expected) in [
         ("SHOP.example.", "\"SHOP.example.\" has two routes"),
-        ("*.*.example", "\"*.*.example\" is no host name"),
-        ("*", "\"*\" is no host name"),
-        ("*.", "\"*.\" is no host name"),
-        ("a*.example", "\"a*.example\" is no host name"),
-        ("a\nb", "\"a\\nb\" is no host name"),
-        ("", "\"\" is no host name"),
+        ("*.*.example", "\"*.*.example\" is not a host name"),
+        ("*", "\"*\" is not a host name"),
+        ("*.", "\"*.\" is not a host name"),
+        ("a*.example", "\"a*.example\" is not a host name"),
+        ("a\nb", "\"a\\nb\" is not a host name"),
+        ("", "\"\" is not a host name"),
         (
             "192.0.2.1",
             "\"192.0.2.1\" is an address, and clients send only host names",

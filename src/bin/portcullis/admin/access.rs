@@ -19,7 +19,7 @@ use subtle::ConstantTimeEq;
 /// How far a request goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Effect {
-    /// Probes and the page itself, which contain nothing of what runs.
+    /// Probes and the page itself. `/readyz` names the backends that have no server.
     Public,
     Read,
     Change,

@@ -91,7 +91,7 @@ impl<'a> Endpoint<'a> {
             | Self::CloseConnection(_)
             | Self::CloseConnections
             | Self::Server(..)
-            // It reads files, which not everybody may who may look.
+            // It reads files, which read access to the interface does not cover.
             | Self::Plan
             | Self::Reload
             | Self::LogLevel
@@ -224,7 +224,7 @@ fn log_change(parts: &Parts, status: StatusCode) {
     let who = if access::is_trusted(info) {
         "the Unix socket"
     } else if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN {
-        "nobody known"
+        "an unauthenticated client"
     } else {
         "the token"
     };

@@ -167,7 +167,7 @@ impl Secret {
         match text {
             "" => Err("has no token"),
             text if text.len() < SHORTEST => {
-                Err("has a token of less than 16 characters; write one that nobody can guess")
+                Err("has a token of less than 16 characters; write a longer one that cannot be guessed")
             }
             text if !text.bytes().all(|byte| byte.is_ascii_graphic()) => {
                 Err("has a token with characters that do not fit into an HTTP header")

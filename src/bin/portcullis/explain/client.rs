@@ -87,7 +87,7 @@ impl Client {
             let is_name = ServerName::try_from(name.to_owned());
             if !matches!(is_name, Ok(ServerName::DnsName(_))) {
                 let name = name.escape_debug();
-                return Err(format!("\"{name}\" is no host name, so no client sends it"));
+                return Err(format!("\"{name}\" is not a host name, so no client sends it"));
             }
         }
         let protocol = match protocol {
@@ -97,7 +97,7 @@ impl Client {
                 let Some((_, protocol)) = known else {
                     let words = PROTOCOLS.map(|(word, _)| word).join(", ");
                     let word = word.escape_debug();
-                    return Err(format!("\"{word}\" is no protocol; write one of {words}"));
+                    return Err(format!("\"{word}\" is not a protocol; write one of {words}"));
                 };
                 Some(*protocol)
             }
@@ -123,7 +123,7 @@ impl Client {
     pub(crate) fn showing_pem(mut self, pem: &[u8]) -> Result<Self, String> {
         let chain = CertificateDer::pem_slice_iter(pem);
         let chain: Result<Vec<_>, _> = chain.map(|der| der.map(|der| der.to_vec())).collect();
-        let chain = chain.map_err(|error| format!("the certificate is no PEM: {error}"))?;
+        let chain = chain.map_err(|error| format!("the certificate is not PEM: {error}"))?;
         if chain.is_empty() {
             return Err("there is no certificate in this PEM file".into());
         }

@@ -77,7 +77,7 @@ fn ask(args: &PlanArgs, new: &Config) -> Result<Vec<Row>, String> {
         if answer.status.is_success() {
             return Ok(json);
         }
-        let error = json["error"].as_str().unwrap_or("the answer is no JSON");
+        let error = json["error"].as_str().unwrap_or("the answer is not JSON");
         Err(format!("{}: {error}", answer.status))
     };
     // The running process gets the text of one file, and reads those that it includes from its own folder.

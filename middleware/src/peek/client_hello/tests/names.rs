@@ -57,7 +57,7 @@ fn what_is_no_host_name_is_an_error() {
         let error = name(sent).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "invalid ClientHello: the server name is no host name",
+            "invalid ClientHello: the server name is not a host name",
             "{sent:?}"
         );
     }

@@ -62,7 +62,7 @@ complete -c portcullis -n "__fish_portcullis_using_subcommand explain" -l direct
 complete -c portcullis -n "__fish_portcullis_using_subcommand explain" -s h -l help -d 'Print help'
 complete -c portcullis -n "__fish_portcullis_using_subcommand forward" -l chain -d 'Terminates TLS with this chain, in PEM' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand forward" -l key -d 'The private key of the chain, in PEM' -r -F
-complete -c portcullis -n "__fish_portcullis_using_subcommand forward" -l allow -d 'Networks that may connect; everybody by default' -r
+complete -c portcullis -n "__fish_portcullis_using_subcommand forward" -l allow -d 'Networks that may connect; all by default' -r
 complete -c portcullis -n "__fish_portcullis_using_subcommand forward" -l proxy-protocol -d 'Sends the client\'s address in a PROXY header of this version' -r
 complete -c portcullis -n "__fish_portcullis_using_subcommand forward" -s h -l help -d 'Print help'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and not __fish_seen_subcommand_from status ready listeners connections close endings backends certificates reload log-level drain help" -l admin -d 'The admin interface, such as http://127.0.0.1:9900 or unix:/run/portcullis/admin.sock' -r
