@@ -258,7 +258,11 @@ async fn no_secret_is_in_the_log_or_in_a_reply_and_each_change_is_one_line() {
     let parts = [
         ("/api/listeners/a/limit?value=9", "the token", "200"),
         ("/api/listeners/a/pause", "an unauthenticated client", "403"),
-        ("/api/listeners/a/resume", "an unauthenticated client", "401"),
+        (
+            "/api/listeners/a/resume",
+            "an unauthenticated client",
+            "401",
+        ),
         ("/api/connections/close", "the token", "200"),
         ("/api/drain", "the token", "202"),
     ];

@@ -166,9 +166,9 @@ impl Secret {
     fn new(text: &str) -> Result<Self, &'static str> {
         match text {
             "" => Err("has no token"),
-            text if text.len() < SHORTEST => {
-                Err("has a token of less than 16 characters; write a longer one that cannot be guessed")
-            }
+            text if text.len() < SHORTEST => Err(
+                "has a token of less than 16 characters; write a longer one that cannot be guessed",
+            ),
             text if !text.bytes().all(|byte| byte.is_ascii_graphic()) => {
                 Err("has a token with characters that do not fit into an HTTP header")
             }

@@ -87,7 +87,9 @@ impl Client {
             let is_name = ServerName::try_from(name.to_owned());
             if !matches!(is_name, Ok(ServerName::DnsName(_))) {
                 let name = name.escape_debug();
-                return Err(format!("\"{name}\" is not a host name, so no client sends it"));
+                return Err(format!(
+                    "\"{name}\" is not a host name, so no client sends it"
+                ));
             }
         }
         let protocol = match protocol {
@@ -97,7 +99,9 @@ impl Client {
                 let Some((_, protocol)) = known else {
                     let words = PROTOCOLS.map(|(word, _)| word).join(", ");
                     let word = word.escape_debug();
-                    return Err(format!("\"{word}\" is not a protocol; write one of {words}"));
+                    return Err(format!(
+                        "\"{word}\" is not a protocol; write one of {words}"
+                    ));
                 };
                 Some(*protocol)
             }

@@ -4,6 +4,8 @@ mod bytes;
 mod connecting;
 mod drain;
 mod endings;
+#[cfg(all(unix, any(feature = "aws-lc-rs", feature = "ring")))]
+mod pairs;
 mod support;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod tls;
