@@ -35,7 +35,7 @@ async fn servers_keep_what_is_known_of_them_when_the_health_check_changes() {
     assert_eq!(states(&pool), known);
     assert_eq!(pool.servers()[0].connects, 1);
     assert_eq!(pool.servers()[0].connections, 1);
-    // The first check comes at once, and the others as the new interval says.
+    // The first check comes immediately, and the others as the new interval says.
     sleep(SECOND / 2).await;
     let begun = servers.begun(2);
     assert_eq!(states(&pool), known);
