@@ -151,19 +151,19 @@ impl Lifecycle {
         self.change(|now| now.socket = SocketState::Closed);
     }
 
-    /// Pauses. False if it is paused already or not running.
+    /// Pauses, also before the start. False if it is paused already or ends.
     pub(super) fn pause(&self) -> bool {
         self.set_paused(true)
     }
 
-    /// Ends the pause. False if it is not paused or not running.
+    /// Ends the pause. False if it is not paused or ends.
     pub(super) fn resume(&self) -> bool {
         self.set_paused(false)
     }
 
     fn set_paused(&self, paused: bool) -> bool {
         self.change(|now| {
-            if now.stage == LifecycleStage::Running && now.socket == SocketState::Open {
+            if now.stage <= LifecycleStage::Running && now.socket == SocketState::Open {
                 now.paused = paused;
             }
         })
@@ -378,10 +378,15 @@ mod tests {
     }
 
     #[test]
-    fn a_server_can_only_be_paused_while_it_runs() {
+    fn a_server_can_be_paused_until_it_drains() {
         let lifecycle = Lifecycle::new();
-        assert!(!lifecycle.pause());
+        assert!(!lifecycle.resume());
+        // Before it accepts anything.
+        assert!(lifecycle.pause());
+        assert_eq!(lifecycle.state(), State::Starting);
         lifecycle.started();
+        assert_eq!(lifecycle.watch_mode().current(), Mode::Pause);
+        assert!(lifecycle.resume());
         assert!(!lifecycle.resume());
         assert!(lifecycle.pause());
         assert!(!lifecycle.pause());

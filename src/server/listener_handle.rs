@@ -48,6 +48,8 @@ impl ListenerHandle {
 
     /// Leaves new connections of this listener in the kernel's queue, while accepted ones go on.
     ///
+    /// A listener that is [added](super::Handle::listen_as) while the server is paused can be paused before it accepts
+    /// anything.
     /// False if it is paused already, closed or shuts down. It is independent of [`Handle::pause`](super::Handle::pause).
     /// A listener accepts while neither it nor its server is paused.
     pub fn pause(&self) -> bool {

@@ -102,7 +102,7 @@ impl Listeners {
         }
         let listener = ListenerState::new(name.to_owned(), shared.registry.clone());
         let listener = Arc::new(listener);
-        if shared.lifecycle.state() == State::Paused {
+        if shared.lifecycle.is_paused() {
             listener.lifecycle.set_server_paused(true);
         }
         list.listeners.push(listener.clone());

@@ -39,9 +39,8 @@ pub enum Balance {
 }
 
 /// Chooses servers, and remembers what the next choice depends on.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Balancer {
-    kind: Balance,
     /// Where the search for the fewest connections begins, and the source of its random numbers.
     turn: AtomicUsize,
     round_robin: Mutex<()>,
@@ -51,25 +50,6 @@ pub(super) struct Balancer {
 pub(super) type Choice<'a> = (&'a Arc<Member>, usize);
 
 impl Balancer {
-    pub(super) const fn new(kind: Balance) -> Self {
-        Self {
-            kind,
-            turn: AtomicUsize::new(0),
-            round_robin: Mutex::new(()),
-        }
-    }
-
-    /// The part of the client that choices depend on.
-    pub(super) fn hash_of(&self, client: &ConnectionInfo) -> u64 {
-        match (self.kind, client.peer_addr()) {
-            (Balance::Hash, Some(peer)) => match peer.ip().to_canonical() {
-                IpAddr::V4(ip) => hash(&ip.octets()),
-                IpAddr::V6(ip) => hash(&ip.octets()),
-            },
-            _ => 0,
-        }
-    }
-
     /// Chooses among the servers that `is_eligible`, which have a weight above zero.
     pub(super) fn choose<'a>(
         &self,
@@ -79,7 +59,7 @@ impl Balancer {
         is_eligible: impl Fn(&Member) -> bool,
     ) -> Option<Choice<'a>> {
         let eligible = || members.iter().filter(|member| is_eligible(member));
-        match self.kind {
+        match now.balance {
             Balance::LeastConnections if members.len() > SCANNED => self
                 .better_of_two(members, now, &is_eligible)
                 .or_else(|| self.least(members, now, is_eligible)),
@@ -101,7 +81,7 @@ impl Balancer {
         now: Now,
         is_eligible: impl Fn(&Member) -> bool,
     ) -> Vec<&'a Arc<Member>> {
-        match self.kind {
+        match now.balance {
             Balance::LeastConnections | Balance::RoundRobin => members
                 .iter()
                 .filter(|member| is_eligible(member))
@@ -171,6 +151,17 @@ impl Balancer {
         let (richest, _) = richest?;
         richest.state.credit.fetch_sub(earned, Ordering::Relaxed);
         Some(observed(richest))
+    }
+}
+
+/// The part of the client that choices depend on.
+pub(super) fn hash_of(client: &ConnectionInfo, balance: Balance) -> u64 {
+    match (balance, client.peer_addr()) {
+        (Balance::Hash, Some(peer)) => match peer.ip().to_canonical() {
+            IpAddr::V4(ip) => hash(&ip.octets()),
+            IpAddr::V6(ip) => hash(&ip.octets()),
+        },
+        _ => 0,
     }
 }
 

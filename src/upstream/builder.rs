@@ -235,6 +235,10 @@ impl PoolBuilder {
         pool
     }
 
+    pub(super) fn into_settings(self) -> Settings {
+        self.settings
+    }
+
     fn empty(self) -> Pool {
         let dialer = Dialer::new(self.connector);
         #[cfg(test)]

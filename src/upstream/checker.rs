@@ -1,13 +1,13 @@
 //! Checks the servers of a pool again and again.
 
 use super::{
-    CheckReport, OnDown, events,
+    CheckReport, HealthCheck, OnDown, events,
     jitter::around,
     local::is_local,
     member::{Member, MemberState},
     pool::Shared,
     probe,
-    standing::{Health, Request},
+    standing::{Health, ServerRequest},
     task::Task,
 };
 use crate::connect::phase;
@@ -17,7 +17,7 @@ use portcullis_middleware::{
     internal::{Causes, Escaped},
 };
 use std::{
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, PoisonError, Weak, atomic::Ordering},
     time::Duration,
 };
 use tokio::time::{Instant, sleep, timeout};
@@ -59,6 +59,12 @@ impl Checks {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Results::default();
     }
 
+    /// Counts anew, because the next results are those of another check.
+    pub(super) fn count_anew(&self) {
+        let mut results = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        results.in_a_row = 0;
+    }
+
     /// Reports a check that says nothing about the server.
     fn note(&self, check: LastCheck) {
         let mut results = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -83,10 +89,16 @@ impl Checks {
 impl Shared {
     /// Begins to check a server, if servers are checked and it is not checked already.
     pub(super) fn start_checks(self: &Arc<Self>, state: &Arc<MemberState>) {
-        if self.settings.health.is_some() {
+        if self.is_checking() {
             let (pool, weak) = (Arc::downgrade(self), Arc::downgrade(state));
             state.check_by(|| Task::spawn(check_repeatedly(pool, weak)));
         }
+    }
+
+    /// Whether servers are checked. Those of a pool that is no longer used are if a check may close connections.
+    pub(super) fn is_checking(&self) -> bool {
+        let is_used = !self.is_retired.load(Ordering::SeqCst);
+        self.settings().health.is_some() && (is_used || self.closes_on_down())
     }
 
     /// The server as it is configured now.
@@ -95,10 +107,18 @@ impl Shared {
         self.members().iter().find(is_this).cloned()
     }
 
-    fn checked(&self, member: &Member, result: Result<String, BoxError>, begun: Instant) {
-        let Some(check) = &self.settings.health else {
+    fn checked(
+        &self,
+        check: &Arc<HealthCheck>,
+        member: &Member,
+        result: Result<String, BoxError>,
+        begun: Instant,
+    ) {
+        let _one = self.judging.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = self.settings().health.clone();
+        if !current.is_some_and(|current| Arc::ptr_eq(&current, check)) {
             return;
-        };
+        }
         let is_local = result.as_ref().is_err_and(is_local);
         let (passed, text) = match result {
             Ok(text) => (true, text),
@@ -156,12 +176,13 @@ impl Shared {
     /// Whether a connection that was just made to a server has to be closed, because the server went down meanwhile.
     pub(super) fn is_closed_on_down(&self, member: &Member) -> bool {
         let standing = &member.state.standing;
-        let is_unhealthy = standing.health() == Health::Down && !self.settings.try_all;
-        self.closes_on_down() && (is_unhealthy || standing.request() == Request::Down)
+        let is_unhealthy = standing.health() == Health::Down && !self.settings().try_all;
+        self.closes_on_down() && (is_unhealthy || standing.request() == ServerRequest::Down)
     }
 
-    fn closes_on_down(&self) -> bool {
-        let health = self.settings.health.as_ref();
+    pub(super) fn closes_on_down(&self) -> bool {
+        let settings = self.settings();
+        let health = settings.health.as_ref();
         health.is_some_and(|check| check.on_down == OnDown::Close)
     }
 }
@@ -175,7 +196,7 @@ async fn check_repeatedly(pool: Weak<Shared>, state: Weak<MemberState>) {
             return;
         };
         let (dialer, server) = (shared.dialer.clone(), checked.server.clone());
-        let Some(check) = shared.settings.health.clone() else {
+        let Some(check) = shared.settings().health.clone() else {
             return;
         };
         // The task must keep neither of them while it waits.
@@ -192,7 +213,7 @@ async fn check_repeatedly(pool: Weak<Shared>, state: Weak<MemberState>) {
         let Some(checked) = shared.member_of(&state) else {
             return;
         };
-        shared.checked(&checked, result, begun);
+        shared.checked(&check, &checked, result, begun);
         drop((shared, checked));
         sleep(around(check.interval)).await;
     }

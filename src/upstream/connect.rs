@@ -41,13 +41,13 @@ impl Pool {
         client: &ConnectionInfo,
     ) -> Result<Connection<BackendIo>, NoBackend> {
         let pool = &*self.0;
-        let settings = &pool.settings;
-        if let Some(name) = &settings.name {
+        let settings = pool.settings();
+        if let Some(name) = &pool.name {
             client.set_pool(name.clone());
         }
         let begun = Instant::now();
         let deadline = after(begun, settings.timeout);
-        let mut wish = pool.wish(client);
+        let mut wish = Wish::new(client, &settings);
         let mut failed = Vec::new();
         let reason = loop {
             let reserved = match pool.reserve_or_wait(&wish, deadline).await {
@@ -57,7 +57,8 @@ impl Pool {
             let left = deadline.saturating_duration_since(Instant::now());
             let bound = settings.attempt_timeout.min(left);
             let member = reserved.member.clone();
-            match pool.attempt(reserved, client, bound).await {
+            let counts = bound >= settings.attempt_timeout;
+            match pool.attempt(reserved, client, bound, counts).await {
                 Ok(connection) => {
                     client.set_upstream(pool.upstream_info(&member, &connection, begun.elapsed()));
                     return Ok(connection);
@@ -90,8 +91,8 @@ impl Shared {
         };
         let bound = match unavailable {
             Unavailable::NoneUsable => return Err(NoBackendReason::none_usable(wish)),
-            Unavailable::Pending => self.settings.timeout,
-            Unavailable::Full => self.settings.queue_timeout,
+            Unavailable::Pending => self.settings().timeout,
+            Unavailable::Full => self.settings().queue_timeout,
         };
         let begun = Instant::now();
         let until = deadline.min(after(begun, bound));
@@ -118,7 +119,7 @@ impl Shared {
         let info = UpstreamInfo::new(member.key.as_str(), address)
             .with_connect_time(connect_time)
             .with_connected_at(connection.info().accepted_at());
-        match &self.settings.name {
+        match &self.name {
             Some(pool) => info.with_pool(pool.clone()),
             None => info,
         }
@@ -130,13 +131,14 @@ impl Shared {
         reserved: Reservation,
         client: &ConnectionInfo,
         bound: Duration,
+        counts: bool,
     ) -> Result<Connection<BackendIo>, BoxError> {
         let member = reserved.member.clone();
         let begun = Instant::now();
         let dialing = self.dialer.dial(&member.server, Purpose::Client(client));
         let Ok(dialed) = timeout(bound, dialing).await else {
             // An attempt that began late says nothing about the server.
-            if bound >= self.settings.attempt_timeout {
+            if counts {
                 self.failed(&member);
             }
             return Err(Elapsed::new(phase::CONNECT, bound).into());

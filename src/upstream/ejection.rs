@@ -41,7 +41,7 @@ impl Shared {
         state.connect_failures.fetch_add(1, Ordering::Relaxed);
         state.meters.connect_failures.increment();
         let in_a_row = state.failures_in_a_row.fetch_add(1, Ordering::Relaxed);
-        if let Some(ejection) = self.settings.ejection
+        if let Some(ejection) = self.settings().ejection
             && in_a_row.saturating_add(1) >= ejection.failures
             && let Some(time) = self.eject(member, ejection)
         {

@@ -7,7 +7,7 @@ use super::{
     meters::Meters,
     pool::{Members, Shared},
     resolve::{Found, Resolver},
-    standing::Request,
+    standing::ServerRequest,
     task::Task,
 };
 use futures_core::Stream;
@@ -33,29 +33,30 @@ pub(super) struct Configured {
     /// Whether those are all that there are.
     is_complete: bool,
     /// What was requested for it, or for servers at addresses of its name, which may vanish and return.
-    requests: HashMap<ServerKey, Request>,
+    requests: HashMap<ServerKey, ServerRequest>,
     /// Resolves the name.
     resolver: Option<Task>,
 }
 
 impl Configured {
     fn has(&self, key: &ServerKey) -> bool {
-        let mut servers = self.servers.iter().flatten();
-        self.key == *key
-            || self.requests.contains_key(key)
-            || servers.any(|server| server.key() == *key)
+        let has_server = match &self.servers {
+            Some(servers) => servers.iter().any(|server| server.key() == *key),
+            None => key.is_at(&self.key),
+        };
+        self.key == *key || self.requests.contains_key(key) || has_server
     }
 
     /// What was requested for one of its servers.
-    fn requested(&self, key: &ServerKey) -> Request {
+    fn requested(&self, key: &ServerKey) -> ServerRequest {
         let requests = &self.requests;
         let request = requests.get(key).or_else(|| requests.get(&self.key));
-        request.copied().unwrap_or(Request::Auto)
+        request.copied().unwrap_or(ServerRequest::Auto)
     }
 }
 
 impl Shared {
-    fn configured(&self) -> MutexGuard<'_, Vec<Configured>> {
+    pub(super) fn configured(&self) -> MutexGuard<'_, Vec<Configured>> {
         self.configured
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -137,7 +138,7 @@ impl Shared {
     pub(super) fn note_request(
         &self,
         key: &ServerKey,
-        request: Request,
+        request: ServerRequest,
     ) -> Option<Vec<Arc<Member>>> {
         let mut configured = self.configured();
         let known = configured.iter_mut().find(|known| known.has(key))?;
@@ -151,6 +152,19 @@ impl Shared {
             member.state.standing.set_request(request, self.clock.now());
         }
         Some(members)
+    }
+
+    /// All that is requested. What is requested for a name comes before that for its addresses, which it replaces.
+    pub(super) fn requests(&self) -> Vec<(ServerKey, ServerRequest)> {
+        let mut requests = Vec::new();
+        for known in self.configured().iter() {
+            let own = known.requests.get(&known.key).copied();
+            let own = own.filter(|request| *request != ServerRequest::Auto);
+            requests.extend(own.map(|request| (known.key.clone(), request)));
+            let others = known.requests.iter().filter(|it| *it.0 != known.key);
+            requests.extend(others.map(|(key, request)| (key.clone(), *request)));
+        }
+        requests
     }
 
     /// The name of `server` has these addresses now, and others that are unknown unless `is_complete`.
@@ -209,7 +223,7 @@ impl Shared {
                     Some(member) => self.keep(member, server),
                     None => {
                         // By the configured name, so that the number of series is bounded.
-                        let meters = Meters::new(self.settings.name.as_deref(), each.key.as_str());
+                        let meters = Meters::new(self.name(), each.key.as_str());
                         let state = MemberState::new(Arc::downgrade(self), meters);
                         Arc::new(Member::new(server.clone(), state))
                     }
@@ -255,7 +269,7 @@ impl Shared {
             return None;
         }
         let (pool, state) = (Arc::downgrade(self), Arc::downgrade(&member.state));
-        let timer = self.settings.drain_timeout.and_then(|drain_timeout| {
+        let timer = self.settings().drain_timeout.and_then(|drain_timeout| {
             let close = async move {
                 sleep(drain_timeout).await;
                 if let Some((pool, state)) = pool.upgrade().zip(state.upgrade()) {
@@ -321,9 +335,9 @@ async fn follow(pool: Weak<Shared>, server: Server) {
         let resolver = Resolver {
             connector: shared.dialer.connector().clone(),
             #[cfg(feature = "dns")]
-            dns: shared.settings.dns.clone(),
+            dns: shared.settings().dns.clone(),
         };
-        let interval = shared.settings.resolve_interval;
+        let interval = shared.settings().resolve_interval;
         // The task must not keep the pool while it waits.
         drop(shared);
         let resolving = resolver.resolve(server.address());

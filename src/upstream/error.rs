@@ -62,7 +62,7 @@ impl NoBackend {
             .filter(|(_, state)| *state != ServerState::Up);
         let untried = unusable.collect();
         Self(Box::new(Facts {
-            pool: pool.settings.name.clone(),
+            pool: pool.name.clone(),
             reason,
             failed,
             untried,

@@ -7,7 +7,7 @@ use std::{error::Error, time::Duration};
 /// A server is used from now on.
 pub(super) fn up(pool: &Shared, member: &Member) {
     tracing::info!(
-        pool = pool.settings.name.as_deref(),
+        pool = pool.name(),
         server = %Escaped(&member.key),
         "server is up"
     );
@@ -16,7 +16,7 @@ pub(super) fn up(pool: &Shared, member: &Member) {
 /// A server is no longer used, because its checks fail with `error`.
 pub(super) fn down(pool: &Shared, member: &Member, error: &str) {
     tracing::warn!(
-        pool = pool.settings.name.as_deref(),
+        pool = pool.name(),
         server = %Escaped(&member.key),
         error = %Escaped(error),
         "server is down"
@@ -26,7 +26,7 @@ pub(super) fn down(pool: &Shared, member: &Member, error: &str) {
 /// The last connection of a server that gets no new ones has ended.
 pub(super) fn drained(pool: &Shared, member: &Member) {
     tracing::info!(
-        pool = pool.settings.name.as_deref(),
+        pool = pool.name(),
         server = %Escaped(&member.key),
         "server is drained"
     );
@@ -35,7 +35,7 @@ pub(super) fn drained(pool: &Shared, member: &Member) {
 /// The host name of a server cannot be resolved.
 pub(super) fn unresolved(pool: &Shared, server: &ServerKey, error: &(dyn Error + 'static)) {
     tracing::warn!(
-        pool = pool.settings.name.as_deref(),
+        pool = pool.name(),
         server = %Escaped(server),
         error = %Escaped(Causes(error)),
         "host name of a server cannot be resolved, and its previous addresses stay in use"
@@ -45,7 +45,7 @@ pub(super) fn unresolved(pool: &Shared, server: &ServerKey, error: &(dyn Error +
 /// A stream of changes has failed.
 pub(super) fn changes_failed(pool: &Shared, error: &(dyn Error + 'static)) {
     tracing::warn!(
-        pool = pool.settings.name.as_deref(),
+        pool = pool.name(),
         error = %Escaped(Causes(error)),
         "servers may have changed, but the changes are unavailable"
     );
@@ -54,7 +54,7 @@ pub(super) fn changes_failed(pool: &Shared, error: &(dyn Error + 'static)) {
 /// A server is not used for `time` after failed connects.
 pub(super) fn ejected(pool: &Shared, member: &Member, time: Duration) {
     tracing::warn!(
-        pool = pool.settings.name.as_deref(),
+        pool = pool.name(),
         server = %Escaped(&member.key),
         "server is ejected for {time:?} after failed connects"
     );

@@ -37,7 +37,7 @@ pub struct HealthCheck {
     pub(super) on_down: OnDown,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Probe {
     Tcp,
     #[cfg(feature = "tls")]
@@ -54,7 +54,7 @@ pub(super) enum Probe {
 }
 
 /// What a check sends, for example a password. Its `Debug` is only the length.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub(super) struct Sent(pub(super) Arc<[u8]>);
 
 impl fmt::Debug for Sent {
@@ -198,6 +198,25 @@ impl HealthCheck {
     pub const fn with_on_down(mut self, on_down: OnDown) -> Self {
         self.on_down = on_down;
         self
+    }
+
+    /// Whether both check alike. TLS settings of their own are taken for different ones.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        #[cfg(feature = "tls")]
+        if self.tls.is_some() || other.tls.is_some() {
+            return false;
+        }
+        let facts = |it: &Self| {
+            (
+                it.interval,
+                it.timeout,
+                it.fall,
+                it.rise,
+                it.port,
+                it.on_down,
+            )
+        };
+        self.probe == other.probe && facts(self) == facts(other)
     }
 }
 

@@ -1,7 +1,7 @@
 //! A server of a pool, with its connections.
 
 use super::{
-    Server, ServerKey,
+    Balance, Server, ServerKey,
     checker::Checks,
     meters::Meters,
     pool::Shared,
@@ -19,6 +19,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 /// A server as it is configured now. A changed configuration makes a new one with the same state.
@@ -224,7 +225,8 @@ impl Reservation {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Now {
     pub(super) millis: Millis,
-    pub(super) slow_start: std::time::Duration,
+    pub(super) slow_start: Duration,
+    pub(super) balance: Balance,
 }
 
 impl Member {

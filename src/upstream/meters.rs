@@ -3,7 +3,7 @@
 use super::{
     member::MemberState,
     pool::Shared,
-    standing::{Health, Request},
+    standing::{Health, ServerRequest},
     task::Task,
 };
 use portcullis_middleware::internal::{Counter, Gauge, Histogram};
@@ -88,10 +88,14 @@ impl Meters {
 }
 
 impl Shared {
-    /// Shows no server from now on.
+    /// Shows no server from now on, and checks those alone whose connections a check may close.
     pub(super) fn retire(&self) {
         self.is_retired.store(true, Ordering::SeqCst);
+        let is_checking = self.is_checking();
         for member in self.members().iter() {
+            if !is_checking {
+                member.state.stop_checks();
+            }
             self.show(&member.state);
         }
     }
@@ -105,12 +109,12 @@ impl Shared {
             let standing = &state.standing;
             let is_healthy = match standing.health() {
                 Health::Up => true,
-                Health::Unknown => self.settings.health.is_none(),
+                Health::Unknown => self.settings().health.is_none(),
                 Health::Down => false,
             };
             Values {
                 is_listed: true,
-                is_up: is_healthy && standing.request() == Request::Auto,
+                is_up: is_healthy && standing.request() == ServerRequest::Auto,
                 is_ejected: standing.is_ejected(self.clock.now()),
             }
         });

@@ -19,7 +19,7 @@
 //! - a stream of [`tower::discover::Change`]s ([`PoolBuilder::follow`]), for example of a service registry.
 //!
 //! A server that vanishes gets no new connections and keeps those that it has, [five
-//! minutes](PoolBuilder::with_drain_timeout) at most.
+//! minutes](PoolBuilder::with_drain_timeout) at most. [`Pool::reconfigure`] replaces the settings of a pool in use.
 //!
 //! # Choice
 //!
@@ -77,8 +77,8 @@
 //!
 //! # Performance
 //!
-//! A choice copies a reference to the list of servers, under a read lock, and reads a few atomics of each server. Above
-//! 64 servers, [`Balance::LeastConnections`] looks at two. [`Balance::RoundRobin`] takes a lock. A connect takes one lock of its server to record the connection, and its end another one. The connection
+//! A choice copies references to the list of servers and to the settings, each under a read lock, and reads a few
+//! atomics of each server. Above 64 servers, [`Balance::LeastConnections`] looks at two. [`Balance::RoundRobin`] takes a lock. A connect takes one lock of its server to record the connection, and its end another one. The connection
 //! itself is not wrapped, so reads and writes cost nothing.
 //!
 //! # Example
@@ -139,6 +139,7 @@ mod meters;
 mod pool;
 mod probe;
 mod queue;
+mod reconfigure;
 mod resolve;
 mod server;
 mod standing;
@@ -162,5 +163,6 @@ pub use self::{
     health::{CheckReport, HealthCheck, OnDown},
     pool::Pool,
     server::{Server, ServerAddress, ServerKey},
+    standing::ServerRequest,
     status::{ServerState, ServerStatus},
 };

@@ -2,14 +2,14 @@
 
 use super::{
     PoolBuilder, Server, ServerKey,
-    balance::Balancer,
+    balance::{Balancer, hash_of},
     builder::Settings,
     dial::Dialer,
     endpoints::{Configured, Leaving},
     events,
     member::{Member, MemberState, Now, Reservation},
     queue::Queue,
-    standing::{Clock, Health, Request},
+    standing::{Clock, Health, ServerRequest},
     task::Task,
 };
 use portcullis_middleware::ConnectionInfo;
@@ -50,7 +50,7 @@ impl Pool {
 
     /// The name for logs, if it has one.
     pub fn name(&self) -> Option<&str> {
-        self.0.settings.name.as_deref()
+        self.0.name()
     }
 }
 
@@ -58,7 +58,7 @@ impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool")
             .field("name", &self.name())
-            .field("balance", &self.0.settings.balance)
+            .field("balance", &self.0.settings().balance)
             .field("servers", &self.0.members())
             .finish_non_exhaustive()
     }
@@ -68,7 +68,9 @@ impl fmt::Debug for Pool {
 pub(super) type Members = Arc<[Arc<Member>]>;
 
 pub(super) struct Shared {
-    pub(super) settings: Settings,
+    pub(super) name: Option<Arc<str>>,
+    /// They are replaced as a whole.
+    settings: RwLock<Arc<Settings>>,
     pub(super) dialer: Dialer,
     pub(super) clock: Clock,
     pub(super) configured: Mutex<Vec<Configured>>,
@@ -84,10 +86,12 @@ pub(super) struct Shared {
     /// Whether servers are used before they are checked: until the first has passed a check, and while all are new.
     unchecked_is_up: AtomicBool,
     /// Whether a server has ever passed a check. Held while that is noted, so that the latest change counts.
-    had_up: Mutex<bool>,
+    pub(super) had_up: Mutex<bool>,
     balancer: Balancer,
     /// Held while servers are ejected, so that the limit is exact.
     pub(super) ejecting: Mutex<()>,
+    /// Held while the result of a check is used, so that it is none of a check that has been replaced.
+    pub(super) judging: Mutex<()>,
     pub(super) queue: Queue,
 }
 
@@ -103,12 +107,31 @@ impl Shared {
             is_retired: AtomicBool::new(false),
             unchecked_is_up: AtomicBool::new(true),
             had_up: Mutex::new(false),
-            balancer: Balancer::new(settings.balance),
+            balancer: Balancer::default(),
             ejecting: Mutex::new(()),
-            queue: Queue::new(settings.max_waiting),
-            settings,
+            judging: Mutex::new(()),
+            queue: Queue::default(),
+            name: settings.name.clone(),
+            settings: RwLock::new(Arc::new(settings)),
             dialer,
         })
+    }
+
+    pub(super) fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    pub(super) fn settings(&self) -> Arc<Settings> {
+        let settings = self.settings.read();
+        settings.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_settings(&self, settings: Settings) {
+        let mut current = self
+            .settings
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *current = Arc::new(settings);
     }
 
     pub(super) fn members(&self) -> Members {
@@ -121,25 +144,18 @@ impl Shared {
         self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn now(&self) -> Now {
+    pub(super) fn now(&self, settings: &Settings) -> Now {
         Now {
             millis: self.clock.now(),
-            slow_start: self.settings.slow_start,
-        }
-    }
-
-    /// What a client needs to know for a choice.
-    pub(super) fn wish(&self, client: &ConnectionInfo) -> Wish {
-        Wish {
-            client: self.balancer.hash_of(client),
-            tried: Vec::new(),
+            slow_start: settings.slow_start,
+            balance: settings.balance,
         }
     }
 
     /// Reserves a connection to the best server now.
     pub(super) fn reserve(&self, wish: &Wish) -> Result<Reservation, Unavailable> {
-        let members = self.members();
-        let now = self.now();
+        let (members, settings) = (self.members(), self.settings());
+        let now = self.now(&settings);
         let unchecked_is_up = self.unchecked_is_up.load(Ordering::Relaxed);
         let mut is_full = false;
         for tier in Tier::EACH {
@@ -148,7 +164,7 @@ impl Shared {
                 continue;
             }
             let is_usable = |member: &Member| {
-                self.tier(member, wish, now, unchecked_is_up) == Some(tier)
+                self.tier(member, wish, &settings, now, unchecked_is_up) == Some(tier)
                     && !wish.tried.contains(&member.key)
             };
             let is_eligible = |member: &Member| is_usable(member) && !member.is_full();
@@ -174,10 +190,12 @@ impl Shared {
 
     /// The servers of which one would be chosen now, without a choice that changes later ones.
     pub(super) fn candidates(&self, client: &ConnectionInfo) -> Vec<Arc<Member>> {
-        let (members, now, wish) = (self.members(), self.now(), self.wish(client));
+        let (members, settings) = (self.members(), self.settings());
+        let (now, wish) = (self.now(&settings), Wish::new(client, &settings));
         let unchecked_is_up = self.unchecked_is_up.load(Ordering::Relaxed);
-        let is_in =
-            |member: &Member, tier| self.tier(member, &wish, now, unchecked_is_up) == Some(tier);
+        let is_in = |member: &Member, tier| {
+            self.tier(member, &wish, &settings, now, unchecked_is_up) == Some(tier)
+        };
         // Full servers are waited for, as in `reserve`.
         let mut tiers = Tier::EACH.into_iter();
         let first = tiers.find(|tier| members.iter().any(|member| is_in(member, *tier)));
@@ -191,15 +209,22 @@ impl Shared {
         candidates.into_iter().cloned().collect()
     }
 
-    fn tier(&self, member: &Member, wish: &Wish, now: Now, unchecked_is_up: bool) -> Option<Tier> {
+    fn tier(
+        &self,
+        member: &Member,
+        wish: &Wish,
+        settings: &Settings,
+        now: Now,
+        unchecked_is_up: bool,
+    ) -> Option<Tier> {
         let standing = &member.state.standing;
-        if standing.request() != Request::Auto || member.server.weight() == 0 {
+        if standing.request() != ServerRequest::Auto || member.server.weight() == 0 {
             return None;
         }
-        let is_checked = self.settings.health.is_some();
+        let is_checked = settings.health.is_some();
         match standing.health() {
             Health::Unknown if is_checked && !unchecked_is_up => None,
-            Health::Down => self.settings.try_all.then_some(Tier::Unhealthy),
+            Health::Down => settings.try_all.then_some(Tier::Unhealthy),
             _ if standing.is_ejected(now.millis) => Some(Tier::Ejected),
             // The attempts that are left are worth more at other servers.
             _ if !wish.tried.is_empty() && member.state.has_failed() => Some(Tier::Failing),
@@ -223,7 +248,7 @@ impl Shared {
         let gone = leaving.iter().position(|leaving| is_this(&leaving.member));
         let gone = gone.map(|index| leaving.remove(index).member);
         drop(leaving);
-        let is_draining = state.standing.request() == Request::Drain;
+        let is_draining = state.standing.request() == ServerRequest::Drain;
         let drained = || {
             self.members()
                 .iter()
@@ -271,6 +296,15 @@ pub(super) struct Wish {
     client: u64,
     /// The servers that have failed.
     pub(super) tried: Vec<ServerKey>,
+}
+
+impl Wish {
+    pub(super) fn new(client: &ConnectionInfo, settings: &Settings) -> Self {
+        Self {
+            client: hash_of(client, settings.balance),
+            tried: Vec::new(),
+        }
+    }
 }
 
 /// Why no connection can be reserved now.

@@ -19,12 +19,11 @@ use tokio::{
 };
 
 /// Waiting connections, in the order of their arrival.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Queue {
     /// Their number, so that a release with an empty queue takes no lock.
     waiting: AtomicUsize,
     waiters: Mutex<VecDeque<Waiter>>,
-    max: usize,
 }
 
 #[derive(Debug)]
@@ -43,14 +42,6 @@ pub(super) enum NotServed {
 }
 
 impl Queue {
-    pub(super) const fn new(max: usize) -> Self {
-        Self {
-            waiting: AtomicUsize::new(0),
-            waiters: Mutex::new(VecDeque::new()),
-            max,
-        }
-    }
-
     pub(super) fn len(&self) -> usize {
         self.waiting.load(Ordering::SeqCst)
     }
@@ -83,10 +74,11 @@ impl Shared {
         until: Instant,
         why: Unavailable,
     ) -> Result<Reservation, NotServed> {
+        let max = self.settings().max_waiting;
         let max = match why {
             // The limit is about full servers. There are none before the first are found.
-            Unavailable::Pending => self.queue.max.max(MAX_WAITING),
-            _ => self.queue.max,
+            Unavailable::Pending => max.max(MAX_WAITING),
+            _ => max,
         };
         let receiver = self.queue.enter(wish, max);
         let mut receiver = receiver.ok_or(NotServed::QueueFull)?;

@@ -195,7 +195,7 @@ impl Server {
         let address = found.address;
         let mut server = self.clone();
         let name = self.key();
-        server.name = Some(ServerKey(format!("{name}@{address}").into()));
+        server.name = Some(ServerKey::at(&name, address));
         let host = self.host();
         server.resolved = Some(Resolved { name, host });
         server.address = address.into();
@@ -320,6 +320,17 @@ impl ServerKey {
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// That of the server with this name at one of its addresses.
+    fn at(name: &Self, address: SocketAddr) -> Self {
+        Self(format!("{}@{address}", name.0).into())
+    }
+
+    /// Whether this is an address of the server with this name.
+    pub(super) fn is_at(&self, name: &Self) -> bool {
+        let rest = self.0.strip_prefix(&*name.0);
+        rest.is_some_and(|rest| rest.starts_with('@'))
     }
 }
 

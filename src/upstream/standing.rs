@@ -20,18 +20,18 @@ pub(super) struct Standing {
 }
 
 impl Standing {
-    pub(super) fn request(&self) -> Request {
+    pub(super) fn request(&self) -> ServerRequest {
         match self.request.load(Ordering::Relaxed) {
-            DRAIN => Request::Drain,
-            DOWN => Request::Down,
-            _ => Request::Auto,
+            DRAIN => ServerRequest::Drain,
+            DOWN => ServerRequest::Down,
+            _ => ServerRequest::Auto,
         }
     }
 
     /// A server that is used again starts slowly.
-    pub(super) fn set_request(&self, request: Request, now: Millis) {
+    pub(super) fn set_request(&self, request: ServerRequest, now: Millis) {
         let before = self.request.swap(request as u8, Ordering::Relaxed);
-        if before != request as u8 && request == Request::Auto {
+        if before != request as u8 && request == ServerRequest::Auto {
             self.rise(now);
         }
     }
@@ -86,14 +86,15 @@ impl Standing {
     }
 }
 
-/// What an operator requested for a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Request {
-    /// Used while it is healthy.
+/// What an operator requested for a server; see [`Pool::request`](super::Pool::request).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ServerRequest {
+    /// It is used as its health allows; the default.
     Auto = 0,
-    /// Keeps its connections and gets no new ones.
+    /// It keeps its connections and gets no new ones.
     Drain = DRAIN as isize,
-    /// Not used.
+    /// It is out of use like one that is down.
     Down = DOWN as isize,
 }
 

@@ -4,7 +4,7 @@ use super::{
     CheckReport, Pool, Server, ServerAddress, ServerKey, events,
     member::Member,
     pool::Shared,
-    standing::{Clock, Health, Request},
+    standing::{Clock, Health, ServerRequest},
 };
 use portcullis_middleware::ConnectionInfo;
 use std::{fmt, sync::atomic::Ordering, time::Duration};
@@ -55,7 +55,7 @@ impl Pool {
     /// It keeps those that it has. [`restore`](Self::restore) reverts it. The key of a server with a host name drains
     /// all of its addresses, also those that are found later. [`take_down`](Self::take_down) and `restore` do the same.
     pub fn drain(&self, server: &ServerKey) -> bool {
-        self.request(server, Request::Drain)
+        self.request(server, ServerRequest::Drain)
     }
 
     /// Takes a server out of use like one that is down. Returns false if the pool has no such server.
@@ -63,34 +63,46 @@ impl Pool {
     /// Its connections are closed if [health checks do that](super::HealthCheck::with_on_down).
     /// [`restore`](Self::restore) reverts it.
     pub fn take_down(&self, server: &ServerKey) -> bool {
-        self.request(server, Request::Down)
+        self.request(server, ServerRequest::Down)
     }
 
     /// Uses a server as its health allows, with a [slow start](super::PoolBuilder::with_slow_start). Returns false if the pool has no such server.
     pub fn restore(&self, server: &ServerKey) -> bool {
-        self.request(server, Request::Auto)
+        self.request(server, ServerRequest::Auto)
     }
 
-    /// Shows its servers as gone in metrics, before another pool of the same name takes over.
+    /// Does what [`drain`](Self::drain), [`take_down`](Self::take_down) or [`restore`](Self::restore) does.
     ///
-    /// Everything else goes on, and connections are counted until they end.
-    pub fn retire(&self) {
-        self.0.retire();
-    }
-
-    fn request(&self, server: &ServerKey, request: Request) -> bool {
+    /// Until a host name is resolved, the keys of all addresses are taken for addresses of it.
+    pub fn request(&self, server: &ServerKey, request: ServerRequest) -> bool {
         let Some(members) = self.0.note_request(server, request) else {
             return false;
         };
         for member in &members {
             match request {
-                Request::Down => self.0.went_down(member),
-                Request::Drain if member.state.count() == 0 => events::drained(&self.0, member),
-                Request::Drain | Request::Auto => {}
+                ServerRequest::Down => self.0.went_down(member),
+                ServerRequest::Drain if member.state.count() == 0 => {
+                    events::drained(&self.0, member);
+                }
+                ServerRequest::Drain | ServerRequest::Auto => {}
             }
         }
         self.0.standing_changed();
         true
+    }
+
+    /// What was requested for servers, such that [requesting](Self::request) it of another pool, in this order, does
+    /// the same there.
+    pub fn requests(&self) -> Vec<(ServerKey, ServerRequest)> {
+        self.0.requests()
+    }
+
+    /// Shows its servers as gone in metrics, because it gets no new connections.
+    ///
+    /// Health checks end, unless they [close connections](super::OnDown::Close). Everything else goes on, and
+    /// connections are counted until they end.
+    pub fn retire(&self) {
+        self.0.retire();
     }
 }
 
@@ -115,16 +127,16 @@ impl Shared {
         let standing = &member.state.standing;
         let now = self.clock.now();
         match (standing.request(), standing.health()) {
-            (Request::Drain, _) => ServerState::Draining,
-            (Request::Down, _) => ServerState::TakenDown,
-            (Request::Auto, Health::Down) => ServerState::Down,
-            (Request::Auto, _) if standing.is_ejected(now) => {
+            (ServerRequest::Drain, _) => ServerState::Draining,
+            (ServerRequest::Down, _) => ServerState::TakenDown,
+            (ServerRequest::Auto, Health::Down) => ServerState::Down,
+            (ServerRequest::Auto, _) if standing.is_ejected(now) => {
                 ServerState::Ejected(Clock::until(now, standing.ejected_until()))
             }
-            (Request::Auto, Health::Unknown) if self.settings.health.is_some() => {
+            (ServerRequest::Auto, Health::Unknown) if self.settings().health.is_some() => {
                 ServerState::Unknown
             }
-            (Request::Auto, _) => ServerState::Up,
+            (ServerRequest::Auto, _) => ServerState::Up,
         }
     }
 }

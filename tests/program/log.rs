@@ -47,6 +47,27 @@ async fn line_in(file: &Path, text: &str) -> String {
 }
 
 #[tokio::test]
+async fn a_reload_changes_the_format_of_the_next_line() {
+    let folder = Folder::new();
+    let server = backend("one").await.to_string();
+    let file = folder.write("gate.toml", configuration("format = \"json\"", &server));
+    let mut gate = Gate::run(&file, 1).await;
+    visit(&gate).await;
+    let is_json = |line: &str| serde_json::from_str::<Value>(line).is_ok();
+    assert!(is_json(&gate.child.says("outcome").await));
+    for (format, json) in [("text", false), ("json", true)] {
+        folder.write(
+            "gate.toml",
+            configuration(&format!("format = \"{format}\""), &server),
+        );
+        gate.child.signal("HUP").await;
+        assert_eq!(is_json(&gate.child.says("was reloaded").await), json);
+        visit(&gate).await;
+        assert_eq!(is_json(&gate.child.says("outcome").await), json);
+    }
+}
+
+#[tokio::test]
 async fn each_connection_has_one_line_with_its_facts() {
     let folder = Folder::new();
     let server = backend("one").await.to_string();

@@ -29,7 +29,7 @@ async fn two_files_are_compared_without_a_running_process() {
     let lines: Vec<_> = text.lines().collect();
     assert_eq!(lines.len(), 1 + 3, "{text}");
     assert!(lines[1].starts_with("log.format "), "{text}");
-    assert!(lines[1].contains(" restart "), "{text}");
+    assert!(lines[1].contains(" immediately "), "{text}");
     assert!(
         lines[2].starts_with("backend \"b\": server 127.0.0.1:1 "),
         "{text}"

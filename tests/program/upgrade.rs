@@ -4,6 +4,7 @@ use crate::{
     gate::{Folder, Gate, backend, line, program},
     support::child::Child,
 };
+use serde_json::Value;
 use std::{
     fs::Permissions,
     os::unix::fs::{PermissionsExt, symlink},
@@ -191,23 +192,60 @@ async fn sigusr2_follows_the_link_that_the_program_was_called_by() {
     assert!(said.contains("got run --config"), "{said}");
 }
 
-#[tokio::test]
-async fn what_an_operator_has_paused_is_reported_when_it_goes_on() {
-    let mut test = Upgradable::start().await;
-    let admin = format!("unix:{}", test.folder.path("admin.socket").display());
-    for arguments in [["listeners", "pause", "a"], ["backends", "drain", "b"]] {
-        let mut command = program(["ctl", "--admin", &admin]);
+impl Upgradable {
+    /// What `portcullis ctl` answers, in JSON.
+    async fn ctl(&self, arguments: &[&str]) -> Value {
+        let admin = format!("unix:{}", self.folder.path("admin.socket").display());
+        let mut command = program(["ctl", "--json", "--admin", &admin]);
         command.args(arguments);
-        if arguments[0] == "backends" {
-            command.arg(&test.server);
-        }
         let output = command.output().await.expect("it runs");
         assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice(&output.stdout).expect("it is JSON")
     }
-    let _new = test.upgrade().await;
-    for what in ["listener \\\"a 127", "is draining"] {
-        test.gate.child.says(what).await;
-    }
+}
+
+#[tokio::test]
+async fn what_operators_have_changed_goes_on_in_the_new_process() {
+    let mut test = Upgradable::start().await;
+    test.ctl(&["log-level", "debug"]).await;
+    test.ctl(&["listeners", "limit", "a", "7"]).await;
+    test.ctl(&["listeners", "pause", "a"]).await;
+    test.ctl(&["backends", "drain", "b", &test.server]).await;
+    // It waits in the queue of the paused listener, which the new process accepts nothing from either.
+    let mut client = test.gate.connect().await;
+
+    let new = test.upgrade().await;
+    test.gate.child.says("this one drains").await;
+    let status = test.ctl(&["status"]).await;
+    let process = new.id();
+    assert_eq!(
+        (&status["pid"], &status["log_level"]),
+        (&process.into(), &"debug".into())
+    );
+    let listener = &test.ctl(&["listeners"]).await["listeners"][0];
+    let facts = ["state", "limit", "accepted"].map(|key| &listener[key]);
+    assert_eq!(facts, [&Value::from("paused"), &7.into(), &0.into()]);
+    let server = |backends: &Value| backends["backends"][0]["servers"][0]["state"].clone();
+    assert_eq!(server(&test.ctl(&["backends"]).await), "draining");
+
+    test.ctl(&["backends", "undrain", "b", &test.server]).await;
+    test.ctl(&["listeners", "resume", "a"]).await;
+    assert_eq!(line(&mut client).await.expect("the greeting"), "one");
+}
+
+#[tokio::test]
+async fn what_a_new_configuration_lacks_is_named_and_left_out() {
+    let mut test = Upgradable::start().await;
+    test.ctl(&["backends", "drain", "b", &test.server]).await;
+    let other = backend("one").await.to_string();
+    let text = std::fs::read_to_string(&test.file).expect("it is there");
+    let text = text.replace(&test.server, &other);
+    std::fs::write(&test.file, text).expect("it is writable");
+    let mut new = test.start_new();
+    let said = new.says("not taken over").await;
+    assert!(said.contains(&test.server), "{said}");
+    new.says("ready for an upgrade").await;
+    test.gate.child.says("this one drains").await;
     test.assert_serves().await;
 }
 
@@ -256,10 +294,10 @@ async fn a_process_that_breaks_the_protocol_changes_nothing() {
         message.extend(version.as_bytes());
         message
     };
-    let version = "portcullis-upgrade 1";
+    let version = "portcullis-upgrade 2";
     for (sent, logged) in [
         (b"GET / HTTP/1.1\r\n\r\n".to_vec(), "breaks the protocol"),
-        (hello("portcullis-upgrade 2"), "speaks another version"),
+        (hello("portcullis-upgrade 1"), "speaks another version"),
         (Vec::new(), "was rejected"),
         ([hello(version), vec![6, 0, 0]].concat(), "upgrade failed"),
         (hello(version), "upgrade failed"),

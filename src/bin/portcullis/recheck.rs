@@ -5,6 +5,7 @@
 //! second. Those that are still on their way to a backend then are judged once they have arrived there.
 
 use crate::{
+    admin::count_rechecked,
     build::{Rules, has_certificate},
     config::Listener,
     view::{Current, View},
@@ -130,6 +131,7 @@ fn close(listener: &Listener, rules: &Rules, due: Vec<ConnectionInfo>) {
             closed += 1;
         }
     }
+    count_rechecked(name, closed);
     if closed > 0 {
         tracing::warn!(
             listener = name,

@@ -3,13 +3,13 @@
 #[cfg(unix)]
 use crate::system::upgrade::Succession;
 use crate::{
-    admin::{self, Instruments},
+    admin::{self, Admin, Instruments},
     args,
     build::{self, Before, Parts},
     config::{Certificate, Config, Problems, Source, Workers, chain},
     exit, log, recheck,
     running::Running,
-    system::{ConfigWatch, Events, Sockets, check_descriptors, raise_descriptors},
+    system::{CannotListen, ConfigWatch, Events, Sockets, check_descriptors, raise_descriptors},
 };
 use portcullis::server::Report;
 use std::{
@@ -233,30 +233,34 @@ async fn serve_with(
     #[cfg(unix)]
     let succession = Succession::begin(&config, &mut sockets).await?;
     let tls = parts.admin.as_mut().and_then(|admin| admin.tls.take());
-    let admin = config.admin.as_ref();
-    let admin = admin.map(|admin| admin::bind(admin, tls, &mut sockets));
-    let admin = admin.transpose().map_err(|error| error.to_string())?;
+    let admin = config.admin.clone();
+    let admin = admin.map(|settings| Ok((admin::bind(&settings, &mut sockets)?, settings)));
+    let admin: Result<_, CannotListen> = admin.transpose();
+    let admin = admin.map_err(|error| error.to_string())?;
     let running = Running::start(config, parts, instruments.clone(), file, sockets);
-    let running = running.map_err(|error| error.to_string())?;
+    let mut running = running.map_err(|error| error.to_string())?;
     let (sender, requests) = mpsc::channel(QUEUE);
-    let admin = admin
-        .zip(instruments)
-        .map(|(bound, instruments)| bound.serve(running.view(), sender, instruments));
+    let view = running.view();
+    running.set_admin(
+        admin
+            .zip(instruments)
+            .map(|((bound, settings), instruments)| {
+                Admin::start(&settings, bound, tls, view, sender, instruments)
+            }),
+    );
     let watched = file.filter(|_| running.config().process.watch);
     events.set_watch(watched.map(|file| ConfigWatch::new(file, running.config())));
-    let admin_server = admin.as_ref().map(|admin| admin.server().clone());
     #[cfg(unix)]
     {
-        let servers = [Some(&running.view().server), admin_server.as_ref()];
+        let servers = [
+            Some(&running.view().server),
+            running.admin().map(Admin::server),
+        ];
         events.set_offer(succession.finish(servers).await?);
     }
     let recheck = tokio::spawn(recheck::run(running.view()));
-    let report = running.serve(events, requests, admin_server).await;
+    let report = running.serve(events, requests).await;
     recheck.abort();
-    // Last, so that it shows the shutdown.
-    if let Some(admin) = admin {
-        admin.stop().await;
-    }
     Ok(report)
 }
 

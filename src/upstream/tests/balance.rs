@@ -79,7 +79,10 @@ async fn a_client_stays_with_its_server_and_only_those_of_a_removed_one_move() {
     let pool = servers.pool().with_balance(Balance::Hash);
     let pool = pool.build((1..=5).map(Servers::server));
     let choose = |client: &ConnectionInfo| {
-        let reserved = pool.0.reserve(&pool.0.wish(client)).unwrap();
+        let reserved = pool
+            .0
+            .reserve(&pool::Wish::new(client, &pool.0.settings()))
+            .unwrap();
         reserved.member.key.clone()
     };
     let before: Vec<_> = clients(2000).map(|client| choose(&client)).collect();
@@ -108,7 +111,10 @@ async fn the_hash_follows_the_weights_and_ignores_ports() {
         .with_balance(Balance::Hash)
         .build([heavy, Servers::server(2)]);
     let chosen = |client: &ConnectionInfo| {
-        let reserved = pool.0.reserve(&pool.0.wish(client)).unwrap();
+        let reserved = pool
+            .0
+            .reserve(&pool::Wish::new(client, &pool.0.settings()))
+            .unwrap();
         reserved.member.key.clone()
     };
     let heavy = Servers::server(1).key();

@@ -293,7 +293,7 @@ async fn an_ejection_that_ends_early_begins_the_slow_start() {
     let member = pool.0.members()[0].clone();
     for (seconds, weight) in [(0, 10_000), (15, 55_000), (15, 100_000)] {
         tokio::time::advance(seconds * SECOND).await;
-        assert_eq!(member.weight(pool.0.now()), weight);
+        assert_eq!(member.weight(pool.0.now(&pool.0.settings())), weight);
     }
 }
 

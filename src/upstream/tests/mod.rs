@@ -12,6 +12,7 @@ mod loopback;
 mod metrics;
 mod names;
 mod queue;
+mod reconfigure;
 mod seeds;
 mod servers;
 mod simulation;

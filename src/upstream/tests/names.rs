@@ -369,6 +369,44 @@ async fn a_request_for_a_name_is_one_for_each_of_its_addresses() {
     assert!(pool.restore(&name));
     assert_eq!(shown(), ["up"; 3]);
     let members = pool.0.members();
-    assert_eq!(members[0].weight(pool.0.now()), 10_000, "it starts slowly");
-    assert_eq!(members[2].weight(pool.0.now()), 100_000);
+    assert_eq!(
+        members[0].weight(pool.0.now(&pool.0.settings())),
+        10_000,
+        "it starts slowly"
+    );
+    assert_eq!(members[2].weight(pool.0.now(&pool.0.settings())), 100_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_requested_can_be_repeated_at_a_pool_that_is_still_to_resolve_names() {
+    let servers = Servers::new(3);
+    let pool = |names: &Names| {
+        let pool = servers.pool().with_connector(names.connector());
+        pool.build([named("db.internal:80"), Servers::server(3)])
+    };
+    let names = Names::new(&[1, 2]);
+    let old = pool(&names);
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(old.requests(), []);
+    assert!(old.drain(&"db.internal:80".into()));
+    assert!(old.restore(&"db.internal:80@192.0.2.1:80".into()));
+    assert!(old.take_down(&Servers::server(3).key()));
+
+    let new = pool(&names);
+    for (server, request) in old.requests() {
+        assert!(new.request(&server, request), "{server}");
+    }
+    assert!(!new.drain(&"db.intern@192.0.2.1:80".into()));
+    tokio::time::sleep(SECOND).await;
+    let expected = [
+        "db.internal:80@192.0.2.1:80 up",
+        "db.internal:80@192.0.2.2:80 draining",
+        "192.0.2.3:80 taken_down",
+    ];
+    assert_eq!(keys(&new), expected);
+    assert_eq!(new.requests(), old.requests());
+    assert!(
+        !new.drain(&"db.internal:80@192.0.2.9:80".into()),
+        "it is resolved"
+    );
 }

@@ -123,6 +123,18 @@ async fn ctl_shows_tables_and_changes_what_the_interface_can() {
         shown.contains(&peer) && shown.contains("closed by an operator"),
         "{shown}"
     );
+    let recent = output(&["endings", "--since", "10m"]).await;
+    assert!(recent.contains(&peer), "{recent}");
+    // The command itself takes longer to start.
+    let recent = output(&["endings", "--since", "1ms"]).await;
+    assert!(!recent.contains(&peer), "{recent}");
+    let wrong = running.ctl(&["endings", "--since", "10"]).await;
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(
+        text(&wrong.stderr).contains("such as 10m"),
+        "{}",
+        text(&wrong.stderr)
+    );
     let json: Value = serde_json::from_str(&output(&["endings", "--json"]).await).expect("JSON");
     assert_eq!(json["endings"][0]["peer"], peer);
 

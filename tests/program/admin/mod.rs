@@ -9,6 +9,7 @@ mod ctl;
 mod hostile;
 mod measures;
 mod questions;
+mod reload;
 mod status;
 
 use crate::{

@@ -24,13 +24,16 @@ use std::{
     collections::VecDeque,
     error::Error,
     fmt::{self, Write},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 /// The endings that are kept, and sums over all of them.
 pub(crate) struct Endings {
-    capacity: usize,
+    capacity: AtomicUsize,
     kept: Mutex<Kept>,
 }
 
@@ -98,7 +101,7 @@ impl fmt::Display for Rejection {
 impl Endings {
     pub(crate) fn new(capacity: usize) -> Self {
         Self {
-            capacity,
+            capacity: AtomicUsize::new(capacity),
             kept: Mutex::default(),
         }
     }
@@ -115,7 +118,7 @@ impl Endings {
         kept.last += 1;
         kept.bytes.add(&ending.info);
         ending.sequence = kept.last;
-        let is_full = kept.endings.len() >= self.capacity;
+        let is_full = kept.endings.len() >= self.capacity.load(Ordering::Relaxed);
         let oldest = if is_full {
             kept.endings.pop_front()
         } else {
@@ -124,6 +127,18 @@ impl Endings {
         kept.endings.push_back(ending);
         drop(kept);
         // Without the lock, because it may free the facts of a connection.
+        drop(oldest);
+    }
+
+    /// Keeps this many from now on, the newest ones.
+    pub(crate) fn resize(&self, capacity: usize) {
+        self.capacity.store(capacity, Ordering::Relaxed);
+        let mut kept = self.lock();
+        let surplus = kept.endings.len().saturating_sub(capacity);
+        let oldest: Vec<_> = kept.endings.drain(..surplus).collect();
+        kept.endings.shrink_to(capacity);
+        drop(kept);
+        // As in `add`.
         drop(oldest);
     }
 
@@ -235,6 +250,11 @@ fn text_of(error: &(dyn Error + 'static)) -> Box<str> {
 const LONGEST: usize = 500;
 
 impl Ending {
+    /// The time since the end.
+    fn age(&self) -> Duration {
+        (self.info.accepted_at() + self.duration).elapsed()
+    }
+
     pub(super) fn reason(&self) -> String {
         match (&self.error, self.outcome) {
             (_, Outcome::Forced) => "closed by an operator, a reload or a drain".into(),
@@ -286,21 +306,23 @@ impl Ending {
 }
 
 pub(super) fn list(call: &Call<'_>) -> Result<Reply, Refusal> {
-    let known = [&["outcome", "since", "limit"][..], Filter::FACTS].concat();
+    let known = [&["outcome", "since", "within", "limit"][..], Filter::FACTS].concat();
     let query = call.query(&known)?;
     let (since, limit) = (query.get("since")?, query.get("limit")?);
     let limit = limit.unwrap_or(PAGE).clamp(1, PAGE);
     let outcome = query.text("outcome");
+    let within = query.get::<f64>("within")?;
     let filter = Filter::read(&query)?;
     let endings = &call.interface.endings;
     let (found, last) = endings.find(since.unwrap_or(0), limit, |ending| {
         outcome.is_none_or(|outcome| ending.outcome.as_str() == outcome)
+            && within.is_none_or(|within| ending.age().as_secs_f64() <= within)
             && filter.matches(&Subject::Ended(ending))
     });
     Ok(reply::ok(&json!({
         "endings": found.iter().map(Ending::show).collect::<Vec<_>>(),
         "last": last,
-        "kept": endings.capacity,
+        "kept": endings.capacity.load(Ordering::Relaxed),
     })))
 }
 
@@ -336,6 +358,23 @@ mod tests {
         (1..=count)
             .map(|number| format!("error {number}").into())
             .collect()
+    }
+
+    #[tokio::test]
+    async fn another_number_of_endings_keeps_the_newest() {
+        let endings = Arc::new(Endings::new(300));
+        end(&endings, errors(300)).await;
+        let kept = || {
+            let (found, last) = endings.find(0, 1_000, |_| true);
+            (found.iter().map(|it| it.sequence).collect::<Vec<_>>(), last)
+        };
+        endings.resize(2);
+        assert_eq!(kept(), (vec![300, 299], 300));
+        end(&endings, errors(1)).await;
+        assert_eq!(kept(), (vec![301, 300], 301));
+        endings.resize(3);
+        end(&endings, errors(2)).await;
+        assert_eq!(kept(), (vec![303, 302, 301], 303));
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! `/api/listeners`: the listeners, and what a single one does.
 
 use super::{
+    metrics::show_limit,
     reply::{self, Refusal, Reply},
     router::Call,
 };
@@ -64,6 +65,7 @@ pub(super) fn change(call: &Call<'_>, name: &str, action: Action) -> Result<Repl
                 Refusal::bad_request("value: a limit is a number of at least 1; to take no connections, pause the listener")
             })?;
             listener.limit.set_limit(limit);
+            show_limit(name, limit);
         }
     }
     Ok(reply::ok(&show(listener, &current)))

@@ -66,6 +66,18 @@ pub(crate) fn count_reload(result: &'static str) {
     count_reloads(result, 1);
 }
 
+/// Shows how many connections a listener may have; none of a listener that was removed.
+pub(crate) fn show_limit(listener: &str, limit: usize) {
+    metrics::gauge!("portcullis_connections_limit", "listener" => listener.to_owned())
+        .set(limit as f64);
+}
+
+/// Counts open connections that `recheck` has closed.
+pub(crate) fn count_rechecked(listener: &str, closed: u64) {
+    metrics::counter!("portcullis_recheck_closed_total", "listener" => listener.to_owned())
+        .increment(closed);
+}
+
 fn count_reloads(result: &'static str, count: u64) {
     metrics::counter!("portcullis_reloads_total", "of" => "configuration", "result" => result)
         .increment(count);
@@ -174,7 +186,7 @@ fn describe() {
 }
 
 /// Those of the library, then those of the program.
-const COUNTERS: [(&str, &str); 11] = [
+const COUNTERS: [(&str, &str); 12] = [
     (
         "portcullis_connections_accepted_total",
         "Accepted connections.",
@@ -211,6 +223,10 @@ const COUNTERS: [(&str, &str); 11] = [
     (
         "portcullis_reloads_total",
         "Reloads of the configuration and of certificates, by result.",
+    ),
+    (
+        "portcullis_recheck_closed_total",
+        "Open connections that were closed because they would be rejected now.",
     ),
     (
         "portcullis_log_lines_dropped_total",

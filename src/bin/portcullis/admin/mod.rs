@@ -27,22 +27,26 @@ mod router;
 mod status;
 mod time;
 
-pub(crate) use self::{endings::Endings, metrics::count_reload, query::encode};
+pub(crate) use self::{
+    endings::Endings,
+    metrics::{count_rechecked, count_reload, show_limit},
+    query::encode,
+};
 
 use crate::{
-    build::AdminTls,
-    config,
+    build::{AdminTls, Stack},
+    config::{self, chain},
     running::Request,
     system::{CannotListen, Sockets},
     view::{View, label},
 };
 use access::Access;
+use arc_swap::ArcSwap;
 use live::Live;
 use metrics::Metrics;
 use places::Places;
 use portcullis::{
     Server,
-    connection::AnyStream,
     listener::{AnyListener, Listener as _},
     middleware::{
         limit::ConnectionLimitLayer,
@@ -50,42 +54,34 @@ use portcullis::{
         observe::TraceLayer,
         timeout::{ConnectionTimeoutLayer, IoTimeoutLayer},
     },
-    server::{self, Drain, Handle},
-    service::HttpService,
+    server::{Drain, Handle, ListenerHandle, ServeError},
+    service::{HttpService, Reload, ReloadHandle},
     stack::{self, Options},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::mpsc, task::JoinHandle};
-use tower::service_fn;
+use tower::{service_fn, util::BoxCloneSyncService};
 
 /// Opens the socket.
-pub(crate) fn bind(
-    settings: &config::Admin,
-    tls: Option<AdminTls>,
-    sockets: &mut Sockets,
-) -> Result<Bound, CannotListen> {
+pub(crate) fn bind(settings: &config::Admin, sockets: &mut Sockets) -> Result<Bound, CannotListen> {
     let label = label(NAME, &settings.listen.value);
-    let sockets = sockets.open_one(&label, NAME, &settings.listen)?;
-    let access = Access::new(settings);
-    Ok(Bound {
-        label,
-        sockets,
-        access,
-        tls,
-    })
+    let sockets = sockets.open_admin(&label, NAME, &settings.listen)?;
+    Ok(Bound { label, sockets })
 }
 
 /// An open socket that is not used yet.
 pub(crate) struct Bound {
     label: String,
     sockets: Vec<AnyListener>,
-    access: Access,
-    tls: Option<AdminTls>,
 }
 
 /// A running admin interface.
 pub(crate) struct Admin {
     server: Handle,
+    listener: ListenerHandle,
+    interface: Arc<Interface>,
+    service: Reload<Stack>,
+    current: ReloadHandle<Stack>,
     sampler: JoinHandle<()>,
     _tls: Option<AdminTls>,
 }
@@ -94,7 +90,7 @@ pub(crate) struct Admin {
 pub(crate) struct Interface {
     pub(crate) view: Arc<View>,
     pub(crate) requests: mpsc::Sender<Request>,
-    access: Access,
+    access: ArcSwap<Access>,
     places: Places,
     /// Log lines of changes that were refused. Clients without the token could fill the log.
     refused: LogLimit,
@@ -120,14 +116,16 @@ impl Instruments {
     }
 }
 
-impl Bound {
-    pub(crate) fn serve(
-        self,
+impl Admin {
+    /// Serves on a socket until [`stop`](Self::stop).
+    pub(crate) fn start(
+        settings: &config::Admin,
+        bound: Bound,
+        tls: Option<AdminTls>,
         view: Arc<View>,
         requests: mpsc::Sender<Request>,
         instruments: Instruments,
-    ) -> Admin {
-        let locals: Vec<_> = self.sockets.iter().map(|it| it.local_address()).collect();
+    ) -> Self {
         let Instruments { endings, metrics } = instruments;
         let live = Arc::new(Live::default());
         let sampler = live
@@ -136,50 +134,88 @@ impl Bound {
         let interface = Arc::new(Interface {
             view,
             requests,
-            access: self.access,
+            access: ArcSwap::from_pointee(Access::new(settings)),
             places: Places::default(),
             refused: LogLimit::new(REFUSED, Duration::from_secs(1)),
             endings,
             live,
             metrics,
         });
-        let stack = stack(&interface, self.tls.as_ref());
+        let (service, current) = Reload::pair(stack(&interface, tls.as_ref()));
         let server = Server::new()
             .until_stopped()
             .drain(Drain::new().with_deadline(LAST_REPLIES))
             .spawn()
             .expect("a server without listeners starts");
-        server
-            .listen_all_as(self.label, self.sockets, stack)
-            .expect("a running server takes a listener");
-        for local in locals {
-            tracing::info!("admin interface on {local}");
-        }
-        Admin {
+        let listener = listen(&server, bound, &service);
+        Self {
+            listener: listener.expect("a running server takes a listener"),
             server,
+            interface,
+            service,
+            current,
             sampler: tokio::spawn(sampler),
-            _tls: self.tls,
+            _tls: tls,
         }
     }
-}
 
-impl Admin {
+    /// Uses other settings, and another socket if one was bound for them.
+    ///
+    /// The old socket closes, and each of its connections ends after the request that it has.
+    pub(crate) fn change(
+        &mut self,
+        settings: &config::Admin,
+        bound: Option<Bound>,
+        tls: Option<AdminTls>,
+    ) {
+        self.interface.access.store(Arc::new(Access::new(settings)));
+        self.interface.endings.resize(settings.endings);
+        self.current.swap(stack(&self.interface, tls.as_ref()));
+        self._tls = tls;
+        let added = bound.map(|bound| listen(&self.server, bound, &self.service));
+        match added {
+            None => {}
+            Some(Ok(listener)) => {
+                let old = std::mem::replace(&mut self.listener, listener);
+                // It has begun; nothing waits for its end.
+                drop(old.drain(Drain::new().with_deadline(REPLIES)));
+            }
+            // Only a server that stops takes no listeners.
+            Some(Err(error)) => tracing::warn!(error = chain(&error), "the admin interface stays"),
+        }
+    }
+
     pub(crate) const fn server(&self) -> &Handle {
         &self.server
     }
 
-    /// Ends after the last replies were sent.
-    pub(crate) async fn stop(self) {
-        self.server.stop();
-        self.server.wait().await;
+    /// Closes the socket. Connections end after the requests that they have.
+    pub(crate) fn stop(&self) {
         self.sampler.abort();
+        self.server.stop();
+    }
+
+    /// Ends after the last replies were sent.
+    pub(crate) async fn end(self) {
+        self.stop();
+        self.server.wait().await;
     }
 }
 
-fn stack(
-    interface: &Arc<Interface>,
-    tls: Option<&AdminTls>,
-) -> impl server::Stack<AnyStream> + use<> {
+fn listen(
+    server: &Handle,
+    bound: Bound,
+    service: &Reload<Stack>,
+) -> Result<ListenerHandle, ServeError> {
+    let locals: Vec<_> = bound.sockets.iter().map(|it| it.local_address()).collect();
+    let listener = server.listen_all_as(bound.label, bound.sockets, service.clone())?;
+    for local in locals {
+        tracing::info!("admin interface on {local}");
+    }
+    Ok(listener)
+}
+
+fn stack(interface: &Arc<Interface>, tls: Option<&AdminTls>) -> Stack {
     let (opened, closed) = (interface.clone(), interface.clone());
     let trace = TraceLayer::new()
         .with_name("admin")
@@ -207,7 +243,7 @@ fn stack(
             hyper.http1().max_buf_size(HEAD).max_headers(64);
             *hyper = hyper.clone().http1_only();
         });
-    stack::recommended(options, http)
+    BoxCloneSyncService::new(stack::recommended(options, http))
 }
 
 /// The name of its sockets in an upgrade, and in messages.
@@ -221,6 +257,9 @@ const HEAD: usize = 16 * 1024;
 
 /// How long a client may take to send a head, or to read.
 const CLIENT: Duration = Duration::from_secs(10);
+
+/// For the replies of a socket that is replaced.
+const REPLIES: Duration = Duration::from_secs(10);
 
 /// Between the end of the program's connections and its own.
 const LAST_REPLIES: Duration = Duration::from_secs(1);

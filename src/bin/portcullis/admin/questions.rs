@@ -94,7 +94,8 @@ pub(super) fn plan(call: &Call<'_>) -> Result<Reply, Refusal> {
             "effect": change.effect,
         })
     });
-    let body = json!({ "changes": changes.collect::<Vec<_>>(), "problems": problems });
+    let changes: Vec<_> = changes.collect();
+    let body = json!({ "file": file, "changes": changes, "problems": problems });
     Ok(reply::with_status(StatusCode::OK, &body))
 }
 

@@ -140,7 +140,10 @@ async fn answer_in_time(
         .ok_or_else(|| Refusal::not_found("there is nothing under this path"))?;
     let effect = endpoint.effect();
     let token = interface.view.token.load();
-    let allowed = interface.access.check(parts, effect, token.as_deref());
+    let allowed = interface
+        .access
+        .load()
+        .check(parts, effect, token.as_deref());
     if let Err(refusal) = allowed {
         if effect == Effect::Change && interface.refused.admit().is_some() {
             log_change(parts, refusal.status());

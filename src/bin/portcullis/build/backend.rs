@@ -56,24 +56,8 @@ pub(super) fn servers(backend: &Backend, problems: &mut Problems) -> Option<Vec<
     backend.servers.iter().map(server).collect()
 }
 
-/// Whether a running pool can go on with other servers.
-pub(super) fn differ_in_servers_alone(one: &Backend, other: &Backend) -> bool {
-    let settings = |backend: &Backend| {
-        let connect = backend.connect_timeout;
-        let health = backend.health.clone();
-        let drain = backend.drain;
-        (
-            backend.balance,
-            health,
-            backend.when_none_healthy,
-            connect,
-            drain,
-        )
-    };
-    settings(one) == settings(other)
-}
-
-fn settings(backend: &Backend) -> PoolBuilder {
+/// The settings of the file, for a pool or to replace those of a running one.
+pub(super) fn settings(backend: &Backend) -> PoolBuilder {
     let balance = match backend.balance {
         Balance::LeastConnections => upstream::Balance::LeastConnections,
         Balance::RoundRobin => upstream::Balance::RoundRobin,

@@ -13,11 +13,11 @@ pub(crate) use self::{
     tls::{Terminated, has_certificate, is_listed},
 };
 
-use crate::admin::Instruments;
-use crate::config::{Backend, Config, Problems, Source};
+use crate::admin::{Instruments, show_limit};
+use crate::config::{Config, Problems, Source};
 use portcullis::{
     middleware::tls::{CertStore, store::Watch},
-    upstream::{self, Pool},
+    upstream::{self, Pool, PoolBuilder},
 };
 use std::{
     collections::HashMap,
@@ -30,8 +30,8 @@ pub(crate) struct Parts {
     pub(crate) gates: HashMap<String, Gate>,
     pub(crate) pools: HashMap<String, Pool>,
     pub(crate) admin: Option<AdminParts>,
-    /// New servers of pools that run already.
-    replaced: Vec<(Pool, Vec<upstream::Server>)>,
+    /// New settings and servers of pools that run already.
+    replaced: Vec<(Pool, PoolBuilder, Vec<upstream::Server>)>,
 }
 
 /// The stack of a listener.
@@ -43,8 +43,7 @@ pub(crate) struct Gate {
 
 /// What runs, for the parts that go on.
 #[derive(Default)]
-pub(crate) struct Before<'a> {
-    pub(crate) backends: &'a [Backend],
+pub(crate) struct Before {
     pub(crate) pools: HashMap<String, Pool>,
     pub(crate) states: HashMap<String, State>,
     /// What an admin interface measures, if there is one.
@@ -56,7 +55,7 @@ pub(crate) struct Before<'a> {
 /// Builds all parts that can be built, and reports the others.
 ///
 /// A panic is reported, too, so that it cannot end a program that reloads.
-pub(crate) fn build(config: &Config, before: &Before<'_>, problems: &mut Problems) -> Parts {
+pub(crate) fn build(config: &Config, before: &Before, problems: &mut Problems) -> Parts {
     let mut found = Problems::default();
     let built = catch_unwind(AssertUnwindSafe(|| build_all(config, before, &mut found)));
     problems.extend(found);
@@ -75,30 +74,20 @@ pub(crate) fn build(config: &Config, before: &Before<'_>, problems: &mut Problem
 /// # Panics
 ///
 /// Outside of a tokio runtime, in which pools check their servers.
-fn build_all(config: &Config, before: &Before<'_>, problems: &mut Problems) -> Parts {
+fn build_all(config: &Config, before: &Before, problems: &mut Problems) -> Parts {
     let mut pools = HashMap::new();
     let mut replaced = Vec::new();
     for backend in &config.backends {
         let name = &backend.name.value;
-        let known = before
-            .backends
-            .iter()
-            .find(|known| known.name.value == *name);
-        let running = before.pools.get(name);
-        let goes_on = known.is_some_and(|known| backend::differ_in_servers_alone(known, backend));
-        let pool = match running.filter(|_| goes_on) {
-            Some(running) => Some(running.clone()),
+        let pool = match before.pools.get(name) {
+            // It goes on, with its connections, its health and what was requested for its servers.
+            Some(running) => backend::servers(backend, problems).map(|servers| {
+                let settings = backend::settings(backend);
+                replaced.push((running.clone(), settings, servers));
+                running.clone()
+            }),
             None => backend::pool(backend, before.is_dry_run, problems),
         };
-        // Also those of a pool that another one succeeds, so that connections to removed servers end by its drain.
-        if let Some(running) = running
-            && pool.is_some()
-        {
-            match backend::servers(backend, problems) {
-                Some(servers) => replaced.push((running.clone(), servers)),
-                None => continue,
-            }
-        }
         pools.extend(pool.map(|pool| (name.clone(), pool)));
     }
     let known = listener::Known {
@@ -128,15 +117,14 @@ fn build_all(config: &Config, before: &Before<'_>, problems: &mut Problems) -> P
 impl Parts {
     /// Changes what runs already, where the new configuration wants that.
     pub(crate) fn commit(&mut self, config: &Config) {
-        for (pool, servers) in self.replaced.drain(..) {
+        for (pool, settings, servers) in self.replaced.drain(..) {
+            pool.reconfigure(settings);
             pool.replace(servers);
         }
         for listener in &config.listeners {
             if let Some(gate) = self.gates.get(&listener.name.value) {
                 gate.state.resize(&listener.guards);
-                let limit = listener.guards.limits.connections;
-                metrics::gauge!("portcullis_connections_limit", "listener" => listener.name.value.clone())
-                    .set(limit as f64);
+                show_limit(&listener.name.value, listener.guards.limits.connections);
             }
         }
     }

@@ -1,8 +1,9 @@
 //! The command line of `portcullis ctl`.
 
 use super::client::Interface;
+use crate::config::parse_duration;
 use clap::{Args, Subcommand, ValueEnum};
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 #[derive(Args, Debug)]
 pub(crate) struct Ctl {
@@ -85,6 +86,9 @@ pub(super) enum Command {
         /// Those with this outcome, such as timed_out or refused.
         #[arg(long, value_name = "OUTCOME")]
         outcome: Option<String>,
+        /// Those that have ended within this time, such as 30s, 10m or 1h.
+        #[arg(long, value_name = "TIME", value_parser = time)]
+        since: Option<Duration>,
         /// How many are shown, up to 1,000.
         #[arg(long, default_value_t = 50, value_name = "NUMBER")]
         limit: usize,
@@ -127,6 +131,10 @@ pub(super) enum ServerChange {
     Down { backend: String, server: String },
     /// Uses a server as its checks allow.
     Auto { backend: String, server: String },
+}
+
+fn time(text: &str) -> Result<Duration, &'static str> {
+    parse_duration(text).ok_or("write a number with one unit of ms, s, m, h or d, such as 10m")
 }
 
 /// Which connections, open or ended.

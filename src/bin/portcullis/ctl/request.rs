@@ -39,10 +39,13 @@ pub(super) fn of(command: &Command) -> (Method, String) {
         Command::Endings {
             filter,
             outcome,
+            since,
             limit,
         } => {
             let mut parameters = filter.parameters();
             parameters.extend(outcome.clone().map(|outcome| ("outcome", outcome)));
+            let within = since.map(|time| time.as_secs_f64().to_string());
+            parameters.extend(within.map(|within| ("within", within)));
             parameters.push(("limit", limit.to_string()));
             (Method::GET, with("/api/endings", &parameters))
         }

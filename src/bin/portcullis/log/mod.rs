@@ -4,6 +4,7 @@
 //! changed while the program runs.
 
 mod access;
+mod formats;
 mod levels;
 mod lines;
 
@@ -12,6 +13,7 @@ pub(crate) use self::{access::log as log_access, lines::dropped};
 use crate::config::{Access, Format, Log};
 use access::Destination;
 use arc_swap::ArcSwap;
+use formats::{Formats, IsJson};
 use levels::Levels;
 use lines::{Flush, Line, Lines};
 use std::{
@@ -29,6 +31,7 @@ struct Output {
     messages: Lines,
     access: ArcSwap<Destination>,
     levels: Levels,
+    is_json: IsJson,
     /// That of the access file.
     flush: Mutex<Option<Flush>>,
 }
@@ -44,27 +47,21 @@ pub(crate) fn init(settings: &Log) -> Result<Guard, String> {
     let messages = Lines::to(io::stdout());
     let (messages, flush) = messages.map_err(|error| format!("the log has no thread: {error}"))?;
     let levels = Levels::new(settings.level.0);
+    let is_json = IsJson::new(settings.format);
     let output = OUTPUT.get_or_init(|| Output {
         messages,
         access: ArcSwap::from_pointee(Destination::Off),
         levels: levels.clone(),
+        is_json: is_json.clone(),
         flush: Mutex::default(),
     });
-    let json = match settings.format {
-        Format::Auto => !io::stdout().is_terminal(),
-        Format::Text => false,
-        Format::Json => true,
-    };
+    // Access lines in a file are formatted as the messages are.
     let is_file = matches!(settings.access, Access::File(_));
-    let format = tracing_subscriber::fmt::layer()
-        .with_ansi(!json && !is_file && io::stdout().is_terminal())
-        .with_writer(output);
-    let registry = tracing_subscriber::registry().with(levels);
-    if json {
-        registry.with(format.json().flatten_event(true)).init();
-    } else {
-        registry.with(format.compact()).init();
-    }
+    let ansi = !is_file && io::stdout().is_terminal();
+    tracing_subscriber::registry()
+        .with(levels)
+        .with(Formats::new(is_json, ansi, output))
+        .init();
     opened.commit();
     Ok(Guard { _messages: flush })
 }
@@ -80,6 +77,13 @@ pub(crate) fn level() -> Level {
 pub(crate) fn set_level(level: Level) {
     if let Some(output) = OUTPUT.get() {
         output.levels.set_level(level);
+    }
+}
+
+/// Changes the format of messages and access lines.
+pub(crate) fn set_format(format: Format) {
+    if let Some(output) = OUTPUT.get() {
+        output.is_json.set(format);
     }
 }
 

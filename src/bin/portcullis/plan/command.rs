@@ -16,7 +16,7 @@ use std::{
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct PlanArgs {
-    /// The new configuration file.
+    /// The new configuration file. The running process reads it as if it stood in the place of its own.
     #[arg(short, long, value_name = "FILE", default_value = "portcullis.toml")]
     config: PathBuf,
     /// The file to compare with, instead of the running process.
@@ -63,6 +63,7 @@ pub(crate) fn plan(args: &PlanArgs) -> ExitCode {
     if problems.errors() > 0 {
         return run::print_problems(path, problems);
     }
+    say(&args.config, &path.display().to_string());
     let rows: Vec<_> = changes(&old, &new).into_iter().map(Row::of).collect();
     print(&rows)
 }
@@ -86,8 +87,10 @@ fn ask(args: &PlanArgs, new: &Config) -> Result<Vec<Row>, String> {
         let running = status["configuration"]["file"].as_str();
         if !running.is_some_and(|running| is_same(Path::new(running), &args.config)) {
             return Err(format!(
-                "{} includes other files; put it in place of the running one, or compare two files with --old",
-                args.config.display()
+                "{} includes other files, and is not the file that the running process reads, which is {}; put it \
+                 there, or compare two files with --old",
+                args.config.display(),
+                running.unwrap_or("unknown")
             ));
         }
     }
@@ -99,10 +102,21 @@ fn ask(args: &PlanArgs, new: &Config) -> Result<Vec<Row>, String> {
     if !problems.is_empty() {
         return Err(problems.join("\n"));
     }
+    let running = json["file"].as_str().unwrap_or("no file");
+    say(
+        &args.config,
+        &format!("what runs, which was read from {running}"),
+    );
     let changes = json["changes"].as_array().into_iter().flatten();
     Ok(changes.map(Row::of_json).collect())
 }
 
+/// Says what is compared, beside the table.
+fn say(new: &Path, old: &str) {
+    eprintln!("{} is compared with {old}", new.display());
+}
+
+/// Whether both are one file, perhaps through links.
 fn is_same(one: &Path, other: &Path) -> bool {
     let (one, other) = (fs::canonicalize(one), fs::canonicalize(other));
     one.is_ok_and(|one| other.is_ok_and(|other| one == other))

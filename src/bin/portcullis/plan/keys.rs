@@ -128,6 +128,10 @@ const fn backend(path: &'static str, get: Get<Backend>) -> Key {
     Key::new(path, Next, Read::Backend(get))
 }
 
+const fn health(path: &'static str, get: Get<Backend>) -> Key {
+    Key::new(path, All, Read::Backend(get)).note("servers keep their state until checks change it")
+}
+
 const fn server(path: &'static str, get: Get<Server>) -> Key {
     Key::new(path, All, Read::Server(get))
 }
@@ -145,7 +149,7 @@ pub(super) static KEYS: &[Key] = &[
     elsewhere("process", Restart),
     elsewhere("drain", All),
     elsewhere("log", All),
-    elsewhere("admin", Restart).note("the token immediately"),
+    elsewhere("admin", All).note("if it is added, when the program is started again"),
     elsewhere("defaults", Next),
     elsewhere("listener", Name)
         .note("added ones listen immediately; removed ones drain by `drain.deadline`"),
@@ -167,7 +171,7 @@ pub(super) static KEYS: &[Key] = &[
     file("log.level", All, |it| {
         Some(it.log.level.0.as_str().to_ascii_lowercase())
     }),
-    file("log.format", Restart, |it| Some(word(it.log.format))),
+    file("log.format", All, |it| Some(word(it.log.format))),
     file("log.access", All, |it| {
         Some(match &it.log.access {
             AccessLog::Off => "off".into(),
@@ -175,10 +179,11 @@ pub(super) static KEYS: &[Key] = &[
             AccessLog::File(path) => path.show(),
         })
     }),
-    file("admin.listen", Restart, |it| {
-        let admin = it.admin.as_ref();
-        Some(admin.map_or("off".into(), |it| it.listen.value.to_string()))
-    }),
+    file("admin.listen", All, |it| {
+        let admin = it.admin.as_ref()?;
+        Some(admin.listen.value.to_string())
+    })
+    .note("the new socket first; then open connections end after their request"),
     file("admin.token-file", All, |it| {
         let token = it.admin.as_ref()?.token.as_ref();
         Some(match token.map(|token| &token.value) {
@@ -193,20 +198,21 @@ pub(super) static KEYS: &[Key] = &[
             _ => "none".into(),
         })
     }),
-    file("admin.protect", Restart, |it| {
+    file("admin.protect", All, |it| {
         it.admin.as_ref().map(|it| word(it.protect))
     }),
-    file("admin.hosts", Restart, |it| {
+    file("admin.hosts", All, |it| {
         it.admin.as_ref().map(|it| it.hosts.show())
     }),
-    file("admin.tls", Restart, |it| {
+    file("admin.tls", Next, |it| {
         let tls = it.admin.as_ref()?.tls.as_ref();
         Some(tls.map_or("off".into(), |tls| tls.certificates.show()))
     })
     .note("the files are watched"),
-    file("admin.endings", Restart, |it| {
+    file("admin.endings", All, |it| {
         it.admin.as_ref().map(|it| it.endings.show())
-    }),
+    })
+    .note("the newest are kept"),
     elsewhere("certificate.name", Name),
     certificate("certificate.chain", |it| some(&it.chain)),
     certificate("certificate.key", |it| some(&it.key)),
@@ -414,7 +420,8 @@ pub(super) static KEYS: &[Key] = &[
         .note("connections to removed servers are force-closed after `backend.drain`"),
     backend("backend.balance", |it| Some(word(it.balance))),
     backend("backend.connect-timeout", |it| some(&it.connect_timeout)),
-    backend("backend.drain", |it| some(&it.drain)),
+    backend("backend.drain", |it| some(&it.drain))
+        .note("for servers that are removed by this reload or later"),
     backend("backend.when-none-healthy", |it| {
         Some(word(it.when_none_healthy))
     }),
@@ -450,7 +457,7 @@ pub(super) static KEYS: &[Key] = &[
         let prelude = backend_tls(it)?.prelude;
         Some(prelude.map_or("none".into(), word))
     }),
-    backend("backend.health", |it| {
+    health("backend.health", |it| {
         Some(match &it.health.check {
             Check::Off => "off".into(),
             Check::Tcp => "tcp".into(),
@@ -459,32 +466,33 @@ pub(super) static KEYS: &[Key] = &[
             Check::Bytes { .. } => "send".into(),
         })
     }),
-    backend("backend.health.http", |it| match &it.health.check {
+    health("backend.health.http", |it| match &it.health.check {
         Check::Http { path, .. } => some(path),
         _ => None,
     }),
-    elsewhere("backend.health.tls", Next),
-    backend("backend.health.send", |it| match &it.health.check {
+    elsewhere("backend.health.tls", All).note("servers keep their state until checks change it"),
+    health("backend.health.send", |it| match &it.health.check {
         Check::Bytes { send, .. } => Some(send.escape_debug().to_string()),
         _ => None,
     }),
-    backend("backend.health.expect", |it| match &it.health.check {
+    health("backend.health.expect", |it| match &it.health.check {
         Check::Http { expect, .. } => Some(format!("{}-{}", expect.start(), expect.end())),
         Check::Bytes { expect, .. } => Some(expect.escape_debug().to_string()),
         _ => None,
     }),
-    backend("backend.health.port", |it| {
+    health("backend.health.port", |it| {
         let port = it.health.port;
         Some(port.map_or("that of the server".into(), |port| port.show()))
     }),
-    backend("backend.health.interval", |it| some(&it.health.interval)),
-    backend("backend.health.timeout", |it| some(&it.health.timeout)),
-    backend("backend.health.fall", |it| some(&it.health.fall)),
-    backend("backend.health.rise", |it| some(&it.health.rise)),
-    backend("backend.health.on-down", |it| {
+    health("backend.health.interval", |it| some(&it.health.interval)),
+    health("backend.health.timeout", |it| some(&it.health.timeout)),
+    health("backend.health.fall", |it| some(&it.health.fall)),
+    health("backend.health.rise", |it| some(&it.health.rise)),
+    health("backend.health.on-down", |it| {
         let closes = it.health.close_on_down;
         Some(if closes { "close" } else { "keep" }.into())
-    }),
+    })
+    .note("also for servers that are down already"),
 ];
 
 fn some(value: &(impl Show + ?Sized)) -> Option<String> {

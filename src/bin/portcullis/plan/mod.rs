@@ -54,6 +54,7 @@ pub(crate) fn changes(from: &Config, to: &Config) -> Vec<Change> {
         Read::File(get) => Some(get),
         _ => None,
     });
+    plan.admin(from, to);
     plan.certificates(from, to);
     plan.listeners(from, to);
     plan.backends(from, to);
@@ -84,6 +85,11 @@ impl Plan {
             if let (Some(from), Some(to)) = (get(from), get(to))
                 && from != to
             {
+                // Its connections are not among those that are counted.
+                let concerns = match key.path.starts_with("admin.") {
+                    true => &Concerns::None,
+                    false => concerns,
+                };
                 let (when, effect) = match key.note {
                     _ if key.is_judged && self.rechecks => (When::All, RECHECKED),
                     "" => (key.when, key.when.effect()),
@@ -110,6 +116,27 @@ impl Plan {
             when: When::All,
             effect: effect.into(),
             concerns,
+        });
+    }
+
+    /// An admin interface that is new or gone.
+    fn admin(&mut self, from: &Config, to: &Config) {
+        let listen = |config: &Config| {
+            let admin = config.admin.as_ref();
+            admin.map_or(NONE.into(), |admin| admin.listen.value.to_string())
+        };
+        let (when, effect) = match (&from.admin, &to.admin) {
+            (None, Some(_)) => (When::Restart, When::Restart.effect()),
+            (Some(_), None) => (When::All, "it closes"),
+            _ => return,
+        };
+        self.changes.push(Change {
+            key: "admin".into(),
+            from: listen(from),
+            to: listen(to),
+            when,
+            effect: effect.into(),
+            concerns: Concerns::None,
         });
     }
 
@@ -290,6 +317,7 @@ impl Plan {
             if new.balance == Balance::First {
                 self.order(&words, &concerns, old, new);
             }
+            let drain = new.drain;
             for (address, pair) in pairs(&old.servers, &new.servers, |it| &it.address) {
                 let words = format!("{words}: server {address}");
                 let concerns = Concerns::Server {
@@ -309,8 +337,7 @@ impl Plan {
                         self.part(words, NONE, "added", "it is checked, then used", concerns);
                     }
                     (Some(_), None) => {
-                        // That of the pool which has the connections.
-                        let effect = match old.drain {
+                        let effect = match drain {
                             Some(drain) => {
                                 format!("its connections are force-closed after {}", drain.show())
                             }

@@ -102,6 +102,40 @@ fn listeners_backends_and_servers_come_and_go() {
 }
 
 #[test]
+fn an_admin_interface_moves_and_goes_at_once_and_comes_with_the_next_start() {
+    let with = |listen: &str| format!("{BASE}[admin]\nlisten = \"{listen}\"\n");
+    let [none, one, two] = [BASE, &with("127.0.0.1:1"), &with("127.0.0.1:2")].map(config);
+    let facts = |from: &Config, to: &Config| {
+        let [change] = &*changes(from, to) else {
+            panic!("one thing has changed");
+        };
+        assert_eq!(change.concerns, Concerns::None);
+        (words(std::slice::from_ref(change)).remove(0), change.when)
+    };
+    let added = facts(&none, &one);
+    assert_eq!(added, ("admin: none -> 127.0.0.1:1".into(), When::Restart));
+    let moved = facts(&one, &two);
+    assert_eq!(
+        moved,
+        ("admin.listen: 127.0.0.1:1 -> 127.0.0.1:2".into(), When::All)
+    );
+    let removed = facts(&one, &none);
+    assert_eq!(removed, ("admin: 127.0.0.1:1 -> none".into(), When::All));
+}
+
+#[test]
+fn a_health_check_changes_at_once_and_keeps_the_state_of_servers() {
+    let text = BASE.replace("servers =", "health = { interval = \"1s\" }\nservers =");
+    let changes = changes(&config(BASE), &config(&text));
+    assert_eq!(
+        words(&changes),
+        ["backend \"shop\": health.interval: 5s -> 1s"]
+    );
+    assert_eq!(changes[0].when, When::All);
+    assert!(changes[0].effect.contains("keep their state"));
+}
+
+#[test]
 fn networks_are_compared_as_sets() {
     let listed =
         |allow: &str| BASE.replace("per-client", &format!("access.allow = {allow}\nper-client"));

@@ -23,6 +23,9 @@ pub(crate) struct Sockets {
     /// From systemd, by the name of the socket. They stay open, so that a listener can be removed and added again.
     #[cfg(unix)]
     activated: Vec<(String, OwnedFd)>,
+    /// What operators have changed in the process before.
+    #[cfg(unix)]
+    changes: Vec<String>,
     /// Those of the process before that are used. Their files belong to it until all are open.
     #[cfg(unix)]
     adopted: Vec<WeakSocket>,
@@ -36,6 +39,8 @@ pub(crate) struct HandedOver {
     pub(crate) listening: HashMap<String, Vec<OwnedFd>>,
     /// By the name that systemd gave them.
     pub(crate) activated: Vec<(String, OwnedFd)>,
+    /// What operators have changed, in JSON.
+    pub(crate) changes: Vec<String>,
 }
 
 /// Sockets that are open and not yet used.
@@ -84,26 +89,42 @@ impl Sockets {
                 bound.push(Bound {
                     listener: name.clone(),
                     address: listen.value.clone(),
-                    sockets: self.open_one(&label(name, &listen.value), &who, listen)?,
+                    sockets: self.open_one(
+                        &label(name, &listen.value),
+                        &who,
+                        listen,
+                        self.per_core,
+                    )?,
                 });
             }
         }
         Ok(bound)
     }
 
-    /// Opens the socket with this label, or takes it over.
-    pub(crate) fn open_one(
+    /// Opens the socket of the admin interface, which one worker serves.
+    pub(crate) fn open_admin(
         &mut self,
         label: &str,
         who: &str,
         listen: &Placed<ListenAddress>,
     ) -> Result<Vec<AnyListener>, CannotListen> {
+        self.open_one(label, who, listen, false)
+    }
+
+    /// Opens the socket with this label, or takes it over.
+    fn open_one(
+        &mut self,
+        label: &str,
+        who: &str,
+        listen: &Placed<ListenAddress>,
+        per_core: bool,
+    ) -> Result<Vec<AnyListener>, CannotListen> {
         let opened = match (self.take_over(label, &listen.value), &listen.value) {
             (Some(adopted), _) => adopted.map_err(|error| chain(&error)),
             (None, ListenAddress::Activated(name)) => self.activated(name),
-            (None, address) => bind(address, self.per_core).map_err(|error| chain(&error)),
+            (None, address) => bind(address, per_core).map_err(|error| chain(&error)),
         };
-        let opened = opened.and_then(|sockets| match self.per_core {
+        let opened = opened.and_then(|sockets| match per_core {
             true => splittable(sockets),
             false => Ok(sockets),
         });
@@ -144,10 +165,16 @@ impl Sockets {
     /// Uses the sockets that the process before hands over.
     pub(crate) fn add_handed_over(&mut self, mut sockets: HandedOver) {
         self.handed_over = sockets.listening;
+        self.changes = sockets.changes;
         // Those that systemd has passed to both are used once.
         let is_new = |(name, _): &(String, OwnedFd)| self.activated.iter().all(|it| it.0 != *name);
         sockets.activated.retain(is_new);
         self.activated.append(&mut sockets.activated);
+    }
+
+    /// What operators have changed in the process before.
+    pub(crate) fn take_changes(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.changes)
     }
 
     /// Those that systemd has passed to this process, or to one before.

@@ -44,7 +44,7 @@ complete -c portcullis -n "__fish_portcullis_using_subcommand run" -s h -l help 
 complete -c portcullis -n "__fish_portcullis_using_subcommand check" -s c -l config -d 'The configuration file' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand check" -l at -d 'Also reports certificates that end until then, such as now+14d' -r
 complete -c portcullis -n "__fish_portcullis_using_subcommand check" -s h -l help -d 'Print help'
-complete -c portcullis -n "__fish_portcullis_using_subcommand plan" -s c -l config -d 'The new configuration file' -r -F
+complete -c portcullis -n "__fish_portcullis_using_subcommand plan" -s c -l config -d 'The new configuration file. The running process reads it as if it stood in the place of its own' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand plan" -l old -d 'The file to compare with, instead of the running process' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand plan" -l admin -d 'The admin interface of the running process; by default that of the new file' -r
 complete -c portcullis -n "__fish_portcullis_using_subcommand plan" -l token-file -d 'The file of the token; by default the token is in the variable PORTCULLIS_TOKEN' -r -F
@@ -144,6 +144,7 @@ complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_se
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from endings" -l server -d 'Those to this server' -r
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from endings" -l search -d 'Those in which any column contains this text' -r
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from endings" -l outcome -d 'Those with this outcome, such as timed_out or refused' -r
+complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from endings" -l since -d 'Those that have ended within this time, such as 30s, 10m or 1h' -r
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from endings" -l limit -d 'How many are shown, up to 1,000' -r
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from endings" -l admin -d 'The admin interface, such as http://127.0.0.1:9900 or unix:/run/portcullis/admin.sock' -r
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from endings" -s c -l config -d 'The configuration file that names the admin interface, without --admin' -r -F

@@ -41,9 +41,7 @@ impl Channel {
         message: &Message,
         descriptor: Option<BorrowedFd<'_>>,
     ) -> Result<(), UpgradeError> {
-        let bytes = message
-            .encode()
-            .ok_or(Malformed("the name of a listener is too long"))?;
+        let bytes = message.encode().ok_or(Malformed("a name is too long"))?;
         let sent = timeout(PATIENCE, self.send_all(&bytes, descriptor)).await;
         Ok(sent.map_err(|_| UpgradeError::TimedOut)??)
     }
@@ -145,6 +143,9 @@ fn receive(stream: &UnixStream, buffer: &mut [u8]) -> io::Result<(usize, Vec<Own
     }
     Ok((received.bytes, descriptors))
 }
+
+/// What operators change by hand is less.
+pub(super) const MAX_CHANGES: usize = 4_096;
 
 /// More than any configuration has; a process that sends more is not ours.
 pub(super) const MAX_SOCKETS: usize = 4_096;

@@ -5,7 +5,7 @@
 use std::fmt;
 
 /// The version of the protocol. A process rejects another one.
-pub(super) const VERSION: &str = "portcullis-upgrade 1";
+pub(super) const VERSION: &str = "portcullis-upgrade 2";
 
 /// The longest text of a message. It holds the name of a listener and its address.
 const MAX_TEXT: usize = 4_096;
@@ -18,7 +18,9 @@ pub(super) enum Message {
     Socket(String),
     /// Old to new: a socket that systemd has passed by this name. Its file descriptor comes with the frame.
     Activated(String),
-    /// Old to new: there are no more sockets.
+    /// Old to new: what an operator has changed at run time, as an object in JSON.
+    Changed(String),
+    /// Old to new: there are no more sockets and changes.
     All,
     /// New to old: it serves the sockets of this listener.
     Took(String),
@@ -42,6 +44,7 @@ impl Message {
             Self::HandedOver => (6, ""),
             Self::Refused(why) => (7, &**why),
             Self::Activated(name) => (8, &**name),
+            Self::Changed(change) => (9, &**change),
         };
         let length = u16::try_from(text.len()).ok()?;
         let mut bytes = vec![kind];
@@ -65,6 +68,7 @@ impl Message {
             6 => no_text(Self::HandedOver),
             7 => Ok(Self::Refused(text.into())),
             8 => Ok(Self::Activated(text.into())),
+            9 => Ok(Self::Changed(text.into())),
             _ => Err(Malformed("a message is of an unknown kind")),
         }
     }
@@ -124,6 +128,7 @@ mod tests {
             Message::HandedOver,
             Message::Refused("because".into()),
             Message::Activated("web".into()),
+            Message::Changed("{}".into()),
         ]
     }
 
@@ -151,7 +156,7 @@ mod tests {
     fn what_is_no_message_is_an_error_before_its_text_arrives() {
         let wrong: [&[u8]; 6] = [
             &[0, 0, 0],
-            &[9, 0, 0],
+            &[10, 0, 0],
             &[1, 0xff, 0xff],
             &[2, 0x10, 0x01],
             &[5, 0, 1, b'x'],

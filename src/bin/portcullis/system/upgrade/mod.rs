@@ -6,7 +6,7 @@
 //! | old process | | new process |
 //! |---|---|---|
 //! | checks the user of the peer | ← | `Hello`, with the version of the protocol |
-//! | one `Socket` for each listening socket, and one `Activated` for each socket of systemd, with its file descriptor; then `All` | → | checks the user of the peer; binds the sockets that it lacks, and serves |
+//! | one `Socket` for each listening socket, and one `Activated` for each socket of systemd, with its file descriptor; one `Changed` for each change that operators made at run time; then `All` | → | checks the user of the peer; binds the sockets that it lacks, repeats the changes, and serves |
 //! | stops accepting on these sockets and leaves their queues alone | ← | `Took` for each listener that it serves; then `Ready` |
 //! | `HandedOver`; then it drains | → | listens for the next upgrade |
 //!

@@ -2,7 +2,7 @@
 
 use super::{
     UpgradeError,
-    channel::{Channel, MAX_SOCKETS},
+    channel::{Channel, MAX_CHANGES, MAX_SOCKETS},
     check_user,
     message::{Malformed, Message, VERSION},
 };
@@ -29,7 +29,7 @@ pub(super) async fn take_over(path: &Path) -> Result<Option<(Takeover, HandedOve
     let mut channel = Channel::new(stream);
     channel.send(&Message::Hello(VERSION.into()), None).await?;
     let mut sockets = HandedOver::default();
-    for _ in 0..=MAX_SOCKETS {
+    for _ in 0..=MAX_SOCKETS + MAX_CHANGES {
         match channel.receive().await? {
             Message::Socket(listener) => {
                 let socket = channel.descriptor()?;
@@ -40,6 +40,7 @@ pub(super) async fn take_over(path: &Path) -> Result<Option<(Takeover, HandedOve
                 let socket = channel.descriptor()?;
                 sockets.activated.push((name, socket));
             }
+            Message::Changed(change) => sockets.changes.push(change),
             Message::All => {
                 let process = peer.pid();
                 return Ok(Some((Takeover { channel, process }, sockets)));
@@ -47,7 +48,7 @@ pub(super) async fn take_over(path: &Path) -> Result<Option<(Takeover, HandedOve
             _ => return Err(Malformed("a socket was expected").into()),
         }
     }
-    Err(Malformed("there are too many sockets").into())
+    Err(Malformed("there are too many sockets and changes").into())
 }
 
 /// Whether the path has no socket, or that of a process that has ended.

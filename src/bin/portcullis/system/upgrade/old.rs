@@ -2,7 +2,7 @@
 
 use super::{
     UpgradeError,
-    channel::{Channel, MAX_SOCKETS},
+    channel::{Channel, MAX_CHANGES, MAX_SOCKETS},
     check_user,
     message::{Malformed, Message, VERSION},
 };
@@ -79,14 +79,15 @@ async fn greet(stream: UnixStream) -> Result<Request, UpgradeError> {
 }
 
 impl Request {
-    /// Passes the sockets of `servers` on, and those of systemd by their names, and stops accepting on those that the
-    /// new process serves.
+    /// Passes on the sockets of `servers`, those of systemd by their names, and what operators have changed. Stops
+    /// accepting on the sockets that the new process serves.
     ///
     /// On an error before that, the servers go on as they were.
     pub(crate) async fn hand_over(
         &mut self,
         servers: [Option<&Handle>; 2],
         activated: &[(String, OwnedFd)],
+        changes: &[String],
     ) -> Result<(), UpgradeError> {
         let is_open = |it: &ListenerHandle| matches!(it.state(), State::Running | State::Paused);
         let listeners = servers.into_iter().flatten().flat_map(Handle::listeners);
@@ -102,6 +103,13 @@ impl Request {
         for (name, socket) in activated {
             let message = Message::Activated(name.clone());
             self.channel.send(&message, Some(socket.as_fd())).await?;
+        }
+        for change in changes.iter().take(MAX_CHANGES) {
+            let message = Message::Changed(change.clone());
+            match message.encode() {
+                Some(_) => self.channel.send(&message, None).await?,
+                None => tracing::warn!("too long to be handed over: {change}"),
+            }
         }
         let taken = self.taken().await?;
         let is_taken = |it: &&ListenerHandle| taken.iter().any(|taken| taken == it.name());

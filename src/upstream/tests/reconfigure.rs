@@ -1,0 +1,194 @@
+//! Settings that are replaced while a pool is used, in paused time.
+
+use super::*;
+use tokio::time::sleep;
+use tokio_test::task::spawn;
+
+fn states(pool: &Pool) -> Vec<ServerState> {
+    let servers = pool.servers().into_iter();
+    servers.map(|server| server.state).collect()
+}
+
+fn every_second() -> HealthCheck {
+    HealthCheck::tcp().with_interval(SECOND)
+}
+
+#[tokio::test(start_paused = true)]
+async fn servers_keep_what_is_known_of_them_when_the_health_check_changes() {
+    let servers = Servers::new(3);
+    servers.set(2, Answer::Refuses);
+    let hourly = HealthCheck::tcp().with_interval(3_600 * SECOND);
+    let pool = servers.pool().with_health_check(hourly);
+    let pool = pool.build([1, 2, 3].map(Servers::server));
+    pool.drain(&Servers::server(3).key());
+    sleep(SECOND).await;
+    let held = pool.connect(&client()).await.unwrap();
+    let known = [ServerState::Up, ServerState::Down, ServerState::Draining];
+    assert_eq!(states(&pool), known);
+
+    servers.set(2, Answer::Accepts);
+    pool.reconfigure(
+        servers
+            .pool()
+            .with_health_check(every_second().with_rise(3)),
+    );
+    assert_eq!(states(&pool), known);
+    assert_eq!(pool.servers()[0].connects, 1);
+    assert_eq!(pool.servers()[0].connections, 1);
+    // The first check comes immediately, and the others as the new interval says.
+    sleep(SECOND / 2).await;
+    let begun = servers.begun(2);
+    assert_eq!(states(&pool), known);
+    sleep(3 * SECOND).await;
+    assert_eq!(states(&pool)[1], ServerState::Up);
+    assert!((begun + 2..=begun + 4).contains(&servers.begun(2)));
+    drop(held);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_equal_health_check_goes_on_and_another_one_counts_anew() {
+    let servers = Servers::new(1);
+    let pool = servers
+        .pool()
+        .with_health_check(every_second().with_fall(3));
+    let pool = pool.build([Servers::server(1)]);
+    sleep(SECOND / 2).await;
+    servers.set(1, Answer::Refuses);
+    let down_after = async |change: Option<u32>| {
+        let failures = servers.begun(1);
+        while servers.begun(1) < failures + 2 {
+            sleep(SECOND / 20).await;
+        }
+        if let Some(fall) = change {
+            pool.reconfigure(
+                servers
+                    .pool()
+                    .with_health_check(every_second().with_fall(fall)),
+            );
+        }
+        while states(&pool)[0] == ServerState::Up {
+            sleep(SECOND / 20).await;
+        }
+        servers.begun(1) - failures
+    };
+    assert_eq!(down_after(Some(3)).await, 3, "it is the same check");
+
+    servers.set(1, Answer::Accepts);
+    while states(&pool)[0] != ServerState::Up {
+        sleep(SECOND / 20).await;
+    }
+    servers.set(1, Answer::Refuses);
+    assert_eq!(down_after(Some(4)).await, 2 + 4, "it is another check");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_health_checks_all_servers_are_used_and_with_new_ones_as_at_the_start() {
+    let servers = Servers::new(2);
+    servers.set(1, Answer::Refuses);
+    let pool = servers.pool().with_health_check(every_second());
+    let pool = pool.build([1, 2].map(Servers::server));
+    sleep(SECOND).await;
+    assert_eq!(states(&pool), [ServerState::Down, ServerState::Up]);
+
+    pool.reconfigure(servers.pool());
+    assert_eq!(states(&pool), [ServerState::Up; 2]);
+    let begun = [servers.begun(1), servers.begun(2)];
+    sleep(60 * SECOND).await;
+    assert_eq!([servers.begun(1), servers.begun(2)], begun);
+    assert!(pool.servers()[0].last_check.is_none());
+
+    servers.set(1, Answer::Hangs);
+    servers.set(2, Answer::Hangs);
+    pool.reconfigure(servers.pool().with_health_check(every_second()));
+    assert_eq!(states(&pool), [ServerState::Unknown; 2]);
+    assert_eq!(pool.candidates(&client()).len(), 2, "both are new");
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_of_a_server_that_is_down_are_closed_once_that_is_wanted() {
+    let servers = Servers::new(1);
+    let pool = servers
+        .pool()
+        .with_health_check(every_second().with_fall(1));
+    let pool = pool.build([Servers::server(1)]);
+    sleep(SECOND / 2).await;
+    let connection = pool.connect(&client()).await.unwrap();
+    servers.set(1, Answer::Refuses);
+    sleep(2 * SECOND).await;
+    assert_eq!(states(&pool), [ServerState::Down]);
+    assert!(!connection.info().is_forced());
+    let closing = every_second().with_on_down(OnDown::Close);
+    pool.reconfigure(servers.pool().with_health_check(closing));
+    assert!(connection.info().is_forced());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_connect_is_distributed_queued_and_ejected_by_the_new_settings() {
+    let servers = Servers::new(2);
+    let pool = servers.pool().with_ejection((1, 60 * SECOND));
+    let capped = |number| Servers::server(number).with_max_connections(2);
+    let pool = pool.build([1, 2].map(capped));
+    let to_each = |pool: &Pool| {
+        pool.servers()
+            .iter()
+            .map(|it| it.connections)
+            .collect::<Vec<_>>()
+    };
+
+    pool.reconfigure(
+        servers
+            .pool()
+            .with_balance(Balance::First)
+            .with_ejection((1, 60 * SECOND)),
+    );
+    let first = [
+        pool.connect(&client()).await.unwrap(),
+        pool.connect(&client()).await.unwrap(),
+    ];
+    assert_eq!(to_each(&pool), [2, 0]);
+    servers.set(2, Answer::Refuses);
+    pool.connect(&client()).await.unwrap_err();
+    assert!(matches!(states(&pool)[1], ServerState::Ejected(_)));
+    pool.reconfigure(
+        servers
+            .pool()
+            .with_balance(Balance::First)
+            .with_ejection(None),
+    );
+    assert_eq!(states(&pool), [ServerState::Up; 2]);
+    servers.set(2, Answer::Accepts);
+    let second = [
+        pool.connect(&client()).await.unwrap(),
+        pool.connect(&client()).await.unwrap(),
+    ];
+    assert_eq!(to_each(&pool), [2, 2]);
+
+    let late = client();
+    let mut waiting = spawn(pool.connect(&late));
+    assert!(waiting.poll().is_pending());
+    pool.reconfigure(servers.pool().with_queue(1, 60 * SECOND));
+    let full = pool.connect(&client()).await.unwrap_err();
+    assert!(
+        full.to_string().contains("as many connections as allowed"),
+        "{full}"
+    );
+    drop((first, second));
+    waiting.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retired_pool_checks_its_servers_only_to_close_connections() {
+    for (on_down, checks) in [(OnDown::Keep, false), (OnDown::Close, true)] {
+        let servers = Servers::new(1);
+        let pool = servers
+            .pool()
+            .with_health_check(every_second().with_on_down(on_down));
+        let pool = pool.build([Servers::server(1)]);
+        sleep(SECOND / 2).await;
+        let _held = pool.connect(&client()).await.unwrap();
+        pool.retire();
+        let begun = servers.begun(1);
+        sleep(10 * SECOND).await;
+        assert_eq!(servers.begun(1) > begun, checks, "{on_down:?}");
+    }
+}
