@@ -3,6 +3,7 @@
 mod admin;
 mod backend;
 mod listener;
+mod prelude;
 mod rules;
 mod tls;
 
@@ -76,6 +77,7 @@ pub(crate) fn build(config: &Config, before: &Before<'_>, problems: &mut Problem
 ///
 /// Outside of a tokio runtime, in which pools check their servers.
 fn build_all(config: &Config, before: &Before<'_>, problems: &mut Problems) -> Parts {
+    let certificates = &config.certificates;
     let mut pools = HashMap::new();
     let mut replaced = Vec::new();
     for backend in &config.backends {
@@ -88,13 +90,13 @@ fn build_all(config: &Config, before: &Before<'_>, problems: &mut Problems) -> P
         let goes_on = known.is_some_and(|known| backend::differ_in_servers_alone(known, backend));
         let pool = match running.filter(|_| goes_on) {
             Some(running) => Some(running.clone()),
-            None => backend::pool(backend, before.is_dry_run, problems),
+            None => backend::pool(backend, certificates, before.is_dry_run, problems),
         };
         // Also those of a pool that another one succeeds, so that connections to removed servers end by its drain.
         if let Some(running) = running
             && pool.is_some()
         {
-            match backend::servers(backend, problems) {
+            match backend::servers(backend, certificates, problems) {
                 Some(servers) => replaced.push((running.clone(), servers)),
                 None => continue,
             }
@@ -102,7 +104,7 @@ fn build_all(config: &Config, before: &Before<'_>, problems: &mut Problems) -> P
         pools.extend(pool.map(|pool| (name.clone(), pool)));
     }
     let known = listener::Known {
-        certificates: &config.certificates,
+        certificates,
         pools: &pools,
         instruments: before.instruments.as_ref(),
     };
@@ -120,7 +122,7 @@ fn build_all(config: &Config, before: &Before<'_>, problems: &mut Problems) -> P
         admin: config
             .admin
             .as_ref()
-            .and_then(|admin| admin::build(admin, &config.certificates, problems)),
+            .and_then(|admin| admin::build(admin, certificates, problems)),
         replaced,
     }
 }
@@ -136,7 +138,7 @@ impl Parts {
                 gate.state.resize(&listener.guards);
                 let limit = listener.guards.limits.connections;
                 metrics::gauge!("portcullis_connections_limit", "listener" => listener.name.value.clone())
-                    .set(limit as f64);
+                    .set(limit.map_or(f64::INFINITY, |limit| limit as f64));
             }
         }
     }
