@@ -1,11 +1,11 @@
 //! The stream of a connection to a server.
 
-#[cfg(feature = "tls")]
-use portcullis_middleware::tls::TlsClientIo;
 use portcullis_middleware::{
     connection::{AnyStream, Socket},
     io::{Passthrough, Pipe},
 };
+#[cfg(feature = "tls")]
+use portcullis_middleware::{io::PrefixedIo, tls::TlsClientIo};
 use std::{
     io::{self, IoSlice},
     pin::Pin,
@@ -21,9 +21,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 pub enum BackendIo {
     /// TCP or a Unix domain socket.
     Plain(Socket<AnyStream>),
-    /// TLS, in a box because of its size.
+    /// TLS, in a box because of its size. The prefix is the greeting that a server has sent before TLS.
     #[cfg(feature = "tls")]
-    Tls(Box<TlsClientIo<Socket<AnyStream>>>),
+    Tls(Box<PrefixedIo<TlsClientIo<Socket<AnyStream>>>>),
 }
 
 macro_rules! either {

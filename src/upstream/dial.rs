@@ -2,6 +2,8 @@
 
 use super::{BackendIo, Server, ServerAddress};
 use crate::connect::Connector;
+#[cfg(feature = "tls")]
+use portcullis_middleware::io::PrefixedIo;
 use portcullis_middleware::{
     BoxError, Connection, ConnectionInfo,
     connection::{AnyStream, Socket},
@@ -122,13 +124,14 @@ async fn encrypt(
     let Some(tls) = server.tls() else {
         return Ok(connection.map_io(BackendIo::Plain));
     };
-    if let Some(prelude) = tls.prelude() {
-        prelude.request(&mut connection).await?;
-    }
     let host = server.host().unwrap_or_default();
     let name = tls.name().unwrap_or(&host);
+    let greeting = match tls.prelude() {
+        Some(prelude) => prelude.request(name, &mut connection).await?,
+        None => Vec::new(),
+    };
     let connection = tls.connector().connect(name, connection).await?;
-    Ok(connection.map_io(|io| BackendIo::Tls(Box::new(io))))
+    Ok(connection.map_io(|io| BackendIo::Tls(Box::new(PrefixedIo::with_prefix(io, greeting)))))
 }
 
 #[cfg(not(feature = "tls"))]

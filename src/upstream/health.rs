@@ -2,7 +2,7 @@
 
 #[cfg(feature = "tls")]
 use super::ServerTls;
-use std::{fmt, ops::RangeInclusive, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 /// A health check that a [`Pool`](super::Pool) makes of each of its servers.
 ///
@@ -45,11 +45,12 @@ pub(super) enum Probe {
     Http {
         path: Arc<str>,
         host: Option<Arc<str>>,
-        statuses: RangeInclusive<u16>,
+        statuses: Arc<[u16]>,
     },
     Exchange {
         send: Sent,
-        expect: Arc<[u8]>,
+        /// One of them has to be in the reply.
+        expect: Vec<Arc<[u8]>>,
     },
 }
 
@@ -95,7 +96,7 @@ impl HealthCheck {
         Self::new(Probe::Http {
             path: path.into(),
             host: None,
-            statuses: 200..=399,
+            statuses: (200..=399).collect(),
         })
     }
 
@@ -105,7 +106,7 @@ impl HealthCheck {
     pub fn exchange(send: impl AsRef<[u8]>, expect: impl AsRef<[u8]>) -> Self {
         Self::new(Probe::Exchange {
             send: Sent(send.as_ref().into()),
-            expect: expect.as_ref().into(),
+            expect: vec![expect.as_ref().into()],
         })
     }
 
@@ -139,11 +140,20 @@ impl HealthCheck {
         self
     }
 
-    /// Sets the statuses of HTTP responses that pass; 200 to 399 by default.
+    /// Sets the statuses of HTTP responses that pass, such as `200..=299` or `[200, 401]`; 200 to 399 by default.
     #[must_use]
-    pub fn with_statuses(mut self, accepted: RangeInclusive<u16>) -> Self {
+    pub fn with_statuses(mut self, accepted: impl IntoIterator<Item = u16>) -> Self {
         if let Probe::Http { statuses, .. } = &mut self.probe {
-            *statuses = accepted;
+            *statuses = accepted.into_iter().collect();
+        }
+        self
+    }
+
+    /// Also passes an [`exchange`](Self::exchange) whose reply contains `expect`.
+    #[must_use]
+    pub fn or_expect(mut self, other: impl AsRef<[u8]>) -> Self {
+        if let Probe::Exchange { expect, .. } = &mut self.probe {
+            expect.push(other.as_ref().into());
         }
         self
     }

@@ -9,7 +9,7 @@ use crate::connect::Target;
 use portcullis_middleware::{BoxError, Connection};
 #[cfg(feature = "tls")]
 use std::time::SystemTime;
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, sync::Arc};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Checks `server` without a timeout, and returns what was found.
@@ -145,15 +145,15 @@ fn status(received: &[u8]) -> Option<u16> {
 async fn exchange(
     connection: &mut Connection<BackendIo>,
     send: &[u8],
-    expect: &[u8],
+    expect: &[Arc<[u8]>],
 ) -> Result<String, BoxError> {
     connection.write_all(send).await?;
     connection.flush().await?;
     let contains = |received: &[u8]| {
-        expect.is_empty()
-            || received
-                .windows(expect.len())
-                .any(|window| window == expect)
+        let has = |text: &Arc<[u8]>| {
+            text.is_empty() || received.windows(text.len()).any(|window| window == &**text)
+        };
+        expect.iter().any(has)
     };
     let mut received = Vec::new();
     read_until(connection, &mut received, MAX_REPLY, contains).await?;

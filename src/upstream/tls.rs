@@ -1,13 +1,18 @@
 //! TLS to servers.
 
-use portcullis_middleware::{BoxError, tls::TlsConnector};
-use std::io;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use portcullis_middleware::{
+    BoxError, Connection,
+    connection::Address,
+    prelude::TlsRequest,
+    tls::{TlsConnector, rustls::pki_types::ServerName},
+};
+use std::net::IpAddr;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 /// TLS to a [`Server`](super::Server).
 ///
-/// The [`TlsConnector`] has the roots, the client certificate, the application protocols and the session cache, which
-/// servers with clones of it share.
+/// The [`TlsConnector`] has the roots, the [client certificate](TlsConnector::with_client_certificate), the
+/// application protocols and the session cache, which servers with clones of it share.
 #[derive(Clone, Debug)]
 pub struct ServerTls {
     connector: TlsConnector,
@@ -62,29 +67,73 @@ impl From<TlsConnector> for ServerTls {
 
 /// The plain text in which a client requests TLS from a server; the counterpart of the layer
 /// [`prelude`](portcullis_middleware::prelude).
+///
+/// A mail server greets before TLS and not again under TLS. Its greeting, without capabilities that hold for plain text
+/// alone, is the first that is read from the connection, as of a server whose TLS begins immediately. Where the
+/// clients were greeted already, [`SkipGreeting`](crate::service::forward::SkipGreeting) discards it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ServerPrelude {
     /// The `SSLRequest` of PostgreSQL.
     Postgres,
+    /// `STARTTLS` of SMTP, after an `EHLO` with the local address.
+    Smtp,
+    /// `STARTTLS` of IMAP.
+    Imap,
+    /// `STLS` of POP3.
+    Pop3,
+    /// `<starttls/>` of XMPP, in a stream of a client to the name that is verified.
+    Xmpp,
 }
 
 impl ServerPrelude {
-    /// Requests TLS. It reads exactly the reply, so that TLS begins behind it.
-    pub(super) async fn request<IO>(self, mut io: IO) -> Result<(), BoxError>
+    /// Requests TLS, and returns the greeting of the server.
+    pub(super) async fn request<IO>(
+        self,
+        name: &str,
+        connection: &mut Connection<IO>,
+    ) -> Result<Vec<u8>, BoxError>
     where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
-        let Self::Postgres = self;
-        io.write_all(&SSL_REQUEST).await?;
-        match io.read_u8().await? {
-            b'S' => Ok(()),
-            b'N' => Err("the server does not support TLS".into()),
-            // It sends an error message instead, for example while it shuts down.
-            _ => Err(io::Error::from(io::ErrorKind::InvalidData).into()),
-        }
+        let request = match self {
+            Self::Postgres => TlsRequest::postgres(),
+            Self::Smtp => TlsRequest::smtp(address_literal(connection.info().socket_local())),
+            Self::Imap => TlsRequest::imap(),
+            Self::Pop3 => TlsRequest::pop3(),
+            // The connector would report it as well, but after the request.
+            Self::Xmpp if ServerName::try_from(name).is_err() => {
+                return Err(format!("{name:?} is not the name of a server").into());
+            }
+            Self::Xmpp => TlsRequest::xmpp(name),
+        };
+        Ok(request.perform(connection).await?)
     }
 }
 
-/// Length and code ("Message Formats" in PostgreSQL's documentation).
-const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
+/// How an SMTP client without a host name introduces itself (RFC 5321, section 4.1.3).
+fn address_literal(local: &Address) -> String {
+    match local.ip().map(|local| local.ip().to_canonical()) {
+        Some(IpAddr::V4(ip)) => format!("[{ip}]"),
+        Some(IpAddr::V6(ip)) => format!("[IPv6:{ip}]"),
+        None => "localhost".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_without_a_name_introduces_itself_by_its_address() {
+        for (local, literal) in [
+            ("192.0.2.7:25", "[192.0.2.7]"),
+            ("[2001:db8::7]:25", "[IPv6:2001:db8::7]"),
+            ("[::ffff:192.0.2.7]:25", "[192.0.2.7]"),
+        ] {
+            let local = Address::Ip(local.parse().unwrap());
+            assert_eq!(address_literal(&local), literal);
+        }
+        assert_eq!(address_literal(&Address::Unknown), "localhost");
+    }
+}

@@ -401,12 +401,14 @@ async fn smtps_is_passed_through_to_a_server_that_learns_the_client_s_address() 
     .await
     .to_string();
     let changes = [
+        ("[\"0.0.0.0:587\", \"[::]:587\"]", "\"127.0.0.1:0\""),
         ("[\"0.0.0.0:465\", \"[::]:465\"]", "\"127.0.0.1:0\""),
         ("10.0.3.3:10465", &*smtps),
     ];
     let file = example(&folder, "mail.toml", &changes);
-    let gate = Gate::run(&file, 1).await;
-    let client = gate.connect().await;
+    let gate = Gate::run(&file, 2).await;
+    let client = TcpStream::connect(gate.addresses[1]).await;
+    let client = client.expect("it listens");
     let address = client.local_addr().expect("it is connected");
     let client = tls::connect(&authority, None, "mail.example", client).await;
     let mut client = client.expect("a handshake");
@@ -418,6 +420,72 @@ async fn smtps_is_passed_through_to_a_server_that_learns_the_client_s_address() 
         .expect("it is open");
     let answer = line(&mut client).await.expect("an echo");
     assert_eq!(answer, "EHLO client.example\r");
+}
+
+#[tokio::test]
+async fn submission_ends_starttls_in_front_of_a_plain_server_whose_greeting_is_discarded() {
+    let (folder, authority) = files(&["mail.example"]);
+    let server = serve(|mut stream| async move {
+        let client = proxy_header(&mut stream).await?;
+        stream
+            .write_all(b"220-internal ESMTP\r\n220 ready\r\n")
+            .await?;
+        let client = client.map_or("none".into(), |it| it.to_string());
+        let hello = line(&mut stream).await?;
+        let answer = format!("250 {} of {client}\r\n", hello.trim_end());
+        stream.write_all(answer.as_bytes()).await?;
+        echo(stream).await
+    })
+    .await
+    .to_string();
+    let changes = [
+        ("[\"0.0.0.0:587\", \"[::]:587\"]", "\"127.0.0.1:0\""),
+        ("[\"0.0.0.0:465\", \"[::]:465\"]", "\"127.0.0.1:0\""),
+        ("10.0.3.3:10587", &*server),
+    ];
+    let file = example(&folder, "mail.toml", &changes);
+    let mut gate = Gate::run(&file, 2).await;
+    let mut client = gate.connect().await;
+    let address = client.local_addr().expect("it is connected");
+    let mut ask = async |request: &str, answer: &str| {
+        client
+            .write_all(request.as_bytes())
+            .await
+            .expect("it is open");
+        assert_eq!(line(&mut client).await.expect("an answer"), answer);
+    };
+    ask("", "220 mail.example ESMTP\r").await;
+    ask("EHLO a.example\r\n", "250-mail.example\r").await;
+    ask("", "250 STARTTLS\r").await;
+    ask(
+        "MAIL FROM:<a@a.example>\r\n",
+        "530 Must issue a STARTTLS command first\r",
+    )
+    .await;
+    ask("STARTTLS\r\n", "220 Ready to start TLS\r").await;
+    let client = tls::connect(&authority, None, "mail.example", client).await;
+    let mut client = client.expect("a handshake");
+    client
+        .write_all(b"EHLO a.example\r\n")
+        .await
+        .expect("it is open");
+    let answer = line(&mut client).await.expect("an answer");
+    assert_eq!(answer, format!("250 EHLO a.example of {address}\r"));
+    drop(client);
+
+    // Without TLS there is no way to the server.
+    let mut client = gate.connect().await;
+    client
+        .write_all(b"STARTTLS\r\nMAIL\r\n")
+        .await
+        .expect("it is open");
+    let mut received = String::new();
+    client
+        .read_to_string(&mut received)
+        .await
+        .expect("it is closed");
+    assert_eq!(received, "220 mail.example ESMTP\r\n");
+    gate.child.says("bytes follow the request for TLS").await;
 }
 
 /// Serves each connection of a new listener.

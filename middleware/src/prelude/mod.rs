@@ -5,6 +5,8 @@
 //! connection where TLS begins. The preludes are [`Postgres`], [`Smtp`], [`Imap`], [`Pop3`] and [`Xmpp`]; others
 //! implement [`Prelude`]. Clients that do not request TLS are rejected.
 //!
+//! [`TlsRequest`] is the other side: it requests TLS from a server.
+//!
 //! # Position in the stack
 //!
 //! Place it directly outside of `TlsLayer`, and inside [`PeerAddrLayer`](crate::peer_addr::PeerAddrLayer), the
@@ -39,7 +41,7 @@
 //! # Limitations
 //!
 //! - The inner service continues where the client does: after its request for TLS, without a greeting. A forwarder to
-//!   a mail server has to read and discard the greeting of that server.
+//!   a mail server has to read and discard the [`Greeting`] of that server.
 //! - The preludes offer only what is needed for TLS. Clients request the capabilities of the server again under
 //!   TLS, as the protocols require.
 //! - The layer has no mode that only observes, because it speaks for the server.
@@ -86,10 +88,13 @@
 //! [`Refused`]: crate::error::Refused
 //! [`TimeoutPhase::PRELUDE`]: crate::error::TimeoutPhase::PRELUDE
 
+mod greeting;
 mod layer;
 mod lines;
 mod mail;
 mod postgres;
+mod reply;
+mod request;
 mod speak;
 mod step;
 #[cfg(test)]
@@ -97,9 +102,12 @@ mod tests;
 mod xmpp;
 
 pub use self::{
+    greeting::Greeting,
     layer::{PreludeFuture, PreludeLayer, SpeakPrelude},
     mail::{Imap, Pop3, Smtp},
     postgres::Postgres,
+    reply::UnexpectedReply,
+    request::{TlsRequest, TlsRequestStep},
     step::{Prelude, PreludeStep},
     xmpp::Xmpp,
 };

@@ -4,6 +4,7 @@ use super::{
     Prelude, PreludeStep,
     lines::{INVALID_LINE, LINE_TOO_LONG},
     mail::checked_host,
+    reply::UnexpectedReply,
     step::QUIT,
 };
 
@@ -89,6 +90,64 @@ fn request(bytes: &[u8]) -> Result<PreludeStep, PreludeStep> {
     Ok(PreludeStep::start_tls(taken, PROCEED))
 }
 
+/// The beginning of a client's stream to `domain`.
+pub(super) fn open_stream(domain: &str) -> String {
+    format!(
+        "<?xml version='1.0'?><stream:stream to='{domain}' version='1.0' xmlns='jabber:client' \
+         xmlns:stream='http://etherx.jabber.org/streams'>"
+    )
+}
+
+/// The length of a server's stream header and features, with the offer of TLS; `None` if their end is missing.
+pub(super) fn offer(bytes: &[u8]) -> Result<Option<usize>, UnexpectedReply> {
+    let error = end_of(bytes, ERROR_END);
+    let features = end_of(bytes, FEATURES_END);
+    let length = match (features, error) {
+        (None, None) => return Ok(None),
+        (Some(features), error) if error.is_none_or(|error| features < error) => features,
+        (_, error) => {
+            let shown = &bytes[..error.unwrap_or(bytes.len())];
+            return Err(UnexpectedReply::refusal("the stream", shown));
+        }
+    };
+    let text = str::from_utf8(&bytes[..length]).unwrap_or_default();
+    let is_stream = text.contains("<stream:stream") && text.contains("<stream:features>");
+    match is_stream && text.contains("<starttls") && text.contains(NAMESPACE) {
+        true => Ok(Some(length)),
+        false => Err(UnexpectedReply::new("the server does not offer STARTTLS")),
+    }
+}
+
+/// The length of the element in which a server agrees to TLS; `None` if its end is missing.
+pub(super) fn consent(bytes: &[u8]) -> Result<Option<usize>, UnexpectedReply> {
+    let refused = || UnexpectedReply::refusal("TLS", bytes);
+    let next = |from: usize| match next_tag(&bytes[from..]) {
+        Ok((tag, length)) => Ok(Some((tag, from + length))),
+        Err(PreludeStep::Need) => Ok(None),
+        Err(_) => Err(refused()),
+    };
+    let Some((tag, length)) = next(0)? else {
+        return Ok(None);
+    };
+    if name(tag) != "proceed" || !tag.contains(NAMESPACE) {
+        return Err(refused());
+    }
+    // `<proceed/>` or `<proceed></proceed>`.
+    match tag.ends_with('/') {
+        true => Ok(Some(length)),
+        false => match next(length)? {
+            Some(("/proceed", length)) => Ok(Some(length)),
+            Some(_) => Err(refused()),
+            None => Ok(None),
+        },
+    }
+}
+
+fn end_of(bytes: &[u8], end: &[u8]) -> Option<usize> {
+    let found = bytes.windows(end.len()).position(|window| window == end);
+    found.map(|begin| begin + end.len())
+}
+
 /// The next tag without its brackets, and its length with them and with spaces before it.
 fn next_tag(bytes: &[u8]) -> Result<(&str, usize), PreludeStep> {
     let tag = bytes.trim_ascii_start();
@@ -127,6 +186,9 @@ fn name(tag: &str) -> &str {
 }
 
 const NAMESPACE: &str = "urn:ietf:params:xml:ns:xmpp-tls";
+pub(super) const REQUEST: &[u8] = b"<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>";
+const FEATURES_END: &[u8] = b"</stream:features>";
+const ERROR_END: &[u8] = b"</stream:error>";
 const PROCEED: &[u8] = b"<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>";
 const END: &[u8] = b"</stream:stream>";
 const VIOLATION: &[u8] =

@@ -6,6 +6,7 @@ mod connect;
 mod dns;
 mod failing;
 mod forwarding;
+mod greeting;
 mod health;
 mod loopback;
 #[cfg(feature = "metrics")]

@@ -109,7 +109,7 @@ async fn tls_may_begin_on_request() {
 
     for (reply, cause) in [
         ("N", "the server does not support TLS"),
-        ("E", "invalid data"),
+        ("E", "the server replies with an error"),
     ] {
         let servers = Servers::new(1);
         servers.set(1, Answer::Sends(reply));
@@ -119,6 +119,50 @@ async fn tls_may_begin_on_request() {
         let error = pool.connect(&client()).await.unwrap_err().to_string();
         assert!(error.ends_with(cause), "{error}");
     }
+    serve.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_refuses_in_its_greeting_is_followed_by_the_next() {
+    let (_, connector, serve) = greeter(false).await;
+    let tls = ServerTls::new(connector).with_name("chat.example");
+    for (prelude, one, two) in [
+        (ServerPrelude::Smtp, "421 busy\r\n", "554 no\r\n"),
+        (ServerPrelude::Imap, "* BYE busy\r\n", "* PREAUTH no\r\n"),
+        (ServerPrelude::Pop3, "-ERR busy\r\n", "-ERR no\r\n"),
+        (
+            ServerPrelude::Xmpp,
+            "<stream:error></stream:error>",
+            "</stream:error>",
+        ),
+    ] {
+        let servers = Servers::new(2);
+        servers.set(1, Answer::Sends(one));
+        servers.set(2, Answer::Sends(two));
+        let tls = tls.clone().with_prelude(prelude);
+        let both = [1, 2].map(|number| Servers::server(number).with_tls(tls.clone()));
+        let error = servers
+            .pool()
+            .build(both)
+            .connect(&client())
+            .await
+            .unwrap_err();
+        let words = |number: usize| error.attempts()[number].error().to_string();
+        let (first, second) = (words(0), words(1));
+        let said = [one, two].map(str::trim_end);
+        assert!(said.iter().any(|said| first.ends_with(said)), "{first}");
+        assert!(said.iter().any(|said| second.ends_with(said)), "{second}");
+        assert_ne!(first, second);
+    }
+    // A server that does not greet has the time of an attempt.
+    let servers = Servers::new(1);
+    let tls = tls.with_prelude(ServerPrelude::Smtp);
+    let pool = servers.pool().build([Servers::server(1).with_tls(tls)]);
+    let error = pool.connect(&client()).await.unwrap_err();
+    assert_eq!(
+        error.attempts()[0].error().to_string(),
+        "connect timed out after 3s"
+    );
     serve.abort();
 }
 

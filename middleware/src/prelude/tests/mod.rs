@@ -3,6 +3,7 @@
 mod hostile;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod loopback;
+mod request;
 
 use super::*;
 use crate::{

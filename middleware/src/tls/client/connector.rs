@@ -1,5 +1,7 @@
 //! The client's handshake and its settings.
 
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+use super::certificate::ClientCertificate;
 use super::{TlsClientIo, TlsConnectError};
 use crate::{
     Connection,
@@ -26,6 +28,9 @@ use tokio::{
 ///
 /// It takes any connection and returns its plaintext. The negotiated parameters are in [`Connection::tls`].
 /// Clones share the configuration, including its cache of sessions to resume.
+///
+/// [`with_client_certificate`](Self::with_client_certificate) presents a certificate from a store, which may be renewed
+/// while the connector is in use.
 ///
 /// # Cancellation and drop
 ///
@@ -67,7 +72,10 @@ use tokio::{
 /// ```
 #[derive(Clone)]
 pub struct TlsConnector {
-    config: Arc<ClientConfig>,
+    pub(super) config: Arc<ClientConfig>,
+    /// In place of that of the configuration.
+    #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+    pub(super) certificate: Option<Arc<ClientCertificate>>,
     is_unbuffered: bool,
     timeout: Option<Duration>,
 }
@@ -80,6 +88,8 @@ impl TlsConnector {
     pub const fn new(config: Arc<ClientConfig>) -> Self {
         Self {
             config,
+            #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+            certificate: None,
             is_unbuffered: false,
             timeout: Some(HANDSHAKE_TIMEOUT),
         }
@@ -96,6 +106,10 @@ impl TlsConnector {
     #[must_use]
     pub fn with_alpn<P: Into<Vec<u8>>>(mut self, protocols: impl IntoIterator<Item = P>) -> Self {
         Arc::make_mut(&mut self.config).alpn_protocols = alpn_names(protocols);
+        #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+        if let Some(certificate) = self.certificate.take() {
+            self.certificate = Some(Arc::new(certificate.in_config(&self.config)));
+        }
         self
     }
 
@@ -145,6 +159,7 @@ impl TlsConnector {
         let Some((name, sni)) = parse(server_name) else {
             return Err(TlsConnectError::bad_name(server_name));
         };
+        let config = self.current_config();
         let (io, rest) = connection.into_parts();
         rest.info.set_phase(Phase::Handshake);
         let negotiated = |session: &CommonState| {
@@ -155,11 +170,11 @@ impl TlsConnector {
         };
         let handshake = async {
             if self.is_unbuffered {
-                let stream = unbuffered(self.config.clone(), name, io).await?;
+                let stream = unbuffered(config, name, io).await?;
                 let info = negotiated(stream.state());
                 return Ok(TlsClientIo::unbuffered(stream, info));
             }
-            let connector = tokio_rustls::TlsConnector::from(self.config.clone());
+            let connector = tokio_rustls::TlsConnector::from(config);
             let stream = connector.connect(name, io).into_fallible().await?;
             let info = negotiated(stream.get_ref().1);
             Ok(TlsClientIo::new(stream, info))
@@ -177,6 +192,15 @@ impl TlsConnector {
         // Boxed, so that its buffer does not enlarge every handshake.
         let _ = Box::pin(close).await;
         Err(TlsConnectError::handshake(server_name, error))
+    }
+
+    /// With the client certificate as it is now.
+    fn current_config(&self) -> Arc<ClientConfig> {
+        #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+        if let Some(certificate) = &self.certificate {
+            return certificate.config();
+        }
+        self.config.clone()
     }
 }
 

@@ -1,5 +1,7 @@
 //! The client side of TLS.
 
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+mod certificate;
 mod connector;
 mod error;
 mod io;

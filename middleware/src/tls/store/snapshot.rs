@@ -199,6 +199,12 @@ impl Snapshot {
         self.keys.get(self.position(name)?)
     }
 
+    /// The certificate of a client, which no name selects.
+    pub(in crate::tls) fn client_key(&self) -> Option<Arc<CertifiedKey>> {
+        let key = self.keys.get(self.default.unwrap_or_default())?;
+        Some(key.key.clone())
+    }
+
     fn position(&self, name: Option<&str>) -> Option<usize> {
         let named = name.map(normalized).and_then(|name| {
             let wildcard = || self.wildcards.get(name.split_once('.')?.1);

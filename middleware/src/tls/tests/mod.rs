@@ -4,6 +4,7 @@
 
 mod agreement;
 mod bounds;
+mod client_certificate;
 mod config;
 mod configs;
 mod failures;

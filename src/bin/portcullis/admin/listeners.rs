@@ -101,7 +101,8 @@ fn show(listener: &ListenerView, current: &Current) -> Value {
         "addresses": addresses,
         "state": listener.state(),
         "connections": connections,
-        "limit": listener.limit.limit(),
+        // Null without a limit.
+        "limit": Some(listener.limit.limit()).filter(|limit| *limit < usize::MAX),
         "accepted": accepted,
         "refused": refused,
         "timed_out": timed_out,

@@ -1,8 +1,9 @@
 //! Pools of servers.
 
+use super::tls;
 use crate::config::{
-    Backend, BackendTls, Balance, Check, Health, Problems, ProxyField, SendProxy, Server,
-    ServerAddress, WhenNoneHealthy, chain,
+    Backend, BackendTls, Balance, Certificate, Check, Health, Prelude, Problems, ProxyField,
+    SendProxy, Server, ServerAddress, WhenNoneHealthy, chain,
 };
 use portcullis::{
     middleware::{proxy_protocol::ProxyHeaderEncoder, tls::TlsConnector},
@@ -13,8 +14,13 @@ use std::{fs, net::SocketAddr};
 /// `None` if a file cannot be used, which is reported at its place.
 ///
 /// The pool of a dry run neither checks its servers nor resolves their names, so it lacks those with a name.
-pub(super) fn pool(backend: &Backend, is_dry_run: bool, problems: &mut Problems) -> Option<Pool> {
-    let servers = servers(backend, problems)?;
+pub(super) fn pool(
+    backend: &Backend,
+    certificates: &[Certificate],
+    is_dry_run: bool,
+    problems: &mut Problems,
+) -> Option<Pool> {
+    let servers = servers(backend, certificates, problems)?;
     let settings = resolved(settings(backend), backend, problems)?;
     if is_dry_run {
         let addresses = backend.servers.iter().map(|server| &server.address.value);
@@ -30,9 +36,13 @@ pub(super) fn pool(backend: &Backend, is_dry_run: bool, problems: &mut Problems)
 }
 
 /// The servers of the file, for a pool or to replace those of a running one.
-pub(super) fn servers(backend: &Backend, problems: &mut Problems) -> Option<Vec<upstream::Server>> {
+pub(super) fn servers(
+    backend: &Backend,
+    certificates: &[Certificate],
+    problems: &mut Problems,
+) -> Option<Vec<upstream::Server>> {
     let tls = match &backend.tls {
-        Some(tls) => Some(server_tls(backend, tls, problems)?),
+        Some(tls) => Some(server_tls(backend, tls, certificates, problems)?),
         None => None,
     };
     let proxy = backend.proxy_protocol.as_ref().map(encoder);
@@ -102,8 +112,15 @@ fn health_check(health: &Health) -> Option<HealthCheck> {
         Check::Off => return None,
         Check::Tcp => HealthCheck::tcp(),
         Check::Tls => HealthCheck::tls(),
-        Check::Http { path, expect } => HealthCheck::http(path).with_statuses(expect.clone()),
-        Check::Bytes { send, expect } => HealthCheck::exchange(send, expect),
+        Check::Http { path, expect } => {
+            let statuses = expect.iter().flat_map(|statuses| statuses.0.clone());
+            HealthCheck::http(path).with_statuses(statuses)
+        }
+        Check::Bytes { send, expect } => {
+            let (first, others) = expect.split_first()?;
+            let check = HealthCheck::exchange(send, first);
+            others.iter().fold(check, HealthCheck::or_expect)
+        }
     };
     let on_down = if health.close_on_down {
         OnDown::Close
@@ -135,7 +152,12 @@ fn encoder(proxy: &SendProxy) -> ProxyHeaderEncoder {
         .with_crc32c(has(ProxyField::Crc32c))
 }
 
-fn server_tls(backend: &Backend, tls: &BackendTls, problems: &mut Problems) -> Option<ServerTls> {
+fn server_tls(
+    backend: &Backend,
+    tls: &BackendTls,
+    certificates: &[Certificate],
+    problems: &mut Problems,
+) -> Option<ServerTls> {
     let words = format!("backend \"{}\"", backend.name.value);
     let connector = match &tls.roots {
         None => TlsConnector::with_native_roots().map_err(|error| (chain(&error), &tls.place)),
@@ -156,10 +178,24 @@ fn server_tls(backend: &Backend, tls: &BackendTls, problems: &mut Problems) -> O
             return None;
         }
     };
-    let connector = connector.with_alpn(tls.alpn.iter().cloned()).unbuffered();
+    let mut connector = connector.with_alpn(tls.alpn.iter().cloned()).unbuffered();
+    if let Some(name) = &tls.certificate {
+        let mut certificates = certificates.iter();
+        // An unknown name was reported with the references.
+        let certificate = certificates.find(|it| it.name.value == name.value)?;
+        let store = tls::store(&[certificate], &name.place, problems)?;
+        connector = connector.with_client_certificate(&store, store.watch());
+    }
     let mut tls_of_server = ServerTls::new(connector);
     if let Some(name) = &tls.name {
         tls_of_server = tls_of_server.with_name(&name.value);
     }
-    Some(tls_of_server.with_prelude(tls.prelude.map(|_| ServerPrelude::Postgres)))
+    let prelude = tls.prelude.as_ref().map(|prelude| match prelude.value {
+        Prelude::Postgres => ServerPrelude::Postgres,
+        Prelude::Smtp => ServerPrelude::Smtp,
+        Prelude::Imap => ServerPrelude::Imap,
+        Prelude::Pop3 => ServerPrelude::Pop3,
+        Prelude::Xmpp => ServerPrelude::Xmpp,
+    });
+    Some(tls_of_server.with_prelude(prelude))
 }

@@ -1,16 +1,15 @@
 //! Stacks of layers, one for each listener.
 
 use super::{
-    Gate,
+    Gate, prelude,
     rules::{Destination, Rules, Way},
-    tls::{Terminated, TlsState},
+    tls::TlsState,
 };
 use crate::log::log_access;
 use crate::{
     admin::Instruments,
     config::{
-        ByteRate, Certificate, Direction, Guards, Listener, Prelude, Problems, Refuse, Target,
-        WhenFull,
+        ByteRate, Certificate, Direction, Guards, Listener, Problems, Refuse, Target, WhenFull,
     },
 };
 use portcullis::{
@@ -24,7 +23,6 @@ use portcullis::{
         },
         observe::{MetricsLayer, TraceLayer},
         peek::{PeekLayer, ProtocolDetector},
-        prelude::{Postgres, PreludeLayer},
         route::{self, Router, Routes},
         timeout::{ConnectionTimeoutLayer, IoTimeoutLayer},
     },
@@ -39,7 +37,7 @@ use tower::{Service, ServiceBuilder, ServiceExt, util::BoxCloneSyncService};
 pub(crate) type Stack = BoxCloneSyncService<AnyStream, (), BoxError>;
 
 /// The stream behind all guards.
-type Io = StackIo<AnyStream>;
+pub(super) type Io = StackIo<AnyStream>;
 
 /// What the stack of a listener keeps over a reload.
 #[derive(Clone)]
@@ -80,7 +78,7 @@ pub(super) fn build(
             let Destination::Backend { pool, .. } = &way.destination else {
                 return None;
             };
-            let forward = forwarder(pool, guards);
+            let forward = forwarder(pool.clone(), guards);
             match (&way.tls, &listener.prelude) {
                 (None, _) => boxed(forward),
                 (Some(tls), None) => {
@@ -89,7 +87,7 @@ pub(super) fn build(
                         .with_certificate_acl(tls.access.clone());
                     boxed(forward)
                 }
-                (Some(tls), Some(prelude)) => behind(prelude.value, guards, tls, forward),
+                (Some(tls), Some(prelude)) => prelude::behind(prelude.value, guards, tls, pool),
             }
         }
         Target::Routes(_) => {
@@ -120,7 +118,7 @@ impl State {
         let key = ClientIp { v4: 32, v6: prefix };
         let limit = match before {
             Some(before) => before.limit.clone(),
-            None => ConnectionLimitLayer::new(guards.limits.connections),
+            None => ConnectionLimitLayer::new(connections(guards)),
         };
         let keyed = per_client.connections.map(|limit| {
             let kept = before.and_then(|before| before.keyed.clone());
@@ -165,7 +163,7 @@ impl State {
 
     /// Gives the limits of before the new numbers.
     pub(crate) fn resize(&self, guards: &Guards) {
-        self.limit.handle().set_limit(guards.limits.connections);
+        self.limit.handle().set_limit(connections(guards));
         if let (Some((_, layer)), Some(limit)) = (&self.keyed, guards.per_client.connections) {
             layer.handle().set_limit(limit);
         }
@@ -173,6 +171,11 @@ impl State {
             layer.handle().set_rate(rate);
         }
     }
+}
+
+/// The limit of all connections together, which `"off"` makes unreachable.
+fn connections(guards: &Guards) -> usize {
+    guards.limits.connections.unwrap_or(usize::MAX)
 }
 
 fn rate(guards: &Guards) -> Option<Rate> {
@@ -275,40 +278,23 @@ fn bandwidth_of(rate: ByteRate, guards: &Guards) -> Bandwidth {
     }
 }
 
-fn forwarder(pool: &Pool, guards: &Guards) -> ForwardService<Pool> {
-    ForwardService::new(pool.clone()).with_half_closed_timeout(guards.timeouts.half_closed)
+pub(super) fn forwarder<B>(backend: B, guards: &Guards) -> ForwardService<B> {
+    ForwardService::new(backend).with_half_closed_timeout(guards.timeouts.half_closed)
 }
 
 /// The service of a route.
 fn serve(way: &Way, guards: &Guards) -> route::Route<Io> {
     match (&way.destination, &way.tls) {
         (Destination::Refuse(refuse), _) => refuse_all(*refuse),
-        (Destination::Backend { pool, .. }, None) => boxed(forwarder(pool, guards)),
+        (Destination::Backend { pool, .. }, None) => boxed(forwarder(pool.clone(), guards)),
         (Destination::Backend { pool, .. }, Some(tls)) => boxed(
             ServiceBuilder::new()
                 .layer(tls.layer.clone())
                 .option_layer(tls.access.clone())
                 .map_err(Into::<BoxError>::into)
-                .service(forwarder(pool, guards)),
+                .service(forwarder(pool.clone(), guards)),
         ),
     }
-}
-
-/// TLS that begins on request.
-fn behind(
-    prelude: Prelude,
-    guards: &Guards,
-    tls: &Terminated,
-    forward: ForwardService<Pool>,
-) -> route::Route<Io> {
-    let service = ServiceBuilder::new()
-        .layer(tls.layer.clone())
-        .option_layer(tls.access.clone())
-        .map_err(Into::<BoxError>::into)
-        .service(forward);
-    let Prelude::Postgres = prelude;
-    let prelude = PreludeLayer::new(Postgres::default()).with_timeout(guards.timeouts.prelude);
-    boxed(ServiceBuilder::new().layer(prelude).service(service))
 }
 
 fn refuse_all(refuse: Refuse) -> route::Route<Io> {
@@ -322,7 +308,7 @@ fn refuse_all(refuse: Refuse) -> route::Route<Io> {
     ))
 }
 
-fn boxed<S, IO>(service: S) -> BoxCloneSyncService<Connection<IO>, (), BoxError>
+pub(super) fn boxed<S, IO>(service: S) -> BoxCloneSyncService<Connection<IO>, (), BoxError>
 where
     S: Service<Connection<IO>, Error: Into<BoxError>, Future: Send + 'static>,
     S: Clone + Send + Sync + 'static,

@@ -3,6 +3,7 @@
 mod admin;
 mod backend;
 mod listener;
+mod prelude;
 mod rules;
 mod tls;
 
@@ -75,23 +76,24 @@ pub(crate) fn build(config: &Config, before: &Before, problems: &mut Problems) -
 ///
 /// Outside of a tokio runtime, in which pools check their servers.
 fn build_all(config: &Config, before: &Before, problems: &mut Problems) -> Parts {
+    let certificates = &config.certificates;
     let mut pools = HashMap::new();
     let mut replaced = Vec::new();
     for backend in &config.backends {
         let name = &backend.name.value;
         let pool = match before.pools.get(name) {
             // It goes on, with its connections, its health and what was requested for its servers.
-            Some(running) => backend::servers(backend, problems).map(|servers| {
+            Some(running) => backend::servers(backend, certificates, problems).map(|servers| {
                 let settings = backend::settings(backend);
                 replaced.push((running.clone(), settings, servers));
                 running.clone()
             }),
-            None => backend::pool(backend, before.is_dry_run, problems),
+            None => backend::pool(backend, certificates, before.is_dry_run, problems),
         };
         pools.extend(pool.map(|pool| (name.clone(), pool)));
     }
     let known = listener::Known {
-        certificates: &config.certificates,
+        certificates,
         pools: &pools,
         instruments: before.instruments.as_ref(),
     };
@@ -109,7 +111,7 @@ fn build_all(config: &Config, before: &Before, problems: &mut Problems) -> Parts
         admin: config
             .admin
             .as_ref()
-            .and_then(|admin| admin::build(admin, &config.certificates, problems)),
+            .and_then(|admin| admin::build(admin, certificates, problems)),
         replaced,
     }
 }

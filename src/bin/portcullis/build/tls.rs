@@ -54,7 +54,8 @@ impl TlsState {
         routes: impl Iterator<Item = (Option<String>, &'a Tls)>,
         before: Option<&Self>,
     ) -> Self {
-        let max = guards.limits.handshakes();
+        // `"off"` makes it unreachable.
+        let max = guards.limits.handshakes().unwrap_or(usize::MAX);
         let limits = match before.map(|before| before.limits.clone()) {
             Some((kept, limits)) if kept == max => limits,
             Some((_, limits)) => limits.with_max_handshakes(max),
@@ -97,27 +98,7 @@ pub(super) fn terminate(
     });
     // An unknown name was reported with the references.
     let listed: Vec<_> = listed.collect::<Option<_>>()?;
-    let mut builder = CertStore::builder();
-    for certificate in &listed {
-        builder = match &certificate.in_memory {
-            Some((chain, key)) => builder.pem(chain.as_bytes(), key.as_bytes()),
-            None => builder.pem_files(&certificate.chain.value, &certificate.key.value),
-        };
-        if let Some(ocsp) = &certificate.ocsp {
-            builder = builder.ocsp(&ocsp.value);
-        }
-        if listed.len() == 1 {
-            // Clients without a name, or with another one, get the only certificate there is.
-            builder = builder.as_default();
-        }
-    }
-    let store = match builder.build() {
-        Ok(store) => store,
-        Err(error) => {
-            report(&error, &places(&listed), &tls.place, problems);
-            return None;
-        }
-    };
+    let store = store(&listed, &tls.place, problems)?;
     let mut profile = TlsProfile::new(&store)
         .with_alpn(tls.alpn.iter().cloned())
         .with_client_auth(tls.client.as_ref().map_or(ClientAuth::Off, client_auth));
@@ -148,6 +129,31 @@ pub(super) fn terminate(
         store,
         settings: tls.clone(),
     })
+}
+
+/// `None` if a file cannot be used, which is reported at its place.
+pub(super) fn store(
+    certificates: &[&Certificate],
+    otherwise: &Place,
+    problems: &mut Problems,
+) -> Option<CertStore> {
+    let mut builder = CertStore::builder();
+    for certificate in certificates {
+        builder = match &certificate.in_memory {
+            Some((chain, key)) => builder.pem(chain.as_bytes(), key.as_bytes()),
+            None => builder.pem_files(&certificate.chain.value, &certificate.key.value),
+        };
+        if let Some(ocsp) = &certificate.ocsp {
+            builder = builder.ocsp(&ocsp.value);
+        }
+        if certificates.len() == 1 {
+            // Clients without a name, or with another one, get the only certificate there is.
+            builder = builder.as_default();
+        }
+    }
+    let built = builder.build();
+    let reported = |error| report(&error, &places(certificates), otherwise, problems);
+    built.map_err(reported).ok()
 }
 
 impl Terminated {

@@ -2,6 +2,7 @@
 
 use super::{
     guards::read_name,
+    prelude::Prelude,
     problem::{Place, Placed},
     section::{Reader, Section, Value},
     value::{Alpn, OneOrMore, OrOff, Positive, RequestPath, one_of},
@@ -311,20 +312,11 @@ pub(crate) struct BackendTls {
     /// The system's roots by default.
     pub(crate) roots: Option<Placed<PathBuf>>,
     pub(crate) alpn: Vec<String>,
+    /// The name of the certificate that is shown to servers.
+    pub(crate) certificate: Option<Placed<String>>,
     /// The plain text in which TLS is requested.
-    pub(crate) prelude: Option<BackendPrelude>,
+    pub(crate) prelude: Option<Placed<Prelude>>,
     pub(crate) place: Place,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum BackendPrelude {
-    Postgres,
-}
-
-impl Value for BackendPrelude {
-    fn read(value: &Spanned<DeValue<'_>>, reader: &Reader<'_>) -> Option<Self> {
-        one_of(value, reader, &[("postgres", Self::Postgres)])
-    }
 }
 
 impl BackendTls {
@@ -344,7 +336,8 @@ impl BackendTls {
             name,
             roots: section.file("roots"),
             alpn: Alpn::names(alpn),
-            prelude: section.get("prelude"),
+            certificate: section.placed("certificate"),
+            prelude: section.placed("prelude"),
             place: section.place(),
         })
     }
@@ -371,11 +364,12 @@ pub(crate) enum Check {
     Tls,
     Http {
         path: String,
-        expect: RangeInclusive<u16>,
+        expect: Vec<Statuses>,
     },
     Bytes {
         send: String,
-        expect: String,
+        /// One of them has to be in the answer.
+        expect: Vec<String>,
     },
 }
 
@@ -408,7 +402,8 @@ impl Value for Port {
 }
 
 /// Statuses of HTTP: `200`, or `"200-299"`.
-struct Statuses(RangeInclusive<u16>);
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Statuses(pub(crate) RangeInclusive<u16>);
 
 impl Value for Statuses {
     fn read(value: &Spanned<DeValue<'_>>, reader: &Reader<'_>) -> Option<Self> {
@@ -427,6 +422,15 @@ impl Value for Statuses {
         }
         range.map(Self)
     }
+}
+
+/// What a check expects: one value or several.
+fn expected<T: Value>(section: &Section<'_>) -> Option<Vec<T>> {
+    let expected = section.get::<OneOrMore<T>>("expect")?.0;
+    if expected.is_empty() {
+        section.error_at("expect", "at least one value is needed");
+    }
+    Some(expected)
 }
 
 /// `health = "tcp"` in one word.
@@ -489,15 +493,14 @@ impl Health {
             }
             (Some(path), _) => Check::Http {
                 path: path.0,
-                expect: section
-                    .get::<Statuses>("expect")
-                    .map_or(200..=200, |statuses| statuses.0),
+                expect: expected(section).unwrap_or_else(|| vec![Statuses(200..=200)]),
             },
             (None, Some(send)) => Check::Bytes {
                 send,
-                expect: section
-                    .require("expect")
-                    .map_or_else(String::new, |text| text.value),
+                expect: {
+                    section.missing("expect", "");
+                    expected(section).unwrap_or_default()
+                },
             },
             (None, None) if tls => Check::Tls,
             (None, None) => Check::Tcp,

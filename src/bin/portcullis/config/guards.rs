@@ -64,17 +64,17 @@ fn read_or<T: Clone>(
 
 #[derive(Clone, Debug)]
 pub(crate) struct Limits {
-    /// Concurrent connections.
-    pub(crate) connections: usize,
+    /// Concurrent connections; `None` is `"off"`.
+    pub(crate) connections: Option<usize>,
     pub(crate) when_full: WhenFull,
-    /// Connections with an unfinished TLS handshake.
-    handshakes: Option<usize>,
+    /// Connections with an unfinished TLS handshake, if that is written.
+    handshakes: Option<OrOff<Positive>>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections: 10_000,
+            connections: Some(10_000),
             when_full: WhenFull::Wait,
             handshakes: None,
         }
@@ -83,22 +83,25 @@ impl Default for Limits {
 
 impl Limits {
     fn read(section: &Section<'_>, base: &Self) -> Self {
-        let connections = section.get::<Positive>("connections");
-        let handshakes = section.get::<Positive>("handshakes");
+        let connections = section.get::<OrOff<Positive>>("connections");
+        let off_or = |limit: OrOff<Positive>| limit.into_option().map(|limit| limit.0);
         Self {
-            connections: connections.map_or(base.connections, |limit| limit.0),
+            connections: connections.map_or(base.connections, off_or),
             when_full: section.get("when-full").unwrap_or(base.when_full),
-            handshakes: handshakes.map_or(base.handshakes, |limit| Some(limit.0)),
+            handshakes: section.get("handshakes").or(base.handshakes),
         }
     }
 
-    /// How many connections may have an unfinished TLS handshake.
+    /// How many connections may have an unfinished TLS handshake; `None` without a limit.
     ///
     /// By default half of all, so that silent clients leave places for others, and at most as many as the library
     /// allows by default, because each takes memory.
-    pub(crate) fn handshakes(&self) -> usize {
-        let default = || (self.connections / 2).clamp(1, 5_000);
-        self.handshakes.unwrap_or_else(default)
+    pub(crate) fn handshakes(&self) -> Option<usize> {
+        match self.handshakes {
+            Some(OrOff::Off) => None,
+            Some(OrOff::On(limit)) => Some(limit.0),
+            None => Some((self.connections.unwrap_or(usize::MAX) / 2).clamp(1, 5_000)),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::{
     guards::{Guards, Networks, read_name},
+    prelude::Prelude,
     problem::{Place, Placed},
     section::{Reader, Section, Value},
     value::{Alpn, ListenAddress, OneOrMore, one_of},
@@ -197,20 +198,6 @@ impl ProxyProtocol {
     }
 }
 
-/// The plain text before TLS.
-///
-/// The servers of mail protocols greet first, so a gate in front of them would have to remove their greeting.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Prelude {
-    Postgres,
-}
-
-impl Value for Prelude {
-    fn read(value: &Spanned<DeValue<'_>>, reader: &Reader<'_>) -> Option<Self> {
-        one_of(value, reader, &[("postgres", Self::Postgres)])
-    }
-}
-
 /// TLS that ends here.
 #[derive(Clone, Debug)]
 pub(crate) struct Tls {
@@ -243,6 +230,12 @@ impl Tls {
         let client = section
             .section("client")
             .and_then(|section| section.read(ClientCertificates::read));
+        if section.get("required") == Some(false) {
+            section.error_at(
+                "required",
+                "clients that go on without TLS cannot be forwarded; write true, or leave it out",
+            );
+        }
         let tickets = section.section("tickets");
         let ticket_keys =
             tickets.and_then(|section| section.read(|section| section.file("keys-file")));

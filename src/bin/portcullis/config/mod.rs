@@ -11,6 +11,7 @@ mod backend;
 mod certificate;
 mod guards;
 mod listener;
+mod prelude;
 mod problem;
 mod process;
 mod references;
@@ -24,14 +25,15 @@ pub(crate) use self::{
     admin::{Admin, Protect, Secret, TokenSource},
     backend::{
         Backend, BackendTls, Balance, Check, Health, ProxyField, SendProxy, Server, ServerAddress,
-        WhenNoneHealthy,
+        Statuses, WhenNoneHealthy,
     },
     certificate::Certificate,
     guards::{Direction, Guards, Refuse, Throughput, WhenFull, chain},
     listener::{
-        Action, ClientCertificates, Listener, Matches, NamePattern, PROTOCOLS, Prelude,
-        ProxyProtocol, Route, Target, Tls, Untrusted, route_words,
+        Action, ClientCertificates, Listener, Matches, NamePattern, PROTOCOLS, ProxyProtocol,
+        Route, Target, Tls, Untrusted, route_words,
     },
+    prelude::Prelude,
     problem::{Place, Placed, Problems, Severity},
     process::{Access, Drain, Format, Log, Process, Workers},
     source::Source,

@@ -40,6 +40,17 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
             problems.error(name.place.clone(), message);
         }
     }
+    for backend in &config.backends {
+        let tls = backend.tls.as_ref();
+        for name in tls.iter().filter_map(|tls| tls.certificate.as_ref()) {
+            used.insert(("certificate".to_owned(), name.value.clone()));
+            if !certificates.contains_key(&*name.value) {
+                let words = format!("backend \"{}\"", backend.name.value);
+                let message = missing(&words, "certificate", &name.value, &certificates);
+                problems.error(name.place.clone(), message);
+            }
+        }
+    }
     for listener in &config.listeners {
         let words = format!("listener \"{}\"", listener.name.value);
         let mut refer = |kind: &str, name: &Placed<String>, known: &Names<'_>| {
@@ -73,6 +84,7 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
             }
         }
     }
+    preludes(config, problems);
     if problems.errors() > 0 {
         // What seems to be unused may be used where there is a mistake.
         return;
@@ -80,13 +92,39 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
     let mut unused = |kind: &str, names: &Names<'_>| {
         for (name, place) in names {
             if !used.contains(&(kind.to_owned(), (*name).to_owned())) {
-                let message = format!("{kind} \"{name}\" is not used by any listener");
+                let message = match kind {
+                    "certificate" => format!("certificate \"{name}\" is not used"),
+                    _ => format!("{kind} \"{name}\" is not used by any listener"),
+                };
                 problems.note((*place).clone(), message);
             }
         }
     };
     unused("backend", &backends);
     unused("certificate", &certificates);
+}
+
+/// Clients and servers of one connection speak one protocol.
+fn preludes(config: &Config, problems: &mut Problems) {
+    for listener in &config.listeners {
+        let (Some(prelude), Target::Backend(name)) = (&listener.prelude, &listener.target) else {
+            continue;
+        };
+        let backend = config
+            .backends
+            .iter()
+            .find(|it| it.name.value == name.value);
+        let tls = backend.and_then(|backend| backend.tls.as_ref());
+        if let Some(other) = tls.and_then(|tls| tls.prelude.as_ref())
+            && other.value != prelude.value
+        {
+            let message = format!(
+                "listener \"{}\": `prelude` differs from that of `tls` of backend \"{}\" (line {})",
+                listener.name.value, name.value, other.place.line
+            );
+            problems.error(prelude.place.clone(), message);
+        }
+    }
 }
 
 type Names<'a> = BTreeMap<&'a str, &'a Place>;

@@ -25,7 +25,7 @@ fn wrong(line: &str) -> Vec<String> {
         parts.nth(2).map(|text| text.trim().to_owned())
     };
     let found = problems(&text).into_iter().filter_map(without_place);
-    let unused = "note: certificate \"c\" is not used by any listener";
+    let unused = "note: certificate \"c\" is not used";
     found.filter(|message| message != unused).collect()
 }
 
@@ -62,12 +62,15 @@ fn half_of_the_connections_may_have_an_unfinished_handshake_and_at_most_5_000() 
         assert_eq!(problems.errors(), 0);
         config.listeners[0].guards.limits.handshakes()
     };
-    assert_eq!(handshakes(""), 15);
-    assert_eq!(handshakes("limits.connections = 1"), 1);
-    assert_eq!(handshakes("limits.connections = 9_998"), 4_999);
-    assert_eq!(handshakes("limits.connections = 1_000_000"), 5_000);
+    assert_eq!(handshakes(""), Some(15));
+    assert_eq!(handshakes("limits.connections = 1"), Some(1));
+    assert_eq!(handshakes("limits.connections = 9_998"), Some(4_999));
+    assert_eq!(handshakes("limits.connections = 1_000_000"), Some(5_000));
     let both = "limits = { connections = 8, handshakes = 9_000 }";
-    assert_eq!(handshakes(both), 9_000);
+    assert_eq!(handshakes(both), Some(9_000));
+    let off = |key: &str| format!("limits.{key} = \"off\"");
+    assert_eq!(handshakes(&off("connections")), Some(5_000));
+    assert_eq!(handshakes(&off("handshakes")), None);
 }
 
 #[test]
@@ -238,7 +241,13 @@ fn a_wrong_value_of_a_listener_is_reported_with_what_to_write() {
         ),
         (
             "prelude = \"ftp\", tls = { certificates = [\"c\"] }",
-            &["\"ftp\" is unknown here; write one of \"postgres\""],
+            &[
+                "\"ftp\" is unknown here; write one of \"postgres\", \"smtp\", \"imap\", \"pop3\", \"xmpp\"",
+            ],
+        ),
+        (
+            "prelude = \"smtp\", tls = { certificates = [\"c\"], required = false }",
+            &["clients that go on without TLS cannot be forwarded; write true, or leave it out"],
         ),
         (
             "tls = { certificates = [] }",
@@ -313,6 +322,18 @@ fn a_wrong_value_of_a_backend_is_reported_at_its_place() {
             &["8:10: backend \"b\": health: `expect` is missing"],
         ),
         (
+            "health = { http = \"/\", expect = [] }",
+            &["8:33: at least one value is needed"],
+        ),
+        (
+            "health = { send = \"PING\", expect = [\"+PONG\", \"\"] }",
+            &["8:46: this string is empty"],
+        ),
+        (
+            "tls = { certificate = \"x\" }",
+            &["8:23: backend \"b\": there is no certificate \"x\"; write [[certificate]]"],
+        ),
+        (
             "health = { interval = \"1ms\" }",
             &["8:23: the time must be at least \"100ms\""],
         ),
@@ -365,6 +386,26 @@ fn a_wrong_value_of_a_backend_is_reported_at_its_place() {
     ];
     for (line, messages) in cases {
         assert_eq!(wrong_backend(line), *messages, "{line}");
+    }
+}
+
+#[test]
+fn a_listener_and_its_backend_request_tls_in_the_same_protocol() {
+    for (prelude, expected) in [
+        ("smtp", None),
+        (
+            "imap",
+            Some(
+                "6:11: listener \"a\": `prelude` differs from that of `tls` of backend \"b\" (line 11)",
+            ),
+        ),
+    ] {
+        let text = format!(
+            "version = 1\n[[listener]]\nname = \"a\"\nlisten = \"[::1]:1\"\nbackend = \"b\"\nprelude = \"{prelude}\"\n\
+             tls.certificates = \"c\"\n[[backend]]\nname = \"b\"\nservers = \"h:1\"\ntls.prelude = \"smtp\"\n\
+             [[certificate]]\nname = \"c\"\nchain = \"c.pem\"\nkey = \"c.key\"\n"
+        );
+        assert_eq!(problems(&text), Vec::from_iter(expected));
     }
 }
 

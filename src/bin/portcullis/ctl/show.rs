@@ -128,7 +128,10 @@ fn listeners(listeners: &[Value]) -> String {
             list(&it["addresses"]),
             text(&it["state"]),
             text(&it["connections"]),
-            text(&it["limit"]),
+            match &it["limit"] {
+                Value::Null => "off".into(),
+                limit => text(limit),
+            },
             text(&it["accepted"]),
             text(&it["refused"]),
             text(&it["timed_out"]),

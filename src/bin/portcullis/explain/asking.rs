@@ -73,7 +73,10 @@ impl Asking<'_> {
 
     fn connection_limit(&mut self) -> Result<(), Rejected> {
         let (active, limit) = (self.rules.limit.active(), self.rules.limit.limit());
-        let counted = format!("{active} of {limit} connections");
+        let counted = match limit {
+            usize::MAX => format!("{active} connections, without a limit"),
+            _ => format!("{active} of {limit} connections"),
+        };
         match self.listener.guards.limits.when_full {
             _ if active < limit => self.admit("connection_limit", counted),
             WhenFull::Wait => {
@@ -214,9 +217,13 @@ impl Asking<'_> {
         let Some(prelude) = &self.listener.prelude else {
             return Ok(());
         };
-        let Prelude::Postgres = prelude.value;
+        let is_postgres = prelude.value == Prelude::Postgres;
         match &found.speaks {
-            Speaks::Other(Protocol::Postgres) | Speaks::Expected | Speaks::Tls { .. } => {
+            Speaks::Other(Protocol::Postgres) if is_postgres => {
+                self.admit("prelude", "it requests TLS");
+                Ok(())
+            }
+            Speaks::Expected | Speaks::Tls { .. } => {
                 self.admit("prelude", "it requests TLS");
                 Ok(())
             }

@@ -5,8 +5,8 @@
 use super::show::{Show, word};
 use crate::config::{
     Access as AccessLog, Action, Backend, BackendTls, ByteRate, Certificate, Check, Config, Guards,
-    Listener, Matches, NamePattern, ProxyProtocol, Route, SendProxy, Server, Target, Throughput,
-    Tls, TokenSource, WhenFull, Workers,
+    Listener, Matches, NamePattern, ProxyProtocol, Route, SendProxy, Server, Statuses, Target,
+    Throughput, Tls, TokenSource, WhenFull, Workers,
 };
 
 /// A key of the file.
@@ -369,6 +369,7 @@ pub(super) static KEYS: &[Key] = &[
     }),
     tls("listener.tls.certificates", |it| some(&*it.certificates)),
     tls("listener.tls.alpn", |it| some(&*it.alpn)),
+    elsewhere("listener.tls.required", Next),
     tls("listener.tls.min-version", |it| {
         Some(if it.tls13_only { "1.3" } else { "1.2" }.into())
     }),
@@ -453,9 +454,14 @@ pub(super) static KEYS: &[Key] = &[
         Some(roots.map_or("the system's".into(), Show::show))
     }),
     backend("backend.tls.alpn", |it| some(&*backend_tls(it)?.alpn)),
+    backend("backend.tls.certificate", |it| {
+        let certificate = backend_tls(it)?.certificate.as_ref();
+        Some(certificate.map_or("none".into(), Show::show))
+    })
+    .note("the files are watched"),
     backend("backend.tls.prelude", |it| {
-        let prelude = backend_tls(it)?.prelude;
-        Some(prelude.map_or("none".into(), word))
+        let prelude = backend_tls(it)?.prelude.as_ref();
+        Some(prelude.map_or("none".into(), |prelude| word(prelude.value)))
     }),
     health("backend.health", |it| {
         Some(match &it.health.check {
@@ -476,8 +482,11 @@ pub(super) static KEYS: &[Key] = &[
         _ => None,
     }),
     health("backend.health.expect", |it| match &it.health.check {
-        Check::Http { expect, .. } => Some(format!("{}-{}", expect.start(), expect.end())),
-        Check::Bytes { expect, .. } => Some(expect.escape_debug().to_string()),
+        Check::Http { expect, .. } => some(&**expect),
+        Check::Bytes { expect, .. } => {
+            let texts = expect.iter().map(|text| text.escape_debug().to_string());
+            some(&*texts.collect::<Vec<_>>())
+        }
         _ => None,
     }),
     health("backend.health.port", |it| {
@@ -513,6 +522,16 @@ fn send_proxy(backend: &Backend) -> Option<&SendProxy> {
 
 fn backend_tls(backend: &Backend) -> Option<&BackendTls> {
     backend.tls.as_ref()
+}
+
+impl Show for Statuses {
+    fn show(&self) -> String {
+        let (first, last) = (self.0.start(), self.0.end());
+        match first == last {
+            true => first.to_string(),
+            false => format!("{first}-{last}"),
+        }
+    }
 }
 
 impl Show for NamePattern {

@@ -143,9 +143,19 @@ impl Plan {
     fn certificates(&mut self, from: &Config, to: &Config) {
         for (name, pair) in pairs(&from.certificates, &to.certificates, |it| &it.name) {
             let words = format!("certificate \"{name}\"");
+            let is_shown_to_servers = |backend: &&Backend| {
+                let shown = backend
+                    .tls
+                    .as_ref()
+                    .and_then(|tls| tls.certificate.as_ref());
+                shown.is_some_and(|shown| shown.value == name)
+            };
+            let backends = from.backends.iter().filter(is_shown_to_servers);
+            let backends: Vec<_> = backends.map(|it| &*it.name.value).collect();
             let uses = |listener: &&Listener| {
                 let mut used = tls_of(listener).flat_map(|tls| &tls.certificates);
-                used.any(|used| used.value == name)
+                let mut leads_to = listener.target.backends();
+                used.any(|used| used.value == name) || leads_to.any(|it| backends.contains(&it))
             };
             let users = from.listeners.iter().filter(uses);
             let concerns = Concerns::Listeners(users.map(name_of).collect());

@@ -136,6 +136,19 @@ fn a_health_check_changes_at_once_and_keeps_the_state_of_servers() {
 }
 
 #[test]
+fn a_certificate_concerns_the_listeners_whose_servers_are_shown_it() {
+    let text = format!(
+        "{BASE}tls.certificate = \"gate\"\n\
+         [[certificate]]\nname = \"gate\"\nchain = \"old.pem\"\nkey = \"gate.key\"\n"
+    );
+    let changes = changes(&config(&text), &config(&text.replace("old.pem", "new.pem")));
+    assert_eq!(changes.len(), 1, "{changes:?}");
+    assert!(changes[0].key.starts_with("certificate \"gate\": "));
+    let concerns = Concerns::Listeners(["shop".to_owned()].into());
+    assert_eq!(changes[0].concerns, concerns);
+}
+
+#[test]
 fn networks_are_compared_as_sets() {
     let listed =
         |allow: &str| BASE.replace("per-client", &format!("access.allow = {allow}\nper-client"));

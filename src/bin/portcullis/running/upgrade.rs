@@ -70,7 +70,7 @@ impl Running {
                 changes.push(json!({ "listener": name, "paused": true }));
             }
             let limit = running.state.limit().limit();
-            if limit != listener.guards.limits.connections {
+            if limit != listener.guards.limits.connections.unwrap_or(usize::MAX) {
                 changes.push(json!({ "listener": name, "limit": limit }));
             }
         }

@@ -43,7 +43,8 @@ pub(crate) fn check_descriptors(config: &Config, problems: &mut Problems) {
         .listeners
         .iter()
         .map(|it| it.guards.limits.connections);
-    let connections = connections.fold(0_usize, usize::saturating_add);
+    // Listeners without a limit take what there is.
+    let connections = connections.flatten().fold(0_usize, usize::saturating_add);
     let needed = (connections as u64).saturating_mul(2).saturating_add(OWN);
     if let Some(listener) = config.listeners.first().filter(|_| needed > limit) {
         problems.note(
