@@ -84,7 +84,7 @@ impl Pool {
         };
         for member in &members {
             match request {
-                Request::Down => self.0.went_down(member),
+                Request::Down => self.0.went_down(member, "its server was taken down"),
                 Request::Drain if member.state.count() == 0 => events::drained(&self.0, member),
                 Request::Drain | Request::Auto => {}
             }

@@ -202,6 +202,15 @@ pub(crate) fn listener_of(label: &str) -> &str {
 /// The side that ended a connection; `None` if that is not known.
 pub(crate) fn ended_by(info: &ConnectionInfo, outcome: Outcome) -> Option<EndedBy> {
     let by_itself = || match outcome {
+/// Why a connection was force-closed, in words.
+pub(crate) fn why_forced(info: &ConnectionInfo) -> String {
+    let reason = info.forced_because();
+    reason.map_or_else(
+        || "force-closed".into(),
+        |reason| format!("closed because {reason}"),
+    )
+}
+
         Outcome::Refused | Outcome::TimedOut(_) | Outcome::Forced | Outcome::Unreachable => {
             Some(EndedBy::Gate)
         }
