@@ -309,6 +309,8 @@ pub(crate) struct Timeouts {
 
 impl Default for Timeouts {
     fn default() -> Self {
+    /// Silence that ends a connection while its listener or the program shuts down.
+    pub(crate) drain_idle: Option<Duration>,
         let seconds = |seconds| Some(Duration::from_secs(seconds));
         Self {
             proxy_header: seconds(5),
@@ -325,6 +327,7 @@ impl Default for Timeouts {
     }
 }
 
+            drain_idle: None,
 impl Timeouts {
     fn read(section: &Section<'_>, base: &Self) -> Self {
         let bound = |key, base: Option<Duration>| {
@@ -353,6 +356,7 @@ impl Timeouts {
     }
 }
 
+            drain_idle: bound("drain-idle", base.drain_idle),
 /// The bytes that a connection must move.
 #[derive(Clone, Debug)]
 pub(crate) struct Throughput {
