@@ -31,6 +31,8 @@ pub(crate) struct View {
     pub(crate) file: Option<PathBuf>,
     /// Which authorizes changes through the admin interface.
     pub(crate) token: ArcSwapOption<Secret>,
+    /// The certificates of the admin interface, if it speaks TLS.
+    pub(crate) admin_certificates: ArcSwapOption<CertStore>,
     current: ArcSwap<Current>,
     reloads: Mutex<Reloads>,
     /// Whether a stop was requested here, which the server notices a moment later.
@@ -80,6 +82,7 @@ impl View {
             started: SystemTime::now(),
             file,
             token: ArcSwapOption::empty(),
+            admin_certificates: ArcSwapOption::empty(),
             current: ArcSwap::from_pointee(Current {
                 config: Config::default(),
                 listeners: Vec::new(),
@@ -199,9 +202,6 @@ pub(crate) fn listener_of(label: &str) -> &str {
         .map_or(label, |(listener, _)| listener)
 }
 
-/// The side that ended a connection; `None` if that is not known.
-pub(crate) fn ended_by(info: &ConnectionInfo, outcome: Outcome) -> Option<EndedBy> {
-    let by_itself = || match outcome {
 /// Why a connection was force-closed, in words.
 pub(crate) fn why_forced(info: &ConnectionInfo) -> String {
     let reason = info.forced_because();
@@ -211,6 +211,9 @@ pub(crate) fn why_forced(info: &ConnectionInfo) -> String {
     )
 }
 
+/// The side that ended a connection; `None` if that is not known.
+pub(crate) fn ended_by(info: &ConnectionInfo, outcome: Outcome) -> Option<EndedBy> {
+    let by_itself = || match outcome {
         Outcome::Refused | Outcome::TimedOut(_) | Outcome::Forced | Outcome::Unreachable => {
             Some(EndedBy::Gate)
         }

@@ -180,6 +180,8 @@ fn stack(
     interface: &Arc<Interface>,
     tls: Option<&AdminTls>,
 ) -> impl server::Stack<AnyStream> + use<> {
+    let certificates = tls.map(|tls| Arc::new(tls.store.clone()));
+    interface.view.admin_certificates.store(certificates);
     let (opened, closed) = (interface.clone(), interface.clone());
     let trace = TraceLayer::new()
         .with_name("admin")

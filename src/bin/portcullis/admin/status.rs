@@ -40,7 +40,7 @@ pub(super) fn show(call: &Call<'_>) -> Result<Reply, Refusal> {
         "refused": status.refused,
         "bytes_in": bytes.read,
         "bytes_out": bytes.written,
-        "warnings": warnings(&current),
+        "warnings": warnings(view, &current),
     })))
 }
 
@@ -60,10 +60,10 @@ fn configuration(view: &View, current: &Current) -> Value {
 }
 
 /// What works, and still needs an operator.
-fn warnings(current: &Current) -> Vec<String> {
+fn warnings(view: &View, current: &Current) -> Vec<String> {
     let mut warnings = Vec::new();
     let now = SystemTime::now();
-    for used in certificates::in_use(current) {
+    for used in certificates::in_use(view, current) {
         let name = &used.name;
         match certificates::days_left(&used.stored, now) {
             i64::MIN..0 => warnings.push(format!("certificate \"{name}\" has expired")),
