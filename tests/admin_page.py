@@ -427,6 +427,8 @@ def a_click_closes_a_connection_with_the_token(browser, gate, _):
         browser.wait_for(f"{ROWS.format('live')}.length === 1", "its row")
         browser.click("#panel-live tbody .actions button")
         browser.find("dialog [name=token]")
+        place = json.dumps(f"It is in the file {gate.folder / 'token'}.")
+        browser.wait_for(f"document.querySelector('dialog').textContent.includes({place})", "where the token is")
         browser.press("\ue00c")  # Escape
         browser.wait_for("!document.querySelector('dialog')", "no dialog after Escape")
         browser.console()

@@ -33,6 +33,7 @@ pub(super) fn show(call: &Call<'_>) -> Result<Reply, Refusal> {
         "not_ready": not_ready,
         "token_required": !is_trusted,
         "token_configured": view.token.load().is_some(),
+        "token_place": token_place(&current),
         "configuration": configuration(view, &current),
         "log_level": crate::log::level().as_str().to_lowercase(),
         "connections": status.active,
@@ -42,6 +43,12 @@ pub(super) fn show(call: &Call<'_>) -> Result<Reply, Refusal> {
         "bytes_out": bytes.written,
         "warnings": warnings(view, &current),
     })))
+}
+
+/// Where an operator finds the token, in words.
+fn token_place(current: &Current) -> Option<String> {
+    let token = current.config.admin.as_ref()?.token.as_ref()?;
+    Some(token.value.to_string())
 }
 
 fn configuration(view: &View, current: &Current) -> Value {

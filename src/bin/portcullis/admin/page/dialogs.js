@@ -35,14 +35,15 @@ function show(title, content, { confirm, danger = false, wide = false, close = "
 const field = (label, input) => h("label", { class: "field" }, h("span", {}, label), input);
 
 /** `what` needs the token: changes, or also reads. */
-export function askToken(what, reason, isConfigured) {
+export function askToken(what, reason, isConfigured, place) {
   if (!isConfigured)
     return show("Changes are disabled", [
-      h("p", {}, "No token is configured. Set ", h("code", {}, "token-file"), " in the section ", h("code", {}, "[admin]"),
+      h("p", {}, "No token is configured. Set ", h("code", {}, "token-file"), " or ", h("code", {}, "token"), " in the section ", h("code", {}, "[admin]"),
         " of the configuration, or use ", h("code", {}, "portcullis ctl"), " on the Unix socket."),
     ], { close: "Close" }).then(() => null);
   return show("Token", [
-    h("p", {}, `${what} the token of the admin interface. It is in the file that `, h("code", {}, "admin.token-file"), " names."),
+    h("p", {}, `${what} the token of the admin interface. `,
+      ...(place ? [`It is ${place}.`] : ["The keys ", h("code", {}, "admin.token-file"), " and ", h("code", {}, "admin.token"), " say where it is."])),
     reason && h("p", { class: "bad", role: "alert" }, sentence(reason)),
     field("Token", h("input", { type: "password", name: "token", required: true, autocomplete: "off", autofocus: true, spellcheck: false })),
     h("label", { class: "check" }, h("input", { type: "checkbox", name: "keep" }), h("span", {}, "Remember it until this tab is closed")),
