@@ -555,6 +555,12 @@ def a_decision_is_explained(browser, *_):
     browser.run("document.querySelector('dialog [name=listener]').value = 'guarded'")
     browser.write("dialog [name=from]", "127.0.0.1\ue007")
     browser.wait_for("document.querySelector('.explained .verdict.reject')", "the guard that rejects")
+    browser.console()
+    browser.find("dialog [name=protocol]")
+    browser.write("dialog [name=proxy]", "10.0.0.1\ue007")
+    browser.wait_for("document.querySelector('.explained .bad')?.textContent.includes('leave the proxy out')", "what is wrong")
+    expected = browser.console()
+    assert expected and all("400" in message for message in expected), expected
     browser.press("\ue00c")
     browser.wait_for("!document.querySelector('dialog')", "the end of the dialog")
 

@@ -93,7 +93,10 @@ export function explain(listeners, ask) {
       text("Client's address", "from", "203.0.113.7", true),
       text("Server name", "name", "shop.example"),
       text("ALPN", "alpn", "h2"),
-      text("Names of its certificate", "cert", "dns:batch.mesh")),
+      text("Protocol", "protocol", "ssh"),
+      text("Names of its certificate", "cert", "dns:batch.mesh"),
+      text("Proxy that sends its address", "proxy", "10.0.0.1"),
+      h("label", { class: "check" }, h("input", { type: "checkbox", name: "direct", value: "true" }), h("span", {}, "It connects without a proxy"))),
     result,
   ], {
     confirm: "Explain", close: "Close",
