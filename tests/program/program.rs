@@ -19,6 +19,7 @@ mod plan;
 mod recheck;
 mod reload;
 mod shutdown;
+mod small;
 #[path = "../support/mod.rs"]
 mod support;
 mod systemd;

@@ -112,7 +112,7 @@ pub(crate) fn forward(args: &args::Forward) -> ExitCode {
         }
     };
     let mut problems = Problems::default();
-    let source = Source::new("command line", text);
+    let source = Source::unnamed(text);
     let config = Config::parse(&source, &mut problems);
     serve_on(&runtime(), config, problems, None, Sockets::default())
 }

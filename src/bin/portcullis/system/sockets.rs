@@ -55,7 +55,7 @@ pub(crate) struct CannotListen {
 impl fmt::Display for CannotListen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { place, who, error } = self;
-        write!(f, "{place}: {who}: {error}")
+        write!(f, "{}{who}: {error}", place.before())
     }
 }
 
