@@ -17,6 +17,8 @@ use {
 pub(crate) struct Sockets {
     /// Whether listeners have a socket for each core, which share the port.
     per_core: bool,
+    /// Those that this process has opened before, by the [label] of the listener.
+    open: HashMap<String, AnyListener>,
     /// From the process before, by the [label] of the listener.
     #[cfg(unix)]
     handed_over: HashMap<String, Vec<OwnedFd>>,
@@ -65,6 +67,11 @@ impl Sockets {
         self.per_core = per_core;
     }
 
+    /// Adds the open socket of the listener with this label.
+    pub(crate) fn add_open(&mut self, label: String, socket: AnyListener) {
+        self.open.insert(label, socket);
+    }
+
     /// Opens the sockets that are not open yet.
     pub(crate) fn open(
         &mut self,
@@ -98,6 +105,9 @@ impl Sockets {
         who: &str,
         listen: &Placed<ListenAddress>,
     ) -> Result<Vec<AnyListener>, CannotListen> {
+        if let Some(socket) = self.open.remove(label) {
+            return Ok(vec![socket]);
+        }
         let opened = match (self.take_over(label, &listen.value), &listen.value) {
             (Some(adopted), _) => adopted.map_err(|error| chain(&error)),
             (None, ListenAddress::Activated(name)) => self.activated(name),
