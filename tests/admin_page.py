@@ -427,6 +427,8 @@ def a_click_closes_a_connection_with_the_token(browser, gate, _):
         browser.wait_for(f"{ROWS.format('live')}.length === 1", "its row")
         browser.click("#panel-live tbody .actions button")
         browser.find("dialog [name=token]")
+        place = json.dumps(f"It is in the file {gate.folder / 'token'}.")
+        browser.wait_for(f"document.querySelector('dialog').textContent.includes({place})", "where the token is")
         browser.press("\ue00c")  # Escape
         browser.wait_for("!document.querySelector('dialog')", "no dialog after Escape")
         browser.console()
@@ -553,6 +555,12 @@ def a_decision_is_explained(browser, *_):
     browser.run("document.querySelector('dialog [name=listener]').value = 'guarded'")
     browser.write("dialog [name=from]", "127.0.0.1\ue007")
     browser.wait_for("document.querySelector('.explained .verdict.reject')", "the guard that rejects")
+    browser.console()
+    browser.find("dialog [name=protocol]")
+    browser.write("dialog [name=proxy]", "10.0.0.1\ue007")
+    browser.wait_for("document.querySelector('.explained .bad')?.textContent.includes('leave the proxy out')", "what is wrong")
+    expected = browser.console()
+    assert expected and all("400" in message for message in expected), expected
     browser.press("\ue00c")
     browser.wait_for("!document.querySelector('dialog')", "the end of the dialog")
 

@@ -34,6 +34,13 @@ pub fn wake_when_forced(info: &ConnectionInfo, waker: &Waker) {
     let _checked_by_the_caller = info.control().wait(IoDirection::Read, waker);
 }
 
+/// Records that `info` ends because `other`, to which it belongs, was force-closed.
+pub fn share_forced_because(info: &ConnectionInfo, other: &ConnectionInfo) {
+    if let Some(reason) = other.forced_because() {
+        info.set_forced_because(reason.to_owned().into());
+    }
+}
+
 /// Describes a connection that does not exist, to ask layers what they would decide.
 pub fn describe(info: &ConnectionInfo, hello: Option<Hello>, tls: Option<TlsInfo>) {
     if let Some(hello) = hello {

@@ -140,7 +140,8 @@ impl Report {
 
     /// The connections that were force-closed or whose task was aborted.
     ///
-    /// Includes those that were accepted and still waited for their stack to be ready.
+    /// Includes those that were accepted and still waited for their stack to be ready. The reason is in
+    /// [`ConnectionInfo::forced_because`].
     pub fn force_closed(&self) -> &[ConnectionInfo] {
         &self.0.force_closed
     }

@@ -192,6 +192,11 @@ impl Lifecycle {
             && now.stage <= LifecycleStage::Running
     }
 
+    /// Whether a shutdown was requested that does not wait for connections.
+    pub(super) fn is_stopped_at_once(&self) -> bool {
+        self.now.borrow().stop == StopRequest::Immediate
+    }
+
     /// When a listener that drains stops accepting and force-closes.
     pub(super) fn schedule(&self) -> Option<Schedule> {
         self.now.borrow().schedule

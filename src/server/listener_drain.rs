@@ -111,8 +111,9 @@ impl ListenerDrainer {
             () = shared.clock.alarm(Instant::now() + CLEAN_UP) => self.acceptors.close(),
         }
         let mut force_closed = registry.all_of(key);
+        let reason = self.why_forced();
         for connection in &force_closed {
-            connection.force_close();
+            connection.force_close_because(reason);
         }
         force_closed.append(&mut listener.recorder.take_closed_unserved());
         tokio::select! {
@@ -125,6 +126,17 @@ impl ListenerDrainer {
             () = shared.clock.alarm(Instant::now() + CLEAN_UP) => {}
         }
         force_closed
+    }
+
+    fn why_forced(&self) -> &'static str {
+        let listener = &self.listener;
+        let is_immediate = listener.lifecycle.is_stopped_at_once();
+        match (listener.gone_at_server_drain.get(), is_immediate) {
+            (Some(_), true) => "the server was stopped at once",
+            (Some(_), false) => "the shutdown has reached its deadline",
+            (None, true) => "its listener was stopped at once",
+            (None, false) => "its listener was closed, and the drain has reached its deadline",
+        }
     }
 
     /// Waits until all acceptors and all connections have ended.

@@ -160,16 +160,16 @@ impl Shared {
             false => {
                 standing.set_health(Health::Down);
                 events::down(self, member, &text);
-                self.went_down(member);
+                self.went_down(member, "its server has failed its health checks");
             }
         }
         self.standing_changed();
     }
 
     /// Closes the connections of a server that is down, if they are not kept.
-    pub(super) fn went_down(&self, member: &Member) {
+    pub(super) fn went_down(&self, member: &Member, reason: &'static str) {
         if self.closes_on_down() {
-            member.state.close_all();
+            member.state.close_all_because(reason);
         }
     }
 

@@ -291,7 +291,7 @@ impl Shared {
         if leaving.iter().any(is_this) {
             state.set_closing(true);
             drop(leaving);
-            state.close_all();
+            state.close_all_because("its server was removed");
         }
     }
 }

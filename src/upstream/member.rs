@@ -162,7 +162,7 @@ impl MemberState {
     }
 
     /// Force-closes all connections that are established.
-    pub(super) fn close_all(&self) {
+    pub(super) fn close_all_because(&self, reason: &'static str) {
         let live: Vec<_> = self
             .lock()
             .iter()
@@ -170,7 +170,7 @@ impl MemberState {
             .collect();
         // Without the lock, because closing wakes tasks.
         for info in live {
-            info.force_close();
+            info.force_close_because(reason);
         }
     }
 

@@ -70,7 +70,7 @@ impl Shared {
                 state.standing.end_ejection(self.clock.now());
             }
             if state.standing.health() == Health::Down {
-                self.went_down(member);
+                self.went_down(member, "its server has failed its health checks");
             }
         }
         drop((judging, configured));

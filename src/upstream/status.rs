@@ -80,7 +80,7 @@ impl Pool {
         };
         for member in &members {
             match request {
-                ServerRequest::Down => self.0.went_down(member),
+                ServerRequest::Down => self.0.went_down(member, "its server was taken down"),
                 ServerRequest::Drain if member.state.count() == 0 => {
                     events::drained(&self.0, member);
                 }

@@ -88,23 +88,34 @@ async fn a_certificate_that_ends_soon_is_reported_ahead() {
     let (chain, key) = authority.sign_params(params);
     folder.write("shop.pem", chain);
     folder.write("shop.key", key);
-    let file = folder.write(
-        "gate.toml",
-        "version = 1\n[[certificate]]\nname = \"shop\"\nchain = \"shop.pem\"\nkey = \"shop.key\"\n\
-         [[listener]]\nname = \"a\"\nlisten = \"127.0.0.1:0\"\nbackend = \"b\"\ntls.certificates = \"shop\"\n\
-         [[backend]]\nname = \"b\"\nservers = \"127.0.0.1:1\"\n",
-    );
-    let path = file.to_str().expect("it is UTF-8");
-    for (at, code) in [("now+2d", 0), ("now+4d", 2)] {
+    let certificate =
+        "[[certificate]]\nname = \"shop\"\nchain = \"shop.pem\"\nkey = \"shop.key\"\n";
+    let listener = "[[listener]]\nname = \"a\"\nlisten = \"127.0.0.1:0\"\nbackend = \"b\"\n";
+    let backend = "[[backend]]\nname = \"b\"\nservers = \"127.0.0.1:1\"\n";
+    let tls = "tls.certificates = \"shop\"\n";
+    let admin = format!("[admin]\nlisten = \"127.0.0.1:0\"\n{tls}");
+    // Whichever shows it.
+    let texts = [
+        format!("{certificate}{listener}{tls}{backend}"),
+        format!("{certificate}{admin}{listener}{backend}"),
+    ];
+    for (text, (at, code)) in texts
+        .iter()
+        .flat_map(|text| [(text, ("now+2d", 0)), (text, ("now+4d", 2))])
+    {
+        let file = folder.write("gate.toml", format!("version = 1\n{text}"));
+        let path = file.to_str().expect("it is UTF-8");
         let output = program(["check", "--config", path, "--at", at])
             .output()
             .await;
         let output = output.expect("the program runs");
-        let text = text(&output);
+        let text = self::text(&output);
         assert_eq!(output.status.code(), Some(code), "{text}");
         let message = "gate.toml:4:9: certificate \"shop\": it ends in 3 days and 0 hours";
         assert_eq!(text.contains(message), code == 2, "{text}");
     }
+    let path = folder.path("gate.toml");
+    let path = path.to_str().expect("it is UTF-8");
     let output = program(["check", "--config", path, "--at", "tomorrow"])
         .output()
         .await;

@@ -20,6 +20,7 @@ mod plan;
 mod recheck;
 mod reload;
 mod shutdown;
+mod small;
 #[path = "../support/mod.rs"]
 mod support;
 mod systemd;

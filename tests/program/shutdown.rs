@@ -2,15 +2,23 @@
 
 use crate::gate::{Folder, Gate, backend, line};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::timeout,
+};
 
 async fn gate(deadline: &str) -> (Folder, Gate) {
+    gate_with(deadline, "").await
+}
+
+/// The same with more keys of the file.
+async fn gate_with(deadline: &str, keys: &str) -> (Folder, Gate) {
     let folder = Folder::new();
     let server = backend("one").await;
     let file = folder.write(
         "gate.toml",
         format!(
-            "version = 1\n[drain]\ndeadline = \"{deadline}\"\n[[listener]]\nname = \"a\"\n\
+            "version = 1\n[drain]\ndeadline = \"{deadline}\"\n{keys}[[listener]]\nname = \"a\"\n\
              listen = \"127.0.0.1:0\"\nbackend = \"b\"\n[[backend]]\nname = \"b\"\nservers = \"{server}\"\n"
         ),
     );
@@ -49,6 +57,24 @@ async fn connections_that_are_open_at_the_deadline_are_cut_and_the_exit_code_tel
     let mut rest = Vec::new();
     let _ = client.read_to_end(&mut rest).await;
     assert_eq!(gate.child.ended_within(PATIENCE).await.code(), Some(3));
+}
+
+#[tokio::test]
+async fn idle_connections_end_before_the_deadline_if_that_is_configured() {
+    let keys = "[defaults]\ntimeouts.drain-idle = \"100ms\"\n";
+    let (_folder, mut gate) = gate_with("1h", keys).await;
+    let mut idle = gate.connect().await;
+    assert_eq!(line(&mut idle).await.expect("the greeting"), "one");
+    // Until then, no silence ends it.
+    assert!(
+        timeout(Duration::from_millis(300), idle.read(&mut [0]))
+            .await
+            .is_err()
+    );
+    gate.child.signal("TERM").await;
+    let end = timeout(PATIENCE, idle.read(&mut [0])).await;
+    assert_eq!(end.expect("it ends").expect("it is no reset"), 0);
+    assert_eq!(gate.child.ended_within(PATIENCE).await.code(), Some(0));
 }
 
 const PATIENCE: Duration = Duration::from_secs(30);

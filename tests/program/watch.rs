@@ -99,6 +99,30 @@ async fn an_included_file_is_watched_too() {
 }
 
 #[tokio::test]
+async fn a_list_of_networks_is_watched_too() {
+    let folder = Folder::new();
+    let text = configuration("watch = true", &backend("one").await.to_string());
+    let listed = "backend = \"b\"\naccess.deny-file = \"lists/deny.txt\"\n[[backend]]";
+    let text = text.replace("backend = \"b\"\n[[backend]]", listed);
+    std::fs::create_dir(folder.path("lists")).expect("the folder is writable");
+    folder.write("lists/deny.txt", "192.0.2.0/24\n");
+    let mut gate = Gate::run(&folder.write("gate.toml", text), 1).await;
+    assert_greets(&gate, "one").await;
+
+    folder.write("lists/deny.txt", "192.0.2.0/24\n127.0.0.1\n");
+    gate.child.says("was reloaded").await;
+    let mut denied = gate.connect().await;
+    assert!(line(&mut denied).await.is_err());
+
+    folder.write("lists/deny.txt", "not a network\n");
+    let why = gate.child.says("deny.txt:1: this is not a network").await;
+    assert!(why.contains("gate.toml:8:"), "{why}");
+    folder.write("lists/deny.txt", "");
+    gate.child.says("was reloaded").await;
+    assert_greets(&gate, "one").await;
+}
+
+#[tokio::test]
 async fn each_kind_of_workers_serves() {
     let folder = Folder::new();
     let server = backend("one").await.to_string();

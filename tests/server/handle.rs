@@ -364,6 +364,10 @@ fn a_drain_that_is_changed_while_the_server_runs_counts_for_its_shutdown() {
         draining.await;
         let report = server.handle.wait().await;
         assert_eq!(report.force_closed().len(), 1);
+        assert_eq!(
+            report.force_closed()[0].forced_because(),
+            Some("the shutdown has reached its deadline")
+        );
         assert!(report.took() < Duration::from_secs(60));
         server.finish().await;
     });

@@ -195,8 +195,12 @@ fn one_of_two_listeners_is_drained_with_a_report_of_its_own() {
         let report = drained.await;
         assert_eq!((report.ended(), report.still_running()), (1, 0));
         assert_eq!(report.force_closed().len(), 1);
-        let cut = report.force_closed()[0].peer_addr();
-        assert_eq!(cut, deaf.local_addr().ok());
+        let cut = &report.force_closed()[0];
+        assert_eq!(cut.peer_addr(), deaf.local_addr().ok());
+        assert_eq!(
+            cut.forced_because(),
+            Some("its listener was closed, and the drain has reached its deadline")
+        );
         assert!(report.took() >= Duration::from_millis(200));
         assert!(is_closed(two.addresses[0]).await);
 
@@ -244,6 +248,10 @@ fn the_end_of_the_server_brings_the_drain_of_a_listener_forward() {
         two.handle.stop_at_once();
         let report = two.handle.wait().await;
         assert_eq!(report.force_closed().len(), 1);
+        assert_eq!(
+            report.force_closed()[0].forced_because(),
+            Some("the server was stopped at once")
+        );
         assert!(report.took() < Duration::from_secs(5));
         assert_eq!(drained.await.force_closed().len(), 1);
         stopped(&two.handle).await;

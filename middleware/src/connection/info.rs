@@ -9,6 +9,7 @@ use super::{
 };
 use crate::drain::{DrainSignal, DrainStage, DrainTrigger};
 use std::{
+    borrow::Cow,
     fmt, io,
     net::SocketAddr,
     sync::{
@@ -62,6 +63,8 @@ struct RareFacts {
     drain: OnceLock<DrainSignal>,
     /// Wakes tasks that wait for the end of the connection.
     gone: Notify,
+    /// Why it was force-closed.
+    forced_because: OnceLock<Cow<'static, str>>,
 }
 
 struct Effective {
@@ -384,9 +387,44 @@ impl ConnectionInfo {
         self.0.control.post(Requests::CLOSE);
     }
 
+    /// Like [`force_close`](Self::force_close), for a reason that logs can show.
+    ///
+    /// The reason completes the sentence *closed because …*. The first one stays, and a connection that was closed
+    /// without one gets none.
+    ///
+    /// ```
+    /// # use portcullis_middleware::{ConnectionInfo, connection::Address};
+    /// # let info = ConnectionInfo::new(Address::Unknown, Address::Unknown);
+    /// info.force_close_because("its certificate was revoked");
+    /// assert_eq!(info.forced_because(), Some("its certificate was revoked"));
+    /// ```
+    pub fn force_close_because(&self, reason: impl Into<Cow<'static, str>>) {
+        self.set_forced_because(reason.into());
+        self.force_close();
+    }
+
     /// Like [`force_close`](Self::force_close), with a reset and without lingering.
     pub fn force_reset(&self) {
         self.0.control.post(Requests::RESET);
+    }
+
+    /// Like [`force_reset`](Self::force_reset), for a reason; see [`force_close_because`](Self::force_close_because).
+    pub fn force_reset_because(&self, reason: impl Into<Cow<'static, str>>) {
+        self.set_forced_because(reason.into());
+        self.force_reset();
+    }
+
+    /// Why the connection was force-closed, if that is known.
+    pub fn forced_because(&self) -> Option<&str> {
+        let reason = self.0.rare.get()?.forced_because.get()?;
+        Some(reason)
+    }
+
+    /// Records the reason before the connection is force-closed, so that its end finds it.
+    pub(crate) fn set_forced_because(&self, reason: Cow<'static, str>) {
+        if !self.is_forced() {
+            let _later = self.rare().forced_because.set(reason);
+        }
     }
 
     /// Resolves when the connection is force-closed or aborted.
@@ -592,6 +630,21 @@ mod tests {
     #[test]
     fn ids_differ() {
         assert_ne!(info().id(), info().id());
+    }
+
+    #[test]
+    fn the_first_reason_of_a_forced_close_stays() {
+        let closed = info();
+        assert_eq!(closed.forced_because(), None);
+        closed.force_close_because("the first");
+        closed.force_reset_because("the second".to_owned());
+        assert!(closed.is_forced());
+        assert_eq!(closed.forced_because(), Some("the first"));
+
+        let unexplained = info();
+        unexplained.force_close();
+        unexplained.force_close_because("too late");
+        assert_eq!(unexplained.forced_because(), None);
     }
 
     #[tokio::test]

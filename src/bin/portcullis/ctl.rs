@@ -2,6 +2,7 @@
 
 mod args;
 mod client;
+mod explain;
 mod request;
 mod show;
 mod table;

@@ -4,16 +4,17 @@ mod load;
 
 use crate::{
     args,
-    config::{Config, Placed, Problems, Secret, Source, TokenSource},
+    config::{Config, ListenAddress, Placed, Problems, Secret, Source, TokenSource},
     exit, run, small,
     system::Sockets,
+    view::label,
 };
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use portcullis::{
     BoxError, ConnectionInfo, Server, ServiceBuilderExt,
-    listener::TcpListener,
+    listener::{AnyListener, TcpListener},
     middleware::{
         proxy_protocol::{ProxyProtocolLayer, TrustedSources},
         tls::TlsLayer,
@@ -26,7 +27,8 @@ use portcullis::{
 };
 use std::{
     convert::Infallible,
-    net::{self, SocketAddr},
+    env,
+    net::{Ipv4Addr, SocketAddr},
     process::ExitCode,
 };
 use tokio::{net::TcpStream, time::Instant};
@@ -35,69 +37,110 @@ use tower::{ServiceBuilder, service_fn};
 const CONFIGURATION: &str = include_str!("demo.toml");
 
 pub(crate) fn demo(args: &args::Demo) -> ExitCode {
-    let addresses = [
-        ("WEB", 8443),
-        ("SNI", 8444),
-        ("ECHO", 7007),
-        ("ADMIN", 9900),
-    ];
-    let addresses = addresses.map(|(name, port)| (name, free(port)));
-    let [web, sni, echo, _] = addresses.map(|(_, address)| address);
-    let listeners = load::Listeners { web, sni, echo };
-    let addresses = addresses.map(|(name, address)| (name, address.to_string()));
-    let mut text = CONFIGURATION.to_owned();
-    for (name, address) in &addresses {
-        text = text.replace(name, address);
-    }
     if args.print {
-        print!(
-            "{}",
-            with_servers(
-                text,
-                [
-                    "127.0.0.1:8001",
-                    "127.0.0.1:8002",
-                    "127.0.0.1:8003",
-                    "127.0.0.1:7001"
-                ]
-            )
-        );
+        let text = with_addresses(PORTS.map(local));
+        let ports = [8001, 8002, 8003, 7001];
+        print!("{}", with_servers(text, ports.map(local)));
         return ExitCode::from(exit::OK);
     }
-    let identity = match Identity::new() {
-        Ok(identity) => identity,
+    let runtime = run::runtime();
+    let prepared = {
+        let _guard = runtime.enter();
+        prepare()
+    };
+    let Demo {
+        config,
+        problems,
+        sockets,
+        addresses,
+        chain,
+        token,
+    } = match prepared {
+        Ok(prepared) => prepared,
         Err(error) => return failed(&error),
     };
-    let runtime = run::runtime();
-    let servers = {
-        let _guard = runtime.enter();
-        match start_servers(&identity) {
-            Ok(servers) => servers.map(|address| address.to_string()),
-            Err(error) => return failed(&error),
-        }
-    };
-    let text = with_servers(text, servers.each_ref().map(|address| &**address));
+    describe(addresses, token.expose());
+    if args.load {
+        let [web, sni, echo, _] = addresses;
+        runtime.spawn(load::run(load::Listeners { web, sni, echo }, chain));
+    }
+    run::serve_on(&runtime, config, problems, None, sockets)
+}
+
+/// A gate whose sockets are open, and whose servers run.
+struct Demo {
+    config: Config,
+    problems: Problems,
+    sockets: Sockets,
+    /// In the order of [`LISTENERS`].
+    addresses: [SocketAddr; 4],
+    /// The certificate of the gate.
+    chain: String,
+    token: Secret,
+}
+
+fn prepare() -> Result<Demo, BoxError> {
+    let identity = Identity::new()?;
+    let servers = start_servers(&identity)?;
+    let [web, sni, echo, admin] = PORTS.map(bind);
+    let bound = [web?, sni?, echo?, admin?];
+    let addresses = bound.each_ref().map(|(address, _)| *address);
+    let text = with_servers(with_addresses(addresses), servers);
     let mut problems = Problems::default();
-    let mut config = Config::parse(&Source::new("demo", text), &mut problems);
+    let mut config = Config::parse(&Source::unnamed(text), &mut problems);
     for certificate in &mut config.certificates {
         certificate.in_memory = Some((identity.chain.clone(), identity.key.clone()));
     }
-    let token = match Secret::random() {
-        Ok(token) => token,
-        Err(error) => return failed(&error.into()),
-    };
+    let token = Secret::random()?;
     if let Some(admin) = &mut config.admin {
         admin.token = Some(Placed {
             value: TokenSource::InMemory(token.clone()),
             place: admin.listen.place.clone(),
         });
     }
-    let [web, sni, echo, admin] = addresses.map(|(_, address)| address);
-    describe([&web, &sni, &echo, &admin], token.expose());
-    if args.load {
-        runtime.spawn(load::run(listeners, identity.chain));
+    let mut sockets = Sockets::default();
+    for (name, (address, socket)) in LISTENERS.into_iter().zip(bound) {
+        let label = label(&name.to_lowercase(), &ListenAddress::Tcp(address));
+        sockets.add_open(label, socket);
     }
-    run::serve_on(&runtime, config, problems, None, Sockets::default())
+    Ok(Demo {
+        config,
+        problems,
+        sockets,
+        addresses,
+        chain: identity.chain,
+        token,
+    })
+}
+
+/// As the configuration has them in place of addresses.
+const LISTENERS: [&str; 4] = ["WEB", "SNI", "ECHO", "ADMIN"];
+const PORTS: [u16; 4] = [8443, 8444, 7007, 9900];
+
+/// Listens on the usual port, or on any if another program has that one.
+fn bind(port: u16) -> Result<(SocketAddr, AnyListener), BoxError> {
+    let listener = TcpListener::bind(local(port)).or_else(|_| TcpListener::bind(local(0)))?;
+    Ok((listener.local_addr()?, listener.into()))
+}
+
+fn local(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+fn with_addresses(addresses: [SocketAddr; 4]) -> String {
+    put(CONFIGURATION.to_owned(), LISTENERS, addresses)
+}
+
+fn with_servers(text: String, servers: [SocketAddr; 4]) -> String {
+    put(text, ["SERVER1", "SERVER2", "SERVER3", "SERVER4"], servers)
+}
+
+/// Puts addresses in the place of names.
+fn put(text: String, names: [&str; 4], addresses: [SocketAddr; 4]) -> String {
+    let named = names.into_iter().zip(addresses);
+    named.fold(text, |text, (name, address)| {
+        text.replace(name, &address.to_string())
+    })
 }
 
 fn failed(error: &BoxError) -> ExitCode {
@@ -105,8 +148,8 @@ fn failed(error: &BoxError) -> ExitCode {
     ExitCode::from(exit::FAILED)
 }
 
-fn describe([web, sni, echo, admin]: [&str; 4], token: &str) {
-    let (sni_port, echo_port) = (port_of(sni), port_of(echo));
+fn describe([web, sni, echo, admin]: [SocketAddr; 4], token: &str) {
+    let (sni_port, echo_port) = (sni.port(), echo.port());
     println!(
         "portcullis {version}, demo: a gate before services of its own, all in memory. Ctrl-C shuts it down.
 
@@ -121,32 +164,32 @@ try:
   curl -k --resolve a.test:{sni_port}:127.0.0.1 https://a.test:{sni_port}
   curl -k --resolve b.test:{sni_port}:127.0.0.1 https://b.test:{sni_port}
   nc 127.0.0.1 {echo_port}   in four terminals: the fourth one is refused, and the page says why
-  portcullis ctl --admin http://{admin} status
-  portcullis demo --load   makes gentle traffic, so that the page has something to show
+  {program} ctl --admin http://{admin} status
+  {program} demo --load   makes gentle traffic, so that the page has something to show
 
-The configuration as a file: portcullis demo --print
+The configuration as a file: {program} demo --print
 ",
         version = env!("CARGO_PKG_VERSION"),
+        program = program(),
     );
 }
 
-fn port_of(address: &str) -> &str {
-    address.rsplit(':').next().unwrap_or(address)
+/// This program as it was started, for a shell in the same folder. After `cargo run` that is a path.
+fn program() -> String {
+    let name = env::args_os().next();
+    let name = name.map_or("portcullis".into(), |name| {
+        name.to_string_lossy().into_owned()
+    });
+    quoted(&name)
 }
 
-fn with_servers(text: String, servers: [&str; 4]) -> String {
-    let names = ["SERVER1", "SERVER2", "SERVER3", "SERVER4"];
-    let named = names.into_iter().zip(servers);
-    named.fold(text, |text, (name, server)| text.replace(name, server))
-}
-
-/// The usual port, or any if another program has that one.
-fn free(port: u16) -> SocketAddr {
-    let bound = net::TcpListener::bind(("127.0.0.1", port))
-        .or_else(|_| net::TcpListener::bind("127.0.0.1:0"));
-    bound
-        .and_then(|listener| listener.local_addr())
-        .unwrap_or_else(|_| SocketAddr::from(([127, 0, 0, 1], port)))
+/// A word of a shell.
+fn quoted(word: &str) -> String {
+    let is_plain = |sign: char| sign.is_ascii_alphanumeric() || "/\\:._-+".contains(sign);
+    match word.chars().all(is_plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
 }
 
 /// A self-signed certificate.

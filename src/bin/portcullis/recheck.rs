@@ -127,7 +127,7 @@ fn close(listener: &Listener, rules: &Rules, due: Vec<ConnectionInfo>) {
     for info in due.into_iter().filter(|info| !info.is_forced()) {
         if let Err(reason) = rules.still_admit(&info, observe) {
             tracing::info!(listener = name, id = %info.id(), peer = %info.peer(), reason, "closed by recheck");
-            info.force_close();
+            info.force_close_because(format!("it would not be admitted now: {reason}"));
             closed += 1;
         }
     }

@@ -11,7 +11,7 @@ use crate::{
     running::Running,
     system::{CannotListen, ConfigWatch, Events, Sockets, check_descriptors, raise_descriptors},
 };
-use portcullis::server::Report;
+use portcullis::{middleware::tls::CertStore, server::Report};
 use std::{
     fmt::Write as _,
     path::Path,
@@ -48,8 +48,8 @@ pub(crate) fn check(args: &args::Check) -> ExitCode {
 /// Reports the certificates that end until then.
 fn report_endings(config: &Config, parts: &Parts, ahead: Duration, problems: &mut Problems) {
     let end = SystemTime::now() + ahead;
-    let stores = parts.gates.values().flat_map(build::Gate::certificates);
-    for stored in stores.flat_map(|store| store.certificates()) {
+    let stores = parts.certificates();
+    for stored in stores.iter().flat_map(CertStore::certificates) {
         let left = stored.facts.not_after.duration_since(SystemTime::now());
         let hours = left.unwrap_or_default().as_secs() / 3_600;
         let is_its =
@@ -112,7 +112,7 @@ pub(crate) fn forward(args: &args::Forward) -> ExitCode {
         }
     };
     let mut problems = Problems::default();
-    let source = Source::new("command line", text);
+    let source = Source::unnamed(text);
     let config = Config::parse(&source, &mut problems);
     serve_on(&runtime(), config, problems, None, Sockets::default())
 }

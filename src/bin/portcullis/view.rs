@@ -31,6 +31,8 @@ pub(crate) struct View {
     pub(crate) file: Option<PathBuf>,
     /// Which authorizes changes through the admin interface.
     pub(crate) token: ArcSwapOption<Secret>,
+    /// The certificates of the admin interface, if it speaks TLS.
+    pub(crate) admin_certificates: ArcSwapOption<CertStore>,
     current: ArcSwap<Current>,
     reloads: Mutex<Reloads>,
     /// Whether a stop was requested here, which the server notices a moment later.
@@ -80,6 +82,7 @@ impl View {
             started: SystemTime::now(),
             file,
             token: ArcSwapOption::empty(),
+            admin_certificates: ArcSwapOption::empty(),
             current: ArcSwap::from_pointee(Current {
                 config: Config::default(),
                 listeners: Vec::new(),
@@ -197,6 +200,15 @@ pub(crate) fn listener_of(label: &str) -> &str {
     label
         .split_once(' ')
         .map_or(label, |(listener, _)| listener)
+}
+
+/// Why a connection was force-closed, in words.
+pub(crate) fn why_forced(info: &ConnectionInfo) -> String {
+    let reason = info.forced_because();
+    reason.map_or_else(
+        || "force-closed".into(),
+        |reason| format!("closed because {reason}"),
+    )
 }
 
 /// The side that ended a connection; `None` if that is not known.

@@ -10,7 +10,7 @@ use portcullis_middleware::{
     Connection, ConnectionInfo,
     connection::{EndedBy, ForcedClose, Linger},
     error::{Elapsed, TimeoutPhase},
-    internal::wake_when_forced,
+    internal::{share_forced_because, wake_when_forced},
     io::Passthrough,
 };
 use std::{
@@ -218,8 +218,9 @@ where
             _ => failure,
         };
         let by = failure.ended_by();
-        if let Some((client, _)) = &self.sides {
+        if let Some((client, backend)) = &self.sides {
             client.info().set_ended_by(by);
+            share_forced_because(client.info(), backend.info());
         }
         let result = self.failed(failure);
         let in_transit = self.is_in_transit();

@@ -155,10 +155,18 @@ async fn a_server_that_goes_down_keeps_or_loses_its_connections() {
                 .filter(|each| each.info().is_forced())
                 .count()
         };
+        let reasons = || {
+            let reasons = connections
+                .iter()
+                .filter_map(|each| each.info().forced_because());
+            reasons.collect::<std::collections::BTreeSet<_>>()
+        };
         servers.set(1, Answer::Refuses);
         sleep(17 * SECOND).await;
         assert_eq!(states(&pool)[0], ServerState::Down);
         assert_eq!(forced(), usize::from(closed));
+        let failed = "its server has failed its health checks";
+        assert_eq!(reasons().contains(failed), closed);
         // Also by hand, and while a connect is being made.
         servers.set(2, Answer::AcceptsAfter(SECOND));
         let client = client();
@@ -166,6 +174,7 @@ async fn a_server_that_goes_down_keeps_or_loses_its_connections() {
         assert!(connecting.poll().is_pending());
         assert!(pool.take_down(&Servers::server(2).key()));
         assert_eq!(forced(), 2 * usize::from(closed));
+        assert_eq!(reasons().contains("its server was taken down"), closed);
         assert_eq!(connecting.await.is_err(), closed);
     }
 }

@@ -315,6 +315,10 @@ async fn the_time_to_drain_begins_once() {
     assert!(!forced());
     tokio::time::sleep(2 * SECOND).await;
     assert!(forced());
+    let reasons = connections
+        .iter()
+        .filter_map(|connection| connection.info().forced_because());
+    assert_eq!(reasons.collect::<Vec<_>>(), ["its server was removed"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,6 +5,7 @@ use crate::{
     gate::{Authority, Folder, backend, program},
     tls,
 };
+use std::time::{Duration, SystemTime};
 
 /// A listener and the interface with this certificate, whose authority is returned.
 async fn with_tls(keys: &str) -> (Administered, Authority) {
@@ -54,6 +55,45 @@ async fn the_interface_speaks_tls() {
         .expect("TLS");
     let request = "GET /readyz HTTP/1.1\r\nhost: gate.shop.test\r\nconnection: close\r\n\r\n";
     assert_eq!(exchange(stream, request.as_bytes()).await.body, "ready\n");
+}
+
+#[tokio::test]
+async fn the_certificate_of_the_interface_is_shown_with_names_of_all_kinds() {
+    let (authority, folder) = (Authority::new(), Folder::new());
+    let names = ["gate.test", "127.0.0.1"].map(str::to_owned);
+    let mut params = rcgen::CertificateParams::new(names).expect("valid names");
+    let uri = "spiffe://mesh/gate".try_into().expect("it is ASCII");
+    params.subject_alt_names.push(rcgen::SanType::URI(uri));
+    params.not_after = (SystemTime::now() + Duration::from_secs(2 * 86_400 + 3_600)).into();
+    let (chain, key) = authority.sign_params(params);
+    folder.write("gate.pem", chain);
+    folder.write("gate.key", key);
+    let certificate =
+        "[[certificate]]\nname = \"gate\"\nchain = \"gate.pem\"\nkey = \"gate.key\"\n";
+    let text = super::forward_to(backend("one").await) + certificate;
+    let keys = "tls.certificates = \"gate\"\nhosts = \"gate.test\"";
+    let running = Administered::run_in(folder, keys, &text, 1).await;
+    let get = async |path: &str| {
+        let stream = tokio::net::TcpStream::connect(running.admin)
+            .await
+            .expect("it listens");
+        let stream = tls::connect(&authority, None, "gate.test", stream).await;
+        let request =
+            format!("GET {path} HTTP/1.1\r\nhost: gate.test\r\nconnection: close\r\n\r\n");
+        let answer = exchange(stream.expect("TLS"), request.as_bytes()).await;
+        answer.json()
+    };
+    let list = get("/api/certificates").await;
+    let shown = &list["certificates"][0];
+    assert_eq!(shown["name"], "gate", "{list}");
+    assert_eq!(shown["listeners"], serde_json::json!(["admin interface"]));
+    assert_eq!(
+        shown["names"],
+        serde_json::json!(["gate.test", "127.0.0.1", "spiffe://mesh/gate"])
+    );
+    let status = get("/api/status").await;
+    let warning = serde_json::json!(["certificate \"gate\" ends in 2 days"]);
+    assert_eq!(status["warnings"], warning, "{status}");
 }
 
 #[tokio::test]

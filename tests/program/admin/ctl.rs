@@ -120,7 +120,7 @@ async fn ctl_shows_tables_and_changes_what_the_interface_can() {
         .await;
     let shown = output(&["endings", "--outcome", "forced"]).await;
     assert!(
-        shown.contains(&peer) && shown.contains("closed by an operator"),
+        shown.contains(&peer) && shown.contains("closed because an operator requested it"),
         "{shown}"
     );
     let recent = output(&["endings", "--since", "10m"]).await;

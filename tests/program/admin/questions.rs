@@ -44,6 +44,70 @@ async fn it_explains_the_decision_about_a_client() {
 }
 
 #[tokio::test]
+async fn a_client_of_a_listener_with_proxy_headers_comes_through_a_proxy_or_without_one() {
+    let text = forward_to(backend("one").await).replace(
+        "backend = \"b\"\n",
+        "backend = \"b\"\nproxy-protocol = { trust = \"10.0.0.0/8\" }\n",
+    );
+    let running = Administered::run(&text, 1).await;
+    for (via, verdict, reason) in [
+        ("", "admit", "assumed"),
+        ("&proxy=10.0.0.7", "admit", "a trusted proxy names"),
+        ("&proxy=192.0.2.7", "reject", "not a trusted proxy"),
+        ("&direct=true", "reject", "not a trusted proxy"),
+    ] {
+        let question = format!("/api/explain?listener=a&from=203.0.113.7{via}");
+        let answer = running.get(&question).await.json();
+        let step = &answer["guards"][1];
+        assert_eq!(step["guard"], "proxy_protocol", "{answer}");
+        assert_eq!(step["verdict"], verdict, "{answer}");
+        assert!(step["reason"].as_str().expect("text").contains(reason));
+    }
+    let both = "/api/explain?listener=a&from=203.0.113.7&proxy=10.0.0.7&direct=true";
+    assert_eq!(running.get(both).await.status, 400);
+
+    let admin = format!("http://{}", running.admin);
+    let ctl = async |arguments: &[&str]| {
+        let all = ["ctl", "--admin", &admin, "explain", "--listener", "a"];
+        let all = all.iter().chain(arguments).copied();
+        let output = program(all).output().await.expect("it starts");
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        (output.status.code(), text)
+    };
+    let (code, text) = ctl(&["--from", "203.0.113.7", "--proxy", "192.0.2.7"]).await;
+    assert_eq!(code, Some(0), "{text}");
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(
+        lines[1..],
+        [
+            "proxy_protocol    reject   its source is not a trusted proxy",
+            "rejected by proxy_protocol: its source is not a trusted proxy"
+        ],
+        "{text}"
+    );
+    let (code, text) = ctl(&["--from", "203.0.113.7"]).await;
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("\nforwarded to 127.0.0.1:"), "{text}");
+    let (code, text) = ctl(&["--from", "203.0.113.7", "--protocol", "gopher"]).await;
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("no protocol; write one of"), "{text}");
+}
+
+#[tokio::test]
+async fn a_proxy_of_a_listener_without_headers_is_its_client() {
+    let running = Administered::run(&forward_to(backend("one").await), 1).await;
+    let question = "/api/explain?listener=a&from=203.0.113.7&proxy=10.0.0.7";
+    let answer = running.get(question).await;
+    assert_eq!(answer.status, 400);
+    assert!(
+        answer.body.contains("leave the proxy out"),
+        "{}",
+        answer.body
+    );
+}
+
+#[tokio::test]
 async fn a_plan_counts_the_open_connections_and_changes_nothing() {
     let (one, two) = (backend("one").await, backend("two").await);
     let running = Administered::run(&forward_to(one), 1).await;

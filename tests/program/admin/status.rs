@@ -1,7 +1,10 @@
 //! The program as a whole: status, readiness, reload, drain.
 
-use super::{Administered, TOKEN, forward_to};
-use crate::gate::backend;
+use super::{Administered, TOKEN, client::Api, forward_to};
+use crate::{
+    gate::{Folder, Gate, backend, program},
+    support::child::address_in,
+};
 
 #[tokio::test]
 async fn a_reload_by_request_answers_what_became_of_it() {
@@ -98,4 +101,33 @@ async fn the_level_of_the_log_is_changed_at_run_time() {
         let refused = running.post(&format!("/api/log-level{wrong}")).await;
         assert_eq!(refused.status, 400, "{wrong}");
     }
+}
+
+#[tokio::test]
+async fn the_status_says_where_the_token_is() {
+    let text = forward_to(backend("one").await);
+    let running = Administered::run(&text, 1).await;
+    let status = running.get("/api/status").await;
+    let file = running.folder.path("token");
+    let place = format!("in the file {}", file.display());
+    assert_eq!(status.json()["token_place"], place);
+    assert!(!status.body.contains(TOKEN));
+
+    let folder = Folder::new();
+    let admin = "version = 1\n[admin]\nlisten = \"127.0.0.1:0\"\ntoken = \"env:GATE_TOKEN\"\n";
+    let file = folder.write("gate.toml", format!("{admin}{text}"));
+    let mut command = program(["run", "--config", file.to_str().expect("it is UTF-8")]);
+    command.env("GATE_TOKEN", TOKEN);
+    let mut gate = Gate::start(command, 1).await;
+    let admin = gate.child.says("admin interface on ").await;
+    let api = Api::tcp(address_in(&admin).expect("an address"));
+    let status = api.get("/api/status").await.json();
+    assert_eq!(
+        status["token_place"],
+        "in the environment variable GATE_TOKEN"
+    );
+    let api = api.with_token("a-wrong-token-of-a-test");
+    let wrong = api.post("/api/reload").await;
+    assert_eq!(wrong.status, 403);
+    assert!(wrong.body.contains("admin.token"), "{}", wrong.body);
 }

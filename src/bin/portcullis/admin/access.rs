@@ -124,7 +124,7 @@ fn check_token(request: &Parts, token: Option<&Secret>) -> Result<(), Refusal> {
     }
     Err(Refusal::new(
         StatusCode::FORBIDDEN,
-        "the token is wrong; it is that of `admin.token-file`",
+        "the token is wrong; `admin.token-file` or `admin.token` says where it is, and `portcullis demo` prints it",
     ))
 }
 

@@ -1,20 +1,23 @@
-//! `/api/certificates`: the certificates that listeners show, without their keys.
+//! `/api/certificates`: the certificates that listeners and the admin interface show, without their keys.
 
 use super::{
     reply::{self, Refusal, Reply},
     router::Call,
     time,
 };
-use crate::{config::Certificate, view::Current};
-use portcullis::middleware::tls::store::StoredCertificate;
+use crate::{
+    config::Certificate,
+    view::{Current, View},
+};
+use portcullis::{connection::CertificateName, middleware::tls::store::StoredCertificate};
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, time::SystemTime};
 
 pub(super) fn list(call: &Call<'_>) -> Result<Reply, Refusal> {
     call.query(&[])?;
-    let current = call.interface.view.current();
+    let view = &call.interface.view;
     let now = SystemTime::now();
-    let shown: Vec<_> = in_use(&current)
+    let shown: Vec<_> = in_use(view, &view.current())
         .iter()
         .map(|used| show(used, now))
         .collect();
@@ -41,14 +44,15 @@ impl InUse {
     }
 }
 
-pub(super) fn in_use(current: &Current) -> Vec<InUse> {
+pub(super) fn in_use(view: &View, current: &Current) -> Vec<InUse> {
     let mut found: BTreeMap<(String, String), InUse> = BTreeMap::new();
-    for listener in &current.listeners {
-        let stored = listener
-            .certificates
-            .iter()
-            .flat_map(|store| store.certificates());
-        for stored in stored {
+    let listeners = current.listeners.iter();
+    let of_listeners =
+        listeners.flat_map(|it| it.certificates.iter().map(|store| (&*it.name, store)));
+    let of_admin = view.admin_certificates.load();
+    let of_admin = of_admin.iter().map(|store| (ADMIN, &**store));
+    for (listener, store) in of_listeners.chain(of_admin) {
+        for stored in store.certificates() {
             let configured = configured(&stored, &current.config.certificates);
             let name = configured.map_or_else(|| title(&stored), |it| it.name.value.clone());
             let key = (name.clone(), stored.facts.serial.clone());
@@ -58,13 +62,16 @@ pub(super) fn in_use(current: &Current) -> Vec<InUse> {
                 stored,
                 listeners: Vec::new(),
             });
-            if !used.listeners.contains(&listener.name) {
-                used.listeners.push(listener.name.clone());
+            if !used.listeners.iter().any(|known| known == listener) {
+                used.listeners.push(listener.to_owned());
             }
         }
     }
     found.into_values().collect()
 }
+
+/// In place of a listener. The name of a listener has no space.
+const ADMIN: &str = "admin interface";
 
 fn configured<'a>(stored: &StoredCertificate, all: &'a [Certificate]) -> Option<&'a Certificate> {
     let Some(source) = &stored.source else {
@@ -78,10 +85,20 @@ fn configured<'a>(stored: &StoredCertificate, all: &'a [Certificate]) -> Option<
 
 /// For one that the configuration no longer has.
 fn title(stored: &StoredCertificate) -> String {
-    let name = stored.facts.dns_names().next();
-    name.or(stored.facts.subject.as_deref())
-        .unwrap_or("unnamed")
-        .to_owned()
+    let name = stored.facts.names.iter().find_map(text_of);
+    name.or_else(|| stored.facts.subject.clone())
+        .unwrap_or_else(|| "unnamed".into())
+}
+
+/// A name of any kind, without its kind.
+pub(super) fn text_of(name: &CertificateName) -> Option<String> {
+    Some(match name {
+        CertificateName::Dns(name) | CertificateName::Uri(name) | CertificateName::Mail(name) => {
+            name.clone()
+        }
+        CertificateName::Ip(address) => address.to_string(),
+        _ => return None,
+    })
 }
 
 /// How long it is valid from `now`, in days; negative afterwards.
@@ -98,7 +115,7 @@ fn show(used: &InUse, now: SystemTime) -> Value {
     let facts = &used.stored.facts;
     json!({
         "name": used.name,
-        "names": facts.dns_names().collect::<Vec<_>>(),
+        "names": facts.names.iter().filter_map(text_of).collect::<Vec<_>>(),
         "issuer": facts.issuer,
         "serial": facts.serial,
         "not_before": time::millis(facts.not_before),

@@ -2,9 +2,9 @@
 //!
 //! Names and addresses that a peer chose are JSON strings as they are. A program that shows them has to treat them as text.
 
-use super::time;
+use super::{certificates, time};
 use crate::view;
-use portcullis::{ConnectionInfo, connection::CertificateName};
+use portcullis::ConnectionInfo;
 use serde_json::{Value, json};
 use std::borrow::Cow;
 use tokio::time::Instant;
@@ -113,13 +113,7 @@ pub(super) fn client_certificate(info: &ConnectionInfo) -> Option<String> {
     if let Some(subject) = &certificate.subject {
         return Some(format!("CN={subject}"));
     }
-    Some(match certificate.names.first()? {
-        CertificateName::Dns(name) | CertificateName::Uri(name) | CertificateName::Mail(name) => {
-            name.clone()
-        }
-        CertificateName::Ip(address) => address.to_string(),
-        _ => return None,
-    })
+    certificates::text_of(certificate.names.first()?)
 }
 
 fn tls(info: &ConnectionInfo) -> Option<Value> {

@@ -97,11 +97,13 @@ pub(super) fn close_matching(call: &Call<'_>) -> Result<Reply, Refusal> {
 
 fn end(info: &ConnectionInfo, reset: bool) {
     if reset {
-        info.force_reset();
+        info.force_reset_because(REASON);
     } else {
-        info.force_close();
+        info.force_close_because(REASON);
     }
 }
+
+const REASON: &str = "an operator requested it";
 
 fn find(view: &View, id: &str) -> Result<ConnectionInfo, Refusal> {
     let number = id.parse::<u64>().ok();

@@ -257,7 +257,7 @@ impl Ending {
 
     pub(super) fn reason(&self) -> String {
         match (&self.error, self.outcome) {
-            (_, Outcome::Forced) => "closed by an operator, a reload or a drain".into(),
+            (_, Outcome::Forced) => view::why_forced(&self.info),
             (Some(Failure::Refused(rejection)), _) => rejection.to_string(),
             (Some(Failure::Other(error)), Outcome::Refused) => format!("rejected: {error}"),
             (Some(Failure::Other(error)), _) => error.to_string(),

@@ -216,6 +216,8 @@ fn listen(
 }
 
 fn stack(interface: &Arc<Interface>, tls: Option<&AdminTls>) -> Stack {
+    let certificates = tls.map(|tls| Arc::new(tls.store.clone()));
+    interface.view.admin_certificates.store(certificates);
     let (opened, closed) = (interface.clone(), interface.clone());
     let trace = TraceLayer::new()
         .with_name("admin")

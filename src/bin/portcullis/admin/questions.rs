@@ -7,7 +7,7 @@ use super::{
 use crate::{
     build::{self, Before},
     config::{Config, Problems, Source},
-    explain::{Client, Shown, decide},
+    explain::{Client, Shown, Via, check_via, decide},
     plan::{self, Concerns},
     view::Current,
 };
@@ -17,7 +17,9 @@ use std::{net::IpAddr, path::Path};
 
 /// What would become of a client that connects now.
 pub(super) fn explain(call: &Call<'_>) -> Result<Reply, Refusal> {
-    let query = call.query(&["listener", "from", "name", "alpn", "protocol", "cert"])?;
+    let query = call.query(&[
+        "listener", "from", "name", "alpn", "protocol", "cert", "proxy", "direct",
+    ])?;
     let missing = |name| Refusal::bad_request(format!("the parameter \"{name}\" is missing"));
     let name = query.text("listener").ok_or_else(|| missing("listener"))?;
     let from: IpAddr = query.get("from")?.ok_or_else(|| missing("from"))?;
@@ -34,6 +36,14 @@ pub(super) fn explain(call: &Call<'_>) -> Result<Reply, Refusal> {
     let client =
         Client::from(from).speaking(query.text("name"), list("alpn"), query.text("protocol"));
     let mut client = client.map_err(Refusal::bad_request)?;
+    let (proxy, is_direct) = (query.get("proxy")?, query.flag("direct")?);
+    if proxy.is_some() && is_direct {
+        return Err(Refusal::bad_request(
+            "a client that connects through a proxy is not direct",
+        ));
+    }
+    client.via = Via::of(proxy, is_direct);
+    check_via(listener, &client).map_err(Refusal::bad_request)?;
     let names = list("cert");
     if !names.is_empty() {
         client.certificate = Shown::Names(names);

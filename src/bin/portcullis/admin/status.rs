@@ -33,6 +33,7 @@ pub(super) fn show(call: &Call<'_>) -> Result<Reply, Refusal> {
         "not_ready": not_ready,
         "token_required": !is_trusted,
         "token_configured": view.token.load().is_some(),
+        "token_place": token_place(&current),
         "configuration": configuration(view, &current),
         "log_level": crate::log::level().as_str().to_lowercase(),
         "connections": status.active,
@@ -40,8 +41,14 @@ pub(super) fn show(call: &Call<'_>) -> Result<Reply, Refusal> {
         "refused": status.refused,
         "bytes_in": bytes.read,
         "bytes_out": bytes.written,
-        "warnings": warnings(&current),
+        "warnings": warnings(view, &current),
     })))
+}
+
+/// Where an operator finds the token, in words.
+fn token_place(current: &Current) -> Option<String> {
+    let token = current.config.admin.as_ref()?.token.as_ref()?;
+    Some(token.value.to_string())
 }
 
 fn configuration(view: &View, current: &Current) -> Value {
@@ -60,10 +67,10 @@ fn configuration(view: &View, current: &Current) -> Value {
 }
 
 /// What works, and still needs an operator.
-fn warnings(current: &Current) -> Vec<String> {
+fn warnings(view: &View, current: &Current) -> Vec<String> {
     let mut warnings = Vec::new();
     let now = SystemTime::now();
-    for used in certificates::in_use(current) {
+    for used in certificates::in_use(view, current) {
         let name = &used.name;
         match certificates::days_left(&used.stored, now) {
             i64::MIN..0 => warnings.push(format!("certificate \"{name}\" has expired")),

@@ -4,7 +4,7 @@ use super::tls::{self, TlsState};
 use crate::config::{Admin, Certificate, Guards, Problems, Secret};
 use portcullis::middleware::{
     access::AclLayer,
-    tls::{TlsLayer, store::Watch},
+    tls::{CertStore, TlsLayer, store::Watch},
 };
 
 /// What the admin interface needs from files.
@@ -16,6 +16,7 @@ pub(crate) struct AdminParts {
 pub(crate) struct AdminTls {
     pub(crate) layer: TlsLayer,
     pub(crate) access: Option<AclLayer>,
+    pub(crate) store: CertStore,
     pub(crate) _watch: Watch,
 }
 
@@ -45,6 +46,7 @@ pub(super) fn build(
                 _watch: tls.watch(),
                 layer: tls.layer,
                 access: tls.access,
+                store: tls.store,
             })
         }
     };

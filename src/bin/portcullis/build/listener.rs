@@ -26,7 +26,7 @@ use portcullis::{
         route::{self, Router, Routes},
         timeout::{ConnectionTimeoutLayer, IoTimeoutLayer},
     },
-    service::ForwardService,
+    service::{ForwardService, forward::DrainPolicy},
     stack::{self, Options, StackIo},
     upstream::Pool,
 };
@@ -279,7 +279,12 @@ fn bandwidth_of(rate: ByteRate, guards: &Guards) -> Bandwidth {
 }
 
 pub(super) fn forwarder<B>(backend: B, guards: &Guards) -> ForwardService<B> {
-    ForwardService::new(backend).with_half_closed_timeout(guards.timeouts.half_closed)
+    let timeouts = &guards.timeouts;
+    let drain = timeouts.drain_idle;
+    let drain = drain.map_or(DrainPolicy::Continue, DrainPolicy::EndWhenIdle);
+    ForwardService::new(backend)
+        .with_half_closed_timeout(timeouts.half_closed)
+        .with_drain(drain)
 }
 
 /// The service of a route.

@@ -132,6 +132,16 @@ impl Parts {
     }
 }
 
+impl Parts {
+    /// The certificates that listeners and the admin interface show.
+    pub(crate) fn certificates(&self) -> Vec<CertStore> {
+        let of_listeners = self.gates.values().flat_map(Gate::certificates);
+        let admin = self.admin.as_ref().and_then(|admin| admin.tls.as_ref());
+        let of_admin = admin.map(|tls| tls.store.clone());
+        of_listeners.chain(of_admin).collect()
+    }
+}
+
 impl Gate {
     /// Reads certificates again when their files change, until the result is dropped.
     pub(crate) fn watch(&self) -> Vec<Watch> {

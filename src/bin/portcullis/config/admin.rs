@@ -7,7 +7,10 @@ use super::{
     value::{ListenAddress, OneOrMore, Positive, one_of},
 };
 use portcullis::middleware::tls;
-use std::{env, fmt, fs, io, path::PathBuf};
+use std::{
+    env, fmt, fs, io,
+    path::{self, PathBuf},
+};
 use toml::{Spanned, de::DeValue};
 
 #[derive(Clone, Debug)]
@@ -137,6 +140,22 @@ impl TokenSource {
             Self::InMemory(secret) => return Ok(secret.clone()),
         };
         Secret::new(text.trim()).map_err(|reason| format!("{from} {reason}"))
+    }
+}
+
+/// Where to look for the token, such as "in the file /etc/portcullis/token".
+impl fmt::Display for TokenSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => {
+                let path = path::absolute(path).unwrap_or_else(|_| path.clone());
+                write!(f, "in the file {}", path.display())
+            }
+            Self::Environment(name) => write!(f, "in the environment variable {name}"),
+            Self::InMemory(_) => {
+                f.write_str("on the terminal, where `portcullis demo` has printed it")
+            }
+        }
     }
 }
 

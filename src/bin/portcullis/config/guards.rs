@@ -6,10 +6,11 @@
 use super::{
     problem::Placed,
     section::{Reader, Section, Value},
+    source::Source,
     value::{ByteRate, EventRate, OneOrMore, OrOff, Percent, Positive, Size, one_of},
 };
-use portcullis::middleware::ip_set::{IpSet, ReadError};
-use std::time::Duration;
+use portcullis::middleware::ip_set::IpSet;
+use std::{fs, path::Path, time::Duration};
 use toml::{Spanned, de::DeValue};
 
 #[derive(Clone, Debug, Default)]
@@ -242,8 +243,8 @@ impl Networks {
             IpSet::new(texts).expect("each network was parsed before")
         });
         let from_file = section.file(file_key).and_then(|file| {
-            IpSet::from_file(&file.value)
-                .map_err(|error| section.error_at(file_key, unreadable(&error)))
+            let list = from_file(&file.value, section.reader());
+            list.map_err(|reason| section.error_at(file_key, reason))
                 .ok()
         });
         Self { listed, from_file }
@@ -266,16 +267,21 @@ impl Networks {
     }
 }
 
-/// Without the text of the line, because an admin interface may show it to those who cannot read the file.
-fn unreadable(error: &ReadError) -> String {
-    match error.invalid_line() {
-        Some(line) => format!(
+/// Reads the networks of a file, which `process.watch` then watches, too.
+fn from_file(path: &Path, reader: &Reader<'_>) -> Result<IpSet, String> {
+    let text = fs::read_to_string(path);
+    let list = Source::new(path, text.as_deref().unwrap_or_default());
+    reader.lists.borrow_mut().push(list);
+    let text =
+        text.map_err(|error| format!("cannot read the networks in {}: {error}", path.display()))?;
+    // Without the text of the line, because an admin interface may show it to those who cannot read the file.
+    IpSet::from_lines(&text).map_err(|error| {
+        format!(
             "{}:{}: this is not a network; write an address, optionally with a prefix such as /24",
-            error.path().display(),
-            line.line()
-        ),
-        None => chain(error),
-    }
+            path.display(),
+            error.line()
+        )
+    })
 }
 
 /// A network that parses.
@@ -306,6 +312,8 @@ pub(crate) struct Timeouts {
     pub(crate) idle: Option<Duration>,
     pub(crate) write: Option<Duration>,
     pub(crate) half_closed: Option<Duration>,
+    /// Silence that ends a connection while its listener or the program shuts down.
+    pub(crate) drain_idle: Option<Duration>,
     pub(crate) lifetime: Option<Duration>,
     pub(crate) lifetime_jitter: u8,
 }
@@ -322,6 +330,7 @@ impl Default for Timeouts {
             idle: seconds(3_600),
             write: seconds(30),
             half_closed: seconds(60),
+            drain_idle: None,
             lifetime: None,
             lifetime_jitter: 0,
         }
@@ -350,6 +359,7 @@ impl Timeouts {
             idle: bound("idle", base.idle),
             write: bound("write", base.write),
             half_closed: bound("half-closed", base.half_closed),
+            drain_idle: bound("drain-idle", base.drain_idle),
             lifetime: bound("lifetime", base.lifetime),
             lifetime_jitter: jitter.map_or(base.lifetime_jitter, |percent| percent.0),
         }

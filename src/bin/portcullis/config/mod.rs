@@ -58,6 +58,10 @@ pub(crate) struct Config {
     pub(crate) hash: Option<String>,
     /// The files that it was read from.
     pub(crate) files: Vec<std::path::PathBuf>,
+    /// The files with networks that it names.
+    pub(crate) lists: Vec<std::path::PathBuf>,
+    /// The hash of the texts of all these files.
+    pub(crate) hash_with_lists: Option<String>,
 }
 
 impl Config {
@@ -85,6 +89,7 @@ impl Config {
         known: Option<&RefCell<Vec<String>>>,
     ) -> (Self, usize) {
         let found = RefCell::new(std::mem::take(problems));
+        let lists = RefCell::default();
         let mut config = Self::default();
         let mut defaults = Guards::default();
         let mut sources = vec![(source.clone(), true)];
@@ -95,6 +100,7 @@ impl Config {
             let reader = Reader {
                 source: &source,
                 problems: &found,
+                lists: &lists,
                 known,
             };
             let (table, errors) = DeTable::parse_recoverable(source.text());
@@ -116,6 +122,10 @@ impl Config {
             .iter()
             .map(|(source, _)| source.path().into())
             .collect();
+        let lists: Vec<Source> = lists.into_inner();
+        let texts = sources.iter().map(|(source, _)| source).chain(&lists);
+        config.hash_with_lists = Source::hash(texts);
+        config.lists = lists.iter().map(|list| list.path().into()).collect();
         let mut found = found.into_inner();
         references::check(&config, &mut found);
         *problems = found;

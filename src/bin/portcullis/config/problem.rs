@@ -17,6 +17,16 @@ impl fmt::Display for Place {
     }
 }
 
+impl Place {
+    /// The beginning of a message; empty for a text that is in no file.
+    pub(crate) fn before(&self) -> String {
+        match self.file.as_os_str().is_empty() {
+            true => String::new(),
+            false => format!("{self}: "),
+        }
+    }
+}
+
 /// A value and its place.
 #[derive(Clone, Debug)]
 pub(crate) struct Placed<T> {
@@ -46,7 +56,8 @@ impl fmt::Display for Problem {
             Severity::Error => "",
             Severity::Note => "note: ",
         };
-        write!(f, "{}: {note}{}", self.place, self.message)
+        let place = self.place.before();
+        write!(f, "{place}{note}{}", self.message)
     }
 }
 

@@ -24,6 +24,8 @@ pub(crate) trait Value: Sized {
 pub(crate) struct Reader<'a> {
     pub(crate) source: &'a Source,
     pub(crate) problems: &'a RefCell<Problems>,
+    /// The files with networks that were read, also those with a mistake.
+    pub(crate) lists: &'a RefCell<Vec<Source>>,
     /// Notes the path of each key that the program looks for, such as `listener.limits.connections`.
     pub(crate) known: Option<&'a RefCell<Vec<String>>>,
 }

@@ -27,6 +27,11 @@ impl Source {
         }
     }
 
+    /// A text that is in no file. Its problems name no place.
+    pub(crate) fn unnamed(text: impl Into<String>) -> Self {
+        Self::new("", text)
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }

@@ -1,6 +1,6 @@
 //! The command line of `portcullis ctl`.
 
-use super::client::Interface;
+use super::{client::Interface, explain::Question};
 use crate::config::parse_duration;
 use clap::{Args, Subcommand, ValueEnum};
 use std::{path::PathBuf, time::Duration};
@@ -100,6 +100,8 @@ pub(super) enum Command {
     },
     /// Lists the certificates that listeners show.
     Certificates,
+    /// Prints what would become of a client now, guard by guard, and which rule decides.
+    Explain(Question),
     /// Reads the configuration file again.
     Reload,
     /// Changes the level of the log, until the next start.

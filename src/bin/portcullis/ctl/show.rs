@@ -3,6 +3,7 @@
 use super::{
     args::Command,
     client::Answer,
+    explain,
     table::{Table, plain},
 };
 use serde_json::Value;
@@ -37,6 +38,7 @@ pub(super) fn answer(command: &Command, answer: &Answer) -> String {
         Command::Backends { change: None } => backends(rows(&value["backends"])),
         Command::Backends { change: Some(_) } => backends(std::slice::from_ref(&value)),
         Command::Certificates => certificates(&value),
+        Command::Explain(_) => explain::show(&value),
         Command::LogLevel { .. } => format!("log level: {}\n", text(&value["log_level"])),
         Command::Reload | Command::Drain => format!("{}\n", text(&value["result"])),
     }

@@ -85,10 +85,15 @@ impl Asking<'_> {
                     format!("{counted}; it waits in the accept queue"),
                 );
             }
-            WhenFull::WaitUpTo(time, _) => {
+            WhenFull::WaitUpTo(time, at_most) => {
+                let waiting = self.rules.limit.waiting();
+                let reason = format!("{counted}, {waiting} of {at_most} wait");
+                if waiting >= at_most {
+                    return self.reject("connection_limit", reason);
+                }
                 self.admit(
                     "connection_limit",
-                    format!("{counted}; it waits up to {time:?}"),
+                    format!("{reason}; it waits up to {time:?}"),
                 );
             }
             WhenFull::Refuse => return self.reject("connection_limit", counted),

@@ -41,6 +41,16 @@ pub(crate) enum Via {
     Nobody,
 }
 
+impl Via {
+    pub(crate) const fn of(proxy: Option<IpAddr>, is_direct: bool) -> Self {
+        match (proxy, is_direct) {
+            (Some(proxy), _) => Self::Proxy(proxy),
+            (None, true) => Self::Nobody,
+            (None, false) => Self::TrustedProxy,
+        }
+    }
+}
+
 /// What its first bytes are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Speaks {

@@ -1,6 +1,6 @@
 //! The command, and what it prints.
 
-use super::{Client, Explanation, Via, decide, decision};
+use super::{Client, Explanation, Via, check_via, decide, decision};
 use crate::{
     build::Parts,
     config::{Config, Server, ServerAddress},
@@ -70,11 +70,7 @@ fn wrong(reason: &str) -> ExitCode {
 
 fn client(args: &ExplainArgs) -> Result<Client, String> {
     let mut client = Client::from(args.from);
-    client.via = match (args.proxy, args.direct) {
-        (Some(proxy), _) => Via::Proxy(proxy),
-        (None, true) => Via::Nobody,
-        (None, false) => Via::TrustedProxy,
-    };
+    client.via = Via::of(args.proxy, args.direct);
     let client = client.speaking(
         args.name.as_deref(),
         args.alpn.clone(),
@@ -108,11 +104,7 @@ fn answer(
             known.join(", ")
         ));
     };
-    if listener.proxy_protocol.is_none() && matches!(client.via, Via::Proxy(_)) {
-        return Err(format!(
-            "listener \"{name}\" reads no PROXY headers, so the proxy is its client; leave --proxy out"
-        ));
-    }
+    check_via(listener, client)?;
     let mut explanation = decide(listener, &gate.rules, client);
     name_servers(&mut explanation, config);
     Ok(explanation)

@@ -63,6 +63,19 @@ impl Explanation {
     }
 }
 
+/// # Errors
+///
+/// Why the client cannot connect to the listener in this way.
+pub(crate) fn check_via(listener: &Listener, client: &Client) -> Result<(), String> {
+    if listener.proxy_protocol.is_none() && matches!(client.via, Via::Proxy(_)) {
+        let name = &listener.name.value;
+        return Err(format!(
+            "listener \"{name}\" reads no PROXY headers, so the proxy is its client; leave the proxy out"
+        ));
+    }
+    Ok(())
+}
+
 /// Asks the rules of a listener about a client.
 pub(crate) fn decide(listener: &Listener, rules: &Rules, client: &Client) -> Explanation {
     let mut asking = Asking {

@@ -6,10 +6,13 @@ mod connect;
 use super::{Client, Decides, Explanation, Shown, Via, client::Speaks, decide};
 use crate::{
     build::{self, Before, Gate, Parts},
-    config::{Config, Listener, Problems, Source},
+    config::{Config, Listener, Problems, Source, WhenFull},
 };
 use configurations::{Files, Random, SERVERS, random_client, random_configuration};
 use connect::{Backends, Outcome, connect};
+use portcullis::{connection::AnyStream, upstream::Pool};
+use std::time::Duration;
+use tower::{Service, ServiceExt};
 
 /// Builds the only listener of a configuration as a running one.
 struct Running {
@@ -52,10 +55,16 @@ async fn explain_and_the_running_stack_decide_alike_on_10_000_random_connections
         let mut random = Random::new(seed);
         let text = random_configuration(&mut random, &files, &backends.addresses);
         let running = Running::new(&text);
+        running.take_some_down(&mut random);
         let mut open = Vec::new();
         for _ in 0..CONNECTIONS {
             let client = random_client(&mut random, &files, running.listener());
             let expected = running.explain(&client);
+            if waits(&expected) {
+                // Others end, so that the client gets the place of one.
+                open.clear();
+                *counts.entry("full").or_insert(0) += 1;
+            }
             let outcome = connect(running.gate(), running.listener(), &client, &files).await;
             assert!(
                 agree(&expected, &outcome, &backends),
@@ -75,6 +84,8 @@ async fn explain_and_the_running_stack_decide_alike_on_10_000_random_connections
     // Each guard has decided often enough to be compared.
     for guard in [
         "forwarded",
+        "full",
+        "connection_limit",
         "proxy_protocol",
         "acl",
         "rate_limit",
@@ -83,6 +94,7 @@ async fn explain_and_the_running_stack_decide_alike_on_10_000_random_connections
         "prelude",
         "tls",
         "certificate_acl",
+        "backend",
     ] {
         assert!(
             counts.get(guard).is_some_and(|count| *count >= 20),
@@ -92,20 +104,49 @@ async fn explain_and_the_running_stack_decide_alike_on_10_000_random_connections
 }
 
 impl Running {
-    /// Waits until connections that the client has closed are no longer counted.
-    async fn settle(&self, open: usize) {
-        let Some(keyed) = &self.gate().rules.keyed else {
-            return;
-        };
-        while keyed.handle().active() > open {
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    /// Takes servers out of use, in some backends all of them.
+    fn take_some_down(&self, random: &mut Random) {
+        let mut names: Vec<_> = self.parts.pools.keys().collect();
+        names.sort();
+        for name in names {
+            let pool = &self.parts.pools[name];
+            let all = random.one_in(8);
+            for server in pool.servers() {
+                if all || random.one_in(8) {
+                    assert!(pool.take_down(&server.key));
+                }
+            }
         }
     }
+
+    /// Waits until connections that the client has closed are no longer counted.
+    async fn settle(&self, open: usize) {
+        let rules = &self.gate().rules;
+        let of_client = || rules.keyed.as_ref().map_or(0, |it| it.handle().active());
+        let refuses = self.listener().guards.limits.when_full == WhenFull::Refuse;
+        let of_listener = || rules.limit.active() * usize::from(refuses);
+        let of_servers = || {
+            let servers: Vec<_> = self.parts.pools.values().flat_map(Pool::servers).collect();
+            let is_capped = servers.iter().any(|it| it.max_connections.is_some());
+            let connections = servers.iter().map(|it| it.connections).sum::<usize>();
+            connections * usize::from(is_capped)
+        };
+        while of_client().max(of_listener()).max(of_servers()) > open {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+/// Whether the client is admitted to a backend of which each server is full.
+fn waits(expected: &Explanation) -> bool {
+    expected.rejected_by().is_none() && expected.servers.is_empty()
 }
 
 fn agree(expected: &Explanation, outcome: &Outcome, backends: &Backends) -> bool {
     let guard = expected.rejected_by().map(|step| step.guard);
     match (guard, &outcome.server, &outcome.rejected_by) {
+        // The one that had a place first.
+        (None, Some(_), None) if waits(expected) => true,
         (None, Some(server), None) => {
             let address = backends.addresses[*server].to_string();
             expected.servers.contains(&address)
@@ -184,6 +225,64 @@ async fn a_backend_without_a_usable_server_rejects_clients() {
             SERVERS[0]
         )
     );
+}
+
+#[tokio::test]
+async fn a_client_beyond_the_limit_waits_or_is_rejected_if_too_many_wait() {
+    // Its kernel accepts, which is enough.
+    let server = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let text = |limits: &str| {
+        format!(
+            "version = 1\n[[listener]]\nname = \"a\"\nlisten = \"127.0.0.1:0\"\nbackend = \"b\"\n\
+             limits = {{ connections = 1, when-full = {limits} }}\n\
+             [[backend]]\nname = \"b\"\nservers = \"{}\"\nhealth = \"off\"\n",
+            server.local_addr().expect("it is bound")
+        )
+    };
+    for (when_full, words) in [
+        (
+            "\"wait\"",
+            "admit 1 of 1 connections; it waits in the accept queue",
+        ),
+        ("\"refuse\"", "reject 1 of 1 connections"),
+        (
+            "{ wait = \"5s\", at-most = 2 }",
+            "admit 1 of 1 connections, 0 of 2 wait; it waits up to 5s",
+        ),
+    ] {
+        let running = Running::new(&text(when_full));
+        let _held = hold(&running, 1).await;
+        assert_eq!(first_step(&running), words);
+    }
+    let running = Running::new(&text("{ wait = \"1h\", at-most = 2 }"));
+    let _held = hold(&running, 3).await;
+    let words = "reject 1 of 1 connections, 2 of 2 wait";
+    assert_eq!(first_step(&running), words);
+}
+
+fn first_step(running: &Running) -> String {
+    let explained = running.explain(&Client::from([203, 0, 113, 7].into()));
+    let step = &explained.guards[0];
+    format!("{} {}", step.decides.as_str(), step.reason)
+}
+
+/// Connections that are open or wait while the result lives.
+async fn hold(running: &Running, count: usize) -> Vec<impl Sized + use<>> {
+    let limit = running.gate().rules.limit.clone();
+    let mut held = Vec::new();
+    for number in 0..count {
+        let (ours, theirs) = tokio::io::duplex(64);
+        let mut stack = running.gate().stack.clone();
+        let served = tokio::spawn(async move {
+            let stack = stack.ready().await?;
+            stack.call(AnyStream::from(theirs)).await
+        });
+        held.push((ours, served));
+        while limit.active() + limit.waiting() <= number {
+            tokio::task::yield_now().await;
+        }
+    }
+    held
 }
 
 #[test]

@@ -2,7 +2,10 @@
 
 use super::lines::Lines;
 use crate::{config::chain, view};
-use portcullis::{connection::EndedBy, middleware::observe::trace::Closed};
+use portcullis::{
+    connection::EndedBy,
+    middleware::{observe::trace::Closed, outcome::Outcome},
+};
 use std::{
     fs::{self, File},
     io,
@@ -53,7 +56,10 @@ pub(crate) fn log(listener: &str, closed: &Closed<'_>) {
         .and_then(|tls| tls.server_name.as_deref())
         .or_else(|| hello.and_then(|hello| hello.server_name()));
     let observed: Vec<_> = info.notes().map(ToString::to_string).collect();
-    let error = closed.error().map(|error| shortened(chain(error)));
+    let error = match closed.outcome() {
+        Outcome::Forced => Some(view::why_forced(info)),
+        _ => closed.error().map(|error| shortened(chain(error))),
+    };
     // Texts that a peer chose are fields of type string, which both formats escape.
     tracing::info!(
         target: TARGET,

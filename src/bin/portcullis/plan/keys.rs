@@ -334,6 +334,9 @@ pub(super) static KEYS: &[Key] = &[
     listener("listener.timeouts.half-closed", Next, |it| {
         some(&it.guards.timeouts.half_closed)
     }),
+    listener("listener.timeouts.drain-idle", Next, |it| {
+        some(&it.guards.timeouts.drain_idle)
+    }),
     listener("listener.timeouts.lifetime", Next, |it| {
         some(&it.guards.timeouts.lifetime)
     }),

@@ -17,6 +17,8 @@ use {
 pub(crate) struct Sockets {
     /// Whether listeners have a socket for each core, which share the port.
     per_core: bool,
+    /// Those that this process has opened before, by the [label] of the listener.
+    open: HashMap<String, AnyListener>,
     /// From the process before, by the [label] of the listener.
     #[cfg(unix)]
     handed_over: HashMap<String, Vec<OwnedFd>>,
@@ -60,7 +62,7 @@ pub(crate) struct CannotListen {
 impl fmt::Display for CannotListen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { place, who, error } = self;
-        write!(f, "{place}: {who}: {error}")
+        write!(f, "{}{who}: {error}", place.before())
     }
 }
 
@@ -68,6 +70,11 @@ impl Sockets {
     /// Sets whether listeners have a socket for each core.
     pub(crate) const fn set_per_core(&mut self, per_core: bool) {
         self.per_core = per_core;
+    }
+
+    /// Adds the open socket of the listener with this label.
+    pub(crate) fn add_open(&mut self, label: String, socket: AnyListener) {
+        self.open.insert(label, socket);
     }
 
     /// Opens the sockets that are not open yet.
@@ -119,6 +126,9 @@ impl Sockets {
         listen: &Placed<ListenAddress>,
         per_core: bool,
     ) -> Result<Vec<AnyListener>, CannotListen> {
+        if let Some(socket) = self.open.remove(label) {
+            return Ok(vec![socket]);
+        }
         let opened = match (self.take_over(label, &listen.value), &listen.value) {
             (Some(adopted), _) => adopted.map_err(|error| chain(&error)),
             (None, ListenAddress::Activated(name)) => self.activated(name),

@@ -19,7 +19,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// The file of a configuration, with those that it includes.
+/// The file of a configuration, with those that it includes and its lists of networks.
 pub(crate) struct ConfigWatch {
     file: PathBuf,
     /// The hash of the texts that were seen last.
@@ -51,7 +51,7 @@ impl ConfigWatch {
         };
         let mut watch = Self {
             file: file.into(),
-            seen: config.hash.clone(),
+            seen: config.hash_with_lists.clone(),
             changed,
             names,
             // The files may have changed since they were read.
@@ -59,7 +59,7 @@ impl ConfigWatch {
             watcher: watcher.inspect_err(warn).ok(),
             folders: BTreeSet::new(),
         };
-        watch.follow(&config.files);
+        watch.follow(&all_files(config));
         watch
     }
 
@@ -87,9 +87,9 @@ impl ConfigWatch {
             if config.files.is_empty() {
                 continue;
             }
-            self.follow(&config.files);
-            if config.hash != self.seen {
-                self.seen = config.hash;
+            self.follow(&all_files(&config));
+            if config.hash_with_lists != self.seen {
+                self.seen = config.hash_with_lists;
                 return;
             }
         }
@@ -120,6 +120,11 @@ impl ConfigWatch {
         let is_watched = |folder: &PathBuf| self.folders.contains(folder) || watch(folder);
         self.folders = folders.into_iter().filter(is_watched).collect();
     }
+}
+
+fn all_files(config: &Config) -> Vec<PathBuf> {
+    let files = config.files.iter().chain(&config.lists);
+    files.cloned().collect()
 }
 
 fn folder_of(file: &Path) -> Option<PathBuf> {

@@ -402,3 +402,17 @@ async fn a_backend_may_send_a_mib_to_a_client_that_has_closed_and_is_then_reset(
         forwards.result().await.unwrap_err();
     }
 }
+
+#[tokio::test]
+async fn a_client_whose_server_connection_was_force_closed_has_its_reason() {
+    let (client, mut theirs) = testing::in_memory(64);
+    let (backend, _server) = testing::in_memory(64);
+    let of_server = backend.info().clone();
+    let forwards = Forwards::start(client, backend, |service| service);
+    theirs.write_all(b"hello").await.unwrap();
+    of_server.force_close_because("its server was removed");
+    let info = forwards.info.clone();
+    let error = forwards.result().await.unwrap_err();
+    assert_eq!(Outcome::of(&info, Some(&*error)), Outcome::Forced);
+    assert_eq!(info.forced_because(), Some("its server was removed"));
+}

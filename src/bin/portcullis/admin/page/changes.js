@@ -5,8 +5,8 @@ import { askToken, problemList, tell } from "./dialogs.js";
 import { byId, h, setText } from "./dom.js";
 import { sentence } from "./format.js";
 
-/** What the page sets: whether there is a token, and what follows a change. */
-export const changes = { isTokenConfigured: true, onchanged: () => {} };
+/** What the page sets: whether there is a token, where it is, and what follows a change. */
+export const changes = { isTokenConfigured: true, tokenPlace: null, onchanged: () => {} };
 
 let toastTimer;
 
@@ -20,7 +20,7 @@ export function toast(text, level = "good") {
 }
 
 async function enterToken(reason, what = "Changes need") {
-  const form = await askToken(what, reason, changes.isTokenConfigured);
+  const form = await askToken(what, reason, changes.isTokenConfigured, changes.tokenPlace);
   if (form) token.set(form.get("token").trim(), form.has("keep"));
   return form != null;
 }

@@ -35,14 +35,15 @@ function show(title, content, { confirm, danger = false, wide = false, close = "
 const field = (label, input) => h("label", { class: "field" }, h("span", {}, label), input);
 
 /** `what` needs the token: changes, or also reads. */
-export function askToken(what, reason, isConfigured) {
+export function askToken(what, reason, isConfigured, place) {
   if (!isConfigured)
     return show("Changes are disabled", [
-      h("p", {}, "No token is configured. Set ", h("code", {}, "token-file"), " in the section ", h("code", {}, "[admin]"),
+      h("p", {}, "No token is configured. Set ", h("code", {}, "token-file"), " or ", h("code", {}, "token"), " in the section ", h("code", {}, "[admin]"),
         " of the configuration, or use ", h("code", {}, "portcullis ctl"), " on the Unix socket."),
     ], { close: "Close" }).then(() => null);
   return show("Token", [
-    h("p", {}, `${what} the token of the admin interface. It is in the file that `, h("code", {}, "admin.token-file"), " names."),
+    h("p", {}, `${what} the token of the admin interface. `,
+      ...(place ? [`It is ${place}.`] : ["The keys ", h("code", {}, "admin.token-file"), " and ", h("code", {}, "admin.token"), " say where it is."])),
     reason && h("p", { class: "bad", role: "alert" }, sentence(reason)),
     field("Token", h("input", { type: "password", name: "token", required: true, autocomplete: "off", autofocus: true, spellcheck: false })),
     h("label", { class: "check" }, h("input", { type: "checkbox", name: "keep" }), h("span", {}, "Remember it until this tab is closed")),
@@ -92,7 +93,10 @@ export function explain(listeners, ask) {
       text("Client's address", "from", "203.0.113.7", true),
       text("Server name", "name", "shop.example"),
       text("ALPN", "alpn", "h2"),
-      text("Names of its certificate", "cert", "dns:batch.mesh")),
+      text("Protocol", "protocol", "ssh"),
+      text("Names of its certificate", "cert", "dns:batch.mesh"),
+      text("Proxy that sends its address", "proxy", "10.0.0.1"),
+      h("label", { class: "check" }, h("input", { type: "checkbox", name: "direct", value: "true" }), h("span", {}, "It connects without a proxy"))),
     result,
   ], {
     confirm: "Explain", close: "Close",

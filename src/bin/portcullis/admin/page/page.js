@@ -82,6 +82,7 @@ function adopt(next) {
   status = next;
   token.required = status.token_required;
   changes.isTokenConfigured = status.token_configured;
+  changes.tokenPlace = status.token_place;
 }
 
 async function findExplain(listener) {

@@ -142,6 +142,10 @@ pub(super) fn random_configuration(
             random.one_in(4)
         );
     }
+    if random.one_in(6) {
+        let connections = random.pick(&["2", "5", "9"]);
+        text += &format!("limits = {{ connections = {connections}, when-full = \"refuse\" }}\n");
+    }
     if random.one_in(2) {
         text += &format!(
             "proxy-protocol = {{ mode = \"{}\", trust = \"127.0.0.0/9\", untrusted = \"{}\" }}\n",
@@ -164,10 +168,14 @@ pub(super) fn random_configuration(
         if listed.is_empty() {
             listed.push(&servers[0]);
         }
-        let listed: Vec<_> = listed.iter().map(ToString::to_string).collect();
+        let max = random.pick(&["\"off\"", "\"off\"", "\"off\"", "1"]);
+        let server =
+            |it: &&SocketAddr| format!("{{ address = \"{it}\", max-connections = {max} }}");
+        let listed: Vec<_> = listed.iter().map(server).collect();
+        let listed = listed.join(", ");
         let balance = ["least-connections", "round-robin", "hash", "first"];
         text += &format!(
-            "[[backend]]\nname = \"b{backend}\"\nbalance = \"{}\"\nhealth = \"off\"\nservers = {listed:?}\n",
+            "[[backend]]\nname = \"b{backend}\"\nbalance = \"{}\"\nhealth = \"off\"\nserver = [{listed}]\n",
             random.pick(&balance)
         );
     }

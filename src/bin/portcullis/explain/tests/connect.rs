@@ -17,6 +17,7 @@ use portcullis::{
             },
         },
     },
+    upstream::NoBackend,
 };
 use std::{
     io,
@@ -151,6 +152,9 @@ async fn dial(from: IpAddr, port: u16) -> io::Result<TcpStream> {
 fn guard_of(error: &(dyn std::error::Error + Send + Sync + 'static)) -> String {
     if let Some(refused) = find::<Refused>(error) {
         return refused.by().to_owned();
+    }
+    if find::<NoBackend>(error).is_some() {
+        return "backend".into();
     }
     if find::<ProxyHeaderError>(error).is_some() {
         return "proxy_protocol".into();

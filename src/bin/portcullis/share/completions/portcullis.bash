@@ -64,6 +64,9 @@ _portcullis() {
             portcullis__subcmd__ctl,endings)
                 cmd="portcullis__subcmd__ctl__subcmd__endings"
                 ;;
+            portcullis__subcmd__ctl,explain)
+                cmd="portcullis__subcmd__ctl__subcmd__explain"
+                ;;
             portcullis__subcmd__ctl,help)
                 cmd="portcullis__subcmd__ctl__subcmd__help"
                 ;;
@@ -129,6 +132,9 @@ _portcullis() {
                 ;;
             portcullis__subcmd__ctl__subcmd__help,endings)
                 cmd="portcullis__subcmd__ctl__subcmd__help__subcmd__endings"
+                ;;
+            portcullis__subcmd__ctl__subcmd__help,explain)
+                cmd="portcullis__subcmd__ctl__subcmd__help__subcmd__explain"
                 ;;
             portcullis__subcmd__ctl__subcmd__help,help)
                 cmd="portcullis__subcmd__ctl__subcmd__help__subcmd__help"
@@ -241,6 +247,9 @@ _portcullis() {
             portcullis__subcmd__help__subcmd__ctl,endings)
                 cmd="portcullis__subcmd__help__subcmd__ctl__subcmd__endings"
                 ;;
+            portcullis__subcmd__help__subcmd__ctl,explain)
+                cmd="portcullis__subcmd__help__subcmd__ctl__subcmd__explain"
+                ;;
             portcullis__subcmd__help__subcmd__ctl,listeners)
                 cmd="portcullis__subcmd__help__subcmd__ctl__subcmd__listeners"
                 ;;
@@ -324,7 +333,7 @@ _portcullis() {
             return 0
             ;;
         portcullis__subcmd__ctl)
-            opts="-c -h --admin --config --token-file --roots --json --help status ready listeners connections close endings backends certificates reload log-level drain help"
+            opts="-c -h --admin --config --token-file --roots --json --help status ready listeners connections close endings backends certificates explain reload log-level drain help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -885,8 +894,70 @@ _portcullis() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        portcullis__subcmd__ctl__subcmd__explain)
+            opts="-c -h --listener --from --name --alpn --protocol --cert --proxy --direct --admin --config --token-file --roots --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --listener)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --from)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --alpn)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --protocol)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cert)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --proxy)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --admin)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -c)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --roots)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         portcullis__subcmd__ctl__subcmd__help)
-            opts="status ready listeners connections close endings backends certificates reload log-level drain help"
+            opts="status ready listeners connections close endings backends certificates explain reload log-level drain help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1026,6 +1097,20 @@ _portcullis() {
             return 0
             ;;
         portcullis__subcmd__ctl__subcmd__help__subcmd__endings)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        portcullis__subcmd__ctl__subcmd__help__subcmd__explain)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1658,7 +1743,7 @@ _portcullis() {
             return 0
             ;;
         portcullis__subcmd__help__subcmd__ctl)
-            opts="status ready listeners connections close endings backends certificates reload log-level drain"
+            opts="status ready listeners connections close endings backends certificates explain reload log-level drain"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1798,6 +1883,20 @@ _portcullis() {
             return 0
             ;;
         portcullis__subcmd__help__subcmd__ctl__subcmd__endings)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        portcullis__subcmd__help__subcmd__ctl__subcmd__explain)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

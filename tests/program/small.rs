@@ -1,0 +1,79 @@
+//! `portcullis echo` and `portcullis daytime`, and a port that is taken at the start.
+
+use crate::{
+    gate::{Folder, program},
+    support::child::Child,
+};
+use std::time::Duration;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+/// Runs `command`, and returns a client of it.
+async fn run(command: &str) -> (Child, TcpStream) {
+    let mut child = Child::start(program([command, "127.0.0.1:0"])).expect("it starts");
+    let address = child.address().await;
+    let client = TcpStream::connect(address).await.expect("it listens");
+    (child, client)
+}
+
+async fn ends_with_zero(mut child: Child) {
+    child.signal("TERM").await;
+    let ended = child.ended_within(Duration::from_secs(30)).await;
+    assert_eq!(ended.code(), Some(0));
+}
+
+#[tokio::test]
+async fn echo_sends_back_what_it_receives() {
+    let (mut child, mut client) = run("echo").await;
+    client.write_all(b"ping").await.expect("it is open");
+    client.shutdown().await.expect("it is open");
+    let mut received = String::new();
+    client.read_to_string(&mut received).await.expect("an echo");
+    assert_eq!(received, "ping");
+    let access = child.says("completed").await;
+    assert!(access.contains("echo"), "{access}");
+    ends_with_zero(child).await;
+}
+
+#[tokio::test]
+async fn daytime_sends_the_time_and_closes() {
+    let (child, mut client) = run("daytime").await;
+    let mut received = String::new();
+    client.read_to_string(&mut received).await.expect("a date");
+    // As in "Sun, 06 Nov 1994 08:49:37 GMT".
+    let words: Vec<_> = received.split([' ', ':']).collect();
+    assert_eq!(words.len(), 8, "{received}");
+    assert!(received.ends_with(" GMT\r\n"), "{received}");
+    assert!(words[3].parse::<u32>().is_ok_and(|year| year >= 2025));
+    ends_with_zero(child).await;
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_ends_the_start_with_one() {
+    let taken = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let taken = taken.local_addr().expect("it is bound").to_string();
+    let folder = Folder::new();
+    let file = folder.write(
+        "gate.toml",
+        format!(
+            "version = 1\n[[listener]]\nname = \"a\"\nlisten = \"{taken}\"\nbackend = \"b\"\n\
+             [[backend]]\nname = \"b\"\nservers = \"127.0.0.1:1\"\n"
+        ),
+    );
+    let file = file.to_str().expect("it is UTF-8");
+    for (arguments, message) in [
+        (
+            &["run", "--config", file][..],
+            "gate.toml:4:10: listener \"a\": ",
+        ),
+        (&["echo", &taken], "portcullis: "),
+    ] {
+        let output = program(arguments.iter().copied()).output().await;
+        let output = output.expect("it runs");
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(text.contains(message) && text.contains(&taken), "{text}");
+    }
+}
