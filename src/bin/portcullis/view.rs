@@ -16,10 +16,7 @@ use portcullis::{
 use std::{
     collections::BTreeMap,
     path::PathBuf,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
 
@@ -33,8 +30,6 @@ pub(crate) struct View {
     pub(crate) token: ArcSwapOption<Secret>,
     current: ArcSwap<Current>,
     reloads: Mutex<Reloads>,
-    /// Whether a stop was requested here, which the server notices a moment later.
-    is_stopping: AtomicBool,
 }
 
 /// One configuration and what was built from it.
@@ -88,7 +83,6 @@ impl View {
                 loaded: SystemTime::now(),
             }),
             reloads: Mutex::default(),
-            is_stopping: AtomicBool::new(false),
         }
     }
 
@@ -102,17 +96,11 @@ impl View {
 
     /// Shuts down gracefully.
     pub(crate) fn stop(&self) {
-        self.is_stopping.store(true, Ordering::Relaxed);
         self.server.stop();
     }
 
     pub(crate) fn state(&self) -> State {
-        match self.server.state() {
-            State::Running | State::Paused if self.is_stopping.load(Ordering::Relaxed) => {
-                State::Draining
-            }
-            state => state,
-        }
+        self.server.state()
     }
 
     pub(crate) fn reloads(&self) -> Reloads {

@@ -279,13 +279,20 @@ fn forwarder(pool: &Pool, guards: &Guards) -> ForwardService<Pool> {
     ForwardService::new(pool.clone()).with_half_closed_timeout(guards.timeouts.half_closed)
 }
 
-/// The service of a route.
+/// The service of a route, which records that it was taken.
 fn serve(way: &Way, guards: &Guards) -> route::Route<Io> {
+    let route = way.route.clone();
+    let stack = ServiceBuilder::new().map_request(move |connection: Connection<Io>| {
+        if let Some(route) = &route {
+            connection.info().set_route(route.clone());
+        }
+        connection
+    });
     match (&way.destination, &way.tls) {
-        (Destination::Refuse(refuse), _) => refuse_all(*refuse),
-        (Destination::Backend { pool, .. }, None) => boxed(forwarder(pool, guards)),
+        (Destination::Refuse(refuse), _) => boxed(stack.service(refuse_all(*refuse))),
+        (Destination::Backend { pool, .. }, None) => boxed(stack.service(forwarder(pool, guards))),
         (Destination::Backend { pool, .. }, Some(tls)) => boxed(
-            ServiceBuilder::new()
+            stack
                 .layer(tls.layer.clone())
                 .option_layer(tls.access.clone())
                 .map_err(Into::<BoxError>::into)
@@ -311,15 +318,15 @@ fn behind(
     boxed(ServiceBuilder::new().layer(prelude).service(service))
 }
 
-fn refuse_all(refuse: Refuse) -> route::Route<Io> {
-    boxed(tower::service_fn(
-        move |connection: Connection<Io>| async move {
-            if refuse == Refuse::Reset {
-                connection.info().force_reset();
-            }
-            Err::<(), BoxError>(Refused::new("route", "refused_by_route").into())
-        },
-    ))
+fn refuse_all(
+    refuse: Refuse,
+) -> impl Service<Connection<Io>, Response = (), Error = BoxError, Future: Send> + Clone + Sync {
+    tower::service_fn(move |connection: Connection<Io>| async move {
+        if refuse == Refuse::Reset {
+            connection.info().force_reset();
+        }
+        Err(Refused::new("route", "refused_by_route").into())
+    })
 }
 
 fn boxed<S, IO>(service: S) -> BoxCloneSyncService<Connection<IO>, (), BoxError>

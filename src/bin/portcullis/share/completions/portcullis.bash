@@ -646,7 +646,7 @@ _portcullis() {
             return 0
             ;;
         portcullis__subcmd__ctl__subcmd__close)
-            opts="-c -h --listener --peer --name --backend --server --search --phase --older --all --dry-run --reset --admin --config --token-file --roots --json --help"
+            opts="-c -h --listener --peer --name --route --backend --server --search --phase --older --all --dry-run --reset --admin --config --token-file --roots --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -661,6 +661,10 @@ _portcullis() {
                     return 0
                     ;;
                 --name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --route)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -712,7 +716,7 @@ _portcullis() {
             return 0
             ;;
         portcullis__subcmd__ctl__subcmd__connections)
-            opts="-c -h --listener --peer --name --backend --server --search --phase --older --limit --admin --config --token-file --roots --json --help"
+            opts="-c -h --listener --peer --name --route --backend --server --search --phase --older --limit --admin --config --token-file --roots --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -727,6 +731,10 @@ _portcullis() {
                     return 0
                     ;;
                 --name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --route)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -816,7 +824,7 @@ _portcullis() {
             return 0
             ;;
         portcullis__subcmd__ctl__subcmd__endings)
-            opts="-c -h --listener --peer --name --backend --server --search --outcome --limit --admin --config --token-file --roots --json --help"
+            opts="-c -h --listener --peer --name --route --backend --server --search --outcome --limit --admin --config --token-file --roots --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -831,6 +839,10 @@ _portcullis() {
                     return 0
                     ;;
                 --name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --route)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
