@@ -33,6 +33,8 @@ from pathlib import Path
 SECONDS = 15
 TOKEN = "open-sesame-says-the-test"
 MUTUAL = "mutual-for-the-reporting-team-of-the-northern-region"
+REGION = "*.a-rather-long-name-of-a-region.test"
+ROUTE = f"route shop.test, {REGION}"
 MARKUP = "<img src=x onerror=alert(1)>"
 SLOWEST_UPDATE = 100  # milliseconds
 
@@ -149,6 +151,19 @@ limits   = {{ handshakes = 20_000 }}
 timeouts = {{ handshake = "2m" }}
 
 [[listener]]
+name   = "edge"
+listen = "127.0.0.1:{edge}"
+
+[[listener.route]]
+names   = ["shop.test", "{REGION}"]
+backend = "echo"
+tls     = {{ certificates = "test" }}
+
+[[listener.route]]
+protocol = "ssh"
+backend  = "spare"
+
+[[listener]]
 name   = "guarded"
 listen = "127.0.0.1:{guarded}"
 backend = "spare"
@@ -177,14 +192,14 @@ class Gate:
     def __init__(self, program, folder):
         self.program, self.folder = program, folder
         servers = [Echo(), Echo()]
-        names = ["admin", "echo", "web", "guarded", "mutual"]
+        names = ["admin", "echo", "web", "edge", "guarded", "mutual"]
         self.ports = {name: free_port() for name in names}
         self.ports |= {"first": servers[0].port, "second": servers[1].port}
         (folder / "token").write_text(TOKEN)
         os.chmod(folder / "token", 0o600)
-        make_certificate(folder, "chain.pem", "/CN=web.test", "DNS:web.test,DNS:*.a-rather-long-name-of-a-region.test")
+        make_certificate(folder, "chain.pem", "/CN=web.test", f"DNS:web.test,DNS:shop.test,DNS:{REGION}")
         make_certificate(folder, "client.pem", f"/CN={MARKUP}", "DNS:client.test")
-        (folder / "gate.toml").write_text(CONFIGURATION.format(**self.ports, MUTUAL=MUTUAL))
+        (folder / "gate.toml").write_text(CONFIGURATION.format(**self.ports, MUTUAL=MUTUAL, REGION=REGION))
         self.url = f"http://127.0.0.1:{self.ports['admin']}"
         self.stopped = threading.Event()
         self.start()
@@ -200,13 +215,17 @@ class Gate:
         with urllib.request.urlopen(self.url + path, timeout=SECONDS) as response:
             return json.load(response)
 
-    def load(self):
-        """Short connections of each kind, until `stopped`, beside some that stay open."""
+    def connect_tls(self, name, host):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         context.load_cert_chain(self.folder / "client.pem", self.folder / "client.key")
+        return context.wrap_socket(self.connect(name), server_hostname=host)
+
+    def load(self):
+        """Short connections of each kind, until `stopped`, beside some that stay open."""
         with contextlib.ExitStack() as stack:
             open_ones = [stack.enter_context(self.connect()) for _ in range(10)]
+            stack.enter_context(self.connect_tls("edge", "shop.test"))
             while not self.stopped.wait(0.05):
                 with contextlib.suppress(OSError):
                     open_ones[0].sendall(bytes(20_000))
@@ -214,8 +233,8 @@ class Gate:
                     with self.connect() as stream:
                         stream.sendall(b"hello")
                         stream.recv(100)
-                    for name in ["web", "mutual"]:
-                        with context.wrap_socket(self.connect(name), server_hostname="web.test") as stream:
+                    for name, host in [("web", "web.test"), ("mutual", "web.test"), ("edge", "shop.test")]:
+                        with self.connect_tls(name, host) as stream:
                             stream.sendall(b"hello")
                             stream.recv(100)
                     with self.connect("guarded") as stream:
@@ -465,6 +484,38 @@ def an_ended_connection_appears_with_its_reason(browser, gate, _):
     assert reason in browser.text("#panel-ended .story")
 
 
+STEPS = ["accepted from", "ClientHello for shop.test", f"decided by {ROUTE}", "TLS handshake completed", "connected to",
+         "first byte from the client", "first byte from the server"]
+TIMELINE = ("return [...document.querySelectorAll('#panel-{} .timeline li')]"
+            ".map((step) => ['at', 'what'].map((part) => step.querySelector(`.${{part}}`).textContent))")
+
+
+def a_story_has_the_route_and_each_time(browser, gate, _):
+    begin(browser, "live")
+    browser.wait_for("!document.querySelector('#filter-route').hidden", "the routes to choose from")
+    select(browser, "route", ROUTE)
+    with gate.connect_tls("edge", "shop.test") as stream:
+        stream.sendall(b"hello")
+        assert stream.recv(100) == b"hello"
+        peer = f"127.0.0.1:{stream.getsockname()[1]}"
+        browser.wait_for(f"{ROWS.format('live')}.length > 0 && {ROWS.format('live')}.every((row) => row.querySelector('.route').textContent === arguments[0])", "rows of one route", ROUTE.removeprefix("route "))
+        browser.write("#search", peer)
+        browser.wait_for(f"{ROWS.format('live')}.length === 1", "its row")
+        browser.click("#panel-live tbody th button")
+        steps = wait_until(lambda: [step for step in [browser.run(TIMELINE.format("live"))] if len(step) == len(STEPS)], "its story")[0]
+        for (at, what), expected in zip(steps, STEPS):
+            assert at.startswith("+") and expected in what, steps
+        told = gate.get(f"/api/connections?search={peer}")["connections"][0]["story"]
+        assert [step["at"] for step in told] == sorted(step["at"] for step in told), told
+    begin(browser, "ended")
+    select(browser, "route", ROUTE)
+    browser.write("#search", peer)
+    browser.wait_for(f"{ROWS.format('ended')}.length > 0 && {ROWS.format('ended')}[0].querySelector('.peer').textContent === arguments[0]", "its ending", peer)
+    browser.click("#panel-ended tbody th button")
+    steps = wait_until(lambda: browser.run(TIMELINE.format("ended")), "the story of its end")
+    assert len(steps) == len(STEPS) + 1 and all(at.startswith("+") for at, _ in steps), steps
+
+
 def a_click_on_an_outcome_filters_the_ended(browser, *_):
     begin(browser, "live")
     browser.run("[...document.querySelectorAll('#plot-endings .legend button')].find((it) => it.textContent.startsWith('refused')).click()")
@@ -582,7 +633,8 @@ def nothing_overflows_and_screenshots(browser, gate, arguments):
             for tab in ["live", "ended"]:
                 browser.run(f"document.querySelector('#tab-{tab}').click()")
                 browser.wait_for(f"{ROWS.format(tab)}.length > 1", "rows")
-                browser.run(f"{ROWS.format(tab)}[1].querySelector('button').click()")
+                routed = f"{ROWS.format(tab)}.find((row) => row.querySelector('.name').textContent === 'shop.test')"
+                browser.run(f"({routed} ?? {ROWS.format(tab)}[1]).querySelector('button').click()")
                 time.sleep(0.3)  # a frame with all of it
                 overflowing = browser.run(OVERFLOWING)
                 assert not overflowing, f"at {width} px: {overflowing[:3]}"
@@ -663,7 +715,8 @@ def a_lost_gate_is_found_again(browser, gate, _):
 
 
 CHECKS = [opens, plots_move, a_filter_filters, a_click_closes_a_connection_with_the_token,
-          an_ended_connection_appears_with_its_reason, a_click_on_an_outcome_filters_the_ended, what_a_peer_chose_is_text,
+          an_ended_connection_appears_with_its_reason, a_story_has_the_route_and_each_time,
+          a_click_on_an_outcome_filters_the_ended, what_a_peer_chose_is_text,
           a_server_is_drained_and_back, a_listener_is_paused_limited_and_resumed,
           matching_connections_are_closed_after_a_question, a_reload_shows_its_plan, a_decision_is_explained,
           nothing_overflows_and_screenshots, no_errors_and_no_other_hosts, many_connections_update_quickly,

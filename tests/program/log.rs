@@ -96,13 +96,18 @@ async fn each_connection_has_one_line_with_its_facts() {
             .as_str()
             .is_some_and(|it| it.starts_with("127.0.0.1:"))
     );
-    for field in ["duration", "connect_time"] {
+    for field in [
+        "duration",
+        "connect_time",
+        "first_byte_in",
+        "first_byte_out",
+    ] {
         assert!(
             access[field].as_f64().is_some_and(|it| it > 0.0),
             "{access}"
         );
     }
-    for field in ["error", "proxy", "name", "observed"] {
+    for field in ["reason", "route", "proxy", "name", "observed"] {
         assert!(access.get(field).is_none(), "{access}");
     }
     gate.child.signal("TERM").await;
@@ -223,15 +228,27 @@ async fn a_client_of_routes_has_its_name_and_fingerprint_in_its_line() {
         &format!("{route}\n[[backend]]"),
     );
     let mut gate = Gate::run(&folder.write("gate.toml", text), 1).await;
-    let mut client = gate.connect().await;
-    let hello = tls::client_hello(tls::client(&authority, None), "shop.example");
-    client.write_all(&hello).await.expect("it is open");
+    let greet = async |gate: &Gate, name| {
+        let mut client = gate.connect().await;
+        let hello = tls::client_hello(tls::client(&authority, None), name);
+        client.write_all(&hello).await.expect("it is open");
+    };
+    greet(&gate, "other.example").await;
+    let taken = gate.child.says("outcome").await;
+    let taken: Value = serde_json::from_str(&taken).expect("it is JSON");
+    assert_eq!(taken["route"], "route other.example", "{taken}");
+    greet(&gate, "shop.example").await;
     let access = gate.child.says("outcome").await;
     let access: Value = serde_json::from_str(&access).expect("it is JSON");
+    assert!(access.get("route").is_none(), "{access}");
     for (field, value) in [
         ("name", "shop.example"),
         ("outcome", "refused"),
         ("ended_by", "gate"),
+        (
+            "reason",
+            "rejected by route: no route matches: server name shop.example",
+        ),
     ] {
         assert_eq!(access[field], value, "{access}");
     }

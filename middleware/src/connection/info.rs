@@ -1,10 +1,11 @@
 //! Information about a connection, for layers, handlers and the server.
 
 use super::{
-    Address, CertificateFacts, EndedBy, Hello, ListenerInfo, Note, Phase, TlsInfo, Transport,
-    UpstreamInfo,
+    Address, CertificateFacts, EndedBy, Hello, ListenerInfo, Milestone, Note, Phase, TlsInfo,
+    Transport, UpstreamInfo,
     control::{Control, IoDirection, Requests},
     deadline::IoDeadline,
+    milestone::Milestones,
     notes::Notes,
 };
 use crate::drain::{DrainSignal, DrainStage, DrainTrigger};
@@ -42,8 +43,10 @@ struct ConnectionFacts {
     tls: OnceLock<Box<TlsInfo>>,
     /// Of few connections.
     rare: OnceLock<Box<RareFacts>>,
+    route: OnceLock<Arc<str>>,
     pool: OnceLock<Arc<str>>,
     upstream: OnceLock<Box<UpstreamInfo>>,
+    milestones: Milestones,
     read: AtomicU64,
     written: AtomicU64,
     phase: AtomicU8,
@@ -107,8 +110,10 @@ impl ConnectionInfo {
             hello: OnceLock::new(),
             tls: OnceLock::new(),
             rare: OnceLock::new(),
+            route: OnceLock::new(),
             pool: OnceLock::new(),
             upstream: OnceLock::new(),
+            milestones: Milestones::new(),
             read: AtomicU64::new(0),
             written: AtomicU64::new(0),
             phase: AtomicU8::new(Phase::Accepted as u8),
@@ -234,6 +239,28 @@ impl ConnectionInfo {
 
     fn rare(&self) -> &RareFacts {
         self.0.rare.get_or_init(Box::default)
+    }
+
+    /// The time from the accept to a milestone; `None` if it is not reached.
+    pub fn reached(&self, milestone: Milestone) -> Option<Duration> {
+        self.0.milestones.get(milestone)
+    }
+
+    /// Records that the connection reaches a milestone now; the first time stays.
+    pub fn reach(&self, milestone: Milestone) {
+        self.0.milestones.set(milestone, self.age());
+    }
+
+    /// The name of the route that decided about the connection; `None` without routes, and if none matches.
+    ///
+    /// [`Router`](crate::route::Router) has no names for its routes, so a service of a route records its own.
+    pub fn route(&self) -> Option<&str> {
+        self.0.route.get().map(|route| &**route)
+    }
+
+    /// Records the route, for services of routes; false if one was recorded already.
+    pub fn set_route(&self, name: impl Into<Arc<str>>) -> bool {
+        self.0.route.set(name.into()).is_ok()
     }
 
     /// The name of the pool that chooses the backend, also while it chooses and if it has none.
@@ -607,6 +634,28 @@ mod tests {
         let connected = info();
         connected.set_upstream(UpstreamInfo::new("blue", Address::Unknown).with_pool("shop"));
         assert_eq!(connected.pool(), Some("shop"));
+    }
+
+    #[test]
+    fn a_route_is_recorded_once() {
+        let info = info();
+        assert_eq!(info.route(), None);
+        assert!(info.set_route("shop.example"));
+        assert!(!info.set_route("other.example"));
+        assert_eq!(info.route(), Some("shop.example"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_milestone_has_the_time_since_the_accept() {
+        let info = info();
+        tokio::time::advance(Duration::from_secs(3)).await;
+        info.reach(Milestone::Detected);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        info.reach(Milestone::Detected);
+        assert_eq!(
+            info.reached(Milestone::Detected),
+            Some(Duration::from_secs(3))
+        );
     }
 
     #[test]

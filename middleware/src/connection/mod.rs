@@ -37,6 +37,7 @@ pub(crate) mod guards;
 mod hello;
 mod info;
 mod listener_info;
+mod milestone;
 mod notes;
 mod phase;
 mod socket;
@@ -64,6 +65,7 @@ pub use self::{
     hello::Hello,
     info::{ConnectionId, ConnectionInfo},
     listener_info::ListenerInfo,
+    milestone::Milestone,
     notes::Note,
     phase::Phase,
     socket::{ForcedClose, Socket},

@@ -3,6 +3,7 @@
 use super::{Detect, Detector, PeekLayer};
 use crate::{
     BoxError, Connection,
+    connection::Milestone,
     drain::within_grace_period,
     error::{Elapsed, Refused, TimeoutPhase, find},
     io::PrefixedIo,
@@ -38,6 +39,7 @@ pub(super) async fn receive<D: Detector, IO: AsyncRead + Unpin>(
     };
     match found {
         Ok(Some(found)) => {
+            info.reach(Milestone::Detected);
             if let Some(hello) = detector.into_hello() {
                 info.set_hello(hello);
             }

@@ -10,6 +10,7 @@ use super::{
 use crate::io::PrefixedIo;
 use crate::{
     BoxError, Connection,
+    connection::Milestone,
     drain::within_grace_period,
     error::{Elapsed, TimeoutPhase, WithOutcome},
     outcome::Outcome,
@@ -105,6 +106,7 @@ fn accept<IO>(
         let first = connection.extensions().get::<ProxyHeader>().is_none()
             && addresses.is_none_or(|(peer, local)| info.set_effective(peer, local));
         if first {
+            info.reach(Milestone::ProxyHeader);
             connection.extensions_mut().insert(header);
         } else {
             warnings.repeated(info.socket_peer());

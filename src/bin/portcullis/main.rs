@@ -15,6 +15,7 @@ mod demo;
 mod explain;
 mod log;
 mod plan;
+mod reason;
 mod recheck;
 mod run;
 mod running;

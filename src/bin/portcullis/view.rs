@@ -16,10 +16,7 @@ use portcullis::{
 use std::{
     collections::BTreeMap,
     path::PathBuf,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
 
@@ -35,8 +32,6 @@ pub(crate) struct View {
     pub(crate) admin_certificates: ArcSwapOption<CertStore>,
     current: ArcSwap<Current>,
     reloads: Mutex<Reloads>,
-    /// Whether a stop was requested here, which the server notices a moment later.
-    is_stopping: AtomicBool,
 }
 
 /// One configuration and what was built from it.
@@ -91,7 +86,6 @@ impl View {
                 loaded: SystemTime::now(),
             }),
             reloads: Mutex::default(),
-            is_stopping: AtomicBool::new(false),
         }
     }
 
@@ -105,17 +99,11 @@ impl View {
 
     /// Shuts down gracefully.
     pub(crate) fn stop(&self) {
-        self.is_stopping.store(true, Ordering::Relaxed);
         self.server.stop();
     }
 
     pub(crate) fn state(&self) -> State {
-        match self.server.state() {
-            State::Running | State::Paused if self.is_stopping.load(Ordering::Relaxed) => {
-                State::Draining
-            }
-            state => state,
-        }
+        self.server.state()
     }
 
     pub(crate) fn reloads(&self) -> Reloads {

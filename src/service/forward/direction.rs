@@ -10,7 +10,6 @@ use std::{
     io, mem,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -32,7 +31,8 @@ pub(super) struct Direction {
     unflushed: bool,
     /// Bytes that were written.
     moved: u64,
-    pub(super) first_byte: Option<Duration>,
+    /// The first byte was read, and its time recorded.
+    pub(super) has_begun: bool,
 }
 
 /// What was read and is not yet written; it goes first.
@@ -76,7 +76,7 @@ impl Direction {
             copies: false,
             unflushed: false,
             moved: 0,
-            first_byte: None,
+            has_begun: false,
         }
     }
 
@@ -237,7 +237,7 @@ impl Direction {
 
     /// Whether input has arrived.
     pub(super) const fn has_read(&self) -> bool {
-        self.moved > 0 || self.is_in_transit()
+        self.moved > 0 || !matches!(self.rest, Rest::Nothing)
     }
 
     pub(super) fn write_failure(&self, error: io::Error) -> Failure {

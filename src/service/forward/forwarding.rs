@@ -8,7 +8,7 @@ use super::{
 };
 use portcullis_middleware::{
     Connection, ConnectionInfo,
-    connection::{EndedBy, ForcedClose, Linger},
+    connection::{EndedBy, ForcedClose, Linger, Milestone},
     error::{Elapsed, TimeoutPhase},
     internal::{share_forced_because, wake_when_forced},
     io::Passthrough,
@@ -178,8 +178,12 @@ where
             Side::Backend => direction.poll(cx, backend.get_mut(), client.get_mut(), surroundings),
         };
         let info = client.info();
-        if direction.first_byte.is_none() && direction.has_read() {
-            direction.first_byte = Some(info.age());
+        if !direction.has_begun && direction.has_read() {
+            direction.has_begun = true;
+            info.reach(match from {
+                Side::Client => Milestone::FirstByteOfClient,
+                Side::Backend => Milestone::FirstByteOfBackend,
+            });
         }
         // After a failure, `fail` records the cause.
         if !matches!(polled, Poll::Ready(Err(_)))
@@ -319,12 +323,13 @@ where
 
     fn forwarded(&self, ended_by: EndedBy) -> Forwarded {
         let (client, _) = self.sides.as_ref().expect(OPEN);
+        let info = client.info();
         Forwarded {
             to_backend: self.to_backend.moved(),
             to_client: self.to_client.moved(),
-            ended_by: client.info().ended_by().unwrap_or(ended_by),
-            first_byte_of_client: self.to_backend.first_byte,
-            first_byte_of_backend: self.to_client.first_byte,
+            ended_by: info.ended_by().unwrap_or(ended_by),
+            first_byte_of_client: info.reached(Milestone::FirstByteOfClient),
+            first_byte_of_backend: info.reached(Milestone::FirstByteOfBackend),
         }
     }
 }

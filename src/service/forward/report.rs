@@ -19,6 +19,10 @@ pub struct Forwarded {
     /// The side that ended the connection first.
     pub ended_by: EndedBy,
     /// When the client's first byte was read, from the accept; `None` if it sent none.
+    ///
+    /// While the connection is open, [`ConnectionInfo::reached`] has this time.
+    ///
+    /// [`ConnectionInfo::reached`]: portcullis_middleware::ConnectionInfo::reached
     pub first_byte_of_client: Option<Duration>,
     /// When the backend's first byte was read, from the accept of the client; `None` if it sent none.
     pub first_byte_of_backend: Option<Duration>,

@@ -1,10 +1,17 @@
 //! Connections that are open, and those that have ended.
 
 use super::{Administered, TOKEN, configuration, forward_to};
-use crate::gate::{backend, line};
+use crate::{
+    gate::{Authority, backend, line},
+    tls,
+};
 use serde_json::Value;
 use std::time::Duration;
-use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
 
 async fn greeted(running: &Administered) -> TcpStream {
     let mut client = running.gate.connect().await;
@@ -53,6 +60,11 @@ async fn a_connection_is_shown_with_its_story_and_closed_by_its_id() {
             .expect("text")
             .starts_with(&format!("connected to {server} in "))
     );
+    assert_eq!(shown["route"], Value::Null);
+    // The server speaks first, and the client has sent nothing.
+    let events: Vec<_> = story.iter().map(|step| &step["event"]).collect();
+    assert_eq!(events, ["accepted", "connected", "first_byte_out"]);
+    assert_times_increase(&shown["story"]);
 
     let id = shown["id"].as_str().expect("text");
     let path = format!("/api/connections/{id}");
@@ -80,8 +92,101 @@ async fn a_connection_is_shown_with_its_story_and_closed_by_its_id() {
         (&1.into(), &1_000.into())
     );
     assert!(ending["duration"].as_f64().expect("a number") > 0.0);
+    assert_eq!(ending["story"][3]["event"], "end");
+    assert_times_increase(&ending["story"]);
     assert!(ending["ended"].as_u64() >= ending["opened"].as_u64());
     assert_eq!(running.get(&path).await.status, 404);
+}
+
+/// Each step has a time, and none is before the one above it.
+fn assert_times_increase(story: &Value) {
+    let steps = story.as_array().expect("a list").iter();
+    let times: Option<Vec<_>> = steps.map(|step| step["at"].as_f64()).collect();
+    let times = times.unwrap_or_else(|| panic!("a step without a time: {story}"));
+    assert!(times.is_sorted() && times.last() > Some(&0.0), "{story}");
+}
+
+#[tokio::test]
+async fn a_story_has_the_times_of_the_header_the_hello_the_route_and_the_first_bytes() {
+    let authority = Authority::new();
+    let server = backend("one").await;
+    let edge = format!(
+        "[[listener]]\nname = \"edge\"\nlisten = \"127.0.0.1:0\"\n\
+         proxy-protocol = {{ trust = \"127.0.0.0/8\" }}\n\
+         [[listener.route]]\nnames = [\"shop.example\", \"*.shop.example\"]\nbackend = \"b\"\npass = true\n\
+         [[listener.route]]\nprotocol = \"ssh\"\nbackend = \"b\"\n\
+         [[backend]]\nname = \"b\"\nservers = \"{server}\"\n"
+    );
+    let running = Administered::run(&edge, 1).await;
+    let hello = tls::client_hello(tls::client(&authority, None), "www.shop.example");
+    let header = b"PROXY TCP4 192.0.2.7 192.0.2.1 4000 443\r\n";
+    let mut client = running.gate.connect().await;
+    client.write_all(header).await.expect("it is open");
+    client.write_all(&hello).await.expect("it is open");
+    line(&mut client).await.expect("the greeting");
+    let mut other = running.gate.connect().await;
+    other.write_all(header).await.expect("it is open");
+    other.write_all(b"SSH-2.0-x\r\n").await.expect("it is open");
+    line(&mut other).await.expect("the greeting");
+
+    let by_name = "route shop.example, *.shop.example";
+    let listeners = running.get("/api/listeners").await.json();
+    let routes = &listeners["listeners"][0]["routes"];
+    assert_eq!(routes, &serde_json::json!([by_name, "route ssh"]));
+    let status = running.get("/api/status").await.json();
+    assert_eq!(status["listeners"][0]["routes"], *routes);
+
+    let filter = format!("route={}", by_name.replace(' ', "%20"));
+    let path = format!("/api/connections?{filter}");
+    let is_told = |list: &Value| {
+        let story = &list["connections"][0]["story"];
+        story.as_array().is_some_and(|story| story.len() == 7)
+    };
+    let found = running.eventually(&path, is_told).await;
+    assert_eq!(
+        (
+            &found["total"],
+            running.get("/api/connections").await.json()["total"].as_u64()
+        ),
+        (&1.into(), Some(2))
+    );
+    let shown = &found["connections"][0];
+    assert_eq!(
+        (&shown["route"], &shown["name"]),
+        (&by_name.into(), &"www.shop.example".into())
+    );
+    let mut events: Vec<_> = shown["story"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|step| step["event"].as_str())
+        .collect();
+    // The server greets, and need not wait for the client.
+    events[5..].sort();
+    assert_eq!(
+        events.into_iter().flatten().collect::<Vec<_>>(),
+        [
+            "accepted",
+            "header",
+            "hello",
+            "route",
+            "connected",
+            "first_byte_in",
+            "first_byte_out"
+        ]
+    );
+    assert_times_increase(&shown["story"]);
+
+    drop((client, other));
+    let ended = running
+        .eventually("/api/endings", |it| it["last"] == 2)
+        .await;
+    for ending in ended["endings"].as_array().expect("a list") {
+        assert_times_increase(&ending["story"]);
+    }
+    let ended = running.get(&format!("/api/endings?{filter}")).await.json();
+    assert_eq!(ended["endings"].as_array().map(Vec::len), Some(1));
+    assert_eq!(ended["endings"][0]["route"], by_name);
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! The registered metrics of one listener.
 
 use crate::{
-    connection::ConnectionInfo,
+    connection::{ConnectionInfo, Slot, Slots},
     error::{Refused, find},
     observe::until_end::OnEnd,
     outcome::Outcome,
@@ -32,10 +32,6 @@ struct RefusedCounter {
     counter: Counter,
 }
 
-/// Counts a connection as active until it is dropped.
-#[derive(Debug)]
-pub(super) struct Active(Gauge);
-
 impl Handles {
     pub(super) fn new(listener: String) -> Self {
         let name = || listener.clone();
@@ -57,11 +53,11 @@ impl Handles {
         }
     }
 
-    /// Counts a connection as accepted.
-    pub(super) fn open(&self) -> Active {
+    /// Counts a connection as accepted, and as active until the slot is dropped.
+    pub(super) fn open(self: &Arc<Self>) -> Slot {
         self.accepted.increment(1);
         self.active.increment(1.0);
-        Active(self.active.clone())
+        Slot::new(self.clone(), 0)
     }
 
     pub(super) fn refused(&self, by: &'static str, reason: &'static str) -> Counter {
@@ -102,9 +98,10 @@ impl OnEnd for Arc<Handles> {
     }
 }
 
-impl Drop for Active {
-    fn drop(&mut self) {
-        self.0.decrement(1.0);
+/// A slot needs no allocation of its own, and neither do those of limits that follow.
+impl Slots for Handles {
+    fn release(&self, _: usize) {
+        self.active.decrement(1.0);
     }
 }
 

@@ -57,7 +57,7 @@ where
     }
 
     fn call(&mut self, mut connection: Connection<IO>) -> Self::Future {
-        connection.hold(self.handles.open());
+        connection.hold_slot(self.handles.open());
         let (info, handles) = (connection.info().clone(), self.handles.clone());
         MetricsFuture(UntilEnd::call(info, handles, || {
             self.inner.call(connection)

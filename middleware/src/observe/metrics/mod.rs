@@ -62,9 +62,8 @@
 //! # Performance
 //!
 //! All handles but those of refusals and of certificates are registered once, when the layer is created, so a connection
-//! looks nothing up.
-//! It takes one allocation, and some atomic additions at its begin and end. Reads and writes are not affected. A
-//! refusal takes a short lock.
+//! looks nothing up. It takes some atomic additions at its begin and end, and shares the allocation of limits. Reads and
+//! writes are not affected. A refusal takes a short lock.
 //!
 //! # Example
 //!

@@ -2,12 +2,11 @@
 //!
 //! Names and addresses that a peer chose are JSON strings as they are. A program that shows them has to treat them as text.
 
-use super::{certificates, time};
+use super::{certificates, story, time};
 use crate::view;
 use portcullis::ConnectionInfo;
 use serde_json::{Value, json};
 use std::borrow::Cow;
-use tokio::time::Instant;
 
 /// The facts of live and of ended connections.
 pub(super) fn facts(info: &ConnectionInfo) -> Value {
@@ -25,6 +24,7 @@ pub(super) fn facts(info: &ConnectionInfo) -> Value {
         "opened": time::millis_of(info.accepted_at()),
         "bytes_in": info.bytes_read(),
         "bytes_out": info.bytes_written(),
+        "route": info.route(),
         "backend": info.pool(),
         "server": upstream.map(|it| &*it.server),
         "notes": info.notes().map(ToString::to_string).collect::<Vec<_>>(),
@@ -36,59 +36,8 @@ pub(super) fn live(info: &ConnectionInfo) -> Value {
     let mut value = facts(info);
     value["phase"] = info.phase().as_str().into();
     value["age"] = info.age().as_secs_f64().into();
-    value["story"] = story(info).into();
+    value["story"] = story::of(info).into();
     value
-}
-
-/// What happened to it, in its order. Times that are not known are null.
-pub(super) fn story(info: &ConnectionInfo) -> Vec<Value> {
-    let step = |at: Option<f64>, what: String| json!({ "at": at, "what": what });
-    let after = |at: Option<Instant>| {
-        let after = at?.saturating_duration_since(info.accepted_at());
-        Some(after.as_secs_f64())
-    };
-    let mut steps = vec![step(
-        Some(0.0),
-        format!("accepted from {}", info.socket_peer()),
-    )];
-    if info.peer() != info.socket_peer() {
-        let what = format!("PROXY header: the client is {}", info.peer());
-        steps.push(step(None, what));
-    }
-    if let Some(hello) = info.hello() {
-        let name = hello.server_name();
-        let what = match name {
-            Some(name) => format!("ClientHello for {name}"),
-            None => "ClientHello without a name".into(),
-        };
-        steps.push(step(None, what));
-    }
-    if let Some(tls) = info.tls() {
-        let version = tls.version.map_or("TLS", version_words);
-        let resumed = if tls.resumed { ", resumed" } else { "" };
-        let what = format!("TLS handshake completed, {version}{resumed}");
-        steps.push(step(after(tls.completed_at), what));
-    }
-    if let Some(name) = client_certificate(info) {
-        steps.push(step(
-            None,
-            format!("the client's certificate is that of {name}"),
-        ));
-    }
-    for note in info.notes() {
-        let what = format!(
-            "{} would have rejected it: {}",
-            note.by(),
-            words_of(note.reason())
-        );
-        steps.push(step(None, what));
-    }
-    if let Some(upstream) = info.upstream() {
-        let millis = upstream.connect_time.as_secs_f64() * 1_000.0;
-        let what = format!("connected to {} in {millis:.1} ms", upstream.address);
-        steps.push(step(after(upstream.connected_at), what));
-    }
-    steps
 }
 
 /// The host name that the client requested.
@@ -127,17 +76,4 @@ fn tls(info: &ConnectionInfo) -> Option<Value> {
         "cipher": tls.cipher_suite.map(|suite| suite.replacen("TLS13_", "TLS_", 1)),
         "resumed": tls.resumed,
     }))
-}
-
-fn version_words(version: &str) -> &str {
-    match version {
-        "TLSv1_2" => "TLS 1.2",
-        "TLSv1_3" => "TLS 1.3",
-        other => other,
-    }
-}
-
-/// The words of a name in snake case.
-pub(super) fn words_of(name: &str) -> String {
-    name.replace('_', " ")
 }

@@ -3,27 +3,24 @@
 //! A connection that ends leaves its facts here as they are. They are put into words when a request asks for them.
 
 use super::{
-    connection::{self, words_of},
+    connection,
     filter::{Filter, Subject},
     reply::{self, Refusal, Reply},
     router::Call,
+    story,
 };
-use crate::view;
+use crate::{
+    reason::{Failure, reason},
+    view,
+};
 use portcullis::{
     ConnectionInfo,
     connection::EndedBy,
-    middleware::{
-        access::AclLayer,
-        error::{Refused, find},
-        observe::trace::Closed,
-        outcome::Outcome,
-    },
+    middleware::{observe::trace::Closed, outcome::Outcome},
 };
 use serde_json::{Value, json};
 use std::{
     collections::VecDeque,
-    error::Error,
-    fmt::{self, Write},
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -67,35 +64,7 @@ pub(super) struct Ending {
     pub(super) info: ConnectionInfo,
     pub(super) duration: Duration,
     pub(super) outcome: Outcome,
-    error: Option<Failure>,
-}
-
-/// The error of a connection, which is not kept itself.
-#[derive(Clone)]
-enum Failure {
-    Refused(Rejection),
-    Other(Box<str>),
-}
-
-/// Why a guard rejected a connection.
-#[derive(Clone)]
-struct Rejection {
-    by: &'static str,
-    reason: Option<&'static str>,
-    cause: Option<Box<str>>,
-}
-
-impl fmt::Display for Rejection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "rejected by {}", self.by)?;
-        if let Some(reason) = self.reason {
-            write!(f, ": {}", words_of(reason))?;
-        }
-        match &self.cause {
-            Some(cause) => write!(f, ": {cause}"),
-            None => Ok(()),
-        }
-    }
+    error: Option<Box<Failure>>,
 }
 
 impl Endings {
@@ -112,7 +81,7 @@ impl Endings {
             info: closed.info().clone(),
             duration: closed.duration(),
             outcome: closed.outcome(),
-            error: closed.error().map(Failure::of),
+            error: closed.error().map(|error| Box::new(Failure::of(error))),
         };
         let mut kept = self.lock();
         kept.last += 1;
@@ -212,43 +181,6 @@ impl Endings {
     }
 }
 
-impl Failure {
-    fn of(error: &(dyn Error + 'static)) -> Self {
-        match find::<Refused>(error) {
-            Some(refused) => Self::Refused(Rejection {
-                by: refused.by(),
-                // That of an access list says no more than that it was rejected.
-                reason: Some(refused.reason()).filter(|reason| *reason != AclLayer::DENIED),
-                cause: refused.source().map(text_of),
-            }),
-            None => Self::Other(text_of(error)),
-        }
-    }
-}
-
-/// An error with its sources, without those that repeat the error before.
-fn text_of(error: &(dyn Error + 'static)) -> Box<str> {
-    let mut text = String::new();
-    let mut next = Some(error);
-    while let Some(error) = next {
-        let before = text.len();
-        // A String takes all that is written.
-        let _ = write!(text, "{}{error}", if before == 0 { "" } else { ": " });
-        if before > 0 && text[..before].contains(&text[before + 2..]) {
-            text.truncate(before);
-        }
-        next = error.source().filter(|_| text.len() < LONGEST);
-    }
-    let fits = (0..=LONGEST.min(text.len())).rev();
-    let mut ends = fits.filter(|end| text.is_char_boundary(*end));
-    let end = ends.next().unwrap_or_default();
-    text.truncate(end);
-    text.into()
-}
-
-/// Of an error's text, in bytes. It may quote the peer.
-const LONGEST: usize = 500;
-
 impl Ending {
     /// The time since the end.
     fn age(&self) -> Duration {
@@ -256,15 +188,7 @@ impl Ending {
     }
 
     pub(super) fn reason(&self) -> String {
-        match (&self.error, self.outcome) {
-            (_, Outcome::Forced) => view::why_forced(&self.info),
-            (Some(Failure::Refused(rejection)), _) => rejection.to_string(),
-            (Some(Failure::Other(error)), Outcome::Refused) => format!("rejected: {error}"),
-            (Some(Failure::Other(error)), _) => error.to_string(),
-            (None, Outcome::Completed) => "both sides have finished".into(),
-            (None, Outcome::Cancelled) => "dropped before it had finished".into(),
-            (None, outcome) => outcome.to_string(),
-        }
+        reason(&self.info, self.outcome, self.error.as_deref())
     }
 
     fn ended_by(&self) -> Option<EndedBy> {
@@ -287,8 +211,8 @@ impl Ending {
     fn show(&self) -> Value {
         let mut value = connection::facts(&self.info);
         let ended = self.info.accepted_at() + self.duration;
-        let mut story = connection::story(&self.info);
-        story.push(json!({ "at": self.duration.as_secs_f64(), "what": self.reason() }));
+        let mut story = story::of(&self.info);
+        story.push(story::step("end", Some(self.duration), self.reason()));
         for (key, fact) in [
             ("sequence", json!(self.sequence)),
             ("ended", json!(super::time::millis_of(ended))),
@@ -332,7 +256,10 @@ const PAGE: usize = 1_000;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use portcullis::{BoxError, Connection, ServiceBuilderExt, middleware::observe::TraceLayer};
+    use portcullis::{
+        BoxError, Connection, ServiceBuilderExt,
+        middleware::{access::AclLayer, error::Refused, observe::TraceLayer},
+    };
     use std::sync::Arc;
     use tower::{Service, ServiceBuilder, service_fn};
 

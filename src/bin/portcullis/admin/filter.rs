@@ -11,6 +11,7 @@ pub(super) struct Filter {
     listener: Option<String>,
     peer: Option<IpSet>,
     name: Option<String>,
+    route: Option<String>,
     backend: Option<String>,
     server: Option<String>,
     phase: Option<String>,
@@ -26,8 +27,9 @@ pub(super) enum Subject<'a> {
 
 impl Filter {
     /// The parameters for live and ended connections.
-    pub(super) const FACTS: &'static [&'static str] =
-        &["listener", "peer", "name", "backend", "server", "search"];
+    pub(super) const FACTS: &'static [&'static str] = &[
+        "listener", "peer", "name", "route", "backend", "server", "search",
+    ];
 
     /// Those for live connections alone.
     pub(super) const LIVE: &'static [&'static str] = &["phase", "older"];
@@ -41,6 +43,7 @@ impl Filter {
             listener: text("listener"),
             peer: query.get("peer")?,
             name: text("name").map(|name| name.to_lowercase()),
+            route: text("route"),
             backend: text("backend"),
             server: text("server"),
             phase: text("phase"),
@@ -55,13 +58,14 @@ impl Filter {
             listener,
             peer,
             name,
+            route,
             backend,
             server,
             phase,
             older,
             search,
         } = self;
-        let texts = [listener, name, backend, server, phase, search];
+        let texts = [listener, name, route, backend, server, phase, search];
         texts.iter().all(|text| text.is_none()) && peer.is_none() && older.is_none()
     }
 
@@ -79,6 +83,7 @@ impl Filter {
                 .peer
                 .as_ref()
                 .is_none_or(|peer| is_in(info.peer(), peer))
+            && is(&self.route, info.route())
             && is(&self.backend, info.pool())
             && is(&self.server, upstream.map(|it| &*it.server))
             && is(&self.phase, Some(info.phase().as_str()))
@@ -107,6 +112,7 @@ fn has(subject: &Subject<'_>, info: &ConnectionInfo, text: &str) -> bool {
         || connection::alpn(info).is_some_and(|alpn| contains(&alpn))
         || connection::ja4(info).is_some_and(contains)
         || connection::client_certificate(info).is_some_and(|name| contains(&name))
+        || info.route().is_some_and(contains)
         || info.pool().is_some_and(contains)
         || info
             .upstream()

@@ -1,29 +1,135 @@
-//! A histogram of durations with fixed buckets, which many threads record into.
+//! Histograms of durations with fixed buckets, which many threads record into.
+//!
+//! The exporter would keep each duration, with the time of its record, until a task drains them. Here a record is two
+//! atomic additions.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use metrics::{HistogramFn, Key};
+use std::{
+    collections::BTreeMap,
+    fmt::Write,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
-/// The upper bounds of the buckets, in seconds. One more bucket has no bound.
+/// The upper bounds of the buckets of handshakes and connects, in seconds. One more bucket has no bound.
 pub(super) const BOUNDS: [f64; 16] = [
     0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0,
     10.0,
 ];
 
-/// How many durations were in each bucket.
+/// How many durations were in each bucket of [`BOUNDS`].
 pub(super) type Counts = [u64; BOUNDS.len() + 1];
 
-#[derive(Debug, Default)]
-pub(crate) struct Buckets([AtomicU64; BOUNDS.len() + 1]);
+#[derive(Debug)]
+pub(super) struct Buckets {
+    bounds: &'static [f64],
+    /// One more than there are bounds.
+    counts: Box<[AtomicU64]>,
+    /// The bits of an `f64`, in seconds.
+    sum: AtomicU64,
+}
 
 impl Buckets {
-    pub(super) fn record(&self, seconds: f64) {
-        let bucket = BOUNDS.partition_point(|bound| *bound < seconds);
-        self.0[bucket].fetch_add(1, Ordering::Relaxed);
+    fn new(bounds: &'static [f64]) -> Self {
+        Self {
+            bounds,
+            counts: (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect(),
+            sum: AtomicU64::new(0),
+        }
     }
 
     /// Since the start.
-    pub(super) fn counts(&self) -> Counts {
-        self.0.each_ref().map(|count| count.load(Ordering::Relaxed))
+    fn counts(&self) -> impl Iterator<Item = u64> {
+        let counts = self.counts.iter();
+        counts.map(|count| count.load(Ordering::Relaxed))
     }
+}
+
+impl HistogramFn for Buckets {
+    fn record(&self, seconds: f64) {
+        let bucket = self.bounds.partition_point(|bound| *bound < seconds);
+        self.counts[bucket].fetch_add(1, Ordering::Relaxed);
+        let add = |sum| Some((f64::from_bits(sum) + seconds).to_bits());
+        let relaxed = Ordering::Relaxed;
+        // It always adds.
+        let _ = self.sum.fetch_update(relaxed, relaxed, add);
+    }
+}
+
+/// All histograms of the process, by name and labels.
+#[derive(Debug, Default)]
+pub(super) struct Histograms(Mutex<BTreeMap<String, Family>>);
+
+/// By the labels as they are written.
+type Family = BTreeMap<String, Arc<Buckets>>;
+
+impl Histograms {
+    /// The histogram of `key`, which is one with those of an equal key.
+    pub(super) fn register(&self, key: &Key, bounds: &'static [f64]) -> Arc<Buckets> {
+        let mut families = self.lock();
+        let family = families.entry(key.name().to_owned()).or_default();
+        let histogram = family.entry(labels(key));
+        let histogram = histogram.or_insert_with(|| Arc::new(Buckets::new(bounds)));
+        histogram.clone()
+    }
+
+    /// The counts of all histograms of a name with the buckets [`BOUNDS`], together.
+    pub(super) fn counts(&self, name: &str) -> Counts {
+        let mut sum = Counts::default();
+        let families = self.lock();
+        let histograms = families.get(name).into_iter().flat_map(BTreeMap::values);
+        for histogram in histograms {
+            for (sum, count) in sum.iter_mut().zip(histogram.counts()) {
+                *sum += count;
+            }
+        }
+        sum
+    }
+
+    /// Adds them to the text for Prometheus.
+    pub(super) fn render(&self, text: &mut String, help: impl Fn(&str) -> &'static str) {
+        for (name, family) in &*self.lock() {
+            // A String takes all that is written.
+            let _ = writeln!(text, "# HELP {name} {}", help(name));
+            let _ = writeln!(text, "# TYPE {name} histogram");
+            for (labels, histogram) in family {
+                let _ = render(text, name, labels, histogram);
+            }
+            text.push('\n');
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Family>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn render(text: &mut String, name: &str, labels: &str, histogram: &Buckets) -> std::fmt::Result {
+    let comma = if labels.is_empty() { "" } else { "," };
+    let bounds = histogram.bounds.iter().map(ToString::to_string);
+    let bounds = bounds.chain(["+Inf".to_owned()]);
+    let mut up_to = 0;
+    for (bound, count) in bounds.zip(histogram.counts()) {
+        up_to += count;
+        writeln!(
+            text,
+            "{name}_bucket{{{labels}{comma}le=\"{bound}\"}} {up_to}"
+        )?;
+    }
+    let sum = f64::from_bits(histogram.sum.load(Ordering::Relaxed));
+    writeln!(text, "{name}_sum{{{labels}}} {sum}")?;
+    writeln!(text, "{name}_count{{{labels}}} {up_to}")
+}
+
+fn labels(key: &Key) -> String {
+    let labels = key.labels().map(|label| {
+        let value = label.value();
+        let value = value.replace('\\', "\\\\").replace('"', "\\\"");
+        format!("{}=\"{}\"", label.key(), value.replace('\n', "\\n"))
+    });
+    labels.collect::<Vec<_>>().join(",")
 }
 
 /// The duration that the share `quantile` of the counted ones does not exceed, as if each bucket were filled evenly.
@@ -52,18 +158,58 @@ pub(super) fn quantile(counts: &Counts, quantile: f64) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use metrics::Label;
 
     #[test]
     fn a_duration_is_in_the_bucket_whose_bound_it_reaches() {
-        let buckets = Buckets::default();
+        let buckets = Buckets::new(&BOUNDS);
         for seconds in [0.0, 0.0001, 0.00011, 3.0, 10.0, 11.0] {
             buckets.record(seconds);
         }
-        let counts = buckets.counts();
+        let counts: Vec<_> = buckets.counts().collect();
         assert_eq!(
             (counts[0], counts[1], counts[14], counts[15], counts[16]),
             (2, 1, 1, 1, 1)
         );
+    }
+
+    #[test]
+    fn the_text_has_cumulative_buckets_the_sum_and_escaped_labels() {
+        let histograms = Histograms::default();
+        let key = |listener: &'static str| {
+            Key::from_parts("a_seconds", vec![Label::new("listener", listener)])
+        };
+        let first = histograms.register(&key("a\"\\\n"), &[0.5, 2.0]);
+        for seconds in [0.25, 1.0, 1.5, 4.0] {
+            first.record(seconds);
+        }
+        // The same one.
+        histograms
+            .register(&key("a\"\\\n"), &[0.5, 2.0])
+            .record(0.5);
+        let mut text = String::new();
+        histograms.render(&mut text, |_| "Some.");
+        let labels = "listener=\"a\\\"\\\\\\n\"";
+        let expected = format!(
+            "# HELP a_seconds Some.\n# TYPE a_seconds histogram\n\
+             a_seconds_bucket{{{labels},le=\"0.5\"}} 2\n\
+             a_seconds_bucket{{{labels},le=\"2\"}} 4\n\
+             a_seconds_bucket{{{labels},le=\"+Inf\"}} 5\n\
+             a_seconds_sum{{{labels}}} 7.25\na_seconds_count{{{labels}}} 5\n\n"
+        );
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn the_counts_of_a_name_are_those_of_all_labels() {
+        let histograms = Histograms::default();
+        for listener in ["a", "b"] {
+            let labels = vec![Label::new("listener", listener)];
+            let key = Key::from_parts("a_seconds", labels);
+            histograms.register(&key, &BOUNDS).record(0.000_1);
+        }
+        assert_eq!(histograms.counts("a_seconds")[..2], [2, 0]);
+        assert_eq!(histograms.counts("b_seconds"), Counts::default());
     }
 
     #[test]

@@ -31,13 +31,13 @@ impl Action {
 pub(super) fn list(call: &Call<'_>) -> Result<Reply, Refusal> {
     call.query(&[])?;
     let current = call.interface.view.current();
-    let listeners: Vec<_> = current
-        .listeners
-        .iter()
-        .filter(|listener| !listener.is_gone())
-        .map(|listener| show(listener, &current))
-        .collect();
-    Ok(reply::ok(&json!({ "listeners": listeners })))
+    Ok(reply::ok(&json!({ "listeners": show_all(&current) })))
+}
+
+pub(super) fn show_all(current: &Current) -> Vec<Value> {
+    let listeners = current.listeners.iter();
+    let listeners = listeners.filter(|listener| !listener.is_gone());
+    listeners.map(|listener| show(listener, current)).collect()
 }
 
 pub(super) fn change(call: &Call<'_>, name: &str, action: Action) -> Result<Reply, Refusal> {
@@ -96,6 +96,11 @@ fn show(listener: &ListenerView, current: &Current) -> Value {
         .into_iter()
         .flat_map(|it| it.target.backends())
         .collect();
+    let rules = current
+        .rules
+        .get(&listener.name)
+        .filter(|_| configured.is_some());
+    let routes: Vec<_> = rules.into_iter().flat_map(|rules| rules.routes()).collect();
     json!({
         "name": listener.name,
         "addresses": addresses,
@@ -107,6 +112,7 @@ fn show(listener: &ListenerView, current: &Current) -> Value {
         "refused": refused,
         "timed_out": timed_out,
         "failed": failed,
+        "routes": routes,
         "backends": backends,
         "tls": !listener.certificates.is_empty(),
     })

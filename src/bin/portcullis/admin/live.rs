@@ -81,7 +81,6 @@ impl Live {
             before = totals;
             self.add(sample);
             self.note_standings(&view);
-            metrics.upkeep();
         }
     }
 
@@ -174,7 +173,7 @@ impl Totals {
             accepted: status.accepted,
             refused: status.refused,
             outcomes,
-            handshakes: metrics.handshakes.counts(),
+            handshakes: metrics.handshakes(),
         }
     }
 }

@@ -1,26 +1,21 @@
 //! `/metrics`: the recorder of the process, and its text.
 
 use super::{
-    histogram::{self, Buckets},
+    histogram::{BOUNDS, Counts, Histograms},
     reply::{self, Refusal, Reply},
     router::Call,
 };
 use crate::log;
 use http::{HeaderMap, header::ACCEPT};
-use metrics::{
-    Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit,
-};
-use metrics_exporter_prometheus::{
-    Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
-};
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use std::sync::{Arc, OnceLock};
 
 /// The metrics of the process.
 #[derive(Clone)]
 pub(crate) struct Metrics {
     prometheus: PrometheusHandle,
-    /// The durations of TLS handshakes, for the page.
-    pub(super) handshakes: Arc<Buckets>,
+    histograms: Arc<Histograms>,
 }
 
 impl Metrics {
@@ -33,14 +28,14 @@ impl Metrics {
     }
 
     fn new() -> Self {
-        let exporter = exporter();
+        let exporter = PrometheusBuilder::new().build_recorder();
         let metrics = Self {
             prometheus: exporter.handle(),
-            handshakes: Arc::default(),
+            histograms: Arc::default(),
         };
         let front = Front {
             exporter,
-            handshakes: metrics.handshakes.clone(),
+            histograms: metrics.histograms.clone(),
         };
         if metrics::set_global_recorder(front).is_err() {
             tracing::warn!("another recorder of metrics is installed; /metrics stays empty");
@@ -54,10 +49,21 @@ impl Metrics {
         metrics
     }
 
-    /// Adds what was recorded meanwhile to the histograms, whose memory grows until then.
-    pub(super) fn upkeep(&self) {
+    /// The durations of TLS handshakes since the start, for the page.
+    pub(super) fn handshakes(&self) -> Counts {
+        self.histograms.counts(HANDSHAKES)
+    }
+
+    fn render(&self) -> String {
         metrics::counter!("portcullis_log_lines_dropped_total").absolute(log::dropped());
-        self.prometheus.run_upkeep();
+        let mut text = self.prometheus.render();
+        self.histograms.render(&mut text, |name| {
+            let mut known = HISTOGRAMS.iter();
+            known
+                .find(|(known, _)| *known == name)
+                .map_or("", |(_, help)| help)
+        });
+        text
     }
 }
 
@@ -86,8 +92,7 @@ fn count_reloads(result: &'static str, count: u64) {
 pub(super) fn show(call: &Call<'_>) -> Result<Reply, Refusal> {
     call.query(&[])?;
     let metrics = &call.interface.metrics;
-    metrics.upkeep();
-    let text = metrics.prometheus.render();
+    let text = metrics.render();
     Ok(if prefers_open_metrics(&call.parts.headers) {
         reply::text(
             "application/openmetrics-text; version=1.0.0; charset=utf-8",
@@ -98,36 +103,17 @@ pub(super) fn show(call: &Call<'_>) -> Result<Reply, Refusal> {
     })
 }
 
-fn exporter() -> PrometheusRecorder {
-    let buckets = [
-        (
-            "portcullis_handshake_duration_seconds",
-            &histogram::BOUNDS[..],
-        ),
-        ("portcullis_connections_duration_seconds", &LIFETIMES),
-        (
-            "portcullis_backend_connect_duration_seconds",
-            &histogram::BOUNDS,
-        ),
-    ];
-    let mut builder = PrometheusBuilder::new();
-    for (name, bounds) in buckets {
-        builder = builder
-            .set_buckets_for_metric(Matcher::Full(name.into()), bounds)
-            .expect("there are buckets");
-    }
-    builder.build_recorder()
-}
-
 /// Of connections, in seconds.
 const LIFETIMES: [f64; 12] = [
     0.001, 0.01, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1_800.0, 7_200.0, 43_200.0,
 ];
 
-/// Passes all to the exporter, and the durations of handshakes to the page as well.
+const HANDSHAKES: &str = "portcullis_handshake_duration_seconds";
+
+/// Passes all but histograms to the exporter.
 struct Front {
     exporter: PrometheusRecorder,
-    handshakes: Arc<Buckets>,
+    histograms: Arc<Histograms>,
 }
 
 impl Recorder for Front {
@@ -139,8 +125,8 @@ impl Recorder for Front {
         self.exporter.describe_gauge(key, unit, description);
     }
 
-    fn describe_histogram(&self, key: KeyName, unit: Option<Unit>, description: SharedString) {
-        self.exporter.describe_histogram(key, unit, description);
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {
+        // `HISTOGRAMS` describes them.
     }
 
     fn register_counter(&self, key: &Key, metadata: &Metadata<'_>) -> Counter {
@@ -151,25 +137,12 @@ impl Recorder for Front {
         self.exporter.register_gauge(key, metadata)
     }
 
-    fn register_histogram(&self, key: &Key, metadata: &Metadata<'_>) -> Histogram {
-        let exported = self.exporter.register_histogram(key, metadata);
-        if key.name() != "portcullis_handshake_duration_seconds" {
-            return exported;
-        }
-        let page = self.handshakes.clone();
-        Histogram::from_arc(Arc::new(Both { exported, page }))
-    }
-}
-
-struct Both {
-    exported: Histogram,
-    page: Arc<Buckets>,
-}
-
-impl HistogramFn for Both {
-    fn record(&self, seconds: f64) {
-        self.exported.record(seconds);
-        self.page.record(seconds);
+    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
+        let bounds = match key.name() {
+            "portcullis_connections_duration_seconds" => &LIFETIMES[..],
+            _ => &BOUNDS,
+        };
+        Histogram::from_arc(self.histograms.register(key, bounds))
     }
 }
 
@@ -179,9 +152,6 @@ fn describe() {
     }
     for (name, text) in GAUGES {
         metrics::describe_gauge!(name, text);
-    }
-    for (name, text) in HISTOGRAMS {
-        metrics::describe_histogram!(name, text);
     }
 }
 
@@ -279,10 +249,7 @@ const HISTOGRAMS: [(&str, &str); 3] = [
         "portcullis_backend_connect_duration_seconds",
         "Time of connects to a server.",
     ),
-    (
-        "portcullis_handshake_duration_seconds",
-        "Time of completed TLS handshakes.",
-    ),
+    (HANDSHAKES, "Time of completed TLS handshakes."),
 ];
 
 /// Whether the first type of `Accept` that is known is that of OpenMetrics, as Prometheus sends it.

@@ -25,6 +25,7 @@ mod reload;
 mod reply;
 mod router;
 mod status;
+mod story;
 mod time;
 
 pub(crate) use self::{

@@ -28,10 +28,12 @@ pub(super) async fn reload(call: &Call<'_>) -> Result<Reply, Refusal> {
     }
 }
 
-/// Shuts down gracefully, as SIGTERM does.
-pub(super) fn drain(call: &Call<'_>) -> Result<Reply, Refusal> {
+/// Shuts down gracefully, as SIGTERM does. The reply comes once probes see it.
+pub(super) async fn drain(call: &Call<'_>) -> Result<Reply, Refusal> {
     call.query(&[])?;
-    call.interface.view.stop();
+    let view = &call.interface.view;
+    view.stop();
+    view.server.draining().await;
     Ok(reply::with_status(
         StatusCode::ACCEPTED,
         &json!({ "result": "draining" }),

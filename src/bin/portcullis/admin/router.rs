@@ -203,7 +203,7 @@ async fn dispatch(call: &Call<'_>, endpoint: Endpoint<'_>) -> Result<Reply, Refu
         Endpoint::Plan => questions::plan(call),
         Endpoint::Reload => reload::reload(call).await,
         Endpoint::LogLevel => reload::log_level(call),
-        Endpoint::Drain => reload::drain(call),
+        Endpoint::Drain => reload::drain(call).await,
     }
 }
 

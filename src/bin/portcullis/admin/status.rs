@@ -1,7 +1,7 @@
 //! `/api/status`: the program as a whole.
 
 use super::{
-    access, certificates, health,
+    access, certificates, health, listeners,
     reply::{self, Refusal, Reply},
     router::Call,
     time::millis,
@@ -36,6 +36,7 @@ pub(super) fn show(call: &Call<'_>) -> Result<Reply, Refusal> {
         "token_place": token_place(&current),
         "configuration": configuration(view, &current),
         "log_level": crate::log::level().as_str().to_lowercase(),
+        "listeners": listeners::show_all(&current),
         "connections": status.active,
         "accepted": status.accepted,
         "refused": status.refused,

@@ -287,13 +287,22 @@ pub(super) fn forwarder<B>(backend: B, guards: &Guards) -> ForwardService<B> {
         .with_drain(drain)
 }
 
-/// The service of a route.
+/// The service of a route, which records that it was taken.
 fn serve(way: &Way, guards: &Guards) -> route::Route<Io> {
+    let route = way.route.clone();
+    let stack = ServiceBuilder::new().map_request(move |connection: Connection<Io>| {
+        if let Some(route) = &route {
+            connection.info().set_route(route.clone());
+        }
+        connection
+    });
     match (&way.destination, &way.tls) {
-        (Destination::Refuse(refuse), _) => refuse_all(*refuse),
-        (Destination::Backend { pool, .. }, None) => boxed(forwarder(pool.clone(), guards)),
+        (Destination::Refuse(refuse), _) => boxed(stack.service(refuse_all(*refuse))),
+        (Destination::Backend { pool, .. }, None) => {
+            boxed(stack.service(forwarder(pool.clone(), guards)))
+        }
         (Destination::Backend { pool, .. }, Some(tls)) => boxed(
-            ServiceBuilder::new()
+            stack
                 .layer(tls.layer.clone())
                 .option_layer(tls.access.clone())
                 .map_err(Into::<BoxError>::into)
@@ -302,15 +311,15 @@ fn serve(way: &Way, guards: &Guards) -> route::Route<Io> {
     }
 }
 
-fn refuse_all(refuse: Refuse) -> route::Route<Io> {
-    boxed(tower::service_fn(
-        move |connection: Connection<Io>| async move {
-            if refuse == Refuse::Reset {
-                connection.info().force_reset();
-            }
-            Err::<(), BoxError>(Refused::new("route", "refused_by_route").into())
-        },
-    ))
+fn refuse_all(
+    refuse: Refuse,
+) -> impl Service<Connection<Io>, Response = (), Error = BoxError, Future: Send> + Clone + Sync {
+    tower::service_fn(move |connection: Connection<Io>| async move {
+        if refuse == Refuse::Reset {
+            connection.info().force_reset();
+        }
+        Err(Refused::new("route", "refused_by_route").into())
+    })
 }
 
 pub(super) fn boxed<S, IO>(service: S) -> BoxCloneSyncService<Connection<IO>, (), BoxError>

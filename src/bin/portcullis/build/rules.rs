@@ -39,8 +39,8 @@ pub(crate) struct Rules {
 
 /// Where connections go, and the TLS that ends before.
 pub(crate) struct Way {
-    /// What the route takes, if the listener has routes.
-    pub(crate) route: Option<String>,
+    /// Its name, if the listener has routes: what it takes.
+    pub(crate) route: Option<Arc<str>>,
     pub(crate) tls: Option<Terminated>,
     pub(crate) destination: Destination,
 }
@@ -150,6 +150,11 @@ impl Rules {
         self.terminated().map(|tls| tls.store.reloads()).sum()
     }
 
+    /// The names of the routes, in the order of the file.
+    pub(crate) fn routes(&self) -> impl Iterator<Item = &str> {
+        self.all_ways.iter().filter_map(|way| way.route.as_deref())
+    }
+
     /// The TLS that ends here, of each way.
     pub(crate) fn terminated(&self) -> impl Iterator<Item = &Terminated> {
         self.all_ways.iter().filter_map(|way| way.tls.as_ref())
@@ -190,7 +195,7 @@ impl Ways {
         let tls = (name.clone(), route.tls.as_ref());
         let tls = known.terminate(tls, &listener.guards, &state.tls, problems)?;
         let way = self.all.keep(Way {
-            route: name,
+            route: name.map(Into::into),
             tls,
             destination,
         });

@@ -151,6 +151,9 @@ pub(super) struct Filter {
     /// Those whose requested host name contains this text.
     #[arg(long, value_name = "TEXT")]
     name: Option<String>,
+    /// Those that this route took, such as "route shop.example".
+    #[arg(long, value_name = "ROUTE")]
+    route: Option<String>,
     /// Those to this backend.
     #[arg(long, value_name = "NAME")]
     backend: Option<String>,
@@ -202,6 +205,7 @@ impl Filter {
             ("listener", &self.listener),
             ("peer", &self.peer),
             ("name", &self.name),
+            ("route", &self.route),
             ("backend", &self.backend),
             ("server", &self.server),
             ("search", &self.search),

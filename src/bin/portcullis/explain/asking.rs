@@ -207,12 +207,12 @@ impl Asking<'_> {
             return self.reject("route", "no route takes it, and there is no default route");
         };
         if let Some(route) = &way.route {
-            self.explanation.route = Some(route.clone());
+            self.explanation.route = Some(route.to_string());
             match &way.destination {
                 Destination::Refuse(_) => {
                     return self.reject("route", format!("{route} refuses it"));
                 }
-                Destination::Backend { .. } => self.admit("route", route.clone()),
+                Destination::Backend { .. } => self.admit("route", &**route),
             }
         }
         Ok(way)

@@ -1,9 +1,12 @@
 //! One line for each connection, at its end.
 
 use super::lines::Lines;
-use crate::{config::chain, view};
+use crate::{
+    reason::{Failure, reason},
+    view,
+};
 use portcullis::{
-    connection::EndedBy,
+    connection::{EndedBy, Milestone},
     middleware::{observe::trace::Closed, outcome::Outcome},
 };
 use std::{
@@ -56,10 +59,9 @@ pub(crate) fn log(listener: &str, closed: &Closed<'_>) {
         .and_then(|tls| tls.server_name.as_deref())
         .or_else(|| hello.and_then(|hello| hello.server_name()));
     let observed: Vec<_> = info.notes().map(ToString::to_string).collect();
-    let error = match closed.outcome() {
-        Outcome::Forced => Some(view::why_forced(info)),
-        _ => closed.error().map(|error| shortened(chain(error))),
-    };
+    let outcome = closed.outcome();
+    let failure = closed.error().map(Failure::of);
+    let seconds = |milestone| info.reached(milestone).map(|after| after.as_secs_f64());
     // Texts that a peer chose are fields of type string, which both formats escape.
     tracing::info!(
         target: TARGET,
@@ -70,24 +72,18 @@ pub(crate) fn log(listener: &str, closed: &Closed<'_>) {
         name,
         ja4 = hello.and_then(|hello| hello.ja4()),
         certificate = info.peer_certificate().and_then(|it| it.subject.as_deref()),
+        route = info.route(),
         backend = info.pool(),
         server = upstream.map(|it| &*it.server),
         connect_time = upstream.map(|it| it.connect_time.as_secs_f64()),
         bytes_in = info.bytes_read(),
         bytes_out = info.bytes_written(),
         duration = closed.duration().as_secs_f64(),
-        ended_by = view::ended_by(info, closed.outcome()).map(EndedBy::as_str),
-        outcome = closed.outcome().as_str(),
+        first_byte_in = seconds(Milestone::FirstByteOfClient),
+        first_byte_out = seconds(Milestone::FirstByteOfBackend),
+        ended_by = view::ended_by(info, outcome).map(EndedBy::as_str),
+        outcome = outcome.as_str(),
         observed = (!observed.is_empty()).then(|| observed.join("; ")),
-        error,
+        reason = (outcome != Outcome::Completed).then(|| reason(info, outcome, failure.as_ref())),
     );
-}
-
-/// At most as long as the error texts of the library.
-fn shortened(text: String) -> String {
-    const MAX: usize = 1_024;
-    match text.char_indices().nth(MAX) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
-    }
 }

@@ -29,7 +29,11 @@ async function request(path, options) {
   const response = await send(path, options).catch((error) => {
     throw new Lost(error.message);
   });
-  const answer = await response.json().catch(() => null);
+  const answer = await response.json().catch((error) => {
+    // The connection, or the time, has ended in the middle of it.
+    if (response.ok) throw new Lost(error.message);
+    return null;
+  });
   if (!response.ok) throw new Failed(response.status, answer);
   return answer;
 }

@@ -1,7 +1,7 @@
 // The tables of live and ended connections: rows by key, one of which can show its story.
 
 import { arrange, cell, h, setText, setTitle, table } from "./dom.js";
-import { ago, byteRate, bytes, count, duration, exact, NOTHING, plural, words } from "./format.js";
+import { ago, byteRate, bytes, count, duration, exact, NOTHING, plural, routeName, words } from "./format.js";
 
 const STEP = matchMedia("(max-width: 640px)").matches ? 25 : 100;
 export const MOST = 500;
@@ -15,6 +15,7 @@ export const LIVE = [
   { label: "Name", class: "name wide", text: ({ name }) => name ?? NOTHING },
   { label: "JA4", class: "ja4", text: ({ ja4 }) => ja4 ?? NOTHING },
   { label: "Listener", class: "listener wide", text: ({ listener }) => listener },
+  { label: "Route", class: "route wide", text: ({ route }) => routeName(route) },
   { label: "Server", class: "server wide", text: where },
   { label: "Phase", class: "phase", text: ({ phase }) => words(phase) },
   { label: "Age", class: "number age", by: ({ age }) => age, text: ({ age }) => duration(age < 10 ? age : Math.floor(age)), title: ({ opened }) => `opened ${exact(opened)}` },
@@ -28,6 +29,7 @@ export const ENDED = [
   { label: "Name", class: "name wide", text: ({ name }) => name ?? NOTHING },
   { label: "JA4", class: "ja4", text: ({ ja4 }) => ja4 ?? NOTHING },
   { label: "Listener", class: "listener wide", text: ({ listener }) => listener },
+  { label: "Route", class: "route wide", text: ({ route }) => routeName(route) },
   { label: "Outcome", class: "outcome wide", text: ({ outcome }) => words(outcome), mark: ({ outcome }) => outcome },
   { label: "Reason", class: "reason wide", text: ({ reason }) => reason ?? NOTHING },
   { label: "By", class: "by", text: ({ ended_by }) => ended_by ?? NOTHING },
@@ -234,11 +236,11 @@ function timeline({ story, notes }) {
   return h("div", {}, h("h3", {}, "Story"), list);
 }
 
-function facts({ id, peer, listener, bytes_in, bytes_out, socket_peer, name, alpn, ja4, tls, client_certificate, backend, server, opened, ended, reason, outcome, phase }) {
+function facts({ id, peer, listener, bytes_in, bytes_out, socket_peer, name, alpn, ja4, tls, client_certificate, route, backend, server, opened, ended, reason, outcome, phase }) {
   return [
     ["Connection", `${id} of listener ${listener}`], ["Peer", peer], ["Socket", socket_peer === peer ? null : socket_peer], ["Name", name],
     ["TLS", tls && `${tls.version}, ${tls.cipher}${tls.resumed ? ", resumed" : ""}`], ["ALPN", alpn], ["JA4", ja4],
-    ["Client certificate", client_certificate], ["Backend", backend], ["Server", server],
+    ["Client certificate", client_certificate], ["Route", route && routeName(route)], ["Backend", backend], ["Server", server],
     ["Bytes", `${bytes(bytes_in)} in, ${bytes(bytes_out)} out`], ["Opened", exact(opened)],
     ["Ended", ended && `${exact(ended)}, in phase ${words(phase)}`], ["Outcome", outcome && words(outcome)], ["Reason", reason],
   ].filter(([, value]) => value);

@@ -1,9 +1,9 @@
 // The filter of the connections, and the tab that is shown.
 
 import { byId, h } from "./dom.js";
-import { words } from "./format.js";
+import { routeName, words } from "./format.js";
 
-const FIELDS = ["listener", "phase", "older", "outcome"];
+const FIELDS = ["listener", "route", "phase", "older", "outcome"];
 const field = (name) => byId(`filter-${name}`);
 
 /** The tab that is shown, and what follows when it or the filter changes. */
@@ -16,7 +16,7 @@ export const valueOf = (name) => field(name).value || null;
 export function parameters() {
   const search = byId("search").value.trim();
   const isNetwork = /^[0-9a-f.:]+\/\d{1,3}$/i.test(search);
-  const names = filter.tab === "live" ? ["listener", "phase", "older"] : ["listener", "outcome"];
+  const names = filter.tab === "live" ? ["listener", "route", "phase", "older"] : ["listener", "route", "outcome"];
   const all = [[isNetwork ? "peer" : "search", search], ...names.map((name) => [name, field(name).value])];
   return Object.fromEntries(all.filter(([, value]) => value !== ""));
 }
@@ -24,9 +24,17 @@ export function parameters() {
 export const isFiltered = () => Object.keys(parameters()).length > 0;
 
 /** Adds what can be chosen. */
-export function offer(name, values) {
+export function offer(name, values, label = words) {
   const known = new Set([...field(name).options].map(({ value }) => value));
-  for (const value of values) if (!known.has(value)) field(name).append(h("option", { value }, words(value)));
+  for (const value of values) if (!known.has(value)) field(name).append(h("option", { value }, label(value)));
+}
+
+/** The routes, with their field and column where a listener has some. */
+export function offerRoutes(routes) {
+  offer("route", routes, routeName);
+  const none = field("route").options.length === 1;
+  field("route").hidden = none;
+  document.body.classList.toggle("routed", !none);
 }
 
 /** Chooses a value, or all if it is chosen already. */

@@ -62,6 +62,9 @@ export const exact = (at) => (at == null ? "" : dates.format(at));
 export const day = (at) => (at == null ? NOTHING : days.format(at));
 
 /** `timed_out` → "timed out". */
+/** The name of a route without the word. */
+export const routeName = (route) => route?.replace(/^route | route$/, "") ?? NOTHING;
+
 export const words = (name) => (name == null ? NOTHING : name.replaceAll("_", " "));
 
 /** With a capital letter. */

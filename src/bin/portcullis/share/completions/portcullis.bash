@@ -655,7 +655,7 @@ _portcullis() {
             return 0
             ;;
         portcullis__subcmd__ctl__subcmd__close)
-            opts="-c -h --listener --peer --name --backend --server --search --phase --older --all --dry-run --reset --admin --config --token-file --roots --json --help"
+            opts="-c -h --listener --peer --name --route --backend --server --search --phase --older --all --dry-run --reset --admin --config --token-file --roots --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -670,6 +670,10 @@ _portcullis() {
                     return 0
                     ;;
                 --name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --route)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -721,7 +725,7 @@ _portcullis() {
             return 0
             ;;
         portcullis__subcmd__ctl__subcmd__connections)
-            opts="-c -h --listener --peer --name --backend --server --search --phase --older --limit --admin --config --token-file --roots --json --help"
+            opts="-c -h --listener --peer --name --route --backend --server --search --phase --older --limit --admin --config --token-file --roots --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -736,6 +740,10 @@ _portcullis() {
                     return 0
                     ;;
                 --name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --route)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -825,7 +833,7 @@ _portcullis() {
             return 0
             ;;
         portcullis__subcmd__ctl__subcmd__endings)
-            opts="-c -h --listener --peer --name --backend --server --search --outcome --since --limit --admin --config --token-file --roots --json --help"
+            opts="-c -h --listener --peer --name --route --backend --server --search --outcome --limit --admin --config --token-file --roots --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -840,6 +848,10 @@ _portcullis() {
                     return 0
                     ;;
                 --name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --route)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -1,0 +1,98 @@
+//! Why a connection ended, in words, for the admin interface and the access line.
+
+use crate::view;
+use portcullis::{
+    ConnectionInfo,
+    middleware::{
+        access::AclLayer,
+        error::{Refused, find},
+        outcome::Outcome,
+    },
+};
+use std::{
+    error::Error,
+    fmt::{self, Write},
+};
+
+/// The error of a connection, which is not kept itself.
+#[derive(Clone)]
+pub(crate) enum Failure {
+    Refused(Rejection),
+    Other(Box<str>),
+}
+
+/// Why a guard rejected a connection.
+#[derive(Clone)]
+pub(crate) struct Rejection {
+    by: &'static str,
+    reason: Option<&'static str>,
+    cause: Option<Box<str>>,
+}
+
+impl Failure {
+    pub(crate) fn of(error: &(dyn Error + 'static)) -> Self {
+        match find::<Refused>(error) {
+            Some(refused) => Self::Refused(Rejection {
+                by: refused.by(),
+                // That of an access list says no more than that it was rejected.
+                reason: Some(refused.reason()).filter(|reason| *reason != AclLayer::DENIED),
+                cause: refused.source().map(text_of),
+            }),
+            None => Self::Other(text_of(error)),
+        }
+    }
+}
+
+/// The reason of an end. It may quote the peer.
+pub(crate) fn reason(info: &ConnectionInfo, outcome: Outcome, failure: Option<&Failure>) -> String {
+    match (failure, outcome) {
+        (_, Outcome::Forced) => view::why_forced(info),
+        (Some(Failure::Refused(rejection)), _) => rejection.to_string(),
+        (Some(Failure::Other(error)), Outcome::Refused) => format!("rejected: {error}"),
+        (Some(Failure::Other(error)), _) => error.to_string(),
+        (None, Outcome::Completed) => "both sides have finished".into(),
+        (None, Outcome::Cancelled) => "dropped before it had finished".into(),
+        (None, outcome) => outcome.to_string(),
+    }
+}
+
+/// The words of a name in snake case.
+pub(crate) fn words_of(name: &str) -> String {
+    name.replace('_', " ")
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "rejected by {}", self.by)?;
+        if let Some(reason) = self.reason {
+            write!(f, ": {}", words_of(reason))?;
+        }
+        match &self.cause {
+            Some(cause) => write!(f, ": {cause}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// An error with its sources, without those that repeat the error before.
+fn text_of(error: &(dyn Error + 'static)) -> Box<str> {
+    let mut text = String::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let before = text.len();
+        // A String takes all that is written.
+        let _ = write!(text, "{}{error}", if before == 0 { "" } else { ": " });
+        if before > 0 && text[..before].contains(&text[before + 2..]) {
+            text.truncate(before);
+        }
+        next = error.source().filter(|_| text.len() < LONGEST);
+    }
+    let fits = (0..=LONGEST.min(text.len())).rev();
+    let mut ends = fits.filter(|end| text.is_char_boundary(*end));
+    let end = ends.next().unwrap_or_default();
+    text.truncate(end);
+    text.into()
+}
+
+/// Of an error's text, in bytes. It may quote the peer.
+const LONGEST: usize = 500;
