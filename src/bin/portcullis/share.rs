@@ -36,6 +36,9 @@ fn no_page_is_left_of_a_command_that_is_gone() {
     }
 }
 
+/// When the command line has changed last, for the foot of the man pages.
+const DATE: &str = "2026-11-29";
+
 /// The text of each file, by its name.
 fn files() -> BTreeMap<String, String> {
     let mut files = BTreeMap::new();
@@ -59,12 +62,16 @@ fn files() -> BTreeMap<String, String> {
 fn add_pages(files: &mut BTreeMap<String, String>, command: &Command, name: &str) {
     let page = Man::new(command.clone().display_name(name.to_owned()))
         .title(name.to_uppercase())
+        .date(DATE)
         .source(concat!("portcullis ", env!("CARGO_PKG_VERSION")))
         .manual("portcullis");
     let mut text = Vec::new();
     page.render(&mut text).unwrap();
     let text = String::from_utf8(text).unwrap();
-    files.insert(format!("man/{name}.1"), text);
+    // mandoc warns of line breaks beside an empty line, and of spaces at the end of a line.
+    let text = text.replace(".br\n\n.br\n", ".sp\n");
+    let lines = text.lines().map(|line| format!("{}\n", line.trim_end()));
+    files.insert(format!("man/{name}.1"), lines.collect());
     for subcommand in command.get_subcommands() {
         add_pages(
             files,
