@@ -1,15 +1,15 @@
-//! Holds the man pages and completions in `share/` true to the command line.
+//! Holds the man pages, the completions and the schema in `share/` true to the program.
 //!
 //! `PORTCULLIS_WRITE=1 cargo test -p portcullis-cli share` writes them.
 
-use crate::args::Args;
+use crate::{args::Args, schema::schema};
 use clap::{Command, CommandFactory};
 use clap_complete::Shell;
 use clap_mangen::Man;
 use std::{collections::BTreeMap, env, fs, path::Path};
 
 #[test]
-fn man_pages_and_completions_are_those_of_the_command_line() {
+fn man_pages_completions_and_schema_are_those_of_the_program() {
     let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/share"));
     for (name, text) in files() {
         let path = folder.join(name);
@@ -52,6 +52,7 @@ fn files() -> BTreeMap<String, String> {
         clap_complete::generate(shell, &mut Args::command(), "portcullis", &mut text);
         files.insert(name.to_owned(), String::from_utf8(text).unwrap());
     }
+    files.insert("portcullis.schema.json".into(), schema());
     let mut command = without_help(Args::command());
     command.build();
     add_pages(&mut files, &command, "portcullis");
