@@ -2,12 +2,12 @@
 """Checks the files in src/bin/portcullis/share with the programs that they are for.
 
     cargo build -p portcullis-cli
-    python3 tests/share.py [PROGRAM]
+    python3 tests/share.py [PROGRAM [STATIC]]
 
-PROGRAM is target/debug/portcullis by default. systemd judges the units, mandoc the man pages, and bash, zsh and fish
-complete a command line. The schema judges complete files. The manifests of Kubernetes are read, and their
-configuration, probes and commands are tried on the running program. A check whose program is missing is skipped, with
-a note. All ports are free ones of loopback, and only processes that were started here are ended."""
+PROGRAM is target/debug/portcullis by default, STATIC the same built for a target of musl, for the image. systemd judges
+the units, mandoc the man pages, and bash, zsh and fish complete a command line. The schema judges complete files. The
+manifests of Kubernetes are read, and their configuration, probes and commands are tried on the running program. buildah
+builds the image of STATIC, without a registry, and runs it. A check whose program is missing is skipped, with a note. All ports are free ones of loopback, and only processes that were started here are ended."""
 
 import importlib.util
 import json
@@ -17,6 +17,7 @@ import re
 import select
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -259,13 +260,100 @@ def self_signed(stem):
         "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", f"{stem}.key", "-out", f"{stem}.crt")
 
 
+# The image
+
+
+GATE = """\
+version = 1
+[admin]
+listen = "127.0.0.1:{admin}"
+[[listener]]
+name = "echo"
+listen = "127.0.0.1:{web}"
+backend = "echo"
+[[backend]]
+name = "echo"
+servers = "localhost:{echo}"
+"""
+
+
+def image(static, folder):
+    """Builds the last stage of the Containerfile around the static binary, and runs it without a registry."""
+    need("buildah")
+    if os.geteuid() != 0:
+        raise Skipped("root, for buildah")
+    if static is None:
+        raise Skipped("the static binary")
+    final = re.split(r"^(?=FROM )", (SHARE / "Containerfile").read_text(), flags=re.MULTILINE)[-1]
+    assert final.startswith("FROM scratch"), final
+    context = folder / "context"
+    for source in re.findall(r"COPY --from=build (\S+)", final):
+        copy = context / source.lstrip("/")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(static if copy.name == "portcullis" else source, copy)
+    (context / "Containerfile").write_text(final.replace("COPY --from=build ", "COPY "))
+    buildah = ["buildah", "--root", folder / "storage", "--runroot", folder / "run", "--storage-driver", "vfs"]
+    run(*buildah, "bud", "--isolation", "chroot", "--format", "docker", "-t", "portcullis", context)
+    name = run(*buildah, "from", "portcullis").strip().splitlines()[-1]
+    config = json.loads(run(*buildah, "inspect", name))["Docker"]["config"]
+    assert config["StopSignal"] == "SIGTERM" and config["User"] == "65532:65532", config
+    [kind, *health] = config["Healthcheck"]["Test"]
+    assert kind == "CMD"
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    threading.Thread(target=echo, args=(listener,), daemon=True).start()
+    ports = free_ports(["admin", "web"]) | {"echo": listener.getsockname()[1]}
+    configuration = folder / "gate"
+    configuration.mkdir()
+    (configuration / "gate.toml").write_text(GATE.format(**ports))
+    folder.chmod(0o755)  # for the user of the image
+    inside = [*buildah, "run", "--isolation", "chroot", "--volume", f"{configuration}:/etc/portcullis:ro", name, "--"]
+    try:
+        with listener, program(folder / "image.log", *inside, *config["Entrypoint"], *config["Cmd"]) as process:
+            eventually("an echo", lambda: exchange(ports["web"]))
+            def gates():
+                return [it for it in descendants(process.pid) if fact(it, "Name") == "portcullis"]
+
+            [gate] = eventually("the program", gates)
+            try:
+                assert fact(gate, "Uid") == "65532", fact(gate, "Uid")
+                run(*inside, *health)
+            finally:
+                os.kill(gate, signal.SIGTERM)
+            assert process.wait(SECONDS) == 0, (folder / "image.log").read_text()
+        wrong = subprocess.run([str(word) for word in [*inside, *health]], capture_output=True, text=True, timeout=60)
+        assert wrong.returncode != 0, "the check of health passes without the program"
+    finally:
+        run(*buildah, "rm", "--all")
+    return f"the image of {static.stat().st_size >> 10} KiB serves, as user 65532, and its HEALTHCHECK tells whether it does"
+
+
+def exchange(port):
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as stream:
+        stream.sendall(b"hello")
+        return stream.recv(5) == b"hello"
+
+
+def fact(process, name):
+    return re.search(rf"^{name}:\s+(\S+)", Path(f"/proc/{process}/status").read_text(), re.MULTILINE)[1]
+
+
+def descendants(process):
+    """The process and all that its threads have started."""
+    lists = Path(f"/proc/{process}/task").glob("*/children")
+    children = " ".join(path.read_text() for path in lists).split()
+    return [process, *(it for child in children for it in descendants(int(child)))]
+
+
 def main():
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
     binary = Path(sys.argv[1]) if len(sys.argv) > 1 else target / "debug/portcullis"
-    for check in [units, man_pages, bash, zsh, fish, schema, kubernetes]:
+    static = Path(sys.argv[2]) if len(sys.argv) > 2 else None
+    for check in [units, man_pages, bash, zsh, fish, schema, kubernetes, image]:
         with tempfile.TemporaryDirectory() as folder:
+            subject = static if check is image else binary
             try:
-                print(check(binary.resolve(), Path(folder)), flush=True)
+                print(check(subject and subject.resolve(), Path(folder)), flush=True)
             except Skipped as what:
                 print(f"{check.__name__}: {what} is not here: skipped", flush=True)
 
