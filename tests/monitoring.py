@@ -213,15 +213,74 @@ def select(prometheus, query):
 
 
 def dashboard_has_data(prometheus):
+    """Each query has data, for all programs and for the one that the lists of the dashboard offer."""
     dashboard = json.loads((SHARE / "grafana.json").read_text())
-    queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
-    variables = {"$job": ".*", "$instance": ".*", "$__rate_interval": "30s"}
-    for query in queries:
-        for name, value in variables.items():
-            query = query.replace(name, value)
-        found = eventually(query, lambda: select(prometheus, query))
-        assert all(result["value"][1] != "NaN" for result in found) or "quantile" in query, f"{query}: {found}"
-    print(f"{len(queries)} queries of the dashboard have data")
+    chosen = {variable["name"]: choice(prometheus, variable) for variable in variables(dashboard, "query")}
+    every = {name: ".*" for name in chosen}
+    count = 0
+    for panel in dashboard["panels"]:
+        for target in panel["targets"]:
+            for values in [every, chosen]:
+                query = substituted(target["expr"], values)
+                found = eventually(query, lambda: select(prometheus, query))
+                assert all(result["value"][1] != "NaN" for result in found) or "quantile" in query, f"{query}: {found}"
+                for label in re.findall(r"{{(\w+)}}", target["legendFormat"]):
+                    assert all(label in result["metric"] for result in found), f"{query} has no label {label}"
+                count += 1
+    print(f"{count} queries of the dashboard have data, with the values {chosen}")
+
+
+def variables(dashboard, kind):
+    return [variable for variable in dashboard["templating"]["list"] if variable["type"] == kind]
+
+
+def choice(prometheus, variable):
+    """The one value of a variable, as Grafana asks for it and inserts it into a regular expression."""
+    metric, label = re.fullmatch(r"label_values\((\w+), (\w+)\)", variable["query"]["query"]).groups()
+    answer = json.loads(get(prometheus, f"/api/v1/label/{label}/values", **{"match[]": metric}))
+    [value] = answer["data"]
+    return value.replace(".", "\\\\.")
+
+
+def substituted(query, values):
+    for name, value in [*values.items(), ("__rate_interval", "30s")]:
+        query = query.replace(f"${name}", value)
+    assert "$" not in query, f"{query}: a variable that is not defined"
+    return query
+
+
+def dashboard_is_complete():
+    """What Grafana's import requires; Grafana itself is not in Debian."""
+    dashboard = json.loads((SHARE / "grafana.json").read_text())
+    assert dashboard["schemaVersion"] >= 36, "since this version, a data source is a type and a uid"
+    assert dashboard["title"] and dashboard["uid"] and "id" not in dashboard and "__inputs" not in dashboard
+    [source] = variables(dashboard, "datasource")
+    assert source["query"] == "prometheus"
+    reference = {"type": "prometheus", "uid": f"${{{source['name']}}}"}
+    for variable in variables(dashboard, "query"):
+        assert variable["datasource"] == reference, variable
+        assert variable["multi"] and variable["includeAll"] and variable["allValue"] == ".*", variable
+    panels, cells = dashboard["panels"], {}
+    identities = [panel["id"] for panel in panels]
+    assert len(set(identities)) == len(panels), identities
+    for panel in panels:
+        title, place = panel["title"], panel["gridPos"]
+        assert panel["type"] in {"stat", "timeseries", "bargauge", "table"}, f"{title}: {panel['type']}"
+        assert panel["datasource"] == reference, title
+        unit = panel["fieldConfig"]["defaults"].get("unit", "none")
+        assert unit in {"none", "short", "s", "cps", "Bps"}, f"{title}: {unit}"
+        references = [target["refId"] for target in panel["targets"]]
+        assert references and len(set(references)) == len(references), title
+        for target in panel["targets"]:
+            assert target["datasource"] == reference, title
+            for label, operator in re.findall(r'(\w+)(=~?|!~?=?)"\$', target["expr"]):
+                assert operator == "=~", f"{title}: several values of {label} need =~"
+        assert 0 <= place["x"] and place["x"] + place["w"] <= 24, f"{title}: wider than 24 columns"
+        for cell in ((x, y) for x in range(place["x"], place["x"] + place["w"])
+                     for y in range(place["y"], place["y"] + place["h"])):
+            assert cell not in cells, f"{title} covers {cells.get(cell)}"
+            cells[cell] = title
+    print(f"{len(panels)} panels of the dashboard have all that Grafana requires")
 
 
 def alerts_are_raised(prometheus):
@@ -311,6 +370,7 @@ def main():
             gate.write_text("version = 7\n")
             process.send_signal(signal.SIGHUP)
             metrics_are_clean(ports["admin"])
+            dashboard_is_complete()
             dashboard_has_data(ports["prometheus"])
             alerts_are_raised(ports["prometheus"])
             stop.set()

@@ -253,9 +253,8 @@ async fn a_client_of_routes_has_its_name_and_fingerprint_in_its_line() {
         assert_eq!(access[field], value, "{access}");
     }
     let ja4 = access["ja4"].as_str();
-    assert_eq!(
+    assert!(
         ja4.is_some_and(|ja4| ja4.starts_with("t13d") && ja4.len() == 36),
-        cfg!(feature = "ja4"),
         "{access}"
     );
 }

@@ -4,8 +4,12 @@
 //! the other methods of that family have other licences and are not implemented here.
 
 use super::client_hello::{ALPN, ClientHello, SERVER_NAME};
-use sha2::{Digest, Sha256};
 use std::fmt::Write;
+#[cfg(feature = "aws-lc-rs")]
+use tokio_rustls::rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256 as SUITE;
+use tokio_rustls::rustls::crypto::hash::Hash;
+#[cfg(not(feature = "aws-lc-rs"))]
+use tokio_rustls::rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256 as SUITE;
 
 /// The fingerprint over TCP, 36 characters such as `t13d1516h2_8daaf6152771_e5627efa2ab1`.
 pub(super) fn ja4(hello: &ClientHello<'_>) -> String {
@@ -79,12 +83,20 @@ fn hash(list: &str) -> String {
     let mut hash = String::with_capacity(12);
     match list {
         "" => hash.push_str("000000000000"),
-        list => Sha256::digest(list)[..6].iter().for_each(|byte| {
-            let _infallible = write!(hash, "{byte:02x}");
-        }),
+        list => SHA256.hash(list.as_bytes()).as_ref()[..6]
+            .iter()
+            .for_each(|byte| {
+                let _infallible = write!(hash, "{byte:02x}");
+            }),
     }
     hash
 }
+
+/// The hash of the crypto provider, which exports it as a part of its cipher suites.
+static SHA256: &dyn Hash = match SUITE.tls13() {
+    Some(suite) => suite.common.hash_provider,
+    None => panic!("it is a cipher suite of TLS 1.3"),
+};
 
 #[cfg(test)]
 mod tests {

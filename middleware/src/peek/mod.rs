@@ -96,7 +96,7 @@
 
 mod client_hello;
 mod detector;
-#[cfg(feature = "ja4")]
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod ja4;
 mod layer;
 mod protocol;

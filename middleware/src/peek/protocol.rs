@@ -34,7 +34,7 @@ pub enum Protocol {
 pub struct ProtocolDetector {
     parser: Option<ClientHelloParser>,
     hello: Option<Hello>,
-    #[cfg(feature = "ja4")]
+    #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
     ja4: bool,
 }
 
@@ -44,9 +44,9 @@ impl ProtocolDetector {
         Self::default()
     }
 
-    /// Computes the fingerprint [JA4](super::ClientHello::ja4) of TLS clients; off by default.
-    #[cfg(feature = "ja4")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "ja4")))]
+    /// Computes the fingerprint [JA4](super::ClientHello::ja4) of TLS clients; off by default. Needs the feature
+    /// `aws-lc-rs` or `ring`.
+    #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
     #[must_use]
     pub const fn with_ja4(mut self, ja4: bool) -> Self {
         self.ja4 = ja4;
@@ -59,12 +59,12 @@ impl ProtocolDetector {
         match self.parser.get_or_insert_with(new).parse(bytes) {
             Ok(None) => Detect::Need,
             Ok(Some(hello)) => {
-                #[cfg(feature = "ja4")]
+                #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
                 let facts = match self.ja4 {
                     true => hello.to_hello_with_ja4(),
                     false => hello.to_hello(),
                 };
-                #[cfg(not(feature = "ja4"))]
+                #[cfg(not(any(feature = "aws-lc-rs", feature = "ring")))]
                 let facts = hello.to_hello();
                 self.hello = Some(facts);
                 Detect::Found(Protocol::Tls)

@@ -20,6 +20,8 @@ mod recheck;
 mod run;
 mod running;
 #[cfg(test)]
+mod schema;
+#[cfg(test)]
 mod share;
 mod small;
 mod system;

@@ -1,15 +1,15 @@
-//! Holds the man pages and completions in `share/` true to the command line.
+//! Holds the man pages, the completions and the schema in `share/` true to the program.
 //!
 //! `PORTCULLIS_WRITE=1 cargo test -p portcullis-cli share` writes them.
 
-use crate::args::Args;
+use crate::{args::Args, schema::schema};
 use clap::{Command, CommandFactory};
 use clap_complete::Shell;
 use clap_mangen::Man;
 use std::{collections::BTreeMap, env, fs, path::Path};
 
 #[test]
-fn man_pages_and_completions_are_those_of_the_command_line() {
+fn man_pages_completions_and_schema_are_those_of_the_program() {
     let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/share"));
     for (name, text) in files() {
         let path = folder.join(name);
@@ -36,6 +36,9 @@ fn no_page_is_left_of_a_command_that_is_gone() {
     }
 }
 
+/// When the command line has changed last, for the foot of the man pages.
+const DATE: &str = "2026-11-29";
+
 /// The text of each file, by its name.
 fn files() -> BTreeMap<String, String> {
     let mut files = BTreeMap::new();
@@ -49,6 +52,7 @@ fn files() -> BTreeMap<String, String> {
         clap_complete::generate(shell, &mut Args::command(), "portcullis", &mut text);
         files.insert(name.to_owned(), String::from_utf8(text).unwrap());
     }
+    files.insert("portcullis.schema.json".into(), schema());
     let mut command = without_help(Args::command());
     command.build();
     add_pages(&mut files, &command, "portcullis");
@@ -59,12 +63,16 @@ fn files() -> BTreeMap<String, String> {
 fn add_pages(files: &mut BTreeMap<String, String>, command: &Command, name: &str) {
     let page = Man::new(command.clone().display_name(name.to_owned()))
         .title(name.to_uppercase())
+        .date(DATE)
         .source(concat!("portcullis ", env!("CARGO_PKG_VERSION")))
         .manual("portcullis");
     let mut text = Vec::new();
     page.render(&mut text).unwrap();
     let text = String::from_utf8(text).unwrap();
-    files.insert(format!("man/{name}.1"), text);
+    // mandoc warns of line breaks beside an empty line, and of spaces at the end of a line.
+    let text = text.replace(".br\n\n.br\n", ".sp\n");
+    let lines = text.lines().map(|line| format!("{}\n", line.trim_end()));
+    files.insert(format!("man/{name}.1"), lines.collect());
     for subcommand in command.get_subcommands() {
         add_pages(
             files,

@@ -8,7 +8,7 @@ mod server_name;
 pub(crate) mod tests;
 
 pub use self::error::ClientHelloError;
-#[cfg(feature = "ja4")]
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 pub(in crate::peek) use self::fields::{ALPN, SERVER_NAME};
 pub(crate) use self::server_name::check_host_name;
 
@@ -16,7 +16,7 @@ use self::{
     fields::{Fields, Reader},
     records::Records,
 };
-#[cfg(feature = "ja4")]
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 use super::ja4::ja4;
 use crate::connection::Hello;
 use std::{borrow::Cow, fmt};
@@ -108,9 +108,9 @@ impl ClientHello<'_> {
     /// The fingerprint JA4 of the client, such as `t13d1516h2_8daaf6152771_e5627efa2ab1`.
     ///
     /// It is specified by FoxIO (`technical_details/JA4.md` of FoxIO-LLC/ja4, licence BSD 3-Clause). It
-    /// identifies a TLS library and its settings, and a client can imitate another one.
-    #[cfg(feature = "ja4")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "ja4")))]
+    /// identifies a TLS library and its settings, and a client can imitate another one. It contains hashes, which
+    /// the crypto provider computes; without the feature `aws-lc-rs` or `ring` it does not exist.
+    #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
     pub fn ja4(&self) -> String {
         ja4(self)
     }
@@ -122,8 +122,7 @@ impl ClientHello<'_> {
     }
 
     /// Like [`to_hello`](Self::to_hello), with the [fingerprint](Self::ja4).
-    #[cfg(feature = "ja4")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "ja4")))]
+    #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
     pub fn to_hello_with_ja4(&self) -> Hello {
         self.hello_with(Some(self.ja4()))
     }

@@ -77,7 +77,7 @@ fn tls_is_found_with_the_whole_hello() {
     assert_eq!(hello.ja4(), None);
 }
 
-#[cfg(feature = "ja4")]
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 #[test]
 fn the_fingerprint_is_computed_on_request() {
     let bytes = hello();

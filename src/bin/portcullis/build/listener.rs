@@ -91,10 +91,7 @@ pub(super) fn build(
             }
         }
         Target::Routes(_) => {
-            let detector = ProtocolDetector::new();
-            #[cfg(feature = "ja4")]
-            let detector = detector.with_ja4(true);
-            let peek = PeekLayer::with_detector(detector);
+            let peek = PeekLayer::with_detector(ProtocolDetector::new().with_ja4(true));
             let peek = peek.with_timeout(guards.timeouts.client_hello);
             options = options.with_peek(peek);
             let routes = rules.ways.map(|way| serve(way, guards));

@@ -8,7 +8,7 @@ use std::{path::PathBuf, time::Duration};
 #[derive(Args, Debug)]
 pub(crate) struct Ctl {
     /// The admin interface, such as http://127.0.0.1:9900 or unix:/run/portcullis/admin.sock.
-    #[arg(long, value_name = "ADDRESS", global = true)]
+    #[arg(long, value_name = "ADDRESS", global = true, help_heading = INTERFACE)]
     pub(super) admin: Option<String>,
     /// The configuration file that names the admin interface, without --admin.
     #[arg(
@@ -16,14 +16,15 @@ pub(crate) struct Ctl {
         long,
         value_name = "FILE",
         default_value = "portcullis.toml",
-        global = true
+        global = true,
+        help_heading = INTERFACE
     )]
     pub(super) config: PathBuf,
     /// The file of the token; by default the token is in the variable PORTCULLIS_TOKEN.
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(long, value_name = "FILE", global = true, help_heading = INTERFACE)]
     pub(super) token_file: Option<PathBuf>,
     /// The file of the authorities, in PEM, for an interface with TLS; by default those of the system.
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(long, value_name = "FILE", global = true, help_heading = INTERFACE)]
     pub(super) roots: Option<PathBuf>,
     /// Prints what the interface answers, in JSON.
     #[arg(long, global = true)]
@@ -31,6 +32,9 @@ pub(crate) struct Ctl {
     #[command(subcommand)]
     pub(super) command: Command,
 }
+
+/// The heading of the options that say which program is meant.
+const INTERFACE: &str = "Interface";
 
 impl Ctl {
     pub(super) fn interface(&self) -> Interface<'_> {
@@ -105,7 +109,10 @@ pub(super) enum Command {
     /// Reads the configuration file again.
     Reload,
     /// Changes the level of the log, until the next start.
-    LogLevel { level: Level },
+    LogLevel {
+        /// Lines of this level, and of more serious ones, are written.
+        level: Level,
+    },
     /// Shuts the program down gracefully.
     Drain,
 }
