@@ -5,6 +5,7 @@ use crate::connect::Connector;
 use portcullis_middleware::{
     BoxError, Connection, ConnectionInfo,
     connection::{AnyStream, Socket},
+    internal::LateOptions,
 };
 use std::io;
 #[cfg(feature = "proxy-protocol")]
@@ -14,6 +15,8 @@ use tokio::io::AsyncWriteExt;
 #[derive(Clone)]
 pub(super) struct Dialer {
     connector: Connector,
+    /// Those of the connector, which a forwarder postpones.
+    late_options: LateOptions,
     #[cfg(test)]
     script: Option<Script>,
 }
@@ -34,8 +37,9 @@ pub(super) enum Purpose<'a> {
 }
 
 impl Dialer {
-    pub(super) const fn new(connector: Connector) -> Self {
+    pub(super) fn new(connector: Connector) -> Self {
         Self {
+            late_options: connector.late_options(),
             connector,
             #[cfg(test)]
             script: None,
@@ -75,7 +79,7 @@ impl Dialer {
         }
         match address {
             ServerAddress::Tcp(target) => match target.address() {
-                Some(address) => self.connector.open(address).await,
+                Some(address) => self.connector.open_with(address, &self.late_options).await,
                 // Names are resolved before.
                 None => Err(io::ErrorKind::InvalidInput.into()),
             },

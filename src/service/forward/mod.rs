@@ -64,6 +64,9 @@
 //! nothing. The process has at most 128 such pipes; a slow reader occupies one. Without a pipe, and on other
 //! systems, bytes are copied.
 //!
+//! [`ConnectTo`] and a [`Pool`](crate::upstream::Pool) set keepalive and the timeout of unacknowledged data, which take
+//! four system calls, only once a connection has lasted a quarter of a second.
+//!
 //! # Example
 //!
 //! ```
@@ -107,8 +110,10 @@
 
 mod connect_to;
 mod direction;
+mod drain;
 mod forwarding;
 mod future;
+mod late;
 mod pipes;
 mod report;
 mod scratch;

@@ -4,6 +4,7 @@ mod bytes;
 mod connecting;
 mod drain;
 mod endings;
+mod late;
 mod support;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod tls;
