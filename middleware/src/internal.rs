@@ -10,6 +10,7 @@ pub use crate::{
     connection::{
         deadline::{begin_watch, end_watch, expire},
         guards::{Slot, Slots},
+        late_options::{LateOptions, postpone_late_options, request_late_options},
     },
     log_text::{Causes, Escaped},
     meter::{Counter, Gauge, Histogram},

@@ -3,16 +3,15 @@
 use super::{
     ConnectError, Target, phase,
     race::{Race, interleave},
-    services,
+    services, stream,
     target::{Port, TargetKind},
 };
 use crate::listener::{Keepalive, UserTimeout};
-#[cfg(any(target_os = "android", target_os = "linux"))]
-use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
 use portcullis_middleware::{
-    Connection, ConnectionInfo,
-    connection::{Address, Socket, Transport},
+    Connection,
+    connection::{KernelSocket, Socket, Transport},
     error::Elapsed,
+    internal::LateOptions,
 };
 use socket2::SockRef;
 use std::{
@@ -26,7 +25,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    net::{TcpSocket, TcpStream, lookup_host},
+    net::{TcpStream, lookup_host},
     task::spawn_blocking,
     time::{Instant, timeout_at},
 };
@@ -269,25 +268,56 @@ impl Connector {
     where
         Io: Transport + From<TcpStream>,
     {
-        let socket = match address {
-            SocketAddr::V4(_) => TcpSocket::new_v4()?,
-            SocketAddr::V6(_) => TcpSocket::new_v6()?,
-        };
-        socket.set_nodelay(self.nodelay)?;
+        let stream = self.open_stream(address).await?;
+        self.set_late_options(&SockRef::from(&stream))?;
+        stream::connection(stream, address)
+    }
+
+    /// Makes one attempt, without a timeout. The connection has `options` in place of those that notice a vanished peer.
+    pub(crate) async fn open_with<Io>(
+        &self,
+        address: SocketAddr,
+        options: &LateOptions,
+    ) -> io::Result<Connection<Socket<Io>>>
+    where
+        Io: Transport + From<TcpStream>,
+    {
+        let stream = self.open_stream(address).await?;
+        Ok(options.clone().add_to(stream::connection(stream, address)?))
+    }
+
+    /// Connects as the service does, with connections that have `options` in place of those that notice a vanished peer.
+    pub(crate) fn connect_with(&self, target: Target, options: LateOptions) -> Connecting {
+        let connector = self.clone();
+        Connecting(Box::pin(async move {
+            let open = |address| connector.open_with(address, &options);
+            let reached = connector.reach(&target, open).await;
+            reached.map(|(_, connection)| connection)
+        }))
+    }
+
+    /// The options that notice a vanished peer.
+    pub(crate) fn late_options(&self) -> LateOptions {
+        let connector = self.clone();
+        LateOptions::new(move |socket| match socket {
+            KernelSocket::Tcp(stream) => connector.set_late_options(&SockRef::from(stream)),
+            _ => Ok(()),
+        })
+    }
+
+    async fn open_stream(&self, address: SocketAddr) -> io::Result<TcpStream> {
+        stream::open(address, self.local_address, self.nodelay).await
+    }
+
+    fn set_late_options(&self, socket: &socket2::Socket) -> io::Result<()> {
         if let Some(keepalive) = self.keepalive {
             let probes = match self.user_timeout() {
                 Some(_) => keepalive.with_user_timeout(),
                 None => keepalive.to_socket2(),
             };
-            SockRef::from(&socket).set_tcp_keepalive(&probes)?;
+            socket.set_tcp_keepalive(&probes)?;
         }
-        if let Some(local) = self.local_address {
-            bind(&socket, local, address)?;
-        }
-        let stream = socket.connect(address).await?;
-        let socket = SockRef::from(&stream);
-        self.user_timeout.set_on(&socket, self.keepalive)?;
-        connection(stream, address)
+        self.user_timeout.set_on(socket, self.keepalive)
     }
 }
 
@@ -315,58 +345,6 @@ fn of_system(error: io::Error) -> io::Error {
         return io::Error::new(io::ErrorKind::NotFound, error);
     }
     error
-}
-
-fn bind(socket: &TcpSocket, local: IpAddr, peer: SocketAddr) -> io::Result<()> {
-    if local.is_ipv4() != peer.is_ipv4() {
-        let message = format!("the local address {local} is of the other IP version");
-        return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, message));
-    }
-    share_ports(socket);
-    let bound = socket.bind(SocketAddr::new(local, 0));
-    bound.map_err(|error| io::Error::new(error.kind(), format!("local address {local}: {error}")))
-}
-
-/// Leaves the choice of the local port to connect, which knows the destination.
-///
-/// A socket bound to an address alone would reserve a port for all destinations. Linux before 4.2 rejects the
-/// option and does that.
-#[cfg(any(target_os = "android", target_os = "linux"))]
-fn share_ports(socket: &TcpSocket) {
-    let _refused = setsockopt(socket, IpBindAddressNoPort, &true);
-}
-
-#[cfg(not(any(target_os = "android", target_os = "linux")))]
-fn share_ports(_: &TcpSocket) {}
-
-/// Fails if the socket has connected to itself.
-///
-/// The system may choose a local port that is also the target, and TCP then connects the socket to itself
-/// (RFC 9293, 3.5: simultaneous open).
-pub(super) fn connection<Io>(
-    stream: TcpStream,
-    address: SocketAddr,
-) -> io::Result<Connection<Socket<Io>>>
-where
-    Io: Transport + From<TcpStream>,
-{
-    let local = stream.local_address();
-    let peer = if address.ip().is_unspecified() {
-        // This host, at the address that the system has chosen.
-        match stream.peer_address() {
-            // The server has already reset the connection.
-            Address::Unknown => address.into(),
-            peer => peer,
-        }
-    } else {
-        address.into()
-    };
-    if local == peer {
-        let message = "nothing listens there: the socket connected to itself";
-        return Err(io::Error::new(io::ErrorKind::ConnectionRefused, message));
-    }
-    let info = ConnectionInfo::new(peer, local);
-    Ok(Connection::with_info(stream.into(), info))
 }
 
 impl Default for Connector {

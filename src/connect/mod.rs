@@ -141,6 +141,7 @@ mod layered;
 pub mod phase;
 mod race;
 mod services;
+mod stream;
 mod target;
 #[cfg(test)]
 mod tests;

@@ -102,6 +102,9 @@ where
 /// Alternates between IPv6 and IPv4, beginning with the family of the first address, and removes duplicates.
 /// The order within a family stays (RFC 8305, 4).
 pub(super) fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    if addresses.len() < 2 {
+        return addresses;
+    }
     let mut unique = Vec::with_capacity(addresses.len());
     for address in addresses {
         if !unique.contains(&address) {

@@ -200,8 +200,8 @@ const BEAT: Duration = Duration::from_millis(50);
 /// short connection after the other shall not pay each time.
 const QUIET_BEATS: u32 = 20;
 
-/// Shorter than the usual timeouts and than the first one of a forwarder, so that it is the earliest timer, and long
-/// enough to cost nothing beside the beats.
+/// Shorter than the usual timeouts and than those with which a forwarder begins, so that it is the earliest timer, and
+/// long enough to cost nothing beside the beats.
 const KEPT_TIMER: Duration = Duration::from_millis(200);
 
 /// Beats without an answer before a worker is called blocked in the log. A single one may be due to load.

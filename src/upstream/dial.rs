@@ -7,6 +7,7 @@ use portcullis_middleware::io::PrefixedIo;
 use portcullis_middleware::{
     BoxError, Connection, ConnectionInfo,
     connection::{AnyStream, Socket},
+    internal::LateOptions,
 };
 use std::io;
 #[cfg(feature = "proxy-protocol")]
@@ -16,6 +17,8 @@ use tokio::io::AsyncWriteExt;
 #[derive(Clone)]
 pub(super) struct Dialer {
     connector: Connector,
+    /// Those of the connector, which a forwarder postpones.
+    late_options: LateOptions,
     #[cfg(test)]
     script: Option<Script>,
 }
@@ -36,8 +39,9 @@ pub(super) enum Purpose<'a> {
 }
 
 impl Dialer {
-    pub(super) const fn new(connector: Connector) -> Self {
+    pub(super) fn new(connector: Connector) -> Self {
         Self {
+            late_options: connector.late_options(),
             connector,
             #[cfg(test)]
             script: None,
@@ -77,7 +81,7 @@ impl Dialer {
         }
         match address {
             ServerAddress::Tcp(target) => match target.address() {
-                Some(address) => self.connector.open(address).await,
+                Some(address) => self.connector.open_with(address, &self.late_options).await,
                 // Names are resolved before.
                 None => Err(io::ErrorKind::InvalidInput.into()),
             },

@@ -48,6 +48,10 @@ impl Requests {
     pub(super) const ABORT: Self = Self(16);
     pub(super) const NODELAY: Self = Self(4);
     pub(super) const DELAY: Self = Self(8);
+    /// To set the [`LateOptions`](super::LateOptions).
+    pub(super) const LATE_OPTIONS: Self = Self(32);
+
+    const SETTINGS: Self = Self(Self::NODELAY.0 | Self::DELAY.0 | Self::LATE_OPTIONS.0);
 
     pub(super) const fn is_empty(self) -> bool {
         self.0 == 0
@@ -106,8 +110,18 @@ impl Control {
 
     /// Takes the settings from the mailbox. Requests to close remain.
     pub(super) fn take_settings(&self) -> Requests {
-        let settings = Requests::NODELAY.0 | Requests::DELAY.0;
-        Requests(self.requests.fetch_and(!settings, Ordering::SeqCst) & settings)
+        self.take(Requests::SETTINGS)
+    }
+
+    /// Takes those of `requests` that are posted.
+    pub(super) fn take(&self, Requests(requests): Requests) -> Requests {
+        Requests(self.requests.fetch_and(!requests, Ordering::SeqCst) & requests)
+    }
+
+    /// Posts one setting without waking a task.
+    pub(super) fn set_late_options(&self) {
+        self.requests
+            .fetch_or(Requests::LATE_OPTIONS.0, Ordering::SeqCst);
     }
 
     /// Stores `waker` for `direction` and returns the requests so far.

@@ -36,6 +36,7 @@ mod extensions;
 pub(crate) mod guards;
 mod hello;
 mod info;
+pub(crate) mod late_options;
 mod listener_info;
 mod milestone;
 mod notes;
@@ -49,7 +50,6 @@ mod tonic;
 mod transport;
 mod upstream_info;
 
-pub(crate) use self::guards::{Slot, Slots};
 #[cfg(feature = "tonic")]
 pub use self::tonic::TlsConnectInfo;
 #[cfg(feature = "tonic")]
@@ -72,6 +72,10 @@ pub use self::{
     tls_info::TlsInfo,
     transport::{KernelSocket, Transport},
     upstream_info::{EndedBy, UpstreamInfo},
+};
+pub(crate) use self::{
+    guards::{Slot, Slots},
+    late_options::LateOptions,
 };
 
 use crate::io::{BoxIo, Passthrough, forward_passthrough};

@@ -1,7 +1,7 @@
 //! The innermost wrapper, which counts bytes and can be closed from outside.
 
 use super::{
-    ConnectionInfo, Phase, Transport,
+    ConnectionInfo, LateOptions, Phase, Transport,
     control::{IoDirection, Requests},
 };
 use crate::{
@@ -32,6 +32,7 @@ pub struct Socket<Io: Transport> {
     info: ConnectionInfo,
     /// The wakers stored in the mailbox, so that each is stored only once.
     waiting: [Option<Waker>; 2],
+    late_options: Option<LateOptions>,
 }
 
 impl<Io: Transport> Socket<Io> {
@@ -40,7 +41,13 @@ impl<Io: Transport> Socket<Io> {
             io: Some(io),
             info,
             waiting: [None, None],
+            late_options: None,
         }
+    }
+
+    pub(super) fn set_late_options(&mut self, options: LateOptions) {
+        self.late_options = Some(options);
+        self.info.control().set_late_options();
     }
 
     /// The raw stream.
@@ -55,6 +62,8 @@ impl<Io: Transport> Socket<Io> {
 
     /// Returns the raw stream. It can no longer be closed from outside.
     pub fn into_inner(mut self) -> Io {
+        // A setting that no operation has applied. A forced close no longer concerns the stream.
+        let _ = self.obey();
         self.io.take().expect(TAKEN)
     }
 
@@ -78,9 +87,15 @@ impl<Io: Transport> Socket<Io> {
             return Err(ForcedClose::new().into());
         }
         let settings = self.info.control().take_settings();
-        if !settings.is_empty() {
-            // Only a hint. A connection that is gone already fails in the operation itself.
+        // Only hints. A connection that is gone already fails in the operation itself.
+        if settings.has(Requests::NODELAY) || settings.has(Requests::DELAY) {
             let _ = self.get_ref().set_nodelay(settings.has(Requests::NODELAY));
+        }
+        if settings.has(Requests::LATE_OPTIONS)
+            && let Some(options) = &self.late_options
+            && let Some(socket) = self.get_ref().kernel_socket()
+        {
+            let _ = options.set_on(socket);
         }
         Ok(())
     }

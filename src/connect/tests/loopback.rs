@@ -261,7 +261,7 @@ async fn a_socket_that_is_both_ends_is_no_connection() {
     let Ok(stream) = socket.connect(address).await else {
         return; // Not every system has simultaneous open.
     };
-    let error = connector::connection::<TcpStream>(stream, address).unwrap_err();
+    let error = stream::connection::<TcpStream>(stream, address).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
 }
 

@@ -5,6 +5,7 @@ use pin_project::pin_project;
 use portcullis_middleware::{
     Connection, ConnectionInfo,
     connection::{Socket, UpstreamInfo},
+    internal::LateOptions,
 };
 use std::{
     pin::Pin,
@@ -20,6 +21,8 @@ use tower::Service;
 #[derive(Clone, Debug)]
 pub struct ConnectTo {
     connector: Connector,
+    /// Those of the connector, which a forwarder postpones.
+    late_options: LateOptions,
     target: Target,
     name: Arc<str>,
 }
@@ -28,8 +31,10 @@ impl ConnectTo {
     /// Connects to `target` with the default settings of a [`Connector`].
     pub fn new(target: impl Into<Target>) -> Self {
         let target = target.into();
+        let connector = Connector::new();
         Self {
-            connector: Connector::new(),
+            late_options: connector.late_options(),
+            connector,
             name: target.to_string().into(),
             target,
         }
@@ -38,6 +43,7 @@ impl ConnectTo {
     /// Connects with the settings of `connector`.
     #[must_use]
     pub fn with_connector(mut self, connector: Connector) -> Self {
+        self.late_options = connector.late_options();
         self.connector = connector;
         self
     }
@@ -54,7 +60,9 @@ impl Service<ConnectionInfo> for ConnectTo {
 
     fn call(&mut self, client: ConnectionInfo) -> ConnectToFuture {
         ConnectToFuture {
-            connecting: self.connector.call(self.target.clone()),
+            connecting: self
+                .connector
+                .connect_with(self.target.clone(), self.late_options.clone()),
             name: self.name.clone(),
             begun: Instant::now(),
             client,

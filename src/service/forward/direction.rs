@@ -181,13 +181,14 @@ impl Direction {
 
     fn poll_flush<W>(&mut self, cx: &mut Context<'_>, to: &mut W) -> Poll<Result<(), Failure>>
     where
-        W: AsyncWrite + Unpin,
+        W: AsyncWrite + Passthrough + Unpin,
     {
-        if self.unflushed {
+        // A socket holds nothing back.
+        if self.unflushed && !to.is_passthrough() {
             let flushed = ready!(Pin::new(to).poll_flush(cx));
             flushed.map_err(|error| self.write_failure(error))?;
-            self.unflushed = false;
         }
+        self.unflushed = false;
         Poll::Ready(Ok(()))
     }
 

@@ -2,8 +2,10 @@
 
 use super::{
     direction::{Direction, Surroundings},
+    drain::Drain,
+    late::LateTuning,
     report::{Failure, ForwardError, ForwardStep, Forwarded, Side},
-    service::{DrainPolicy, ForwardSettings},
+    service::ForwardSettings,
     silence::Silence,
 };
 use portcullis_middleware::{
@@ -33,17 +35,15 @@ pub(super) struct Forwarding<IO, BackendIo> {
     /// The first write that failed. What its peer has sent before is still delivered.
     failure: Option<Failure>,
     silence: Silence,
-    drain: Option<Drain>,
-    draining: bool,
+    /// The longest silence after one side has ended.
+    half_closed: Option<Duration>,
+    late: LateTuning,
+    drain: Option<Box<Drain>>,
     /// Which direction is polled first. It changes, because both share the task's budget.
     backend_first: bool,
     /// The waker that a forced close wakes, so that it is stored only once.
     task: Option<Waker>,
-    settings: ForwardSettings,
 }
-
-/// Resolves when the server drains; there only if the connection is then to end.
-type Drain = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// What is left to do after all bytes were forwarded.
 pub(super) type Closing = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -57,23 +57,21 @@ impl<IO, BackendIo> Forwarding<IO, BackendIo> {
     pub(super) fn new(
         client: Connection<IO>,
         backend: Connection<BackendIo>,
+        late: LateTuning,
         settings: ForwardSettings,
     ) -> Self {
-        let info = client.info();
-        let ends = matches!(settings.drain, DrainPolicy::EndWhenIdle(_));
-        let drain =
-            (ends && info.drain_signal().is_some()).then(|| -> Drain { Box::pin(info.drain()) });
+        let drain = Drain::new(client.info(), settings.drain);
         Self {
             sides: Some((client, backend)),
             to_backend: Direction::new(Side::Client),
             to_client: Direction::new(Side::Backend),
             failure: None,
             silence: Silence::default(),
+            half_closed: settings.half_closed,
+            late,
             drain,
-            draining: false,
             backend_first: false,
             task: None,
-            settings,
         }
     }
 
@@ -111,6 +109,8 @@ where
                 error: ForcedClose::new().into(),
             }));
         }
+        let (_, backend) = self.sides.as_ref().expect(OPEN);
+        self.late.poll(cx, backend.info());
         let order = match self.backend_first {
             true => [Side::Backend, Side::Client],
             false => [Side::Client, Side::Backend],
@@ -288,7 +288,7 @@ where
     /// Ready when silence ends the connection, with an error unless the drain does.
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<Option<Elapsed>> {
         let is_half_closed = self.to_backend.has_ended() || self.to_client.has_ended();
-        let half_closed = self.settings.half_closed.filter(|_| is_half_closed);
+        let half_closed = self.half_closed.filter(|_| is_half_closed);
         let drain = self.drain_limit(cx);
         let limit = half_closed.into_iter().chain(drain).min();
         ready!(self.silence.poll(cx, self.progress(), limit));
@@ -302,15 +302,9 @@ where
 
     /// The silence that ends the connection while the server drains.
     fn drain_limit(&mut self, cx: &mut Context<'_>) -> Option<Duration> {
-        let drain = self.drain.as_mut()?;
-        self.draining = self.draining || drain.as_mut().poll(cx).is_ready();
-        match self.settings.drain {
-            // A side that does not read keeps its bytes; the write timeout limits the wait.
-            DrainPolicy::EndWhenIdle(silence) if self.draining && !self.is_in_transit() => {
-                Some(silence)
-            }
-            _ => None,
-        }
+        let silence = self.drain.as_mut()?.poll(cx)?;
+        // A side that does not read keeps its bytes; the write timeout limits the wait.
+        (!self.is_in_transit()).then_some(silence)
     }
 
     fn failed(&self, failure: Failure) -> Result<Forwarded, ForwardError> {

@@ -2,6 +2,7 @@
 
 use super::{
     forwarding::{Closing, Ended, Forwarding},
+    late::LateTuning,
     report::{ForwardError, Forwarded},
     service::ForwardSettings,
 };
@@ -46,11 +47,10 @@ enum State<B: Service<ConnectionInfo>, IO, BackendIo> {
 
 #[pin_project]
 struct Connecting<B: Service<ConnectionInfo>, IO> {
-    client: Option<Connection<IO>>,
+    /// `None` once the backend is connected to.
+    waiting: Option<(Connection<IO>, Wait)>,
     #[pin]
     connect: Oneshot<B, ConnectionInfo>,
-    #[pin]
-    wait: Wait,
     settings: ForwardSettings,
 }
 
@@ -58,9 +58,8 @@ impl<B: Service<ConnectionInfo>, IO, BackendIo> ForwardFuture<B, IO, BackendIo> 
     pub(super) fn new(backend: B, client: Connection<IO>, settings: ForwardSettings) -> Self {
         let connect = Oneshot::new(backend, client.info().clone());
         Self(State::Connecting(Box::pin(Connecting {
-            client: Some(client),
+            waiting: Some((client, Wait::new(settings.connect))),
             connect,
-            wait: Wait::new(settings.connect),
             settings,
         })))
     }
@@ -116,16 +115,17 @@ where
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Forwarding<IO, BackendIo>, BoxError>> {
-        let mut this = self.project();
-        let waiting = this.client.as_mut().expect(CONNECTS);
+        let this = self.project();
+        let (client, wait) = this.waiting.as_mut().expect(CONNECTS);
         let backend = match this.connect.poll(cx) {
             Poll::Ready(Ok(backend)) => backend,
             Poll::Ready(Err(error)) => return Poll::Ready(Err(unreachable(error.into()))),
-            Poll::Pending => return this.wait.as_mut().poll(cx, waiting).map(Err),
+            Poll::Pending => return wait.poll(cx, client).map(Err),
         };
-        record_upstream(waiting.info(), backend.info(), this.wait.begun.elapsed());
-        let client = this.client.take().expect(CONNECTS);
-        Poll::Ready(Ok(Forwarding::new(client, backend, *this.settings)))
+        record_upstream(client.info(), backend.info(), wait.begun.elapsed());
+        let (client, wait) = this.waiting.take().expect(CONNECTS);
+        let late = LateTuning::new(backend.info(), || wait.into_timer());
+        Poll::Ready(Ok(Forwarding::new(client, backend, late, *this.settings)))
     }
 }
 
@@ -151,12 +151,10 @@ fn record_upstream(client: &ConnectionInfo, backend: &ConnectionInfo, connect_ti
 }
 
 /// Limits the time to connect, and after a moment also looks after the client.
-#[pin_project]
 struct Wait {
     begun: Instant,
     limit: Option<Duration>,
-    #[pin]
-    timer: Sleep,
+    timer: Pin<Box<Sleep>>,
     /// Resolves when the client is force-closed; set once the client is looked after.
     closed: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
@@ -168,23 +166,30 @@ impl Wait {
         Self {
             begun,
             limit,
-            timer: sleep_until(begun + first),
+            timer: Box::pin(sleep_until(begun + first)),
             closed: None,
         }
     }
 
+    /// The timer, which fires after a moment.
+    fn into_timer(mut self) -> Pin<Box<Sleep>> {
+        if self.closed.is_some() {
+            self.timer.as_mut().reset(Instant::now() + LOOK_AFTER);
+        }
+        self.timer
+    }
+
     /// Ready with the reason once it is pointless to wait for the backend.
     fn poll<IO: Passthrough>(
-        self: Pin<&mut Self>,
+        &mut self,
         cx: &mut Context<'_>,
         client: &mut Connection<IO>,
     ) -> Poll<BoxError> {
-        let mut this = self.project();
         if client.info().is_forced() {
             return Poll::Ready(ForcedClose::new().into());
         }
         loop {
-            if let Some(closed) = this.closed {
+            if let Some(closed) = &mut self.closed {
                 if let Poll::Ready(left) = client.poll_departure(cx) {
                     client.info().set_ended_by(EndedBy::Client);
                     return Poll::Ready(left.into());
@@ -193,18 +198,18 @@ impl Wait {
                     return Poll::Ready(ForcedClose::new().into());
                 }
             }
-            ready!(this.timer.as_mut().poll(cx));
-            if let Some(limit) = *this.limit
-                && this.begun.elapsed() >= limit
+            ready!(self.timer.as_mut().poll(cx));
+            if let Some(limit) = self.limit
+                && self.begun.elapsed() >= limit
             {
                 let elapsed = Elapsed::new(phase::CONNECT, limit);
                 return Poll::Ready(unreachable(elapsed.into()));
             }
-            this.closed
+            self.closed
                 .get_or_insert_with(|| Box::pin(client.info().closed()));
-            let end = this.limit.and_then(|limit| this.begun.checked_add(limit));
+            let end = self.limit.and_then(|limit| self.begun.checked_add(limit));
             let end = end.unwrap_or_else(|| Instant::now() + A_YEAR);
-            this.timer.as_mut().reset(end);
+            self.timer.as_mut().reset(end);
         }
     }
 }

@@ -61,9 +61,12 @@
 //!
 //! An idle connection holds no buffer. Bytes are read into a buffer of the thread and written immediately; what the
 //! other side does not accept is kept, up to 64 KiB. After two reads in a row that filled that buffer, bytes
-//! move through a pipe of the kernel (`splice(2)`, on Linux), which takes two system calls for up to 256 KiB and copies
-//! nothing. The process has at most 128 such pipes; a slow reader occupies one. Without a pipe, and on other
-//! systems, bytes are copied.
+//! move through a pipe of the kernel (`splice(2)`, on Linux), which takes two system calls for up to 1 MiB and copies
+//! nothing. The process has at most 16 such pipes and 128 of 256 KiB; a slow reader occupies one. Without a pipe, and
+//! on other systems, bytes are copied.
+//!
+//! [`ConnectTo`] and a [`Pool`](crate::upstream::Pool) set keepalive and the timeout of unacknowledged data, which take
+//! four system calls, only once a connection has lasted a quarter of a second.
 //!
 //! # Example
 //!
@@ -108,8 +111,10 @@
 
 mod connect_to;
 mod direction;
+mod drain;
 mod forwarding;
 mod future;
+mod late;
 mod pipes;
 mod report;
 mod scratch;

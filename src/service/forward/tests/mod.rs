@@ -4,6 +4,7 @@ mod bytes;
 mod connecting;
 mod drain;
 mod endings;
+mod late;
 #[cfg(all(unix, any(feature = "aws-lc-rs", feature = "ring")))]
 mod pairs;
 mod support;
