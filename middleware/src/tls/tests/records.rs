@@ -6,7 +6,7 @@ use crate::tls::{
     TlsIo,
     handshake::handshake,
     records::Records,
-    scratch::{SCRATCH, with_scratch},
+    scratch::{MAX_FLIGHT, with_scratch},
 };
 use rustls::{
     AlertDescription, ClientConnection,
@@ -379,6 +379,19 @@ async fn a_damaged_record_is_a_failure_that_both_sides_see() {
 }
 
 #[tokio::test]
+async fn one_write_takes_eight_full_records_of_an_unbuffered_session() {
+    let (mut server, mut client) = established(1_000_000, &TLS13, |_| {}).await;
+    let taken = server.write(&[7; 200_000]).await.unwrap();
+    if is_unbuffered() {
+        assert_eq!(taken, 8 * 16_384);
+    }
+    server.shutdown().await.unwrap();
+    let (received, end) = read_all(&mut client).await;
+    end.unwrap();
+    assert!(received == vec![7; taken]);
+}
+
+#[tokio::test]
 async fn a_client_that_reads_nothing_stops_the_server_within_a_bound() {
     let (mut server, mut client) = established(1_000, &TLS13, |_| {}).await;
     let accepted = fill(&mut server);
@@ -427,7 +440,7 @@ fn a_handshake_message_in_tiny_records_is_bounded() {
         .position(|result| result.is_err())
         .unwrap();
     assert!(
-        (5_000..SCRATCH / 6 + 1).contains(&accepted_records),
+        (5_000..MAX_FLIGHT / 6 + 1).contains(&accepted_records),
         "{accepted_records}"
     );
     // It stays a failure, and the client gets an alert.
