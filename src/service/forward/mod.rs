@@ -59,10 +59,10 @@
 //! # Performance
 //!
 //! An idle connection holds no buffer. Bytes are read into a buffer of the thread and written immediately; what the
-//! other side does not accept is kept, up to 64 KiB. After two reads in a row that filled that buffer, bytes
-//! move through a pipe of the kernel (`splice(2)`, on Linux), which takes two system calls for up to 256 KiB and copies
-//! nothing. The process has at most 128 such pipes; a slow reader occupies one. Without a pipe, and on other
-//! systems, bytes are copied.
+//! other side does not accept is kept, up to 64 KiB, or 128 KiB if a side is no plain socket (as under TLS). After
+//! two reads in a row that filled that buffer, bytes of plain sockets move through a pipe of the kernel (`splice(2)`,
+//! on Linux), which takes two system calls for up to 256 KiB and copies nothing. The process has at most 128 such
+//! pipes; a slow reader occupies one. Without a pipe, and on other systems, bytes are copied.
 //!
 //! # Example
 //!
