@@ -392,6 +392,38 @@ async fn one_write_takes_eight_full_records_of_an_unbuffered_session() {
 }
 
 #[tokio::test]
+async fn an_alert_on_a_full_socket_follows_what_was_written_before() {
+    let (connection, io) = crate::testing::in_memory(1_000);
+    let client = connect(client(), Tampering(io, false));
+    let (server, client) = tokio::join!(handshake(tls_layer(), connection), client);
+    let (mut server, mut client) = (server.unwrap(), client.unwrap());
+    let accepted = fill(&mut server);
+    client.get_mut().0.1 = true;
+    client.write_all(b"damaged").await.unwrap();
+    client.flush().await.unwrap();
+    // The read does not wait until the alert can be sent.
+    let mut buffer = [0; 10];
+    let mut reading = task::spawn(server.read(&mut buffer));
+    let Poll::Ready(Err(error)) = reading.poll() else {
+        panic!("a damaged record is a failure");
+    };
+    assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    drop(reading);
+    // A shutdown does.
+    assert_pending!(task::spawn(server.shutdown()).poll());
+    let (ended, (received, end)) = tokio::join!(server.shutdown(), read_all(&mut client));
+    ended.unwrap();
+    // This client loses the record that it reads together with the alert.
+    let lost = accepted - received.len();
+    assert!(lost <= 16_384, "{lost} of {accepted}");
+    assert!(received.iter().all(|byte| *byte == 7));
+    let error = end.unwrap_err();
+    let alert = rustls::Error::AlertReceived(AlertDescription::BadRecordMac);
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+    assert_eq!(cause, Some(&alert));
+}
+
+#[tokio::test]
 async fn a_client_that_reads_nothing_stops_the_server_within_a_bound() {
     let (mut server, mut client) = established(1_000, &TLS13, |_| {}).await;
     let accepted = fill(&mut server);
