@@ -117,7 +117,7 @@ impl TlsLayer {
     /// Uses rustls' unbuffered API, for connections that are forwarded or idle for long.
     ///
     /// An idle connection then takes 4 kB less, because it holds no buffer. Data takes fewer system calls, because
-    /// one read may return several records, and one write sends up to four. See
+    /// one read may return several records, and one write sends up to eight. See
     /// [performance](crate::tls#performance).
     ///
     /// In exchange there is no [`session`](TlsIo::session), so keys cannot be exported. tonic's `peer_certs()`

@@ -93,9 +93,9 @@
 //! one record of input (16 KiB) and up to 64 KiB of unsent output; `set_buffer_limit` of
 //! [`TlsIo::session_mut`] changes the latter. An idle connection holds 4 KiB of these buffers.
 //!
-//! With [`TlsLayer::unbuffered`], bytes pass through buffers of 72 KiB that all connections of a thread share. A
+//! With [`TlsLayer::unbuffered`], bytes pass through buffers of 136 KiB that all connections of a thread share. A
 //! connection only keeps what is left over: the beginning of a record or of a handshake message (24 KiB), one record
-//! of plaintext that was read ahead (16 KiB), and 72 KiB of unsent output. An idle connection holds none, unless its
+//! of plaintext that was read ahead (16 KiB), and 136 KiB of unsent output. An idle connection holds none, unless its
 //! client has stopped within a record or a handshake message.
 //!
 //! Each configuration caches 256 sessions for resumption. A TLS 1.3 handshake takes one entry per ticket.

@@ -11,7 +11,7 @@ use super::{
             UnbufferedStatus, WriteTraffic,
         },
     },
-    scratch::{MAX_REST, SCRATCH},
+    scratch::{MAX_FLIGHT, MAX_REST},
 };
 use std::{io, mem, ops::Deref};
 use tokio::io::ReadBuf;
@@ -133,7 +133,7 @@ impl<S: UnbufferedSession> Records<S> {
     pub(super) fn open(&mut self, bytes: &mut [u8], buf: &mut ReadBuf<'_>) -> usize {
         let done = self.advance(bytes, buf, |_| {});
         let most = match self.session.is_handshaking() {
-            true => SCRATCH,
+            true => MAX_FLIGHT,
             false => MAX_REST,
         };
         if bytes.len() - done > most {
@@ -147,7 +147,7 @@ impl<S: UnbufferedSession> Records<S> {
     fn refuse(&mut self, rest: &[u8]) {
         // The session makes an alert only for input, so it gets a damaged record.
         let mut damaged = rest.to_vec();
-        damaged.resize(rest.len() + SCRATCH, 0xff);
+        damaged.resize(rest.len() + MAX_FLIGHT, 0xff);
         self.advance(&mut damaged, &mut ReadBuf::new(&mut []), |_| {});
         let too_long = rustls::InvalidMessage::HandshakePayloadTooLarge;
         self.failure = Some(Box::new(too_long.into()));

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 /// The plaintext of a batch, which is written with one system call.
-pub(super) const BATCH: usize = 4 * MAX_PLAINTEXT;
+pub(super) const BATCH: usize = 8 * MAX_PLAINTEXT;
 
 /// The plaintext of the largest record (RFC 8446, section 5.1).
 pub(super) const MAX_PLAINTEXT: usize = 16 * 1024;
@@ -29,6 +29,9 @@ pub(super) fn with_scratch<T>(with: impl FnOnce(&mut [u8]) -> T) -> T {
 
 /// A batch with what TLS adds, or the largest record of a peer.
 pub(super) const SCRATCH: usize = BATCH + 8 * 1024;
+
+/// What a connection keeps during the handshake: the beginning of its messages.
+pub(super) const MAX_FLIGHT: usize = 72 * 1024;
 
 /// What a connection keeps after the handshake: the beginning of the largest record, whose ciphertext rustls
 /// accepts up to 18,437 bytes, behind the beginning of a small handshake message.

@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// The plaintext of a TLS connection that holds no buffer while it is idle.
 ///
 /// It reads ciphertext into the scratch of the thread, as much as fills the caller's buffer with full records.
-/// It seals up to four records and sends them with one write. What the socket does not accept is kept, and
+/// It seals up to eight records and sends them with one write. What the socket does not accept is kept, and
 /// sent before more is sealed.
 pub(super) struct Unbuffered<IO, S> {
     io: IO,

@@ -3,7 +3,7 @@
 use super::{
     pipes::PooledPipe,
     report::{Failure, ForwardStep, Side},
-    scratch::{SCRATCH, with_scratch},
+    scratch::{BATCH, with_scratch},
 };
 use portcullis_middleware::{connection::EndedBy, io::Passthrough};
 use std::{
@@ -127,7 +127,7 @@ impl Direction {
             return;
         }
         with_scratch(|scratch| {
-            for _ in 0..TURN / SCRATCH {
+            for _ in 0..TURN / BATCH {
                 let mut buffer = ReadBuf::new(scratch);
                 match Pin::new(&mut *from).poll_read(cx, &mut buffer) {
                     Poll::Pending => return,

@@ -4,7 +4,7 @@ use super::{
     direction::{Direction, Rest, Stage, Surroundings},
     pipes::PooledPipe,
     report::Failure,
-    scratch::{SCRATCH, with_scratch},
+    scratch::{BATCH, SCRATCH, with_scratch},
 };
 use portcullis_middleware::io::Passthrough;
 use std::{
@@ -35,7 +35,11 @@ impl Direction {
             // Tries again later, because a failed attempt takes system calls.
             self.full_reads = 0;
         }
-        with_scratch(|scratch| self.poll_copy(cx, from, to, surroundings, scratch))
+        let size = match from.is_passthrough() && to.is_passthrough() {
+            true => SCRATCH,
+            false => BATCH,
+        };
+        with_scratch(|scratch| self.poll_copy(cx, from, to, surroundings, &mut scratch[..size]))
     }
 
     fn poll_copy<R, W>(
@@ -50,6 +54,7 @@ impl Direction {
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
     {
+        let size = scratch.len();
         let mut buffer = ReadBuf::new(scratch);
         // TLS returns one record at a time, so several are gathered.
         let pending = loop {
@@ -76,7 +81,7 @@ impl Direction {
             }
         };
         let filled = buffer.filled();
-        let is_full = SCRATCH - filled.len() < RECORD;
+        let is_full = size - filled.len() < RECORD;
         self.full_reads = if is_full {
             self.full_reads.saturating_add(1)
         } else {

@@ -6,7 +6,7 @@ use crate::tls::{
     TlsIo,
     handshake::handshake,
     records::Records,
-    scratch::{SCRATCH, with_scratch},
+    scratch::{MAX_FLIGHT, with_scratch},
 };
 use rustls::{
     AlertDescription, ClientConnection,
@@ -379,6 +379,51 @@ async fn a_damaged_record_is_a_failure_that_both_sides_see() {
 }
 
 #[tokio::test]
+async fn one_write_takes_eight_full_records_of_an_unbuffered_session() {
+    let (mut server, mut client) = established(1_000_000, &TLS13, |_| {}).await;
+    let taken = server.write(&[7; 200_000]).await.unwrap();
+    if is_unbuffered() {
+        assert_eq!(taken, 8 * 16_384);
+    }
+    server.shutdown().await.unwrap();
+    let (received, end) = read_all(&mut client).await;
+    end.unwrap();
+    assert!(received == vec![7; taken]);
+}
+
+#[tokio::test]
+async fn an_alert_on_a_full_socket_follows_what_was_written_before() {
+    let (connection, io) = crate::testing::in_memory(1_000);
+    let client = connect(client(), Tampering(io, false));
+    let (server, client) = tokio::join!(handshake(tls_layer(), connection), client);
+    let (mut server, mut client) = (server.unwrap(), client.unwrap());
+    let accepted = fill(&mut server);
+    client.get_mut().0.1 = true;
+    client.write_all(b"damaged").await.unwrap();
+    client.flush().await.unwrap();
+    // The read does not wait until the alert can be sent.
+    let mut buffer = [0; 10];
+    let mut reading = task::spawn(server.read(&mut buffer));
+    let Poll::Ready(Err(error)) = reading.poll() else {
+        panic!("a damaged record is a failure");
+    };
+    assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    drop(reading);
+    // A shutdown does.
+    assert_pending!(task::spawn(server.shutdown()).poll());
+    let (ended, (received, end)) = tokio::join!(server.shutdown(), read_all(&mut client));
+    ended.unwrap();
+    // This client loses the record that it reads together with the alert.
+    let lost = accepted - received.len();
+    assert!(lost <= 16_384, "{lost} of {accepted}");
+    assert!(received.iter().all(|byte| *byte == 7));
+    let error = end.unwrap_err();
+    let alert = rustls::Error::AlertReceived(AlertDescription::BadRecordMac);
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+    assert_eq!(cause, Some(&alert));
+}
+
+#[tokio::test]
 async fn a_client_that_reads_nothing_stops_the_server_within_a_bound() {
     let (mut server, mut client) = established(1_000, &TLS13, |_| {}).await;
     let accepted = fill(&mut server);
@@ -427,7 +472,7 @@ fn a_handshake_message_in_tiny_records_is_bounded() {
         .position(|result| result.is_err())
         .unwrap();
     assert!(
-        (5_000..SCRATCH / 6 + 1).contains(&accepted_records),
+        (5_000..MAX_FLIGHT / 6 + 1).contains(&accepted_records),
         "{accepted_records}"
     );
     // It stays a failure, and the client gets an alert.

@@ -10,10 +10,14 @@ use portcullis_middleware::{
     testing,
     tls::{TlsClientIo, TlsConnector, TlsIo},
 };
-use std::io::{self, ErrorKind};
+use std::{
+    io::{self, ErrorKind},
+    time::Duration,
+};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
+    time::timeout,
 };
 use tower::{Layer, ServiceExt};
 
@@ -137,13 +141,35 @@ async fn truncation_is_passed_on_to_a_plain_side_after_everything_was_sent() {
     theirs.flush().await.unwrap();
     theirs.get_mut().get_mut().shutdown().await.unwrap();
     // The server reads late.
-    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
     let (received, end) = read_all(server).await;
     assert_eq!(received, TOTAL);
     assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
     let info = forwards.info.clone();
     let error = forwards.result().await.unwrap_err();
     assert_eq!(Outcome::of(&info, Some(&*error)), Outcome::Truncated);
+}
+
+#[tokio::test]
+async fn a_damaged_record_ends_both_sides_although_the_alert_does_not_fit_into_the_socket() {
+    let (client, mut theirs) = tls().await;
+    let (backend, mut server) = testing::over_tcp().await;
+    let forwards = Forwards::start(client, backend, |s| s);
+    // The client does not read.
+    let piece = vec![7; 65_536];
+    while timeout(Duration::from_millis(300), server.write(&piece))
+        .await
+        .is_ok()
+    {}
+    let damaged = [&[23, 3, 3, 0, 32][..], &[7; 32]].concat();
+    let socket = theirs.get_mut().get_mut();
+    socket.write_all(&damaged).await.unwrap();
+    let ended = timeout(Duration::from_secs(10), forwards.result()).await;
+    let error = ended.expect("it does not wait for the client").unwrap_err();
+    let cause = find::<io::Error>(&*error).unwrap();
+    assert_eq!(cause.kind(), ErrorKind::InvalidData);
+    let (_, end) = read_all(server).await;
+    assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
 }
 
 #[tokio::test]
