@@ -19,8 +19,9 @@ use tokio::{
     net::{TcpListener, TcpStream, UnixListener},
 };
 
-const NAMES: [&str; 7] = [
+const NAMES: [&str; 8] = [
     "web.toml",
+    "grpc.toml",
     "postgres.toml",
     "redis.toml",
     "edge.toml",
@@ -55,7 +56,7 @@ fn example(folder: &Folder, name: &str, changes: &[(&str, &str)]) -> PathBuf {
 fn files(names: &[&str]) -> (Folder, Authority) {
     let (folder, authority) = (Folder::new(), Authority::new());
     let (chain, key) = authority.sign(names);
-    for stem in ["shop", "db", "payments", "mail"] {
+    for stem in ["shop", "api", "db", "payments", "mail"] {
         folder.write(&format!("{stem}.pem"), &chain);
         folder.write(&format!("{stem}.key"), &key);
     }

@@ -106,6 +106,32 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Nothing happens in this time.
 const A_WHILE: Duration = Duration::from_millis(500);
 
+/// aws-lc gathers entropy before its first random byte, which takes 40 to 90 ms of a core. A handshake takes 4 to 12 ms without
+/// optimization.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn the_first_handshake_does_not_wait_for_entropy() {
+    let gate = TlsGate::run("backend = \"b\"\ntls = { certificates = \"own\" }").await;
+    let process = gate.gate.child.id();
+    let before = cpu_time(process);
+    assert!(gate.serves(None).await);
+    let spent = cpu_time(process).saturating_sub(before);
+    assert!(spent < Duration::from_millis(25), "{spent:?}");
+}
+
+/// What the threads of a process have used.
+#[cfg(target_os = "linux")]
+fn cpu_time(process: u32) -> Duration {
+    let threads = std::fs::read_dir(format!("/proc/{process}/task")).expect("it runs");
+    let spent = threads.filter_map(|thread| {
+        // A thread may have ended meanwhile.
+        let text = std::fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+        let nanoseconds = text.split(' ').next()?.parse().expect("a number");
+        Some(Duration::from_nanos(nanoseconds))
+    });
+    spent.sum()
+}
+
 #[tokio::test]
 async fn a_certificate_whose_names_are_unreadable_or_unlisted_is_rejected() {
     for auth in ["required", "optional"] {

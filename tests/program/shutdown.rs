@@ -77,4 +77,21 @@ async fn idle_connections_end_before_the_deadline_if_that_is_configured() {
     assert_eq!(gate.child.ended_within(PATIENCE).await.code(), Some(0));
 }
 
+#[tokio::test]
+async fn a_second_signal_cuts_immediately_and_the_exit_code_tells() {
+    for [first, second] in [["TERM", "TERM"], ["INT", "TERM"]] {
+        let (_folder, mut gate) = gate("10m").await;
+        let mut client = gate.connect().await;
+        assert_eq!(line(&mut client).await.expect("the greeting"), "one");
+        gate.child.signal(first).await;
+        gate.child.says("a second signal force-closes").await;
+        client.write_all(b"more\n").await.expect("it is open");
+        assert_eq!(line(&mut client).await.expect("an echo"), "more");
+        gate.child.signal(second).await;
+        let mut rest = Vec::new();
+        let _ = client.read_to_end(&mut rest).await;
+        assert_eq!(gate.child.ended_within(PATIENCE).await.code(), Some(3));
+    }
+}
+
 const PATIENCE: Duration = Duration::from_secs(30);

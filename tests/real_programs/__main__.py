@@ -1,0 +1,63 @@
+#!/usr/bin/env python3
+"""Sends real programs through the program `portcullis` with the files of `examples/config`, and through the examples
+`gate` and `forward`: Redis, PostgreSQL, iperf3, gRPC, WebSockets, SSH, HAProxy and nginx on either side, netcat and
+socat, and backends that fail.
+
+    cargo build --examples --all-features && cargo build -p portcullis-cli
+    python3 tests/real_programs [--only NAME] [FOLDER]
+
+FOLDER has the program, target/debug by default, and in its folder `examples` the examples. What is not installed is
+skipped and named; CI installs it first. Servers listen on free ports of loopback and keep their files in a temporary folder. Only
+processes that were started here are ended. The checks of a vanished backend need root, for a network namespace."""
+
+import argparse
+import signal
+import sys
+import time
+from pathlib import Path
+
+import applications
+import configurations
+import databases
+import ends
+import failures
+import proxies
+from portcullis import Portcullis
+from processes import Example, Missing
+
+CHECKS = [databases.redis, databases.redis_behind_tls, databases.redis_that_stands_still, databases.postgres,
+          applications.iperf3, applications.grpc, applications.websockets, proxies.proxies_in_front,
+          proxies.proxies_behind, ends.half_close, ends.half_close_of_the_backend, ends.resets,
+          ends.resets_in_the_middle, ends.back_pressure, failures.ends_are_reported, failures.pool_of_three,
+          failures.backend_refuses, failures.backend_comes_back, failures.silent_backends, failures.backend_vanishes,
+          *configurations.CHECKS]
+
+
+def main():
+    # Also then everything that was started is ended.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", action="append", metavar="NAME")
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("target/debug"))
+    arguments = parser.parse_args()
+    Example.folder, Portcullis.program = arguments.folder / "examples", arguments.folder / "portcullis"
+    checks = [check for check in CHECKS if not arguments.only or check.__name__ in arguments.only]
+    passed, failed = 0, 0
+    for check in checks:
+        begun = time.monotonic()
+        try:
+            check()
+            passed += 1
+            print(f"ok: {check.__name__} in {time.monotonic() - begun:.1f} s", flush=True)
+        except Missing as missing:
+            print(f"skipped: {check.__name__} needs {missing}", flush=True)
+        except Exception as error:  # each failure is told, and the others go on
+            failed += 1
+            took = time.monotonic() - begun
+            print(f"FAILED: {check.__name__} after {took:.1f} s: {type(error).__name__}: {error}", flush=True)
+    print(f"{passed} passed, {failed} failed")
+    sys.exit(1 if failed or not checks else 0)
+
+
+if __name__ == "__main__":
+    main()
