@@ -142,6 +142,7 @@ mod queue;
 mod reconfigure;
 mod resolve;
 mod server;
+mod skip_greeting;
 mod standing;
 mod status;
 mod task;
@@ -163,6 +164,7 @@ pub use self::{
     health::{CheckReport, HealthCheck, OnDown},
     pool::Pool,
     server::{Server, ServerAddress, ServerKey},
+    skip_greeting::SkipGreeting,
     standing::ServerRequest,
     status::{ServerState, ServerStatus},
 };

@@ -70,7 +70,7 @@ impl From<TlsConnector> for ServerTls {
 ///
 /// A mail server greets before TLS and not again under TLS. Its greeting, without capabilities that hold for plain text
 /// alone, is the first that is read from the connection, as of a server whose TLS begins immediately. Where the
-/// clients were greeted already, [`SkipGreeting`](crate::service::forward::SkipGreeting) discards it.
+/// clients were greeted already, [`SkipGreeting`](super::SkipGreeting) discards it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ServerPrelude {

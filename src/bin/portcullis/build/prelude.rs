@@ -12,8 +12,8 @@ use portcullis::{
         prelude::{Greeting, Imap, Pop3, Postgres, Prelude, PreludeLayer, Smtp, Xmpp},
         route,
     },
-    service::forward::{ForwardService, SkipGreeting},
-    upstream::Pool,
+    service::ForwardService,
+    upstream::{Pool, SkipGreeting},
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tower::{Service, ServiceBuilder};
@@ -30,7 +30,9 @@ pub(super) fn behind(
     let layers = Layers { guards, tls };
     let skipping = |greeting| {
         let backend = SkipGreeting::new(pool.clone(), greeting);
-        forwarder(backend.with_timeout(guards.timeouts.prelude), guards)
+        let backend = backend.with_timeout(guards.timeouts.prelude);
+        // The pool and that timeout limit the connect.
+        forwarder(backend, guards).with_connect_timeout(None)
     };
     let passing = || forwarder(pool.clone(), guards);
     match prelude {
