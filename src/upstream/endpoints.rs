@@ -62,6 +62,13 @@ impl Shared {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The servers as they were given to the pool.
+    #[cfg(feature = "tls")]
+    pub(super) fn configured_servers(&self) -> Vec<Server> {
+        let configured = self.configured();
+        configured.iter().map(|each| each.server.clone()).collect()
+    }
+
     /// Replaces all servers. Those that stay keep their state.
     pub(super) fn replace(self: &Arc<Self>, servers: impl IntoIterator<Item = Server>) {
         let mut configured = self.configured();
