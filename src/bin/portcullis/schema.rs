@@ -252,9 +252,11 @@ fn add(root: &mut Value, row: &Row, kind: &Kind) {
 /// `"close"` is a word, and `"10.0.0.0/8"` is an example.
 fn word(code: &'static str) -> Option<&'static str> {
     let word = code.strip_prefix('"')?.strip_suffix('"')?;
-    let is_word = |letter: char| letter.is_ascii_lowercase() || letter == '-';
-    (word.chars().all(is_word) || word.starts_with("1.") || word == "h2c" || word == "crc32c")
-        .then_some(word)
+    let is_letter =
+        |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-';
+    let is_word =
+        word.starts_with(|first: char| first.is_ascii_lowercase()) && word.chars().all(is_letter);
+    (is_word || word.starts_with("1.")).then_some(word)
 }
 
 /// Tables have no other keys.

@@ -20,7 +20,7 @@ pub(crate) struct Ctl {
         help_heading = INTERFACE
     )]
     pub(super) config: PathBuf,
-    /// The file of the token; by default the token is in the variable PORTCULLIS_TOKEN.
+    /// The file of the token; by default the token is in the variable PORTCULLIS_TOKEN, or where the configuration says.
     #[arg(long, value_name = "FILE", global = true, help_heading = INTERFACE)]
     pub(super) token_file: Option<PathBuf>,
     /// The file of the authorities, in PEM, for an interface with TLS; by default those of the system.
