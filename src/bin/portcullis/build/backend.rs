@@ -29,8 +29,19 @@ pub(super) fn pool(backend: &Backend, is_dry_run: bool, problems: &mut Problems)
     Some(settings.build(servers))
 }
 
+/// New settings and servers of a pool that runs already.
+///
+/// It keeps the DNS that it has, which SRV records need.
+pub(super) fn update(
+    backend: &Backend,
+    problems: &mut Problems,
+) -> Option<(PoolBuilder, Vec<upstream::Server>)> {
+    let servers = servers(backend, problems)?;
+    Some((resolved(settings(backend), backend, problems)?, servers))
+}
+
 /// The servers of the file, for a pool or to replace those of a running one.
-pub(super) fn servers(backend: &Backend, problems: &mut Problems) -> Option<Vec<upstream::Server>> {
+fn servers(backend: &Backend, problems: &mut Problems) -> Option<Vec<upstream::Server>> {
     let tls = match &backend.tls {
         Some(tls) => Some(server_tls(backend, tls, problems)?),
         None => None,
@@ -57,7 +68,7 @@ pub(super) fn servers(backend: &Backend, problems: &mut Problems) -> Option<Vec<
 }
 
 /// The settings of the file, for a pool or to replace those of a running one.
-pub(super) fn settings(backend: &Backend) -> PoolBuilder {
+fn settings(backend: &Backend) -> PoolBuilder {
     let balance = match backend.balance {
         Balance::LeastConnections => upstream::Balance::LeastConnections,
         Balance::RoundRobin => upstream::Balance::RoundRobin,
