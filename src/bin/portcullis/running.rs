@@ -8,9 +8,9 @@ mod upgrade;
 #[cfg(unix)]
 use crate::system::upgrade::Restart;
 use crate::{
-    admin::{Admin, Instruments},
-    build::{Parts, Rules, Stack, State},
-    config::{Config, ListenAddress, Workers},
+    admin::{self, Admin, Instruments},
+    build::{AdminTls, Parts, Rules, Stack, State},
+    config::{self, Config, ListenAddress, Workers},
     system::{CannotListen, Event, Events, Notifier, Sockets},
     view::{ListenerView, Socket, View},
 };
@@ -24,6 +24,7 @@ use portcullis::{
 use std::{collections::HashMap, path::Path, pin::pin, sync::Arc, time::Duration};
 use tokio::{
     sync::{mpsc, oneshot},
+    task::JoinHandle,
     time::{MissedTickBehavior, interval},
 };
 
@@ -33,7 +34,11 @@ pub(crate) struct Running {
     server: Handle,
     view: Arc<View>,
     instruments: Option<Instruments>,
+    /// Bounds the memory of metrics.
+    upkeep: Option<JoinHandle<()>>,
     admin: Option<Admin>,
+    /// What is requested through the admin interface.
+    requests: mpsc::Sender<Request>,
     listeners: HashMap<String, RunningListener>,
     /// Sockets that drain, with the listener that they belonged to.
     leaving: Vec<ListenerView>,
@@ -73,6 +78,7 @@ impl Running {
         instruments: Option<Instruments>,
         file: Option<&Path>,
         mut sockets: Sockets,
+        requests: mpsc::Sender<Request>,
     ) -> Result<Self, CannotListen> {
         sockets.set_per_core(config.process.workers == Workers::PerCore);
         let bound = sockets.open(&config, &HashMap::new())?;
@@ -90,8 +96,10 @@ impl Running {
             config: Config::default(),
             view: Arc::new(View::new(server.clone(), file.map(Into::into))),
             server,
+            upkeep: instruments.clone().map(|it| tokio::spawn(it.keep_up())),
             instruments,
             admin: None,
+            requests,
             listeners: HashMap::new(),
             leaving: Vec::new(),
             pools: HashMap::new(),
@@ -116,9 +124,17 @@ impl Running {
         Ok(running)
     }
 
-    /// Serves an admin interface, whose socket closes at the end.
-    pub(crate) fn set_admin(&mut self, admin: Option<Admin>) {
-        self.admin = admin;
+    /// Serves an admin interface, whose socket closes at the end, if there is what it measures.
+    pub(crate) fn start_admin(
+        &mut self,
+        settings: &config::Admin,
+        bound: admin::Bound,
+        tls: Option<AdminTls>,
+    ) {
+        let instruments = self.instruments.clone();
+        let (view, requests) = (self.view.clone(), self.requests.clone());
+        let start = |it| Admin::start(settings, bound, tls, view, requests, it);
+        self.admin = instruments.map(start);
     }
 
     pub(crate) fn admin(&self) -> Option<&Admin> {
@@ -184,6 +200,9 @@ impl Running {
         if let Some(admin) = self.admin.take() {
             admin.end().await;
         }
+        if let Some(upkeep) = self.upkeep.take() {
+            upkeep.abort();
+        }
         report
     }
 
@@ -195,6 +214,12 @@ impl Running {
 }
 
 impl RunningListener {
+    /// Whether an operator has paused it.
+    fn is_paused(&self) -> bool {
+        let is_paused = |it: &Socket| it.handle.state() == server::State::Paused;
+        self.sockets.iter().any(is_paused)
+    }
+
     fn view(&self, name: &str) -> ListenerView {
         ListenerView {
             name: name.to_owned(),

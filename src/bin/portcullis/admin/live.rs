@@ -81,7 +81,6 @@ impl Live {
             before = totals;
             self.add(sample);
             self.note_standings(&view);
-            metrics.upkeep();
         }
     }
 

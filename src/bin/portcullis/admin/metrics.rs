@@ -13,7 +13,11 @@ use metrics::{
 use metrics_exporter_prometheus::{
     Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
-use std::sync::{Arc, OnceLock};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+use tokio::time::{MissedTickBehavior, interval};
 
 /// The metrics of the process.
 #[derive(Clone)]
@@ -54,8 +58,18 @@ impl Metrics {
         metrics
     }
 
+    /// Does the [upkeep](Self::upkeep) until the future is dropped.
+    pub(super) async fn keep_up(self) {
+        let mut ticks = interval(UPKEEP);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.upkeep();
+        }
+    }
+
     /// Adds what was recorded meanwhile to the histograms, whose memory grows until then.
-    pub(super) fn upkeep(&self) {
+    fn upkeep(&self) {
         metrics::counter!("portcullis_log_lines_dropped_total").absolute(log::dropped());
         self.prometheus.run_upkeep();
     }
@@ -118,6 +132,9 @@ fn exporter() -> PrometheusRecorder {
     }
     builder.build_recorder()
 }
+
+/// Between two times of upkeep.
+const UPKEEP: Duration = Duration::from_secs(1);
 
 /// Of connections, in seconds.
 const LIFETIMES: [f64; 12] = [
@@ -368,6 +385,18 @@ mod tests {
             count += 1;
         }
         assert!(count > 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn metrics_are_kept_up_without_an_admin_interface() {
+        const DROPPED: &str = "portcullis_log_lines_dropped_total ";
+        let metrics = Metrics::install();
+        assert!(!metrics.prometheus.render().contains(DROPPED));
+        let task = tokio::spawn(metrics.clone().keep_up());
+        tokio::time::sleep(UPKEEP / 2).await;
+        let shown = metrics.prometheus.render();
+        assert!(shown.contains(DROPPED), "{shown}");
+        task.abort();
     }
 
     #[test]
