@@ -33,6 +33,8 @@ pub(crate) struct View {
     pub(crate) token: ArcSwapOption<Secret>,
     current: ArcSwap<Current>,
     reloads: Mutex<Reloads>,
+    /// Whether what operators have changed is on its way to a new process, or has arrived there.
+    is_handed_over: Mutex<bool>,
     /// Whether a stop was requested here, which the server notices a moment later.
     is_stopping: AtomicBool,
 }
@@ -88,6 +90,7 @@ impl View {
                 loaded: SystemTime::now(),
             }),
             reloads: Mutex::default(),
+            is_handed_over: Mutex::new(false),
             is_stopping: AtomicBool::new(false),
         }
     }
@@ -113,6 +116,23 @@ impl View {
             }
             state => state,
         }
+    }
+
+    /// Makes a change that a new process takes over. `None` if it would no longer learn of it.
+    pub(crate) fn change<T>(&self, change: impl FnOnce() -> T) -> Option<T> {
+        let is_handed_over = self.lock_handed_over();
+        (!*is_handed_over).then(change)
+    }
+
+    /// Sets whether a new process would no longer learn of changes, which are rejected then.
+    #[cfg(unix)]
+    pub(crate) fn set_handed_over(&self, is_handed_over: bool) {
+        *self.lock_handed_over() = is_handed_over;
+    }
+
+    fn lock_handed_over(&self) -> MutexGuard<'_, bool> {
+        let locked = self.is_handed_over.lock();
+        locked.unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn reloads(&self) -> Reloads {
