@@ -35,8 +35,20 @@ pub(super) fn pool(
     Some(settings.build(servers))
 }
 
+/// New settings and servers of a pool that runs already.
+///
+/// It keeps the DNS that it has, which SRV records need.
+pub(super) fn update(
+    backend: &Backend,
+    certificates: &[Certificate],
+    problems: &mut Problems,
+) -> Option<(PoolBuilder, Vec<upstream::Server>)> {
+    let servers = servers(backend, certificates, problems)?;
+    Some((resolved(settings(backend), backend, problems)?, servers))
+}
+
 /// The servers of the file, for a pool or to replace those of a running one.
-pub(super) fn servers(
+fn servers(
     backend: &Backend,
     certificates: &[Certificate],
     problems: &mut Problems,
@@ -67,7 +79,7 @@ pub(super) fn servers(
 }
 
 /// The settings of the file, for a pool or to replace those of a running one.
-pub(super) fn settings(backend: &Backend) -> PoolBuilder {
+fn settings(backend: &Backend) -> PoolBuilder {
     let balance = match backend.balance {
         Balance::LeastConnections => upstream::Balance::LeastConnections,
         Balance::RoundRobin => upstream::Balance::RoundRobin,

@@ -83,11 +83,12 @@ fn build_all(config: &Config, before: &Before, problems: &mut Problems) -> Parts
         let name = &backend.name.value;
         let pool = match before.pools.get(name) {
             // It goes on, with its connections, its health and what was requested for its servers.
-            Some(running) => backend::servers(backend, certificates, problems).map(|servers| {
-                let settings = backend::settings(backend);
-                replaced.push((running.clone(), settings, servers));
-                running.clone()
-            }),
+            Some(running) => {
+                backend::update(backend, certificates, problems).map(|(settings, servers)| {
+                    replaced.push((running.clone(), settings, servers));
+                    running.clone()
+                })
+            }
             None => backend::pool(backend, certificates, before.is_dry_run, problems),
         };
         pools.extend(pool.map(|pool| (name.clone(), pool)));
@@ -120,8 +121,7 @@ impl Parts {
     /// Changes what runs already, where the new configuration wants that.
     pub(crate) fn commit(&mut self, config: &Config) {
         for (pool, settings, servers) in self.replaced.drain(..) {
-            pool.reconfigure(settings);
-            pool.replace(servers);
+            pool.reconfigure_with(settings, servers);
         }
         for listener in &config.listeners {
             if let Some(gate) = self.gates.get(&listener.name.value) {

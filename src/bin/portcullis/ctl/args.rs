@@ -108,7 +108,7 @@ pub(super) enum Command {
     Explain(Question),
     /// Reads the configuration file again.
     Reload,
-    /// Changes the level of the log, until the next start.
+    /// Changes the level of the log, until the configuration changes it or the program ends; an upgrade keeps it.
     LogLevel {
         /// Lines of this level, and of more serious ones, are written.
         level: Level,
@@ -123,7 +123,7 @@ pub(super) enum ListenerChange {
     Pause { listener: String },
     /// Accepts again.
     Resume { listener: String },
-    /// Sets how many connections may be open, until the next reload.
+    /// Sets how many connections may be open, until the next reload; an upgrade keeps it.
     Limit {
         listener: String,
         connections: usize,

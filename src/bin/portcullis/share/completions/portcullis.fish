@@ -104,7 +104,7 @@ complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_se
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from listeners" -s h -l help -d 'Print help'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from listeners" -f -a "pause" -d 'Leaves new connections in the kernel\'s queue'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from listeners" -f -a "resume" -d 'Accepts again'
-complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from listeners" -f -a "limit" -d 'Sets how many connections may be open, until the next reload'
+complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from listeners" -f -a "limit" -d 'Sets how many connections may be open, until the next reload; an upgrade keeps it'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from listeners" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from connections" -l listener -d 'Those of this listener' -r
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from connections" -l peer -d 'Those of clients in this network, or with this address' -r
@@ -215,7 +215,7 @@ complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_se
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from help" -f -a "certificates" -d 'Lists the certificates that listeners show'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from help" -f -a "explain" -d 'Prints what would become of a client now, guard by guard, and which rule decides'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from help" -f -a "reload" -d 'Reads the configuration file again'
-complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from help" -f -a "log-level" -d 'Changes the level of the log, until the next start'
+complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from help" -f -a "log-level" -d 'Changes the level of the log, until the configuration changes it or the program ends; an upgrade keeps it'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from help" -f -a "drain" -d 'Shuts the program down gracefully'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c portcullis -n "__fish_portcullis_using_subcommand echo" -s h -l help -d 'Print help'
@@ -240,5 +240,5 @@ complete -c portcullis -n "__fish_portcullis_using_subcommand help; and __fish_s
 complete -c portcullis -n "__fish_portcullis_using_subcommand help; and __fish_seen_subcommand_from ctl" -f -a "certificates" -d 'Lists the certificates that listeners show'
 complete -c portcullis -n "__fish_portcullis_using_subcommand help; and __fish_seen_subcommand_from ctl" -f -a "explain" -d 'Prints what would become of a client now, guard by guard, and which rule decides'
 complete -c portcullis -n "__fish_portcullis_using_subcommand help; and __fish_seen_subcommand_from ctl" -f -a "reload" -d 'Reads the configuration file again'
-complete -c portcullis -n "__fish_portcullis_using_subcommand help; and __fish_seen_subcommand_from ctl" -f -a "log-level" -d 'Changes the level of the log, until the next start'
+complete -c portcullis -n "__fish_portcullis_using_subcommand help; and __fish_seen_subcommand_from ctl" -f -a "log-level" -d 'Changes the level of the log, until the configuration changes it or the program ends; an upgrade keeps it'
 complete -c portcullis -n "__fish_portcullis_using_subcommand help; and __fish_seen_subcommand_from ctl" -f -a "drain" -d 'Shuts the program down gracefully'
