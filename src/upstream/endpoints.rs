@@ -71,12 +71,19 @@ impl Shared {
 
     /// Replaces all servers. Those that stay keep their state.
     pub(super) fn replace(self: &Arc<Self>, servers: impl IntoIterator<Item = Server>) {
-        let mut configured = self.configured();
-        let mut before = std::mem::take(&mut *configured);
+        self.replace_in(&mut self.configured(), servers);
+    }
+
+    pub(super) fn replace_in(
+        self: &Arc<Self>,
+        configured: &mut Vec<Configured>,
+        servers: impl IntoIterator<Item = Server>,
+    ) {
+        let mut before = std::mem::take(configured);
         for server in servers {
-            self.configure(&mut configured, &mut before, server);
+            self.configure(configured, &mut before, server);
         }
-        self.rebuild(&configured);
+        self.rebuild(configured);
     }
 
     /// Adds a server, or replaces one of the same name.

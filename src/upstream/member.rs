@@ -127,6 +127,11 @@ impl MemberState {
     /// Forgets failed connects and what followed from them.
     pub(super) fn forget_failures(&self, now: Millis) {
         self.failures_in_a_row.store(0, Ordering::Relaxed);
+        self.end_ejections(now);
+    }
+
+    /// Uses the server again. The next ejection is as short as a first one.
+    pub(super) fn end_ejections(&self, now: Millis) {
         self.ejections.store(0, Ordering::Relaxed);
         self.standing.end_ejection(now);
     }

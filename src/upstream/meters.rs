@@ -90,6 +90,8 @@ impl Meters {
 impl Shared {
     /// Shows no server from now on, and checks those alone whose connections a check may close.
     pub(super) fn retire(&self) {
+        // So that a server that is added meanwhile is not checked.
+        let _configured = self.configured();
         self.is_retired.store(true, Ordering::SeqCst);
         let is_checking = self.is_checking();
         for member in self.members().iter() {

@@ -1,18 +1,20 @@
 //! Replaces the settings of a pool that is in use.
 
-use super::{Pool, PoolBuilder, builder::Settings, pool::Shared, standing::Health};
+use super::{Pool, PoolBuilder, Server, builder::Settings, pool::Shared, standing::Health};
 use std::sync::{Arc, PoisonError};
 
 impl Pool {
     /// Replaces the settings by those of `builder`.
     ///
-    /// The pool keeps its name, its connector and its DNS. Servers keep their connections, their counters, and what was
-    /// [requested](Self::drain) for them. Connects that have begun keep the settings that they began with, and so do
-    /// servers that were removed.
+    /// The pool keeps its name, its connector and its DNS, if it has one. Servers keep their connections, their
+    /// counters, and what was [requested](Self::drain) for them. A connect that has begun keeps its timeouts and its
+    /// number of attempts; which servers it may use and whether it waits for them depends on the new settings. The
+    /// [drain timeout](PoolBuilder::with_drain_timeout) is that of the time at which a server is removed.
     ///
     /// Another health check begins immediately and counts its results anew. A server stays up or down until enough of
-    /// them are different. If it [closes connections](super::OnDown::Close), those of servers that are down already are
-    /// closed, too. Without health checks, all servers are used. Ejected servers come back if there are no
+    /// them are different. If it [closes connections](super::OnDown::Close) and the one before did not, those of
+    /// servers that are out of use already are closed, too. Without health checks, all servers are used; servers whose
+    /// checks begin are unknown, as at the start. Ejected servers come back if there are no
     /// [ejections](PoolBuilder::with_ejection) any more.
     ///
     /// # Panics
@@ -32,19 +34,49 @@ impl Pool {
     /// # }
     /// ```
     pub fn reconfigure(&self, builder: PoolBuilder) {
-        self.0.reconfigure(builder.into_settings());
+        self.0.reconfigure(builder.into_settings(), None);
+    }
+
+    /// Replaces the settings and the servers, as [`reconfigure`](Self::reconfigure) and [`replace`](Self::replace) do.
+    ///
+    /// The first check with the new settings is that of the new servers.
+    ///
+    /// # Panics
+    ///
+    /// As [`PoolBuilder::build`].
+    ///
+    /// ```
+    /// use portcullis::upstream::{HealthCheck, Pool, Server};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), portcullis::connect::ConnectError> {
+    /// let pool = Pool::new(["127.0.0.1:5432".parse::<Server>()?]);
+    /// let checked = Pool::builder().with_health_check(HealthCheck::tcp());
+    /// pool.reconfigure_with(checked, ["127.0.0.1:5433".parse::<Server>()?]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn reconfigure_with<S: Into<Server>>(
+        &self,
+        builder: PoolBuilder,
+        servers: impl IntoIterator<Item = S>,
+    ) {
+        let servers = servers.into_iter().map(Into::into).collect();
+        self.0.reconfigure(builder.into_settings(), Some(servers));
     }
 }
 
 impl Shared {
-    fn reconfigure(self: &Arc<Self>, mut new: Settings) {
+    fn reconfigure(self: &Arc<Self>, mut new: Settings, servers: Option<Vec<Server>>) {
         // So that a server that is added meanwhile is checked as the others are.
-        let configured = self.configured();
+        let mut configured = self.configured();
         let judging = self.judging.lock().unwrap_or_else(PoisonError::into_inner);
         let old = self.settings();
         new.name.clone_from(&old.name);
         #[cfg(feature = "dns")]
-        new.dns.clone_from(&old.dns);
+        if old.dns.is_some() {
+            new.dns.clone_from(&old.dns);
+        }
         let is_same = match (&old.health, &new.health) {
             (Some(old), Some(new)) => old.is_same(new),
             (None, None) => true,
@@ -55,22 +87,30 @@ impl Shared {
         }
         let is_switched = old.health.is_some() != new.health.is_some();
         let has_ejections = new.ejection.is_some();
+        let closed_before = self.closes_on_down();
         self.set_settings(new);
         if is_switched {
             self.forget_checks();
         }
         for member in self.members().iter() {
-            let state = &member.state;
             if !is_same {
-                state.stop_checks();
-                state.checks.count_anew();
-                self.start_checks(state);
+                member.state.stop_checks();
+                member.state.checks.count_anew();
             }
             if !has_ejections {
-                state.standing.end_ejection(self.clock.now());
+                member.state.end_ejections(self.clock.now());
             }
-            if state.standing.health() == Health::Down {
-                self.went_down(member, "its server has failed its health checks");
+        }
+        // Before checks begin, so that they are those of the new servers.
+        if let Some(servers) = servers {
+            self.replace_in(&mut configured, servers);
+        }
+        for member in self.members().iter() {
+            self.start_checks(&member.state);
+            if !closed_before && self.is_closed_on_down(member) {
+                member
+                    .state
+                    .close_all_because("its server is down, and no longer keeps its connections");
             }
         }
         drop((judging, configured));

@@ -106,17 +106,21 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Nothing happens in this time.
 const A_WHILE: Duration = Duration::from_millis(500);
 
-/// aws-lc gathers entropy before its first random byte, which takes 40 to 90 ms of a core. A handshake takes 4 to 12 ms without
-/// optimization.
+/// aws-lc gathers entropy before its first random byte, which takes 40 to 90 ms of a core. A later handshake takes 4 to 12 ms
+/// without optimization, so the factor is at least 4 if the first one waits.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn the_first_handshake_does_not_wait_for_entropy() {
     let gate = TlsGate::run("backend = \"b\"\ntls = { certificates = \"own\" }").await;
     let process = gate.gate.child.id();
-    let before = cpu_time(process);
-    assert!(gate.serves(None).await);
-    let spent = cpu_time(process).saturating_sub(before);
-    assert!(spent < Duration::from_millis(25), "{spent:?}");
+    let mut spent = Vec::new();
+    for _ in 0..4 {
+        let before = cpu_time(process);
+        assert!(gate.serves(None).await);
+        spent.push(cpu_time(process).saturating_sub(before));
+    }
+    let later = spent[1..].iter().max().expect("three of them");
+    assert!(spent[0] < 3 * *later, "{spent:?}");
 }
 
 /// What the threads of a process have used.

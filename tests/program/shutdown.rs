@@ -74,6 +74,7 @@ async fn idle_connections_end_before_the_deadline_if_that_is_configured() {
     gate.child.signal("TERM").await;
     let end = timeout(PATIENCE, idle.read(&mut [0])).await;
     assert_eq!(end.expect("it ends").expect("it is no reset"), 0);
+    gate.child.says("it was idle during the shutdown").await;
     assert_eq!(gate.child.ended_within(PATIENCE).await.code(), Some(0));
 }
 

@@ -9,6 +9,7 @@ use std::{
     fs::Permissions,
     os::unix::fs::{PermissionsExt, symlink},
     path::PathBuf,
+    process::Output,
     time::Duration,
 };
 use tokio::{
@@ -195,12 +196,16 @@ async fn sigusr2_follows_the_link_that_the_program_was_called_by() {
 impl Upgradable {
     /// What `portcullis ctl` answers, in JSON.
     async fn ctl(&self, arguments: &[&str]) -> Value {
+        let output = self.try_ctl(arguments).await;
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice(&output.stdout).expect("it is JSON")
+    }
+
+    async fn try_ctl(&self, arguments: &[&str]) -> Output {
         let admin = format!("unix:{}", self.folder.path("admin.socket").display());
         let mut command = program(["ctl", "--json", "--admin", &admin]);
         command.args(arguments);
-        let output = command.output().await.expect("it runs");
-        assert!(output.status.success(), "{output:?}");
-        serde_json::from_slice(&output.stdout).expect("it is JSON")
+        command.output().await.expect("it runs")
     }
 }
 
@@ -231,6 +236,60 @@ async fn what_operators_have_changed_goes_on_in_the_new_process() {
     test.ctl(&["backends", "undrain", "b", &test.server]).await;
     test.ctl(&["listeners", "resume", "a"]).await;
     assert_eq!(line(&mut client).await.expect("the greeting"), "one");
+}
+
+#[tokio::test]
+async fn a_value_that_the_new_file_changes_is_that_of_the_file() {
+    let mut test = Upgradable::start().await;
+    test.ctl(&["log-level", "debug"]).await;
+    test.ctl(&["listeners", "limit", "a", "7"]).await;
+    let text = std::fs::read_to_string(&test.file).expect("it is there");
+    let text = text.replace(
+        "backend = \"b\"",
+        "backend = \"b\"\nlimits.connections = 50",
+    );
+    let text = text.replace("[drain]", "[log]\nlevel = \"warn\"\n[drain]");
+    std::fs::write(&test.file, text).expect("it is writable");
+    let mut new = test.start_new();
+    for what in ["log_level", "limit"] {
+        let logged = new.says("configuration has changed").await;
+        assert!(logged.contains(what), "{logged}");
+    }
+    test.gate.child.says("this one drains").await;
+    let status = test.ctl(&["status"]).await;
+    let process = new.id();
+    assert_eq!(
+        (&status["pid"], &status["log_level"]),
+        (&process.into(), &"warn".into())
+    );
+    assert_eq!(test.ctl(&["listeners"]).await["listeners"][0]["limit"], 50);
+}
+
+#[tokio::test]
+async fn a_change_that_would_be_lost_in_an_upgrade_is_rejected() {
+    let mut test = Upgradable::start().await;
+    let path = test.folder.path("upgrade.socket");
+    let mut peer = UnixStream::connect(&path).await.expect("it listens");
+    let version = "portcullis-upgrade 2";
+    let length = u8::try_from(version.len()).expect("it is short");
+    let hello = [&[1, 0, length][..], version.as_bytes()].concat();
+    peer.write_all(&hello).await.expect("it is open");
+    // The first socket.
+    let mut first = [0];
+    peer.read_exact(&mut first).await.expect("an answer");
+    for change in [
+        &["log-level", "debug"][..],
+        &["listeners", "pause", "a"],
+        &["backends", "drain", "b", &test.server],
+    ] {
+        let output = test.try_ctl(change).await;
+        assert!(!output.status.success(), "{output:?}");
+        let error = String::from_utf8_lossy(&output.stdout);
+        assert!(error.contains("a new process takes over"), "{error}");
+    }
+    drop(peer);
+    test.gate.child.says("this process goes on").await;
+    test.ctl(&["log-level", "debug"]).await;
 }
 
 #[tokio::test]

@@ -2,15 +2,16 @@
 """Reloads, exchanges certificates of, upgrades and stops `portcullis` under load, and counts what is lost.
 
     python3 tests/program_load                 # about two minutes, with the debug binary
-    python3 tests/program_load --full          # a minute of each, until 100,000 connections were made
+    python3 tests/program_load --full --bounds # a minute of each, until 100,000 connections were made
 
 Clients connect without pause, each time anew, over TCP and TLS; `wrk` and `h2load` take part where they are
 installed. The backend is nginx. A connection is lost if the client cannot connect, or does not get the whole answer.
 
 Gaps are noticed by clients of their own, who pause for a millisecond. Two seconds with events follow two seconds without
 any, again and again, so that the same clients also measure what the load and the machine alone make them wait. A gap is
-what the longest wait during events has beyond that, in the median of these times. Where a bound on time is missed, the measurement is repeated, at most
-twice: another program may delay this one, but not each time. Nothing may be lost in any of them.
+what the longest wait during events has beyond that, in the median of these times. With `--bounds`, where a bound on time is missed, the measurement is repeated, at most
+twice: another program may delay this one, but not each time. Without it, times are only printed, because a busy machine
+says nothing about them. Nothing may be lost in any of them.
 """
 
 import argparse
@@ -33,7 +34,7 @@ WINDOW = 2
 GAP = 0.05
 
 
-def under_load(name, gate, seconds, pause, event, attempts=3):
+def under_load(name, gate, seconds, pause, event, bounds, attempts=3):
     """Runs `event` again and again under load. Returns how many connections were made."""
     connections = 0
     for attempt in range(1, attempts + 1):
@@ -68,7 +69,7 @@ def under_load(name, gate, seconds, pause, event, attempts=3):
         assert not lost and not lost_too, f"{name}: {lost} {lost_too}"
         assert all(report[program]["failed"] == 0 for program, _ in outputs), f"{name}: {outputs}"
         connections += done + probed
-        if gap.seconds < GAP:
+        if gap.seconds < GAP or not bounds:
             return connections
     raise AssertionError(f"{name}: a gap above {GAP} s in {attempts} attempts")
 
@@ -78,6 +79,7 @@ def main():
     parser.add_argument("--binary", type=pathlib.Path, default=ROOT / "target/debug/portcullis")
     parser.add_argument("--seconds", type=int, default=21, help="of load for each kind of event")
     parser.add_argument("--live", type=int, default=10_000, help="connections that are open at a reload")
+    parser.add_argument("--bounds", action="store_true", help="fail if a time is beyond its bound; for a quiet machine")
     parser.add_argument("--full", action="store_true", help="for a minute each, until 100,000 connections were made")
     arguments = parser.parse_args()
     if not shutil.which("nginx") or not shutil.which("openssl"):
@@ -97,15 +99,15 @@ def main():
             gates.append(gate)
             connections = 0
             while True:
-                connections += under_load("reload", gate, seconds, 0.25, gate.reload)
-                connections += under_load("certificate", gate, seconds, 1, lambda _: gate.exchange())
-                connections += under_load("upgrade", gate, seconds, 1.5, lambda _: gate.upgrade())
+                connections += under_load("reload", gate, seconds, 0.25, gate.reload, arguments.bounds)
+                connections += under_load("certificate", gate, seconds, 1, lambda _: gate.exchange(), arguments.bounds)
+                connections += under_load("upgrade", gate, seconds, 1.5, lambda _: gate.upgrade(), arguments.bounds)
                 if connections >= enough:
                     break
             gate.end()
             no_request_is_lost(folder, backend)
             the_deadline_is_exact(folder, backend)
-            live_reload(folder, backend, arguments.live)
+            live_reload(folder, backend, arguments.live, arguments.bounds)
         finally:
             for it in gates:
                 it.end()

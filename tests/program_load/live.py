@@ -139,7 +139,7 @@ class Live:
         self.gate.end()
 
 
-def live_reload(folder, backend, count, attempts=3):
+def live_reload(folder, backend, count, bounds, attempts=3):
     """Reloads with `count` open connections and, on another gate, with ten of them."""
     count = at_most(count)
     server = Process(echo)
@@ -163,7 +163,7 @@ def live_reload(folder, backend, count, attempts=3):
             }
             print(f"{RELOADS} reloads with {count} live connections: {json.dumps(report)}", flush=True)
             # A machine that is busy with other things may delay one; a cost of the reload comes each time.
-            if max(times) < 0.1 and gap.seconds < 0.05:
+            if (max(times) < 0.1 and gap.seconds < 0.05) or not bounds:
                 return
         raise AssertionError(f"reloads are too slow in {attempts} attempts")
     finally:

@@ -3,6 +3,7 @@
 use crate::view;
 use portcullis::{
     ConnectionInfo,
+    connection::EndedBy,
     middleware::{
         access::AclLayer,
         error::{Refused, find},
@@ -50,10 +51,18 @@ pub(crate) fn reason(info: &ConnectionInfo, outcome: Outcome, failure: Option<&F
         (Some(Failure::Refused(rejection)), _) => rejection.to_string(),
         (Some(Failure::Other(error)), Outcome::Refused) => format!("rejected: {error}"),
         (Some(Failure::Other(error)), _) => error.to_string(),
+        (None, Outcome::Completed) if is_drained(info, outcome) => {
+            "it was idle during the shutdown".into()
+        }
         (None, Outcome::Completed) => "both sides have finished".into(),
         (None, Outcome::Cancelled) => "dropped before it had finished".into(),
         (None, outcome) => outcome.to_string(),
     }
+}
+
+/// Whether it ended because it was idle while the program or its listener shut down.
+pub(crate) fn is_drained(info: &ConnectionInfo, outcome: Outcome) -> bool {
+    outcome == Outcome::Completed && view::ended_by(info, outcome) == Some(EndedBy::Gate)
 }
 
 /// The words of a name in snake case.

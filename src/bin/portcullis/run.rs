@@ -246,17 +246,12 @@ async fn serve_with(
     let admin = admin.map(|settings| Ok((admin::bind(&settings, &mut sockets)?, settings)));
     let admin: Result<_, CannotListen> = admin.transpose();
     let admin = admin.map_err(|error| error.to_string())?;
-    let running = Running::start(config, parts, instruments.clone(), file, sockets);
-    let mut running = running.map_err(|error| error.to_string())?;
     let (sender, requests) = mpsc::channel(QUEUE);
-    let view = running.view();
-    running.set_admin(
-        admin
-            .zip(instruments)
-            .map(|((bound, settings), instruments)| {
-                Admin::start(&settings, bound, tls, view, sender, instruments)
-            }),
-    );
+    let running = Running::start(config, parts, instruments, file, sockets, sender);
+    let mut running = running.map_err(|error| error.to_string())?;
+    if let Some((bound, settings)) = admin {
+        running.start_admin(&settings, bound, tls);
+    }
     let watched = file.filter(|_| running.config().process.watch);
     events.set_watch(watched.map(|file| ConfigWatch::new(file, running.config())));
     #[cfg(unix)]

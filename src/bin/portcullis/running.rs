@@ -8,9 +8,9 @@ mod upgrade;
 #[cfg(unix)]
 use crate::system::upgrade::Restart;
 use crate::{
-    admin::{Admin, Instruments},
-    build::{Parts, Rules, Stack, State},
-    config::{Config, ListenAddress, Workers},
+    admin::{self, Admin, Instruments},
+    build::{AdminTls, Parts, Rules, Stack, State},
+    config::{self, Config, ListenAddress, Workers},
     system::{CannotListen, Event, Events, Notifier, Sockets},
     view::{ListenerView, Socket, View},
 };
@@ -34,6 +34,8 @@ pub(crate) struct Running {
     view: Arc<View>,
     instruments: Option<Instruments>,
     admin: Option<Admin>,
+    /// What is requested through the admin interface.
+    requests: mpsc::Sender<Request>,
     listeners: HashMap<String, RunningListener>,
     /// Sockets that drain, with the listener that they belonged to.
     leaving: Vec<ListenerView>,
@@ -73,6 +75,7 @@ impl Running {
         instruments: Option<Instruments>,
         file: Option<&Path>,
         mut sockets: Sockets,
+        requests: mpsc::Sender<Request>,
     ) -> Result<Self, CannotListen> {
         sockets.set_per_core(config.process.workers == Workers::PerCore);
         let bound = sockets.open(&config, &HashMap::new())?;
@@ -92,6 +95,7 @@ impl Running {
             server,
             instruments,
             admin: None,
+            requests,
             listeners: HashMap::new(),
             leaving: Vec::new(),
             pools: HashMap::new(),
@@ -116,9 +120,17 @@ impl Running {
         Ok(running)
     }
 
-    /// Serves an admin interface, whose socket closes at the end.
-    pub(crate) fn set_admin(&mut self, admin: Option<Admin>) {
-        self.admin = admin;
+    /// Serves an admin interface, whose socket closes at the end, if there is what it measures.
+    pub(crate) fn start_admin(
+        &mut self,
+        settings: &config::Admin,
+        bound: admin::Bound,
+        tls: Option<AdminTls>,
+    ) {
+        let instruments = self.instruments.clone();
+        let (view, requests) = (self.view.clone(), self.requests.clone());
+        let start = |it| Admin::start(settings, bound, tls, view, requests, it);
+        self.admin = instruments.map(start);
     }
 
     pub(crate) fn admin(&self) -> Option<&Admin> {
@@ -195,6 +207,12 @@ impl Running {
 }
 
 impl RunningListener {
+    /// Whether an operator has paused it.
+    fn is_paused(&self) -> bool {
+        let is_paused = |it: &Socket| it.handle.state() == server::State::Paused;
+        self.sockets.iter().any(is_paused)
+    }
+
     fn view(&self, name: &str) -> ListenerView {
         ListenerView {
             name: name.to_owned(),

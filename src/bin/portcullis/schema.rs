@@ -13,17 +13,17 @@ const KINDS: &[(Kind, &str)] = &[
     (
         Kind::Boolean,
         "process.watch listener.recheck listener.per-client.observe listener.access.observe \
-         listener.throughput.observe listener.route.pass backend.server.backup backend.health.tls",
+         listener.throughput.observe listener.route.pass listener.tls.required backend.server.backup backend.health.tls",
     ),
     (
         Kind::Count,
-        "admin.endings listener.limits.connections when-full.at-most listener.limits.handshakes \
-         listener.per-client.burst listener.per-client.ipv6-prefix backend.server.weight \
+        "admin.endings when-full.at-most listener.per-client.burst listener.per-client.ipv6-prefix backend.server.weight \
          backend.proxy-protocol.version backend.health.port backend.health.fall backend.health.rise",
     ),
     (
         Kind::OrOff(&Kind::Count),
-        "listener.per-client.connections backend.server.max-connections",
+        "listener.limits.connections listener.limits.handshakes listener.per-client.connections \
+         backend.server.max-connections",
     ),
     (
         DURATION,
@@ -34,7 +34,8 @@ const KINDS: &[(Kind, &str)] = &[
         Kind::OrOff(&DURATION),
         "listener.timeouts.proxy-header listener.timeouts.client-hello listener.timeouts.prelude \
          listener.timeouts.handshake listener.timeouts.first-byte listener.timeouts.idle \
-         listener.timeouts.write listener.timeouts.half-closed listener.timeouts.lifetime backend.drain",
+         listener.timeouts.write listener.timeouts.half-closed listener.timeouts.lifetime listener.timeouts.drain-idle \
+         backend.drain",
     ),
     (
         Kind::OrOff(&Kind::Pattern("^[1-9][0-9]*/[smh]$")),
@@ -73,7 +74,7 @@ const KINDS: &[(Kind, &str)] = &[
          certificate.chain certificate.key certificate.ocsp listener.name listener.backend \
          listener.access.allow-file listener.access.deny-file listener.proxy-protocol.trust-file \
          listener.tls.client.roots listener.tls.client.crl listener.tls.tickets.keys-file \
-         listener.route.backend backend.name backend.server.address backend.tls.name backend.tls.roots \
+         listener.route.backend backend.name backend.server.address backend.tls.name backend.tls.roots backend.tls.certificate \
          backend.health.http backend.health.send",
     ),
     (
@@ -83,7 +84,7 @@ const KINDS: &[(Kind, &str)] = &[
          listener.tls.client.allow listener.route.names backend.servers backend.tls.alpn",
     ),
     (
-        Kind::Either(&Kind::Text, &Kind::Count),
+        Kind::OneOrMore(&Kind::Either(&Kind::Text, &Kind::Count)),
         "backend.health.expect",
     ),
 ];
@@ -251,9 +252,11 @@ fn add(root: &mut Value, row: &Row, kind: &Kind) {
 /// `"close"` is a word, and `"10.0.0.0/8"` is an example.
 fn word(code: &'static str) -> Option<&'static str> {
     let word = code.strip_prefix('"')?.strip_suffix('"')?;
-    let is_word = |letter: char| letter.is_ascii_lowercase() || letter == '-';
-    (word.chars().all(is_word) || word.starts_with("1.") || word == "h2c" || word == "crc32c")
-        .then_some(word)
+    let is_letter =
+        |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-';
+    let is_word =
+        word.starts_with(|first: char| first.is_ascii_lowercase()) && word.chars().all(is_letter);
+    (is_word || word.starts_with("1.")).then_some(word)
 }
 
 /// Tables have no other keys.

@@ -32,6 +32,8 @@ pub(crate) struct View {
     pub(crate) admin_certificates: ArcSwapOption<CertStore>,
     current: ArcSwap<Current>,
     reloads: Mutex<Reloads>,
+    /// Whether what operators have changed is on its way to a new process, or has arrived there.
+    is_handed_over: Mutex<bool>,
 }
 
 /// One configuration and what was built from it.
@@ -86,6 +88,7 @@ impl View {
                 loaded: SystemTime::now(),
             }),
             reloads: Mutex::default(),
+            is_handed_over: Mutex::new(false),
         }
     }
 
@@ -104,6 +107,23 @@ impl View {
 
     pub(crate) fn state(&self) -> State {
         self.server.state()
+    }
+
+    /// Makes a change that a new process takes over. `None` if it would no longer learn of it.
+    pub(crate) fn change<T>(&self, change: impl FnOnce() -> T) -> Option<T> {
+        let is_handed_over = self.lock_handed_over();
+        (!*is_handed_over).then(change)
+    }
+
+    /// Sets whether a new process would no longer learn of changes, which are rejected then.
+    #[cfg(unix)]
+    pub(crate) fn set_handed_over(&self, is_handed_over: bool) {
+        *self.lock_handed_over() = is_handed_over;
+    }
+
+    fn lock_handed_over(&self) -> MutexGuard<'_, bool> {
+        let locked = self.is_handed_over.lock();
+        locked.unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn reloads(&self) -> Reloads {

@@ -3,7 +3,8 @@
 use portcullis_middleware::io::Pipe;
 use std::{
     cell::RefCell,
-    sync::atomic::{AtomicUsize, Ordering},
+    io,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 /// A pipe on loan. It returns to the thread's pool when it is dropped empty, and is closed otherwise.
@@ -52,7 +53,9 @@ impl Drop for PooledPipe {
 impl CountedPipe {
     /// A large pipe while few exist, then a small one.
     fn new() -> Option<Self> {
-        Self::with(LARGE, LIMIT_OF_LARGE).or_else(|| Self::with(SMALL, LIMIT))
+        let is_refused = LARGE_IS_REFUSED.load(Ordering::Relaxed);
+        let large = (!is_refused).then(|| Self::with(LARGE, LIMIT_OF_LARGE));
+        large.flatten().or_else(|| Self::with(SMALL, LIMIT))
     }
 
     /// A pipe of `capacity`, if that keeps all within `limit`.
@@ -62,7 +65,10 @@ impl CountedPipe {
         counted.ok()?;
         match Pipe::new(capacity) {
             Ok(pipe) => Some(Self(pipe)),
-            Err(_) => {
+            Err(error) => {
+                if capacity == LARGE && error.kind() == io::ErrorKind::PermissionDenied {
+                    LARGE_IS_REFUSED.store(true, Ordering::Relaxed);
+                }
                 COUNTED.fetch_sub(capacity, Ordering::Relaxed);
                 None
             }
@@ -81,6 +87,9 @@ impl Drop for CountedPipe {
     }
 }
 
+/// The system does not allow pipes of this size, or not as many. Each attempt would take four system calls.
+static LARGE_IS_REFUSED: AtomicBool = AtomicBool::new(false);
+
 /// The capacity of all pipes of the process.
 static COUNTED: AtomicUsize = AtomicUsize::new(0);
 
@@ -90,10 +99,10 @@ const LARGE: usize = 1024 * 1024;
 /// Where many connections take pipes.
 const SMALL: usize = 256 * 1024;
 
-/// Up to this capacity of all pipes, new ones are large: sixteen, as many connections move bytes at a time on few cores.
+/// Up to this capacity of all pipes, new ones are large: sixteen, because few connections move bytes at the same time.
 const LIMIT_OF_LARGE: usize = 16 * LARGE;
 
-/// The capacity of all pipes at most, because a slow reader occupies one: 16 large ones and 128 small ones. An
+/// The capacity of all pipes at most, because a slow reader occupies one. An
 /// unprivileged user may have 64 MiB (`pipe-user-pages-soft`).
 const LIMIT: usize = LIMIT_OF_LARGE + 128 * SMALL;
 

@@ -356,6 +356,18 @@ async fn a_service_without_servers_is_a_failed_answer() {
 }
 
 #[tokio::test]
+async fn a_pool_without_dns_gets_it_with_other_settings() {
+    let names = NameServer::start().await;
+    names.set("one.internal", 60, [a(1)]);
+    let service = srv(10, 30, 5432, "one.internal");
+    names.set("_pg._tcp.internal", 60, [service]);
+    let pool = Pool::new(["192.0.2.9:1".parse::<Server>().unwrap()]);
+    let named = ["srv:_pg._tcp.internal".parse::<Server>().unwrap()];
+    pool.reconfigure_with(Pool::builder().with_dns(names.dns()), named);
+    become_servers(&pool, &["192.0.2.1:5432 30"]).await;
+}
+
+#[tokio::test]
 async fn a_server_that_vanishes_from_the_answer_drains() {
     let names = NameServer::start().await;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -123,6 +123,98 @@ async fn connections_of_a_server_that_is_down_are_closed_once_that_is_wanted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn settings_that_close_no_more_than_before_close_nothing() {
+    let servers = Servers::new(1);
+    let closing = every_second().with_fall(1).with_on_down(OnDown::Close);
+    let last_resort = |check: HealthCheck| {
+        let pool = servers.pool().with_health_check(check);
+        pool.with_unhealthy_as_last_resort(true)
+    };
+    let pool = last_resort(closing.clone()).build([Servers::server(1)]);
+    sleep(SECOND / 2).await;
+    servers.set(1, Answer::Refuses);
+    sleep(2 * SECOND).await;
+    assert_eq!(states(&pool), [ServerState::Down]);
+    servers.set(1, Answer::Accepts);
+    let connection = pool.connect(&client()).await.unwrap();
+    pool.reconfigure(last_resort(closing.clone()));
+    assert!(!connection.info().is_forced(), "nothing has changed");
+    pool.reconfigure(last_resort(closing.clone().with_rise(9)));
+    assert!(!connection.info().is_forced(), "both close");
+    pool.reconfigure(last_resort(every_second()));
+    pool.reconfigure(last_resort(closing));
+    assert_eq!(states(&pool), [ServerState::Down]);
+    assert!(!connection.info().is_forced(), "it is the last resort");
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_of_a_server_that_was_taken_down_are_closed_once_that_is_wanted() {
+    let servers = Servers::new(2);
+    let last_resort = |check: HealthCheck| {
+        let pool = servers.pool().with_health_check(check);
+        pool.with_unhealthy_as_last_resort(true)
+    };
+    let pool = last_resort(every_second()).build([1, 2].map(Servers::server));
+    sleep(SECOND / 2).await;
+    let held = [
+        pool.connect(&client()).await.unwrap(),
+        pool.connect(&client()).await.unwrap(),
+    ];
+    pool.take_down(&Servers::server(1).key());
+    let forced = || held.iter().filter(|it| it.info().is_forced()).count();
+    pool.reconfigure(last_resort(every_second().with_rise(9)));
+    assert_eq!(forced(), 0);
+    pool.reconfigure(last_resort(every_second().with_on_down(OnDown::Close)));
+    assert_eq!(forced(), 1, "the other one is up");
+}
+
+#[tokio::test(start_paused = true)]
+async fn settings_and_servers_are_replaced_together() {
+    let servers = Servers::new(3);
+    let hourly = HealthCheck::tcp().with_interval(3_600 * SECOND);
+    let pool = servers.pool().with_health_check(hourly);
+    let named = |number| Servers::server(number).with_name("a");
+    let pool = pool.build([named(1), Servers::server(2)]);
+    sleep(SECOND).await;
+    let held = pool.connect(&client()).await.unwrap();
+    let begun = [1, 2, 3].map(|number| servers.begun(number));
+    pool.reconfigure_with(
+        servers.pool().with_health_check(every_second()),
+        [named(3), Servers::server(2)],
+    );
+    sleep(SECOND / 2).await;
+    assert_eq!(states(&pool), [ServerState::Up; 2]);
+    let after = [1, 2, 3].map(|number| servers.begun(number));
+    assert_eq!(after, [begun[0], begun[1] + 1, begun[2] + 1]);
+    drop(held);
+}
+
+#[tokio::test(start_paused = true)]
+async fn ejections_that_are_switched_on_again_begin_with_the_shortest() {
+    let servers = Servers::new(2);
+    servers.set(2, Answer::Refuses);
+    let first = || {
+        let pool = servers.pool().with_balance(Balance::First);
+        pool.with_ejection((1, 10 * SECOND))
+    };
+    let pool = first().build([2, 1].map(Servers::server));
+    for time in [10, 20] {
+        pool.connect(&client()).await.unwrap();
+        assert_eq!(states(&pool)[0], ServerState::Ejected(time * SECOND));
+        sleep(60 * SECOND).await;
+    }
+    pool.reconfigure(
+        servers
+            .pool()
+            .with_balance(Balance::First)
+            .with_ejection(None),
+    );
+    pool.reconfigure(first());
+    pool.connect(&client()).await.unwrap();
+    assert_eq!(states(&pool)[0], ServerState::Ejected(10 * SECOND));
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_next_connect_is_distributed_queued_and_ejected_by_the_new_settings() {
     let servers = Servers::new(2);
     let pool = servers.pool().with_ejection((1, 60 * SECOND));

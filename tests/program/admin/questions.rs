@@ -91,7 +91,7 @@ async fn a_client_of_a_listener_with_proxy_headers_comes_through_a_proxy_or_with
     assert!(text.contains("\nforwarded to 127.0.0.1:"), "{text}");
     let (code, text) = ctl(&["--from", "203.0.113.7", "--protocol", "gopher"]).await;
     assert_eq!(code, Some(1), "{text}");
-    assert!(text.contains("no protocol; write one of"), "{text}");
+    assert!(text.contains("is not a protocol; write one of"), "{text}");
 }
 
 #[tokio::test]

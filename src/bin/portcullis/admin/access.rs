@@ -4,7 +4,7 @@
 //! the token, in a header that no page of another site can send, and never a cookie. Requests with a foreign `Host`
 //! are refused, because a browser sends them after DNS rebinding, in which another site's name points here.
 
-use super::reply::Refusal;
+use super::{label_of, reply::Refusal};
 use crate::config::{self, ListenAddress, Protect, Secret};
 use http::{
     StatusCode, Version,
@@ -30,6 +30,8 @@ pub(super) struct Access {
     hosts: Vec<String>,
     /// The configured address.
     bound: Option<IpAddr>,
+    /// The label of the socket that this is for.
+    socket: String,
 }
 
 impl Access {
@@ -41,6 +43,7 @@ impl Access {
                 ListenAddress::Tcp(address) => Some(address.ip()),
                 ListenAddress::Unix(_) | ListenAddress::Activated(_) => None,
             },
+            socket: label_of(settings),
         }
     }
 
@@ -51,6 +54,7 @@ impl Access {
         token: Option<&Secret>,
     ) -> Result<(), Refusal> {
         let info = info(request);
+        self.check_socket(info)?;
         if is_trusted(info) {
             return Ok(());
         }
@@ -59,6 +63,17 @@ impl Access {
             Effect::Public => Ok(()),
             Effect::Read if self.protect == Protect::Changes => Ok(()),
             Effect::Read | Effect::Change => check_token(request, token),
+        }
+    }
+
+    /// Rejects the requests of a socket that drains, because its clients may be others than those that this is for.
+    fn check_socket(&self, info: Option<&ConnectionInfo>) -> Result<(), Refusal> {
+        match info.and_then(ConnectionInfo::listener) {
+            Some(socket) if socket != self.socket => Err(Refusal::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the admin interface has moved to another address",
+            )),
+            _ => Ok(()),
         }
     }
 

@@ -43,7 +43,7 @@ impl Filter {
             listener: text("listener"),
             peer: query.get("peer")?,
             name: text("name").map(|name| name.to_lowercase()),
-            route: text("route"),
+            route: text("route").map(|route| route.to_lowercase()),
             backend: text("backend"),
             server: text("server"),
             phase: text("phase"),
@@ -83,11 +83,14 @@ impl Filter {
                 .peer
                 .as_ref()
                 .is_none_or(|peer| is_in(info.peer(), peer))
-            && is(&self.route, info.route())
             && is(&self.backend, info.pool())
             && is(&self.server, upstream.map(|it| &*it.server))
             && is(&self.phase, Some(info.phase().as_str()))
             && self.older.is_none_or(|older| info.age() >= older)
+            && self.route.as_deref().is_none_or(|route| {
+                info.route()
+                    .is_some_and(|found| found.to_lowercase().contains(route))
+            })
             && self.name.as_deref().is_none_or(|name| {
                 connection::name(info).is_some_and(|found| found.to_lowercase().contains(name))
             })

@@ -65,9 +65,14 @@ use tower::{service_fn, util::BoxCloneSyncService};
 
 /// Opens the socket.
 pub(crate) fn bind(settings: &config::Admin, sockets: &mut Sockets) -> Result<Bound, CannotListen> {
-    let label = label(NAME, &settings.listen.value);
+    let label = label_of(settings);
     let sockets = sockets.open_admin(&label, NAME, &settings.listen)?;
     Ok(Bound { label, sockets })
+}
+
+/// The name of its socket within its server.
+fn label_of(settings: &config::Admin) -> String {
+    label(NAME, &settings.listen.value)
 }
 
 /// An open socket that is not used yet.
@@ -128,6 +133,7 @@ impl Admin {
         instruments: Instruments,
     ) -> Self {
         let Instruments { endings, metrics } = instruments;
+        endings.resize(settings.endings);
         let live = Arc::new(Live::default());
         let sampler = live
             .clone()
@@ -169,6 +175,7 @@ impl Admin {
         bound: Option<Bound>,
         tls: Option<AdminTls>,
     ) {
+        // First, because it rejects the requests that the old socket gets from here on.
         self.interface.access.store(Arc::new(Access::new(settings)));
         self.interface.endings.resize(settings.endings);
         self.current.swap(stack(&self.interface, tls.as_ref()));
@@ -190,16 +197,22 @@ impl Admin {
         &self.server
     }
 
-    /// Closes the socket. Connections end after the requests that they have.
-    pub(crate) fn stop(&self) {
-        self.sampler.abort();
-        self.server.stop();
+    /// Closes the socket, while the program goes on. Connections end after the requests that they have.
+    pub(crate) fn remove(self) {
+        let drain = Drain::new().with_deadline(REPLIES);
+        self.server.set_drain(drain);
+        self.stop();
     }
 
     /// Ends after the last replies were sent.
     pub(crate) async fn end(self) {
         self.stop();
         self.server.wait().await;
+    }
+
+    fn stop(&self) {
+        self.sampler.abort();
+        self.server.stop();
     }
 }
 
@@ -261,7 +274,7 @@ const HEAD: usize = 16 * 1024;
 /// How long a client may take to send a head, or to read.
 const CLIENT: Duration = Duration::from_secs(10);
 
-/// For the replies of a socket that is replaced.
+/// For the replies of a socket that is replaced or removed.
 const REPLIES: Duration = Duration::from_secs(10);
 
 /// Between the end of the program's connections and its own.

@@ -105,7 +105,8 @@ pub(super) fn plan(call: &Call<'_>) -> Result<Reply, Refusal> {
         })
     });
     let changes: Vec<_> = changes.collect();
-    let body = json!({ "file": file, "changes": changes, "problems": problems });
+    let body =
+        json!({ "file": file.display().to_string(), "changes": changes, "problems": problems });
     Ok(reply::with_status(StatusCode::OK, &body))
 }
 

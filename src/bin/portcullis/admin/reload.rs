@@ -40,7 +40,7 @@ pub(super) async fn drain(call: &Call<'_>) -> Result<Reply, Refusal> {
     ))
 }
 
-/// Changes the level of messages, until the next start or until that of the configuration changes.
+/// Changes the level of messages, until that of the configuration changes or the program ends. An upgrade keeps it.
 pub(super) fn log_level(call: &Call<'_>) -> Result<Reply, Refusal> {
     let query = call.query(&["level"])?;
     let level = match query.text("level") {

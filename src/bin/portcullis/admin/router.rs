@@ -187,7 +187,7 @@ async fn dispatch(call: &Call<'_>, endpoint: Endpoint<'_>) -> Result<Reply, Refu
         Endpoint::Metrics => block_in_place(|| metrics::show(call)),
         Endpoint::Status => block_in_place(|| status::show(call)),
         Endpoint::Listeners => listeners::list(call),
-        Endpoint::Listener(name, action) => listeners::change(call, name, action),
+        Endpoint::Listener(name, action) => change(call, || listeners::change(call, name, action)),
         Endpoint::Connections => block_in_place(|| connections::list(call)),
         Endpoint::Connection(id) => block_in_place(|| connections::show(call, id)),
         Endpoint::CloseConnection(id) => block_in_place(|| connections::close(call, id)),
@@ -195,16 +195,30 @@ async fn dispatch(call: &Call<'_>, endpoint: Endpoint<'_>) -> Result<Reply, Refu
         Endpoint::Endings => block_in_place(|| endings::list(call)),
         Endpoint::Backends => block_in_place(|| backends::list(call)),
         Endpoint::Server(pool, server, action) => {
-            block_in_place(|| backends::change(call, pool, server, action))
+            block_in_place(|| change(call, || backends::change(call, pool, server, action)))
         }
         Endpoint::Certificates => certificates::list(call),
         Endpoint::Live => block_in_place(|| live::show(call)),
         Endpoint::Explain => questions::explain(call),
         Endpoint::Plan => questions::plan(call),
         Endpoint::Reload => reload::reload(call).await,
-        Endpoint::LogLevel => reload::log_level(call),
+        Endpoint::LogLevel => change(call, || reload::log_level(call)),
         Endpoint::Drain => reload::drain(call).await,
     }
+}
+
+/// Makes a change that goes on in a new process.
+fn change(
+    call: &Call<'_>,
+    change: impl FnOnce() -> Result<Reply, Refusal>,
+) -> Result<Reply, Refusal> {
+    let changed = call.interface.view.change(change);
+    changed.unwrap_or_else(|| {
+        Err(Refusal::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "a new process takes over, to which this change would be lost; try again in a moment",
+        ))
+    })
 }
 
 async fn read(body: RequestBody) -> Result<Bytes, Refusal> {

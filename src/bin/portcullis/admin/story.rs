@@ -64,9 +64,13 @@ fn first_bytes(info: &ConnectionInfo) -> impl Iterator<Item = Value> {
         .filter_map(|(milestone, event, side)| Some((info.reached(milestone)?, event, side)))
         .collect();
     reached.sort_by_key(|(after, ..)| *after);
-    reached
-        .into_iter()
-        .map(|(after, event, side)| step(event, Some(after), format!("first byte from the {side}")))
+    reached.into_iter().map(|(after, event, side)| {
+        step(
+            event,
+            Some(after),
+            format!("first byte of the {side} was forwarded"),
+        )
+    })
 }
 
 pub(super) fn step(event: &str, after: Option<Duration>, what: String) -> Value {

@@ -59,6 +59,13 @@ impl Servers {
     }
 }
 
+/// New settings of a pool that runs already.
+///
+/// It keeps the DNS that it has, which SRV records need.
+pub(super) fn update(backend: &Backend, problems: &mut Problems) -> Option<PoolBuilder> {
+    resolved(settings(backend), backend, problems)
+}
+
 /// The servers of the file, for a pool or to replace those of a running one. Nothing is watched yet.
 pub(super) fn servers(
     backend: &Backend,
@@ -102,7 +109,7 @@ pub(super) fn servers(
 }
 
 /// The settings of the file, for a pool or to replace those of a running one.
-pub(super) fn settings(backend: &Backend) -> PoolBuilder {
+fn settings(backend: &Backend) -> PoolBuilder {
     let balance = match backend.balance {
         Balance::LeastConnections => upstream::Balance::LeastConnections,
         Balance::RoundRobin => upstream::Balance::RoundRobin,

@@ -85,13 +85,17 @@ fn build_all(config: &Config, before: &Before, problems: &mut Problems) -> Parts
         let Some(new) = backend::servers(backend, certificates, problems) else {
             continue;
         };
-        let running = before.pools.get(name).cloned();
-        // It goes on, with its connections, its health and what was requested for its servers.
-        let settings = running.is_some().then(|| backend::settings(backend));
-        let pool = running.or_else(|| backend::pool(backend, &new, before.is_dry_run, problems));
-        if let Some(pool) = pool {
-            servers.push((pool.clone(), settings, new));
-            pools.insert(name.clone(), pool);
+        let pool =
+            match before.pools.get(name) {
+                // It goes on, with its connections, its health and what was requested for its servers.
+                Some(running) => backend::update(backend, problems)
+                    .map(|settings| (running.clone(), Some(settings))),
+                None => backend::pool(backend, &new, before.is_dry_run, problems)
+                    .map(|pool| (pool, None)),
+            };
+        if let Some((pool, settings)) = pool {
+            pools.insert(name.clone(), pool.clone());
+            servers.push((pool, settings, new));
         }
     }
     let known = listener::Known {
@@ -122,13 +126,11 @@ impl Parts {
     /// Changes what runs already, where the new configuration wants that.
     pub(crate) fn commit(&mut self, config: &Config) {
         for (pool, settings, servers) in self.servers.drain(..) {
-            let is_new = settings.is_none();
-            if let Some(settings) = settings {
-                pool.reconfigure(settings);
-            }
-            // A new pool has its servers already.
-            if !is_new || servers.certificate.is_some() {
-                pool.replace(servers.watched());
+            match settings {
+                Some(settings) => pool.reconfigure_with(settings, servers.watched()),
+                // A new pool has its servers already.
+                None if servers.certificate.is_some() => pool.replace(servers.watched()),
+                None => {}
             }
         }
         for listener in &config.listeners {

@@ -20,7 +20,7 @@ pub(crate) struct Ctl {
         help_heading = INTERFACE
     )]
     pub(super) config: PathBuf,
-    /// The file of the token; by default the token is in the variable PORTCULLIS_TOKEN.
+    /// The file of the token; by default the token is in the variable PORTCULLIS_TOKEN, or where the configuration says.
     #[arg(long, value_name = "FILE", global = true, help_heading = INTERFACE)]
     pub(super) token_file: Option<PathBuf>,
     /// The file of the authorities, in PEM, for an interface with TLS; by default those of the system.
@@ -108,7 +108,7 @@ pub(super) enum Command {
     Explain(Question),
     /// Reads the configuration file again.
     Reload,
-    /// Changes the level of the log, until the next start.
+    /// Changes the level of the log, until the configuration changes it or the program ends; an upgrade keeps it.
     LogLevel {
         /// Lines of this level, and of more serious ones, are written.
         level: Level,
@@ -123,7 +123,7 @@ pub(super) enum ListenerChange {
     Pause { listener: String },
     /// Accepts again.
     Resume { listener: String },
-    /// Sets how many connections may be open, until the next reload.
+    /// Sets how many connections may be open, until the next reload; an upgrade keeps it.
     Limit {
         listener: String,
         connections: usize,

@@ -290,8 +290,8 @@ async fn hold(running: &Running, count: usize) -> Vec<impl Sized + use<>> {
 fn wrong_words_about_a_client_are_explained() {
     let client = || Client::from([192, 0, 2, 1].into());
     let wrong = |name, protocol| client().speaking(name, Vec::new(), protocol).unwrap_err();
-    assert!(wrong(Some("192.0.2.1"), None).contains("no host name"));
-    assert!(wrong(Some("a b"), None).contains("no host name"));
+    assert!(wrong(Some("192.0.2.1"), None).contains("not a host name"));
+    assert!(wrong(Some("a b"), None).contains("not a host name"));
     assert!(wrong(None, Some("gopher")).contains("write one of tls, http, h2c, ssh, postgres"));
     assert!(wrong(Some("a.test"), Some("ssh")).contains("need TLS"));
     assert!(client().showing_pem(b"nothing").is_err());

@@ -2,7 +2,7 @@
 
 use super::lines::Lines;
 use crate::{
-    reason::{Failure, reason},
+    reason::{Failure, is_drained, reason},
     view,
 };
 use portcullis::{
@@ -84,6 +84,6 @@ pub(crate) fn log(listener: &str, closed: &Closed<'_>) {
         ended_by = view::ended_by(info, outcome).map(EndedBy::as_str),
         outcome = outcome.as_str(),
         observed = (!observed.is_empty()).then(|| observed.join("; ")),
-        reason = (outcome != Outcome::Completed).then(|| reason(info, outcome, failure.as_ref())),
+        reason = (outcome != Outcome::Completed || is_drained(info, outcome)).then(|| reason(info, outcome, failure.as_ref())),
     );
 }

@@ -149,7 +149,8 @@ pub(super) static KEYS: &[Key] = &[
     elsewhere("process", Restart),
     elsewhere("drain", All),
     elsewhere("log", All),
-    elsewhere("admin", All).note("if it is added, when the program is started again"),
+    elsewhere("admin", All)
+        .note("if the program was started without it, when the program is started again"),
     elsewhere("defaults", Next),
     elsewhere("listener", Name)
         .note("added ones listen immediately; removed ones drain by `drain.deadline`"),
@@ -474,7 +475,10 @@ pub(super) static KEYS: &[Key] = &[
             Check::Http { .. } => "http".into(),
             Check::Bytes { .. } => "send".into(),
         })
-    }),
+    })
+    .note(
+        "servers keep their state until checks change it; if checks begin, all are unknown; if they end, all are used",
+    ),
     health("backend.health.http", |it| match &it.health.check {
         Check::Http { path, .. } => some(path),
         _ => None,

@@ -30,6 +30,11 @@ impl Running {
             let gate = parts.gates.remove(name).expect("each listener was built");
             self.swap(name, gate);
         }
+        // So that a new socket of a paused listener accepts nothing before it is paused.
+        let is_new = |name: &&String| sockets.iter().any(|it| it.listener == **name);
+        let paused = self.listeners.iter().filter(|it| it.1.is_paused());
+        let paused: Vec<_> = paused.map(|it| it.0).filter(is_new).cloned().collect();
+        let pauses = !paused.is_empty() && self.server.pause();
         for bound in sockets {
             let name = bound.listener;
             let listener = self.listeners.get_mut(&name).expect("it was swapped in");
@@ -40,6 +45,9 @@ impl Running {
                 .listen_all_as(label, bound.sockets, listener.service.clone());
             match served {
                 Ok(handle) => {
+                    if paused.contains(&name) {
+                        handle.pause();
+                    }
                     for local in &locals {
                         tracing::info!(listener = name, "listening on {local}");
                     }
@@ -53,6 +61,9 @@ impl Running {
                     tracing::warn!(listener = name, error = chain(&error), "not listening")
                 }
             }
+        }
+        if pauses {
+            self.server.resume();
         }
         self.drain_others(&config);
         for listener in &config.listeners {
@@ -76,8 +87,8 @@ impl Running {
         self.publish();
     }
 
-    /// Changes or removes the admin interface. One that is added waits for the next start, because what it measures
-    /// has to be registered first.
+    /// Adds, changes or removes the admin interface. If the program was started without one, it waits for the next
+    /// start, because what it measures has to be registered first.
     fn commit_admin(
         &mut self,
         settings: Option<&config::Admin>,
@@ -93,9 +104,14 @@ impl Running {
             }
             (Some(admin), None) => {
                 tracing::info!("no longer an admin interface");
-                admin.stop();
+                admin.remove();
             }
-            (None, _) => {}
+            (None, Some(settings)) => {
+                if let Some(bound) = bound {
+                    self.start_admin(settings, bound, tls);
+                }
+            }
+            (None, None) => {}
         }
     }
 

@@ -10,7 +10,7 @@ use crate::{
     build::{self, Before, State},
     config::{Config, Problems},
     log,
-    plan::{self, When},
+    plan::{self, Change, When},
     system::CannotListen,
 };
 use std::{collections::HashMap, path::Path};
@@ -104,15 +104,19 @@ impl Running {
 
     /// Opens the new socket of the admin interface, if it has one.
     fn bind_admin(&mut self, config: &Config) -> Option<Result<admin::Bound, CannotListen>> {
-        let (old, new) = (self.config.admin.as_ref()?, config.admin.as_ref()?);
-        let is_new = old.listen.value != new.listen.value;
-        is_new.then(|| admin::bind(new, &mut self.sockets))
+        let (old, new) = (self.config.admin.as_ref(), config.admin.as_ref()?);
+        let is_new = old.is_none_or(|old| old.listen.value != new.listen.value);
+        let is_possible = self.instruments.is_some();
+        (is_new && is_possible).then(|| admin::bind(new, &mut self.sockets))
     }
 
     /// Says which changes wait for the next start.
     fn warn_of_restart(&self, config: &Config) {
         let changes = plan::changes(&self.config, config).into_iter();
-        for change in changes.filter(|change| change.when == When::Restart) {
+        // What an admin interface measures is there if the program was started with one.
+        let is_possible = |key: &str| key == "admin" && self.instruments.is_some();
+        let waits = |change: &Change| change.when == When::Restart && !is_possible(&change.key);
+        for change in changes.filter(waits) {
             tracing::warn!(
                 "the change of {} takes effect when the program is started again",
                 change.key

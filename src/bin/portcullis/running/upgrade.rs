@@ -1,16 +1,16 @@
 //! Hands the sockets to a new process, with what operators have changed at run time.
 //!
 //! Each change is an object in JSON. Fields that the new process does not know are ignored, and so are the names of
-//! listeners and servers that its configuration lacks.
+//! listeners and servers that its configuration lacks. A value replaces the one that was `configured`, and only that
+//! one, because a file that has changed since is newer than what operators have changed.
 
 use super::Running;
 use crate::{
     admin::{Admin, show_limit},
     log,
     system::{Events, upgrade},
-    view::Socket,
 };
-use portcullis::{server::State, upstream::ServerRequest};
+use portcullis::upstream::ServerRequest;
 use serde_json::{Value, json};
 
 impl Running {
@@ -36,9 +36,12 @@ impl Running {
         tracing::info!(process, "a new process asks for the sockets");
         let activated = self.sockets.activated_by_name();
         let servers = [Some(&self.server), self.admin.as_ref().map(Admin::server)];
+        // From here on they are rejected, so that none is lost.
+        self.view.set_handed_over(true);
         let changes = self.changes();
         let handed_over = request.hand_over(servers, activated, &changes);
         if let Err(error) = handed_over.await {
+            self.view.set_handed_over(false);
             tracing::error!(process, %error, "the upgrade failed; this process goes on");
             return;
         }
@@ -58,20 +61,22 @@ impl Running {
         let level = log::level();
         let mut changes = Vec::new();
         if level != self.config.log.level.0 {
-            changes.push(json!({ "log_level": level.as_str() }));
+            let configured = self.config.log.level.0.as_str();
+            changes.push(json!({ "log_level": level.as_str(), "configured": configured }));
         }
         for listener in &self.config.listeners {
             let name = &listener.name.value;
             let Some(running) = self.listeners.get(name) else {
                 continue;
             };
-            let is_paused = |it: &Socket| it.handle.state() == State::Paused;
-            if running.sockets.iter().any(is_paused) {
+            if running.is_paused() {
                 changes.push(json!({ "listener": name, "paused": true }));
             }
             let limit = running.state.limit().limit();
-            if limit != listener.guards.limits.connections.unwrap_or(usize::MAX) {
-                changes.push(json!({ "listener": name, "limit": limit }));
+            let configured = listener.guards.limits.connections.unwrap_or(usize::MAX);
+            if limit != configured {
+                let change = json!({ "listener": name, "limit": limit, "configured": configured });
+                changes.push(change);
             }
         }
         for (backend, pool) in &self.pools {
@@ -88,39 +93,63 @@ impl Running {
     pub(super) fn repeat(&self, changes: &[String]) {
         for change in changes {
             let value: Value = serde_json::from_str(change).unwrap_or_default();
+            let change = change.escape_debug();
             match self.repeat_one(&value) {
-                Some(()) => tracing::info!("taken over from the process before: {change}"),
-                None => {
-                    tracing::warn!("unknown here, so not taken over: {}", change.escape_debug())
+                Some(true) => tracing::info!("taken over from the process before: {change}"),
+                Some(false) => {
+                    tracing::warn!("the configuration has changed, so not taken over: {change}");
                 }
+                None => tracing::warn!("unknown here, so not taken over: {change}"),
             }
         }
     }
 
-    fn repeat_one(&self, change: &Value) -> Option<()> {
+    /// False if the configuration has another value now than the one that was changed. `None` if it is unknown.
+    fn repeat_one(&self, change: &Value) -> Option<bool> {
         let text = |key: &str| change[key].as_str();
+        let is_current = |value: Value| match &change["configured"] {
+            Value::Null => true,
+            configured => *configured == value,
+        };
         if let Some(level) = text("log_level") {
-            log::set_level(level.parse().ok()?);
-        } else if let Some(name) = text("listener") {
+            let level = level.parse().ok()?;
+            let is_current = is_current(self.config.log.level.0.as_str().into());
+            if is_current {
+                log::set_level(level);
+            }
+            return Some(is_current);
+        }
+        if let Some(name) = text("listener") {
             let listener = self.listeners.get(name)?;
             if change["paused"] == true {
                 for socket in &listener.sockets {
                     socket.handle.pause();
                 }
+                return Some(true);
             }
-            if let Some(limit) = change["limit"].as_u64().filter(|limit| *limit > 0) {
-                let limit = usize::try_from(limit).ok()?;
+            let limit = change["limit"].as_u64().filter(|limit| *limit > 0)?;
+            let limit = usize::try_from(limit).ok()?;
+            let mut configured = self.config.listeners.iter();
+            let configured = configured.find(|it| it.name.value == name)?;
+            let is_current = is_current(
+                configured
+                    .guards
+                    .limits
+                    .connections
+                    .unwrap_or(usize::MAX)
+                    .into(),
+            );
+            if is_current {
                 listener.state.limit().set_limit(limit);
                 show_limit(name, limit);
             }
-        } else {
-            let (pool, server) = (self.pools.get(text("backend")?)?, text("server")?);
-            let known = REQUESTS
-                .into_iter()
-                .find(|it| Some(it.1) == text("request"));
-            return pool.request(&server.into(), known?.0).then_some(());
+            return Some(is_current);
         }
-        Some(())
+        let (pool, server) = (self.pools.get(text("backend")?)?, text("server")?);
+        let known = REQUESTS
+            .into_iter()
+            .find(|it| Some(it.1) == text("request"));
+        pool.request(&server.into(), known?.0).then_some(true)
     }
 }
 

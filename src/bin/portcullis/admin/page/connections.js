@@ -227,12 +227,10 @@ export class ConnectionTable {
   }
 }
 
-function timeline({ story, notes }) {
+function timeline({ story }) {
   const list = h("ol", { class: "timeline" });
-  for (const { at, what } of story ?? [])
-    list.append(h("li", {}, h("span", { class: "at" }, at == null ? "" : `+${duration(at)}`), h("span", { class: "what" }, what)));
-  for (const note of notes ?? [])
-    list.append(h("li", { class: "observed" }, h("span", { class: "at" }, "observed"), h("span", { class: "what" }, note)));
+  for (const { event, at, what } of story ?? [])
+    list.append(h("li", { class: event === "observed" ? event : "" }, h("span", { class: "at" }, at == null ? "" : `+${duration(at)}`), h("span", { class: "what" }, what)));
   return h("div", {}, h("h3", {}, "Story"), list);
 }
 

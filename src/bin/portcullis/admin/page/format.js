@@ -61,10 +61,10 @@ export const clock = (at) => clocks.format(at);
 export const exact = (at) => (at == null ? "" : dates.format(at));
 export const day = (at) => (at == null ? NOTHING : days.format(at));
 
-/** `timed_out` → "timed out". */
 /** The name of a route without the word. */
 export const routeName = (route) => route?.replace(/^route | route$/, "") ?? NOTHING;
 
+/** `timed_out` → "timed out". */
 export const words = (name) => (name == null ? NOTHING : name.replaceAll("_", " "));
 
 /** With a capital letter. */

@@ -833,7 +833,7 @@ _portcullis() {
             return 0
             ;;
         portcullis__subcmd__ctl__subcmd__endings)
-            opts="-c -h --listener --peer --name --route --backend --server --search --outcome --limit --admin --config --token-file --roots --json --help"
+            opts="-c -h --listener --peer --name --route --backend --server --search --outcome --since --limit --admin --config --token-file --roots --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

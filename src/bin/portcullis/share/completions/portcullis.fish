@@ -67,7 +67,7 @@ complete -c portcullis -n "__fish_portcullis_using_subcommand forward" -l proxy-
 complete -c portcullis -n "__fish_portcullis_using_subcommand forward" -s h -l help -d 'Print help'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and not __fish_seen_subcommand_from status ready listeners connections close endings backends certificates explain reload log-level drain help" -l admin -d 'The admin interface, such as http://127.0.0.1:9900 or unix:/run/portcullis/admin.sock' -r
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and not __fish_seen_subcommand_from status ready listeners connections close endings backends certificates explain reload log-level drain help" -s c -l config -d 'The configuration file that names the admin interface, without --admin' -r -F
-complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and not __fish_seen_subcommand_from status ready listeners connections close endings backends certificates explain reload log-level drain help" -l token-file -d 'The file of the token; by default the token is in the variable PORTCULLIS_TOKEN' -r -F
+complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and not __fish_seen_subcommand_from status ready listeners connections close endings backends certificates explain reload log-level drain help" -l token-file -d 'The file of the token; by default the token is in the variable PORTCULLIS_TOKEN, or where the configuration says' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and not __fish_seen_subcommand_from status ready listeners connections close endings backends certificates explain reload log-level drain help" -l roots -d 'The file of the authorities, in PEM, for an interface with TLS; by default those of the system' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and not __fish_seen_subcommand_from status ready listeners connections close endings backends certificates explain reload log-level drain help" -l json -d 'Prints what the interface answers, in JSON'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and not __fish_seen_subcommand_from status ready listeners connections close endings backends certificates explain reload log-level drain help" -s h -l help -d 'Print help'
@@ -81,30 +81,30 @@ complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and not __fis
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and not __fish_seen_subcommand_from status ready listeners connections close endings backends certificates explain reload log-level drain help" -f -a "certificates" -d 'Lists the certificates that listeners show'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and not __fish_seen_subcommand_from status ready listeners connections close endings backends certificates explain reload log-level drain help" -f -a "explain" -d 'Prints what would become of a client now, guard by guard, and which rule decides'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and not __fish_seen_subcommand_from status ready listeners connections close endings backends certificates explain reload log-level drain help" -f -a "reload" -d 'Reads the configuration file again'
-complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and not __fish_seen_subcommand_from status ready listeners connections close endings backends certificates explain reload log-level drain help" -f -a "log-level" -d 'Changes the level of the log, until the next start'
+complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and not __fish_seen_subcommand_from status ready listeners connections close endings backends certificates explain reload log-level drain help" -f -a "log-level" -d 'Changes the level of the log, until the configuration changes it or the program ends; an upgrade keeps it'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and not __fish_seen_subcommand_from status ready listeners connections close endings backends certificates explain reload log-level drain help" -f -a "drain" -d 'Shuts the program down gracefully'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and not __fish_seen_subcommand_from status ready listeners connections close endings backends certificates explain reload log-level drain help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from status" -l admin -d 'The admin interface, such as http://127.0.0.1:9900 or unix:/run/portcullis/admin.sock' -r
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from status" -s c -l config -d 'The configuration file that names the admin interface, without --admin' -r -F
-complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from status" -l token-file -d 'The file of the token; by default the token is in the variable PORTCULLIS_TOKEN' -r -F
+complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from status" -l token-file -d 'The file of the token; by default the token is in the variable PORTCULLIS_TOKEN, or where the configuration says' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from status" -l roots -d 'The file of the authorities, in PEM, for an interface with TLS; by default those of the system' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from status" -l json -d 'Prints what the interface answers, in JSON'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from status" -s h -l help -d 'Print help'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from ready" -l admin -d 'The admin interface, such as http://127.0.0.1:9900 or unix:/run/portcullis/admin.sock' -r
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from ready" -s c -l config -d 'The configuration file that names the admin interface, without --admin' -r -F
-complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from ready" -l token-file -d 'The file of the token; by default the token is in the variable PORTCULLIS_TOKEN' -r -F
+complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from ready" -l token-file -d 'The file of the token; by default the token is in the variable PORTCULLIS_TOKEN, or where the configuration says' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from ready" -l roots -d 'The file of the authorities, in PEM, for an interface with TLS; by default those of the system' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from ready" -l json -d 'Prints what the interface answers, in JSON'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from ready" -s h -l help -d 'Print help'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from listeners" -l admin -d 'The admin interface, such as http://127.0.0.1:9900 or unix:/run/portcullis/admin.sock' -r
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from listeners" -s c -l config -d 'The configuration file that names the admin interface, without --admin' -r -F
-complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from listeners" -l token-file -d 'The file of the token; by default the token is in the variable PORTCULLIS_TOKEN' -r -F
+complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from listeners" -l token-file -d 'The file of the token; by default the token is in the variable PORTCULLIS_TOKEN, or where the configuration says' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from listeners" -l roots -d 'The file of the authorities, in PEM, for an interface with TLS; by default those of the system' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from listeners" -l json -d 'Prints what the interface answers, in JSON'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from listeners" -s h -l help -d 'Print help'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from listeners" -f -a "pause" -d 'Leaves new connections in the kernel\'s queue'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from listeners" -f -a "resume" -d 'Accepts again'
-complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from listeners" -f -a "limit" -d 'Sets how many connections may be open, until the next reload'
+complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from listeners" -f -a "limit" -d 'Sets how many connections may be open, until the next reload; an upgrade keeps it'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from listeners" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from connections" -l listener -d 'Those of this listener' -r
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from connections" -l peer -d 'Those of clients in this network, or with this address' -r
@@ -118,7 +118,7 @@ complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_se
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from connections" -l limit -d 'How many are shown, up to 500' -r
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from connections" -l admin -d 'The admin interface, such as http://127.0.0.1:9900 or unix:/run/portcullis/admin.sock' -r
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from connections" -s c -l config -d 'The configuration file that names the admin interface, without --admin' -r -F
-complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from connections" -l token-file -d 'The file of the token; by default the token is in the variable PORTCULLIS_TOKEN' -r -F
+complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from connections" -l token-file -d 'The file of the token; by default the token is in the variable PORTCULLIS_TOKEN, or where the configuration says' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from connections" -l roots -d 'The file of the authorities, in PEM, for an interface with TLS; by default those of the system' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from connections" -l json -d 'Prints what the interface answers, in JSON'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from connections" -s h -l help -d 'Print help'
@@ -133,7 +133,7 @@ complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_se
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from close" -l older -d 'Those that are open for at least so many seconds' -r
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from close" -l admin -d 'The admin interface, such as http://127.0.0.1:9900 or unix:/run/portcullis/admin.sock' -r
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from close" -s c -l config -d 'The configuration file that names the admin interface, without --admin' -r -F
-complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from close" -l token-file -d 'The file of the token; by default the token is in the variable PORTCULLIS_TOKEN' -r -F
+complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from close" -l token-file -d 'The file of the token; by default the token is in the variable PORTCULLIS_TOKEN, or where the configuration says' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from close" -l roots -d 'The file of the authorities, in PEM, for an interface with TLS; by default those of the system' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from close" -l all -d 'Closes all connections'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from close" -l dry-run -d 'Counts them, and closes none'
@@ -152,13 +152,13 @@ complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_se
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from endings" -l limit -d 'How many are shown, up to 1,000' -r
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from endings" -l admin -d 'The admin interface, such as http://127.0.0.1:9900 or unix:/run/portcullis/admin.sock' -r
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from endings" -s c -l config -d 'The configuration file that names the admin interface, without --admin' -r -F
-complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from endings" -l token-file -d 'The file of the token; by default the token is in the variable PORTCULLIS_TOKEN' -r -F
+complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from endings" -l token-file -d 'The file of the token; by default the token is in the variable PORTCULLIS_TOKEN, or where the configuration says' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from endings" -l roots -d 'The file of the authorities, in PEM, for an interface with TLS; by default those of the system' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from endings" -l json -d 'Prints what the interface answers, in JSON'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from endings" -s h -l help -d 'Print help'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from backends" -l admin -d 'The admin interface, such as http://127.0.0.1:9900 or unix:/run/portcullis/admin.sock' -r
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from backends" -s c -l config -d 'The configuration file that names the admin interface, without --admin' -r -F
-complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from backends" -l token-file -d 'The file of the token; by default the token is in the variable PORTCULLIS_TOKEN' -r -F
+complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from backends" -l token-file -d 'The file of the token; by default the token is in the variable PORTCULLIS_TOKEN, or where the configuration says' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from backends" -l roots -d 'The file of the authorities, in PEM, for an interface with TLS; by default those of the system' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from backends" -l json -d 'Prints what the interface answers, in JSON'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from backends" -s h -l help -d 'Print help'
@@ -169,7 +169,7 @@ complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_se
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from backends" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from certificates" -l admin -d 'The admin interface, such as http://127.0.0.1:9900 or unix:/run/portcullis/admin.sock' -r
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from certificates" -s c -l config -d 'The configuration file that names the admin interface, without --admin' -r -F
-complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from certificates" -l token-file -d 'The file of the token; by default the token is in the variable PORTCULLIS_TOKEN' -r -F
+complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from certificates" -l token-file -d 'The file of the token; by default the token is in the variable PORTCULLIS_TOKEN, or where the configuration says' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from certificates" -l roots -d 'The file of the authorities, in PEM, for an interface with TLS; by default those of the system' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from certificates" -l json -d 'Prints what the interface answers, in JSON'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from certificates" -s h -l help -d 'Print help'
@@ -182,26 +182,26 @@ complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_se
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from explain" -l proxy -d 'The proxy through which it connects, which sends a PROXY header' -r
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from explain" -l admin -d 'The admin interface, such as http://127.0.0.1:9900 or unix:/run/portcullis/admin.sock' -r
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from explain" -s c -l config -d 'The configuration file that names the admin interface, without --admin' -r -F
-complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from explain" -l token-file -d 'The file of the token; by default the token is in the variable PORTCULLIS_TOKEN' -r -F
+complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from explain" -l token-file -d 'The file of the token; by default the token is in the variable PORTCULLIS_TOKEN, or where the configuration says' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from explain" -l roots -d 'The file of the authorities, in PEM, for an interface with TLS; by default those of the system' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from explain" -l direct -d 'It connects without a proxy to a listener that reads PROXY headers'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from explain" -l json -d 'Prints what the interface answers, in JSON'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from explain" -s h -l help -d 'Print help'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from reload" -l admin -d 'The admin interface, such as http://127.0.0.1:9900 or unix:/run/portcullis/admin.sock' -r
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from reload" -s c -l config -d 'The configuration file that names the admin interface, without --admin' -r -F
-complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from reload" -l token-file -d 'The file of the token; by default the token is in the variable PORTCULLIS_TOKEN' -r -F
+complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from reload" -l token-file -d 'The file of the token; by default the token is in the variable PORTCULLIS_TOKEN, or where the configuration says' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from reload" -l roots -d 'The file of the authorities, in PEM, for an interface with TLS; by default those of the system' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from reload" -l json -d 'Prints what the interface answers, in JSON'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from reload" -s h -l help -d 'Print help'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from log-level" -l admin -d 'The admin interface, such as http://127.0.0.1:9900 or unix:/run/portcullis/admin.sock' -r
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from log-level" -s c -l config -d 'The configuration file that names the admin interface, without --admin' -r -F
-complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from log-level" -l token-file -d 'The file of the token; by default the token is in the variable PORTCULLIS_TOKEN' -r -F
+complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from log-level" -l token-file -d 'The file of the token; by default the token is in the variable PORTCULLIS_TOKEN, or where the configuration says' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from log-level" -l roots -d 'The file of the authorities, in PEM, for an interface with TLS; by default those of the system' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from log-level" -l json -d 'Prints what the interface answers, in JSON'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from log-level" -s h -l help -d 'Print help'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from drain" -l admin -d 'The admin interface, such as http://127.0.0.1:9900 or unix:/run/portcullis/admin.sock' -r
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from drain" -s c -l config -d 'The configuration file that names the admin interface, without --admin' -r -F
-complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from drain" -l token-file -d 'The file of the token; by default the token is in the variable PORTCULLIS_TOKEN' -r -F
+complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from drain" -l token-file -d 'The file of the token; by default the token is in the variable PORTCULLIS_TOKEN, or where the configuration says' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from drain" -l roots -d 'The file of the authorities, in PEM, for an interface with TLS; by default those of the system' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from drain" -l json -d 'Prints what the interface answers, in JSON'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from drain" -s h -l help -d 'Print help'
@@ -215,7 +215,7 @@ complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_se
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from help" -f -a "certificates" -d 'Lists the certificates that listeners show'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from help" -f -a "explain" -d 'Prints what would become of a client now, guard by guard, and which rule decides'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from help" -f -a "reload" -d 'Reads the configuration file again'
-complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from help" -f -a "log-level" -d 'Changes the level of the log, until the next start'
+complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from help" -f -a "log-level" -d 'Changes the level of the log, until the configuration changes it or the program ends; an upgrade keeps it'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from help" -f -a "drain" -d 'Shuts the program down gracefully'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c portcullis -n "__fish_portcullis_using_subcommand echo" -s h -l help -d 'Print help'
@@ -240,5 +240,5 @@ complete -c portcullis -n "__fish_portcullis_using_subcommand help; and __fish_s
 complete -c portcullis -n "__fish_portcullis_using_subcommand help; and __fish_seen_subcommand_from ctl" -f -a "certificates" -d 'Lists the certificates that listeners show'
 complete -c portcullis -n "__fish_portcullis_using_subcommand help; and __fish_seen_subcommand_from ctl" -f -a "explain" -d 'Prints what would become of a client now, guard by guard, and which rule decides'
 complete -c portcullis -n "__fish_portcullis_using_subcommand help; and __fish_seen_subcommand_from ctl" -f -a "reload" -d 'Reads the configuration file again'
-complete -c portcullis -n "__fish_portcullis_using_subcommand help; and __fish_seen_subcommand_from ctl" -f -a "log-level" -d 'Changes the level of the log, until the next start'
+complete -c portcullis -n "__fish_portcullis_using_subcommand help; and __fish_seen_subcommand_from ctl" -f -a "log-level" -d 'Changes the level of the log, until the configuration changes it or the program ends; an upgrade keeps it'
 complete -c portcullis -n "__fish_portcullis_using_subcommand help; and __fish_seen_subcommand_from ctl" -f -a "drain" -d 'Shuts the program down gracefully'

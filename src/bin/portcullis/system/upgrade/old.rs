@@ -104,6 +104,13 @@ impl Request {
             let message = Message::Activated(name.clone());
             self.channel.send(&message, Some(socket.as_fd())).await?;
         }
+        let beyond = changes.len().saturating_sub(MAX_CHANGES);
+        if beyond > 0 {
+            tracing::warn!(
+                beyond,
+                "there are more than {MAX_CHANGES} changes; the last ones are not handed over"
+            );
+        }
         for change in changes.iter().take(MAX_CHANGES) {
             let message = Message::Changed(change.clone());
             match message.encode() {
