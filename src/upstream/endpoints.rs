@@ -63,7 +63,7 @@ impl Shared {
     }
 
     /// The servers as they were given to the pool.
-    #[cfg(feature = "tls")]
+    #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
     pub(super) fn configured_servers(&self) -> Vec<Server> {
         let configured = self.configured();
         configured.iter().map(|each| each.server.clone()).collect()

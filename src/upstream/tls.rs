@@ -1,11 +1,14 @@
 //! TLS to servers.
 
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 use super::Pool;
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+use portcullis_middleware::tls::store::StoredCertificate;
 use portcullis_middleware::{
     BoxError, Connection,
     connection::Address,
     prelude::TlsRequest,
-    tls::{TlsConnector, rustls::pki_types::ServerName, store::StoredCertificate},
+    tls::{TlsConnector, rustls::pki_types::ServerName},
 };
 use std::net::IpAddr;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -60,6 +63,7 @@ impl ServerTls {
     }
 }
 
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 impl Pool {
     /// The certificates that are presented to the servers now, those of
     /// [`TlsConnector::with_client_certificate`].
