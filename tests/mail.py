@@ -6,7 +6,8 @@
 
 PROGRAM is target/debug/portcullis by default. It needs `openssl`, and ends with a note without it. For SMTP, IMAP and
 POP3, a client without TLS, one whose TLS begins immediately and one with STARTTLS reach a plain server and one with
-STARTTLS. All ports are free ones of loopback, and only processes that were started here are ended."""
+STARTTLS. Bytes that someone adds behind STARTTLS, on either side, end the connection, and a server that refuses in its
+greeting is followed by the next one. All ports are free ones of loopback, and only processes that were started here are ended."""
 
 import contextlib
 import imaplib
@@ -230,6 +231,63 @@ def xmpp_with_openssl(port, chain):
         client.wait()
 
 
+def injected_by_client(port, protocol):
+    """The program closes before TLS if something follows the request in plain text (CVE-2011-0411)."""
+    request = {"smtp": b"STARTTLS", "imap": b"a STARTTLS", "pop3": b"STLS"}[protocol]
+    with socket.create_connection(("127.0.0.1", port), SECONDS) as client:
+        lines = client.makefile("rb")
+        assert lines.readline()
+        client.sendall(request + b"\r\nNOOP\r\n")
+        with contextlib.suppress(ConnectionResetError):
+            assert lines.read() == b""
+
+
+def injected_by_server(port):
+    """A server behind whose answer to STARTTLS something follows is not used, so its client is disconnected."""
+    with socket.create_connection(("127.0.0.1", port), SECONDS) as client, contextlib.suppress(ConnectionResetError):
+        assert client.recv(4096) == b""
+
+
+class Refusing(Server):
+    """Refuses each connection in its greeting."""
+
+    GREETINGS = {"smtp": b"421 busy\r\n", "imap": b"* BYE busy\r\n", "pop3": b"-ERR busy\r\n"}
+
+    def serve(self, connection):
+        self.seen.append("a connection")
+        with contextlib.suppress(OSError), connection:
+            connection.sendall(self.GREETINGS[self.protocol])
+
+
+class Injected(Server):
+    """Its answer to STARTTLS is followed by one of someone else."""
+
+    def smtp(self, line, lines, offered):
+        return b"250-a\r\n250 STARTTLS\r\n" if line.startswith("EHLO") else b"220 go\r\n250 injected\r\n"
+
+    def imap(self, line, lines, offered):
+        return b"a OK go\r\n* CAPABILITY INJECTED\r\n"
+
+    def pop3(self, line, lines, offered):
+        return b"+OK go\r\n+OK injected\r\n"
+
+
+def more_configuration(refusing, injected, servers):
+    """For each protocol a backend whose first server refuses, and one whose answers are tampered with."""
+    text = ""
+    for protocol in PROTOCOLS:
+        backend = BACKEND.format(protocol=protocol, server="refusing", port=refusing[protocol].port, keys='balance = "first"')
+        own = f'"127.0.0.1:{refusing[protocol].port}"'
+        next_one = f'"127.0.0.1:{servers[protocol, "plain"].port}"'
+        text += backend.replace(own, f"[{own}, {next_one}]")
+        text += BACKEND.format(protocol=protocol, server="injected", port=injected[protocol].port,
+                               keys=TLS.format(protocol=protocol))
+        keys = f'prelude = "{protocol}"\ntls.certificates = "mail"'
+        text += LISTENER.format(kind="starttls", protocol=protocol, server="refusing", keys=keys)
+        text += LISTENER.format(kind="plain", protocol=protocol, server="injected", keys="")
+    return text
+
+
 def configuration(servers):
     text = 'version = 1\n[[certificate]]\nname = "mail"\nchain = "chain.pem"\nkey = "key.pem"\n'
     for (protocol, server), backend in servers.items():
@@ -257,7 +315,8 @@ def ports(program, count):
 
 def main():
     if not shutil.which("openssl"):
-        raise SystemExit("openssl is not here: skipped")
+        print("openssl is not here: skipped")
+        return
     binary = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "target/debug/portcullis").resolve()
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
@@ -271,10 +330,13 @@ def main():
         servers = {(protocol, "plain"): Server(protocol) for protocol in PROTOCOLS}
         servers |= {(protocol, "starttls"): Server(protocol, offering) for protocol in PROTOCOLS}
         servers |= {("xmpp", "plain"): Echo("xmpp"), ("xmpp", "starttls"): Xmpp("xmpp", offering)}
-        (folder / "gate.toml").write_text(configuration(servers))
+        refusing = {protocol: Refusing(protocol) for protocol in PROTOCOLS}
+        injected = {protocol: Injected(protocol) for protocol in PROTOCOLS}
+        more = more_configuration(refusing, injected, servers)
+        (folder / "gate.toml").write_text(configuration(servers) + more)
         program = subprocess.Popen([binary, "run", "--config", folder / "gate.toml"], stdout=subprocess.PIPE, text=True)
         try:
-            found = ports(program, 3 * len(servers))
+            found = ports(program, 3 * len(servers) + 2 * len(PROTOCOLS))
             threading.Thread(target=program.stdout.read, daemon=True).start()
             for (protocol, server), backend in servers.items():
                 for kind in ["plain", "tls", "starttls"]:
@@ -288,6 +350,14 @@ def main():
                 secrets = [under_tls for line, under_tls in backend.seen if re.match(r"MAIL|USER|\w+ LOGIN", line, re.I)]
                 assert all(under_tls == (server == "starttls") for under_tls in secrets), backend.seen
                 assert secrets or protocol == "xmpp"
+            for protocol in PROTOCOLS:
+                globals()[protocol](found[f"starttls-{protocol}-refusing"], "starttls", trusting)
+                assert refusing[protocol].seen
+                print(f"ok: {protocol}, a server that refuses is followed by the next one")
+                injected_by_client(found[f"starttls-{protocol}-plain"], protocol)
+                injected_by_server(found[f"plain-{protocol}-injected"])
+                assert injected[protocol].seen
+                print(f"ok: {protocol}, bytes behind STARTTLS")
         finally:
             program.terminate()
             program.wait(SECONDS)

@@ -1,11 +1,11 @@
 //! The stream of a connection to a server.
 
+#[cfg(feature = "tls")]
+use portcullis_middleware::tls::TlsClientIo;
 use portcullis_middleware::{
     connection::{AnyStream, Socket},
-    io::{Passthrough, Pipe},
+    io::{Passthrough, Pipe, PrefixedIo},
 };
-#[cfg(feature = "tls")]
-use portcullis_middleware::{io::PrefixedIo, tls::TlsClientIo};
 use std::{
     io::{self, IoSlice},
     pin::Pin,
@@ -21,15 +21,39 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 pub enum BackendIo {
     /// TCP or a Unix domain socket.
     Plain(Socket<AnyStream>),
+    /// The same behind bytes that were read already, in a box because it is rare.
+    Prefixed(Box<PrefixedIo<Socket<AnyStream>>>),
     /// TLS, in a box because of its size. The prefix is the greeting that a server has sent before TLS.
     #[cfg(feature = "tls")]
     Tls(Box<PrefixedIo<TlsClientIo<Socket<AnyStream>>>>),
+}
+
+impl BackendIo {
+    /// Returns `bytes` before the rest of the stream.
+    pub(super) fn behind(self, bytes: Vec<u8>) -> Self {
+        match self {
+            Self::Plain(io) if !bytes.is_empty() => {
+                Self::Prefixed(Box::new(PrefixedIo::with_prefix(io, bytes)))
+            }
+            Self::Plain(io) => Self::Plain(io),
+            Self::Prefixed(mut io) => {
+                io.prepend(&bytes);
+                Self::Prefixed(io)
+            }
+            #[cfg(feature = "tls")]
+            Self::Tls(mut io) => {
+                io.prepend(&bytes);
+                Self::Tls(io)
+            }
+        }
+    }
 }
 
 macro_rules! either {
     ($io:expr, $stream:ident => $body:expr) => {
         match $io {
             BackendIo::Plain($stream) => $body,
+            BackendIo::Prefixed($stream) => $body,
             #[cfg(feature = "tls")]
             BackendIo::Tls($stream) => $body,
         }
@@ -80,6 +104,7 @@ impl AsyncWrite for BackendIo {
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Plain(io) => io.is_write_vectored(),
+            Self::Prefixed(io) => io.is_write_vectored(),
             #[cfg(feature = "tls")]
             Self::Tls(io) => io.is_write_vectored(),
         }
@@ -91,6 +116,7 @@ impl Passthrough for BackendIo {
     fn is_passthrough(&self) -> bool {
         match self {
             Self::Plain(io) => io.is_passthrough(),
+            Self::Prefixed(io) => io.is_passthrough(),
             #[cfg(feature = "tls")]
             Self::Tls(_) => false,
         }
@@ -108,6 +134,7 @@ impl Passthrough for BackendIo {
     ) -> Poll<io::Result<usize>> {
         match self {
             Self::Plain(io) => io.poll_read_to_pipe(cx, pipe),
+            Self::Prefixed(io) => io.poll_read_to_pipe(cx, pipe),
             #[cfg(feature = "tls")]
             Self::Tls(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
         }
@@ -121,6 +148,7 @@ impl Passthrough for BackendIo {
     ) -> Poll<io::Result<usize>> {
         match self {
             Self::Plain(io) => io.poll_write_from_pipe(cx, pipe),
+            Self::Prefixed(io) => io.poll_write_from_pipe(cx, pipe),
             #[cfg(feature = "tls")]
             Self::Tls(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
         }
@@ -129,6 +157,7 @@ impl Passthrough for BackendIo {
     fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(io) => io.poll_sent(cx),
+            Self::Prefixed(io) => io.poll_sent(cx),
             #[cfg(feature = "tls")]
             Self::Tls(_) => Poll::Ready(Ok(())),
         }

@@ -9,6 +9,7 @@ use super::{
     member::{Member, Reservation},
     pool::{Shared, Unavailable, Wish},
     queue::NotServed,
+    skip_greeting::Skip,
 };
 use crate::connect::phase;
 use portcullis_middleware::{
@@ -40,6 +41,15 @@ impl Pool {
         &self,
         client: &ConnectionInfo,
     ) -> Result<Connection<BackendIo>, NoBackend> {
+        self.connect_and(client, None).await
+    }
+
+    /// Connects, and discards what `skip` says.
+    pub(super) async fn connect_and(
+        &self,
+        client: &ConnectionInfo,
+        skip: Option<Skip>,
+    ) -> Result<Connection<BackendIo>, NoBackend> {
         let pool = &*self.0;
         let settings = pool.settings();
         if let Some(name) = &pool.name {
@@ -57,8 +67,12 @@ impl Pool {
             let left = deadline.saturating_duration_since(Instant::now());
             let bound = settings.attempt_timeout.min(left);
             let member = reserved.member.clone();
-            let counts = bound >= settings.attempt_timeout;
-            match pool.attempt(reserved, client, bound, counts).await {
+            let limits = Limits {
+                connect: bound,
+                counts: bound >= settings.attempt_timeout,
+                skip,
+            };
+            match pool.attempt(reserved, client, limits).await {
                 Ok(connection) => {
                     client.set_upstream(pool.upstream_info(&member, &connection, begun.elapsed()));
                     return Ok(connection);
@@ -130,23 +144,27 @@ impl Shared {
         &self,
         reserved: Reservation,
         client: &ConnectionInfo,
-        bound: Duration,
-        counts: bool,
+        limits: Limits,
     ) -> Result<Connection<BackendIo>, BoxError> {
         let member = reserved.member.clone();
         let begun = Instant::now();
+        let bound = limits.connect;
         let dialing = self.dialer.dial(&member.server, Purpose::Client(client));
-        let Ok(dialed) = timeout(bound, dialing).await else {
+        let Ok(mut dialed) = timeout(bound, dialing).await else {
             // An attempt that began late says nothing about the server.
-            if counts {
+            if limits.counts {
                 self.failed(&member);
             }
             return Err(Elapsed::new(phase::CONNECT, bound).into());
         };
+        let took = begun.elapsed();
+        if let Some(skip) = limits.skip {
+            // Boxed, so that its state does not enlarge each connect.
+            dialed = Box::pin(async move { skip.on(dialed?).await }).await;
+        }
         match dialed {
             Ok(mut connection) => {
                 self.succeeded(&member);
-                let took = begun.elapsed();
                 member.state.meters.connect_duration.record(took);
                 reserved.hold_by(&mut connection);
                 if member.state.is_closing() {
@@ -167,6 +185,16 @@ impl Shared {
     }
 }
 
+/// The limits of an attempt.
+#[derive(Clone, Copy)]
+struct Limits {
+    /// For the connect with its TLS handshake.
+    connect: Duration,
+    /// Whether reaching it is a failure of the server.
+    counts: bool,
+    skip: Option<Skip>,
+}
+
 /// A pool connects for the client whose [`ConnectionInfo`] it is called with; see [`Pool::connect`].
 impl Service<ConnectionInfo> for Pool {
     type Response = Connection<BackendIo>;
@@ -180,17 +208,23 @@ impl Service<ConnectionInfo> for Pool {
 
     fn call(&mut self, client: ConnectionInfo) -> ConnectFuture {
         let pool = self.clone();
-        ConnectFuture(Box::pin(async move { pool.connect(&client).await }))
+        ConnectFuture::new(async move { pool.connect(&client).await })
     }
 }
 
 /// Future of a [`Pool`] as a service.
-pub struct ConnectFuture(
-    Pin<Box<dyn Future<Output = Result<Connection<BackendIo>, NoBackend>> + Send>>,
-);
+pub struct ConnectFuture(Pin<Box<dyn Future<Output = Connected> + Send>>);
+
+type Connected = Result<Connection<BackendIo>, NoBackend>;
+
+impl ConnectFuture {
+    pub(super) fn new(connecting: impl Future<Output = Connected> + Send + 'static) -> Self {
+        Self(Box::pin(connecting))
+    }
+}
 
 impl Future for ConnectFuture {
-    type Output = Result<Connection<BackendIo>, NoBackend>;
+    type Output = Connected;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.0.as_mut().poll(cx)

@@ -1,7 +1,7 @@
 //! Which servers a pool has: a list, the addresses of names, or a stream of changes.
 
 use super::{
-    Server, ServerKey, events,
+    Server, ServerAddress, ServerKey, events,
     jitter::{around, no_sooner_than},
     member::{Member, MemberState},
     meters::Meters,
@@ -62,6 +62,13 @@ impl Shared {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The servers as they were given to the pool.
+    #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+    pub(super) fn configured_servers(&self) -> Vec<Server> {
+        let configured = self.configured();
+        configured.iter().map(|each| each.server.clone()).collect()
+    }
+
     /// Replaces all servers. Those that stay keep their state.
     pub(super) fn replace(self: &Arc<Self>, servers: impl IntoIterator<Item = Server>) {
         self.replace_in(&mut self.configured(), servers);
@@ -120,7 +127,9 @@ impl Shared {
                 (servers, found, known.resolver.take())
             }
             None => {
-                let resolver = Task::spawn(follow(Arc::downgrade(self), server.clone()));
+                // The resolver outlives reloads, so it must not keep the server with its TLS settings.
+                let name = (key.clone(), server.address().clone());
+                let resolver = Task::spawn(follow(Arc::downgrade(self), name));
                 (None, Vec::new(), Some(resolver))
             }
         };
@@ -174,13 +183,13 @@ impl Shared {
         requests
     }
 
-    /// The name of `server` has these addresses now, and others that are unknown unless `is_complete`.
-    fn resolved(self: &Arc<Self>, server: &Server, mut found: Vec<Found>, is_complete: bool) {
+    /// A name has these addresses now, and others that are unknown unless `is_complete`.
+    fn resolved(self: &Arc<Self>, name: &Name, mut found: Vec<Found>, is_complete: bool) {
         // Name servers rotate them. Of an address that is listed twice, a primary server stays.
         found.sort_unstable();
         found.dedup_by_key(|found| found.address);
         let mut configured = self.configured();
-        let Some(known) = find(&mut configured, server) else {
+        let Some(known) = find(&mut configured, name) else {
             return;
         };
         // What is unknown now is not taken for removed.
@@ -197,10 +206,10 @@ impl Shared {
         self.rebuild(&configured);
     }
 
-    /// The name of `server` could not be resolved.
-    fn unresolved(self: &Arc<Self>, server: &Server) {
+    /// A name could not be resolved.
+    fn unresolved(self: &Arc<Self>, name: &Name) {
         let mut configured = self.configured();
-        if let Some(known) = find(&mut configured, server)
+        if let Some(known) = find(&mut configured, name)
             && known.servers.is_none()
         {
             // Connects no longer wait for it.
@@ -303,11 +312,12 @@ impl Shared {
     }
 }
 
-/// The configured server of the same name and address.
-fn find<'a>(configured: &'a mut [Configured], server: &Server) -> Option<&'a mut Configured> {
-    let key = server.key();
-    let is_this =
-        |each: &&mut Configured| each.key == key && each.server.address() == server.address();
+/// What is resolved: the name of a configured server and its address.
+type Name = (ServerKey, ServerAddress);
+
+/// The configured server of this name and address.
+fn find<'a>(configured: &'a mut [Configured], (key, address): &Name) -> Option<&'a mut Configured> {
+    let is_this = |each: &&mut Configured| each.key == *key && each.server.address() == address;
     configured.iter_mut().find(is_this)
 }
 
@@ -331,9 +341,8 @@ fn at_each(server: &Server, found: &[Found], before: &[Arc<Server>]) -> Vec<Arc<
     found.iter().map(at).collect()
 }
 
-/// Resolves the name of `server` again and again.
-async fn follow(pool: Weak<Shared>, server: Server) {
-    let key = server.key();
+/// Resolves a name again and again.
+async fn follow(pool: Weak<Shared>, name: Name) {
     let mut is_failing = false;
     loop {
         let Some(shared) = pool.upgrade() else {
@@ -347,7 +356,7 @@ async fn follow(pool: Weak<Shared>, server: Server) {
         let interval = shared.settings().resolve_interval;
         // The task must not keep the pool while it waits.
         drop(shared);
-        let resolving = resolver.resolve(server.address());
+        let resolving = resolver.resolve(&name.1);
         let answer: Result<_, BoxError> = match timeout(RESOLVE_TIMEOUT, resolving).await {
             Ok(Ok(answer)) if answer.found.is_empty() => Err(answer
                 .failure
@@ -360,7 +369,7 @@ async fn follow(pool: Weak<Shared>, server: Server) {
         };
         let (failure, pause) = match answer {
             Ok(answer) => {
-                shared.resolved(&server, answer.found, answer.failure.is_none());
+                shared.resolved(&name, answer.found, answer.failure.is_none());
                 let pause = match answer.valid_for {
                     Some(time) => no_sooner_than(time.clamp(SHORTEST, LONGEST)),
                     None => around(interval),
@@ -368,7 +377,7 @@ async fn follow(pool: Weak<Shared>, server: Server) {
                 (answer.failure, pause)
             }
             Err(error) => {
-                shared.unresolved(&server);
+                shared.unresolved(&name);
                 (Some(error), RETRY)
             }
         };
@@ -377,7 +386,7 @@ async fn follow(pool: Weak<Shared>, server: Server) {
             Some(_) => around(interval.min(RETRY)).min(pause),
         };
         if let Some(error) = failure.as_ref().filter(|_| !is_failing) {
-            events::unresolved(&shared, &key, &**error);
+            events::unresolved(&shared, &name.0, &**error);
         }
         is_failing = failure.is_some();
         drop(shared);

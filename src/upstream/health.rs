@@ -74,6 +74,9 @@ impl HealthCheck {
     /// [`with_tls`](Self::with_tls).
     ///
     /// The report of the check contains when the certificate of the server expires.
+    ///
+    /// Under TLS 1.3 a server rejects a client certificate, or the lack of one, after the handshake. The check waits 100 ms
+    /// for its alert; [`http`](Self::http) and [`exchange`](Self::exchange) wait for an answer.
     #[cfg(feature = "tls")]
     pub const fn tls() -> Self {
         Self::new(Probe::Tls)

@@ -66,6 +66,8 @@
 //! # Limitations
 //!
 //! - Only connects are repeated. Once a server is connected to, its failure ends the connection of the client.
+//! - Under TLS 1.3 a server rejects a client certificate after the handshake. Its connects count as successes, so use a
+//!   health check that waits for an answer.
 //! - Connections are not reused, because a forwarder does not know where a request ends.
 //! - The time to live of DNS answers is unknown to the resolver of the system, so the interval is fixed without the
 //!   feature `dns`.
@@ -142,6 +144,7 @@ mod queue;
 mod reconfigure;
 mod resolve;
 mod server;
+mod skip_greeting;
 mod standing;
 mod status;
 mod task;
@@ -163,6 +166,7 @@ pub use self::{
     health::{CheckReport, HealthCheck, OnDown},
     pool::Pool,
     server::{Server, ServerAddress, ServerKey},
+    skip_greeting::SkipGreeting,
     standing::ServerRequest,
     status::{ServerState, ServerStatus},
 };

@@ -8,9 +8,11 @@ use super::{
 use crate::connect::Target;
 use portcullis_middleware::{BoxError, Connection};
 #[cfg(feature = "tls")]
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use std::{io, net::SocketAddr, sync::Arc};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+#[cfg(feature = "tls")]
+use tokio::time::timeout;
 
 /// Checks `server` without a timeout, and returns what was found.
 pub(super) async fn check(
@@ -23,7 +25,7 @@ pub(super) async fn check(
     let found = match &check.probe {
         Probe::Tcp => "accepted a connection".to_owned(),
         #[cfg(feature = "tls")]
-        Probe::Tls => handshake(&connection)?,
+        Probe::Tls => handshake(&mut connection).await?,
         Probe::Http {
             path,
             host,
@@ -96,8 +98,16 @@ fn target(check: &HealthCheck, server: &Server) -> Result<Server, BoxError> {
     Ok(target)
 }
 
+/// Waits a little for an alert, because under TLS 1.3 a server rejects the client's certificate, or the lack of one, after
+/// the client has completed the handshake (RFC 8446, section 4.4.2.4).
 #[cfg(feature = "tls")]
-fn handshake(connection: &Connection<BackendIo>) -> Result<String, BoxError> {
+async fn handshake(connection: &mut Connection<BackendIo>) -> Result<String, BoxError> {
+    let reading = timeout(ALERT_TIMEOUT, connection.read_u8()).await;
+    if let Ok(Err(error)) = reading
+        && error.kind() == io::ErrorKind::InvalidData
+    {
+        return Err(error.into());
+    }
     let expires = connection
         .info()
         .peer_certificate()
@@ -189,6 +199,9 @@ fn unexpected(received: &[u8]) -> BoxError {
     format!("unexpected reply: {text}").into()
 }
 
+/// Longer than most round trips to a server, and shorter than all timeouts of checks.
+#[cfg(feature = "tls")]
+const ALERT_TIMEOUT: Duration = Duration::from_millis(100);
 const MAX_STATUS_LINE: usize = 1024;
 const MAX_REPLY: usize = 4 * 1024;
 /// Of an unexpected reply.

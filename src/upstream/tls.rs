@@ -1,5 +1,9 @@
 //! TLS to servers.
 
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+use super::Pool;
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+use portcullis_middleware::tls::store::StoredCertificate;
 use portcullis_middleware::{
     BoxError, Connection,
     connection::Address,
@@ -59,6 +63,24 @@ impl ServerTls {
     }
 }
 
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+impl Pool {
+    /// The certificates that are presented to the servers now, those of
+    /// [`TlsConnector::with_client_certificate`].
+    pub fn client_certificates(&self) -> Vec<StoredCertificate> {
+        let mut found: Vec<StoredCertificate> = Vec::new();
+        for server in self.0.configured_servers() {
+            let tls = server.tls();
+            let presented = tls.and_then(|tls| tls.connector.client_certificate());
+            let serial = |it: &StoredCertificate| (it.source.clone(), it.facts.serial.clone());
+            let is_new =
+                |it: &StoredCertificate| found.iter().all(|known| serial(known) != serial(it));
+            found.extend(presented.filter(is_new));
+        }
+        found
+    }
+}
+
 impl From<TlsConnector> for ServerTls {
     fn from(connector: TlsConnector) -> Self {
         Self::new(connector)
@@ -68,9 +90,10 @@ impl From<TlsConnector> for ServerTls {
 /// The plain text in which a client requests TLS from a server; the counterpart of the layer
 /// [`prelude`](portcullis_middleware::prelude).
 ///
-/// A mail server greets before TLS and not again under TLS. Its greeting, without capabilities that hold for plain text
-/// alone, is the first that is read from the connection, as of a server whose TLS begins immediately. Where the
-/// clients were greeted already, [`SkipGreeting`](crate::service::forward::SkipGreeting) discards it.
+/// A mail server greets before TLS and not again under TLS. Its greeting is the first that is read from the connection, as
+/// of a server whose TLS begins immediately, also by health checks. It is unauthenticated, like all that precedes TLS; of
+/// IMAP only `* OK ready` is left. Where the
+/// clients were greeted already, [`SkipGreeting`](super::SkipGreeting) discards it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ServerPrelude {

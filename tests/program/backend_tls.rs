@@ -16,7 +16,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    time::{sleep, timeout},
+    time::timeout,
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -111,6 +111,7 @@ async fn a_certificate_is_shown_to_servers_and_renewed_while_the_program_runs() 
     let server = demanding(&authority).await;
     // Batch jobs and the like have no DNS names.
     let [old, new] = [(); 2].map(|()| authority.sign(&[]));
+    let stranger = Authority::new().sign(&[]);
     write(&folder, &old);
     for health in ["{ tls = true }", "{ http = \"/\", expect = [200, 204] }"] {
         let health = health.replace(" }", ", interval = \"100ms\", fall = 1 }");
@@ -135,8 +136,11 @@ async fn a_certificate_is_shown_to_servers_and_renewed_while_the_program_runs() 
             shown(&running).await.expect("it answers"),
             print_pem(&new.0)
         );
-        // Checks go on for a while, and succeed.
-        sleep(Duration::from_millis(500)).await;
+        // Checks present it as well. Under TLS 1.3, the server rejects another one behind the handshake.
+        write(&folder, &stranger);
+        running.child.says("server is down").await;
+        write(&folder, &new);
+        running.child.says("server is up").await;
         assert_eq!(
             shown(&running).await.expect("it answers"),
             print_pem(&new.0)
@@ -225,7 +229,7 @@ async fn servers_that_start_tls_on_request_greet_clients_of_every_kind() {
     write(&folder, &identity);
     for (prelude, conversation, greeting) in [
         ("smtp", SMTP, "220-mail\r\n220 ESMTP\r\n"),
-        ("imap", IMAP, "* OK hello\r\n"),
+        ("imap", IMAP, "* OK ready\r\n"),
         ("pop3", POP3, "+OK <1@mail>\r\n"),
     ] {
         let server = mail_server(identity.clone(), conversation).await;
@@ -312,4 +316,43 @@ async fn a_server_that_refuses_tls_or_the_connection_is_quoted_in_the_log() {
         }
         running.child.says("421 too busy").await;
     }
+}
+
+#[tokio::test]
+async fn a_plain_server_that_refuses_in_its_greeting_is_followed_by_the_next() {
+    let (folder, authority) = (Folder::new(), Authority::new());
+    write(&folder, &authority.sign(&["127.0.0.1"]));
+    let greeting = |greeting: &'static [u8]| {
+        serve(move |mut stream| async move {
+            stream.write_all(greeting).await?;
+            let request = line(&mut stream).await?;
+            stream.write_all(format!("{request}\n").as_bytes()).await?;
+            stream.shutdown().await
+        })
+    };
+    let busy = greeting(b"* BYE busy\r\n").await;
+    let ready = greeting(b"* OK hello\r\n").await;
+    let text = gate(&format!(
+        "servers = [\"{busy}\", \"{ready}\"]\nbalance = \"first\"\nhealth = \"off\""
+    ));
+    let text = text.replace(
+        "backend = \"b\"\n",
+        "backend = \"b\"\nprelude = \"imap\"\ntls.certificates = \"gate\"\n",
+    );
+    let mut running = Gate::run(&folder.write("gate.toml", text), 1).await;
+    // The fifth failure ejects the first server.
+    for _ in 0..6 {
+        let mut client = running.connect().await;
+        line(&mut client).await.expect("the greeting of the gate");
+        client
+            .write_all(b"1 STARTTLS\r\n")
+            .await
+            .expect("it is open");
+        line(&mut client).await.expect("the answer of the gate");
+        let client = tls::connect(&authority, None, "127.0.0.1", client).await;
+        let mut client = client.expect("a handshake");
+        client.write_all(b"hello\n").await.expect("it is open");
+        assert_eq!(whole(&mut client).await, "hello\n");
+    }
+    running.child.says("server is ejected").await;
 }

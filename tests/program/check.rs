@@ -98,7 +98,13 @@ async fn a_certificate_that_ends_soon_is_reported_ahead() {
     let texts = [
         format!("{certificate}{listener}{tls}{backend}"),
         format!("{certificate}{admin}{listener}{backend}"),
+        // To servers, whose name is not resolved.
+        format!(
+            "{certificate}{listener}{}",
+            backend.replace("127.0.0.1", "localhost")
+        ) + "tls = { roots = \"ca.pem\", certificate = \"shop\" }\n",
     ];
+    folder.write("ca.pem", authority.pem());
     for (text, (at, code)) in texts
         .iter()
         .flat_map(|text| [(text, ("now+2d", 0)), (text, ("now+4d", 2))])

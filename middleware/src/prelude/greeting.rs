@@ -74,19 +74,13 @@ impl Greeting {
 
     /// The greeting for a client that begins behind TLS, where this one came before it.
     ///
-    /// The capabilities that an IMAP server offers before TLS do not hold under TLS (RFC 9051, section 6.2.1).
+    /// Anyone on the network could have written it. The response codes of IMAP are commands to the client, as
+    /// capabilities, referrals and alerts (RFC 9051, section 7.1), so none is passed on, and no text with it. SMTP
+    /// clients show the text at most. POP3 clients sign the timestamp (APOP), so it must stay.
     pub(super) fn under_tls(self, greeting: &[u8]) -> Vec<u8> {
-        let code = b"* OK [CAPABILITY";
-        let has_code = greeting
-            .get(..code.len())
-            .is_some_and(|begin| begin.eq_ignore_ascii_case(code));
-        if self != Self::Imap || !has_code {
-            return greeting.to_vec();
-        }
-        let text = greeting.iter().position(|&byte| byte == b']');
-        match text.map(|end| greeting[end + 1..].trim_ascii()) {
-            Some(text) if !text.is_empty() => [b"* OK ", text, b"\r\n"].concat(),
-            _ => b"* OK ready\r\n".to_vec(),
+        match self {
+            Self::Imap => b"* OK ready\r\n".to_vec(),
+            Self::Smtp | Self::Pop3 => greeting.to_vec(),
         }
     }
 }

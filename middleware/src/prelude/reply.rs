@@ -1,5 +1,6 @@
 //! Reads what servers of text protocols reply.
 
+use crate::log_text::Escaped;
 use std::{error::Error, fmt, io};
 
 /// A server has replied something else than the protocol requires here.
@@ -21,11 +22,20 @@ impl UnexpectedReply {
     pub(super) fn refusal(what: &str, line: &[u8]) -> Self {
         let shown = &line[..line.len().min(SHOWN)];
         let shown = String::from_utf8_lossy(shown);
+        let shown = Escaped(shown.trim_end());
         Self::new(format!("the server refuses {what}: {shown}"))
     }
 
     pub(super) fn closed(when: &str) -> Self {
         Self::new(format!("the server closed the connection {when}"))
+    }
+
+    /// A request could not be sent.
+    pub(super) fn unsent(source: io::Error) -> Self {
+        Self {
+            text: "the server does not take the request for TLS".into(),
+            source: Some(source),
+        }
     }
 
     pub(super) fn too_long() -> Self {

@@ -190,8 +190,9 @@ impl TlsRequest {
     /// Requests TLS on `io`, which is ready for the handshake afterwards. Returns the greeting of the server, for a
     /// client that waits for one.
     ///
-    /// Mail servers do not greet again under TLS. The greeting lacks the capabilities of an IMAP server, which are
-    /// others under TLS. It is empty for PostgreSQL and XMPP, whose clients speak first. There is no timeout.
+    /// Mail servers do not greet again under TLS. The greeting of IMAP is `* OK ready`, because response codes from
+    /// before TLS must not count under TLS. The text of SMTP and the timestamp of POP3 are those of the server, and
+    /// unauthenticated. The greeting is empty for PostgreSQL and XMPP, whose clients speak first. There is no timeout.
     ///
     /// # Errors
     ///
@@ -278,9 +279,12 @@ fn imap_consent(bytes: &[u8]) -> Result<Option<usize>, UnexpectedReply> {
     Ok(None)
 }
 
-async fn send(io: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> std::io::Result<()> {
-    io.write_all(bytes).await?;
-    io.flush().await
+async fn send(io: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> Result<(), UnexpectedReply> {
+    let sending = async {
+        io.write_all(bytes).await?;
+        io.flush().await
+    };
+    sending.await.map_err(UnexpectedReply::unsent)
 }
 
 const FIRST_READ: usize = 512;

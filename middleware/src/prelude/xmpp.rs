@@ -101,13 +101,15 @@ pub(super) fn open_stream(domain: &str) -> String {
 /// The length of a server's stream header and features, with the offer of TLS; `None` if their end is missing.
 pub(super) fn offer(bytes: &[u8]) -> Result<Option<usize>, UnexpectedReply> {
     let error = end_of(bytes, ERROR_END);
-    let features = end_of(bytes, FEATURES_END);
+    let features = [FEATURES_END, NO_FEATURES].map(|end| end_of(bytes, end));
+    let features = features.into_iter().flatten().min();
     let length = match (features, error) {
         (None, None) => return Ok(None),
         (Some(features), error) if error.is_none_or(|error| features < error) => features,
         (_, error) => {
             let shown = &bytes[..error.unwrap_or(bytes.len())];
-            return Err(UnexpectedReply::refusal("the stream", shown));
+            let begin = end_of(shown, ERROR).map_or(0, |end| end - ERROR.len());
+            return Err(UnexpectedReply::refusal("the stream", &shown[begin..]));
         }
     };
     let text = str::from_utf8(&bytes[..length]).unwrap_or_default();
@@ -188,6 +190,8 @@ fn name(tag: &str) -> &str {
 const NAMESPACE: &str = "urn:ietf:params:xml:ns:xmpp-tls";
 pub(super) const REQUEST: &[u8] = b"<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>";
 const FEATURES_END: &[u8] = b"</stream:features>";
+const NO_FEATURES: &[u8] = b"<stream:features/>";
+const ERROR: &[u8] = b"<stream:error";
 const ERROR_END: &[u8] = b"</stream:error>";
 const PROCEED: &[u8] = b"<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>";
 const END: &[u8] = b"</stream:stream>";

@@ -6,7 +6,7 @@ use crate::{
     admin::{self, Admin, Instruments},
     args,
     build::{self, Before, Parts},
-    config::{Certificate, Config, Problems, Source, Workers, chain},
+    config::{Config, Problems, Source, Workers, chain},
     exit, log, recheck,
     running::Running,
     system::{CannotListen, ConfigWatch, Events, Sockets, check_descriptors, raise_descriptors},
@@ -48,25 +48,28 @@ pub(crate) fn check(args: &args::Check) -> ExitCode {
     ExitCode::from(exit::OK)
 }
 
-/// Reports the certificates that end until then.
+/// Reports the certificates that end until then, each once.
 fn report_endings(config: &Config, parts: &Parts, ahead: Duration, problems: &mut Problems) {
-    let end = SystemTime::now() + ahead;
+    let now = SystemTime::now();
     let stores = parts.certificates();
-    for stored in stores.iter().flat_map(CertStore::certificates) {
-        let left = stored.facts.not_after.duration_since(SystemTime::now());
-        let hours = left.unwrap_or_default().as_secs() / 3_600;
-        let is_its =
-            |certificate: &&Certificate| Some(&certificate.chain.value) == stored.source.as_ref();
-        let certificate = config.certificates.iter().find(is_its);
-        if let Some(certificate) = certificate
-            && stored.facts.not_after < end
-        {
+    let stored: Vec<_> = stores.iter().flat_map(CertStore::certificates).collect();
+    for certificate in &config.certificates {
+        let chain = &certificate.chain;
+        let its = stored
+            .iter()
+            .find(|it| it.source.as_ref() == Some(&chain.value));
+        let Some(end) = its.map(|it| it.facts.not_after) else {
+            continue;
+        };
+        if end < now + ahead {
+            let left = end.duration_since(now).unwrap_or_default();
+            let hours = left.as_secs() / 3_600;
             let (days, hours) = (hours / 24, hours % 24);
             let message = format!(
                 "certificate \"{}\": it ends in {days} days and {hours} hours",
                 certificate.name.value
             );
-            problems.error(certificate.chain.place.clone(), message);
+            problems.error(chain.place.clone(), message);
         }
     }
 }

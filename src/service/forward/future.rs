@@ -33,10 +33,6 @@ where
     B: Service<ConnectionInfo>;
 
 #[pin_project(project = StateProjection)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "connections stay in the largest one"
-)]
 enum State<B: Service<ConnectionInfo>, IO, BackendIo> {
     /// In a box, because it is larger than the state in which most connections stay.
     Connecting(Pin<Box<Connecting<B, IO>>>),

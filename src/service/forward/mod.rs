@@ -2,8 +2,7 @@
 //!
 //! [`ForwardService`] ends a stack. For each connection it gets one from a backend service, and moves bytes in both
 //! directions until both have ended. A backend service is any `tower::Service<ConnectionInfo>` that returns a
-//! [`Connection`](crate::Connection), such as [`ConnectTo`] for a single target. [`SkipGreeting`] wraps one for mail
-//! servers whose clients were greeted before.
+//! [`Connection`](crate::Connection), such as [`ConnectTo`] for a single target.
 //!
 //! # Position in the stack
 //!
@@ -122,7 +121,6 @@ mod report;
 mod scratch;
 mod service;
 mod silence;
-mod skip_greeting;
 #[cfg(test)]
 mod tests;
 mod transfer;
@@ -132,5 +130,4 @@ pub use self::{
     future::ForwardFuture,
     report::{ForwardError, ForwardStep, Forwarded, Side},
     service::{DrainPolicy, ForwardService},
-    skip_greeting::{GreetingError, SkipGreeting, SkipGreetingFuture},
 };

@@ -74,6 +74,13 @@ impl Servers {
         self.0.lock().unwrap()[&Self::address(number).to_string()].begun
     }
 
+    /// The servers close their connections.
+    pub(super) fn close_all(&self) {
+        for server in self.0.lock().unwrap().values_mut() {
+            server.open.clear();
+        }
+    }
+
     /// A builder of pools that connect to these servers.
     pub(super) fn pool(&self) -> PoolBuilder {
         let servers = self.clone();

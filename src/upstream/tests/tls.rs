@@ -5,9 +5,9 @@ use portcullis_middleware::{
     Connection,
     error::{HandshakeError, find},
     io::Passthrough,
-    tls::{TlsConnectError, TlsConnector, TlsLayer},
+    tls::{TlsConnectError, TlsConnector, TlsLayer, provider, rustls},
 };
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -235,5 +235,30 @@ async fn a_tcp_check_begins_no_tls() {
     stream.read_to_end(&mut bytes).await.unwrap();
     assert!(bytes.is_empty());
     assert!(first_check(&pool).await.passed);
+    serve.abort();
+}
+
+#[tokio::test]
+async fn the_tls_settings_of_a_replaced_server_are_dropped_even_if_its_host_is_a_name() {
+    let (address, connector, serve) = greeter(false).await;
+    for host in ["localhost", "127.0.0.1"] {
+        let roots = rustls::RootCertStore::empty();
+        let config = rustls::ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let config = Arc::new(config);
+        let settings = Arc::downgrade(&config);
+        let server: Server = format!("{host}:{}", address.port()).parse().unwrap();
+        let old = TlsConnector::new(config);
+        let pool = Pool::new([server.clone().with_tls(ServerTls::new(old))]);
+        // The certificate is not trusted.
+        received(&pool).await.unwrap_err();
+        let new = ServerTls::new(connector.clone()).with_name("localhost");
+        pool.replace([server.with_tls(new)]);
+        assert_eq!(received(&pool).await.unwrap(), "Hello!");
+        assert_eq!(settings.strong_count(), 0, "{host}");
+    }
     serve.abort();
 }

@@ -7,7 +7,7 @@ use crate::{
 };
 use std::time::{Duration, SystemTime};
 
-/// A listener and the interface with this certificate, whose authority is returned.
+/// A listener, the servers of a backend and the interface with this certificate, whose authority is returned.
 async fn with_tls(keys: &str) -> (Administered, Authority) {
     let (authority, folder) = (Authority::new(), Folder::new());
     let (chain, key) = authority.sign(&["shop.test", "*.shop.test", "localhost"]);
@@ -15,8 +15,10 @@ async fn with_tls(keys: &str) -> (Administered, Authority) {
     folder.write("shop.key", key);
     let server = format!("servers = \"{}\"", backend("one").await);
     let text = configuration("tls.certificates = \"shop\"", &server);
-    let text =
-        text + "[[certificate]]\nname = \"shop\"\nchain = \"shop.pem\"\nkey = \"shop.key\"\n";
+    let text = text
+        + "[[certificate]]\nname = \"shop\"\nchain = \"shop.pem\"\nkey = \"shop.key\"\n\
+                [[backend]]\nname = \"own\"\nservers = \"localhost:1\"\nhealth = \"off\"\n\
+                tls = { roots = \"shop.pem\", certificate = \"shop\" }\n";
     (
         Administered::run_in(folder, keys, &text, 1).await,
         authority,
@@ -39,6 +41,7 @@ async fn certificates_are_shown_without_their_keys() {
         serde_json::json!(["shop.test", "*.shop.test", "localhost"])
     );
     assert_eq!(shown["listeners"], serde_json::json!(["a"]));
+    assert_eq!(shown["backends"], serde_json::json!(["own"]));
     assert!(shown["days_left"].as_i64().expect("a number") > 1_000);
     assert!(shown["chain"].as_str().expect("text").ends_with("shop.pem"));
 }

@@ -4,7 +4,7 @@ use super::TlsConnector;
 use crate::tls::{
     CertStore,
     rustls::{ClientConfig, SignatureScheme, client::ResolvesClientCert, sign::CertifiedKey},
-    store::{Snapshot, Watch},
+    store::{Snapshot, StoredCertificate, Watch},
 };
 use arc_swap::ArcSwap;
 use std::{fmt, sync::Arc};
@@ -41,6 +41,12 @@ impl TlsConnector {
         let certificate = ClientCertificate::new(store.clone(), watch, &self.config);
         self.certificate = Some(Arc::new(certificate));
         self
+    }
+
+    /// The certificate of the store that is presented now; `None` without a store.
+    pub fn client_certificate(&self) -> Option<StoredCertificate> {
+        let snapshot = self.certificate.as_ref()?.store.snapshot();
+        snapshot.client_certificate()
     }
 }
 

@@ -205,6 +205,13 @@ impl Snapshot {
         Some(key.key.clone())
     }
 
+    /// What the certificate of a client says.
+    pub(in crate::tls) fn client_certificate(&self) -> Option<StoredCertificate> {
+        let mut all = self.certificates();
+        let position = self.default.unwrap_or_default();
+        (position < all.len()).then(|| all.swap_remove(position))
+    }
+
     fn position(&self, name: Option<&str>) -> Option<usize> {
         let named = name.map(normalized).and_then(|name| {
             let wildcard = || self.wildcards.get(name.split_once('.')?.1);

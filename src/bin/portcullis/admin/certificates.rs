@@ -1,4 +1,5 @@
-//! `/api/certificates`: the certificates that listeners and the admin interface show, without their keys.
+//! `/api/certificates`: the certificates that listeners and the admin interface show, and those that are shown to
+//! servers, without their keys.
 
 use super::{
     reply::{self, Refusal, Reply},
@@ -31,6 +32,8 @@ pub(super) struct InUse {
     pub(super) stored: StoredCertificate,
     has_staple: bool,
     listeners: Vec<String>,
+    /// Those whose servers it is shown to.
+    backends: Vec<String>,
 }
 
 impl InUse {
@@ -45,7 +48,7 @@ impl InUse {
 }
 
 pub(super) fn in_use(view: &View, current: &Current) -> Vec<InUse> {
-    let mut found: BTreeMap<(String, String), InUse> = BTreeMap::new();
+    let mut found = Found::new();
     let listeners = current.listeners.iter();
     let of_listeners =
         listeners.flat_map(|it| it.certificates.iter().map(|store| (&*it.name, store)));
@@ -53,21 +56,37 @@ pub(super) fn in_use(view: &View, current: &Current) -> Vec<InUse> {
     let of_admin = of_admin.iter().map(|store| (ADMIN, &**store));
     for (listener, store) in of_listeners.chain(of_admin) {
         for stored in store.certificates() {
-            let configured = configured(&stored, &current.config.certificates);
-            let name = configured.map_or_else(|| title(&stored), |it| it.name.value.clone());
-            let key = (name.clone(), stored.facts.serial.clone());
-            let used = found.entry(key).or_insert_with(|| InUse {
-                name,
-                has_staple: configured.is_some_and(|it| it.ocsp.is_some()),
-                stored,
-                listeners: Vec::new(),
-            });
-            if !used.listeners.iter().any(|known| known == listener) {
-                used.listeners.push(listener.to_owned());
-            }
+            add(&mut find(&mut found, stored, current).listeners, listener);
+        }
+    }
+    for (backend, pool) in &current.pools {
+        for stored in pool.client_certificates() {
+            add(&mut find(&mut found, stored, current).backends, backend);
         }
     }
     found.into_values().collect()
+}
+
+/// By name and serial number.
+type Found = BTreeMap<(String, String), InUse>;
+
+fn find<'a>(found: &'a mut Found, stored: StoredCertificate, current: &Current) -> &'a mut InUse {
+    let configured = configured(&stored, &current.config.certificates);
+    let name = configured.map_or_else(|| title(&stored), |it| it.name.value.clone());
+    let key = (name.clone(), stored.facts.serial.clone());
+    found.entry(key).or_insert_with(|| InUse {
+        name,
+        has_staple: configured.is_some_and(|it| it.ocsp.is_some()),
+        stored,
+        listeners: Vec::new(),
+        backends: Vec::new(),
+    })
+}
+
+fn add(names: &mut Vec<String>, name: &str) {
+    if !names.iter().any(|known| known == name) {
+        names.push(name.to_owned());
+    }
 }
 
 /// In place of a listener. The name of a listener has no space.
@@ -124,5 +143,6 @@ fn show(used: &InUse, now: SystemTime) -> Value {
         "chain": used.stored.source.as_ref().map(|path| path.display().to_string()),
         "staple": used.staple(),
         "listeners": used.listeners,
+        "backends": used.backends,
     })
 }

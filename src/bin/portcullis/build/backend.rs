@@ -6,7 +6,10 @@ use crate::config::{
     SendProxy, Server, ServerAddress, WhenNoneHealthy, chain,
 };
 use portcullis::{
-    middleware::{proxy_protocol::ProxyHeaderEncoder, tls::TlsConnector},
+    middleware::{
+        proxy_protocol::ProxyHeaderEncoder,
+        tls::{CertStore, TlsConnector},
+    },
     upstream::{self, HealthCheck, OnDown, Pool, PoolBuilder, ServerPrelude, ServerTls},
 };
 use std::{fs, net::SocketAddr};
@@ -16,11 +19,11 @@ use std::{fs, net::SocketAddr};
 /// The pool of a dry run neither checks its servers nor resolves their names, so it lacks those with a name.
 pub(super) fn pool(
     backend: &Backend,
-    certificates: &[Certificate],
+    servers: &Servers,
     is_dry_run: bool,
     problems: &mut Problems,
 ) -> Option<Pool> {
-    let servers = servers(backend, certificates, problems)?;
+    let servers = servers.all.clone();
     let settings = resolved(settings(backend), backend, problems)?;
     if is_dry_run {
         let addresses = backend.servers.iter().map(|server| &server.address.value);
@@ -35,28 +38,50 @@ pub(super) fn pool(
     Some(settings.build(servers))
 }
 
-/// New settings and servers of a pool that runs already.
-///
-/// It keeps the DNS that it has, which SRV records need.
-pub(super) fn update(
-    backend: &Backend,
-    certificates: &[Certificate],
-    problems: &mut Problems,
-) -> Option<(PoolBuilder, Vec<upstream::Server>)> {
-    let servers = servers(backend, certificates, problems)?;
-    Some((resolved(settings(backend), backend, problems)?, servers))
+/// The servers of a backend.
+pub(super) struct Servers {
+    all: Vec<upstream::Server>,
+    /// The certificate that is shown to them.
+    pub(super) certificate: Option<CertStore>,
+    tls: Option<(TlsConnector, BackendTls)>,
 }
 
-/// The servers of the file, for a pool or to replace those of a running one.
-fn servers(
+impl Servers {
+    /// The same, with the files of the certificate watched for as long as these servers are used.
+    pub(super) fn watched(self) -> Vec<upstream::Server> {
+        let Some((store, (connector, tls))) = self.certificate.zip(self.tls) else {
+            return self.all;
+        };
+        let connector = connector.with_client_certificate(&store, store.watch());
+        let tls = server_tls(connector, &tls);
+        let servers = self.all.into_iter();
+        servers.map(|it| it.with_tls(tls.clone())).collect()
+    }
+}
+
+/// New settings of a pool that runs already.
+///
+/// It keeps the DNS that it has, which SRV records need.
+pub(super) fn update(backend: &Backend, problems: &mut Problems) -> Option<PoolBuilder> {
+    resolved(settings(backend), backend, problems)
+}
+
+/// The servers of the file, for a pool or to replace those of a running one. Nothing is watched yet.
+pub(super) fn servers(
     backend: &Backend,
     certificates: &[Certificate],
     problems: &mut Problems,
-) -> Option<Vec<upstream::Server>> {
-    let tls = match &backend.tls {
-        Some(tls) => Some(server_tls(backend, tls, certificates, problems)?),
-        None => None,
+) -> Option<Servers> {
+    let (tls, certificate) = match &backend.tls {
+        Some(tls) => {
+            let (connector, certificate) = connector(backend, tls, certificates, problems)?;
+            (Some((connector, tls.clone())), certificate)
+        }
+        None => (None, None),
     };
+    let server_tls = tls
+        .as_ref()
+        .map(|(connector, tls)| server_tls(connector.clone(), tls));
     let proxy = backend.proxy_protocol.as_ref().map(encoder);
     let server = |server: &Server| {
         let described = match &server.address.value {
@@ -72,10 +97,15 @@ fn servers(
                 .with_backup(server.backup)
                 .with_max_connections(server.max_connections)
                 .with_proxy_header(proxy)
-                .with_tls(tls.clone()),
+                .with_tls(server_tls.clone()),
         )
     };
-    backend.servers.iter().map(server).collect()
+    let all = backend.servers.iter().map(server).collect::<Option<_>>()?;
+    Some(Servers {
+        all,
+        certificate,
+        tls,
+    })
 }
 
 /// The settings of the file, for a pool or to replace those of a running one.
@@ -164,12 +194,13 @@ fn encoder(proxy: &SendProxy) -> ProxyHeaderEncoder {
         .with_crc32c(has(ProxyField::Crc32c))
 }
 
-fn server_tls(
+/// Connects with the certificate that is shown to servers, if there is one.
+fn connector(
     backend: &Backend,
     tls: &BackendTls,
     certificates: &[Certificate],
     problems: &mut Problems,
-) -> Option<ServerTls> {
+) -> Option<(TlsConnector, Option<CertStore>)> {
     let words = format!("backend \"{}\"", backend.name.value);
     let connector = match &tls.roots {
         None => TlsConnector::with_native_roots().map_err(|error| (chain(&error), &tls.place)),
@@ -190,14 +221,19 @@ fn server_tls(
             return None;
         }
     };
-    let mut connector = connector.with_alpn(tls.alpn.iter().cloned()).unbuffered();
-    if let Some(name) = &tls.certificate {
-        let mut certificates = certificates.iter();
-        // An unknown name was reported with the references.
-        let certificate = certificates.find(|it| it.name.value == name.value)?;
-        let store = tls::store(&[certificate], &name.place, problems)?;
-        connector = connector.with_client_certificate(&store, store.watch());
-    }
+    let connector = connector.with_alpn(tls.alpn.iter().cloned()).unbuffered();
+    let Some(name) = &tls.certificate else {
+        return Some((connector, None));
+    };
+    let mut certificates = certificates.iter();
+    // An unknown name was reported with the references.
+    let certificate = certificates.find(|it| it.name.value == name.value)?;
+    let store = tls::store(&[certificate], &name.place, problems)?;
+    let connector = connector.with_client_certificate(&store, None);
+    Some((connector, Some(store)))
+}
+
+fn server_tls(connector: TlsConnector, tls: &BackendTls) -> ServerTls {
     let mut tls_of_server = ServerTls::new(connector);
     if let Some(name) = &tls.name {
         tls_of_server = tls_of_server.with_name(&name.value);
@@ -209,5 +245,5 @@ fn server_tls(
         Prelude::Pop3 => ServerPrelude::Pop3,
         Prelude::Xmpp => ServerPrelude::Xmpp,
     });
-    Some(tls_of_server.with_prelude(prelude))
+    tls_of_server.with_prelude(prelude)
 }

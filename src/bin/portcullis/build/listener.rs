@@ -87,7 +87,7 @@ pub(super) fn build(
                         .with_certificate_acl(tls.access.clone());
                     boxed(forward)
                 }
-                (Some(tls), Some(prelude)) => prelude::behind(prelude.value, guards, tls, pool),
+                (Some(tls), Some(prelude)) => prelude::behind(prelude, guards, tls, pool, problems),
             }
         }
         Target::Routes(_) => {

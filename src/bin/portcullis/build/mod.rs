@@ -14,11 +14,12 @@ pub(crate) use self::{
     tls::{Terminated, has_certificate, is_listed},
 };
 
+use self::backend::Servers;
 use crate::admin::{Instruments, show_limit};
 use crate::config::{Config, Problems, Source};
 use portcullis::{
     middleware::tls::{CertStore, store::Watch},
-    upstream::{self, Pool, PoolBuilder},
+    upstream::{Pool, PoolBuilder},
 };
 use std::{
     collections::HashMap,
@@ -31,8 +32,8 @@ pub(crate) struct Parts {
     pub(crate) gates: HashMap<String, Gate>,
     pub(crate) pools: HashMap<String, Pool>,
     pub(crate) admin: Option<AdminParts>,
-    /// New settings and servers of pools that run already.
-    replaced: Vec<(Pool, PoolBuilder, Vec<upstream::Server>)>,
+    /// The servers of pools, with new settings if they run already.
+    servers: Vec<(Pool, Option<PoolBuilder>, Servers)>,
 }
 
 /// The stack of a listener.
@@ -78,20 +79,24 @@ pub(crate) fn build(config: &Config, before: &Before, problems: &mut Problems) -
 fn build_all(config: &Config, before: &Before, problems: &mut Problems) -> Parts {
     let certificates = &config.certificates;
     let mut pools = HashMap::new();
-    let mut replaced = Vec::new();
+    let mut servers = Vec::new();
     for backend in &config.backends {
         let name = &backend.name.value;
-        let pool = match before.pools.get(name) {
-            // It goes on, with its connections, its health and what was requested for its servers.
-            Some(running) => {
-                backend::update(backend, certificates, problems).map(|(settings, servers)| {
-                    replaced.push((running.clone(), settings, servers));
-                    running.clone()
-                })
-            }
-            None => backend::pool(backend, certificates, before.is_dry_run, problems),
+        let Some(new) = backend::servers(backend, certificates, problems) else {
+            continue;
         };
-        pools.extend(pool.map(|pool| (name.clone(), pool)));
+        let pool =
+            match before.pools.get(name) {
+                // It goes on, with its connections, its health and what was requested for its servers.
+                Some(running) => backend::update(backend, problems)
+                    .map(|settings| (running.clone(), Some(settings))),
+                None => backend::pool(backend, &new, before.is_dry_run, problems)
+                    .map(|pool| (pool, None)),
+            };
+        if let Some((pool, settings)) = pool {
+            pools.insert(name.clone(), pool.clone());
+            servers.push((pool, settings, new));
+        }
     }
     let known = listener::Known {
         certificates,
@@ -113,15 +118,20 @@ fn build_all(config: &Config, before: &Before, problems: &mut Problems) -> Parts
             .admin
             .as_ref()
             .and_then(|admin| admin::build(admin, certificates, problems)),
-        replaced,
+        servers,
     }
 }
 
 impl Parts {
     /// Changes what runs already, where the new configuration wants that.
     pub(crate) fn commit(&mut self, config: &Config) {
-        for (pool, settings, servers) in self.replaced.drain(..) {
-            pool.reconfigure_with(settings, servers);
+        for (pool, settings, servers) in self.servers.drain(..) {
+            match settings {
+                Some(settings) => pool.reconfigure_with(settings, servers.watched()),
+                // A new pool has its servers already.
+                None if servers.certificate.is_some() => pool.replace(servers.watched()),
+                None => {}
+            }
         }
         for listener in &config.listeners {
             if let Some(gate) = self.gates.get(&listener.name.value) {
@@ -133,12 +143,14 @@ impl Parts {
 }
 
 impl Parts {
-    /// The certificates that listeners and the admin interface show.
+    /// The certificates that listeners and the admin interface show, and those that are shown to servers.
     pub(crate) fn certificates(&self) -> Vec<CertStore> {
+        let servers = self.servers.iter();
+        let to_servers = servers.filter_map(|(_, _, servers)| servers.certificate.clone());
         let of_listeners = self.gates.values().flat_map(Gate::certificates);
         let admin = self.admin.as_ref().and_then(|admin| admin.tls.as_ref());
         let of_admin = admin.map(|tls| tls.store.clone());
-        of_listeners.chain(of_admin).collect()
+        of_listeners.chain(of_admin).chain(to_servers).collect()
     }
 }
 

@@ -4,7 +4,7 @@ use super::{
     listener::{Io, boxed, forwarder},
     tls::Terminated,
 };
-use crate::config::{self, Guards};
+use crate::config::{self, Guards, Placed, Problems};
 use portcullis::{
     BoxError, Connection, ConnectionInfo,
     middleware::{
@@ -12,8 +12,8 @@ use portcullis::{
         prelude::{Greeting, Imap, Pop3, Postgres, Prelude, PreludeLayer, Smtp, Xmpp},
         route,
     },
-    service::forward::{ForwardService, SkipGreeting},
-    upstream::Pool,
+    service::ForwardService,
+    upstream::{Pool, SkipGreeting},
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tower::{Service, ServiceBuilder};
@@ -22,21 +22,31 @@ use tower::{Service, ServiceBuilder};
 ///
 /// The prelude greets the clients of mail servers, so the greeting of the server is discarded.
 pub(super) fn behind(
-    prelude: config::Prelude,
+    prelude: &Placed<config::Prelude>,
     guards: &Guards,
     tls: &Terminated,
     pool: &Pool,
+    problems: &mut Problems,
 ) -> route::Route<Io> {
     let layers = Layers { guards, tls };
+    let mut host = || {
+        host(tls).unwrap_or_else(|| {
+            let message = "no certificate has a host name without a wildcard, so clients are greeted by \"localhost\"";
+            problems.note(prelude.place.clone(), message);
+            "localhost".to_owned()
+        })
+    };
     let skipping = |greeting| {
         let backend = SkipGreeting::new(pool.clone(), greeting);
-        forwarder(backend.with_timeout(guards.timeouts.prelude), guards)
+        let backend = backend.with_timeout(guards.timeouts.prelude);
+        // The pool and that timeout limit the connect.
+        forwarder(backend, guards).with_connect_timeout(None)
     };
     let passing = || forwarder(pool.clone(), guards);
-    match prelude {
+    match prelude.value {
         config::Prelude::Postgres => layers.around(Postgres::new(), passing()),
-        config::Prelude::Xmpp => layers.around(Xmpp::new(host(tls)), passing()),
-        config::Prelude::Smtp => layers.around(Smtp::new(host(tls)), skipping(Greeting::Smtp)),
+        config::Prelude::Xmpp => layers.around(Xmpp::new(host()), passing()),
+        config::Prelude::Smtp => layers.around(Smtp::new(host()), skipping(Greeting::Smtp)),
         config::Prelude::Imap => layers.around(Imap::new(), skipping(Greeting::Imap)),
         config::Prelude::Pop3 => layers.around(Pop3::new(), skipping(Greeting::Pop3)),
     }
@@ -67,11 +77,11 @@ impl Layers<'_> {
     }
 }
 
-/// The name of the server in its own words: the first host name of its first certificate.
-fn host(tls: &Terminated) -> String {
+/// The name by which the program introduces itself: the first name of a certificate that is no wildcard.
+fn host(tls: &Terminated) -> Option<String> {
     let certificates = tls.store.certificates();
     let mut names = certificates.iter().flat_map(|it| it.facts.dns_names());
     let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
     let usable = names.find(|name| (1..=253).contains(&name.len()) && name.bytes().all(is_host));
-    usable.unwrap_or("localhost").to_owned()
+    usable.map(str::to_owned)
 }

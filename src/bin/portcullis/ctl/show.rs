@@ -241,6 +241,7 @@ fn certificates(value: &Value) -> String {
         "days left",
         "staple",
         "listeners",
+        "backends",
     ]);
     for it in rows(&value["certificates"]) {
         table.row([
@@ -250,6 +251,7 @@ fn certificates(value: &Value) -> String {
             text(&it["days_left"]),
             text(&it["staple"]),
             list(&it["listeners"]),
+            list(&it["backends"]),
         ]);
     }
     table.to_text()

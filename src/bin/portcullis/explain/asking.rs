@@ -228,6 +228,13 @@ impl Asking<'_> {
                 self.admit("prelude", "it requests TLS");
                 Ok(())
             }
+            Speaks::Tls { .. } if !is_postgres => {
+                self.admit(
+                    "prelude",
+                    "it requests TLS first; one that begins TLS immediately is rejected",
+                );
+                Ok(())
+            }
             Speaks::Expected | Speaks::Tls { .. } => {
                 self.admit("prelude", "it requests TLS");
                 Ok(())

@@ -57,6 +57,7 @@ async fn explain_and_the_running_stack_decide_alike_on_10_000_random_connections
         let running = Running::new(&text);
         running.take_some_down(&mut random);
         let mut open = Vec::new();
+        backends.greet_behind(running.listener());
         for _ in 0..CONNECTIONS {
             let client = random_client(&mut random, &files, running.listener());
             let expected = running.explain(&client);

@@ -86,7 +86,7 @@ export function certificates() {
         const { days_left: days, not_after, staple } = certificate;
         light.dataset.level = days == null ? "idle" : days < 0 ? "bad" : days < 14 || staple === "stale" ? "warn" : "good";
         setText(names, certificate.names.join(", "));
-        setTitle(names, `Serial number ${certificate.serial}, from ${certificate.chain ?? "memory"}, used by ${certificate.listeners?.join(", ") || "no listener"}`);
+        setTitle(names, `Serial number ${certificate.serial}, from ${certificate.chain ?? "memory"}, used by ${[...certificate.listeners ?? [], ...certificate.backends ?? []].join(", ") || "nothing"}`);
         setText(issuer, certificate.issuer || NOTHING);
         setText(left, days == null ? NOTHING : days < 0 ? `${plural(-days, "day")} ago` : `in ${days < 1000 ? plural(days, "day") : `${count(Math.floor(days / 365))} years`}`);
         left.className = light.dataset.level === "good" ? "" : light.dataset.level;

@@ -158,7 +158,8 @@ pub(super) fn random_configuration(
         1 => {
             text += &format!("backend = \"b1\"\n{}", tls(random, files));
             if random.one_in(2) {
-                text += "prelude = \"postgres\"\n";
+                let preludes = ["postgres", "smtp", "imap", "pop3", "xmpp"];
+                text += &format!("prelude = \"{}\"\n", random.pick(&preludes));
             }
         }
         _ => text += &routes(random, files),

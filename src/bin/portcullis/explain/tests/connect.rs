@@ -1,7 +1,11 @@
 //! Real connections through the stack of a listener, over loopback.
 
 use super::{Client, Files, Shown, Speaks, Via};
-use crate::{build::Gate, config::Listener, explain::client::first_bytes};
+use crate::{
+    build::Gate,
+    config::{Listener, Prelude},
+    explain::client::first_bytes,
+};
 use portcullis::{
     BoxError,
     connection::AnyStream,
@@ -38,27 +42,47 @@ use tower::{Service, ServiceExt};
 /// Servers that greet each client with their number.
 pub(super) struct Backends {
     pub(super) addresses: Vec<SocketAddr>,
+    /// What they send before that.
+    greeting: Arc<Mutex<&'static str>>,
 }
 
 impl Backends {
+    /// Greets as servers behind the prelude of `listener` do.
+    pub(super) fn greet_behind(&self, listener: &Listener) {
+        let prelude = listener.prelude.as_ref().map(|it| it.value);
+        *self.greeting.lock().expect("no panic") = match prelude {
+            Some(Prelude::Smtp) => "220 ready\r\n",
+            Some(Prelude::Imap) => "* OK ready\r\n",
+            Some(Prelude::Pop3) => "+OK ready\r\n",
+            Some(Prelude::Postgres | Prelude::Xmpp) | None => "",
+        };
+    }
+
     pub(super) async fn start() -> Self {
         let mut addresses = Vec::new();
+        let greeting = Arc::new(Mutex::new(""));
         for number in 0..4 {
             let listener = TcpListener::bind("127.0.0.1:0")
                 .await
                 .expect("a port is free");
             addresses.push(listener.local_addr().expect("it is bound"));
+            let greeting = greeting.clone();
             tokio::spawn(async move {
                 while let Ok((mut stream, _)) = listener.accept().await {
+                    let greeting = *greeting.lock().expect("no panic");
                     tokio::spawn(async move {
-                        stream.write_all(format!("#{number}").as_bytes()).await?;
+                        let greeting = format!("{greeting}#{number}");
+                        stream.write_all(greeting.as_bytes()).await?;
                         // Until the client ends the connection.
                         tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
                     });
                 }
             });
         }
-        Self { addresses }
+        Self {
+            addresses,
+            greeting,
+        }
     }
 }
 
@@ -130,7 +154,7 @@ pub(super) async fn connect(
     }
     let ended = timeout(PATIENCE, served).await.expect("the stack ends it");
     let error = ended.expect("no panic").err();
-    let rejected_by = error.as_deref().map(guard_of);
+    let rejected_by = error.as_deref().map(|error| guard_of(error, listener));
     Outcome {
         server,
         rejected_by,
@@ -149,7 +173,10 @@ async fn dial(from: IpAddr, port: u16) -> io::Result<TcpStream> {
 }
 
 /// The guard of an error, as `explain` names it.
-fn guard_of(error: &(dyn std::error::Error + Send + Sync + 'static)) -> String {
+fn guard_of(
+    error: &(dyn std::error::Error + Send + Sync + 'static),
+    listener: &Listener,
+) -> String {
     if let Some(refused) = find::<Refused>(error) {
         return refused.by().to_owned();
     }
@@ -158,6 +185,10 @@ fn guard_of(error: &(dyn std::error::Error + Send + Sync + 'static)) -> String {
     }
     if find::<ProxyHeaderError>(error).is_some() {
         return "proxy_protocol".into();
+    }
+    // A client that goes away before it has requested TLS.
+    if listener.prelude.is_some() && error.is::<io::Error>() {
+        return "prelude".into();
     }
     "tls".into()
 }
@@ -173,16 +204,17 @@ async fn speak(
         Speaks::Tls { name, alpn } => (name, alpn),
         Speaks::Other(protocol) => {
             stream.write_all(first_bytes(*protocol)).await?;
+            if listener.prelude.is_some() {
+                // The prelude may wait for more, as XMPP does behind empty lines.
+                stream.shutdown().await?;
+            }
             let server = greeting(&mut stream).await?;
             return Ok((server, Some(Box::new(stream))));
         }
         Speaks::Expected => unreachable!("it is not tried"),
     };
-    if listener.prelude.is_some() {
-        stream.write_all(b"\0\0\0\x08\x04\xd2\x16\x2f").await?;
-        if stream.read_u8().await? != b'S' {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
+    if let Some(prelude) = &listener.prelude {
+        request_tls(&mut stream, prelude.value).await?;
     }
     let plain = Arc::new(Mutex::new(Vec::new()));
     let recording = Recording {
@@ -210,6 +242,35 @@ async fn speak(
                 None => Err(error),
             }
         }
+    }
+}
+
+/// Requests TLS in the plain text of the protocol.
+async fn request_tls(stream: &mut TcpStream, prelude: Prelude) -> io::Result<()> {
+    // Servers of mail greet first. The request does not wait for it, so that a missing PROXY header is noticed.
+    let requests: [(&[u8], &str); 2] = match prelude {
+        Prelude::Postgres => [(b"\0\0\0\x08\x04\xd2\x16\x2f", "S"), (b"", "")],
+        Prelude::Smtp => [(b"STARTTLS\r\n", "\r\n"), (b"", "\r\n")],
+        Prelude::Imap => [(b"a STARTTLS\r\n", "\r\n"), (b"", "\r\n")],
+        Prelude::Pop3 => [(b"STLS\r\n", "\r\n"), (b"", "\r\n")],
+        Prelude::Xmpp => [
+            (b"<stream:stream to='a'>", "</stream:features>"),
+            (b"<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>", "/>"),
+        ],
+    };
+    let mut reply = Vec::new();
+    for (request, end) in requests {
+        stream.write_all(request).await?;
+        reply.clear();
+        while !reply.ends_with(end.as_bytes()) {
+            reply.push(stream.read_u8().await?);
+        }
+    }
+    // Behind a PROXY header that was taken for a command, it is the answer to that.
+    let consents: [&[u8]; 4] = [b"220", b"a OK", b"+OK", b"<proceed"];
+    match prelude == Prelude::Postgres || consents.iter().any(|it| reply.starts_with(it)) {
+        true => Ok(()),
+        false => Err(io::ErrorKind::InvalidData.into()),
     }
 }
 
