@@ -5,6 +5,7 @@ use super::{
     Transport, UpstreamInfo,
     control::{Control, IoDirection, Requests},
     deadline::IoDeadline,
+    late_options::LateOptions,
     milestone::Milestones,
     notes::Notes,
 };
@@ -46,6 +47,7 @@ struct ConnectionFacts {
     route: OnceLock<Arc<str>>,
     pool: OnceLock<Arc<str>>,
     upstream: OnceLock<Box<UpstreamInfo>>,
+    late_options: OnceLock<LateOptions>,
     milestones: Milestones,
     read: AtomicU64,
     written: AtomicU64,
@@ -113,6 +115,7 @@ impl ConnectionInfo {
             route: OnceLock::new(),
             pool: OnceLock::new(),
             upstream: OnceLock::new(),
+            late_options: OnceLock::new(),
             milestones: Milestones::new(),
             read: AtomicU64::new(0),
             written: AtomicU64::new(0),
@@ -510,6 +513,16 @@ impl ConnectionInfo {
 
     pub(crate) fn control(&self) -> &Control {
         &self.0.control
+    }
+
+    /// Makes the next operation set these options, which replace none.
+    pub(super) fn set_late_options(&self, options: LateOptions) {
+        let _ = self.0.late_options.set(options);
+        self.0.control.set_late_options();
+    }
+
+    pub(super) fn late_options(&self) -> Option<&LateOptions> {
+        self.0.late_options.get()
     }
 
     pub(super) fn deadline(&self, direction: IoDirection) -> &IoDeadline {

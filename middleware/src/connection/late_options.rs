@@ -7,7 +7,7 @@
 use super::{Connection, ConnectionInfo, KernelSocket, Socket, Transport, control::Requests};
 use std::{fmt, io, sync::Arc};
 
-/// Sets options of a socket. It is one word in size, because each socket has space for it.
+/// Sets options of a socket. It is one word in size, because each connection has space for it.
 #[derive(Clone)]
 pub struct LateOptions(Arc<Box<SetOptions>>);
 
@@ -27,9 +27,9 @@ impl LateOptions {
     #[must_use]
     pub fn add_to<Io: Transport>(
         self,
-        mut connection: Connection<Socket<Io>>,
+        connection: Connection<Socket<Io>>,
     ) -> Connection<Socket<Io>> {
-        connection.get_mut().set_late_options(self);
+        connection.get_ref().set_late_options(self);
         connection
     }
 }

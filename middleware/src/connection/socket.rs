@@ -32,7 +32,6 @@ pub struct Socket<Io: Transport> {
     info: ConnectionInfo,
     /// The wakers stored in the mailbox, so that each is stored only once.
     waiting: [Option<Waker>; 2],
-    late_options: Option<LateOptions>,
 }
 
 impl<Io: Transport> Socket<Io> {
@@ -41,13 +40,11 @@ impl<Io: Transport> Socket<Io> {
             io: Some(io),
             info,
             waiting: [None, None],
-            late_options: None,
         }
     }
 
-    pub(super) fn set_late_options(&mut self, options: LateOptions) {
-        self.late_options = Some(options);
-        self.info.control().set_late_options();
+    pub(super) fn set_late_options(&self, options: LateOptions) {
+        self.info.set_late_options(options);
     }
 
     /// The raw stream.
@@ -92,7 +89,7 @@ impl<Io: Transport> Socket<Io> {
             let _ = self.get_ref().set_nodelay(settings.has(Requests::NODELAY));
         }
         if settings.has(Requests::LATE_OPTIONS)
-            && let Some(options) = &self.late_options
+            && let Some(options) = self.info.late_options()
             && let Some(socket) = self.get_ref().kernel_socket()
         {
             let _ = options.set_on(socket);

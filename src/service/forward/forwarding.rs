@@ -9,7 +9,7 @@ use super::{
     silence::Silence,
 };
 use portcullis_middleware::{
-    Connection, ConnectionInfo,
+    Connection,
     connection::{EndedBy, ForcedClose, Linger, Milestone},
     error::{Elapsed, TimeoutPhase},
     internal::{share_forced_because, wake_when_forced},
@@ -103,14 +103,15 @@ where
     BackendIo: AsyncRead + AsyncWrite + Passthrough + Unpin + Send + 'static,
 {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
-        if self.is_forced(cx) {
+        let is_new_task = self.note_task(cx);
+        if self.is_forced() {
             return Poll::Ready(self.cut(Failure {
                 step: ForwardStep::Wait,
                 error: ForcedClose::new().into(),
             }));
         }
         let (_, backend) = self.sides.as_ref().expect(OPEN);
-        self.late.poll(cx, backend.info());
+        self.late.poll(cx, backend.info(), is_new_task);
         let order = match self.backend_first {
             true => [Side::Backend, Side::Client],
             false => [Side::Client, Side::Backend],
@@ -135,23 +136,26 @@ where
         })
     }
 
-    /// Whether a side was force-closed; else this wakes the task.
+    /// Makes a forced close wake the task, and returns whether that was new.
     ///
     /// A side that has ended, or whose bytes the other one does not accept, has no operation that would notice.
-    fn is_forced(&mut self, cx: &Context<'_>) -> bool {
-        let (client, backend) = self.sides.as_ref().expect(OPEN);
-        let infos = [client.info(), backend.info()];
-        if !self
-            .task
-            .as_ref()
-            .is_some_and(|task| task.will_wake(cx.waker()))
-        {
-            self.task = Some(cx.waker().clone());
-            for info in infos {
-                wake_when_forced(info, cx.waker());
-            }
+    fn note_task(&mut self, cx: &Context<'_>) -> bool {
+        let known = self.task.as_ref();
+        if known.is_some_and(|task| task.will_wake(cx.waker())) {
+            return false;
         }
-        infos.into_iter().any(ConnectionInfo::is_forced)
+        self.task = Some(cx.waker().clone());
+        let (client, backend) = self.sides.as_ref().expect(OPEN);
+        for info in [client.info(), backend.info()] {
+            wake_when_forced(info, cx.waker());
+        }
+        true
+    }
+
+    /// Whether a side was force-closed.
+    fn is_forced(&self) -> bool {
+        let (client, backend) = self.sides.as_ref().expect(OPEN);
+        client.info().is_forced() || backend.info().is_forced()
     }
 
     fn poll_direction(&mut self, cx: &mut Context<'_>, from: Side) -> Poll<Result<(), Failure>> {

@@ -20,10 +20,14 @@ impl LateTuning {
         Self(postpone_late_options(backend).then(timer))
     }
 
-    /// Once the timer has fired, the next operation of `backend` sets the options.
+    /// Once the timer has fired, the next operation of `backend` sets the options. A task that is `new` is to be woken
+    /// by it.
     #[inline]
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, backend: &ConnectionInfo) {
-        if let Some(timer) = &mut self.0 {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, backend: &ConnectionInfo, new: bool) {
+        // A poll of the timer costs more than a look at it.
+        if let Some(timer) = &mut self.0
+            && (new || timer.is_elapsed())
+        {
             // Not by tokio's budget, which a busy connection uses up.
             let mut timer = tokio::task::unconstrained(timer.as_mut());
             if let Poll::Ready(()) = Pin::new(&mut timer).poll(cx) {
