@@ -503,6 +503,11 @@ impl Health {
                 },
             },
             (None, None) if tls => Check::Tls,
+            // The server speaks first.
+            (None, None) if section.has("expect") => Check::Bytes {
+                send: String::new(),
+                expect: expected(section).unwrap_or_default(),
+            },
             (None, None) => Check::Tcp,
         };
         let whole = |key, default| {

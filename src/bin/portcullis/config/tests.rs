@@ -44,6 +44,14 @@ fn wrong_backend(line: &str) -> Vec<String> {
 }
 
 #[test]
+fn a_check_expects_an_answer_or_what_a_server_says_first() {
+    let ours = "health = { send = \"PING\", expect = \"+PONG\" }";
+    let theirs = "health = { expect = [\"220\", \"* OK\"] }";
+    assert_eq!(wrong_backend(ours), [""; 0]);
+    assert_eq!(wrong_backend(theirs), [""; 0]);
+}
+
+#[test]
 fn a_minimal_file_has_no_problems() {
     let minimal = "version = 1\n[[listener]]\nname = \"a\"\nlisten = \"[::]:1\"\nbackend = \"b\"\n\
                    [[backend]]\nname = \"b\"\nservers = [\"h:1\"]\n";

@@ -485,7 +485,7 @@ pub(super) static KEYS: &[Key] = &[
     }),
     elsewhere("backend.health.tls", All).note("servers keep their state until checks change it"),
     health("backend.health.send", |it| match &it.health.check {
-        Check::Bytes { send, .. } => Some(send.escape_debug().to_string()),
+        Check::Bytes { send, .. } if !send.is_empty() => Some(send.escape_debug().to_string()),
         _ => None,
     }),
     health("backend.health.expect", |it| match &it.health.check {
