@@ -52,7 +52,6 @@
 //! | `native-roots`, `watch` | the system's root certificates; notice of changed certificate files |
 //! | `http`, `axum`, `tonic`, `http-client` | `HttpService`, extractors, connection information for handlers, hyper's client |
 //! | `proxy-protocol` | PROXY headers, from load balancers and to servers |
-//! | `ja4` | fingerprints of TLS clients |
 //! | `metrics` | metrics of connections, layers and pools |
 //! | `dns` | pools that follow names by their time to live, and SRV records |
 //! | `transcode` | charsets other than UTF-8 |

@@ -99,8 +99,9 @@ fn silent_clients_time_out_without_a_timer_of_their_runtime() {
         thread::spawn(move || {
             // The wait begins anew with each exchange.
             thread::sleep(limit / 2);
-            client.exchange();
+            // Taken before, because the server waits before this thread has its answer.
             let begun = Instant::now();
+            client.exchange();
             assert_eq!(client.0.read(&mut [0]).unwrap(), 0);
             begun.elapsed()
         })
