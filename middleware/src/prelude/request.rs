@@ -46,8 +46,8 @@ enum Expected {
 pub enum TlsRequestStep {
     /// The bytes do not suffice.
     Need,
-    /// Send these bytes. Those that were received are taken.
-    Send(Cow<'static, [u8]>),
+    /// Write these bytes to the server. Those that were received are taken.
+    Write(Cow<'static, [u8]>),
     /// TLS begins. The bytes that were received are taken.
     Tls,
 }
@@ -153,7 +153,7 @@ impl TlsRequest {
             Greeting::Pop3 => (b"STLS\r\n"[..].into(), Expected::Consent),
         };
         self.expected = next;
-        Ok(Some((length, TlsRequestStep::Send(request))))
+        Ok(Some((length, TlsRequestStep::Write(request))))
     }
 
     fn offered(&mut self, bytes: &[u8]) -> Replied {
@@ -165,7 +165,7 @@ impl TlsRequest {
             return Ok(None);
         };
         self.expected = Expected::Consent;
-        Ok(Some((length, TlsRequestStep::Send(request.into()))))
+        Ok(Some((length, TlsRequestStep::Write(request.into()))))
     }
 
     fn consented(&self, bytes: &[u8]) -> Replied {
@@ -221,7 +221,7 @@ impl TlsRequest {
             match self.advance(&received)? {
                 TlsRequestStep::Need => {}
                 TlsRequestStep::Tls => return Ok(self.greeting),
-                TlsRequestStep::Send(request) => {
+                TlsRequestStep::Write(request) => {
                     received.clear();
                     send(io, &request).await?;
                 }

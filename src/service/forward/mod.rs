@@ -61,9 +61,9 @@
 //! An idle connection holds no buffer. Bytes are read into a buffer of the thread and written immediately; what the
 //! other side does not accept is kept, up to 64 KiB, or 128 KiB if a side is no plain socket. A TLS session keeps up to
 //! 136 KiB more, which it has encrypted. After two reads in a row that filled that buffer, bytes of plain sockets move
-//! through a pipe of the kernel (`splice(2)`, on Linux), which takes two system calls for up to 1 MiB and copies
-//! nothing. The pipes of the process take at most 48 MiB, and are smaller where many exist; a slow reader occupies
-//! one. Without a pipe, and on other systems, bytes are copied.
+//! through a pipe of the kernel (`splice(2)`, on Linux), which takes two system calls for up to 256 KiB and copies
+//! nothing. The process has at most 128 such pipes; a slow reader occupies one. Without a pipe, and on other systems,
+//! bytes are copied.
 //!
 //! [`ConnectTo`] and a [`Pool`](crate::upstream::Pool) set keepalive and the timeout of unacknowledged data, which take
 //! four system calls, only once a connection has lasted a quarter of a second, unless the server is sent something first

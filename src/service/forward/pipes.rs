@@ -3,15 +3,14 @@
 use portcullis_middleware::io::Pipe;
 use std::{
     cell::RefCell,
-    io,
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
 /// A pipe on loan. It returns to the thread's pool when it is dropped empty, and is closed otherwise.
 #[derive(Debug)]
 pub(super) struct PooledPipe(Option<CountedPipe>);
 
-/// A pipe whose capacity counts for the limit of the process.
+/// A pipe that counts for the limit of the process.
 #[derive(Debug)]
 struct CountedPipe(Pipe);
 
@@ -29,19 +28,22 @@ impl PooledPipe {
     }
 
     pub(super) fn get_mut(&mut self) -> &mut Pipe {
-        let counted = self.0.as_mut();
-        &mut counted.expect("a pipe is there until it is dropped").0
+        &mut self
+            .0
+            .as_mut()
+            .expect("a pipe is there until it is dropped")
+            .0
     }
 }
 
 impl Drop for PooledPipe {
     fn drop(&mut self) {
-        if let Some(pipe) = self.0.take().filter(|counted| counted.0.is_empty()) {
+        if let Some(pipe) = self.0.take().filter(|pipe| pipe.0.is_empty()) {
             // Without a pool the thread is about to end.
             let _ = POOL.try_with(|pool| {
                 let mut pool = pool.borrow_mut();
                 // Most pipes are for connections, because those of idle threads remain unused.
-                let scarce = COUNTED.load(Ordering::Relaxed) > LIMIT / 2;
+                let scarce = EXISTING.load(Ordering::Relaxed) > PIPES / 2;
                 if pool.len() < if scarce { 1 } else { IDLE_PIPES } {
                     pool.push(pipe);
                 }
@@ -51,25 +53,14 @@ impl Drop for PooledPipe {
 }
 
 impl CountedPipe {
-    /// A large pipe while few exist, then a small one.
     fn new() -> Option<Self> {
-        let is_refused = LARGE_IS_REFUSED.load(Ordering::Relaxed);
-        let large = (!is_refused).then(|| Self::with(LARGE, LIMIT_OF_LARGE));
-        large.flatten().or_else(|| Self::with(SMALL, LIMIT))
-    }
-
-    /// A pipe of `capacity`, if that keeps all within `limit`.
-    fn with(capacity: usize, limit: usize) -> Option<Self> {
-        let more = |counted| Some(counted + capacity).filter(|counted| *counted <= limit);
-        let counted = COUNTED.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        let more = |pipes| (pipes < PIPES).then_some(pipes + 1);
+        let counted = EXISTING.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
         counted.ok()?;
-        match Pipe::new(capacity) {
+        match Pipe::new(CAPACITY) {
             Ok(pipe) => Some(Self(pipe)),
-            Err(error) => {
-                if capacity == LARGE && error.kind() == io::ErrorKind::PermissionDenied {
-                    LARGE_IS_REFUSED.store(true, Ordering::Relaxed);
-                }
-                COUNTED.fetch_sub(capacity, Ordering::Relaxed);
+            Err(_) => {
+                EXISTING.fetch_sub(1, Ordering::Relaxed);
                 None
             }
         }
@@ -78,33 +69,18 @@ impl CountedPipe {
 
 impl Drop for CountedPipe {
     fn drop(&mut self) {
-        let counted = if self.0.capacity() < LARGE {
-            SMALL
-        } else {
-            LARGE
-        };
-        COUNTED.fetch_sub(counted, Ordering::Relaxed);
+        EXISTING.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// The system does not allow pipes of this size, or not as many. Each attempt would take four system calls.
-static LARGE_IS_REFUSED: AtomicBool = AtomicBool::new(false);
+static EXISTING: AtomicUsize = AtomicUsize::new(0);
 
-/// The capacity of all pipes of the process.
-static COUNTED: AtomicUsize = AtomicUsize::new(0);
+/// A quarter of a MiB moves with one call. Larger pipes gain little.
+const CAPACITY: usize = 256 * 1024;
 
-/// The largest that Linux allows an unprivileged user (`pipe-max-size`).
-const LARGE: usize = 1024 * 1024;
-
-/// Where many connections take pipes.
-const SMALL: usize = 256 * 1024;
-
-/// Up to this capacity of all pipes, new ones are large: sixteen, because few connections move bytes at the same time.
-const LIMIT_OF_LARGE: usize = 16 * LARGE;
-
-/// The capacity of all pipes at most, because a slow reader occupies one. An
-/// unprivileged user may have 64 MiB (`pipe-user-pages-soft`).
-const LIMIT: usize = LIMIT_OF_LARGE + 128 * SMALL;
+/// How many pipes the process has at most, because a slow reader occupies one. The kernel allows an
+/// unprivileged user twice their memory (`pipe-user-pages-soft`).
+pub(super) const PIPES: usize = 128;
 
 /// How many pipes a thread keeps for later, or one if many exist. An empty pipe takes two file descriptors and about 3 KiB.
 const IDLE_PIPES: usize = 4;
@@ -118,13 +94,8 @@ mod tests {
     fn pipes_are_limited_and_empty_ones_are_used_again() {
         // In a thread of its own, whose pool is empty.
         std::thread::spawn(|| {
-            let mut taken: Vec<_> = std::iter::from_fn(PooledPipe::take).collect();
-            let capacities = taken.iter_mut().map(|pipe| pipe.get_mut().capacity());
-            let capacities: Vec<_> = capacities.collect();
-            assert!(
-                capacities.contains(&SMALL) && capacities.is_sorted_by(|one, next| one >= next)
-            );
-            assert!(capacities.iter().sum::<usize>() <= LIMIT);
+            let taken: Vec<_> = std::iter::from_fn(PooledPipe::take).collect();
+            assert!(!taken.is_empty() && taken.len() <= PIPES);
             drop(taken);
             POOL.with(|pool| assert_eq!(pool.borrow().len(), IDLE_PIPES));
             let again: Vec<_> = std::iter::from_fn(PooledPipe::take).collect();

@@ -82,7 +82,7 @@ fn request(mut request: TlsRequest, bytes: &[u8], piece: usize) -> (Vec<u8>, Opt
                 Ok(_) | Err(_) if received < reply.len() && piece < usize::MAX => {
                     return (requests, Some(Err("split".into())));
                 }
-                Ok(TlsRequestStep::Send(bytes)) => {
+                Ok(TlsRequestStep::Write(bytes)) => {
                     requests.extend(&*bytes);
                     is_taken = true;
                 }
