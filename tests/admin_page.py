@@ -485,7 +485,7 @@ def an_ended_connection_appears_with_its_reason(browser, gate, _):
 
 
 STEPS = ["accepted from", "ClientHello for shop.test", f"decided by {ROUTE}", "TLS handshake completed", "connected to",
-         "first byte from the client", "first byte from the server"]
+         "first byte of the client was forwarded", "first byte of the server was forwarded"]
 TIMELINE = ("return [...document.querySelectorAll('#panel-{} .timeline li')]"
             ".map((step) => ['at', 'what'].map((part) => step.querySelector(`.${{part}}`).textContent))")
 

@@ -168,7 +168,7 @@ def schema(_binary, _folder):
              ('rate        = "50/s"', 'rate = "50 KiB/s"'), ('total          = "50 MiB/s"', 'total = "50 MB/s"'),
              ('balance ', 'balnce '), ('refuse      = "reset"', 'refuse = "drop"'),
              ('listen  = ["0.0.0.0:443", "[::]:443"]', "listen = 443"), ("weight          = 50", 'weight = "50"'),
-             ('wait = "5s", at-most = 100', 'wait = "5s"'), ('alpn = ["h2"], prelude', 'alpn = ["h2"], preludes'),
+             ('wait = "5s", at-most = 100', 'wait = "5s"'), ('certificate = "shop", prelude', 'certificate = "shop", preludes'),
              ('lifetime-jitter = "10%"', 'lifetime-jitter = "110%"'), ('name  = "shop"\nchain', "chain")]
     for good, bad in wrong:
         assert good in every_key, good
