@@ -278,9 +278,7 @@ impl Shared {
     fn leave(self: &Arc<Self>, member: Arc<Member>) -> Option<Leaving> {
         member.state.stop_checks();
         member.state.meters.set_hidden(true);
-        if member.state.count() == 0 {
-            // A connect that has just begun would go unnoticed.
-            member.state.set_closing(true);
+        if member.state.go() {
             events::drained(self, &member);
             return None;
         }

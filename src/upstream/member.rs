@@ -68,7 +68,7 @@ impl Member {
 
     pub(super) fn is_full(&self) -> bool {
         let max = self.server.max_connections();
-        max.is_some_and(|max| self.state.count() >= max)
+        self.state.is_gone() || max.is_some_and(|max| self.state.count() >= max)
     }
 
     /// Reserves a connection if there are exactly `count`, so that a choice that has become outdated is made again.
@@ -95,6 +95,9 @@ impl Member {
     }
 }
 
+/// The count of a server that was removed and had no connection left.
+const GONE: usize = usize::MAX;
+
 impl MemberState {
     pub(super) fn new(pool: Weak<Shared>, meters: Meters) -> Arc<Self> {
         Arc::new(Self {
@@ -116,7 +119,24 @@ impl MemberState {
 
     /// Connections, including those that are being made.
     pub(super) fn count(&self) -> usize {
-        self.count.load(Ordering::SeqCst)
+        match self.count.load(Ordering::SeqCst) {
+            GONE => 0,
+            count => count,
+        }
+    }
+
+    /// Lets nothing reserve a connection any more, if there is none.
+    ///
+    /// A choice among servers may have begun before one was removed. It must not count here once the server may have
+    /// returned with another state.
+    pub(super) fn go(&self) -> bool {
+        let (order, relaxed) = (Ordering::SeqCst, Ordering::Relaxed);
+        let gone = self.count.compare_exchange(0, GONE, order, relaxed);
+        gone.is_ok()
+    }
+
+    fn is_gone(&self) -> bool {
+        self.count.load(Ordering::SeqCst) == GONE
     }
 
     /// Whether the last connect failed.

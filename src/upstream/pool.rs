@@ -246,6 +246,8 @@ impl Shared {
         let is_this = |member: &Member| std::ptr::eq(&*member.state, state);
         let mut leaving = self.leaving();
         let gone = leaving.iter().position(|leaving| is_this(&leaving.member));
+        // Otherwise another connection has begun meanwhile, and is now the last one.
+        let gone = gone.filter(|_| state.go());
         let gone = gone.map(|index| leaving.remove(index).member);
         drop(leaving);
         let is_draining = state.standing.request() == ServerRequest::Drain;
