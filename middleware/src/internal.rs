@@ -4,7 +4,7 @@
 pub use crate::tls::internal::{certificate_facts, ticketer};
 use crate::{
     ConnectionInfo,
-    connection::{Hello, TlsInfo, control::IoDirection},
+    connection::{CertificateFacts, Hello, TlsInfo, control::IoDirection},
 };
 pub use crate::{
     connection::{
@@ -19,7 +19,7 @@ pub use crate::{
 use std::{
     sync::atomic::{AtomicBool, Ordering},
     task::Waker,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 /// How long idle connections stay open after the server stops accepting.
@@ -50,6 +50,11 @@ pub fn describe(info: &ConnectionInfo, hello: Option<Hello>, tls: Option<TlsInfo
     if let Some(tls) = tls {
         info.set_tls(tls);
     }
+}
+
+/// How long a certificate is still valid, if that is short enough for a warning.
+pub fn expires_soon(facts: &CertificateFacts, now: SystemTime) -> Option<Duration> {
+    facts.expires_soon(now)
 }
 
 /// Whether a connection of this process has armed a timer of its runtime.

@@ -95,7 +95,7 @@
 //! | `portcullis::upstream::events` | INFO | `pool`, `server` | a server of a pool that gets no new connections has lost its last one |
 //! | `portcullis::upstream::events` | WARN | `error`, `pool` | a pool was not notified of changes of its servers |
 //! | `portcullis::upstream::events` | WARN | `error`, `pool`, `server` | the host name of a server of a pool cannot be resolved |
-//! | `portcullis::upstream::events` | WARN | `pool`, `server` | a server of a pool is not used for a time, because connects have failed |
+//! | `portcullis::upstream::events` | WARN | `pool`, `server` | a server of a pool is not used for a time, because connects have failed, or its certificate expires soon |
 //!
 //! # Example
 //!
@@ -499,7 +499,7 @@ pub const EVENTS: &[Event] = &[
         UPSTREAM,
         WARN,
         &["pool", "server"],
-        "a server of a pool is not used for a time, because connects have failed",
+        "a server of a pool is not used for a time, because connects have failed, or its certificate expires soon",
     ),
 ];
 

@@ -6,7 +6,7 @@ use super::{
     local::is_local,
     member::{Member, MemberState},
     pool::Shared,
-    probe,
+    probe::{self, Found},
     standing::{Health, ServerRequest},
     task::Task,
 };
@@ -32,6 +32,8 @@ struct Results {
     in_a_row: u32,
     passed: bool,
     last: Option<LastCheck>,
+    /// When it was logged that the certificate expires soon.
+    warned: Option<Instant>,
 }
 
 #[derive(Clone, Debug)]
@@ -52,6 +54,18 @@ impl Checks {
             took: last.took,
             age: last.ended.elapsed(),
         })
+    }
+
+    /// Whether a certificate that expires soon has to be logged now.
+    fn is_due_to_warn(&self) -> bool {
+        let mut results = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = results
+            .warned
+            .is_none_or(|at| at.elapsed() >= WARN_AGAIN_AFTER);
+        if is_due {
+            results.warned = Some(Instant::now());
+        }
+        is_due
     }
 
     /// Forgets the results.
@@ -111,7 +125,7 @@ impl Shared {
         &self,
         check: &Arc<HealthCheck>,
         member: &Member,
-        result: Result<String, BoxError>,
+        result: Result<Found, BoxError>,
         begun: Instant,
     ) {
         let _one = self.judging.lock().unwrap_or_else(PoisonError::into_inner);
@@ -121,7 +135,14 @@ impl Shared {
         }
         let is_local = result.as_ref().is_err_and(is_local);
         let (passed, text) = match result {
-            Ok(text) => (true, text),
+            Ok(found) => {
+                if let Some(left) = found.expires_in
+                    && member.state.checks.is_due_to_warn()
+                {
+                    events::certificate_expires(self, member, left);
+                }
+                (true, found.text)
+            }
             Err(error) => (false, Escaped(Causes(&*error)).to_string()),
         };
         let ended = Instant::now();
@@ -186,6 +207,9 @@ impl Shared {
         health.is_some_and(|check| check.on_down == OnDown::Close)
     }
 }
+
+/// A certificate that expires soon is mentioned daily.
+const WARN_AGAIN_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
 async fn check_repeatedly(pool: Weak<Shared>, state: Weak<MemberState>) {
     loop {

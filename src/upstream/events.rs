@@ -51,6 +51,16 @@ pub(super) fn changes_failed(pool: &Shared, error: &(dyn Error + 'static)) {
     );
 }
 
+/// The certificate that a check has seen is valid for `left`.
+pub(super) fn certificate_expires(pool: &Shared, member: &Member, left: Duration) {
+    let days = left.as_secs() / (24 * 60 * 60);
+    tracing::warn!(
+        pool = pool.name(),
+        server = %Escaped(&member.key),
+        "the certificate of a server expires in {days} days"
+    );
+}
+
 /// A server is not used for `time` after failed connects.
 pub(super) fn ejected(pool: &Shared, member: &Member, time: Duration) {
     tracing::warn!(

@@ -73,7 +73,8 @@ impl HealthCheck {
     /// The server completes a TLS handshake, with the [TLS of the server](super::Server::with_tls) or that of
     /// [`with_tls`](Self::with_tls).
     ///
-    /// The report of the check contains when the certificate of the server expires.
+    /// The report of the check contains when the certificate of the server expires. A certificate that expires within 14
+    /// days, or within a third of its validity if that is shorter, is logged daily, whatever is checked over TLS.
     ///
     /// Under TLS 1.3 a server rejects a client certificate, or the lack of one, after the handshake. The check waits 100 ms
     /// for its alert; [`http`](Self::http) and [`exchange`](Self::exchange) wait for an answer.

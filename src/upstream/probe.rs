@@ -6,23 +6,32 @@ use super::{
     health::Probe,
 };
 use crate::connect::Target;
+#[cfg(feature = "tls")]
+use portcullis_middleware::internal::expires_soon;
 use portcullis_middleware::{BoxError, Connection};
 #[cfg(feature = "tls")]
-use std::time::{Duration, SystemTime};
-use std::{io, net::SocketAddr, sync::Arc};
+use std::time::SystemTime;
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 #[cfg(feature = "tls")]
 use tokio::time::timeout;
+
+/// What a check has found.
+pub(super) struct Found {
+    pub(super) text: String,
+    /// How long the certificate of the server is still valid, if it expires soon.
+    pub(super) expires_in: Option<Duration>,
+}
 
 /// Checks `server` without a timeout, and returns what was found.
 pub(super) async fn check(
     dialer: &Dialer,
     check: &HealthCheck,
     server: &Server,
-) -> Result<String, BoxError> {
+) -> Result<Found, BoxError> {
     let target = target(check, server)?;
     let mut connection = dialer.dial(&target, Purpose::Check).await?;
-    let found = match &check.probe {
+    let text = match &check.probe {
         Probe::Tcp => "accepted a connection".to_owned(),
         #[cfg(feature = "tls")]
         Probe::Tls => handshake(&mut connection).await?,
@@ -43,7 +52,31 @@ pub(super) async fn check(
     };
     // A server that reads to the end would report an error without it.
     let _gone = connection.shutdown().await;
-    Ok(found)
+    Ok(found(text, check, &connection))
+}
+
+/// Adds when the certificate of the server expires, if that is soon or the check is for TLS.
+#[cfg(feature = "tls")]
+fn found(mut text: String, check: &HealthCheck, connection: &Connection<BackendIo>) -> Found {
+    let now = SystemTime::now();
+    let facts = connection.info().peer_certificate();
+    let expires_in = facts.and_then(|facts| expires_soon(facts, now));
+    let left = facts.and_then(|facts| facts.not_after.duration_since(now).ok());
+    if let Some(left) = left
+        && (expires_in.is_some() || check.probe == Probe::Tls)
+    {
+        let days = left.as_secs() / (24 * 60 * 60);
+        text += &format!("; its certificate expires in {days} days");
+    }
+    Found { text, expires_in }
+}
+
+#[cfg(not(feature = "tls"))]
+fn found(text: String, _: &HealthCheck, _: &Connection<BackendIo>) -> Found {
+    Found {
+        text,
+        expires_in: None,
+    }
 }
 
 /// The `host` of a request to `server`.
@@ -108,17 +141,7 @@ async fn handshake(connection: &mut Connection<BackendIo>) -> Result<String, Box
     {
         return Err(error.into());
     }
-    let expires = connection
-        .info()
-        .peer_certificate()
-        .map(|facts| facts.not_after);
-    let Some(left) = expires.and_then(|end| end.duration_since(SystemTime::now()).ok()) else {
-        return Ok("completed a TLS handshake".to_owned());
-    };
-    let days = left.as_secs() / (24 * 60 * 60);
-    Ok(format!(
-        "completed a TLS handshake; its certificate expires in {days} days"
-    ))
+    Ok("completed a TLS handshake".to_owned())
 }
 
 /// Returns the status of the response.

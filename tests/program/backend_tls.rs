@@ -156,6 +156,70 @@ async fn a_certificate_is_shown_to_servers_and_renewed_while_the_program_runs() 
 }
 
 #[tokio::test]
+async fn a_server_to_which_tls_is_passed_through_is_checked_over_tls_of_its_own() {
+    let (folder, authority) = (Folder::new(), Authority::new());
+    folder.write("ca.pem", authority.pem());
+    let mut params = rcgen::CertificateParams::new(["legacy.example".to_owned()]).expect("a name");
+    let end = std::time::SystemTime::now() + Duration::from_secs(3 * 86_400 + 1_800);
+    params.not_after = end.into();
+    let identity = authority.sign_params(params);
+    let server = serve(move |stream| {
+        let identity = identity.clone();
+        async move {
+            let mut stream = tls::accept(&identity, stream).await?;
+            let request = line(&mut stream).await?;
+            stream.write_all(format!("{request}\n").as_bytes()).await?;
+            stream.shutdown().await
+        }
+    })
+    .await;
+    let text = |name: &str| {
+        format!(
+            "version = 1\n[[listener]]\nname = \"edge\"\nlisten = \"127.0.0.1:0\"\n\
+             [[listener.route]]\nnames = \"legacy.example\"\npass = true\nbackend = \"legacy\"\n\
+             [[backend]]\nname = \"legacy\"\nservers = \"{server}\"\n\
+             health = {{ tls = {{ name = \"{name}\", roots = \"ca.pem\" }}, interval = \"100ms\", fall = 1 }}\n"
+        )
+    };
+    let file = folder.write("gate.toml", text("legacy.example"));
+    let mut running = Gate::run(&file, 1).await;
+    running
+        .child
+        .says("the certificate of a server expires in 3 days")
+        .await;
+    let client = running.connect().await;
+    let client = tls::connect(&authority, None, "legacy.example", client).await;
+    let mut client = client.expect("the handshake of the server");
+    client.write_all(b"hello\n").await.expect("it is open");
+    assert_eq!(line(&mut client).await.expect("an echo"), "hello");
+
+    // A reload changes what is verified.
+    folder.write("gate.toml", text("other.example"));
+    running.child.signal("HUP").await;
+    let why = running.child.says("server is down").await;
+    assert!(why.contains("other.example"), "{why}");
+    folder.write("gate.toml", text("legacy.example"));
+    running.child.signal("HUP").await;
+    running.child.says("server is up").await;
+}
+
+#[tokio::test]
+async fn roots_of_a_check_that_cannot_be_read_are_reported_at_their_place() {
+    let folder = Folder::new();
+    let text = "version = 1\n[[listener]]\nname = \"a\"\nlisten = \"127.0.0.1:0\"\nbackend = \"b\"\n\
+                [[backend]]\nname = \"b\"\nservers = \"127.0.0.1:1\"\n\
+                health = { tls = { name = \"b\", roots = \"none.pem\" } }\n";
+    let file = folder.write("gate.toml", text);
+    let file = file.to_str().expect("it is UTF-8");
+    let output = program(["check", "--config", file]).output().await;
+    let output = output.expect("it runs");
+    assert_eq!(output.status.code(), Some(2));
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("gate.toml:9:40: backend \"b\": "), "{text}");
+    assert!(text.contains("none.pem cannot be read"), "{text}");
+}
+
+#[tokio::test]
 async fn an_unknown_certificate_and_one_whose_key_does_not_fit_are_reported() {
     let (folder, authority) = (Folder::new(), Authority::new());
     folder.write("ca.pem", authority.pem());

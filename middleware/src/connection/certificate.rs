@@ -1,6 +1,9 @@
 //! Facts of a certificate, without types of a TLS library.
 
-use std::{net::IpAddr, time::SystemTime};
+use std::{
+    net::IpAddr,
+    time::{Duration, SystemTime},
+};
 
 /// What an X.509 certificate says about its owner and itself.
 ///
@@ -41,6 +44,15 @@ impl CertificateFacts {
         }
     }
 
+    /// How long it is still valid, if it expires soon: within 14 days, or within a third of its validity if that is
+    /// shorter.
+    pub(crate) fn expires_soon(&self, now: SystemTime) -> Option<Duration> {
+        let validity = self.not_after.duration_since(self.not_before);
+        let soon = validity.unwrap_or_default().div_f32(3.0).min(SOON);
+        let left = self.not_after.duration_since(now).unwrap_or_default();
+        (left < soon).then_some(left)
+    }
+
     /// The DNS names, which may begin with a wildcard (`*.example.org`).
     pub fn dns_names(&self) -> impl Iterator<Item = &str> {
         self.names.iter().filter_map(|name| match name {
@@ -57,6 +69,8 @@ impl CertificateFacts {
         })
     }
 }
+
+const SOON: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
 /// An alternative name of a certificate's subject (RFC 5280, section 4.2.1.6).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -6,7 +6,7 @@ use crate::{
     admin::{self, Admin, Instruments},
     args,
     build::{self, Before, Parts},
-    config::{Config, Problems, Source, Workers, chain},
+    config::{Backend, Config, Problems, Source, Workers, chain},
     exit, log, recheck,
     running::Running,
     system::{CannotListen, ConfigWatch, Events, Sockets, check_descriptors, raise_descriptors},
@@ -236,7 +236,8 @@ async fn serve_with(
     file: Option<&Path>,
     mut sockets: Sockets,
 ) -> Result<Report, String> {
-    if !config.certificates.is_empty() || config.backends.iter().any(|it| it.tls.is_some()) {
+    let uses_tls = |backend: &Backend| backend.tls.is_some() || backend.health.tls.is_some();
+    if !config.certificates.is_empty() || config.backends.iter().any(uses_tls) {
         seed_random();
     }
     #[cfg(unix)]

@@ -13,7 +13,11 @@ const KINDS: &[(Kind, &str)] = &[
     (
         Kind::Boolean,
         "process.watch listener.recheck listener.per-client.observe listener.access.observe \
-         listener.throughput.observe listener.route.pass listener.tls.required backend.server.backup backend.health.tls",
+         listener.throughput.observe listener.route.pass listener.tls.required backend.server.backup",
+    ),
+    (
+        Kind::Either(&Kind::Boolean, &Kind::Table),
+        "backend.health.tls",
     ),
     (
         Kind::Count,
@@ -75,7 +79,7 @@ const KINDS: &[(Kind, &str)] = &[
          listener.access.allow-file listener.access.deny-file listener.proxy-protocol.trust-file \
          listener.tls.client.roots listener.tls.client.crl listener.tls.tickets.keys-file \
          listener.route.backend backend.name backend.server.address backend.tls.name backend.tls.roots backend.tls.certificate \
-         backend.health.http backend.health.send",
+         backend.health.http backend.health.tls.name backend.health.tls.roots backend.health.send",
     ),
     (
         Kind::OneOrMore(&Kind::Text),

@@ -1,15 +1,19 @@
 //! TLS to servers, and TLS checks, over loopback.
 
-use super::*;
+use super::{super::dial::Script, *};
 use portcullis_middleware::{
     Connection,
     error::{HandshakeError, find},
     io::Passthrough,
     tls::{TlsConnectError, TlsConnector, TlsLayer, provider, rustls},
 };
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt, duplex},
     net::{TcpListener, TcpStream},
     task::JoinHandle,
 };
@@ -221,6 +225,83 @@ async fn the_tls_of_a_check_verifies_the_host_of_the_server() {
         assert!(report.passed, "{}", report.text);
     }
     serve.abort();
+}
+
+/// A pool of one server that answers requests over TLS, with a certificate that is valid for this time.
+fn certified_for(left: Duration, check: HealthCheck) -> Pool {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(["legacy.example".to_owned()]).unwrap();
+    params.not_after = (std::time::SystemTime::now() + left).into();
+    let chain = params.self_signed(&key).unwrap().pem();
+    let layer = TlsLayer::from_pem(chain.as_bytes(), key.serialize_pem().as_bytes()).unwrap();
+    let stack = layer.layer(service_fn(|mut connection: Connection<_>| async move {
+        connection.write_all(b"HTTP/1.1 200 Fine\r\n").await?;
+        connection.close().await
+    }));
+    let script = move |_: &ServerAddress| {
+        let (ours, theirs) = duplex(16 * 1024);
+        tokio::spawn(stack.clone().oneshot(Connection::accept(theirs)));
+        Box::pin(std::future::ready(Ok(ours.into()))) as _
+    };
+    let connector = TlsConnector::with_roots_pem(chain.as_bytes()).unwrap();
+    let tls = ServerTls::new(connector).with_name("legacy.example");
+    Pool::builder()
+        .with_name("legacy")
+        .with_script(Script(Arc::new(script)))
+        .with_health_check(check.with_tls(tls))
+        .build([Servers::server(1)])
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        io::Write::write(&mut *self.0.lock().unwrap(), bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_certificate_that_expires_soon_is_logged_daily_and_is_in_the_text_of_each_check() {
+    let log = Log::default();
+    let written = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_writer(move || log.clone())
+        .finish();
+    let _used = tracing::subscriber::set_default(subscriber);
+    let day = 24 * 3_600 * SECOND;
+    for (days, is_soon) in [(13, true), (15, false)] {
+        let ends = format!("; its certificate expires in {days} days");
+        for (check, text, is_shown) in [
+            (HealthCheck::http("/"), "status 200", is_soon),
+            (HealthCheck::tls(), "completed a TLS handshake", true),
+        ] {
+            let check = check.with_interval(day / 8);
+            let pool = certified_for(days * day + 3_600 * SECOND, check);
+            let report = first_check(&pool).await;
+            let ends = if is_shown { &*ends } else { "" };
+            assert_eq!(report.text, format!("{text}{ends}"));
+            let warnings = || {
+                let written = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+                written
+                    .matches("the certificate of a server expires")
+                    .count()
+            };
+            let first = usize::from(is_soon);
+            assert_eq!(warnings(), first);
+            // Checks are up to a tenth early.
+            tokio::time::sleep(day * 7 / 8).await;
+            assert_eq!(warnings(), first);
+            tokio::time::sleep(day / 2).await;
+            assert_eq!(warnings(), 2 * first);
+            written.0.lock().unwrap().clear();
+        }
+    }
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 /// A certificate of a [`CertStore`](super::CertStore), without its key.
@@ -259,11 +259,7 @@ impl Snapshot {
     pub(super) fn warn_about_expiry(&self) {
         let now = SystemTime::now();
         for key in &self.keys {
-            let facts = &key.facts;
-            let validity = facts.not_after.duration_since(facts.not_before);
-            let soon = validity.unwrap_or_default().div_f32(3.0).min(SOON);
-            let left = facts.not_after.duration_since(now).unwrap_or_default();
-            if left < soon {
+            if let Some(left) = key.facts.expires_soon(now) {
                 let days = left.as_secs() / (24 * 60 * 60);
                 tracing::warn!(
                     file = key.source.as_ref().map(tracing::field::debug),
@@ -295,5 +291,3 @@ fn normalized(name: &str) -> Cow<'_, str> {
         false => Cow::Borrowed(name),
     }
 }
-
-const SOON: Duration = Duration::from_secs(14 * 24 * 60 * 60);

@@ -24,7 +24,7 @@ pub(super) fn pool(
     problems: &mut Problems,
 ) -> Option<Pool> {
     let servers = servers.all.clone();
-    let settings = resolved(settings(backend), backend, problems)?;
+    let settings = resolved(settings(backend, problems)?, backend, problems)?;
     if is_dry_run {
         let addresses = backend.servers.iter().map(|server| &server.address.value);
         let known = servers.into_iter().zip(addresses);
@@ -63,7 +63,7 @@ impl Servers {
 ///
 /// It keeps the DNS that it has, which SRV records need.
 pub(super) fn update(backend: &Backend, problems: &mut Problems) -> Option<PoolBuilder> {
-    resolved(settings(backend), backend, problems)
+    resolved(settings(backend, problems)?, backend, problems)
 }
 
 /// The servers of the file, for a pool or to replace those of a running one. Nothing is watched yet.
@@ -109,20 +109,28 @@ pub(super) fn servers(
 }
 
 /// The settings of the file, for a pool or to replace those of a running one.
-fn settings(backend: &Backend) -> PoolBuilder {
+fn settings(backend: &Backend, problems: &mut Problems) -> Option<PoolBuilder> {
+    let mut check = health_check(&backend.health);
+    if let Some(tls) = &backend.health.tls {
+        // Without a certificate that checks would show.
+        let (connector, _) = connector(backend, tls, &[], problems)?;
+        check = check.map(|check| check.with_tls(server_tls(connector, tls)));
+    }
     let balance = match backend.balance {
         Balance::LeastConnections => upstream::Balance::LeastConnections,
         Balance::RoundRobin => upstream::Balance::RoundRobin,
         Balance::Hash => upstream::Balance::Hash,
         Balance::First => upstream::Balance::First,
     };
-    Pool::builder()
+    let try_all = backend.when_none_healthy == WhenNoneHealthy::TryAll;
+    let settings = Pool::builder()
         .with_name(&backend.name.value)
         .with_balance(balance)
         .with_attempt_timeout(backend.connect_timeout)
         .with_drain_timeout(backend.drain)
-        .with_health_check(health_check(&backend.health))
-        .with_unhealthy_as_last_resort(backend.when_none_healthy == WhenNoneHealthy::TryAll)
+        .with_health_check(check)
+        .with_unhealthy_as_last_resort(try_all);
+    Some(settings)
 }
 
 /// With the feature, names are followed by DNS, unless the system has no name servers and there are no SRV records.

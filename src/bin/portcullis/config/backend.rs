@@ -8,7 +8,7 @@ use super::{
     value::{Alpn, OneOrMore, OrOff, Positive, RequestPath, one_of},
 };
 use portcullis::middleware::tls::rustls::pki_types::ServerName;
-use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 use toml::{Spanned, de::DeValue};
 
 #[derive(Clone, Debug)]
@@ -52,7 +52,7 @@ impl Backend {
         let tls = section
             .section("tls")
             .and_then(|section| section.read(BackendTls::read));
-        let health = Health::of(section);
+        let mut health = Health::of(section);
         let when_none_healthy = section
             .get("when-none-healthy")
             .unwrap_or(WhenNoneHealthy::Refuse);
@@ -69,11 +69,20 @@ impl Backend {
             );
         }
         if health.check == Check::Tls && tls.is_none() && !section.has("tls") {
-            let message = format!(
-                "{}: a check by `tls` needs `tls` of the backend; use \"tcp\" where the backend's clients bring TLS",
-                section.words()
-            );
-            section.error_at("health", message);
+            // TLS is passed through.
+            health.tls.get_or_insert_with(|| BackendTls {
+                name: None,
+                roots: None,
+                alpn: Vec::new(),
+                certificate: None,
+                prelude: None,
+                place: section.place_of("health"),
+            });
+        }
+        for (key, tls) in [("tls", &tls), ("health", &health.tls)] {
+            if let Some(tls) = tls {
+                nameless_servers(section, key, tls, &servers);
+            }
         }
         let is_unix = |server: &Server| matches!(server.address.value, ServerAddress::Unix(_));
         if health.port.is_some() && servers.iter().any(is_unix) {
@@ -100,6 +109,41 @@ impl Backend {
 }
 
 const DRAIN: Duration = Duration::from_secs(5 * 60);
+
+/// Reports servers whose certificates probably have no name that could be verified.
+fn nameless_servers(
+    section: &Section<'_>,
+    key: &'static str,
+    tls: &BackendTls,
+    servers: &[Server],
+) {
+    if tls.name.is_some() {
+        return;
+    }
+    let path = if key == "tls" { "tls" } else { "health.tls" };
+    let words = section.words();
+    for server in servers {
+        match &server.address.value {
+            ServerAddress::Unix(_) => section.error_at(
+                key,
+                format!(
+                    "{words}: a Unix socket has no host that a certificate could be for; write `{path}.name`"
+                ),
+            ),
+            ServerAddress::Tcp(address) => {
+                if let Ok(address) = address.parse::<SocketAddr>()
+                    && tls.roots.is_none()
+                {
+                    let message = format!(
+                        "{words}: the certificate has to be for the address {}; write `{path}.name` if it is for a name",
+                        address.ip()
+                    );
+                    section.note_at(key, message);
+                }
+            }
+        }
+    }
+}
 
 fn unique_servers(section: &Section<'_>, servers: &[Server]) {
     for (index, server) in servers.iter().enumerate() {
@@ -304,7 +348,7 @@ impl SendProxy {
     }
 }
 
-/// TLS to the servers. Their certificates are always verified.
+/// TLS to the servers, or that of their health checks. Their certificates are always verified.
 #[derive(Clone, Debug)]
 pub(crate) struct BackendTls {
     /// The name in the server's certificate; the host of its address by default.
@@ -322,6 +366,16 @@ pub(crate) struct BackendTls {
 impl BackendTls {
     fn read(section: &Section<'_>) -> Option<Self> {
         let alpn = section.get::<OneOrMore<Alpn>>("alpn");
+        Some(Self {
+            alpn: Alpn::names(alpn),
+            certificate: section.placed("certificate"),
+            prelude: section.placed("prelude"),
+            ..Self::verifying(section)
+        })
+    }
+
+    /// What a server is verified by.
+    fn verifying(section: &Section<'_>) -> Self {
         let name = section.placed::<String>("name");
         if let Some(name) = &name
             && ServerName::try_from(&*name.value).is_err()
@@ -332,21 +386,23 @@ impl BackendTls {
             );
             section.error_at("name", message);
         }
-        Some(Self {
+        Self {
             name,
             roots: section.file("roots"),
-            alpn: Alpn::names(alpn),
-            certificate: section.placed("certificate"),
-            prelude: section.placed("prelude"),
+            alpn: Vec::new(),
+            certificate: None,
+            prelude: None,
             place: section.place(),
-        })
+        }
     }
 }
 
 /// How it is found out whether a server works.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Health {
     pub(crate) check: Check,
+    /// Instead of the TLS of the backend.
+    pub(crate) tls: Option<BackendTls>,
     /// On another port than the server's own.
     pub(crate) port: Option<u16>,
     pub(crate) interval: Duration,
@@ -377,6 +433,7 @@ impl Default for Health {
     fn default() -> Self {
         Self {
             check: Check::Tcp,
+            tls: None,
             port: None,
             interval: Duration::from_secs(5),
             timeout: Duration::from_secs(2),
@@ -476,9 +533,14 @@ impl Health {
         let default = Self::default();
         let path = section.get::<RequestPath>("http");
         let is_http = section.has("http");
-        let tls = section.get("tls").unwrap_or(false);
+        let own_tls = match section.has_table("tls") {
+            true => section.section("tls"),
+            false => None,
+        };
+        let own_tls = own_tls.map(|section| section.read(BackendTls::verifying));
+        let only_tls = own_tls.is_none() && section.get("tls").unwrap_or(false);
         let send = section.get::<String>("send");
-        let kinds = usize::from(is_http) + usize::from(tls) + usize::from(send.is_some());
+        let kinds = usize::from(is_http) + usize::from(only_tls) + usize::from(send.is_some());
         if kinds > 1 {
             section.error(format!(
                 "{}: keep one of `http`, `tls` and `send`",
@@ -502,12 +564,13 @@ impl Health {
                     expected(section).unwrap_or_default()
                 },
             },
-            (None, None) if tls => Check::Tls,
+            (None, None) if only_tls => Check::Tls,
             // The server speaks first.
             (None, None) if section.has("expect") => Check::Bytes {
                 send: String::new(),
                 expect: expected(section).unwrap_or_default(),
             },
+            (None, None) if own_tls.is_some() => Check::Tls,
             (None, None) => Check::Tcp,
         };
         let whole = |key, default| {
@@ -525,6 +588,7 @@ impl Health {
         };
         Self {
             check,
+            tls: own_tls,
             port: section.get::<Port>("port").map(|port| port.0),
             interval: time("interval", default.interval),
             timeout: time("timeout", default.timeout),

@@ -209,6 +209,12 @@ impl<'a> Section<'a> {
         self.reader.problems.borrow_mut().error(place, message);
     }
 
+    /// Notes something about the value of `key`.
+    pub(crate) fn note_at(&self, key: &'static str, message: impl Into<String>) {
+        let place = self.place_of(key);
+        self.reader.problems.borrow_mut().note(place, message);
+    }
+
     fn raw(&self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
         let mut keys = self.keys.borrow_mut();
         if !keys.contains(&key) {

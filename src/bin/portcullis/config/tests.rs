@@ -52,6 +52,41 @@ fn a_check_expects_an_answer_or_what_a_server_says_first() {
 }
 
 #[test]
+fn a_check_over_tls_needs_no_tls_of_the_backend() {
+    for right in [
+        "health = { tls = true }",
+        "health = { tls = { name = \"legacy.example\", roots = \"ca.pem\" } }",
+        "health = { tls = {}, http = \"/\", port = 443 }",
+        "health = { tls = {}, expect = \"220\" }",
+        "servers = \"10.0.3.1:443\"\nhealth = { tls = { name = \"legacy.example\" } }",
+        "servers = \"10.0.3.1:443\"\nhealth = { tls = { roots = \"ca.pem\" } }",
+        "servers = \"unix:legacy.sock\"\nhealth = { tls = { name = \"legacy.example\" } }",
+    ] {
+        assert_eq!(wrong_backend(right), [""; 0], "{right}");
+    }
+    let of_an_address =
+        "note: backend \"b\": the certificate has to be for the address 10.0.3.1; write";
+    let of_a_socket =
+        "backend \"b\": a Unix socket has no host that a certificate could be for; write";
+    for (server, message) in [
+        ("10.0.3.1:443", of_an_address),
+        ("unix:b.sock", of_a_socket),
+    ] {
+        for (tls, place, path) in [
+            ("health = { tls = true }", "9:10", "health.tls.name"),
+            ("tls = {}", "9:7", "tls.name"),
+        ] {
+            let found = wrong_backend(&format!("servers = \"{server}\"\n{tls}"));
+            let [found] = &*found else {
+                panic!("{found:?}");
+            };
+            let expected = format!("{place}: {message} `{path}`");
+            assert!(found.starts_with(&expected), "{found}");
+        }
+    }
+}
+
+#[test]
 fn a_minimal_file_has_no_problems() {
     let minimal = "version = 1\n[[listener]]\nname = \"a\"\nlisten = \"[::]:1\"\nbackend = \"b\"\n\
                    [[backend]]\nname = \"b\"\nservers = [\"h:1\"]\n";
@@ -324,6 +359,16 @@ fn a_wrong_value_of_a_backend_is_reported_at_its_place() {
         (
             "health = { http = \"/\", tls = true }",
             &["8:10: backend \"b\": health: keep one of `http`, `tls` and `send`"],
+        ),
+        (
+            "health = { tls = true, expect = \"220\" }",
+            &[
+                "8:24: unknown key `expect` in backend \"b\": health; known keys are `fall`, `http`, `interval`, `on-down`, `port`, `rise`, `send`, `timeout`, `tls`",
+            ],
+        ),
+        (
+            "health = { tls = { nmae = \"h\" } }",
+            &["8:20: unknown key `nmae` in backend \"b\": health: tls; did you mean `name`?"],
         ),
         (
             "health = { send = \"PING\" }",

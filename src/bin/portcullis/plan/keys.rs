@@ -483,7 +483,18 @@ pub(super) static KEYS: &[Key] = &[
         Check::Http { path, .. } => some(path),
         _ => None,
     }),
-    elsewhere("backend.health.tls", All).note("servers keep their state until checks change it"),
+    health("backend.health.tls", |it| {
+        let own = it.health.tls.is_some();
+        Some(if own { "its own" } else { "that of the backend" }.into())
+    }),
+    health("backend.health.tls.name", |it| {
+        let name = it.health.tls.as_ref()?.name.as_ref();
+        Some(name.map_or("the host of the address".into(), Show::show))
+    }),
+    health("backend.health.tls.roots", |it| {
+        let roots = it.health.tls.as_ref()?.roots.as_ref();
+        Some(roots.map_or("the system's".into(), Show::show))
+    }),
     health("backend.health.send", |it| match &it.health.check {
         Check::Bytes { send, .. } if !send.is_empty() => Some(send.escape_debug().to_string()),
         _ => None,
