@@ -4,7 +4,7 @@ use crate::{
     gate::{Authority, Folder, Gate, backend, line, program},
     tls,
 };
-use rcgen::{CertificateParams, SanType};
+use rcgen::{CertificateParams, SanType, SerialNumber};
 use std::{
     fs, io,
     net::SocketAddr,
@@ -32,24 +32,32 @@ const NAMES: [&str; 8] = [
 
 /// An example with other addresses and files, in `folder`.
 fn example(folder: &Folder, name: &str, changes: &[(&str, &str)]) -> PathBuf {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../examples/config");
-    let mut text = fs::read_to_string(path.join(name)).expect("the example is there");
+    let mut text = read(&format!("examples/config/{name}"));
     for (from, to) in changes {
         assert!(text.contains(from), "{name} has no {from}");
         text = text.replace(from, to);
     }
+    folder.write(name, moved(folder, &text))
+}
+
+/// A file of the repository.
+fn read(path: &str) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../..");
+    fs::read_to_string(root.join(path)).expect("the file is there")
+}
+
+/// A configuration whose files are in `folder`.
+fn moved(folder: &Folder, text: &str) -> String {
     let here = folder.path("");
     let here = here.to_str().expect("it is UTF-8");
-    let text = text
-        .replace(
-            "/etc/letsencrypt/live/shop.example/fullchain.pem",
-            "shop.pem",
-        )
-        .replace("/etc/letsencrypt/live/shop.example/privkey.pem", "shop.key")
-        .replace("/etc/portcullis/", here)
-        .replace("/run/portcullis/", here)
-        .replace("/run/", here);
-    folder.write(name, text)
+    text.replace(
+        "/etc/letsencrypt/live/shop.example/fullchain.pem",
+        "shop.pem",
+    )
+    .replace("/etc/letsencrypt/live/shop.example/privkey.pem", "shop.key")
+    .replace("/etc/portcullis/", here)
+    .replace("/run/portcullis/", here)
+    .replace("/run/", here)
 }
 
 /// A folder with all files that the examples name. The servers have certificates for `names`.
@@ -79,6 +87,64 @@ async fn every_example_is_a_usable_configuration() {
         let text = String::from_utf8_lossy(&output.stdout);
         assert_eq!(output.status.code(), Some(0), "{name}: {text}");
     }
+}
+
+#[tokio::test]
+async fn all_cases_fit_into_one_file() {
+    let (folder, authority) = files(&["shop.example"]);
+    let mut params = CertificateParams::new(["pg.example".to_owned()]).expect("a name");
+    params.serial_number = Some(SerialNumber::from(42));
+    let (chain, key) = authority.sign_params(params);
+    folder.write("db.pem", chain);
+    folder.write("db.key", key);
+    folder.write("db.ocsp", ocsp_response());
+    folder.write("office.txt", "198.51.100.0/24 # the office\n");
+    folder.write("token", "a-token-of-some-length");
+    fs::create_dir(folder.path("conf.d")).expect("the folder is writable");
+    let certificate = |name: &str| {
+        format!(
+            "[[certificate]]\nname = \"{name}\"\nchain = \"../{name}.pem\"\nkey = \"../{name}.key\"\n"
+        )
+    };
+    for name in ["payments", "mail"] {
+        folder.write(&format!("conf.d/{name}.toml"), certificate(name));
+    }
+    let text = moved(&folder, &read("tests/program/all_cases.toml"));
+    let file = folder.write("gate.toml", text);
+    let file = file.to_str().expect("it is UTF-8");
+    let output = program(["check", "--config", file]).output().await;
+    let output = output.expect("it runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(text.contains("usable; 8 listeners, 8 backends"), "{text}");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(errors.is_empty(), "{errors}");
+}
+
+/// An OCSP response by which the certificate of serial number 42 is good.
+pub(crate) fn ocsp_response() -> Vec<u8> {
+    // All lengths are below 256.
+    let der = |tag: u8, parts: &[&[u8]]| {
+        let content = parts.concat();
+        let length = u8::try_from(content.len()).expect("it is short");
+        let length: &[u8] = if length < 0x80 {
+            &[length]
+        } else {
+            &[0x81, length]
+        };
+        [&[tag], length, &content].concat()
+    };
+    let algorithm = der(0x30, &[&der(6, &[&[0x2b, 14, 3, 2, 26]])]);
+    let hash = der(4, &[&[7; 20]]);
+    let certificate = der(0x30, &[&algorithm, &hash, &hash, &der(2, &[&[42]])]);
+    let (good, date) = (der(0x80, &[]), der(0x18, &[b"20240101000000Z"]));
+    let single = der(0x30, &[&certificate, &good, &date]);
+    let responses = der(0x30, &[&single]);
+    let data = der(0x30, &[&der(0xa2, &[&hash]), &date, &responses]);
+    let basic = der(0x30, &[&data, &algorithm, &der(3, &[&[0, 1]])]);
+    let kind = der(6, &[&[0x2b, 6, 1, 5, 5, 7, 48, 1, 1]]);
+    let bytes = der(0xa0, &[&der(0x30, &[&kind, &der(4, &[&basic])])]);
+    der(0x30, &[&der(0x0a, &[&[0]]), &bytes])
 }
 
 #[tokio::test]
