@@ -1,6 +1,6 @@
 //! Health checks and what they change, in paused time.
 
-use super::*;
+use super::{servers::BUFFER, *};
 use tokio::time::{Instant, sleep};
 
 fn states(pool: &Pool) -> Vec<ServerState> {
@@ -196,6 +196,81 @@ async fn a_check_that_hangs_times_out_and_delays_no_other() {
     sleep(60 * SECOND).await;
     let checks = servers.begun(2) - before;
     assert!((10..=14).contains(&checks), "{checks}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn hostile_servers_fail_their_checks_in_time_and_delay_no_other() {
+    for (check, most) in [
+        (HealthCheck::http("/"), 1024),
+        (HealthCheck::exchange("PING\r\n", "+PONG"), 4 * 1024),
+    ] {
+        let servers = Servers::new(4);
+        // The first one accepts, and never answers.
+        servers.set(2, Answer::Drips);
+        servers.set(3, Answer::Floods);
+        servers.set(4, Answer::Sends("HTTP/1.1 200 +PONG\r\n"));
+        let pool = servers.pool().with_health_check(check);
+        let pool = pool.build([1, 2, 3, 4].map(Servers::server));
+        sleep(2 * SECOND - Duration::from_millis(1)).await;
+        let (unknown, down, up) = (ServerState::Unknown, ServerState::Down, ServerState::Up);
+        assert_eq!(states(&pool), [unknown, unknown, down, up]);
+        sleep(Duration::from_millis(2)).await;
+        assert_eq!(states(&pool), [down, down, down, up]);
+        let text = |index: usize| pool.servers()[index].last_check.clone().unwrap().text;
+        for late in [0, 1] {
+            assert_eq!(text(late), "health check timed out after 2s");
+        }
+        let flood = text(2);
+        assert!(flood.starts_with("unexpected reply: HHH"), "{flood}");
+        assert!(flood.len() < 100, "{flood}");
+        let flooded = servers.flooded(3);
+        assert!((most..=most + BUFFER).contains(&flooded), "{flooded}");
+
+        let before = servers.begun(4);
+        sleep(60 * SECOND).await;
+        let checks = servers.begun(4) - before;
+        assert!((10..=14).contains(&checks), "{checks}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn under_load_the_share_of_a_server_that_comes_back_grows_over_the_slow_start() {
+    for balance in [Balance::RoundRobin, Balance::LeastConnections] {
+        let servers = Servers::new(2);
+        servers.set(1, Answer::Refuses);
+        let check = HealthCheck::tcp().with_interval(SECOND).with_rise(1);
+        let pool = servers.pool().with_health_check(check);
+        let pool = pool.with_balance(balance);
+        let pool = pool.build([1, 2].map(Servers::server));
+        sleep(SECOND).await;
+        servers.set(1, Answer::Accepts);
+        while states(&pool)[0] != ServerState::Up {
+            sleep(SECOND / 100).await;
+        }
+        // Each second 100 clients come, and each stays for a second.
+        let mut open = std::collections::VecDeque::new();
+        for slice in 0..7 {
+            let made = |server: usize| pool.servers()[server].connects as f64;
+            let before = [made(0), made(1)];
+            for _ in 0..500 {
+                open.push_back(pool.connect(&client()).await.unwrap());
+                if open.len() > 100 {
+                    open.pop_front();
+                }
+                sleep(SECOND / 100).await;
+            }
+            let [first, other] = [made(0) - before[0], made(1) - before[1]];
+            // In the middle of these five seconds.
+            let age = f64::from(slice) * 5.0 + 2.5;
+            let weight = (0.1 + 0.9 * age / 30.0).min(1.0);
+            let (share, expected) = (first / (first + other), weight / (weight + 1.0));
+            let differ = (share - expected).abs();
+            assert!(
+                differ < 0.02,
+                "{balance:?} at {age} s: {share} instead of {expected}"
+            );
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -30,6 +30,10 @@ pub(super) enum Answer {
     Hangs,
     /// It sends this at the beginning of a connection.
     Sends(&'static str),
+    /// It sends a byte every 100 ms.
+    Drips,
+    /// It sends as long as its bytes are read.
+    Floods,
 }
 
 #[derive(Debug)]
@@ -37,6 +41,8 @@ struct Scripted {
     answer: Answer,
     /// The connects that were begun.
     begun: usize,
+    /// The bytes of its floods.
+    flooded: usize,
     /// The server's ends of its connections.
     open: Vec<DuplexStream>,
 }
@@ -65,6 +71,7 @@ impl Servers {
         let server = server.or_insert_with(|| Scripted {
             answer,
             begun: 0,
+            flooded: 0,
             open: Vec::new(),
         });
         server.answer = answer;
@@ -72,6 +79,10 @@ impl Servers {
 
     pub(super) fn begun(&self, number: usize) -> usize {
         self.0.lock().unwrap()[&Self::address(number).to_string()].begun
+    }
+
+    pub(super) fn flooded(&self, number: usize) -> usize {
+        self.0.lock().unwrap()[&Self::address(number).to_string()].flooded
     }
 
     /// The servers close their connections.
@@ -100,15 +111,34 @@ impl Servers {
             server.answer
         };
         match answer {
-            Answer::Accepts | Answer::Sends(_) => {}
+            Answer::Accepts | Answer::Sends(_) | Answer::Drips | Answer::Floods => {}
             Answer::AcceptsAfter(time) => tokio::time::sleep(time).await,
             Answer::Refuses => return Err(io::ErrorKind::ConnectionRefused.into()),
             Answer::NoDescriptor => return Err(io::Error::from_raw_os_error(libc::EMFILE)),
             Answer::Hangs => std::future::pending().await,
         }
-        let (ours, mut theirs) = duplex(1024);
-        if let Answer::Sends(text) = answer {
-            theirs.write_all(text.as_bytes()).await?;
+        let (ours, mut theirs) = duplex(BUFFER);
+        match answer {
+            Answer::Sends(text) => theirs.write_all(text.as_bytes()).await?,
+            Answer::Drips => {
+                tokio::spawn(async move {
+                    while theirs.write_u8(b'H').await.is_ok() {
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
+                });
+                return Ok(ours.into());
+            }
+            Answer::Floods => {
+                let servers = self.clone();
+                tokio::spawn(async move {
+                    while theirs.write_u8(b'H').await.is_ok() {
+                        let mut servers = servers.0.lock().unwrap();
+                        servers.get_mut(&address).unwrap().flooded += 1;
+                    }
+                });
+                return Ok(ours.into());
+            }
+            _ => {}
         }
         self.0
             .lock()
@@ -120,6 +150,9 @@ impl Servers {
         Ok(ours.into())
     }
 }
+
+/// What a server can send before it is read.
+pub(super) const BUFFER: usize = 1024;
 
 /// A client without an address.
 pub(super) fn client() -> ConnectionInfo {
