@@ -46,6 +46,13 @@ impl Queue {
         self.waiting.load(Ordering::SeqCst)
     }
 
+    /// Those that were not dropped meanwhile.
+    pub(super) fn live(&self) -> usize {
+        let waiters = self.lock();
+        let live = waiters.iter().filter(|waiter| !waiter.sender.is_closed());
+        live.count()
+    }
+
     fn lock(&self) -> MutexGuard<'_, VecDeque<Waiter>> {
         self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -33,7 +33,13 @@ impl Pool {
 
     /// Connections that wait for a server with capacity.
     pub fn waiting(&self) -> usize {
-        self.0.queue.len()
+        self.0.queue.live()
+    }
+
+    /// How many connections may wait, and for how long; see [`PoolBuilder::with_queue`](super::PoolBuilder::with_queue).
+    pub fn queue_limits(&self) -> (usize, Duration) {
+        let settings = self.0.settings();
+        (settings.max_waiting, settings.queue_timeout)
     }
 
     /// Replaces the servers.

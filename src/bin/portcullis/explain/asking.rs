@@ -1,7 +1,7 @@
 //! The questions, one for each guard, in the order of the stack.
 
 use super::{
-    Client, Decides, Explanation, Shown, Step, Via,
+    BACKEND, Client, Decides, Explanation, Shown, Step, Via,
     client::{Found, Speaks, at, with_chain},
 };
 use crate::{
@@ -316,7 +316,6 @@ impl Asking<'_> {
     }
 
     fn pool(&mut self, way: &Way, info: &ConnectionInfo) -> Result<(), Rejected> {
-        const GUARD: &str = "backend";
         let Destination::Backend { name, pool } = &way.destination else {
             return Ok(());
         };
@@ -330,13 +329,18 @@ impl Asking<'_> {
             return Ok(());
         }
         if servers.iter().any(is_full) {
-            self.admit(GUARD, "each server is full; it waits for one");
+            let (waiting, (at_most, time)) = (pool.waiting(), pool.queue_limits());
+            let reason = format!("each server is full, {waiting} of {at_most} wait");
+            if waiting >= at_most {
+                return self.reject(BACKEND, reason);
+            }
+            self.admit(BACKEND, format!("{reason}; it waits up to {time:?}"));
             return Ok(());
         }
         let states = servers.iter();
         let states = states.map(|server| format!("{} is {}", server.address, server.state));
         let states = states.collect::<Vec<_>>().join(", ");
-        self.reject(GUARD, format!("no server can be used: {states}"))
+        self.reject(BACKEND, format!("no server can be used: {states}"))
     }
 }
 

@@ -28,6 +28,9 @@ pub(crate) struct Explanation {
     pub(crate) decision: String,
 }
 
+/// The step that chooses a server.
+const BACKEND: &str = "backend";
+
 /// What one guard says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Step {
@@ -95,7 +98,12 @@ fn decision(explanation: &Explanation) -> String {
     match (explanation.rejected_by(), &explanation.backend) {
         (Some(step), _) => format!("rejected by {}: {}", step.guard, step.reason),
         (None, Some(backend)) => match &*explanation.servers {
-            [] => format!("forwarded to backend \"{backend}\""),
+            [] => match explanation.guards.last() {
+                Some(step) if step.guard == BACKEND => {
+                    format!("waits for backend \"{backend}\": {}", step.reason)
+                }
+                _ => format!("forwarded to backend \"{backend}\""),
+            },
             [server] => format!("forwarded to {server} of backend \"{backend}\""),
             servers => format!(
                 "forwarded to one of {} of backend \"{backend}\"",

@@ -10,7 +10,11 @@ use crate::{
 };
 use configurations::{Files, Random, SERVERS, random_client, random_configuration};
 use connect::{Backends, Outcome, connect};
-use portcullis::{connection::AnyStream, upstream::Pool};
+use portcullis::{
+    ConnectionInfo,
+    connection::{Address, AnyStream},
+    upstream::Pool,
+};
 use std::time::Duration;
 use tower::{Service, ServiceExt};
 
@@ -259,6 +263,58 @@ async fn a_client_beyond_the_limit_waits_or_is_rejected_if_too_many_wait() {
     let _held = hold(&running, 3).await;
     let words = "reject 1 of 1 connections, 2 of 2 wait";
     assert_eq!(first_step(&running), words);
+}
+
+#[tokio::test]
+async fn a_client_of_a_full_backend_waits_or_is_rejected_if_too_many_wait() {
+    // Its kernel accepts, which is enough.
+    let server = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let text = format!(
+        "version = 1\n[[listener]]\nname = \"a\"\nlisten = \"127.0.0.1:0\"\nbackend = \"b\"\n\
+         [[backend]]\nname = \"b\"\nhealth = \"off\"\n\
+         server = [{{ address = \"{}\", max-connections = 1 }}]\n",
+        server.local_addr().expect("it is bound")
+    );
+    let running = Running::new(&text);
+    let client = Client::from([203, 0, 113, 7].into());
+    let pool = running.parts.pools["b"].clone();
+    let nobody = ConnectionInfo::new(Address::Unknown, Address::Unknown);
+    let _held = pool.connect(&nobody).await.expect("there is capacity");
+    assert_eq!(
+        running.explain(&client).decision,
+        "waits for backend \"b\": each server is full, 0 of 1024 wait; it waits up to 5s"
+    );
+
+    pool.reconfigure(Pool::builder().with_queue(2, Duration::from_secs(3_600)));
+    let waiting: Vec<_> = (0..2)
+        .map(|_| {
+            let (pool, nobody) = (pool.clone(), nobody.clone());
+            tokio::spawn(async move { pool.connect(&nobody).await.is_ok() })
+        })
+        .collect();
+    while pool.waiting() < 2 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(
+        running.explain(&client).decision,
+        "rejected by backend: each server is full, 2 of 2 wait"
+    );
+    let (_ours, theirs) = tokio::io::duplex(64);
+    let stack = running.gate().stack.clone();
+    stack
+        .oneshot(AnyStream::from(theirs))
+        .await
+        .expect_err("the stack rejects it, too");
+
+    // One that leaves makes way for another.
+    waiting[0].abort();
+    while pool.waiting() == 2 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(
+        running.explain(&client).decision,
+        "waits for backend \"b\": each server is full, 1 of 2 wait; it waits up to 3600s"
+    );
 }
 
 fn first_step(running: &Running) -> String {
