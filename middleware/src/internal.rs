@@ -5,6 +5,7 @@ pub use crate::tls::internal::{certificate_facts, ticketer};
 use crate::{
     ConnectionInfo,
     connection::{CertificateFacts, Hello, TlsInfo, control::IoDirection},
+    file,
 };
 pub use crate::{
     connection::{
@@ -17,6 +18,8 @@ pub use crate::{
     when_ready::take_ready,
 };
 use std::{
+    io,
+    path::Path,
     sync::atomic::{AtomicBool, Ordering},
     task::Waker,
     time::{Duration, SystemTime},
@@ -50,6 +53,11 @@ pub fn describe(info: &ConnectionInfo, hello: Option<Hello>, tls: Option<TlsInfo
     if let Some(tls) = tls {
         info.set_tls(tls);
     }
+}
+
+/// Reads a regular file, unless it is too large.
+pub fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    file::read(path)
 }
 
 /// How long a certificate is still valid, if that is short enough for a warning.

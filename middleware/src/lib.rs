@@ -72,6 +72,7 @@ pub mod connection;
 mod departure;
 pub mod drain;
 pub mod error;
+mod file;
 mod first_then;
 pub mod guard;
 pub mod guide;

@@ -1,7 +1,11 @@
 //! `portcullis check`: all problems at once, with exit codes.
 
-use crate::gate::{Authority, Folder, program};
-use std::process::Output;
+use crate::{
+    configurations::ocsp_response,
+    gate::{Authority, Folder, program},
+};
+use std::{process::Output, time::Duration};
+use tokio::{process::Command, time::timeout};
 
 async fn check(configuration: &std::path::Path) -> Output {
     let path = configuration.to_str().expect("it is UTF-8");
@@ -51,6 +55,93 @@ balance = "random"
 }
 
 #[tokio::test]
+async fn a_path_that_is_no_regular_file_is_reported_and_never_waited_for() {
+    let (folder, authority) = (Folder::new(), Authority::new());
+    let (chain, key) = authority.sign(&["shop.example"]);
+    folder.write("shop.pem", chain);
+    folder.write("shop.key", key);
+    for roots in ["ca.pem", "backend-ca.pem", "health-ca.pem"] {
+        folder.write(roots, authority.pem());
+    }
+    folder.write("ca.crl", authority.revoke_none());
+    folder.write("shop.ocsp", ocsp_response());
+    folder.write("tickets", [7; 48]);
+    folder.write("token", "a-token-of-some-length");
+    for empty in ["allow.txt", "deny.txt", "trust.txt", "more.toml"] {
+        folder.write(empty, "");
+    }
+    let text = r#"version = 1
+include = "more.toml"
+admin = { listen = "127.0.0.1:0", token-file = "token" }
+[[certificate]]
+name = "shop"
+chain = "shop.pem"
+key = "shop.key"
+ocsp = "shop.ocsp"
+[[listener]]
+name = "a"
+listen = "127.0.0.1:0"
+backend = "b"
+access = { allow-file = "allow.txt", deny-file = "deny.txt" }
+proxy-protocol.trust-file = "trust.txt"
+[listener.tls]
+certificates = "shop"
+client = { roots = "ca.pem", crl = "ca.crl" }
+tickets.keys-file = "tickets"
+[[backend]]
+name = "b"
+servers = "127.0.0.1:1"
+tls = { name = "b", roots = "backend-ca.pem" }
+health.tls = { name = "b", roots = "health-ca.pem" }
+"#;
+    let fifo = folder.path("fifo");
+    let made = Command::new("mkfifo").arg(&fifo).status().await;
+    assert!(made.expect("it runs").success());
+    let right = check(&folder.write("gate.toml", text)).await;
+    assert_eq!(right.status.code(), Some(0), "{}", self::text(&right));
+    let (fifo, here) = (
+        fifo.display().to_string(),
+        folder.path("").display().to_string(),
+    );
+    let names = [
+        "more.toml",
+        "token",
+        "shop.pem",
+        "shop.key",
+        "shop.ocsp",
+        "allow.txt",
+        "deny.txt",
+        "trust.txt",
+        "ca.pem",
+        "ca.crl",
+        "tickets",
+        "backend-ca.pem",
+        "health-ca.pem",
+    ];
+    for path in [&*fifo, &here, "/dev/zero"] {
+        for name in names {
+            let named = format!("\"{name}\"");
+            assert!(text.contains(&named));
+            let text = text.replace(&named, &format!("\"{path}\""));
+            let file = folder.write("gate.toml", text);
+            let output = timeout(PATIENCE, check(&file)).await.expect("it ends");
+            assert_eq!(output.status.code(), Some(2), "{name} is {path}");
+            let text = self::text(&output);
+            let is_it =
+                |line: &str| line.contains(path) && line.contains("this is not a regular file");
+            assert!(text.lines().any(is_it), "{name} is {path}: {text}");
+        }
+        let output = timeout(PATIENCE, check(path.as_ref()))
+            .await
+            .expect("it ends");
+        assert_eq!(output.status.code(), Some(2), "{path}");
+        assert!(self::text(&output).contains("this is not a regular file"));
+    }
+}
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[tokio::test]
 async fn a_certificate_that_does_not_match_its_key_is_reported_at_its_file_without_the_key() {
     let folder = Folder::new();
     let authority = Authority::new();
@@ -83,7 +174,7 @@ async fn a_certificate_that_ends_soon_is_reported_ahead() {
     let folder = Folder::new();
     let authority = Authority::new();
     let mut params = rcgen::CertificateParams::new(["shop.example".to_owned()]).expect("a name");
-    let end = std::time::SystemTime::now() + std::time::Duration::from_secs(3 * 86_400 + 1_800);
+    let end = std::time::SystemTime::now() + Duration::from_secs(3 * 86_400 + 1_800);
     params.not_after = end.into();
     let (chain, key) = authority.sign_params(params);
     folder.write("shop.pem", chain);
@@ -132,7 +223,7 @@ async fn a_certificate_that_ends_soon_is_reported_ahead() {
 async fn a_certificate_that_has_expired_is_reported_at_its_chain() {
     let folder = Folder::new();
     let mut params = rcgen::CertificateParams::new(["shop.example".to_owned()]).expect("a name");
-    let end = std::time::SystemTime::now() - std::time::Duration::from_secs(3 * 86_400 + 1_800);
+    let end = std::time::SystemTime::now() - Duration::from_secs(3 * 86_400 + 1_800);
     params.not_after = end.into();
     let (chain, key) = Authority::new().sign_params(params);
     folder.write("shop.pem", chain);

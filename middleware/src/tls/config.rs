@@ -86,7 +86,7 @@ pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(chosen::default_provider())
 }
 
-pub(super) fn read(part: Part, path: &Path) -> Result<Vec<u8>, TlsConfigError> {
+fn read(part: Part, path: &Path) -> Result<Vec<u8>, TlsConfigError> {
     fs::read(path)
         .map_err(|error| TlsConfigError::new(part, ConfigProblem::Read(error)).in_file(path))
 }

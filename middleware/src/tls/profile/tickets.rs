@@ -1,20 +1,23 @@
 //! Session tickets whose keys are shared by several processes or rotated by this one (RFC 5077; RFC 8446,
 //! section 4.6.1).
 
-use crate::tls::{
-    rustls::{
-        self, CipherSuite, ContentType, ProtocolVersion, SupportedCipherSuite,
-        crypto::{
-            CryptoProvider,
-            cipher::{InboundOpaqueMessage, Iv, OutboundPlainMessage, Tls13AeadAlgorithm},
+use crate::{
+    file,
+    tls::{
+        rustls::{
+            self, CipherSuite, ContentType, ProtocolVersion, SupportedCipherSuite,
+            crypto::{
+                CryptoProvider,
+                cipher::{InboundOpaqueMessage, Iv, OutboundPlainMessage, Tls13AeadAlgorithm},
+            },
+            server::ProducesTickets,
+            time_provider::TimeProvider,
         },
-        server::ProducesTickets,
-        time_provider::TimeProvider,
+        store::{CertStoreProblem, Fault},
     },
-    store::{CertStoreProblem, Fault},
 };
 use std::{
-    fmt, fs, mem,
+    fmt, mem,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -74,7 +77,7 @@ impl TicketKeys {
         let keys = match &self.0 {
             KeySource::Random(rotation) => Keys::Random(rotation.clone()),
             KeySource::File(path) => {
-                let bytes = fs::read(path).map_err(|error| problem(Fault::Read(error)))?;
+                let bytes = file::read(path).map_err(|error| problem(Fault::Read(error)))?;
                 let keys = TicketKey::parse(&bytes);
                 Keys::Shared(keys.map_err(|reason| problem(Fault::Tickets(reason)))?)
             }

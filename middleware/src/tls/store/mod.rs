@@ -25,6 +25,8 @@
 //! tries again three times within three seconds. A certificate that is not valid yet is an error as well, and
 //! [`watch`](CertStore::watch) tries again when it becomes valid.
 //!
+//! The files are regular ones of at most 64 MiB, because a FIFO would block a reload and a device may have no end.
+//!
 //! A warning is logged if a certificate expires within 14 days, or within a third of its validity if that is
 //! shorter; [`watch`](CertStore::watch) repeats it daily.
 //!

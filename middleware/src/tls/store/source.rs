@@ -5,14 +5,15 @@ use super::{
     ocsp,
     snapshot::{StoredKey, same_leaf},
 };
-use crate::tls::{
-    config,
-    error::{ConfigProblem, Part, TlsConfigError},
-    load, provider, x509,
+use crate::{
+    file,
+    tls::{
+        error::{ConfigProblem, Part, TlsConfigError},
+        load, provider, x509,
+    },
 };
 use std::{
     borrow::Cow,
-    fs,
     hash::{DefaultHasher, Hash, Hasher},
     path::{Path, PathBuf},
     sync::Arc,
@@ -29,7 +30,9 @@ pub(in crate::tls) enum Input {
 impl Input {
     pub(in crate::tls) fn read(&self, part: Part) -> Result<Cow<'_, [u8]>, TlsConfigError> {
         match self {
-            Self::File(path) => config::read(part, path).map(Cow::Owned),
+            Self::File(path) => file::read(path).map(Cow::Owned).map_err(|error| {
+                TlsConfigError::new(part, ConfigProblem::Read(error)).in_file(path)
+            }),
             Self::Bytes(bytes) => Ok(Cow::Borrowed(bytes)),
         }
     }
@@ -113,7 +116,7 @@ impl Source {
         let mut stored = StoredKey::new(number, key, facts, source, since);
         if let Some(path) = &self.ocsp {
             let ocsp = |fault| CertStoreProblem::new(Some(path), number, fault);
-            let response = fs::read(path).map_err(|error| ocsp(Fault::Read(error)))?;
+            let response = file::read(path).map_err(|error| ocsp(Fault::Read(error)))?;
             match ocsp::valid_until(&response, &stored.key.cert[0], x509::now()) {
                 Ok(until) => stored.staple(response, until, path.clone()),
                 Err(ocsp::StapleFault::Malformed) => return Err(ocsp(Fault::Staple)),
@@ -131,7 +134,7 @@ pub(super) fn fingerprint<'a>(paths: impl Iterator<Item = &'a Path>) -> u64 {
     let one = |path: &Path| {
         let mut hasher = DefaultHasher::new();
         path.hash(&mut hasher);
-        fs::read(path).ok().hash(&mut hasher);
+        file::read(path).ok().hash(&mut hasher);
         hasher.finish()
     };
     paths.map(one).fold(0, u64::wrapping_add)

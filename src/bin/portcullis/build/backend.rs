@@ -7,12 +7,13 @@ use crate::config::{
 };
 use portcullis::{
     middleware::{
+        internal::read_file,
         proxy_protocol::ProxyHeaderEncoder,
         tls::{CertStore, TlsConnector},
     },
     upstream::{self, HealthCheck, OnDown, Pool, PoolBuilder, ServerPrelude, ServerTls},
 };
-use std::{fs, net::SocketAddr};
+use std::net::SocketAddr;
 
 /// `None` if a file cannot be used, which is reported at its place.
 ///
@@ -212,7 +213,7 @@ fn connector(
     let words = format!("backend \"{}\"", backend.name.value);
     let connector = match &tls.roots {
         None => TlsConnector::with_native_roots().map_err(|error| (chain(&error), &tls.place)),
-        Some(roots) => match fs::read(&roots.value) {
+        Some(roots) => match read_file(&roots.value) {
             Ok(pem) => {
                 TlsConnector::with_roots_pem(&pem).map_err(|error| (chain(&error), &roots.place))
             }

@@ -4,11 +4,12 @@ use super::{
     listener::Tls,
     problem::Placed,
     section::{Reader, Section, Value},
+    source::read_text,
     value::{ListenAddress, OneOrMore, Positive, one_of},
 };
 use portcullis::middleware::tls;
 use std::{
-    env, fmt, fs, io,
+    env, fmt, io,
     path::{self, PathBuf},
 };
 use toml::{Spanned, de::DeValue};
@@ -128,7 +129,7 @@ impl TokenSource {
     pub(crate) fn load(&self) -> Result<Secret, String> {
         let (text, from) = match self {
             Self::File(path) => {
-                let text = fs::read_to_string(path)
+                let text = read_text(path)
                     .map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
                 (text, path.display().to_string())
             }

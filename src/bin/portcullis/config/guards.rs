@@ -6,11 +6,11 @@
 use super::{
     problem::Placed,
     section::{Reader, Section, Value},
-    source::Source,
+    source::{Source, read_text},
     value::{ByteRate, EventRate, OneOrMore, OrOff, Percent, Positive, Size, one_of},
 };
 use portcullis::middleware::ip_set::IpSet;
-use std::{fs, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 use toml::{Spanned, de::DeValue};
 
 #[derive(Clone, Debug, Default)]
@@ -269,7 +269,7 @@ impl Networks {
 
 /// Reads the networks of a file, which `process.watch` then watches, too.
 fn from_file(path: &Path, reader: &Reader<'_>) -> Result<IpSet, String> {
-    let text = fs::read_to_string(path);
+    let text = read_text(path);
     let list = Source::new(path, text.as_deref().unwrap_or_default());
     reader.lists.borrow_mut().push(list);
     let text =

@@ -36,7 +36,7 @@ pub(crate) use self::{
     prelude::Prelude,
     problem::{Place, Placed, Problems, Severity},
     process::{Access, Drain, Format, Log, Process, Workers},
-    source::Source,
+    source::{Source, read_text},
     value::{ByteRate, EventRate, ListenAddress, Size, parse_duration},
 };
 use section::{Reader, Section};
@@ -248,23 +248,10 @@ fn included(
 }
 
 fn read_source(path: &Path, problems: &mut Problems) -> Option<Source> {
-    /// A configuration is written by people. More is a mistake, such as the path of a device.
-    const MAX: u64 = 16 * 1024 * 1024;
-    let place = Source::new(path, "").place(0..0);
-    match fs::metadata(path) {
-        Ok(metadata) if !metadata.is_file() => {
-            problems.error(place, "this is not a file");
-            return None;
-        }
-        Ok(metadata) if metadata.len() > MAX => {
-            problems.error(place, "the file is larger than 16 MiB");
-            return None;
-        }
-        Ok(_) | Err(_) => {}
-    }
-    match fs::read_to_string(path) {
+    match read_text(path) {
         Ok(text) => Some(Source::new(path, text)),
         Err(error) => {
+            let place = Source::new(path, "").place(0..0);
             problems.error(place, format!("cannot be read: {error}"));
             None
         }

@@ -1,11 +1,20 @@
 //! A file of the configuration, and the places in it.
 
 use super::problem::Place;
+use portcullis::middleware::internal::read_file;
 use std::{
+    io,
     ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
 };
+
+/// The text of a file that may be read while a program serves, so that it is neither a FIFO nor endless.
+pub(crate) fn read_text(path: &Path) -> io::Result<String> {
+    let bytes = read_file(path)?;
+    let no_text = |_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8");
+    String::from_utf8(bytes).map_err(no_text)
+}
 
 /// The text of one file.
 #[derive(Clone, Debug)]

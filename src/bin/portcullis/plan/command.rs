@@ -2,7 +2,7 @@
 
 use super::{Change, changes};
 use crate::{
-    config::Config,
+    config::{Config, read_text},
     ctl::{Client, Interface},
     exit, run,
 };
@@ -94,7 +94,7 @@ fn ask(args: &PlanArgs, new: &Config) -> Result<Vec<Row>, String> {
             ));
         }
     }
-    let text = fs::read_to_string(&args.config)
+    let text = read_text(&args.config)
         .map_err(|error| format!("{} cannot be read: {error}", args.config.display()))?;
     let json = request(Method::POST, "/api/plan", text)?;
     let problems = json["problems"].as_array().into_iter().flatten();
