@@ -4,7 +4,7 @@ use crate::gate::{Folder, Gate, backend, line};
 use std::time::Duration;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 async fn gate(deadline: &str) -> (Folder, Gate) {
@@ -80,8 +80,11 @@ async fn idle_connections_end_before_the_deadline_if_that_is_configured() {
 
 #[tokio::test]
 async fn a_second_signal_cuts_immediately_and_the_exit_code_tells() {
-    for [first, second] in [["TERM", "TERM"], ["INT", "TERM"]] {
-        let (_folder, mut gate) = gate("10m").await;
+    let phases = ["", "announce = \"10m\"\n"];
+    let signals = [["TERM", "TERM"], ["INT", "TERM"], ["TERM", "INT"]];
+    let all = phases.map(|phase| signals.map(|signals| (phase, signals)));
+    for (announce, [first, second]) in all.into_iter().flatten() {
+        let (_folder, mut gate) = gate_with("10m", announce).await;
         let mut client = gate.connect().await;
         assert_eq!(line(&mut client).await.expect("the greeting"), "one");
         gate.child.signal(first).await;
@@ -89,9 +92,13 @@ async fn a_second_signal_cuts_immediately_and_the_exit_code_tells() {
         client.write_all(b"more\n").await.expect("it is open");
         assert_eq!(line(&mut client).await.expect("an echo"), "more");
         gate.child.signal(second).await;
-        let mut rest = Vec::new();
-        let _ = client.read_to_end(&mut rest).await;
-        assert_eq!(gate.child.ended_within(PATIENCE).await.code(), Some(3));
+        let begun = Instant::now();
+        let ended = gate.child.ended_within(PATIENCE).await;
+        assert_eq!(ended.code(), Some(3), "{announce}");
+        // Nothing is waited for: no notice, no silence, no deadline.
+        let took = begun.elapsed();
+        assert!(took < Duration::from_secs(5), "{announce}: {took:?}");
+        assert!(!matches!(client.read(&mut [0]).await, Ok(1..)));
     }
 }
 

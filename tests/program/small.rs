@@ -63,17 +63,28 @@ async fn a_port_that_is_taken_ends_the_start_with_one() {
         ),
     );
     let file = file.to_str().expect("it is UTF-8");
-    for (arguments, message) in [
+    for (arguments, who) in [
         (
             &["run", "--config", file][..],
-            "gate.toml:4:10: listener \"a\": ",
+            format!("{file}:4:10: listener \"a\": "),
         ),
-        (&["echo", &taken], "portcullis: "),
+        (
+            &["forward", &taken, "127.0.0.1:1"],
+            "listener \"forward\": ".into(),
+        ),
+        (&["echo", &taken], "portcullis: ".into()),
+        (&["daytime", &taken], "portcullis: ".into()),
     ] {
         let output = program(arguments.iter().copied()).output().await;
         let output = output.expect("it runs");
         let text = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{text}");
-        assert!(text.contains(message) && text.contains(&taken), "{text}");
+        let expected = format!(
+            "{who}cannot listen on {taken}: bind failed: {}; \
+             another socket has this port (`ss -ltnp` or `netstat` shows whose); \
+             end that program, or choose another port\n",
+            std::net::TcpListener::bind(&taken).expect_err("it is taken")
+        );
+        assert_eq!(text, expected);
     }
 }

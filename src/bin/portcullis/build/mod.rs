@@ -5,6 +5,8 @@ mod backend;
 mod listener;
 mod prelude;
 mod rules;
+#[cfg(test)]
+mod tests;
 mod tls;
 
 pub(crate) use self::{

@@ -561,7 +561,16 @@ fn routes_that_contradict_each_other_are_reported() {
             "5:72: note: listener \"x\": \"*.a.test\" and \"Pay.a.test\" lead to different backends; the exact name takes precedence"
         ]
     );
-    // Deeper names do not match the wildcard.
+    // One backend, and deeper names, which do not match the wildcard.
+    let found = routes(&format!(
+        "{}, {}",
+        to("*.a.test", "b"),
+        to("pay.a.test", "b")
+    ));
+    assert_eq!(
+        found,
+        ["10:8: note: backend \"d\" is not used by any listener"]
+    );
     let found = routes(&format!(
         "{}, {}",
         to("*.a.test", "b"),

@@ -1,0 +1,57 @@
+//! What building starts.
+
+use super::{Before, build};
+use crate::config::{Config, Problems, Source};
+use std::fs;
+use tokio::runtime::Handle;
+
+#[tokio::test]
+async fn a_dry_run_checks_no_server_resolves_no_name_and_watches_no_file() {
+    let folder = std::env::temp_dir().join(format!("portcullis-dry-run-{}", std::process::id()));
+    fs::create_dir_all(&folder).expect("the temporary folder is writable");
+    let names = vec!["shop.example".to_owned()];
+    let signed = rcgen::generate_simple_self_signed(names).expect("a certificate");
+    fs::write(folder.join("shop.pem"), signed.cert.pem()).expect("the folder is writable");
+    let key = signed.signing_key.serialize_pem();
+    fs::write(folder.join("shop.key"), key).expect("the folder is writable");
+    let text = r#"version = 1
+[[certificate]]
+name = "shop"
+chain = "shop.pem"
+key = "shop.key"
+[[listener]]
+name = "a"
+listen = "127.0.0.1:0"
+backend = "b"
+tls = { certificates = "shop", client.roots = "shop.pem" }
+[[backend]]
+name = "b"
+servers = ["127.0.0.1:1", "localhost:1"]
+tls = { name = "b", roots = "shop.pem", certificate = "shop" }
+"#;
+    let mut problems = Problems::default();
+    let config = Config::parse(&Source::new(folder.join("gate.toml"), text), &mut problems);
+    let tasks = || Handle::current().metrics().num_alive_tasks();
+    let mut parts = [true, false].map(|is_dry_run| {
+        let before = Before {
+            is_dry_run,
+            ..Before::default()
+        };
+        let parts = build(&config, &before, &mut problems);
+        match is_dry_run {
+            true => assert_eq!(tasks(), 0),
+            // A name is resolved, and a server is checked.
+            false => assert!(tasks() >= 2, "{}", tasks()),
+        }
+        parts
+    });
+    assert_eq!(problems.errors(), 0, "{:?}", problems.sorted());
+    // A configuration that is used watches the files of both sides.
+    let before = tasks();
+    parts[1].commit(&config);
+    let to_servers = tasks();
+    assert!(to_servers > before, "{to_servers} after {before}");
+    let _watches = parts[1].gates["a"].watch();
+    assert!(tasks() > to_servers);
+    fs::remove_dir_all(&folder).expect("it is there");
+}
