@@ -8,7 +8,8 @@ socat, and backends that fail.
 
 FOLDER has the program, target/debug by default, and in its folder `examples` the examples. What is not installed is
 skipped and named; CI installs it first. Servers listen on free ports of loopback and keep their files in a temporary folder. Only
-processes that were started here are ended. The checks of a vanished backend need root, for a network namespace."""
+processes that were started here are ended. The checks of a vanished backend need root, for a network namespace, and one
+of them waits for two minutes."""
 
 import argparse
 import signal
@@ -30,7 +31,7 @@ CHECKS = [databases.redis, databases.redis_behind_tls, databases.redis_that_stan
           proxies.proxies_behind, ends.half_close, ends.half_close_of_the_backend, ends.resets,
           ends.resets_in_the_middle, ends.back_pressure, failures.ends_are_reported, failures.pool_of_three,
           failures.backend_refuses, failures.backend_comes_back, failures.silent_backends, failures.backend_vanishes,
-          *configurations.CHECKS]
+          failures.backend_stays_away, *configurations.CHECKS]
 
 
 def main():

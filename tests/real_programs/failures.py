@@ -196,6 +196,28 @@ def backend_vanishes():
                     assert exactly(stream, 5) == b"again"
 
 
+def backend_stays_away():
+    """Connections to a machine that is gone end after two minutes: idle ones by keepalive, and those whose bytes are not
+    acknowledged by the user timeout."""
+    with other_machine() as (ip, name, there, address):
+        server = [ip, "netns", "exec", name, sys.executable, "-c", ECHO, address]
+        with Program(server) as program:
+            port = program.says(r"(\d+)\n").group(1)
+            with Gate(f"{address}:{port}") as gate, gate.connect() as idle, gate.connect() as busy:
+                for stream in (idle, busy):
+                    stream.sendall(b"hello")
+                    assert exactly(stream, 5) == b"hello"
+                wrong = [address.rpartition(".")[0] + ".1", "dev", there]
+                run(ip, "-n", name, "neigh", "replace", *wrong, "lladdr", "02:00:00:00:00:01", "nud", "permanent")
+                begun = time.monotonic()
+                busy.sendall(b"lost")
+                for stream in (idle, busy):
+                    stream.settimeout(180)
+                    how = ends(stream)
+                    took = time.monotonic() - begun
+                    assert how in ("end", "reset") and 110 < took < 150, (how, took)
+
+
 ECHO = """
 import socket, sys, threading
 listener = socket.create_server((sys.argv[1], 0))
