@@ -198,7 +198,11 @@ pub(crate) fn serve_on(
         Ok(events) => events,
         Err(error) => return failed_to_start(&format!("portcullis: {}", chain(&error))),
     };
-    let instruments = config.admin.as_ref().map(Instruments::install);
+    if file.is_some() {
+        // A reload may add an admin interface, which shows what pools count from the start.
+        Instruments::install_metrics();
+    }
+    let instruments = config.admin.as_ref().map(Instruments::new);
     let before = Before {
         instruments: instruments.clone(),
         ..Before::default()

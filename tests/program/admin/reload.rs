@@ -1,7 +1,7 @@
 //! What a reload changes at once, with real clients.
 
 use super::{Administered, Api, TOKEN, configuration};
-use crate::gate::{backend, line};
+use crate::gate::{Folder, Gate, backend, line};
 use serde_json::Value;
 use std::time::Duration;
 use tokio::{
@@ -252,6 +252,62 @@ async fn an_admin_interface_that_is_removed_answers_the_last_request_and_comes_b
     let counted = "portcullis_connections_accepted_total{listener=\"a\"} 1";
     assert!(metrics.contains(counted), "{metrics}");
     assert_eq!(api.get("/api/endings").await.json()["kept"], 1);
+}
+
+#[tokio::test]
+async fn an_admin_interface_is_added_to_a_program_that_was_started_without_one() {
+    let server = backend("one").await;
+    let rest = configuration("", &format!("servers = \"{server}\""));
+    let folder = Folder::new();
+    let file = folder.write("gate.toml", format!("version = 1\n{rest}"));
+    let mut gate = Gate::run(&file, 1).await;
+    let mut old = gate.connect().await;
+    line(&mut old).await.expect("the greeting");
+
+    let taken = folder.path("taken");
+    std::fs::create_dir(&taken).expect("the folder is writable");
+    let with = |socket: &str| format!("version = 1\n[admin]\nlisten = \"unix:{socket}\"\n{rest}");
+    folder.write("gate.toml", with("taken"));
+    gate.child.signal("HUP").await;
+    gate.child.says("was not reloaded").await;
+    folder.write("gate.toml", with("admin.sock"));
+    gate.child.signal("HUP").await;
+    gate.child.says("was reloaded").await;
+
+    let api = Api::unix(folder.path("admin.sock"));
+    let live = api.get("/api/connections").await.json();
+    assert_eq!(live["connections"].as_array().map(Vec::len), Some(1));
+    let servers = format!("backend=\"b\",server=\"{server}\"");
+    let metrics = api.get("/metrics").await.body;
+    for counted in [
+        format!("portcullis_backend_connections{{{servers}}} 1"),
+        format!("portcullis_backend_up{{{servers}}} 1"),
+        "portcullis_reloads_total{of=\"configuration\",result=\"failed\"} 1".into(),
+    ] {
+        assert!(metrics.contains(&counted), "{counted}: {metrics}");
+    }
+
+    // The connection that was open before ends without an ending, the next one with one.
+    let mut new = gate.connect().await;
+    line(&mut new).await.expect("the greeting");
+    drop(old);
+    drop(new);
+    let ended = timeout(PATIENCE, async {
+        let none = format!("portcullis_backend_connections{{{servers}}} 0");
+        while !api.get("/metrics").await.body.contains(&none) {
+            sleep(Duration::from_millis(10)).await;
+        }
+    });
+    ended.await.expect("both end");
+    let counted = "portcullis_connections_accepted_total{listener=\"a\"} 1";
+    let metrics = api.get("/metrics").await.body;
+    assert!(metrics.contains(counted), "{metrics}");
+    let last = timeout(PATIENCE, async {
+        while api.get("/api/endings").await.json()["last"] != 1 {
+            sleep(Duration::from_millis(10)).await;
+        }
+    });
+    last.await.expect("it is kept");
 }
 
 #[tokio::test]

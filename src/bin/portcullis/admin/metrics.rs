@@ -67,7 +67,7 @@ impl Metrics {
     }
 }
 
-/// Counts a reload of the configuration. Without an admin interface nothing is counted.
+/// Counts a reload of the configuration.
 pub(crate) fn count_reload(result: &'static str) {
     count_reloads(result, 1);
 }

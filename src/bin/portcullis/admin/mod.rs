@@ -113,8 +113,13 @@ pub(crate) struct Instruments {
 }
 
 impl Instruments {
-    /// Before the stacks are built, because metrics are registered with them.
-    pub(crate) fn install(settings: &config::Admin) -> Self {
+    /// Before pools and stacks are built, because metrics are registered with them.
+    pub(crate) fn install_metrics() {
+        Metrics::install();
+    }
+
+    /// Before the stacks are built.
+    pub(crate) fn new(settings: &config::Admin) -> Self {
         Self {
             endings: Arc::new(Endings::new(settings.endings)),
             metrics: Metrics::install(),

@@ -49,7 +49,7 @@ pub(crate) struct Config {
     pub(crate) process: Process,
     pub(crate) drain: Drain,
     pub(crate) log: Log,
-    /// Without it there is no admin interface, and nothing is measured for one.
+    /// Without it there is no admin interface, and the connections of listeners are not measured for one.
     pub(crate) admin: Option<Admin>,
     pub(crate) certificates: Vec<Certificate>,
     pub(crate) listeners: Vec<Listener>,

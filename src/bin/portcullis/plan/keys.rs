@@ -150,7 +150,7 @@ pub(super) static KEYS: &[Key] = &[
     elsewhere("drain", All),
     elsewhere("log", All),
     elsewhere("admin", All)
-        .note("if the program was started without it, when the program is started again"),
+        .note("an added one counts the connections and shows the endings from then on"),
     elsewhere("defaults", Next),
     elsewhere("listener", Name)
         .note("added ones listen immediately; removed ones drain by `drain.deadline`"),

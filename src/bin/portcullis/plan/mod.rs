@@ -126,7 +126,10 @@ impl Plan {
             admin.map_or(NONE.into(), |admin| admin.listen.value.to_string())
         };
         let (when, effect) = match (&from.admin, &to.admin) {
-            (None, Some(_)) => (When::Restart, When::Restart.effect()),
+            (None, Some(_)) => (
+                When::All,
+                "it opens, and shows connections that end from then on",
+            ),
             (Some(_), None) => (When::All, "it closes"),
             _ => return,
         };

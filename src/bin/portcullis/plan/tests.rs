@@ -102,7 +102,7 @@ fn listeners_backends_and_servers_come_and_go() {
 }
 
 #[test]
-fn an_admin_interface_moves_and_goes_at_once_and_comes_with_the_next_start() {
+fn an_admin_interface_comes_moves_and_goes_at_once() {
     let with = |listen: &str| format!("{BASE}[admin]\nlisten = \"{listen}\"\n");
     let [none, one, two] = [BASE, &with("127.0.0.1:1"), &with("127.0.0.1:2")].map(config);
     let facts = |from: &Config, to: &Config| {
@@ -113,7 +113,7 @@ fn an_admin_interface_moves_and_goes_at_once_and_comes_with_the_next_start() {
         (words(std::slice::from_ref(change)).remove(0), change.when)
     };
     let added = facts(&none, &one);
-    assert_eq!(added, ("admin: none -> 127.0.0.1:1".into(), When::Restart));
+    assert_eq!(added, ("admin: none -> 127.0.0.1:1".into(), When::All));
     let moved = facts(&one, &two);
     assert_eq!(
         moved,

@@ -82,13 +82,11 @@ impl Running {
         if !is_first {
             // What the next start uses.
             self.config.process = before.process;
-            self.config.admin = self.config.admin.take().filter(|_| self.admin.is_some());
         }
         self.publish();
     }
 
-    /// Adds, changes or removes the admin interface. If the program was started without one, it waits for the next
-    /// start, because what it measures has to be registered first.
+    /// Adds, changes or removes the admin interface.
     fn commit_admin(
         &mut self,
         settings: Option<&config::Admin>,

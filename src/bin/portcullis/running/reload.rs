@@ -6,7 +6,7 @@
 
 use super::Running;
 use crate::{
-    admin::{self, count_reload},
+    admin::{self, Instruments, count_reload},
     build::{self, Before, State},
     config::{Config, Problems},
     log,
@@ -70,10 +70,12 @@ impl Running {
         // Reading small files blocks for less time than a connection notices.
         tokio::task::block_in_place(|| {
             let (config, mut problems) = Config::load(file);
+            let instruments = self.instruments.clone();
+            let instruments = instruments.or_else(|| config.admin.as_ref().map(Instruments::new));
             let before = Before {
                 pools: self.pools.clone(),
                 states: self.states(),
-                instruments: self.instruments.clone(),
+                instruments: instruments.clone(),
                 is_dry_run: false,
             };
             let parts = build::build(&config, &before, &mut problems);
@@ -97,6 +99,7 @@ impl Running {
             }
             log::set_format(config.log.format);
             access.commit();
+            self.instruments = instruments;
             self.commit(config, parts, sockets, admin);
             Ok(())
         })
@@ -106,16 +109,13 @@ impl Running {
     fn bind_admin(&mut self, config: &Config) -> Option<Result<admin::Bound, CannotListen>> {
         let (old, new) = (self.config.admin.as_ref(), config.admin.as_ref()?);
         let is_new = old.is_none_or(|old| old.listen.value != new.listen.value);
-        let is_possible = self.instruments.is_some();
-        (is_new && is_possible).then(|| admin::bind(new, &mut self.sockets))
+        is_new.then(|| admin::bind(new, &mut self.sockets))
     }
 
     /// Says which changes wait for the next start.
     fn warn_of_restart(&self, config: &Config) {
         let changes = plan::changes(&self.config, config).into_iter();
-        // What an admin interface measures is there if the program was started with one.
-        let is_possible = |key: &str| key == "admin" && self.instruments.is_some();
-        let waits = |change: &Change| change.when == When::Restart && !is_possible(&change.key);
+        let waits = |change: &Change| change.when == When::Restart;
         for change in changes.filter(waits) {
             tracing::warn!(
                 "the change of {} takes effect when the program is started again",
