@@ -30,6 +30,7 @@ mod linux {
         write: OwnedFd,
         len: usize,
         capacity: usize,
+        limit: usize,
     }
 
     impl Pipe {
@@ -48,6 +49,7 @@ mod linux {
                 write,
                 len: 0,
                 capacity,
+                limit: capacity,
             })
         }
 
@@ -66,11 +68,18 @@ mod linux {
             self.capacity
         }
 
+        /// Limits the bytes that one move takes into the pipe; by default its capacity does.
+        ///
+        /// A limit of zero counts as one, because no bytes would mean the end of the input.
+        pub const fn set_limit(&mut self, bytes: usize) {
+            self.limit = if bytes == 0 { 1 } else { bytes };
+        }
+
         /// Only into an empty pipe, so that `WouldBlock` means that the socket has no input.
         fn fill(&mut self, socket: impl AsFd) -> io::Result<usize> {
             // The second attempt is for input that arrives after the first one.
             for _ in 0..2 {
-                match splice(&socket, None, &self.write, None, self.capacity, FLAGS) {
+                match splice(&socket, None, &self.write, None, self.limit, FLAGS) {
                     // Before urgent data of TCP, the kernel also says so although more input follows.
                     Ok(0) | Err(Errno::AGAIN) => {
                         let mut byte = [MaybeUninit::uninit()];
@@ -176,6 +185,12 @@ mod elsewhere {
 
         /// The number of bytes that fit into the pipe.
         pub const fn capacity(&self) -> usize {
+            match *self {}
+        }
+
+        /// Limits the bytes that one move takes into the pipe.
+        pub const fn set_limit(&mut self, bytes: usize) {
+            let _ = bytes;
             match *self {}
         }
     }

@@ -4,6 +4,7 @@ use super::{
     pipes::PooledPipe,
     report::{Failure, ForwardStep, Side},
     scratch::{BATCH, with_scratch},
+    streak::Streak,
 };
 use portcullis_middleware::{connection::EndedBy, io::Passthrough};
 use std::{
@@ -23,8 +24,7 @@ pub(super) struct Direction {
     from: Side,
     pub(super) rest: Rest,
     pub(super) stage: Stage,
-    /// Reads in a row that filled the scratch.
-    pub(super) full_reads: u8,
+    pub(super) streak: Streak,
     /// The sockets refused to move bytes through a pipe.
     pub(super) copies: bool,
     /// Bytes were written after the last flush.
@@ -67,12 +67,12 @@ pub(super) struct Surroundings {
 }
 
 impl Direction {
-    pub(super) const fn new(from: Side) -> Self {
+    pub(super) fn new(from: Side) -> Self {
         Self {
             from,
             rest: Rest::Nothing,
             stage: Stage::Open,
-            full_reads: 0,
+            streak: Streak::default(),
             copies: false,
             unflushed: false,
             moved: 0,

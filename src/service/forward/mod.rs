@@ -61,9 +61,11 @@
 //! An idle connection holds no buffer. Bytes are read into a buffer of the thread and written immediately; what the
 //! other side does not accept is kept, up to 64 KiB, or 128 KiB if a side is no plain socket. A TLS session keeps up to
 //! 136 KiB more, which it has encrypted. After two reads in a row that filled that buffer, bytes of plain sockets move
-//! through a pipe of the kernel (`splice(2)`, on Linux), which takes two system calls for up to 256 KiB and copies
-//! nothing. The process has at most 128 such pipes; a slow reader occupies one. Without a pipe, and on other systems,
-//! bytes are copied.
+//! through a pipe of the kernel (`splice(2)`, on Linux), which copies nothing and takes two system calls for 256 KiB, or
+//! for 1 MiB once 8 MiB have moved without a wait for the other side. The process has at most 16 pipes of 1 MiB and 128
+//! of 256 KiB; a slow reader occupies one. Without a pipe, and on other systems, bytes are copied.
+//!
+//! What the kernel buffers comes on top: up to `tcp_rmem` on the side that sends, and `tcp_wmem` on the other one.
 //!
 //! [`ConnectTo`] and a [`Pool`](crate::upstream::Pool) set keepalive and the timeout of unacknowledged data, which take
 //! four system calls, only once a connection has lasted a quarter of a second, unless the server is sent something first
@@ -121,6 +123,7 @@ mod report;
 mod scratch;
 mod service;
 mod silence;
+mod streak;
 #[cfg(test)]
 mod tests;
 mod transfer;

@@ -10,7 +10,7 @@ use std::{
 #[derive(Debug)]
 pub(super) struct PooledPipe(Option<CountedPipe>);
 
-/// A pipe that counts for the limit of the process.
+/// A pipe whose capacity counts for the limit of the process.
 #[derive(Debug)]
 struct CountedPipe(Pipe);
 
@@ -28,22 +28,19 @@ impl PooledPipe {
     }
 
     pub(super) fn get_mut(&mut self) -> &mut Pipe {
-        &mut self
-            .0
-            .as_mut()
-            .expect("a pipe is there until it is dropped")
-            .0
+        let counted = self.0.as_mut();
+        &mut counted.expect("a pipe is there until it is dropped").0
     }
 }
 
 impl Drop for PooledPipe {
     fn drop(&mut self) {
-        if let Some(pipe) = self.0.take().filter(|pipe| pipe.0.is_empty()) {
+        if let Some(pipe) = self.0.take().filter(|counted| counted.0.is_empty()) {
             // Without a pool the thread is about to end.
             let _ = POOL.try_with(|pool| {
                 let mut pool = pool.borrow_mut();
                 // Most pipes are for connections, because those of idle threads remain unused.
-                let scarce = EXISTING.load(Ordering::Relaxed) > PIPES / 2;
+                let scarce = COUNTED.load(Ordering::Relaxed) > LIMIT / 2;
                 if pool.len() < if scarce { 1 } else { IDLE_PIPES } {
                     pool.push(pipe);
                 }
@@ -53,14 +50,20 @@ impl Drop for PooledPipe {
 }
 
 impl CountedPipe {
+    /// A large pipe while few exist, then a small one.
     fn new() -> Option<Self> {
-        let more = |pipes| (pipes < PIPES).then_some(pipes + 1);
-        let counted = EXISTING.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        Self::with(LARGE, LIMIT_OF_LARGE).or_else(|| Self::with(SMALL, LIMIT))
+    }
+
+    /// A pipe of `capacity`, if that keeps all within `limit`.
+    fn with(capacity: usize, limit: usize) -> Option<Self> {
+        let more = |counted| Some(counted + capacity).filter(|counted| *counted <= limit);
+        let counted = COUNTED.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
         counted.ok()?;
-        match Pipe::new(CAPACITY) {
+        match Pipe::new(capacity) {
             Ok(pipe) => Some(Self(pipe)),
             Err(_) => {
-                EXISTING.fetch_sub(1, Ordering::Relaxed);
+                COUNTED.fetch_sub(capacity, Ordering::Relaxed);
                 None
             }
         }
@@ -69,18 +72,30 @@ impl CountedPipe {
 
 impl Drop for CountedPipe {
     fn drop(&mut self) {
-        EXISTING.fetch_sub(1, Ordering::Relaxed);
+        let counted = if self.0.capacity() < LARGE {
+            SMALL
+        } else {
+            LARGE
+        };
+        COUNTED.fetch_sub(counted, Ordering::Relaxed);
     }
 }
 
-static EXISTING: AtomicUsize = AtomicUsize::new(0);
+/// The capacity of all pipes of the process.
+static COUNTED: AtomicUsize = AtomicUsize::new(0);
 
-/// A quarter of a MiB moves with one call. Larger pipes gain little.
-const CAPACITY: usize = 256 * 1024;
+/// The largest that Linux allows an unprivileged user (`pipe-max-size`).
+const LARGE: usize = 1024 * 1024;
 
-/// How many pipes the process has at most, because a slow reader occupies one. The kernel allows an
-/// unprivileged user twice their memory (`pipe-user-pages-soft`).
-pub(super) const PIPES: usize = 128;
+/// Where many connections take pipes.
+const SMALL: usize = 256 * 1024;
+
+/// Up to this capacity of all pipes, new ones are large: sixteen, as many connections move bytes at a time on few cores.
+const LIMIT_OF_LARGE: usize = 16 * LARGE;
+
+/// The capacity of all pipes at most, because a slow reader occupies one: 16 large ones and 128 small ones. An
+/// unprivileged user may have 64 MiB (`pipe-user-pages-soft`).
+const LIMIT: usize = LIMIT_OF_LARGE + 128 * SMALL;
 
 /// How many pipes a thread keeps for later, or one if many exist. An empty pipe takes two file descriptors and about 3 KiB.
 const IDLE_PIPES: usize = 4;
@@ -94,8 +109,13 @@ mod tests {
     fn pipes_are_limited_and_empty_ones_are_used_again() {
         // In a thread of its own, whose pool is empty.
         std::thread::spawn(|| {
-            let taken: Vec<_> = std::iter::from_fn(PooledPipe::take).collect();
-            assert!(!taken.is_empty() && taken.len() <= PIPES);
+            let mut taken: Vec<_> = std::iter::from_fn(PooledPipe::take).collect();
+            let capacities = taken.iter_mut().map(|pipe| pipe.get_mut().capacity());
+            let capacities: Vec<_> = capacities.collect();
+            assert!(
+                capacities.contains(&SMALL) && capacities.is_sorted_by(|one, next| one >= next)
+            );
+            assert!(capacities.iter().sum::<usize>() <= LIMIT);
             drop(taken);
             POOL.with(|pool| assert_eq!(pool.borrow().len(), IDLE_PIPES));
             let again: Vec<_> = std::iter::from_fn(PooledPipe::take).collect();

@@ -27,13 +27,13 @@ impl Direction {
         R: AsyncRead + Passthrough + Unpin,
         W: AsyncWrite + Passthrough + Unpin,
     {
-        let splices = self.full_reads >= FULL_READS && !self.copies;
+        let splices = self.streak.is_bulk() && !self.copies;
         if splices && from.is_passthrough() && to.is_passthrough() {
             if let Some(pipe) = PooledPipe::take() {
                 return self.poll_splice(cx, from, pipe);
             }
             // Tries again later, because a failed attempt takes system calls.
-            self.full_reads = 0;
+            self.streak.reset();
         }
         let size = match from.is_passthrough() && to.is_passthrough() {
             true => SCRATCH,
@@ -82,11 +82,7 @@ impl Direction {
         };
         let filled = buffer.filled();
         let is_full = size - filled.len() < RECORD;
-        self.full_reads = if is_full {
-            self.full_reads.saturating_add(1)
-        } else {
-            0
-        };
+        self.streak.copied(is_full);
         if filled.is_empty() && pending {
             return Poll::Pending;
         }
@@ -120,6 +116,7 @@ impl Direction {
         from: &mut impl Passthrough,
         mut pipe: PooledPipe,
     ) -> Poll<Result<usize, Failure>> {
+        pipe.get_mut().set_limit(self.streak.fill());
         match ready!(from.poll_read_to_pipe(cx, pipe.get_mut())) {
             Ok(0) => {
                 self.stage = Stage::Ended;
@@ -128,10 +125,7 @@ impl Direction {
             Ok(read) => {
                 #[cfg(test)]
                 SPLICED.with(|spliced| spliced.set(spliced.get() + read));
-                if read < SCRATCH / 2 {
-                    // Little input is cheaper to copy, with two calls in place of four.
-                    self.full_reads = 0;
-                }
+                self.streak.spliced(read);
                 self.rest = Rest::Pipe(pipe);
                 Poll::Ready(Ok(read))
             }
@@ -163,8 +157,11 @@ impl Direction {
                     (new, *written == bytes.len())
                 }
                 Rest::Pipe(pipe) => {
-                    let new = ready!(to.poll_write_from_pipe(cx, pipe.get_mut()))?;
-                    (new, pipe.get_mut().is_empty())
+                    let Poll::Ready(new) = to.poll_write_from_pipe(cx, pipe.get_mut()) else {
+                        self.streak.blocked();
+                        return Poll::Pending;
+                    };
+                    (new?, pipe.get_mut().is_empty())
                 }
             };
             if written == 0 {
@@ -191,9 +188,6 @@ std::thread_local! {
     /// Bytes that directions of this thread moved into pipes.
     pub(super) static SPLICED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
-
-/// Reads in a row that fill the scratch, after which a pipe is worth its two calls more.
-const FULL_READS: u8 = 2;
 
 /// The space that the largest TLS record needs (RFC 8446, section 5.1).
 const RECORD: usize = 16 * 1024;
