@@ -15,6 +15,10 @@ pub(crate) fn describe() -> String {
             read("/proc/sys/kernel/osrelease"),
             read("/proc/loadavg"),
         ),
+        format!(
+            "TCP congestion control: {}.",
+            read("/proc/sys/net/ipv4/tcp_congestion_control")
+        ),
         format!("portcullis at {}.", revision()),
         format!(
             "Built with {}, `lto = \"thin\"`, one codegen unit.",

@@ -51,6 +51,18 @@ impl Options {
         self.output.clone().unwrap_or(target).join("results.csv")
     }
 
+    /// The arguments that select measurements and servers, with a leading ` --` if there are any.
+    pub(crate) fn selection(&self) -> String {
+        let lists = [("--only", &self.only), ("--servers", &self.servers)];
+        let lists = lists.iter().filter(|(_, names)| !names.is_empty());
+        let lists = lists.map(|(option, names)| format!(" {option} {}", names.join(",")));
+        let lists: String = lists.collect();
+        match lists.is_empty() {
+            true => lists,
+            false => format!(" --{lists}"),
+        }
+    }
+
     const fn is_whole(&self) -> bool {
         !self.quick && self.only.is_empty() && self.servers.is_empty()
     }
@@ -91,6 +103,11 @@ mod tests {
         assert!(options.quick);
         assert_eq!(options.only, ["churn", "http", "idle"]);
         assert_eq!(options.servers, ["actix"]);
+        assert_eq!(
+            options.selection(),
+            " -- --only churn,http,idle --servers actix"
+        );
+        assert_eq!(parse("").unwrap().unwrap().selection(), "");
     }
 
     #[test]

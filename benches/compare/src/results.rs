@@ -14,8 +14,9 @@ pub(crate) fn write(options: &Options, tables: &[Table]) -> Result<(), BoxError>
     };
     let mut text = format!(
         "# Side by side with others\n\n\
-         Written by `cargo run --release --manifest-path benches/compare/Cargo.toml{features}`; its\n\
-         [README](compare/README.md) says how it is measured and what the columns mean.\n{INTRODUCTION}\n"
+         Written by `cargo run --release --manifest-path benches/compare/Cargo.toml{features}{}`;\n\
+         `benches/compare/README.md` says how it is measured and what the columns mean.\n{INTRODUCTION}\n",
+        options.selection(),
     );
     if options.quick {
         text += "**A quick run: its numbers mean little.**\n\n";
@@ -41,7 +42,7 @@ const INTRODUCTION: &str = "\
 Each value is the median of the rounds, with the smallest and the largest in brackets; ratios are those of the
 same round. The second row of the reference is another process of the same server. Its distance from 1.00 is
 noise, and smaller differences mean nothing. Total CPU is mostly the kernel's. Instructions and system calls, which
-vary less, are counted at the end; the cost of each layer is in [README.md](README.md).
+vary less, are counted at the end; the cost of each layer is in `benches/README.md`.
 
 **Bold** is portcullis. † forwards to an echo server on bare tokio, whose CPU and memory are not counted. Such a
 server has twice as many connections, and is compared with others that do the same.
