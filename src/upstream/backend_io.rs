@@ -126,6 +126,10 @@ impl Passthrough for BackendIo {
         either!(self, io => io.poll_departure(cx))
     }
 
+    fn has_unread(&self) -> bool {
+        either!(self, io => io.has_unread())
+    }
+
     #[inline]
     fn poll_read_to_pipe(
         &mut self,

@@ -1,7 +1,7 @@
 //! The innermost wrapper, which counts bytes and can be closed from outside.
 
 use super::{
-    ConnectionInfo, LateOptions, Phase, Transport,
+    ConnectionInfo, KernelSocket, LateOptions, Phase, Transport,
     control::{IoDirection, Requests},
 };
 use crate::{
@@ -178,6 +178,12 @@ impl<Io: Transport> Passthrough for Socket<Io> {
     fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         let departed = departure::poll_raw(self.get_ref(), cx);
         departure::unless_sent(self.info.bytes_read() > 0, departed)
+    }
+
+    fn has_unread(&self) -> bool {
+        self.get_ref()
+            .kernel_socket()
+            .is_some_and(KernelSocket::has_unread)
     }
 
     fn poll_read_to_pipe(

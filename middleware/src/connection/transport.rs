@@ -5,8 +5,10 @@ use crate::{
     departure,
     io::{Passthrough, Pipe},
 };
+use socket2::SockRef;
 use std::{
     io,
+    mem::MaybeUninit,
     task::{Context, Poll},
 };
 use tokio::{
@@ -95,6 +97,19 @@ pub enum KernelSocket<'a> {
     Unix(&'a tokio::net::UnixStream),
 }
 
+impl KernelSocket<'_> {
+    /// Whether the receive buffer contains bytes.
+    pub(crate) fn has_unread(self) -> bool {
+        let mut byte = [MaybeUninit::uninit()];
+        let peeked = match self {
+            Self::Tcp(socket) => SockRef::from(socket).peek(&mut byte),
+            #[cfg(unix)]
+            Self::Unix(socket) => SockRef::from(socket).peek(&mut byte),
+        };
+        matches!(peeked, Ok(1..))
+    }
+}
+
 impl Transport for TcpStream {
     fn kernel_socket(&self) -> Option<KernelSocket<'_>> {
         Some(KernelSocket::Tcp(self))
@@ -168,6 +183,10 @@ macro_rules! passthrough {
 
             fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
                 departure::poll_raw(self, cx)
+            }
+
+            fn has_unread(&self) -> bool {
+                self.kernel_socket().is_some_and(KernelSocket::has_unread)
             }
 
             fn poll_read_to_pipe(

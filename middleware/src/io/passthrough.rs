@@ -51,6 +51,13 @@ pub trait Passthrough {
         Poll::Pending
     }
 
+    /// Whether input has arrived at the socket that was not read, as far as the system can tell.
+    ///
+    /// The default is that none has.
+    fn has_unread(&self) -> bool {
+        false
+    }
+
     /// Moves bytes from the socket into `pipe`, which must be empty; `Ok(0)` is the end of the stream.
     ///
     /// # Errors
@@ -124,6 +131,13 @@ macro_rules! forward_passthrough {
             }
 
             #[inline]
+            fn has_unread(&self) -> bool {
+                match self {
+                    $($(#[$attribute])* $pattern => $io.has_unread(),)*
+                }
+            }
+
+            #[inline]
             fn poll_read_to_pipe(
                 &mut self,
                 cx: &mut ::std::task::Context<'_>,
@@ -167,6 +181,10 @@ impl<IO: Passthrough + ?Sized> Passthrough for Box<IO> {
 
     fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         (**self).poll_departure(cx)
+    }
+
+    fn has_unread(&self) -> bool {
+        (**self).has_unread()
     }
 
     fn poll_read_to_pipe(

@@ -182,6 +182,10 @@ impl<IO: Passthrough> Passthrough for PrefixedIo<IO> {
         unless_sent(!self.prefix().is_empty(), self.io.poll_departure(cx))
     }
 
+    fn has_unread(&self) -> bool {
+        !self.prefix().is_empty() || self.io.has_unread()
+    }
+
     fn poll_read_to_pipe(
         &mut self,
         cx: &mut Context<'_>,

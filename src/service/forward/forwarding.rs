@@ -118,10 +118,12 @@ where
         };
         self.backend_first = !self.backend_first;
         for from in order {
-            if let Poll::Ready(Err(failure)) = self.poll_direction(cx, from)
-                && let Some(ended) = self.fail(failure)
-            {
-                return Poll::Ready(ended);
+            if let Poll::Ready(Err(failure)) = self.poll_direction(cx, from) {
+                if let Some(ended) = self.fail(failure) {
+                    return Poll::Ready(ended);
+                }
+                // The input of the stopped direction is discarded from now on, and nothing waits for it yet.
+                cx.waker().wake_by_ref();
             }
         }
         if self.to_backend.is_done() && self.to_client.is_done() {
@@ -156,6 +158,13 @@ where
     fn is_forced(&self) -> bool {
         let (client, backend) = self.sides.as_ref().expect(OPEN);
         client.info().is_forced() || backend.info().is_forced()
+    }
+
+    /// Whether a side that has not ended has sent bytes that the system still holds.
+    fn has_unread(&self) -> bool {
+        let (client, backend) = self.sides.as_ref().expect(OPEN);
+        !self.to_backend.has_ended() && client.get_ref().has_unread()
+            || !self.to_client.has_ended() && backend.get_ref().has_unread()
     }
 
     fn poll_direction(&mut self, cx: &mut Context<'_>, from: Side) -> Poll<Result<(), Failure>> {
@@ -231,7 +240,7 @@ where
             share_forced_because(client.info(), backend.info());
         }
         let result = self.failed(failure);
-        let in_transit = self.is_in_transit();
+        let in_transit = self.is_in_transit() || by == EndedBy::Gate && self.has_unread();
         let (client, backend) = self.take();
         match by {
             EndedBy::Client => pass_on(backend),

@@ -42,13 +42,16 @@
 //! # Cancellation and drop
 //!
 //! Dropping the future drops both connections with their guards, such as the slot of a pool. If bytes of one side have
-//! not reached the other one, both are reset, so that a truncated stream does not look complete.
+//! not reached the other one, both are reset, so that a truncated stream does not look complete. A timeout and a forced
+//! close do the same, also for bytes that the system holds unread; those do not count when the future is dropped.
 //!
 //! # Limitations
 //!
 //! While the backend is connected to, the client is not read. Its departure is noticed after 250 ms. A client that
 //! ends its stream before it has sent a byte counts as gone, as in all layers that wait. A reset by a side is noticed
 //! only once the bytes that it has sent before have been written to the other side.
+//!
+//! A Unix domain socket has no reset, so its peer sees the end of the stream instead.
 //!
 //! A read timeout of [`IoTimeoutLayer`](crate::IoTimeoutLayer) limits each side on its own. It ends a transfer in one
 //! direction whose receiver sends nothing for that time. [`ConnectionTimeoutLayer`] limits the silence of both

@@ -100,6 +100,10 @@ const LIMIT: usize = LIMIT_OF_LARGE + 128 * SMALL;
 /// How many pipes a thread keeps for later, or one if many exist. An empty pipe takes two file descriptors and about 3 KiB.
 const IDLE_PIPES: usize = 4;
 
+/// Held by tests that take all pipes of the process, and by those that need one.
+#[cfg(all(test, target_os = "linux"))]
+pub(super) static ALL_PIPES: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 #[cfg(test)]
 #[cfg(target_os = "linux")]
 mod tests {
@@ -107,6 +111,7 @@ mod tests {
 
     #[test]
     fn pipes_are_limited_and_empty_ones_are_used_again() {
+        let _all = ALL_PIPES.blocking_lock();
         // In a thread of its own, whose pool is empty.
         std::thread::spawn(|| {
             let mut taken: Vec<_> = std::iter::from_fn(PooledPipe::take).collect();

@@ -84,6 +84,10 @@ impl<IO: Passthrough> Passthrough for Lent<IO> {
         self.get_mut().poll_departure(cx)
     }
 
+    fn has_unread(&self) -> bool {
+        self.get_ref().has_unread()
+    }
+
     fn poll_read_to_pipe(
         &mut self,
         cx: &mut Context<'_>,

@@ -107,6 +107,10 @@ impl<IO: Passthrough> Passthrough for CountedIo<IO> {
         self.io.poll_departure(cx)
     }
 
+    fn has_unread(&self) -> bool {
+        self.io.has_unread()
+    }
+
     fn poll_read_to_pipe(
         &mut self,
         cx: &mut Context<'_>,

@@ -147,6 +147,10 @@ impl<IO: Passthrough> Passthrough for TranscodeIo<IO> {
     fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         self.io.poll_departure(cx)
     }
+
+    fn has_unread(&self) -> bool {
+        self.io.has_unread()
+    }
 }
 
 impl<IO: AsyncRead + AsyncWrite> AsyncRead for TranscodeIo<IO> {

@@ -178,8 +178,9 @@ async fn a_direction_that_never_waits_leaves_the_other_one_its_share() {
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn bulk_moves_through_pipes_only_if_both_sides_are_sockets() {
-    use crate::service::forward::transfer::SPLICED;
+    use crate::service::forward::{pipes::ALL_PIPES, transfer::SPLICED};
 
+    let _all = ALL_PIPES.lock().await;
     // The forwarder is in the thread of this test.
     for boxed in [true, false] {
         let before = SPLICED.get();
@@ -261,8 +262,9 @@ async fn random_streams_between_unix_sockets_and_tcp_arrive_whole() {
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn streams_arrive_whole_while_no_pipe_is_left() {
-    use crate::service::forward::pipes::PooledPipe;
+    use crate::service::forward::pipes::{ALL_PIPES, PooledPipe};
 
+    let _all = ALL_PIPES.lock().await;
     let taken: Vec<_> = std::iter::from_fn(PooledPipe::take).collect();
     assert!(PooledPipe::take().is_none());
     let (forwards, client, server) = over_tcp().await;

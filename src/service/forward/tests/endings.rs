@@ -416,3 +416,46 @@ async fn a_client_whose_server_connection_was_force_closed_has_its_reason() {
     assert_eq!(Outcome::of(&info, Some(&*error)), Outcome::Forced);
     assert_eq!(info.forced_because(), Some("its server was removed"));
 }
+
+/// A server answers and closes without reading the request; its client reads only once it has sent everything.
+#[tokio::test(start_paused = true)]
+async fn input_is_discarded_as_soon_as_the_output_has_failed() {
+    let (_forwards, client, mut server) = in_memory(64);
+    server.write_all(&[1; 192]).await.unwrap();
+    let mut client = client;
+    let answered = tokio::spawn(async move {
+        client.write_all(&[2; 1000]).await?;
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).await
+    });
+    // After the timers of the first moments, which would poll the forwarder.
+    sleep(Duration::from_millis(300)).await;
+    let begun = Instant::now();
+    drop(server);
+    assert_eq!(answered.await.unwrap().unwrap(), 192);
+    assert!(begun.elapsed() < SECOND, "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_forced_close_does_not_make_a_stream_look_complete_of_which_the_system_holds_a_part() {
+    let (forwards, mut client, mut server) = over_tcp().await;
+    client.write_all(b"part one").await.unwrap();
+    server.read_exact(&mut [0; 8]).await.unwrap();
+    client.write_all(b"part two").await.unwrap();
+    // The forwarder is not polled in between.
+    forwards.info.force_close();
+    server.read_to_end(&mut Vec::new()).await.unwrap_err();
+    let error = forwards.error().await;
+    assert_eq!(error.forwarded.ended_by, EndedBy::Gate);
+}
+
+#[tokio::test]
+async fn a_forced_close_of_a_silent_connection_ends_both_sides_in_order() {
+    let (forwards, mut client, mut server) = over_tcp().await;
+    client.write_all(b"all").await.unwrap();
+    server.read_exact(&mut [0; 3]).await.unwrap();
+    forwards.info.force_close();
+    assert_eq!(server.read(&mut [0]).await.unwrap(), 0);
+    assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+    forwards.error().await;
+}
