@@ -198,8 +198,13 @@ impl Registry {
         drop(entries);
         let place = TableKey { shard: worker, key };
         let connection = Slot::new(shard.clone(), key);
-        let shard = shard.clone();
-        (place, connection, TaskGuard { shard, key })
+        let guard = TaskGuard {
+            shard: shard.clone(),
+            key: u32::try_from(key).expect("fewer than 2^32 connections"),
+            notes_polls: shard.has_own_thread,
+            is_recorded: false,
+        };
+        (place, connection, guard)
     }
 
     /// Lets the clock check the deadlines of connections that are added from now on.
@@ -442,24 +447,25 @@ impl Slots for Shard {
     }
 }
 
-/// Ends the task's part of its entry when it is dropped.
+/// Ends the task's part of its entry when it is dropped. It is two words in size.
 #[derive(Debug)]
 pub(crate) struct TaskGuard {
     shard: Arc<Shard>,
-    key: usize,
+    key: u32,
+    /// Whether a worker thread of its own polls the task. A copy, because the table's memory changes with each accept.
+    notes_polls: bool,
+    /// Whether the end of the connection was recorded.
+    pub(crate) is_recorded: bool,
 }
 
 impl TaskGuard {
-    /// Whether a worker thread of its own polls the task, which then calls [`set_polled`](Self::set_polled).
-    pub(crate) fn notes_polls(&self) -> bool {
-        self.shard.has_own_thread
-    }
-
     /// Notes that the task is being polled, so that the log can name it if it blocks its worker thread.
     #[inline]
     pub(crate) fn set_polled(&self, polled: bool) {
-        let entry = if polled { self.key + 1 } else { 0 };
-        self.shard.polled.store(entry, Ordering::Relaxed);
+        if self.notes_polls {
+            let entry = if polled { self.key as usize + 1 } else { 0 };
+            self.shard.polled.store(entry, Ordering::Relaxed);
+        }
     }
 }
 
@@ -467,7 +473,7 @@ impl Drop for TaskGuard {
     fn drop(&mut self) {
         // Also drops the handle, which would keep the memory of the ended task.
         self.shard
-            .leave(self.key, |entry| entry.task = TaskState::Ended);
+            .leave(self.key as usize, |entry| entry.task = TaskState::Ended);
     }
 }
 

@@ -25,9 +25,6 @@ pub(super) struct ConnectionTask<S: Stack<Io>, Io> {
     stage: TaskStage<S, Io, S::Future>,
     info: ConnectionInfo,
     listener: Arc<ListenerState>,
-    recorded: bool,
-    /// Whether the table notes when this is polled. A copy, because the table's memory changes with each accept.
-    notes_polls: bool,
     /// The context, if `call` did not take it. In a box, because `call` usually does.
     untaken: Option<Box<Option<ConnectionContext>>>,
     /// Last, so that the table entry is removed after everything else is dropped.
@@ -62,8 +59,6 @@ impl<S: Stack<Io>, Io: Transport> ConnectionTask<S, Io> {
             info,
             stage: TaskStage::Begin(begin),
             listener,
-            recorded: false,
-            notes_polls: guard.notes_polls(),
             untaken: None,
             guard,
         }
@@ -118,13 +113,9 @@ impl<S: Stack<Io>, Io: Transport> Future for ConnectionTask<S, Io> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if self.notes_polls {
-            self.guard.set_polled(true);
-        }
+        self.guard.set_polled(true);
         let polled = Panicked::catch(|| self.as_mut().poll_stage(cx));
-        if self.notes_polls {
-            self.guard.set_polled(false);
-        }
+        self.guard.set_polled(false);
         let result = match polled {
             Ok(polled) => ready!(polled),
             Err(panicked) => Err(panicked.into()),
@@ -141,7 +132,7 @@ impl<S: Stack<Io>, Io: Transport> Future for ConnectionTask<S, Io> {
         if close_untaken(this.untaken) && result.is_ok() {
             this.listener.recorder.warn_of_untaken_context();
         }
-        *this.recorded = true;
+        this.guard.is_recorded = true;
         this.listener
             .recorder
             .record(this.info, result.as_ref().err());
@@ -153,7 +144,7 @@ impl<S: Stack<Io>, Io: Transport> Future for ConnectionTask<S, Io> {
 impl<S: Stack<Io>, Io> PinnedDrop for ConnectionTask<S, Io> {
     fn drop(self: Pin<&mut Self>) {
         let mut this = self.project();
-        if !*this.recorded {
+        if !this.guard.is_recorded {
             // Dropped unfinished, because the task was aborted or its runtime shut down.
             let dropped = Panicked::catch(|| this.stage.set(TaskStage::Ended));
             close_untaken(this.untaken);
