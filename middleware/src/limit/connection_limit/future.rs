@@ -76,7 +76,26 @@ where
 {
     type Output = Result<S::Response, BoxError>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.as_mut().project().0.project() {
+            LimitStateProjection::Served(future) => future.poll(cx).map_err(Into::into),
+            _ => self.poll_waiting(cx),
+        }
+    }
+}
+
+impl<S, IO> ConnectionLimitFuture<S, IO>
+where
+    S: Service<Connection<IO>, Error: Into<BoxError>>,
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    /// Out of line, so that the path of served connections remains small.
+    #[cold]
+    fn poll_waiting(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<S::Response, BoxError>> {
         let mut state = self.project().0;
         loop {
             let next = match state.as_mut().project() {

@@ -37,25 +37,38 @@ where
 {
     type Output = Result<T, BoxError>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
-        let inner = this.inner.as_mut().as_pin_mut().expect(ENDED);
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.as_mut().project();
+        let inner = this.inner.as_pin_mut().expect(ENDED);
         let polled = match this.open {
             None => inner.poll(cx),
             Some(open) => open.run(|| inner.poll(cx)),
         };
         let result = ready!(polled);
+        Poll::Ready(self.end(result))
+    }
+}
+
+impl<F> TraceFuture<F> {
+    /// Drops the inner future and reports the closing. Out of line, because a future is polled more often.
+    #[inline(never)]
+    fn end<T, E: Into<BoxError>>(
+        self: Pin<&mut Self>,
+        result: Result<T, E>,
+    ) -> Result<T, BoxError> {
+        let mut this = self.project();
         let end = || {
             // Unlike async blocks, other futures may still hold the connection.
             this.inner.set(None);
             result.map_err(Into::into)
         };
         let Some(open) = this.open else {
-            return Poll::Ready(end());
+            return end();
         };
         let result = open.run(end);
         open.close(result.as_ref().err().map(|error| &**error as _));
-        Poll::Ready(result)
+        result
     }
 }
 

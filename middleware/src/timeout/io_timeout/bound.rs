@@ -50,6 +50,9 @@ impl DirectionTimeout {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<T>> {
         if result.is_pending() {
+            if self.limit.is_none() {
+                return result;
+            }
             return self.wait(operation, info, cx).map(Err);
         }
         // On TCP a flush is always ready, so it must not end the wait of a pending write.
@@ -146,6 +149,44 @@ impl DirectionTimeout {
     }
 }
 
+/// Limits how long a direction that rarely waits may do so. The rest is in a box from its first wait on.
+#[derive(Debug)]
+pub(super) struct RareTimeout {
+    limit: WaitLimit,
+    timeout: Option<Box<DirectionTimeout>>,
+}
+
+impl RareTimeout {
+    pub(super) const fn new(limit: Option<Duration>) -> Self {
+        Self {
+            limit: WaitLimit::new(limit),
+            timeout: None,
+        }
+    }
+
+    /// See [`DirectionTimeout::check`].
+    #[inline]
+    pub(super) fn check<T>(
+        &mut self,
+        operation: IoOperation,
+        result: Poll<io::Result<T>>,
+        info: Option<&ConnectionInfo>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<T>> {
+        if self.limit.is_none() || (self.timeout.is_none() && result.is_ready()) {
+            return result;
+        }
+        let new = || Box::new(DirectionTimeout::new(self.limit.get()));
+        let timeout = self.timeout.get_or_insert_with(new);
+        timeout.check(operation, result, info, cx)
+    }
+
+    #[cfg(test)]
+    pub(super) fn timer_deadline(&self) -> Option<Instant> {
+        self.timeout.as_ref()?.timer_deadline()
+    }
+}
+
 /// How long a direction may wait, in nanoseconds; small, because each connection has two.
 #[derive(Clone, Copy, Debug)]
 struct WaitLimit(u64);
@@ -160,8 +201,12 @@ impl WaitLimit {
         }
     }
 
+    const fn is_none(self) -> bool {
+        self.0 == Self::NONE.0
+    }
+
     fn get(self) -> Option<Duration> {
-        (self.0 != Self::NONE.0).then(|| Duration::from_nanos(self.0))
+        (!self.is_none()).then(|| Duration::from_nanos(self.0))
     }
 }
 

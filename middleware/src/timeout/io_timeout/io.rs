@@ -1,6 +1,6 @@
 //! The stream wrapper.
 
-use super::bound::{DirectionTimeout, IoOperation};
+use super::bound::{DirectionTimeout, IoOperation, RareTimeout};
 use crate::{
     ConnectionInfo,
     io::{Passthrough, Pipe},
@@ -30,7 +30,7 @@ pub struct TimeoutIo<IO> {
     #[pin]
     io: IO,
     pub(super) read: DirectionTimeout,
-    pub(super) write: DirectionTimeout,
+    pub(super) write: RareTimeout,
     /// Of the connection with this stream, if it is known.
     info: Option<ConnectionInfo>,
 }
@@ -41,7 +41,7 @@ impl<IO> TimeoutIo<IO> {
         Self {
             io,
             read: DirectionTimeout::new(Some(DEFAULT)),
-            write: DirectionTimeout::new(Some(DEFAULT)),
+            write: RareTimeout::new(Some(DEFAULT)),
             info: None,
         }
     }
@@ -69,7 +69,7 @@ impl<IO> TimeoutIo<IO> {
     /// Sets how long a write, flush or shutdown may wait; `None` disables the timeout.
     #[must_use]
     pub fn with_write_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
-        self.write = DirectionTimeout::new(limit.into());
+        self.write = RareTimeout::new(limit.into());
         self
     }
 

@@ -394,5 +394,5 @@ async fn the_wrapper_is_transparent() {
 
 #[test]
 fn the_wrapper_is_small() {
-    assert!(size_of::<TimeoutIo<()>>() <= 120);
+    assert!(size_of::<TimeoutIo<()>>() <= 80);
 }
