@@ -22,9 +22,10 @@ impl Guards {
         Self(None)
     }
 
-    /// Holds `guard` until these guards are dropped. It takes one allocation, the first guard two.
+    /// Holds `guard` until these guards are dropped. It takes two allocations, the first guard three.
     pub fn push(&mut self, guard: impl Send + Sync + 'static) {
-        self.0.get_or_insert_default().more.push(Opaque(guard));
+        let more = &mut self.0.get_or_insert_default().more;
+        more.push(Box::new(Opaque(guard)));
     }
 
     /// Holds `slot` until these guards are dropped. The first four slots share one allocation if they are
@@ -34,7 +35,7 @@ impl Guards {
         let Held { slots, more } = &mut **self.0.get_or_insert_default();
         match slots.iter_mut().find(|free| free.is_none()) {
             Some(free) if more.0.is_none() => *free = Some(slot),
-            _ => more.push(slot),
+            _ => more.push(Box::new(slot)),
         }
     }
 
@@ -116,24 +117,22 @@ impl fmt::Debug for Slot {
     }
 }
 
-/// A list of guards of any type, each in its own allocation.
+/// A list of guards of any type. One word in size, because most connections have none.
 #[derive(Default)]
-struct List(Option<Box<Node<dyn Guard>>>);
+struct List(Option<Box<Node>>);
 
-struct Node<T: ?Sized> {
+struct Node {
     next: List,
-    guard: T,
+    guard: Box<dyn Guard>,
 }
 
 impl List {
-    fn push(&mut self, guard: impl Guard + 'static) {
-        self.append(Box::new(Node {
-            next: Self(None),
-            guard,
-        }));
+    fn push(&mut self, guard: Box<dyn Guard>) {
+        let next = Self(None);
+        self.append(Box::new(Node { next, guard }));
     }
 
-    fn append(&mut self, node: Box<Node<dyn Guard>>) {
+    fn append(&mut self, node: Box<Node>) {
         let mut last = &mut self.0;
         while let Some(node) = last {
             last = &mut node.next.0;
@@ -141,7 +140,7 @@ impl List {
         *last = Some(node);
     }
 
-    fn pop(&mut self) -> Option<Box<Node<dyn Guard>>> {
+    fn pop(&mut self) -> Option<Box<Node>> {
         let mut node = self.0.take()?;
         self.0 = mem::take(&mut node.next.0);
         Some(node)
@@ -151,13 +150,13 @@ impl List {
     fn retain(&mut self, keep: impl Fn(&dyn Guard) -> bool) {
         let mut all = mem::take(self);
         while let Some(node) = all.pop() {
-            if keep(&node.guard) {
+            if keep(&*node.guard) {
                 self.append(node);
             }
         }
     }
 
-    fn iter(&self) -> impl Iterator<Item = &Node<dyn Guard>> {
+    fn iter(&self) -> impl Iterator<Item = &Node> {
         std::iter::successors(self.0.as_deref(), |node| node.next.0.as_deref())
     }
 }
@@ -282,7 +281,7 @@ mod tests {
     #[test]
     fn four_slots_share_one_small_allocation() {
         assert_eq!(size_of::<Guards>(), size_of::<usize>());
-        assert_eq!(size_of::<Held>(), 14 * size_of::<usize>());
+        assert_eq!(size_of::<Held>(), 13 * size_of::<usize>());
         let log = Arc::new(Mutex::new(Vec::new()));
         let mut guards = Guards::new();
         for number in 0..5 {
