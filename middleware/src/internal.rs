@@ -9,7 +9,7 @@ use crate::{
 };
 pub use crate::{
     connection::{
-        deadline::{begin_watch, end_watch, expire},
+        deadline::{WakeUp, begin_watch, end_watch, expire},
         guards::{Slot, Slots},
         late_options::{LateOptions, postpone_late_options, request_late_options},
     },

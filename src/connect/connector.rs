@@ -8,7 +8,7 @@ use super::{
 };
 use crate::listener::{Keepalive, UserTimeout};
 use portcullis_middleware::{
-    Connection,
+    Connection, ConnectionInfo,
     connection::{KernelSocket, Socket, Transport},
     error::Elapsed,
     internal::LateOptions,
@@ -270,7 +270,7 @@ impl Connector {
     {
         let stream = self.open_stream(address).await?;
         self.set_late_options(&SockRef::from(&stream))?;
-        stream::connection(stream, address)
+        stream::connection(stream, address, ConnectionInfo::new)
     }
 
     /// Makes one attempt, without a timeout. The connection has `options` in place of those that notice a vanished peer.
@@ -283,17 +283,14 @@ impl Connector {
         Io: Transport + From<TcpStream>,
     {
         let stream = self.open_stream(address).await?;
-        Ok(options.clone().add_to(stream::connection(stream, address)?))
+        stream::connection(stream, address, |peer, local| options.describe(peer, local))
     }
 
     /// Connects as the service does, with connections that have `options` in place of those that notice a vanished peer.
-    pub(crate) fn connect_with(&self, target: Target, options: LateOptions) -> Connecting {
-        let connector = self.clone();
-        Connecting(Box::pin(async move {
-            let open = |address| connector.open_with(address, &options);
-            let reached = connector.reach(&target, open).await;
-            reached.map(|(_, connection)| connection)
-        }))
+    pub(crate) async fn connect_with(&self, target: &Target, options: &LateOptions) -> Connected {
+        let open = |address| self.open_with(address, options);
+        let reached = self.reach(target, open).await;
+        reached.map(|(_, connection)| connection)
     }
 
     /// The options that notice a vanished peer.
@@ -378,12 +375,18 @@ impl Service<Target> for Connector {
 
     fn call(&mut self, target: Target) -> Connecting {
         let connector = self.clone();
-        Connecting(Box::pin(async move { connector.connect_to(&target).await }))
+        Connecting::new(async move { connector.connect_to(&target).await })
     }
 }
 
 /// Future of a [`Connector`]. Dropping it drops all attempts.
 pub struct Connecting(Pin<Box<dyn Future<Output = Connected> + Send>>);
+
+impl Connecting {
+    pub(crate) fn new(connecting: impl Future<Output = Connected> + Send + 'static) -> Self {
+        Self(Box::pin(connecting))
+    }
+}
 
 impl Future for Connecting {
     type Output = Connected;

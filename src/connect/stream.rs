@@ -41,13 +41,14 @@ pub(super) async fn open(
     Ok(stream)
 }
 
-/// Fails if the socket has connected to itself.
+/// The connection of `stream`, with the information from `describe`. Fails if the socket has connected to itself.
 ///
 /// The system may choose a local port that is also the target, and TCP then connects the socket to itself
 /// (RFC 9293, 3.5: simultaneous open).
 pub(super) fn connection<Io>(
     stream: TcpStream,
     address: SocketAddr,
+    describe: impl FnOnce(Address, Address) -> ConnectionInfo,
 ) -> io::Result<Connection<connection::Socket<Io>>>
 where
     Io: Transport + From<TcpStream>,
@@ -67,8 +68,7 @@ where
         let message = "nothing listens there: the socket connected to itself";
         return Err(io::Error::new(io::ErrorKind::ConnectionRefused, message));
     }
-    let info = ConnectionInfo::new(peer, local);
-    Ok(Connection::with_info(stream.into(), info))
+    Ok(Connection::with_info(stream.into(), describe(peer, local)))
 }
 
 #[cfg(any(target_os = "android", target_os = "linux"))]

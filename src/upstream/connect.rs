@@ -130,7 +130,7 @@ impl Shared {
         connect_time: Duration,
     ) -> UpstreamInfo {
         let address = connection.info().socket_peer().clone();
-        let info = UpstreamInfo::new(member.key.as_str(), address)
+        let info = UpstreamInfo::new(member.key.to_shared(), address)
             .with_connect_time(connect_time)
             .with_connected_at(connection.info().accepted_at());
         match &self.name {

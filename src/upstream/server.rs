@@ -322,6 +322,11 @@ impl ServerKey {
         &self.0
     }
 
+    /// The name, without a copy.
+    pub(super) fn to_shared(&self) -> Arc<str> {
+        self.0.clone()
+    }
+
     /// That of the server with this name at one of its addresses.
     fn at(name: &Self, address: SocketAddr) -> Self {
         Self(format!("{}@{address}", name.0).into())

@@ -10,23 +10,25 @@
 
 use super::{ConnectionInfo, control::IoDirection};
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicU32, Ordering},
     task::Waker,
     time::Duration,
 };
 use tokio::time::Instant;
 
 /// The deadline of one direction, in milliseconds since the accept.
+///
+/// They end after 49 days. Operations of a connection that is older arm a timer.
 #[derive(Debug)]
-pub(super) struct IoDeadline(AtomicU64);
+pub(super) struct IoDeadline(AtomicU32);
 
 /// A deadline that a clock checks; see [`ConnectionInfo::set_deadline`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct DeadlineKey(u64);
+pub(crate) struct DeadlineKey(u32);
 
 impl IoDeadline {
     pub(super) const fn new() -> Self {
-        Self(AtomicU64::new(UNWATCHED))
+        Self(AtomicU32::new(UNWATCHED))
     }
 
     fn begin(&self) {
@@ -47,7 +49,7 @@ impl IoDeadline {
     }
 
     /// Takes a deadline that is not after `now`.
-    fn expire(&self, now: u64) -> bool {
+    fn expire(&self, now: u32) -> bool {
         let due = self.0.load(Ordering::Relaxed);
         // `NONE` is the smallest value, and `UNWATCHED` the largest.
         due != NONE && due <= now && self.replace(due, NONE)
@@ -58,7 +60,7 @@ impl IoDeadline {
         !matches!(self.0.swap(UNWATCHED, Ordering::AcqRel), NONE | UNWATCHED)
     }
 
-    fn replace(&self, current: u64, new: u64) -> bool {
+    fn replace(&self, current: u32, new: u32) -> bool {
         let (acquire, relaxed) = (Ordering::AcqRel, Ordering::Relaxed);
         self.0
             .compare_exchange(current, new, acquire, relaxed)
@@ -126,7 +128,7 @@ impl ConnectionInfo {
         // it is.
         let rest = since_accept.subsec_nanos().div_ceil(NANOS_PER_MILLI);
         let millis = since_accept.as_secs().checked_mul(1000)?;
-        let millis = millis.checked_add(rest.into())?;
+        let millis = u32::try_from(millis.checked_add(rest.into())?).ok()?;
         // Zero means none, and the largest numbers have a meaning, too.
         (millis < SETTING).then_some(DeadlineKey(millis.max(1)))
     }
@@ -139,7 +141,32 @@ impl ConnectionInfo {
 
     /// When the deadline is.
     pub(crate) fn deadline_at(&self, key: DeadlineKey) -> Instant {
-        self.accepted_at() + Duration::from_millis(key.0)
+        self.accepted_at() + Duration::from_millis(key.0.into())
+    }
+}
+
+/// A time at which the clock of a connection's server wakes the task that reads the connection.
+#[derive(Clone, Copy, Debug)]
+pub struct WakeUp(DeadlineKey);
+
+impl WakeUp {
+    /// Makes the clock wake the task of `waker`, with which the connection waits for input, at `deadline`.
+    ///
+    /// `None` if no clock can do that, or if the connection has another wake-up.
+    pub fn set(info: &ConnectionInfo, deadline: Instant, waker: &Waker) -> Option<Self> {
+        let slot = info.wake_up();
+        if slot.0.load(Ordering::Relaxed) == UNWATCHED {
+            return None;
+        }
+        let key = info.deadline_key(deadline)?;
+        let is_woken = info.control().is_woken_by(IoDirection::Read, waker);
+        (is_woken && slot.set(key, None)).then_some(Self(key))
+    }
+
+    /// Whether the time has come, or the clock has stopped.
+    #[inline]
+    pub fn has_come(self, info: &ConnectionInfo) -> bool {
+        info.wake_up().0.load(Ordering::Relaxed) != self.0.0
     }
 }
 
@@ -150,18 +177,22 @@ pub fn begin_watch(info: &ConnectionInfo) {
     for direction in IoDirection::WITH_CALL {
         info.deadline(direction).begin();
     }
+    info.wake_up().begin();
 }
 
 /// Takes the deadlines that have passed, and adds the wakers of their operations to `wakers`.
 pub fn expire(info: &ConnectionInfo, now: Instant, wakers: &mut Vec<Waker>) {
     let age = now.saturating_duration_since(info.accepted_at());
-    let now = u64::try_from(age.as_millis())
+    let now = u32::try_from(age.as_millis())
         .unwrap_or(SETTING - 1)
         .min(SETTING - 1);
     for direction in IoDirection::WITH_CALL {
         if info.deadline(direction).expire(now) {
             wakers.extend(info.control().stored_waker(direction));
         }
+    }
+    if info.wake_up().expire(now) {
+        wakers.extend(info.control().stored_waker(IoDirection::Read));
     }
 }
 
@@ -173,15 +204,18 @@ pub fn end_watch(info: &ConnectionInfo, wakers: &mut Vec<Waker>) {
             wakers.extend(info.control().stored_waker(direction));
         }
     }
+    if info.wake_up().end() {
+        wakers.extend(info.control().stored_waker(IoDirection::Read));
+    }
 }
 
 const NANOS_PER_MILLI: u32 = 1_000_000;
 
 /// No operation has a deadline.
-const NONE: u64 = 0;
+const NONE: u32 = 0;
 
 /// A call is about to set its deadline. It is after all others.
-const SETTING: u64 = u64::MAX - 1;
+const SETTING: u32 = u32::MAX - 1;
 
 /// No clock checks the deadlines.
-const UNWATCHED: u64 = u64::MAX;
+const UNWATCHED: u32 = u32::MAX;

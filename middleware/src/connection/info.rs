@@ -5,7 +5,7 @@ use super::{
     Transport, UpstreamInfo,
     control::{Control, IoDirection, Requests},
     deadline::IoDeadline,
-    late_options::LateOptions,
+    late_options::SetOptions,
     milestone::Milestones,
     notes::Notes,
 };
@@ -39,16 +39,7 @@ struct ConnectionFacts {
     origin: Option<Arc<ListenerInfo>>,
     socket_peer: Address,
     socket_local: Address,
-    effective: OnceLock<Box<Effective>>,
-    hello: OnceLock<Hello>,
-    tls: OnceLock<Box<TlsInfo>>,
-    /// Of few connections.
-    rare: OnceLock<Box<RareFacts>>,
-    route: OnceLock<Arc<str>>,
-    pool: OnceLock<Arc<str>>,
-    upstream: OnceLock<Box<UpstreamInfo>>,
-    late_options: OnceLock<LateOptions>,
-    milestones: Milestones,
+    found: OnceLock<Box<FoundFacts>>,
     read: AtomicU64,
     written: AtomicU64,
     phase: AtomicU8,
@@ -58,6 +49,21 @@ struct ConnectionFacts {
     ended_by: AtomicU8,
     control: Control,
     deadlines: [IoDeadline; 3],
+    wake_up: IoDeadline,
+}
+
+/// What layers find out, in one allocation. A plain connection that is not forwarded, and one to a backend, has none.
+#[derive(Default)]
+struct FoundFacts {
+    effective: OnceLock<Box<Effective>>,
+    hello: OnceLock<Hello>,
+    tls: OnceLock<Box<TlsInfo>>,
+    route: OnceLock<Arc<str>>,
+    pool: OnceLock<Arc<str>>,
+    upstream: OnceLock<UpstreamInfo>,
+    milestones: Milestones,
+    /// Of few connections.
+    rare: OnceLock<Box<RareFacts>>,
 }
 
 /// What few connections have, in one allocation.
@@ -66,8 +72,8 @@ struct RareFacts {
     notes: Notes,
     /// That of the connection alone, and of its server.
     drain: OnceLock<DrainSignal>,
-    /// Wakes tasks that wait for the end of the connection.
-    gone: Notify,
+    /// Wakes tasks that wait for the end of the connection, or until it must end.
+    ended: Notify,
     /// Why it was force-closed.
     forced_because: OnceLock<Cow<'static, str>>,
 }
@@ -108,15 +114,7 @@ impl ConnectionInfo {
             origin,
             socket_peer,
             socket_local,
-            effective: OnceLock::new(),
-            hello: OnceLock::new(),
-            tls: OnceLock::new(),
-            rare: OnceLock::new(),
-            route: OnceLock::new(),
-            pool: OnceLock::new(),
-            upstream: OnceLock::new(),
-            late_options: OnceLock::new(),
-            milestones: Milestones::new(),
+            found: OnceLock::new(),
             read: AtomicU64::new(0),
             written: AtomicU64::new(0),
             phase: AtomicU8::new(Phase::Accepted as u8),
@@ -125,6 +123,7 @@ impl ConnectionInfo {
             ended_by: AtomicU8::new(NOT_ENDED),
             control: Control::default(),
             deadlines: [const { IoDeadline::new() }; 3],
+            wake_up: IoDeadline::new(),
         }))
     }
 
@@ -155,18 +154,16 @@ impl ConnectionInfo {
 
     /// The client's address, from a trusted PROXY header or else from the socket.
     pub fn peer(&self) -> &Address {
-        self.0
-            .effective
-            .get()
-            .map_or(&self.0.socket_peer, |e| &e.peer)
+        self.effective().map_or(&self.0.socket_peer, |e| &e.peer)
     }
 
     /// The address that the client connected to, from the same source.
     pub fn local(&self) -> &Address {
-        self.0
-            .effective
-            .get()
-            .map_or(&self.0.socket_local, |e| &e.local)
+        self.effective().map_or(&self.0.socket_local, |e| &e.local)
+    }
+
+    fn effective(&self) -> Option<&Effective> {
+        Some(self.found_if_any()?.effective.get()?)
     }
 
     /// The peer of the socket, which may be a proxy.
@@ -192,23 +189,23 @@ impl ConnectionInfo {
     /// Records the addresses from a trusted proxy; false if some were recorded already.
     pub fn set_effective(&self, peer: Address, local: Address) -> bool {
         let effective = Box::new(Effective { peer, local });
-        self.0.effective.set(effective).is_ok()
+        self.found().effective.set(effective).is_ok()
     }
 
     /// The client's TLS ClientHello, also where TLS is passed through; `None` without
     /// [`PeekLayer`](crate::peek::PeekLayer).
     pub fn hello(&self) -> Option<&Hello> {
-        self.0.hello.get()
+        self.found_if_any()?.hello.get()
     }
 
     /// Records a ClientHello; a second one (TLS within TLS) is ignored.
     pub(crate) fn set_hello(&self, hello: Hello) {
-        let _second = self.0.hello.set(hello);
+        let _second = self.found().hello.set(hello);
     }
 
     /// The negotiated TLS parameters, after the handshake.
     pub fn tls(&self) -> Option<&TlsInfo> {
-        self.0.tls.get().map(|tls| &**tls)
+        Some(self.found_if_any()?.tls.get()?)
     }
 
     /// The facts of the certificate that the TLS peer presented and that was verified, such as its names.
@@ -222,17 +219,14 @@ impl ConnectionInfo {
     /// Records the negotiated TLS parameters, and when; false if some were recorded already (TLS within TLS).
     pub(crate) fn set_tls(&self, mut tls: TlsInfo) -> bool {
         tls.completed_at = Some(Instant::now());
-        self.0.tls.set(Box::new(tls)).is_ok()
+        self.found().tls.set(Box::new(tls)).is_ok()
     }
 
     /// What guards that only observe would have done, such as [`AclLayer`](crate::access::AclLayer) with
     /// [`with_observe`](crate::access::AclLayer::with_observe), in the order in which they would have.
     pub fn notes(&self) -> impl Iterator<Item = &Note> {
-        self.0
-            .rare
-            .get()
-            .into_iter()
-            .flat_map(|rare| rare.notes.iter())
+        let rare = self.rare_if_any();
+        rare.into_iter().flat_map(|rare| rare.notes.iter())
     }
 
     /// Adds a note; an equal one is kept once.
@@ -240,30 +234,43 @@ impl ConnectionInfo {
         self.rare().notes.add(note);
     }
 
+    fn found_if_any(&self) -> Option<&FoundFacts> {
+        self.0.found.get().map(|found| &**found)
+    }
+
+    /// Allocates what layers find out, to add something.
+    fn found(&self) -> &FoundFacts {
+        self.0.found.get_or_init(Box::default)
+    }
+
+    fn rare_if_any(&self) -> Option<&RareFacts> {
+        Some(self.found_if_any()?.rare.get()?)
+    }
+
     fn rare(&self) -> &RareFacts {
-        self.0.rare.get_or_init(Box::default)
+        self.found().rare.get_or_init(Box::default)
     }
 
     /// The time from the accept to a milestone; `None` if it is not reached.
     pub fn reached(&self, milestone: Milestone) -> Option<Duration> {
-        self.0.milestones.get(milestone)
+        self.found_if_any()?.milestones.get(milestone)
     }
 
     /// Records that the connection reaches a milestone now; the first time stays.
     pub fn reach(&self, milestone: Milestone) {
-        self.0.milestones.set(milestone, self.age());
+        self.found().milestones.set(milestone, self.age());
     }
 
     /// The name of the route that decided about the connection; `None` without routes, and if none matches.
     ///
     /// [`Router`](crate::route::Router) has no names for its routes, so a service of a route records its own.
     pub fn route(&self) -> Option<&str> {
-        self.0.route.get().map(|route| &**route)
+        self.found_if_any()?.route.get().map(|route| &**route)
     }
 
     /// Records the route, for services of routes; false if one was recorded already.
     pub fn set_route(&self, name: impl Into<Arc<str>>) -> bool {
-        self.0.route.set(name.into()).is_ok()
+        self.found().route.set(name.into()).is_ok()
     }
 
     /// The name of the pool that chooses the backend, also while it chooses and if it has none.
@@ -271,22 +278,23 @@ impl ConnectionInfo {
     /// `None` for connections that are forwarded without a pool, or to one without a name.
     pub fn pool(&self) -> Option<&str> {
         let of_upstream = || self.upstream()?.pool.as_deref();
-        self.0.pool.get().map(|pool| &**pool).or_else(of_upstream)
+        let pool = self.found_if_any()?.pool.get();
+        pool.map(|pool| &**pool).or_else(of_upstream)
     }
 
     /// Records the pool, for services that forward; false if one was recorded already.
     pub fn set_pool(&self, name: impl Into<Arc<str>>) -> bool {
-        self.0.pool.set(name.into()).is_ok()
+        self.found().pool.set(name.into()).is_ok()
     }
 
     /// The backend to which the connection is forwarded; `None` before it is connected to.
     pub fn upstream(&self) -> Option<&UpstreamInfo> {
-        self.0.upstream.get().map(|upstream| &**upstream)
+        self.found_if_any()?.upstream.get()
     }
 
     /// Records the backend, for services that forward; false if one was recorded already.
     pub fn set_upstream(&self, upstream: UpstreamInfo) -> bool {
-        self.0.upstream.set(Box::new(upstream)).is_ok()
+        self.found().upstream.set(upstream).is_ok()
     }
 
     /// The side that ended the connection, if it was forwarded and has ended.
@@ -328,9 +336,14 @@ impl ConnectionInfo {
         if phase.is_end() {
             // Either this sees the task that waits, or that task sees the phase.
             fence(Ordering::SeqCst);
-            if let Some(rare) = self.0.rare.get() {
-                rare.gone.notify_waiters();
-            }
+            self.notify_ended();
+        }
+    }
+
+    /// Wakes the tasks that wait for an end of the connection.
+    fn notify_ended(&self) {
+        if let Some(rare) = self.rare_if_any() {
+            rare.ended.notify_waiters();
         }
     }
 
@@ -338,10 +351,13 @@ impl ConnectionInfo {
     pub(crate) fn gone(&self) -> impl Future<Output = ()> + Send + use<> {
         let info = self.clone();
         async move {
-            let gone = info.rare().gone.notified();
-            fence(Ordering::SeqCst);
-            if !info.phase().is_end() {
-                gone.await;
+            loop {
+                let ended = info.rare().ended.notified();
+                fence(Ordering::SeqCst);
+                if info.phase().is_end() {
+                    return;
+                }
+                ended.await;
             }
         }
     }
@@ -395,7 +411,7 @@ impl ConnectionInfo {
 
     /// The drain signal of the server, if there is one, or of the connection alone.
     pub fn drain_signal(&self) -> Option<&DrainSignal> {
-        let own = self.0.rare.get().and_then(|rare| rare.drain.get());
+        let own = self.rare_if_any().and_then(|rare| rare.drain.get());
         own.or_else(|| self.0.origin.as_ref()?.drain())
     }
 
@@ -414,7 +430,7 @@ impl ConnectionInfo {
     ///
     /// The socket closes when its owner drops it.
     pub fn force_close(&self) {
-        self.0.control.post(Requests::CLOSE);
+        self.post(Requests::CLOSE);
     }
 
     /// Like [`force_close`](Self::force_close), for a reason that logs can show.
@@ -435,7 +451,7 @@ impl ConnectionInfo {
 
     /// Like [`force_close`](Self::force_close), with a reset and without lingering.
     pub fn force_reset(&self) {
-        self.0.control.post(Requests::RESET);
+        self.post(Requests::RESET);
     }
 
     /// Like [`force_reset`](Self::force_reset), for a reason; see [`force_close_because`](Self::force_close_because).
@@ -446,7 +462,7 @@ impl ConnectionInfo {
 
     /// Why the connection was force-closed, if that is known.
     pub fn forced_because(&self) -> Option<&str> {
-        let reason = self.0.rare.get()?.forced_because.get()?;
+        let reason = self.rare_if_any()?.forced_because.get()?;
         Some(reason)
     }
 
@@ -483,7 +499,22 @@ impl ConnectionInfo {
     /// information in memory.
     pub fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
         let info = self.clone();
-        async move { info.0.control.end().await }
+        async move {
+            loop {
+                // Before the check, so that a request in between is not missed.
+                let ended = info.rare().ended.notified();
+                if info.control().requests_in_order().end() {
+                    return;
+                }
+                ended.await;
+            }
+        }
+    }
+
+    /// Posts `request`, which ends the connection, and wakes all tasks that wait for it.
+    fn post(&self, request: Requests) {
+        self.0.control.post(request);
+        self.notify_ended();
     }
 
     /// Whether the connection was force-closed.
@@ -499,7 +530,7 @@ impl ConnectionInfo {
 
     /// Requests a reset, on behalf of the connection's owner.
     pub(super) fn request_abort(&self) {
-        self.0.control.post(Requests::ABORT);
+        self.post(Requests::ABORT);
     }
 
     /// Requests `TCP_NODELAY`, which takes effect with the next operation.
@@ -515,18 +546,16 @@ impl ConnectionInfo {
         &self.0.control
     }
 
-    /// Makes the next operation set these options, which replace none.
-    pub(super) fn set_late_options(&self, options: LateOptions) {
-        let _ = self.0.late_options.set(options);
-        self.0.control.set_late_options();
-    }
-
-    pub(super) fn late_options(&self) -> Option<&LateOptions> {
-        self.0.late_options.get()
+    pub(super) fn late_options(&self) -> Option<&SetOptions> {
+        self.0.origin.as_ref()?.late_options()
     }
 
     pub(super) fn deadline(&self, direction: IoDirection) -> &IoDeadline {
         &self.0.deadlines[direction as usize]
+    }
+
+    pub(super) fn wake_up(&self) -> &IoDeadline {
+        &self.0.wake_up
     }
 
     pub(super) fn add_read(&self, bytes: usize) {
@@ -595,6 +624,7 @@ impl fmt::Display for ConnectionId {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio_test::{assert_pending, assert_ready, task};
 
     fn info() -> ConnectionInfo {
         let peer: SocketAddr = "192.0.2.1:4000".parse().unwrap();
@@ -707,6 +737,61 @@ mod tests {
         unexplained.force_close();
         unexplained.force_close_because("too late");
         assert_eq!(unexplained.forced_because(), None);
+    }
+
+    #[test]
+    fn all_who_wait_for_the_end_are_woken_by_each_kind_of_it() {
+        for end in [Requests::CLOSE, Requests::RESET, Requests::ABORT] {
+            let info = info();
+            let mut waiting = [(); 3].map(|()| task::spawn(info.closed()));
+            for waiting in &mut waiting {
+                assert_pending!(waiting.poll());
+            }
+            info.request_nodelay(true);
+            assert!(!waiting[0].is_woken());
+            info.post(end);
+            for waiting in &mut waiting {
+                assert!(waiting.is_woken());
+                assert_ready!(waiting.poll());
+            }
+            assert_ready!(task::spawn(info.closed()).poll());
+        }
+    }
+
+    #[test]
+    fn an_end_that_comes_while_the_wait_begins_is_not_missed() {
+        for _ in 0..1000 {
+            let info = info();
+            std::thread::scope(|scope| {
+                scope.spawn(|| info.force_close());
+                // Returns only once the end is visible.
+                tokio_test::block_on(info.closed());
+            });
+        }
+    }
+
+    #[test]
+    fn a_task_that_waits_for_a_forced_close_sleeps_on_when_the_connection_is_gone() {
+        let info = info();
+        let mut closed = task::spawn(info.closed());
+        let mut gone = task::spawn(info.gone());
+        assert_pending!(closed.poll());
+        assert_pending!(gone.poll());
+        info.set_phase(Phase::Detached);
+        assert_pending!(closed.poll());
+        assert_ready!(gone.poll());
+        info.force_close();
+        assert!(closed.is_woken());
+        assert_ready!(closed.poll());
+    }
+
+    #[test]
+    fn the_facts_of_a_connection_fit_into_few_bytes() {
+        assert!(
+            size_of::<ConnectionFacts>() <= 216,
+            "{}",
+            size_of::<ConnectionFacts>()
+        );
     }
 
     #[tokio::test]

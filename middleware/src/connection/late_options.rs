@@ -3,34 +3,29 @@
 //! Keepalive and the timeout of unacknowledged data take four system calls, and notice after a minute that a peer has
 //! vanished. A connection that has such options asks its own mailbox to set them, so that its first operation does. A
 //! forwarder postpones that until it knows that the connection is not a short one.
+//!
+//! Connections to backends share the options in place of the information of a listener.
 
-use super::{Connection, ConnectionInfo, KernelSocket, Socket, Transport, control::Requests};
+use super::{Address, ConnectionInfo, KernelSocket, ListenerInfo, control::Requests};
 use std::{fmt, io, sync::Arc};
 
-/// Sets options of a socket. It is one word in size, because each connection has space for it.
+/// Sets options of the sockets that a connector opens.
 #[derive(Clone)]
-pub struct LateOptions(Arc<Box<SetOptions>>);
+pub struct LateOptions(Arc<ListenerInfo>);
 
-type SetOptions = dyn Fn(KernelSocket<'_>) -> io::Result<()> + Send + Sync;
+pub(super) type SetOptions = dyn Fn(KernelSocket<'_>) -> io::Result<()> + Send + Sync;
 
 impl LateOptions {
     /// Options that `set` sets.
     pub fn new(set: impl Fn(KernelSocket<'_>) -> io::Result<()> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(Box::new(set)))
+        Self(Arc::new(ListenerInfo::of_connector(Arc::new(set))))
     }
 
-    pub(super) fn set_on(&self, socket: KernelSocket<'_>) -> io::Result<()> {
-        (self.0)(socket)
-    }
-
-    /// Makes the first operation of `connection` set these options.
-    #[must_use]
-    pub fn add_to<Io: Transport>(
-        self,
-        connection: Connection<Socket<Io>>,
-    ) -> Connection<Socket<Io>> {
-        connection.get_ref().set_late_options(self);
-        connection
+    /// Describes a connection that is open from now on, and whose first operation sets these options.
+    pub fn describe(&self, peer: impl Into<Address>, local: impl Into<Address>) -> ConnectionInfo {
+        let info = ConnectionInfo::from_listener(self.0.clone(), peer, local);
+        info.control().set_late_options();
+        info
     }
 }
 
@@ -53,7 +48,7 @@ impl fmt::Debug for LateOptions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::info;
+    use crate::connection::{Connection, Socket};
     use std::sync::atomic::{AtomicUsize, Ordering};
     use tokio::{
         io::AsyncWriteExt,
@@ -72,8 +67,9 @@ mod tests {
             counted.fetch_add(1, Ordering::Relaxed);
             Ok(())
         });
-        let connection = Connection::with_info(stream.unwrap(), info());
-        (options.add_to(connection), accepted.unwrap().0, set)
+        let info = options.describe(Address::Unknown, Address::Unknown);
+        let connection = Connection::with_info(stream.unwrap(), info);
+        (connection, accepted.unwrap().0, set)
     }
 
     #[tokio::test]

@@ -1,5 +1,6 @@
 //! Information that all connections of one listener share.
 
+use super::late_options::SetOptions;
 use crate::drain::DrainSignal;
 use std::{any::Any, fmt, sync::Arc};
 
@@ -9,6 +10,8 @@ pub struct ListenerInfo {
     name: Option<String>,
     drain: Option<DrainSignal>,
     server: Option<Arc<dyn Any + Send + Sync>>,
+    /// Of connections that a connector has made.
+    late_options: Option<Arc<SetOptions>>,
 }
 
 impl ListenerInfo {
@@ -18,7 +21,20 @@ impl ListenerInfo {
             name: None,
             drain: None,
             server: None,
+            late_options: None,
         }
+    }
+
+    /// What connections of one connector share.
+    pub(super) fn of_connector(late_options: Arc<SetOptions>) -> Self {
+        Self {
+            late_options: Some(late_options),
+            ..Self::new()
+        }
+    }
+
+    pub(super) fn late_options(&self) -> Option<&SetOptions> {
+        self.late_options.as_deref()
     }
 
     /// Names the listener, for logs and handlers.

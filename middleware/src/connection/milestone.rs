@@ -28,11 +28,13 @@ pub enum Milestone {
 /// Within a minute of the accept they are exact to 4 µs, within a day to 8 ms, in half of the memory of exact times.
 pub(super) struct Milestones([AtomicU32; 4]);
 
-impl Milestones {
-    pub(super) const fn new() -> Self {
+impl Default for Milestones {
+    fn default() -> Self {
         Self([const { AtomicU32::new(f32::NAN.to_bits()) }; 4])
     }
+}
 
+impl Milestones {
     pub(super) fn get(&self, milestone: Milestone) -> Option<Duration> {
         let seconds = self.0[milestone as usize].load(Ordering::Relaxed);
         // NaN is no duration.
@@ -54,7 +56,7 @@ mod tests {
 
     #[test]
     fn the_first_time_stays_and_the_others_are_not_reached() {
-        let milestones = Milestones::new();
+        let milestones = Milestones::default();
         milestones.set(Milestone::Detected, Duration::ZERO);
         milestones.set(Milestone::Detected, Duration::from_secs(1));
         milestones.set(Milestone::FirstByteOfBackend, Duration::from_secs(59));
@@ -72,7 +74,7 @@ mod tests {
             (Duration::from_micros(59_123_457), Duration::from_micros(4)),
             (Duration::from_millis(86_399_123), Duration::from_millis(8)),
         ] {
-            let milestones = Milestones::new();
+            let milestones = Milestones::default();
             milestones.set(Milestone::ProxyHeader, after);
             let found = milestones.get(Milestone::ProxyHeader);
             let found = found.expect("it was set");

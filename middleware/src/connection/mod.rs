@@ -50,6 +50,7 @@ mod tonic;
 mod transport;
 mod upstream_info;
 
+pub(crate) use self::guards::{Slot, Slots};
 #[cfg(feature = "tonic")]
 pub use self::tonic::TlsConnectInfo;
 #[cfg(feature = "tonic")]
@@ -72,10 +73,6 @@ pub use self::{
     tls_info::TlsInfo,
     transport::{KernelSocket, Transport},
     upstream_info::{EndedBy, UpstreamInfo},
-};
-pub(crate) use self::{
-    guards::{Slot, Slots},
-    late_options::LateOptions,
 };
 
 use crate::io::{BoxIo, Passthrough, forward_passthrough};

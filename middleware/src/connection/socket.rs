@@ -1,7 +1,7 @@
 //! The innermost wrapper, which counts bytes and can be closed from outside.
 
 use super::{
-    ConnectionInfo, KernelSocket, LateOptions, Phase, Transport,
+    ConnectionInfo, KernelSocket, Phase, Transport,
     control::{IoDirection, Requests},
 };
 use crate::{
@@ -30,8 +30,10 @@ pub struct Socket<Io: Transport> {
     /// `None` only after `into_inner`, because fields cannot be moved out of a type with `Drop`.
     io: Option<Io>,
     info: ConnectionInfo,
-    /// The wakers stored in the mailbox, so that each is stored only once.
-    waiting: [Option<Waker>; 2],
+    /// The waker of the last operation that was pending, and in which directions the mailbox has it, so that it is
+    /// stored only once. Halves in two tasks take turns.
+    waiting: Option<Waker>,
+    stored: [bool; 2],
 }
 
 impl<Io: Transport> Socket<Io> {
@@ -39,12 +41,9 @@ impl<Io: Transport> Socket<Io> {
         Self {
             io: Some(io),
             info,
-            waiting: [None, None],
+            waiting: None,
+            stored: [false; 2],
         }
-    }
-
-    pub(super) fn set_late_options(&self, options: LateOptions) {
-        self.info.set_late_options(options);
     }
 
     /// The raw stream.
@@ -92,7 +91,7 @@ impl<Io: Transport> Socket<Io> {
             && let Some(options) = self.info.late_options()
             && let Some(socket) = self.get_ref().kernel_socket()
         {
-            let _ = options.set_on(socket);
+            let _ = options(socket);
         }
         Ok(())
     }
@@ -100,8 +99,10 @@ impl<Io: Transport> Socket<Io> {
     /// Called when an operation is pending, so that a request wakes it.
     #[inline]
     fn wait<T>(&mut self, direction: IoDirection, cx: &Context<'_>) -> Poll<io::Result<T>> {
-        match &self.waiting[direction as usize] {
-            Some(known) if known.will_wake(cx.waker()) => Poll::Pending,
+        match &self.waiting {
+            Some(known) if self.stored[direction as usize] && known.will_wake(cx.waker()) => {
+                Poll::Pending
+            }
             _ => self.leave_waker(direction, cx),
         }
     }
@@ -109,7 +110,14 @@ impl<Io: Transport> Socket<Io> {
     /// Out of line, so that the path of later operations remains small.
     #[cold]
     fn leave_waker<T>(&mut self, direction: IoDirection, cx: &Context<'_>) -> Poll<io::Result<T>> {
-        self.waiting[direction as usize] = Some(cx.waker().clone());
+        match &self.waiting {
+            Some(known) if known.will_wake(cx.waker()) => {}
+            _ => {
+                self.waiting = Some(cx.waker().clone());
+                self.stored = [false; 2];
+            }
+        }
+        self.stored[direction as usize] = true;
         let requests = self.info.control().wait(direction, cx.waker());
         if !requests.is_empty() {
             self.obey_requests(requests)?;
@@ -134,10 +142,8 @@ impl<Io: Transport> Socket<Io> {
 impl<Io: Transport> Drop for Socket<Io> {
     fn drop(&mut self) {
         let control = self.info.control();
-        for direction in [IoDirection::Read, IoDirection::Write] {
-            if self.waiting[direction as usize].is_some() {
-                control.forget_waker(direction);
-            }
+        if self.waiting.is_some() {
+            control.forget_wakers();
         }
         let Some(io) = &self.io else {
             self.info.set_phase(Phase::Detached);

@@ -3,7 +3,7 @@
 use super::*;
 use crate::listener::Keepalive;
 use portcullis_middleware::{
-    BoxError, Connection,
+    BoxError, Connection, ConnectionInfo,
     connection::Phase,
     error::{Elapsed, TimeoutPhase, find},
     timeout::TimeoutIo,
@@ -261,7 +261,7 @@ async fn a_socket_that_is_both_ends_is_no_connection() {
     let Ok(stream) = socket.connect(address).await else {
         return; // Not every system has simultaneous open.
     };
-    let error = stream::connection::<TcpStream>(stream, address).unwrap_err();
+    let error = stream::connection::<TcpStream>(stream, address, ConnectionInfo::new).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
 }
 

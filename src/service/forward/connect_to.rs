@@ -17,9 +17,13 @@ use tower::Service;
 
 /// Connects to the same target for every client.
 ///
-/// The name of the server in [`ConnectionInfo::upstream`] is the target.
+/// The name of the server in [`ConnectionInfo::upstream`] is the target. It is one word in size, because each connection
+/// gets a clone.
 #[derive(Clone, Debug)]
-pub struct ConnectTo {
+pub struct ConnectTo(Arc<Destination>);
+
+#[derive(Debug)]
+struct Destination {
     connector: Connector,
     /// Those of the connector, which a forwarder postpones.
     late_options: LateOptions,
@@ -30,22 +34,22 @@ pub struct ConnectTo {
 impl ConnectTo {
     /// Connects to `target` with the default settings of a [`Connector`].
     pub fn new(target: impl Into<Target>) -> Self {
-        let target = target.into();
-        let connector = Connector::new();
-        Self {
-            late_options: connector.late_options(),
-            connector,
-            name: target.to_string().into(),
-            target,
-        }
+        Self::build(target.into(), Connector::new())
     }
 
     /// Connects with the settings of `connector`.
     #[must_use]
-    pub fn with_connector(mut self, connector: Connector) -> Self {
-        self.late_options = connector.late_options();
-        self.connector = connector;
-        self
+    pub fn with_connector(self, connector: Connector) -> Self {
+        Self::build(self.0.target.clone(), connector)
+    }
+
+    fn build(target: Target, connector: Connector) -> Self {
+        Self(Arc::new(Destination {
+            late_options: connector.late_options(),
+            connector,
+            name: target.to_string().into(),
+            target,
+        }))
     }
 }
 
@@ -54,16 +58,23 @@ impl Service<ConnectionInfo> for ConnectTo {
     type Error = ConnectError;
     type Future = ConnectToFuture;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
-        self.connector.poll_ready(cx)
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, client: ConnectionInfo) -> ConnectToFuture {
+        let to = self.0.clone();
         ConnectToFuture {
-            connecting: self
-                .connector
-                .connect_with(self.target.clone(), self.late_options.clone()),
-            name: self.name.clone(),
+            connecting: Connecting::new(async move {
+                let Destination {
+                    connector,
+                    late_options,
+                    target,
+                    ..
+                } = &*to;
+                connector.connect_with(target, late_options).await
+            }),
+            name: self.0.name.clone(),
             begun: Instant::now(),
             client,
         }

@@ -2,7 +2,7 @@
 
 use super::support::Forwards;
 use crate::{connect::Connector, listener::Keepalive};
-use portcullis_middleware::{internal::LateOptions, testing};
+use portcullis_middleware::{Connection, connection::Address, internal::LateOptions, testing};
 use socket2::SockRef;
 use std::{
     sync::{
@@ -27,7 +27,9 @@ async fn counted() -> (Forwards, TcpStream, TcpStream, Arc<AtomicUsize>) {
     });
     let (client, theirs) = testing::over_tcp().await;
     let (backend, server) = testing::over_tcp().await;
-    let forwards = Forwards::start(client, options.add_to(backend), |s| s);
+    let info = options.describe(Address::Unknown, Address::Unknown);
+    let backend = Connection::with_info(backend.detach().into_inner(), info);
+    let forwards = Forwards::start(client, backend, |s| s);
     (forwards, theirs, server, set)
 }
 
