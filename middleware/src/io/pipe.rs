@@ -28,9 +28,10 @@ mod linux {
     pub struct Pipe {
         read: OwnedFd,
         write: OwnedFd,
-        len: usize,
-        capacity: usize,
-        limit: usize,
+        // The kernel's sizes have 31 bits.
+        len: u32,
+        capacity: u32,
+        limit: u32,
     }
 
     impl Pipe {
@@ -43,7 +44,7 @@ mod linux {
         /// [`Unsupported`](io::ErrorKind::Unsupported).
         pub fn new(capacity: usize) -> io::Result<Self> {
             let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-            let capacity = fcntl_setpipe_size(&write, capacity)?;
+            let capacity = fcntl_setpipe_size(&write, capacity)? as u32;
             Ok(Self {
                 read,
                 write,
@@ -55,7 +56,7 @@ mod linux {
 
         /// The number of bytes in the pipe.
         pub const fn len(&self) -> usize {
-            self.len
+            self.len as usize
         }
 
         /// Whether the pipe contains no bytes.
@@ -65,21 +66,25 @@ mod linux {
 
         /// The number of bytes that fit into the pipe. Small packets fill it earlier, as each occupies a page.
         pub const fn capacity(&self) -> usize {
-            self.capacity
+            self.capacity as usize
         }
 
-        /// Limits the bytes that one move takes into the pipe; by default its capacity does.
+        /// Limits the bytes that one move takes into the pipe; by default, and at most, its capacity does.
         ///
         /// A limit of zero counts as one, because no bytes would mean the end of the input.
         pub const fn set_limit(&mut self, bytes: usize) {
-            self.limit = if bytes == 0 { 1 } else { bytes };
+            self.limit = match bytes {
+                0 => 1,
+                _ if bytes < self.capacity() => bytes as u32,
+                _ => self.capacity,
+            };
         }
 
         /// Only into an empty pipe, so that `WouldBlock` means that the socket has no input.
         fn fill(&mut self, socket: impl AsFd) -> io::Result<usize> {
             // The second attempt is for input that arrives after the first one.
             for _ in 0..2 {
-                match splice(&socket, None, &self.write, None, self.limit, FLAGS) {
+                match splice(&socket, None, &self.write, None, self.limit as usize, FLAGS) {
                     // Before urgent data of TCP, the kernel also says so although more input follows.
                     Ok(0) | Err(Errno::AGAIN) => {
                         let mut byte = [MaybeUninit::uninit()];
@@ -89,7 +94,7 @@ mod linux {
                     }
                     moved => {
                         let moved = moved?;
-                        self.len += moved;
+                        self.len += moved as u32;
                         return Ok(moved);
                     }
                 }
@@ -98,8 +103,8 @@ mod linux {
         }
 
         fn empty(&mut self, socket: impl AsFd) -> io::Result<usize> {
-            let moved = splice(&self.read, None, socket, None, self.len, FLAGS)?;
-            self.len -= moved;
+            let moved = splice(&self.read, None, socket, None, self.len(), FLAGS)?;
+            self.len -= moved as u32;
             Ok(moved)
         }
     }

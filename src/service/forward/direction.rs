@@ -3,7 +3,7 @@
 use super::{
     pipes::PooledPipe,
     report::{Failure, ForwardStep, Side},
-    scratch::{BATCH, with_scratch},
+    scratch::BATCH,
     streak::Streak,
 };
 use portcullis_middleware::{connection::EndedBy, io::Passthrough};
@@ -39,7 +39,7 @@ pub(super) struct Direction {
 #[derive(Debug)]
 pub(super) enum Rest {
     Nothing,
-    Bytes { bytes: Box<[u8]>, written: usize },
+    Bytes { bytes: Box<[u8]>, written: u32 },
     Pipe(PooledPipe),
 }
 
@@ -64,6 +64,17 @@ pub(super) struct Surroundings {
     pub(super) is_reset: bool,
     /// The other direction has ended in order, so that the peer knows that nothing more follows.
     pub(super) other_ended: bool,
+}
+
+impl Surroundings {
+    /// Of a direction beside `other`, after the first `failure`.
+    pub(super) fn new(other: &Direction, failure: Option<&Failure>) -> Self {
+        Self {
+            is_last: other.is_done(),
+            is_reset: failure.is_some_and(|failure| !failure.is_closed()),
+            other_ended: other.is_done() && failure.is_none(),
+        }
+    }
 }
 
 impl Direction {
@@ -118,37 +129,38 @@ impl Direction {
         self.unflushed = false;
     }
 
+    /// Whether input was read and has not ended, so that there is nothing to record.
+    pub(super) const fn is_flowing(&self) -> bool {
+        self.has_begun && !self.has_ended()
+    }
+
     /// Discards input of a stopped direction, so that the peer does not wait for us instead of receiving.
-    pub(super) fn discard<R>(&mut self, cx: &mut Context<'_>, from: &mut R)
+    fn discard<R>(&mut self, cx: &mut Context<'_>, from: &mut R, scratch: &mut [u8])
     where
         R: AsyncRead + Unpin,
     {
-        if !matches!(self.stage, Stage::Stopped) {
-            return;
-        }
-        with_scratch(|scratch| {
-            for _ in 0..TURN / BATCH {
-                let mut buffer = ReadBuf::new(scratch);
-                match Pin::new(&mut *from).poll_read(cx, &mut buffer) {
-                    Poll::Pending => return,
-                    Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {}
-                    Poll::Ready(_) => {
-                        self.stage = Stage::Done;
-                        return;
-                    }
+        for _ in 0..TURN / BATCH {
+            let mut buffer = ReadBuf::new(scratch);
+            match Pin::new(&mut *from).poll_read(cx, &mut buffer) {
+                Poll::Pending => return,
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {}
+                Poll::Ready(_) => {
+                    self.stage = Stage::Done;
+                    return;
                 }
             }
-            cx.waker().wake_by_ref();
-        });
+        }
+        cx.waker().wake_by_ref();
     }
 
-    /// Moves bytes until the input has ended and the other side knows.
+    /// Moves bytes through `scratch` until the input has ended and the other side knows.
     pub(super) fn poll<R, W>(
         &mut self,
         cx: &mut Context<'_>,
         from: &mut R,
         to: &mut W,
         surroundings: Surroundings,
+        scratch: &mut [u8],
     ) -> Poll<Result<(), Failure>>
     where
         R: AsyncRead + Passthrough + Unpin,
@@ -156,18 +168,26 @@ impl Direction {
     {
         let mut turn = TURN;
         loop {
-            if let Err(error) = ready!(self.poll_write_rest(cx, to)) {
+            if !matches!(self.rest, Rest::Nothing)
+                && let Err(error) = ready!(self.poll_write_rest(cx, to))
+            {
                 return Poll::Ready(Err(self.write_failure(error)));
             }
-            if self.has_ended() {
-                return self.poll_end(cx, to, surroundings);
+            match self.stage {
+                Stage::Open => {}
+                Stage::Ended | Stage::Failed(_) => return self.poll_end(cx, to, surroundings),
+                Stage::Stopped => {
+                    self.discard(cx, from, scratch);
+                    return Poll::Ready(Ok(()));
+                }
+                Stage::Done => return Poll::Ready(Ok(())),
             }
             if turn == 0 {
                 // Other tasks of the thread get a turn, too.
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            match self.poll_move(cx, from, to, surroundings) {
+            match self.poll_move(cx, from, to, surroundings, scratch) {
                 Poll::Ready(Ok(moved)) => turn = turn.saturating_sub(moved),
                 Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
                 // Only now, so that a batch of writes is flushed once.

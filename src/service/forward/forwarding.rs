@@ -5,6 +5,7 @@ use super::{
     drain::Drain,
     late::LateTuning,
     report::{Failure, ForwardError, ForwardStep, Forwarded, Side},
+    scratch::with_scratch,
     service::ForwardSettings,
     silence::Silence,
 };
@@ -33,7 +34,7 @@ pub(super) struct Forwarding<IO, BackendIo> {
     to_backend: Direction,
     to_client: Direction,
     /// The first write that failed. What its peer has sent before is still delivered.
-    failure: Option<Failure>,
+    failure: Option<Box<Failure>>,
     silence: Silence,
     /// The longest silence after one side has ended.
     half_closed: Option<Duration>,
@@ -86,9 +87,8 @@ impl<IO, BackendIo> Forwarding<IO, BackendIo> {
 
     /// Whether a side has reset its connection, which the other one is still to notice.
     fn is_reset(&self) -> bool {
-        self.failure
-            .as_ref()
-            .is_some_and(|failure| !failure.is_closed())
+        let failure = self.failure.as_deref();
+        failure.is_some_and(|failure| !failure.is_closed())
     }
 
     /// Takes both connections; called once, at the end.
@@ -104,28 +104,37 @@ where
 {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         let is_new_task = self.note_task(cx);
-        if self.is_forced() {
+        let (client, backend) = self.sides.as_ref().expect(OPEN);
+        if client.info().is_forced() || backend.info().is_forced() {
             return Poll::Ready(self.cut(Failure {
                 step: ForwardStep::Wait,
                 error: ForcedClose::new().into(),
             }));
         }
-        let (_, backend) = self.sides.as_ref().expect(OPEN);
-        self.late.poll(cx, backend.info(), is_new_task);
-        let order = match self.backend_first {
-            true => [Side::Backend, Side::Client],
-            false => [Side::Client, Side::Backend],
+        self.late
+            .poll(cx, client.info(), backend.info(), is_new_task);
+        let first = match self.backend_first {
+            true => Side::Backend,
+            false => Side::Client,
         };
         self.backend_first = !self.backend_first;
-        for from in order {
-            if let Poll::Ready(Err(failure)) = self.poll_direction(cx, from) {
-                if let Some(ended) = self.fail(failure) {
-                    return Poll::Ready(ended);
-                }
-                // The input of the stopped direction is discarded from now on, and nothing waits for it yet.
-                cx.waker().wake_by_ref();
-            }
+        // Once for both directions.
+        let ended = with_scratch(|scratch| match self.poll_side(cx, first, scratch) {
+            None => self.poll_side(cx, first.other(), scratch),
+            ended => ended,
+        });
+        if let Some(ended) = ended {
+            return Poll::Ready(ended);
         }
+        if !self.to_backend.has_ended() && !self.to_client.has_ended() && self.drain.is_none() {
+            // The usual case, in which nothing limits the silence.
+            return Poll::Pending;
+        }
+        self.poll_end(cx)
+    }
+
+    /// Called once a side has ended, or may end because of a drain.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         if self.to_backend.is_done() && self.to_client.is_done() {
             return Poll::Ready(self.finish());
         }
@@ -154,10 +163,28 @@ where
         true
     }
 
-    /// Whether a side was force-closed.
-    fn is_forced(&self) -> bool {
-        let (client, backend) = self.sides.as_ref().expect(OPEN);
-        client.info().is_forced() || backend.info().is_forced()
+    /// Moves what `from` sends, and returns the end of the connection if there is one.
+    fn poll_side(&mut self, cx: &mut Context<'_>, from: Side, scratch: &mut [u8]) -> Option<Ended> {
+        let failure = self.failure.as_deref();
+        let (client, backend) = self.sides.as_mut().expect(OPEN);
+        let (client, backend) = (client.get_mut(), backend.get_mut());
+        let (to_backend, to_client) = (&mut self.to_backend, &mut self.to_client);
+        let (polled, direction) = match from {
+            Side::Client => {
+                let surroundings = Surroundings::new(to_client, failure);
+                let polled = to_backend.poll(cx, client, backend, surroundings, scratch);
+                (polled, to_backend)
+            }
+            Side::Backend => {
+                let surroundings = Surroundings::new(to_backend, failure);
+                let polled = to_client.poll(cx, backend, client, surroundings, scratch);
+                (polled, to_client)
+            }
+        };
+        if polled.is_pending() && direction.is_flowing() {
+            return None;
+        }
+        self.note(cx, from, polled)
     }
 
     /// Whether a side that has not ended has sent bytes that the system still holds.
@@ -167,45 +194,38 @@ where
             || !self.to_client.has_ended() && backend.get_ref().has_unread()
     }
 
-    fn poll_direction(&mut self, cx: &mut Context<'_>, from: Side) -> Poll<Result<(), Failure>> {
-        let is_reset = self.is_reset();
-        let (client, backend) = self.sides.as_mut().expect(OPEN);
-        let (direction, other) = match from {
-            Side::Client => (&mut self.to_backend, &self.to_client),
-            Side::Backend => (&mut self.to_client, &self.to_backend),
-        };
-        if direction.is_done() {
-            match from {
-                Side::Client => direction.discard(cx, client.get_mut()),
-                Side::Backend => direction.discard(cx, backend.get_mut()),
-            }
-            return Poll::Ready(Ok(()));
-        }
-        let surroundings = Surroundings {
-            is_last: other.is_done(),
-            is_reset,
-            other_ended: other.is_done() && self.failure.is_none(),
-        };
-        let polled = match from {
-            Side::Client => direction.poll(cx, client.get_mut(), backend.get_mut(), surroundings),
-            Side::Backend => direction.poll(cx, backend.get_mut(), client.get_mut(), surroundings),
-        };
+    /// Records what a direction has begun or ended.
+    #[inline(never)]
+    fn note(
+        &mut self,
+        cx: &Context<'_>,
+        from: Side,
+        polled: Poll<Result<(), Failure>>,
+    ) -> Option<Ended> {
+        let (client, _) = self.sides.as_ref().expect(OPEN);
         let info = client.info();
+        let (direction, first_byte) = match from {
+            Side::Client => (&mut self.to_backend, Milestone::FirstByteOfClient),
+            Side::Backend => (&mut self.to_client, Milestone::FirstByteOfBackend),
+        };
         if !direction.has_begun && direction.has_read() {
             direction.has_begun = true;
-            info.reach(match from {
-                Side::Client => Milestone::FirstByteOfClient,
-                Side::Backend => Milestone::FirstByteOfBackend,
-            });
+            info.reach(first_byte);
         }
-        // After a failure, `fail` records the cause.
-        if !matches!(polled, Poll::Ready(Err(_)))
-            && let Some(by) = direction.ended_by()
+        if let Poll::Ready(Err(failure)) = polled {
+            let ended = self.fail(failure);
+            if ended.is_none() {
+                // The input of the stopped direction is discarded from now on, and nothing waits for it yet.
+                cx.waker().wake_by_ref();
+            }
+            return ended;
+        }
+        if let Some(by) = direction.ended_by()
             && info.ended_by().is_none()
         {
             info.set_ended_by(by);
         }
-        polled
+        None
     }
 
     /// Decides what a failure ends; `None` if the other direction goes on.
@@ -220,7 +240,7 @@ where
                     Side::Client => self.to_client.stop(),
                     Side::Backend => self.to_backend.stop(),
                 }
-                self.failure = Some(failure);
+                self.failure = Some(Box::new(failure));
                 None
             }
             _ => Some(self.cut(failure)),
@@ -231,7 +251,7 @@ where
     fn cut(&mut self, failure: Failure) -> Ended {
         let failure = match self.failure.take() {
             // A truncation says more than a failed write to the same side.
-            Some(first) if !failure.is_truncated() => first,
+            Some(first) if !failure.is_truncated() => *first,
             _ => failure,
         };
         let by = failure.ended_by();
@@ -262,7 +282,7 @@ where
             return Ended::Dropped(Ok(forwarded));
         };
         let (closed, peer) = (failure.is_closed(), failure.step);
-        let result = self.failed(failure);
+        let result = self.failed(*failure);
         let (client, backend) = self.take();
         // A side closed without reading everything. The other one gets what it sent before.
         let closing: Closing = match peer {

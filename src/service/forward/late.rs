@@ -2,38 +2,69 @@
 
 use portcullis_middleware::{
     ConnectionInfo,
-    internal::{postpone_late_options, request_late_options},
+    internal::{WakeUp, postpone_late_options, request_late_options},
 };
-use std::{
-    pin::Pin,
-    task::{Context, Poll},
-};
+use std::{pin::Pin, task::Context};
 use tokio::time::Sleep;
 
-/// A timer after which the options are set; `None` if there is nothing to set.
+/// Waits until the options are to be set.
 #[derive(Debug)]
-pub(super) struct LateTuning(Option<Pin<Box<Sleep>>>);
+pub(super) enum LateTuning {
+    /// There is nothing to set, or it was requested.
+    Done,
+    /// Until the clock of the client's server has reached this, which costs the runtime nothing.
+    Clock(WakeUp),
+    /// Until this timer of the runtime fires.
+    Timer(Pin<Box<Sleep>>),
+}
 
 impl LateTuning {
     /// Postpones the options of `backend` until `timer` fires.
     pub(super) fn new(backend: &ConnectionInfo, timer: impl FnOnce() -> Pin<Box<Sleep>>) -> Self {
-        Self(postpone_late_options(backend).then(timer))
+        match postpone_late_options(backend) {
+            true => Self::Timer(timer()),
+            false => Self::Done,
+        }
     }
 
-    /// Once the timer has fired, the next operation of `backend` sets the options. A task that is `new` is to be woken
-    /// by it.
+    /// Once the time has come, the next operation of `backend` sets the options. A task that is `new` reads `client`
+    /// from now on.
     #[inline]
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, backend: &ConnectionInfo, new: bool) {
-        // A poll of the timer costs more than a look at it.
-        if let Some(timer) = &mut self.0
-            && (new || timer.is_elapsed())
-        {
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &ConnectionInfo,
+        backend: &ConnectionInfo,
+        new: bool,
+    ) {
+        match self {
+            Self::Done => {}
+            Self::Clock(wake_up) if !wake_up.has_come(client) => {}
+            // A poll of the timer costs more than a look at it.
+            Self::Timer(timer) if !new && !timer.is_elapsed() => {}
+            _ => self.poll_time(cx, client, backend),
+        }
+    }
+
+    #[cold]
+    fn poll_time(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &ConnectionInfo,
+        backend: &ConnectionInfo,
+    ) {
+        if let Self::Timer(timer) = self {
+            if let Some(wake_up) = WakeUp::set(client, timer.deadline(), cx.waker()) {
+                *self = Self::Clock(wake_up);
+                return;
+            }
             // Not by tokio's budget, which a busy connection uses up.
             let mut timer = tokio::task::unconstrained(timer.as_mut());
-            if let Poll::Ready(()) = Pin::new(&mut timer).poll(cx) {
-                self.0 = None;
-                request_late_options(backend);
+            if Pin::new(&mut timer).poll(cx).is_pending() {
+                return;
             }
         }
+        *self = Self::Done;
+        request_late_options(backend);
     }
 }

@@ -4,7 +4,7 @@ use super::{
     direction::{Direction, Rest, Stage, Surroundings},
     pipes::PooledPipe,
     report::Failure,
-    scratch::{BATCH, SCRATCH, with_scratch},
+    scratch::SCRATCH,
 };
 use portcullis_middleware::io::Passthrough;
 use std::{
@@ -22,24 +22,25 @@ impl Direction {
         from: &mut R,
         to: &mut W,
         surroundings: Surroundings,
+        scratch: &mut [u8],
     ) -> Poll<Result<usize, Failure>>
     where
         R: AsyncRead + Passthrough + Unpin,
         W: AsyncWrite + Passthrough + Unpin,
     {
-        let splices = self.streak.is_bulk() && !self.copies;
-        if splices && from.is_passthrough() && to.is_passthrough() {
+        let are_sockets = from.is_passthrough() && to.is_passthrough();
+        if are_sockets && self.streak.is_bulk() && !self.copies {
             if let Some(pipe) = PooledPipe::take() {
                 return self.poll_splice(cx, from, pipe);
             }
             // Tries again later, because a failed attempt takes system calls.
             self.streak.reset();
         }
-        let size = match from.is_passthrough() && to.is_passthrough() {
-            true => SCRATCH,
-            false => BATCH,
+        let scratch = match are_sockets {
+            true => &mut scratch[..SCRATCH],
+            false => scratch,
         };
-        with_scratch(|scratch| self.poll_copy(cx, from, to, surroundings, &mut scratch[..size]))
+        self.poll_copy(cx, from, to, surroundings, scratch)
     }
 
     fn poll_copy<R, W>(
@@ -152,9 +153,10 @@ impl Direction {
             let (written, is_empty) = match &mut self.rest {
                 Rest::Nothing => return Poll::Ready(Ok(())),
                 Rest::Bytes { bytes, written } => {
-                    let new = ready!(Pin::new(&mut *to).poll_write(cx, &bytes[*written..]))?;
-                    *written += new;
-                    (new, *written == bytes.len())
+                    let rest = &bytes[*written as usize..];
+                    let new = ready!(Pin::new(&mut *to).poll_write(cx, rest))?;
+                    *written += new as u32;
+                    (new, new == rest.len())
                 }
                 Rest::Pipe(pipe) => {
                     let Poll::Ready(new) = to.poll_write_from_pipe(cx, pipe.get_mut()) else {

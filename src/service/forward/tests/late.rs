@@ -2,23 +2,36 @@
 
 use super::support::Forwards;
 use crate::{connect::Connector, listener::Keepalive};
-use portcullis_middleware::{Connection, connection::Address, internal::LateOptions, testing};
+use portcullis_middleware::{
+    Connection, ConnectionInfo,
+    connection::Address,
+    internal::{LateOptions, begin_watch, end_watch, expire},
+    testing,
+};
 use socket2::SockRef;
 use std::{
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    task::Waker,
     time::Duration,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    time::advance,
+    time::{Instant, advance},
 };
 
 /// Forwards to a backend whose options count how often they are set.
 async fn counted() -> (Forwards, TcpStream, TcpStream, Arc<AtomicUsize>) {
+    counted_for(|_| {}).await
+}
+
+/// The same, with `prepare` for the client.
+async fn counted_for(
+    prepare: impl FnOnce(&ConnectionInfo),
+) -> (Forwards, TcpStream, TcpStream, Arc<AtomicUsize>) {
     let set = Arc::new(AtomicUsize::new(0));
     let counted = set.clone();
     let options = LateOptions::new(move |_| {
@@ -26,6 +39,7 @@ async fn counted() -> (Forwards, TcpStream, TcpStream, Arc<AtomicUsize>) {
         Ok(())
     });
     let (client, theirs) = testing::over_tcp().await;
+    prepare(client.info());
     let (backend, server) = testing::over_tcp().await;
     let info = options.describe(Address::Unknown, Address::Unknown);
     let backend = Connection::with_info(backend.detach().into_inner(), info);
@@ -53,9 +67,7 @@ async fn options_are_set_once_a_quarter_of_a_second_has_passed_also_without_traf
     server.read_exact(&mut [0; 5]).await.unwrap();
     assert_eq!(set.load(Ordering::Relaxed), 0);
     advance(Duration::from_millis(2)).await;
-    for _ in 0..100 {
-        tokio::task::yield_now().await;
-    }
+    run().await;
     assert_eq!(set.load(Ordering::Relaxed), 1);
     advance(Duration::from_secs(10)).await;
     client.write_all(b"hello").await.unwrap();
@@ -63,6 +75,45 @@ async fn options_are_set_once_a_quarter_of_a_second_has_passed_also_without_traf
     assert_eq!(set.load(Ordering::Relaxed), 1);
     drop((client, server));
     forwards.result().await.unwrap();
+}
+
+/// Lets the forwarder run.
+async fn run() {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn options_are_set_by_the_clock_of_the_server_if_it_has_one() {
+    for ends in [false, true] {
+        hold_time();
+        let (forwards, mut client, mut server, set) = counted_for(begin_watch).await;
+        let info = forwards.info.clone();
+        client.write_all(b"hello").await.unwrap();
+        server.read_exact(&mut [0; 5]).await.unwrap();
+        let mut wakers = Vec::new();
+        advance(Duration::from_millis(249)).await;
+        expire(&info, Instant::now(), &mut wakers);
+        assert!(wakers.is_empty());
+        advance(Duration::from_millis(2)).await;
+        run().await;
+        assert_eq!(
+            set.load(Ordering::Relaxed),
+            0,
+            "no timer of the runtime is armed"
+        );
+        match ends {
+            true => end_watch(&info, &mut wakers),
+            false => expire(&info, Instant::now(), &mut wakers),
+        }
+        assert_eq!(wakers.len(), 1);
+        wakers.into_iter().for_each(Waker::wake);
+        run().await;
+        assert_eq!(set.load(Ordering::Relaxed), 1);
+        drop((client, server));
+        forwards.result().await.unwrap();
+    }
 }
 
 #[tokio::test(start_paused = true)]
