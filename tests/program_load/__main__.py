@@ -16,6 +16,7 @@ says nothing about them. Nothing may be lost in any of them.
 
 import argparse
 import json
+import multiprocessing
 import pathlib
 import shutil
 import sys
@@ -82,6 +83,8 @@ def main():
     parser.add_argument("--bounds", action="store_true", help="fail if a time is beyond its bound; for a quiet machine")
     parser.add_argument("--full", action="store_true", help="for a minute each, until 100,000 connections were made")
     arguments = parser.parse_args()
+    # The default from Python 3.14 on cannot start a process with what is not at the top of a module.
+    multiprocessing.set_start_method("fork")
     if not shutil.which("nginx") or not shutil.which("openssl"):
         print("nginx or openssl is not here: skipped")
         return
