@@ -139,6 +139,12 @@ impl Baseline {
     }
 }
 
+/// The variants of which some count has grown.
+pub(crate) fn variants(regressions: &[Regression]) -> Vec<Variant> {
+    let grown = |variant: &Variant| regressions.iter().any(|it| it.variant == variant.name());
+    Variant::ALL.into_iter().filter(grown).collect()
+}
+
 /// The counts that are compared, without idle memory, which varies.
 fn counts(costs: &Costs) -> Counts {
     let mut counts = Counts::new();

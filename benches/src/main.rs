@@ -88,6 +88,8 @@ fn check(
     if thorough && !regressions.is_empty() {
         eprintln!("something has grown: once more, to tell it from chance");
         options.quick = false;
+        // Only these, with their references: the others take minutes.
+        options.variants = baseline::variants(&regressions);
         costs = measure(&options)?;
         regressions = baseline.regressions(&Baseline::of(&costs));
     }
@@ -101,4 +103,51 @@ fn check(
     }
     println!("where it is meant, write a new baseline: --write");
     Ok(ExitCode::FAILURE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use load::Workload;
+    use std::cell::RefCell;
+
+    /// Runs a check in which the first measurement finds so many instructions in an echo of each.
+    fn measured(instructions: &[(Variant, f64)]) -> Vec<(bool, Vec<Variant>)> {
+        let asked = RefCell::new(Vec::new());
+        let options = Options {
+            check: true,
+            ..Options::default()
+        };
+        check(options, |options| {
+            asked.borrow_mut().push((options.quick, options.variants()));
+            let costs = instructions.iter().map(|(variant, instructions)| {
+                let mut costs = Costs::new(*variant);
+                costs.of_mut(Workload::Echo).instructions = Some(*instructions);
+                costs
+            });
+            Ok(costs.collect())
+        })
+        .unwrap();
+        asked.into_inner()
+    }
+
+    #[test]
+    fn only_what_has_grown_is_measured_again_with_its_reference() {
+        let grown = [
+            (Variant::Bare, 1.0),
+            (Variant::PortcullisBare, 1.0),
+            (Variant::StackPlus, 2.0),
+        ];
+        let [first, second] = &*measured(&grown) else {
+            panic!("not measured twice");
+        };
+        assert_eq!((first.0, first.1.len()), (true, 7));
+        assert_eq!(*second, (false, vec![Variant::Bare, Variant::StackPlus]));
+    }
+
+    #[test]
+    fn what_has_not_grown_is_measured_once() {
+        let same = [(Variant::Bare, 1.0), (Variant::StackPlus, 1.0)];
+        assert_eq!(measured(&same).len(), 1);
+    }
 }
