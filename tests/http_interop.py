@@ -449,7 +449,7 @@ def websocket_ends_tls_in_order(server):
 def grpc(_server):
     """The example `tonic` with its own client, which says what it needs."""
     module("grpc")
-    example, client = ROOT / "target/debug/examples/tonic", ROOT / "tests/grpc_client.py"
+    example, client = Path(Server.binary).parents[1] / "examples/tonic", ROOT / "tests/grpc_client.py"
     if not (example.exists() and client.exists()):
         raise Missing("the example tonic")
     process = subprocess.Popen([example, "127.0.0.1:0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
