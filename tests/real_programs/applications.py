@@ -9,14 +9,17 @@ from pathlib import Path
 from processes import Example, Gate, Program, need, need_module, run, wait_until
 from sockets import MIB, SECONDS, connect, free_port
 
+# Of a test by iperf3. On a busy machine, its connections are often in the wrong order.
+ATTEMPTS = 15
+
 
 def iperf3_test(program, port, options):
     """The bytes sent and received. A forwarder does not keep the order of connections, and iperf3 depends on it: its
     server pairs the streams of both directions by it, and rejects a test that begins before the last one has ended
     there. Such a test is repeated."""
-    for attempt in range(5):
+    for attempt in range(ATTEMPTS):
         report = json.loads(run(program, "-c", "127.0.0.1", "-p", port, "-J", *options, codes=(0, 1)))
-        error, last = report.get("error"), attempt == 4
+        error, last = report.get("error"), attempt == ATTEMPTS - 1
         if error:
             assert ("reset by peer" in error or "busy" in error) and not last, error
             time.sleep(0.2)
