@@ -74,7 +74,7 @@ impl Control {
         Requests(self.requests.load(Ordering::Relaxed))
     }
 
-    /// The current requests. What the caller has published before is seen by whoever [posts](Self::post) one later.
+    /// The current requests. A later [`post`](Self::post) sees what the caller has published before.
     pub(super) fn requests_in_order(&self) -> Requests {
         // This empty change takes its place among the requests.
         Requests(self.requests.fetch_or(0, Ordering::SeqCst))
