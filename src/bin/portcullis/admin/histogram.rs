@@ -1,16 +1,10 @@
-//! Histograms of durations with fixed buckets, which many threads record into.
-//!
-//! The exporter would keep each duration, with the time of its record, until a task drains them. Here a record is two
-//! atomic additions.
+//! Histograms of durations with fixed buckets, which many threads record into by two atomic additions.
 
-use metrics::{HistogramFn, Key};
+use super::registry::braced;
+use metrics::HistogramFn;
 use std::{
-    collections::BTreeMap,
     fmt::Write,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 /// The upper bounds of the buckets of handshakes and connects, in seconds. One more bucket has no bound.
@@ -32,7 +26,7 @@ pub(super) struct Buckets {
 }
 
 impl Buckets {
-    fn new(bounds: &'static [f64]) -> Self {
+    pub(super) fn new(bounds: &'static [f64]) -> Self {
         Self {
             bounds,
             counts: (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect(),
@@ -41,9 +35,30 @@ impl Buckets {
     }
 
     /// Since the start.
-    fn counts(&self) -> impl Iterator<Item = u64> {
+    pub(super) fn counts(&self) -> impl Iterator<Item = u64> {
         let counts = self.counts.iter();
         counts.map(|count| count.load(Ordering::Relaxed))
+    }
+
+    /// Adds its lines to the text for Prometheus.
+    pub(super) fn write(&self, text: &mut String, name: &str, labels: &str) -> std::fmt::Result {
+        let comma = if labels.is_empty() { "" } else { "," };
+        let bounds = self.bounds.iter().map(ToString::to_string);
+        let bounds = bounds.chain(["+Inf".to_owned()]);
+        let mut up_to = 0;
+        for (bound, count) in bounds.zip(self.counts()) {
+            up_to += count;
+            writeln!(
+                text,
+                "{name}_bucket{{{labels}{comma}le=\"{bound}\"}} {up_to}"
+            )?;
+        }
+        let sum = f64::from_bits(self.sum.load(Ordering::Relaxed));
+        let labels = braced(labels);
+        writeln!(
+            text,
+            "{name}_sum{labels} {sum}\n{name}_count{labels} {up_to}"
+        )
     }
 }
 
@@ -56,80 +71,6 @@ impl HistogramFn for Buckets {
         // It always adds.
         let _ = self.sum.fetch_update(relaxed, relaxed, add);
     }
-}
-
-/// All histograms of the process, by name and labels.
-#[derive(Debug, Default)]
-pub(super) struct Histograms(Mutex<BTreeMap<String, Family>>);
-
-/// By the labels as they are written.
-type Family = BTreeMap<String, Arc<Buckets>>;
-
-impl Histograms {
-    /// The histogram of `key`, which is one with those of an equal key.
-    pub(super) fn register(&self, key: &Key, bounds: &'static [f64]) -> Arc<Buckets> {
-        let mut families = self.lock();
-        let family = families.entry(key.name().to_owned()).or_default();
-        let histogram = family.entry(labels(key));
-        let histogram = histogram.or_insert_with(|| Arc::new(Buckets::new(bounds)));
-        histogram.clone()
-    }
-
-    /// The counts of all histograms of a name with the buckets [`BOUNDS`], together.
-    pub(super) fn counts(&self, name: &str) -> Counts {
-        let mut sum = Counts::default();
-        let families = self.lock();
-        let histograms = families.get(name).into_iter().flat_map(BTreeMap::values);
-        for histogram in histograms {
-            for (sum, count) in sum.iter_mut().zip(histogram.counts()) {
-                *sum += count;
-            }
-        }
-        sum
-    }
-
-    /// Adds them to the text for Prometheus.
-    pub(super) fn render(&self, text: &mut String, help: impl Fn(&str) -> &'static str) {
-        for (name, family) in &*self.lock() {
-            // A String takes all that is written.
-            let _ = writeln!(text, "# HELP {name} {}", help(name));
-            let _ = writeln!(text, "# TYPE {name} histogram");
-            for (labels, histogram) in family {
-                let _ = render(text, name, labels, histogram);
-            }
-            text.push('\n');
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Family>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn render(text: &mut String, name: &str, labels: &str, histogram: &Buckets) -> std::fmt::Result {
-    let comma = if labels.is_empty() { "" } else { "," };
-    let bounds = histogram.bounds.iter().map(ToString::to_string);
-    let bounds = bounds.chain(["+Inf".to_owned()]);
-    let mut up_to = 0;
-    for (bound, count) in bounds.zip(histogram.counts()) {
-        up_to += count;
-        writeln!(
-            text,
-            "{name}_bucket{{{labels}{comma}le=\"{bound}\"}} {up_to}"
-        )?;
-    }
-    let sum = f64::from_bits(histogram.sum.load(Ordering::Relaxed));
-    writeln!(text, "{name}_sum{{{labels}}} {sum}")?;
-    writeln!(text, "{name}_count{{{labels}}} {up_to}")
-}
-
-fn labels(key: &Key) -> String {
-    let labels = key.labels().map(|label| {
-        let value = label.value();
-        let value = value.replace('\\', "\\\\").replace('"', "\\\"");
-        format!("{}=\"{}\"", label.key(), value.replace('\n', "\\n"))
-    });
-    labels.collect::<Vec<_>>().join(",")
 }
 
 /// The duration that the share `quantile` of the counted ones does not exceed, as if each bucket were filled evenly.
@@ -158,7 +99,6 @@ pub(super) fn quantile(counts: &Counts, quantile: f64) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use metrics::Label;
 
     #[test]
     fn a_duration_is_in_the_bucket_whose_bound_it_reaches() {
@@ -174,42 +114,23 @@ mod tests {
     }
 
     #[test]
-    fn the_text_has_cumulative_buckets_the_sum_and_escaped_labels() {
-        let histograms = Histograms::default();
-        let key = |listener: &'static str| {
-            Key::from_parts("a_seconds", vec![Label::new("listener", listener)])
-        };
-        let first = histograms.register(&key("a\"\\\n"), &[0.5, 2.0]);
-        for seconds in [0.25, 1.0, 1.5, 4.0] {
-            first.record(seconds);
+    fn the_text_has_cumulative_buckets_and_the_sum() {
+        let buckets = Buckets::new(&[0.5, 2.0]);
+        for seconds in [0.25, 0.5, 1.0, 1.5, 4.0] {
+            buckets.record(seconds);
         }
-        // The same one.
-        histograms
-            .register(&key("a\"\\\n"), &[0.5, 2.0])
-            .record(0.5);
         let mut text = String::new();
-        histograms.render(&mut text, |_| "Some.");
-        let labels = "listener=\"a\\\"\\\\\\n\"";
+        let labels = "listener=\"a\"";
+        buckets
+            .write(&mut text, "a_seconds", labels)
+            .expect("it is a String");
         let expected = format!(
-            "# HELP a_seconds Some.\n# TYPE a_seconds histogram\n\
-             a_seconds_bucket{{{labels},le=\"0.5\"}} 2\n\
+            "a_seconds_bucket{{{labels},le=\"0.5\"}} 2\n\
              a_seconds_bucket{{{labels},le=\"2\"}} 4\n\
              a_seconds_bucket{{{labels},le=\"+Inf\"}} 5\n\
-             a_seconds_sum{{{labels}}} 7.25\na_seconds_count{{{labels}}} 5\n\n"
+             a_seconds_sum{{{labels}}} 7.25\na_seconds_count{{{labels}}} 5\n"
         );
         assert_eq!(text, expected);
-    }
-
-    #[test]
-    fn the_counts_of_a_name_are_those_of_all_labels() {
-        let histograms = Histograms::default();
-        for listener in ["a", "b"] {
-            let labels = vec![Label::new("listener", listener)];
-            let key = Key::from_parts("a_seconds", labels);
-            histograms.register(&key, &BOUNDS).record(0.000_1);
-        }
-        assert_eq!(histograms.counts("a_seconds")[..2], [2, 0]);
-        assert_eq!(histograms.counts("b_seconds"), Counts::default());
     }
 
     #[test]

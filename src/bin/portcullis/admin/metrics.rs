@@ -1,21 +1,32 @@
 //! `/metrics`: the recorder of the process, and its text.
 
 use super::{
-    histogram::{BOUNDS, Counts, Histograms},
+    histogram::{BOUNDS, Buckets, Counts},
+    registry::{Registry, braced},
     reply::{self, Refusal, Reply},
     router::Call,
 };
 use crate::log;
 use http::{HeaderMap, header::ACCEPT};
-use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
-use std::sync::{Arc, OnceLock};
+use metrics::{
+    Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
+    atomics::AtomicU64,
+};
+use std::{
+    fmt::Write,
+    sync::{Arc, OnceLock, atomic::Ordering},
+};
 
-/// The metrics of the process.
-#[derive(Clone)]
-pub(crate) struct Metrics {
-    prometheus: PrometheusHandle,
-    histograms: Arc<Histograms>,
+/// The metrics of the process. Clones are the same ones.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Metrics(Arc<Registries>);
+
+#[derive(Debug, Default)]
+struct Registries {
+    counters: Registry<AtomicU64>,
+    /// The bits of `f64`.
+    gauges: Registry<AtomicU64>,
+    histograms: Registry<Buckets>,
 }
 
 impl Metrics {
@@ -28,19 +39,10 @@ impl Metrics {
     }
 
     fn new() -> Self {
-        let exporter = PrometheusBuilder::new().build_recorder();
-        let metrics = Self {
-            prometheus: exporter.handle(),
-            histograms: Arc::default(),
-        };
-        let front = Front {
-            exporter,
-            histograms: metrics.histograms.clone(),
-        };
-        if metrics::set_global_recorder(front).is_err() {
+        let metrics = Self::default();
+        if metrics::set_global_recorder(metrics.clone()).is_err() {
             tracing::warn!("another recorder of metrics is installed; /metrics stays empty");
         }
-        describe();
         // At zero, so that the first one is seen as an increase.
         for result in ["completed", "failed"] {
             count_reloads(result, 0);
@@ -51,19 +53,70 @@ impl Metrics {
 
     /// The durations of TLS handshakes since the start, for the page.
     pub(super) fn handshakes(&self) -> Counts {
-        self.histograms.counts(HANDSHAKES)
+        let mut sum = Counts::default();
+        self.0.histograms.each(HANDSHAKES, |durations| {
+            for (sum, count) in sum.iter_mut().zip(durations.counts()) {
+                *sum += count;
+            }
+        });
+        sum
     }
 
     fn render(&self) -> String {
         metrics::counter!("portcullis_log_lines_dropped_total").absolute(log::dropped());
-        let mut text = self.prometheus.render();
-        self.histograms.render(&mut text, |name| {
-            let mut known = HISTOGRAMS.iter();
-            known
-                .find(|(known, _)| *known == name)
-                .map_or("", |(_, help)| help)
+        let mut text = String::new();
+        let Registries {
+            counters,
+            gauges,
+            histograms,
+        } = &*self.0;
+        counters.render(
+            &mut text,
+            "counter",
+            &COUNTERS,
+            |text, name, labels, count| {
+                let count = count.load(Ordering::Relaxed);
+                writeln!(text, "{name}{} {count}", braced(labels))
+            },
+        );
+        gauges.render(&mut text, "gauge", &GAUGES, |text, name, labels, value| {
+            let value = f64::from_bits(value.load(Ordering::Relaxed));
+            match value == f64::INFINITY {
+                true => writeln!(text, "{name}{} +Inf", braced(labels)),
+                false => writeln!(text, "{name}{} {value}", braced(labels)),
+            }
         });
+        histograms.render(
+            &mut text,
+            "histogram",
+            &HISTOGRAMS,
+            |text, name, labels, durations| durations.write(text, name, labels),
+        );
         text
+    }
+}
+
+impl Recorder for Metrics {
+    // `COUNTERS`, `GAUGES` and `HISTOGRAMS` describe them.
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        Counter::from_arc(self.0.counters.register(key, || AtomicU64::new(0)))
+    }
+
+    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::from_arc(self.0.gauges.register(key, || AtomicU64::new(0)))
+    }
+
+    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
+        let bounds = match key.name() {
+            "portcullis_connections_duration_seconds" => &LIFETIMES[..],
+            _ => &BOUNDS,
+        };
+        let histogram = self.0.histograms.register(key, || Buckets::new(bounds));
+        Histogram::from_arc(histogram)
     }
 }
 
@@ -109,51 +162,6 @@ const LIFETIMES: [f64; 12] = [
 ];
 
 const HANDSHAKES: &str = "portcullis_handshake_duration_seconds";
-
-/// Passes all but histograms to the exporter.
-struct Front {
-    exporter: PrometheusRecorder,
-    histograms: Arc<Histograms>,
-}
-
-impl Recorder for Front {
-    fn describe_counter(&self, key: KeyName, unit: Option<Unit>, description: SharedString) {
-        self.exporter.describe_counter(key, unit, description);
-    }
-
-    fn describe_gauge(&self, key: KeyName, unit: Option<Unit>, description: SharedString) {
-        self.exporter.describe_gauge(key, unit, description);
-    }
-
-    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {
-        // `HISTOGRAMS` describes them.
-    }
-
-    fn register_counter(&self, key: &Key, metadata: &Metadata<'_>) -> Counter {
-        self.exporter.register_counter(key, metadata)
-    }
-
-    fn register_gauge(&self, key: &Key, metadata: &Metadata<'_>) -> Gauge {
-        self.exporter.register_gauge(key, metadata)
-    }
-
-    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
-        let bounds = match key.name() {
-            "portcullis_connections_duration_seconds" => &LIFETIMES[..],
-            _ => &BOUNDS,
-        };
-        Histogram::from_arc(self.histograms.register(key, bounds))
-    }
-}
-
-fn describe() {
-    for (name, text) in COUNTERS {
-        metrics::describe_counter!(name, text);
-    }
-    for (name, text) in GAUGES {
-        metrics::describe_gauge!(name, text);
-    }
-}
 
 /// Those of the library, then those of the program.
 const COUNTERS: [(&str, &str); 12] = [

@@ -21,6 +21,7 @@ mod page;
 mod places;
 mod query;
 mod questions;
+mod registry;
 mod reload;
 mod reply;
 mod router;
