@@ -11,6 +11,7 @@ use std::{
     error::Error,
     fmt,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 pub(super) struct Handles {
@@ -55,9 +56,38 @@ impl Handles {
 
     /// Counts a connection as accepted, and as active until the slot is dropped.
     pub(super) fn open(self: &Arc<Self>) -> Slot {
+        self.opened();
+        Slot::new(self.clone(), 0)
+    }
+
+    /// Counts a connection as accepted and active.
+    pub(super) fn opened(&self) {
         self.accepted.increment(1);
         self.active.increment(1.0);
-        Slot::new(self.clone(), 0)
+    }
+
+    /// Counts the end of the service of a connection.
+    pub(super) fn ended_after(
+        &self,
+        duration: Duration,
+        info: &ConnectionInfo,
+        outcome: Outcome,
+        error: Option<&(dyn Error + 'static)>,
+    ) {
+        self.closed[outcome.index()].increment(1);
+        self.duration.record(duration.as_secs_f64());
+        self.bytes_in.increment(info.bytes_read());
+        self.bytes_out.increment(info.bytes_written());
+        if outcome == Outcome::Refused
+            && let Some(refused) = error.and_then(find::<Refused>)
+        {
+            self.refused(refused.by(), refused.reason()).increment(1);
+        }
+    }
+
+    /// A connection is no longer active.
+    pub(super) fn left(&self) {
+        self.active.decrement(1.0);
     }
 
     pub(super) fn refused(&self, by: &'static str, reason: &'static str) -> Counter {
@@ -86,22 +116,14 @@ impl OnEnd for Arc<Handles> {
         outcome: Outcome,
         error: Option<&(dyn Error + 'static)>,
     ) {
-        self.closed[outcome.index()].increment(1);
-        self.duration.record(info.age().as_secs_f64());
-        self.bytes_in.increment(info.bytes_read());
-        self.bytes_out.increment(info.bytes_written());
-        if outcome == Outcome::Refused
-            && let Some(refused) = error.and_then(find::<Refused>)
-        {
-            self.refused(refused.by(), refused.reason()).increment(1);
-        }
+        self.ended_after(info.age(), info, outcome, error);
     }
 }
 
 /// A slot needs no allocation of its own, and neither do those of limits that follow.
 impl Slots for Handles {
     fn release(&self, _: usize) {
-        self.active.decrement(1.0);
+        self.left();
     }
 }
 

@@ -1,10 +1,16 @@
 //! The layer and its service.
 
 use super::{MetricsFuture, handles::Handles};
-use crate::{connection::Connection, observe::until_end::UntilEnd};
+use crate::{
+    connection::{Connection, ConnectionInfo},
+    observe::until_end::UntilEnd,
+    outcome::Outcome,
+};
 use std::{
+    error::Error,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 use tower::{BoxError, Layer, Service};
 
@@ -21,6 +27,25 @@ impl MetricsLayer {
     pub fn new(listener: impl Into<String>) -> Self {
         let handles = Arc::new(Handles::new(listener.into()));
         Self { handles }
+    }
+
+    /// Counts a connection that opens, from a callback in place of the layer.
+    ///
+    /// A stack whose trace has callbacks anyway saves the layer's future: see the [module docs](super#without-the-layer).
+    pub fn count_opened(&self) {
+        self.handles.opened();
+    }
+
+    /// Counts the end of a connection that [`count_opened`](Self::count_opened) has counted.
+    pub fn count_closed(
+        &self,
+        info: &ConnectionInfo,
+        duration: Duration,
+        outcome: Outcome,
+        error: Option<&(dyn Error + 'static)>,
+    ) {
+        self.handles.ended_after(duration, info, outcome, error);
+        self.handles.left();
     }
 }
 

@@ -42,6 +42,23 @@
 //! [`TraceLayer`](crate::observe::TraceLayer), because it counts only what it encloses. Connections that wait in
 //! `poll_ready` for a limit inside are not counted yet.
 //!
+//! ## Without the layer
+//!
+//! A stack whose [`TraceLayer`](crate::observe::TraceLayer) has callbacks anyway can count in them, which saves a future
+//! around the service. A connection is then active until its service ends, also if it was handed off.
+//!
+//! ```
+//! use portcullis_middleware::observe::{MetricsLayer, TraceLayer};
+//!
+//! let closed = MetricsLayer::new("web");
+//! let opened = closed.clone();
+//! let trace = TraceLayer::new()
+//!     .on_open(move |_| opened.count_opened())
+//!     .on_close(move |end| {
+//!         closed.count_closed(end.info(), end.duration(), end.outcome(), end.error());
+//!     });
+//! ```
+//!
 //! # Errors and outcomes
 //!
 //! The layer never fails on its own. Each connection is counted as closed exactly once: when its service returns or

@@ -8,6 +8,7 @@ use crate::{
     connection::{Connection, ConnectionInfo, Socket},
     error::{Elapsed, Refused, TimeoutPhase},
     limit::ConnectionLimitLayer,
+    observe::TraceLayer,
     peer_addr::PeerAddrLayer,
 };
 use ::metrics::{
@@ -226,6 +227,42 @@ async fn each_end_is_counted_once_by_its_outcome() {
     assert_eq!(recorded.get("accepted_total", ""), 6);
     assert_eq!(recorded.get("active", ""), 0);
     assert_eq!(recorded.durations().len(), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn callbacks_of_a_trace_count_what_the_layer_counts() {
+    let recorded = Recorded::default();
+    let (opened, closed) = (recorded.layer(), recorded.layer());
+    let trace = TraceLayer::new()
+        .on_open(move |_| opened.count_opened())
+        .on_close(move |end| {
+            closed.count_closed(end.info(), end.duration(), end.outcome(), end.error());
+        });
+    let mut service = trace.layer(service_fn(|mut connection: Conn| async move {
+        connection.read_exact(&mut [0; 3]).await?;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        Err::<(), BoxError>(Refused::new("login", "unknown").into())
+    }));
+    let (ours, mut theirs) = connection();
+    let mut serving = task::spawn(service.call(ours));
+    assert_pending!(serving.poll());
+    assert_eq!(
+        (
+            recorded.get("accepted_total", ""),
+            recorded.get("active", "")
+        ),
+        (1, 1)
+    );
+    theirs.write_all(b"abc").await.unwrap();
+    assert_pending!(serving.poll());
+    tokio::time::advance(Duration::from_secs(2)).await;
+    let refused = with_local_recorder(&recorded, || serving.poll());
+    assert!(assert_ready!(refused).is_err());
+    assert_eq!(recorded.get("active", ""), 0);
+    assert_eq!(recorded.get("bytes_total", ",direction=in"), 3);
+    assert_eq!(recorded.get("refused_total", ",by=login,reason=unknown"), 1);
+    assert_eq!(recorded.closed(), [("refused".to_owned(), 1)]);
+    assert_eq!(recorded.durations(), [2.0]);
 }
 
 #[tokio::test]

@@ -218,9 +218,15 @@ fn trace(listener: &Listener) -> TraceLayer {
 /// Keeps what the admin interface shows.
 fn measured(options: Options, listener: &Listener, instruments: &Instruments) -> Options {
     let endings = instruments.endings.clone();
-    options
-        .with_trace(trace(listener).on_close(move |closed| endings.add(closed)))
-        .with_metrics(MetricsLayer::new(&*listener.name.value))
+    let counted = MetricsLayer::new(&*listener.name.value);
+    let opened = counted.clone();
+    let trace = trace(listener)
+        .on_open(move |_| opened.count_opened())
+        .on_close(move |end| {
+            counted.count_closed(end.info(), end.duration(), end.outcome(), end.error());
+            endings.add(end);
+        });
+    options.with_trace(trace)
 }
 
 fn connection_timeout(guards: &Guards) -> ConnectionTimeoutLayer {
