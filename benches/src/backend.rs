@@ -1,6 +1,6 @@
 //! The backend of forwarders. It is in the measuring process, so that no tool counts it.
 
-use super::{Protocol, Variant};
+use super::Variant;
 use harness::bulk;
 use std::{io, net::SocketAddr};
 use tokio::{
@@ -20,7 +20,7 @@ pub(crate) struct Backend {
 impl Backend {
     /// Starts the backend that a variant needs: for bulk data, or an echo.
     pub(crate) async fn start(variant: Variant, is_bulk: bool) -> io::Result<Option<Self>> {
-        if variant.protocol() != Protocol::Forward {
+        if !variant.forwards() {
             return Ok(None);
         }
         let listener = TcpListener::bind("127.0.0.1:0").await?;

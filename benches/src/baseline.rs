@@ -20,6 +20,7 @@ type Counts = BTreeMap<String, f64>;
 #[derive(Debug)]
 pub(crate) struct Regression {
     variant: String,
+    reference: &'static str,
     count: String,
     before: f64,
     now: f64,
@@ -123,6 +124,7 @@ impl Baseline {
                 if kind.grew(before, now) {
                     regressions.push(Regression {
                         variant: variant.clone(),
+                        reference,
                         count: count.clone(),
                         before,
                         now,
@@ -186,6 +188,7 @@ impl fmt::Display for Regression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             variant,
+            reference,
             count,
             before,
             now,
@@ -194,12 +197,12 @@ impl fmt::Display for Regression {
         match kind {
             Kind::Ratio { tolerance } => write!(
                 f,
-                "{variant}: {count} is x{now:.3} of bare, was x{before:.3} (may grow by {:.0} %)",
+                "{variant}: {count} is x{now:.3} of {reference}, was x{before:.3} (may grow by {:.0} %)",
                 tolerance * 100.0
             ),
             Kind::Difference { tolerance } => write!(
                 f,
-                "{variant}: {count} is bare {now:+.2}, was bare {before:+.2} (may grow by {tolerance})"
+                "{variant}: {count} is {reference} {now:+.2}, was {reference} {before:+.2} (may grow by {tolerance})"
             ),
         }
     }

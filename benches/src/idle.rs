@@ -34,7 +34,7 @@ pub(crate) async fn bytes_per_connection(
     // The other side of a forwarder takes as many files, there and here.
     let each = if backend.is_some() { 2 } else { 1 };
     let count = count.min((open_files()?.saturating_sub(SPARE) / each).saturating_sub(WARM_UP));
-    let role = role(variant, Unbuffered, backend.as_ref());
+    let role = role(variant, Unbuffered, backend.as_ref())?;
     let server = Child::start(&[], &role).await?;
     let id = u32::try_from(server.pid()?.as_raw())?;
     let client = Client::new(server.address(), variant, Workload::Connection)?;

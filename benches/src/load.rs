@@ -46,6 +46,7 @@ impl Workload {
         match protocol {
             Protocol::Echo | Protocol::Http => &[Self::Connection, Self::Echo, Self::EchoOf16],
             Protocol::Tls => &[Self::Connection, Self::Resumed, Self::Echo],
+            Protocol::Program => &[Self::Connection, Self::Echo],
             Protocol::Forward => &[
                 Self::Connection,
                 Self::Echo,
@@ -115,7 +116,9 @@ impl Client {
         workload: Workload,
     ) -> Result<Self, BoxError> {
         let (exchange, tls) = match (variant.protocol(), workload) {
-            (Protocol::Echo | Protocol::Forward, _) => (Exchange::echo(64), None),
+            (Protocol::Echo | Protocol::Forward | Protocol::Program, _) => {
+                (Exchange::echo(64), None)
+            }
             (Protocol::Http, _) => (Exchange::Hello, None),
             (Protocol::Tls, Workload::Echo | Workload::EchoOf16) => {
                 (Exchange::echo(RECORD), Some(TlsClient::new(false)?))

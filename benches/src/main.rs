@@ -14,6 +14,7 @@ mod idle;
 mod load;
 mod measure;
 mod options;
+mod program;
 mod readme;
 mod report;
 mod serve;

@@ -5,6 +5,7 @@ use super::{
     backend::Backend,
     idle::{self, After},
     load::{Client, Workload},
+    program,
     serve::{BUFFERED, role},
 };
 use harness::{
@@ -89,8 +90,12 @@ pub(crate) async fn all(options: &Options) -> Result<Vec<Costs>, BoxError> {
     if let Some(directory) = &bench.profiles {
         fs::create_dir_all(directory)?;
     }
+    let variants = options.variants();
+    if variants.contains(&Variant::Program) {
+        program::compile()?;
+    }
     let mut costs = Vec::new();
-    for variant in options.variants() {
+    for variant in variants {
         eprintln!("measuring {variant}");
         costs.push(timeout(LIMIT, bench.costs(variant)).await??);
     }
@@ -120,7 +125,8 @@ impl Bench {
         for workload in Workload::of(variant.protocol()).iter().copied() {
             *costs.of_mut(workload) = self.counts(variant, workload).await?;
         }
-        if self.idle {
+        // The program has an allocator that takes memory in large steps.
+        if self.idle && variant.protocol() != Protocol::Program {
             costs.idle = Some(idle::bytes_per_connection(variant, After::OneEcho, IDLE).await?);
         }
         if self.idle && variant.protocol() == Protocol::Http {
@@ -144,6 +150,9 @@ impl Bench {
                 instructions.push(per_unit(short, long, units));
             }
             counts.instructions = Spread::of(instructions).map(|spread| spread.median);
+        }
+        // memcheck does not see the allocations of the program, which has an allocator of its own.
+        if self.valgrind && !workload.is_bulk() && variant.protocol() != Protocol::Program {
             let tool = memcheck::command();
             let long = run(&tool, variant, workload, long_run, memcheck::parse).await?;
             let short = run(&tool, variant, workload, short_run, memcheck::parse).await?;
@@ -177,7 +186,7 @@ async fn run<T>(
         let client = Client::new(address, variant, workload)?;
         workload.run(&client, count, gate).await
     };
-    let role = role(variant, BUFFERED, backend.as_ref());
+    let role = role(variant, BUFFERED, backend.as_ref())?;
     count::run(tool, &role, client, parse).await
 }
 

@@ -17,6 +17,7 @@ pub(crate) fn report(costs: &[Costs]) -> String {
         .iter()
         .filter(|costs| costs.variant.protocol() == Protocol::Forward);
     let _ = write_forwarders(&mut text, &forwarders.collect::<Vec<_>>());
+    let _ = write_program(&mut text, costs);
     let _ = write_tls(&mut text, costs);
     let _ = write_targets(&mut text, costs);
     let _ = write_calls(&mut text, costs);
@@ -35,7 +36,7 @@ fn write_table(out: &mut String, costs: &[&Costs], reference: Variant) -> std::f
     let (unit, before, silent) = match reference.protocol() {
         Protocol::Tls => ("echo", "", false),
         Protocol::Http => ("request", "\n", true),
-        Protocol::Echo | Protocol::Forward => ("echo", "", false),
+        Protocol::Echo | Protocol::Forward | Protocol::Program => ("echo", "", false),
     };
     writeln!(
         out,
@@ -122,6 +123,35 @@ fn write_forwarders(out: &mut String, costs: &[&Costs]) -> std::fmt::Result {
     Ok(())
 }
 
+/// What the admin interface adds to the program.
+fn write_program(out: &mut String, costs: &[Costs]) -> std::fmt::Result {
+    let Some(without) = costs.iter().find(|it| it.variant == Variant::Program) else {
+        return Ok(());
+    };
+    writeln!(
+        out,
+        "\n| program | connection: instructions | system calls | round trip: instructions | \
+         system calls |\n|---|---|---|---|---|",
+    )?;
+    let program = |costs: &&Costs| costs.variant.protocol() == Protocol::Program;
+    for costs in costs.iter().filter(program) {
+        let instructions = |workload| {
+            let of = |costs: &Costs| costs.of(workload).instructions;
+            with_difference(of(costs), of(without))
+        };
+        writeln!(
+            out,
+            "| `{}` | {} | {} | {} | {} |",
+            costs.variant,
+            instructions(Workload::Connection),
+            calls(costs.of(Workload::Connection)),
+            instructions(Workload::Echo),
+            calls(costs.of(Workload::Echo)),
+        )?;
+    }
+    Ok(())
+}
+
 /// Handshakes, and echoes of whole records.
 fn write_tls(out: &mut String, costs: &[Costs]) -> std::fmt::Result {
     let costs: Vec<_> = costs
@@ -192,6 +222,15 @@ fn with_ratio(value: Option<f64>, bare: Option<f64>) -> String {
         }
         (Some(value), _) => number(value, 0),
         (None, _) => NOT_COUNTED.to_owned(),
+    }
+}
+
+fn with_difference(value: Option<f64>, without: Option<f64>) -> String {
+    match (value, without) {
+        (Some(value), Some(without)) => {
+            format!("{} ({:+.0})", number(value, 0), value - without)
+        }
+        _ => NOT_COUNTED.to_owned(),
     }
 }
 
@@ -268,6 +307,16 @@ mod tests {
         costs[0].of_mut(Workload::Echo).instructions = Some(6000.0);
         costs[1].of_mut(Workload::Echo).instructions = Some(6300.0);
         let row = "| `forward-portcullis` | - | - | - | 6,300 (x1.05) | - | - | - | - |";
+        let report = report(&costs);
+        assert!(report.contains(row), "{report}");
+    }
+
+    #[test]
+    fn the_program_has_a_table_of_what_the_admin_interface_adds() {
+        let mut costs = [Variant::Program, Variant::ProgramAdmin].map(Costs::new);
+        costs[0].of_mut(Workload::Echo).instructions = Some(6000.0);
+        costs[1].of_mut(Workload::Echo).instructions = Some(6003.0);
+        let row = "| `program+admin` | - | - | 6,003 (+3) | - |";
         let report = report(&costs);
         assert!(report.contains(row), "{report}");
     }

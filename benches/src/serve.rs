@@ -1,6 +1,6 @@
 //! The role of the server, which runs until its standard input ends.
 
-use super::{Protocol, Variant, backend::Backend, forward, http, load::RECORD, tls};
+use super::{Protocol, Variant, backend::Backend, forward, http, load::RECORD, program, tls};
 use harness::{
     child::Role,
     server::{announce, serve_input},
@@ -38,19 +38,27 @@ use tower::{ServiceBuilder, util::MapRequestLayer};
 pub(crate) const ROLE: &str = "serve";
 
 /// How a server is started in a child process.
-pub(crate) fn role<H: Handler>(variant: Variant, _: H, backend: Option<&Backend>) -> Role {
+pub(crate) fn role<H: Handler>(
+    variant: Variant,
+    _: H,
+    backend: Option<&Backend>,
+) -> Result<Role, BoxError> {
+    if let (Protocol::Program, Some(backend)) = (variant.protocol(), backend) {
+        return program::role(variant, backend);
+    }
     let backend = backend.map_or(NO_BACKEND.to_owned(), |backend| {
         backend.address().to_string()
     });
-    Role {
+    Ok(Role {
+        program: None,
         arguments: [ROLE, variant.name(), H::NAME, &backend]
             .map(Into::into)
             .into(),
         environment: match variant.protocol() {
             Protocol::Tls => tls::environment(),
-            Protocol::Echo | Protocol::Http | Protocol::Forward => Vec::new(),
+            Protocol::Echo | Protocol::Http | Protocol::Forward | Protocol::Program => Vec::new(),
         },
-    }
+    })
 }
 
 /// Serves until standard input ends. The first line of the output is the address.
@@ -169,6 +177,7 @@ fn start(variant: Variant, runtime: &Runtime, handler: impl Handler) -> Result<(
         Variant::ForwardBare | Variant::Forward | Variant::ForwardStack => {
             Err("a forwarder has no handler".into())
         }
+        Variant::Program | Variant::ProgramAdmin => Err("it is another program".into()),
     }
 }
 

@@ -70,6 +70,19 @@ pub(crate) fn targets(costs: &[Costs]) -> Vec<Target> {
     }
     let text = format!("`{ours}`: bytes per idle connection");
     aim(text, find(ours).and_then(|costs| costs.idle), 2100.0);
+    let (ours, floor) = (Variant::ProgramAdmin, Variant::Program);
+    for (workload, bound) in ADMIN {
+        let Some((ours, floor)) = find(ours).zip(find(floor)) else {
+            continue;
+        };
+        let [our, their] = [ours, floor].map(|costs| costs.of(workload).instructions);
+        let unit = unit(ours, workload);
+        let text = format!(
+            "`{}`: instructions per {unit} over `{}`",
+            ours.variant, floor.variant
+        );
+        aim(text, our.zip(their).map(|(our, their)| our - their), bound);
+    }
     targets
 }
 
@@ -110,7 +123,7 @@ fn aim_at_calls(
 fn unit(costs: &Costs, workload: Workload) -> &'static str {
     match (costs.variant.protocol(), workload) {
         (Protocol::Http, Workload::Echo) => "request",
-        (Protocol::Forward, Workload::Echo) => "round trip",
+        (Protocol::Forward | Protocol::Program, Workload::Echo) => "round trip",
         (Protocol::Tls, Workload::Connection) => "full handshake",
         (Protocol::Tls, Workload::Resumed) => "resumed handshake",
         (Protocol::Tls, Workload::Echo) => "echo of 16 KiB",
@@ -146,6 +159,10 @@ const FORWARD_CALLS: [(Workload, f64); 4] = [
     (Workload::ToClient, 20.0),
     (Workload::ToBackend, 20.0),
 ];
+
+/// The most instructions that the admin interface adds. Its sampler takes some 12,000 each second, which are up to 100 per
+/// round trip on a busy machine.
+const ADMIN: [(Workload, f64); 2] = [(Workload::Connection, 1000.0), (Workload::Echo, 100.0)];
 
 #[cfg(test)]
 mod tests {

@@ -56,6 +56,10 @@ pub(crate) enum Variant {
     Forward,
     /// The layers that a public server should have.
     ForwardStack,
+    /// The program, without an admin interface.
+    Program,
+    /// The same with an admin interface.
+    ProgramAdmin,
 }
 
 /// The protocol of a server.
@@ -68,10 +72,12 @@ pub(crate) enum Protocol {
     Http,
     /// Any, to a backend in the measuring process.
     Forward,
+    /// The same, forwarded by the program `portcullis`.
+    Program,
 }
 
 impl Variant {
-    pub(crate) const ALL: [Self; 28] = [
+    pub(crate) const ALL: [Self; 30] = [
         Self::Bare,
         Self::BareTimer,
         Self::BareTimeouts,
@@ -100,6 +106,8 @@ impl Variant {
         Self::ForwardBare,
         Self::Forward,
         Self::ForwardStack,
+        Self::Program,
+        Self::ProgramAdmin,
     ];
 
     pub(crate) fn parse(name: &str) -> Result<Self, BoxError> {
@@ -140,6 +148,8 @@ impl Variant {
             Self::ForwardBare => "forward-bare",
             Self::Forward => "forward-portcullis",
             Self::ForwardStack => "forward-stack",
+            Self::Program => "program",
+            Self::ProgramAdmin => "program+admin",
         }
     }
 
@@ -152,6 +162,7 @@ impl Variant {
             | Self::HttpStack
             | Self::HttpValues => Protocol::Http,
             Self::ForwardBare | Self::Forward | Self::ForwardStack => Protocol::Forward,
+            Self::Program | Self::ProgramAdmin => Protocol::Program,
             Self::TlsBare
             | Self::TlsPortcullis
             | Self::TlsRecommended
@@ -167,7 +178,13 @@ impl Variant {
             Protocol::Tls => Self::TlsBare,
             Protocol::Http => Self::HttpHyper,
             Protocol::Forward => Self::ForwardBare,
+            Protocol::Program => Self::Program,
         }
+    }
+
+    /// Whether it forwards to a backend.
+    pub(crate) const fn forwards(self) -> bool {
+        matches!(self.protocol(), Protocol::Forward | Protocol::Program)
     }
 
     /// Whether it measures one layer.
@@ -178,7 +195,7 @@ impl Variant {
     /// Whether `--check` measures it. These are the references, and the smallest and the largest of ours.
     ///
     /// Those over TLS are not, because a handshake takes so long that its system calls vary by one, and each variant
-    /// takes minutes.
+    /// takes minutes. The program is not, because it takes minutes to compile.
     pub(crate) const fn is_checked(self) -> bool {
         matches!(
             self,

@@ -138,6 +138,7 @@ async fn calls(entry: &Entry, folder: &Path, amount: Amount) -> Result<Calls, Bo
 fn role(entry: &Entry, folder: &Path) -> Role {
     let arguments = [SERVE, entry.name, "0", "-"].map(Into::into);
     Role {
+        program: None,
         arguments: arguments.into_iter().chain([folder.into()]).collect(),
         environment: vec![(WORKERS_VARIABLE, "1".to_owned())],
     }

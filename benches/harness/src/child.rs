@@ -1,8 +1,11 @@
 //! A server in a child process, alone or under a tool.
 
-use crate::{BoxError, server::MARKED};
-use nix::unistd::Pid;
-use std::{env, ffi::OsString, net::SocketAddr, process::Stdio, time::Duration};
+use crate::{BoxError, proc, server::MARKED};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use std::{env, ffi::OsString, net::SocketAddr, path::PathBuf, process::Stdio, time::Duration};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     process::{ChildStdin, ChildStdout, Command},
@@ -11,9 +14,11 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// How this program is started in the role of a server.
+/// How a program is started in the role of a server.
 #[derive(Clone, Debug, Default)]
 pub struct Role {
+    /// Another program than this one. One of its lines says where it listens, and SIGTERM ends it.
+    pub program: Option<PathBuf>,
     /// The arguments of the program.
     pub arguments: Vec<OsString>,
     /// Variables of the environment, with their values.
@@ -29,12 +34,14 @@ pub struct Child {
     output: BufReader<ChildStdout>,
     errors: JoinHandle<String>,
     address: SocketAddr,
+    /// Whether a signal ends it, and not the end of its input.
+    is_signalled: bool,
 }
 
 impl Child {
-    /// Starts this program as a server; `tool` is the command in front of it, empty for none.
+    /// Starts a server; `tool` is the command in front of it, empty for none.
     pub async fn start(tool: &[String], role: &Role) -> Result<Self, BoxError> {
-        let server = env::current_exe()?;
+        let server = role.program.clone().map_or_else(env::current_exe, Ok)?;
         let mut command = match tool {
             [] => Command::new(server),
             [program, arguments @ ..] => {
@@ -62,14 +69,16 @@ impl Child {
             String::from_utf8_lossy(&bytes).into_owned()
         });
         let mut line = String::new();
-        timeout(PATIENCE, output.read_line(&mut line)).await??;
-        let Ok(address) = line.trim().parse() else {
-            let _ = process.start_kill();
-            return Err(format!(
-                "the server did not start: {}",
-                timeout(PATIENCE, errors).await??
-            )
-            .into());
+        let address = loop {
+            line.clear();
+            if timeout(PATIENCE, output.read_line(&mut line)).await?? == 0 {
+                let _ = process.start_kill();
+                let errors = timeout(PATIENCE, errors).await??;
+                return Err(format!("the server did not start: {errors}").into());
+            }
+            if let Some(address) = address(&line) {
+                break address;
+            }
         };
         Ok(Self {
             process,
@@ -77,6 +86,7 @@ impl Child {
             output,
             errors,
             address,
+            is_signalled: role.program.is_some(),
         })
     }
 
@@ -106,6 +116,11 @@ impl Child {
 
     /// Ends the server; returns what it and its tool wrote to standard error.
     pub async fn stop(mut self) -> Result<String, BoxError> {
+        if self.is_signalled {
+            let pid = self.pid()?;
+            // strace does not pass a signal on.
+            kill(proc::only_child(pid)?.unwrap_or(pid), Signal::SIGTERM)?;
+        }
         drop(self.input);
         let status = timeout(PATIENCE, self.process.wait()).await??;
         let errors = timeout(PATIENCE, self.errors).await??;
@@ -116,8 +131,27 @@ impl Child {
     }
 }
 
+/// The first word that is an address.
+fn address(line: &str) -> Option<SocketAddr> {
+    line.split_whitespace().find_map(|word| word.parse().ok())
+}
+
 /// Timeout of starting and of ending a server.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Long for a server without work.
 const REST: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_is_found_alone_and_in_a_message() {
+        let expected = Some("127.0.0.1:4242".parse().unwrap());
+        assert_eq!(address("127.0.0.1:4242\n"), expected);
+        let message = "2026-11-30T03:00:00Z  INFO listening on 127.0.0.1:4242 listener=\"a\"\n";
+        assert_eq!(address(message), expected);
+        assert_eq!(address("2026-11-30T03:00:00Z  INFO 1 server\n"), None);
+    }
+}

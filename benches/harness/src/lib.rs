@@ -4,11 +4,11 @@
 //! A module uses only modules above it:
 //!
 //! ```text
-//! bulk  options  proc  text  version  stats  exchange  server
-//!                                       │        │        │
-//!                                     tool   sequence   child
-//!                                                └────┬───┘
-//!                                                   count
+//! bulk  options  text  version  stats  exchange  server  proc
+//!                                 │        │        └──┬───┘
+//!                               tool   sequence      child
+//!                                          └─────┬─────┘
+//!                                              count
 //! ```
 
 #![allow(

@@ -1,6 +1,7 @@
 //! What Linux reports about processes in `/proc`.
 
 use crate::BoxError;
+use nix::unistd::Pid;
 use std::fs;
 
 /// Resident memory of a process in bytes, from `proc_pid_status(5)`.
@@ -13,6 +14,13 @@ pub fn resident(pid: u32) -> Result<f64, BoxError> {
 /// Number of files that a process has open.
 pub fn files(pid: u32) -> Result<usize, BoxError> {
     Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count())
+}
+
+/// The child of a process that has at most one, as strace and valgrind.
+pub fn only_child(pid: Pid) -> Result<Option<Pid>, BoxError> {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+    let child = children.split_whitespace().next().map(str::parse);
+    Ok(child.transpose()?.map(Pid::from_raw))
 }
 
 /// Number of files that this process and its children may have open.
