@@ -186,6 +186,18 @@ servers = ["127.0.0.1:{first}", "[::1]:9"]
 """
 
 
+ADDED = """
+[[listener]]
+name   = "added"
+listen = "127.0.0.1:{port}"
+
+[[listener.route]]
+names   = "added.test"
+pass    = true
+backend = "echo"
+"""
+
+
 class Gate:
     """The program with a configuration of every kind of row, and its clients."""
 
@@ -511,9 +523,36 @@ def a_story_has_the_route_and_each_time(browser, gate, _):
     select(browser, "route", ROUTE)
     browser.write("#search", peer)
     browser.wait_for(f"{ROWS.format('ended')}.length > 0 && {ROWS.format('ended')}[0].querySelector('.peer').textContent === arguments[0]", "its ending", peer)
+    assert browser.run("return document.querySelector('#panel-ended td.server').checkVisibility()")
+    assert rows_of(browser, "ended", "server")[0] in [f"127.0.0.1:{gate.ports[name]}" for name in ["first", "second"]]
     browser.click("#panel-ended tbody th button")
     steps = wait_until(lambda: browser.run(TIMELINE.format("ended")), "the story of its end")
     assert len(steps) == len(STEPS) + 1 and all(at.startswith("+") for at, _ in steps), steps
+
+
+def what_can_be_chosen_follows_the_configuration(browser, gate, _):
+    begin(browser, "live")
+    configuration = gate.folder / "gate.toml"
+    before = configuration.read_text()
+    added = [("listener", "added"), ("route", "route added.test")]
+
+    def reload(text):
+        configuration.write_text(text)
+        gate.running.process.send_signal(signal.SIGHUP)
+
+    def offered(name, value):
+        return f"[...document.querySelector('#filter-{name}').options].some((it) => it.value === '{value}')"
+    try:
+        reload(before + ADDED.format(port=free_port()))
+        for name, value in added:
+            browser.wait_for(offered(name, value), f"the {name} that was added")
+        select(browser, "listener", "added")
+    finally:
+        reload(before)
+    browser.wait_for(f"!{offered('route', 'route added.test')}", "no more of the route that was removed")
+    assert browser.run(f"return {offered('listener', 'added')}"), "what is chosen must not change by itself"
+    select(browser, "listener", "")
+    browser.wait_for(f"!{offered('listener', 'added')}", "no more of the listener that was removed")
 
 
 def a_click_on_an_outcome_filters_the_ended(browser, *_):
@@ -716,6 +755,7 @@ def a_lost_gate_is_found_again(browser, gate, _):
 
 CHECKS = [opens, plots_move, a_filter_filters, a_click_closes_a_connection_with_the_token,
           an_ended_connection_appears_with_its_reason, a_story_has_the_route_and_each_time,
+          what_can_be_chosen_follows_the_configuration,
           a_click_on_an_outcome_filters_the_ended, what_a_peer_chose_is_text,
           a_server_is_drained_and_back, a_listener_is_paused_limited_and_resumed,
           matching_connections_are_closed_after_a_question, a_reload_shows_its_plan, a_decision_is_explained,

@@ -32,7 +32,12 @@ pub(super) fn of(info: &ConnectionInfo) -> Vec<Value> {
         let completed = tls.completed_at.map(since);
         let version = tls.version.map_or("TLS", version_words);
         let resumed = if tls.resumed { ", resumed" } else { "" };
-        let what = format!("TLS handshake completed, {version}{resumed}");
+        // Without routes nothing reads the ClientHello before the handshake.
+        let name = match (info.hello(), tls.server_name.as_deref()) {
+            (None, Some(name)) => format!(" for {name}"),
+            _ => String::new(),
+        };
+        let what = format!("TLS handshake{name} completed, {version}{resumed}");
         steps.push(step("handshake", completed, what));
         if let Some(name) = connection::client_certificate(info) {
             let what = format!("the client's certificate is that of {name}");
@@ -89,8 +94,21 @@ fn version_words(version: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use portcullis::connection::{Address, UpstreamInfo};
+    use portcullis::{
+        connection::{Address, TlsInfo, UpstreamInfo},
+        middleware::internal,
+    };
     use std::net::SocketAddr;
+
+    #[tokio::test]
+    async fn a_handshake_names_the_server_where_no_hello_was_read() {
+        let info = ConnectionInfo::new(Address::Unknown, Address::Unknown);
+        let mut tls = TlsInfo::new();
+        tls.server_name = Some("shop.test".into());
+        internal::describe(&info, None, Some(tls));
+        let told: Vec<_> = of(&info).iter().map(|it| it["what"].clone()).collect();
+        assert_eq!(told[1], "TLS handshake for shop.test completed, TLS");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn each_step_has_its_time_and_the_side_that_sends_first_comes_first() {

@@ -30,6 +30,7 @@ export const ENDED = [
   { label: "JA4", class: "ja4", text: ({ ja4 }) => ja4 ?? NOTHING },
   { label: "Listener", class: "listener wide", text: ({ listener }) => listener },
   { label: "Route", class: "route wide", text: ({ route }) => routeName(route) },
+  { label: "Server", class: "server wide", text: ({ server, backend }) => server ?? backend ?? NOTHING, title: where },
   { label: "Outcome", class: "outcome wide", text: ({ outcome }) => words(outcome), mark: ({ outcome }) => outcome },
   { label: "Reason", class: "reason wide", text: ({ reason }) => reason ?? NOTHING },
   { label: "By", class: "by", text: ({ ended_by }) => ended_by ?? NOTHING },
@@ -187,6 +188,7 @@ export class ConnectionTable {
       if (row.cells[index].value !== value) {
         row.cells[index].value = value;
         target.textContent = value;
+        target.parentElement.classList.toggle("none", value === NOTHING);
         if (!title) target.title = value;
       }
       if (title) setTitle(target, title(connection));
@@ -234,13 +236,13 @@ function timeline({ story }) {
   return h("div", {}, h("h3", {}, "Story"), list);
 }
 
-function facts({ id, peer, listener, bytes_in, bytes_out, socket_peer, name, alpn, ja4, tls, client_certificate, route, backend, server, opened, ended, reason, outcome, phase }) {
+function facts({ id, peer, listener, bytes_in, bytes_out, socket_peer, name, alpn, ja4, tls, client_certificate, route, backend, server, opened, ended, ended_by, reason, outcome, phase }) {
   return [
     ["Connection", `${id} of listener ${listener}`], ["Peer", peer], ["Socket", socket_peer === peer ? null : socket_peer], ["Name", name],
     ["TLS", tls && `${tls.version}, ${tls.cipher}${tls.resumed ? ", resumed" : ""}`], ["ALPN", alpn], ["JA4", ja4],
     ["Client certificate", client_certificate], ["Route", route && routeName(route)], ["Backend", backend], ["Server", server],
     ["Bytes", `${bytes(bytes_in)} in, ${bytes(bytes_out)} out`], ["Opened", exact(opened)],
-    ["Ended", ended && `${exact(ended)}, in phase ${words(phase)}`], ["Outcome", outcome && words(outcome)], ["Reason", reason],
+    ["Ended", ended && `${exact(ended)}, in phase ${words(phase)}${ended_by ? `, by ${ended_by}` : ""}`], ["Outcome", outcome && words(outcome)], ["Reason", reason],
   ].filter(([, value]) => value);
 }
 

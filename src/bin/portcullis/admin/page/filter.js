@@ -23,10 +23,18 @@ export function parameters() {
 
 export const isFiltered = () => Object.keys(parameters()).length > 0;
 
-/** Adds what can be chosen. */
-export function offer(name, values, label = words) {
+/** Adds to what can be chosen. */
+export function add(name, values, label = words) {
   const known = new Set([...field(name).options].map(({ value }) => value));
   for (const value of values) if (!known.has(value)) field(name).append(h("option", { value }, label(value)));
+}
+
+/** Offers these values alone, and the chosen one for as long as it is chosen. */
+export function offer(name, values, label) {
+  const wanted = new Set(values);
+  for (const option of [...field(name).options])
+    if (option.value && !option.selected && !wanted.has(option.value)) option.remove();
+  add(name, wanted, label);
 }
 
 /** The routes, with their field and column where a listener has some. */
@@ -39,7 +47,7 @@ export function offerRoutes(routes) {
 
 /** Chooses a value, or all if it is chosen already. */
 export function choose(name, value) {
-  offer(name, [value]);
+  add(name, [value]);
   field(name).value = field(name).value === value ? "" : value;
   changed();
 }
@@ -87,4 +95,4 @@ byId("search").addEventListener("input", () => {
 byId("filters").addEventListener("submit", (event) => event.preventDefault());
 byId("filters").addEventListener("reset", () => setTimeout(changed));
 for (const name of FIELDS) field(name).addEventListener("change", changed);
-offer("phase", ["accepted", "waiting", "handshake", "serving", "closing"]);
+add("phase", ["accepted", "waiting", "handshake", "serving", "closing"]);

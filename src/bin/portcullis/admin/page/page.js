@@ -5,7 +5,7 @@ import { exists, get, Lost, token } from "./api.js";
 import { act, changes, enterTokenToRead, toast } from "./changes.js";
 import { askLimit, askReload, confirm, explain } from "./dialogs.js";
 import { byId, setText } from "./dom.js";
-import { choose, filter, offer, offerRoutes, showTab, valueOf } from "./filter.js";
+import { add, choose, filter, offer, offerRoutes, showTab, valueOf } from "./filter.js";
 import { count } from "./format.js";
 import { lists, restart, showList } from "./lists.js";
 import { measured } from "./measured.js";
@@ -69,7 +69,7 @@ async function showTables() {
   listenerNames = listening.listeners.map(({ name }) => name);
   offer("listener", listenerNames);
   offerRoutes(listening.listeners.flatMap(({ routes }) => routes));
-  offer("outcome", samples.outcomes.keys());
+  add("outcome", samples.outcomes.keys());
   await showList(next.now);
 }
 
