@@ -17,6 +17,8 @@ use formats::{Formats, IsJson};
 use levels::Levels;
 use lines::{Flush, Line, Lines};
 use std::{
+    env,
+    ffi::OsString,
     io::{self, IsTerminal},
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
@@ -57,13 +59,18 @@ pub(crate) fn init(settings: &Log) -> Result<Guard, String> {
     });
     // Access lines in a file are formatted as the messages are.
     let is_file = matches!(settings.access, Access::File(_));
-    let ansi = !is_file && io::stdout().is_terminal();
+    let ansi = !is_file && io::stdout().is_terminal() && wants_color(env::var_os("NO_COLOR"));
     tracing_subscriber::registry()
         .with(levels)
         .with(Formats::new(is_json, ansi, output))
         .init();
     opened.commit();
     Ok(Guard { _messages: flush })
+}
+
+/// Whether a terminal shows colors, by the value of `NO_COLOR` (<https://no-color.org>).
+fn wants_color(no_color: Option<OsString>) -> bool {
+    no_color.is_none_or(|value| value.is_empty())
 }
 
 /// The level of messages.
@@ -144,5 +151,16 @@ impl<'a> MakeWriter<'a> for &'static Output {
             Destination::File(lines) => lines.line(),
             Destination::Stdout | Destination::Off => self.messages.line(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_shows_colors_unless_no_color_has_a_value() {
+        assert!(wants_color(None) && wants_color(Some("".into())));
+        assert!(!wants_color(Some("1".into())));
     }
 }
