@@ -421,9 +421,9 @@ async fn a_listener_is_paused_resumed_and_limited() {
 #[tokio::test]
 async fn a_connection_without_a_server_is_found_by_its_backend() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    let nobody = free.local_addr().expect("it is bound");
+    let closed = free.local_addr().expect("it is bound");
     drop(free);
-    let mut running = Administered::run(&forward_to(nobody), 1).await;
+    let mut running = Administered::run(&forward_to(closed), 1).await;
     let mut client = running.gate.connect().await;
     let _reset = client.read_to_end(&mut Vec::new()).await;
     let by_backend = "/api/endings?backend=b";

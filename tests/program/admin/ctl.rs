@@ -64,13 +64,13 @@ async fn ctl_says_what_is_missing() {
         error.contains("gate.toml:2:") && !error.contains("there is no [admin]"),
         "{error}"
     );
-    let nobody = program(["ctl", "status", "--admin", "127.0.0.1:1"]);
-    let nobody = { nobody }.output().await.expect("it starts");
-    assert_eq!(nobody.status.code(), Some(1));
+    let closed = program(["ctl", "status", "--admin", "127.0.0.1:1"]);
+    let closed = { closed }.output().await.expect("it starts");
+    assert_eq!(closed.status.code(), Some(1));
     assert!(
-        text(&nobody.stderr).contains("http://127.0.0.1:1: "),
+        text(&closed.stderr).contains("http://127.0.0.1:1: "),
         "{}",
-        text(&nobody.stderr)
+        text(&closed.stderr)
     );
 }
 

@@ -98,7 +98,7 @@ async fn a_probe_is_answered_beside_a_thousand_slow_clients() {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_read_holds_up_nobody_and_is_closed() {
+async fn a_client_that_does_not_read_delays_no_other_and_is_closed() {
     let running = Administered::run(&forward_to(backend("one").await), 1).await;
     let mut slow = TcpStream::connect(running.admin).await.expect("it listens");
     // Requests without end, whose replies do not fit into the buffers of the kernel.

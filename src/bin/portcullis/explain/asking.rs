@@ -117,7 +117,7 @@ impl Asking<'_> {
                 return Ok(self.client.info(Address::Unknown, client, found));
             }
             Via::Proxy(proxy) => (at(proxy), true),
-            Via::Nobody => (client.clone(), false),
+            Via::Direct => (client.clone(), false),
         };
         let address = match (layer.source(&socket), sends_header) {
             (Source::Proxy, true) => {

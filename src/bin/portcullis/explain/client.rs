@@ -38,14 +38,14 @@ pub(crate) enum Via {
     /// Through the proxy at this address, which sends a header.
     Proxy(IpAddr),
     /// Without a proxy, and without a header.
-    Nobody,
+    Direct,
 }
 
 impl Via {
     pub(crate) const fn of(proxy: Option<IpAddr>, is_direct: bool) -> Self {
         match (proxy, is_direct) {
             (Some(proxy), _) => Self::Proxy(proxy),
-            (None, true) => Self::Nobody,
+            (None, true) => Self::Direct,
             (None, false) => Self::TrustedProxy,
         }
     }

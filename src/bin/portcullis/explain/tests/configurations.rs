@@ -234,7 +234,7 @@ pub(super) fn random_client(random: &mut Random, files: &Files, listener: &Liste
     let (from, via) = match listener.proxy_protocol {
         None => (*random.pick(&SOCKETS), Via::TrustedProxy),
         Some(_) => match random.below(4) {
-            0 => (*random.pick(&SOCKETS), Via::Nobody),
+            0 => (*random.pick(&SOCKETS), Via::Direct),
             1 => {
                 let proxy = address(SOCKETS[random.below(SOCKETS.len())]);
                 (*random.pick(&BEHIND), Via::Proxy(proxy))

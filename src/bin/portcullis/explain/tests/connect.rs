@@ -122,7 +122,7 @@ pub(super) async fn connect(
         .expect("a port is free");
     let port = acceptor.local_addr().expect("it is bound").port();
     let (socket, header) = match (listener.proxy_protocol.is_some(), client.via) {
-        (false, _) | (true, Via::Nobody) => (client.address, None),
+        (false, _) | (true, Via::Direct) => (client.address, None),
         (true, Via::TrustedProxy) => (Ipv4Addr::new(127, 0, 0, 3).into(), Some(client.address)),
         (true, Via::Proxy(proxy)) => (proxy, Some(client.address)),
     };
