@@ -328,6 +328,7 @@ def alerts_follow_series(folder):
 
 
 def main():
+    dashboard_is_complete()
     if absent := missing():
         return print(f"{', '.join(absent)}: not installed; skipped")
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
@@ -370,7 +371,6 @@ def main():
             gate.write_text("version = 7\n")
             process.send_signal(signal.SIGHUP)
             metrics_are_clean(ports["admin"])
-            dashboard_is_complete()
             dashboard_has_data(ports["prometheus"])
             alerts_are_raised(ports["prometheus"])
             stop.set()
