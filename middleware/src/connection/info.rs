@@ -798,6 +798,6 @@ mod tests {
     async fn without_a_server_the_drain_never_comes() {
         let info = info();
         assert!(!info.is_draining());
-        assert!(tokio_test::task::spawn(info.drain()).poll().is_pending());
+        assert!(task::spawn(info.drain()).poll().is_pending());
     }
 }
