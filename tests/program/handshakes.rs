@@ -210,3 +210,35 @@ async fn sessions_are_resumed_over_a_reload_unless_clients_must_show_other_certi
     gate.reload(keys).await;
     assert!(!gate.is_resumed(&config).await);
 }
+
+#[tokio::test]
+async fn a_name_without_a_route_gets_an_alert_also_if_the_client_sends_more() {
+    let (folder, authority) = (Folder::new(), Authority::new());
+    let text = format!(
+        "version = 1\n[[listener]]\nname = \"a\"\nlisten = \"127.0.0.1:0\"\n[[listener.route]]\n\
+         names = [\"a.test\"]\npass = true\nbackend = \"b\"\n[[backend]]\nname = \"b\"\nservers = \"{}\"\n",
+        backend("one").await
+    );
+    let mut gate = Gate::run(&folder.write("gate.toml", text), 1).await;
+    let stream = gate.connect().await;
+    let error = tls::connect(&authority, None, "c.test", stream).await;
+    let error = error.expect_err("there is no route").to_string();
+    assert!(error.contains("UnrecognisedName"), "{error}");
+    let line = gate.child.says("refused").await;
+    assert!(
+        line.contains("no route matches") && line.contains("c.test"),
+        "{line}"
+    );
+
+    for more in [0, 100_000] {
+        let mut stream = gate.connect().await;
+        let hello = client_hello(client(&authority, None), "c.test");
+        stream.write_all(&hello).await.expect("it is open");
+        // Unread, it would make the system reset the connection.
+        stream.write_all(&vec![0; more]).await.expect("it is open");
+        let mut alert = Vec::new();
+        let read = stream.read_to_end(&mut alert).await;
+        read.expect("the end is in order");
+        assert_eq!(alert, [21, 3, 3, 0, 2, 2, 112]);
+    }
+}

@@ -143,6 +143,10 @@ impl UnrecognizedName {
         Self(hello.server_name().map(Into::into))
     }
 
+    /// The fatal alert `unrecognized_name` in its own record, in answer to a ClientHello (RFC 8446, sections 5.1 and
+    /// 6.2; RFC 6066, section 3). A client that gets it knows that its name is not served.
+    pub const ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+
     /// The requested name; `None` if the client requested none, as clients do that connect to an IP address.
     pub fn name(&self) -> Option<&str> {
         self.0.as_deref()

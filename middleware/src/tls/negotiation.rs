@@ -182,7 +182,7 @@ impl HelloAcceptor {
 
 fn unrecognized(name: UnrecognizedName) -> Failed {
     let error = io::Error::new(io::ErrorKind::InvalidData, name);
-    (error, UNRECOGNIZED_NAME.to_vec())
+    (error, UnrecognizedName::ALERT.to_vec())
 }
 
 fn rejected((error, mut alert): (rustls::Error, AcceptedAlert)) -> Failed {
@@ -195,6 +195,5 @@ fn rejected((error, mut alert): (rustls::Error, AcceptedAlert)) -> Failed {
     (invalid(error), bytes)
 }
 
-/// Fatal alerts, each in its own record (RFC 8446, sections 5.1 and 6.2; RFC 6066, section 3).
-const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+/// A fatal alert in its own record (RFC 8446, sections 5.1 and 6.2).
 const UNEXPECTED_MESSAGE: [u8; 7] = [21, 3, 3, 0, 2, 2, 10];

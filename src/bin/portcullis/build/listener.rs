@@ -14,7 +14,7 @@ use crate::{
 };
 use portcullis::{
     BoxError, Connection,
-    connection::AnyStream,
+    connection::{AnyStream, Linger},
     middleware::{
         error::Refused,
         limit::{
@@ -22,15 +22,17 @@ use portcullis::{
             LimitHandle, Rate, RateLimitLayer, SharedBandwidth,
         },
         observe::{MetricsLayer, TraceLayer},
-        peek::{PeekLayer, ProtocolDetector},
+        peek::{PeekLayer, Protocol, ProtocolDetector},
         route::{self, Router, Routes},
         timeout::{ConnectionTimeoutLayer, IoTimeoutLayer},
+        tls::UnrecognizedName,
     },
     service::{ForwardService, forward::DrainPolicy},
     stack::{self, Options, StackIo},
     upstream::Pool,
 };
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
+use tokio::io::AsyncWriteExt;
 use tower::{Service, ServiceBuilder, ServiceExt, util::BoxCloneSyncService};
 
 /// What serves the connections of a listener.
@@ -94,7 +96,11 @@ pub(super) fn build(
             let peek = PeekLayer::with_detector(ProtocolDetector::new().with_ja4(true));
             let peek = peek.with_timeout(guards.timeouts.client_hello);
             options = options.with_peek(peek);
-            let routes = rules.ways.map(|way| serve(way, guards));
+            let mut routes = rules.ways.map(|way| serve(way, guards));
+            if routes.find(None, Some(Protocol::Tls)).is_none() {
+                let rest = boxed(tower::service_fn(refuse_name));
+                routes = routes.with_protocol(Protocol::Tls, rest).ok()?;
+            }
             boxed(Router::new(Routes::from(routes)))
         }
     };
@@ -324,6 +330,25 @@ fn refuse_all(
         Err(Refused::new("route", "refused_by_route").into())
     })
 }
+
+/// Rejects a client of TLS that no route takes, by the alert that it would get without routes.
+async fn refuse_name(mut connection: Connection<Io>) -> Result<(), BoxError> {
+    let refused = Refused::new("route", Router::<Io>::NO_ROUTE);
+    let hello = connection.info().hello();
+    let refused = match hello.and_then(|hello| hello.server_name()) {
+        Some(name) => refused.with_source(format!("server name {name}")),
+        None => refused.with_source("no server name"),
+    };
+    // A client that is gone needs none. Lingering, because unread input would reset the connection and discard it.
+    if connection.write_all(&UnrecognizedName::ALERT).await.is_ok() {
+        let linger = Linger::new().with_timeout(FOR_ALERT);
+        drop(connection.close_within(linger).await);
+    }
+    Err(refused.into())
+}
+
+/// How long a client may take to receive an alert.
+const FOR_ALERT: Duration = Duration::from_secs(1);
 
 pub(super) fn boxed<S, IO>(service: S) -> BoxCloneSyncService<Connection<IO>, (), BoxError>
 where

@@ -204,7 +204,14 @@ impl Asking<'_> {
 
     fn route(&mut self, info: &ConnectionInfo, found: &Found) -> Result<Arc<Way>, Rejected> {
         let Some(way) = self.rules.ways.find(info.hello(), found.protocol).cloned() else {
-            return self.reject("route", "no route takes it, and there is no default route");
+            const NONE: &str = "no route takes it, and there is no default route";
+            return match found.protocol {
+                Some(Protocol::Tls) => self.reject(
+                    "route",
+                    format!("{NONE}, so it gets the alert unrecognized_name"),
+                ),
+                _ => self.reject("route", NONE),
+            };
         };
         if let Some(route) = &way.route {
             self.explanation.route = Some(route.to_string());
