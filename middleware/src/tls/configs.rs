@@ -5,7 +5,7 @@ use super::{
     rustls::{
         self, ServerConfig,
         pki_types::CertificateDer,
-        server::{ClientHello, danger::ClientCertVerifier},
+        server::{ClientHello, ResolvesServerCert, danger::ClientCertVerifier},
     },
 };
 use crate::connection::TlsInfo;
@@ -99,6 +99,11 @@ impl HandshakeConfig {
         verified.map(|_| ())
     }
 
+    pub(super) fn with_certificates(mut self, certificates: Arc<dyn ResolvesServerCert>) -> Self {
+        Arc::make_mut(&mut self.config).cert_resolver = certificates;
+        self
+    }
+
     pub(super) fn with_alpn(mut self, protocols: Vec<Vec<u8>>) -> Self {
         Arc::make_mut(&mut self.config).alpn_protocols = protocols;
         self
@@ -138,14 +143,14 @@ pub(super) enum ConfigSource {
 pub struct UnrecognizedName(pub(super) Option<Box<str>>);
 
 impl UnrecognizedName {
+    /// The fatal alert `unrecognized_name` in its own record, in answer to a ClientHello (RFC 8446, sections 5.1 and
+    /// 6.2; RFC 6066, section 3). A client that gets it knows that its name is not served.
+    pub const ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+
     /// Reports that the name of `hello` is not served.
     pub fn of(hello: &ClientHello<'_>) -> Self {
         Self(hello.server_name().map(Into::into))
     }
-
-    /// The fatal alert `unrecognized_name` in its own record, in answer to a ClientHello (RFC 8446, sections 5.1 and
-    /// 6.2; RFC 6066, section 3). A client that gets it knows that its name is not served.
-    pub const ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 
     /// The requested name; `None` if the client requested none, as clients do that connect to an IP address.
     pub fn name(&self) -> Option<&str> {

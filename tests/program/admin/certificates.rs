@@ -47,6 +47,57 @@ async fn certificates_are_shown_without_their_keys() {
 }
 
 #[tokio::test]
+async fn a_certificate_that_cannot_be_renewed_is_named_and_does_not_hold_up_others() {
+    let (authority, folder) = (Authority::new(), Folder::new());
+    let server = format!("servers = \"{}\"", backend("one").await);
+    let mut text = configuration("tls.certificates = [\"a\", \"b\"]", &server);
+    for name in ["a", "b"] {
+        let (chain, key) = authority.sign(&[&format!("{name}.test")]);
+        folder.write(&format!("{name}.pem"), chain);
+        folder.write(&format!("{name}.key"), key);
+        text += &format!(
+            "[[certificate]]\nname = \"{name}\"\nchain = \"{name}.pem\"\nkey = \"{name}.key\"\n"
+        );
+    }
+    let mut running = Administered::run_in(folder, "", &text, 1).await;
+    let (chain, _) = authority.sign(&["a.test"]);
+    running.folder.write("a.pem", chain);
+    let (chain, key) = authority.sign(&["b.test", "new.test"]);
+    running.folder.write("b.pem", chain);
+    running.folder.write("b.key", key);
+    let is_renewed = |list: &serde_json::Value| {
+        list["certificates"][1]["names"] == serde_json::json!(["b.test", "new.test"])
+    };
+    let list = running.eventually("/api/certificates", is_renewed).await;
+    let [a, b] = [0, 1].map(|index| &list["certificates"][index]);
+    let problem = a["problem"].as_str().expect("text");
+    assert!(
+        problem.contains("does not belong to the certificate"),
+        "{problem}"
+    );
+    assert!(b["problem"].is_null(), "{b}");
+    let warnings = running.get("/api/status").await.json()["warnings"].to_string();
+    assert!(
+        warnings.contains("certificate \\\"a\\\" is not renewed"),
+        "{warnings}"
+    );
+    let line = running
+        .gate
+        .child
+        .says("a certificate is not renewed")
+        .await;
+    assert!(
+        line.contains("\"certificate\":\"a\"") && line.contains("ERROR"),
+        "{line}"
+    );
+    for name in ["a.test", "new.test"] {
+        let stream = running.gate.connect().await;
+        let served = tls::connect(&authority, None, name, stream).await;
+        served.expect("it is served");
+    }
+}
+
+#[tokio::test]
 async fn the_interface_speaks_tls() {
     let keys = "tls.certificates = \"shop\"\nhosts = \"gate.shop.test\"";
     let (running, authority) = with_tls(keys).await;

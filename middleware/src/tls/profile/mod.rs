@@ -253,6 +253,16 @@ impl Profile {
         })
     }
 
+    /// What is in use, with other certificates.
+    pub(super) fn with_certificates(&self, snapshot: &Arc<Snapshot>) -> Option<ProfileState> {
+        let current = self.current.load();
+        let config = current.as_ref()?.config.clone();
+        Some(ProfileState {
+            snapshot: snapshot.clone(),
+            config: config.with_certificates(snapshot.clone()),
+        })
+    }
+
     pub(super) fn install(&self, state: Option<ProfileState>) {
         self.current.store(state.map(Arc::new));
     }

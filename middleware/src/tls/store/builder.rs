@@ -46,6 +46,17 @@ impl CertStoreBuilder {
         self
     }
 
+    /// Names the certificate that was added last in messages of the [watch](CertStore::watch).
+    ///
+    /// # Panics
+    ///
+    /// If no certificate was added before.
+    #[must_use]
+    pub fn named(mut self, name: &str) -> Self {
+        self.last().name = Some(name.into());
+        self
+    }
+
     /// Sends the OCSP response in this file, in DER, with the certificate that was added last (RFC 6066,
     /// section 8).
     ///

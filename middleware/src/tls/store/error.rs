@@ -142,6 +142,15 @@ impl CertStoreProblem {
         matches!(self.fault, Fault::Claimed { .. })
     }
 
+    /// The numbers of the certificates that it concerns.
+    pub(super) fn certificates(&self) -> impl Iterator<Item = usize> {
+        let other = match self.fault {
+            Fault::Claimed { number, .. } => Some(number),
+            _ => None,
+        };
+        std::iter::once(self.number).chain(other)
+    }
+
     fn file(&self) -> Place<'_> {
         Place(self.path.as_deref(), self.number)
     }

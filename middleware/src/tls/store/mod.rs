@@ -2,7 +2,7 @@
 //!
 //! A [`CertStore`] reads certificate chains and keys from PEM and selects one for each client by the requested
 //! host name (SNI). [`reload`](CertStore::reload) reads all files again and replaces either everything or
-//! nothing; [`watch`](CertStore::watch) does so whenever a file changes. A [`TlsProfile`] turns a store into a
+//! nothing; [`watch`](CertStore::watch) replaces each certificate on its own when its files change. A [`TlsProfile`] turns a store into a
 //! [`TlsLayer`](super::TlsLayer), with client certificates and tickets that are reloaded together with it. A
 //! store is also a `ResolvesServerCert` for a custom rustls configuration.
 //!
@@ -20,6 +20,10 @@
 //! validity, and no other certificate of the store contains the same name. All problems are reported
 //! together, each with its file. A reload with a problem changes nothing, with one exception: a certificate
 //! that has expired while it was in use stays in use, so that it does not block the renewal of others.
+//!
+//! The watch is for renewals, where a certificate that is not usable must not block the others: it stays as it was, and
+//! [`StoredCertificate::problem`] has the reason. In the same way a profile keeps its client authentication and its
+//! tickets if their files are not usable.
 //!
 //! Files that are written one after the other do not match for a moment. A reload that finds an unusable file
 //! tries again three times within three seconds. A certificate that is not valid yet is an error as well, and
@@ -221,10 +225,13 @@ impl CertStore {
 
     /// Reloads in the background when a file changes, until the returned value is dropped.
     ///
+    /// Each certificate is replaced on its own. One whose files cannot be used stays as it was, which is logged as an
+    /// error with its [name](CertStoreBuilder::named) and its file.
+    ///
     /// The files are compared every 60 s. With the feature `watch`, the operating system also reports changes in
     /// their folders, those of profiles that are built later included. The reload follows one second later, so that it
     /// finds related files complete. A certificate that is not valid yet is loaded within 60 s of its time.
-    /// The result is logged, also if the previous certificates stay in use.
+    /// The result is logged.
     ///
     /// # Panics
     ///
@@ -266,7 +273,11 @@ impl CertStore {
             states.push((profile, state));
         }
         CertStoreError::of(problems)?;
-        Ok(Staged { snapshot, states })
+        Ok(Staged {
+            snapshot,
+            states,
+            is_whole: true,
+        })
     }
 
     /// Replaces everything; `None` if a profile was added after `staged` was read.
@@ -283,13 +294,59 @@ impl CertStore {
         };
         staged.snapshot.warn_about_expiry();
         self.0.metrics.show(&staged.snapshot);
-        self.0.metrics.reloaded.increment();
+        if staged.is_whole || reloaded.replaced > 0 {
+            self.0.metrics.reloaded.increment();
+        }
         self.0.current.store(staged.snapshot);
         for (profile, state) in staged.states {
             profile.install(state);
         }
         self.0.generation.fetch_add(1, Ordering::Release);
         Some(reloaded)
+    }
+
+    /// Replaces what can be used, after a reload that has failed. Everything else stays, and is returned with the reason.
+    async fn renew(&self) -> (Reloaded, Vec<Kept>) {
+        let _reloading = self.0.reloading.lock().await;
+        loop {
+            let store = self.clone();
+            let staged = spawn_blocking(move || store.stage_each(SystemTime::now())).await;
+            let (staged, kept) = staged.unwrap_or_else(|error| resume_unwind(error.into_panic()));
+            if let Some(reloaded) = self.install(staged) {
+                return (reloaded, kept);
+            }
+        }
+    }
+
+    /// Reads everything, and takes what was before in place of what cannot be used.
+    fn stage_each(&self, now: SystemTime) -> (Staged, Vec<Kept>) {
+        let profiles = self.live_profiles();
+        let before = self.snapshot();
+        let (snapshot, problems) = Snapshot::renew(&self.0.sources, self.0.default, &before, now);
+        let of_certificate = |(number, problem): (usize, _)| {
+            let name = self.0.sources[number].name.clone();
+            Kept { name, problem }
+        };
+        let mut kept: Vec<_> = problems.into_iter().map(of_certificate).collect();
+        let snapshot = Arc::new(snapshot);
+        let mut states = Vec::new();
+        for profile in profiles {
+            let (mut state, problems) = profile.prepare(&snapshot);
+            if !problems.is_empty() {
+                state = profile.with_certificates(&snapshot);
+            }
+            kept.extend(problems.into_iter().map(|problem| Kept {
+                name: None,
+                problem,
+            }));
+            states.push((profile, state));
+        }
+        let staged = Staged {
+            snapshot,
+            states,
+            is_whole: kept.is_empty(),
+        };
+        (staged, kept)
     }
 
     fn was_read(&self, read: u64, read_again: Option<SystemTime>) {
@@ -357,6 +414,15 @@ impl fmt::Debug for CertStore {
 pub(super) struct Staged {
     snapshot: Arc<Snapshot>,
     states: Vec<(Arc<Profile>, Option<ProfileState>)>,
+    /// Whether nothing stays in place of what could not be used.
+    is_whole: bool,
+}
+
+/// What a renewal could not replace.
+struct Kept {
+    /// That of the certificate; `None` without one, and for files of a profile.
+    name: Option<Arc<str>>,
+    problem: CertStoreProblem,
 }
 
 /// The result of a reload.

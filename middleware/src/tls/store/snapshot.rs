@@ -3,6 +3,7 @@
 use super::{CertStoreProblem, error::Fault, source::Source};
 use crate::{
     connection::CertificateFacts,
+    log_text::{Causes, Escaped},
     tls::{
         rustls::{
             server::{ClientHello, ResolvesServerCert},
@@ -37,6 +38,8 @@ pub struct StoredCertificate {
     pub is_stapled: bool,
     /// The time since which it is in use.
     pub since: SystemTime,
+    /// Why the files of its successor cannot be used, if [`CertStore::watch`](super::CertStore::watch) has found that.
+    pub problem: Option<Arc<str>>,
 }
 
 /// A certificate with its key.
@@ -114,7 +117,9 @@ pub(super) fn same_leaf(a: &CertifiedKey, b: &CertifiedKey) -> bool {
 /// Immutable; a reload makes a new one.
 #[derive(Default)]
 pub(in crate::tls) struct Snapshot {
-    keys: Vec<StoredKey>,
+    keys: Vec<Arc<StoredKey>>,
+    /// Why certificates keep their files of before, by their numbers.
+    problems: HashMap<usize, Arc<str>>,
     /// Positions in `keys`, by name in lower case.
     exact: HashMap<Box<str>, usize>,
     /// Wildcards, without `*.`.
@@ -136,15 +141,60 @@ impl Snapshot {
         }
         for (number, source) in sources.iter().enumerate() {
             let before = before.and_then(|before| before.keys.iter().find(|k| k.number == number));
-            match source.load(number, before, now) {
-                Ok(key) => problems.extend(new.add(key, default == Some(number))),
+            match source.load(number, before.map(|key| &**key), now) {
+                Ok(key) => problems.extend(new.add(key.into(), default == Some(number))),
                 Err(problem) => problems.push(problem),
             }
         }
         (new, problems)
     }
 
-    fn add(&mut self, key: StoredKey, is_default: bool) -> Vec<CertStoreProblem> {
+    /// Reads `sources`. A certificate that is not usable, or does not fit the others, stays as it was `before`, and
+    /// has its problem.
+    pub(super) fn renew(
+        sources: &[Source],
+        default: Option<usize>,
+        before: &Self,
+        now: SystemTime,
+    ) -> (Self, Vec<(usize, CertStoreProblem)>) {
+        let mut problems = Vec::new();
+        let mut keys = Vec::new();
+        for (number, (source, before)) in sources.iter().zip(&before.keys).enumerate() {
+            keys.push(match source.load(number, Some(before), now) {
+                Ok(key) => key.into(),
+                Err(problem) => {
+                    problems.push((number, problem));
+                    before.clone()
+                }
+            });
+        }
+        let is_new = |keys: &[Arc<StoredKey>], number: usize| {
+            !same_leaf(&keys[number].key, &before.keys[number].key)
+        };
+        // Those of before fit each other, so it ends when all that conflict are from before.
+        loop {
+            let mut new = Self::default();
+            let conflict = keys.iter().enumerate().find_map(|(number, key)| {
+                let found = new.add(key.clone(), default == Some(number));
+                found.into_iter().next()
+            });
+            let Some(problem) = conflict else {
+                let text = |problem| Escaped(Causes(problem)).to_string().into();
+                let texts = problems.iter();
+                new.problems = texts.map(|(n, problem)| (*n, text(problem))).collect();
+                return (new, problems);
+            };
+            let mut both = problem.certificates();
+            let Some(number) = both.find(|number| is_new(&keys, *number)) else {
+                return (new, problems);
+            };
+            drop(both);
+            keys[number] = before.keys[number].clone();
+            problems.push((number, problem));
+        }
+    }
+
+    fn add(&mut self, key: Arc<StoredKey>, is_default: bool) -> Vec<CertStoreProblem> {
         let mut problems = Vec::new();
         let position = self.keys.len();
         let mut is_reachable = is_default;
@@ -196,7 +246,7 @@ impl Snapshot {
     }
 
     pub(in crate::tls) fn find(&self, name: Option<&str>) -> Option<&StoredKey> {
-        self.keys.get(self.position(name)?)
+        self.keys.get(self.position(name)?).map(|key| &**key)
     }
 
     /// The certificate of a client, which no name selects.
@@ -242,6 +292,7 @@ impl Snapshot {
             is_default: self.default == Some(position),
             is_stapled: key.current().ocsp.is_some(),
             since: key.since,
+            problem: self.problems.get(&key.number).cloned(),
         }
     }
 

@@ -58,12 +58,18 @@ pub(super) struct Source {
     chain: Input,
     key: Input,
     pub(super) ocsp: Option<PathBuf>,
+    /// For messages.
+    pub(super) name: Option<Arc<str>>,
 }
 
 impl Source {
     pub(super) const fn new(chain: Input, key: Input) -> Self {
-        let ocsp = None;
-        Self { chain, key, ocsp }
+        Self {
+            chain,
+            key,
+            ocsp: None,
+            name: None,
+        }
     }
 
     pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {

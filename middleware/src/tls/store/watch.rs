@@ -1,8 +1,8 @@
 //! Reloads a store when its files change.
 
-use super::CertStore;
 #[cfg(feature = "watch")]
 use super::changes::Changes;
+use super::{CertStore, Kept};
 use crate::log_text::{Causes, Escaped};
 use std::{
     panic::resume_unwind,
@@ -69,13 +69,28 @@ async fn run(store: CertStore, mut changes: Changes) {
 }
 
 async fn reload(store: &CertStore) {
-    match store.reload().await {
-        Ok(reloaded) => tracing::info!("certificates were reloaded, {} changed", reloaded.replaced),
-        Err(error) => tracing::error!(
-            error = %Escaped(Causes(&error)),
-            "the previous certificates stay in use"
-        ),
-    }
+    let reloaded = match store.reload().await {
+        Ok(reloaded) => reloaded,
+        Err(_) => {
+            let (reloaded, kept) = store.renew().await;
+            for Kept { name, problem } in &kept {
+                let error = Escaped(Causes(problem));
+                match name {
+                    Some(name) => tracing::error!(
+                        certificate = &**name,
+                        %error,
+                        "a certificate is not renewed, and the previous one stays in use"
+                    ),
+                    None => tracing::error!(%error, "what was read before stays in use"),
+                }
+            }
+            if reloaded.replaced == 0 && !kept.is_empty() {
+                return;
+            }
+            reloaded
+        }
+    };
+    tracing::info!("certificates were reloaded, {} changed", reloaded.replaced);
 }
 
 const POLL: Duration = Duration::from_secs(60);

@@ -5,7 +5,7 @@ use crate::{
     connection::CertificateFacts,
     observe::trace::tests::log::Log,
     tls::{
-        CertStore, CertStoreError,
+        CertStore, CertStoreError, ClientAuth, TlsProfile, Trust,
         store::{StapleFault, valid_until},
     },
 };
@@ -623,6 +623,84 @@ async fn without_reports_the_files_are_compared_every_minute() {
     tokio::time::sleep(Duration::from_secs(200)).await;
     assert_eq!(log.lines().len(), 1);
     assert!(found(&store, Some("b.example")).is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_watch_renews_each_certificate_on_its_own_and_names_those_that_cannot_be_used() {
+    const MINUTE: Duration = Duration::from_secs(60);
+    let files = Files::new("each");
+    let mut builder = CertStore::builder();
+    for name in ["a.example", "b.example", "c.example"] {
+        let [chain, key] = pair(&files, name, &issue(&[name], |_| {}));
+        builder = builder.pem_files(chain, key).named(name);
+    }
+    let store = builder.build().unwrap();
+    let trust = files.write("ca.pem", &issue(&["ca.example"], |_| {}).0);
+    let profile =
+        TlsProfile::new(&store).with_client_auth(ClientAuth::Required(Trust::pem_file(trust)));
+    let _layer = profile.build().unwrap();
+    let problems = || store.certificates().into_iter().map(|it| it.problem);
+    let problems = || problems().collect::<Vec<_>>();
+    let log = Log::of_lines(Level::ERROR);
+    let _watch = store.watch();
+
+    // The key of `a` does not match, `c` claims a name of `b`, and the roots are damaged.
+    files.write("a.example.pem", &issue(&["broken.example"], |_| {}).0);
+    pair(
+        &files,
+        "b.example",
+        &issue(&["b.example", "new.example"], |_| {}),
+    );
+    pair(
+        &files,
+        "c.example",
+        &issue(&["c.example", "b.example"], |_| {}),
+    );
+    files.write("ca.pem", "no roots");
+    tokio::time::sleep(2 * MINUTE).await;
+    assert!(found(&store, Some("new.example")).is_some());
+    let [a, b, c] = &problems()[..] else {
+        panic!("there are three");
+    };
+    assert!(
+        a.as_ref()
+            .unwrap()
+            .contains("does not belong to the certificate")
+    );
+    assert!(b.is_none());
+    assert!(c.as_ref().unwrap().contains("b.example"));
+    for (name, is_served) in [
+        ("a.example", true),
+        ("c.example", true),
+        ("broken.example", false),
+    ] {
+        assert_eq!(found(&store, Some(name)).is_some(), is_served, "{name}");
+    }
+    let lines = log.lines();
+    let named = lines
+        .iter()
+        .filter_map(|line| line.fields.get("certificate"));
+    assert!(named.eq(["a.example", "c.example"]));
+    assert!(
+        lines
+            .iter()
+            .any(|line| line.fields["error"].contains("ca.pem"))
+    );
+
+    // All or nothing, if it is requested.
+    reload_error(&store).await;
+    pair(&files, "a.example", &issue(&["mended.example"], |_| {}));
+    tokio::time::sleep(2 * MINUTE).await;
+    assert!(found(&store, Some("mended.example")).is_some());
+    assert!(problems()[0].is_none() && problems()[2].is_some());
+    pair(
+        &files,
+        "c.example",
+        &issue(&["c.example", "last.example"], |_| {}),
+    );
+    tokio::time::sleep(2 * MINUTE).await;
+    assert!(found(&store, Some("last.example")).is_some());
+    assert!(problems().iter().all(Option::is_none));
 }
 
 #[tokio::test(start_paused = true)]

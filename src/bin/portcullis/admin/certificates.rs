@@ -142,6 +142,7 @@ fn show(used: &InUse, now: SystemTime) -> Value {
         "days_left": days_left(&used.stored, now),
         "chain": used.stored.source.as_ref().map(|path| path.display().to_string()),
         "staple": used.staple(),
+        "problem": used.stored.problem.as_deref(),
         "listeners": used.listeners,
         "backends": used.backends,
     })

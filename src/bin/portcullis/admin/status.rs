@@ -81,6 +81,9 @@ fn warnings(view: &View, current: &Current) -> Vec<String> {
             }
             _ => {}
         }
+        if let Some(problem) = &used.stored.problem {
+            warnings.push(format!("certificate \"{name}\" is not renewed: {problem}"));
+        }
         if used.staple() == "stale" {
             warnings.push(format!(
                 "certificate \"{name}\": its OCSP response is out of date"

@@ -143,6 +143,7 @@ pub(super) fn store(
             Some((chain, key)) => builder.pem(chain.as_bytes(), key.as_bytes()),
             None => builder.pem_files(&certificate.chain.value, &certificate.key.value),
         };
+        builder = builder.named(&certificate.name.value);
         if let Some(ocsp) = &certificate.ocsp {
             builder = builder.ocsp(&ocsp.value);
         }

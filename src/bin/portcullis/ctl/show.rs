@@ -242,6 +242,7 @@ fn certificates(value: &Value) -> String {
         "staple",
         "listeners",
         "backends",
+        "problem",
     ]);
     for it in rows(&value["certificates"]) {
         table.row([
@@ -252,6 +253,7 @@ fn certificates(value: &Value) -> String {
             text(&it["staple"]),
             list(&it["listeners"]),
             list(&it["backends"]),
+            text(&it["problem"]),
         ]);
     }
     table.to_text()
