@@ -17,7 +17,7 @@ use portcullis_middleware::{
     io::Passthrough,
 };
 use std::{
-    fmt,
+    fmt, io,
     pin::Pin,
     task::{Context, Poll, Waker, ready},
     time::Duration,
@@ -230,6 +230,9 @@ where
 
     /// Decides what a failure ends; `None` if the other direction goes on.
     fn fail(&mut self, failure: Failure) -> Option<Ended> {
+        if self.is_after_the_end(&failure) {
+            return Some(self.finish_reset());
+        }
         let (client, _) = self.sides.as_ref().expect(OPEN);
         let by = failure.ended_by();
         client.info().set_ended_by(by);
@@ -245,6 +248,26 @@ where
             }
             _ => Some(self.cut(failure)),
         }
+    }
+
+    /// Whether the client has reset its connection after it was sent all that the backend had, and its end.
+    ///
+    /// A client that has what it wants closes, and its system sends a reset if there is something unread, such as a
+    /// `close_notify`.
+    fn is_after_the_end(&self, failure: &Failure) -> bool {
+        let is_reset = failure.error.kind() == io::ErrorKind::ConnectionReset;
+        is_reset
+            && matches!(failure.step, ForwardStep::Read(Side::Client))
+            && self.to_client.is_done()
+            && self.failure.is_none()
+    }
+
+    /// Ends both sides after [such a reset](Self::is_after_the_end), which the backend still learns of.
+    fn finish_reset(&mut self) -> Ended {
+        let forwarded = self.forwarded(EndedBy::Backend);
+        let (_, backend) = self.take();
+        pass_on(backend);
+        Ended::Dropped(Ok(forwarded))
     }
 
     /// Ends both sides because of `failure`.

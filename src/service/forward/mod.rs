@@ -14,10 +14,11 @@
 //! |---|---|
 //! | ends its stream (FIN, `close_notify`) | the backend's write side is shut down, and its answer still arrives |
 //! | resets the connection | everything that was received, then a reset; under TLS a close without `close_notify` |
+//! | resets the connection after the backend has ended its stream | as above, and the connection counts as completed |
 //! | closes TLS without `close_notify` | the same, unless the backend has ended its stream before |
 //! | does not read | the backend is not read either, after at most a pipe and the buffers of the sockets |
 //!
-//! The table also applies with both sides exchanged. If a side closes before it has read everything, what it has sent
+//! The table also applies with both sides exchanged, except that a reset by the backend is always a failure. If a side closes before it has read everything, what it has sent
 //! before still reaches the other side. Its further input is discarded, from a backend up to 1 MiB.
 //!
 //! A reset discards what the system has not sent. On Linux, the forwarder therefore waits until everything was sent to

@@ -114,6 +114,39 @@ async fn a_reset_by_either_side_is_passed_on_as_a_reset() {
 }
 
 #[tokio::test]
+async fn a_client_may_reset_after_the_end_of_the_backend_and_not_before() {
+    for has_ended in [true, false] {
+        let (forwards, mut client, mut server) = over_tcp().await;
+        client.write_all(b"request").await.unwrap();
+        server.read_exact(&mut [0; 7]).await.unwrap();
+        server.write_all(b"answer").await.unwrap();
+        client.read_exact(&mut [0; 6]).await.unwrap();
+        if has_ended {
+            server.shutdown().await.unwrap();
+            assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+        }
+        reset(client);
+        let info = forwards.info.clone();
+        let result = forwards.result().await;
+        let outcome = match &result {
+            Ok(forwarded) => {
+                assert_eq!((forwarded.to_backend, forwarded.to_client), (7, 6));
+                Outcome::of(&info, None)
+            }
+            Err(error) => Outcome::of(&info, Some(&**error)),
+        };
+        let (expected, by) = match has_ended {
+            true => (Outcome::Completed, EndedBy::Backend),
+            false => (Outcome::Disconnected, EndedBy::Client),
+        };
+        assert_eq!((outcome, info.ended_by()), (expected, Some(by)));
+        // It did not end its stream in order.
+        let end = end_of(&mut server).await.unwrap_err();
+        assert_eq!(end.kind(), ErrorKind::ConnectionReset);
+    }
+}
+
+#[tokio::test]
 async fn a_reset_in_the_middle_of_a_bulk_transfer_is_passed_on() {
     for from_backend in [false, true] {
         let (forwards, client, server) = over_tcp().await;
