@@ -105,8 +105,12 @@ impl View {
         self.server.stop();
     }
 
+    /// The state of the server, which counts as paused while all of its listeners are.
     pub(crate) fn state(&self) -> State {
-        self.server.state()
+        match self.server.state() {
+            State::Running if self.current().are_all_paused() => State::Paused,
+            state => state,
+        }
     }
 
     /// Makes a change that a new process takes over. `None` if it would no longer learn of it.
@@ -150,6 +154,14 @@ impl View {
 }
 
 impl Current {
+    /// Whether there are listeners, and none of them accepts connections because each is paused.
+    fn are_all_paused(&self) -> bool {
+        let listeners = self.config.listeners.iter();
+        let states = listeners.filter_map(|it| Some(self.listener(&it.name.value)?.state()));
+        let mut states = states.peekable();
+        states.peek().is_some() && states.all(|state| state == "paused")
+    }
+
     pub(crate) fn listener(&self, name: &str) -> Option<&ListenerView> {
         let mut listeners = self.listeners.iter().filter(|listener| !listener.is_gone());
         listeners.find(|listener| listener.name == name)

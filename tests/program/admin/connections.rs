@@ -419,6 +419,51 @@ async fn a_listener_is_paused_resumed_and_limited() {
 }
 
 #[tokio::test]
+async fn a_program_whose_listeners_are_all_paused_is_not_ready() {
+    let server = format!("servers = \"{}\"", backend("one").await);
+    let text = configuration("", &server);
+    let other = "[[listener]]\nname = \"z\"\nlisten = \"127.0.0.1:0\"\nbackend = \"b\"\n";
+    let running = Administered::run(&(text + other), 2).await;
+    let ready = async || {
+        let ready = running.get("/readyz").await;
+        (ready.status, ready.body)
+    };
+    let explained = async || {
+        let explained = running.get("/api/explain?listener=a&from=192.0.2.1").await;
+        let explained = explained.json();
+        let text = |value: &Value| value.as_str().expect("text").to_owned();
+        (
+            text(&explained["guards"][0]["guard"]),
+            text(&explained["decision"]),
+        )
+    };
+    let (guard, decision) = explained().await;
+    assert!(
+        guard != "listener" && decision.starts_with("forwarded"),
+        "{decision}"
+    );
+
+    running.post("/api/listeners/a/pause").await;
+    assert_eq!(ready().await, (200, "ready\n".into()));
+    let (guard, decision) = explained().await;
+    assert_eq!(guard, "listener");
+    assert!(
+        decision.starts_with("waits until the listener is resumed, then forwarded"),
+        "{decision}"
+    );
+
+    running.post("/api/listeners/z/pause").await;
+    assert_eq!(ready().await, (503, "paused\n".into()));
+    let status = running.get("/api/status").await.json();
+    assert_eq!(
+        (&status["state"], &status["ready"]),
+        (&"paused".into(), &false.into())
+    );
+    running.post("/api/listeners/a/resume").await;
+    assert_eq!(ready().await, (200, "ready\n".into()));
+}
+
+#[tokio::test]
 async fn a_connection_without_a_server_is_found_by_its_backend() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let closed = free.local_addr().expect("it is bound");

@@ -48,7 +48,13 @@ pub(super) fn explain(call: &Call<'_>) -> Result<Reply, Refusal> {
     if !names.is_empty() {
         client.certificate = Shown::Names(names);
     }
-    let explanation = decide(listener, rules, &client);
+    let mut explanation = decide(listener, rules, &client);
+    if current
+        .listener(name)
+        .is_some_and(|it| it.state() == "paused")
+    {
+        explanation.wait_for_resume();
+    }
     let guards = explanation.guards.iter().map(|step| {
         json!({ "guard": step.guard, "verdict": step.decides.as_str(), "reason": step.reason })
     });

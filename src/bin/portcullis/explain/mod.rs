@@ -59,6 +59,20 @@ impl Decides {
 }
 
 impl Explanation {
+    /// The client of a listener that is paused waits in the accept queue.
+    pub(crate) fn wait_for_resume(&mut self) {
+        let waits = Step {
+            guard: "listener",
+            decides: Decides::Admit,
+            reason: "it is paused, so the client waits in the accept queue".into(),
+        };
+        self.guards.insert(0, waits);
+        self.decision = format!(
+            "waits until the listener is resumed, then {}",
+            self.decision
+        );
+    }
+
     /// The guard that rejects the client.
     pub(crate) fn rejected_by(&self) -> Option<&Step> {
         let mut steps = self.guards.iter();
