@@ -170,6 +170,31 @@ impl Shared {
         Some(members)
     }
 
+    /// Forgets that a server is drained, or all addresses of a name. False if there is no such server.
+    pub(super) fn undrain(&self, key: &ServerKey) -> bool {
+        let drain = ServerRequest::Drain;
+        let mut configured = self.configured();
+        let Some(known) = configured.iter_mut().find(|known| known.has(key)) else {
+            return false;
+        };
+        let is_name = known.key == *key;
+        known
+            .requests
+            .retain(|each, request| *request != drain || !(is_name || each == key));
+        if known.requested(key) == drain {
+            // Its name is drained, and its other addresses stay so.
+            known.requests.insert(key.clone(), ServerRequest::Auto);
+        }
+        for member in self.members().iter() {
+            let is_meant = member.key == *key || member.server.resolved_name() == Some(key);
+            let standing = &member.state.standing;
+            if is_meant && standing.request() == drain {
+                standing.set_request(known.requested(&member.key), self.clock.now());
+            }
+        }
+        true
+    }
+
     /// All that is requested. What is requested for a name comes before that for its addresses, which it replaces.
     pub(super) fn requests(&self) -> Vec<(ServerKey, ServerRequest)> {
         let mut requests = Vec::new();

@@ -58,7 +58,7 @@ impl Pool {
 
     /// Gives a server no new connections. Returns false if the pool has no such server.
     ///
-    /// It keeps those that it has. [`restore`](Self::restore) reverts it. The key of a server with a host name drains
+    /// It keeps those that it has. [`undrain`](Self::undrain) reverts it. The key of a server with a host name drains
     /// all of its addresses, also those that are found later. [`take_down`](Self::take_down) and `restore` do the same.
     pub fn drain(&self, server: &ServerKey) -> bool {
         self.request(server, ServerRequest::Drain)
@@ -70,6 +70,18 @@ impl Pool {
     /// [`restore`](Self::restore) reverts it.
     pub fn take_down(&self, server: &ServerKey) -> bool {
         self.request(server, ServerRequest::Down)
+    }
+
+    /// Reverts [`drain`](Self::drain), with a [slow start](super::PoolBuilder::with_slow_start). A server that was
+    /// [taken down](Self::take_down) stays so. Returns false if the pool has no such server.
+    ///
+    /// The key of a server with a host name reverts it for all of its addresses.
+    pub fn undrain(&self, server: &ServerKey) -> bool {
+        let is_known = self.0.undrain(server);
+        if is_known {
+            self.0.standing_changed();
+        }
+        is_known
     }
 
     /// Uses a server as its health allows, with a [slow start](super::PoolBuilder::with_slow_start). Returns false if the pool has no such server.

@@ -382,6 +382,41 @@ async fn a_request_for_a_name_is_one_for_each_of_its_addresses() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn undrain_reverts_drain_and_nothing_else() {
+    let servers = Servers::new(3);
+    let names = Names::new(&[1, 2]);
+    let pool = servers
+        .pool()
+        .with_connector(names.connector())
+        .build([named("db.internal:80"), Servers::server(3)]);
+    tokio::time::sleep(SECOND).await;
+    let name = ServerKey::from("db.internal:80");
+    let [first, second, third] = [0, 1, 2].map(|index| pool.servers()[index].key.clone());
+    let shown = || {
+        pool.servers()
+            .iter()
+            .map(|it| it.state.as_str())
+            .collect::<Vec<_>>()
+    };
+    assert!(!pool.undrain(&"other".into()));
+    assert!(pool.take_down(&third) && pool.undrain(&third));
+    assert_eq!(shown(), ["up", "up", "taken_down"]);
+    assert!(pool.drain(&third) && pool.undrain(&third));
+    assert_eq!(shown(), ["up"; 3]);
+
+    // An address of a name, and the name.
+    assert!(pool.drain(&name) && pool.take_down(&second) && pool.undrain(&first));
+    assert_eq!(shown(), ["up", "taken_down", "up"]);
+    assert!(pool.drain(&first) && pool.undrain(&name));
+    assert_eq!(shown(), ["up", "taken_down", "up"]);
+    assert_eq!(pool.requests(), [(second.clone(), ServerRequest::Down)]);
+    assert!(pool.take_down(&name) && pool.undrain(&name) && pool.undrain(&first));
+    assert_eq!(shown(), ["taken_down", "taken_down", "up"]);
+    assert!(pool.drain(&first) && pool.undrain(&name));
+    assert_eq!(shown(), ["taken_down", "taken_down", "up"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_was_requested_can_be_repeated_at_a_pool_that_is_still_to_resolve_names() {
     let servers = Servers::new(3);
     let pool = |names: &Names| {

@@ -67,7 +67,8 @@ pub(super) fn change(
     let done = match action {
         Action::Drain => pool.drain(&key),
         Action::Down => pool.take_down(&key),
-        Action::Undrain | Action::Auto => pool.restore(&key),
+        Action::Undrain => pool.undrain(&key),
+        Action::Auto => pool.restore(&key),
     };
     if !done {
         let servers = pool.servers();
