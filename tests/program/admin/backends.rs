@@ -96,3 +96,45 @@ async fn a_backend_without_a_server_makes_the_program_not_ready() {
     );
     assert!(server["last_check"].as_str().expect("text").contains(" ms"));
 }
+
+#[tokio::test]
+async fn a_server_that_is_ejected_is_a_last_resort() {
+    let servers = "servers = [\"127.0.0.1:1\", \"127.0.0.1:2\"]\nhealth = \"off\"";
+    let running = Administered::run(&configuration("", servers), 1).await;
+    for _ in 0..100 {
+        let mut client = running.gate.connect().await;
+        let _reset = tokio::io::AsyncReadExt::read_to_end(&mut client, &mut Vec::new()).await;
+        let list = running.get("/api/backends").await.json();
+        let servers = list["backends"][0]["servers"].as_array().cloned();
+        for server in servers.expect("a list") {
+            let is_ejected = server["state"] == "ejected";
+            assert_eq!(server["last_resort"], is_ejected, "{server}");
+            assert_eq!(server["usable"], true, "{server}");
+            if is_ejected {
+                assert_eq!(running.get("/readyz").await.status, 200);
+                return;
+            }
+        }
+    }
+    panic!("no server is ejected");
+}
+
+#[tokio::test]
+async fn undrain_leaves_a_server_that_is_down() {
+    let text = configuration("", "servers = \"127.0.0.1:1\"\nhealth = \"off\"");
+    let running = Administered::run(&text, 1).await;
+    let key = "127.0.0.1%3A1";
+    for (action, state) in [
+        ("down", "taken_down"),
+        ("undrain", "taken_down"),
+        ("drain", "draining"),
+        ("undrain", "up"),
+        ("down", "taken_down"),
+        ("auto", "up"),
+    ] {
+        let backend = running
+            .post(&format!("/api/backends/b/{key}/{action}"))
+            .await;
+        assert_eq!(backend.json()["servers"][0]["state"], state, "{action}");
+    }
+}

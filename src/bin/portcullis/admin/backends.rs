@@ -1,7 +1,8 @@
 //! `/api/backends`: pools and their servers, and what an operator wants of a server.
 
 use super::{
-    Interface, health,
+    Interface,
+    health::{self, Usable},
     reply::{self, Refusal, Reply},
     router::Call,
     time,
@@ -140,7 +141,9 @@ fn show(
         .map(|server| {
             let mut shown = show_server(server);
             let state = server.state.as_str();
-            shown["usable"] = health::is_usable(server, &servers, try_all).into();
+            let usable = Usable::of(server, &servers, try_all);
+            shown["usable"] = (usable != Usable::No).into();
+            shown["last_resort"] = (usable == Usable::LastResort).into();
             shown["connect_time"] = times.of(name, &server.key).into();
             shown["since"] = interface
                 .live

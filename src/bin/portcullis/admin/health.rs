@@ -45,10 +45,8 @@ pub(super) fn not_ready(view: &View, current: &Current) -> Vec<String> {
         };
         let try_all = try_all(&current.config, name);
         let servers = pool.servers();
-        if !servers
-            .iter()
-            .any(|server| is_usable(server, &servers, try_all))
-        {
+        let is_unusable = |server| Usable::of(server, &servers, try_all) == Usable::No;
+        if servers.iter().all(is_unusable) {
             reasons.push(format!("backend \"{name}\": no server is up"));
         }
     }
@@ -69,17 +67,28 @@ pub(super) fn try_all(config: &Config, backend: &str) -> bool {
     found.is_some_and(|found| found.when_none_healthy == WhenNoneHealthy::TryAll)
 }
 
-/// Whether a server can get new connections, beside the others of its pool.
-pub(super) fn is_usable(server: &ServerStatus, all: &[ServerStatus], try_all: bool) -> bool {
-    let any_checked = || {
-        let checked = |state| matches!(state, ServerState::Up | ServerState::Down);
-        all.iter().any(|server| checked(server.state))
-    };
-    server.weight > 0
-        && match server.state {
-            ServerState::Up | ServerState::Ejected(_) => true,
-            ServerState::Unknown => !any_checked(),
-            ServerState::Down => try_all,
-            _ => false,
+/// Whether a server gets new connections, beside the others of its pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Usable {
+    Yes,
+    /// Its connects or checks fail, and it is tried if all others fail.
+    LastResort,
+    No,
+}
+
+impl Usable {
+    pub(super) fn of(server: &ServerStatus, all: &[ServerStatus], try_all: bool) -> Self {
+        let any_checked = || {
+            let checked = |state| matches!(state, ServerState::Up | ServerState::Down);
+            all.iter().any(|server| checked(server.state))
+        };
+        match server.state {
+            _ if server.weight == 0 => Self::No,
+            ServerState::Up => Self::Yes,
+            ServerState::Unknown if !any_checked() => Self::Yes,
+            ServerState::Ejected(_) => Self::LastResort,
+            ServerState::Down if try_all => Self::LastResort,
+            _ => Self::No,
         }
+    }
 }

@@ -220,7 +220,10 @@ fn backends(backends: &[Value]) -> String {
                 text(&backend["name"]),
                 text(&it["key"]),
                 text(&it["state"]),
-                yes(&it["usable"]),
+                match it["last_resort"].as_bool() {
+                    Some(true) => "last resort".into(),
+                    _ => yes(&it["usable"]),
+                },
                 text(&it["weight"]),
                 text(&it["connections"]),
                 text(&it["connected"]),
