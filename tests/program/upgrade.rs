@@ -345,6 +345,41 @@ async fn a_new_process_that_fails_leaves_the_old_one_as_it_was() {
 }
 
 #[tokio::test]
+async fn a_process_without_a_listener_in_common_is_no_successor() {
+    let mut test = Upgradable::start().await;
+    let text = std::fs::read_to_string(&test.file).expect("it is there");
+    let other = text.replace("name = \"a\"", "name = \"z\"");
+    let other = other.replace("unix:front.socket", "unix:other.socket");
+    std::fs::write(&test.file, &other).expect("it is writable");
+    let mut new = test.start_new();
+    assert_eq!(new.ended_within(PATIENCE).await.code(), Some(1));
+    let said = new.log_line().await;
+    assert!(
+        said.contains("has no listener of the old one; stop the old process"),
+        "{said}"
+    );
+    let said = test.gate.child.says("this process goes on").await;
+    assert!(
+        said.contains("has no listener of the old one"),
+        "{said}"
+    );
+    test.assert_serves().await;
+
+    // With one in common, the others are named.
+    let text = text.replace(
+        "\"127.0.0.1:0\", \"unix:front.socket\"",
+        "\"unix:front.socket\"",
+    );
+    std::fs::write(&test.file, &text).expect("it is writable");
+    let _new = test.upgrade().await;
+    let said = test.gate.child.says("does not listen here").await;
+    assert!(
+        said.contains("WARN") && said.contains("127.0.0.1:0"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
 async fn a_process_that_breaks_the_protocol_changes_nothing() {
     let mut test = Upgradable::start().await;
     let path = test.folder.path("upgrade.socket");

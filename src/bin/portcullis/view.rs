@@ -217,9 +217,12 @@ pub(crate) fn label(listener: &str, address: &ListenAddress) -> String {
 
 /// The listener of a socket with this label.
 pub(crate) fn listener_of(label: &str) -> &str {
-    label
-        .split_once(' ')
-        .map_or(label, |(listener, _)| listener)
+    parts_of(label).0
+}
+
+/// The listener and the address of a socket with this label.
+pub(crate) fn parts_of(label: &str) -> (&str, &str) {
+    label.split_once(' ').unwrap_or((label, ""))
 }
 
 /// Why a connection was force-closed, in words.

@@ -76,6 +76,12 @@ fn label_of(settings: &config::Admin) -> String {
     label(NAME, &settings.listen.value)
 }
 
+/// Whether the socket with this label is that of the admin interface.
+#[cfg(unix)]
+pub(crate) fn is_admin(label: &str) -> bool {
+    crate::view::listener_of(label) == NAME
+}
+
 /// An open socket that is not used yet.
 pub(crate) struct Bound {
     label: String,

@@ -8,8 +8,9 @@ use portcullis::listener::{AnyListener, BindError, TcpOptions};
 use std::{collections::HashMap, fmt};
 #[cfg(unix)]
 use {
+    crate::admin::is_admin,
     portcullis::listener::{Listener as _, TcpListener, UnixListener, WeakSocket},
-    std::{io, os::fd::OwnedFd},
+    std::{collections::HashSet, io, os::fd::OwnedFd},
 };
 
 /// Sockets that were opened by another process.
@@ -43,6 +44,21 @@ pub(crate) struct HandedOver {
     pub(crate) activated: Vec<(String, OwnedFd)>,
     /// What operators have changed, in JSON.
     pub(crate) changes: Vec<String>,
+}
+
+#[cfg(unix)]
+impl HandedOver {
+    /// Whether `config` has one of the listeners, or there are none. The admin interface is not one.
+    pub(crate) fn serves(&self, config: &Config) -> bool {
+        let labels = config.listeners.iter().flat_map(|it| {
+            let label = |listen: &Placed<_>| label(&it.name.value, &listen.value);
+            it.listen.iter().map(label)
+        });
+        let labels: HashSet<_> = labels.collect();
+        let listeners = self.listening.keys().filter(|it| !is_admin(it));
+        let mut listeners = listeners.peekable();
+        listeners.peek().is_none() || listeners.any(|it| labels.contains(it))
+    }
 }
 
 /// Sockets that are open and not yet used.

@@ -60,6 +60,11 @@ fn is_absent(error: &io::Error) -> bool {
 }
 
 impl Takeover {
+    /// Reports why this process does not take the place of the old one, which goes on.
+    pub(super) async fn refuse(self, why: &str) -> Result<(), UpgradeError> {
+        self.channel.send(&Message::Refused(why.into()), None).await
+    }
+
     /// Reports that this process serves the sockets of `listeners`, and waits until the old one has stopped
     /// accepting.
     pub(super) async fn finish(mut self, listeners: Vec<String>) -> Result<(), UpgradeError> {

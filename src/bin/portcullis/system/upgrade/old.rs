@@ -6,6 +6,7 @@ use super::{
     check_user,
     message::{Malformed, Message, VERSION},
 };
+use crate::view::parts_of;
 use portcullis::{
     listener::{BindError, Listener as _, UnixListener},
     server::{Handle, ListenerHandle, State},
@@ -120,8 +121,17 @@ impl Request {
         }
         let taken = self.taken().await?;
         let is_taken = |it: &&ListenerHandle| taken.iter().any(|taken| taken == it.name());
-        for listener in listeners.iter().filter(is_taken) {
+        let (taken, others): (Vec<_>, Vec<_>) = listeners.iter().partition(is_taken);
+        for listener in taken {
             listener.hand_over();
+        }
+        for label in others.into_iter().map(ListenerHandle::name) {
+            let (listener, address) = parts_of(label);
+            tracing::warn!(
+                listener,
+                address,
+                "the new process does not listen here, so no new connections are accepted"
+            );
         }
         Ok(())
     }

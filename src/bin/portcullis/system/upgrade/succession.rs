@@ -27,6 +27,14 @@ impl Succession {
             let begun =
                 begun.map_err(|error| format!("{}: the upgrade failed: {error}", path.place))?;
             if let Some((begun, handed_over)) = begun {
+                if !handed_over.serves(config) {
+                    // Without an answer, the old process goes on as well.
+                    let _ = begun.refuse(NONE_IN_COMMON).await;
+                    return Err(format!(
+                        "{}: the upgrade failed: {NONE_IN_COMMON}; stop the old process, or use another path",
+                        path.place
+                    ));
+                }
                 sockets.add_handed_over(handed_over);
                 takeover = Some(begun);
             }
@@ -71,3 +79,6 @@ impl Succession {
         }
     }
 }
+
+/// Why two processes are no predecessor and successor.
+const NONE_IN_COMMON: &str = "the new process has no listener of the old one";
