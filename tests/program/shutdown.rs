@@ -103,3 +103,12 @@ async fn a_second_signal_cuts_immediately_and_the_exit_code_tells() {
 }
 
 const PATIENCE: Duration = Duration::from_secs(30);
+
+#[tokio::test]
+async fn the_last_line_has_its_time_in_seconds() {
+    let (_folder, mut gate) = gate_with("1s", "[log]\nformat = \"json\"\n").await;
+    gate.child.signal("TERM").await;
+    let line = gate.child.says("stopped").await;
+    let line: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+    assert!(line["took"].is_f64(), "{line}");
+}

@@ -286,7 +286,8 @@ const QUEUE: usize = 16;
 
 pub(crate) fn exit_code(report: &Report) -> ExitCode {
     let cut = report.force_closed().len() + report.still_running();
-    tracing::info!(ended = report.ended(), cut, took = ?report.took(), "stopped");
+    let took = report.took().as_secs_f64();
+    tracing::info!(ended = report.ended(), cut, took, "stopped");
     ExitCode::from(if cut == 0 { exit::OK } else { exit::CUT })
 }
 
