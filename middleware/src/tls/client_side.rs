@@ -6,6 +6,7 @@ use super::{
     handshake_limit::HandshakeLimit,
     hello::{Hello, MAX_HELLO, Progress},
     negotiation::{Negotiation, Session},
+    not_tls::NotTls,
     rustls::{self, InvalidMessage},
 };
 use crate::departure::poll_departure;
@@ -94,6 +95,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Client<IO> {
             slot.as_mut().poll(cx).map(Ok)
         })
         .await
+    }
+
+    /// The error if what it has sent is no TLS.
+    pub(super) fn not_tls(&self) -> Option<io::Error> {
+        let not_tls = NotTls::of(&self.input)?;
+        Some(io::Error::new(io::ErrorKind::InvalidData, not_tls))
     }
 
     /// Processes all input. This is the expensive part: signatures, key exchange, certificates.

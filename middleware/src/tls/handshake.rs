@@ -6,7 +6,7 @@ use super::{
     common::{self, linger_for_alert},
     metrics::HandshakeResult,
     negotiation::{Negotiation, Session, UnbufferedHandshake},
-    rustls::{ServerConfig, crypto::CryptoProvider},
+    rustls::{self, ServerConfig, crypto::CryptoProvider},
     unbuffered::Unbuffered,
     unfinished::HandshakePlace,
     wire::Wire,
@@ -15,9 +15,9 @@ use super::{
 use crate::connection::TonicTls;
 use crate::{
     BoxError, Connection, ConnectionInfo,
-    connection::{Phase, TlsInfo},
+    connection::{EndedBy, ForcedClose, Phase, TlsInfo},
     drain::within_grace_period,
-    error::{Elapsed, HandshakeError, TimeoutPhase},
+    error::{Elapsed, HandshakeError, TimeoutPhase, find},
 };
 use std::{io, sync::Arc, time::Duration};
 use tokio::{
@@ -62,6 +62,7 @@ where
     match failure {
         HandshakeFailure::Io(error) => {
             timer.fail(HandshakeResult::Failed);
+            rest.info.set_ended_by(ended_by(&error));
             let close = rest.with_io(io).close_within(linger_for_alert());
             // Boxed, so that its buffer does not enlarge every handshake. The connection keeps its place
             // because it holds a file descriptor, and can be displaced like others.
@@ -74,6 +75,22 @@ where
             rest.with_io(io).abort();
             Err(TlsLayer::too_many_handshakes().into())
         }
+    }
+}
+
+/// The side that has ended a handshake: the client if it left or sent an alert, else the server, which rejected it.
+fn ended_by(error: &io::Error) -> EndedBy {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    let is_alert = |error| matches!(error, &rustls::Error::AlertReceived(_));
+    let has_left = match error.kind() {
+        UnexpectedEof | ConnectionReset | BrokenPipe => true,
+        // That of a forced close, too.
+        ConnectionAborted => find::<ForcedClose>(error).is_none(),
+        _ => find(error).is_some_and(is_alert),
+    };
+    match has_left {
+        true => EndedBy::Client,
+        false => EndedBy::Gate,
     }
 }
 
@@ -176,11 +193,12 @@ where
     let mut must_stay = is_hello;
     loop {
         let slot = client.turn(&layer.slots, must_stay).await?;
+        let not_tls = if is_hello { None } else { client.not_tls() };
         let processed = client.process(&mut negotiation);
         drop(slot);
         if let Err(error) = processed {
             client.send_alert(&mut negotiation).await;
-            return Err(error.into());
+            return Err(not_tls.unwrap_or(error).into());
         }
         let mut is_done = false;
         if let Negotiation::Session(_, session) = &mut negotiation {

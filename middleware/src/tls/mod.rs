@@ -35,6 +35,7 @@
 //! | failure | error | the client sees |
 //! |---|---|---|
 //! | the handshake fails | [`HandshakeError`] | an alert, then a graceful close of at most one second |
+//! | the client speaks something else | [`HandshakeError`] with [`NotTls`] | an alert, then as above |
 //! | no certificate serves the requested name | [`HandshakeError`] with [`UnrecognizedName`] | an alert, then as above |
 //! | the handshake times out | [`Elapsed`] | a closed connection |
 //! | [too many handshakes](TlsLayer::with_max_handshakes) | [`Refused`] | a reset |
@@ -208,6 +209,7 @@ mod limits;
 pub mod load;
 mod metrics;
 mod negotiation;
+mod not_tls;
 mod or_plain;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod pem;
@@ -243,6 +245,7 @@ pub use self::{
     io::TlsIo,
     layer::TlsLayer,
     limits::HandshakeLimits,
+    not_tls::NotTls,
     or_plain::{TlsOrPlain, TlsOrPlainFuture, TlsOrPlainIo, TlsOrPlainLayer},
     service::Tls,
 };

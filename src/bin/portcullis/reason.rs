@@ -8,6 +8,7 @@ use portcullis::{
         access::AclLayer,
         error::{Refused, find},
         outcome::Outcome,
+        tls::UnrecognizedName,
     },
 };
 use std::{
@@ -19,6 +20,11 @@ use std::{
 #[derive(Clone)]
 pub(crate) enum Failure {
     Refused(Rejection),
+    /// No certificate serves the name that the client requested.
+    Unrecognized {
+        name: Option<Box<str>>,
+        error: Box<str>,
+    },
     Other(Box<str>),
 }
 
@@ -39,7 +45,21 @@ impl Failure {
                 reason: Some(refused.reason()).filter(|reason| *reason != AclLayer::DENIED),
                 cause: refused.source().map(text_of),
             }),
-            None => Self::Other(text_of(error)),
+            None => match find::<UnrecognizedName>(error) {
+                Some(unrecognized) => Self::Unrecognized {
+                    name: unrecognized.name().map(Into::into),
+                    error: text_of(error),
+                },
+                None => Self::Other(text_of(error)),
+            },
+        }
+    }
+
+    /// The name that the client requested, where the connection does not know it.
+    pub(crate) fn name(&self) -> Option<&str> {
+        match self {
+            Self::Unrecognized { name, .. } => name.as_deref(),
+            _ => None,
         }
     }
 }
@@ -50,7 +70,7 @@ pub(crate) fn reason(info: &ConnectionInfo, outcome: Outcome, failure: Option<&F
         (_, Outcome::Forced) => view::why_forced(info),
         (Some(Failure::Refused(rejection)), _) => rejection.to_string(),
         (Some(Failure::Other(error)), Outcome::Refused) => format!("rejected: {error}"),
-        (Some(Failure::Other(error)), _) => error.to_string(),
+        (Some(Failure::Other(error) | Failure::Unrecognized { error, .. }), _) => error.to_string(),
         (None, Outcome::Completed) if is_drained(info, outcome) => {
             "it was idle during the shutdown".into()
         }

@@ -2,7 +2,7 @@
 
 use super::{Administered, TOKEN, configuration, forward_to};
 use crate::{
-    gate::{Authority, backend, line},
+    gate::{Authority, Folder, backend, line},
     tls,
 };
 use serde_json::Value;
@@ -461,6 +461,56 @@ async fn a_program_whose_listeners_are_all_paused_is_not_ready() {
     );
     running.post("/api/listeners/a/resume").await;
     assert_eq!(ready().await, (200, "ready\n".into()));
+}
+
+#[tokio::test]
+async fn a_failed_handshake_says_who_ended_it_and_which_name_was_requested() {
+    let (folder, authority) = (Folder::new(), Authority::new());
+    let text = configuration(
+        "tls.certificates = [\"a\", \"b\"]",
+        "servers = \"127.0.0.1:1\"",
+    );
+    let mut text = text;
+    for name in ["a", "b"] {
+        let (chain, key) = authority.sign(&[&format!("{name}.test")]);
+        folder.write(&format!("{name}.pem"), chain);
+        folder.write(&format!("{name}.key"), key);
+        text += &format!(
+            "[[certificate]]\nname = \"{name}\"\nchain = \"{name}.pem\"\nkey = \"{name}.key\"\n"
+        );
+    }
+    let running = Administered::run_in(folder, "", &text, 1).await;
+    let last = async |number: u64| {
+        let is_there = |it: &Value| it["last"] == number;
+        let ended = running.eventually("/api/endings", is_there).await;
+        let mut ending = ended["endings"][0].clone();
+        assert_eq!(ending["outcome"], "handshake_failed", "{ending}");
+        ["ended_by", "name", "reason"].map(|key| ending[key].take())
+    };
+    let failed = tls::connect(&authority, None, "c.test", running.gate.connect().await).await;
+    failed.expect_err("there is no such name");
+    let [by, name, _] = last(1).await;
+    assert_eq!((by, name), ("gate".into(), "c.test".into()));
+
+    let mut plain = running.gate.connect().await;
+    plain
+        .write_all(b"GET / HTTP/1.1\r\n\r\n")
+        .await
+        .expect("it is open");
+    let _alert = plain.read_to_end(&mut Vec::new()).await;
+    drop(plain);
+    let [by, name, reason] = last(2).await;
+    assert_eq!((by, name), ("gate".into(), Value::Null));
+    let reason = reason.as_str().expect("text").to_owned();
+    assert!(
+        reason.ends_with("the client does not speak TLS, it begins with \"GET / HT\""),
+        "{reason}"
+    );
+
+    let stranger = Authority::new();
+    let failed = tls::connect(&stranger, None, "a.test", running.gate.connect().await).await;
+    failed.expect_err("it does not trust the certificate");
+    assert_eq!(last(3).await[0], "client");
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use super::*;
 use crate::{
     connection::Phase,
     error::{HandshakeError, find},
+    tls::NotTls,
 };
 use rustls::{
     AlertDescription,
@@ -34,7 +35,7 @@ async fn a_client_that_speaks_no_tls_gets_an_alert_and_not_a_reset() {
     end.unwrap();
     let error = served.unwrap_err();
     assert!(error.is::<HandshakeError>());
-    assert!(find::<rustls::Error>(&*error).is_some());
+    assert!(find::<NotTls>(&*error).is_some());
     assert!(is_alert(&received));
     assert_eq!(known.phase(), Phase::Closed);
     assert_eq!(layer.handshakes_in_flight(), 0);
@@ -207,7 +208,7 @@ async fn a_client_without_tls_that_has_ended_its_side_still_gets_its_alert() {
     io.shutdown().await.unwrap();
     let served = serve(tls_layer(), connection, echo);
     let (served, (received, _)) = tokio::join!(served, read_all(io));
-    assert!(find::<rustls::Error>(&*served.unwrap_err()).is_some());
+    assert!(find::<NotTls>(&*served.unwrap_err()).is_some());
     assert!(is_alert(&received));
 }
 

@@ -225,6 +225,9 @@ impl Ending {
         ] {
             value[key] = fact;
         }
+        if let Some(name) = self.error.as_ref().and_then(|error| error.name()) {
+            value["name"] = name.into();
+        }
         value
     }
 }
