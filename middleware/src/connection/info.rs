@@ -297,13 +297,13 @@ impl ConnectionInfo {
         self.found().upstream.set(upstream).is_ok()
     }
 
-    /// The side that ended the connection, if it was forwarded and has ended.
+    /// The side that ended the connection, if it was forwarded and has ended, or its TLS handshake has failed.
     pub fn ended_by(&self) -> Option<EndedBy> {
         let ended_by = self.0.ended_by.load(Ordering::Relaxed);
         ENDED_BY.into_iter().find(|end| *end as u8 == ended_by)
     }
 
-    /// Records the side that ended the connection, for services that forward; the first one stays.
+    /// Records the side that ended the connection, for services that forward and for TLS; the first one stays.
     pub fn set_ended_by(&self, ended_by: EndedBy) {
         let (new, relaxed) = (ended_by as u8, Ordering::Relaxed);
         let first = self
