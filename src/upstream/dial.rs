@@ -10,8 +10,12 @@ use portcullis_middleware::{
     internal::LateOptions,
 };
 use std::io;
+#[cfg(unix)]
+use std::{path::Path, time::Duration};
 #[cfg(feature = "proxy-protocol")]
 use tokio::io::AsyncWriteExt;
+#[cfg(unix)]
+use tokio::{net::UnixStream, time::sleep};
 
 /// Makes connections, each without a timeout.
 #[derive(Clone)]
@@ -89,10 +93,23 @@ impl Dialer {
             ServerAddress::Srv(_) => Err(io::ErrorKind::InvalidInput.into()),
             #[cfg(unix)]
             ServerAddress::Unix(path) => {
-                let stream = AnyStream::from(tokio::net::UnixStream::connect(path).await?);
+                let stream = AnyStream::from(connect_unix(path).await?);
                 let info = ConnectionInfo::of(&stream);
                 Ok(Connection::with_info(stream, info))
             }
+        }
+    }
+}
+
+/// Connects to a Unix domain socket.
+///
+/// While its backlog is full, Linux fails a connect that does not block instead of continuing it later, as with TCP.
+#[cfg(unix)]
+async fn connect_unix(path: &Path) -> io::Result<UnixStream> {
+    loop {
+        match UnixStream::connect(path).await {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(BACKLOG_PAUSE).await,
+            result => return result,
         }
     }
 }
@@ -144,6 +161,10 @@ async fn encrypt(_: &Server, connection: Plain) -> Result<Connection<BackendIo>,
 }
 
 type Plain = Connection<Socket<AnyStream>>;
+
+/// Before a connect to a full backlog is repeated.
+#[cfg(unix)]
+const BACKLOG_PAUSE: Duration = Duration::from_millis(10);
 
 /// How scripted servers answer.
 #[cfg(test)]

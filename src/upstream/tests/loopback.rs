@@ -233,3 +233,36 @@ async fn plain_servers_let_their_socket_through() {
     let connection = pool.connect(&client()).await.unwrap();
     assert!(!connection.get_ref().is_passthrough());
 }
+
+/// Linux fails such a connect immediately.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_full_backlog_of_a_unix_socket_is_waited_for() {
+    use socket2::{Domain, SockAddr, Socket, Type};
+    let name = format!("portcullis-backlog-{}.sock", std::process::id());
+    let path = std::env::temp_dir().join(name);
+    let _old = std::fs::remove_file(&path);
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    socket.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+    socket.listen(1).unwrap();
+    let timeout = SECOND / 2;
+    let pool = Pool::builder().with_max_attempts(1);
+    let pool = pool
+        .with_attempt_timeout(timeout)
+        .build([Server::unix(&path)]);
+    let mut held = Vec::new();
+    let error = loop {
+        match pool.connect(&client()).await {
+            Ok(connection) => held.push(connection),
+            Err(error) => break error,
+        }
+    };
+    assert!(error.to_string().contains("timed out"), "{error}");
+    let accepting = tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        (socket.accept().unwrap(), socket)
+    });
+    pool.connect(&client()).await.unwrap();
+    accepting.await.unwrap();
+    std::fs::remove_file(&path).unwrap();
+}
