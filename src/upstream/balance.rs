@@ -3,6 +3,7 @@
 use super::member::{Member, Now};
 use portcullis_middleware::ConnectionInfo;
 use std::{
+    cmp::Ordering::{Equal, Greater, Less},
     net::IpAddr,
     sync::{
         Arc, Mutex, PoisonError,
@@ -41,7 +42,7 @@ pub enum Balance {
 /// Chooses servers, and remembers what the next choice depends on.
 #[derive(Debug, Default)]
 pub(super) struct Balancer {
-    /// Where the search for the fewest connections begins, and the source of its random numbers.
+    /// The turns of servers with equally many connections, and the source of random numbers.
     turn: AtomicUsize,
     round_robin: Mutex<()>,
 }
@@ -99,14 +100,27 @@ impl Balancer {
         now: Now,
         is_eligible: impl Fn(&Member) -> bool,
     ) -> Option<Choice<'a>> {
-        let first = self.turn.fetch_add(1, Ordering::Relaxed) % members.len().max(1);
-        let (before, after) = members.split_at(first);
-        let in_order = after.iter().chain(before);
-        let eligible = in_order.filter(|member| is_eligible(member));
-        // The first of several that are equal.
-        eligible
-            .map(observed)
-            .min_by_key(|choice| load(choice, now))
+        let eligible = || {
+            let eligible = members.iter().filter(|member| is_eligible(member));
+            eligible.map(observed)
+        };
+        let (mut least, mut equal) = (None::<(Choice<'_>, Load)>, 0);
+        for choice in eligible() {
+            let load = load(&choice, now);
+            match least.map_or(Less, |(_, least)| load.cmp(&least)) {
+                Less => (least, equal) = (Some((choice, load)), 1),
+                Equal => equal += 1,
+                Greater => {}
+            }
+        }
+        let (first, least) = least?;
+        if equal == 1 {
+            return Some(first);
+        }
+        // Those that are equal take turns, unless their connections have changed meanwhile.
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % equal;
+        let mut equal = eligible().filter(|choice| load(choice, now).cmp(&least) == Equal);
+        Some(equal.nth(turn).unwrap_or(first))
     }
 
     fn better_of_two<'a>(

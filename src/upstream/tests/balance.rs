@@ -166,3 +166,27 @@ async fn a_server_without_weight_gets_no_connection() {
         assert_eq!(counts(&pool), [0, 20]);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn turns_are_even_beside_servers_that_are_out_of_use_or_loaded() {
+    let begun = |servers: &Servers| [2, 3, 4].map(|number| servers.begun(number));
+    let take_turns = async |pool: &Pool| {
+        for _ in 0..300 {
+            drop(pool.connect(&client()).await.unwrap());
+        }
+    };
+    let servers = Servers::new(4);
+    let pool = servers.pool().build((1..=4).map(Servers::server));
+    let _loads_the_first = pool.connect(&client()).await.unwrap();
+    take_turns(&pool).await;
+    assert_eq!(begun(&servers), [100, 100, 100]);
+
+    for backups in [false, true] {
+        let servers = Servers::new(4);
+        let server = |number| Servers::server(number).with_backup(backups && number > 1);
+        let pool = servers.pool().build((1..=4).map(server));
+        pool.drain(&Servers::server(1).key());
+        take_turns(&pool).await;
+        assert_eq!(begun(&servers), [100, 100, 100], "{backups}");
+    }
+}
