@@ -84,8 +84,8 @@ impl PoolBuilder {
 
     /// Limits each attempt to connect to a server, with its PROXY header and its TLS handshake; 3 s by default.
     ///
-    /// An attempt that has less time because the [limit of the connect](Self::with_timeout) is near does not count as a
-    /// failure of its server.
+    /// An attempt that has less than nine tenths of it, because the [limit of the connect](Self::with_timeout) is near,
+    /// does not count as a failure of its server.
     #[must_use]
     pub const fn with_attempt_timeout(mut self, timeout: Duration) -> Self {
         self.settings.attempt_timeout = timeout;

@@ -69,7 +69,9 @@ impl Pool {
             let member = reserved.member.clone();
             let limits = Limits {
                 connect: bound,
-                counts: bound >= settings.attempt_timeout,
+                // Up to a tenth passes before it, for example in a choice or a wait.
+                counts: bound.saturating_add(settings.attempt_timeout / 10)
+                    >= settings.attempt_timeout,
                 skip,
             };
             match pool.attempt(reserved, client, limits).await {

@@ -263,12 +263,13 @@ async fn a_server_that_has_failed_once_is_better_than_a_full_one() {
 async fn an_attempt_that_began_late_says_nothing_about_its_server() {
     let servers = Servers::new(1);
     servers.set(1, Answer::Hangs);
-    for (bound, failures) in [(2, 0), (3, 1)] {
-        let pool = servers.pool().with_timeout(bound * SECOND);
+    for (bound, failures) in [(2_000, 0), (2_699, 0), (2_700, 1), (3_000, 1)] {
+        let bound = Duration::from_millis(bound);
+        let pool = servers.pool().with_timeout(bound);
         let pool = pool.build([Servers::server(1)]);
         let error = pool.connect(&client()).await.unwrap_err();
         assert_eq!(pool.servers()[0].connect_failures, failures);
-        let text = format!("192.0.2.1:80: connect timed out after {bound}s");
+        let text = format!("192.0.2.1:80: connect timed out after {bound:?}");
         assert!(error.to_string().ends_with(&text), "{error}");
     }
 }

@@ -13,7 +13,7 @@ use portcullis::{
     },
     upstream::{self, HealthCheck, OnDown, Pool, PoolBuilder, ServerPrelude, ServerTls},
 };
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 /// `None` if a file cannot be used, which is reported at its place.
 ///
@@ -124,7 +124,11 @@ fn settings(backend: &Backend, problems: &mut Problems) -> Option<PoolBuilder> {
         Balance::First => upstream::Balance::First,
     };
     let try_all = backend.when_none_healthy == WhenNoneHealthy::TryAll;
-    let settings = Pool::builder()
+    let pool = Pool::builder();
+    // One server that hangs leaves time for another, and an attempt that had all its time counts as a failure.
+    let timeout = backend.connect_timeout.saturating_mul(2);
+    let settings = pool
+        .with_timeout(timeout.max(CONNECT_TIMEOUT))
         .with_name(&backend.name.value)
         .with_balance(balance)
         .with_attempt_timeout(backend.connect_timeout)
@@ -256,3 +260,6 @@ fn server_tls(connector: TlsConnector, tls: &BackendTls) -> ServerTls {
     });
     tls_of_server.with_prelude(prelude)
 }
+
+/// For a connect with all of its attempts, at least.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,6 +1,6 @@
 //! What building starts.
 
-use super::{Before, build};
+use super::{Before, backend, build};
 use crate::config::{Config, Problems, Source};
 use std::fs;
 use tokio::runtime::Handle;
@@ -54,4 +54,31 @@ tls = { name = "b", roots = "shop.pem", certificate = "shop" }
     let _watches = parts[1].gates["a"].watch();
     assert!(tasks() > to_servers);
     fs::remove_dir_all(&folder).expect("it is there");
+}
+
+#[test]
+fn a_server_that_hangs_leaves_time_for_another() {
+    for (key, attempt, all) in [
+        ("", "3s", "10s"),
+        ("connect-timeout = \"12s\"", "12s", "24s"),
+    ] {
+        let text = format!(
+            r#"version = 1
+[[listener]]
+name = "a"
+listen = "127.0.0.1:0"
+backend = "b"
+[[backend]]
+name = "b"
+servers = "127.0.0.1:1"
+{key}
+"#
+        );
+        let mut problems = Problems::default();
+        let config = Config::parse(&Source::new("gate.toml", text), &mut problems);
+        let pool = backend::update(&config.backends[0], &mut problems).expect("it is valid");
+        let pool = format!("{pool:?}");
+        let timeouts = format!("attempt_timeout: {attempt}, timeout: {all},");
+        assert!(pool.contains(&timeouts), "{pool}");
+    }
 }
