@@ -99,30 +99,33 @@ impl Shared {
         wish: &Wish,
         deadline: Instant,
     ) -> Result<Reservation, NoBackendReason> {
-        // Connections that wait already come first.
-        self.serve_queue();
-        let unavailable = match self.reserve(wish) {
-            Ok(reserved) => return Ok(reserved),
-            Err(unavailable) => unavailable,
-        };
-        let bound = match unavailable {
-            Unavailable::NoneUsable => return Err(NoBackendReason::none_usable(wish)),
-            Unavailable::Pending => self.settings().timeout,
-            Unavailable::Full => self.settings().queue_timeout,
-        };
-        let begun = Instant::now();
-        let until = deadline.min(after(begun, bound));
-        let waited = self.wait(wish, until, unavailable).await;
-        waited.map_err(|not_served| match not_served {
-            NotServed::QueueFull if unavailable == Unavailable::Pending => {
-                NoBackendReason::none_usable(wish)
-            }
-            NotServed::QueueFull => NoBackendReason::QueueFull,
-            NotServed::NoneUsable => NoBackendReason::none_usable(wish),
-            NotServed::Elapsed => {
-                NoBackendReason::TimedOut(Elapsed::new(phase::ADMISSION, until - begun))
-            }
-        })
+        loop {
+            // Connections that wait already come first.
+            self.serve_queue();
+            let unavailable = match self.reserve(wish) {
+                Ok(reserved) => return Ok(reserved),
+                Err(unavailable) => unavailable,
+            };
+            let bound = match unavailable {
+                Unavailable::NoneUsable => return Err(NoBackendReason::none_usable(wish)),
+                Unavailable::Pending => self.settings().timeout,
+                Unavailable::Full => self.settings().queue_timeout,
+            };
+            let begun = Instant::now();
+            let until = deadline.min(after(begun, bound));
+            return match self.wait(wish, until, unavailable).await {
+                Ok(reserved) => Ok(reserved),
+                Err(NotServed::Changed) => continue,
+                Err(NotServed::QueueFull) if unavailable == Unavailable::Pending => {
+                    Err(NoBackendReason::none_usable(wish))
+                }
+                Err(NotServed::QueueFull) => Err(NoBackendReason::QueueFull),
+                Err(NotServed::Elapsed) => {
+                    let elapsed = Elapsed::new(phase::ADMISSION, until - begun);
+                    Err(NoBackendReason::TimedOut(elapsed))
+                }
+            };
+        }
     }
 
     fn upstream_info(

@@ -30,7 +30,7 @@ pub(super) struct Meters {
 struct Shown {
     is_hidden: bool,
     now: Values,
-    /// Shows the end of an ejection.
+    /// Called at the end of an ejection.
     timer: Option<Task>,
 }
 
@@ -60,7 +60,6 @@ impl Meters {
         let mut shown = self.lock();
         shown.is_hidden = is_hidden;
         if is_hidden {
-            shown.timer = None;
             self.show(&mut shown, Values::default());
         }
     }
@@ -122,7 +121,7 @@ impl Shared {
         });
     }
 
-    /// Shows that a server is ejected, and the end of it, which nothing else looks at in time.
+    /// Shows that a server is ejected. At the end, shows that, and serves the queue.
     pub(super) fn show_ejected(&self, state: &Arc<MemberState>, time: Duration) {
         self.show(state);
         let (pool, weak) = (state.pool.clone(), Arc::downgrade(state));
@@ -130,11 +129,10 @@ impl Shared {
             sleep(time).await;
             if let Some((pool, state)) = pool.upgrade().zip(weak.upgrade()) {
                 pool.show(&state);
+                pool.serve_queue();
             }
         };
-        if cfg!(feature = "metrics") {
-            state.meters.lock().timer = Task::try_spawn(show);
-        }
+        state.meters.lock().timer = Task::try_spawn(show);
     }
 }
 

@@ -29,6 +29,8 @@ pub(super) struct Queue {
 #[derive(Debug)]
 struct Waiter {
     wish: Wish,
+    /// Why it waits, which its limits depend on.
+    why: Unavailable,
     sender: oneshot::Sender<Reservation>,
 }
 
@@ -36,8 +38,8 @@ struct Waiter {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NotServed {
     QueueFull,
-    /// No server can be used any more.
-    NoneUsable,
+    /// There is nothing to wait for any more, or it is waited for within other limits.
+    Changed,
     Elapsed,
 }
 
@@ -57,7 +59,12 @@ impl Queue {
         self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn enter(&self, wish: &Wish, max: usize) -> Option<oneshot::Receiver<Reservation>> {
+    fn enter(
+        &self,
+        wish: &Wish,
+        why: Unavailable,
+        max: usize,
+    ) -> Option<oneshot::Receiver<Reservation>> {
         let mut waiters = self.lock();
         waiters.retain(|waiter| !waiter.sender.is_closed());
         if waiters.len() >= max {
@@ -65,7 +72,7 @@ impl Queue {
         }
         let (sender, receiver) = oneshot::channel();
         let wish = wish.clone();
-        waiters.push_back(Waiter { wish, sender });
+        waiters.push_back(Waiter { wish, why, sender });
         self.waiting.store(waiters.len(), Ordering::SeqCst);
         Some(receiver)
     }
@@ -87,7 +94,7 @@ impl Shared {
             Unavailable::Pending => max.max(MAX_WAITING),
             _ => max,
         };
-        let receiver = self.queue.enter(wish, max);
+        let receiver = self.queue.enter(wish, why, max);
         let mut receiver = receiver.ok_or(NotServed::QueueFull)?;
         loop {
             // A server may have become free before the queue was entered, or its ejection may be over.
@@ -96,14 +103,14 @@ impl Shared {
             let next = returned.map_or(until, |returned| returned.min(until));
             match timeout_at(next, &mut receiver).await {
                 Ok(Ok(reservation)) => return Ok(reservation),
-                Ok(Err(_)) => return Err(NotServed::NoneUsable),
+                Ok(Err(_)) => return Err(NotServed::Changed),
                 Err(_) if next < until => {}
                 Err(_) => return Err(NotServed::Elapsed),
             }
         }
     }
 
-    /// Passes free servers to waiting connections, the oldest first, and ends waits without a usable server.
+    /// Passes free servers to waiting connections, the oldest first, and ends waits whose reason has changed.
     ///
     /// The order of this and of [`wait`](Self::wait) matters: a release first lowers the count and then looks for
     /// waiters, and a waiter first enters the queue and then looks for a server. So one of them sees the other.
@@ -113,7 +120,7 @@ impl Shared {
         }
         let mut unclaimed = Vec::new();
         let mut waiters = self.queue.lock();
-        let (mut index, mut is_full) = (0, false);
+        let (mut index, mut unavailable) = (0, None);
         while let Some(waiter) = waiters.get(index) {
             if waiter.sender.is_closed() {
                 drop(waiters.remove(index));
@@ -121,21 +128,20 @@ impl Shared {
             }
             // What one of them did not find, the others would not find either.
             let is_untried = waiter.wish.tried.is_empty();
-            if is_untried && is_full {
-                index += 1;
-                continue;
-            }
-            match self.reserve(&waiter.wish) {
+            let known = unavailable.filter(|_| is_untried);
+            match known.map_or_else(|| self.reserve(&waiter.wish), Err) {
                 Ok(reserved) => {
                     let waiter = waiters.remove(index);
                     let sent = waiter.map(|waiter| waiter.sender.send(reserved));
                     unclaimed.extend(sent.and_then(Result::err));
                 }
-                // Without a sender, the wait ends.
-                Err(Unavailable::NoneUsable) => drop(waiters.remove(index)),
-                Err(_) => {
-                    is_full |= is_untried;
-                    index += 1;
+                Err(why) => {
+                    unavailable = unavailable.or(is_untried.then_some(why));
+                    match why == waiter.why {
+                        true => index += 1,
+                        // Without a sender, the wait ends.
+                        false => drop(waiters.remove(index)),
+                    }
                 }
             }
         }

@@ -1,4 +1,7 @@
-use super::*;
+use super::{
+    super::pool::{Unavailable, Wish},
+    *,
+};
 use portcullis_middleware::error::{Elapsed, find};
 use tokio::time::Instant;
 use tokio_test::task::spawn;
@@ -131,17 +134,18 @@ async fn a_raised_limit_and_a_new_server_serve_the_queue() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn threads_that_connect_and_release_miss_no_wake_up() {
     let servers = Servers::new(2);
+    servers.set(1, Answer::AcceptsAfter(Duration::from_micros(1)));
+    servers.set(2, Answer::AcceptsAfter(Duration::from_micros(1)));
     let pool = servers.pool().build([1, 2].map(capped));
     let tasks: Vec<_> = (0..16)
         .map(|number| {
             let pool = pool.clone();
             tokio::spawn(async move {
-                for round in 0..200 {
+                for round in 0..100 {
                     let client = client_at(number);
                     if round % 7 == 0 {
-                        // It leaves in the middle of a connect.
-                        let connecting = pool.connect(&client);
-                        let _left = tokio::time::timeout(Duration::ZERO, connecting).await;
+                        // It leaves in the middle of a connect, or the queue.
+                        assert!(spawn(pool.connect(&client)).poll().is_pending());
                     }
                     let connection = pool.connect(&client).await.unwrap();
                     tokio::task::yield_now().await;
@@ -273,4 +277,95 @@ async fn caps_hold_on_all_threads_while_servers_are_replaced_and_drained() {
         "{statuses:?}"
     );
     assert_eq!(pool.0.queue.len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_before_the_queue_is_entered_is_not_missed() {
+    let servers = Servers::new(1);
+    let pool = servers.pool().build([capped(1)]);
+    let held = pool.connect(&client()).await.unwrap();
+    let wish = Wish::new(&client(), &pool.0.settings());
+    assert_eq!(pool.0.reserve(&wish).err(), Some(Unavailable::Full));
+    drop(held);
+    let until = Instant::now() + SECOND;
+    let mut waiting = spawn(pool.0.wait(&wish, until, Unavailable::Full));
+    assert!(waiting.poll().is_ready());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_an_ejection_that_began_during_the_wait_serves_the_queue() {
+    let servers = Servers::new(2);
+    let pool = servers.pool().with_balance(Balance::First);
+    let pool = pool.with_max_attempts(1).with_ejection((1, SECOND));
+    let pool = pool.build([1, 2].map(capped));
+    let _held = pool.connect(&client()).await.unwrap();
+    servers.set(2, Answer::Hangs);
+    let clients = [client(), client()];
+    let mut hangs = spawn(pool.connect(&clients[0]));
+    let mut waiting = spawn(pool.connect(&clients[1]));
+    assert!(hangs.poll().is_pending() && waiting.poll().is_pending());
+    let begun = Instant::now();
+    hangs.await.unwrap_err();
+    let state = pool.servers()[1].state;
+    assert_eq!(state, ServerState::Ejected(SECOND));
+    servers.set(2, Answer::Accepts);
+    waiting.await.unwrap();
+    // The attempt, and then the ejection.
+    let waited = begun.elapsed();
+    assert!(
+        waited >= 4 * SECOND && waited < 41 * SECOND / 10,
+        "{waited:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn names_that_are_found_full_are_waited_for_no_longer_than_others() {
+    for max in [0, 1] {
+        let servers = Servers::new(1);
+        let connector = crate::connect::Connector::new().with_resolver(|_, _| async {
+            tokio::time::sleep(3 * SECOND).await;
+            Ok(vec![Servers::address(1)])
+        });
+        let pool = servers.pool().with_queue(max, SECOND);
+        let pool = pool.with_connector(connector);
+        let name: Server = "db.internal:80".parse().unwrap();
+        let pool = pool.build([name.with_max_connections(1)]);
+        let clients = [client(), client()];
+        let mut waiting = clients.each_ref().map(|it| spawn(pool.connect(it)));
+        assert!(waiting.iter_mut().all(|it| it.poll().is_pending()));
+        let [first, second] = waiting;
+        let _held = first.await.unwrap();
+        let begun = Instant::now();
+        let error = second.await.unwrap_err();
+        let is_full = error.reason() == NoBackendReason::QueueFull;
+        assert_eq!(is_full, max == 0, "{error}");
+        let waited = if is_full { Duration::ZERO } else { SECOND };
+        assert_eq!(begun.elapsed(), waited);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_the_ejection_of_a_server_that_returned_serves_the_queue() {
+    let servers = Servers::new(2);
+    let pool = servers.pool().with_balance(Balance::First);
+    let pool = pool.with_max_attempts(1).with_ejection((1, 3 * SECOND));
+    let both = || [capped(1), Servers::server(2)];
+    let pool = pool.build(both());
+    let _held = [
+        pool.connect(&client()).await.unwrap(),
+        pool.connect(&client()).await.unwrap(),
+    ];
+    servers.set(2, Answer::Refuses);
+    pool.connect(&client()).await.unwrap_err();
+    pool.replace([capped(1)]);
+    let begun = Instant::now();
+    let client = client();
+    let mut waiting = spawn(pool.connect(&client));
+    assert!(waiting.poll().is_pending());
+    pool.replace(both());
+    let state = pool.servers()[1].state;
+    assert_eq!(state, ServerState::Ejected(3 * SECOND));
+    servers.set(2, Answer::Accepts);
+    waiting.await.unwrap();
+    assert!(begun.elapsed() < 31 * SECOND / 10);
 }
