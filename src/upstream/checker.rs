@@ -1,7 +1,7 @@
 //! Checks the servers of a pool again and again.
 
 use super::{
-    CheckReport, HealthCheck, OnDown, events,
+    CheckReport, HealthCheck, OnDown, Server, events,
     jitter::around,
     local::is_local,
     member::{Member, MemberState},
@@ -116,15 +116,16 @@ impl Shared {
     }
 
     /// The server as it is configured now.
-    fn member_of(&self, state: &Weak<MemberState>) -> Option<Arc<Member>> {
-        let is_this = |member: &&Arc<Member>| std::ptr::eq(&*member.state, state.as_ptr());
+    pub(super) fn member_of(&self, state: &MemberState) -> Option<Arc<Member>> {
+        let is_this = |member: &&Arc<Member>| std::ptr::eq(&*member.state, state);
         self.members().iter().find(is_this).cloned()
     }
 
     fn checked(
         &self,
         check: &Arc<HealthCheck>,
-        member: &Member,
+        state: &MemberState,
+        server: &Server,
         result: Result<Found, BoxError>,
         begun: Instant,
     ) {
@@ -133,7 +134,15 @@ impl Shared {
         if !current.is_some_and(|current| Arc::ptr_eq(&current, check)) {
             return;
         }
-        let is_local = result.as_ref().is_err_and(is_local);
+        let Some(member) = &self.member_of(state) else {
+            return;
+        };
+        if member.server.address() != server.address() {
+            return;
+        }
+        let is_local = result
+            .as_ref()
+            .is_err_and(is_local);
         let (passed, text) = match result {
             Ok(found) => {
                 if let Some(left) = found.expires_in
@@ -216,29 +225,27 @@ async fn check_repeatedly(pool: Weak<Shared>, state: Weak<MemberState>) {
         let Some(shared) = pool.upgrade() else {
             return;
         };
-        let Some(checked) = shared.member_of(&state) else {
+        let checked = state.upgrade().and_then(|it| shared.member_of(&it));
+        let Some(server) = checked.map(|it| it.server.clone()) else {
             return;
         };
-        let (dialer, server) = (shared.dialer.clone(), checked.server.clone());
+        let dialer = shared.dialer.clone();
         let Some(check) = shared.settings().health.clone() else {
             return;
         };
         // The task must keep neither of them while it waits.
-        drop((shared, checked));
+        drop(shared);
         let begun = Instant::now();
         let checking = timeout(check.timeout, probe::check(&dialer, &check, &server));
         let result = match checking.await {
             Ok(result) => result,
             Err(_) => Err(Elapsed::new(phase::HEALTH_CHECK, check.timeout).into()),
         };
-        let Some(shared) = pool.upgrade() else {
+        let Some((shared, state)) = pool.upgrade().zip(state.upgrade()) else {
             return;
         };
-        let Some(checked) = shared.member_of(&state) else {
-            return;
-        };
-        shared.checked(&check, &checked, result, begun);
-        drop((shared, checked));
+        shared.checked(&check, &state, &server, result, begun);
+        drop((shared, state));
         sleep(around(check.interval)).await;
     }
 }

@@ -24,7 +24,7 @@ impl Shared {
     pub(super) fn succeeded(&self, member: &Member) {
         let state = &member.state;
         state.connects.fetch_add(1, Ordering::Relaxed);
-        if state.has_failed() {
+        if state.has_failed() && self.is_at_its_address(member) {
             state.forget_failures(self.clock.now());
             self.show(state);
             // It may be what a connection waits for.
@@ -40,6 +40,9 @@ impl Shared {
         let state = &member.state;
         state.connect_failures.fetch_add(1, Ordering::Relaxed);
         state.meters.connect_failures.increment();
+        if !self.is_at_its_address(member) {
+            return;
+        }
         let in_a_row = state.failures_in_a_row.fetch_add(1, Ordering::Relaxed);
         if let Some(ejection) = self.settings().ejection
             && in_a_row.saturating_add(1) >= ejection.failures
@@ -66,6 +69,12 @@ impl Shared {
         standing.eject(now.after(time));
         self.show_ejected(&member.state, time);
         Some(time)
+    }
+
+    /// Whether the server still has the address of `member`. What connects to another one found is outdated.
+    fn is_at_its_address(&self, member: &Member) -> bool {
+        let current = self.member_of(&member.state);
+        current.is_none_or(|current| current.server.address() == member.server.address())
     }
 
     /// Ends the ejections that end first, until at most half of the servers are ejected. Called after servers have

@@ -245,6 +245,8 @@ impl Shared {
 
     /// Makes the members from the configured servers.
     fn rebuild(self: &Arc<Self>, configured: &[Configured]) {
+        // So that no check of an address that changes has a result in between.
+        let judging = self.judging.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.members();
         let mut leaving = self.leaving();
         let mut known: HashMap<_, Arc<Member>> = leaving
@@ -276,10 +278,14 @@ impl Shared {
             .collect();
         // Those that have left before go on.
         leaving.retain(|leaving| known.remove(&leaving.member.key).is_some());
-        leaving.extend(known.into_values().filter_map(|gone| self.leave(gone)));
         drop(leaving);
         let is_pending = configured.iter().any(|each| each.servers.is_none());
         self.set_members(members.clone(), is_pending);
+        drop(judging);
+        // Now, so that a choice that meets one that is gone finds the others.
+        let mut leaving = self.leaving();
+        leaving.extend(known.into_values().filter_map(|gone| self.leave(gone)));
+        drop(leaving);
         for member in members.iter() {
             self.start_checks(&member.state);
         }
@@ -291,7 +297,7 @@ impl Shared {
         member.state.meters.set_hidden(false);
         if member.server.address() != server.address() {
             member.state.stop_checks();
-            member.state.start_again(self.clock.now());
+            self.become_unknown(|_| member.state.start_again(self.clock.now()));
         }
         match Arc::ptr_eq(&member.server, server) {
             true => member,

@@ -135,7 +135,7 @@ impl MemberState {
         gone.is_ok()
     }
 
-    fn is_gone(&self) -> bool {
+    pub(super) fn is_gone(&self) -> bool {
         self.count.load(Ordering::SeqCst) == GONE
     }
 

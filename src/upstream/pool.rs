@@ -156,7 +156,6 @@ impl Shared {
     pub(super) fn reserve(&self, wish: &Wish) -> Result<Reservation, Unavailable> {
         let (members, settings) = (self.members(), self.settings());
         let now = self.now(&settings);
-        let unchecked_is_up = self.unchecked_is_up.load(Ordering::Relaxed);
         let mut is_full = false;
         for tier in Tier::EACH {
             // Full servers are waited for, unless another one of their kind is only suspected.
@@ -164,7 +163,7 @@ impl Shared {
                 continue;
             }
             let is_usable = |member: &Member| {
-                self.tier(member, wish, &settings, now, unchecked_is_up) == Some(tier)
+                self.tier(member, wish, &settings, now) == Some(tier)
                     && !wish.tried.contains(&member.key)
             };
             let is_eligible = |member: &Member| is_usable(member) && !member.is_full();
@@ -179,6 +178,10 @@ impl Shared {
             }
             is_full |= members.iter().any(|member| is_usable(member));
         }
+        if is_full && members.iter().any(|member| member.state.is_gone()) {
+            // The servers have been replaced meanwhile.
+            return self.reserve(wish);
+        }
         if is_full {
             return Err(Unavailable::Full);
         }
@@ -192,10 +195,7 @@ impl Shared {
     pub(super) fn candidates(&self, client: &ConnectionInfo) -> Vec<Arc<Member>> {
         let (members, settings) = (self.members(), self.settings());
         let (now, wish) = (self.now(&settings), Wish::new(client, &settings));
-        let unchecked_is_up = self.unchecked_is_up.load(Ordering::Relaxed);
-        let is_in = |member: &Member, tier| {
-            self.tier(member, &wish, &settings, now, unchecked_is_up) == Some(tier)
-        };
+        let is_in = |member: &Member, tier| self.tier(member, &wish, &settings, now) == Some(tier);
         // Full servers are waited for, as in `reserve`.
         let mut tiers = Tier::EACH.into_iter();
         let first = tiers.find(|tier| members.iter().any(|member| is_in(member, *tier)));
@@ -209,21 +209,14 @@ impl Shared {
         candidates.into_iter().cloned().collect()
     }
 
-    fn tier(
-        &self,
-        member: &Member,
-        wish: &Wish,
-        settings: &Settings,
-        now: Now,
-        unchecked_is_up: bool,
-    ) -> Option<Tier> {
+    fn tier(&self, member: &Member, wish: &Wish, settings: &Settings, now: Now) -> Option<Tier> {
         let standing = &member.state.standing;
         if standing.request() != ServerRequest::Auto || member.server.weight() == 0 {
             return None;
         }
         let is_checked = settings.health.is_some();
         match standing.health() {
-            Health::Unknown if is_checked && !unchecked_is_up => None,
+            Health::Unknown if is_checked && !self.unchecked_is_up.load(Ordering::Relaxed) => None,
             Health::Down => settings.try_all.then_some(Tier::Unhealthy),
             _ if standing.is_ejected(now.millis) => Some(Tier::Ejected),
             // The attempts that are left are worth more at other servers.
@@ -268,6 +261,15 @@ impl Shared {
         self.is_pending.store(is_pending, Ordering::Relaxed);
         self.limit_ejections();
         self.standing_changed();
+    }
+
+    /// Forgets what is known of servers that become unknown.
+    ///
+    /// They are used until `standing_changed` decides about that, so that a connect between finds a server.
+    pub(super) fn become_unknown(&self, forget: impl FnOnce(&mut bool)) {
+        let mut had_up = self.had_up.lock().unwrap_or_else(PoisonError::into_inner);
+        self.unchecked_is_up.store(true, Ordering::Relaxed);
+        forget(&mut had_up);
     }
 
     /// Called after any change that may make a server usable.

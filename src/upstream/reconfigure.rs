@@ -101,6 +101,7 @@ impl Shared {
                 member.state.end_ejections(self.clock.now());
             }
         }
+        drop(judging);
         // Before checks begin, so that they are those of the new servers.
         if let Some(servers) = servers {
             self.replace_in(&mut configured, servers);
@@ -113,17 +114,21 @@ impl Shared {
                     .close_all_because("its server is down, and no longer keeps its connections");
             }
         }
-        drop((judging, configured));
+        drop(configured);
         self.standing_changed();
     }
 
     /// As if no server had been checked ever.
     fn forget_checks(&self) {
-        let mut had_up = self.had_up.lock().unwrap_or_else(PoisonError::into_inner);
-        *had_up = false;
-        for member in self.members().iter() {
-            member.state.checks.clear();
-            member.state.standing.set_health(Health::Unknown);
-        }
+        let mut all = self.members().to_vec();
+        // They may return.
+        all.extend(self.leaving().iter().map(|it| it.member.clone()));
+        self.become_unknown(|had_up| {
+            *had_up = false;
+            for member in all {
+                member.state.checks.clear();
+                member.state.standing.set_health(Health::Unknown);
+            }
+        });
     }
 }

@@ -36,8 +36,9 @@ impl Standing {
         }
     }
 
+    /// What was stored before the health is visible after this.
     pub(super) fn health(&self) -> Health {
-        match self.health.load(Ordering::Relaxed) {
+        match self.health.load(Ordering::Acquire) {
             UP => Health::Up,
             UNHEALTHY => Health::Down,
             _ => Health::Unknown,
@@ -45,7 +46,7 @@ impl Standing {
     }
 
     pub(super) fn set_health(&self, health: Health) {
-        self.health.store(health as u8, Ordering::Relaxed);
+        self.health.store(health as u8, Ordering::Release);
     }
 
     pub(super) fn is_ejected(&self, now: Millis) -> bool {

@@ -356,3 +356,32 @@ async fn no_duration_is_too_long_or_too_short() {
         drop(pool);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_connect_to_the_old_address_says_nothing_about_the_new_one() {
+    let named = |number: usize| Servers::server(number).with_name("db");
+    // A failure does not eject it, and a success does not end its ejection.
+    for (answer, ejected) in [
+        (Answer::Hangs, false),
+        (Answer::AcceptsAfter(2 * SECOND), true),
+    ] {
+        let servers = Servers::new(3);
+        servers.set(1, answer);
+        let pool = servers.pool().with_balance(Balance::First);
+        let pool = pool.with_ejection((1, 60 * SECOND));
+        let pool = pool.build([named(1), Servers::server(3)]);
+        let client = client();
+        let connecting = pool.connect(&client);
+        let replaced = async {
+            tokio::time::sleep(SECOND).await;
+            pool.replace([named(2), Servers::server(3)]);
+            if ejected {
+                servers.set(2, Answer::Refuses);
+                pool.connect(&client_at(1)).await.unwrap();
+            }
+        };
+        let _both = tokio::join!(connecting, replaced);
+        let is_ejected = matches!(pool.servers()[0].state, ServerState::Ejected(_));
+        assert_eq!(is_ejected, ejected, "{answer:?}");
+    }
+}

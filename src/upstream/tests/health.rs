@@ -437,3 +437,30 @@ fn what_a_check_sends_is_not_shown() {
         "{shown}"
     );
 }
+
+#[expect(clippy::disallowed_methods, reason = "it holds a lock of the pool")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_check_of_the_old_address_says_nothing_about_the_new_one() {
+    for is_replaced_first in [false, true] {
+        let servers = Servers::new(2);
+        servers.set(1, Answer::AcceptsAfter(SECOND / 20));
+        servers.set(2, Answer::Hangs);
+        let named = |number: usize| Servers::server(number).with_name("db");
+        let pool = servers.pool().with_health_check(HealthCheck::tcp());
+        let pool = pool.build([named(1)]);
+        // The check, which has its result, and the replacement wait for each other.
+        let judging = pool.0.judging.lock().unwrap();
+        if !is_replaced_first {
+            std::thread::sleep(SECOND / 5);
+        }
+        let replaced = tokio::task::spawn_blocking({
+            let pool = pool.clone();
+            move || pool.replace([named(2)])
+        });
+        std::thread::sleep(SECOND / 5);
+        drop(judging);
+        replaced.await.unwrap();
+        sleep(SECOND / 10).await;
+        assert_eq!(pool.servers()[0].state, ServerState::Unknown);
+    }
+}

@@ -344,6 +344,59 @@ async fn names_that_are_found_full_are_waited_for_no_longer_than_others() {
     }
 }
 
+/// Connects on three threads while `change` is called with increasing numbers, and returns the failures.
+async fn failures_while(pool: &Pool, changes: usize, change: impl AsyncFn(usize)) -> Vec<String> {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    };
+    let done = Arc::new(AtomicBool::new(false));
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..3 {
+        let (pool, done) = (pool.clone(), done.clone());
+        tasks.spawn(async move {
+            let mut failures = Vec::new();
+            while !done.load(Ordering::Relaxed) {
+                let connected = pool.connect(&client_at(number)).await;
+                failures.extend(connected.err().map(|error| error.to_string()));
+                tokio::task::yield_now().await;
+            }
+            failures
+        });
+    }
+    for number in 0..changes {
+        change(number).await;
+    }
+    done.store(true, Ordering::Relaxed);
+    tasks.join_all().await.concat()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_connect_fails_while_servers_are_exchanged_without_a_queue() {
+    let servers = Servers::new(2);
+    let pool = servers.pool().with_queue(0, SECOND);
+    let pool = pool.build([Servers::server(1)]);
+    let exchange = async |number| pool.replace([Servers::server(1 + number % 2)]);
+    let failures = failures_while(&pool, 10_000, exchange).await;
+    assert!(failures.is_empty(), "{failures:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_connect_fails_while_the_address_of_a_checked_server_changes() {
+    let servers = Servers::new(2);
+    let named = |number: usize| Servers::server(number).with_name("db");
+    let check = HealthCheck::tcp().with_interval(SECOND / 100);
+    let pool = servers.pool().with_health_check(check).build([named(1)]);
+    let exchange = async |number| {
+        while pool.servers()[0].state != ServerState::Up {
+            tokio::time::sleep(SECOND / 1000).await;
+        }
+        pool.replace([named(1 + number % 2)]);
+    };
+    let failures = failures_while(&pool, 300, exchange).await;
+    assert!(failures.is_empty(), "{failures:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_end_of_the_ejection_of_a_server_that_returned_serves_the_queue() {
     let servers = Servers::new(2);

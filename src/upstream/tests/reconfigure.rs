@@ -284,3 +284,26 @@ async fn a_retired_pool_checks_its_servers_only_to_close_connections() {
         assert_eq!(servers.begun(1) > begun, checks, "{on_down:?}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_removed_server_that_returns_is_not_down_without_checks() {
+    let servers = Servers::new(2);
+    let pool = servers
+        .pool()
+        .with_health_check(every_second().with_fall(1));
+    let pool = pool.build([1, 2].map(Servers::server));
+    sleep(SECOND / 2).await;
+    let held = [
+        pool.connect(&client()).await.unwrap(),
+        pool.connect(&client()).await.unwrap(),
+    ];
+    servers.set(1, Answer::Refuses);
+    sleep(2 * SECOND).await;
+    assert_eq!(states(&pool)[0], ServerState::Down);
+    pool.replace([Servers::server(2)]);
+    pool.reconfigure(servers.pool());
+    pool.replace([Servers::server(1)]);
+    assert_eq!(states(&pool)[0], ServerState::Up);
+    assert!(pool.servers()[0].last_check.is_none());
+    drop(held);
+}
