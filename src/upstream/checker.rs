@@ -142,9 +142,10 @@ impl Shared {
         }
         let is_local = result
             .as_ref()
-            .is_err_and(is_local);
+            .is_err_and(|error| is_local(error, &member.state));
         let (passed, text) = match result {
             Ok(found) => {
+                member.state.set_reached();
                 if let Some(left) = found.expires_in
                     && member.state.checks.is_due_to_warn()
                 {

@@ -181,7 +181,7 @@ impl Shared {
                 Ok(connection)
             }
             Err(error) => {
-                if !is_local(&error) {
+                if !is_local(&error, &member.state) {
                     self.failed(&member);
                 }
                 Err(error)

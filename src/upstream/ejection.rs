@@ -24,6 +24,7 @@ impl Shared {
     pub(super) fn succeeded(&self, member: &Member) {
         let state = &member.state;
         state.connects.fetch_add(1, Ordering::Relaxed);
+        state.set_reached();
         if state.has_failed() && self.is_at_its_address(member) {
             state.forget_failures(self.clock.now());
             self.show(state);

@@ -52,6 +52,8 @@ pub(super) struct MemberState {
     pub(super) failures_in_a_row: AtomicU32,
     /// Ejections since the last success.
     pub(super) ejections: AtomicU32,
+    /// Whether a connect or a check has succeeded at its address.
+    reached: AtomicBool,
 }
 
 impl Member {
@@ -114,6 +116,7 @@ impl MemberState {
             connect_failures: AtomicU64::new(0),
             failures_in_a_row: AtomicU32::new(0),
             ejections: AtomicU32::new(0),
+            reached: AtomicBool::new(false),
         })
     }
 
@@ -139,6 +142,15 @@ impl MemberState {
         self.count.load(Ordering::SeqCst) == GONE
     }
 
+    /// Whether a connect or a check has succeeded at its address.
+    pub(super) fn was_reached(&self) -> bool {
+        self.reached.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_reached(&self) {
+        self.reached.store(true, Ordering::Relaxed);
+    }
+
     /// Whether the last connect failed.
     pub(super) fn has_failed(&self) -> bool {
         self.failures_in_a_row.load(Ordering::Relaxed) > 0
@@ -160,6 +172,7 @@ impl MemberState {
     pub(super) fn start_again(&self, now: Millis) {
         self.forget_failures(now);
         self.checks.clear();
+        self.reached.store(false, Ordering::Relaxed);
         self.standing.set_health(Health::Unknown);
     }
 

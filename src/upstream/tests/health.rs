@@ -350,16 +350,36 @@ async fn failures_of_this_machine_are_not_those_of_a_server() {
     let pool = pool.build([1, 2].map(Servers::server));
     sleep(SECOND).await;
     servers.set(1, Answer::NoDescriptor);
-    servers.set(2, Answer::NoDescriptor);
+    servers.set(2, Answer::NoAddress);
     for _ in 0..20 {
         let error = pool.connect(&client()).await.unwrap_err();
         assert_eq!(error.attempts().len(), 2);
     }
     sleep(60 * SECOND).await;
     assert_eq!(states(&pool), [ServerState::Up; 2]);
-    let last = pool.servers()[0].last_check.clone().unwrap();
-    assert!(!last.passed, "{}", last.text);
-    assert_eq!(pool.servers()[0].connect_failures, 0);
+    for server in pool.servers() {
+        let last = server.last_check.unwrap();
+        assert!(!last.passed, "{}", last.text);
+        assert_eq!(server.connect_failures, 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_whose_address_this_machine_cannot_reach_is_down() {
+    let servers = Servers::new(1);
+    servers.set(1, Answer::NoAddress);
+    let pool = servers.pool().with_health_check(HealthCheck::tcp());
+    let pool = pool.build([Servers::server(1).with_name("a")]);
+    sleep(SECOND).await;
+    assert_eq!(states(&pool), [ServerState::Down]);
+    // What is known of an address says nothing about the next one.
+    servers.set(1, Answer::Accepts);
+    sleep(30 * SECOND).await;
+    assert_eq!(states(&pool), [ServerState::Up]);
+    servers.set(2, Answer::NoAddress);
+    pool.replace([Servers::server(2).with_name("a")]);
+    sleep(SECOND).await;
+    assert_eq!(states(&pool), [ServerState::Down]);
 }
 
 #[tokio::test(start_paused = true)]

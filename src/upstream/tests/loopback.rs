@@ -234,6 +234,26 @@ async fn plain_servers_let_their_socket_through() {
     assert!(!connection.get_ref().is_passthrough());
 }
 
+#[tokio::test]
+async fn servers_of_another_ip_version_do_not_use_up_the_attempts() {
+    let (good, serve) = named("good").await;
+    let local: std::net::IpAddr = "127.0.0.1".parse().unwrap();
+    let connector = crate::connect::Connector::new().with_local_address(local);
+    let bad = |port| SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, port));
+    let pool = Pool::builder()
+        .with_connector(connector)
+        .build([good, bad(1), bad(2), bad(3)]);
+    let (mut held, mut failed) = (Vec::new(), 0);
+    for _ in 0..20 {
+        match pool.connect(&client()).await {
+            Ok(connection) => held.push(connection),
+            Err(_) => failed += 1,
+        }
+    }
+    assert!(failed <= 1, "{failed} of 20 failed");
+    serve.abort();
+}
+
 /// Linux fails such a connect immediately.
 #[cfg(target_os = "linux")]
 #[tokio::test]

@@ -26,6 +26,8 @@ pub(super) enum Answer {
     Refuses,
     /// The connect fails because of this machine.
     NoDescriptor,
+    /// As if this machine had no port left, or no address of the IP version.
+    NoAddress,
     /// The connect gets no answer.
     Hangs,
     /// It sends this at the beginning of a connection.
@@ -115,6 +117,7 @@ impl Servers {
             Answer::AcceptsAfter(time) => tokio::time::sleep(time).await,
             Answer::Refuses => return Err(io::ErrorKind::ConnectionRefused.into()),
             Answer::NoDescriptor => return Err(io::Error::from_raw_os_error(libc::EMFILE)),
+            Answer::NoAddress => return Err(io::ErrorKind::AddrNotAvailable.into()),
             Answer::Hangs => std::future::pending().await,
         }
         let (ours, mut theirs) = duplex(BUFFER);
