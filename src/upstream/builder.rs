@@ -213,7 +213,8 @@ impl PoolBuilder {
     /// Outside of a tokio runtime if servers are checked, or if one has a host name, which a task resolves repeatedly.
     pub fn build<S: Into<Server>>(self, servers: impl IntoIterator<Item = S>) -> Pool {
         let pool = self.empty();
-        pool.0.replace(servers.into_iter().map(Into::into));
+        pool.0
+            .replace(servers.into_iter().map(Into::into).collect());
         pool
     }
 

@@ -6,21 +6,25 @@ use super::{
     member::{Member, MemberState},
     meters::Meters,
     pool::{Members, Shared},
-    resolve::{Found, Resolver},
+    resolve::{Answer, Found, Resolver},
     standing::ServerRequest,
     task::Task,
 };
 use futures_core::Stream;
-use portcullis_middleware::BoxError;
+use portcullis_middleware::{BoxError, error::Panicked};
 use std::{
     collections::HashMap,
     future::poll_fn,
     io,
     pin::{Pin, pin},
     sync::{Arc, MutexGuard, PoisonError, Weak},
+    task::{Context, Poll},
     time::Duration,
 };
-use tokio::time::{sleep, timeout};
+use tokio::{
+    runtime::Handle,
+    time::{sleep, timeout},
+};
 use tower::discover::Change;
 
 /// A server as it was given to the pool, and the servers that result from it.
@@ -47,6 +51,12 @@ impl Configured {
         self.key == *key || self.requests.contains_key(key) || has_server
     }
 
+    /// Whether its name is still being resolved, also after the runtime in which that began.
+    fn is_resolving(&self) -> bool {
+        let resolver = self.resolver.as_ref();
+        resolver.is_some_and(|task| !task.is_finished())
+    }
+
     /// What was requested for one of its servers.
     fn requested(&self, key: &ServerKey) -> ServerRequest {
         let requests = &self.requests;
@@ -70,26 +80,48 @@ impl Shared {
     }
 
     /// Replaces all servers. Those that stay keep their state.
-    pub(super) fn replace(self: &Arc<Self>, servers: impl IntoIterator<Item = Server>) {
+    pub(super) fn replace(self: &Arc<Self>, servers: Vec<Server>) {
         self.replace_in(&mut self.configured(), servers);
     }
 
     pub(super) fn replace_in(
         self: &Arc<Self>,
         configured: &mut Vec<Configured>,
-        servers: impl IntoIterator<Item = Server>,
+        servers: Vec<Server>,
     ) {
-        let mut before = std::mem::take(configured);
-        for server in servers {
-            self.configure(configured, &mut before, server);
+        let mut names = servers.iter().filter(|server| server.address().is_name());
+        let is_to_resolve = |server: &Server| {
+            let name = (server.key(), server.address().clone());
+            find(configured, &name).is_none_or(|known| !known.is_resolving())
+        };
+        if names.any(is_to_resolve) {
+            // Outside of a runtime it panics here, before anything has changed.
+            Handle::current();
         }
+        let known = configured.drain(..).map(|each| (each.key.clone(), each));
+        let mut known: HashMap<_, _> = known.collect();
+        // Of several with one name, the last one is used in the place of the first.
+        let (mut order, mut last) = (Vec::new(), HashMap::new());
+        for server in servers {
+            let key = server.key();
+            if last.insert(key.clone(), server).is_none() {
+                order.push(key);
+            }
+        }
+        let servers = order.into_iter().filter_map(|key| last.remove_entry(&key));
+        configured.extend(servers.map(|(key, server)| self.configure(server, known.remove(&key))));
         self.rebuild(configured);
     }
 
     /// Adds a server, or replaces one of the same name.
     fn insert(self: &Arc<Self>, server: Server) {
         let mut configured = self.configured();
-        self.configure(&mut configured, &mut [], server);
+        let key = server.key();
+        let index = configured.iter().position(|each| each.key == key);
+        let known = index.map(|index| configured.remove(index));
+        let added = self.configure(server, known);
+        let index = index.unwrap_or(configured.len());
+        configured.insert(index, added);
         self.rebuild(&configured);
     }
 
@@ -99,41 +131,33 @@ impl Shared {
         self.rebuild(&configured);
     }
 
-    fn configure(
-        self: &Arc<Self>,
-        configured: &mut Vec<Configured>,
-        before: &mut [Configured],
-        server: Server,
-    ) {
+    /// Configures a server, of which `known` is what was configured before.
+    fn configure(self: &Arc<Self>, server: Server, mut known: Option<Configured>) -> Configured {
         let key = server.key();
-        let same = |each: &Configured| each.key == key;
-        let index = configured.iter().position(same);
-        let mut known = match index {
-            Some(index) => Some(&mut configured[index]),
-            None => before.iter_mut().find(|each| same(each)),
-        };
-        let requests = known.as_deref_mut();
+        let requests = known.as_mut();
         let requests = requests.map(|known| std::mem::take(&mut known.requests));
         // A name that stays keeps its addresses, and its resolver goes on.
         let known = known.filter(|known| known.server.address() == server.address());
         let is_name = server.address().is_name();
         let is_complete = known.as_ref().is_some_and(|known| known.is_complete);
+        let resolve = || {
+            // The resolver outlives reloads, so it must not keep the server with its TLS settings.
+            let name = (key.clone(), server.address().clone());
+            Task::spawn(follow(Arc::downgrade(self), name))
+        };
         let (servers, found, resolver) = match known {
             _ if !is_name => (Some(vec![Arc::new(server.clone())]), Vec::new(), None),
             Some(known) => {
-                let found = std::mem::take(&mut known.found);
+                let is_resolving = known.is_resolving();
                 let is_resolved = known.servers.is_some();
-                let servers = is_resolved.then(|| at_each(&server, &found, &[]));
-                (servers, found, known.resolver.take())
+                let servers = is_resolved.then(|| at_each(&server, &known.found, &[]));
+                let resolver = known.resolver.filter(|_| is_resolving);
+                let resolver = resolver.unwrap_or_else(resolve);
+                (servers, known.found, Some(resolver))
             }
-            None => {
-                // The resolver outlives reloads, so it must not keep the server with its TLS settings.
-                let name = (key.clone(), server.address().clone());
-                let resolver = Task::spawn(follow(Arc::downgrade(self), name));
-                (None, Vec::new(), Some(resolver))
-            }
+            None => (None, Vec::new(), Some(resolve())),
         };
-        let added = Configured {
+        Configured {
             key,
             server,
             servers,
@@ -141,10 +165,6 @@ impl Shared {
             is_complete,
             requests: requests.unwrap_or_default(),
             resolver,
-        };
-        match index {
-            Some(index) => configured[index] = added,
-            None => configured.push(added),
         }
     }
 
@@ -382,10 +402,12 @@ async fn follow(pool: Weak<Shared>, name: Name) {
             #[cfg(feature = "dns")]
             dns: shared.settings().dns.clone(),
         };
+        let interval_changed = shared.interval_changed.clone();
+        let interval_changed = interval_changed.notified();
         let interval = shared.settings().resolve_interval;
         // The task must not keep the pool while it waits.
         drop(shared);
-        let resolving = resolver.resolve(&name.1);
+        let resolving = resolve(&resolver, &name.1);
         let answer: Result<_, BoxError> = match timeout(RESOLVE_TIMEOUT, resolving).await {
             Ok(Ok(answer)) if answer.found.is_empty() => Err(answer
                 .failure
@@ -419,8 +441,18 @@ async fn follow(pool: Weak<Shared>, name: Name) {
         }
         is_failing = failure.is_some();
         drop(shared);
-        sleep(pause).await;
+        let _first = timeout(pause, interval_changed).await;
     }
+}
+
+/// A panic of a custom resolver is a failure.
+async fn resolve(resolver: &Resolver, name: &ServerAddress) -> Result<Answer, BoxError> {
+    let mut resolving = pin!(resolver.resolve(name));
+    let poll = |cx: &mut Context<'_>| {
+        let caught = Panicked::catch(|| resolving.as_mut().poll(cx));
+        caught.unwrap_or_else(|panicked| Poll::Ready(Err(panicked.into())))
+    };
+    poll_fn(poll).await
 }
 
 /// Applies the changes of a stream, which are those of tower's load balancers.

@@ -188,7 +188,10 @@ impl MemberState {
 
     /// Begins to check the server, unless it is being checked.
     pub(super) fn check_by(&self, task: impl FnOnce() -> Task) {
-        self.checker().get_or_insert_with(task);
+        let mut checker = self.checker();
+        if checker.as_ref().is_none_or(Task::is_finished) {
+            *checker = Some(task());
+        }
     }
 
     pub(super) fn stop_checks(&self) {

@@ -20,6 +20,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
 };
+use tokio::sync::Notify;
 
 /// Servers that connections are forwarded to; see the [module docs](super).
 ///
@@ -93,6 +94,8 @@ pub(super) struct Shared {
     /// Held while the result of a check is used, so that it is none of a check that has been replaced.
     pub(super) judging: Mutex<()>,
     pub(super) queue: Queue,
+    /// Names are resolved again when their interval changes.
+    pub(super) interval_changed: Arc<Notify>,
 }
 
 impl Shared {
@@ -111,6 +114,7 @@ impl Shared {
             ejecting: Mutex::new(()),
             judging: Mutex::new(()),
             queue: Queue::default(),
+            interval_changed: Arc::default(),
             name: settings.name.clone(),
             settings: RwLock::new(Arc::new(settings)),
             dialer,

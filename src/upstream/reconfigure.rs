@@ -14,8 +14,8 @@ impl Pool {
     /// Another health check begins immediately and counts its results anew. A server stays up or down until enough of
     /// them are different. If it [closes connections](super::OnDown::Close) and the one before did not, those of
     /// servers that are out of use already are closed, too. Without health checks, all servers are used; servers whose
-    /// checks begin are unknown, as at the start. Ejected servers come back if there are no
-    /// [ejections](PoolBuilder::with_ejection) any more.
+    /// checks begin are unknown, as at the start. Names are resolved immediately if their interval is another one.
+    /// Ejected servers come back if there are no [ejections](PoolBuilder::with_ejection) any more.
     ///
     /// # Panics
     ///
@@ -88,7 +88,11 @@ impl Shared {
         let is_switched = old.health.is_some() != new.health.is_some();
         let has_ejections = new.ejection.is_some();
         let closed_before = self.closes_on_down();
+        let interval = new.resolve_interval;
         self.set_settings(new);
+        if interval != old.resolve_interval {
+            self.interval_changed.notify_waiters();
+        }
         if is_switched {
             self.forget_checks();
         }

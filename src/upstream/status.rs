@@ -53,7 +53,9 @@ impl Pool {
     ///
     /// As [`PoolBuilder::build`](super::PoolBuilder::build).
     pub fn replace<S: Into<Server>>(&self, servers: impl IntoIterator<Item = S>) {
-        self.0.replace(servers.into_iter().map(Into::into));
+        // Before the lock, because the iterator may use the pool.
+        self.0
+            .replace(servers.into_iter().map(Into::into).collect());
     }
 
     /// Gives a server no new connections. Returns false if the pool has no such server.

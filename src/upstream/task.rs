@@ -18,6 +18,11 @@ impl Task {
         Some(Self(runtime.spawn(work).abort_handle()))
     }
 
+    /// Whether it has ended, as it does with the runtime in which it was spawned.
+    pub(super) fn is_finished(&self) -> bool {
+        self.0.is_finished()
+    }
+
     pub(super) fn abort(&self) {
         self.0.abort();
     }

@@ -93,7 +93,7 @@ async fn a_client_stays_with_its_server_and_only_those_of_a_removed_one_move() {
         let share = before.iter().filter(|chosen| **chosen == key).count();
         assert!((330..=470).contains(&share), "{share} of 2000");
     }
-    pool.0.replace([1, 2, 4, 5].map(Servers::server));
+    pool.replace([1, 2, 4, 5].map(Servers::server));
     let removed = Servers::server(3).key();
     for (client, before) in clients(2000).zip(&before) {
         let now = choose(&client);

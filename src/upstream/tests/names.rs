@@ -449,3 +449,43 @@ async fn what_was_requested_can_be_repeated_at_a_pool_that_is_still_to_resolve_n
         "it is resolved"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_resolver_that_panics_is_asked_again() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    let servers = Servers::new(2);
+    let calls = Arc::new(AtomicUsize::new(0));
+    let connector = Connector::new().with_resolver(move |_, _| {
+        let call = calls.fetch_add(1, Ordering::Relaxed);
+        async move {
+            match call {
+                0 => Ok(vec![Servers::address(1)]),
+                1 => panic!("once"),
+                _ => Ok(vec![Servers::address(2)]),
+            }
+        }
+    });
+    let pool = servers.pool().with_connector(connector);
+    let pool = pool.build([named("db.internal:80")]);
+    tokio::time::sleep(35 * SECOND).await;
+    assert_eq!(pool.servers()[0].address, Servers::address(1).into());
+    tokio::time::sleep(5 * SECOND).await;
+    assert_eq!(pool.servers()[0].address, Servers::address(2).into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_interval_applies_immediately() {
+    let servers = Servers::new(2);
+    let names = Names::new(&[1]);
+    let pool = servers.pool().with_connector(names.connector());
+    let pool = pool.with_resolve_interval(3_600 * SECOND);
+    let pool = pool.build([named("db.internal:80")]);
+    tokio::time::sleep(SECOND).await;
+    names.set(Ok(&[2]));
+    pool.reconfigure(servers.pool().with_resolve_interval(3_600 * SECOND));
+    tokio::time::sleep(5 * SECOND).await;
+    assert_eq!(pool.servers()[0].address, Servers::address(1).into());
+    pool.reconfigure(servers.pool().with_resolve_interval(SECOND));
+    tokio::time::sleep(2 * SECOND).await;
+    assert_eq!(pool.servers()[0].address, Servers::address(2).into());
+}

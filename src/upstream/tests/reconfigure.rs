@@ -307,3 +307,59 @@ async fn a_removed_server_that_returns_is_not_down_without_checks() {
     assert!(pool.servers()[0].last_check.is_none());
     drop(held);
 }
+
+#[test]
+fn checks_go_on_after_the_runtime_in_which_they_began() {
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().start_paused(true).build().unwrap()
+    };
+    let main = runtime();
+    let servers = Servers::new(1);
+    let pool = main.block_on(async { servers.pool().build([Servers::server(1)]) });
+    let checked = servers.pool().with_health_check(every_second());
+    runtime().block_on(async { pool.reconfigure(checked) });
+    let begun = servers.begun(1);
+    main.block_on(async {
+        pool.replace([Servers::server(1)]);
+        sleep(5 * SECOND).await;
+    });
+    assert!(servers.begun(1) >= begun + 4, "{} checks", servers.begun(1));
+}
+
+#[test]
+fn the_servers_of_a_list_may_be_chosen_by_the_pool() {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let pool = Servers::new(2).pool().build([1, 2].map(Servers::server));
+        let servers = [1, 2].map(Servers::server).into_iter();
+        pool.replace(servers.filter(|_| pool.requests().is_empty()));
+        sender.send(pool.servers().len()).unwrap();
+    });
+    assert_eq!(receiver.recv_timeout(5 * SECOND), Ok(2));
+}
+
+#[test]
+fn a_replacement_that_panics_outside_of_a_runtime_changes_nothing() {
+    let pool = Servers::new(2).pool().build([1, 2].map(Servers::server));
+    pool.drain(&Servers::server(2).key());
+    let name: Server = "db.internal:80".parse().unwrap();
+    let replace = || pool.replace([name, Servers::server(1), Servers::server(2)]);
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(replace)).unwrap_err();
+    assert_eq!(states(&pool), [ServerState::Up, ServerState::Draining]);
+    assert_eq!(pool.requests().len(), 1);
+    assert!(pool.restore(&Servers::server(2).key()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_of_several_servers_of_one_name_takes_the_place_of_the_first() {
+    let servers = Servers::new(4);
+    let named = |number| Servers::server(number).with_name("a");
+    let pool = servers.pool().build([named(1), Servers::server(4)]);
+    pool.drain(&"a".into());
+    pool.replace([named(2), Servers::server(4), named(3)]);
+    let addresses = pool.servers().into_iter().map(|it| it.address);
+    let addresses: Vec<_> = addresses.collect();
+    assert_eq!(addresses, [3, 4].map(|it| Servers::address(it).into()));
+    assert_eq!(states(&pool)[0], ServerState::Draining);
+}
