@@ -12,7 +12,7 @@ pub(crate) use self::{
     client::{Client, Interface},
 };
 
-use crate::{exit, run};
+use crate::{exit, output, run};
 use std::process::ExitCode;
 
 pub(crate) fn ctl(args: &Ctl) -> ExitCode {
@@ -27,17 +27,18 @@ pub(crate) fn ctl(args: &Ctl) -> ExitCode {
         Err(error) => return failed(&error, exit::FAILED),
     };
     let is_done = answer.status.is_success();
+    let code = if is_done { exit::OK } else { exit::FAILED };
     if args.json {
-        println!("{}", answer.text.trim_end());
-    } else if is_done {
-        print!("{}", show::answer(&args.command, &answer));
-    } else {
-        eprint!("{}", show::refusal(&answer));
+        return output::end_with(&format!("{}\n", answer.text.trim_end()), code);
     }
-    ExitCode::from(if is_done { exit::OK } else { exit::FAILED })
+    if is_done {
+        return output::end_with(&show::answer(&args.command, &answer), code);
+    }
+    output::say(show::refusal(&answer).trim_end());
+    ExitCode::from(code)
 }
 
 fn failed(error: &str, code: u8) -> ExitCode {
-    eprintln!("portcullis: {error}");
+    output::say(format_args!("portcullis: {error}"));
     ExitCode::from(code)
 }

@@ -5,7 +5,7 @@ mod load;
 use crate::{
     args,
     config::{Config, ListenAddress, Placed, Problems, Secret, Source, TokenSource},
-    exit, run, small,
+    exit, output, run, small,
     system::Sockets,
     view::label,
 };
@@ -40,8 +40,7 @@ pub(crate) fn demo(args: &args::Demo) -> ExitCode {
     if args.print {
         let text = with_addresses(PORTS.map(local));
         let ports = [8001, 8002, 8003, 7001];
-        print!("{}", with_servers(text, ports.map(local)));
-        return ExitCode::from(exit::OK);
+        return output::end_with(&with_servers(text, ports.map(local)), exit::OK);
     }
     let runtime = run::runtime();
     let prepared = {
@@ -59,7 +58,9 @@ pub(crate) fn demo(args: &args::Demo) -> ExitCode {
         Ok(prepared) => prepared,
         Err(error) => return failed(&error),
     };
-    describe(addresses, token.expose());
+    if let Err(failed) = output::print(&describe(addresses, token.expose())) {
+        return failed;
+    }
     if args.load {
         let [web, sni, echo, _] = addresses;
         runtime.spawn(load::run(load::Listeners { web, sni, echo }, chain));
@@ -144,13 +145,13 @@ fn put(text: String, names: [&str; 4], addresses: [SocketAddr; 4]) -> String {
 }
 
 fn failed(error: &BoxError) -> ExitCode {
-    eprintln!("portcullis: {error}");
+    output::say(format_args!("portcullis: {error}"));
     ExitCode::from(exit::FAILED)
 }
 
-fn describe([web, sni, echo, admin]: [SocketAddr; 4], token: &str) {
+fn describe([web, sni, echo, admin]: [SocketAddr; 4], token: &str) -> String {
     let (sni_port, echo_port) = (sni.port(), echo.port());
-    println!(
+    format!(
         "portcullis {version}, demo: a gate before services of its own, all in memory. Ctrl-C shuts it down.
 
   web   https://{web}   TLS ends here; one of its two servers is down every other half minute
@@ -168,10 +169,11 @@ try:
   {program} demo --load   makes gentle traffic, so that the page has something to show
 
 The configuration as a file: {program} demo --print
+
 ",
         version = env!("CARGO_PKG_VERSION"),
         program = program(),
-    );
+    )
 }
 
 /// This program as it was started, for a shell in the same folder. After `cargo run` that is a path.

@@ -1,10 +1,6 @@
 //! The program `portcullis`: a gate in front of services, from one configuration file.
 
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a program talks to its user"
-)]
+#![warn(clippy::print_stdout, clippy::print_stderr)] // See `output`.
 
 mod admin;
 mod args;
@@ -14,6 +10,7 @@ mod ctl;
 mod demo;
 mod explain;
 mod log;
+mod output;
 mod plan;
 mod reason;
 mod recheck;
@@ -29,14 +26,26 @@ mod view;
 
 use args::{Args, Command};
 use clap::Parser;
-use std::process::ExitCode;
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
 
 /// glibc's allocator takes 1,900 instructions more per connection, and more memory.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    match Args::parse().command {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) if error.use_stderr() => error.exit(),
+        // Help, or the version.
+        Err(help) => {
+            let printed = help.print().and_then(|()| io::stdout().flush());
+            return output::check(printed).err().unwrap_or(ExitCode::SUCCESS);
+        }
+    };
+    match args.command {
         Command::Demo(args) => demo::demo(&args),
         Command::Check(args) => run::check(&args),
         Command::Run(args) => run::run(&args.config),

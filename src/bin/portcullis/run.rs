@@ -7,7 +7,7 @@ use crate::{
     args,
     build::{self, Before, Parts},
     config::{Backend, Config, Problems, Source, Workers, chain},
-    exit, log, recheck,
+    exit, log, output, recheck,
     running::Running,
     system::{CannotListen, ConfigWatch, Events, Sockets, check_descriptors, raise_descriptors},
 };
@@ -37,15 +37,16 @@ pub(crate) fn check(args: &args::Check) -> ExitCode {
     if problems.errors() > 0 {
         return print_problems(path, problems);
     }
-    for note in problems.sorted() {
-        println!("{note}");
-    }
-    let (listeners, backends) = (config.listeners.len(), config.backends.len());
-    println!(
-        "{}: usable; {listeners} listeners, {backends} backends",
-        path.display()
+    let notes = problems.sorted().into_iter();
+    let mut text: String = notes.map(|note| format!("{note}\n")).collect();
+    let _ = writeln!(
+        text,
+        "{}: usable; {}, {}",
+        path.display(),
+        count(config.listeners.len(), "listener"),
+        count(config.backends.len(), "backend")
     );
-    ExitCode::from(exit::OK)
+    output::end_with(&text, exit::OK)
 }
 
 /// Reports the certificates that end until then, each once.
@@ -76,15 +77,17 @@ fn report_endings(config: &Config, parts: &Parts, ahead: Duration, problems: &mu
 
 /// Prints why a configuration cannot be used.
 pub(crate) fn print_problems(path: &Path, problems: Problems) -> ExitCode {
-    let errors = match problems.errors() {
-        1 => "1 error".to_owned(),
-        errors => format!("{errors} errors"),
-    };
-    for problem in problems.sorted() {
-        println!("{problem}");
-    }
-    println!("{}: {errors}", path.display());
-    ExitCode::from(exit::USAGE)
+    let errors = count(problems.errors(), "error");
+    let lines = problems.sorted().into_iter();
+    let mut text: String = lines.map(|problem| format!("{problem}\n")).collect();
+    let _ = writeln!(text, "{}: {errors}", path.display());
+    output::end_with(&text, exit::USAGE)
+}
+
+/// A number of things, such as "1 listener" or "2 listeners".
+pub(crate) fn count(number: usize, thing: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {thing}{plural}")
 }
 
 /// Reads a configuration with all that it refers to, and builds it without a connect.
@@ -113,7 +116,7 @@ pub(crate) fn forward(args: &args::Forward) -> ExitCode {
     let text = match describe(args) {
         Ok(text) => text,
         Err(error) => {
-            eprintln!("{error}");
+            output::say(error);
             return ExitCode::from(exit::USAGE);
         }
     };
@@ -211,7 +214,7 @@ pub(crate) fn serve_on(
     check_descriptors(&config, &mut problems);
     if problems.errors() > 0 {
         for problem in problems.sorted() {
-            eprintln!("{problem}");
+            output::say(problem);
         }
         return ExitCode::from(exit::USAGE);
     }
@@ -227,7 +230,7 @@ pub(crate) fn serve_on(
 }
 
 fn failed_to_start(error: &str) -> ExitCode {
-    eprintln!("{error}");
+    output::say(error);
     ExitCode::from(exit::FAILED)
 }
 

@@ -1,6 +1,6 @@
 //! Two servers for a first try: `portcullis echo` and `portcullis daytime`.
 
-use crate::{config, exit, log};
+use crate::{config, exit, log, output, run};
 use portcullis::{
     BoxError, Connection, Server, ServiceBuilderExt, listener::TcpListener,
     middleware::observe::TraceLayer, server::Stack,
@@ -60,18 +60,19 @@ fn serve(address: &str, name: &str, stack: impl Stack<TcpStream>) -> ExitCode {
     let serve = async {
         let listener = TcpListener::bind(address)?;
         let address = listener.local_addr()?;
-        println!(
-            "{name} on {address}; try: nc {} {}",
-            address.ip(),
-            address.port()
-        );
+        let (ip, port) = (address.ip(), address.port());
+        let printed = output::print(&format!("{name} on {address}; try: nc {ip} {port}\n"));
+        if let Err(failed) = printed {
+            return Ok(Err(failed));
+        }
         let server = Server::new().listen(listener, stack).stop_on_signals();
-        server.run().await.map_err(BoxError::from)
+        server.run().await.map(Ok).map_err(BoxError::from)
     };
-    match crate::run::runtime().block_on(serve) {
-        Ok(report) => crate::run::exit_code(&report),
+    match run::runtime().block_on(serve) {
+        Ok(Ok(report)) => run::exit_code(&report),
+        Ok(Err(failed)) => failed,
         Err(error) => {
-            eprintln!("portcullis: {}", config::chain(&*error));
+            output::say(format_args!("portcullis: {}", config::chain(&*error)));
             ExitCode::from(exit::FAILED)
         }
     }

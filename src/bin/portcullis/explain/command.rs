@@ -4,7 +4,7 @@ use super::{Client, Explanation, Via, check_via, decide, decision};
 use crate::{
     build::Parts,
     config::{Config, Server, ServerAddress},
-    exit, run,
+    exit, output, run,
 };
 use std::{
     fs,
@@ -55,16 +55,13 @@ pub(crate) fn explain(args: &ExplainArgs) -> ExitCode {
         return run::print_problems(&args.config, problems);
     }
     match answer(&config, &parts, &args.listener, &client) {
-        Ok(explanation) => {
-            print(&explanation);
-            ExitCode::from(exit::OK)
-        }
+        Ok(explanation) => output::end_with(&text(&explanation), exit::OK),
         Err(reason) => wrong(&reason),
     }
 }
 
 fn wrong(reason: &str) -> ExitCode {
-    eprintln!("portcullis: {reason}");
+    output::say(format_args!("portcullis: {reason}"));
     ExitCode::from(exit::USAGE)
 }
 
@@ -130,12 +127,14 @@ fn name_servers(explanation: &mut Explanation, config: &Config) {
     explanation.decision = decision(explanation);
 }
 
-fn print(explanation: &Explanation) {
+fn text(explanation: &Explanation) -> String {
     let width = explanation.guards.iter().map(|step| step.guard.len()).max();
     let width = width.unwrap_or(0);
+    let mut text = String::new();
     for step in &explanation.guards {
         let decides = step.decides.as_str();
-        println!("{:width$}  {decides:7}  {}", step.guard, step.reason);
+        let line = format!("{:width$}  {decides:7}  {}\n", step.guard, step.reason);
+        text += &line;
     }
-    println!("{}", explanation.decision);
+    text + &explanation.decision + "\n"
 }

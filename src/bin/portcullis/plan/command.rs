@@ -4,7 +4,7 @@ use super::{Change, changes};
 use crate::{
     config::{Config, read_text},
     ctl::{Client, Interface},
-    exit, run,
+    exit, output, run,
 };
 use http::Method;
 use serde_json::Value;
@@ -54,7 +54,7 @@ pub(crate) fn plan(args: &PlanArgs) -> ExitCode {
         return match ask(args, &new) {
             Ok(rows) => print(&rows),
             Err(error) => {
-                eprintln!("portcullis: {error}");
+                output::say(format_args!("portcullis: {error}"));
                 ExitCode::from(exit::USAGE)
             }
         };
@@ -113,7 +113,7 @@ fn ask(args: &PlanArgs, new: &Config) -> Result<Vec<Row>, String> {
 
 /// Says what is compared, beside the table.
 fn say(new: &Path, old: &str) {
-    eprintln!("{} is compared with {old}", new.display());
+    output::say(format_args!("{} is compared with {old}", new.display()));
 }
 
 /// Whether both are one file, perhaps through links.
@@ -172,8 +172,8 @@ impl Row {
 /// Prints one line for each change, in columns.
 fn print(rows: &[Row]) -> ExitCode {
     if rows.is_empty() {
-        println!("nothing to do: both configurations mean the same");
-        return ExitCode::from(exit::OK);
+        let nothing = "nothing to do: both configurations mean the same\n";
+        return output::end_with(nothing, exit::OK);
     }
     let heads = [
         "KEY",
@@ -189,14 +189,16 @@ fn print(rows: &[Row]) -> ExitCode {
         let cells = lines.iter().map(|line| line[column].chars().count());
         cells.max().unwrap_or(0)
     });
+    let mut table = String::new();
     for line in &lines {
         let cells = line.iter().zip(widths);
         let padded: Vec<_> = cells
             .map(|(cell, width)| format!("{cell:width$}"))
             .collect();
-        println!("{}", padded.join("  ").trim_end());
+        table += padded.join("  ").trim_end();
+        table.push('\n');
     }
-    ExitCode::from(exit::CHANGES)
+    output::end_with(&table, exit::CHANGES)
 }
 
 /// Lists of networks may be long.
