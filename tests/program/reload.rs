@@ -109,6 +109,125 @@ async fn a_listener_that_is_added_listens_and_a_removed_one_ends_gracefully() {
     assert!(refused.is_err(), "the removed listener still accepts");
 }
 
+/// An address that is free, and in no other test's way.
+fn free_address() -> String {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    free.local_addr().expect("it is bound").to_string()
+}
+
+#[tokio::test]
+async fn a_listener_that_is_renamed_keeps_its_socket_with_the_clients_in_its_queue() {
+    let folder = Folder::new();
+    let (one, two) = (backend("one").await, backend("two").await);
+    let address = free_address();
+    let [before, after] = [one, two].map(|server| configuration(&address, &server.to_string()));
+    let with_unix = |text: &str| {
+        let unix = "[[listener]]\nname = \"u\"\nlisten = \"unix:u.sock\"\nbackend = \"b\"\n";
+        format!("{text}{unix}[admin]\nlisten = \"unix:admin.sock\"\n")
+    };
+    let file = folder.write("gate.toml", with_unix(&before));
+    let mut gate = Gate::run(&file, 1).await;
+    let admin = folder.path("admin.sock").display().to_string();
+    let ctl = async |words: &[&str]| {
+        let mut command = program(["ctl", "--admin", &*admin]);
+        let output = command.args(words).output().await.expect("it starts");
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{error}");
+    };
+    let mut old = gate.connect().await;
+    assert_eq!(line(&mut old).await.expect("the greeting"), "one");
+    ctl(&["listeners", "pause", "a"]).await;
+    ctl(&["listeners", "pause", "u"]).await;
+    // These wait in the queues.
+    let mut waiting = gate.connect().await;
+    let socket = folder.path("u.sock");
+    let unix = || tokio::net::UnixStream::connect(&socket);
+    let mut waiting_unix = unix().await.expect("it listens");
+
+    let renamed = with_unix(&after.replace("\"a\"", "\"z\"")).replace("\"u\"", "\"v\"");
+    folder.write("gate.toml", &renamed);
+    ctl(&["reload"]).await;
+    assert_eq!(line(&mut waiting).await.expect("the greeting"), "two");
+    assert_eq!(line(&mut waiting_unix).await.expect("a greeting"), "two");
+    let mut new = gate.connect().await;
+    assert_eq!(line(&mut new).await.expect("the greeting"), "two");
+    old.write_all(b"still here\n").await.expect("it is open");
+    assert_eq!(line(&mut old).await.expect("an echo"), "still here");
+    drop(old);
+    // The listener that is gone leaves the file of its socket.
+    gate.child.says("no longer listening on unix:").await;
+    let mut new = unix().await.expect("its file is there");
+    assert_eq!(line(&mut new).await.expect("a greeting"), "two");
+    // And back and again, while those of before may drain.
+    for (text, name) in [(with_unix(&before), "one"), (renamed, "two")] {
+        folder.write("gate.toml", text);
+        ctl(&["reload"]).await;
+        let mut new = gate.connect().await;
+        assert_eq!(line(&mut new).await.expect("the greeting"), name);
+        let mut new = unix().await.expect("its file is there");
+        assert_eq!(line(&mut new).await.expect("a greeting"), name);
+    }
+}
+
+#[tokio::test]
+async fn a_failed_reload_leaves_a_renamed_listener_and_checks_no_new_server() {
+    let folder = Folder::new();
+    let one = backend("one").await.to_string();
+    let socket = folder.path("u.sock");
+    let address = free_address();
+    let with = |name: &str| {
+        let listen = format!("{address}\", \"unix:u.sock");
+        let text = configuration("x", &one).replace("\"a\"", &format!("\"{name}\""));
+        text.replace("\"x\"", &format!("[\"{listen}\"]"))
+    };
+    let file = folder.write("gate.toml", with("a"));
+    let mut gate = Gate::run(&file, 1).await;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let taken = taken.local_addr().expect("it is bound");
+    let more = format!("[[listener]]\nname = \"y\"\nlisten = \"{taken}\"\nbackend = \"new\"\n");
+    let new =
+        format!("[[backend]]\nname = \"new\"\nservers = \"{one}\"\nhealth.interval = \"10ms\"\n");
+    folder.write("gate.toml", with("z") + &more + &new);
+    gate.child.signal("HUP").await;
+    loop {
+        let line = gate.child.line().await;
+        assert!(!line.contains("is up"), "{line}");
+        if line.contains("was not reloaded") {
+            break;
+        }
+    }
+    let mut client = gate.connect().await;
+    assert_eq!(line(&mut client).await.expect("the greeting"), "one");
+    let client = tokio::net::UnixStream::connect(&socket).await;
+    let mut client = client.expect("its file is there");
+    assert_eq!(line(&mut client).await.expect("the greeting"), "one");
+    // What was prepared for it is forgotten.
+    folder.write("gate.toml", with("z"));
+    gate.child.signal("HUP").await;
+    gate.child.says("was reloaded").await;
+    let mut client = gate.connect().await;
+    assert_eq!(line(&mut client).await.expect("the greeting"), "one");
+}
+
+#[tokio::test]
+async fn an_address_that_a_listener_of_before_prevents_is_reported_with_its_name() {
+    let folder = Folder::new();
+    let one = backend("one").await.to_string();
+    let address = free_address();
+    let (_, port) = address.split_once(':').expect("a port");
+    let wildcard = format!("0.0.0.0:{port}");
+    let file = folder.write("gate.toml", configuration(&wildcard, &one));
+    let mut gate = Gate::run(&file, 1).await;
+    folder.write("gate.toml", configuration(&address, &one));
+    gate.child.signal("HUP").await;
+    let why = gate.child.says("gate.toml:4:10: ").await;
+    let expected = format!(
+        "cannot listen on {address}: {wildcard} is held by listener \\\"a\\\" of this process; keep it, or \
+         restart"
+    );
+    assert!(why.contains(&expected), "{why}");
+}
+
 #[tokio::test]
 async fn a_value_that_the_library_rejects_is_reported_and_ends_nothing() {
     let folder = Folder::new();

@@ -83,12 +83,12 @@ async fn systemd_learns_of_the_start_reloads_and_the_shutdown() {
     assert_eq!(value(&ready, "READY"), Some("1"));
     assert_eq!(
         value(&ready, "STATUS"),
-        Some("serving 1 listeners with 1 backends")
+        Some("serving 1 listener with 1 backend")
     );
 
     let mut before = 0;
     for (text, status) in [
-        (text.clone(), "serving 1 listeners with 1 backends"),
+        (text.clone(), "serving 1 listener with 1 backend"),
         (
             text.replace("backend =", "bakend ="),
             "the last reload failed",

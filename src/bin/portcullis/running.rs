@@ -1,6 +1,8 @@
 //! A running configuration, and what changes it: [`reload`]s, and an [`upgrade`](self::upgrade) that hands it over.
 
 mod commit;
+#[cfg(unix)]
+mod passed_on;
 mod reload;
 #[cfg(unix)]
 mod upgrade;

@@ -83,6 +83,24 @@ impl Config {
         config
     }
 
+    /// The listener with a socket that prevents a new one at `address` of the listener `name`, and its address.
+    ///
+    /// A socket of the same address goes from one listener to another, where that is possible.
+    pub(crate) fn in_the_way(
+        &self,
+        address: &ListenAddress,
+        name: &str,
+    ) -> Option<(&str, &ListenAddress)> {
+        self.listeners.iter().find_map(|listener| {
+            let is_other = listener.name.value != name && !address.is_any_port();
+            let is_in_the_way = |it: &&ListenAddress| {
+                it.overlaps(address) || (cfg!(not(unix)) && is_other && *it == address)
+            };
+            let mut listen = listener.listen.iter().map(|it| &it.value);
+            Some((&*listener.name.value, listen.find(is_in_the_way)?))
+        })
+    }
+
     fn parse_noting(
         source: &Source,
         problems: &mut Problems,

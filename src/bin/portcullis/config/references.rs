@@ -187,7 +187,7 @@ fn sockets_of_cores(config: &Config, problems: &mut Problems) {
 fn addresses(config: &Config, problems: &mut Problems) {
     let mut first = HashMap::new();
     for listener in &config.listeners {
-        for listen in listener.listen.iter().filter(|it| !is_any_port(&it.value)) {
+        for listen in listener.listen.iter().filter(|it| !it.value.is_any_port()) {
             let here = (&listener.name.value, listen.place.line);
             if let Some((name, line)) = first.insert(&listen.value, here) {
                 let message = format!(
@@ -199,7 +199,7 @@ fn addresses(config: &Config, problems: &mut Problems) {
         }
     }
     let admin = config.admin.iter().map(|admin| &admin.listen);
-    for listen in admin.filter(|it| !is_any_port(&it.value)) {
+    for listen in admin.filter(|it| !it.value.is_any_port()) {
         if let Some((name, line)) = first.get(&listen.value) {
             let message = format!(
                 "admin: {} is taken by listener \"{name}\" (line {line})",
@@ -239,11 +239,6 @@ fn overlapping(config: &Config, problems: &mut Problems) {
             problems.error((*place).clone(), message);
         }
     }
-}
-
-/// The system chooses a free port for each such socket.
-fn is_any_port(address: &ListenAddress) -> bool {
-    matches!(address, ListenAddress::Tcp(address) if address.port() == 0)
 }
 
 fn check_routes(words: &str, listener: &Listener, routes: &[Route], problems: &mut Problems) {

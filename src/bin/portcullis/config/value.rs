@@ -332,6 +332,24 @@ impl Value for ListenAddress {
     }
 }
 
+impl ListenAddress {
+    /// Whether the system chooses a free port for each such socket.
+    pub(crate) fn is_any_port(&self) -> bool {
+        matches!(self, Self::Tcp(address) if address.port() == 0)
+    }
+
+    /// Whether both are on one port, and one of them is the wildcard address that the other one is a part of.
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+        let (Self::Tcp(one), Self::Tcp(other)) = (self, other) else {
+            return false;
+        };
+        one.port() == other.port()
+            && one.port() != 0
+            && one.is_ipv4() == other.is_ipv4()
+            && one.ip().is_unspecified() != other.ip().is_unspecified()
+    }
+}
+
 impl std::fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

@@ -224,7 +224,7 @@ pub(super) static KEYS: &[Key] = &[
         Some(addresses.collect::<Vec<_>>().join(", "))
     })
     .note(
-        "the new socket first, then the old one drains; an address cannot move to another listener",
+        "the new socket first, then the old one drains; an address that moves to another listener, as when one is renamed, keeps its socket",
     ),
     listener("listener.backend", Next, |it| match &it.target {
         Target::Backend(backend) => some(backend),

@@ -198,16 +198,45 @@ impl Plan {
             match pair {
                 (Some(from), Some(to)) => self.listener(&words, &concerns, from, to),
                 (None, Some(new)) => {
-                    self.part(words, NONE, &addresses(new), "it listens", Concerns::None);
+                    let effect = match other_with_address(new, from) {
+                        Some(other) => format!("it gets the socket of listener \"{other}\""),
+                        None => "it listens".into(),
+                    };
+                    self.part(words, NONE, &addresses(new), &effect, Concerns::None);
                 }
                 (Some(gone), None) => {
                     // A reload drains by the deadline that is in use.
                     let deadline = from.drain.deadline.show();
+                    let what = match other_with_address(gone, to) {
+                        Some(other) => format!("its socket goes to listener \"{other}\""),
+                        None => "it closes".into(),
+                    };
                     let effect =
-                        format!("it closes; its connections are force-closed after {deadline}");
+                        format!("{what}; its connections are force-closed after {deadline}");
                     self.part(words, &addresses(gone), NONE, &effect, concerns);
                 }
                 (None, None) => {}
+            }
+        }
+        self.held(from, to);
+    }
+
+    /// Says which addresses cannot be opened while the sockets of before are open.
+    fn held(&mut self, from: &Config, to: &Config) {
+        for new in &to.listeners {
+            let words = format!("listener \"{}\"", new.name.value);
+            let of_address = format!("{words}: listen");
+            let in_the_way = new
+                .listen
+                .iter()
+                .find_map(|it| from.in_the_way(&it.value, &new.name.value));
+            let change = self
+                .changes
+                .iter_mut()
+                .find(|it| it.key == words || it.key == of_address);
+            if let (Some((name, other)), Some(change)) = (in_the_way, change) {
+                change.when = When::Restart;
+                change.effect = format!("a reload fails, because listener \"{name}\" has {other}");
             }
         }
     }
@@ -407,6 +436,16 @@ fn pairs<'a, T, N: ToString + 'a>(
         (wanted, pair)
     };
     names.into_iter().map(pair).collect()
+}
+
+/// The listener of `others` that has one of the addresses of `listener`. A reload passes their socket on.
+fn other_with_address<'a>(listener: &Listener, others: &'a Config) -> Option<&'a str> {
+    let has = |other: &&Listener| {
+        let mut listen = listener.listen.iter().map(|it| &it.value);
+        listen.any(|it| !it.is_any_port() && other.listens_on(it))
+    };
+    let other = others.listeners.iter().filter(|_| cfg!(unix)).find(has);
+    other.map(|other| &*other.name.value)
 }
 
 fn name_of(listener: &Listener) -> String {

@@ -71,6 +71,29 @@ fn a_default_is_a_value_like_any_other() {
 }
 
 #[test]
+fn an_address_that_a_socket_of_before_prevents_waits_for_a_restart() {
+    let one = replacing("0.0.0.0:443", "10.0.0.1:443");
+    let other = BASE.replace("name = \"shop\"\nlisten", "name = \"till\"\nlisten");
+    let other = changes(
+        &config(BASE),
+        &config(&other.replace("0.0.0.0:443", "10.0.0.1:443")),
+    );
+    for (key, changes) in [
+        ("listener \"shop\": listen", one),
+        ("listener \"till\"", other),
+    ] {
+        let change = changes.iter().find(|it| it.key == key).expect(key);
+        assert_eq!(change.when, When::Restart);
+        let expected = "a reload fails, because listener \"shop\" has 0.0.0.0:443";
+        assert_eq!(change.effect, expected);
+    }
+    for possible in ["[::]:443", "0.0.0.0:444"] {
+        let changes = replacing("0.0.0.0:443", possible);
+        assert_eq!(changes[0].when, When::All, "{possible}");
+    }
+}
+
+#[test]
 fn listeners_backends_and_servers_come_and_go() {
     let renamed = replacing("name = \"shop\"\nlisten", "name = \"till\"\nlisten");
     assert_eq!(
@@ -80,10 +103,21 @@ fn listeners_backends_and_servers_come_and_go() {
             "listener \"till\": none -> 0.0.0.0:443",
         ]
     );
-    let gone = &renamed[0];
     assert_eq!(
-        gone.effect,
-        "it closes; its connections are force-closed after 30s"
+        renamed.iter().map(|it| &*it.effect).collect::<Vec<_>>(),
+        [
+            "its socket goes to listener \"till\"; its connections are force-closed after 30s",
+            "it gets the socket of listener \"shop\"",
+        ]
+    );
+    let text = BASE.replace("name = \"shop\"\nlisten", "name = \"till\"\nlisten");
+    let replaced = changes(&config(BASE), &config(&text.replace(":443", ":444")));
+    assert_eq!(
+        replaced.iter().map(|it| &*it.effect).collect::<Vec<_>>(),
+        [
+            "it closes; its connections are force-closed after 30s",
+            "it listens",
+        ]
     );
 
     let moved = replacing("10.0.1.11:8080", "10.0.1.12:8080");

@@ -1,5 +1,7 @@
 //! Uses a new configuration whose parts are ready.
 
+#[cfg(unix)]
+use super::passed_on::is_passed_on;
 use super::{Running, RunningListener};
 use crate::{
     admin::{self, show_limit},
@@ -180,6 +182,11 @@ impl Running {
             for address in running.addresses.iter().filter(|it| !kept.contains(it)) {
                 tracing::info!(listener = name, "no longer listening on {address}");
                 if let Some(listener) = self.server.listener(&label(name, address)) {
+                    // Before the drain, which would accept the clients in the queue.
+                    #[cfg(unix)]
+                    if is_passed_on(address, config) {
+                        listener.hand_over();
+                    }
                     let drain = Drain::new().with_deadline(self.config.drain.deadline);
                     // It has begun; the report is that of each connection.
                     drop(listener.drain(drain));

@@ -8,9 +8,10 @@ use super::Running;
 use crate::{
     admin::{self, Instruments, count_reload},
     build::{self, Before, State},
-    config::{Config, Problems},
+    config::{Backend, Config, Problems},
     log,
     plan::{self, Change, When},
+    run::count,
     system::CannotListen,
 };
 use std::{collections::HashMap, path::Path};
@@ -32,6 +33,10 @@ impl Running {
         };
         self.notifier.reloading();
         let result = self.try_reload(&file);
+        #[cfg(unix)]
+        if result.is_err() {
+            self.sockets.keep();
+        }
         self.notifier.ready(&match &result {
             Ok(()) => self.status(),
             Err(problems) => {
@@ -62,8 +67,11 @@ impl Running {
 
     /// In words, for systemd.
     pub(super) fn status(&self) -> String {
-        let (listeners, backends) = (self.listeners.len(), self.pools.len());
-        format!("serving {listeners} listeners with {backends} backends")
+        format!(
+            "serving {} with {}",
+            count(self.listeners.len(), "listener"),
+            count(self.pools.len(), "backend")
+        )
     }
 
     fn try_reload(&mut self, file: &Path) -> Result<(), Vec<String>> {
@@ -72,16 +80,21 @@ impl Running {
             let (config, mut problems) = Config::load(file);
             let instruments = self.instruments.clone();
             let instruments = instruments.or_else(|| config.admin.as_ref().map(Instruments::new));
-            let before = Before {
+            let is_new = |it: &Backend| !self.pools.contains_key(&it.name.value);
+            let mut before = Before {
                 pools: self.pools.clone(),
                 states: self.states(),
                 instruments: instruments.clone(),
-                is_dry_run: false,
+                // New backends are checked once it is certain that they are used.
+                is_dry_run: config.backends.iter().any(is_new),
             };
-            let parts = build::build(&config, &before, &mut problems);
+            let mut parts = build::build(&config, &before, &mut problems);
+            self.report_held(&config, &mut problems);
             if problems.errors() > 0 {
                 return Err(lines(problems));
             }
+            #[cfg(unix)]
+            self.pass_sockets_on(&config)?;
             let known = self.listeners.iter();
             let known = known.map(|(name, listener)| (&**name, &*listener.addresses));
             let sockets = self.sockets.open(&config, &known.collect());
@@ -90,6 +103,15 @@ impl Running {
             let admin = admin.map_err(|error| vec![error.to_string()])?;
             // Again, also if nothing was changed, because the file may have been rotated.
             let access = log::open(&config.log).map_err(|error| vec![error])?;
+            if before.is_dry_run {
+                before.is_dry_run = false;
+                let mut again = Problems::default();
+                parts = build::build(&config, &before, &mut again);
+                // A file has changed meanwhile.
+                if again.errors() > 0 {
+                    return Err(lines(again));
+                }
+            }
             for problem in lines(problems) {
                 tracing::warn!("{problem}");
             }
@@ -101,8 +123,26 @@ impl Running {
             access.commit();
             self.instruments = instruments;
             self.commit(config, parts, sockets, admin);
+            self.sockets.settle();
             Ok(())
         })
+    }
+
+    /// Reports addresses that cannot be opened while the sockets of before are open.
+    fn report_held(&self, config: &Config, problems: &mut Problems) {
+        for listener in &config.listeners {
+            let name = &listener.name.value;
+            for listen in &listener.listen {
+                let address = &listen.value;
+                if let Some((holder, other)) = self.config.in_the_way(address, name) {
+                    let message = format!(
+                        "listener \"{name}\": cannot listen on {address}: {other} is held by listener \"{holder}\" of \
+                         this process; keep it, or restart"
+                    );
+                    problems.error(listen.place.clone(), message);
+                }
+            }
+        }
     }
 
     /// Opens the new socket of the admin interface, if it has one.

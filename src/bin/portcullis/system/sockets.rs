@@ -20,7 +20,7 @@ pub(crate) struct Sockets {
     per_core: bool,
     /// Those that this process has opened before, by the [label] of the listener.
     open: HashMap<String, AnyListener>,
-    /// From the process before, by the [label] of the listener.
+    /// From the process before, or from another listener, by the [label] of the listener that gets them.
     #[cfg(unix)]
     handed_over: HashMap<String, Vec<OwnedFd>>,
     /// From systemd, by the name of the socket. They stay open, so that a listener can be removed and added again.
@@ -29,7 +29,7 @@ pub(crate) struct Sockets {
     /// What operators have changed in the process before.
     #[cfg(unix)]
     changes: Vec<String>,
-    /// Those of the process before that are used. Their files belong to it until all are open.
+    /// Those of them that are used. Their files belong to the process or the listener before until all are open.
     #[cfg(unix)]
     adopted: Vec<WeakSocket>,
 }
@@ -228,6 +228,17 @@ impl Sockets {
             self.adopted.push(socket);
         }
         Some(adopted)
+    }
+
+    /// Lets the listener with this label use sockets that another listener of this process has.
+    pub(crate) fn pass_on(&mut self, label: String, sockets: Vec<OwnedFd>) {
+        self.handed_over.insert(label, sockets);
+    }
+
+    /// Forgets the sockets that were passed on, and leaves their files to the listeners that have them.
+    pub(crate) fn keep(&mut self) {
+        self.handed_over.clear();
+        self.adopted.clear();
     }
 
     /// Owns the files of sockets from now on, and closes the sockets that no listener has.
