@@ -110,4 +110,10 @@ impl Answer {
         assert_eq!(self.status, 200, "{}", self.body);
         serde_json::from_str(&self.body).expect("it is JSON")
     }
+
+    /// What the answer says is wrong.
+    pub(super) fn error(&self) -> String {
+        let json: Value = serde_json::from_str(&self.body).expect("it is JSON");
+        json["error"].as_str().expect("an error").to_owned()
+    }
 }

@@ -138,13 +138,24 @@ async fn ctl_shows_tables_and_changes_what_the_interface_can() {
     let json: Value = serde_json::from_str(&output(&["endings", "--json"]).await).expect("JSON");
     assert_eq!(json["endings"][0]["peer"], peer);
 
-    let refused = running.ctl(&["close"]).await;
-    assert_eq!(refused.status.code(), Some(1));
-    assert!(
-        text(&refused.stderr).contains("all connections"),
-        "{}",
-        text(&refused.stderr)
-    );
+    for (wrong, error) in [
+        (
+            &["close"][..],
+            "this would close all connections; write a filter, or `all=true` (--all)",
+        ),
+        (
+            &["connections", "--listener", "nope"],
+            "there is no listener \"nope\"; there is a",
+        ),
+        (
+            &["connections", "--limit", "501"],
+            "limit: \"501\" is not a whole number from 1 to 500",
+        ),
+    ] {
+        let refused = running.ctl(wrong).await;
+        assert_eq!(refused.status.code(), Some(1), "{wrong:?}");
+        assert_eq!(text(&refused.stderr), format!("portcullis: {error}\n"));
+    }
     let refused = running.ctl(&["close", "99999"]).await;
     assert!(
         text(&refused.stderr).contains("/api/endings"),

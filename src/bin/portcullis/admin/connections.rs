@@ -14,9 +14,10 @@ use std::cmp::Reverse;
 pub(super) fn list(call: &Call<'_>) -> Result<Reply, Refusal> {
     let known = [&["limit", "cursor"][..], Filter::FACTS, Filter::LIVE].concat();
     let query = call.query(&known)?;
-    let (limit, cursor): (Option<usize>, Option<u64>) = (query.get("limit")?, query.get("cursor")?);
-    let limit = limit.unwrap_or(PAGE).clamp(1, PAGE);
-    let filter = Filter::read(&query)?;
+    let limit = query.number("limit", 1..=PAGE as u64)?;
+    let limit = limit.map_or(PAGE, |limit| limit as usize);
+    let cursor = query.number("cursor", 0..=u64::MAX)?;
+    let filter = Filter::of(call, &query)?;
     let connections = matching(&call.interface.view, &filter);
     Ok(reply::ok(&show_page(connections, cursor, limit)))
 }
@@ -75,12 +76,12 @@ pub(super) fn close_matching(call: &Call<'_>) -> Result<Reply, Refusal> {
     ]
     .concat();
     let query = call.query(&known)?;
-    let filter = Filter::read(&query)?;
+    let filter = Filter::of(call, &query)?;
     let (is_dry_run, reset) = (query.flag("dry-run")?, query.flag("reset")?);
     let all = query.explicit_flag("all")?;
     if filter.is_empty() && !all {
         return Err(Refusal::bad_request(
-            "this would close all connections; write a filter, or all=true",
+            "this would close all connections; write a filter, or `all=true` (--all)",
         ));
     }
     let connections = matching(&call.interface.view, &filter);

@@ -5,6 +5,7 @@
 use super::{
     connection,
     filter::{Filter, Subject},
+    live,
     reply::{self, Refusal, Reply},
     router::Call,
     story,
@@ -235,15 +236,16 @@ impl Ending {
 pub(super) fn list(call: &Call<'_>) -> Result<Reply, Refusal> {
     let known = [&["outcome", "since", "within", "limit"][..], Filter::FACTS].concat();
     let query = call.query(&known)?;
-    let (since, limit) = (query.get("since")?, query.get("limit")?);
-    let limit = limit.unwrap_or(PAGE).clamp(1, PAGE);
-    let outcome = query.text("outcome");
-    let within = query.get::<f64>("within")?;
-    let filter = Filter::read(&query)?;
+    let since = query.number("since", 0..=u64::MAX)?;
+    let limit = query.number("limit", 1..=PAGE as u64)?;
+    let limit = limit.map_or(PAGE, |limit| limit as usize);
+    let outcome = query.word("outcome", live::outcome_names())?;
+    let within = query.seconds("within")?;
+    let filter = Filter::of(call, &query)?;
     let endings = &call.interface.endings;
     let (found, last) = endings.find(since.unwrap_or(0), limit, |ending| {
         outcome.is_none_or(|outcome| ending.outcome.as_str() == outcome)
-            && within.is_none_or(|within| ending.age().as_secs_f64() <= within)
+            && within.is_none_or(|within| ending.age() <= within)
             && filter.matches(&Subject::Ended(ending))
     });
     Ok(reply::ok(&json!({

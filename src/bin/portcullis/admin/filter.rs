@@ -1,8 +1,12 @@
 //! Which connections a request is about.
 
-use super::{connection, endings::Ending, query::Query, reply::Refusal};
+use super::{connection, endings::Ending, query::Query, reply::Refusal, router::Call};
 use crate::view;
-use portcullis::{ConnectionInfo, connection::Address, middleware::ip_set::IpSet};
+use portcullis::{
+    ConnectionInfo,
+    connection::{Address, Phase},
+    middleware::ip_set::IpSet,
+};
 use std::time::Duration;
 
 /// What a connection must have. All parts must match.
@@ -36,9 +40,6 @@ impl Filter {
 
     pub(super) fn read(query: &Query) -> Result<Self, Refusal> {
         let text = |name| query.text(name).map(str::to_owned);
-        let older: Option<f64> = query.get("older")?;
-        let older = older.map(Duration::try_from_secs_f64).transpose();
-        let older = older.map_err(|_| Refusal::bad_request("older: not a number of seconds"))?;
         Ok(Self {
             listener: text("listener"),
             peer: query.get("peer")?,
@@ -46,10 +47,38 @@ impl Filter {
             route: text("route").map(|route| route.to_lowercase()),
             backend: text("backend"),
             server: text("server"),
-            phase: text("phase"),
-            older,
+            phase: query
+                .word("phase", PHASES.map(Phase::as_str))?
+                .map(str::to_owned),
+            older: query.seconds("older")?,
             search: text("search").map(|text| text.to_lowercase()),
         })
+    }
+
+    /// The same for a request. A listener and a backend that it names have to be there, unless connections name them.
+    pub(super) fn of(call: &Call<'_>, query: &Query) -> Result<Self, Refusal> {
+        let filter = Self::read(query)?;
+        let interface = call.interface;
+        let config = &interface.view.current().config;
+        let is_used = |has: &dyn Fn(&ConnectionInfo) -> bool| {
+            let mut is_used = interface.view.server.connections().iter().any(has);
+            interface
+                .endings
+                .each_connection(|info| is_used |= has(info));
+            is_used
+        };
+        if let Some(name) = &filter.listener {
+            let known = config.listeners.iter().map(|it| &*it.name.value);
+            let is_it =
+                |info: &ConnectionInfo| info.listener().map(view::listener_of) == Some(name);
+            known_or("listener", name, known, || is_used(&is_it))?;
+        }
+        if let Some(name) = &filter.backend {
+            let known = config.backends.iter().map(|it| &*it.name.value);
+            let is_it = |info: &ConnectionInfo| info.pool() == Some(name);
+            known_or("backend", name, known, || is_used(&is_it))?;
+        }
+        Ok(filter)
     }
 
     /// Whether it names nothing, and so means all.
@@ -99,6 +128,33 @@ impl Filter {
                 .as_deref()
                 .is_none_or(|text| has(subject, info, text))
     }
+}
+
+/// What a live connection does.
+const PHASES: [Phase; 7] = [
+    Phase::Accepted,
+    Phase::Waiting,
+    Phase::Handshake,
+    Phase::Serving,
+    Phase::Closing,
+    Phase::Closed,
+    Phase::Detached,
+];
+
+/// Rejects a name that is neither `known` nor used by a connection that was accepted before the last reload.
+fn known_or<'a>(
+    kind: &str,
+    name: &str,
+    known: impl Iterator<Item = &'a str> + Clone,
+    is_used: impl FnOnce() -> bool,
+) -> Result<(), Refusal> {
+    if known.clone().any(|known| known == name) || is_used() {
+        return Ok(());
+    }
+    let (name, known) = (name.escape_debug(), known.collect::<Vec<_>>().join(", "));
+    Err(Refusal::not_found(format!(
+        "there is no {kind} \"{name}\"; there is {known}"
+    )))
 }
 
 fn is_in(peer: &Address, networks: &IpSet) -> bool {

@@ -2,6 +2,7 @@
 
 use super::{
     metrics::show_limit,
+    query::Query,
     reply::{self, Refusal, Reply},
     router::Call,
 };
@@ -60,10 +61,15 @@ pub(super) fn change(call: &Call<'_>, name: &str, action: Action) -> Result<Repl
             }
         }
         Action::Limit => {
-            let limit: Option<usize> = call.query(&["value"])?.get("value")?;
-            let limit = limit.filter(|limit| *limit > 0).ok_or_else(|| {
-                Refusal::bad_request("value: a limit is a number of at least 1; to take no connections, pause the listener")
-            })?;
+            let query = call.query(&["value"])?;
+            if query.text("value") == Some("0") {
+                return Err(Refusal::bad_request(
+                    "value: a limit is at least 1; to take no connections, pause the listener",
+                ));
+            }
+            let limit = query.number("value", 1..=u64::MAX)?;
+            let limit = limit.ok_or_else(|| Query::missing("value"))?;
+            let limit = usize::try_from(limit).unwrap_or(usize::MAX);
             listener.limit.set_limit(limit);
             show_limit(name, limit);
         }

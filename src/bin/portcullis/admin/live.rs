@@ -46,7 +46,7 @@ struct Sample {
 }
 
 /// The names of the outcomes, by their index.
-fn outcome_names() -> [&'static str; Outcome::COUNT] {
+pub(super) fn outcome_names() -> [&'static str; Outcome::COUNT] {
     // All timeouts share one index.
     let timed_out = || Outcome::TimedOut(portcullis::middleware::error::TimeoutPhase::READ);
     Outcome::EACH.map(|outcome| outcome.unwrap_or_else(timed_out).as_str())
@@ -246,7 +246,7 @@ impl ByteMeter {
 }
 
 pub(super) fn show(call: &Call<'_>) -> Result<Reply, Refusal> {
-    let since: Option<u64> = call.query(&["since"])?.get("since")?;
+    let since = call.query(&["since"])?.number("since", 0..=u64::MAX)?;
     let since = since.unwrap_or(0);
     let samples: Vec<_> = {
         let samples = call.interface.live.lock();

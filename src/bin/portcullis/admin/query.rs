@@ -1,7 +1,7 @@
 //! The parts of a URL.
 
 use super::reply::Refusal;
-use std::{fmt, str::FromStr};
+use std::{fmt, ops::RangeInclusive, str::FromStr, time::Duration};
 
 /// The parameters of a request. Each must be one that the endpoint knows.
 pub(crate) struct Query(Vec<(String, String)>);
@@ -64,6 +64,67 @@ impl Query {
             Some("true") => Ok(true),
             Some(value) => Err(neither(name, value)),
         }
+    }
+
+    /// A whole number in this range.
+    pub(crate) fn number(
+        &self,
+        name: &str,
+        range: RangeInclusive<u64>,
+    ) -> Result<Option<u64>, Refusal> {
+        let Some(text) = self.text(name) else {
+            return Ok(None);
+        };
+        let number = text.parse().ok().filter(|number| range.contains(number));
+        number.map(Some).ok_or_else(|| {
+            let text = text.escape_debug();
+            let words = match (range.start(), range.end()) {
+                (0, &u64::MAX) => String::new(),
+                (least, &u64::MAX) => format!(" of at least {least}"),
+                (least, most) => format!(" from {least} to {most}"),
+            };
+            Refusal::bad_request(format!("{name}: \"{text}\" is not a whole number{words}"))
+        })
+    }
+
+    /// A number of seconds, which may have a fraction.
+    pub(crate) fn seconds(&self, name: &str) -> Result<Option<Duration>, Refusal> {
+        let Some(text) = self.text(name) else {
+            return Ok(None);
+        };
+        let seconds = text.parse().ok();
+        let time = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        time.map(Some).ok_or_else(|| {
+            let text = text.escape_debug();
+            let error = format!("{name}: \"{text}\" is not a number of seconds, such as 2.5");
+            Refusal::bad_request(error)
+        })
+    }
+
+    /// One of these words.
+    pub(crate) fn word<'a>(
+        &self,
+        name: &str,
+        known: impl IntoIterator<Item = &'a str, IntoIter: Clone>,
+    ) -> Result<Option<&'a str>, Refusal> {
+        let Some(text) = self.text(name) else {
+            return Ok(None);
+        };
+        let known = known.into_iter();
+        let found = known.clone().find(|known| *known == text);
+        found.map(Some).ok_or_else(|| {
+            let (text, known) = (text.escape_debug(), known.collect::<Vec<_>>().join(", "));
+            Refusal::bad_request(format!(
+                "{name}: \"{text}\" is unknown; write one of {known}"
+            ))
+        })
+    }
+
+    /// For a parameter that has to be there.
+    pub(crate) fn missing(name: &str) -> Refusal {
+        Refusal::bad_request(format!(
+            "the parameter `{name}` is missing; write it in the query"
+        ))
     }
 
     pub(crate) fn get<T: FromStr<Err: fmt::Display>>(
@@ -139,8 +200,32 @@ mod tests {
         );
         let query = query.expect("all are known");
         assert_eq!(query.text("name"), Some("<b> x"));
-        assert_eq!(query.get::<usize>("limit").expect("a number"), Some(7));
-        assert!(query.get::<usize>("name").is_err());
+        assert_eq!(query.number("limit", 7..=7).expect("a number"), Some(7));
+        assert!(query.number("name", 0..=u64::MAX).is_err());
+    }
+
+    #[test]
+    fn a_number_is_in_its_range_and_else_the_range_is_said() {
+        for (text, number, error) in [
+            ("1", Some(1), ""),
+            ("500", Some(500), ""),
+            ("0", None, "\"0\" is not a whole number from 1 to 500"),
+            ("501", None, "\"501\" is not a whole number from 1 to 500"),
+            ("-1", None, "\"-1\" is not a whole number from 1 to 500"),
+            ("1.5", None, "\"1.5\" is not a whole number from 1 to 500"),
+        ] {
+            let query = Query::parse(Some(&format!("limit={text}")), &["limit"]);
+            let found = query.expect("it is known").number("limit", 1..=500);
+            match number {
+                Some(number) => assert_eq!(found.expect(text), Some(number)),
+                None => assert_eq!(found.expect_err(text).error(), format!("limit: {error}")),
+            }
+        }
+        for (text, is_time) in [("0.5", true), ("-1", false), ("nan", false), ("x", false)] {
+            let query = Query::parse(Some(&format!("older={text}")), &["older"]);
+            let found = query.expect("it is known").seconds("older");
+            assert_eq!(found.is_ok(), is_time, "{text}");
+        }
     }
 
     #[test]

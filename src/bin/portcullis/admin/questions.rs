@@ -1,6 +1,7 @@
 //! Questions about decisions: what would become of a client, and what a reload would do.
 
 use super::{
+    query::Query,
     reply::{self, Refusal, Reply},
     router::Call,
 };
@@ -20,9 +21,10 @@ pub(super) fn explain(call: &Call<'_>) -> Result<Reply, Refusal> {
     let query = call.query(&[
         "listener", "from", "name", "alpn", "protocol", "cert", "proxy", "direct",
     ])?;
-    let missing = |name| Refusal::bad_request(format!("the parameter \"{name}\" is missing"));
-    let name = query.text("listener").ok_or_else(|| missing("listener"))?;
-    let from: IpAddr = query.get("from")?.ok_or_else(|| missing("from"))?;
+    let name = query
+        .text("listener")
+        .ok_or_else(|| Query::missing("listener"))?;
+    let from: IpAddr = query.get("from")?.ok_or_else(|| Query::missing("from"))?;
     let current = call.interface.view.current();
     let listeners = &current.config.listeners;
     let listener = listeners.iter().find(|it| it.name.value == name);

@@ -1,12 +1,14 @@
 //! Changes of the program as a whole.
 
 use super::{
+    query::Query,
     reply::{self, Refusal, Reply},
     router::Call,
 };
 use crate::{log, running::Request};
 use http::StatusCode;
 use serde_json::json;
+use std::str::FromStr;
 use tokio::sync::oneshot;
 use tracing::Level;
 
@@ -43,19 +45,10 @@ pub(super) async fn drain(call: &Call<'_>) -> Result<Reply, Refusal> {
 /// Changes the level of messages, until that of the configuration changes or the program ends. An upgrade keeps it.
 pub(super) fn log_level(call: &Call<'_>) -> Result<Reply, Refusal> {
     let query = call.query(&["level"])?;
-    let level = match query.text("level") {
-        Some("error") => Level::ERROR,
-        Some("warn") => Level::WARN,
-        Some("info") => Level::INFO,
-        Some("debug") => Level::DEBUG,
-        Some("trace") => Level::TRACE,
-        _ => {
-            return Err(Refusal::bad_request(
-                "level: write one of error, warn, info, debug, trace",
-            ));
-        }
-    };
-    log::set_level(level);
+    let level = query.word("level", ["error", "warn", "info", "debug", "trace"])?;
+    let level = level.ok_or_else(|| Query::missing("level"))?;
+    let level = Level::from_str(level);
+    log::set_level(level.expect("tracing knows these words"));
     Ok(reply::ok(
         &json!({ "log_level": log::level().as_str().to_lowercase() }),
     ))

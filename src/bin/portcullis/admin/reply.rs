@@ -82,6 +82,11 @@ impl Refusal {
         self
     }
 
+    #[cfg(test)]
+    pub(super) fn error(&self) -> &str {
+        self.body["error"].as_str().unwrap_or_default()
+    }
+
     pub(crate) fn status(&self) -> StatusCode {
         self.status
     }
