@@ -31,7 +31,15 @@ impl Backend {
         let name = read_name(section);
         let balance = section.get("balance").unwrap_or(Balance::LeastConnections);
         let listed = section.get::<OneOrMore<Placed<ServerAddress>>>("servers");
-        let described = section.sections("server");
+        let described = match section.is_table_array("server") {
+            true => section.sections("server"),
+            false => {
+                let message =
+                    "write `servers` for addresses; [[backend.server]] has settings for each";
+                section.error_at("server", message);
+                Vec::new()
+            }
+        };
         let has_servers = section.has("servers") | section.has("server");
         let described: Vec<_> = described
             .into_iter()
@@ -150,12 +158,13 @@ fn unique_servers(section: &Section<'_>, servers: &[Server]) {
         let address = &server.address;
         let mut before = servers[..index].iter().map(|server| &server.address);
         if let Some(first) = before.find(|first| first.value == address.value) {
-            let message = format!(
-                "{}: server {} is listed twice; the other one is in line {}",
-                section.words(),
-                address.value,
-                first.place.line
-            );
+            let (words, server) = (section.words(), &address.value);
+            let mut message = format!("{words}: server {server} is listed twice");
+            // A command line has no lines.
+            if !address.place.file.as_os_str().is_empty() {
+                let first = address.place.of_other(&first.place);
+                message += &format!("; the other one is in {first}");
+            }
             section.reader().error_in(&address.place, message);
         }
     }

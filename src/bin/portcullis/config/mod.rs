@@ -5,6 +5,8 @@
 //! 1. the syntax; the parser goes on after a mistake;
 //! 2. each section alone: unknown keys, missing keys, invalid values;
 //! 3. the references between sections, such as a listener's backend.
+//!
+//! If the syntax is wrong, nothing is reported as missing, because it may be what could not be read.
 
 mod admin;
 mod backend;
@@ -37,10 +39,10 @@ pub(crate) use self::{
     problem::{Place, Placed, Problems, Severity},
     process::{Access, Drain, Format, Log, Process, Workers},
     source::{Source, read_text},
-    value::{ByteRate, EventRate, ListenAddress, Size, parse_duration},
+    value::{ByteRate, EventRate, ListenAddress, Size, no_listen_address, parse_duration},
 };
 use section::{Reader, Section};
-use std::{cell::RefCell, fs, path::Path};
+use std::{cell::RefCell, fs, ops::Range, path::Path};
 use toml::de::DeTable;
 
 /// A configuration without errors of its own.
@@ -111,19 +113,23 @@ impl Config {
         let mut config = Self::default();
         let mut defaults = Guards::default();
         let mut sources = vec![(source.clone(), true)];
-        let mut read = 0;
+        let (mut read, mut is_damaged) = (0, false);
         // Sources are read in the order of their inclusion; the list grows while it is walked.
         while let Some((source, is_main)) = sources.get(read).cloned() {
             read += 1;
+            let (table, errors) = DeTable::parse_recoverable(source.text());
             let reader = Reader {
                 source: &source,
                 problems: &found,
+                is_damaged: !errors.is_empty(),
                 lists: &lists,
                 known,
             };
-            let (table, errors) = DeTable::parse_recoverable(source.text());
+            is_damaged |= reader.is_damaged;
             for error in errors {
-                reader.error(error.span().unwrap_or(0..0), error.message());
+                let span = error.span().unwrap_or(0..0);
+                let message = syntax_error(source.text(), span.clone(), error.message());
+                reader.error(span, message);
             }
             let includes = Section::root(reader, &table)
                 .read(|section| config.read_section(section, &mut defaults, is_main));
@@ -145,7 +151,10 @@ impl Config {
         config.hash_with_lists = Source::hash(texts);
         config.lists = lists.iter().map(|list| list.path().into()).collect();
         let mut found = found.into_inner();
-        references::check(&config, &mut found);
+        // What seems to be missing may be where the syntax is wrong.
+        if !is_damaged {
+            references::check(&config, &mut found);
+        }
         *problems = found;
         (config, read)
     }
@@ -192,11 +201,24 @@ impl Config {
     }
 }
 
+/// The parser's message, with what it is about.
+fn syntax_error(text: &str, span: Range<usize>, message: &str) -> String {
+    let at = text.get(span.clone()).unwrap_or_default();
+    let behind = text.get(span.start..).unwrap_or_default().trim_start();
+    if message == "duplicate key" {
+        return format!("duplicate key `{}`", at.escape_debug());
+    }
+    if behind.starts_with(',') {
+        return format!("{message}; write [ ] around several values");
+    }
+    message.to_owned()
+}
+
 /// The version of the format comes first, so that a later format is recognized.
 const VERSION: u32 = 1;
 
 fn read_version(section: &Section<'_>) {
-    if !section.has("version") {
+    if !section.has("version") && !section.reader().is_damaged {
         section.error(format!(
             "`version = {VERSION}` is missing as the first line"
         ));

@@ -1,6 +1,6 @@
 //! What is wrong with a configuration, where, and how to mend it.
 
-use std::{fmt, path::Path, sync::Arc};
+use std::{collections::BTreeSet, fmt, path::Path, sync::Arc};
 
 /// The place of a value in a file. Lines and columns begin at 1; columns count characters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,6 +18,15 @@ impl fmt::Display for Place {
 }
 
 impl Place {
+    /// Where another place is, for a message here: its line, and its file if that is another one.
+    pub(crate) fn of_other(&self, other: &Self) -> String {
+        let Self { file, line, .. } = other;
+        match *file == self.file {
+            true => format!("line {line}"),
+            false => format!("{}:{line}", file.display()),
+        }
+    }
+
     /// The beginning of a message; empty for a text that is in no file.
     pub(crate) fn before(&self) -> String {
         match self.file.as_os_str().is_empty() {
@@ -82,8 +91,16 @@ impl Problems {
         });
     }
 
+    /// Adds the problems of a later step, without those at the place of an error, from which they probably follow.
     pub(crate) fn extend(&mut self, others: Self) {
-        self.0.extend(others.0);
+        let others = others.0.into_iter();
+        let others: Vec<_> = others.filter(|it| !self.has_error_at(&it.place)).collect();
+        self.0.extend(others);
+    }
+
+    pub(crate) fn has_error_at(&self, place: &Place) -> bool {
+        let mut errors = self.0.iter().filter(|it| it.severity == Severity::Error);
+        errors.any(|it| it.place == *place)
     }
 
     /// Keeps the problems at places that `keep`, and returns the number of the others.
@@ -95,7 +112,7 @@ impl Problems {
 
     pub(crate) fn errors(&self) -> usize {
         let is_error = |problem: &&Problem| problem.severity == Severity::Error;
-        let errors: std::collections::BTreeSet<_> = self.0.iter().filter(is_error).collect();
+        let errors: BTreeSet<_> = self.0.iter().filter(is_error).collect();
         errors.len()
     }
 

@@ -1,13 +1,14 @@
 //! What sections say of each other: names that must exist, and settings that exclude each other.
 
 use super::{
-    Action, Config, ListenAddress, Listener, Matches, Place, Placed, Problems, Route, Target, Tls,
-    Workers, problem::nearest,
+    Action, Config, ListenAddress, Listener, Matches, Place, Placed, Problems, Route, Source,
+    Target, Tls, Workers, problem::nearest,
 };
 use portcullis::middleware::peek::Protocol;
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     net::SocketAddr,
+    path::{Path, PathBuf},
 };
 
 pub(super) fn check(config: &Config, problems: &mut Problems) {
@@ -36,7 +37,7 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
     for name in admin.iter().flat_map(|tls| &tls.certificates) {
         used.insert(("certificate".to_owned(), name.value.clone()));
         if !certificates.contains_key(&*name.value) {
-            let message = missing("admin", "certificate", &name.value, &certificates);
+            let message = missing("admin", "certificate", name, &certificates);
             problems.error(name.place.clone(), message);
         }
     }
@@ -46,7 +47,7 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
             used.insert(("certificate".to_owned(), name.value.clone()));
             if !certificates.contains_key(&*name.value) {
                 let words = format!("backend \"{}\"", backend.name.value);
-                let message = missing(&words, "certificate", &name.value, &certificates);
+                let message = missing(&words, "certificate", name, &certificates);
                 problems.error(name.place.clone(), message);
             }
         }
@@ -56,10 +57,7 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
         let mut refer = |kind: &str, name: &Placed<String>, known: &Names<'_>| {
             used.insert((kind.to_owned(), name.value.clone()));
             if !known.contains_key(&*name.value) {
-                problems.error(
-                    name.place.clone(),
-                    missing(&words, kind, &name.value, known),
-                );
+                problems.error(name.place.clone(), missing(&words, kind, name, known));
             }
         };
         let mut refer_all = |tls: Option<&Tls>, backend: Option<&Placed<String>>| {
@@ -85,6 +83,11 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
         }
     }
     preludes(config, problems);
+    if config.listeners.is_empty() && problems.errors() == 0 {
+        let file = config.files.first().map_or(Path::new(""), PathBuf::as_path);
+        let place = Source::new(file, "").place(0..0);
+        problems.note(place, "there is no [[listener]], so nothing is served");
+    }
     if problems.errors() > 0 {
         // What seems to be unused may be used where there is a mistake.
         return;
@@ -119,8 +122,10 @@ fn preludes(config: &Config, problems: &mut Problems) {
             && other.value != prelude.value
         {
             let message = format!(
-                "listener \"{}\": `prelude` differs from that of `tls` of backend \"{}\" (line {})",
-                listener.name.value, name.value, other.place.line
+                "listener \"{}\": `prelude` differs from that of `tls` of backend \"{}\" ({})",
+                listener.name.value,
+                name.value,
+                prelude.place.of_other(&other.place)
             );
             problems.error(prelude.place.clone(), message);
         }
@@ -133,11 +138,12 @@ fn names<'a>(all: impl Iterator<Item = &'a Placed<String>>) -> Names<'a> {
     all.map(|name| (&*name.value, &name.place)).collect()
 }
 
-fn missing(words: &str, kind: &str, name: &str, known: &Names<'_>) -> String {
+fn missing(words: &str, kind: &str, name: &Placed<String>, known: &Names<'_>) -> String {
+    let Placed { value: name, place } = name;
     let hint = match nearest(name, known.keys().copied()) {
         Some(near) => format!(
-            "; the nearest name is \"{near}\" (line {})",
-            known[near].line
+            "; the nearest name is \"{near}\" ({})",
+            place.of_other(known[near])
         ),
         None if known.is_empty() => format!("; write [[{kind}]]"),
         None => String::new(),
@@ -155,10 +161,11 @@ fn unique<'a>(
 ) {
     let mut first = HashMap::new();
     for name in names {
-        if let Some(line) = first.insert(&*name.value, name.place.line) {
+        if let Some(other) = first.insert(&*name.value, &name.place) {
             let message = format!(
-                "{kind} \"{}\" is defined twice; the other one is in line {line}",
-                name.value
+                "{kind} \"{}\" is defined twice; the other one is in {}",
+                name.value,
+                name.place.of_other(other)
             );
             problems.error(name.place.clone(), message);
         }
@@ -188,11 +195,13 @@ fn addresses(config: &Config, problems: &mut Problems) {
     let mut first = HashMap::new();
     for listener in &config.listeners {
         for listen in listener.listen.iter().filter(|it| !it.value.is_any_port()) {
-            let here = (&listener.name.value, listen.place.line);
-            if let Some((name, line)) = first.insert(&listen.value, here) {
+            let here = (&listener.name.value, &listen.place);
+            if let Some((name, other)) = first.insert(&listen.value, here) {
                 let message = format!(
-                    "listener \"{}\": {} is taken by listener \"{name}\" (line {line})",
-                    listener.name.value, listen.value
+                    "listener \"{}\": {} is taken by listener \"{name}\" ({})",
+                    listener.name.value,
+                    listen.value,
+                    listen.place.of_other(other)
                 );
                 problems.error(listen.place.clone(), message);
             }
@@ -200,10 +209,11 @@ fn addresses(config: &Config, problems: &mut Problems) {
     }
     let admin = config.admin.iter().map(|admin| &admin.listen);
     for listen in admin.filter(|it| !it.value.is_any_port()) {
-        if let Some((name, line)) = first.get(&listen.value) {
+        if let Some((name, other)) = first.get(&listen.value) {
             let message = format!(
-                "admin: {} is taken by listener \"{name}\" (line {line})",
-                listen.value
+                "admin: {} is taken by listener \"{name}\" ({})",
+                listen.value,
+                listen.place.of_other(other)
             );
             problems.error(listen.place.clone(), message);
         }
@@ -233,8 +243,8 @@ fn overlapping(config: &Config, problems: &mut Problems) {
         };
         if let Some((other, wildcard, at)) = tcp.iter().find(covers) {
             let message = format!(
-                "listener \"{name}\": {address} is a part of {wildcard} of listener \"{other}\" (line {})",
-                at.line
+                "listener \"{name}\": {address} is a part of {wildcard} of listener \"{other}\" ({})",
+                place.of_other(at)
             );
             problems.error((*place).clone(), message);
         }
@@ -252,8 +262,9 @@ fn check_routes(words: &str, listener: &Listener, routes: &[Route], problems: &m
                     let lower = name.value.to_ascii_lowercase();
                     if let Some(other) = names.insert(lower, name) {
                         let message = format!(
-                            "{words}: \"{}\" has a route already (line {})",
-                            name.value, other.place.line
+                            "{words}: \"{}\" has a route already ({})",
+                            name.value,
+                            name.place.of_other(&other.place)
                         );
                         problems.error(name.place.clone(), message);
                     }
@@ -263,8 +274,8 @@ fn check_routes(words: &str, listener: &Listener, routes: &[Route], problems: &m
                 if let Some(place) = protocols.insert(*protocol, &route.place) {
                     let place: &Place = place;
                     let message = format!(
-                        "{words}: this protocol has a route already (line {})",
-                        place.line
+                        "{words}: this protocol has a route already ({})",
+                        route.place.of_other(place)
                     );
                     problems.error(route.place.clone(), message);
                 }
@@ -272,8 +283,8 @@ fn check_routes(words: &str, listener: &Listener, routes: &[Route], problems: &m
             Matches::Rest => {
                 if let Some(other) = rest.replace(&route.place) {
                     let message = format!(
-                        "{words}: two routes without `names` or `protocol`; the other one is in line {}",
-                        other.line
+                        "{words}: two routes without `names` or `protocol`; the other one is in {}",
+                        route.place.of_other(other)
                     );
                     problems.error(route.place.clone(), message);
                 }

@@ -24,6 +24,8 @@ pub(crate) trait Value: Sized {
 pub(crate) struct Reader<'a> {
     pub(crate) source: &'a Source,
     pub(crate) problems: &'a RefCell<Problems>,
+    /// Whether the syntax is wrong somewhere, so that keys may seem to be missing.
+    pub(crate) is_damaged: bool,
     /// The files with networks that were read, also those with a mistake.
     pub(crate) lists: &'a RefCell<Vec<Source>>,
     /// Notes the path of each key that the program looks for, such as `listener.limits.connections`.
@@ -32,12 +34,15 @@ pub(crate) struct Reader<'a> {
 
 impl Reader<'_> {
     pub(crate) fn error(&self, span: Range<usize>, message: impl Into<String>) {
-        let place = self.source.place(span);
-        self.problems.borrow_mut().error(place, message);
+        self.error_in(&self.source.place(span), message);
     }
 
+    /// Reports a problem, unless the syntax is wrong in the same place, which is why the value is, too.
     pub(crate) fn error_in(&self, place: &Place, message: impl Into<String>) {
-        self.problems.borrow_mut().error(place.clone(), message);
+        let mut problems = self.problems.borrow_mut();
+        if !(self.is_damaged && problems.has_error_at(place)) {
+            problems.error(place.clone(), message);
+        }
     }
 
     /// Reports that `value` is not `expected`, such as "a duration".
@@ -120,6 +125,9 @@ impl<'a> Section<'a> {
 
     /// Reports `key` if it is absent, unless it was misspelt, which is reported there.
     pub(crate) fn missing(&self, key: &'static str, hint: &str) {
+        if self.reader.is_damaged {
+            return;
+        }
         let misspelt = |name: &str| name != key && nearest(name, [key]).is_some();
         let mut names = self.table.iter().map(|(name, _)| name.get_ref());
         if !self.has(key) && !names.any(|name| misspelt(name)) {
@@ -175,6 +183,15 @@ impl<'a> Section<'a> {
         self.raw(key).is_some()
     }
 
+    /// Whether `key` is absent, or an array of tables.
+    pub(crate) fn is_table_array(&self, key: &'static str) -> bool {
+        let is_table = |it: &Spanned<DeValue<'_>>| it.get_ref().is_table();
+        self.raw(key).is_none_or(|raw| {
+            let array = raw.get_ref().as_array();
+            array.is_some_and(|array| array.iter().all(is_table))
+        })
+    }
+
     /// Whether `key` is present and a table.
     pub(crate) fn has_table(&self, key: &'static str) -> bool {
         self.raw(key).is_some_and(|raw| raw.get_ref().is_table())
@@ -205,8 +222,7 @@ impl<'a> Section<'a> {
 
     /// Reports a problem at the value of `key`.
     pub(crate) fn error_at(&self, key: &'static str, message: impl Into<String>) {
-        let place = self.place_of(key);
-        self.reader.problems.borrow_mut().error(place, message);
+        self.reader.error_in(&self.place_of(key), message);
     }
 
     /// Notes something about the value of `key`.

@@ -726,3 +726,61 @@ fn the_number_of_endings_is_limited() {
     let too_many = problems(&of("10_001"));
     assert_eq!(too_many, ["4:11: admin: up to 10,000 endings are kept"]);
 }
+
+#[test]
+fn a_syntax_error_is_reported_without_what_follows_from_it() {
+    let file = |servers: &str| {
+        format!(
+            "version = 1\n[[listener]]\nname = \"a\"\nlisten = \"[::]:1\"\nbackend = \"b\"\n\
+             [[backend]]\nname = \"b\"\n{servers}\n"
+        )
+    };
+    for (servers, error) in [
+        (
+            "servers = \"h:1\", \"h:2\"",
+            "; write [ ] around several values",
+        ),
+        ("servers = [\"h:1\"]\nbalance = ", ""),
+        ("servers = [\"h:1\"", ""),
+        ("servers", ""),
+    ] {
+        let found = problems(&file(servers));
+        assert_eq!(found.len(), 1, "{servers}: {found:?}");
+        assert!(found[0].ends_with(error), "{found:?}");
+    }
+    // A value that could be read is still checked.
+    let found = problems(&file("servers = [\"h\"]\nbalance = "));
+    assert_eq!(found.len(), 2, "{found:?}");
+    let twice = "servers = [\"h:1\"]\nservers = [\"h:2\"]";
+    assert_eq!(problems(&file(twice)), ["9:1: duplicate key `servers`"]);
+}
+
+#[test]
+fn servers_under_the_name_of_their_tables_are_told_the_right_key() {
+    for line in ["server = \"h:1\"", "server = [\"h:1\"]"] {
+        let found = wrong_backend(line);
+        let message =
+            "8:10: write `servers` for addresses; [[backend.server]] has settings for each";
+        assert_eq!(found, [message], "{line}");
+    }
+}
+
+#[test]
+fn a_number_that_is_too_large_is_said_to_be() {
+    let number = "99999999999999999999";
+    assert_eq!(
+        wrong(&format!("limits = {{ connections = {number} }}")),
+        ["this number is too large; expected a whole number of at least 1"]
+    );
+    let port = wrong_backend("health = { http = \"/\", port = 65536 }");
+    let message = ": expected a whole number from 0 to 65535";
+    assert!(port[0].ends_with(message), "{port:?}");
+}
+
+#[test]
+fn a_configuration_without_a_listener_is_noted() {
+    let note = "1:1: note: there is no [[listener]], so nothing is served";
+    assert_eq!(problems("version = 1\n"), [note]);
+    let backend = "version = 1\n[[backend]]\nname = \"b\"\nservers = \"h:1\"\n";
+    assert_eq!(problems(backend)[0], note);
+}

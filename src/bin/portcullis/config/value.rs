@@ -1,7 +1,12 @@
 //! Durations, sizes, rates and the other values that a key may have.
 
 use super::section::{Reader, Value};
-use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    num::{IntErrorKind, NonZeroU32, ParseIntError},
+    path::PathBuf,
+    time::Duration,
+};
 use toml::{Spanned, de::DeValue};
 
 /// A value, or the word `"off"`.
@@ -92,11 +97,13 @@ macro_rules! integer {
                 let Some(integer) = value.get_ref().as_integer() else {
                     return reader.unexpected(value, $words);
                 };
-                let parsed = Self::from_str_radix(integer.as_str(), integer.radix()).ok();
-                if parsed.is_none() {
-                    reader.error(value.span(), concat!("expected ", $words));
+                match Self::from_str_radix(integer.as_str(), integer.radix()) {
+                    Ok(integer) => Some(integer),
+                    Err(error) => {
+                        reader.error(value.span(), no_integer($words, &error));
+                        None
+                    }
                 }
-                parsed
             }
         }
     )*};
@@ -109,6 +116,16 @@ integer!(
     usize: "a whole number of at least 0"
 );
 
+fn no_integer(words: &str, error: &ParseIntError) -> String {
+    match error.kind() {
+        // Otherwise the words have the largest one.
+        IntErrorKind::PosOverflow if words.contains("at least") => {
+            format!("this number is too large; expected {words}")
+        }
+        _ => format!("expected {words}"),
+    }
+}
+
 /// A whole number of at least 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Positive(pub(crate) usize);
@@ -119,12 +136,17 @@ impl Value for Positive {
         let Some(integer) = value.get_ref().as_integer() else {
             return reader.unexpected(value, WORDS);
         };
-        let parsed = usize::from_str_radix(integer.as_str(), integer.radix());
-        let parsed = parsed.ok().filter(|number| *number > 0);
-        if parsed.is_none() {
-            reader.error(value.span(), format!("expected {WORDS}"));
+        match usize::from_str_radix(integer.as_str(), integer.radix()) {
+            Ok(0) => {
+                reader.error(value.span(), format!("expected {WORDS}"));
+                None
+            }
+            Ok(number) => Some(Self(number)),
+            Err(error) => {
+                reader.error(value.span(), no_integer(WORDS, &error));
+                None
+            }
         }
-        parsed.map(Self)
     }
 }
 
@@ -316,20 +338,33 @@ impl Value for ListenAddress {
         }
         let address = text.parse().ok();
         if address.is_none() {
-            let hint = match text.strip_prefix(':').or_else(|| text.strip_prefix("*:")) {
-                Some(port) => {
-                    format!("write \"0.0.0.0:{port}\" for all IPv4 addresses, or \"[::]:{port}\"")
-                }
-                None => "write \"0.0.0.0:443\", \"[::]:443\" or \"unix:/path\"".into(),
-            };
-            let text = text.escape_debug();
-            reader.error(
-                value.span(),
-                format!("\"{text}\" is not an address to listen on; {hint}"),
-            );
+            reader.error(value.span(), no_listen_address(&text));
         }
         address.map(Self::Tcp)
     }
+}
+
+/// Why `text` is no address to listen on, and what to write instead.
+pub(crate) fn no_listen_address(text: &str) -> String {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|it| it.is_ascii_digit());
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    let any = text.strip_prefix(':').or_else(|| text.strip_prefix("*:"));
+    let any = any
+        .filter(|port| is_number(port))
+        .or(is_number(text).then_some(text));
+    let hint = match (any, bare.parse::<IpAddr>(), text.rsplit_once(':')) {
+        (Some(port), ..) if port.parse::<u16>().is_ok() => {
+            format!("write \"0.0.0.0:{port}\" for all IPv4 addresses, or \"[::]:{port}\"")
+        }
+        (None, Ok(ip), _) => format!("write it with a port: \"{}\"", SocketAddr::new(ip, 443)),
+        (None, _, Some((host, port))) if port.parse::<u16>().is_ok() && !host.contains(':') => {
+            format!("write an IP address instead of the name, such as \"127.0.0.1:{port}\"")
+        }
+        (_, _, Some((_, port))) if is_number(port) => "a port is at most 65535".into(),
+        _ => "write \"0.0.0.0:443\", \"[::]:443\" or \"unix:/path\"".into(),
+    };
+    let text = text.escape_debug();
+    format!("\"{text}\" is not an address to listen on; {hint}")
 }
 
 impl ListenAddress {
@@ -456,6 +491,39 @@ mod tests {
         }
         assert!(no_duration("5 min").contains("write \"5m\""));
         assert!(no_duration("2 hours").contains("write \"2h\""));
+    }
+
+    #[test]
+    fn an_address_that_cannot_be_listened_on_says_what_is_wrong() {
+        let all =
+            |port| format!("write \"0.0.0.0:{port}\" for all IPv4 addresses, or \"[::]:{port}\"");
+        let known = "write \"0.0.0.0:443\", \"[::]:443\" or \"unix:/path\"".to_owned();
+        let too_large = "a port is at most 65535".to_owned();
+        for (text, hint) in [
+            (":443", all("443")),
+            ("*:443", all("443")),
+            ("17001", all("17001")),
+            ("99999", known.clone()),
+            (":99999", too_large.clone()),
+            ("127.0.0.1:99999", too_large.clone()),
+            ("[::1]:99999", too_large.clone()),
+            ("localhost:99999", too_large),
+            (
+                "localhost:1",
+                "write an IP address instead of the name, such as \"127.0.0.1:1\"".into(),
+            ),
+            (
+                "127.0.0.1",
+                "write it with a port: \"127.0.0.1:443\"".into(),
+            ),
+            ("::1", "write it with a port: \"[::1]:443\"".into()),
+            ("[::1]", "write it with a port: \"[::1]:443\"".into()),
+            ("localhost", known.clone()),
+            ("127.0.0.1:http", known),
+        ] {
+            let expected = format!("\"{text}\" is not an address to listen on; {hint}");
+            assert_eq!(no_listen_address(text), expected);
+        }
     }
 
     #[test]
