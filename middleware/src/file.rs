@@ -18,6 +18,11 @@ pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     read_up_to(MAX, File::open(path)?)
 }
 
+/// Reads all of `file`, which may be a FIFO, but has to end within [`MAX`] bytes.
+pub(crate) fn read_up_to_limit(file: impl Read) -> io::Result<Vec<u8>> {
+    read_up_to(MAX, file)
+}
+
 fn read_up_to(max: u64, file: impl Read) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(max + 1).read_to_end(&mut bytes)?;

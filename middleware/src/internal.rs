@@ -60,6 +60,11 @@ pub fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     file::read(path)
 }
 
+/// Reads all of `file`, unless it is too large.
+pub fn read_up_to_limit(file: impl io::Read) -> io::Result<Vec<u8>> {
+    file::read_up_to_limit(file)
+}
+
 /// How long a certificate is still valid, if that is short enough for a warning.
 pub fn expires_soon(facts: &CertificateFacts, now: SystemTime) -> Option<Duration> {
     facts.expires_soon(now)

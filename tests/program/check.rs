@@ -4,8 +4,11 @@ use crate::{
     configurations::ocsp_response,
     gate::{Authority, Folder, program},
 };
-use std::{process::Output, time::Duration};
-use tokio::{process::Command, time::timeout};
+use std::{
+    process::{Output, Stdio},
+    time::Duration,
+};
+use tokio::{io::AsyncWriteExt, process::Command, time::timeout};
 
 async fn check(configuration: &std::path::Path) -> Output {
     let path = configuration.to_str().expect("it is UTF-8");
@@ -272,6 +275,159 @@ async fn a_file_that_is_missing_is_a_problem_of_its_own() {
     let output = check(&folder.path("none.toml")).await;
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output).contains("none.toml:1:1: cannot be read: "));
+}
+
+const GATE: &str = "version = 1\n[[listener]]\nname = \"a\"\nlisten = \"127.0.0.1:0\"\nbackend = \"b\"\n\
+                    [[backend]]\nname = \"b\"\nservers = \"127.0.0.1:1\"\n";
+
+#[tokio::test]
+async fn the_standard_input_and_a_file_without_its_option_are_checked() {
+    let folder = Folder::new();
+    folder.write("networks", "192.0.2.0/24\n");
+    let relative = GATE.replace(
+        "backend = \"b\"\n",
+        "backend = \"b\"\naccess.allow-file = \"networks\"\n",
+    );
+    let wrong = GATE.replace("backend = ", "bakend = ");
+    for arguments in [
+        &["check", "-"][..],
+        &["check", "-c", "-"],
+        &["check", "/dev/stdin"],
+        &["check", "-c", "/dev/stdin"],
+    ] {
+        let run = async |text: &str| {
+            let mut command = program(arguments.iter().copied());
+            command.current_dir(folder.path(""));
+            command.stdin(Stdio::piped()).stdout(Stdio::piped());
+            let mut child = command.spawn().expect("it starts");
+            let mut stdin = child.stdin.take().expect("a pipe");
+            // It may end before it has read all.
+            let _ = stdin.write_all(text.as_bytes()).await;
+            drop(stdin);
+            let output = timeout(PATIENCE, child.wait_with_output()).await;
+            output.expect("it ends").expect("it runs")
+        };
+        let right = run(&relative).await;
+        let code = right.status.code();
+        assert_eq!(code, Some(0), "{arguments:?}: {}", text(&right));
+        let wrong = run(&wrong).await;
+        assert_eq!(wrong.status.code(), Some(2), "{arguments:?}");
+        let found = text(&wrong);
+        assert!(found.starts_with("-:5:1: unknown key `bakend`"), "{found}");
+        let large = run(&"#".repeat(64 * 1024 * 1024 + 1)).await;
+        let found = text(&large);
+        assert!(found.contains("is larger than 64 MiB"), "{found}");
+    }
+    let file = folder.write("gate.toml", GATE);
+    let file = file.to_str().expect("it is UTF-8");
+    let output = program(["check", file]).output().await.expect("it runs");
+    let expected = format!("{file}: usable; 1 listener, 1 backend\n");
+    // Behind a note, where few file descriptors are allowed.
+    assert!(text(&output).ends_with(&expected), "{}", text(&output));
+    let both = program(["check", file, "-c", file]).output().await;
+    assert_eq!(both.expect("it runs").status.code(), Some(2));
+}
+
+#[tokio::test]
+async fn a_log_file_that_cannot_be_opened_is_reported_and_not_created() {
+    let folder = Folder::new();
+    folder.write("file", "");
+    let log = |path: &str| {
+        GATE.replace(
+            "[[listener]]",
+            &format!("[log]\naccess = \"{path}\"\n[[listener]]"),
+        )
+    };
+    for (path, error) in [
+        (
+            "./missing/access.log",
+            "No such file or directory (os error 2)",
+        ),
+        ("./file/access.log", "Not a directory (os error 20)"),
+        (".", "access lines need a file here"),
+    ] {
+        let file = folder.write("gate.toml", log(path));
+        let path = folder.path(path).display().to_string();
+        let message = format!(
+            "{}:3:10: log.access cannot be opened: {path}: {error}",
+            file.display()
+        );
+        let output = check(&file).await;
+        assert_eq!(output.status.code(), Some(2), "{path}");
+        assert_eq!(text(&output).lines().next(), Some(&*message));
+        let run = program(["run", "--config", file.to_str().expect("it is UTF-8")]);
+        let output = { run }.output().await.expect("it starts");
+        assert_eq!(output.status.code(), Some(1), "{path}");
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(error.trim_end(), message);
+    }
+    for path in ["./access.log", "./file", "/dev/null"] {
+        let output = check(&folder.write("gate.toml", log(path))).await;
+        assert_eq!(output.status.code(), Some(0), "{path}: {}", text(&output));
+    }
+    assert!(!folder.path("access.log").exists(), "it was created");
+}
+
+#[tokio::test]
+async fn what_is_defined_twice_names_the_other_file() {
+    let folder = Folder::new();
+    let more = GATE.replace("version = 1\n", "");
+    let other = folder.write("more.toml", more);
+    let main = GATE.replace("version = 1", "version = 1\ninclude = \"more.toml\"");
+    let file = folder.write("gate.toml", main.replace("127.0.0.1:0", "127.0.0.1:7007"));
+    let output = check(&file).await;
+    let found = text(&output);
+    let file = file.display();
+    let other = other.display();
+    for (place, kind, first) in [("2", "listener \"a\"", 4), ("6", "backend \"b\"", 8)] {
+        let message = format!(
+            "{other}:{place}:8: {kind} is defined twice; the other one is in {file}:{first}"
+        );
+        assert!(
+            found.lines().any(|line| line == message),
+            "{message} in {found}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_name_with_two_routes_is_reported_once() {
+    let folder = Folder::new();
+    let routes = "route = [{ names = [\"A.TEST\", \"a.test\"], pass = true, backend = \"b\" }]\n";
+    let file = folder.write("gate.toml", GATE.replacen("backend = \"b\"\n", routes, 1));
+    let output = check(&file).await;
+    let found = text(&output);
+    let file = file.display();
+    let message = format!("{file}:5:31: listener \"a\": \"a.test\" has a route already (line 5)");
+    assert_eq!(found, format!("{message}\n{file}: 1 error\n"));
+}
+
+#[tokio::test]
+async fn a_list_of_networks_that_admits_nobody_is_noted() {
+    let folder = Folder::new();
+    folder.write("allow", "# none yet\n");
+    for (access, is_noted) in [
+        ("access.allow-file = \"allow\"", true),
+        (
+            "access = { allow-file = \"allow\", allow = \"10.0.0.0/8\" }",
+            false,
+        ),
+        ("access.deny-file = \"allow\"", false),
+    ] {
+        let text = GATE.replacen(
+            "backend = \"b\"\n",
+            &format!("backend = \"b\"\n{access}\n"),
+            1,
+        );
+        let output = check(&folder.write("gate.toml", text)).await;
+        assert_eq!(output.status.code(), Some(0));
+        let note = "allow has no network, so nobody is admitted";
+        assert_eq!(text_has(&output, note), is_noted, "{access}");
+    }
+}
+
+fn text_has(output: &Output, part: &str) -> bool {
+    text(output).contains(part)
 }
 
 #[tokio::test]

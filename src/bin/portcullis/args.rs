@@ -63,9 +63,12 @@ pub(crate) struct Config {
 
 #[derive(Arguments, Debug)]
 pub(crate) struct Check {
-    /// The configuration file.
+    /// The configuration file, or - for the standard input.
     #[arg(short, long, value_name = "FILE", default_value = "portcullis.toml")]
     pub(crate) config: PathBuf,
+    /// The same without --config.
+    #[arg(value_name = "FILE", conflicts_with = "config")]
+    pub(crate) file: Option<PathBuf>,
     /// Also reports certificates that end until then, such as now+14d.
     #[arg(long, value_name = "TIME", value_parser = from_now)]
     pub(crate) at: Option<Duration>,

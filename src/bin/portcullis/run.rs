@@ -28,12 +28,17 @@ use tokio::{
 
 /// Prints all problems of a configuration. It reads certificates and other files, and opens no socket.
 pub(crate) fn check(args: &args::Check) -> ExitCode {
-    let path = &*args.config;
-    let (config, parts, mut problems) = load(path);
+    let path = args.file.as_ref().unwrap_or(&args.config);
+    let is_stdin = [Path::new("-"), Path::new("/dev/stdin")].contains(&&**path);
+    let (config, parts, mut problems) = load_by(|| match is_stdin {
+        true => Config::from_stdin(),
+        false => Config::load(path),
+    });
     if let Some(ahead) = args.at {
         report_endings(&config, &parts, ahead, &mut problems);
     }
     check_descriptors(&config, &mut problems);
+    log::check(&config.log, &mut problems);
     if problems.errors() > 0 {
         return print_problems(path, problems);
     }
@@ -92,9 +97,13 @@ pub(crate) fn count(number: usize, thing: &str) -> String {
 
 /// Reads a configuration with all that it refers to, and builds it without a connect.
 pub(crate) fn load(path: &Path) -> (Config, Parts, Problems) {
+    load_by(|| Config::load(path))
+}
+
+fn load_by(read: impl FnOnce() -> (Config, Problems)) -> (Config, Parts, Problems) {
     let runtime = runtime();
     let _guard = runtime.enter();
-    let (config, mut problems) = Config::load(path);
+    let (config, mut problems) = read();
     let before = Before {
         is_dry_run: true,
         ..Before::default()

@@ -244,6 +244,16 @@ impl Networks {
         });
         let from_file = section.file(file_key).and_then(|file| {
             let list = from_file(&file.value, section.reader());
+            if file_key == "allow-file"
+                && list.as_ref().is_ok_and(IpSet::is_empty)
+                && listed.is_none()
+            {
+                let path = file.value.display();
+                section.note_at(
+                    file_key,
+                    format!("{path} has no network, so nobody is admitted"),
+                );
+            }
             list.map_err(|reason| section.error_at(file_key, reason))
                 .ok()
         });

@@ -42,6 +42,7 @@ pub(crate) use self::{
     value::{ByteRate, EventRate, ListenAddress, Size, no_listen_address, parse_duration},
 };
 use section::{Reader, Section};
+use source::read_stdin;
 use std::{cell::RefCell, fs, ops::Range, path::Path};
 use toml::de::DeTable;
 
@@ -75,6 +76,22 @@ impl Config {
         let config = match read_source(path, &mut problems) {
             Some(source) => Self::parse(&source, &mut problems),
             None => Self::default(),
+        };
+        (config, problems)
+    }
+
+    /// Reads the standard input. Paths in it are relative to the current folder.
+    pub(crate) fn from_stdin() -> (Self, Problems) {
+        let mut problems = Problems::default();
+        let text = read_stdin();
+        let source = Source::new("-", text.as_deref().unwrap_or_default());
+        let config = match text {
+            Ok(_) => Self::parse(&source, &mut problems),
+            Err(error) => {
+                let message = format!("the standard input cannot be read: {error}");
+                problems.error(source.place(0..0), message);
+                Self::default()
+            }
         };
         (config, problems)
     }

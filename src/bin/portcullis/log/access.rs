@@ -28,12 +28,41 @@ pub(super) enum Destination {
 
 /// Opens a file to append to. Pipes are rejected, because opening or writing to one may block.
 pub(super) fn open(path: &Path) -> io::Result<File> {
+    check_kind(path)?;
+    File::options().append(true).create(true).open(path)
+}
+
+/// Fails where [`open`] would probably fail. It creates no file.
+pub(super) fn check(path: &Path) -> io::Result<()> {
+    check_kind(path)?;
+    match File::options().append(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let folder = path.parent().filter(|it| *it != Path::new(""));
+            check_folder(folder.unwrap_or(Path::new(".")))
+        }
+        opened => opened.map(drop),
+    }
+}
+
+fn check_kind(path: &Path) -> io::Result<()> {
     let is_file = |metadata: fs::Metadata| metadata.is_file() || is_device(&metadata);
     if fs::metadata(path).is_ok_and(|metadata| !is_file(metadata)) {
         let message = "access lines need a file here";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     }
-    File::options().append(true).create(true).open(path)
+    Ok(())
+}
+
+/// Whether a file can be created there.
+#[cfg(unix)]
+fn check_folder(folder: &Path) -> io::Result<()> {
+    use rustix::fs::{Access, access};
+    access(folder, Access::WRITE_OK | Access::EXEC_OK).map_err(Into::into)
+}
+
+#[cfg(not(unix))]
+fn check_folder(folder: &Path) -> io::Result<()> {
+    fs::metadata(folder).map(drop)
 }
 
 /// Such as `/dev/null`.

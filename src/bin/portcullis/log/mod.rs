@@ -10,7 +10,7 @@ mod lines;
 
 pub(crate) use self::{access::log as log_access, lines::dropped};
 
-use crate::config::{Access, Format, Log};
+use crate::config::{Access, Format, Log, Problems};
 use access::Destination;
 use arc_swap::ArcSwap;
 use formats::{Formats, IsJson};
@@ -20,6 +20,7 @@ use std::{
     env,
     ffi::OsString,
     io::{self, IsTerminal},
+    path::Path,
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 use tracing::{Level, Metadata};
@@ -104,10 +105,29 @@ pub(crate) fn open(settings: &Log) -> Result<Opened, String> {
         Access::Stdout => Opened(Destination::Stdout, None),
         Access::File(path) => {
             let opened = access::open(&path.value).and_then(Lines::to);
-            let (lines, flush) = opened.map_err(|error| format!("{}: {error}", path.place))?;
+            let (lines, flush) = opened.map_err(|error| {
+                format!(
+                    "{}{}",
+                    path.place.before(),
+                    cannot_open(&path.value, &error)
+                )
+            })?;
             Opened(Destination::File(lines), Some(flush))
         }
     })
+}
+
+/// Reports a file of access lines that cannot be opened, without creating it.
+pub(crate) fn check(settings: &Log, problems: &mut Problems) {
+    if let Access::File(path) = &settings.access
+        && let Err(error) = access::check(&path.value)
+    {
+        problems.error(path.place.clone(), cannot_open(&path.value, &error));
+    }
+}
+
+fn cannot_open(path: &Path, error: &io::Error) -> String {
+    format!("log.access cannot be opened: {}: {error}", path.display())
 }
 
 impl Opened {

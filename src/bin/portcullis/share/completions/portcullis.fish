@@ -41,7 +41,7 @@ complete -c portcullis -n "__fish_portcullis_using_subcommand demo" -l load -d '
 complete -c portcullis -n "__fish_portcullis_using_subcommand demo" -s h -l help -d 'Print help'
 complete -c portcullis -n "__fish_portcullis_using_subcommand run" -s c -l config -d 'The configuration file' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand run" -s h -l help -d 'Print help'
-complete -c portcullis -n "__fish_portcullis_using_subcommand check" -s c -l config -d 'The configuration file' -r -F
+complete -c portcullis -n "__fish_portcullis_using_subcommand check" -s c -l config -d 'The configuration file, or - for the standard input' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand check" -l at -d 'Also reports certificates that end until then, such as now+14d' -r
 complete -c portcullis -n "__fish_portcullis_using_subcommand check" -s h -l help -d 'Print help'
 complete -c portcullis -n "__fish_portcullis_using_subcommand plan" -s c -l config -d 'The new configuration file. The running process reads it as if it stood in the place of its own' -r -F
