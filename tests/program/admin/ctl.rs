@@ -4,6 +4,7 @@ use super::{Administered, TOKEN, forward_to};
 use crate::gate::{Folder, Gate, backend, line, program};
 use serde_json::Value;
 use std::process::Output;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 impl Administered {
     async fn ctl(&self, arguments: &[&str]) -> Output {
@@ -71,6 +72,57 @@ async fn ctl_says_what_is_missing() {
         text(&closed.stderr).contains("http://127.0.0.1:1: "),
         "{}",
         text(&closed.stderr)
+    );
+}
+
+#[tokio::test]
+async fn ctl_says_how_to_give_the_token() {
+    let running = Administered::run(&forward_to(backend("one").await), 1).await;
+    let admin = format!("http://{}", running.admin);
+    let file = running.folder.path("gate.toml");
+    let file = file.to_str().expect("it is UTF-8");
+    let need = "portcullis: this change needs the token: set PORTCULLIS_TOKEN, or use --token-file";
+    let ctl = async |arguments: &[&str]| {
+        let mut command = program([&["ctl", "reload"], arguments].concat());
+        let output = command.env_remove("PORTCULLIS_TOKEN").output().await;
+        let output = output.expect("it starts");
+        assert_eq!(output.status.code(), Some(1));
+        text(&output.stderr)
+    };
+    assert_eq!(ctl(&["--admin", &admin]).await, format!("{need}\n"));
+    let with_address = std::fs::read_to_string(file).expect("it is there");
+    let with_address = with_address.replacen("127.0.0.1:0", &running.admin.to_string(), 1);
+    let with_address = with_address.replace("\"token\"", "\"nowhere\"");
+    let other = running.folder.write("other.toml", with_address);
+    let other = other.to_str().expect("it is UTF-8");
+    let nowhere = running.folder.path("nowhere").display().to_string();
+    assert_eq!(
+        ctl(&["--config", other]).await,
+        format!(
+            "{need}; {other}:4:14: {nowhere} cannot be read: No such file or directory (os error 2)\n"
+        )
+    );
+}
+
+#[tokio::test]
+async fn ctl_knows_what_is_no_admin_interface() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+    let listener = listener.expect("a port is free");
+    let address = listener.local_addr().expect("it is bound");
+    tokio::spawn(async move {
+        let page = "HTTP/1.1 404 Not Found\r\ncontent-type: text/html\r\ncontent-length: 9\r\n\r\n<h1>x</h1";
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.read(&mut [0; 4_096]).await;
+            let _ = stream.write_all(page.as_bytes()).await;
+        }
+    });
+    let admin = format!("http://{address}");
+    let output = program(["ctl", "--admin", &admin, "status"]).output().await;
+    let output = output.expect("it starts");
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        text(&output.stderr),
+        format!("portcullis: {admin}: this is not an admin interface of portcullis\n")
     );
 }
 

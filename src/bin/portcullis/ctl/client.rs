@@ -4,7 +4,7 @@ use crate::config::{self, Config, ListenAddress, Severity, TokenSource, chain};
 use bytes::Bytes;
 use http::{
     Method, Request, StatusCode,
-    header::{AUTHORIZATION, CONNECTION, HOST},
+    header::{AUTHORIZATION, CONNECTION, CONTENT_SECURITY_POLICY, HOST, X_CONTENT_TYPE_OPTIONS},
 };
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
@@ -24,6 +24,8 @@ use tokio::{
 pub(crate) struct Client {
     address: Address,
     token: Option<String>,
+    /// Why that of the configuration cannot be read.
+    no_token: Option<String>,
     roots: Option<PathBuf>,
 }
 
@@ -39,6 +41,8 @@ enum Address {
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) text: String,
+    /// What to do about a token that is missing.
+    pub(crate) needs_token: Option<String>,
 }
 
 /// What a command line says of the interface.
@@ -61,18 +65,26 @@ impl Client {
             (None, Some(admin)) => Address::of(&admin.listen.value, admin.tls.is_some()),
             (None, None) => unreachable!("one of them is there"),
         };
+        let mut no_token = None;
         let token = match (args.token_file, env::var("PORTCULLIS_TOKEN")) {
             (Some(file), _) => Some(TokenSource::File(file.into()).load()?.expose().to_owned()),
             (None, Ok(token)) => Some(token),
             // That of the configuration, for those who may read it.
-            (None, Err(_)) => configured
-                .and_then(|admin| admin.token)
-                .and_then(|token| token.value.load().ok())
-                .map(|token| token.expose().to_owned()),
+            (None, Err(_)) => match configured.and_then(|admin| admin.token) {
+                Some(token) => match token.value.load() {
+                    Ok(token) => Some(token.expose().to_owned()),
+                    Err(error) => {
+                        no_token = Some(format!("{}{error}", token.place.before()));
+                        None
+                    }
+                },
+                None => None,
+            },
         };
         Ok(Self {
             address,
             token,
+            no_token,
             roots: args.roots.map(Into::into),
         })
     }
@@ -139,12 +151,34 @@ impl Client {
         let response = sender.send_request(request).await;
         let response = response.map_err(|error| self.failed(&error))?;
         let status = response.status();
+        // All answers of an admin interface have it.
+        let is_ours = response.headers().get(X_CONTENT_TYPE_OPTIONS).is_some()
+            && response.headers().contains_key(CONTENT_SECURITY_POLICY);
+        if !is_ours {
+            return Err(format!(
+                "{self}: this is not an admin interface of portcullis"
+            ));
+        }
         let body = response.into_body().collect().await;
         let body = body.map_err(|error| self.failed(&error))?.to_bytes();
         driver.abort();
+        let needs_token = (status == StatusCode::UNAUTHORIZED).then(|| {
+            let reason = self.no_token.iter().map(|reason| format!("; {reason}"));
+            let change = if method == Method::POST {
+                "change"
+            } else {
+                "request"
+            };
+            let way = "set PORTCULLIS_TOKEN, or use --token-file";
+            format!(
+                "this {change} needs the token: {way}{}",
+                reason.collect::<String>()
+            )
+        });
         Ok(Answer {
             status,
             text: String::from_utf8_lossy(&body).into_owned(),
+            needs_token,
         })
     }
 

@@ -10,6 +10,9 @@ use serde_json::Value;
 
 /// An answer that is an error, for the error output.
 pub(super) fn refusal(answer: &Answer) -> String {
+    if let Some(error) = &answer.needs_token {
+        return format!("portcullis: {error}\n");
+    }
     let value: Value = serde_json::from_str(&answer.text).unwrap_or_default();
     let Some(error) = value["error"].as_str() else {
         return answer.text.lines().map(|line| plain(line) + "\n").collect();

@@ -78,6 +78,9 @@ fn ask(args: &PlanArgs, new: &Config) -> Result<Vec<Row>, String> {
         if answer.status.is_success() {
             return Ok(json);
         }
+        if let Some(error) = answer.needs_token {
+            return Err(error);
+        }
         let error = json["error"].as_str().unwrap_or("the answer is not JSON");
         Err(format!("{}: {error}", answer.status))
     };
