@@ -174,6 +174,18 @@ async fn sigusr2_starts_the_new_process() {
 }
 
 #[tokio::test]
+async fn a_new_process_that_ends_on_its_own_leaves_the_old_one() {
+    let mut test = Upgradable::start().await;
+    let text = std::fs::read_to_string(&test.file).expect("it is there");
+    std::fs::write(&test.file, text.replace("backend = ", "bakend = ")).expect("it is writable");
+    test.gate.child.signal("USR2").await;
+    let ended = test.gate.child.says("the new process has ended").await;
+    let expected = "so the upgrade failed; this process goes on";
+    assert!(ended.contains(expected), "{ended}");
+    test.assert_serves().await;
+}
+
+#[tokio::test]
 async fn sigusr2_follows_the_link_that_the_program_was_called_by() {
     let folder = Folder::new();
     let text = configuration(&backend("one").await.to_string());
@@ -219,7 +231,12 @@ async fn what_operators_have_changed_goes_on_in_the_new_process() {
     // It waits in the queue of the paused listener, which the new process accepts nothing from either.
     let mut client = test.gate.connect().await;
 
-    let new = test.upgrade().await;
+    let mut new = test.start_new();
+    let logged = new.says("taken over from the process before").await;
+    let logged: Value = serde_json::from_str(&logged).expect("it is JSON");
+    let change = r#"{"configured":"INFO","log_level":"DEBUG"}"#;
+    let expected = format!("taken over from the process before: {change}");
+    assert_eq!(logged["message"], expected);
     test.gate.child.says("this one drains").await;
     let status = test.ctl(&["status"]).await;
     let process = new.id();

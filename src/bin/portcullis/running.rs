@@ -203,8 +203,7 @@ impl Running {
 
     /// Whether it drains, perhaps because another process has taken over.
     fn is_ending(&self) -> bool {
-        use server::State;
-        !matches!(self.view.state(), State::Running | State::Paused)
+        self.view.is_ending()
     }
 }
 

@@ -113,6 +113,11 @@ impl View {
         }
     }
 
+    /// Whether it drains, perhaps because another process has taken over.
+    pub(crate) fn is_ending(&self) -> bool {
+        !matches!(self.state(), State::Running | State::Paused)
+    }
+
     /// Makes a change that a new process takes over. `None` if it would no longer learn of it.
     pub(crate) fn change<T>(&self, change: impl FnOnce() -> T) -> Option<T> {
         let is_handed_over = self.lock_handed_over();

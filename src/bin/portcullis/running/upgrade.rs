@@ -24,7 +24,8 @@ impl Running {
             tracing::error!("an upgrade needs `process.upgrade-socket` in the configuration");
             return;
         }
-        match self.restart.start() {
+        let view = self.view.clone();
+        match self.restart.start(move || view.is_ending()) {
             Ok(process) => tracing::info!(process, "a new process was started for an upgrade"),
             Err(error) => tracing::error!(%error, "no new process can be started"),
         }
@@ -93,7 +94,11 @@ impl Running {
     pub(super) fn repeat(&self, changes: &[String]) {
         for change in changes {
             let value: Value = serde_json::from_str(change).unwrap_or_default();
-            let change = change.escape_debug();
+            let change = match &value {
+                Value::Null => change.escape_debug().to_string(),
+                // JSON has no control characters.
+                value => value.to_string(),
+            };
             match self.repeat_one(&value) {
                 Some(true) => tracing::info!("taken over from the process before: {change}"),
                 Some(false) => {

@@ -22,8 +22,11 @@ impl Restart {
         Self(env::current_exe().map(|own| called().filter(|path| is(path, &own)).unwrap_or(own)))
     }
 
-    /// Starts the program with the same arguments.
-    pub(crate) fn start(&self) -> io::Result<u32> {
+    /// Starts the program with the same arguments. If it ends before it `has_taken_over`, that is logged.
+    pub(crate) fn start(
+        &self,
+        has_taken_over: impl Fn() -> bool + Send + 'static,
+    ) -> io::Result<u32> {
         let path = match &self.0 {
             Ok(path) => path,
             Err(error) => return Err(io::Error::new(error.kind(), error.to_string())),
@@ -37,7 +40,14 @@ impl Restart {
         let process = child.id();
         let thread = thread::Builder::new().name("upgrade".into());
         let waits = thread.spawn(move || match child.wait() {
-            Ok(status) => tracing::error!(process, %status, "the new process has ended"),
+            Ok(status) if has_taken_over() => {
+                tracing::error!(process, %status, "the new process has ended");
+            }
+            Ok(status) => tracing::error!(
+                process,
+                %status,
+                "the new process has ended, so the upgrade failed; this process goes on"
+            ),
             Err(error) => tracing::error!(process, %error, "the new process is lost"),
         });
         if let Err(error) = waits {
