@@ -51,6 +51,42 @@ async fn daytime_sends_the_time_and_closes() {
 }
 
 #[tokio::test]
+async fn a_hangup_does_not_end_it() {
+    let (child, mut client) = run("echo").await;
+    child.signal("HUP").await;
+    client.write_all(b"ping").await.expect("it is open");
+    client.shutdown().await.expect("it is open");
+    let mut received = String::new();
+    client.read_to_string(&mut received).await.expect("an echo");
+    assert_eq!(received, "ping");
+    ends_with_zero(child).await;
+}
+
+#[tokio::test]
+async fn an_address_without_a_port_is_told_what_to_write() {
+    for command in ["echo", "daytime"] {
+        let output = program([command, "17008"]).output().await.expect("it runs");
+        assert_eq!(output.status.code(), Some(2));
+        assert_eq!(
+            String::from_utf8_lossy(&output.stderr),
+            "portcullis: \"17008\" is not an address to listen on; write \"0.0.0.0:17008\" for all IPv4 addresses, or \
+             \"[::]:17008\"\n"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_listed_twice_on_the_command_line_is_in_no_line() {
+    let arguments = ["forward", "127.0.0.1:0", "127.0.0.1:1", "127.0.0.1:1"];
+    let output = program(arguments).output().await.expect("it runs");
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr),
+        "backend \"servers\": server 127.0.0.1:1 is listed twice\n"
+    );
+}
+
+#[tokio::test]
 async fn a_port_that_is_taken_ends_the_start_with_one() {
     let taken = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let taken = taken.local_addr().expect("it is bound").to_string();

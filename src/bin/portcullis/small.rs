@@ -6,6 +6,8 @@ use portcullis::{
     middleware::observe::TraceLayer, server::Stack,
 };
 use std::{io, process::ExitCode, time::SystemTime};
+#[cfg(unix)]
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
@@ -56,6 +58,15 @@ pub(crate) async fn send_back(
 }
 
 fn serve(address: &str, name: &str, stack: impl Stack<TcpStream>) -> ExitCode {
+    let is_port = |port: &str| port.parse::<u16>().is_ok();
+    if !address
+        .rsplit_once(':')
+        .is_some_and(|(_, port)| is_port(port))
+    {
+        let error = config::no_listen_address(address);
+        output::say(format_args!("portcullis: {error}"));
+        return ExitCode::from(exit::USAGE);
+    }
     let _flush = log::init(&config::Log::default());
     let serve = async {
         let listener = TcpListener::bind(address)?;
@@ -65,6 +76,9 @@ fn serve(address: &str, name: &str, stack: impl Stack<TcpStream>) -> ExitCode {
         if let Err(failed) = printed {
             return Ok(Err(failed));
         }
+        // As in the other commands, it does not end the program, which has no file to read again.
+        #[cfg(unix)]
+        let _ignored = signal(SignalKind::hangup())?;
         let server = Server::new().listen(listener, stack).stop_on_signals();
         server.run().await.map(Ok).map_err(BoxError::from)
     };
