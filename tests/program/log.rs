@@ -7,7 +7,7 @@ use crate::{
 use serde_json::Value;
 use std::{fs, path::Path, time::Duration};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::UnixStream,
     time::timeout,
 };
@@ -214,6 +214,47 @@ async fn a_log_that_is_not_read_stalls_no_connection_and_the_lines_lost_are_coun
     );
     visit(&gate).await;
     gate.child.says("\"bytes_in\":5").await;
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_log_file_that_takes_nothing_is_a_warning_and_counted() {
+    let folder = Folder::new();
+    let server = backend("one").await.to_string();
+    let log = "format = \"json\"\naccess = \"/dev/full\"";
+    let admin = "[admin]\nlisten = \"unix:admin.sock\"\n";
+    let file = folder.write("gate.toml", configuration(log, &server) + admin);
+    let mut gate = Gate::run(&file, 1).await;
+    for _ in 0..3 {
+        visit(&gate).await;
+    }
+    let warned = gate.child.says("lines of the log cannot be written").await;
+    assert!(warned.contains("No space left on device"), "{warned}");
+    // Once a minute, also if more lines are lost.
+    gate.child.signal("HUP").await;
+    loop {
+        let line = gate.child.line().await;
+        assert!(!line.contains("lines of the log"), "{line}");
+        if line.contains("was reloaded") {
+            break;
+        }
+    }
+    let lost = "portcullis_log_lines_dropped_total";
+    let mut stream = UnixStream::connect(folder.path("admin.sock"))
+        .await
+        .expect("it listens");
+    let request = "GET /metrics HTTP/1.0\r\n\r\n";
+    stream
+        .write_all(request.as_bytes())
+        .await
+        .expect("it is open");
+    let mut metrics = String::new();
+    stream.read_to_string(&mut metrics).await.expect("metrics");
+    let counted = metrics.lines().find(|line| line.starts_with(lost));
+    assert!(
+        counted.is_some_and(|line| !line.ends_with(" 0")),
+        "{counted:?}"
+    );
 }
 
 #[tokio::test]

@@ -18,6 +18,9 @@ use tokio::time::Instant;
 /// Between attempts to write, after an error.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// Between warnings about lines that cannot be written.
+const WARN_AGAIN_AFTER: Duration = Duration::from_secs(60);
+
 /// Lines that wait for the reader.
 const QUEUE: usize = 8_192;
 
@@ -73,6 +76,7 @@ impl Lines {
 
 /// Writes until an empty line asks for the end, or the output is gone.
 fn write_all(queue: &Receiver<Vec<u8>>, mut output: impl Write, dropped: &AtomicU64) {
+    let mut warned: Option<Instant> = None;
     while let Ok(line) = queue.recv() {
         if line.is_empty() {
             break;
@@ -80,8 +84,12 @@ fn write_all(queue: &Receiver<Vec<u8>>, mut output: impl Write, dropped: &Atomic
         match output.write_all(&line) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
-            Err(_) => {
+            Err(error) => {
                 // A full disk, for example, which may have space later.
+                if warned.is_none_or(|warned| warned.elapsed() >= WARN_AGAIN_AFTER) {
+                    warned = Some(Instant::now());
+                    tracing::warn!(%error, "lines of the log cannot be written and are dropped");
+                }
                 dropped.fetch_add(1, Ordering::Relaxed);
                 DROPPED.fetch_add(1, Ordering::Relaxed);
                 thread::park_timeout(PAUSE);
