@@ -42,7 +42,7 @@ async fn it_names_the_rule_that_rejects_a_client_and_the_server_of_another() {
     let (code, text) = explain(&file, &format!("{listener} --from 203.0.113.7")).await;
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("acl               reject"), "{text}");
-    let last = "rejected by acl: the address is on the deny list\n";
+    let last = "rejected by acl: the address is on the deny list (`access`)\n";
     assert!(text.ends_with(last), "{text}");
 
     let (code, text) = explain(&file, &format!("{listener} --from 198.51.100.7")).await;

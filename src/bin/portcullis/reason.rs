@@ -96,11 +96,25 @@ impl fmt::Display for Rejection {
         if let Some(reason) = self.reason {
             write!(f, ": {}", words_of(reason))?;
         }
-        match &self.cause {
-            Some(cause) => write!(f, ": {cause}"),
+        if let Some(cause) = &self.cause {
+            write!(f, ": {cause}")?;
+        }
+        match key_of(self.by) {
+            Some(key) => write!(f, " (`{key}`)"),
             None => Ok(()),
         }
     }
+}
+
+/// The key of the file that makes a guard reject, where its name does not say that.
+pub(crate) fn key_of(guard: &str) -> Option<&'static str> {
+    Some(match guard {
+        "acl" => "access",
+        "connection_limit" => "limits.connections",
+        "keyed_limit" => "per-client.connections",
+        "rate_limit" => "per-client.rate",
+        _ => return None,
+    })
 }
 
 /// An error with its sources, without those that repeat the error before.

@@ -408,6 +408,7 @@ async fn endings_say_why_and_are_found_again() {
     assert_eq!(refused["ended_by"], "gate");
     let reason = refused["reason"].as_str().expect("text");
     assert!(reason.starts_with("rejected by keyed_limit: "), "{reason}");
+    assert!(reason.ends_with(" (`per-client.connections`)"), "{reason}");
     assert_eq!(
         refused["notes"].as_array().expect("a list").len(),
         1,

@@ -357,7 +357,10 @@ mod tests {
             .iter()
             .map(Ending::reason)
             .collect();
-        assert_eq!(reasons[2], "rejected by keyed_limit: per key");
+        assert_eq!(
+            reasons[2],
+            "rejected by keyed_limit: per key (`per-client.connections`)"
+        );
         assert_eq!(reasons[1], "<b>inner</b>");
         assert_eq!(reasons[0], "ü".repeat(250));
     }
@@ -375,7 +378,7 @@ mod tests {
             reasons,
             [
                 "rejected by route: no route: server name a.test",
-                "rejected by acl: the address is on the deny list"
+                "rejected by acl: the address is on the deny list (`access`)"
             ]
         );
         assert!(found.iter().all(|it| it.ended_by() == Some(EndedBy::Gate)));

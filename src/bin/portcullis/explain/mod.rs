@@ -14,7 +14,7 @@ pub(crate) use self::{
     command::{ExplainArgs, explain},
 };
 
-use crate::{build::Rules, config::Listener};
+use crate::{build::Rules, config::Listener, reason::key_of};
 use asking::Asking;
 
 /// What would become of a client, and why.
@@ -110,7 +110,11 @@ pub(crate) fn decide(listener: &Listener, rules: &Rules, client: &Client) -> Exp
 
 fn decision(explanation: &Explanation) -> String {
     match (explanation.rejected_by(), &explanation.backend) {
-        (Some(step), _) => format!("rejected by {}: {}", step.guard, step.reason),
+        (Some(step), _) => {
+            let key = key_of(step.guard).map(|key| format!(" (`{key}`)"));
+            let key = key.unwrap_or_default();
+            format!("rejected by {}: {}{key}", step.guard, step.reason)
+        }
         (None, Some(backend)) => match &*explanation.servers {
             [] => match explanation.guards.last() {
                 Some(step) if step.guard == BACKEND => {
