@@ -73,7 +73,8 @@
 //! | `portcullis_middleware::tls::store::changes` | WARN | `error` | the operating system does not report changes of certificates |
 //! | `portcullis_middleware::tls::store::snapshot` | WARN | `file` | a certificate in use expires soon or has expired, or its OCSP response is out of date |
 //! | `portcullis_middleware::tls::store::source` | WARN | `file` | an OCSP response is unusable and is not sent |
-//! | `portcullis_middleware::tls::store::watch` | ERROR | `error` | changed certificates are unusable, and the previous ones stay in use |
+//! | `portcullis_middleware::tls::store::watch` | ERROR | `certificate`, `error` | a changed certificate is unusable, and the previous one stays in use; with its name |
+//! | `portcullis_middleware::tls::store::watch` | ERROR | `error` | the same without a name, or of another changed file |
 //! | `portcullis_middleware::tls::store::watch` | INFO | | changed certificates were reloaded |
 //! | `portcullis_middleware::tls::x509::doubts` | WARN | `certificate` | a loaded certificate is expired or otherwise doubtful |
 //! | `portcullis_middleware::timeout::connection_timeout::handed_off` | DEBUG | `connection.id`, `peer`, `error` | a handed-off connection exceeded a limit and is closed |
@@ -362,8 +363,14 @@ pub const EVENTS: &[Event] = &[
     event(
         "portcullis_middleware::tls::store::watch",
         ERROR,
+        &["certificate", "error"],
+        "a changed certificate is unusable, and the previous one stays in use; with its name",
+    ),
+    event(
+        "portcullis_middleware::tls::store::watch",
+        ERROR,
         &["error"],
-        "changed certificates are unusable, and the previous ones stay in use",
+        "the same without a name, or of another changed file",
     ),
     event(
         "portcullis_middleware::tls::store::watch",

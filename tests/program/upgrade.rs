@@ -376,10 +376,7 @@ async fn a_process_without_a_listener_in_common_is_no_successor() {
         "{said}"
     );
     let said = test.gate.child.says("this process goes on").await;
-    assert!(
-        said.contains("has no listener of the old one"),
-        "{said}"
-    );
+    assert!(said.contains("has no listener of the old one"), "{said}");
     test.assert_serves().await;
 
     // With one in common, the others are named.
