@@ -1,6 +1,7 @@
 """Backends that fail, and what the example `forward` reports."""
 
 import contextlib
+import itertools
 import os
 import socket
 import sys
@@ -142,16 +143,21 @@ def silent_backends():
             backend.finished()
 
 
+# Two checks have one at the same time.
+MACHINES = itertools.count()
+
+
 @contextlib.contextmanager
 def other_machine():
     """A network namespace, its network device, and the address that it has."""
     if os.getuid() != 0:
         raise Missing("the right to make a network namespace")
     ip = need("ip")
-    name = f"gate{os.getpid() % 100_000}"
+    number = next(MACHINES)
+    name = f"gate{os.getpid() % 100_000}n{number}"
     there = f"{name}b"
     # 198.18.0.0/15 is for benchmarks of devices (RFC 2544).
-    network = f"198.18.{os.getpid() % 250}"
+    network = f"198.{18 + number % 2}.{os.getpid() % 250}"
     try:
         run(ip, "netns", "add", name)
     except AssertionError as error:

@@ -36,6 +36,7 @@ pub struct ConnectionInfo(Arc<ConnectionFacts>);
 struct ConnectionFacts {
     id: ConnectionId,
     accepted_at: Instant,
+    /// The listener, or what the connections of one connector share.
     origin: Option<Arc<ListenerInfo>>,
     socket_peer: Address,
     socket_local: Address,

@@ -142,9 +142,8 @@ impl<Io: Transport> Socket<Io> {
 impl<Io: Transport> Drop for Socket<Io> {
     fn drop(&mut self) {
         let control = self.info.control();
-        if self.waiting.is_some() {
-            control.forget_wakers();
-        }
+        // A task may also have left one without an operation, for a forced close.
+        control.forget_wakers();
         let Some(io) = &self.io else {
             self.info.set_phase(Phase::Detached);
             return;

@@ -53,7 +53,7 @@ pub trait Passthrough {
 
     /// Whether input has arrived at the socket that was not read, as far as the system can tell.
     ///
-    /// The default is that none has.
+    /// The default is that none has. Each wrapper that leaves the bytes unchanged forwards this method.
     fn has_unread(&self) -> bool {
         false
     }

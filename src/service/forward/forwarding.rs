@@ -187,11 +187,10 @@ where
         self.note(cx, from, polled)
     }
 
-    /// Whether a side that has not ended has sent bytes that the system still holds.
+    /// Whether a side has sent bytes that the system still holds. Its direction may have ended by the forced close.
     fn has_unread(&self) -> bool {
         let (client, backend) = self.sides.as_ref().expect(OPEN);
-        !self.to_backend.has_ended() && client.get_ref().has_unread()
-            || !self.to_client.has_ended() && backend.get_ref().has_unread()
+        client.get_ref().has_unread() || backend.get_ref().has_unread()
     }
 
     /// Records what a direction has begun or ended.

@@ -43,8 +43,10 @@
 //! # Cancellation and drop
 //!
 //! Dropping the future drops both connections with their guards, such as the slot of a pool. If bytes of one side have
-//! not reached the other one, both are reset, so that a truncated stream does not look complete. A timeout and a forced
-//! close do the same, also for bytes that the system holds unread; those do not count when the future is dropped.
+//! not reached the other one, both are reset, so that a truncated stream does not look complete. A forced close and the
+//! timeouts of this module and of single operations do the same for bytes that the system holds unread, unless they are
+//! under TLS or in a [`BoxIo`](crate::middleware::io::BoxIo). When the future is dropped, as by the limits of
+//! [`ConnectionTimeoutLayer`], such bytes do not count.
 //!
 //! # Limitations
 //!
@@ -66,8 +68,8 @@
 //! other side does not accept is kept, up to 64 KiB, or 128 KiB if a side is no plain socket. A TLS session keeps up to
 //! 136 KiB more, which it has encrypted. After two reads in a row that filled that buffer, bytes of plain sockets move
 //! through a pipe of the kernel (`splice(2)`, on Linux), which copies nothing and takes two system calls for 256 KiB, or
-//! for 1 MiB once 8 MiB have moved without a wait for the other side. The process has at most 16 pipes of 1 MiB and 128
-//! of 256 KiB; a slow reader occupies one. Without a pipe, and on other systems, bytes are copied.
+//! for 1 MiB once 8 MiB have moved without a wait for the other side. The pipes of the process take
+//! at most 48 MiB, and those of 1 MiB a third of it; a slow reader occupies one. Without a pipe, and on other systems, bytes are copied.
 //!
 //! What the kernel buffers comes on top: up to `tcp_rmem` on the side that sends, and `tcp_wmem` on the other one.
 //!

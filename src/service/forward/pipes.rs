@@ -93,11 +93,12 @@ const SMALL: usize = 256 * 1024;
 /// Up to this capacity of all pipes, new ones are large: sixteen, as many connections move bytes at a time on few cores.
 const LIMIT_OF_LARGE: usize = 16 * LARGE;
 
-/// The capacity of all pipes at most, because a slow reader occupies one: 16 large ones and 128 small ones. An
+/// The capacity of all pipes at most, because a slow reader occupies one. An
 /// unprivileged user may have 64 MiB (`pipe-user-pages-soft`).
 const LIMIT: usize = LIMIT_OF_LARGE + 128 * SMALL;
 
-/// How many pipes a thread keeps for later, or one if many exist. An empty pipe takes two file descriptors and about 3 KiB.
+/// How many pipes a thread keeps for later, or one if many exist. An empty pipe takes two file descriptors and
+/// some 3 KiB, a large one 10.
 const IDLE_PIPES: usize = 4;
 
 /// Held by tests that take all pipes of the process, and by those that need one.
