@@ -448,13 +448,13 @@ def axum_tls_replaces_its_certificate():
         with Example("axum_tls", "127.0.0.1:0", chain, key) as server:
             before = secure(server.port, old)
             chain.write_text("not a certificate")
-            server.says("stay in use.*not.*PEM|stay in use.*has no certificate")
+            server.says("stays in use.*not.*PEM|stays in use.*has no certificate")
             # Two certificates, joined without a line end: half of them would be lost.
             both = (folder / "new.pem").read_text().rstrip() + (folder / "old.pem").read_text()
             chain.write_text(both)
-            server.says(r"stay in use.*chain\.pem.*section 1, line \d+")
+            server.says(r"stays in use.*chain\.pem.*section 1, line \d+")
             shutil.copy(folder / "new.pem", chain)
-            server.says("stay in use.*does not belong to the certificate")
+            server.says("stays in use.*does not belong to the certificate")
             with secure(server.port, old) as stream:
                 http(stream)
             shutil.copy(folder / "new.key", key)

@@ -1,5 +1,7 @@
 //! Makes one connection to a server: the socket, the PROXY header, TLS.
 
+#[cfg(unix)]
+use super::jitter::around;
 use super::{BackendIo, Server, ServerAddress};
 use crate::connect::Connector;
 #[cfg(feature = "tls")]
@@ -106,9 +108,13 @@ impl Dialer {
 /// While its backlog is full, Linux fails a connect that does not block instead of continuing it later, as with TCP.
 #[cfg(unix)]
 async fn connect_unix(path: &Path) -> io::Result<UnixStream> {
+    let mut pause = BACKLOG_PAUSE;
     loop {
         match UnixStream::connect(path).await {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(BACKLOG_PAUSE).await,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                sleep(around(pause)).await;
+                pause = LONGEST_BACKLOG_PAUSE.min(2 * pause);
+            }
             result => return result,
         }
     }
@@ -165,6 +171,10 @@ type Plain = Connection<Socket<AnyStream>>;
 /// Before a connect to a full backlog is repeated.
 #[cfg(unix)]
 const BACKLOG_PAUSE: Duration = Duration::from_millis(10);
+
+/// The pause doubles up to this, because many connects may wait for a server that accepts none.
+#[cfg(unix)]
+const LONGEST_BACKLOG_PAUSE: Duration = Duration::from_millis(160);
 
 /// How scripted servers answer.
 #[cfg(test)]

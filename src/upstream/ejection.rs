@@ -24,8 +24,11 @@ impl Shared {
     pub(super) fn succeeded(&self, member: &Member) {
         let state = &member.state;
         state.connects.fetch_add(1, Ordering::Relaxed);
+        if state.was_reached() && !state.has_failed() || !self.is_at_its_address(member) {
+            return;
+        }
         state.set_reached();
-        if state.has_failed() && self.is_at_its_address(member) {
+        if state.has_failed() {
             state.forget_failures(self.clock.now());
             self.show(state);
             // It may be what a connection waits for.

@@ -143,6 +143,12 @@ impl Shared {
         members.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The servers, and whether names of others are still to be found; both at the same time.
+    fn members_or_pending(&self) -> (Members, bool) {
+        let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
+        (members.clone(), self.is_pending.load(Ordering::Relaxed))
+    }
+
     /// Removed servers that still have connections.
     pub(super) fn leaving(&self) -> MutexGuard<'_, Vec<Leaving>> {
         self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
@@ -158,7 +164,7 @@ impl Shared {
 
     /// Reserves a connection to the best server now.
     pub(super) fn reserve(&self, wish: &Wish) -> Result<Reservation, Unavailable> {
-        let (members, settings) = (self.members(), self.settings());
+        let ((members, is_pending), settings) = (self.members_or_pending(), self.settings());
         let now = self.now(&settings);
         let mut is_full = false;
         for tier in Tier::EACH {
@@ -189,7 +195,7 @@ impl Shared {
         if is_full {
             return Err(Unavailable::Full);
         }
-        match self.is_pending.load(Ordering::Relaxed) {
+        match is_pending {
             true => Err(Unavailable::Pending),
             false => Err(Unavailable::NoneUsable),
         }
@@ -261,8 +267,11 @@ impl Shared {
 
     /// Replaces the list of servers.
     pub(super) fn set_members(&self, members: Members, is_pending: bool) {
-        *self.members.write().unwrap_or_else(PoisonError::into_inner) = members;
-        self.is_pending.store(is_pending, Ordering::Relaxed);
+        {
+            let mut current = self.members.write().unwrap_or_else(PoisonError::into_inner);
+            *current = members;
+            self.is_pending.store(is_pending, Ordering::Relaxed);
+        }
         self.limit_ejections();
         self.standing_changed();
     }

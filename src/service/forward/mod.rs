@@ -18,8 +18,11 @@
 //! | closes TLS without `close_notify` | the same, unless the backend has ended its stream before |
 //! | does not read | the backend is not read either, after at most a pipe and the buffers of the sockets |
 //!
-//! The table also applies with both sides exchanged, except that a reset by the backend is always a failure. If a side closes before it has read everything, what it has sent
-//! before still reaches the other side. Its further input is discarded, from a backend up to 1 MiB.
+//! What the system has taken for a client counts as delivered, so a client that cancels the rest of a download may count
+//! as completed.
+//!
+//! The table also applies with both sides exchanged, except that a reset by the backend is always a failure. If a side
+//! closes before it has read everything, what it has sent before still reaches the other side. Its further input is discarded, from a backend up to 1 MiB.
 //!
 //! A reset discards what the system has not sent. On Linux, the forwarder therefore waits until everything was sent to
 //! a socket that it reaches through [`Passthrough`](crate::io::Passthrough), within the limit of half-closed connections. A segment that the

@@ -26,7 +26,7 @@ impl CertStoreError {
         &self.0
     }
 
-    /// The time from which all certificates are valid, if one is not yet.
+    /// When the first of the certificates that are not valid yet becomes valid.
     pub(super) fn valid_from(&self) -> Option<SystemTime> {
         let problems = self.0.iter();
         problems
@@ -34,7 +34,7 @@ impl CertStoreError {
                 Fault::NotYetValid { from, .. } => Some(from),
                 _ => None,
             })
-            .max()
+            .min()
     }
 
     /// Whether another attempt may succeed, because a file may be incomplete or newer than its partner.
