@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import socket
 import subprocess
 import time
@@ -278,6 +279,7 @@ def ssh_by_the_file_of_edge():
 
 def edge(path, authority, **ports):
     authority.sign("shop", "shop.example", "*.shop.example")
+    shutil.copy(authority.certificate, path / "internal-ca.pem")
     backends = {"10.0.1.10:8080": "shop", "10.0.3.1:443": "legacy", "10.0.3.2:22": "bastion"}
     places = {old: f"127.0.0.1:{ports.get(name) or free_port()}" for old, name in backends.items()}
     places |= {"0.0.0.0:8443": "127.0.0.1:0", "/etc/portcullis": path}

@@ -123,7 +123,10 @@ class Front(Program):
 
     def trust(self):
         """For a client that trusts its certificate alone."""
-        return ssl.create_default_context(cafile=self.certificate)
+        context = ssl.create_default_context(cafile=self.certificate)
+        # Some versions of Python set it.
+        context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
+        return context
 
 
 class Example(Front):

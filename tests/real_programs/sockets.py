@@ -90,5 +90,8 @@ def ends(stream):
         return "end"
     except ConnectionResetError:
         return "reset"
-    except ssl.SSLEOFError:
-        return "cut"
+    except ssl.SSLError as error:
+        # Older versions of Python have no type for it.
+        if isinstance(error, ssl.SSLEOFError) or error.reason == "UNEXPECTED_EOF_WHILE_READING":
+            return "cut"
+        raise

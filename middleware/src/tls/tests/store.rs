@@ -573,6 +573,25 @@ async fn the_watch_loads_a_certificate_that_becomes_valid_later() {
     assert!(lines.last().unwrap().text.contains("were reloaded"));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_certificate_that_becomes_valid_first_does_not_wait_for_the_others() {
+    let files = Files::new("soon-and-later");
+    let store = store_of(&files, &["a.example", "b.example"]);
+    pair(&files, "a.example", &issue(&["c.example"], valid_from(3)));
+    pair(
+        &files,
+        "b.example",
+        &issue(&["d.example"], valid_from(3_600)),
+    );
+    let _watch = store.watch();
+    let begun = SystemTime::now();
+    while found(&store, Some("c.example")).is_none() {
+        assert!(begun.elapsed().unwrap() < Duration::from_secs(30));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert!(found(&store, Some("b.example")).is_some());
+}
+
 #[cfg(feature = "watch")]
 #[tokio::test]
 async fn the_files_of_a_profile_that_is_built_later_are_watched() {
