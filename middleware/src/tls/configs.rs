@@ -5,7 +5,7 @@ use super::{
     rustls::{
         self, ServerConfig,
         pki_types::CertificateDer,
-        server::{ClientHello, ResolvesServerCert, danger::ClientCertVerifier},
+        server::{ClientHello, danger::ClientCertVerifier},
     },
 };
 use crate::connection::TlsInfo;
@@ -99,7 +99,11 @@ impl HandshakeConfig {
         verified.map(|_| ())
     }
 
-    pub(super) fn with_certificates(mut self, certificates: Arc<dyn ResolvesServerCert>) -> Self {
+    #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+    pub(super) fn with_certificates(
+        mut self,
+        certificates: Arc<dyn rustls::server::ResolvesServerCert>,
+    ) -> Self {
         Arc::make_mut(&mut self.config).cert_resolver = certificates;
         self
     }
