@@ -403,7 +403,7 @@ async fn a_name_with_two_routes_is_reported_once() {
 }
 
 #[tokio::test]
-async fn a_list_of_networks_that_admits_nobody_is_noted() {
+async fn a_list_of_networks_that_admits_no_client_is_noted() {
     let folder = Folder::new();
     folder.write("allow", "# none yet\n");
     for (access, is_noted) in [
@@ -421,7 +421,7 @@ async fn a_list_of_networks_that_admits_nobody_is_noted() {
         );
         let output = check(&folder.write("gate.toml", text)).await;
         assert_eq!(output.status.code(), Some(0));
-        let note = "allow has no network, so nobody is admitted";
+        let note = "allow has no network, so no client is admitted";
         assert_eq!(text_has(&output, note), is_noted, "{access}");
     }
 }

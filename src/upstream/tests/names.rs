@@ -343,6 +343,11 @@ async fn a_connect_that_ends_after_its_server_was_removed_goes_to_another() {
     }
 }
 
+fn states(pool: &Pool) -> Vec<&'static str> {
+    let servers = pool.servers().into_iter();
+    servers.map(|server| server.state.as_str()).collect()
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_request_for_a_name_is_one_for_each_of_its_addresses() {
     let servers = Servers::new(3);
@@ -353,12 +358,7 @@ async fn a_request_for_a_name_is_one_for_each_of_its_addresses() {
         .build([named("db.internal:80"), Servers::server(3)]);
     tokio::time::sleep(SECOND).await;
     let name = ServerKey::from("db.internal:80");
-    let shown = || {
-        let servers = pool.servers().into_iter();
-        servers
-            .map(|server| server.state.as_str())
-            .collect::<Vec<_>>()
-    };
+    let shown = || states(&pool);
     assert!(pool.drain(&name));
     assert_eq!(shown(), ["draining", "draining", "up"]);
     let second = pool.servers()[1].key.clone();
@@ -392,12 +392,7 @@ async fn undrain_reverts_drain_and_nothing_else() {
     tokio::time::sleep(SECOND).await;
     let name = ServerKey::from("db.internal:80");
     let [first, second, third] = [0, 1, 2].map(|index| pool.servers()[index].key.clone());
-    let shown = || {
-        pool.servers()
-            .iter()
-            .map(|it| it.state.as_str())
-            .collect::<Vec<_>>()
-    };
+    let shown = || states(&pool);
     assert!(!pool.undrain(&"other".into()));
     assert!(pool.take_down(&third) && pool.undrain(&third));
     assert_eq!(shown(), ["up", "up", "taken_down"]);

@@ -1,6 +1,6 @@
 //! Certificates, and the TLS of the interface itself.
 
-use super::{Administered, client::exchange, configuration};
+use super::{Administered, client::exchange, configuration, two_certificates};
 use crate::{
     gate::{Authority, Folder, backend, program},
     tls,
@@ -51,14 +51,7 @@ async fn a_certificate_that_cannot_be_renewed_is_named_and_does_not_hold_up_othe
     let (authority, folder) = (Authority::new(), Folder::new());
     let server = format!("servers = \"{}\"", backend("one").await);
     let mut text = configuration("tls.certificates = [\"a\", \"b\"]", &server);
-    for name in ["a", "b"] {
-        let (chain, key) = authority.sign(&[&format!("{name}.test")]);
-        folder.write(&format!("{name}.pem"), chain);
-        folder.write(&format!("{name}.key"), key);
-        text += &format!(
-            "[[certificate]]\nname = \"{name}\"\nchain = \"{name}.pem\"\nkey = \"{name}.key\"\n"
-        );
-    }
+    text += &two_certificates(&authority, &folder);
     let mut running = Administered::run_in(folder, "", &text, 1).await;
     let (chain, _) = authority.sign(&["a.test"]);
     running.folder.write("a.pem", chain);

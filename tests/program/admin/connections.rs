@@ -1,6 +1,6 @@
 //! Connections that are open, and those that have ended.
 
-use super::{Administered, TOKEN, configuration, forward_to};
+use super::{Administered, TOKEN, configuration, forward_to, two_certificates};
 use crate::{
     gate::{Authority, Folder, backend, line},
     tls,
@@ -580,19 +580,11 @@ async fn a_program_whose_listeners_are_all_paused_is_not_ready() {
 #[tokio::test]
 async fn a_failed_handshake_says_who_ended_it_and_which_name_was_requested() {
     let (folder, authority) = (Folder::new(), Authority::new());
-    let text = configuration(
+    let mut text = configuration(
         "tls.certificates = [\"a\", \"b\"]",
         "servers = \"127.0.0.1:1\"",
     );
-    let mut text = text;
-    for name in ["a", "b"] {
-        let (chain, key) = authority.sign(&[&format!("{name}.test")]);
-        folder.write(&format!("{name}.pem"), chain);
-        folder.write(&format!("{name}.key"), key);
-        text += &format!(
-            "[[certificate]]\nname = \"{name}\"\nchain = \"{name}.pem\"\nkey = \"{name}.key\"\n"
-        );
-    }
+    text += &two_certificates(&authority, &folder);
     let running = Administered::run_in(folder, "", &text, 1).await;
     let last = async |number: u64| {
         let is_there = |it: &Value| it["last"] == number;

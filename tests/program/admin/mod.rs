@@ -14,7 +14,7 @@ mod reload;
 mod status;
 
 use crate::{
-    gate::{Folder, Gate},
+    gate::{Authority, Folder, Gate},
     support::child::address_in,
 };
 use client::{Answer, Api};
@@ -87,6 +87,19 @@ impl Administered {
 /// A listener `a` before a backend `b` of one server.
 fn forward_to(server: SocketAddr) -> String {
     configuration("", &format!("servers = \"{server}\""))
+}
+
+/// Writes certificates for `a.test` and `b.test`, and returns their part of a configuration.
+fn two_certificates(authority: &Authority, folder: &Folder) -> String {
+    let one = |name| {
+        let (chain, key) = authority.sign(&[&format!("{name}.test")]);
+        folder.write(&format!("{name}.pem"), chain);
+        folder.write(&format!("{name}.key"), key);
+        format!(
+            "[[certificate]]\nname = \"{name}\"\nchain = \"{name}.pem\"\nkey = \"{name}.key\"\n"
+        )
+    };
+    ["a", "b"].map(one).concat()
 }
 
 /// A listener `a` before a backend `b`, with more keys.

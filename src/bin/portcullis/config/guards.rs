@@ -251,7 +251,7 @@ impl Networks {
                 let path = file.value.display();
                 section.note_at(
                     file_key,
-                    format!("{path} has no network, so nobody is admitted"),
+                    format!("{path} has no network, so no client is admitted"),
                 );
             }
             list.map_err(|reason| section.error_at(file_key, reason))

@@ -278,8 +278,8 @@ async fn a_client_of_a_full_backend_waits_or_is_rejected_if_too_many_wait() {
     let running = Running::new(&text);
     let client = Client::from([203, 0, 113, 7].into());
     let pool = running.parts.pools["b"].clone();
-    let nobody = ConnectionInfo::new(Address::Unknown, Address::Unknown);
-    let _held = pool.connect(&nobody).await.expect("there is capacity");
+    let info = ConnectionInfo::new(Address::Unknown, Address::Unknown);
+    let _held = pool.connect(&info).await.expect("there is capacity");
     assert_eq!(
         running.explain(&client).decision,
         "waits for backend \"b\": each server is full, 0 of 1024 wait; it waits up to 5s"
@@ -288,8 +288,8 @@ async fn a_client_of_a_full_backend_waits_or_is_rejected_if_too_many_wait() {
     pool.reconfigure(Pool::builder().with_queue(2, Duration::from_secs(3_600)));
     let waiting: Vec<_> = (0..2)
         .map(|_| {
-            let (pool, nobody) = (pool.clone(), nobody.clone());
-            tokio::spawn(async move { pool.connect(&nobody).await.is_ok() })
+            let (pool, info) = (pool.clone(), info.clone());
+            tokio::spawn(async move { pool.connect(&info).await.is_ok() })
         })
         .collect();
     while pool.waiting() < 2 {
