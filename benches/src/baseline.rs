@@ -30,16 +30,24 @@ pub(crate) struct Regression {
 /// How a count is compared to that of the reference, and how much it may grow.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Kind {
-    Ratio { tolerance: f64 },
-    Difference { tolerance: f64 },
+    Ratio {
+        tolerance: f64,
+    },
+    /// A ratio that may grow by a part of the reference.
+    Share {
+        tolerance: f64,
+    },
+    Difference {
+        tolerance: f64,
+    },
 }
 
 impl Kind {
     fn of(count: &str) -> Self {
         match count.rsplit('.').next() {
-            // How full a socket is varies, also that of the reference. Copies instead of splices are thirty times as
-            // many calls.
-            _ if count.starts_with("to-") => Self::Ratio { tolerance: 0.5 },
+            // How full a socket is varies with the congestion control of the machine: splices were 0.4 to 3.5 % of the
+            // calls of the reference. Copies instead of splices are as many as it has.
+            _ if count.starts_with("to-") => Self::Share { tolerance: 0.05 },
             Some("instructions") => Self::Ratio { tolerance: 0.05 },
             // Less than one call in twenty units is noise.
             Some("system-calls") => Self::Difference { tolerance: 0.05 },
@@ -51,7 +59,7 @@ impl Kind {
 
     fn distance(self, value: f64, reference: f64) -> f64 {
         match self {
-            Self::Ratio { .. } => value / reference,
+            Self::Ratio { .. } | Self::Share { .. } => value / reference,
             Self::Difference { .. } => value - reference,
         }
     }
@@ -59,7 +67,7 @@ impl Kind {
     fn grew(self, before: f64, now: f64) -> bool {
         match self {
             Self::Ratio { tolerance } => now > before * (1.0 + tolerance),
-            Self::Difference { tolerance } => now > before + tolerance,
+            Self::Share { tolerance } | Self::Difference { tolerance } => now > before + tolerance,
         }
     }
 }
@@ -200,6 +208,10 @@ impl fmt::Display for Regression {
                 "{variant}: {count} is x{now:.3} of {reference}, was x{before:.3} (may grow by {:.0} %)",
                 tolerance * 100.0
             ),
+            Kind::Share { tolerance } => write!(
+                f,
+                "{variant}: {count} is x{now:.3} of {reference}, was x{before:.3} (may grow by {tolerance})"
+            ),
             Kind::Difference { tolerance } => write!(
                 f,
                 "{variant}: {count} is {reference} {now:+.2}, was {reference} {before:+.2} (may grow by {tolerance})"
@@ -253,11 +265,11 @@ mod tests {
     }
 
     #[test]
-    fn the_calls_of_a_transfer_are_compared_as_a_ratio() {
+    fn the_calls_of_a_transfer_may_grow_by_a_twentieth_of_those_of_copies() {
         let kind = Kind::of("to-client.all-system-calls");
-        let [before, copied] = [9.0, 36.0].map(|calls| kind.distance(calls, 270.0));
-        assert!(!kind.grew(before, kind.distance(12.0, 300.0)));
-        assert!(kind.grew(before, copied));
+        let before = kind.distance(1.2, 280.0);
+        assert!(!kind.grew(before, kind.distance(14.9, 280.0)));
+        assert!(kind.grew(before, kind.distance(15.9, 280.0)));
     }
 
     #[test]
