@@ -357,7 +357,7 @@ async fn a_log_file_that_cannot_be_opened_is_reported_and_not_created() {
         assert_eq!(text(&output).lines().next(), Some(&*message));
         let run = program(["run", "--config", file.to_str().expect("it is UTF-8")]);
         let output = { run }.output().await.expect("it starts");
-        assert_eq!(output.status.code(), Some(1), "{path}");
+        assert_eq!(output.status.code(), Some(2), "{path}");
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(error.trim_end(), message);
     }

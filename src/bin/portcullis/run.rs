@@ -9,7 +9,7 @@ use crate::{
     config::{Backend, Config, Problems, Source, Workers, chain},
     exit, log, output, recheck,
     running::Running,
-    system::{CannotListen, ConfigWatch, Events, Sockets, check_descriptors, raise_descriptors},
+    system::{CannotListen, ConfigWatch, Events, Sockets, raise_descriptors},
 };
 use portcullis::{
     middleware::tls::{CertStore, provider},
@@ -37,8 +37,6 @@ pub(crate) fn check(args: &args::Check) -> ExitCode {
     if let Some(ahead) = args.at {
         report_endings(&config, &parts, ahead, &mut problems);
     }
-    check_descriptors(&config, &mut problems);
-    log::check(&config.log, &mut problems);
     if problems.errors() > 0 {
         return print_problems(path, problems);
     }
@@ -95,7 +93,7 @@ pub(crate) fn count(number: usize, thing: &str) -> String {
     format!("{number} {thing}{plural}")
 }
 
-/// Reads a configuration with all that it refers to, and builds it without a connect.
+/// Reads a configuration with all that it refers to.
 pub(crate) fn load(path: &Path) -> (Config, Parts, Problems) {
     load_by(|| Config::load(path))
 }
@@ -104,11 +102,7 @@ fn load_by(read: impl FnOnce() -> (Config, Problems)) -> (Config, Parts, Problem
     let runtime = runtime();
     let _guard = runtime.enter();
     let (config, mut problems) = read();
-    let before = Before {
-        is_dry_run: true,
-        ..Before::default()
-    };
-    let parts = build::build(&config, &before, &mut problems);
+    let parts = build::build(&config, &Before::default(), &mut problems);
     (config, parts, problems)
 }
 
@@ -197,7 +191,7 @@ pub(crate) fn serve_on(
     sockets: Sockets,
 ) -> ExitCode {
     let _guard = runtime.enter();
-    // First, because health checks and signals do not wait for the rest of the start.
+    // First, because what is built logs, too. Access lines come when it is certain that they can be written.
     let log = match problems.errors() {
         0 => log::init(&config.log).map(Some),
         _ => Ok(None),
@@ -220,12 +214,15 @@ pub(crate) fn serve_on(
         ..Before::default()
     };
     let parts = build::build(&config, &before, &mut problems);
-    check_descriptors(&config, &mut problems);
     if problems.errors() > 0 {
         for problem in problems.sorted() {
             output::say(problem);
         }
         return ExitCode::from(exit::USAGE);
+    }
+    match log::open(&config.log) {
+        Ok(opened) => opened.commit(),
+        Err(error) => return failed_to_start(&error),
     }
     for problem in problems.sorted() {
         tracing::warn!("{problem}");
@@ -256,6 +253,8 @@ async fn serve_with(
     if !config.certificates.is_empty() || config.backends.iter().any(uses_tls) {
         seed_random();
     }
+    // Names are resolved and servers are checked while the sockets are opened.
+    parts.start_pools();
     #[cfg(unix)]
     let succession = Succession::begin(&config, &mut sockets).await?;
     let tls = parts.admin.as_mut().and_then(|admin| admin.tls.take());

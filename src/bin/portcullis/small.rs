@@ -67,8 +67,13 @@ fn serve(address: &str, name: &str, stack: impl Stack<TcpStream>) -> ExitCode {
         output::say(format_args!("portcullis: {error}"));
         return ExitCode::from(exit::USAGE);
     }
-    let _flush = log::init(&config::Log::default());
+    let to_stdout = config::Log::default();
+    let _flush = log::init(&to_stdout);
+    let _never_fails = log::open(&to_stdout).map(log::Opened::commit);
     let serve = async {
+        // As in the other commands, it does not end the program, which has no file to read again.
+        #[cfg(unix)]
+        let _ignored = signal(SignalKind::hangup())?;
         let listener = TcpListener::bind(address)?;
         let address = listener.local_addr()?;
         let (ip, port) = (address.ip(), address.port());
@@ -76,9 +81,6 @@ fn serve(address: &str, name: &str, stack: impl Stack<TcpStream>) -> ExitCode {
         if let Err(failed) = printed {
             return Ok(Err(failed));
         }
-        // As in the other commands, it does not end the program, which has no file to read again.
-        #[cfg(unix)]
-        let _ignored = signal(SignalKind::hangup())?;
         let server = Server::new().listen(listener, stack).stop_on_signals();
         server.run().await.map(Ok).map_err(BoxError::from)
     };

@@ -242,3 +242,57 @@ async fn a_file_that_includes_others_is_only_planned_in_place_of_the_running_one
         }
     }
 }
+
+#[tokio::test]
+async fn check_run_plan_and_a_reload_find_the_same_problems() {
+    let rest = forward_to(backend("one").await);
+    let running = Administered::run(&rest, 1).await;
+    let certificate = "[[certificate]]\nname = \"c\"\nchain = \"gone.pem\"\nkey = \"gone.key\"\n";
+    let admin = "[admin]\nlisten = \"127.0.0.1:0\"\ntoken-file = \"token\"\n";
+    let wrong = format!(
+        "version = 1\n[log]\naccess = \"./missing/access.log\"\n{admin}{}{certificate}",
+        rest.replace("[[backend]]", "tls.certificates = \"c\"\n[[backend]]")
+    );
+    let right = std::fs::read_to_string(running.folder.path("gate.toml")).expect("it is there");
+    let [old, new] = [("old.toml", right), ("gate.toml", wrong.clone())].map(|(name, text)| {
+        let path = running.folder.write(name, text);
+        path.to_str().expect("it is UTF-8").to_owned()
+    });
+    let reload = running.post("/api/reload").await;
+    assert_eq!(reload.status, 422, "{}", reload.body);
+    let problems = |answer: &str| -> Vec<String> {
+        let json: Value = serde_json::from_str(answer).expect("it is JSON");
+        let problems = json["problems"].as_array().expect("problems").iter();
+        problems
+            .map(|it| it.as_str().expect("a text").to_owned())
+            .collect()
+    };
+    let expected = problems(&reload.body);
+    assert_eq!(expected.len(), 2, "{expected:?}");
+    for (problem, what) in expected
+        .iter()
+        .zip(["log.access cannot be opened", "gone.pem"])
+    {
+        assert!(problem.contains(what), "{expected:?}");
+    }
+    let api = running.api().with_token(TOKEN);
+    for body in ["", &wrong] {
+        let plan = api.send("POST", "/api/plan", body).await;
+        assert_eq!(problems(&plan.body), expected, "{}", plan.body);
+    }
+    for words in [
+        &["check", "--config", &*new][..],
+        &["run", "--config", &new],
+        &["plan", "--config", &new, "--old", &old],
+        &["plan", "--config", &old, "--old", &new],
+    ] {
+        let command = program(words.iter().copied()).output().await;
+        let output = command.expect("it starts");
+        assert_eq!(output.status.code(), Some(2), "{words:?}");
+        let all = [output.stdout, output.stderr].concat();
+        let all = String::from_utf8_lossy(&all).into_owned();
+        for problem in &expected {
+            assert!(all.lines().any(|line| line == problem), "{words:?}: {all}");
+        }
+    }
+}

@@ -120,11 +120,7 @@ pub(super) fn plan(call: &Call<'_>) -> Result<Reply, Refusal> {
 
 fn read(file: &Path) -> (Config, Vec<String>) {
     let (config, mut problems) = Config::load(file);
-    let before = Before {
-        is_dry_run: true,
-        ..Before::default()
-    };
-    build::build(&config, &before, &mut problems);
+    build::build(&config, &Before::default(), &mut problems);
     (config, lines(problems))
 }
 
@@ -132,8 +128,11 @@ fn read(file: &Path) -> (Config, Vec<String>) {
 fn of_body(file: &Path, text: &str) -> (Config, Vec<String>) {
     let mut problems = Problems::default();
     let config = Config::parse(&Source::new(file, text), &mut problems);
+    build::build(&config, &Before::default(), &mut problems);
     // Those of other files would show what is in them.
-    let hidden = problems.retain(|place| *place.file == *file);
+    let errors = problems.errors();
+    problems.retain(|place| *place.file == *file);
+    let hidden = errors - problems.errors();
     let mut lines = lines(problems);
     if hidden > 0 {
         lines.push(format!(

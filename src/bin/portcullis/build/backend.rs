@@ -15,30 +15,6 @@ use portcullis::{
 };
 use std::{net::SocketAddr, time::Duration};
 
-/// `None` if a file cannot be used, which is reported at its place.
-///
-/// The pool of a dry run neither checks its servers nor resolves their names, so it lacks those with a name.
-pub(super) fn pool(
-    backend: &Backend,
-    servers: &Servers,
-    is_dry_run: bool,
-    problems: &mut Problems,
-) -> Option<Pool> {
-    let servers = servers.all.clone();
-    let settings = resolved(settings(backend, problems)?, backend, problems)?;
-    if is_dry_run {
-        let addresses = backend.servers.iter().map(|server| &server.address.value);
-        let known = servers.into_iter().zip(addresses);
-        let known = known.filter(|(_, address)| match address {
-            ServerAddress::Tcp(address) => address.parse::<SocketAddr>().is_ok(),
-            ServerAddress::Unix(_) => true,
-        });
-        let known = known.map(|(server, _)| server);
-        return Some(settings.with_health_check(None).build(known));
-    }
-    Some(settings.build(servers))
-}
-
 /// The servers of a backend.
 pub(super) struct Servers {
     all: Vec<upstream::Server>,
@@ -58,16 +34,22 @@ impl Servers {
         let servers = self.all.into_iter();
         servers.map(|it| it.with_tls(tls.clone())).collect()
     }
+
+    /// Those of `backend` whose addresses are known without a resolver.
+    pub(super) fn with_addresses(self, backend: &Backend) -> Vec<upstream::Server> {
+        let addresses = backend.servers.iter().map(|server| &server.address.value);
+        let known = addresses.map(|address| match address {
+            ServerAddress::Tcp(address) => address.parse::<SocketAddr>().is_ok(),
+            ServerAddress::Unix(_) => true,
+        });
+        let servers = self.all.into_iter().zip(known);
+        servers
+            .filter_map(|(server, is_known)| is_known.then_some(server))
+            .collect()
+    }
 }
 
-/// New settings of a pool that runs already.
-///
-/// It keeps the DNS that it has, which SRV records need.
-pub(super) fn update(backend: &Backend, problems: &mut Problems) -> Option<PoolBuilder> {
-    resolved(settings(backend, problems)?, backend, problems)
-}
-
-/// The servers of the file, for a pool or to replace those of a running one. Nothing is watched yet.
+/// The servers of the file. Nothing is watched yet. `None` if a file cannot be used, which is reported at its place.
 pub(super) fn servers(
     backend: &Backend,
     certificates: &[Certificate],
@@ -109,8 +91,8 @@ pub(super) fn servers(
     })
 }
 
-/// The settings of the file, for a pool or to replace those of a running one.
-fn settings(backend: &Backend, problems: &mut Problems) -> Option<PoolBuilder> {
+/// The settings of the file, for a new pool or to replace those of a running one, which keeps the DNS that it has.
+pub(super) fn settings(backend: &Backend, problems: &mut Problems) -> Option<PoolBuilder> {
     let mut check = health_check(&backend.health);
     if let Some(tls) = &backend.health.tls {
         // Without a certificate that checks would show.
@@ -135,7 +117,7 @@ fn settings(backend: &Backend, problems: &mut Problems) -> Option<PoolBuilder> {
         .with_drain_timeout(backend.drain)
         .with_health_check(check)
         .with_unhealthy_as_last_resort(try_all);
-    Some(settings)
+    resolved(settings, backend, problems)
 }
 
 /// With the feature, names are followed by DNS, unless the system has no name servers and there are no SRV records.

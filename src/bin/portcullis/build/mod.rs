@@ -1,4 +1,4 @@
-//! Opens what a configuration describes, without touching what runs.
+//! Builds what a configuration describes, without touching what runs.
 
 mod admin;
 mod backend;
@@ -17,11 +17,15 @@ pub(crate) use self::{
 };
 
 use self::backend::Servers;
-use crate::admin::{Instruments, show_limit};
-use crate::config::{Config, Problems, Source};
+use crate::{
+    admin::{Instruments, show_limit},
+    config::{Config, Problems, Source},
+    log,
+    system::check_descriptors,
+};
 use portcullis::{
     middleware::tls::{CertStore, store::Watch},
-    upstream::{Pool, PoolBuilder},
+    upstream::{self, Pool, PoolBuilder},
 };
 use std::{
     collections::HashMap,
@@ -34,8 +38,8 @@ pub(crate) struct Parts {
     pub(crate) gates: HashMap<String, Gate>,
     pub(crate) pools: HashMap<String, Pool>,
     pub(crate) admin: Option<AdminParts>,
-    /// The servers of pools, with new settings if they run already.
-    servers: Vec<(Pool, Option<PoolBuilder>, Servers)>,
+    /// What pools get: settings and servers. A new pool has none before.
+    servers: Vec<(Pool, PoolBuilder, Servers)>,
 }
 
 /// The stack of a listener.
@@ -52,53 +56,48 @@ pub(crate) struct Before {
     pub(crate) states: HashMap<String, State>,
     /// What an admin interface measures, if there is one.
     pub(crate) instruments: Option<Instruments>,
-    /// Nothing is connected to.
-    pub(crate) is_dry_run: bool,
 }
 
-/// Builds all parts that can be built, and reports the others.
+/// Builds all parts that can be built, and reports all that prevents the use of `config`, as far as that is known
+/// before sockets are opened.
 ///
-/// A panic is reported, too, so that it cannot end a program that reloads.
+/// `check`, `run`, `plan`, `explain` and reloads all call it, so that they find the same problems. It connects to
+/// nothing, resolves no name, watches and creates no file. A panic is reported, too, so that it cannot end a program
+/// that reloads.
 pub(crate) fn build(config: &Config, before: &Before, problems: &mut Problems) -> Parts {
     let mut found = Problems::default();
     let built = catch_unwind(AssertUnwindSafe(|| build_all(config, before, &mut found)));
     problems.extend(found);
-    built.unwrap_or_else(|_| {
+    let parts = built.unwrap_or_else(|_| {
         let place = Source::new("configuration", "").place(0..0);
         problems.error(
             place,
             "this configuration cannot be built; please report this as a bug",
         );
         Parts::default()
-    })
+    });
+    log::check(&config.log, problems);
+    // Last, because it is silent after errors.
+    check_descriptors(config, problems);
+    parts
 }
 
-/// Builds all parts.
-///
-/// # Panics
-///
-/// Outside of a tokio runtime, in which pools check their servers.
 fn build_all(config: &Config, before: &Before, problems: &mut Problems) -> Parts {
     let certificates = &config.certificates;
     let mut pools = HashMap::new();
     let mut servers = Vec::new();
     for backend in &config.backends {
         let name = &backend.name.value;
-        let Some(new) = backend::servers(backend, certificates, problems) else {
+        let settings = backend::settings(backend, problems);
+        let new = backend::servers(backend, certificates, problems);
+        let (Some(settings), Some(new)) = (settings, new) else {
             continue;
         };
-        let pool =
-            match before.pools.get(name) {
-                // It goes on, with its connections, its health and what was requested for its servers.
-                Some(running) => backend::update(backend, problems)
-                    .map(|settings| (running.clone(), Some(settings))),
-                None => backend::pool(backend, &new, before.is_dry_run, problems)
-                    .map(|pool| (pool, None)),
-            };
-        if let Some((pool, settings)) = pool {
-            pools.insert(name.clone(), pool.clone());
-            servers.push((pool, settings, new));
-        }
+        // One that runs goes on, with its connections, its health and what was requested for its servers.
+        let running = before.pools.get(name).cloned();
+        let pool = running.unwrap_or_else(|| Pool::builder().with_name(name).build(NO_SERVERS));
+        pools.insert(name.clone(), pool.clone());
+        servers.push((pool, settings, new));
     }
     let known = listener::Known {
         certificates,
@@ -124,17 +123,13 @@ fn build_all(config: &Config, before: &Before, problems: &mut Problems) -> Parts
     }
 }
 
+/// A pool has none until it is used, so that nothing is connected to for a configuration that may yet be rejected.
+const NO_SERVERS: [upstream::Server; 0] = [];
+
 impl Parts {
     /// Changes what runs already, where the new configuration wants that.
     pub(crate) fn commit(&mut self, config: &Config) {
-        for (pool, settings, servers) in self.servers.drain(..) {
-            match settings {
-                Some(settings) => pool.reconfigure_with(settings, servers.watched()),
-                // A new pool has its servers already.
-                None if servers.certificate.is_some() => pool.replace(servers.watched()),
-                None => {}
-            }
-        }
+        self.start_pools();
         for listener in &config.listeners {
             if let Some(gate) = self.gates.get(&listener.name.value) {
                 gate.state.resize(&listener.guards);
@@ -145,6 +140,30 @@ impl Parts {
 }
 
 impl Parts {
+    /// Gives pools their settings and servers, which are resolved and checked from now on.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub(crate) fn start_pools(&mut self) {
+        for (pool, settings, servers) in self.servers.drain(..) {
+            pool.reconfigure_with(settings, servers.watched());
+        }
+    }
+
+    /// Gives pools the servers of `config` whose addresses are known, which are not checked.
+    pub(crate) fn list_servers(&mut self, config: &Config) {
+        for (pool, settings, servers) in self.servers.drain(..) {
+            let mut backends = config.backends.iter();
+            let backend = backends.find(|it| pool.name() == Some(&it.name.value));
+            let servers = backend.map(|backend| servers.with_addresses(backend));
+            pool.reconfigure_with(
+                settings.with_health_check(None),
+                servers.unwrap_or_default(),
+            );
+        }
+    }
+
     /// The certificates that listeners and the admin interface show, and those that are shown to servers.
     pub(crate) fn certificates(&self) -> Vec<CertStore> {
         let servers = self.servers.iter();

@@ -6,8 +6,8 @@ use std::fs;
 use tokio::runtime::Handle;
 
 #[tokio::test]
-async fn a_dry_run_checks_no_server_resolves_no_name_and_watches_no_file() {
-    let folder = std::env::temp_dir().join(format!("portcullis-dry-run-{}", std::process::id()));
+async fn what_is_built_checks_no_server_resolves_no_name_and_watches_no_file_until_it_is_used() {
+    let folder = std::env::temp_dir().join(format!("portcullis-build-{}", std::process::id()));
     fs::create_dir_all(&folder).expect("the temporary folder is writable");
     let names = vec!["shop.example".to_owned()];
     let signed = rcgen::generate_simple_self_signed(names).expect("a certificate");
@@ -32,26 +32,21 @@ tls = { name = "b", roots = "shop.pem", certificate = "shop" }
     let mut problems = Problems::default();
     let config = Config::parse(&Source::new(folder.join("gate.toml"), text), &mut problems);
     let tasks = || Handle::current().metrics().num_alive_tasks();
-    let mut parts = [true, false].map(|is_dry_run| {
-        let before = Before {
-            is_dry_run,
-            ..Before::default()
-        };
-        let parts = build(&config, &before, &mut problems);
-        match is_dry_run {
-            true => assert_eq!(tasks(), 0),
-            // A name is resolved, and a server is checked.
-            false => assert!(tasks() >= 2, "{}", tasks()),
-        }
-        parts
-    });
+    let mut parts = build(&config, &Before::default(), &mut problems);
     assert_eq!(problems.errors(), 0, "{:?}", problems.sorted());
-    // A configuration that is used watches the files of both sides.
-    let before = tasks();
-    parts[1].commit(&config);
+    let pool = parts.pools["b"].clone();
+    assert_eq!((tasks(), pool.servers().len()), (0, 0));
+    // For a file alone: one server has a name, which is not resolved.
+    let mut listed = build(&config, &Before::default(), &mut problems);
+    listed.list_servers(&config);
+    assert_eq!((tasks(), listed.pools["b"].servers().len()), (0, 1));
+    drop(listed);
+    // A name is resolved, a server is checked, and the files of its certificate are watched.
+    parts.start_pools();
     let to_servers = tasks();
-    assert!(to_servers > before, "{to_servers} after {before}");
-    let _watches = parts[1].gates["a"].watch();
+    assert!(to_servers >= 3, "{to_servers}");
+    assert_eq!(pool.servers().len(), 1);
+    let _watches = parts.gates["a"].watch();
     assert!(tasks() > to_servers);
     fs::remove_dir_all(&folder).expect("it is there");
 }
@@ -76,7 +71,7 @@ servers = "127.0.0.1:1"
         );
         let mut problems = Problems::default();
         let config = Config::parse(&Source::new("gate.toml", text), &mut problems);
-        let pool = backend::update(&config.backends[0], &mut problems).expect("it is valid");
+        let pool = backend::settings(&config.backends[0], &mut problems).expect("it is valid");
         let pool = format!("{pool:?}");
         let timeouts = format!("attempt_timeout: {attempt}, timeout: {all},");
         assert!(pool.contains(&timeouts), "{pool}");

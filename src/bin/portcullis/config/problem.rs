@@ -103,11 +103,9 @@ impl Problems {
         errors.any(|it| it.place == *place)
     }
 
-    /// Keeps the problems at places that `keep`, and returns the number of the others.
-    pub(crate) fn retain(&mut self, keep: impl Fn(&Place) -> bool) -> usize {
-        let before = self.0.len();
+    /// Keeps the problems at places that `keep`.
+    pub(crate) fn retain(&mut self, keep: impl Fn(&Place) -> bool) {
         self.0.retain(|problem| keep(&problem.place));
-        before - self.0.len()
     }
 
     pub(crate) fn errors(&self) -> usize {

@@ -50,10 +50,11 @@ pub(crate) fn explain(args: &ExplainArgs) -> ExitCode {
         Ok(client) => client,
         Err(reason) => return wrong(&reason),
     };
-    let (config, parts, problems) = run::load(&args.config);
+    let (config, mut parts, problems) = run::load(&args.config);
     if problems.errors() > 0 {
         return run::print_problems(&args.config, problems);
     }
+    parts.list_servers(&config);
     match answer(&config, &parts, &args.listener, &client) {
         Ok(explanation) => output::end_with(&text(&explanation), exit::OK),
         Err(reason) => wrong(&reason),

@@ -28,7 +28,8 @@ impl Running {
     fn new(text: &str) -> Self {
         let mut problems = Problems::default();
         let config = Config::parse(&Source::new("gate.toml", text), &mut problems);
-        let parts = build::build(&config, &Before::default(), &mut problems);
+        let mut parts = build::build(&config, &Before::default(), &mut problems);
+        parts.start_pools();
         let found: Vec<_> = problems.sorted().iter().map(ToString::to_string).collect();
         let errors = found.iter().filter(|problem| !problem.contains(": note: "));
         assert_eq!(errors.count(), 0, "{found:?}\n{text}");

@@ -44,9 +44,8 @@ pub(crate) struct Guard {
     _messages: Flush,
 }
 
-/// Opens the log.
+/// Opens the log of messages. Access lines are written once their destination is [opened](open).
 pub(crate) fn init(settings: &Log) -> Result<Guard, String> {
-    let opened = open(settings)?;
     let messages = Lines::to(io::stdout());
     let (messages, flush) = messages.map_err(|error| format!("the log has no thread: {error}"))?;
     let levels = Levels::new(settings.level.0);
@@ -65,7 +64,6 @@ pub(crate) fn init(settings: &Log) -> Result<Guard, String> {
         .with(levels)
         .with(Formats::new(is_json, ansi, output))
         .init();
-    opened.commit();
     Ok(Guard { _messages: flush })
 }
 

@@ -8,7 +8,7 @@ use super::Running;
 use crate::{
     admin::{self, Instruments, count_reload},
     build::{self, Before, State},
-    config::{Backend, Config, Problems},
+    config::{Config, Problems},
     log,
     plan::{self, Change, When},
     run::count,
@@ -80,15 +80,12 @@ impl Running {
             let (config, mut problems) = Config::load(file);
             let instruments = self.instruments.clone();
             let instruments = instruments.or_else(|| config.admin.as_ref().map(Instruments::new));
-            let is_new = |it: &Backend| !self.pools.contains_key(&it.name.value);
-            let mut before = Before {
+            let before = Before {
                 pools: self.pools.clone(),
                 states: self.states(),
                 instruments: instruments.clone(),
-                // New backends are checked once it is certain that they are used.
-                is_dry_run: config.backends.iter().any(is_new),
             };
-            let mut parts = build::build(&config, &before, &mut problems);
+            let parts = build::build(&config, &before, &mut problems);
             self.report_held(&config, &mut problems);
             if problems.errors() > 0 {
                 return Err(lines(problems));
@@ -103,15 +100,6 @@ impl Running {
             let admin = admin.map_err(|error| vec![error.to_string()])?;
             // Again, also if nothing was changed, because the file may have been rotated.
             let access = log::open(&config.log).map_err(|error| vec![error])?;
-            if before.is_dry_run {
-                before.is_dry_run = false;
-                let mut again = Problems::default();
-                parts = build::build(&config, &before, &mut again);
-                // A file has changed meanwhile.
-                if again.errors() > 0 {
-                    return Err(lines(again));
-                }
-            }
             for problem in lines(problems) {
                 tracing::warn!("{problem}");
             }
