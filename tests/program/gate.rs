@@ -147,6 +147,12 @@ impl Gate {
     }
 }
 
+/// An address that is free, and in no other test's way.
+pub(crate) fn free_address() -> String {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    free.local_addr().expect("it is bound").to_string()
+}
+
 /// A backend that greets each client with its name, then sends back what it gets.
 pub(crate) async fn backend(name: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0")

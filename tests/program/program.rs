@@ -16,6 +16,7 @@ mod forwarding;
 mod gate;
 mod handshakes;
 mod log;
+mod moved;
 mod output;
 mod plan;
 mod recheck;

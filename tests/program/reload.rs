@@ -1,6 +1,6 @@
 //! SIGHUP: the file is read again while connections live.
 
-use crate::gate::{Folder, Gate, backend, line, program};
+use crate::gate::{Folder, Gate, backend, free_address, line, program};
 use std::time::Duration;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -107,66 +107,6 @@ async fn a_listener_that_is_added_listens_and_a_removed_one_ends_gracefully() {
     old.read_to_end(&mut rest).await.expect("it ends well");
     let refused = TcpStream::connect(gate.addresses[0]).await;
     assert!(refused.is_err(), "the removed listener still accepts");
-}
-
-/// An address that is free, and in no other test's way.
-fn free_address() -> String {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    free.local_addr().expect("it is bound").to_string()
-}
-
-#[tokio::test]
-async fn a_listener_that_is_renamed_keeps_its_socket_with_the_clients_in_its_queue() {
-    let folder = Folder::new();
-    let (one, two) = (backend("one").await, backend("two").await);
-    let address = free_address();
-    let [before, after] = [one, two].map(|server| configuration(&address, &server.to_string()));
-    let with_unix = |text: &str| {
-        let unix = "[[listener]]\nname = \"u\"\nlisten = \"unix:u.sock\"\nbackend = \"b\"\n";
-        format!("{text}{unix}[admin]\nlisten = \"unix:admin.sock\"\n")
-    };
-    let file = folder.write("gate.toml", with_unix(&before));
-    let mut gate = Gate::run(&file, 1).await;
-    let admin = folder.path("admin.sock").display().to_string();
-    let ctl = async |words: &[&str]| {
-        let mut command = program(["ctl", "--admin", &*admin]);
-        let output = command.args(words).output().await.expect("it starts");
-        let error = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(0), "{error}");
-    };
-    let mut old = gate.connect().await;
-    assert_eq!(line(&mut old).await.expect("the greeting"), "one");
-    ctl(&["listeners", "pause", "a"]).await;
-    ctl(&["listeners", "pause", "u"]).await;
-    // These wait in the queues.
-    let mut waiting = gate.connect().await;
-    let socket = folder.path("u.sock");
-    let unix = || tokio::net::UnixStream::connect(&socket);
-    let mut waiting_unix = unix().await.expect("it listens");
-
-    let renamed = with_unix(&after.replace("\"a\"", "\"z\"")).replace("\"u\"", "\"v\"");
-    folder.write("gate.toml", &renamed);
-    ctl(&["reload"]).await;
-    assert_eq!(line(&mut waiting).await.expect("the greeting"), "two");
-    assert_eq!(line(&mut waiting_unix).await.expect("a greeting"), "two");
-    let mut new = gate.connect().await;
-    assert_eq!(line(&mut new).await.expect("the greeting"), "two");
-    old.write_all(b"still here\n").await.expect("it is open");
-    assert_eq!(line(&mut old).await.expect("an echo"), "still here");
-    drop(old);
-    // The listener that is gone leaves the file of its socket.
-    gate.child.says("no longer listening on unix:").await;
-    let mut new = unix().await.expect("its file is there");
-    assert_eq!(line(&mut new).await.expect("a greeting"), "two");
-    // And back and again, while those of before may drain.
-    for (text, name) in [(with_unix(&before), "one"), (renamed, "two")] {
-        folder.write("gate.toml", text);
-        ctl(&["reload"]).await;
-        let mut new = gate.connect().await;
-        assert_eq!(line(&mut new).await.expect("the greeting"), name);
-        let mut new = unix().await.expect("its file is there");
-        assert_eq!(line(&mut new).await.expect("a greeting"), name);
-    }
 }
 
 #[tokio::test]

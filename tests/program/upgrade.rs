@@ -283,6 +283,65 @@ async fn a_value_that_the_new_file_changes_is_that_of_the_file() {
 }
 
 #[tokio::test]
+async fn a_listener_that_gets_another_name_keeps_its_queue_and_what_operators_have_changed() {
+    let mut test = Upgradable::start().await;
+    test.ctl(&["listeners", "limit", "a", "7"]).await;
+    test.ctl(&["listeners", "pause", "a"]).await;
+    let mut waiting = test.connect_unix().await;
+    let text = std::fs::read_to_string(&test.file).expect("it is there");
+    std::fs::write(&test.file, text.replace("\"a\"", "\"z\"")).expect("it is writable");
+    let _new = test.upgrade().await;
+    test.gate.child.says("this one drains").await;
+    let listener = &test.ctl(&["listeners"]).await["listeners"][0];
+    let facts = ["name", "state", "limit", "accepted"].map(|key| listener[key].clone());
+    assert_eq!(
+        facts,
+        ["z".into(), "paused".into(), 7.into(), Value::from(0)]
+    );
+    test.ctl(&["listeners", "resume", "z"]).await;
+    assert_eq!(line(&mut waiting).await.expect("the greeting"), "one");
+}
+
+#[tokio::test]
+async fn a_listener_moves_to_another_address_and_the_admin_interface_to_that_of_the_listener() {
+    let mut test = Upgradable::start().await;
+    let mut old = test.connect_unix().await;
+    assert_eq!(line(&mut old).await.expect("the greeting"), "one");
+    let text = std::fs::read_to_string(&test.file).expect("it is there");
+    let text = text.replace(
+        "\"127.0.0.1:0\", \"unix:front.socket\"",
+        "\"unix:moved.socket\"",
+    );
+    std::fs::write(&test.file, &text).expect("it is writable");
+    let mut new = test.upgrade().await;
+    let said = test.gate.child.says("does not listen here").await;
+    assert!(said.contains("127.0.0.1:0"), "{said}");
+    let moved = || UnixStream::connect(test.folder.path("moved.socket"));
+    let mut client = moved().await.expect("it listens");
+    assert_eq!(line(&mut client).await.expect("the greeting"), "one");
+    old.write_all(b"still here\n").await.expect("it is open");
+    assert_eq!(line(&mut old).await.expect("an echo"), "still here");
+    drop((old, client));
+    assert_eq!(test.gate.child.ended_within(PATIENCE).await.code(), Some(0));
+    assert!(!test.folder.path("front.socket").exists());
+
+    let text = text.replace("unix:admin.socket", "unix:was-admin.socket");
+    let text = text.replace("unix:moved.socket", "unix:admin.socket");
+    let text = text.replace("unix:was-admin.socket", "unix:moved.socket");
+    std::fs::write(&test.file, text).expect("it is writable");
+    let _third = test.upgrade().await;
+    assert_eq!(new.ended_within(PATIENCE).await.code(), Some(0));
+    let client = UnixStream::connect(test.folder.path("admin.socket")).await;
+    let mut client = client.expect("it listens");
+    assert_eq!(line(&mut client).await.expect("the greeting"), "one");
+    let mut client = moved().await.expect("it listens");
+    let request = b"GET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    client.write_all(request).await.expect("it is open");
+    let answer = line(&mut client).await.expect("a status");
+    assert!(answer.contains("200"), "{answer}");
+}
+
+#[tokio::test]
 async fn a_change_that_would_be_lost_in_an_upgrade_is_rejected() {
     let mut test = Upgradable::start().await;
     let path = test.folder.path("upgrade.socket");

@@ -7,7 +7,6 @@ use crate::{
     config::{Config, ListenAddress, Placed, Problems, Secret, Source, TokenSource},
     exit, output, run, small,
     system::Sockets,
-    view::label,
 };
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -100,9 +99,8 @@ fn prepare() -> Result<Demo, BoxError> {
         });
     }
     let mut sockets = Sockets::default();
-    for (name, (address, socket)) in LISTENERS.into_iter().zip(bound) {
-        let label = label(&name.to_lowercase(), &ListenAddress::Tcp(address));
-        sockets.add_open(label, socket);
+    for (address, socket) in bound {
+        sockets.add_open(ListenAddress::Tcp(address), socket);
     }
     Ok(Demo {
         config,

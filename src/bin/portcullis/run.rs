@@ -3,7 +3,7 @@
 #[cfg(unix)]
 use crate::system::upgrade::Succession;
 use crate::{
-    admin::{self, Admin, Instruments},
+    admin::{self, Instruments},
     args,
     build::{self, Before, Parts},
     config::{Backend, Config, Problems, Source, Workers, chain},
@@ -272,11 +272,8 @@ async fn serve_with(
     events.set_watch(watched.map(|file| ConfigWatch::new(file, running.config())));
     #[cfg(unix)]
     {
-        let servers = [
-            Some(&running.view().server),
-            running.admin().map(Admin::server),
-        ];
-        events.set_offer(succession.finish(servers).await?);
+        let taken = running.take_taken_over();
+        events.set_offer(succession.finish(taken).await?);
     }
     let recheck = tokio::spawn(recheck::run(running.view()));
     let report = running.serve(events, requests).await;

@@ -1,6 +1,7 @@
 //! A running configuration, and what changes it: [`reload`]s, and an [`upgrade`](self::upgrade) that hands it over.
 
 mod commit;
+mod kept;
 #[cfg(unix)]
 mod passed_on;
 mod reload;
@@ -135,8 +136,9 @@ impl Running {
         self.admin = instruments.map(start);
     }
 
-    pub(crate) fn admin(&self) -> Option<&Admin> {
-        self.admin.as_ref()
+    /// The labels of the sockets that the process before has handed over.
+    pub(crate) fn take_taken_over(&mut self) -> Vec<String> {
+        self.sockets.take_taken()
     }
 
     pub(crate) const fn config(&self) -> &Config {
@@ -208,12 +210,6 @@ impl Running {
 }
 
 impl RunningListener {
-    /// Whether an operator has paused it.
-    fn is_paused(&self) -> bool {
-        let is_paused = |it: &Socket| it.handle.state() == server::State::Paused;
-        self.sockets.iter().any(is_paused)
-    }
-
     fn view(&self, name: &str) -> ListenerView {
         ListenerView {
             name: name.to_owned(),

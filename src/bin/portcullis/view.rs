@@ -120,19 +120,20 @@ impl View {
 
     /// Makes a change that a new process takes over. `None` if it would no longer learn of it.
     pub(crate) fn change<T>(&self, change: impl FnOnce() -> T) -> Option<T> {
-        let is_handed_over = self.lock_handed_over();
+        let is_handed_over = self.hold_changes();
         (!*is_handed_over).then(change)
+    }
+
+    /// Lets no change be made until the guard is dropped.
+    pub(crate) fn hold_changes(&self) -> MutexGuard<'_, bool> {
+        let locked = self.is_handed_over.lock();
+        locked.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sets whether a new process would no longer learn of changes, which are rejected then.
     #[cfg(unix)]
     pub(crate) fn set_handed_over(&self, is_handed_over: bool) {
-        *self.lock_handed_over() = is_handed_over;
-    }
-
-    fn lock_handed_over(&self) -> MutexGuard<'_, bool> {
-        let locked = self.is_handed_over.lock();
-        locked.unwrap_or_else(PoisonError::into_inner)
+        *self.hold_changes() = is_handed_over;
     }
 
     pub(crate) fn reloads(&self) -> Reloads {

@@ -126,8 +126,11 @@ pub(crate) fn count_reload(result: &'static str) {
 }
 
 /// Shows how many connections a listener may have; none of a listener that was removed.
-pub(crate) fn show_limit(listener: &str, limit: impl Into<Option<usize>>) {
-    let limit = limit.into().map_or(f64::INFINITY, |limit| limit as f64);
+pub(crate) fn show_limit(listener: &str, limit: usize) {
+    let limit = match limit {
+        usize::MAX => f64::INFINITY,
+        limit => limit as f64,
+    };
     metrics::gauge!("portcullis_connections_limit", "listener" => listener.to_owned()).set(limit);
 }
 

@@ -72,14 +72,13 @@ pub(crate) fn bind(settings: &config::Admin, sockets: &mut Sockets) -> Result<Bo
 }
 
 /// The name of its socket within its server.
-fn label_of(settings: &config::Admin) -> String {
-    label(NAME, &settings.listen.value)
+pub(crate) fn label_of(settings: &config::Admin) -> String {
+    label(OWNER, &settings.listen.value)
 }
 
 /// Whether the socket with this label is that of the admin interface.
-#[cfg(unix)]
 pub(crate) fn is_admin(label: &str) -> bool {
-    crate::view::listener_of(label) == NAME
+    crate::view::listener_of(label) == OWNER
 }
 
 /// An open socket that is not used yet.
@@ -205,6 +204,11 @@ impl Admin {
         }
     }
 
+    /// That of its socket.
+    pub(crate) const fn listener(&self) -> &ListenerHandle {
+        &self.listener
+    }
+
     pub(crate) const fn server(&self) -> &Handle {
         &self.server
     }
@@ -274,8 +278,11 @@ fn stack(interface: &Arc<Interface>, tls: Option<&AdminTls>) -> Stack {
     BoxCloneSyncService::new(stack::recommended(options, http))
 }
 
-/// The name of its sockets in an upgrade, and in messages.
+/// Its name in messages.
 const NAME: &str = "admin";
+
+/// The owner of its sockets in an upgrade, which no listener can be called.
+const OWNER: &str = "[admin]";
 
 /// Log lines of refused changes, per second.
 const REFUSED: u32 = 10;

@@ -164,9 +164,10 @@ impl State {
         (rate, self.keyed.as_ref().map(|(_, layer)| layer.clone()))
     }
 
-    /// Gives the limits of before the new numbers.
-    pub(crate) fn resize(&self, guards: &Guards) {
-        self.limit.handle().set_limit(connections(guards));
+    /// Gives the limits of before the new numbers. That of all connections together is `kept`, if there is one.
+    pub(crate) fn resize(&self, guards: &Guards, kept: Option<usize>) {
+        let limit = kept.unwrap_or_else(|| connections(guards));
+        self.limit.handle().set_limit(limit);
         if let (Some((_, layer)), Some(limit)) = (&self.keyed, guards.per_client.connections) {
             layer.handle().set_limit(limit);
         }

@@ -128,12 +128,15 @@ const NO_SERVERS: [upstream::Server; 0] = [];
 
 impl Parts {
     /// Changes what runs already, where the new configuration wants that.
-    pub(crate) fn commit(&mut self, config: &Config) {
+    ///
+    /// `kept` is the limit of connections of a listener, if that of the file is not used.
+    pub(crate) fn commit(&mut self, config: &Config, kept: impl Fn(&str) -> Option<usize>) {
         self.start_pools();
         for listener in &config.listeners {
             if let Some(gate) = self.gates.get(&listener.name.value) {
-                gate.state.resize(&listener.guards);
-                show_limit(&listener.name.value, listener.guards.limits.connections);
+                let name = &listener.name.value;
+                gate.state.resize(&listener.guards, kept(name));
+                show_limit(name, gate.state.limit().limit());
             }
         }
     }

@@ -184,7 +184,7 @@ pub(super) static KEYS: &[Key] = &[
         let admin = it.admin.as_ref()?;
         Some(admin.listen.value.to_string())
     })
-    .note("the new socket first; then open connections end after their request"),
+    .note("the new socket first; then open connections end after their request; an address that a listener had keeps its socket"),
     file("admin.token-file", All, |it| {
         let token = it.admin.as_ref()?.token.as_ref();
         Some(match token.map(|token| &token.value) {

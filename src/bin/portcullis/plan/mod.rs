@@ -13,7 +13,8 @@ pub(crate) use self::{
 
 use self::keys::{Get, KEYS, Key, Read};
 use crate::config::{
-    Action, Backend, Balance, Config, Listener, Placed, Route, Target, Tls, route_words,
+    Action, Backend, Balance, Config, ListenAddress, Listener, Placed, Route, Target, Tls,
+    route_words,
 };
 use show::Show as _;
 use std::collections::BTreeSet;
@@ -125,20 +126,20 @@ impl Plan {
             let admin = config.admin.as_ref();
             admin.map_or(NONE.into(), |admin| admin.listen.value.to_string())
         };
-        let (when, effect) = match (&from.admin, &to.admin) {
-            (None, Some(_)) => (
-                When::All,
-                "it opens, and shows connections that end from then on",
-            ),
-            (Some(_), None) => (When::All, "it closes"),
+        let effect = match (&from.admin, &to.admin) {
+            (None, Some(_)) => "it opens, and shows connections that end from then on".into(),
+            (Some(admin), None) => match user_of(&admin.listen.value, to) {
+                Some(user) => format!("its socket goes to {user}"),
+                None => "it closes".into(),
+            },
             _ => return,
         };
         self.changes.push(Change {
             key: "admin".into(),
             from: listen(from),
             to: listen(to),
-            when,
-            effect: effect.into(),
+            when: When::All,
+            effect,
             concerns: Concerns::None,
         });
     }
@@ -198,8 +199,8 @@ impl Plan {
             match pair {
                 (Some(from), Some(to)) => self.listener(&words, &concerns, from, to),
                 (None, Some(new)) => {
-                    let effect = match other_with_address(new, from) {
-                        Some(other) => format!("it gets the socket of listener \"{other}\""),
+                    let effect = match user_of_one(new, from) {
+                        Some(other) => format!("it gets the socket of {other}"),
                         None => "it listens".into(),
                     };
                     self.part(words, NONE, &addresses(new), &effect, Concerns::None);
@@ -207,8 +208,8 @@ impl Plan {
                 (Some(gone), None) => {
                     // A reload drains by the deadline that is in use.
                     let deadline = from.drain.deadline.show();
-                    let what = match other_with_address(gone, to) {
-                        Some(other) => format!("its socket goes to listener \"{other}\""),
+                    let what = match user_of_one(gone, to) {
+                        Some(other) => format!("its socket goes to {other}"),
                         None => "it closes".into(),
                     };
                     let effect =
@@ -438,14 +439,25 @@ fn pairs<'a, T, N: ToString + 'a>(
     names.into_iter().map(pair).collect()
 }
 
-/// The listener of `others` that has one of the addresses of `listener`. A reload passes their socket on.
-fn other_with_address<'a>(listener: &Listener, others: &'a Config) -> Option<&'a str> {
-    let has = |other: &&Listener| {
-        let mut listen = listener.listen.iter().map(|it| &it.value);
-        listen.any(|it| !it.is_any_port() && other.listens_on(it))
-    };
-    let other = others.listeners.iter().filter(|_| cfg!(unix)).find(has);
-    other.map(|other| &*other.name.value)
+/// What has one of the addresses of `listener` in the other configuration. A reload passes the socket on.
+fn user_of_one(listener: &Listener, other: &Config) -> Option<String> {
+    let mut listen = listener.listen.iter();
+    listen.find_map(|it| user_of(&it.value, other))
+}
+
+/// What listens at this address, if that can be said of a socket.
+fn user_of(address: &ListenAddress, config: &Config) -> Option<String> {
+    if cfg!(not(unix)) || address.is_any_port() {
+        return None;
+    }
+    let mut listeners = config.listeners.iter();
+    let listener = listeners.find(|it| it.listens_on(address));
+    let listener = listener.map(|it| format!("listener \"{}\"", it.name.value));
+    listener.or_else(|| {
+        let admin = config.admin.as_ref();
+        let is_there = admin.is_some_and(|admin| admin.listen.value == *address);
+        is_there.then(|| "the admin interface".to_owned())
+    })
 }
 
 fn name_of(listener: &Listener) -> String {

@@ -155,6 +155,18 @@ fn an_admin_interface_comes_moves_and_goes_at_once() {
     );
     let removed = facts(&one, &none);
     assert_eq!(removed, ("admin: 127.0.0.1:1 -> none".into(), When::All));
+
+    let taken = BASE.replace("0.0.0.0:443", "127.0.0.1:1");
+    let effects = |from: &Config, to: &Config| -> Vec<String> {
+        let changes = changes(from, to).into_iter();
+        changes.map(|it| it.effect).collect()
+    };
+    let to_listener = effects(&one, &config(&taken));
+    assert_eq!(to_listener[0], "its socket goes to listener \"shop\"");
+    let renamed = taken.replace("name = \"shop\"\nlisten", "name = \"till\"\nlisten");
+    let renamed = effects(&one, &config(&renamed));
+    let expected = "it gets the socket of the admin interface";
+    assert!(renamed.iter().any(|it| it == expected), "{renamed:?}");
 }
 
 #[test]

@@ -1,8 +1,6 @@
 //! Uses a new configuration whose parts are ready.
 
-#[cfg(unix)]
-use super::passed_on::is_passed_on;
-use super::{Running, RunningListener};
+use super::{Running, RunningListener, kept::Kept};
 use crate::{
     admin::{self, show_limit},
     build::{AdminParts, Gate, Parts, Rules},
@@ -10,8 +8,17 @@ use crate::{
     system::Bound,
     view::{Current, Socket, label},
 };
-use portcullis::{listener::Listener as _, server::Drain, service::Reload, upstream::Pool};
-use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
+use portcullis::{
+    listener::Listener as _,
+    server::{Drain, ListenerHandle},
+    service::Reload,
+    upstream::Pool,
+};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::SystemTime,
+};
 
 impl Running {
     /// From here on nothing fails.
@@ -22,7 +29,13 @@ impl Running {
         sockets: Vec<Bound>,
         admin: Option<admin::Bound>,
     ) {
-        parts.commit(&config);
+        // So that no change of an operator falls between what is kept and what is shown.
+        let view = self.view.clone();
+        let _unchanged = view.hold_changes();
+        let listeners = config.listeners.iter();
+        let kept = listeners.map(|it| (it.name.value.clone(), self.kept(it)));
+        let kept: HashMap<String, Kept> = kept.collect();
+        parts.commit(&config, |name| kept[name].limit);
         let drain = Drain::new()
             .with_notice_period(config.drain.announce)
             .with_deadline(config.drain.deadline);
@@ -33,21 +46,17 @@ impl Running {
             self.swap(name, gate);
         }
         // So that a new socket of a paused listener accepts nothing before it is paused.
-        let is_new = |name: &&String| sockets.iter().any(|it| it.listener == **name);
-        let paused = self.listeners.iter().filter(|it| it.1.is_paused());
-        let paused: Vec<_> = paused.map(|it| it.0).filter(is_new).cloned().collect();
-        let pauses = !paused.is_empty() && self.server.pause();
+        let pauses = sockets.iter().any(|it| kept[&it.listener].is_paused) && self.server.pause();
         for bound in sockets {
             let name = bound.listener;
             let listener = self.listeners.get_mut(&name).expect("it was swapped in");
             let locals: Vec<_> = bound.sockets.iter().map(|it| it.local_address()).collect();
             let label = label(&name, &bound.address);
-            let served = self
-                .server
-                .listen_all_as(label, bound.sockets, listener.service.clone());
+            let service = listener.service.clone();
+            let served = self.server.listen_all_as(&*label, bound.sockets, service);
             match served {
                 Ok(handle) => {
-                    if paused.contains(&name) {
+                    if kept[&name].is_paused {
                         handle.pause();
                     }
                     for local in &locals {
@@ -60,7 +69,8 @@ impl Running {
                 }
                 // Only a server that stops takes no listeners.
                 Err(error) => {
-                    tracing::warn!(listener = name, error = chain(&error), "not listening")
+                    tracing::warn!(listener = name, error = chain(&error), "not listening");
+                    self.sockets.leave(&label);
                 }
             }
         }
@@ -99,11 +109,15 @@ impl Running {
         self.view.token.store(token.map(Arc::new));
         match (self.admin.take(), settings) {
             (Some(mut admin), Some(settings)) => {
+                if bound.is_some() {
+                    self.leave_queue(admin.listener());
+                }
                 admin.change(settings, bound, tls);
                 self.admin = Some(admin);
             }
             (Some(admin), None) => {
                 tracing::info!("no longer an admin interface");
+                self.leave_queue(admin.listener());
                 admin.remove();
             }
             (None, Some(settings)) => {
@@ -146,6 +160,16 @@ impl Running {
         });
     }
 
+    /// Leaves the queue of a socket that goes to another user to that one. A drain would accept the clients in it.
+    fn leave_queue(&self, listener: &ListenerHandle) {
+        #[cfg(unix)]
+        if self.sockets.is_taken(listener.name()) {
+            listener.hand_over();
+        }
+        #[cfg(not(unix))]
+        let _ = listener;
+    }
+
     fn swap(&mut self, name: &str, gate: Gate) {
         let (watches, certificates) = (gate.watch(), gate.certificates());
         match self.listeners.get_mut(name) {
@@ -182,11 +206,7 @@ impl Running {
             for address in running.addresses.iter().filter(|it| !kept.contains(it)) {
                 tracing::info!(listener = name, "no longer listening on {address}");
                 if let Some(listener) = self.server.listener(&label(name, address)) {
-                    // Before the drain, which would accept the clients in the queue.
-                    #[cfg(unix)]
-                    if is_passed_on(address, config) {
-                        listener.hand_over();
-                    }
+                    self.leave_queue(&listener);
                     let drain = Drain::new().with_deadline(self.config.drain.deadline);
                     // It has begun; the report is that of each connection.
                     drop(listener.drain(drain));

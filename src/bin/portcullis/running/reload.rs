@@ -112,6 +112,7 @@ impl Running {
             self.instruments = instruments;
             self.commit(config, parts, sockets, admin);
             self.sockets.settle();
+            self.sockets.take_taken();
             Ok(())
         })
     }

@@ -4,13 +4,13 @@
 //! listeners and servers that its configuration lacks. A value replaces the one that was `configured`, and only that
 //! one, because a file that has changed since is newer than what operators have changed.
 
-use super::Running;
+use super::{Running, RunningListener};
 use crate::{
     admin::{Admin, show_limit},
     log,
     system::{Events, upgrade},
 };
-use portcullis::upstream::ServerRequest;
+use portcullis::{server::Drain, upstream::ServerRequest};
 use serde_json::{Value, json};
 
 impl Running {
@@ -54,6 +54,9 @@ impl Running {
             tracing::warn!(process, %error, "the new process did not wait for this one");
         }
         tracing::info!(process, "the new process has taken over; this one drains");
+        // Load balancers see the new process, and what that does not listen on is to be closed.
+        let drain = Drain::new().with_deadline(self.config.drain.deadline);
+        self.server.set_drain(drain);
         self.view.stop();
     }
 
@@ -125,7 +128,7 @@ impl Running {
             return Some(is_current);
         }
         if let Some(name) = text("listener") {
-            let listener = self.listeners.get(name)?;
+            let (name, listener) = self.successor(name)?;
             if change["paused"] == true {
                 for socket in &listener.sockets {
                     socket.handle.pause();
@@ -155,6 +158,20 @@ impl Running {
             .into_iter()
             .find(|it| Some(it.1) == text("request"));
         pool.request(&server.into(), known?.0).then_some(true)
+    }
+}
+
+impl Running {
+    /// The listener that this one of the process before is here, perhaps under a new name.
+    fn successor(&self, name: &str) -> Option<(&str, &RunningListener)> {
+        let was_there = |name: &str| self.sockets.holders().contains(name);
+        let is_it = |new: &str| self.sockets.predecessor(new, was_there) == Some(name);
+        let mut listeners = self.listeners.iter();
+        let found = match self.listeners.get_key_value(name) {
+            Some(same) => Some(same),
+            None => listeners.find(|(new, _)| is_it(new)),
+        };
+        found.map(|(name, listener)| (&**name, listener))
     }
 }
 

@@ -4,6 +4,7 @@
 mod activation;
 mod descriptors;
 mod events;
+mod handed_over;
 #[cfg(unix)]
 mod notify;
 #[cfg(not(unix))]

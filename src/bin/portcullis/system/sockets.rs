@@ -1,16 +1,23 @@
 //! The sockets of listeners: bound here, or opened by another process.
 
+use super::handed_over::Taken;
+#[cfg(unix)]
+use super::handed_over::{HandedOver, is_at};
 use crate::{
     config::{Config, ListenAddress, Place, Placed, chain},
     view::label,
 };
-use portcullis::listener::{AnyListener, BindError, TcpOptions};
-use std::{collections::HashMap, fmt};
+use portcullis::listener::{AnyListener, BindError, Listener as _, TcpOptions};
+use std::{
+    collections::{BTreeSet, HashMap},
+    fmt, iter,
+    num::NonZero,
+    thread::available_parallelism,
+};
 #[cfg(unix)]
 use {
-    crate::admin::is_admin,
-    portcullis::listener::{Listener as _, TcpListener, UnixListener, WeakSocket},
-    std::{collections::HashSet, io, os::fd::OwnedFd},
+    portcullis::listener::{TcpListener, UnixListener, WeakSocket},
+    std::{io, os::fd::OwnedFd},
 };
 
 /// Sockets that were opened by another process.
@@ -18,11 +25,15 @@ use {
 pub(crate) struct Sockets {
     /// Whether listeners have a socket for each core, which share the port.
     per_core: bool,
-    /// Those that this process has opened before, by the [label] of the listener.
-    open: HashMap<String, AnyListener>,
-    /// From the process before, or from another listener, by the [label] of the listener that gets them.
+    /// Those that this process has opened before.
+    open: HashMap<ListenAddress, AnyListener>,
+    /// From the process before, or from another listener of this one, by the [label] of their holder.
     #[cfg(unix)]
     handed_over: HashMap<String, Vec<OwnedFd>>,
+    /// The names of the listeners of the process before.
+    holders: BTreeSet<String>,
+    /// Those of `handed_over` that are used.
+    taken: Vec<Taken>,
     /// From systemd, by the name of the socket. They stay open, so that a listener can be removed and added again.
     #[cfg(unix)]
     activated: Vec<(String, OwnedFd)>,
@@ -32,33 +43,6 @@ pub(crate) struct Sockets {
     /// Those of them that are used. Their files belong to the process or the listener before until all are open.
     #[cfg(unix)]
     adopted: Vec<WeakSocket>,
-}
-
-/// What the process before hands over.
-#[cfg(unix)]
-#[derive(Debug, Default)]
-pub(crate) struct HandedOver {
-    /// By the [label] of the listener.
-    pub(crate) listening: HashMap<String, Vec<OwnedFd>>,
-    /// By the name that systemd gave them.
-    pub(crate) activated: Vec<(String, OwnedFd)>,
-    /// What operators have changed, in JSON.
-    pub(crate) changes: Vec<String>,
-}
-
-#[cfg(unix)]
-impl HandedOver {
-    /// Whether `config` has one of the listeners, or there are none. The admin interface is not one.
-    pub(crate) fn serves(&self, config: &Config) -> bool {
-        let labels = config.listeners.iter().flat_map(|it| {
-            let label = |listen: &Placed<_>| label(&it.name.value, &listen.value);
-            it.listen.iter().map(label)
-        });
-        let labels: HashSet<_> = labels.collect();
-        let listeners = self.listening.keys().filter(|it| !is_admin(it));
-        let mut listeners = listeners.peekable();
-        listeners.peek().is_none() || listeners.any(|it| labels.contains(it))
-    }
 }
 
 /// Sockets that are open and not yet used.
@@ -88,9 +72,9 @@ impl Sockets {
         self.per_core = per_core;
     }
 
-    /// Adds the open socket of the listener with this label.
-    pub(crate) fn add_open(&mut self, label: String, socket: AnyListener) {
-        self.open.insert(label, socket);
+    /// Adds the open socket of whatever listens at this address.
+    pub(crate) fn add_open(&mut self, address: ListenAddress, socket: AnyListener) {
+        self.open.insert(address, socket);
     }
 
     /// Opens the sockets that are not open yet.
@@ -134,6 +118,37 @@ impl Sockets {
         self.open_one(label, who, listen, false)
     }
 
+    /// The listener that had one of the sockets of the listener `name`, if that is a new name.
+    ///
+    /// `is_known` says which listeners there were before.
+    pub(crate) fn predecessor(&self, name: &str, is_known: impl Fn(&str) -> bool) -> Option<&str> {
+        let renamed = self.taken.iter().filter_map(Taken::renamed);
+        let mut renamed = renamed.filter(|(_, to)| *to == name && !is_known(name));
+        renamed.next().map(|(from, _)| from)
+    }
+
+    /// The names of the listeners of the process before.
+    #[cfg(unix)]
+    pub(crate) const fn holders(&self) -> &BTreeSet<String> {
+        &self.holders
+    }
+
+    /// Whether the socket that has this label goes to another user.
+    pub(crate) fn is_taken(&self, label: &str) -> bool {
+        self.taken.iter().any(|taken| taken.from == label)
+    }
+
+    /// Leaves a socket to its holder after all, because the listener with this label cannot serve it.
+    pub(crate) fn leave(&mut self, label: &str) {
+        self.taken.retain(|taken| taken.to != label);
+    }
+
+    /// The labels of the sockets that came from their holders, which are forgotten.
+    pub(crate) fn take_taken(&mut self) -> Vec<String> {
+        self.holders.clear();
+        self.taken.drain(..).map(|taken| taken.from).collect()
+    }
+
     /// Opens the socket with this label, or takes it over.
     fn open_one(
         &mut self,
@@ -142,7 +157,7 @@ impl Sockets {
         listen: &Placed<ListenAddress>,
         per_core: bool,
     ) -> Result<Vec<AnyListener>, CannotListen> {
-        if let Some(socket) = self.open.remove(label) {
+        if let Some(socket) = self.open.remove(&listen.value) {
             return Ok(vec![socket]);
         }
         let opened = match (self.take_over(label, &listen.value), &listen.value) {
@@ -151,7 +166,7 @@ impl Sockets {
             (None, address) => bind(address, per_core).map_err(|error| chain(&error)),
         };
         let opened = opened.and_then(|sockets| match per_core {
-            true => splittable(sockets),
+            true => for_each_core(sockets),
             false => Ok(sockets),
         });
         opened.map_err(|error| CannotListen {
@@ -190,6 +205,7 @@ impl Sockets {
 
     /// Uses the sockets that the process before hands over.
     pub(crate) fn add_handed_over(&mut self, mut sockets: HandedOver) {
+        self.holders = sockets.holders();
         self.handed_over = sockets.listening;
         self.changes = sockets.changes;
         // Those that systemd has passed to both are used once.
@@ -213,7 +229,14 @@ impl Sockets {
         label: &str,
         address: &ListenAddress,
     ) -> Option<Result<Vec<AnyListener>, BindError>> {
-        let sockets = self.handed_over.remove(label)?;
+        let own = self.handed_over.contains_key(label).then_some(label);
+        let mut held = self.handed_over.keys().map(String::as_str);
+        let from = own
+            .or_else(|| held.find(|held| is_at(held, address)))?
+            .to_owned();
+        let sockets = self.handed_over.remove(&from)?;
+        let to = label.to_owned();
+        self.taken.push(Taken { from, to });
         if let ListenAddress::Activated(_) = address {
             // Its file belongs to systemd.
             let adopt = |socket| adopt(socket, UnixListener::from_std);
@@ -230,7 +253,7 @@ impl Sockets {
         Some(adopted)
     }
 
-    /// Lets the listener with this label use sockets that another listener of this process has.
+    /// Lets another listener use the sockets that the one with this label has.
     pub(crate) fn pass_on(&mut self, label: String, sockets: Vec<OwnedFd>) {
         self.handed_over.insert(label, sockets);
     }
@@ -238,6 +261,7 @@ impl Sockets {
     /// Forgets the sockets that were passed on, and leaves their files to the listeners that have them.
     pub(crate) fn keep(&mut self) {
         self.handed_over.clear();
+        self.taken.clear();
         self.adopted.clear();
     }
 
@@ -273,17 +297,30 @@ impl Sockets {
     pub(crate) fn settle(&mut self) {}
 }
 
-/// Rejects sockets that do not share their port with those of other cores.
-fn splittable(sockets: Vec<AnyListener>) -> Result<Vec<AnyListener>, String> {
+/// Adds sockets until there is one for each core, which share the port.
+///
+/// The server would do that, too late for an error to leave everything as it was.
+fn for_each_core(mut sockets: Vec<AnyListener>) -> Result<Vec<AnyListener>, String> {
     let is_shared = |socket: &AnyListener| match socket {
         AnyListener::Tcp(tcp) => tcp.options().reuse_port(),
         _ => false,
     };
-    if sockets.iter().all(is_shared) {
-        return Ok(sockets);
+    if !sockets.iter().all(is_shared) {
+        return Err(ONE_QUEUE.into());
     }
-    Err("the process before has one accept queue here, which `workers = \"per-core\"` cannot split; stop it first".into())
+    let cores = available_parallelism().map_or(1, NonZero::get);
+    let missing = cores.saturating_sub(sockets.len());
+    let added = iter::repeat_with(|| sockets[0].shard()).take(missing);
+    let added: Vec<_> = added
+        .collect::<Result<_, _>>()
+        .map_err(|error| chain(&error))?;
+    sockets.extend(added);
+    Ok(sockets)
 }
+
+/// Why a socket that was handed over cannot be used.
+const ONE_QUEUE: &str = "this socket was handed over with one accept queue, which `workers = \"per-core\"` cannot split; use \
+                         another address, or stop the program first";
 
 fn bind(address: &ListenAddress, reuse_port: bool) -> Result<Vec<AnyListener>, BindError> {
     let bound = match address {

@@ -6,7 +6,7 @@ use super::{
     check_user,
     message::{Malformed, Message, VERSION},
 };
-use crate::system::sockets::HandedOver;
+use crate::system::handed_over::HandedOver;
 use std::{io, path::Path};
 use tokio::net::UnixStream;
 
@@ -65,11 +65,11 @@ impl Takeover {
         self.channel.send(&Message::Refused(why.into()), None).await
     }
 
-    /// Reports that this process serves the sockets of `listeners`, and waits until the old one has stopped
+    /// Reports that this process serves the sockets with these labels, and waits until the old one has stopped
     /// accepting.
-    pub(super) async fn finish(mut self, listeners: Vec<String>) -> Result<(), UpgradeError> {
-        for listener in listeners {
-            self.channel.send(&Message::Took(listener), None).await?;
+    pub(super) async fn finish(mut self, taken: Vec<String>) -> Result<(), UpgradeError> {
+        for label in taken {
+            self.channel.send(&Message::Took(label), None).await?;
         }
         self.channel.send(&Message::Ready, None).await?;
         match self.channel.receive().await? {

@@ -8,7 +8,6 @@ use crate::{
     config::{Config, Placed, chain},
     system::Sockets,
 };
-use portcullis::server::{Handle, ListenerHandle};
 use std::path::PathBuf;
 
 /// A process that starts, and may take the place of another one.
@@ -42,22 +41,15 @@ impl Succession {
         Ok(Self { path, takeover })
     }
 
-    /// Reports that all listeners of `servers` are served, and waits for processes to come.
-    pub(crate) async fn finish(
-        self,
-        servers: [Option<&Handle>; 2],
-    ) -> Result<Option<Offer>, String> {
+    /// Reports that the sockets with the labels `taken` are served, and waits for processes to come.
+    pub(crate) async fn finish(self, taken: Vec<String>) -> Result<Option<Offer>, String> {
         let Some(path) = self.path else {
             return Ok(None);
         };
         let has_taken_over = self.takeover.is_some();
         if let Some(takeover) = self.takeover {
-            let listeners = servers.into_iter().flatten().flat_map(Handle::listeners);
-            let names = listeners
-                .map(|it: ListenerHandle| it.name().to_owned())
-                .collect();
             let process = takeover.process.unwrap_or_default();
-            match takeover.finish(names).await {
+            match takeover.finish(taken).await {
                 Ok(()) => tracing::info!(process, "the sockets of the old process were taken over"),
                 // Both serve the same sockets, so no client is lost.
                 Err(error) => tracing::error!(process, %error, "the old process may go on serving"),
