@@ -282,6 +282,8 @@ async fn an_admin_interface_is_added_to_a_program_that_was_started_without_one()
     for counted in [
         format!("portcullis_backend_connections{{{servers}}} 1"),
         format!("portcullis_backend_up{{{servers}}} 1"),
+        // It counts against the limit.
+        "portcullis_connections_active{listener=\"a\"} 1".into(),
         "portcullis_reloads_total{of=\"configuration\",result=\"failed\"} 1".into(),
     ] {
         assert!(metrics.contains(&counted), "{counted}: {metrics}");
@@ -302,6 +304,13 @@ async fn an_admin_interface_is_added_to_a_program_that_was_started_without_one()
     let counted = "portcullis_connections_accepted_total{listener=\"a\"} 1";
     let metrics = api.get("/metrics").await.body;
     assert!(metrics.contains(counted), "{metrics}");
+    let none = "portcullis_connections_active{listener=\"a\"} 0";
+    let ended = timeout(PATIENCE, async {
+        while !api.get("/metrics").await.body.contains(none) {
+            sleep(Duration::from_millis(10)).await;
+        }
+    });
+    ended.await.expect("neither counts any more");
     let last = timeout(PATIENCE, async {
         while api.get("/api/endings").await.json()["last"] != 1 {
             sleep(Duration::from_millis(10)).await;

@@ -6,15 +6,16 @@ use super::{
     reply::{self, Refusal, Reply},
     router::Call,
 };
-use crate::log;
+use crate::{log, view::Current};
 use http::{HeaderMap, header::ACCEPT};
 use metrics::{
     Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
     atomics::AtomicU64,
 };
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fmt::Write,
-    sync::{Arc, OnceLock, atomic::Ordering},
+    sync::{Arc, Mutex, OnceLock, PoisonError, atomic::Ordering},
 };
 
 /// The metrics of the process. Clones are the same ones.
@@ -27,6 +28,8 @@ struct Registries {
     /// The bits of `f64`.
     gauges: Registry<AtomicU64>,
     histograms: Registry<Buckets>,
+    /// The listeners whose open connections were shown last.
+    active: Mutex<BTreeSet<String>>,
 }
 
 impl Metrics {
@@ -62,6 +65,25 @@ impl Metrics {
         sum
     }
 
+    /// Sets how many connections each listener has, also those that are older than the interface and not counted by it.
+    fn show_active(&self, current: &Current) {
+        let mut counts = BTreeMap::new();
+        for listener in &current.listeners {
+            let sockets = listener.sockets.iter();
+            let count: usize = sockets.map(|it| it.handle.status().active).sum();
+            // One that was removed may still drain beside a new one of its name.
+            *counts.entry(&listener.name).or_insert(0) += count;
+        }
+        let mut shown = self.0.active.lock().unwrap_or_else(PoisonError::into_inner);
+        let gone = shown.iter().filter(|name| !counts.contains_key(name));
+        let gauge = |name: &str| metrics::gauge!(ACTIVE, "listener" => name.to_owned());
+        gone.for_each(|name| gauge(name).set(0.0));
+        for (name, count) in &counts {
+            gauge(name).set(*count as f64);
+        }
+        *shown = counts.into_keys().cloned().collect();
+    }
+
     fn render(&self) -> String {
         metrics::counter!("portcullis_log_lines_dropped_total").absolute(log::dropped());
         let mut text = String::new();
@@ -69,6 +91,7 @@ impl Metrics {
             counters,
             gauges,
             histograms,
+            ..
         } = &*self.0;
         counters.render(
             &mut text,
@@ -148,6 +171,7 @@ fn count_reloads(result: &'static str, count: u64) {
 pub(super) fn show(call: &Call<'_>) -> Result<Reply, Refusal> {
     call.query(&[])?;
     let metrics = &call.interface.metrics;
+    metrics.show_active(&call.interface.view.current());
     let text = metrics.render();
     Ok(if prefers_open_metrics(&call.parts.headers) {
         reply::text(
@@ -163,6 +187,8 @@ pub(super) fn show(call: &Call<'_>) -> Result<Reply, Refusal> {
 const LIFETIMES: [f64; 12] = [
     0.001, 0.01, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1_800.0, 7_200.0, 43_200.0,
 ];
+
+const ACTIVE: &str = "portcullis_connections_active";
 
 const HANDSHAKES: &str = "portcullis_handshake_duration_seconds";
 
@@ -216,7 +242,7 @@ const COUNTERS: [(&str, &str); 12] = [
 ];
 
 const GAUGES: [(&str, &str); 9] = [
-    ("portcullis_connections_active", "Open connections."),
+    (ACTIVE, "Open connections."),
     (
         "portcullis_connections_limit",
         "The most connections that a listener has at once.",
