@@ -346,10 +346,7 @@ async fn a_change_that_would_be_lost_in_an_upgrade_is_rejected() {
     let mut test = Upgradable::start().await;
     let path = test.folder.path("upgrade.socket");
     let mut peer = UnixStream::connect(&path).await.expect("it listens");
-    let version = "portcullis-upgrade 2";
-    let length = u8::try_from(version.len()).expect("it is short");
-    let hello = [&[1, 0, length][..], version.as_bytes()].concat();
-    peer.write_all(&hello).await.expect("it is open");
+    peer.write_all(&hello()).await.expect("it is open");
     // The first socket.
     let mut first = [0];
     peer.read_exact(&mut first).await.expect("an answer");
@@ -485,6 +482,141 @@ async fn a_process_that_breaks_the_protocol_changes_nothing() {
     let new = test.upgrade().await;
     test.assert_serves().await;
     drop(new);
+}
+
+/// Begins an upgrade by hand, up to the last socket and change that the old process sends.
+async fn ask_for_sockets(test: &Upgradable) -> UnixStream {
+    let path = test.folder.path("upgrade.socket");
+    let mut peer = UnixStream::connect(&path).await.expect("it listens");
+    peer.write_all(&hello()).await.expect("it is open");
+    loop {
+        let mut head = [0; 3];
+        peer.read_exact(&mut head).await.expect("a message");
+        let mut text = vec![0; usize::from(u16::from_be_bytes([head[1], head[2]]))];
+        peer.read_exact(&mut text).await.expect("its text");
+        if head[0] == ALL {
+            return peer;
+        }
+    }
+}
+
+fn hello() -> Vec<u8> {
+    let version = "portcullis-upgrade 2";
+    let length = u8::try_from(version.len()).expect("it is short");
+    [&[1, 0, length][..], version.as_bytes()].concat()
+}
+
+const ALL: u8 = 3;
+const READY: [u8; 3] = [5, 0, 0];
+
+#[tokio::test]
+async fn a_new_process_that_ends_as_soon_as_it_is_ready_leaves_the_old_one_as_it_was() {
+    let mut test = Upgradable::start().await;
+    let mut peer = ask_for_sockets(&test).await;
+    peer.write_all(&READY).await.expect("it is open");
+    drop(peer);
+    test.gate.child.says("this process goes on").await;
+    test.assert_serves().await;
+    let _new = test.upgrade().await;
+    test.assert_serves().await;
+}
+
+#[tokio::test]
+async fn a_new_process_that_hangs_is_given_up_and_what_waited_for_it_is_done() {
+    let mut test = Upgradable::start().await;
+    let peer = ask_for_sockets(&test).await;
+    test.gate.child.signal("HUP").await;
+    test.assert_serves().await;
+    let error = test.gate.child.says("this process goes on").await;
+    assert!(error.contains("did not answer within 10s"), "{error}");
+    test.gate.child.says("was reloaded").await;
+    test.ctl(&["listeners", "limit", "a", "7"]).await;
+    drop(peer);
+    let _new = test.upgrade().await;
+    test.assert_serves().await;
+}
+
+#[tokio::test]
+async fn a_signal_that_comes_during_the_greeting_of_a_new_process_does_not_disconnect_it() {
+    let mut test = Upgradable::start().await;
+    let path = test.folder.path("upgrade.socket");
+    let mut peer = UnixStream::connect(&path).await.expect("it listens");
+    let hello = hello();
+    let (begin, rest) = hello.split_at(5);
+    peer.write_all(begin).await.expect("it is open");
+    test.gate.child.signal("HUP").await;
+    test.gate.child.says("was reloaded").await;
+    peer.write_all(rest).await.expect("it is open");
+    let mut first = [0];
+    peer.read_exact(&mut first).await.expect("a socket");
+    assert_eq!(first, [2]);
+}
+
+#[tokio::test]
+async fn a_process_that_is_stopped_during_an_upgrade_leaves_the_files_of_its_sockets() {
+    let mut test = Upgradable::start().await;
+    let text = std::fs::read_to_string(&test.file).expect("it is there");
+    std::fs::write(&test.file, text.replace("\"1m\"", "\"0s\"")).expect("it is writable");
+    test.gate.child.signal("HUP").await;
+    test.gate.child.says("was reloaded").await;
+    let peer = ask_for_sockets(&test).await;
+    test.gate.child.signal("TERM").await;
+    assert_eq!(test.gate.child.ended_within(PATIENCE).await.code(), Some(0));
+    for name in ["front.socket", "admin.socket"] {
+        assert!(
+            test.folder.path(name).exists(),
+            "{name} is of the new process"
+        );
+    }
+    drop(peer);
+    // What a new process that has died meanwhile leaves behind is replaced.
+    let mut new = test.start_new();
+    new.says("ready for an upgrade").await;
+    let mut client = test.connect_unix().await;
+    assert_eq!(line(&mut client).await.expect("the greeting"), "one");
+}
+
+#[tokio::test]
+async fn a_process_that_announces_its_end_hands_over_what_it_still_accepts_on() {
+    let mut test = Upgradable::start().await;
+    let mut old = test.gate.connect().await;
+    assert_eq!(line(&mut old).await.expect("the greeting"), "one");
+    test.gate.child.signal("TERM").await;
+    // Connections are accepted for a minute.
+    test.assert_serves().await;
+    let _new = test.upgrade().await;
+    test.gate.child.says("this one drains").await;
+    test.assert_serves().await;
+    old.write_all(b"still here\n").await.expect("it is open");
+    assert_eq!(line(&mut old).await.expect("an echo"), "still here");
+    drop(old);
+    assert_eq!(test.gate.child.ended_within(PATIENCE).await.code(), Some(0));
+    test.assert_serves().await;
+}
+
+#[tokio::test]
+async fn each_process_says_why_the_other_one_has_failed() {
+    let mut test = Upgradable::start().await;
+    let right = std::fs::read_to_string(&test.file).expect("it is there");
+    let blocker = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let blocked = blocker.local_addr().expect("it is bound");
+    let wrong = right.replace("unix:front", &format!("{blocked}\", \"unix:front"));
+    std::fs::write(&test.file, wrong).expect("it is writable");
+    let mut new = test.start_new();
+    assert_eq!(new.ended_within(PATIENCE).await.code(), Some(1));
+    let why = test.gate.child.says("this process goes on").await;
+    let expected = format!("cannot listen on {blocked}");
+    assert!(why.contains("refused") && why.contains(&expected), "{why}");
+
+    let path = test.folder.path("upgrade.socket");
+    let mut peer = UnixStream::connect(&path).await.expect("it listens");
+    let wrong = [&hello()[..], &[6, 0, 0]].concat();
+    peer.write_all(&wrong).await.expect("it is open");
+    let mut answer = Vec::new();
+    peer.read_to_end(&mut answer).await.expect("it ends");
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    assert!(answer.contains("breaks the protocol"), "{answer}");
+    test.assert_serves().await;
 }
 
 const PATIENCE: Duration = Duration::from_secs(30);

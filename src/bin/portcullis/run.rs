@@ -8,7 +8,7 @@ use crate::{
     build::{self, Before, Parts},
     config::{Backend, Config, Problems, Source, Workers, chain},
     exit, log, output, recheck,
-    running::Running,
+    running::{Request, Running},
     system::{CannotListen, ConfigWatch, Events, Sockets, raise_descriptors},
 };
 use portcullis::{
@@ -257,17 +257,16 @@ async fn serve_with(
     parts.start_pools();
     #[cfg(unix)]
     let succession = Succession::begin(&config, &mut sockets).await?;
-    let tls = parts.admin.as_mut().and_then(|admin| admin.tls.take());
-    let admin = config.admin.clone();
-    let admin = admin.map(|settings| Ok((admin::bind(&settings, &mut sockets)?, settings)));
-    let admin: Result<_, CannotListen> = admin.transpose();
-    let admin = admin.map_err(|error| error.to_string())?;
-    let (sender, requests) = mpsc::channel(QUEUE);
-    let running = Running::start(config, parts, instruments, file, sockets, sender);
-    let mut running = running.map_err(|error| error.to_string())?;
-    if let Some((bound, settings)) = admin {
-        running.start_admin(&settings, bound, tls);
-    }
+    let started = start(config, parts, instruments, file, sockets);
+    let (mut running, requests) = match started {
+        Ok(started) => started,
+        Err(error) => {
+            let error = error.to_string();
+            #[cfg(unix)]
+            succession.fail(&error).await;
+            return Err(error);
+        }
+    };
     let watched = file.filter(|_| running.config().process.watch);
     events.set_watch(watched.map(|file| ConfigWatch::new(file, running.config())));
     #[cfg(unix)]
@@ -279,6 +278,26 @@ async fn serve_with(
     let report = running.serve(events, requests).await;
     recheck.abort();
     Ok(report)
+}
+
+/// Opens the sockets that are not there yet, and begins to serve.
+fn start(
+    config: Config,
+    mut parts: Parts,
+    instruments: Option<Instruments>,
+    file: Option<&Path>,
+    mut sockets: Sockets,
+) -> Result<(Running, mpsc::Receiver<Request>), CannotListen> {
+    let tls = parts.admin.as_mut().and_then(|admin| admin.tls.take());
+    let admin = config.admin.clone();
+    let admin = admin.map(|settings| Ok((admin::bind(&settings, &mut sockets)?, settings)));
+    let admin = admin.transpose()?;
+    let (sender, requests) = mpsc::channel(QUEUE);
+    let mut running = Running::start(config, parts, instruments, file, sockets, sender)?;
+    if let Some((bound, settings)) = admin {
+        running.start_admin(&settings, bound, tls);
+    }
+    Ok((running, requests))
 }
 
 /// Draws the first random byte of the process, before which aws-lc gathers entropy for some 400 million instructions.

@@ -44,6 +44,7 @@ impl Running {
         if let Err(error) = handed_over.await {
             self.view.set_handed_over(false);
             tracing::error!(process, %error, "the upgrade failed; this process goes on");
+            request.refuse(&error).await;
             return;
         }
         // Before the acknowledgement, after which the new process listens on the same path and reports to systemd.

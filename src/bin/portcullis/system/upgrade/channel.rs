@@ -4,9 +4,12 @@ use super::{
     PATIENCE, UpgradeError,
     message::{Decoder, Malformed, Message},
 };
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+use rustix::{
+    io::Errno,
+    net::{
+        RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+        SendAncillaryMessage, SendFlags, recv, recvmsg, sendmsg,
+    },
 };
 use std::{
     collections::VecDeque,
@@ -108,6 +111,17 @@ impl Channel {
             if self.descriptors.len() > MAX_SOCKETS {
                 return Err(Malformed("there are too many sockets").into());
             }
+        }
+    }
+
+    /// Fails if the other process has closed the connection, or has sent more than what was received.
+    pub(super) fn check_open(&self) -> Result<(), UpgradeError> {
+        let mut byte = [0];
+        match recv(&self.stream, &mut byte[..], RecvFlags::PEEK) {
+            Ok((0, _)) => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+            Ok(_) => Err(Malformed("nothing more was expected").into()),
+            Err(Errno::WOULDBLOCK) => Ok(()),
+            Err(error) => Err(io::Error::from(error).into()),
         }
     }
 

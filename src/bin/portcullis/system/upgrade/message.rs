@@ -22,13 +22,13 @@ pub(super) enum Message {
     Changed(String),
     /// Old to new: there are no more sockets and changes.
     All,
-    /// New to old: it serves the sockets of this listener.
+    /// New to old: it serves the sockets that came with this text.
     Took(String),
     /// New to old: it accepts connections.
     Ready,
     /// Old to new: it no longer accepts connections.
     HandedOver,
-    /// Old to new: there is no upgrade, for this reason.
+    /// To the other process: there is no upgrade, for this reason.
     Refused(String),
 }
 

@@ -7,10 +7,11 @@
 //! |---|---|---|
 //! | checks the user of the peer | ← | `Hello`, with the version of the protocol |
 //! | one `Socket` for each listening socket, and one `Activated` for each socket of systemd, with its file descriptor; one `Changed` for each change that operators made at run time; then `All` | → | checks the user of the peer; binds the sockets that it lacks, repeats the changes, and serves |
-//! | stops accepting on these sockets and leaves their queues alone | ← | `Took` for each listener that it serves; then `Ready` |
+//! | stops accepting on these sockets and leaves their queues alone | ← | `Took` for each listener whose sockets it serves; then `Ready` |
 //! | `HandedOver`; then it drains | → | listens for the next upgrade |
 //!
-//! Both accept connections for a moment. Whatever fails before `Ready` leaves the old process as it was.
+//! Both accept connections for a moment. Whatever fails before `Ready` leaves the old process as it was; `Refused` tells
+//! the other process why, as far as it still listens. A process that drains already hands over what it still accepts on.
 
 mod channel;
 mod message;

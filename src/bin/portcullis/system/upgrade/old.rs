@@ -1,7 +1,7 @@
 //! The old process: offers its sockets.
 
 use super::{
-    UpgradeError,
+    PATIENCE, UpgradeError,
     channel::{Channel, MAX_CHANGES, MAX_SOCKETS},
     check_user,
     message::{Malformed, Message, VERSION},
@@ -9,21 +9,27 @@ use super::{
 use crate::view::parts_of;
 use portcullis::{
     listener::{BindError, Listener as _, UnixListener},
-    server::{Handle, ListenerHandle, State},
+    server::{Handle, ListenerHandle},
 };
 use std::{
     os::fd::{AsFd, OwnedFd},
     path::Path,
+    pin::Pin,
     time::Duration,
 };
-use tokio::net::UnixStream;
+use tokio::{net::UnixStream, time::timeout};
 
 /// For the first message, so that a process that only connects holds up no other.
 const GREETING: Duration = Duration::from_secs(2);
 
 /// Waits for a new process.
-#[derive(Debug)]
-pub(crate) struct Offer(UnixListener);
+pub(crate) struct Offer {
+    listener: UnixListener,
+    /// With a process that has connected.
+    greeting: Option<Greeting>,
+}
+
+type Greeting = Pin<Box<dyn Future<Output = Result<Request, UpgradeError>> + Send>>;
 
 /// A new process that asks for the sockets.
 #[derive(Debug)]
@@ -36,24 +42,33 @@ pub(crate) struct Request {
 impl Offer {
     /// Listens on `path`, whose file only this user may connect to. A stale file is replaced.
     pub(crate) fn bind(path: &Path) -> Result<Self, BindError> {
-        UnixListener::bind(path).map(Self)
+        let listener = UnixListener::bind(path)?;
+        Ok(Self {
+            listener,
+            greeting: None,
+        })
     }
 
     /// Waits for a new process that may take over.
     ///
     /// # Cancel safety
     ///
-    /// A process whose greeting has not arrived is disconnected.
+    /// Safe to drop at any time: a greeting that has begun goes on with the next call.
     pub(crate) async fn request(&mut self) -> Request {
         loop {
-            let greeted = match self.0.accept().await {
-                Ok((stream, _)) => greet(stream).await,
-                Err(error) => {
-                    tracing::warn!(%error, "the upgrade socket cannot accept");
-                    tokio::time::sleep(GREETING).await;
-                    continue;
-                }
+            let greeting = match &mut self.greeting {
+                Some(greeting) => greeting,
+                None => match self.listener.accept().await {
+                    Ok((stream, _)) => self.greeting.insert(Box::pin(greet(stream))),
+                    Err(error) => {
+                        tracing::warn!(%error, "the upgrade socket cannot accept");
+                        tokio::time::sleep(GREETING).await;
+                        continue;
+                    }
+                },
             };
+            let greeted = greeting.await;
+            self.greeting = None;
             match greeted {
                 Ok(request) => return request,
                 Err(error) => tracing::warn!(%error, "a request for an upgrade was rejected"),
@@ -90,15 +105,62 @@ impl Request {
         activated: &[(String, OwnedFd)],
         changes: &[String],
     ) -> Result<(), UpgradeError> {
-        let is_open = |it: &ListenerHandle| matches!(it.state(), State::Running | State::Paused);
+        // Also those that drain, whose queues have an heir then.
         let listeners = servers.into_iter().flatten().flat_map(Handle::listeners);
-        let listeners: Vec<_> = listeners.filter(is_open).collect();
-        for listener in &listeners {
+        let listeners: Vec<_> = listeners.collect();
+        let mut offered = Vec::new();
+        let taken = match self
+            .offer(&listeners, &mut offered, activated, changes)
+            .await
+        {
+            Ok(taken) => taken,
+            Err(error) => {
+                offered.into_iter().for_each(|it| keep_files(it, false));
+                return Err(error);
+            }
+        };
+        let is_taken = |it: &&ListenerHandle| taken.iter().any(|taken| taken == it.name());
+        let (taken, others): (Vec<_>, Vec<_>) = offered.into_iter().partition(is_taken);
+        for listener in taken {
+            listener.hand_over();
+            // Of one that empties its queue already, too.
+            keep_files(listener, true);
+        }
+        for other in others {
+            keep_files(other, false);
+            let (listener, address) = parts_of(other.name());
+            tracing::warn!(
+                listener,
+                address,
+                "the new process does not listen here, so no new connections are accepted"
+            );
+        }
+        Ok(())
+    }
+
+    /// Sends what the new process gets. Returns the labels of the sockets that it serves.
+    async fn offer<'a>(
+        &mut self,
+        listeners: &'a [ListenerHandle],
+        offered: &mut Vec<&'a ListenerHandle>,
+        activated: &[(String, OwnedFd)],
+        changes: &[String],
+    ) -> Result<Vec<String>, UpgradeError> {
+        for listener in listeners {
             for socket in listener.sockets() {
-                if let Some(socket) = socket.duplicate()? {
-                    let message = Message::Socket(listener.name().into());
-                    self.channel.send(&message, Some(socket.as_fd())).await?;
+                let Some(duplicate) = socket.duplicate()? else {
+                    continue;
+                };
+                // This process may be stopped at any time, and the file is that of the new one then.
+                socket.keep_file(true);
+                if offered
+                    .last()
+                    .is_none_or(|last| last.name() != listener.name())
+                {
+                    offered.push(listener);
                 }
+                let message = Message::Socket(listener.name().into());
+                self.channel.send(&message, Some(duplicate.as_fd())).await?;
             }
         }
         for (name, socket) in activated {
@@ -119,30 +181,20 @@ impl Request {
                 None => tracing::warn!("too long to be handed over: {change}"),
             }
         }
-        let taken = self.taken().await?;
-        let is_taken = |it: &&ListenerHandle| taken.iter().any(|taken| taken == it.name());
-        let (taken, others): (Vec<_>, Vec<_>) = listeners.iter().partition(is_taken);
-        for listener in taken {
-            listener.hand_over();
-        }
-        for label in others.into_iter().map(ListenerHandle::name) {
-            let (listener, address) = parts_of(label);
-            tracing::warn!(
-                listener,
-                address,
-                "the new process does not listen here, so no new connections are accepted"
-            );
-        }
-        Ok(())
+        self.channel.send(&Message::All, None).await?;
+        let taken = timeout(PATIENCE, self.taken()).await;
+        let taken = taken.map_err(|_| UpgradeError::TimedOut)??;
+        // It may have ended since it was ready, and then no process would serve.
+        self.channel.check_open()?;
+        Ok(taken)
     }
 
-    /// The listeners that the new process serves.
+    /// The labels of the sockets that the new process serves.
     async fn taken(&mut self) -> Result<Vec<String>, UpgradeError> {
-        self.channel.send(&Message::All, None).await?;
         let mut taken = Vec::new();
         while taken.len() <= MAX_SOCKETS {
             match self.channel.receive().await? {
-                Message::Took(listener) => taken.push(listener),
+                Message::Took(label) => taken.push(label),
                 Message::Ready => return Ok(taken),
                 _ => return Err(Malformed("the listeners it serves were expected").into()),
             }
@@ -150,8 +202,23 @@ impl Request {
         Err(Malformed("it serves too many listeners").into())
     }
 
+    /// Reports why the new process does not get the sockets.
+    pub(crate) async fn refuse(self, why: &UpgradeError) {
+        // It ends on its own if it does not hear.
+        let _ = self
+            .channel
+            .send(&Message::Refused(why.to_string()), None)
+            .await;
+    }
+
     /// Reports that this process no longer accepts connections.
     pub(crate) async fn finish(self) -> Result<(), UpgradeError> {
         self.channel.send(&Message::HandedOver, None).await
+    }
+}
+
+fn keep_files(listener: &ListenerHandle, keep: bool) {
+    for socket in listener.sockets() {
+        socket.keep_file(keep);
     }
 }

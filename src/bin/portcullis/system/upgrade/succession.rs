@@ -41,6 +41,14 @@ impl Succession {
         Ok(Self { path, takeover })
     }
 
+    /// Reports why this process does not start after all, so that the log of the old one says it, too.
+    pub(crate) async fn fail(self, why: &str) {
+        if let Some(takeover) = self.takeover {
+            // Without an answer, the old process goes on as well.
+            let _ = takeover.refuse(why).await;
+        }
+    }
+
     /// Reports that the sockets with the labels `taken` are served, and waits for processes to come.
     pub(crate) async fn finish(self, taken: Vec<String>) -> Result<Option<Offer>, String> {
         let Some(path) = self.path else {
