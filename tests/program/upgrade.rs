@@ -14,7 +14,7 @@ use std::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpStream, UnixStream},
+    net::{TcpStream, UnixListener, UnixStream},
 };
 
 /// A gate before one backend, on TCP and on a Unix socket.
@@ -617,6 +617,26 @@ async fn each_process_says_why_the_other_one_has_failed() {
     let answer = String::from_utf8_lossy(&answer).into_owned();
     assert!(answer.contains("breaks the protocol"), "{answer}");
     test.assert_serves().await;
+}
+
+#[tokio::test]
+async fn a_process_whose_predecessor_dies_while_it_hands_over_starts_without_it() {
+    let folder = Folder::new();
+    let server = backend("one").await.to_string();
+    let file = folder.write("gate.toml", configuration(&server));
+    let old = UnixListener::bind(folder.path("upgrade.socket")).expect("the folder is writable");
+    let file = file.to_str().expect("it is UTF-8");
+    let mut new = Child::start(program(["run", "--config", file])).expect("it starts");
+    let (mut asks, _) = old.accept().await.expect("a new process");
+    let mut greeting = [0; 3];
+    asks.read_exact(&mut greeting).await.expect("a greeting");
+    // Its file stays, as after SIGKILL.
+    drop(old);
+    drop(asks);
+    new.says("ready for an upgrade").await;
+    let client = UnixStream::connect(folder.path("front.socket")).await;
+    let mut client = client.expect("it listens");
+    assert_eq!(line(&mut client).await.expect("the greeting"), "one");
 }
 
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -45,6 +45,15 @@ pub(crate) enum UpgradeError {
     Refused(String),
 }
 
+impl UpgradeError {
+    /// Whether the other process is gone, or has hung up without a reason.
+    fn is_disconnect(&self) -> bool {
+        use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+        let kinds = [BrokenPipe, ConnectionReset, UnexpectedEof];
+        matches!(self, Self::Io(error) if kinds.contains(&error.kind()))
+    }
+}
+
 impl fmt::Display for UpgradeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,7 +1,7 @@
 //! The new process, from the first question to the last acknowledgement.
 
 use super::{
-    Offer,
+    Offer, UpgradeError,
     new::{Takeover, take_over},
 };
 use crate::{
@@ -22,7 +22,11 @@ impl Succession {
         let path = config.process.upgrade_socket.clone();
         let mut takeover = None;
         if let Some(path) = &path {
-            let begun = take_over(&path.value).await;
+            let mut begun = take_over(&path.value).await;
+            if begun.as_ref().is_err_and(UpgradeError::is_disconnect) {
+                // It may have ended, or has been replaced by another one.
+                begun = take_over(&path.value).await;
+            }
             let begun =
                 begun.map_err(|error| format!("{}: the upgrade failed: {error}", path.place))?;
             if let Some((begun, handed_over)) = begun {
