@@ -131,7 +131,7 @@ async fn a_failed_reload_leaves_a_renamed_listener_and_checks_no_new_server() {
     gate.child.signal("HUP").await;
     loop {
         let line = gate.child.line().await;
-        assert!(!line.contains("is up"), "{line}");
+        assert!(!line.contains("\"pool\":\"new\""), "{line}");
         if line.contains("was not reloaded") {
             break;
         }
@@ -241,4 +241,98 @@ async fn a_port_that_is_taken_keeps_the_old_configuration() {
 
     let mut client = gate.connect().await;
     assert_eq!(line(&mut client).await.expect("the greeting"), "one");
+}
+
+#[tokio::test]
+async fn a_file_that_has_vanished_keeps_the_old_configuration() {
+    let folder = Folder::new();
+    let one = backend("one").await.to_string();
+    let text = configuration("127.0.0.1:0", &one);
+    let file = folder.write("gate.toml", &text);
+    let mut gate = Gate::run(&file, 1).await;
+    std::fs::remove_file(&file).expect("it is there");
+    gate.child.signal("HUP").await;
+    gate.child.says("cannot be read").await;
+    gate.child.says("the old one stays in use").await;
+    let mut client = gate.connect().await;
+    assert_eq!(line(&mut client).await.expect("the greeting"), "one");
+    folder.write("gate.toml", text);
+    gate.child.signal("HUP").await;
+    gate.child.says("was reloaded").await;
+}
+
+#[tokio::test]
+async fn a_lack_of_file_descriptors_keeps_the_old_configuration() {
+    let folder = Folder::new();
+    let (one, two) = (
+        backend("one").await.to_string(),
+        backend("two").await.to_string(),
+    );
+    for workers in ["2", "\"per-core\""] {
+        let process = format!("[process]\nworkers = {workers}\n[[listener]]");
+        let with = |server: &str| {
+            let text = configuration("127.0.0.1:0", server);
+            text.replacen("[[listener]]", &process, 1)
+        };
+        let file = folder.write("gate.toml", with(&one));
+        let mut command = tokio::process::Command::new("sh");
+        let limited = "ulimit -n 100; exec \"$0\" run --config \"$1\"";
+        command
+            .args(["-c", limited, env!("CARGO_BIN_EXE_portcullis")])
+            .arg(&file);
+        let mut gate = Gate::start(command, 1).await;
+        let many = (0..100).map(|number| {
+            format!(
+                "[[listener]]\nname = \"l{number}\"\nlisten = \"127.0.0.1:0\"\nbackend = \"b\"\n"
+            )
+        });
+        let renamed = with(&two).replace("\"a\"", "\"z\"");
+        folder.write("gate.toml", renamed + &many.collect::<String>());
+        gate.child.signal("HUP").await;
+        let why = gate.child.says("Too many open files").await;
+        assert!(why.contains("gate.toml:"), "{why}");
+        gate.child.says("the old one stays in use").await;
+        let mut client = gate.connect().await;
+        assert_eq!(line(&mut client).await.expect("the greeting"), "one");
+        folder.write("gate.toml", with(&two));
+        gate.child.signal("HUP").await;
+        gate.child.says("was reloaded").await;
+        let mut client = gate.connect().await;
+        assert_eq!(line(&mut client).await.expect("the greeting"), "two");
+    }
+}
+
+#[tokio::test]
+async fn a_reload_that_sigterm_interrupts_holds_up_no_shutdown_and_leaves_no_file() {
+    let folder = Folder::new();
+    let one = backend("one").await.to_string();
+    let with = |name: &str, listen: &str| {
+        configuration(listen, &one).replace("\"a\"", &format!("\"{name}\""))
+    };
+    for round in 0..8 {
+        let file = folder.write("gate.toml", with("a", "unix:a.sock"));
+        let mut gate = Gate::run(&file, 0).await;
+        gate.child.says("listening on").await;
+        // One is renamed, one is added, and one is moved.
+        let added = "[[listener]]\nname = \"b\"\nlisten = \"unix:b.sock\"\nbackend = \"b\"\n";
+        let text = match round % 3 {
+            0 => with("z", "unix:a.sock"),
+            1 => with("a", "unix:a.sock") + added,
+            _ => with("a", "unix:b.sock"),
+        };
+        folder.write("gate.toml", text);
+        gate.child.signal("HUP").await;
+        if round % 2 == 0 {
+            gate.child.signal("HUP").await;
+        }
+        gate.child.signal("TERM").await;
+        let ended = gate.child.ended_within(Duration::from_secs(30)).await;
+        assert_eq!(ended.code(), Some(0), "round {round}");
+        for name in ["a.sock", "b.sock"] {
+            assert!(
+                !folder.path(name).exists(),
+                "{name} was left behind in round {round}"
+            );
+        }
+    }
 }
