@@ -43,7 +43,7 @@ impl Access {
                 ListenAddress::Tcp(address) => Some(address.ip()),
                 ListenAddress::Unix(_) | ListenAddress::Activated(_) => None,
             },
-            socket: label_of(settings),
+            socket: label_of(&settings.listen.value),
         }
     }
 

@@ -37,7 +37,7 @@ pub(crate) use self::{
 
 use crate::{
     build::{AdminTls, Stack},
-    config::{self, chain},
+    config::{self, ListenAddress, chain},
     running::Request,
     system::{CannotListen, Sockets},
     view::{View, label},
@@ -66,14 +66,14 @@ use tower::{service_fn, util::BoxCloneSyncService};
 
 /// Opens the socket.
 pub(crate) fn bind(settings: &config::Admin, sockets: &mut Sockets) -> Result<Bound, CannotListen> {
-    let label = label_of(settings);
+    let label = label_of(&settings.listen.value);
     let sockets = sockets.open_admin(&label, NAME, &settings.listen)?;
     Ok(Bound { label, sockets })
 }
 
 /// The name of its socket within its server.
-pub(crate) fn label_of(settings: &config::Admin) -> String {
-    label(OWNER, &settings.listen.value)
+pub(crate) fn label_of(address: &ListenAddress) -> String {
+    label(OWNER, address)
 }
 
 /// Whether the socket with this label is that of the admin interface.

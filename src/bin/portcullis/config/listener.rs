@@ -47,10 +47,6 @@ impl Target {
 }
 
 impl Listener {
-    pub(crate) fn listens_on(&self, address: &ListenAddress) -> bool {
-        self.listen.iter().any(|it| it.value == *address)
-    }
-
     /// The TLS that ends here, each with the words of its route.
     pub(crate) fn terminated(&self) -> impl Iterator<Item = (Option<String>, &Tls)> {
         let (own, routes) = match &self.target {

@@ -43,8 +43,24 @@ pub(crate) use self::{
 };
 use section::{Reader, Section};
 use source::read_stdin;
-use std::{cell::RefCell, fs, ops::Range, path::Path};
+use std::{cell::RefCell, fmt, fs, ops::Range, path::Path};
 use toml::de::DeTable;
+
+/// What has sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum User<'a> {
+    Listener(&'a str),
+    Admin,
+}
+
+impl fmt::Display for User<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Listener(name) => write!(f, "listener \"{name}\""),
+            Self::Admin => f.write_str("admin"),
+        }
+    }
+}
 
 /// A configuration without errors of its own.
 #[derive(Clone, Debug, Default)]
@@ -102,21 +118,28 @@ impl Config {
         config
     }
 
-    /// The listener with a socket that prevents a new one at `address` of the listener `name`, and its address.
+    /// All that listens, and where.
+    pub(crate) fn users(&self) -> impl Iterator<Item = (User<'_>, &Placed<ListenAddress>)> {
+        let listeners = self.listeners.iter().flat_map(|listener| {
+            let user = User::Listener(&listener.name.value);
+            listener.listen.iter().map(move |listen| (user, listen))
+        });
+        let admin = self.admin.iter();
+        listeners.chain(admin.map(|admin| (User::Admin, &admin.listen)))
+    }
+
+    /// What has a socket that prevents a new one at `address` of `user`, and its address.
     ///
-    /// A socket of the same address goes from one listener to another, where that is possible.
+    /// A socket of the same address goes from one user to another, where that is possible.
     pub(crate) fn in_the_way(
         &self,
         address: &ListenAddress,
-        name: &str,
-    ) -> Option<(&str, &ListenAddress)> {
-        self.listeners.iter().find_map(|listener| {
-            let is_other = listener.name.value != name && !address.is_any_port();
-            let is_in_the_way = |it: &&ListenAddress| {
-                it.overlaps(address) || (cfg!(not(unix)) && is_other && *it == address)
-            };
-            let mut listen = listener.listen.iter().map(|it| &it.value);
-            Some((&*listener.name.value, listen.find(is_in_the_way)?))
+        user: User<'_>,
+    ) -> Option<(User<'_>, &ListenAddress)> {
+        let mut users = self.users().map(|(holder, listen)| (holder, &listen.value));
+        users.find(|(holder, held)| {
+            let is_other = *holder != user && !address.is_any_port();
+            held.overlaps(address) || (cfg!(not(unix)) && is_other && *held == address)
         })
     }
 

@@ -2,7 +2,7 @@
 
 use super::{
     Action, Config, ListenAddress, Listener, Matches, Place, Placed, Problems, Route, Source,
-    Target, Tls, Workers, problem::nearest,
+    Target, Tls, User, Workers, problem::nearest,
 };
 use portcullis::middleware::peek::Protocol;
 use std::{
@@ -222,19 +222,17 @@ fn addresses(config: &Config, problems: &mut Problems) {
 
 /// A wildcard address takes the port of all addresses of its family.
 fn overlapping(config: &Config, problems: &mut Problems) {
-    let listeners = config.listeners.iter();
-    let all = listeners.flat_map(|it| {
-        it.listen
-            .iter()
-            .map(move |listen| (&*it.name.value, listen))
-    });
-    let tcp = all.filter_map(|(name, listen)| match &listen.value {
-        ListenAddress::Tcp(address) if address.port() != 0 => Some((name, address, &listen.place)),
-        _ => None,
-    });
+    let tcp = config
+        .users()
+        .filter_map(|(user, listen)| match &listen.value {
+            ListenAddress::Tcp(address) if address.port() != 0 => {
+                Some((user, address, &listen.place))
+            }
+            _ => None,
+        });
     let tcp: Vec<_> = tcp.collect();
-    for (name, address, place) in &tcp {
-        let covers = |other: &&(&str, &SocketAddr, &Place)| {
+    for (user, address, place) in &tcp {
+        let covers = |other: &&(User<'_>, &SocketAddr, &Place)| {
             let (_, other, _) = other;
             other.ip().is_unspecified()
                 && !address.ip().is_unspecified()
@@ -243,7 +241,7 @@ fn overlapping(config: &Config, problems: &mut Problems) {
         };
         if let Some((other, wildcard, at)) = tcp.iter().find(covers) {
             let message = format!(
-                "listener \"{name}\": {address} is a part of {wildcard} of listener \"{other}\" ({})",
+                "{user}: {address} is a part of {wildcard} of {other} ({})",
                 place.of_other(at)
             );
             problems.error((*place).clone(), message);

@@ -524,6 +524,14 @@ fn listeners_that_cannot_be_opened_together_are_reported() {
         two("\"0.0.0.0:443\"", "[\"192.0.2.1:443\", \"192.0.2.1:444\"]"),
         ["3:25: listener \"y\": 192.0.2.1:443 is a part of 0.0.0.0:443 of listener \"x\" (line 2)"]
     );
+    let with_admin = of_listeners(
+        "listener = [{ name = \"x\", listen = \"0.0.0.0:9900\", backend = \"b\" },\n\
+         { name = \"y\", listen = \"[::]:9900\", backend = \"d\" }]\nadmin.listen = \"127.0.0.1:9900\"",
+    );
+    assert_eq!(
+        with_admin,
+        ["4:16: admin: 127.0.0.1:9900 is a part of 0.0.0.0:9900 of listener \"x\" (line 2)"]
+    );
     assert_eq!(
         two("\"[::]:443\"", "\"[::]:443\""),
         ["3:24: listener \"y\": [::]:443 is taken by listener \"x\" (line 2)"]

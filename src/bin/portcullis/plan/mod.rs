@@ -13,7 +13,7 @@ pub(crate) use self::{
 
 use self::keys::{Get, KEYS, Key, Read};
 use crate::config::{
-    Action, Backend, Balance, Config, ListenAddress, Listener, Placed, Route, Target, Tls,
+    Action, Backend, Balance, Config, ListenAddress, Listener, Placed, Route, Target, Tls, User,
     route_words,
 };
 use show::Show as _;
@@ -224,20 +224,18 @@ impl Plan {
 
     /// Says which addresses cannot be opened while the sockets of before are open.
     fn held(&mut self, from: &Config, to: &Config) {
-        for new in &to.listeners {
-            let words = format!("listener \"{}\"", new.name.value);
-            let of_address = format!("{words}: listen");
-            let in_the_way = new
-                .listen
-                .iter()
-                .find_map(|it| from.in_the_way(&it.value, &new.name.value));
-            let change = self
-                .changes
-                .iter_mut()
-                .find(|it| it.key == words || it.key == of_address);
-            if let (Some((name, other)), Some(change)) = (in_the_way, change) {
+        for (user, listen) in to.users() {
+            let Some((holder, other)) = from.in_the_way(&listen.value, user) else {
+                continue;
+            };
+            let [whole, address] = match user {
+                User::Listener(_) => [user.to_string(), format!("{user}: listen")],
+                User::Admin => [user.to_string(), format!("{user}.listen")],
+            };
+            let mut changes = self.changes.iter_mut();
+            if let Some(change) = changes.find(|it| it.key == whole || it.key == address) {
                 change.when = When::Restart;
-                change.effect = format!("a reload fails, because listener \"{name}\" has {other}");
+                change.effect = format!("a reload fails, because {holder} has {other}");
             }
         }
     }
@@ -450,13 +448,11 @@ fn user_of(address: &ListenAddress, config: &Config) -> Option<String> {
     if cfg!(not(unix)) || address.is_any_port() {
         return None;
     }
-    let mut listeners = config.listeners.iter();
-    let listener = listeners.find(|it| it.listens_on(address));
-    let listener = listener.map(|it| format!("listener \"{}\"", it.name.value));
-    listener.or_else(|| {
-        let admin = config.admin.as_ref();
-        let is_there = admin.is_some_and(|admin| admin.listen.value == *address);
-        is_there.then(|| "the admin interface".to_owned())
+    let mut users = config.users();
+    let (user, _) = users.find(|it| it.1.value == *address)?;
+    Some(match user {
+        User::Listener(_) => user.to_string(),
+        User::Admin => "the admin interface".to_owned(),
     })
 }
 

@@ -156,6 +156,16 @@ fn an_admin_interface_comes_moves_and_goes_at_once() {
     let removed = facts(&one, &none);
     assert_eq!(removed, ("admin: 127.0.0.1:1 -> none".into(), When::All));
 
+    let elsewhere = BASE.replace("0.0.0.0:443", "0.0.0.0:444");
+    let prevented = format!("{elsewhere}[admin]\nlisten = \"127.0.0.1:443\"\n");
+    let prevented = changes(&none, &config(&prevented));
+    let admin = prevented
+        .iter()
+        .find(|it| it.key == "admin")
+        .expect("it is new");
+    let expected = "a reload fails, because listener \"shop\" has 0.0.0.0:443";
+    assert_eq!((&*admin.effect, admin.when), (expected, When::Restart));
+
     let taken = BASE.replace("0.0.0.0:443", "127.0.0.1:1");
     let effects = |from: &Config, to: &Config| -> Vec<String> {
         let changes = changes(from, to).into_iter();

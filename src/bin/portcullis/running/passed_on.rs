@@ -6,7 +6,7 @@
 use super::Running;
 use crate::{
     admin,
-    config::{Config, ListenAddress, Placed, chain},
+    config::{Config, ListenAddress, User, chain},
     view::label,
 };
 use portcullis::server::ListenerHandle;
@@ -14,9 +14,10 @@ use portcullis::server::ListenerHandle;
 impl Running {
     /// Prepares the sockets whose address is that of another user in `config`. Their holders still have them, too.
     pub(super) fn pass_sockets_on(&mut self, config: &Config) -> Result<(), Vec<String>> {
-        for (user, who, listen) in users(config) {
+        for (user, listen) in config.users() {
             let address = &listen.value;
-            let holder = self.holder(address).filter(|holder| holder.name() != user);
+            let label = label_of(user, address);
+            let holder = self.holder(address).filter(|holder| holder.name() != label);
             let Some(holder) = holder else {
                 continue;
             };
@@ -25,7 +26,7 @@ impl Running {
             let sockets: Result<Vec<_>, _> = sockets.collect();
             let sockets = sockets.map_err(|error| {
                 let (place, error) = (listen.place.before(), chain(&error));
-                vec![format!("{place}{who}: {address}: {error}")]
+                vec![format!("{place}{user}: {address}: {error}")]
             })?;
             if !sockets.is_empty() {
                 self.sockets.pass_on(holder.name().to_owned(), sockets);
@@ -36,29 +37,19 @@ impl Running {
 
     /// What listens at this address now.
     fn holder(&self, address: &ListenAddress) -> Option<ListenerHandle> {
-        if address.is_any_port() {
-            return None;
-        }
-        let mut listeners = self.listeners.iter();
-        match listeners.find(|(_, it)| it.addresses.contains(address)) {
-            Some((name, _)) => self.server.listener(&label(name, address)),
-            None => {
-                let settings = self.config.admin.as_ref();
-                settings.filter(|admin| admin.listen.value == *address)?;
-                Some(self.admin.as_ref()?.listener().clone())
-            }
+        let mut users = self.config.users();
+        let (user, _) = users.find(|it| !address.is_any_port() && it.1.value == *address)?;
+        match user {
+            User::Listener(_) => self.server.listener(&label_of(user, address)),
+            User::Admin => Some(self.admin.as_ref()?.listener().clone()),
         }
     }
 }
 
-/// The listeners and the admin interface: their labels, their names in messages, and where they listen.
-fn users(config: &Config) -> impl Iterator<Item = (String, String, &Placed<ListenAddress>)> {
-    let listeners = config.listeners.iter().flat_map(|listener| {
-        let name = &listener.name.value;
-        let listen = listener.listen.iter();
-        listen.map(move |it| (label(name, &it.value), format!("listener \"{name}\""), it))
-    });
-    let admin = config.admin.iter();
-    let admin = admin.map(|it| (admin::label_of(it), "admin".to_owned(), &it.listen));
-    listeners.chain(admin)
+/// The label of a socket.
+fn label_of(user: User<'_>, address: &ListenAddress) -> String {
+    match user {
+        User::Listener(name) => label(name, address),
+        User::Admin => admin::label_of(address),
+    }
 }

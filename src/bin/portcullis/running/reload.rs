@@ -119,17 +119,13 @@ impl Running {
 
     /// Reports addresses that cannot be opened while the sockets of before are open.
     fn report_held(&self, config: &Config, problems: &mut Problems) {
-        for listener in &config.listeners {
-            let name = &listener.name.value;
-            for listen in &listener.listen {
-                let address = &listen.value;
-                if let Some((holder, other)) = self.config.in_the_way(address, name) {
-                    let message = format!(
-                        "listener \"{name}\": cannot listen on {address}: {other} is held by listener \"{holder}\" of \
-                         this process; keep it, or restart"
-                    );
-                    problems.error(listen.place.clone(), message);
-                }
+        for (user, listen) in config.users() {
+            let address = &listen.value;
+            if let Some((holder, other)) = self.config.in_the_way(address, user) {
+                let message = format!(
+                    "{user}: cannot listen on {address}: {other} is held by {holder} of this process; keep it, or restart"
+                );
+                problems.error(listen.place.clone(), message);
             }
         }
     }
