@@ -60,6 +60,7 @@ pub(super) fn is_at(label: &str, address: &ListenAddress) -> bool {
 
 /// A socket that goes from its holder to another user, by their labels.
 #[derive(Debug)]
+#[cfg_attr(not(unix), allow(dead_code, reason = "sockets are not handed over"))]
 pub(crate) struct Taken {
     pub(crate) from: String,
     pub(crate) to: String,

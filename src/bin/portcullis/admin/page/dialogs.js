@@ -59,7 +59,7 @@ export const problemList = (problems) => h("ul", { class: "problems" }, ...probl
 
 export async function askLimit({ name, limit, connections }) {
   const form = await show(`Limit of ${name}`, [
-    h("p", {}, `Connections beyond the limit are handled as the configuration says. ${count(connections)} are open now. It lasts until the file has another limit.`),
+    h("p", {}, `Connections beyond the limit are handled as the configuration says. ${count(connections)} are open now. The limit lasts until the file has another one.`),
     field("Connections", h("input", { type: "number", name: "limit", min: 1, max: 10_000_000, step: 1, required: true, value: limit ?? "", autofocus: true })),
   ], { confirm: "Set the limit" });
   return form && Number(form.get("limit"));
