@@ -110,8 +110,9 @@ impl Running {
             log::set_format(config.log.format);
             access.commit();
             self.instruments = instruments;
-            self.commit(config, parts, sockets, admin);
+            // First, because a shutdown may close them immediately.
             self.sockets.settle();
+            self.commit(config, parts, sockets, admin);
             self.sockets.take_taken();
             Ok(())
         })
