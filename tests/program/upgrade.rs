@@ -512,10 +512,16 @@ const READY: [u8; 3] = [5, 0, 0];
 #[tokio::test]
 async fn a_new_process_that_ends_as_soon_as_it_is_ready_leaves_the_old_one_as_it_was() {
     let mut test = Upgradable::start().await;
-    let mut peer = ask_for_sockets(&test).await;
-    peer.write_all(&READY).await.expect("it is open");
-    drop(peer);
+    // So that the end of the new process is there when the old one reads that it is ready.
+    test.gate.child.signal("STOP").await;
+    let path = test.folder.path("upgrade.socket");
+    let mut peer = UnixStream::connect(&path).await.expect("it listens");
+    let sent = [&hello()[..], &READY].concat();
+    peer.write_all(&sent).await.expect("it is open");
+    peer.shutdown().await.expect("it is open");
+    test.gate.child.signal("CONT").await;
     test.gate.child.says("this process goes on").await;
+    drop(peer);
     test.assert_serves().await;
     let _new = test.upgrade().await;
     test.assert_serves().await;
