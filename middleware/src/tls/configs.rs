@@ -99,15 +99,6 @@ impl HandshakeConfig {
         verified.map(|_| ())
     }
 
-    #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
-    pub(super) fn with_certificates(
-        mut self,
-        certificates: Arc<dyn rustls::server::ResolvesServerCert>,
-    ) -> Self {
-        Arc::make_mut(&mut self.config).cert_resolver = certificates;
-        self
-    }
-
     pub(super) fn with_alpn(mut self, protocols: Vec<Vec<u8>>) -> Self {
         Arc::make_mut(&mut self.config).alpn_protocols = protocols;
         self

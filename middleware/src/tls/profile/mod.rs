@@ -8,16 +8,18 @@ pub use self::{
     trust::{ClientAuth, Trust},
 };
 
+use self::trust::Trusted;
 use super::{
     CertStore, CertStoreError, TlsLayer,
     common::alpn_names,
     configs::{Configs, HandshakeConfig, UnrecognizedName},
     provider,
     rustls::{
-        ALL_VERSIONS, KeyLogFile, ServerConfig,
+        self, ALL_VERSIONS, KeyLogFile, ServerConfig,
         crypto::CryptoProvider,
         server::{
-            ClientHello, ServerSessionMemoryCache, StoresServerSessions, WebPkiClientVerifier,
+            ClientHello, ProducesTickets, ServerSessionMemoryCache, StoresServerSessions,
+            WebPkiClientVerifier,
         },
         time_provider::{DefaultTimeProvider, TimeProvider},
         version::TLS13,
@@ -171,7 +173,16 @@ pub(super) struct Profile {
 /// The certificates of a store, and a configuration that serves them.
 pub(super) struct ProfileState {
     snapshot: Arc<Snapshot>,
+    parts: Parts,
     config: HandshakeConfig,
+}
+
+/// What the files of a profile contain.
+struct Parts {
+    /// `None` without client certificates.
+    trusted: Option<Arc<Trusted>>,
+    /// `None` if sessions are in the cache.
+    ticketer: Option<Arc<dyn ProducesTickets>>,
 }
 
 impl Profile {
@@ -186,11 +197,37 @@ impl Profile {
         &self,
         snapshot: &Arc<Snapshot>,
     ) -> (Option<ProfileState>, Vec<CertStoreProblem>) {
+        self.load(snapshot, None)
+    }
+
+    /// As [`prepare`](Self::prepare). Of a file that cannot be used, what it contained before stays in use.
+    pub(super) fn renew(
+        &self,
+        snapshot: &Arc<Snapshot>,
+    ) -> (Option<ProfileState>, Vec<CertStoreProblem>) {
+        let current = self.current.load();
+        self.load(snapshot, current.as_ref().map(|current| &current.parts))
+    }
+
+    fn load(
+        &self,
+        snapshot: &Arc<Snapshot>,
+        before: Option<&Parts>,
+    ) -> (Option<ProfileState>, Vec<CertStoreProblem>) {
         let mut problems = Vec::new();
-        let config = self.config(snapshot, &mut problems);
-        let state = config.map(|config| ProfileState {
-            snapshot: snapshot.clone(),
-            config,
+        let parts = self.settings.read(before, &mut problems);
+        let state = parts.and_then(|parts| {
+            let config = self.config(snapshot, &parts);
+            let config = config
+                .map_err(|error| {
+                    problems.push(CertStoreProblem::new(None, 0, Fault::Rustls(error)))
+                })
+                .ok()?;
+            Some(ProfileState {
+                snapshot: snapshot.clone(),
+                parts,
+                config,
+            })
         });
         (state, problems)
     }
@@ -198,73 +235,71 @@ impl Profile {
     fn config(
         &self,
         snapshot: &Arc<Snapshot>,
-        problems: &mut Vec<CertStoreProblem>,
-    ) -> Option<HandshakeConfig> {
-        let Settings {
-            client_auth,
-            alpn,
-            is_tls13_only,
-            logs_keys,
-            tickets,
-            provider,
-            time,
-        } = &self.settings;
-        let verifier = match client_auth.verifier(provider) {
-            Ok(verifier) => verifier,
-            Err(problem) => {
-                problems.extend(problem);
-                None
-            }
-        };
-        let tickets = match tickets.as_ref().map(|keys| keys.ticketer(provider, time)) {
-            Some(Err(problem)) => {
-                problems.push(problem);
-                None
-            }
-            tickets => tickets.and_then(Result::ok),
-        };
-        let versions = if *is_tls13_only {
+        parts: &Parts,
+    ) -> Result<HandshakeConfig, rustls::Error> {
+        let settings = &self.settings;
+        let versions = if settings.is_tls13_only {
             &[&TLS13][..]
         } else {
             ALL_VERSIONS
         };
-        let config = ServerConfig::builder_with_details(provider.clone(), time.clone())
-            .with_protocol_versions(versions)
-            .map_err(|e| problems.push(CertStoreProblem::new(None, 0, Fault::Rustls(e))))
-            .ok()?
+        let verifier = parts.trusted.as_ref().map(|it| it.verifier.clone());
+        let (provider, time) = (settings.provider.clone(), settings.time.clone());
+        let mut config = ServerConfig::builder_with_details(provider, time)
+            .with_protocol_versions(versions)?
             .with_client_cert_verifier(match &verifier {
                 Some(verifier) => verifier.clone(),
                 None => WebPkiClientVerifier::no_client_auth(),
-            });
-        let mut config = config.with_cert_resolver(snapshot.clone());
-        config.alpn_protocols.clone_from(alpn);
+            })
+            .with_cert_resolver(snapshot.clone());
+        config.alpn_protocols.clone_from(&settings.alpn);
         config.send_tls13_tickets = 1;
         config.session_storage = self.sessions.clone();
-        if let Some(tickets) = tickets {
-            config.ticketer = tickets;
+        if let Some(ticketer) = &parts.ticketer {
+            config.ticketer = ticketer.clone();
         }
-        if *logs_keys {
+        if settings.logs_keys {
             config.key_log = Arc::new(KeyLogFile::new());
         }
         let config = HandshakeConfig::new(Arc::new(config));
-        Some(match verifier {
+        Ok(match verifier {
             Some(verifier) => config.with_client_verifier(verifier),
             None => config,
         })
     }
 
-    /// What is in use, with other certificates.
-    pub(super) fn with_certificates(&self, snapshot: &Arc<Snapshot>) -> Option<ProfileState> {
-        let current = self.current.load();
-        let config = current.as_ref()?.config.clone();
-        Some(ProfileState {
-            snapshot: snapshot.clone(),
-            config: config.with_certificates(snapshot.clone()),
-        })
-    }
-
+    /// Uses `state` from the next handshake on. Without one, nothing changes.
     pub(super) fn install(&self, state: Option<ProfileState>) {
-        self.current.store(state.map(Arc::new));
+        if let Some(state) = state {
+            self.current.store(Some(Arc::new(state)));
+        }
+    }
+}
+
+impl Settings {
+    /// Reads all files, so that each problem is found; `None` if one can be replaced by nothing of `before`.
+    fn read(&self, before: Option<&Parts>, problems: &mut Vec<CertStoreProblem>) -> Option<Parts> {
+        let trusted = self.client_auth.trust().map(|trust| {
+            let before = before.and_then(|before| before.trusted.as_deref());
+            let is_optional = self.client_auth.is_optional();
+            trust.read(&self.provider, is_optional, before, problems)
+        });
+        let ticketer = self.tickets.as_ref().map(|keys| {
+            let read = keys.ticketer(&self.provider, &self.time);
+            read.map_err(|problem| problems.push(problem))
+                .ok()
+                .or_else(|| before?.ticketer.clone())
+        });
+        // `Some(None)` is unusable, and `None` is not wanted.
+        let trusted = match trusted {
+            Some(trusted) => Some(Arc::new(trusted?)),
+            None => None,
+        };
+        let ticketer = match ticketer {
+            Some(ticketer) => Some(ticketer?),
+            None => None,
+        };
+        Some(Parts { trusted, ticketer })
     }
 }
 

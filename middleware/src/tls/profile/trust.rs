@@ -1,12 +1,13 @@
 //! Which client certificates are accepted.
 
 use crate::tls::{
-    error::Part,
+    error::{Part, TlsConfigError},
     load,
     rustls::{
         RootCertStore,
         crypto::CryptoProvider,
-        server::{WebPkiClientVerifier, danger::ClientCertVerifier},
+        pki_types::{CertificateRevocationListDer, TrustAnchor},
+        server::{VerifierBuilderError, WebPkiClientVerifier, danger::ClientCertVerifier},
     },
     store::{CertStoreProblem, Fault, Input},
 };
@@ -37,16 +38,8 @@ impl ClientAuth {
         }
     }
 
-    /// Reads the trusted roots; `None` without client certificates.
-    pub(super) fn verifier(
-        &self,
-        provider: &Arc<CryptoProvider>,
-    ) -> Result<Option<Arc<dyn ClientCertVerifier>>, Vec<CertStoreProblem>> {
-        let Some(trust) = self.trust() else {
-            return Ok(None);
-        };
-        let is_optional = matches!(self, Self::Optional(_));
-        trust.verifier(provider, is_optional).map(Some)
+    pub(super) const fn is_optional(&self) -> bool {
+        matches!(self, Self::Optional(_))
     }
 }
 
@@ -97,43 +90,90 @@ impl Trust {
         self.roots.iter().chain(&self.crls).filter_map(Input::path)
     }
 
-    fn verifier(
+    /// Reads the files. Of a file that cannot be used, what it contained `before` stays in use.
+    ///
+    /// `None` if nothing can be used in its place.
+    pub(super) fn read(
         &self,
         provider: &Arc<CryptoProvider>,
         is_optional: bool,
-    ) -> Result<Arc<dyn ClientCertVerifier>, Vec<CertStoreProblem>> {
-        let mut problems = Vec::new();
-        let mut roots = RootCertStore::empty();
-        for input in &self.roots {
-            let read = input.read(Part::Roots);
-            match read.and_then(|pem| load::roots(&pem).map_err(|e| input.name(e))) {
-                Ok(more) => roots.roots.extend(more.roots),
-                Err(error) => problems.push(CertStoreProblem::new(input.path(), 0, error.into())),
+        before: Option<&Trusted>,
+        problems: &mut Vec<CertStoreProblem>,
+    ) -> Option<Trusted> {
+        let parse_roots = |pem: &[u8]| Ok(load::roots(pem)?.roots);
+        let old_roots = before.map(|before| &*before.roots);
+        let roots = read_each(&self.roots, Part::Roots, parse_roots, old_roots, problems);
+        let old_crls = before.map(|before| &*before.crls);
+        let crls = read_each(&self.crls, Part::Crls, load::crls, old_crls, problems);
+        let (roots, crls) = (roots?, crls?);
+        let error = match verifier(provider, is_optional, &roots, &crls) {
+            Ok(verifier) => {
+                return Some(Trusted {
+                    roots,
+                    crls,
+                    verifier,
+                });
             }
-        }
-        let mut crls = Vec::new();
-        for input in &self.crls {
-            let read = input.read(Part::Crls);
-            match read.and_then(|pem| load::crls(&pem).map_err(|e| input.name(e))) {
-                Ok(more) => crls.extend(more),
-                Err(error) => problems.push(CertStoreProblem::new(input.path(), 0, error.into())),
-            }
-        }
-        if !problems.is_empty() {
-            return Err(problems);
-        }
-        let mut builder =
-            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-                .with_crls(crls);
-        if is_optional {
-            builder = builder.allow_unauthenticated();
-        }
-        let verifier = builder.build().map_err(|error| {
-            let path = self.paths().last();
-            vec![CertStoreProblem::new(path, 0, Fault::Verifier(error))]
-        })?;
-        Ok(verifier)
+            Err(error) => Fault::Verifier(error),
+        };
+        problems.push(CertStoreProblem::new(self.paths().last(), 0, error));
+        // Only a revocation list can be the reason.
+        let crls = before?.crls.clone();
+        let verifier = verifier(provider, is_optional, &roots, &crls).ok()?;
+        Some(Trusted {
+            roots,
+            crls,
+            verifier,
+        })
     }
+}
+
+/// What the files of a [`Trust`] contain.
+pub(super) struct Trusted {
+    /// By file, as the lists.
+    roots: Vec<Arc<[TrustAnchor<'static>]>>,
+    crls: Vec<Arc<[CertificateRevocationListDer<'static>]>>,
+    pub(super) verifier: Arc<dyn ClientCertVerifier>,
+}
+
+/// Reads all `inputs`, so that each problem is found.
+fn read_each<T>(
+    inputs: &[Input],
+    part: Part,
+    parse: impl Fn(&[u8]) -> Result<Vec<T>, TlsConfigError>,
+    before: Option<&[Arc<[T]>]>,
+    problems: &mut Vec<CertStoreProblem>,
+) -> Option<Vec<Arc<[T]>>> {
+    let read = inputs.iter().enumerate().map(|(number, input)| {
+        let pem = input.read(part);
+        match pem.and_then(|pem| parse(&pem).map_err(|error| input.name(error))) {
+            Ok(read) => Some(read.into()),
+            Err(error) => {
+                problems.push(CertStoreProblem::new(input.path(), 0, error.into()));
+                before.map(|before| before[number].clone())
+            }
+        }
+    });
+    let read: Vec<_> = read.collect();
+    read.into_iter().collect()
+}
+
+fn verifier(
+    provider: &Arc<CryptoProvider>,
+    is_optional: bool,
+    roots: &[Arc<[TrustAnchor<'static>]>],
+    crls: &[Arc<[CertificateRevocationListDer<'static>]>],
+) -> Result<Arc<dyn ClientCertVerifier>, VerifierBuilderError> {
+    let roots = RootCertStore {
+        roots: roots.iter().flat_map(|it| it.iter().cloned()).collect(),
+    };
+    let mut builder =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+            .with_crls(crls.iter().flat_map(|it| it.iter().cloned()));
+    if is_optional {
+        builder = builder.allow_unauthenticated();
+    }
+    builder.build()
 }
 
 impl fmt::Debug for Trust {

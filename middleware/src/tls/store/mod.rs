@@ -22,8 +22,8 @@
 //! that has expired while it was in use stays in use, so that it does not block the renewal of others.
 //!
 //! The watch is for renewals, where a certificate that is not usable must not block the others: it stays as it was, and
-//! [`StoredCertificate::problem`] has the reason. In the same way a profile keeps its client authentication and its
-//! tickets if their files are not usable.
+//! [`StoredCertificate::problem`] has the reason. Of a profile, each file of roots, revocation lists and ticket keys is
+//! replaced on its own as well.
 //!
 //! Files that are written one after the other do not match for a moment. A reload that finds an unusable file
 //! tries again three times within three seconds. A certificate that is not valid yet is an error as well, and
@@ -306,7 +306,7 @@ impl CertStore {
     }
 
     /// Replaces what can be used, after a reload that has failed. Everything else stays, and is returned with the reason.
-    async fn renew(&self) -> (Reloaded, Vec<Kept>) {
+    pub(super) async fn renew(&self) -> (Reloaded, Vec<Kept>) {
         let _reloading = self.0.reloading.lock().await;
         loop {
             let store = self.clone();
@@ -331,10 +331,7 @@ impl CertStore {
         let snapshot = Arc::new(snapshot);
         let mut states = Vec::new();
         for profile in profiles {
-            let (mut state, problems) = profile.prepare(&snapshot);
-            if !problems.is_empty() {
-                state = profile.with_certificates(&snapshot);
-            }
+            let (state, problems) = profile.renew(&snapshot);
             kept.extend(problems.into_iter().map(|problem| Kept {
                 name: None,
                 problem,
@@ -419,7 +416,7 @@ pub(super) struct Staged {
 }
 
 /// What a renewal could not replace.
-struct Kept {
+pub(super) struct Kept {
     /// That of the certificate; `None` without one, and for files of a profile.
     name: Option<Arc<str>>,
     problem: CertStoreProblem,

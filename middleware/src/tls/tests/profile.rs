@@ -10,6 +10,7 @@ use crate::{
     tls::{CertStore, ClientAuth, TicketKeys, TlsProfile, Trust, UnrecognizedName},
 };
 use rustls::{AlertDescription, CertificateError, version::TLS12};
+use std::path::Path;
 
 /// A client that trusts `chain` and requests `name`.
 async fn visit(
@@ -288,6 +289,77 @@ async fn a_reload_that_finds_a_bad_list_changes_nothing_and_reports_all_files() 
     drop(layer);
     // A profile that is gone has no files any more.
     assert_eq!(store.reload().await.unwrap().replaced, 1);
+}
+
+/// A client is served; whether it has resumed a session.
+async fn is_resumed(layer: &TlsLayer, client: &Arc<ClientConfig>) -> bool {
+    let known = visit(layer, client, "localhost").await.unwrap();
+    known.tls().unwrap().resumed
+}
+
+#[tokio::test]
+async fn each_file_of_a_profile_is_renewed_while_others_are_damaged() {
+    everywhere(async |server| {
+        let files = Files::new("profile-each");
+        let roots = files.write("ca.pem", &CLIENTS.authority_pem());
+        let crl = files.write("crl.pem", &CLIENTS.empty_crl());
+        let tickets = files.write("tickets", &"k".repeat(48));
+        let store = CertStore::builder()
+            .pem(SERVER.chain_pem().as_bytes(), SERVER.key_pem().as_bytes())
+            .build()
+            .unwrap();
+        let trust = Trust::pem_file(&roots).with_crl_file(&crl);
+        let layer = TlsProfile::new(&store)
+            .with_client_auth(ClientAuth::Required(trust))
+            .with_tickets(TicketKeys::file(&tickets))
+            .with_provider(server.provider.clone())
+            .with_time(server.clock.clone())
+            .build()
+            .unwrap();
+        let client = CLIENTS.config(&server.provider, server.setup);
+        // What the files contain and how many of them cannot be used.
+        let renew = async |files: &[(&Path, &str)], kept| {
+            for (path, contents) in files {
+                fs::write(path, contents).unwrap();
+            }
+            assert_eq!(store.renew().await.1.len(), kept);
+        };
+        let is_rejected = async || fault(visit(&layer, &client, "localhost").await);
+        let revoked = Some(CertificateError::Revoked);
+        let unrevoked = (&*crl, &*CLIENTS.empty_crl());
+        assert!(!is_resumed(&layer, &client).await);
+
+        // Damaged ticket keys hold back no revocation list, and those of before stay in use.
+        renew(&[(&tickets, "short"), (&crl, &CLIENTS.crl())], 1).await;
+        assert_eq!(is_rejected().await, revoked);
+        renew(&[unrevoked], 1).await;
+        is_resumed(&layer, &client).await;
+        assert!(is_resumed(&layer, &client).await);
+
+        // Nor do damaged roots, which stay in use as well.
+        renew(&[(&roots, "no roots"), (&crl, &CLIENTS.crl())], 2).await;
+        assert_eq!(is_rejected().await, revoked);
+        renew(&[unrevoked], 2).await;
+        is_resumed(&layer, &client).await;
+
+        // Damaged lists hold back neither new roots nor new keys, which do not know the tickets of before.
+        let of_no_list = STRANGERS.authority_pem().replace("CERTIFICATE", "X509 CRL");
+        for (damaged, keys) in [("no list", "n"), (&of_no_list, "m")] {
+            renew(&[(&crl, damaged), (&roots, &STRANGERS.authority_pem())], 2).await;
+            assert!(is_rejected().await.is_some(), "{damaged}");
+            let keys = keys.repeat(48);
+            renew(&[(&roots, &CLIENTS.authority_pem()), (&tickets, &keys)], 1).await;
+            assert!(!is_resumed(&layer, &client).await);
+            assert!(is_resumed(&layer, &client).await);
+            renew(&[(&tickets, "short")], 2).await;
+        }
+        // The list of before is still the one that counts.
+        renew(&[(&crl, &CLIENTS.crl()), (&tickets, &"k".repeat(48))], 0).await;
+        assert_eq!(is_rejected().await, revoked);
+        renew(&[(&crl, "no list")], 1).await;
+        assert_eq!(is_rejected().await, revoked);
+    })
+    .await;
 }
 
 #[test]
