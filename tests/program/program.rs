@@ -10,6 +10,7 @@ mod admin;
 mod backend_tls;
 mod check;
 mod configurations;
+mod default_certificate;
 mod demo;
 mod explain;
 mod forwarding;

@@ -89,10 +89,18 @@ pub(crate) async fn accept<IO: AsyncRead + AsyncWrite + Unpin>(
     TlsAcceptor::from(Arc::new(config)).accept(io).await
 }
 
-fn parse(chain: &str, key: &str) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
-    let certificate = CertificateDer::from_pem_slice(chain.as_bytes()).expect("a certificate");
+/// The first certificate of a chain.
+pub(crate) fn certificate(chain: &str) -> CertificateDer<'static> {
+    CertificateDer::from_pem_slice(chain.as_bytes()).expect("a certificate")
+}
+
+/// A chain of one certificate, and its key.
+pub(crate) fn parse(
+    chain: &str,
+    key: &str,
+) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("a key");
-    (vec![certificate], key)
+    (vec![certificate(chain)], key)
 }
 
 #[derive(Debug)]

@@ -77,7 +77,7 @@ const KINDS: &[(Kind, &str)] = &[
         "process.upgrade-socket log.access admin.listen admin.token-file admin.token certificate.name \
          certificate.chain certificate.key certificate.ocsp listener.name listener.backend \
          listener.access.allow-file listener.access.deny-file listener.proxy-protocol.trust-file \
-         listener.tls.client.roots listener.tls.client.crl listener.tls.tickets.keys-file \
+         listener.tls.default listener.tls.client.roots listener.tls.client.crl listener.tls.tickets.keys-file \
          listener.route.backend backend.name backend.server.address backend.tls.name backend.tls.roots backend.tls.certificate \
          backend.health.http backend.health.tls.name backend.health.tls.roots backend.health.send",
     ),

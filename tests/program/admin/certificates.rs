@@ -41,6 +41,7 @@ async fn certificates_are_shown_without_their_keys() {
         serde_json::json!(["shop.test", "*.shop.test", "localhost"])
     );
     assert_eq!(shown["listeners"], serde_json::json!(["a"]));
+    assert_eq!(shown["default_for"], serde_json::json!(["a"]));
     assert_eq!(shown["backends"], serde_json::json!(["own"]));
     assert!(shown["days_left"].as_i64().expect("a number") > 1_000);
     assert!(shown["chain"].as_str().expect("text").ends_with("shop.pem"));
@@ -50,7 +51,8 @@ async fn certificates_are_shown_without_their_keys() {
 async fn a_certificate_that_cannot_be_renewed_is_named_and_does_not_hold_up_others() {
     let (authority, folder) = (Authority::new(), Folder::new());
     let server = format!("servers = \"{}\"", backend("one").await);
-    let mut text = configuration("tls.certificates = [\"a\", \"b\"]", &server);
+    let tls = "tls = { certificates = [\"a\", \"b\"], default = \"b\" }";
+    let mut text = configuration(tls, &server);
     text += &two_certificates(&authority, &folder);
     let mut running = Administered::run_in(folder, "", &text, 1).await;
     let (chain, _) = authority.sign(&["a.test"]);
@@ -69,6 +71,8 @@ async fn a_certificate_that_cannot_be_renewed_is_named_and_does_not_hold_up_othe
         "{problem}"
     );
     assert!(b["problem"].is_null(), "{b}");
+    assert_eq!(a["default_for"], serde_json::json!([]));
+    assert_eq!(b["default_for"], serde_json::json!(["a"]));
     let warnings = running.get("/api/status").await.json()["warnings"].to_string();
     assert!(
         warnings.contains("certificate \\\"a\\\" is not renewed"),

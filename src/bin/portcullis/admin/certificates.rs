@@ -32,6 +32,8 @@ pub(super) struct InUse {
     pub(super) stored: StoredCertificate,
     has_staple: bool,
     listeners: Vec<String>,
+    /// The listeners whose clients get it if no certificate has the name that they request.
+    default_for: Vec<String>,
     /// Those whose servers it is shown to.
     backends: Vec<String>,
 }
@@ -56,7 +58,12 @@ pub(super) fn in_use(view: &View, current: &Current) -> Vec<InUse> {
     let of_admin = of_admin.iter().map(|store| (ADMIN, &**store));
     for (listener, store) in of_listeners.chain(of_admin) {
         for stored in store.certificates() {
-            add(&mut find(&mut found, stored, current).listeners, listener);
+            let is_default = stored.is_default;
+            let used = find(&mut found, stored, current);
+            add(&mut used.listeners, listener);
+            if is_default {
+                add(&mut used.default_for, listener);
+            }
         }
     }
     for (backend, pool) in &current.pools {
@@ -79,6 +86,7 @@ fn find<'a>(found: &'a mut Found, stored: StoredCertificate, current: &Current) 
         has_staple: configured.is_some_and(|it| it.ocsp.is_some()),
         stored,
         listeners: Vec::new(),
+        default_for: Vec::new(),
         backends: Vec::new(),
     })
 }
@@ -144,6 +152,7 @@ fn show(used: &InUse, now: SystemTime) -> Value {
         "staple": used.staple(),
         "problem": used.stored.problem.as_deref(),
         "listeners": used.listeners,
+        "default_for": used.default_for,
         "backends": used.backends,
     })
 }

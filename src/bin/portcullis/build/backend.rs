@@ -223,7 +223,7 @@ fn connector(
     let mut certificates = certificates.iter();
     // An unknown name was reported with the references.
     let certificate = certificates.find(|it| it.name.value == name.value)?;
-    let store = tls::store(&[certificate], &name.place, problems)?;
+    let store = tls::store(&[certificate], Some(&name.value), &name.place, problems)?;
     let connector = connector.with_client_certificate(&store, None);
     Some((connector, Some(store)))
 }

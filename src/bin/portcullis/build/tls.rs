@@ -98,7 +98,8 @@ pub(super) fn terminate(
     });
     // An unknown name was reported with the references.
     let listed: Vec<_> = listed.collect::<Option<_>>()?;
-    let store = store(&listed, &tls.place, problems)?;
+    let default = tls.default_certificate();
+    let store = store(&listed, default, &tls.place, problems)?;
     let mut profile = TlsProfile::new(&store)
         .with_alpn(tls.alpn.iter().cloned())
         .with_client_auth(tls.client.as_ref().map_or(ClientAuth::Off, client_auth));
@@ -131,9 +132,12 @@ pub(super) fn terminate(
     })
 }
 
+/// Certificates, of which the one named `default` is for clients without a name, and with one that no certificate has.
+///
 /// `None` if a file cannot be used, which is reported at its place.
 pub(super) fn store(
     certificates: &[&Certificate],
+    default: Option<&str>,
     otherwise: &Place,
     problems: &mut Problems,
 ) -> Option<CertStore> {
@@ -147,8 +151,7 @@ pub(super) fn store(
         if let Some(ocsp) = &certificate.ocsp {
             builder = builder.ocsp(&ocsp.value);
         }
-        if certificates.len() == 1 {
-            // Clients without a name, or with another one, get the only certificate there is.
+        if default == Some(&certificate.name.value) {
             builder = builder.as_default();
         }
     }

@@ -202,6 +202,7 @@ impl ProxyProtocol {
 #[derive(Clone, Debug)]
 pub(crate) struct Tls {
     pub(crate) certificates: Vec<Placed<String>>,
+    default: Option<Placed<String>>,
     pub(crate) alpn: Vec<String>,
     pub(crate) tls13_only: bool,
     pub(crate) client: Option<ClientCertificates>,
@@ -225,6 +226,7 @@ impl Value for TlsVersion {
 impl Tls {
     pub(super) fn read(section: &Section<'_>) -> Option<Self> {
         let certificates = section.require::<OneOrMore<Placed<String>>>("certificates");
+        let default = section.placed::<String>("default");
         let alpn = section.get::<OneOrMore<Alpn>>("alpn");
         let version = section.get("min-version").unwrap_or(TlsVersion::Tls12);
         let client = section
@@ -249,14 +251,37 @@ impl Tls {
             );
             return None;
         }
+        let certificates = certificates?.value.0;
+        let is_listed =
+            |name: &Placed<String>| certificates.iter().any(|it| it.value == name.value);
+        if let Some(name) = default.as_ref().filter(|name| !is_listed(name)) {
+            let name = name.value.escape_debug();
+            let message = format!(
+                "{}: `certificates` lacks the default \"{name}\"",
+                section.words()
+            );
+            section.error_at("default", message);
+        }
         Some(Self {
-            certificates: certificates?.value.0,
+            certificates,
+            default,
             alpn: Alpn::names(alpn),
             tls13_only: version == TlsVersion::Tls13,
             client,
             ticket_keys,
             place: section.place(),
         })
+    }
+}
+
+impl Tls {
+    /// The certificate for clients that request no name, or one that no certificate has.
+    pub(crate) fn default_certificate(&self) -> Option<&str> {
+        let default = match &*self.certificates {
+            [only] => Some(only),
+            _ => self.default.as_ref(),
+        };
+        default.map(|name| &*name.value)
     }
 }
 

@@ -305,6 +305,14 @@ fn a_wrong_value_of_a_listener_is_reported_with_what_to_write() {
             &["listener \"a\": there is no certificate \"d\"; the nearest name is \"c\" (line 7)"],
         ),
         (
+            "tls = { certificates = [\"c\"], default = \"d\" }",
+            &["listener \"a\": tls: `certificates` lacks the default \"d\""],
+        ),
+        (
+            "tls = { certificates = [\"c\"], default = true }",
+            &["expected a string, found a value of type boolean"],
+        ),
+        (
             "tls = { certificates = [\"c\"], min-version = \"1.1\" }",
             &["\"1.1\" is unknown here; write one of \"1.2\", \"1.3\""],
         ),

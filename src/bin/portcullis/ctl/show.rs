@@ -247,6 +247,7 @@ fn certificates(value: &Value) -> String {
         "days left",
         "staple",
         "listeners",
+        "default for",
         "backends",
         "problem",
     ]);
@@ -258,6 +259,7 @@ fn certificates(value: &Value) -> String {
             text(&it["days_left"]),
             text(&it["staple"]),
             list(&it["listeners"]),
+            list(&it["default_for"]),
             list(&it["backends"]),
             text(&it["problem"]),
         ]);

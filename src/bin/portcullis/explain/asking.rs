@@ -10,7 +10,7 @@ use crate::{
 };
 use portcullis::{
     ConnectionInfo,
-    connection::Address,
+    connection::{Address, CertificateFacts},
     middleware::{
         access::{AclHandle, Verdict},
         peek::Protocol,
@@ -270,7 +270,7 @@ impl Asking<'_> {
         let Some(certificate) = tls.store.certificate_for(name) else {
             return self.reject(
                 GUARD,
-                "no certificate is for this name, so it gets the alert unrecognized_name",
+                "no certificate is for this name, and none is the default, so it gets the alert unrecognized_name",
             );
         };
         let offered = &tls.settings.alpn;
@@ -281,10 +281,13 @@ impl Asking<'_> {
             );
         }
         let shown = certificate.facts.dns_names().next().map(str::to_owned);
-        let shown = shown.map_or_else(
+        let mut shown = shown.map_or_else(
             || "a certificate".into(),
             |name| format!("the certificate of {name}"),
         );
+        if certificate.is_default && !name.is_some_and(|name| is_for(&certificate.facts, name)) {
+            shown += ", which is the default";
+        }
         let Some(settings) = &tls.settings.client else {
             self.admit(GUARD, format!("it gets {shown}"));
             return Ok(());
@@ -349,6 +352,16 @@ impl Asking<'_> {
         let states = states.collect::<Vec<_>>().join(", ");
         self.reject(BACKEND, format!("no server can be used: {states}"))
     }
+}
+
+/// Whether a certificate has `name`, by itself or by a wildcard for the first label.
+fn is_for(certificate: &CertificateFacts, name: &str) -> bool {
+    let parent = name.split_once('.').map(|(_, parent)| parent);
+    let mut names = certificate.dns_names();
+    names.any(|dns| match dns.strip_prefix("*.") {
+        Some(of) => parent.is_some_and(|parent| parent.eq_ignore_ascii_case(of)),
+        None => dns.eq_ignore_ascii_case(name),
+    })
 }
 
 /// Whether a server that is not down or stopped has as many connections as allowed.

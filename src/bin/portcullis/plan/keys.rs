@@ -205,11 +205,7 @@ pub(super) static KEYS: &[Key] = &[
     file("admin.hosts", All, |it| {
         it.admin.as_ref().map(|it| it.hosts.show())
     }),
-    file("admin.tls", Next, |it| {
-        let tls = it.admin.as_ref()?.tls.as_ref();
-        Some(tls.map_or("off".into(), |tls| tls.certificates.show()))
-    })
-    .note("the files are watched"),
+    elsewhere("admin.tls", Next).note("the files are watched"),
     file("admin.endings", All, |it| {
         it.admin.as_ref().map(|it| it.endings.show())
     })
@@ -372,6 +368,9 @@ pub(super) static KEYS: &[Key] = &[
         proxy(it).map(|proxy| word(proxy.untrusted))
     }),
     tls("listener.tls.certificates", |it| some(&*it.certificates)),
+    tls("listener.tls.default", |it| {
+        Some(it.default_certificate().unwrap_or("none").into())
+    }),
     tls("listener.tls.alpn", |it| some(&*it.alpn)),
     elsewhere("listener.tls.required", Next),
     tls("listener.tls.min-version", |it| {

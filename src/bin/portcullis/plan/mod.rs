@@ -120,19 +120,27 @@ impl Plan {
         });
     }
 
-    /// An admin interface that is new or gone.
+    /// An admin interface that is new or gone, or its TLS.
     fn admin(&mut self, from: &Config, to: &Config) {
         let listen = |config: &Config| {
             let admin = config.admin.as_ref();
             admin.map_or(NONE.into(), |admin| admin.listen.value.to_string())
         };
         let effect = match (&from.admin, &to.admin) {
+            (Some(from), Some(to)) => {
+                return self.tls(
+                    "admin.",
+                    &Concerns::None,
+                    from.tls.as_ref(),
+                    to.tls.as_ref(),
+                );
+            }
             (None, Some(_)) => "it opens, and shows connections that end from then on".into(),
             (Some(admin), None) => match user_of(&admin.listen.value, to) {
                 Some(user) => format!("its socket goes to {user}"),
                 None => "it closes".into(),
             },
-            _ => return,
+            (None, None) => return,
         };
         self.changes.push(Change {
             key: "admin".into(),
@@ -247,7 +255,7 @@ impl Plan {
             Read::Listener(get) => Some(get),
             _ => None,
         });
-        self.tls(words, concerns, from.tls.as_ref(), to.tls.as_ref());
+        self.tls(&prefix, concerns, from.tls.as_ref(), to.tls.as_ref());
         let (from, to) = (routes_of(from), routes_of(to));
         let all: Vec<_> = from.iter().chain(to).map(route_words).collect();
         let mut seen = BTreeSet::new();
@@ -260,8 +268,8 @@ impl Plan {
             match (of(from), of(to)) {
                 (Some(old), Some(new)) => {
                     let (old, new) = (&from[old], &to[new]);
-                    self.tls(&words, concerns, old.tls.as_ref(), new.tls.as_ref());
                     let prefix = format!("{words}: ");
+                    self.tls(&prefix, concerns, old.tls.as_ref(), new.tls.as_ref());
                     self.compare(&prefix, concerns, old, new, |key| match key.read {
                         Read::Route(get) => Some(get),
                         _ => None,
@@ -285,11 +293,10 @@ impl Plan {
         });
     }
 
-    fn tls(&mut self, words: &str, concerns: &Concerns, from: Option<&Tls>, to: Option<&Tls>) {
-        let prefix = format!("{words}: ");
+    fn tls(&mut self, prefix: &str, concerns: &Concerns, from: Option<&Tls>, to: Option<&Tls>) {
         match (from, to) {
             (Some(from), Some(to)) => {
-                self.compare(&prefix, concerns, from, to, |key| match key.read {
+                self.compare(prefix, concerns, from, to, |key| match key.read {
                     Read::Tls(get) => Some(get),
                     _ => None,
                 });

@@ -243,6 +243,42 @@ fn with_recheck_a_stricter_rule_closes_open_connections() {
 }
 
 #[test]
+fn the_default_certificate_is_shown_as_it_takes_effect_also_of_the_admin_interface() {
+    let with = |tls: &str| {
+        let listener = format!("tls = {{ {tls} }}\nper-client");
+        let certificates = ["a", "b"].map(|name| {
+            format!(
+                "[[certificate]]\nname = \"{name}\"\nchain = \"{name}.pem\"\nkey = \"{name}.key\"\n"
+            )
+        });
+        let admin = format!("[admin]\nlisten = \"127.0.0.1:9900\"\ntls = {{ {tls} }}\n");
+        config(&(BASE.replace("per-client", &listener) + &certificates.concat() + &admin))
+    };
+    let one = with("certificates = \"a\"");
+    let two = with("certificates = [\"a\", \"b\"]");
+    let second = with("certificates = [\"a\", \"b\"], default = \"b\"");
+    assert_eq!(
+        words(&changes(&one, &two)),
+        [
+            "admin.tls.certificates: a -> a, b",
+            "admin.tls.default: a -> none",
+            "listener \"shop\": tls.certificates: a -> a, b",
+            "listener \"shop\": tls.default: a -> none",
+        ]
+    );
+    let changes = changes(&two, &second);
+    assert_eq!(
+        words(&changes),
+        [
+            "admin.tls.default: none -> b",
+            "listener \"shop\": tls.default: none -> b",
+        ]
+    );
+    assert_eq!(changes[0].concerns, Concerns::None);
+    assert_eq!(changes[1].when, When::Next);
+}
+
+#[test]
 fn the_order_of_servers_is_a_change_where_the_first_one_is_used() {
     let in_order = "\"10.0.1.10:8080\", \"10.0.1.11:8080\"";
     let swapped = "\"10.0.1.11:8080\", \"10.0.1.10:8080\"";

@@ -83,9 +83,9 @@ export function certificates() {
     return {
       element,
       update: (certificate) => {
-        const { days_left: days, not_after, staple, problem } = certificate;
+        const { days_left: days, not_after, staple, problem, default_for: defaultFor = [] } = certificate;
         light.dataset.level = days == null ? "idle" : days < 0 || problem ? "bad" : days < 14 || staple === "stale" ? "warn" : "good";
-        setText(names, certificate.names.join(", ") + (problem ? ` · not renewed: ${problem}` : ""));
+        setText(names, certificate.names.join(", ") + (defaultFor.length ? ` · default for ${defaultFor.join(", ")}` : "") + (problem ? ` · not renewed: ${problem}` : ""));
         setTitle(names, `Serial number ${certificate.serial}, from ${certificate.chain ?? "memory"}, used by ${[...certificate.listeners ?? [], ...certificate.backends ?? []].join(", ") || "nothing"}`);
         setText(issuer, certificate.issuer || NOTHING);
         setText(left, days == null ? NOTHING : days < 0 ? `${plural(-days, "day")} ago` : `in ${days < 1000 ? plural(days, "day") : `${count(Math.floor(days / 365))} years`}`);

@@ -60,10 +60,13 @@ impl Files {
         let folder = env::temp_dir().join(format!("portcullis-explain-{}", process::id()));
         fs::create_dir_all(&folder).expect("the temporary folder is writable");
         let (ours, other) = (authority(), authority());
-        let (chain, key) = sign(&ours, &["a.test", "*.b.test"]);
+        let site = sign(&ours, &["a.test", "*.b.test"]);
+        let other_site = sign(&ours, &["x.a.test", "c.test"]);
         for (name, text) in [
-            ("site.pem", &chain),
-            ("site.key", &key),
+            ("c.pem", &site.0),
+            ("c.key", &site.1),
+            ("d.pem", &other_site.0),
+            ("d.key", &other_site.1),
             ("ca.pem", &ours.pem()),
         ] {
             fs::write(folder.join(name), text).expect("the folder is writable");
@@ -180,14 +183,18 @@ pub(super) fn random_configuration(
             random.pick(&balance)
         );
     }
-    text + &format!(
-        "[[certificate]]\nname = \"c\"\nchain = \"{folder}/site.pem\"\nkey = \"{folder}/site.key\"\n"
-    )
+    for name in ["c", "d"] {
+        text += &format!(
+            "[[certificate]]\nname = \"{name}\"\nchain = \"{folder}/{name}.pem\"\nkey = \"{folder}/{name}.key\"\n"
+        );
+    }
+    text
 }
 
 fn tls(random: &mut Random, files: &Files) -> String {
     let folder = files.folder.display();
-    let mut keys = String::from("certificates = \"c\"");
+    let certificates = ["\"c\"", "[\"c\", \"d\"]", "[\"c\", \"d\"], default = \"d\""];
+    let mut keys = format!("certificates = {}", random.pick(&certificates));
     if random.one_in(2) {
         keys += ", alpn = [\"h2\", \"x\"]";
     }
