@@ -1,5 +1,7 @@
 //! Items that the package `portcullis` and the fuzz targets need beyond the public API. They may change at any time.
 
+#[cfg(feature = "tls")]
+use crate::tls::TlsConnector;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 pub use crate::tls::internal::{certificate_facts, ticketer};
 use crate::{
@@ -63,6 +65,12 @@ pub fn read_file(path: &Path) -> io::Result<Vec<u8>> {
 /// Reads all of `file`, unless it is too large.
 pub fn read_up_to_limit(file: impl io::Read) -> io::Result<Vec<u8>> {
     file::read_up_to_limit(file)
+}
+
+/// Whether two connectors have the same settings. Configurations of rustls that are not shared count as different ones.
+#[cfg(feature = "tls")]
+pub fn is_same_connector(one: &TlsConnector, other: &TlsConnector) -> bool {
+    one.is_same(other)
 }
 
 /// How long a certificate is still valid, if that is short enough for a warning.

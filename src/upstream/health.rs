@@ -10,7 +10,8 @@ use std::{fmt, sync::Arc, time::Duration};
 /// decides alone. A server that was not checked yet is used only as long as no server has passed a check, or while
 /// all servers are new.
 ///
-/// Checks connect as the pool does, with TLS if the server has it, and with a PROXY header that names no client.
+/// Checks connect as the pool does, with TLS if the server has it, and with a PROXY header that names no client. They
+/// resume no TLS session, so that they verify the certificate each time.
 ///
 /// ```
 /// use portcullis::upstream::{HealthCheck, OnDown};
@@ -200,6 +201,9 @@ impl HealthCheck {
     /// Checks with these TLS settings instead of those of the server.
     ///
     /// They are required for [`tls`](Self::tls) checks of servers to which TLS is passed through.
+    ///
+    /// For [`Pool::reconfigure`](super::Pool::reconfigure), settings are the same ones if their connectors share a
+    /// configuration, or were made of the same roots and protocols, and present no certificate or one of the same files.
     #[cfg(feature = "tls")]
     #[must_use]
     pub fn with_tls(mut self, tls: impl Into<Option<ServerTls>>) -> Self {
@@ -214,12 +218,16 @@ impl HealthCheck {
         self
     }
 
-    /// Whether both check alike. TLS settings of their own are taken for different ones.
+    /// Whether both check alike.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         #[cfg(feature = "tls")]
-        if self.tls.is_some() || other.tls.is_some() {
-            return false;
-        }
+        let has_same_tls = match (&self.tls, &other.tls) {
+            (None, None) => true,
+            (Some(ours), Some(theirs)) => ours.is_same(theirs),
+            _ => false,
+        };
+        #[cfg(not(feature = "tls"))]
+        let has_same_tls = true;
         let facts = |it: &Self| {
             (
                 it.interval,
@@ -230,7 +238,7 @@ impl HealthCheck {
                 it.on_down,
             )
         };
-        self.probe == other.probe && facts(self) == facts(other)
+        has_same_tls && self.probe == other.probe && facts(self) == facts(other)
     }
 }
 

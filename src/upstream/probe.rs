@@ -1,5 +1,7 @@
 //! One health check of one server.
 
+#[cfg(feature = "tls")]
+use super::ServerTls;
 use super::{
     BackendIo, HealthCheck, Server, ServerAddress,
     dial::{Dialer, Purpose},
@@ -104,10 +106,13 @@ fn authority(server: &Server) -> String {
 /// The server as the check connects to it.
 fn target(check: &HealthCheck, server: &Server) -> Result<Server, BoxError> {
     #[cfg(feature = "tls")]
-    let mut target = match (&check.probe, check.port, &check.tls) {
-        (Probe::Tcp, ..) => server.with_check_tls(None),
-        (_, None, None) => server.clone(),
-        (_, _, tls) => server.with_check_tls(tls.clone()),
+    let mut target = {
+        let tls = match (&check.probe, check.port, &check.tls) {
+            (Probe::Tcp, ..) => None,
+            (_, None, None) => server.tls(),
+            (_, _, tls) => tls.as_ref(),
+        };
+        server.with_check_tls(tls.cloned().map(ServerTls::without_resumption))
     };
     #[cfg(not(feature = "tls"))]
     let mut target = server.clone();

@@ -1,12 +1,13 @@
 //! TLS to servers.
 
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
-use super::Pool;
+use super::{Pool, Server};
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 use portcullis_middleware::tls::store::StoredCertificate;
 use portcullis_middleware::{
     BoxError, Connection,
     connection::Address,
+    internal::is_same_connector,
     prelude::TlsRequest,
     tls::{TlsConnector, rustls::pki_types::ServerName},
 };
@@ -50,6 +51,19 @@ impl ServerTls {
         self
     }
 
+    /// Whether both agree on TLS alike.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.name == other.name
+            && self.prelude == other.prelude
+            && is_same_connector(&self.connector, &other.connector)
+    }
+
+    /// The same, for checks, which verify the certificate each time.
+    pub(super) fn without_resumption(mut self) -> Self {
+        self.connector = self.connector.without_resumption();
+        self
+    }
+
     pub(super) const fn connector(&self) -> &TlsConnector {
         &self.connector
     }
@@ -65,13 +79,19 @@ impl ServerTls {
 
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 impl Pool {
-    /// The certificates that are presented to the servers now, those of
+    /// The certificates that are presented to the servers now, also by health checks, those of
     /// [`TlsConnector::with_client_certificate`].
     pub fn client_certificates(&self) -> Vec<StoredCertificate> {
         let mut found: Vec<StoredCertificate> = Vec::new();
-        for server in self.0.configured_servers() {
-            let tls = server.tls();
-            let presented = tls.and_then(|tls| tls.connector.client_certificate());
+        let servers = self.0.configured_servers();
+        let settings = self.0.settings();
+        let of_checks = settings
+            .health
+            .as_ref()
+            .and_then(|check| check.tls.as_ref());
+        let of_servers = servers.iter().filter_map(Server::tls);
+        for tls in of_servers.chain(of_checks) {
+            let presented = tls.connector.client_certificate();
             let serial = |it: &StoredCertificate| (it.source.clone(), it.facts.serial.clone());
             let is_new =
                 |it: &StoredCertificate| found.iter().all(|known| serial(known) != serial(it));

@@ -1,6 +1,8 @@
 //! Tests with scripted servers in paused time, and over loopback.
 
 mod balance;
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+mod check_tls;
 mod connect;
 #[cfg(feature = "dns")]
 mod dns;

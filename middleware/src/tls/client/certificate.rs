@@ -77,6 +77,15 @@ impl ClientCertificate {
         Self::new(self.store.clone(), self.watch.clone(), config)
     }
 
+    /// Whether both present what the same files contain, as long as they are watched, or share a store that is not.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        match (&self.watch, &other.watch) {
+            (Some(_), Some(_)) => self.store.has_sources_of(&other.store),
+            (None, None) => self.store.is_same(&other.store),
+            _ => false,
+        }
+    }
+
     /// The configuration with the certificate that the store has now.
     pub(super) fn config(&self) -> Arc<ClientConfig> {
         let current = self.current.load();

@@ -3,6 +3,8 @@
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 use super::certificate::ClientCertificate;
 use super::{TlsClientIo, TlsConnectError};
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+use crate::tls::rustls::RootCertStore;
 use crate::{
     Connection,
     connection::{Phase, TlsInfo},
@@ -13,7 +15,9 @@ use crate::{
         },
         records::Records,
         rustls::{
-            ClientConfig, CommonState, client::UnbufferedClientConnection, pki_types::ServerName,
+            ClientConfig, CommonState,
+            client::{Resumption, UnbufferedClientConnection},
+            pki_types::ServerName,
         },
         unbuffered::Unbuffered,
     },
@@ -76,6 +80,9 @@ pub struct TlsConnector {
     /// In place of that of the configuration.
     #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
     pub(super) certificate: Option<Arc<ClientCertificate>>,
+    /// Those of the configuration, if they are known.
+    #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+    pub(super) roots: Option<Arc<RootCertStore>>,
     is_unbuffered: bool,
     timeout: Option<Duration>,
 }
@@ -90,6 +97,8 @@ impl TlsConnector {
             config,
             #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
             certificate: None,
+            #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+            roots: None,
             is_unbuffered: false,
             timeout: Some(HANDSHAKE_TIMEOUT),
         }
@@ -106,6 +115,22 @@ impl TlsConnector {
     #[must_use]
     pub fn with_alpn<P: Into<Vec<u8>>>(mut self, protocols: impl IntoIterator<Item = P>) -> Self {
         Arc::make_mut(&mut self.config).alpn_protocols = alpn_names(protocols);
+        self.configured()
+    }
+
+    /// Resumes no sessions, so that each handshake verifies the server's certificate; by default sessions are resumed.
+    #[must_use]
+    pub fn without_resumption(mut self) -> Self {
+        Arc::make_mut(&mut self.config).resumption = Resumption::disabled();
+        self.configured()
+    }
+
+    /// Presents the certificate in the configuration as it is now.
+    #[cfg_attr(
+        not(any(feature = "aws-lc-rs", feature = "ring")),
+        expect(unused_mut, reason = "there is no certificate of a store")
+    )]
+    fn configured(mut self) -> Self {
         #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
         if let Some(certificate) = self.certificate.take() {
             self.certificate = Some(Arc::new(certificate.in_config(&self.config)));
@@ -192,6 +217,32 @@ impl TlsConnector {
         // Boxed, so that its buffer does not enlarge every handshake.
         let _ = Box::pin(close).await;
         Err(TlsConnectError::handshake(server_name, error))
+    }
+
+    /// Whether both have the same settings: they share a configuration, or trust the same roots and offer the same
+    /// protocols, and present a certificate from the same files.
+    #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let roots = self.roots.as_ref().zip(other.roots.as_ref());
+        let is_trusting_same = roots.is_some_and(|(ours, theirs)| ours.roots == theirs.roots);
+        let is_presenting_same = match (&self.certificate, &other.certificate) {
+            (None, None) => true,
+            (Some(ours), Some(theirs)) => ours.is_same(theirs),
+            _ => false,
+        };
+        (Arc::ptr_eq(&self.config, &other.config) || is_trusting_same)
+            && is_presenting_same
+            && self.alpn_protocols() == other.alpn_protocols()
+            && self.is_unbuffered == other.is_unbuffered
+            && self.timeout == other.timeout
+    }
+
+    /// Whether both share a configuration.
+    #[cfg(not(any(feature = "aws-lc-rs", feature = "ring")))]
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.config, &other.config)
+            && self.is_unbuffered == other.is_unbuffered
+            && self.timeout == other.timeout
     }
 
     /// With the client certificate as it is now.

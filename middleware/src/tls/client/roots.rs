@@ -59,11 +59,14 @@ impl TlsConnector {
     }
 
     fn trusting(roots: RootCertStore) -> Self {
+        let roots = Arc::new(roots);
         let config = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .expect("rustls' own provider has suites for both versions")
-            .with_root_certificates(roots)
+            .with_root_certificates(roots.clone())
             .with_no_client_auth();
-        Self::new(Arc::new(config))
+        let mut connector = Self::new(Arc::new(config));
+        connector.roots = Some(roots);
+        connector
     }
 }

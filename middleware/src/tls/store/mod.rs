@@ -240,6 +240,16 @@ impl CertStore {
         Watch::start(self.clone())
     }
 
+    /// Whether both are clones of one store.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Whether both read the same files.
+    pub(super) fn has_sources_of(&self, other: &Self) -> bool {
+        self.0.sources == other.0.sources && self.0.default == other.0.default
+    }
+
     pub(super) fn snapshot(&self) -> Arc<Snapshot> {
         self.0.current.load_full()
     }

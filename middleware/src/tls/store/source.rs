@@ -21,7 +21,7 @@ use std::{
 };
 
 /// Where PEM comes from.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub(in crate::tls) enum Input {
     File(PathBuf),
     Bytes(Arc<[u8]>),
@@ -53,7 +53,7 @@ impl Input {
     }
 }
 
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub(super) struct Source {
     chain: Input,
     key: Input,
