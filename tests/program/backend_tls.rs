@@ -22,7 +22,7 @@ use tokio_rustls::TlsAcceptor;
 
 /// A server that requires certificates of `authority`. It tells its clients theirs, as the length and the sum of its
 /// bytes, and answers requests of health checks.
-async fn demanding(authority: &Authority) -> SocketAddr {
+pub(crate) async fn demanding(authority: &Authority) -> SocketAddr {
     let root = CertificateDer::from_pem_slice(authority.pem().as_bytes()).expect("a certificate");
     let mut roots = RootCertStore::empty();
     roots.add(root).expect("it is usable");
@@ -68,7 +68,7 @@ fn print_pem(pem: &str) -> String {
     print(&CertificateDer::from_pem_slice(pem.as_bytes()).expect("a certificate"))
 }
 
-async fn serve<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> SocketAddr
+pub(crate) async fn serve<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> SocketAddr
 where
     F: Future<Output = io::Result<()>> + Send + 'static,
 {
@@ -114,7 +114,10 @@ async fn a_certificate_is_shown_to_servers_and_renewed_while_the_program_runs() 
     let stranger = Authority::new().sign(&[]);
     write(&folder, &old);
     for health in ["{ tls = true }", "{ http = \"/\", expect = [200, 204] }"] {
-        let health = health.replace(" }", ", interval = \"100ms\", fall = 1 }");
+        let health = health.replace(
+            " }",
+            ", interval = \"100ms\", timeout = \"20s\", fall = 1 }",
+        );
         let backend = format!(
             "servers = \"{server}\"\nhealth = {health}\n\
              tls = {{ name = \"127.0.0.1\", roots = \"ca.pem\", certificate = \"gate\" }}"
@@ -178,7 +181,7 @@ async fn a_server_to_which_tls_is_passed_through_is_checked_over_tls_of_its_own(
             "version = 1\n[[listener]]\nname = \"edge\"\nlisten = \"127.0.0.1:0\"\n\
              [[listener.route]]\nnames = \"legacy.example\"\npass = true\nbackend = \"legacy\"\n\
              [[backend]]\nname = \"legacy\"\nservers = \"{server}\"\n\
-             health = {{ tls = {{ name = \"{name}\", roots = \"ca.pem\" }}, interval = \"100ms\", fall = 1 }}\n"
+             health = {{ tls = {{ name = \"{name}\", roots = \"ca.pem\" }}, interval = \"100ms\", timeout = \"20s\", fall = 1 }}\n"
         )
     };
     let file = folder.write("gate.toml", text("legacy.example"));

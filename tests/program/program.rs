@@ -16,6 +16,7 @@ mod explain;
 mod forwarding;
 mod gate;
 mod handshakes;
+mod health_tls;
 mod log;
 mod moved;
 mod output;

@@ -64,7 +64,7 @@ const KINDS: &[(Kind, &str)] = &[
          listener.access.refuse listener.throughput.direction listener.proxy-protocol.mode \
          listener.proxy-protocol.untrusted listener.tls.min-version listener.tls.client.auth \
          listener.route.protocol listener.route.refuse backend.balance backend.when-none-healthy \
-         backend.tls.prelude backend.health.on-down",
+         backend.tls.prelude backend.health.tls.prelude backend.health.on-down",
     ),
     (Kind::OneOrMore(&Kind::Words), "backend.proxy-protocol.send"),
     (Kind::WordsOr(&Kind::Count), "process.workers"),
@@ -79,13 +79,14 @@ const KINDS: &[(Kind, &str)] = &[
          listener.access.allow-file listener.access.deny-file listener.proxy-protocol.trust-file \
          listener.tls.default listener.tls.client.roots listener.tls.client.crl listener.tls.tickets.keys-file \
          listener.route.backend backend.name backend.server.address backend.tls.name backend.tls.roots backend.tls.certificate \
-         backend.health.http backend.health.tls.name backend.health.tls.roots backend.health.send",
+         backend.health.http backend.health.tls.name backend.health.tls.roots backend.health.tls.certificate \
+         backend.health.send",
     ),
     (
         Kind::OneOrMore(&Kind::Text),
         "include admin.hosts listener.listen listener.access.allow listener.access.deny \
          listener.proxy-protocol.trust listener.tls.certificates listener.tls.alpn \
-         listener.tls.client.allow listener.route.names backend.servers backend.tls.alpn",
+         listener.tls.client.allow listener.route.names backend.servers backend.tls.alpn backend.health.tls.alpn",
     ),
     (
         Kind::OneOrMore(&Kind::Either(&Kind::Text, &Kind::Count)),
@@ -134,7 +135,13 @@ impl Kind {
             Self::Count => json!({ "type": "integer", "minimum": 1 }),
             Self::Text => json!({ "type": "string", "minLength": 1 }),
             Self::Pattern(pattern) => json!({ "type": "string", "pattern": pattern }),
-            Self::Words => json!({ "enum": words }),
+            Self::Words => {
+                assert!(
+                    !words.is_empty(),
+                    "the page names the words of each such key"
+                );
+                json!({ "enum": words })
+            }
             Self::Table => json!({ "type": "object" }),
             Self::OrOff(kind) => either(json!({ "const": "off" }), kind.schema(words)),
             Self::WordsOr(kind) => either(json!({ "enum": words }), kind.schema(words)),

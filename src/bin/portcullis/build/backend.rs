@@ -1,36 +1,33 @@
 //! Pools of servers.
 
-use super::tls;
+use super::backend_tls::TlsToServers;
 use crate::config::{
-    Backend, BackendTls, Balance, Certificate, Check, Health, Prelude, Problems, ProxyField,
-    SendProxy, Server, ServerAddress, WhenNoneHealthy, chain,
+    Backend, Balance, Certificate, Check, Health, Problems, ProxyField, SendProxy, Server,
+    ServerAddress, WhenNoneHealthy,
 };
 use portcullis::{
-    middleware::{
-        internal::read_file,
-        proxy_protocol::ProxyHeaderEncoder,
-        tls::{CertStore, TlsConnector},
-    },
-    upstream::{self, HealthCheck, OnDown, Pool, PoolBuilder, ServerPrelude, ServerTls},
+    middleware::{proxy_protocol::ProxyHeaderEncoder, tls::CertStore},
+    upstream::{self, HealthCheck, OnDown, Pool, PoolBuilder},
 };
 use std::{net::SocketAddr, time::Duration};
 
-/// The servers of a backend.
+/// The servers of a backend. No file is watched yet.
 pub(super) struct Servers {
     all: Vec<upstream::Server>,
-    /// The certificate that is shown to them.
-    pub(super) certificate: Option<CertStore>,
-    tls: Option<(TlsConnector, BackendTls)>,
+    tls: Option<TlsToServers>,
 }
 
 impl Servers {
+    /// The certificate that is shown to them.
+    pub(super) fn certificate(&self) -> Option<&CertStore> {
+        self.tls.as_ref()?.certificate()
+    }
+
     /// The same, with the files of the certificate watched for as long as these servers are used.
     pub(super) fn watched(self) -> Vec<upstream::Server> {
-        let Some((store, (connector, tls))) = self.certificate.zip(self.tls) else {
+        let Some(tls) = self.tls.as_ref().map(TlsToServers::watched) else {
             return self.all;
         };
-        let connector = connector.with_client_certificate(&store, store.watch());
-        let tls = server_tls(connector, &tls);
         let servers = self.all.into_iter();
         servers.map(|it| it.with_tls(tls.clone())).collect()
     }
@@ -49,22 +46,19 @@ impl Servers {
     }
 }
 
-/// The servers of the file. Nothing is watched yet. `None` if a file cannot be used, which is reported at its place.
+/// The servers of the file. No file is watched yet.
+///
+/// `None` if a file cannot be used, which is reported at its place.
 pub(super) fn servers(
     backend: &Backend,
     certificates: &[Certificate],
     problems: &mut Problems,
 ) -> Option<Servers> {
-    let (tls, certificate) = match &backend.tls {
-        Some(tls) => {
-            let (connector, certificate) = connector(backend, tls, certificates, problems)?;
-            (Some((connector, tls.clone())), certificate)
-        }
-        None => (None, None),
+    let tls = match &backend.tls {
+        Some(tls) => Some(TlsToServers::new(backend, tls, certificates, problems)?),
+        None => None,
     };
-    let server_tls = tls
-        .as_ref()
-        .map(|(connector, tls)| server_tls(connector.clone(), tls));
+    let server_tls = tls.as_ref().map(TlsToServers::unwatched);
     let proxy = backend.proxy_protocol.as_ref().map(encoder);
     let server = |server: &Server| {
         let described = match &server.address.value {
@@ -84,21 +78,49 @@ pub(super) fn servers(
         )
     };
     let all = backend.servers.iter().map(server).collect::<Option<_>>()?;
-    Some(Servers {
-        all,
-        certificate,
-        tls,
-    })
+    Some(Servers { all, tls })
 }
 
-/// The settings of the file, for a new pool or to replace those of a running one, which keeps the DNS that it has.
-pub(super) fn settings(backend: &Backend, problems: &mut Problems) -> Option<PoolBuilder> {
-    let mut check = health_check(&backend.health);
-    if let Some(tls) = &backend.health.tls {
-        // Without a certificate that checks would show.
-        let (connector, _) = connector(backend, tls, &[], problems)?;
-        check = check.map(|check| check.with_tls(server_tls(connector, tls)));
+/// The settings of a pool. No file is watched yet.
+pub(super) struct Settings {
+    /// Without the health check.
+    pool: PoolBuilder,
+    check: Option<HealthCheck>,
+    /// That of the check, instead of the servers'.
+    tls: Option<TlsToServers>,
+}
+
+impl Settings {
+    /// The certificate that checks show.
+    pub(super) fn certificate(&self) -> Option<&CertStore> {
+        self.tls.as_ref()?.certificate()
     }
+
+    /// Without the health check.
+    pub(super) fn without_check(self) -> PoolBuilder {
+        self.pool.with_health_check(None)
+    }
+
+    /// With the health check, and the files of its certificate watched for as long as it is used.
+    pub(super) fn watched(self) -> PoolBuilder {
+        let tls = self.tls.as_ref().map(TlsToServers::watched);
+        let check = self.check.map(|check| check.with_tls(tls));
+        self.pool.with_health_check(check)
+    }
+}
+
+/// The settings of the file, for a pool or to replace those of a running one, which keeps the DNS that it has.
+///
+/// `None` if a file cannot be used, which is reported at its place.
+pub(super) fn settings(
+    backend: &Backend,
+    certificates: &[Certificate],
+    problems: &mut Problems,
+) -> Option<Settings> {
+    let tls = match &backend.health.tls {
+        Some(tls) => Some(TlsToServers::new(backend, tls, certificates, problems)?),
+        None => None,
+    };
     let balance = match backend.balance {
         Balance::LeastConnections => upstream::Balance::LeastConnections,
         Balance::RoundRobin => upstream::Balance::RoundRobin,
@@ -106,18 +128,20 @@ pub(super) fn settings(backend: &Backend, problems: &mut Problems) -> Option<Poo
         Balance::First => upstream::Balance::First,
     };
     let try_all = backend.when_none_healthy == WhenNoneHealthy::TryAll;
-    let pool = Pool::builder();
     // One server that hangs leaves time for another, and an attempt that had all its time counts as a failure.
     let timeout = backend.connect_timeout.saturating_mul(2);
-    let settings = pool
+    let pool = Pool::builder()
         .with_timeout(timeout.max(CONNECT_TIMEOUT))
         .with_name(&backend.name.value)
         .with_balance(balance)
         .with_attempt_timeout(backend.connect_timeout)
         .with_drain_timeout(backend.drain)
-        .with_health_check(check)
         .with_unhealthy_as_last_resort(try_all);
-    resolved(settings, backend, problems)
+    Some(Settings {
+        pool: resolved(pool, backend, problems)?,
+        check: health_check(&backend.health),
+        tls,
+    })
 }
 
 /// With the feature, names are followed by DNS, unless the system has no name servers and there are no SRV records.
@@ -133,7 +157,7 @@ fn resolved(pool: PoolBuilder, backend: &Backend, problems: &mut Problems) -> Op
     };
     let message = format!(
         "the name servers of the system are unknown: {}",
-        chain(&error)
+        crate::config::chain(&error)
     );
     problems.error(service.address.place.clone(), message);
     None
@@ -187,60 +211,6 @@ fn encoder(proxy: &SendProxy) -> ProxyHeaderEncoder {
         .with_ssl(has(ProxyField::Tls))
         .with_unique_id(has(ProxyField::UniqueId))
         .with_crc32c(has(ProxyField::Crc32c))
-}
-
-/// Connects with the certificate that is shown to servers, if there is one.
-fn connector(
-    backend: &Backend,
-    tls: &BackendTls,
-    certificates: &[Certificate],
-    problems: &mut Problems,
-) -> Option<(TlsConnector, Option<CertStore>)> {
-    let words = format!("backend \"{}\"", backend.name.value);
-    let connector = match &tls.roots {
-        None => TlsConnector::with_native_roots().map_err(|error| (chain(&error), &tls.place)),
-        Some(roots) => match read_file(&roots.value) {
-            Ok(pem) => {
-                TlsConnector::with_roots_pem(&pem).map_err(|error| (chain(&error), &roots.place))
-            }
-            Err(error) => Err((
-                format!("{} cannot be read: {error}", roots.value.display()),
-                &roots.place,
-            )),
-        },
-    };
-    let connector = match connector {
-        Ok(connector) => connector,
-        Err((reason, place)) => {
-            problems.error(place.clone(), format!("{words}: {reason}"));
-            return None;
-        }
-    };
-    let connector = connector.with_alpn(tls.alpn.iter().cloned()).unbuffered();
-    let Some(name) = &tls.certificate else {
-        return Some((connector, None));
-    };
-    let mut certificates = certificates.iter();
-    // An unknown name was reported with the references.
-    let certificate = certificates.find(|it| it.name.value == name.value)?;
-    let store = tls::store(&[certificate], Some(&name.value), &name.place, problems)?;
-    let connector = connector.with_client_certificate(&store, None);
-    Some((connector, Some(store)))
-}
-
-fn server_tls(connector: TlsConnector, tls: &BackendTls) -> ServerTls {
-    let mut tls_of_server = ServerTls::new(connector);
-    if let Some(name) = &tls.name {
-        tls_of_server = tls_of_server.with_name(&name.value);
-    }
-    let prelude = tls.prelude.as_ref().map(|prelude| match prelude.value {
-        Prelude::Postgres => ServerPrelude::Postgres,
-        Prelude::Smtp => ServerPrelude::Smtp,
-        Prelude::Imap => ServerPrelude::Imap,
-        Prelude::Pop3 => ServerPrelude::Pop3,
-        Prelude::Xmpp => ServerPrelude::Xmpp,
-    });
-    tls_of_server.with_prelude(prelude)
 }
 
 /// For a connect with all of its attempts, at least.

@@ -2,6 +2,7 @@
 
 mod admin;
 mod backend;
+mod backend_tls;
 mod listener;
 mod prelude;
 mod rules;
@@ -16,7 +17,7 @@ pub(crate) use self::{
     tls::{Terminated, has_certificate, is_listed},
 };
 
-use self::backend::Servers;
+use self::backend::{Servers, Settings};
 use crate::{
     admin::{Instruments, show_limit},
     config::{Config, Problems, Source},
@@ -25,7 +26,7 @@ use crate::{
 };
 use portcullis::{
     middleware::tls::{CertStore, store::Watch},
-    upstream::{self, Pool, PoolBuilder},
+    upstream::{self, Pool},
 };
 use std::{
     collections::HashMap,
@@ -38,8 +39,16 @@ pub(crate) struct Parts {
     pub(crate) gates: HashMap<String, Gate>,
     pub(crate) pools: HashMap<String, Pool>,
     pub(crate) admin: Option<AdminParts>,
-    /// What pools get: settings and servers. A new pool has none before.
-    servers: Vec<(Pool, PoolBuilder, Servers)>,
+    backends: Vec<Backing>,
+    /// Those that are shown to servers.
+    shown_to_servers: Vec<CertStore>,
+}
+
+/// What a pool gets: settings and servers. A new pool has none before.
+struct Backing {
+    pool: Pool,
+    settings: Settings,
+    servers: Servers,
 }
 
 /// The stack of a listener.
@@ -85,19 +94,27 @@ pub(crate) fn build(config: &Config, before: &Before, problems: &mut Problems) -
 fn build_all(config: &Config, before: &Before, problems: &mut Problems) -> Parts {
     let certificates = &config.certificates;
     let mut pools = HashMap::new();
-    let mut servers = Vec::new();
+    let mut backends = Vec::new();
+    let mut shown_to_servers = Vec::new();
     for backend in &config.backends {
         let name = &backend.name.value;
-        let settings = backend::settings(backend, problems);
-        let new = backend::servers(backend, certificates, problems);
-        let (Some(settings), Some(new)) = (settings, new) else {
+        // Both, so that all problems are found.
+        let servers = backend::servers(backend, certificates, problems);
+        let settings = backend::settings(backend, certificates, problems);
+        let (Some(servers), Some(settings)) = (servers, settings) else {
             continue;
         };
+        let shown = servers.certificate().into_iter();
+        shown_to_servers.extend(shown.chain(settings.certificate()).cloned());
         // One that runs goes on, with its connections, its health and what was requested for its servers.
         let running = before.pools.get(name).cloned();
         let pool = running.unwrap_or_else(|| Pool::builder().with_name(name).build(NO_SERVERS));
         pools.insert(name.clone(), pool.clone());
-        servers.push((pool, settings, new));
+        backends.push(Backing {
+            pool,
+            settings,
+            servers,
+        });
     }
     let known = listener::Known {
         certificates,
@@ -119,7 +136,8 @@ fn build_all(config: &Config, before: &Before, problems: &mut Problems) -> Parts
             .admin
             .as_ref()
             .and_then(|admin| admin::build(admin, certificates, problems)),
-        servers,
+        backends,
+        shown_to_servers,
     }
 }
 
@@ -149,31 +167,37 @@ impl Parts {
     ///
     /// Outside of a tokio runtime.
     pub(crate) fn start_pools(&mut self) {
-        for (pool, settings, servers) in self.servers.drain(..) {
-            pool.reconfigure_with(settings, servers.watched());
+        for Backing {
+            pool,
+            settings,
+            servers,
+        } in self.backends.drain(..)
+        {
+            pool.reconfigure_with(settings.watched(), servers.watched());
         }
     }
 
     /// Gives pools the servers of `config` whose addresses are known, which are not checked.
     pub(crate) fn list_servers(&mut self, config: &Config) {
-        for (pool, settings, servers) in self.servers.drain(..) {
+        for Backing {
+            pool,
+            settings,
+            servers,
+        } in self.backends.drain(..)
+        {
             let mut backends = config.backends.iter();
             let backend = backends.find(|it| pool.name() == Some(&it.name.value));
             let servers = backend.map(|backend| servers.with_addresses(backend));
-            pool.reconfigure_with(
-                settings.with_health_check(None),
-                servers.unwrap_or_default(),
-            );
+            pool.reconfigure_with(settings.without_check(), servers.unwrap_or_default());
         }
     }
 
     /// The certificates that listeners and the admin interface show, and those that are shown to servers.
     pub(crate) fn certificates(&self) -> Vec<CertStore> {
-        let servers = self.servers.iter();
-        let to_servers = servers.filter_map(|(_, _, servers)| servers.certificate.clone());
         let of_listeners = self.gates.values().flat_map(Gate::certificates);
         let admin = self.admin.as_ref().and_then(|admin| admin.tls.as_ref());
         let of_admin = admin.map(|tls| tls.store.clone());
+        let to_servers = self.shown_to_servers.iter().cloned();
         of_listeners.chain(of_admin).chain(to_servers).collect()
     }
 }

@@ -28,6 +28,7 @@ tls = { certificates = "shop", client.roots = "shop.pem" }
 name = "b"
 servers = ["127.0.0.1:1", "localhost:1"]
 tls = { name = "b", roots = "shop.pem", certificate = "shop" }
+health.tls = { name = "b", roots = "shop.pem", certificate = "shop" }
 "#;
     let mut problems = Problems::default();
     let config = Config::parse(&Source::new(folder.join("gate.toml"), text), &mut problems);
@@ -71,8 +72,8 @@ servers = "127.0.0.1:1"
         );
         let mut problems = Problems::default();
         let config = Config::parse(&Source::new("gate.toml", text), &mut problems);
-        let pool = backend::settings(&config.backends[0], &mut problems).expect("it is valid");
-        let pool = format!("{pool:?}");
+        let settings = backend::settings(&config.backends[0], &[], &mut problems);
+        let pool = format!("{:?}", settings.expect("it is valid").watched());
         let timeouts = format!("attempt_timeout: {attempt}, timeout: {all},");
         assert!(pool.contains(&timeouts), "{pool}");
     }

@@ -59,7 +59,7 @@ impl Backend {
             .and_then(|section| section.read(SendProxy::read));
         let tls = section
             .section("tls")
-            .and_then(|section| section.read(BackendTls::read));
+            .map(|section| section.read(BackendTls::read));
         let mut health = Health::of(section);
         let when_none_healthy = section
             .get("when-none-healthy")
@@ -373,18 +373,7 @@ pub(crate) struct BackendTls {
 }
 
 impl BackendTls {
-    fn read(section: &Section<'_>) -> Option<Self> {
-        let alpn = section.get::<OneOrMore<Alpn>>("alpn");
-        Some(Self {
-            alpn: Alpn::names(alpn),
-            certificate: section.placed("certificate"),
-            prelude: section.placed("prelude"),
-            ..Self::verifying(section)
-        })
-    }
-
-    /// What a server is verified by.
-    fn verifying(section: &Section<'_>) -> Self {
+    fn read(section: &Section<'_>) -> Self {
         let name = section.placed::<String>("name");
         if let Some(name) = &name
             && ServerName::try_from(&*name.value).is_err()
@@ -398,9 +387,9 @@ impl BackendTls {
         Self {
             name,
             roots: section.file("roots"),
-            alpn: Vec::new(),
-            certificate: None,
-            prelude: None,
+            alpn: Alpn::names(section.get::<OneOrMore<Alpn>>("alpn")),
+            certificate: section.placed("certificate"),
+            prelude: section.placed("prelude"),
             place: section.place(),
         }
     }
@@ -546,7 +535,7 @@ impl Health {
             true => section.section("tls"),
             false => None,
         };
-        let own_tls = own_tls.map(|section| section.read(BackendTls::verifying));
+        let own_tls = own_tls.map(|section| section.read(BackendTls::read));
         let only_tls = own_tls.is_none() && section.get("tls").unwrap_or(false);
         let send = section.get::<String>("send");
         let kinds = usize::from(is_http) + usize::from(only_tls) + usize::from(send.is_some());

@@ -42,8 +42,8 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
         }
     }
     for backend in &config.backends {
-        let tls = backend.tls.as_ref();
-        for name in tls.iter().filter_map(|tls| tls.certificate.as_ref()) {
+        let tls = backend.tls.iter().chain(&backend.health.tls);
+        for name in tls.filter_map(|tls| tls.certificate.as_ref()) {
             used.insert(("certificate".to_owned(), name.value.clone()));
             if !certificates.contains_key(&*name.value) {
                 let words = format!("backend \"{}\"", backend.name.value);

@@ -494,6 +494,18 @@ pub(super) static KEYS: &[Key] = &[
         let roots = it.health.tls.as_ref()?.roots.as_ref();
         Some(roots.map_or("the system's".into(), Show::show))
     }),
+    health("backend.health.tls.alpn", |it| {
+        some(&*it.health.tls.as_ref()?.alpn)
+    }),
+    health("backend.health.tls.certificate", |it| {
+        let certificate = it.health.tls.as_ref()?.certificate.as_ref();
+        Some(certificate.map_or("none".into(), Show::show))
+    })
+    .note("servers keep their state until checks change it; the files are watched"),
+    health("backend.health.tls.prelude", |it| {
+        let prelude = it.health.tls.as_ref()?.prelude.as_ref();
+        Some(prelude.map_or("none".into(), |prelude| word(prelude.value)))
+    }),
     health("backend.health.send", |it| match &it.health.check {
         Check::Bytes { send, .. } if !send.is_empty() => Some(send.escape_debug().to_string()),
         _ => None,
