@@ -183,6 +183,11 @@ health  = {{ send = "PING\\r\\n", expect = "PING", interval = "1s" }}
 [[backend]]
 name    = "spare"
 servers = ["127.0.0.1:{first}", "[::1]:9"]
+
+[[backend]]
+name    = "encrypted"
+servers = "127.0.0.1:{web}"
+health  = {{ tls = {{ name = "web.test", roots = "chain.pem" }} }}
 """
 
 
@@ -593,6 +598,13 @@ def a_server_is_drained_and_back(browser, gate, _):
     browser.find(f"[aria-label='Drain {address}']")
 
 
+def the_certificate_of_a_server_is_shown(browser, gate, _):
+    begin(browser, "live")
+    shown = "[...document.querySelectorAll('.backends [data-label=Certificate] > span')]"
+    browser.wait_for(f"{shown}.some((cell) => /^in \\d+ days$/.test(cell.textContent) && cell.className === 'warn')", "a certificate that ends soon")
+    assert browser.run(f"return {shown}.length") == 5, "those of servers without TLS are empty"
+
+
 def a_listener_is_paused_limited_and_resumed(browser, gate, _):
     begin(browser, "live")
 
@@ -757,7 +769,7 @@ CHECKS = [opens, plots_move, a_filter_filters, a_click_closes_a_connection_with_
           an_ended_connection_appears_with_its_reason, a_story_has_the_route_and_each_time,
           what_can_be_chosen_follows_the_configuration,
           a_click_on_an_outcome_filters_the_ended, what_a_peer_chose_is_text,
-          a_server_is_drained_and_back, a_listener_is_paused_limited_and_resumed,
+          a_server_is_drained_and_back, the_certificate_of_a_server_is_shown, a_listener_is_paused_limited_and_resumed,
           matching_connections_are_closed_after_a_question, a_reload_shows_its_plan, a_decision_is_explained,
           nothing_overflows_and_screenshots, no_errors_and_no_other_hosts, many_connections_update_quickly,
           a_lost_gate_is_found_again]

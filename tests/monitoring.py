@@ -87,6 +87,11 @@ servers = ["127.0.0.1:{closed}", "127.0.0.1:{echo}"]
 health = "off"
 balance = "first"
 
+[[backend]]
+name = "encrypted"
+servers = "127.0.0.1:{tls}"
+health = {{ tls = {{ name = "localhost", roots = "chain.pem" }} }}
+
 [[listener]]
 name = "retried"
 listen = "127.0.0.1:{retried}"
@@ -340,8 +345,8 @@ def main():
         threading.Thread(target=echo, args=(listener,), daemon=True).start()
         ports = free_ports(names) | {"echo": listener.getsockname()[1]}
         run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "5",
-            "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", folder / "key.pem",
-            "-out", folder / "chain.pem")
+            "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-addext", "basicConstraints=critical,CA:FALSE",
+            "-keyout", folder / "key.pem", "-out", folder / "chain.pem")
         gate, rules = folder / "gate.toml", SHARE.resolve() / "alerts.yml"
         gate.write_text(CONFIG.format(**ports))
         (folder / "prometheus.yml").write_text(PROMETHEUS.format(rules=rules, **ports))

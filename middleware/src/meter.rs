@@ -95,6 +95,13 @@ impl Gauge {
         register!(gauge!("portcullis_backend_ejected", "backend" => backend, "server" => server))
     }
 
+    /// The end of the certificate of a server of a pool.
+    pub fn backend_certificate_not_after(backend: &str, server: &str) -> Self {
+        register!(
+            gauge!("portcullis_backend_certificate_not_after_seconds", "backend" => backend, "server" => server)
+        )
+    }
+
     /// Connections to a server of a pool.
     pub fn backend_connections(backend: &str, server: &str) -> Self {
         register!(

@@ -146,6 +146,10 @@ impl Shared {
         let (passed, text) = match result {
             Ok(found) => {
                 member.state.set_reached();
+                // At another port, it may be the certificate of another program.
+                if check.port.is_none() || !has_tls(&member.server) {
+                    self.presented(member, &found.info);
+                }
                 if let Some(left) = found.expires_in
                     && member.state.checks.is_due_to_warn()
                 {
@@ -216,6 +220,17 @@ impl Shared {
         let health = settings.health.as_ref();
         health.is_some_and(|check| check.on_down == OnDown::Close)
     }
+}
+
+/// Whether connections to the server have TLS.
+#[cfg(feature = "tls")]
+const fn has_tls(server: &Server) -> bool {
+    server.tls().is_some()
+}
+
+#[cfg(not(feature = "tls"))]
+const fn has_tls(_: &Server) -> bool {
+    false
 }
 
 /// A certificate that expires soon is mentioned daily.

@@ -170,6 +170,7 @@ impl Shared {
         match dialed {
             Ok(mut connection) => {
                 self.succeeded(&member);
+                self.presented(&member, connection.info());
                 member.state.meters.connect_duration.record(took);
                 reserved.hold_by(&mut connection);
                 if member.state.is_closing() {

@@ -309,6 +309,7 @@ impl Shared {
         for member in members.iter() {
             self.start_checks(&member.state);
         }
+        self.show_certificates();
     }
 
     /// Keeps the state of a server that may have changed.

@@ -5,6 +5,7 @@ use super::{
     checker::Checks,
     meters::Meters,
     pool::Shared,
+    presented::Presented,
     standing::{Health, Millis, Standing},
     task::Task,
 };
@@ -54,6 +55,7 @@ pub(super) struct MemberState {
     pub(super) ejections: AtomicU32,
     /// Whether a connect or a check has succeeded at its address.
     reached: AtomicBool,
+    pub(super) presented: Presented,
 }
 
 impl Member {
@@ -117,6 +119,7 @@ impl MemberState {
             failures_in_a_row: AtomicU32::new(0),
             ejections: AtomicU32::new(0),
             reached: AtomicBool::new(false),
+            presented: Presented::default(),
         })
     }
 
@@ -172,6 +175,7 @@ impl MemberState {
     pub(super) fn start_again(&self, now: Millis) {
         self.forget_failures(now);
         self.checks.clear();
+        self.presented.clear();
         self.reached.store(false, Ordering::Relaxed);
         self.standing.set_health(Health::Unknown);
     }

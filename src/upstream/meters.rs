@@ -99,6 +99,7 @@ impl Shared {
             }
             self.show(&member.state);
         }
+        self.show_certificates();
     }
 
     /// Shows whether a server is up and whether it is ejected, after a change of either.
@@ -139,6 +140,8 @@ impl Shared {
 /// The servers of a pool that is gone are no longer up.
 impl Drop for Shared {
     fn drop(&mut self) {
+        self.is_retired.store(true, Ordering::SeqCst);
+        self.show_certificates();
         for member in self.members().iter() {
             member.state.meters.set_hidden(true);
         }

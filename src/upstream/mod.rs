@@ -139,6 +139,7 @@ mod local;
 mod member;
 mod meters;
 mod pool;
+mod presented;
 mod probe;
 mod queue;
 mod reconfigure;

@@ -8,6 +8,7 @@ use super::{
     endpoints::{Configured, Leaving},
     events,
     member::{Member, MemberState, Now, Reservation},
+    presented::Ends,
     queue::Queue,
     standing::{Clock, Health, ServerRequest},
     task::Task,
@@ -94,6 +95,8 @@ pub(super) struct Shared {
     /// Held while the result of a check is used, so that it is none of a check that has been replaced.
     pub(super) judging: Mutex<()>,
     pub(super) queue: Queue,
+    /// The ends of certificates in metrics.
+    pub(super) ends: Ends,
     /// Names are resolved again when their interval changes.
     pub(super) interval_changed: Arc<Notify>,
 }
@@ -114,6 +117,7 @@ impl Shared {
             ejecting: Mutex::new(()),
             judging: Mutex::new(()),
             queue: Queue::default(),
+            ends: Ends::default(),
             interval_changed: Arc::default(),
             name: settings.name.clone(),
             settings: RwLock::new(Arc::new(settings)),

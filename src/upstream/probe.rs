@@ -10,7 +10,7 @@ use super::{
 use crate::connect::Target;
 #[cfg(feature = "tls")]
 use portcullis_middleware::internal::expires_soon;
-use portcullis_middleware::{BoxError, Connection};
+use portcullis_middleware::{BoxError, Connection, ConnectionInfo};
 #[cfg(feature = "tls")]
 use std::time::SystemTime;
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
@@ -23,6 +23,8 @@ pub(super) struct Found {
     pub(super) text: String,
     /// How long the certificate of the server is still valid, if it expires soon.
     pub(super) expires_in: Option<Duration>,
+    /// That of the connection to the server.
+    pub(super) info: ConnectionInfo,
 }
 
 /// Checks `server` without a timeout, and returns what was found.
@@ -70,14 +72,19 @@ fn found(mut text: String, check: &HealthCheck, connection: &Connection<BackendI
         let days = left.as_secs() / (24 * 60 * 60);
         text += &format!("; its certificate expires in {days} days");
     }
-    Found { text, expires_in }
+    Found {
+        text,
+        expires_in,
+        info: connection.info().clone(),
+    }
 }
 
 #[cfg(not(feature = "tls"))]
-fn found(text: String, _: &HealthCheck, _: &Connection<BackendIo>) -> Found {
+fn found(text: String, _: &HealthCheck, connection: &Connection<BackendIo>) -> Found {
     Found {
         text,
         expires_in: None,
+        info: connection.info().clone(),
     }
 }
 

@@ -119,6 +119,7 @@ impl Shared {
             }
         }
         drop(configured);
+        self.show_certificates();
         self.standing_changed();
     }
 

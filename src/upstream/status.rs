@@ -7,7 +7,11 @@ use super::{
     standing::{Clock, Health, ServerRequest},
 };
 use portcullis_middleware::ConnectionInfo;
-use std::{fmt, sync::atomic::Ordering, time::Duration};
+use std::{
+    fmt,
+    sync::atomic::Ordering,
+    time::{Duration, SystemTime},
+};
 
 impl Pool {
     /// The servers in their order, then those that were removed and still have connections.
@@ -140,6 +144,7 @@ impl Shared {
             connects: state.connects.load(Ordering::Relaxed),
             last_check: state.checks.last(),
             connect_failures: state.connect_failures.load(Ordering::Relaxed),
+            certificate_not_after: self.certificate_not_after(member),
         }
     }
 
@@ -185,6 +190,9 @@ pub struct ServerStatus {
     pub connect_failures: u64,
     /// Its last health check.
     pub last_check: Option<CheckReport>,
+    /// When the certificate ends that it presented last, in a full handshake of a connection or of a health check that
+    /// passed. A check of [another port](super::HealthCheck::with_port) counts if connections have no TLS.
+    pub certificate_not_after: Option<SystemTime>,
 }
 
 /// Whether a server is used.

@@ -51,7 +51,7 @@ impl ServerTls {
         self
     }
 
-    /// Whether both agree on TLS alike.
+    /// Whether both have the same settings.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         self.name == other.name
             && self.prelude == other.prelude

@@ -25,7 +25,7 @@ use tower::{Layer, ServiceExt, service_fn};
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 
 /// The chain and the key, in PEM, of a certificate that is valid for some days, and an hour.
-fn issue(days: u32) -> (String, String) {
+pub(super) fn issue(days: u32) -> (String, String) {
     let key = rcgen::KeyPair::generate().unwrap();
     let mut params = rcgen::CertificateParams::new(["legacy.example".to_owned()]).unwrap();
     params.not_after = (SystemTime::now() + days * DAY + 3_600 * SECOND).into();
@@ -122,7 +122,10 @@ async fn a_check_over_tls_goes_on_while_its_settings_stay_the_same() {
 }
 
 /// A layer with this certificate, whose clients resume the sessions in `sessions`.
-fn layer((chain, key): &(String, String), sessions: &Arc<dyn StoresServerSessions>) -> TlsLayer {
+pub(super) fn layer(
+    (chain, key): &(String, String),
+    sessions: &Arc<dyn StoresServerSessions>,
+) -> TlsLayer {
     let key = load::certified_key(chain.as_bytes(), key.as_bytes()).unwrap();
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(rustls::ALL_VERSIONS)

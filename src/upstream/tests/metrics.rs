@@ -16,7 +16,7 @@ use std::{
 
 /// Keeps counts, the bits of gauges, and the number of samples, by name and labels.
 #[derive(Clone, Default)]
-struct Recorded(Arc<Mutex<BTreeMap<String, Arc<AtomicU64>>>>);
+pub(super) struct Recorded(Arc<Mutex<BTreeMap<String, Arc<AtomicU64>>>>);
 
 struct Samples(Arc<AtomicU64>);
 
@@ -35,7 +35,7 @@ impl Recorded {
     }
 
     /// A gauge of the pool "db".
-    fn gauge(&self, name: &str, server: &str) -> f64 {
+    pub(super) fn gauge(&self, name: &str, server: &str) -> f64 {
         f64::from_bits(self.count(name, server))
     }
 

@@ -14,6 +14,8 @@ mod loopback;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod names;
+#[cfg(all(feature = "metrics", any(feature = "aws-lc-rs", feature = "ring")))]
+mod presented;
 mod queue;
 mod reconfigure;
 mod seeds;

@@ -1,8 +1,14 @@
 //! Backends, and what an operator does with a server.
 
 use super::{Administered, configuration};
-use crate::gate::{backend, line};
+use crate::{
+    backend_tls::serve,
+    gate::{Authority, Folder, backend, line, program},
+    tls,
+};
 use serde_json::Value;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::io::AsyncReadExt;
 
 #[tokio::test]
 async fn a_server_is_drained_and_comes_back() {
@@ -103,7 +109,7 @@ async fn a_server_that_is_ejected_is_a_last_resort() {
     let running = Administered::run(&configuration("", servers), 1).await;
     for _ in 0..100 {
         let mut client = running.gate.connect().await;
-        let _reset = tokio::io::AsyncReadExt::read_to_end(&mut client, &mut Vec::new()).await;
+        let _reset = client.read_to_end(&mut Vec::new()).await;
         let list = running.get("/api/backends").await.json();
         let servers = list["backends"][0]["servers"].as_array().cloned();
         for server in servers.expect("a list") {
@@ -137,4 +143,67 @@ async fn undrain_leaves_a_server_that_is_down() {
             .await;
         assert_eq!(backend.json()["servers"][0]["state"], state, "{action}");
     }
+}
+
+#[tokio::test]
+async fn the_end_of_the_certificate_of_a_server_is_shown_once_it_has_presented_one() {
+    let (authority, folder) = (Authority::new(), Folder::new());
+    folder.write("ca.pem", authority.pem());
+    let mut params = rcgen::CertificateParams::new(["127.0.0.1".to_owned()]).expect("a name");
+    let end = SystemTime::now() + Duration::from_secs(3 * 86_400 + 1_800);
+    params.not_after = end.into();
+    let identity = authority.sign_params(params);
+    let server = serve(move |stream| {
+        let identity = identity.clone();
+        async move {
+            let mut stream = tls::accept(&identity, stream).await?;
+            stream.read(&mut [0]).await.map(drop)
+        }
+    });
+    let (server, plain) = (server.await, backend("plain").await);
+    let keys = "tls = { roots = \"ca.pem\" }\nhealth = \"off\"";
+    let checked = "health.tls = { roots = \"ca.pem\" }";
+    let text = configuration("", &format!("servers = \"{server}\"\n{keys}"))
+        + &format!("[[backend]]\nname = \"c\"\nservers = \"{server}\"\n{checked}\n")
+        + &format!("[[backend]]\nname = \"d\"\nservers = \"{plain}\"\n");
+    let running = Administered::run_in(folder, "", &text, 1).await;
+    // Without checks, the first connection shows it.
+    let is_shown = |list: &Value, backend: usize| {
+        let server = &list["backends"][backend]["servers"][0];
+        server["certificate_days_left"] == 3
+    };
+    let list = running
+        .eventually("/api/backends", |list| is_shown(list, 1))
+        .await;
+    assert!(list["backends"][0]["servers"][0]["certificate_days_left"].is_null());
+    let _client = running.gate.connect().await;
+    let list = running
+        .eventually("/api/backends", |list| is_shown(list, 0))
+        .await;
+    let shown = &list["backends"][0]["servers"][0]["certificate_not_after"];
+    let end = end
+        .duration_since(UNIX_EPOCH)
+        .expect("it is later")
+        .as_secs();
+    assert_eq!(shown.as_u64(), Some(end * 1_000));
+    assert!(list["backends"][2]["servers"][0]["certificate_days_left"].is_null());
+
+    let metrics = running.get("/metrics").await.body;
+    for (backend, is_there) in [("b", true), ("c", true), ("d", false)] {
+        let name = "portcullis_backend_certificate_not_after_seconds";
+        let series = format!("{name}{{backend=\"{backend}\",server=\"{server}\"}} {end}\n");
+        assert_eq!(metrics.contains(&series), is_there, "{metrics}");
+    }
+    let status = running.get("/api/status").await.json();
+    let warning = |backend| {
+        format!("backend \"{backend}\": the certificate of server {server} ends in 3 days")
+    };
+    let expected = serde_json::json!([warning("b"), warning("c")]);
+    assert_eq!(status["warnings"], expected, "{status}");
+    let admin = format!("http://{}", running.admin);
+    let output = program(["ctl", "backends", "--admin", &admin])
+        .output()
+        .await;
+    let text = String::from_utf8_lossy(&output.expect("it starts").stdout).into_owned();
+    assert!(text.contains("CERTIFICATE DAYS"), "{text}");
 }

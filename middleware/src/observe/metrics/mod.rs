@@ -20,6 +20,7 @@
 //! | `portcullis_backend_up` | gauge | `backend`, `server` | 1 while a server of a pool is up: its health checks pass, and it is neither drained nor taken down |
 //! | `portcullis_backend_connections` | gauge | `backend`, `server` | its open connections, and those that are being made |
 //! | `portcullis_backend_ejected` | gauge | `backend`, `server` | 1 while it is out of use after failed connects |
+//! | `portcullis_backend_certificate_not_after_seconds` | gauge | `backend`, `server` | end of the validity of the certificate that it presented last, in Unix time, in a full handshake of a connection or of a health check that passed; of a host name, the first end; 0 once it has no TLS any more |
 //! | `portcullis_backend_connect_duration_seconds` | histogram | `backend`, `server` | time of connects that succeeded, with PROXY header and TLS handshake |
 //! | `portcullis_backend_connect_failures_total` | counter | `backend`, `server` | connects that failed, health checks not included |
 //! | `portcullis_handshakes_total` | counter | `result` | ended TLS handshakes: `completed`, `failed`, `timed_out`, `refused`, `cancelled` |
@@ -34,7 +35,8 @@
 //!
 //! `backend` is the name of the pool, and `server` that of the server in the configuration. A host name has one series for all
 //! its addresses, so that a name whose addresses change has no more series over time: `up`, `ejected` and `connections` are
-//! sums, as is `servers`. They return to 0 once a server is removed or its pool is dropped.
+//! sums, as is `servers`. They return to 0 once a server is removed or its pool is dropped, as does the end of its
+//! certificate.
 //!
 //! # Position in the stack
 //!

@@ -1,7 +1,7 @@
 //! `/api/backends`: pools and their servers, and what an operator wants of a server.
 
 use super::{
-    Interface,
+    Interface, certificates,
     health::{self, Usable},
     reply::{self, Refusal, Reply},
     router::Call,
@@ -13,7 +13,10 @@ use portcullis::{
     upstream::{Pool, ServerKey, ServerStatus},
 };
 use serde_json::{Value, json};
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    time::{Duration, SystemTime},
+};
 
 /// What can be requested of a server.
 #[derive(Clone, Copy, Debug)]
@@ -169,6 +172,8 @@ fn show(
 
 fn show_server(server: &ServerStatus) -> Value {
     let check = server.last_check.as_ref();
+    let certificate_ends = server.certificate_not_after;
+    let days_left = |end| certificates::days_left(end, SystemTime::now());
     json!({
         "address": server.address.to_string(),
         "key": server.key.as_str(),
@@ -183,5 +188,7 @@ fn show_server(server: &ServerStatus) -> Value {
             format!("{} in {:.1} ms", check.text, check.took.as_secs_f64() * 1_000.0)
         }),
         "checked": check.map(|check| time::ago(check.age)),
+        "certificate_not_after": certificate_ends.map(time::millis),
+        "certificate_days_left": certificate_ends.map(days_left),
     })
 }

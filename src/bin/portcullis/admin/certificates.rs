@@ -128,15 +128,28 @@ pub(super) fn text_of(name: &CertificateName) -> Option<String> {
     })
 }
 
-/// How long it is valid from `now`, in days; negative afterwards.
-pub(super) fn days_left(stored: &StoredCertificate, now: SystemTime) -> i64 {
+/// How long a certificate with this end is valid from `now`, in days; negative afterwards.
+pub(super) fn days_left(not_after: SystemTime, now: SystemTime) -> i64 {
     const DAY: i64 = 24 * 60 * 60;
-    let seconds = match stored.facts.not_after.duration_since(now) {
+    let seconds = match not_after.duration_since(now) {
         Ok(left) => i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
         Err(over) => i64::try_from(over.duration().as_secs()).map_or(i64::MIN, |over| -over - 1),
     };
     seconds.div_euclid(DAY)
 }
+
+/// What an operator should know about a certificate with this end, if it ends soon.
+pub(super) fn warning(not_after: SystemTime, now: SystemTime) -> Option<String> {
+    match days_left(not_after, now) {
+        i64::MIN..0 => Some("has expired".into()),
+        0 => Some("ends within a day".into()),
+        days @ 1..EXPIRY => Some(format!("ends in {days} days")),
+        EXPIRY.. => None,
+    }
+}
+
+/// Days before the end of a certificate. Those of Let's Encrypt are renewed 30 days before.
+const EXPIRY: i64 = 14;
 
 fn show(used: &InUse, now: SystemTime) -> Value {
     let facts = &used.stored.facts;
@@ -147,7 +160,7 @@ fn show(used: &InUse, now: SystemTime) -> Value {
         "serial": facts.serial,
         "not_before": time::millis(facts.not_before),
         "not_after": time::millis(facts.not_after),
-        "days_left": days_left(&used.stored, now),
+        "days_left": days_left(facts.not_after, now),
         "chain": used.stored.source.as_ref().map(|path| path.display().to_string()),
         "staple": used.staple(),
         "problem": used.stored.problem.as_deref(),

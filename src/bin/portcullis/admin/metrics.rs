@@ -241,7 +241,7 @@ const COUNTERS: [(&str, &str); 12] = [
     ),
 ];
 
-const GAUGES: [(&str, &str); 9] = [
+const GAUGES: [(&str, &str); 10] = [
     (ACTIVE, "Open connections."),
     (
         "portcullis_connections_limit",
@@ -266,6 +266,10 @@ const GAUGES: [(&str, &str); 9] = [
     (
         "portcullis_backend_ejected",
         "1 while a server is out of use after failed connects.",
+    ),
+    (
+        "portcullis_backend_certificate_not_after_seconds",
+        "End of the validity of the certificate that a server presented last, in Unix time.",
     ),
     (
         "portcullis_certificate_not_after_seconds",

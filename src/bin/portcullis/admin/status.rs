@@ -73,13 +73,8 @@ fn warnings(view: &View, current: &Current) -> Vec<String> {
     let now = SystemTime::now();
     for used in certificates::in_use(view, current) {
         let name = &used.name;
-        match certificates::days_left(&used.stored, now) {
-            i64::MIN..0 => warnings.push(format!("certificate \"{name}\" has expired")),
-            0 => warnings.push(format!("certificate \"{name}\" ends within a day")),
-            days @ 1..EXPIRY => {
-                warnings.push(format!("certificate \"{name}\" ends in {days} days"));
-            }
-            _ => {}
+        if let Some(warning) = certificates::warning(used.stored.facts.not_after, now) {
+            warnings.push(format!("certificate \"{name}\" {warning}"));
         }
         if let Some(problem) = &used.stored.problem {
             warnings.push(format!("certificate \"{name}\" is not renewed: {problem}"));
@@ -88,6 +83,17 @@ fn warnings(view: &View, current: &Current) -> Vec<String> {
             warnings.push(format!(
                 "certificate \"{name}\": its OCSP response is out of date"
             ));
+        }
+    }
+    for (backend, pool) in &current.pools {
+        for server in pool.servers() {
+            let ends = server.certificate_not_after;
+            if let Some(warning) = ends.and_then(|end| certificates::warning(end, now)) {
+                let server = server.key.as_str();
+                warnings.push(format!(
+                    "backend \"{backend}\": the certificate of server {server} {warning}"
+                ));
+            }
         }
     }
     for listener in &current.config.listeners {
@@ -108,9 +114,6 @@ fn warnings(view: &View, current: &Current) -> Vec<String> {
     }
     warnings
 }
-
-/// Days before the end of a certificate. Those of Let's Encrypt are renewed 30 days before.
-const EXPIRY: i64 = 14;
 
 const fn state(state: State) -> &'static str {
     match state {

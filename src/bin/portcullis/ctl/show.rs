@@ -215,6 +215,7 @@ fn backends(backends: &[Value]) -> String {
         "connected",
         "failures",
         "connect",
+        "certificate days",
         "last check",
     ]);
     for backend in backends {
@@ -232,6 +233,7 @@ fn backends(backends: &[Value]) -> String {
                 text(&it["connected"]),
                 text(&it["failures"]),
                 seconds(&it["connect_time"]),
+                text(&it["certificate_days_left"]),
                 text(&it["last_check"]),
             ]);
         }

@@ -354,7 +354,7 @@ impl Asking<'_> {
     }
 }
 
-/// Whether a certificate has `name`, by itself or by a wildcard for the first label.
+/// Whether a certificate has `name`, in full or by a wildcard for the first label.
 fn is_for(certificate: &CertificateFacts, name: &str) -> bool {
     let parent = name.split_once('.').map(|(_, parent)| parent);
     let mut names = certificate.dns_names();

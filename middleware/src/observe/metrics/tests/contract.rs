@@ -83,6 +83,7 @@ fn the_page_lists_each_metric_with_its_kind_and_labels() {
         meter::Gauge::backend_up("db", "10.0.0.7:5432");
         meter::Gauge::backend_connections("db", "10.0.0.7:5432");
         meter::Gauge::backend_ejected("db", "10.0.0.7:5432");
+        meter::Gauge::backend_certificate_not_after("db", "10.0.0.7:5432");
         meter::Histogram::backend_connect_duration("db", "10.0.0.7:5432");
         meter::Counter::backend_connect_failures("db", "10.0.0.7:5432");
         #[cfg(feature = "tls")]

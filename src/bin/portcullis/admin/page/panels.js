@@ -88,7 +88,7 @@ export function certificates() {
         setText(names, certificate.names.join(", ") + (defaultFor.length ? ` · default for ${defaultFor.join(", ")}` : "") + (problem ? ` · not renewed: ${problem}` : ""));
         setTitle(names, `Serial number ${certificate.serial}, from ${certificate.chain ?? "memory"}, used by ${[...certificate.listeners ?? [], ...certificate.backends ?? []].join(", ") || "nothing"}`);
         setText(issuer, certificate.issuer || NOTHING);
-        setText(left, days == null ? NOTHING : days < 0 ? `${plural(-days, "day")} ago` : `in ${days < 1000 ? plural(days, "day") : `${count(Math.floor(days / 365))} years`}`);
+        setText(left, ends(days));
         left.className = light.dataset.level === "good" ? "" : light.dataset.level;
         setText(until, day(not_after) + (staple && staple !== "none" ? ` · OCSP ${staple}` : ""));
         setTitle(until, exact(not_after));
@@ -101,11 +101,22 @@ export function certificates() {
   };
 }
 
+/** When a certificate ends that is valid for this many days. */
+function ends(days) {
+  if (days == null) return NOTHING;
+  if (days < 0) return `${plural(-days, "day")} ago`;
+  return `in ${days < 1000 ? plural(days, "day") : `${count(Math.floor(days / 365))} years`}`;
+}
+
+function endsLevel(days) {
+  return days == null || days >= 14 ? "" : days < 0 ? "bad" : "warn";
+}
+
 const BAD = ["down", "ejected"];
 const AWAY = ["drained", "draining", "taken_down"];
 
 export function backends(act) {
-  const view = table("Servers of the backends", [["Server"], ["Weight", "number"], ["Connections", "number"], ["Connect", "number"], ["Last check"], ["", "actions"]], "backends");
+  const view = table("Servers of the backends", [["Server"], ["Weight", "number"], ["Connections", "number"], ["Connect", "number"], ["Certificate", "number"], ["Last check"], ["", "actions"]], "backends");
   const show = panel("backends", view, "There is no backend.");
   const groups = new Keyed((backend) => group(backend, act));
   view.body.remove();
@@ -120,7 +131,7 @@ export function backends(act) {
 function group({ name }, act) {
   const facts = h("span", { class: "second" });
   const title = h("tr", { role: "row", class: "group" },
-    h("th", { scope: "rowgroup", role: "rowheader", colSpan: 6 }, h("span", { class: "name" }, name), facts));
+    h("th", { scope: "rowgroup", role: "rowheader", colSpan: 7 }, h("span", { class: "name" }, name), facts));
   const servers = new Keyed((server) => row(name, server, act));
   const element = h("tbody", { role: "rowgroup" }, title);
   return {
@@ -147,6 +158,7 @@ function row(backend, { key, address }, act) {
   const now = h("span", {});
   const bar = limitBar();
   const connect = h("span", {});
+  const certificate = h("span", {});
   const check = h("span", { class: "wrap" });
   const path = `/api/backends/${encodeURIComponent(backend)}/${encodeURIComponent(key)}`;
   const toggle = button("Drain", () => AWAY.includes(current.state)
@@ -158,13 +170,14 @@ function row(backend, { key, address }, act) {
     cell("Weight", "number", weight),
     cell("Connections", "number wide", h("span", { class: "stack" }, now, bar.element)),
     cell("Connect", "number", connect),
+    cell("Certificate", "number wide", certificate),
     cell("Last check", "wide", check),
     cell("", "actions", toggle));
   return {
     element,
     update: (server) => {
       current = server;
-      const { state: word, limit, checked, since } = server;
+      const { state: word, limit, checked, since, certificate_days_left: days, certificate_not_after: until } = server;
       light.dataset.level = BAD.includes(word) ? "bad" : server.usable && word === "up" ? "good" : AWAY.includes(word) ? "warn" : "idle";
       setText(state, [words(word), ...(server.last_resort ? ["(last resort)"] : []), ...(since ? [`for ${duration(Math.max(0, Math.floor((server.now - since) / 1000)))}`] : []), ...(server.backup ? ["backup"] : [])].join(" "));
       setTitle(state, since ? `since ${exact(since)}` : "");
@@ -173,6 +186,9 @@ function row(backend, { key, address }, act) {
       setTitle(now, `${count(server.connected)} connected since the start, ${plural(server.failures, "failure")}`);
       bar.set(server.connections, limit);
       setText(connect, duration(server.connect_time));
+      setText(certificate, ends(days));
+      certificate.className = endsLevel(days);
+      setTitle(certificate, until == null ? "" : `Presented by the server; it ends ${exact(until)}`);
       setText(check, server.last_check ?? "not checked");
       check.className = server.last_check ? "wrap" : "wrap faint";
       setTitle(check, checked ? `${ago(checked, server.now)}, ${exact(checked)}` : "");
