@@ -18,9 +18,19 @@ pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     read_up_to(MAX, File::open(path)?)
 }
 
-/// Reads all of `file`, which may be a FIFO, but has to end within [`MAX`] bytes.
-pub(crate) fn read_up_to_limit(file: impl Read) -> io::Result<Vec<u8>> {
-    read_up_to(MAX, file)
+/// Like [`read`], for text.
+pub(crate) fn read_text(path: &Path) -> io::Result<String> {
+    text(read(path)?)
+}
+
+/// Reads all text of `file`, which may be a FIFO, but has to end within [`MAX`] bytes.
+pub(crate) fn read_text_of(file: impl Read) -> io::Result<String> {
+    text(read_up_to(MAX, file)?)
+}
+
+fn text(bytes: Vec<u8>) -> io::Result<String> {
+    let not_text = |_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8");
+    String::from_utf8(bytes).map_err(not_text)
 }
 
 fn read_up_to(max: u64, file: impl Read) -> io::Result<Vec<u8>> {
@@ -59,5 +69,57 @@ mod tests {
     fn a_folder_is_no_file() {
         let error = read(Path::new(env!("CARGO_MANIFEST_DIR"))).unwrap_err();
         assert_eq!(error.to_string(), "this is not a regular file");
+    }
+
+    #[test]
+    fn text_is_utf_8() {
+        let text = read_text_of("ü".as_bytes()).unwrap();
+        assert_eq!(text, "ü");
+        let error = read_text_of(&[0xff][..]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    }
+
+    /// With what is said of it, or `None` after a while.
+    #[cfg(unix)]
+    fn read_fifo(
+        fifo: &Path,
+        read: impl FnOnce(&Path) -> String + Send + 'static,
+    ) -> Option<String> {
+        let (send, receive) = std::sync::mpsc::channel();
+        let fifo = fifo.to_owned();
+        std::thread::spawn(move || send.send(read(&fifo)));
+        receive
+            .recv_timeout(std::time::Duration::from_secs(10))
+            .ok()
+    }
+
+    #[cfg(unix)]
+    fn causes(error: impl std::error::Error) -> String {
+        let cause = error.source().map(ToString::to_string);
+        format!("{error}: {}", cause.unwrap_or_default())
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn no_reader_of_files_waits_for_a_fifo() {
+        let name = format!("portcullis-fifo-{}", std::process::id());
+        let fifo = std::env::temp_dir().join(name);
+        let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+        assert!(made.unwrap().success());
+        let mut messages = vec![
+            read_fifo(&fifo, |path| read(path).unwrap_err().to_string()),
+            read_fifo(&fifo, |path| {
+                causes(crate::ip_set::IpSet::from_file(path).unwrap_err())
+            }),
+        ];
+        #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+        messages.push(read_fifo(&fifo, |path| {
+            causes(crate::tls::TlsLayer::from_pem_files(path, path).unwrap_err())
+        }));
+        fs::remove_file(&fifo).unwrap();
+        for message in messages {
+            let message = message.expect("it does not wait");
+            assert!(message.ends_with("this is not a regular file"), "{message}");
+        }
     }
 }

@@ -62,9 +62,14 @@ pub fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     file::read(path)
 }
 
-/// Reads all of `file`, unless it is too large.
-pub fn read_up_to_limit(file: impl io::Read) -> io::Result<Vec<u8>> {
-    file::read_up_to_limit(file)
+/// Like [`read_file`], for text.
+pub fn read_text_file(path: &Path) -> io::Result<String> {
+    file::read_text(path)
+}
+
+/// Reads all text of `file`, unless it is too long.
+pub fn read_text_of(file: impl io::Read) -> io::Result<String> {
+    file::read_text_of(file)
 }
 
 /// Whether two connectors have the same settings. Configurations of rustls that are not shared count as different ones.

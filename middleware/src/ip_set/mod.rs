@@ -25,7 +25,8 @@ mod tests;
 pub use self::error::{InvalidLine, InvalidNetwork, ReadError};
 
 use self::network::Network;
-use std::{fmt, fs, net::IpAddr, path::Path, str::FromStr, sync::Arc};
+use crate::file;
+use std::{fmt, net::IpAddr, path::Path, str::FromStr, sync::Arc};
 
 /// A set of IPv4 and IPv6 networks.
 ///
@@ -79,12 +80,14 @@ impl IpSet {
 
     /// The set of the networks in a file; see [`from_lines`](Self::from_lines). It blocks while it reads.
     ///
+    /// The file has to be a regular one of at most 64 MiB.
+    ///
     /// # Errors
     ///
     /// If the file cannot be read, or at its first line with an invalid network.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, ReadError> {
         let path = path.as_ref();
-        let text = fs::read_to_string(path).map_err(|source| ReadError::io(path, source))?;
+        let text = file::read_text(path).map_err(|source| ReadError::io(path, source))?;
         Self::from_lines(&text).map_err(|source| ReadError::line(path, source))
     }
 

@@ -1,5 +1,6 @@
 use super::*;
 use std::{
+    fs,
     hint::black_box,
     net::{Ipv4Addr, Ipv6Addr},
 };

@@ -11,7 +11,8 @@ use super::{
         sign::{CertifiedKey, SingleCertAndKey},
     },
 };
-use std::{fs, path::Path, sync::Arc};
+use crate::file;
+use std::{path::Path, sync::Arc};
 
 impl TlsLayer {
     /// Reads a certificate chain, starting with the server's own certificate, and its key from PEM files.
@@ -19,9 +20,9 @@ impl TlsLayer {
     /// The layer supports TLS 1.2 and 1.3 with the crypto provider of [`provider`], without client
     /// certificates. It issues one ticket per TLS 1.3 connection; see [performance](crate::tls#performance).
     ///
-    /// The files are read once, with blocking I/O. Encrypted keys are not supported. Either all certificates
-    /// of the file are used or the call fails; [`load`] lists what is rejected. A certificate that has
-    /// expired, or does not fit into the chain, is logged at level WARN and used.
+    /// The files are read once, with blocking I/O; they have to be regular ones of at most 64 MiB. Encrypted keys
+    /// are not supported. Either all certificates of the file are used or the call fails; [`load`] lists what is
+    /// rejected. A certificate that has expired, or does not fit into the chain, is logged at level WARN and used.
     ///
     /// # Errors
     ///
@@ -87,6 +88,6 @@ pub fn provider() -> Arc<CryptoProvider> {
 }
 
 fn read(part: Part, path: &Path) -> Result<Vec<u8>, TlsConfigError> {
-    fs::read(path)
+    file::read(path)
         .map_err(|error| TlsConfigError::new(part, ConfigProblem::Read(error)).in_file(path))
 }

@@ -1,7 +1,7 @@
 //! A file of the configuration, and the places in it.
 
 use super::problem::Place;
-use portcullis::middleware::internal::{read_file, read_up_to_limit};
+use portcullis::middleware::internal::{read_text_file, read_text_of};
 use std::{
     io,
     ops::Range,
@@ -11,17 +11,12 @@ use std::{
 
 /// The text of a file that may be read while a program serves, so that it is neither a FIFO nor endless.
 pub(crate) fn read_text(path: &Path) -> io::Result<String> {
-    text(read_file(path)?)
+    read_text_file(path)
 }
 
 /// The text of the standard input, which is as long as a file may be.
 pub(crate) fn read_stdin() -> io::Result<String> {
-    text(read_up_to_limit(io::stdin().lock())?)
-}
-
-fn text(bytes: Vec<u8>) -> io::Result<String> {
-    let no_text = |_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8");
-    String::from_utf8(bytes).map_err(no_text)
+    read_text_of(io::stdin().lock())
 }
 
 /// The text of one file.
