@@ -67,6 +67,47 @@ async fn a_reload_changes_the_format_of_the_next_line() {
     }
 }
 
+/// `script` runs the program in a terminal.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn access_lines_in_a_file_have_no_colors_and_those_on_a_terminal_do() {
+    let folder = Folder::new();
+    let server = backend("one").await.to_string();
+    let (file, log) = (folder.path("gate.toml"), folder.path("access.log"));
+    let write = |access: &str| {
+        let log = format!("level = \"debug\"\naccess = \"{access}\"\n[process]\nwatch = true");
+        folder.write("gate.toml", configuration(&log, &server));
+    };
+    let has_colors = |line: &str| line.contains('\u{1b}');
+    write("stdout");
+    let mut command = tokio::process::Command::new("script");
+    let run = format!(
+        "exec {} run --config {}",
+        env!("CARGO_BIN_EXE_portcullis"),
+        file.display()
+    );
+    command.args(["--quiet", "--return", "--command", &run, "/dev/null"]);
+    command.env_remove("NO_COLOR");
+    let mut gate = Gate::start(command, 1).await;
+    visit(&gate).await;
+    assert!(has_colors(&gate.child.says("outcome").await));
+    for _ in 0..2 {
+        write(log.to_str().expect("it is UTF-8"));
+        assert!(has_colors(&gate.child.says("was reloaded").await));
+        visit(&gate).await;
+        let line = line_in(&log, "outcome").await;
+        assert!(
+            line.contains("ended_by=\"client\"") && !has_colors(&line),
+            "{line:?}"
+        );
+        fs::remove_file(&log).expect("it is there");
+        write("stdout");
+        assert!(has_colors(&gate.child.says("was reloaded").await));
+        visit(&gate).await;
+        assert!(has_colors(&gate.child.says("outcome").await));
+    }
+}
+
 #[tokio::test]
 async fn each_connection_has_one_line_with_its_facts() {
     let folder = Folder::new();

@@ -13,7 +13,7 @@ pub(crate) use self::{access::log as log_access, lines::dropped};
 use crate::config::{Access, Format, Log, Problems};
 use access::Destination;
 use arc_swap::ArcSwap;
-use formats::{Formats, IsJson};
+use formats::{Formats, HasColors, IsJson};
 use levels::Levels;
 use lines::{Flush, Line, Lines};
 use std::{
@@ -57,12 +57,11 @@ pub(crate) fn init(settings: &Log) -> Result<Guard, String> {
         is_json: is_json.clone(),
         flush: Mutex::default(),
     });
-    // Access lines in a file are formatted as the messages are.
-    let is_file = matches!(settings.access, Access::File(_));
-    let ansi = !is_file && io::stdout().is_terminal() && wants_color(env::var_os("NO_COLOR"));
+    let colors = io::stdout().is_terminal() && wants_color(env::var_os("NO_COLOR"));
+    let colors = colors.then_some(is_on_stdout as HasColors);
     tracing_subscriber::registry()
         .with(levels)
-        .with(Formats::new(is_json, ansi, output))
+        .with(Formats::new(is_json, colors, output))
         .init();
     Ok(Guard { _messages: flush })
 }
@@ -70,6 +69,12 @@ pub(crate) fn init(settings: &Log) -> Result<Guard, String> {
 /// Whether a terminal shows colors, by the value of `NO_COLOR` (<https://no-color.org>).
 fn wants_color(no_color: Option<OsString>) -> bool {
     no_color.is_none_or(|value| value.is_empty())
+}
+
+/// Whether an event goes to the standard output, and not to the file of access lines.
+fn is_on_stdout(metadata: &Metadata<'_>) -> bool {
+    let is_file = |output: &Output| matches!(**output.access.load(), Destination::File(_));
+    metadata.target() != access::TARGET || !OUTPUT.get().is_some_and(is_file)
 }
 
 /// The level of messages.
