@@ -5,11 +5,13 @@
     python3 tests/monitoring.py [PROGRAM]
 
 PROGRAM is target/debug/portcullis by default. It needs `prometheus`, `promtool` and `openssl`, and ends with a note
-if one is missing. The program gets traffic that raises every alert: a certificate that ends soon, servers that are
+if one is missing. With `prometheus-client` of Python, OpenMetrics is checked more strictly.
+The program gets traffic that raises every alert: a certificate that ends soon, servers that are
 down, refused clients, failed handshakes, a full listener and a reload that fails. All ports are free ones of loopback,
 and only processes that were started here are ended."""
 
 import contextlib
+import importlib.util
 import json
 import os
 import re
@@ -211,6 +213,27 @@ def metrics_are_clean(admin):
     print(f"promtool check metrics: clean, {len(text.splitlines())} lines")
 
 
+def open_metrics_are_strict(admin):
+    """For the parser of Prometheus' Python client, which accepts no deviation. The bounds are floats, as OpenMetrics wants."""
+    if importlib.util.find_spec("prometheus_client") is None:
+        return print("prometheus-client: not installed; skipped")
+    from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse
+
+    request = urllib.request.Request(f"http://127.0.0.1:{admin}/metrics", headers={"Accept": "application/openmetrics-text"})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        assert answer.headers["Content-Type"].startswith("application/openmetrics-text"), answer.headers
+        families = list(parse(answer.read().decode()))
+    bounds = {sample.labels["le"] for family in families for sample in family.samples if "le" in sample.labels}
+    assert {"0.0001", "1.0", "43200.0", "+Inf"} <= bounds, bounds
+    print(f"OpenMetrics: {len(families)} families by a strict parser")
+
+
+def bounds_are_the_same(prometheus):
+    """Prometheus scrapes OpenMetrics here, and has the bounds of Prometheus' text, so that no series depends on the format."""
+    [_] = eventually("a bound", lambda: select(prometheus, 'count(portcullis_handshake_duration_seconds_bucket{le="1.0"})'))
+    assert not select(prometheus, '{le=~"[0-9]+"}')
+
+
 def select(prometheus, query):
     answer = json.loads(get(prometheus, "/api/v1/query", query=query))
     assert answer["status"] == "success", answer
@@ -376,6 +399,8 @@ def main():
             gate.write_text("version = 7\n")
             process.send_signal(signal.SIGHUP)
             metrics_are_clean(ports["admin"])
+            open_metrics_are_strict(ports["admin"])
+            bounds_are_the_same(ports["prometheus"])
             dashboard_has_data(ports["prometheus"])
             alerts_are_raised(ports["prometheus"])
             stop.set()

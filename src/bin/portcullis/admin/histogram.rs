@@ -43,7 +43,8 @@ impl Buckets {
     /// Adds its lines to the text for Prometheus.
     pub(super) fn write(&self, text: &mut String, name: &str, labels: &str) -> std::fmt::Result {
         let comma = if labels.is_empty() { "" } else { "," };
-        let bounds = self.bounds.iter().map(ToString::to_string);
+        // With a decimal point: OpenMetrics accepts no `1` there, and both formats name the same series.
+        let bounds = self.bounds.iter().map(|bound| format!("{bound:?}"));
         let bounds = bounds.chain(["+Inf".to_owned()]);
         let mut up_to = 0;
         for (bound, count) in bounds.zip(self.counts()) {
@@ -126,7 +127,7 @@ mod tests {
             .expect("it is a String");
         let expected = format!(
             "a_seconds_bucket{{{labels},le=\"0.5\"}} 2\n\
-             a_seconds_bucket{{{labels},le=\"2\"}} 4\n\
+             a_seconds_bucket{{{labels},le=\"2.0\"}} 4\n\
              a_seconds_bucket{{{labels},le=\"+Inf\"}} 5\n\
              a_seconds_sum{{{labels}}} 7.25\na_seconds_count{{{labels}}} 5\n"
         );
