@@ -5,8 +5,8 @@
     python3 tests/monitoring.py [PROGRAM]
 
 PROGRAM is target/debug/portcullis by default. It needs `prometheus`, `promtool` and `openssl`, and ends with a note
-if one is missing. With `prometheus-client` of Python, OpenMetrics is checked more strictly.
-The program gets traffic that raises every alert: a certificate that ends soon, servers that are
+if one is missing. With `grafana-foundation-sdk` and `prometheus-client` of Python, the dashboard and OpenMetrics are
+checked more strictly. The program gets traffic that raises every alert: a certificate that ends soon, servers that are
 down, refused clients, failed handshakes, a full listener and a reload that fails. All ports are free ones of loopback,
 and only processes that were started here are ended."""
 
@@ -214,12 +214,13 @@ def metrics_are_clean(admin):
 
 
 def open_metrics_are_strict(admin):
-    """For the parser of Prometheus' Python client, which accepts no deviation. The bounds are floats, as OpenMetrics wants."""
+    """By the parser of Prometheus' Python client. The bounds are floats, as OpenMetrics wants."""
     if importlib.util.find_spec("prometheus_client") is None:
         return print("prometheus-client: not installed; skipped")
     from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse
 
-    request = urllib.request.Request(f"http://127.0.0.1:{admin}/metrics", headers={"Accept": "application/openmetrics-text"})
+    accept = {"Accept": "application/openmetrics-text"}
+    request = urllib.request.Request(f"http://127.0.0.1:{admin}/metrics", headers=accept)
     with urllib.request.urlopen(request, timeout=10) as answer:
         assert answer.headers["Content-Type"].startswith("application/openmetrics-text"), answer.headers
         families = list(parse(answer.read().decode()))
@@ -229,8 +230,9 @@ def open_metrics_are_strict(admin):
 
 
 def bounds_are_the_same(prometheus):
-    """Prometheus scrapes OpenMetrics here, and has the bounds of Prometheus' text, so that no series depends on the format."""
-    [_] = eventually("a bound", lambda: select(prometheus, 'count(portcullis_handshake_duration_seconds_bucket{le="1.0"})'))
+    """Prometheus scrapes OpenMetrics here, and no series depends on the format."""
+    bound = 'count(portcullis_handshake_duration_seconds_bucket{le="1.0"})'
+    eventually("a bound", lambda: select(prometheus, bound))
     assert not select(prometheus, '{le=~"[0-9]+"}')
 
 
@@ -311,6 +313,39 @@ def dashboard_is_complete():
     print(f"{len(panels)} panels of the dashboard have all that Grafana requires")
 
 
+def dashboard_loads():
+    """Each key is known to the types that Grafana generates from its own schemas, also those of the kinds of panels."""
+    if importlib.util.find_spec("grafana_foundation_sdk") is None:
+        return print("grafana-foundation-sdk: not installed; skipped")
+    from grafana_foundation_sdk.cog.encoder import JSONEncoder
+    from grafana_foundation_sdk.cog.plugins import register_default_plugins
+    from grafana_foundation_sdk.models.dashboard import Dashboard
+
+    register_default_plugins()
+
+    def lost(text):
+        written = json.loads(text)
+        return list(differences(written, json.loads(JSONEncoder().encode(Dashboard.from_json(json.loads(text))))))
+
+    text = (SHARE / "grafana.json").read_text()
+    assert not lost(text), lost(text)
+    for right, wrong in [('"gridPos"', '"gridPosition"'), ('"reduceOptions"', '"reduceOption"'), ('"expr"', '"query"')]:
+        assert lost(text.replace(right, wrong, 1)), f"{wrong} is not noticed"
+    print("the dashboard has only keys that Grafana knows")
+
+
+def differences(written, read, place="dashboard"):
+    """The places whose value was not read."""
+    if isinstance(written, dict) and isinstance(read, dict):
+        for key, value in written.items():
+            yield from differences(value, read.get(key), f"{place}.{key}")
+    elif isinstance(written, list) and isinstance(read, list) and len(written) == len(read):
+        for index, pair in enumerate(zip(written, read)):
+            yield from differences(*pair, f"{place}[{index}]")
+    elif written != read:
+        yield place
+
+
 def alerts_are_raised(prometheus):
     expected = set(re.findall(r"alert: (\w+)", (SHARE / "alerts.yml").read_text()))
 
@@ -357,6 +392,7 @@ def alerts_follow_series(folder):
 
 def main():
     dashboard_is_complete()
+    dashboard_loads()
     if absent := missing():
         return print(f"{', '.join(absent)}: not installed; skipped")
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))

@@ -6,9 +6,12 @@
 
 PROGRAM is target/debug/portcullis by default, STATIC the same built for a target of musl, for the image. systemd judges
 the units, mandoc the man pages, and bash, zsh and fish complete a command line. The schema judges complete files. The
-manifests of Kubernetes are read, and their configuration, probes and commands are tried on the running program. buildah
-builds the image of STATIC, without a registry, and runs it. A check whose program is missing is skipped, with a note. All ports are free ones of loopback, and only processes that were started here are ended."""
+manifests of Kubernetes are validated with the schemas of its releases, and their configuration, probes and commands are
+tried on the running program. podman builds the image of STATIC, without a registry, and runs it. A check whose program
+is missing is skipped, with a note. All ports are free ones of loopback, and port 53 of 127.77.0.53 for a name server.
+Only processes that were started here are ended."""
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -185,6 +188,7 @@ def kubernetes(binary, folder):
     import yaml
 
     objects = {it["kind"]: it for it in yaml.safe_load_all((SHARE / "kubernetes.yaml").read_text())}
+    releases = validated(objects.values())
     assert set(objects) == {"ConfigMap", "Deployment", "Service"}, set(objects)
     deployment = objects["Deployment"]["spec"]
     pod = deployment["template"]["spec"]
@@ -214,7 +218,30 @@ def kubernetes(binary, folder):
     assert pod["terminationGracePeriodSeconds"] > sum(bounds), "the pod is killed before the drain has ended"
 
     tried(binary, folder, text, container, ports)
-    return "Kubernetes' manifests agree with each other and with the program"
+    return f"Kubernetes' manifests agree with each other and with the program, and are valid in {releases}"
+
+
+def validated(objects):
+    """Compares the manifests with the schemas of all releases that the package has, in which no key is unknown."""
+    if importlib.util.find_spec("kubernetes_validate") is None:
+        return "releases unknown, without kubernetes-validate"
+    import copy
+    import kubernetes_validate as schemas
+
+    def problem(manifest, release):
+        try:
+            schemas.validate(manifest, release, strict=True)
+        except schemas.ValidationError as error:
+            return f"{'.'.join(map(str, error.path))}: {error.message}"
+
+    releases = sorted(schemas.utils.all_versions(), key=lambda release: [int(number) for number in release.split(".")])
+    for release in releases:
+        for manifest in objects:
+            assert not problem(manifest, release), f"Kubernetes {release}, {manifest['kind']}: {problem(manifest, release)}"
+    [deployment] = [copy.deepcopy(it) for it in objects if it["kind"] == "Deployment"]
+    deployment["spec"]["template"]["spec"]["containers"][0]["securityContext"]["readOnlyRootFileSystem"] = True
+    assert problem(deployment, releases[-1]), "a key that does not exist is not noticed"
+    return f"Kubernetes {releases[0]} to {releases[-1]}"
 
 
 def tried(binary, folder, text, container, ports):
@@ -265,67 +292,125 @@ def self_signed(stem):
 
 GATE = """\
 version = 1
+[drain]
+deadline = "20s"
 [admin]
 listen = "127.0.0.1:{admin}"
+hosts = ["gate.test"]
 [[listener]]
 name = "echo"
 listen = "127.0.0.1:{web}"
 backend = "echo"
+limits.connections = 100
 [[backend]]
 name = "echo"
-servers = "localhost:{echo}"
+servers = "echo.test:{echo}"
 """
+
+# An address of loopback on which no name server is.
+NAME_SERVER = "127.77.0.53"
 
 
 def image(static, folder):
     """Builds the last stage of the Containerfile around the static binary, and runs it without a registry."""
-    need("buildah")
+    need("podman")
     if os.geteuid() != 0:
-        raise Skipped("root, for buildah")
+        raise Skipped("root, for podman")
     if static is None:
         raise Skipped("the static binary")
+    podman = ["podman", "--root", folder / "storage", "--runroot", folder / "run", "--storage-driver", "vfs",
+              "--cgroup-manager", "cgroupfs"]
+    if shutil.which("runc"):  # crun accepts no cgroups of both versions
+        podman += ["--runtime", "runc"]
+    build(podman, static, folder / "context")
+    [it] = json.loads(run(*podman, "image", "inspect", "portcullis"))
+    config = it["Config"]
+    assert config["StopSignal"] == "SIGTERM" and config["User"] == "65532:65532", config
+    [kind, *health] = it["Healthcheck"]["Test"]
+    assert kind == "CMD"
+
+    folder.chmod(0o755)  # for the user of the image
+    configuration = folder / "gate"
+    configuration.mkdir()
+    start = [*podman, "run", "--name=gate", "--read-only", "--cap-drop=all", f"--volume={configuration}:/etc/portcullis:ro",
+             "--network=host", f"--dns={NAME_SERVER}", "--dns-search=.", "--cgroupns=host", "--no-healthcheck",
+             "--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024", "portcullis"]
+    log = folder / "image.log"
+    listener = socket.create_server(("127.0.0.1", 0))
+    threading.Thread(target=echo, args=(listener,), daemon=True).start()
+    ports = free_ports(["admin", "web"]) | {"echo": listener.getsockname()[1]}
+    (configuration / "gate.toml").write_text(GATE.format(**ports))
+    with listener, name_server() as asked, program(log, *start) as process:
+        try:
+            eventually("an echo", lambda: exchange(ports["web"]))
+            # The backend's name is resolved by the program, if it has the feature `dns`, and this one by the C library.
+            run(*podman, "exec", "gate", "portcullis", "ctl", f"--admin=http://gate.test:{ports['admin']}", "ready")
+            assert {b"echo.test", b"gate.test"} <= asked, asked
+            assert [status(ports["admin"], path) for path in ["/livez", "/readyz"]] == [200, 200]
+            confined(int(run(*podman, "inspect", "--format={{.State.Pid}}", "gate")))
+            run(*podman, "exec", "gate", *health)
+            with socket.create_connection(("127.0.0.1", ports["web"]), timeout=10) as open_one:
+                open_one.sendall(b"one")
+                assert open_one.recv(3) == b"one"
+                process.send_signal(signal.SIGTERM)  # which podman passes on
+                eventually("no new connections", lambda: refuses(ports["web"]))
+                assert status(ports["admin"], "/readyz") == 503 and process.poll() is None
+                with contextlib.suppress(AssertionError):
+                    run(*podman, "exec", "gate", *health)
+                    raise RuntimeError("the check of health passes while it drains")
+                open_one.sendall(b"two")
+                assert open_one.recv(3) == b"two"
+            assert process.wait(SECONDS) == 0, log.read_text()
+        except BaseException:
+            print(log.read_text()[-3000:], file=sys.stderr)
+            run(*podman, "rm", "--force", "--time=5", "gate")
+            raise
+    run(*podman, "rm", "gate")
+    size = static.stat().st_size >> 10
+    return (f"the image of {size} KiB resolves and serves as user 65532, read-only and without capabilities; "
+            "its HEALTHCHECK tells whether it does; SIGTERM drains, with exit code 0")
+
+
+def build(podman, static, context):
     final = re.split(r"^(?=FROM )", (SHARE / "Containerfile").read_text(), flags=re.MULTILINE)[-1]
     assert final.startswith("FROM scratch"), final
-    context = folder / "context"
     for source in re.findall(r"COPY --from=build (\S+)", final):
         copy = context / source.lstrip("/")
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(static if copy.name == "portcullis" else source, copy)
     (context / "Containerfile").write_text(final.replace("COPY --from=build ", "COPY "))
-    buildah = ["buildah", "--root", folder / "storage", "--runroot", folder / "run", "--storage-driver", "vfs"]
-    run(*buildah, "bud", "--isolation", "chroot", "--format", "docker", "-t", "portcullis", context)
-    name = run(*buildah, "from", "portcullis").strip().splitlines()[-1]
-    config = json.loads(run(*buildah, "inspect", name))["Docker"]["config"]
-    assert config["StopSignal"] == "SIGTERM" and config["User"] == "65532:65532", config
-    [kind, *health] = config["Healthcheck"]["Test"]
-    assert kind == "CMD"
+    run(*podman, "build", "--isolation=chroot", "--format=docker", "--tag=portcullis", context)
 
-    listener = socket.create_server(("127.0.0.1", 0))
-    threading.Thread(target=echo, args=(listener,), daemon=True).start()
-    ports = free_ports(["admin", "web"]) | {"echo": listener.getsockname()[1]}
-    configuration = folder / "gate"
-    configuration.mkdir()
-    (configuration / "gate.toml").write_text(GATE.format(**ports))
-    folder.chmod(0o755)  # for the user of the image
-    inside = [*buildah, "run", "--isolation", "chroot", "--volume", f"{configuration}:/etc/portcullis:ro", name, "--"]
-    try:
-        with listener, program(folder / "image.log", *inside, *config["Entrypoint"], *config["Cmd"]) as process:
-            eventually("an echo", lambda: exchange(ports["web"]))
-            def gates():
-                return [it for it in descendants(process.pid) if fact(it, "Name") == "portcullis"]
 
-            [gate] = eventually("the program", gates)
-            try:
-                assert fact(gate, "Uid") == "65532", fact(gate, "Uid")
-                run(*inside, *health)
-            finally:
-                os.kill(gate, signal.SIGTERM)
-            assert process.wait(SECONDS) == 0, (folder / "image.log").read_text()
-        wrong = subprocess.run([str(word) for word in [*inside, *health]], capture_output=True, text=True, timeout=60)
-        assert wrong.returncode != 0, "the check of health passes without the program"
-    finally:
-        run(*buildah, "rm", "--all")
-    return f"the image of {static.stat().st_size >> 10} KiB serves, as user 65532, and its HEALTHCHECK tells whether it does"
+def confined(process):
+    """The user, the capabilities and the root file system of a process."""
+    assert fact(process, "Uid") == "65532" and int(fact(process, "CapEff"), 16) == 0
+    mounts = [line.split() for line in Path(f"/proc/{process}/mountinfo").read_text().splitlines()]
+    [options] = [mount[5] for mount in mounts if mount[4] == "/"]
+    assert "ro" in options.split(","), options
+
+
+@contextlib.contextmanager
+def name_server():
+    """Knows addresses of all names: 127.0.0.1, and none of IPv6. Yields the names that it was asked for."""
+    asked = set()
+
+    def serve(server):
+        with contextlib.suppress(OSError):
+            while True:
+                query, client = server.recvfrom(512)
+                end = query.index(0, 12) + 1
+                name = b".".join(re.split(rb"[\0-\x3f]", query[13:end - 1]))
+                asked.add(name)
+                is_v4 = query[end:end + 2] == b"\0\1"
+                answer = b"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4\x7f\0\0\1" if is_v4 else b""
+                head = query[:2] + b"\x85\x80\0\1" + bytes([0, is_v4]) + bytes(4)
+                server.sendto(head + query[12:end + 4] + answer, client)
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind((NAME_SERVER, 53))
+        threading.Thread(target=serve, args=(server,), daemon=True).start()
+        yield asked
 
 
 def exchange(port):
@@ -334,15 +419,15 @@ def exchange(port):
         return stream.recv(5) == b"hello"
 
 
+def refuses(port):
+    try:
+        return not exchange(port)
+    except OSError:
+        return True
+
+
 def fact(process, name):
     return re.search(rf"^{name}:\s+(\S+)", Path(f"/proc/{process}/status").read_text(), re.MULTILINE)[1]
-
-
-def descendants(process):
-    """The process and all that its threads have started."""
-    lists = Path(f"/proc/{process}/task").glob("*/children")
-    children = " ".join(path.read_text() for path in lists).split()
-    return [process, *(it for child in children for it in descendants(int(child)))]
 
 
 def main():
