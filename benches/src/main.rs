@@ -26,6 +26,7 @@ use self::{
     baseline::Baseline,
     measure::Costs,
     options::Options,
+    readme::Part,
     variant::{Protocol, Variant},
 };
 use portcullis::BoxError;
@@ -61,19 +62,32 @@ fn run() -> Result<ExitCode, BoxError> {
         return check(options, measure);
     }
     let costs = measure(&options)?;
-    let report = report::report(&costs);
-    println!("{report}");
+    println!("{}", report::report(&costs));
     if options.write {
-        if options.variants.is_empty() {
-            Baseline::of(&costs).write()?;
-            readme::write(&report)?;
-        } else {
-            let asked = |costs: &Costs| options.variants.contains(&costs.variant);
-            let costs: Vec<_> = costs.into_iter().filter(asked).collect();
-            Baseline::read()?.with(Baseline::of(&costs)).write()?;
-        }
+        write(&options, costs)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Writes the baseline, and the tables of all that was measured as a whole.
+fn write(options: &Options, costs: Vec<Costs>) -> Result<(), BoxError> {
+    let all = options.variants.is_empty();
+    let is_program = |costs: &Costs| costs.variant.protocol() == Protocol::Program;
+    let (program, others): (Vec<_>, Vec<_>) = costs.into_iter().partition(is_program);
+    if program.iter().any(|it| it.variant == Variant::ProgramAdmin) {
+        readme::write(Part::Program, &report::program(&program))?;
+    }
+    if all {
+        readme::write(Part::Measured, &report::report(&others))?;
+    }
+    let asked = |costs: &Costs| all || options.variants.contains(&costs.variant);
+    let others = others.into_iter().filter(asked);
+    // Both programs, whose difference the table states.
+    let written = Baseline::of(&others.chain(program).collect::<Vec<_>>());
+    match all {
+        true => written.write(),
+        false => Baseline::read()?.with(written).write(),
+    }
 }
 
 /// Compares to the baseline, first quickly, and thoroughly if something has grown.

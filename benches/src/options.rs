@@ -60,7 +60,7 @@ usage: cargo run --release -p portcullis-benches -- [OPTIONS]
   --variant NAME    only this one, and `bare`; may be given more than once
   --check           compare the main servers to baseline.toml and fail on a regression
   --write           write baseline.toml and the tables in README.md; with --variant, only these
-                    variants in baseline.toml
+                    variants in baseline.toml, and the table of the program
   --profiles DIR    leave callgrind's profiles there, for callgrind_annotate
 ";
 

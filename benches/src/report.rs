@@ -25,6 +25,14 @@ pub(crate) fn report(costs: &[Costs]) -> String {
     text
 }
 
+/// Reports what the admin interface adds to the program, if these are its costs.
+pub(crate) fn program(costs: &[Costs]) -> String {
+    let mut text = String::new();
+    let _ = write_program(&mut text, costs);
+    let _ = writeln!(text, "\n{}", environment());
+    text.trim_start().to_owned()
+}
+
 fn write_table(out: &mut String, costs: &[&Costs], reference: Variant) -> std::fmt::Result {
     if costs.is_empty() {
         return Ok(());
