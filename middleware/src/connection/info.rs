@@ -3,13 +3,14 @@
 use super::{
     Address, CertificateFacts, EndedBy, Hello, ListenerInfo, Milestone, Note, Phase, TlsInfo,
     Transport, UpstreamInfo,
-    control::{Control, IoDirection, Requests},
+    control::{Control, IoDirection, Requests, Wakers},
     deadline::IoDeadline,
     late_options::SetOptions,
     milestone::Milestones,
     notes::Notes,
 };
 use crate::drain::{DrainSignal, DrainStage, DrainTrigger};
+use once_cell::race::OnceBox;
 use std::{
     borrow::Cow,
     fmt, io,
@@ -40,7 +41,7 @@ struct ConnectionFacts {
     origin: Option<Arc<ListenerInfo>>,
     socket_peer: Address,
     socket_local: Address,
-    found: OnceLock<Box<FoundFacts>>,
+    found: OnceBox<FoundFacts>,
     read: AtomicU64,
     written: AtomicU64,
     phase: AtomicU8,
@@ -48,7 +49,10 @@ struct ConnectionFacts {
     /// A service has returned the stream to the `OnError` around it.
     returned: AtomicBool,
     ended_by: AtomicU8,
-    control: Control,
+    /// Those of [`Control`], apart from each other, because that takes less memory.
+    requests: AtomicU8,
+    left: AtomicU8,
+    wakers: Wakers,
     deadlines: [IoDeadline; 3],
     wake_up: IoDeadline,
 }
@@ -56,15 +60,15 @@ struct ConnectionFacts {
 /// What layers find out, in one allocation. A plain connection that is not forwarded, and one to a backend, has none.
 #[derive(Default)]
 struct FoundFacts {
-    effective: OnceLock<Box<Effective>>,
-    hello: OnceLock<Hello>,
-    tls: OnceLock<Box<TlsInfo>>,
-    route: OnceLock<Arc<str>>,
+    effective: OnceBox<Effective>,
+    hello: OnceBox<Hello>,
+    tls: OnceBox<TlsInfo>,
+    route: OnceBox<Arc<str>>,
     pool: OnceLock<Arc<str>>,
-    upstream: OnceLock<UpstreamInfo>,
+    upstream: OnceBox<UpstreamInfo>,
     milestones: Milestones,
     /// Of few connections.
-    rare: OnceLock<Box<RareFacts>>,
+    rare: OnceBox<RareFacts>,
 }
 
 /// What few connections have, in one allocation.
@@ -115,14 +119,16 @@ impl ConnectionInfo {
             origin,
             socket_peer,
             socket_local,
-            found: OnceLock::new(),
+            found: OnceBox::new(),
             read: AtomicU64::new(0),
             written: AtomicU64::new(0),
             phase: AtomicU8::new(Phase::Accepted as u8),
             truncated: AtomicBool::new(false),
             returned: AtomicBool::new(false),
             ended_by: AtomicU8::new(NOT_ENDED),
-            control: Control::default(),
+            requests: AtomicU8::new(0),
+            left: AtomicU8::new(0),
+            wakers: Wakers::default(),
             deadlines: [const { IoDeadline::new() }; 3],
             wake_up: IoDeadline::new(),
         }))
@@ -164,7 +170,7 @@ impl ConnectionInfo {
     }
 
     fn effective(&self) -> Option<&Effective> {
-        Some(self.found_if_any()?.effective.get()?)
+        self.found_if_any()?.effective.get()
     }
 
     /// The peer of the socket, which may be a proxy.
@@ -201,12 +207,12 @@ impl ConnectionInfo {
 
     /// Records a ClientHello; a second one (TLS within TLS) is ignored.
     pub(crate) fn set_hello(&self, hello: Hello) {
-        let _second = self.found().hello.set(hello);
+        let _second = self.found().hello.set(Box::new(hello));
     }
 
     /// The negotiated TLS parameters, after the handshake.
     pub fn tls(&self) -> Option<&TlsInfo> {
-        Some(self.found_if_any()?.tls.get()?)
+        self.found_if_any()?.tls.get()
     }
 
     /// The facts of the certificate that the TLS peer presented and that was verified, such as its names.
@@ -236,7 +242,7 @@ impl ConnectionInfo {
     }
 
     fn found_if_any(&self) -> Option<&FoundFacts> {
-        self.0.found.get().map(|found| &**found)
+        self.0.found.get()
     }
 
     /// Allocates what layers find out, to add something.
@@ -245,7 +251,7 @@ impl ConnectionInfo {
     }
 
     fn rare_if_any(&self) -> Option<&RareFacts> {
-        Some(self.found_if_any()?.rare.get()?)
+        self.found_if_any()?.rare.get()
     }
 
     fn rare(&self) -> &RareFacts {
@@ -271,7 +277,7 @@ impl ConnectionInfo {
 
     /// Records the route, for services of routes; false if one was recorded already.
     pub fn set_route(&self, name: impl Into<Arc<str>>) -> bool {
-        self.found().route.set(name.into()).is_ok()
+        self.found().route.set(Box::new(name.into())).is_ok()
     }
 
     /// The name of the pool that chooses the backend, also while it chooses and if it has none.
@@ -295,7 +301,7 @@ impl ConnectionInfo {
 
     /// Records the backend, for services that forward; false if one was recorded already.
     pub fn set_upstream(&self, upstream: UpstreamInfo) -> bool {
-        self.found().upstream.set(upstream).is_ok()
+        self.found().upstream.set(Box::new(upstream)).is_ok()
     }
 
     /// The side that ended the connection, if it was forwarded and has ended, or its TLS handshake has failed.
@@ -514,19 +520,19 @@ impl ConnectionInfo {
 
     /// Posts `request`, which ends the connection, and wakes all tasks that wait for it.
     fn post(&self, request: Requests) {
-        self.0.control.post(request);
+        self.control().post(request);
         self.notify_ended();
     }
 
     /// Whether the connection was force-closed.
     pub fn is_forced(&self) -> bool {
-        let requests = self.0.control.requests();
+        let requests = self.control().requests();
         requests.has(Requests::CLOSE) || requests.has(Requests::RESET)
     }
 
     /// Whether the connection must end now, because it was force-closed or aborted by its owner.
     pub(crate) fn is_ended(&self) -> bool {
-        self.0.control.requests().end()
+        self.control().requests().end()
     }
 
     /// Requests a reset, on behalf of the connection's owner.
@@ -537,14 +543,19 @@ impl ConnectionInfo {
     /// Requests `TCP_NODELAY`, which takes effect with the next operation.
     pub(super) fn request_nodelay(&self, nodelay: bool) {
         if nodelay {
-            self.0.control.set(Requests::NODELAY, Requests::DELAY);
+            self.control().set(Requests::NODELAY, Requests::DELAY);
         } else {
-            self.0.control.set(Requests::DELAY, Requests::NODELAY);
+            self.control().set(Requests::DELAY, Requests::NODELAY);
         }
     }
 
-    pub(crate) fn control(&self) -> &Control {
-        &self.0.control
+    #[inline]
+    pub(crate) fn control(&self) -> Control<'_> {
+        Control {
+            requests: &self.0.requests,
+            left: &self.0.left,
+            wakers: &self.0.wakers,
+        }
     }
 
     pub(super) fn late_options(&self) -> Option<&SetOptions> {
@@ -789,7 +800,7 @@ mod tests {
     #[test]
     fn the_facts_of_a_connection_fit_into_few_bytes() {
         assert!(
-            size_of::<ConnectionFacts>() <= 216,
+            size_of::<ConnectionFacts>() <= 200,
             "{}",
             size_of::<ConnectionFacts>()
         );

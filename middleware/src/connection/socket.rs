@@ -30,10 +30,9 @@ pub struct Socket<Io: Transport> {
     /// `None` only after `into_inner`, because fields cannot be moved out of a type with `Drop`.
     io: Option<Io>,
     info: ConnectionInfo,
-    /// The waker of the last operation that was pending, and in which directions the mailbox has it, so that it is
+    /// The waker of the last operation that was pending. The mailbox notes in which directions it has it, so that it is
     /// stored only once. Halves in two tasks take turns.
     waiting: Option<Waker>,
-    stored: [bool; 2],
 }
 
 impl<Io: Transport> Socket<Io> {
@@ -42,7 +41,6 @@ impl<Io: Transport> Socket<Io> {
             io: Some(io),
             info,
             waiting: None,
-            stored: [false; 2],
         }
     }
 
@@ -100,7 +98,9 @@ impl<Io: Transport> Socket<Io> {
     #[inline]
     fn wait<T>(&mut self, direction: IoDirection, cx: &Context<'_>) -> Poll<io::Result<T>> {
         match &self.waiting {
-            Some(known) if self.stored[direction as usize] && known.will_wake(cx.waker()) => {
+            Some(known)
+                if self.info.control().is_left(direction) && known.will_wake(cx.waker()) =>
+            {
                 Poll::Pending
             }
             _ => self.leave_waker(direction, cx),
@@ -110,14 +110,12 @@ impl<Io: Transport> Socket<Io> {
     /// Out of line, so that the path of later operations remains small.
     #[cold]
     fn leave_waker<T>(&mut self, direction: IoDirection, cx: &Context<'_>) -> Poll<io::Result<T>> {
-        match &self.waiting {
-            Some(known) if known.will_wake(cx.waker()) => {}
-            _ => {
-                self.waiting = Some(cx.waker().clone());
-                self.stored = [false; 2];
-            }
+        let known = self.waiting.as_ref();
+        let is_known = known.is_some_and(|known| known.will_wake(cx.waker()));
+        if !is_known {
+            self.waiting = Some(cx.waker().clone());
         }
-        self.stored[direction as usize] = true;
+        self.info.control().leave(direction, is_known);
         let requests = self.info.control().wait(direction, cx.waker());
         if !requests.is_empty() {
             self.obey_requests(requests)?;

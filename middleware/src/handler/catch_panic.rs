@@ -117,15 +117,17 @@ pub struct CatchPanicFuture<F> {
 #[derive(Debug)]
 enum CatchPanicState<F> {
     Running(#[pin] F),
-    /// `call` panicked.
-    Panicked(Panicked),
+    /// `call` panicked. In a box, which makes the future smaller.
+    Panicked(Box<Panicked>),
     Done,
 }
 
 impl<F> CatchPanicFuture<F> {
     pub(crate) fn new(call: impl FnOnce() -> F) -> Self {
-        let state =
-            Panicked::catch(call).map_or_else(CatchPanicState::Panicked, CatchPanicState::Running);
+        let state = match Panicked::catch(call) {
+            Ok(future) => CatchPanicState::Running(future),
+            Err(panicked) => CatchPanicState::Panicked(Box::new(panicked)),
+        };
         Self { state }
     }
 }
@@ -137,26 +139,34 @@ where
 {
     type Output = Result<T, BoxError>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut state = self.project().state;
-        let polled = match state.as_mut().project() {
+    #[inline(always)]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let polled = match self.as_mut().project().state.project() {
             CatchPanicStateProj::Running(inner) => Panicked::catch(|| inner.poll(cx)),
-            CatchPanicStateProj::Panicked(panicked) => Err(panicked.clone()),
+            CatchPanicStateProj::Panicked(panicked) => Err(Panicked::clone(panicked)),
             CatchPanicStateProj::Done => {
                 panic!("`CatchPanicFuture` polled after completion")
             }
         };
-        let result = match polled {
-            Ok(Poll::Pending) => return Poll::Pending,
-            Ok(Poll::Ready(result)) => result.map_err(Into::into),
-            Err(panicked) => Err(panicked.into()),
-        };
-        // Close the connection before the caller sees the error. This drop can panic as well.
+        match polled {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(result)) => Poll::Ready(self.end(result.map_err(Into::into))),
+            Err(panicked) => Poll::Ready(self.end(Err(panicked.into()))),
+        }
+    }
+}
+
+impl<F> CatchPanicFuture<F> {
+    /// Closes the connection before the caller sees the error. Out of line, because a future is polled more often.
+    #[inline(never)]
+    fn end<T>(self: Pin<&mut Self>, result: Result<T, BoxError>) -> Result<T, BoxError> {
+        let mut state = self.project().state;
+        // This drop can panic as well.
         let dropped = Panicked::catch(|| state.set(CatchPanicState::Done));
-        Poll::Ready(result.and_then(|response| {
+        result.and_then(|response| {
             dropped?;
             Ok(response)
-        }))
+        })
     }
 }
 

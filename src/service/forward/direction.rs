@@ -8,7 +8,7 @@ use super::{
 };
 use portcullis_middleware::{connection::EndedBy, io::Passthrough};
 use std::{
-    io, mem,
+    io,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -24,6 +24,8 @@ pub(super) struct Direction {
     from: Side,
     pub(super) rest: Rest,
     pub(super) stage: Stage,
+    /// Why reading failed. What was received is delivered before.
+    failure: Option<io::Error>,
     pub(super) streak: Streak,
     /// The sockets refused to move bytes through a pipe.
     pub(super) copies: bool,
@@ -39,41 +41,54 @@ pub(super) struct Direction {
 #[derive(Debug)]
 pub(super) enum Rest {
     Nothing,
-    Bytes { bytes: Box<[u8]>, written: u32 },
+    Bytes(Box<Unwritten>),
     Pipe(PooledPipe),
 }
 
 #[derive(Debug)]
+pub(super) struct Unwritten {
+    pub(super) bytes: Box<[u8]>,
+    pub(super) written: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     Open,
     /// The input has ended; the other side is notified after the rest.
     Ended,
-    /// Reading failed. What was received is delivered before the failure is reported.
-    Failed(io::Error),
+    /// Reading failed, which is reported after the rest.
+    Failed,
     /// The output has failed, so input is discarded.
     Stopped,
     Done,
 }
 
-/// What a direction needs to know about the rest of the connection.
+/// The rest of the connection, of which a direction needs to know when something ends.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Surroundings {
-    /// The other direction is done, so the connections are dropped after this one.
-    pub(super) is_last: bool,
-    /// The side that is read has reset its connection, so that its end is not to be passed on.
-    pub(super) is_reset: bool,
-    /// The other direction has ended in order, so that the peer knows that nothing more follows.
-    pub(super) other_ended: bool,
+pub(super) struct Surroundings<'a> {
+    pub(super) other: &'a Direction,
+    /// The first write that failed, in this direction or the other.
+    pub(super) failure: Option<&'a Failure>,
 }
 
-impl Surroundings {
-    /// Of a direction beside `other`, after the first `failure`.
-    pub(super) fn new(other: &Direction, failure: Option<&Failure>) -> Self {
-        Self {
-            is_last: other.is_done(),
-            is_reset: failure.is_some_and(|failure| !failure.is_closed()),
-            other_ended: other.is_done() && failure.is_none(),
-        }
+impl Surroundings<'_> {
+    /// The other direction is done, so the connections are dropped after this one.
+    const fn is_last(self) -> bool {
+        self.other.is_done()
+    }
+
+    /// The side that is read has reset its connection, so that its end is not to be passed on.
+    fn is_reset(self) -> bool {
+        self.failure.is_some_and(|failure| !failure.is_closed())
+    }
+
+    /// The other direction has ended in order, so that the peer knows that nothing more follows.
+    ///
+    /// Out of line, so that it is not determined before it is asked for.
+    #[cold]
+    #[inline(never)]
+    pub(super) const fn other_ended(self) -> bool {
+        self.other.is_done() && self.failure.is_none()
     }
 }
 
@@ -83,6 +98,7 @@ impl Direction {
             from,
             rest: Rest::Nothing,
             stage: Stage::Open,
+            failure: None,
             streak: Streak::default(),
             copies: false,
             unflushed: false,
@@ -101,12 +117,16 @@ impl Direction {
         !matches!(self.stage, Stage::Open)
     }
 
+    /// Whether nothing is to be done before more input arrives.
+    pub(super) const fn waits_for_input(&self) -> bool {
+        matches!((&self.stage, &self.rest), (Stage::Open, Rest::Nothing))
+    }
+
     /// The cause of the end of the input; `None` while it is open.
     pub(super) fn ended_by(&self) -> Option<EndedBy> {
-        match &self.stage {
-            Stage::Open => None,
-            Stage::Failed(error) => Some(self.from.or_gate(error)),
-            _ => Some(self.from.into()),
+        match &self.failure {
+            Some(error) => Some(self.from.or_gate(error)),
+            None => self.has_ended().then(|| self.from.into()),
         }
     }
 
@@ -117,14 +137,19 @@ impl Direction {
 
     /// Whether the other side has not received everything that was read, or does not know that reading failed.
     pub(super) const fn is_in_transit(&self) -> bool {
-        !matches!(self.rest, Rest::Nothing)
-            || self.unflushed
-            || matches!(self.stage, Stage::Failed(_))
+        !matches!(self.rest, Rest::Nothing) || self.unflushed || matches!(self.stage, Stage::Failed)
+    }
+
+    /// Notes that reading failed.
+    pub(super) fn fail(&mut self, error: io::Error) {
+        self.stage = Stage::Failed;
+        self.failure = Some(error);
     }
 
     /// Stops writing, because the output has failed. Input is discarded from now on.
     pub(super) fn stop(&mut self) {
         self.stage = Stage::Stopped;
+        self.failure = None;
         self.rest = Rest::Nothing;
         self.unflushed = false;
     }
@@ -159,7 +184,7 @@ impl Direction {
         cx: &mut Context<'_>,
         from: &mut R,
         to: &mut W,
-        surroundings: Surroundings,
+        surroundings: Surroundings<'_>,
         scratch: &mut [u8],
     ) -> Poll<Result<(), Failure>>
     where
@@ -175,7 +200,7 @@ impl Direction {
             }
             match self.stage {
                 Stage::Open => {}
-                Stage::Ended | Stage::Failed(_) => return self.poll_end(cx, to, surroundings),
+                Stage::Ended | Stage::Failed => return self.poll_end(cx, to, surroundings),
                 Stage::Stopped => {
                     self.discard(cx, from, scratch);
                     return Poll::Ready(Ok(()));
@@ -217,15 +242,15 @@ impl Direction {
         &mut self,
         cx: &mut Context<'_>,
         to: &mut W,
-        surroundings: Surroundings,
+        surroundings: Surroundings<'_>,
     ) -> Poll<Result<(), Failure>>
     where
         W: AsyncWrite + Passthrough + Unpin,
     {
         let needs_shutdown = matches!(self.stage, Stage::Ended)
-            && !surroundings.is_reset
+            && !surroundings.is_reset()
             // Dropping the socket then has the same effect, without a system call.
-            && !(surroundings.is_last && to.is_passthrough());
+            && !(surroundings.is_last() && to.is_passthrough());
         if needs_shutdown {
             match ready!(Pin::new(&mut *to).poll_shutdown(cx)) {
                 // The other side is gone, and reading from it will show how.
@@ -237,17 +262,18 @@ impl Direction {
         } else {
             ready!(self.poll_flush(cx, to))?;
         }
-        if surroundings.is_reset || matches!(self.stage, Stage::Failed(_)) {
+        if surroundings.is_reset() || matches!(self.stage, Stage::Failed) {
             // The reset that follows discards what the system has not sent.
             let sent = ready!(to.poll_sent(cx));
             sent.map_err(|error| self.write_failure(error))?;
         }
-        Poll::Ready(match mem::replace(&mut self.stage, Stage::Done) {
-            Stage::Failed(error) => {
+        self.stage = Stage::Done;
+        Poll::Ready(match self.failure.take() {
+            Some(error) => {
                 let step = ForwardStep::Read(self.from);
                 Err(Failure { step, error })
             }
-            _ => Ok(()),
+            None => Ok(()),
         })
     }
 

@@ -8,7 +8,6 @@ use std::{
     time::Duration,
 };
 
-/// In a box, because few forwarders end connections that are idle.
 pub(super) struct Drain {
     begins: Pin<Box<dyn Future<Output = ()> + Send>>,
     has_begun: bool,
@@ -17,16 +16,16 @@ pub(super) struct Drain {
 
 impl Drain {
     /// `None` if the connection goes on, or has no server.
-    pub(super) fn new(client: &ConnectionInfo, policy: DrainPolicy) -> Option<Box<Self>> {
+    pub(super) fn new(client: &ConnectionInfo, policy: DrainPolicy) -> Option<Self> {
         let DrainPolicy::EndWhenIdle(silence) = policy else {
             return None;
         };
         client.drain_signal()?;
-        Some(Box::new(Self {
+        Some(Self {
             begins: Box::pin(client.drain()),
             has_begun: false,
             silence,
-        }))
+        })
     }
 
     /// The silence that ends the connection, once the server drains. Until then, the task is woken by it.

@@ -2,15 +2,14 @@
 
 use super::{
     direction::{Direction, Surroundings},
-    drain::Drain,
     late::LateTuning,
     report::{Failure, ForwardError, ForwardStep, Forwarded, Side},
     scratch::with_scratch,
     service::ForwardSettings,
-    silence::Silence,
+    silence::{Silence, SilenceLimit},
 };
 use portcullis_middleware::{
-    Connection,
+    Connection, ConnectionInfo,
     connection::{EndedBy, ForcedClose, Linger, Milestone},
     error::{Elapsed, TimeoutPhase},
     internal::{share_forced_because, wake_when_forced},
@@ -19,7 +18,7 @@ use portcullis_middleware::{
 use std::{
     fmt, io,
     pin::Pin,
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -35,15 +34,15 @@ pub(super) struct Forwarding<IO, BackendIo> {
     to_client: Direction,
     /// The first write that failed. What its peer has sent before is still delivered.
     failure: Option<Box<Failure>>,
-    silence: Silence,
-    /// The longest silence after one side has ended.
-    half_closed: Option<Duration>,
+    /// `None` while nothing limits it.
+    silence: Option<Box<Silence>>,
     late: LateTuning,
-    drain: Option<Box<Drain>>,
+    /// The longest silence after one side has ended.
+    half_closed: SilenceLimit,
     /// Which direction is polled first. It changes, because both share the task's budget.
     backend_first: bool,
-    /// The waker that a forced close wakes, so that it is stored only once.
-    task: Option<Waker>,
+    /// Whether a forced close wakes the task, also of streams whose reads do not leave a waker for it.
+    is_watched: bool,
 }
 
 /// What is left to do after all bytes were forwarded.
@@ -61,18 +60,17 @@ impl<IO, BackendIo> Forwarding<IO, BackendIo> {
         late: LateTuning,
         settings: ForwardSettings,
     ) -> Self {
-        let drain = Drain::new(client.info(), settings.drain);
+        let silence = Silence::new(client.info(), settings.drain);
         Self {
             sides: Some((client, backend)),
             to_backend: Direction::new(Side::Client),
             to_client: Direction::new(Side::Backend),
             failure: None,
-            silence: Silence::default(),
-            half_closed: settings.half_closed,
+            silence,
             late,
-            drain,
+            half_closed: SilenceLimit::new(settings.half_closed),
             backend_first: false,
-            task: None,
+            is_watched: false,
         }
     }
 
@@ -102,17 +100,16 @@ where
     IO: AsyncRead + AsyncWrite + Passthrough + Unpin + Send + 'static,
     BackendIo: AsyncRead + AsyncWrite + Passthrough + Unpin + Send + 'static,
 {
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
-        let is_new_task = self.note_task(cx);
+    /// Moves what there is. Ready if the connection may have ended, which [`poll_end`](Self::poll_end) tells.
+    ///
+    /// Small, because most polls do only this.
+    #[inline]
+    pub(super) fn poll_move(&mut self, cx: &mut Context<'_>) -> Poll<Option<Box<Ended>>> {
         let (client, backend) = self.sides.as_ref().expect(OPEN);
         if client.info().is_forced() || backend.info().is_forced() {
-            return Poll::Ready(self.cut(Failure {
-                step: ForwardStep::Wait,
-                error: ForcedClose::new().into(),
-            }));
+            return Poll::Ready(None);
         }
-        self.late
-            .poll(cx, client.info(), backend.info(), is_new_task);
+        self.late.poll(cx, client.info(), backend.info());
         let first = match self.backend_first {
             true => Side::Backend,
             false => Side::Client,
@@ -123,18 +120,29 @@ where
             None => self.poll_side(cx, first.other(), scratch),
             ended => ended,
         });
-        if let Some(ended) = ended {
-            return Poll::Ready(ended);
-        }
-        if !self.to_backend.has_ended() && !self.to_client.has_ended() && self.drain.is_none() {
-            // The usual case, in which nothing limits the silence.
+        let is_waiting = self.to_backend.waits_for_input() && self.to_client.waits_for_input();
+        if is_waiting && self.is_watched && self.silence.is_none() && ended.is_none() {
+            // A forced close wakes both reads, and nothing limits the silence.
             return Poll::Pending;
         }
-        self.poll_end(cx)
+        Poll::Ready(ended)
     }
 
-    /// Called once a side has ended, or may end because of a drain.
-    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+    /// Ready with the end of the connection, if what was moved has `ended` it or something else does.
+    pub(super) fn poll_end(
+        &mut self,
+        cx: &mut Context<'_>,
+        ended: Option<Box<Ended>>,
+    ) -> Poll<Ended> {
+        if let Some(ended) = ended {
+            return Poll::Ready(*ended);
+        }
+        if self.is_forced(cx) {
+            return Poll::Ready(self.cut(Failure {
+                step: ForwardStep::Wait,
+                error: ForcedClose::new().into(),
+            }));
+        }
         if self.to_backend.is_done() && self.to_client.is_done() {
             return Poll::Ready(self.finish());
         }
@@ -147,36 +155,43 @@ where
         })
     }
 
-    /// Makes a forced close wake the task, and returns whether that was new.
+    /// Whether there was a forced close, which otherwise wakes the task from now on.
     ///
     /// A side that has ended, or whose bytes the other one does not accept, has no operation that would notice.
-    fn note_task(&mut self, cx: &Context<'_>) -> bool {
-        let known = self.task.as_ref();
-        if known.is_some_and(|task| task.will_wake(cx.waker())) {
-            return false;
-        }
-        self.task = Some(cx.waker().clone());
+    fn is_forced(&mut self, cx: &Context<'_>) -> bool {
         let (client, backend) = self.sides.as_ref().expect(OPEN);
-        for info in [client.info(), backend.info()] {
-            wake_when_forced(info, cx.waker());
+        let both = [client.info(), backend.info()];
+        let is_waiting = self.to_backend.waits_for_input() && self.to_client.waits_for_input();
+        if !is_waiting || !self.is_watched {
+            self.is_watched = true;
+            for info in both {
+                wake_when_forced(info, cx.waker());
+            }
         }
-        true
+        both.into_iter().any(ConnectionInfo::is_forced)
     }
 
-    /// Moves what `from` sends, and returns the end of the connection if there is one.
-    fn poll_side(&mut self, cx: &mut Context<'_>, from: Side, scratch: &mut [u8]) -> Option<Ended> {
+    /// Moves what `from` sends, and returns the end of the connection if there is one, in a box because there rarely is.
+    fn poll_side(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: Side,
+        scratch: &mut [u8],
+    ) -> Option<Box<Ended>> {
         let failure = self.failure.as_deref();
         let (client, backend) = self.sides.as_mut().expect(OPEN);
         let (client, backend) = (client.get_mut(), backend.get_mut());
         let (to_backend, to_client) = (&mut self.to_backend, &mut self.to_client);
         let (polled, direction) = match from {
             Side::Client => {
-                let surroundings = Surroundings::new(to_client, failure);
+                let other = to_client;
+                let surroundings = Surroundings { other, failure };
                 let polled = to_backend.poll(cx, client, backend, surroundings, scratch);
                 (polled, to_backend)
             }
             Side::Backend => {
-                let surroundings = Surroundings::new(to_backend, failure);
+                let other = to_backend;
+                let surroundings = Surroundings { other, failure };
                 let polled = to_client.poll(cx, backend, client, surroundings, scratch);
                 (polled, to_client)
             }
@@ -184,7 +199,7 @@ where
         if polled.is_pending() && direction.is_flowing() {
             return None;
         }
-        self.note(cx, from, polled)
+        self.note(cx, from, polled).map(Box::new)
     }
 
     /// Whether a side has sent bytes that the system still holds. Its direction may have ended by the forced close.
@@ -343,10 +358,15 @@ where
     /// Ready when silence ends the connection, with an error unless the drain does.
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<Option<Elapsed>> {
         let is_half_closed = self.to_backend.has_ended() || self.to_client.has_ended();
-        let half_closed = self.half_closed.filter(|_| is_half_closed);
+        let half_closed = self.half_closed.get().filter(|_| is_half_closed);
         let drain = self.drain_limit(cx);
         let limit = half_closed.into_iter().chain(drain).min();
-        ready!(self.silence.poll(cx, self.progress(), limit));
+        let progress = self.progress();
+        if limit.is_none() && self.silence.is_none() {
+            return Poll::Pending;
+        }
+        let silence = self.silence.get_or_insert_default();
+        ready!(silence.poll(cx, progress, limit));
         Poll::Ready(match limit {
             Some(limit) if drain != Some(limit) => {
                 Some(Elapsed::new(TimeoutPhase::HALF_CLOSED, limit))
@@ -357,7 +377,7 @@ where
 
     /// The silence that ends the connection while the server drains.
     fn drain_limit(&mut self, cx: &mut Context<'_>) -> Option<Duration> {
-        let silence = self.drain.as_mut()?.poll(cx)?;
+        let silence = self.silence.as_mut()?.drain_limit(cx)?;
         // A side that does not read keeps its bytes; the write timeout limits the wait.
         (!self.is_in_transit()).then_some(silence)
     }

@@ -69,35 +69,64 @@ where
 {
     type Output = Result<Forwarded, BoxError>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.project().0;
+        // Apart from the rest, because most polls are of this state and pending.
+        let moved = match state.as_mut().project() {
+            StateProjection::Forwarding(forwarding) => Some(ready!(forwarding.poll_move(cx))),
+            _ => None,
+        };
+        state.poll_next(cx, moved)
+    }
+}
+
+impl<B, IO, BackendIo> State<B, IO, BackendIo>
+where
+    B: Service<ConnectionInfo, Response = Connection<BackendIo>, Error: Into<BoxError>>,
+    IO: AsyncRead + AsyncWrite + Passthrough + Unpin + Send + 'static,
+    BackendIo: AsyncRead + AsyncWrite + Passthrough + Unpin + Send + 'static,
+{
+    /// Goes on after what [`Forwarding::poll_move`] has returned, if it was polled.
+    #[inline(never)]
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut moved: Option<Option<Box<Ended>>>,
+    ) -> Poll<Result<Forwarded, BoxError>> {
         loop {
-            let next = match state.as_mut().project() {
+            let next = match self.as_mut().project() {
                 StateProjection::Connecting(connecting) => {
                     match ready!(connecting.as_mut().poll(cx)) {
-                        Ok(forwarding) => State::Forwarding(forwarding),
+                        Ok(forwarding) => Self::Forwarding(forwarding),
                         Err(error) => {
-                            state.set(State::Finished);
+                            self.set(Self::Finished);
                             return Poll::Ready(Err(error));
                         }
                     }
                 }
-                StateProjection::Forwarding(forwarding) => match ready!(forwarding.poll(cx)) {
-                    Ended::Closing(closing, result) => State::Closing(closing, Some(result)),
-                    Ended::Dropped(result) => {
-                        state.set(State::Finished);
-                        return Poll::Ready(result.map_err(Into::into));
+                StateProjection::Forwarding(forwarding) => {
+                    let moved = match moved.take() {
+                        Some(moved) => moved,
+                        None => ready!(forwarding.poll_move(cx)),
+                    };
+                    match ready!(forwarding.poll_end(cx, moved)) {
+                        Ended::Closing(closing, result) => Self::Closing(closing, Some(result)),
+                        Ended::Dropped(result) => {
+                            self.set(Self::Finished);
+                            return Poll::Ready(result.map_err(Into::into));
+                        }
                     }
-                },
+                }
                 StateProjection::Closing(closing, result) => {
                     ready!(closing.as_mut().poll(cx));
                     let result = result.take().expect("the future ends once");
-                    state.set(State::Finished);
+                    self.set(Self::Finished);
                     return Poll::Ready(result.map_err(Into::into));
                 }
                 StateProjection::Finished => panic!("`ForwardFuture` polled after completion"),
             };
-            state.set(next);
+            self.set(next);
         }
     }
 }

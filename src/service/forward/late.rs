@@ -27,21 +27,17 @@ impl LateTuning {
         }
     }
 
-    /// Once the time has come, the next operation of `backend` sets the options. A task that is `new` reads `client`
-    /// from now on.
+    /// Once the time has come, the next operation of `backend` sets the options.
     #[inline]
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
         client: &ConnectionInfo,
         backend: &ConnectionInfo,
-        new: bool,
     ) {
         match self {
             Self::Done => {}
             Self::Clock(wake_up) if !wake_up.has_come(client) => {}
-            // A poll of the timer costs more than a look at it.
-            Self::Timer(timer) if !new && !timer.is_elapsed() => {}
             _ => self.poll_time(cx, client, backend),
         }
     }

@@ -8,14 +8,15 @@ use std::{
 
 /// A pipe on loan. It returns to the thread's pool when it is dropped empty, and is closed otherwise.
 #[derive(Debug)]
-pub(super) struct PooledPipe(Option<CountedPipe>);
+pub(super) struct PooledPipe(Option<Box<CountedPipe>>);
 
 /// A pipe whose capacity counts for the limit of the process.
 #[derive(Debug)]
 struct CountedPipe(Pipe);
 
 thread_local! {
-    static POOL: RefCell<Vec<CountedPipe>> = const { RefCell::new(Vec::new()) };
+    #[expect(clippy::vec_box, reason = "a connection holds the box")]
+    static POOL: RefCell<Vec<Box<CountedPipe>>> = const { RefCell::new(Vec::new()) };
 }
 
 impl PooledPipe {
@@ -23,7 +24,7 @@ impl PooledPipe {
     pub(super) fn take() -> Option<Self> {
         let pooled = POOL.try_with(|pool| pool.borrow_mut().pop()).ok().flatten();
         pooled
-            .or_else(CountedPipe::new)
+            .or_else(|| CountedPipe::new().map(Box::new))
             .map(|pipe| Self(Some(pipe)))
     }
 

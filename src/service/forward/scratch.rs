@@ -16,9 +16,20 @@ thread_local! {
 
 /// Calls `with` with the buffer of this thread. What is in there is left over from other connections.
 pub(super) fn with_scratch<T>(with: impl FnOnce(&mut [u8]) -> T) -> T {
-    let taken = BUFFER.try_with(Cell::take).ok().flatten();
-    let mut buffer = taken.unwrap_or_else(|| vec![0; BATCH].into());
-    let result = with(&mut buffer);
-    let _gone_with_the_thread = BUFFER.try_with(|place| place.set(Some(buffer)));
-    result
+    let mut with = Some(with);
+    let result = BUFFER.try_with(|place| {
+        let mut buffer = place.take().unwrap_or_else(allocate);
+        let result = with.take().expect(ONCE)(&mut buffer);
+        place.set(Some(buffer));
+        result
+    });
+    // A thread that ends may have dropped its buffer.
+    result.unwrap_or_else(|_| with.take().expect(ONCE)(&mut allocate()))
 }
+
+#[cold]
+fn allocate() -> Box<[u8]> {
+    vec![0; BATCH].into()
+}
+
+const ONCE: &str = "either with the buffer of the thread or with another";

@@ -1,6 +1,7 @@
 //! Measures how long a connection has been silent.
 
-use portcullis_middleware::internal::note_timer;
+use super::{drain::Drain, service::DrainPolicy};
+use portcullis_middleware::{ConnectionInfo, internal::note_timer};
 use std::{
     pin::Pin,
     task::{Context, Poll, ready},
@@ -8,11 +9,17 @@ use std::{
 };
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// A timer that is only there while silence is limited.
-#[derive(Debug, Default)]
+/// What may limit silence, in a box that few connections have before they end.
+#[derive(Default)]
 pub(super) struct Silence {
-    watch: Option<Box<Watch>>,
+    drain: Option<Drain>,
+    /// There while silence is limited.
+    watch: Option<Watch>,
 }
+
+/// A limit in whole milliseconds, small because each connection has one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SilenceLimit(u32);
 
 #[derive(Debug)]
 struct Watch {
@@ -21,7 +28,35 @@ struct Watch {
     timer: Pin<Box<Sleep>>,
 }
 
+impl SilenceLimit {
+    const NONE: Self = Self(u32::MAX);
+
+    /// Rounded up. More than 49 days is no limit.
+    pub(super) fn new(limit: Option<Duration>) -> Self {
+        let milliseconds = limit.map(|limit| limit.as_nanos().div_ceil(1_000_000));
+        milliseconds.map_or(Self::NONE, |it| it.try_into().map_or(Self::NONE, Self))
+    }
+
+    pub(super) fn get(self) -> Option<Duration> {
+        (self.0 != Self::NONE.0).then(|| Duration::from_millis(self.0.into()))
+    }
+}
+
 impl Silence {
+    /// `None` while nothing can limit it.
+    pub(super) fn new(client: &ConnectionInfo, policy: DrainPolicy) -> Option<Box<Self>> {
+        let drain = Drain::new(client, policy)?;
+        Some(Box::new(Self {
+            drain: Some(drain),
+            watch: None,
+        }))
+    }
+
+    /// The limit while the server drains; see [`Drain::poll`].
+    pub(super) fn drain_limit(&mut self, cx: &mut Context<'_>) -> Option<Duration> {
+        self.drain.as_mut()?.poll(cx)
+    }
+
     /// Ready once `progress` has not changed for `limit`. Without a limit nothing is measured.
     pub(super) fn poll(
         &mut self,
@@ -35,7 +70,7 @@ impl Silence {
         };
         let watch = self
             .watch
-            .get_or_insert_with(|| Box::new(Watch::new(progress, limit)));
+            .get_or_insert_with(|| Watch::new(progress, limit));
         if watch.progress != progress {
             watch.progress = progress;
             watch.since = Instant::now();
@@ -76,4 +111,28 @@ fn poll_unbudgeted(timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<()> {
 fn after(since: Instant, time: Duration) -> Instant {
     const A_YEAR: Duration = Duration::from_secs(60 * 60 * 24 * 365);
     since.checked_add(time).unwrap_or(since + A_YEAR)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_rounded_up_to_milliseconds_and_ends_at_49_days() {
+        let limit = |limit| SilenceLimit::new(Some(limit)).get();
+        assert_eq!(limit(Duration::ZERO), Some(Duration::ZERO));
+        assert_eq!(
+            limit(Duration::from_nanos(1)),
+            Some(Duration::from_millis(1))
+        );
+        assert_eq!(
+            limit(Duration::from_millis(2)),
+            Some(Duration::from_millis(2))
+        );
+        let longest = Duration::from_millis(u64::from(u32::MAX) - 1);
+        assert_eq!(limit(longest), Some(longest));
+        assert_eq!(limit(longest + Duration::from_nanos(1)), None);
+        assert_eq!(limit(Duration::MAX), None);
+        assert_eq!(SilenceLimit::new(None).get(), None);
+    }
 }

@@ -1,7 +1,7 @@
 //! How a direction moves bytes: through the scratch of the thread, or through a pipe of the kernel.
 
 use super::{
-    direction::{Direction, Rest, Stage, Surroundings},
+    direction::{Direction, Rest, Stage, Surroundings, Unwritten},
     pipes::PooledPipe,
     report::Failure,
     scratch::SCRATCH,
@@ -21,7 +21,7 @@ impl Direction {
         cx: &mut Context<'_>,
         from: &mut R,
         to: &mut W,
-        surroundings: Surroundings,
+        surroundings: Surroundings<'_>,
         scratch: &mut [u8],
     ) -> Poll<Result<usize, Failure>>
     where
@@ -48,7 +48,7 @@ impl Direction {
         cx: &mut Context<'_>,
         from: &mut R,
         to: &mut W,
-        surroundings: Surroundings,
+        surroundings: Surroundings<'_>,
         scratch: &mut [u8],
     ) -> Poll<Result<usize, Failure>>
     where
@@ -70,13 +70,14 @@ impl Direction {
                 Poll::Ready(Ok(())) => {}
                 // Many TLS peers do not answer a `close_notify` with one.
                 Poll::Ready(Err(error))
-                    if error.kind() == io::ErrorKind::UnexpectedEof && surroundings.other_ended =>
+                    if error.kind() == io::ErrorKind::UnexpectedEof
+                        && surroundings.other_ended() =>
                 {
                     self.stage = Stage::Ended;
                     break false;
                 }
                 Poll::Ready(Err(error)) => {
-                    self.stage = Stage::Failed(error);
+                    self.fail(error);
                     break false;
                 }
             }
@@ -99,8 +100,10 @@ impl Direction {
                 Poll::Ready(Err(error)) => Err(self.write_failure(error)),
                 Poll::Pending => Ok(filled.len()),
             };
-            let bytes = filled[written..].into();
-            self.rest = Rest::Bytes { bytes, written: 0 };
+            self.rest = Rest::Bytes(Box::new(Unwritten {
+                bytes: filled[written..].into(),
+                written: 0,
+            }));
             return Poll::Ready(result);
         }
         if pending {
@@ -135,7 +138,7 @@ impl Direction {
                 Poll::Ready(Ok(0))
             }
             Err(error) => {
-                self.stage = Stage::Failed(error);
+                self.fail(error);
                 Poll::Ready(Ok(0))
             }
         }
@@ -152,11 +155,12 @@ impl Direction {
         loop {
             let (written, is_empty) = match &mut self.rest {
                 Rest::Nothing => return Poll::Ready(Ok(())),
-                Rest::Bytes { bytes, written } => {
-                    let rest = &bytes[*written as usize..];
+                Rest::Bytes(unwritten) => {
+                    let rest = &unwritten.bytes[unwritten.written..];
                     let new = ready!(Pin::new(&mut *to).poll_write(cx, rest))?;
-                    *written += new as u32;
-                    (new, new == rest.len())
+                    let is_empty = new == rest.len();
+                    unwritten.written += new;
+                    (new, is_empty)
                 }
                 Rest::Pipe(pipe) => {
                     let Poll::Ready(new) = to.poll_write_from_pipe(cx, pipe.get_mut()) else {

@@ -76,7 +76,7 @@ where
 {
     type Output = Result<S::Response, BoxError>;
 
-    #[inline]
+    #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.as_mut().project().0.project() {
             LimitStateProjection::Served(future) => future.poll(cx).map_err(Into::into),

@@ -165,7 +165,7 @@ fn the_future_of_a_connection_is_small() {
 
     type Sockets = ForwardFuture<ConnectTo, Socket<TcpStream>, Socket<TcpStream>>;
     assert!(
-        size_of::<Sockets>() <= 640,
+        size_of::<Sockets>() <= 296,
         "{} bytes",
         size_of::<Sockets>()
     );

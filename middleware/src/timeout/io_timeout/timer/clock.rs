@@ -11,8 +11,11 @@ use tokio::time::Instant;
 #[derive(Debug)]
 pub(in super::super) struct ClockTimer {
     key: DeadlineKey,
-    /// The poll of the connection's future in which the operation was polled last; `None` outside of it.
-    turn: Option<Turn>,
+    /// The poll of the connection's future in which the operation was polled last.
+    turn: Turn,
+    /// False if the operation was polled outside of it since. Apart from `turn`, so that [`WatchTimer`](super::WatchTimer)
+    /// needs no memory to tell its kind.
+    is_counted: bool,
 }
 
 impl ClockTimer {
@@ -27,8 +30,11 @@ impl ClockTimer {
         let ClockSource { info, direction } = source;
         let previous = previous.map(|timer| timer.key);
         let key = info.set_deadline(direction, deadline, previous, cx.waker())?;
-        let turn = Some(turn);
-        Some(Self { key, turn })
+        Some(Self {
+            key,
+            turn,
+            is_counted: true,
+        })
     }
 
     pub(super) fn deadline(&self, source: ClockSource<'_>) -> Instant {
@@ -42,22 +48,29 @@ impl ClockTimer {
     /// Like [`WatchTimer::touch`](super::WatchTimer::touch). The socket compares the wakers within one future.
     #[inline]
     pub(super) fn touch(&mut self, turn: Option<Turn>, source: ClockSource<'_>) -> bool {
-        let is_later = match (turn, self.turn) {
+        let is_later = match (turn, self.turn()) {
             (Some(turn), Some(earlier)) => turn != earlier && turn.continues(earlier).is_some(),
             _ => false,
         };
         if !is_later || !self.is_armed(source) {
             return false;
         }
-        self.turn = turn;
+        self.set_turn(turn);
         true
     }
 
     pub(super) const fn set_turn(&mut self, turn: Option<Turn>) {
-        self.turn = turn;
+        self.is_counted = turn.is_some();
+        if let Some(turn) = turn {
+            self.turn = turn;
+        }
     }
 
     pub(super) const fn turn(&self) -> Option<Turn> {
-        self.turn
+        if self.is_counted {
+            Some(self.turn)
+        } else {
+            None
+        }
     }
 }
