@@ -73,9 +73,22 @@ pub fn certified_key(chain: &[u8], key: &[u8]) -> Result<CertifiedKey, TlsConfig
 ///
 /// [`TlsConfigError`] if the text is empty, or if a root is unusable.
 pub fn roots(pem: &[u8]) -> Result<RootCertStore, TlsConfigError> {
-    let mut roots = RootCertStore::empty();
-    certificates(Part::Roots, pem, |der| roots.add(der.clone()))?;
-    Ok(roots)
+    Ok(anchors(&root_certificates(pem)?))
+}
+
+/// The certificates themselves, each of which can be a root.
+pub(super) fn root_certificates(
+    pem: &[u8],
+) -> Result<Vec<CertificateDer<'static>>, TlsConfigError> {
+    let check = |der: &CertificateDer<'static>| RootCertStore::empty().add(der.clone());
+    certificates(Part::Roots, pem, check)
+}
+
+/// What verifiers take from [`root_certificates`].
+pub(super) fn anchors(roots: &[CertificateDer<'static>]) -> RootCertStore {
+    let mut anchors = RootCertStore::empty();
+    anchors.add_parsable_certificates(roots.iter().cloned());
+    anchors
 }
 
 /// Certificate revocation lists for a certificate verifier, which parses them.

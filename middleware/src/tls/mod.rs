@@ -213,6 +213,8 @@ mod not_tls;
 mod or_plain;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod pem;
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+mod pin;
 mod plaintext;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod profile;

@@ -4,7 +4,7 @@
 use super::certificate::ClientCertificate;
 use super::{TlsClientIo, TlsConnectError};
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
-use crate::tls::rustls::RootCertStore;
+use crate::tls::rustls::pki_types::CertificateDer;
 use crate::{
     Connection,
     connection::{Phase, TlsInfo},
@@ -82,7 +82,7 @@ pub struct TlsConnector {
     pub(super) certificate: Option<Arc<ClientCertificate>>,
     /// Those of the configuration, if they are known.
     #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
-    pub(super) roots: Option<Arc<RootCertStore>>,
+    pub(super) roots: Option<Arc<[CertificateDer<'static>]>>,
     is_unbuffered: bool,
     timeout: Option<Duration>,
 }
@@ -224,7 +224,7 @@ impl TlsConnector {
     #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         let roots = self.roots.as_ref().zip(other.roots.as_ref());
-        let is_trusting_same = roots.is_some_and(|(ours, theirs)| ours.roots == theirs.roots);
+        let is_trusting_same = roots.is_some_and(|(ours, theirs)| ours == theirs);
         let is_presenting_same = match (&self.certificate, &other.certificate) {
             (None, None) => true,
             (Some(ours), Some(theirs)) => ours.is_same(theirs),

@@ -1,19 +1,25 @@
 //! The root certificates that a client trusts.
 
 use super::TlsConnector;
-use crate::tls::{
-    TlsConfigError, load, provider,
-    rustls::{ClientConfig, RootCertStore},
-};
 #[cfg(feature = "native-roots")]
+use crate::tls::error::{ConfigProblem, Part};
 use crate::tls::{
-    error::{ConfigProblem, Part},
-    rustls::pki_types::CertificateDer,
+    TlsConfigError, load,
+    pin::Pinning,
+    provider,
+    rustls::{
+        ClientConfig, RootCertStore,
+        client::{WebPkiServerVerifier, danger::ServerCertVerifier},
+        pki_types::CertificateDer,
+    },
 };
 use std::sync::Arc;
 
 impl TlsConnector {
-    /// Trusts only servers whose certificate was issued by one of these roots, in PEM.
+    /// Trusts only servers whose certificate was issued by one of these roots, in PEM, or is one of them.
+    ///
+    /// A certificate that is listed itself, such as a self-signed one, may be one for authorities (`CA:TRUE`). It needs a
+    /// name of the server, and has to be valid, like any other.
     ///
     /// The connector supports TLS 1.2 and 1.3 with the crypto provider of [`provider`], without a client
     /// certificate.
@@ -23,7 +29,17 @@ impl TlsConnector {
     /// [`TlsConfigError`] if the text is damaged, lacks a certificate, or contains one that cannot be used.
     /// Either all roots are trusted or the call fails; see [`load`].
     pub fn with_roots_pem(roots: &[u8]) -> Result<Self, TlsConfigError> {
-        Ok(Self::trusting(load::roots(roots)?))
+        let roots: Arc<[_]> = load::root_certificates(roots)?.into();
+        let anchors = load::anchors(&roots);
+        let mut connector = Self::trusting(roots.clone(), anchors.clone());
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(anchors), provider());
+        let verifier = verifier.build().expect("there are roots, and no lists");
+        let pinning: Pinning<dyn ServerCertVerifier> = Pinning::new(roots, verifier);
+        let config = Arc::make_mut(&mut connector.config);
+        config
+            .dangerous()
+            .set_certificate_verifier(Arc::new(pinning));
+        Ok(connector)
     }
 
     /// Trusts servers whose certificate was issued by a root that the operating system trusts.
@@ -47,23 +63,21 @@ impl TlsConnector {
         roots: Vec<CertificateDer<'static>>,
         error: Option<String>,
     ) -> Result<Self, TlsConfigError> {
-        let mut store = RootCertStore::empty();
-        store.add_parsable_certificates(roots);
+        let store = load::anchors(&roots);
         if store.is_empty() {
             return Err(TlsConfigError::new(
                 Part::Roots,
                 ConfigProblem::NoNative(error),
             ));
         }
-        Ok(Self::trusting(store))
+        Ok(Self::trusting(roots.into(), store))
     }
 
-    fn trusting(roots: RootCertStore) -> Self {
-        let roots = Arc::new(roots);
+    fn trusting(roots: Arc<[CertificateDer<'static>]>, anchors: RootCertStore) -> Self {
         let config = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .expect("rustls' own provider has suites for both versions")
-            .with_root_certificates(roots.clone())
+            .with_root_certificates(anchors)
             .with_no_client_auth();
         let mut connector = Self::new(Arc::new(config));
         connector.roots = Some(roots);

@@ -152,6 +152,76 @@ async fn a_dot_at_the_end_of_a_name_is_not_asked_for() {
     );
 }
 
+/// A self-signed certificate, its key, and whether it is one for authorities, as `openssl req -x509` makes it.
+fn self_signed(names: &[&str], is_authority: bool, until: i32) -> (String, String) {
+    let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+    let mut params = CertificateParams::new(names).unwrap();
+    if is_authority {
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    }
+    params.not_after = rcgen::date_time_ymd(until, 1, 1);
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    (certificate.pem(), key.serialize_pem())
+}
+
+/// The error of a client that trusts `listed`, with a server that shows this certificate.
+async fn rejection(listed: &str, (chain, key): &(String, String)) -> Option<TlsConnectError> {
+    let connector = TlsConnector::with_roots_pem(listed.as_bytes()).unwrap();
+    let layer = TlsLayer::from_pem(chain.as_bytes(), key.as_bytes()).unwrap();
+    let (server, client) = in_memory();
+    let serve = tower::service_fn(|mut connection: Connection<TlsIo<_>>| async move {
+        connection.read_to_end(&mut Vec::new()).await?;
+        connection.close().await
+    });
+    let talk = async {
+        let mut client = connector.connect("localhost", client).await?;
+        client.shutdown().await.unwrap();
+        client.read_to_end(&mut Vec::new()).await.unwrap();
+        Ok(())
+    };
+    let (talk, _) = tokio::join!(talk, layer.layer(serve).oneshot(server));
+    talk.err()
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_a_root_itself_is_accepted_for_its_names_while_it_is_valid() {
+    for is_authority in [true, false] {
+        let own = self_signed(&["localhost"], is_authority, 2100);
+        let error = rejection(&own.0, &own).await;
+        assert!(error.is_none(), "{error:?}");
+        let other = self_signed(&["localhost"], is_authority, 2100);
+        assert!(
+            rejection(&own.0, &other)
+                .await
+                .unwrap()
+                .is_bad_certificate()
+        );
+        let stranger = self_signed(&["example.org"], is_authority, 2100);
+        let error = rejection(&stranger.0, &stranger).await.unwrap();
+        assert!(error.is_wrong_name(), "{error}");
+        let old = self_signed(&["localhost"], is_authority, 2020);
+        let error = rejection(&old.0, &old).await.unwrap();
+        assert!(error.to_string().contains("expired"), "{error}");
+    }
+    // One that an authority has issued is enough as well, without that authority.
+    let issued = (PKI.chain.clone(), PKI.key.clone());
+    assert!(rejection(&PKI.chain, &issued).await.is_none());
+}
+
+#[test]
+fn connectors_with_a_root_of_another_date_and_the_same_key_differ() {
+    let key = KeyPair::generate().unwrap();
+    let [old, new] = [2100, 2101].map(|until| {
+        let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(until, 1, 1);
+        params.self_signed(&key).unwrap().pem()
+    });
+    let connector = |root: &str| TlsConnector::with_roots_pem(root.as_bytes()).unwrap();
+    assert!(connector(&old).is_same(&connector(&old)));
+    assert!(!connector(&old).is_same(&connector(&new)));
+}
+
 #[tokio::test]
 async fn a_second_connection_resumes_the_session_of_the_first() {
     let layer = PKI.layer();

@@ -3,10 +3,10 @@
 use crate::tls::{
     error::{Part, TlsConfigError},
     load,
+    pin::Pinning,
     rustls::{
-        RootCertStore,
         crypto::CryptoProvider,
-        pki_types::{CertificateRevocationListDer, TrustAnchor},
+        pki_types::{CertificateDer, CertificateRevocationListDer},
         server::{VerifierBuilderError, WebPkiClientVerifier, danger::ClientCertVerifier},
     },
     store::{CertStoreProblem, Fault, Input},
@@ -44,6 +44,8 @@ impl ClientAuth {
 }
 
 /// The authorities that issue certificates for clients, and the certificates that they have revoked.
+///
+/// A client's certificate may also be listed itself, such as a self-signed one, unless there is a revocation list.
 ///
 /// A reload of the [`CertStore`](crate::tls::CertStore) reads the files again. If there is a revocation list,
 /// each authority in a client's chain needs one, because otherwise the state of its certificates is unknown.
@@ -100,9 +102,14 @@ impl Trust {
         before: Option<&Trusted>,
         problems: &mut Vec<CertStoreProblem>,
     ) -> Option<Trusted> {
-        let parse_roots = |pem: &[u8]| Ok(load::roots(pem)?.roots);
         let old_roots = before.map(|before| &*before.roots);
-        let roots = read_each(&self.roots, Part::Roots, parse_roots, old_roots, problems);
+        let roots = read_each(
+            &self.roots,
+            Part::Roots,
+            load::root_certificates,
+            old_roots,
+            problems,
+        );
         let old_crls = before.map(|before| &*before.crls);
         let crls = read_each(&self.crls, Part::Crls, load::crls, old_crls, problems);
         let (roots, crls) = (roots?, crls?);
@@ -131,7 +138,7 @@ impl Trust {
 /// What the files of a [`Trust`] contain.
 pub(super) struct Trusted {
     /// By file, as the lists.
-    roots: Vec<Arc<[TrustAnchor<'static>]>>,
+    roots: Vec<Arc<[CertificateDer<'static>]>>,
     crls: Vec<Arc<[CertificateRevocationListDer<'static>]>>,
     pub(super) verifier: Arc<dyn ClientCertVerifier>,
 }
@@ -161,19 +168,22 @@ fn read_each<T>(
 fn verifier(
     provider: &Arc<CryptoProvider>,
     is_optional: bool,
-    roots: &[Arc<[TrustAnchor<'static>]>],
+    roots: &[Arc<[CertificateDer<'static>]>],
     crls: &[Arc<[CertificateRevocationListDer<'static>]>],
 ) -> Result<Arc<dyn ClientCertVerifier>, VerifierBuilderError> {
-    let roots = RootCertStore {
-        roots: roots.iter().flat_map(|it| it.iter().cloned()).collect(),
-    };
-    let mut builder =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-            .with_crls(crls.iter().flat_map(|it| it.iter().cloned()));
+    let roots: Vec<_> = roots.iter().flat_map(|it| it.iter().cloned()).collect();
+    let anchors = Arc::new(load::anchors(&roots));
+    let mut builder = WebPkiClientVerifier::builder_with_provider(anchors, provider.clone())
+        .with_crls(crls.iter().flat_map(|it| it.iter().cloned()));
     if is_optional {
         builder = builder.allow_unauthenticated();
     }
-    builder.build()
+    let verifier = builder.build()?;
+    // With lists, the state of a certificate that no authority issued is unknown.
+    Ok(match crls {
+        [] => Arc::new(Pinning::new(roots.into(), verifier)),
+        _ => verifier,
+    })
 }
 
 impl fmt::Debug for Trust {

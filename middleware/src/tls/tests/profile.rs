@@ -2,7 +2,7 @@
 
 use super::{
     resumption::{CLIENTS, STRANGERS, everywhere},
-    store::{issue, pair},
+    store::{expired, issue, pair},
     *,
 };
 use crate::{
@@ -10,6 +10,7 @@ use crate::{
     tls::{CertStore, ClientAuth, TicketKeys, TlsProfile, Trust, UnrecognizedName},
 };
 use rustls::{AlertDescription, CertificateError, version::TLS12};
+use rustls::pki_types::pem::PemObject;
 use std::path::Path;
 
 /// A client that trusts `chain` and requests `name`.
@@ -203,6 +204,46 @@ async fn clients_are_judged_by_the_current_roots_and_lists_also_by_resumption() 
         assert_eq!(again(), Err(expired.unwrap().into()));
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_client_certificate_that_is_a_root_itself_is_accepted_while_it_is_valid() {
+    let server = issue(&["localhost"], |_| {});
+    let store = CertStore::builder().pem(server.0.as_bytes(), server.1.as_bytes());
+    let store = store.build().unwrap();
+    let for_authorities = |params: &mut rcgen::CertificateParams| {
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    };
+    let is_accepted = async |trust: Trust, (chain, key): &(String, String)| {
+        let profile = TlsProfile::new(&store).with_client_auth(ClientAuth::Required(trust));
+        let layer = profile.build().unwrap();
+        let chain = crate::tls::load::root_certificates(chain.as_bytes()).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+        let mut client = ClientConfig::clone(&trusting(&[&server.0]));
+        let key = provider().key_provider.load_private_key(key).unwrap();
+        let key = rustls::sign::CertifiedKey::new(chain, key);
+        client.client_auth_cert_resolver = Arc::new(rustls::sign::SingleCertAndKey::from(key));
+        match visit(&layer, &Arc::new(client), "localhost").await {
+            Ok(_) => None,
+            visited => Some(fault(visited)),
+        }
+    };
+    let own = issue(&["client"], for_authorities);
+    let trust = |listed: &(String, String)| Trust::pem(listed.0.as_bytes());
+    assert_eq!(is_accepted(trust(&own), &own).await, None);
+    // One with the same name and another key is not the one that is listed.
+    let other = issue(&["client"], for_authorities);
+    assert!(is_accepted(trust(&own), &other).await.is_some());
+    let old = issue(&["client"], |params| {
+        for_authorities(params);
+        expired(params);
+    });
+    let fault = is_accepted(trust(&old), &old).await.flatten();
+    let is_expired = matches!(fault, Some(CertificateError::ExpiredContext { .. }));
+    assert!(is_expired, "{fault:?}");
+    // No list says whether it was revoked.
+    let with_list = trust(&own).with_crl_pem(CLIENTS.empty_crl().as_bytes());
+    assert!(is_accepted(with_list, &own).await.is_some());
 }
 
 #[tokio::test]

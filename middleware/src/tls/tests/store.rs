@@ -29,7 +29,7 @@ pub(super) fn issue(
     (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
 }
 
-fn expired(params: &mut CertificateParams) {
+pub(super) fn expired(params: &mut CertificateParams) {
     params.not_before = rcgen::date_time_ymd(2020, 1, 1);
     params.not_after = rcgen::date_time_ymd(2021, 1, 1);
 }

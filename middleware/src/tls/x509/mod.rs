@@ -42,8 +42,8 @@ pub(super) struct Outline<'a> {
     pub(super) serial: &'a [u8],
     issuer: &'a [u8],
     subject: &'a [u8],
-    not_before: i64,
-    not_after: i64,
+    pub(super) not_before: i64,
+    pub(super) not_after: i64,
     /// What follows the subject.
     rest: &'a [u8],
 }
