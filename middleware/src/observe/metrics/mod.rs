@@ -25,7 +25,7 @@
 //! | `portcullis_backend_connect_failures_total` | counter | `backend`, `server` | connects that failed, health checks not included |
 //! | `portcullis_handshakes_total` | counter | `result` | ended TLS handshakes: `completed`, `failed`, `timed_out`, `refused`, `cancelled` |
 //! | `portcullis_handshake_duration_seconds` | histogram | `kind` | time of completed TLS handshakes: `full`, `resumed` |
-//! | `portcullis_certificate_not_after_seconds` | gauge | `name` | end of the validity of each certificate of a `CertStore`, in Unix time, as the store shows it that changed last; 0 when no store has the name |
+//! | `portcullis_certificate_not_after_seconds` | gauge | `name` | end of the validity of each certificate of a `CertStore`, in Unix time; the first end if several have the name, and 0 when none has it |
 //! | `portcullis_reloads_total` | counter | `of`, `result` | reloads of `certificates`, those of a `CertStore`: `completed`, `failed` |
 //!
 //! The number of series is bounded. The value of `listener` is the name given to [`MetricsLayer::new`] or `AlarmLayer::new`,

@@ -26,8 +26,8 @@ pub(super) struct StoreMetrics {
 
 /// The ends of certificates by their names, in all stores of the process.
 ///
-/// Several stores may have a certificate of one name, such as those before and after a reload, and share its gauge.
-/// The gauge shows the end in the store that changed it last, and zero when no store has the name.
+/// Several stores may have a certificate of one name, such as those of two listeners, and share its gauge. The gauge shows
+/// the first end, so that none is missed, and zero when no store has the name.
 #[derive(Default)]
 struct Ends(HashMap<String, Vec<End>>);
 
@@ -71,10 +71,9 @@ impl StoreMetrics {
             stays
         });
         for (name, at) in ends {
-            all.add(name, self.store, *at);
             let gauge = gauges.entry((*name).to_owned());
             let gauge = gauge.or_insert_with(|| Gauge::certificate_not_after(name));
-            gauge.set(*at);
+            gauge.set(all.add(name, self.store, *at));
         }
     }
 
@@ -97,24 +96,29 @@ impl Ends {
         ENDS.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&mut self, name: &str, store: u64, at: f64) {
+    /// Returns what the gauge shows then, as does [`remove`](Self::remove).
+    fn add(&mut self, name: &str, store: u64, at: f64) -> f64 {
         self.remove(name, store);
         let ends = self.0.entry(name.to_owned()).or_default();
         ends.push(End { store, at });
+        first(ends)
     }
 
-    /// Returns what the gauge shows then.
     fn remove(&mut self, name: &str, store: u64) -> f64 {
         let Some(ends) = self.0.get_mut(name) else {
             return 0.0;
         };
         ends.retain(|end| end.store != store);
-        let last = ends.last().map(|end| end.at);
-        if last.is_none() {
+        if ends.is_empty() {
             self.0.remove(name);
+            return 0.0;
         }
-        last.unwrap_or(0.0)
+        first(ends)
     }
+}
+
+fn first(ends: &[End]) -> f64 {
+    ends.iter().map(|end| end.at).fold(f64::INFINITY, f64::min)
 }
 
 /// The first host name of a certificate, or else its subject.

@@ -146,7 +146,7 @@ async fn the_ends_of_certificates_and_the_results_of_reloads_are_shown() {
 }
 
 #[test]
-fn the_end_of_a_certificate_is_shown_as_long_as_a_store_has_it() {
+fn the_first_end_of_the_certificates_of_a_name_is_shown_as_long_as_a_store_has_it() {
     let until = |year| {
         move |params: &mut CertificateParams| {
             params.not_after = rcgen::date_time_ymd(year, 1, 1);
@@ -165,12 +165,17 @@ fn the_end_of_a_certificate_is_shown_as_long_as_a_store_has_it() {
         })
     };
     let end = || recorded.number("certificate_not_after_seconds{name=both.metrics.example}");
-    let (first, renewed, refused) = (store(2100), store(2101), store(2102));
-    assert_eq!(end(), Some(4_165_516_800.0));
-    drop(refused);
-    assert_eq!(end(), Some(4_133_980_800.0));
+    let [in_2100, in_2101, in_2102] = [4_102_444_800.0, 4_133_980_800.0, 4_165_516_800.0];
+    let (second, first, third) = (store(2101), store(2100), store(2102));
+    assert_eq!(end(), Some(in_2100));
+    drop(third);
+    assert_eq!(end(), Some(in_2100));
     drop(first);
-    assert_eq!(end(), Some(4_133_980_800.0));
-    drop(renewed);
+    assert_eq!(end(), Some(in_2101));
+    let third = store(2102);
+    assert_eq!(end(), Some(in_2101));
+    drop(second);
+    assert_eq!(end(), Some(in_2102));
+    drop(third);
     assert_eq!(end(), Some(0.0));
 }
