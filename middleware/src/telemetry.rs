@@ -45,6 +45,7 @@
 //! | `returned` | whether the error handler received the connection |
 //! | `certificate` | position of the certificate in its file, from 1 |
 //! | `file` | path of a file |
+//! | `used_by` | what uses the certificates, such as a listener |
 //! | `limit` | the idle timeout of the server |
 //! | `worker` | number of the worker thread, from 0 |
 //! | `by` | name of the layer that rejects or would reject the connection |
@@ -70,12 +71,13 @@
 //! | `portcullis_middleware::proxy_protocol::warnings` | WARN | `peer`, `error`, `suppressed` | a trusted source sent no valid PROXY header |
 //! | `portcullis_middleware::tls::configs` | WARN | | a TLS configuration enabled early data, which is unsupported |
 //! | `portcullis_middleware::tls::profile` | WARN | | secrets of TLS sessions are written to a file for debugging |
+//! | `portcullis_middleware::tls::profile::crl` | WARN | `file` | a revocation list is out of date |
 //! | `portcullis_middleware::tls::store::changes` | WARN | `error` | the operating system does not report changes of certificates |
 //! | `portcullis_middleware::tls::store::snapshot` | WARN | `file` | a certificate in use expires soon or has expired, or its OCSP response is out of date |
 //! | `portcullis_middleware::tls::store::source` | WARN | `file` | an OCSP response is unusable and is not sent |
-//! | `portcullis_middleware::tls::store::watch` | ERROR | `certificate`, `error` | a changed certificate is unusable, and the previous one stays in use; with its name |
-//! | `portcullis_middleware::tls::store::watch` | ERROR | `error` | the same without a name, or of another changed file |
-//! | `portcullis_middleware::tls::store::watch` | INFO | | changed certificates were reloaded |
+//! | `portcullis_middleware::tls::store::watch` | ERROR | `certificate`, `used_by`, `error` | a changed certificate is unusable, and the previous one stays in use; with its name |
+//! | `portcullis_middleware::tls::store::watch` | ERROR | `used_by`, `error` | the same without a name, or of another changed file |
+//! | `portcullis_middleware::tls::store::watch` | INFO | `used_by`, `file` | changed files were reloaded; with their paths |
 //! | `portcullis_middleware::tls::x509::doubts` | WARN | `certificate` | a loaded certificate is expired or otherwise doubtful |
 //! | `portcullis_middleware::timeout::connection_timeout::handed_off` | DEBUG | `connection.id`, `peer`, `error` | a handed-off connection exceeded a limit and is closed |
 //! | `portcullis::server::acceptor` | ERROR | `listener`, `error` | a listener failed permanently |
@@ -234,6 +236,7 @@ pub const FIELDS: &[Field] = &[
         "position of the certificate in its file, from 1",
     ),
     field("file", "path of a file"),
+    field("used_by", "what uses the certificates, such as a listener"),
     field("limit", "the idle timeout of the server"),
     field("worker", "number of the worker thread, from 0"),
     field(
@@ -343,6 +346,12 @@ pub const EVENTS: &[Event] = &[
         "secrets of TLS sessions are written to a file for debugging",
     ),
     event(
+        "portcullis_middleware::tls::profile::crl",
+        WARN,
+        &["file"],
+        "a revocation list is out of date",
+    ),
+    event(
         "portcullis_middleware::tls::store::changes",
         WARN,
         &["error"],
@@ -363,20 +372,20 @@ pub const EVENTS: &[Event] = &[
     event(
         "portcullis_middleware::tls::store::watch",
         ERROR,
-        &["certificate", "error"],
+        &["certificate", "used_by", "error"],
         "a changed certificate is unusable, and the previous one stays in use; with its name",
     ),
     event(
         "portcullis_middleware::tls::store::watch",
         ERROR,
-        &["error"],
+        &["used_by", "error"],
         "the same without a name, or of another changed file",
     ),
     event(
         "portcullis_middleware::tls::store::watch",
         INFO,
-        &[],
-        "changed certificates were reloaded",
+        &["used_by", "file"],
+        "changed files were reloaded; with their paths",
     ),
     event(
         "portcullis_middleware::tls::x509::doubts",

@@ -11,6 +11,7 @@ use std::{
     path::{Path, PathBuf},
     process,
     sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, SystemTime},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -78,6 +79,14 @@ impl Authority {
 
     /// A list of revoked certificates, in PEM, with these serial numbers.
     pub(crate) fn revoke(&self, serials: &[u64]) -> String {
+        self.revoke_until(
+            SystemTime::now() + Duration::from_secs(365 * 86_400),
+            serials,
+        )
+    }
+
+    /// The same, with the time of its next update.
+    pub(crate) fn revoke_until(&self, next_update: SystemTime, serials: &[u64]) -> String {
         let revoked = |serial: &u64| RevokedCertParams {
             serial_number: SerialNumber::from(*serial),
             revocation_time: date_time_ymd(2020, 1, 2),
@@ -86,7 +95,7 @@ impl Authority {
         };
         let list = CertificateRevocationListParams {
             this_update: date_time_ymd(2020, 1, 1),
-            next_update: date_time_ymd(2099, 1, 1),
+            next_update: next_update.into(),
             crl_number: SerialNumber::from(1),
             issuing_distribution_point: None,
             revoked_certs: serials.iter().map(revoked).collect(),

@@ -5,8 +5,8 @@ use crate::system::upgrade::Succession;
 use crate::{
     admin::{self, Instruments},
     args,
-    build::{self, Before, Parts},
-    config::{Backend, Config, Problems, Source, Workers, chain},
+    build::{self, Before, Parts, outdated},
+    config::{Backend, Config, Listener, Placed, Problems, Source, Workers, chain},
     exit, log, output, recheck,
     running::{Request, Running},
     system::{CannotListen, ConfigWatch, Events, Sockets, raise_descriptors},
@@ -17,7 +17,7 @@ use portcullis::{
 };
 use std::{
     fmt::Write as _,
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::{Duration, SystemTime},
 };
@@ -34,9 +34,8 @@ pub(crate) fn check(args: &args::Check) -> ExitCode {
         true => Config::from_stdin(),
         false => Config::load(path),
     });
-    if let Some(ahead) = args.at {
-        report_endings(&config, &parts, ahead, &mut problems);
-    }
+    report_endings(&config, &parts, args.at, &mut problems);
+    report_lists(&config, &parts, args.at, &mut problems);
     if problems.errors() > 0 {
         return print_problems(path, problems);
     }
@@ -52,8 +51,13 @@ pub(crate) fn check(args: &args::Check) -> ExitCode {
     output::end_with(&text, exit::OK)
 }
 
-/// Reports the certificates that end until then, each once.
-fn report_endings(config: &Config, parts: &Parts, ahead: Duration, problems: &mut Problems) {
+/// Reports the certificates that end until then, each once, and notes others that end soon.
+fn report_endings(
+    config: &Config,
+    parts: &Parts,
+    ahead: Option<Duration>,
+    problems: &mut Problems,
+) {
     let now = SystemTime::now();
     let stores = parts.certificates();
     let stored: Vec<_> = stores.iter().flat_map(CertStore::certificates).collect();
@@ -65,7 +69,8 @@ fn report_endings(config: &Config, parts: &Parts, ahead: Duration, problems: &mu
         let Some(end) = its.map(|it| it.facts.not_after) else {
             continue;
         };
-        if end < now + ahead {
+        let is_error = ahead.is_some_and(|ahead| end < now + ahead);
+        if is_error || end < now + SOON {
             let left = end.duration_since(now).unwrap_or_default();
             let hours = left.as_secs() / 3_600;
             let (days, hours) = (hours / 24, hours % 24);
@@ -73,10 +78,51 @@ fn report_endings(config: &Config, parts: &Parts, ahead: Duration, problems: &mu
                 "certificate \"{}\": it ends in {days} days and {hours} hours",
                 certificate.name.value
             );
-            problems.error(chain.place.clone(), message);
+            match is_error {
+                true => problems.error(chain.place.clone(), message),
+                false => problems.note(chain.place.clone(), message),
+            }
         }
     }
 }
+
+/// Reports the revocation lists that are out of date then, each once, and notes others that are now.
+fn report_lists(config: &Config, parts: &Parts, ahead: Option<Duration>, problems: &mut Problems) {
+    let now = SystemTime::now();
+    let listeners = config.listeners.iter();
+    let tls = listeners.flat_map(Listener::terminated).map(|(_, tls)| tls);
+    let tls = tls.chain(config.admin.as_ref().and_then(|it| it.tls.as_ref()));
+    let files: Vec<_> = tls
+        .filter_map(|tls| tls.client.as_ref()?.crl.as_ref())
+        .collect();
+    for crl in parts.certificates().iter().flat_map(CertStore::crls) {
+        let is_file = |file: &&&Placed<PathBuf>| crl.source.as_ref() == Some(&file.value);
+        let Some(file) = files.iter().find(is_file) else {
+            continue;
+        };
+        let place = file.place.clone();
+        match ahead {
+            _ if crl.is_outdated(now) && ahead.is_none() => {
+                problems.note(place, outdated(&crl, now));
+            }
+            _ if crl.is_outdated(now) => problems.error(place, outdated(&crl, now)),
+            Some(ahead) if crl.is_outdated(now + ahead) => {
+                let left = crl.next_update.duration_since(now).unwrap_or_default();
+                let hours = left.as_secs() / 3_600;
+                let (days, hours) = (hours / 24, hours % 24);
+                let file = file.value.display();
+                let message = format!(
+                    "revocation list {file}: it is out of date in {days} days and {hours} hours"
+                );
+                problems.error(place, message);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A certificate that ends within this time is noted.
+const SOON: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
 /// Prints why a configuration cannot be used.
 pub(crate) fn print_problems(path: &Path, problems: Problems) -> ExitCode {

@@ -63,7 +63,7 @@ const KINDS: &[(Kind, &str)] = &[
         "log.level log.format admin.protect listener.prelude listener.per-client.refuse \
          listener.access.refuse listener.throughput.direction listener.proxy-protocol.mode \
          listener.proxy-protocol.untrusted listener.tls.min-version listener.tls.client.auth \
-         listener.route.protocol listener.route.refuse backend.balance backend.when-none-healthy \
+         listener.tls.client.crl-outdated listener.route.protocol listener.route.refuse backend.balance backend.when-none-healthy \
          backend.tls.prelude backend.health.tls.prelude backend.health.on-down",
     ),
     (Kind::OneOrMore(&Kind::Words), "backend.proxy-protocol.send"),

@@ -12,6 +12,7 @@ mod measures;
 mod questions;
 mod reload;
 mod status;
+mod trust;
 
 use crate::{
     gate::{Authority, Folder, Gate},

@@ -1,9 +1,11 @@
 //! What a server negotiates with the certificates of a store.
 
+mod crl;
 mod tickets;
 mod trust;
 
 pub use self::{
+    crl::StoredCrl,
     tickets::TicketKeys,
     trust::{ClientAuth, Trust},
 };
@@ -27,7 +29,7 @@ use super::{
     store::{CertStoreProblem, Fault, Snapshot},
 };
 use arc_swap::ArcSwapOption;
-use std::{fmt, path::Path, sync::Arc};
+use std::{fmt, path::Path, sync::Arc, time::SystemTime};
 
 /// A [`TlsLayer`] for the certificates of a [`CertStore`], built without rustls' types.
 ///
@@ -175,6 +177,8 @@ pub(super) struct ProfileState {
     snapshot: Arc<Snapshot>,
     parts: Parts,
     config: HandshakeConfig,
+    /// Why files could not be read again.
+    problems: Vec<Arc<str>>,
 }
 
 /// What the files of a profile contain.
@@ -183,6 +187,12 @@ struct Parts {
     trusted: Option<Arc<Trusted>>,
     /// `None` if sessions are in the cache.
     ticketer: Option<Arc<dyn ProducesTickets>>,
+}
+
+impl Parts {
+    fn crls(&self) -> &[StoredCrl] {
+        self.trusted.as_ref().map_or(&[], |it| &it.stored)
+    }
 }
 
 impl Profile {
@@ -227,6 +237,7 @@ impl Profile {
                 snapshot: snapshot.clone(),
                 parts,
                 config,
+                problems: problems.iter().map(CertStoreProblem::text).collect(),
             })
         });
         (state, problems)
@@ -271,8 +282,26 @@ impl Profile {
     /// Uses `state` from the next handshake on. Without one, nothing changes.
     pub(super) fn install(&self, state: Option<ProfileState>) {
         if let Some(state) = state {
+            let now = SystemTime::now();
+            state.parts.crls().iter().for_each(|crl| crl.warn(now));
             self.current.store(Some(Arc::new(state)));
         }
+    }
+
+    /// The revocation lists in use.
+    pub(super) fn crls(&self) -> Vec<StoredCrl> {
+        let current = self.current.load();
+        current
+            .as_ref()
+            .map_or_else(Vec::new, |state| state.parts.crls().to_vec())
+    }
+
+    /// Why files could not be read again.
+    pub(super) fn problems(&self) -> Vec<Arc<str>> {
+        let current = self.current.load();
+        current
+            .as_ref()
+            .map_or_else(Vec::new, |state| state.problems.clone())
     }
 }
 

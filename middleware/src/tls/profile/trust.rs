@@ -1,5 +1,6 @@
 //! Which client certificates are accepted.
 
+use super::StoredCrl;
 use crate::tls::{
     error::{Part, TlsConfigError},
     load,
@@ -49,11 +50,13 @@ impl ClientAuth {
 ///
 /// A reload of the [`CertStore`](crate::tls::CertStore) reads the files again. If there is a revocation list,
 /// each authority in a client's chain needs one, because otherwise the state of its certificates is unknown.
-/// Lists remain in use after the date of their next update.
+/// While the list of an authority is out of date, its clients are rejected, because certificates may have been revoked
+/// since; [`with_outdated_crls`](Self::with_outdated_crls) accepts them.
 #[derive(Clone)]
 pub struct Trust {
     roots: Vec<Input>,
     crls: Vec<Input>,
+    accepts_outdated: bool,
 }
 
 impl Trust {
@@ -71,6 +74,7 @@ impl Trust {
         Self {
             roots: vec![roots],
             crls: Vec::new(),
+            accepts_outdated: false,
         }
     }
 
@@ -85,6 +89,17 @@ impl Trust {
     #[must_use]
     pub fn with_crl_pem(mut self, crls: &[u8]) -> Self {
         self.crls.push(Input::Bytes(crls.into()));
+        self
+    }
+
+    /// Whether revocation lists stay in use after the time of their next update; by default they do not, and all clients
+    /// of their authorities are rejected until there is a new list.
+    ///
+    /// A list that is out of date is logged as a warning: when it is read, and daily by
+    /// [`CertStore::watch`](crate::tls::CertStore::watch).
+    #[must_use]
+    pub const fn with_outdated_crls(mut self, accept: bool) -> Self {
+        self.accepts_outdated = accept;
         self
     }
 
@@ -113,25 +128,37 @@ impl Trust {
         let old_crls = before.map(|before| &*before.crls);
         let crls = read_each(&self.crls, Part::Crls, load::crls, old_crls, problems);
         let (roots, crls) = (roots?, crls?);
-        let error = match verifier(provider, is_optional, &roots, &crls) {
-            Ok(verifier) => {
-                return Some(Trusted {
-                    roots,
-                    crls,
-                    verifier,
-                });
-            }
-            Err(error) => Fault::Verifier(error),
+        let verifier = |crls: &_| {
+            let settings = (is_optional, self.accepts_outdated);
+            verifier(provider, settings, &roots, crls)
         };
-        problems.push(CertStoreProblem::new(self.paths().last(), 0, error));
-        // Only a revocation list can be the reason.
-        let crls = before?.crls.clone();
-        let verifier = verifier(provider, is_optional, &roots, &crls).ok()?;
+        let (crls, verifier) = match verifier(&crls) {
+            Ok(verifier) => (crls, verifier),
+            Err(error) => {
+                let error = Fault::Verifier(error);
+                problems.push(CertStoreProblem::new(self.paths().last(), 0, error));
+                // Only a revocation list can be the reason.
+                let crls = before?.crls.clone();
+                let verifier = verifier(&crls).ok()?;
+                (crls, verifier)
+            }
+        };
         Some(Trusted {
+            stored: self.stored(&crls),
             roots,
             crls,
             verifier,
         })
+    }
+
+    fn stored(&self, crls: &[Lists]) -> Vec<StoredCrl> {
+        let files = self.crls.iter().zip(crls);
+        let each = files.flat_map(|(input, lists)| lists.iter().map(move |list| (input, list)));
+        each.filter_map(|(input, list)| {
+            let source = input.path().map(Into::into);
+            StoredCrl::read(source, list, !self.accepts_outdated)
+        })
+        .collect()
     }
 }
 
@@ -139,9 +166,13 @@ impl Trust {
 pub(super) struct Trusted {
     /// By file, as the lists.
     roots: Vec<Arc<[CertificateDer<'static>]>>,
-    crls: Vec<Arc<[CertificateRevocationListDer<'static>]>>,
+    crls: Vec<Lists>,
+    pub(super) stored: Vec<StoredCrl>,
     pub(super) verifier: Arc<dyn ClientCertVerifier>,
 }
+
+/// The revocation lists in one file.
+type Lists = Arc<[CertificateRevocationListDer<'static>]>;
 
 /// Reads all `inputs`, so that each problem is found.
 fn read_each<T>(
@@ -167,9 +198,9 @@ fn read_each<T>(
 
 fn verifier(
     provider: &Arc<CryptoProvider>,
-    is_optional: bool,
+    (is_optional, accepts_outdated): (bool, bool),
     roots: &[Arc<[CertificateDer<'static>]>],
-    crls: &[Arc<[CertificateRevocationListDer<'static>]>],
+    crls: &[Lists],
 ) -> Result<Arc<dyn ClientCertVerifier>, VerifierBuilderError> {
     let roots: Vec<_> = roots.iter().flat_map(|it| it.iter().cloned()).collect();
     let anchors = Arc::new(load::anchors(&roots));
@@ -177,6 +208,9 @@ fn verifier(
         .with_crls(crls.iter().flat_map(|it| it.iter().cloned()));
     if is_optional {
         builder = builder.allow_unauthenticated();
+    }
+    if !accepts_outdated {
+        builder = builder.enforce_revocation_expiration();
     }
     let verifier = builder.build()?;
     // With lists, the state of a certificate that no authority issued is unknown.

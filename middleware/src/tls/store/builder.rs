@@ -4,13 +4,14 @@ use super::{
     CertStore, CertStoreError,
     source::{Input, Source},
 };
-use std::{fmt, path::PathBuf};
+use std::{fmt, path::PathBuf, sync::Arc};
 
 /// Lists certificates for a [`CertStore`].
 #[derive(Clone, Default)]
 pub struct CertStoreBuilder {
     sources: Vec<Source>,
     default: Option<usize>,
+    used_by: Option<Arc<str>>,
 }
 
 impl CertStoreBuilder {
@@ -57,6 +58,13 @@ impl CertStoreBuilder {
         self
     }
 
+    /// Names what uses the store, such as a listener, in messages of the [watch](CertStore::watch).
+    #[must_use]
+    pub fn used_by(mut self, name: &str) -> Self {
+        self.used_by = Some(name.into());
+        self
+    }
+
     /// Sends the OCSP response in this file, in DER, with the certificate that was added last (RFC 6066,
     /// section 8).
     ///
@@ -84,7 +92,7 @@ impl CertStoreBuilder {
     ///
     /// [`CertStoreError`] with all problems, among them expired certificates.
     pub fn build(self) -> Result<CertStore, CertStoreError> {
-        CertStore::load(self.sources, self.default)
+        CertStore::load(self.sources, self.default, self.used_by)
     }
 }
 

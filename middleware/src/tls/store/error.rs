@@ -1,9 +1,11 @@
 //! Problems of a store.
 
+use crate::log_text::{Causes, Escaped};
 use crate::tls::{TlsConfigError, rustls::server::VerifierBuilderError};
 use std::{
     error, fmt, io,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -140,6 +142,11 @@ impl CertStoreProblem {
     /// Whether two certificates contain the same name.
     pub const fn is_claimed_twice(&self) -> bool {
         matches!(self.fault, Fault::Claimed { .. })
+    }
+
+    /// The problem with its causes, for reports of what stays in use.
+    pub(in crate::tls) fn text(&self) -> Arc<str> {
+        Escaped(Causes(self)).to_string().into()
     }
 
     /// The numbers of the certificates that it concerns.

@@ -32,7 +32,7 @@
 //! The files are regular ones of at most 64 MiB, because a FIFO would block a reload and a device may have no end.
 //!
 //! A warning is logged if a certificate expires within 14 days, or within a third of its validity if that is
-//! shorter; [`watch`](CertStore::watch) repeats it daily.
+//! shorter, and if a revocation list is out of date; [`watch`](CertStore::watch) repeats it daily.
 //!
 //! # Cancellation and drop
 //!
@@ -91,6 +91,7 @@ pub use self::{
     watch::Watch,
 };
 pub(super) use self::{error::Fault, snapshot::Snapshot, source::Input};
+pub use super::profile::StoredCrl;
 
 use super::{
     profile::{Profile, ProfileState},
@@ -101,10 +102,11 @@ use super::{
 };
 use arc_swap::ArcSwap;
 use metrics::StoreMetrics;
-use source::{Source, fingerprint};
+use source::{Fingerprints, Source, fingerprints};
 use std::{
     fmt,
     panic::resume_unwind,
+    path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
@@ -120,13 +122,15 @@ pub struct CertStore(Arc<Store>);
 struct Store {
     sources: Vec<Source>,
     default: Option<usize>,
+    /// For messages.
+    used_by: Option<Arc<str>>,
     current: ArcSwap<Snapshot>,
     /// Configurations that contain the current certificates.
     profiles: Mutex<Vec<Weak<Profile>>>,
     /// How often the files have replaced what was in use.
     generation: AtomicU64,
     /// The contents of all files when they were last read, whether they were usable or not.
-    read: AtomicU64,
+    read: Mutex<Fingerprints>,
     /// When the files are read again without a change, because a certificate in them is valid from then on.
     read_again: Mutex<Option<SystemTime>>,
     /// Changes with each profile that is added.
@@ -143,8 +147,12 @@ impl CertStore {
         CertStoreBuilder::default()
     }
 
-    fn load(sources: Vec<Source>, default: Option<usize>) -> Result<Self, CertStoreError> {
-        let read = fingerprint(sources.iter().flat_map(Source::paths));
+    fn load(
+        sources: Vec<Source>,
+        default: Option<usize>,
+        used_by: Option<Arc<str>>,
+    ) -> Result<Self, CertStoreError> {
+        let read = fingerprints(sources.iter().flat_map(Source::paths));
         let (snapshot, problems) = Snapshot::load(&sources, default, None, SystemTime::now());
         CertStoreError::of(problems)?;
         snapshot.warn_about_expiry();
@@ -153,10 +161,11 @@ impl CertStore {
         Ok(Self(Arc::new(Store {
             sources,
             default,
+            used_by,
             current: ArcSwap::from_pointee(snapshot),
             profiles: Mutex::default(),
             generation: AtomicU64::new(0),
-            read: AtomicU64::new(read),
+            read: Mutex::new(read),
             read_again: Mutex::default(),
             #[cfg(feature = "watch")]
             profile_added: tokio::sync::watch::Sender::default(),
@@ -184,7 +193,8 @@ impl CertStore {
         loop {
             let store = self.clone();
             let staged =
-                spawn_blocking(move || (store.fingerprint(), store.stage(SystemTime::now()))).await;
+                spawn_blocking(move || (store.fingerprints(), store.stage(SystemTime::now())))
+                    .await;
             let (read, staged) = staged.unwrap_or_else(|error| resume_unwind(error.into_panic()));
             match staged {
                 Ok(staged) => {
@@ -218,6 +228,27 @@ impl CertStore {
         self.0.generation.load(Ordering::Acquire)
     }
 
+    /// The revocation lists in use, of the [profiles](super::TlsProfile) of this store.
+    pub fn crls(&self) -> Vec<StoredCrl> {
+        let profiles = self.live_profiles();
+        profiles.iter().flat_map(|profile| profile.crls()).collect()
+    }
+
+    /// Why trusted roots, revocation lists and ticket keys could not be read again, if [`watch`](Self::watch) has found
+    /// that. What was read before stays in use. Those of certificates are in [`StoredCertificate::problem`].
+    pub fn problems(&self) -> Vec<Arc<str>> {
+        let profiles = self.live_profiles();
+        let problems = profiles.iter().flat_map(|profile| profile.problems());
+        problems.collect()
+    }
+
+    /// Logs certificates that expire soon, and revocation lists that are out of date.
+    fn warn(&self) {
+        self.snapshot().warn_about_expiry();
+        let now = SystemTime::now();
+        self.crls().iter().for_each(|crl| crl.warn(now));
+    }
+
     /// The certificate that a client gets that requests `name`, or none; see the [module docs](self#selection).
     pub fn certificate_for(&self, name: Option<&str>) -> Option<StoredCertificate> {
         self.snapshot().certificate_for(name)
@@ -226,7 +257,8 @@ impl CertStore {
     /// Reloads in the background when a file changes, until the returned value is dropped.
     ///
     /// Each certificate is replaced on its own. One whose files cannot be used stays as it was, which is logged as an
-    /// error with its [name](CertStoreBuilder::named) and its file.
+    /// error with its [name](CertStoreBuilder::named) and its file. The reason stays known as long as nothing usable
+    /// replaces it ([`StoredCertificate::problem`], [`problems`](Self::problems)).
     ///
     /// The files are compared every 60 s. With the feature `watch`, the operating system also reports changes in
     /// their folders, those of profiles that are built later included. The reload follows one second later, so that it
@@ -257,13 +289,13 @@ impl CertStore {
     /// Adds a profile that contains the current certificates.
     pub(super) fn attach(&self, profile: &Arc<Profile>) -> Result<(), CertStoreError> {
         let mut profiles = self.profiles();
-        let read = fingerprint(profile.paths());
+        let read = fingerprints(profile.paths());
         let (state, problems) = profile.prepare(&self.snapshot());
         CertStoreError::of(problems)?;
         profile.install(state);
         profiles.retain(|profile| profile.strong_count() > 0);
         profiles.push(Arc::downgrade(profile));
-        self.0.read.fetch_add(read, Ordering::Relaxed);
+        self.last_read().extend(read);
         #[cfg(feature = "watch")]
         self.0.profile_added.send_replace(());
         Ok(())
@@ -356,15 +388,29 @@ impl CertStore {
         (staged, kept)
     }
 
-    fn was_read(&self, read: u64, read_again: Option<SystemTime>) {
-        self.0.read.store(read, Ordering::Relaxed);
+    fn was_read(&self, read: Fingerprints, read_again: Option<SystemTime>) {
+        *self.last_read() = read;
         *self.read_again() = read_again;
     }
 
     /// Whether a file has changed since it was last read, or a certificate has become valid.
+    #[cfg(test)]
     pub(in crate::tls) fn has_changed(&self, now: SystemTime) -> bool {
+        self.changed(now).is_some()
+    }
+
+    /// The files that have changed since they were last read, none of them if a certificate has become valid; `None` if
+    /// there is no reason to read them again.
+    fn changed(&self, now: SystemTime) -> Option<Vec<PathBuf>> {
         let is_due = self.read_again().is_some_and(|at| at <= now);
-        is_due || self.fingerprint() != self.0.read.load(Ordering::Relaxed)
+        let mut files = self.fingerprints();
+        let read = self.last_read();
+        files.retain(|path, contents| read.get(path) != Some(contents));
+        (is_due || !files.is_empty()).then(|| files.into_keys().collect())
+    }
+
+    fn last_read(&self) -> MutexGuard<'_, Fingerprints> {
+        self.0.read.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read_again(&self) -> MutexGuard<'_, Option<SystemTime>> {
@@ -372,11 +418,12 @@ impl CertStore {
         read_again.unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn fingerprint(&self) -> u64 {
-        let own = fingerprint(self.0.sources.iter().flat_map(Source::paths));
-        let profiles = self.live_profiles();
-        let others = profiles.iter().flat_map(|profile| profile.paths());
-        own.wrapping_add(fingerprint(others))
+    fn fingerprints(&self) -> Fingerprints {
+        let mut all = fingerprints(self.0.sources.iter().flat_map(Source::paths));
+        for profile in self.live_profiles() {
+            all.extend(fingerprints(profile.paths()));
+        }
+        all
     }
 
     fn live_profiles(&self) -> Vec<Arc<Profile>> {

@@ -3,7 +3,6 @@
 use super::{CertStoreProblem, error::Fault, source::Source};
 use crate::{
     connection::CertificateFacts,
-    log_text::{Causes, Escaped},
     tls::{
         rustls::{
             server::{ClientHello, ResolvesServerCert},
@@ -179,9 +178,8 @@ impl Snapshot {
                 found.into_iter().next()
             });
             let Some(problem) = conflict else {
-                let text = |problem| Escaped(Causes(problem)).to_string().into();
                 let texts = problems.iter();
-                new.problems = texts.map(|(n, problem)| (*n, text(problem))).collect();
+                new.problems = texts.map(|(n, problem)| (*n, problem.text())).collect();
                 return (new, problems);
             };
             let mut both = problem.certificates();

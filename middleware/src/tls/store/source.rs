@@ -14,6 +14,7 @@ use crate::{
 };
 use std::{
     borrow::Cow,
+    collections::BTreeMap,
     hash::{DefaultHasher, Hash, Hasher},
     path::{Path, PathBuf},
     sync::Arc,
@@ -135,13 +136,14 @@ impl Source {
     }
 }
 
-/// A number that changes with the contents of the files. Order does not matter.
-pub(super) fn fingerprint<'a>(paths: impl Iterator<Item = &'a Path>) -> u64 {
+/// A number for each file, which changes with its contents.
+pub(super) type Fingerprints = BTreeMap<PathBuf, u64>;
+
+pub(super) fn fingerprints<'a>(paths: impl Iterator<Item = &'a Path>) -> Fingerprints {
     let one = |path: &Path| {
         let mut hasher = DefaultHasher::new();
-        path.hash(&mut hasher);
         file::read(path).ok().hash(&mut hasher);
-        hasher.finish()
+        (path.to_owned(), hasher.finish())
     };
-    paths.map(one).fold(0, u64::wrapping_add)
+    paths.map(one).collect()
 }

@@ -5,7 +5,9 @@ use super::changes::Changes;
 use super::{CertStore, Kept};
 use crate::log_text::{Causes, Escaped};
 use std::{
+    fmt,
     panic::resume_unwind,
+    path::PathBuf,
     time::{Duration, SystemTime},
 };
 use tokio::{
@@ -36,21 +38,28 @@ impl Drop for Watch {
 async fn run(store: CertStore, mut changes: Changes) {
     // The store has just warned, and a reload warns too.
     let mut warned = Instant::now();
+    let mut checked = SystemTime::now();
     loop {
+        let now = SystemTime::now();
         if warned.elapsed() >= WARN_AGAIN_AFTER {
-            store.snapshot().warn_about_expiry();
+            store.warn();
             warned = Instant::now();
+        } else {
+            let mut crls = store.crls();
+            crls.retain(|crl| !crl.is_outdated(checked));
+            crls.iter().for_each(|crl| crl.warn(now));
         }
+        checked = now;
         let compared = store.clone();
         let comparing = spawn_blocking(move || {
             // First, so that no change falls between the two.
             changes.follow(&compared);
-            (compared.has_changed(SystemTime::now()), changes)
+            (compared.changed(SystemTime::now()), changes)
         });
-        let has_changed = match comparing.await {
-            Ok((has_changed, returned)) => {
+        let changed = match comparing.await {
+            Ok((changed, returned)) => {
                 changes = returned;
-                has_changed
+                changed
             }
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => resume_unwind(panic),
@@ -58,8 +67,8 @@ async fn run(store: CertStore, mut changes: Changes) {
                 Err(_) => return,
             },
         };
-        if has_changed {
-            reload(&store).await;
+        if let Some(files) = changed {
+            reload(&store, &files).await;
         }
         tokio::select! {
             () = sleep(POLL) => {}
@@ -68,7 +77,8 @@ async fn run(store: CertStore, mut changes: Changes) {
     }
 }
 
-async fn reload(store: &CertStore) {
+async fn reload(store: &CertStore, files: &[PathBuf]) {
+    let used_by = store.0.used_by.as_deref();
     let reloaded = match store.reload().await {
         Ok(reloaded) => reloaded,
         Err(_) => {
@@ -78,10 +88,11 @@ async fn reload(store: &CertStore) {
                 match name {
                     Some(name) => tracing::error!(
                         certificate = &**name,
+                        used_by,
                         %error,
                         "a certificate is not renewed, and the previous one stays in use"
                     ),
-                    None => tracing::error!(%error, "what was read before stays in use"),
+                    None => tracing::error!(used_by, %error, "what was read before stays in use"),
                 }
             }
             if reloaded.replaced == 0 && !kept.is_empty() {
@@ -90,7 +101,32 @@ async fn reload(store: &CertStore) {
             reloaded
         }
     };
-    tracing::info!("certificates were reloaded, {} changed", reloaded.replaced);
+    let file = (!files.is_empty()).then(|| tracing::field::display(Files(files)));
+    match reloaded.replaced {
+        0 => tracing::info!(
+            used_by,
+            file,
+            "files were reloaded, and no certificate changed"
+        ),
+        changed => tracing::info!(
+            used_by,
+            file,
+            "certificates were reloaded, {changed} changed"
+        ),
+    }
+}
+
+/// Paths, separated by commas.
+struct Files<'a>(&'a [PathBuf]);
+
+impl fmt::Display for Files<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, path) in self.0.iter().enumerate() {
+            let before = if index == 0 { "" } else { ", " };
+            write!(f, "{before}{path:?}")?;
+        }
+        Ok(())
+    }
 }
 
 const POLL: Duration = Duration::from_secs(60);

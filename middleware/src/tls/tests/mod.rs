@@ -19,6 +19,7 @@ mod starttls;
 mod store;
 mod stream;
 mod tickets;
+mod trust;
 
 use super::{TlsLayer, provider, rustls};
 use crate::{

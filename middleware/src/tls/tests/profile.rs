@@ -1,7 +1,7 @@
 //! Layers built from a store: names, client certificates and their reload.
 
 use super::{
-    resumption::{CLIENTS, STRANGERS, everywhere},
+    resumption::{CLIENTS, NEW, STRANGERS, everywhere},
     store::{expired, issue, pair},
     *,
 };
@@ -9,9 +9,12 @@ use crate::{
     error::find,
     tls::{CertStore, ClientAuth, TicketKeys, TlsProfile, Trust, UnrecognizedName},
 };
-use rustls::{AlertDescription, CertificateError, version::TLS12};
 use rustls::pki_types::pem::PemObject;
-use std::path::Path;
+use rustls::{AlertDescription, CertificateError, version::TLS12};
+use std::{
+    path::Path,
+    time::{Duration, SystemTime},
+};
 
 /// A client that trusts `chain` and requests `name`.
 async fn visit(
@@ -202,6 +205,56 @@ async fn clients_are_judged_by_the_current_roots_and_lists_also_by_resumption() 
             "{expired:?}"
         );
         assert_eq!(again(), Err(expired.unwrap().into()));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn clients_are_rejected_while_the_list_of_their_authority_is_out_of_date_unless_it_is_accepted()
+ {
+    everywhere(async |server| {
+        let store = CertStore::builder()
+            .pem(SERVER.chain_pem().as_bytes(), SERVER.key_pem().as_bytes())
+            .build()
+            .unwrap();
+        let client = CLIENTS.config(&server.provider, server.setup);
+        for (left, accept, is_admitted) in [
+            (1, false, true),
+            (0, false, false),
+            (1, true, true),
+            (0, true, true),
+        ] {
+            let crl = CLIENTS.crl_until(NEW + left);
+            let trust = Trust::pem(CLIENTS.authority_pem().as_bytes())
+                .with_crl_pem(crl.as_bytes())
+                .with_outdated_crls(accept);
+            let layer = TlsProfile::new(&store)
+                .with_client_auth(ClientAuth::Required(trust))
+                .with_provider(server.provider.clone())
+                .with_time(server.clock.clone())
+                .build()
+                .unwrap();
+            let visited = visit(&layer, &client, "localhost").await;
+            assert_eq!(visited.is_ok(), is_admitted, "{left} {accept}");
+            if !is_admitted {
+                let fault = fault(visited);
+                let is_outdated = matches!(
+                    fault,
+                    Some(CertificateError::ExpiredRevocationListContext { .. })
+                );
+                assert!(is_outdated, "{fault:?}");
+            }
+
+            let [crl] = &store.crls()[..] else {
+                panic!("there is one list")
+            };
+            let now = SystemTime::UNIX_EPOCH + Duration::from_secs(NEW);
+            assert_eq!(crl.is_outdated(now), left == 0);
+            assert_eq!(crl.is_enforced, !accept);
+            assert_eq!(crl.issuer.as_deref(), Some("authority"));
+            drop(layer);
+            assert!(store.crls().is_empty());
+        }
     })
     .await;
 }

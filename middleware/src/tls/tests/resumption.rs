@@ -98,10 +98,19 @@ impl Clients {
         self.crl_of(Vec::new())
     }
 
+    /// An empty list that is up to date until this Unix time.
+    pub(super) fn crl_until(&self, time: u64) -> String {
+        self.crl_with(time, Vec::new())
+    }
+
     fn crl_of(&self, revoked_certs: Vec<RevokedCertParams>) -> String {
+        self.crl_with(EXPIRED + 31 * 86_400, revoked_certs)
+    }
+
+    fn crl_with(&self, next_update: u64, revoked_certs: Vec<RevokedCertParams>) -> String {
         let crl = CertificateRevocationListParams {
-            this_update: rcgen::date_time_ymd(2030, 2, 1),
-            next_update: rcgen::date_time_ymd(2031, 2, 1),
+            this_update: rcgen::date_time_ymd(2020, 2, 1),
+            next_update: rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(next_update),
             crl_number: SerialNumber::from(1),
             issuing_distribution_point: None,
             revoked_certs,
@@ -128,7 +137,7 @@ impl TimeProvider for Clock {
 }
 
 /// In the spring of 2030, and one second into 2031.
-const NEW: u64 = 1_900_000_000;
+pub(super) const NEW: u64 = 1_900_000_000;
 const EXPIRED: u64 = 1_924_992_001;
 
 /// How sessions are stored and negotiated.

@@ -50,7 +50,7 @@ fn store_of(files: &Files, names: &[&str]) -> CertStore {
     builder.build().unwrap()
 }
 
-fn found(store: &CertStore, name: Option<&str>) -> Option<String> {
+pub(super) fn found(store: &CertStore, name: Option<&str>) -> Option<String> {
     let snapshot = store.snapshot();
     let key = snapshot.find(name)?;
     key.facts.dns_names().next().map(ToOwned::to_owned)

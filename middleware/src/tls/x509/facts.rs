@@ -36,8 +36,7 @@ pub(in crate::tls) fn facts(
         return None;
     }
     facts.subject = attribute(outline.subject, COMMON_NAME);
-    let issuer = attribute(outline.issuer, COMMON_NAME);
-    facts.issuer = issuer.or_else(|| attribute(outline.issuer, ORGANIZATION));
+    facts.issuer = named(outline.issuer);
     facts.serial = hexadecimal(outline.serial);
     facts.spki_sha256 = sha256.and_then(|sha256| sha256.hash(key).as_ref().try_into().ok());
     Some(facts)
@@ -98,6 +97,11 @@ fn general_name(tag: u8, name: &[u8]) -> Option<CertificateName> {
     })
 }
 
+/// The common name in the name of an authority, or its organization if it has none.
+pub(super) fn named(authority: &[u8]) -> Option<String> {
+    attribute(authority, COMMON_NAME).or_else(|| attribute(authority, ORGANIZATION))
+}
+
 /// The only value of an attribute in a name (RFC 5280, section 4.1.2.4); `None` if it is ambiguous.
 fn attribute(name: &[u8], attribute: &[u8]) -> Option<String> {
     let mut found = None;
@@ -145,7 +149,7 @@ fn hexadecimal(number: &[u8]) -> String {
     digits.collect()
 }
 
-fn time(seconds: i64) -> Option<SystemTime> {
+pub(super) fn time(seconds: i64) -> Option<SystemTime> {
     let distance = Duration::from_secs(seconds.unsigned_abs());
     match seconds {
         0.. => SystemTime::UNIX_EPOCH.checked_add(distance),

@@ -1,5 +1,7 @@
 //! Reads what rustls does not expose of certificates: names, validity, serial number.
 
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+mod crl;
 pub(super) mod der;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod doubts;
@@ -8,6 +10,8 @@ mod facts;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod tests;
 
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+pub(super) use self::crl::crl_facts;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 pub(super) use self::doubts::warn_about;
 pub(super) use self::facts::{facts, sha256};

@@ -10,7 +10,10 @@ use crate::{
     config::Certificate,
     view::{Current, View},
 };
-use portcullis::{connection::CertificateName, middleware::tls::store::StoredCertificate};
+use portcullis::{
+    connection::CertificateName,
+    middleware::tls::{CertStore, store::StoredCertificate},
+};
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, time::SystemTime};
 
@@ -51,18 +54,13 @@ impl InUse {
 
 pub(super) fn in_use(view: &View, current: &Current) -> Vec<InUse> {
     let mut found = Found::new();
-    let listeners = current.listeners.iter();
-    let of_listeners =
-        listeners.flat_map(|it| it.certificates.iter().map(|store| (&*it.name, store)));
-    let of_admin = view.admin_certificates.load();
-    let of_admin = of_admin.iter().map(|store| (ADMIN, &**store));
-    for (listener, store) in of_listeners.chain(of_admin) {
+    for (listener, store) in stores(view, current) {
         for stored in store.certificates() {
             let is_default = stored.is_default;
             let used = find(&mut found, stored, current);
-            add(&mut used.listeners, listener);
+            add(&mut used.listeners, &listener);
             if is_default {
-                add(&mut used.default_for, listener);
+                add(&mut used.default_for, &listener);
             }
         }
     }
@@ -75,6 +73,18 @@ pub(super) fn in_use(view: &View, current: &Current) -> Vec<InUse> {
 }
 
 /// By name and serial number.
+/// The stores of listeners, with their names, and that of the admin interface.
+pub(super) fn stores(view: &View, current: &Current) -> Vec<(String, CertStore)> {
+    let listeners = current.listeners.iter();
+    let of_listeners = listeners.flat_map(|it| {
+        let stores = it.certificates.iter().cloned();
+        stores.map(|store| (it.name.clone(), store))
+    });
+    let of_admin = view.admin_certificates.load_full();
+    let of_admin = of_admin.map(|store| (ADMIN.to_owned(), CertStore::clone(&store)));
+    of_listeners.chain(of_admin).collect()
+}
+
 type Found = BTreeMap<(String, String), InUse>;
 
 fn find<'a>(found: &'a mut Found, stored: StoredCertificate, current: &Current) -> &'a mut InUse {
@@ -98,7 +108,7 @@ fn add(names: &mut Vec<String>, name: &str) {
 }
 
 /// In place of a listener. The name of a listener has no space.
-const ADMIN: &str = "admin interface";
+pub(super) const ADMIN: &str = "admin interface";
 
 fn configured<'a>(stored: &StoredCertificate, all: &'a [Certificate]) -> Option<&'a Certificate> {
     let Some(source) = &stored.source else {

@@ -6,7 +6,10 @@ use super::{
     router::Call,
     time::millis,
 };
-use crate::view::{Current, View};
+use crate::{
+    build,
+    view::{Current, View},
+};
 use portcullis::server::State;
 use serde_json::{Value, json};
 use std::{process, time::SystemTime};
@@ -96,6 +99,7 @@ fn warnings(view: &View, current: &Current) -> Vec<String> {
             }
         }
     }
+    warnings.extend(of_trust(view, current, now));
     for listener in &current.config.listeners {
         let guards = &listener.guards;
         for (guard, observe) in [
@@ -112,6 +116,25 @@ fn warnings(view: &View, current: &Current) -> Vec<String> {
             }
         }
     }
+    warnings
+}
+
+/// Revocation lists that are out of date, and files of client authentication that cannot be read again.
+fn of_trust(view: &View, current: &Current, now: SystemTime) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for (listener, store) in certificates::stores(view, current) {
+        let words = match listener.as_str() {
+            certificates::ADMIN => listener,
+            _ => format!("listener \"{listener}\""),
+        };
+        for crl in store.crls().iter().filter(|crl| crl.is_outdated(now)) {
+            warnings.push(format!("{words}: {}", build::outdated(crl, now)));
+        }
+        for problem in store.problems() {
+            warnings.push(format!("{words} keeps what it has read before: {problem}"));
+        }
+    }
+    warnings.dedup();
     warnings
 }
 

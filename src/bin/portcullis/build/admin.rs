@@ -41,7 +41,14 @@ pub(super) fn build(
         Some(tls) => {
             let guards = Guards::default();
             let state = TlsState::of(&guards, [(None, tls)].into_iter(), None);
-            let tls = tls::terminate((None, tls), &guards, &state, certificates, problems)?;
+            let tls = tls::terminate(
+                "admin interface",
+                (None, tls),
+                &guards,
+                &state,
+                certificates,
+                problems,
+            )?;
             Some(AdminTls {
                 _watch: tls.watch(),
                 layer: tls.layer,

@@ -41,7 +41,10 @@ impl TlsToServers {
                 // An unknown name was reported with the references.
                 let certificate = certificates.find(|it| it.name.value == name.value)?;
                 let default = Some(&*name.value);
-                Some(tls::store(&[certificate], default, &name.place, problems)?)
+                let used_by = format!("backend \"{}\"", backend.name.value);
+                let certificates = [certificate];
+                let store = tls::store(&used_by, &certificates, default, &name.place, problems)?;
+                Some(store)
             }
             None => None,
         };

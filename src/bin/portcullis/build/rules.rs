@@ -5,7 +5,7 @@
 
 use super::{
     listener::{Known, State},
-    tls::{self, Terminated, TlsState, refusal},
+    tls::{self, Terminated, refusal},
 };
 use crate::config::{
     Action, Guards, Listener, Matches, Place, Problems, ProxyProtocol, Refuse, Route, Target, Tls,
@@ -64,7 +64,7 @@ impl Rules {
             Target::Backend(backend) => {
                 let destination = known.backend(&backend.value)?;
                 let tls = (None, listener.tls.as_ref());
-                let tls = known.terminate(tls, guards, &state.tls, problems)?;
+                let tls = known.terminate(listener, tls, state, problems)?;
                 let way = Way {
                     route: None,
                     tls,
@@ -193,7 +193,7 @@ impl Ways {
         };
         let name = Some(route_words(route));
         let tls = (name.clone(), route.tls.as_ref());
-        let tls = known.terminate(tls, &listener.guards, &state.tls, problems)?;
+        let tls = known.terminate(listener, tls, state, problems)?;
         let way = self.all.keep(Way {
             route: name.map(Into::into),
             tls,
@@ -234,17 +234,17 @@ impl Known<'_> {
     /// `Some(None)` without TLS, and `None` if it could not be built, which is reported.
     fn terminate(
         &self,
+        listener: &Listener,
         (route, tls): (Option<String>, Option<&Tls>),
-        guards: &Guards,
-        state: &TlsState,
+        state: &State,
         problems: &mut Problems,
     ) -> Option<Option<Terminated>> {
-        match tls {
-            Some(tls) => {
-                tls::terminate((route, tls), guards, state, self.certificates, problems).map(Some)
-            }
-            None => Some(None),
-        }
+        let Some(tls) = tls else {
+            return Some(None);
+        };
+        let used_by = format!("listener \"{}\"", listener.name.value);
+        let (tls, guards, certificates) = ((route, tls), &listener.guards, self.certificates);
+        tls::terminate(&used_by, tls, guards, &state.tls, certificates, problems).map(Some)
     }
 }
 

@@ -1,8 +1,8 @@
 //! TLS that ends here: certificates, client certificates, tickets.
 
 use crate::config::{
-    Certificate, ClientCertificates, Guards, NamePattern, Place, Placed, Problems, Refuse, Tls,
-    chain,
+    Certificate, ClientCertificates, Guards, NamePattern, OutdatedCrl, Place, Placed, Problems,
+    Refuse, Tls, chain,
 };
 use portcullis::{
     ConnectionInfo,
@@ -12,13 +12,14 @@ use portcullis::{
         tls::{
             CertStore, CertStoreError, ClientAuth, HandshakeLimits, TicketKeys, TlsLayer,
             TlsProfile, Trust,
-            store::{CertStoreProblem, Watch},
+            store::{CertStoreProblem, StoredCrl, Watch},
         },
     },
 };
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 /// The TLS of one listener or route.
@@ -85,6 +86,7 @@ impl Sessions {
 
 /// `None` if a file cannot be used, which is reported at its place.
 pub(super) fn terminate(
+    used_by: &str,
     (route, tls): (Option<String>, &Tls),
     guards: &Guards,
     state: &TlsState,
@@ -99,7 +101,7 @@ pub(super) fn terminate(
     // An unknown name was reported with the references.
     let listed: Vec<_> = listed.collect::<Option<_>>()?;
     let default = tls.default_certificate();
-    let store = store(&listed, default, &tls.place, problems)?;
+    let store = store(used_by, &listed, default, &tls.place, problems)?;
     let mut profile = TlsProfile::new(&store)
         .with_alpn(tls.alpn.iter().cloned())
         .with_client_auth(tls.client.as_ref().map_or(ClientAuth::Off, client_auth));
@@ -136,12 +138,13 @@ pub(super) fn terminate(
 ///
 /// `None` if a file cannot be used, which is reported at its place.
 pub(super) fn store(
+    used_by: &str,
     certificates: &[&Certificate],
     default: Option<&str>,
     otherwise: &Place,
     problems: &mut Problems,
 ) -> Option<CertStore> {
-    let mut builder = CertStore::builder();
+    let mut builder = CertStore::builder().used_by(used_by);
     for certificate in certificates {
         builder = match &certificate.in_memory {
             Some((chain, key)) => builder.pem(chain.as_bytes(), key.as_bytes()),
@@ -168,7 +171,8 @@ impl Terminated {
 }
 
 fn client_auth(client: &ClientCertificates) -> ClientAuth {
-    let mut trust = Trust::pem_file(&client.roots.value);
+    let accepts_outdated = client.crl_outdated == OutdatedCrl::Accept;
+    let mut trust = Trust::pem_file(&client.roots.value).with_outdated_crls(accepts_outdated);
     if let Some(crl) = &client.crl {
         trust = trust.with_crl_file(&crl.value);
     }
@@ -212,6 +216,25 @@ pub(crate) fn is_listed<'a>(
 ) -> bool {
     dns.any(|name| allow.iter().any(|pattern| pattern.matches_dns(name)))
         || uris.any(|name| allow.iter().any(|pattern| pattern.matches_uri(name)))
+}
+
+/// What is wrong with a revocation list that is out of date.
+pub(crate) fn outdated(crl: &StoredCrl, now: SystemTime) -> String {
+    let of = |text: Option<String>| text.map(|text| format!(" {text}")).unwrap_or_default();
+    let file = of(crl.source.as_ref().map(|path| format!("{path:?}")));
+    let issuer = crl.issuer.as_ref().map(|name| name.escape_debug());
+    let issuer = of(issuer.map(|name| format!("of \"{name}\"")));
+    let since = now.duration_since(crl.next_update).unwrap_or_default();
+    let hours = since.as_secs() / 3_600;
+    let (days, hours) = (hours / 24, hours % 24);
+    let effect = match crl.is_enforced {
+        true => "clients of its authority are rejected",
+        false => "it is used all the same",
+    };
+    format!(
+        "revocation list{file}{issuer} has been out of date for {days} days and {hours} hours, and {effect} \
+         (`tls.client.crl-outdated`)"
+    )
 }
 
 /// The reason for which a client is rejected whose certificate is not listed.

@@ -291,8 +291,23 @@ pub(crate) struct ClientCertificates {
     pub(crate) required: bool,
     pub(crate) roots: Placed<PathBuf>,
     pub(crate) crl: Option<Placed<PathBuf>>,
+    pub(crate) crl_outdated: OutdatedCrl,
     /// Names, of which the certificate must have one.
     pub(crate) allow: Option<Vec<NamePattern>>,
+}
+
+/// What becomes of clients whose authority has no current revocation list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OutdatedCrl {
+    Refuse,
+    Accept,
+}
+
+impl Value for OutdatedCrl {
+    fn read(value: &Spanned<DeValue<'_>>, reader: &Reader<'_>) -> Option<Self> {
+        let words = [("refuse", Self::Refuse), ("accept", Self::Accept)];
+        one_of(value, reader, &words)
+    }
 }
 
 impl ClientCertificates {
@@ -300,6 +315,7 @@ impl ClientCertificates {
         let mode = section.get("auth").unwrap_or(Mode::Required);
         let roots = section.file("roots");
         let crl = section.file("crl");
+        let crl_outdated = section.get("crl-outdated").unwrap_or(OutdatedCrl::Refuse);
         let allow = section.get::<OneOrMore<NamePattern>>("allow");
         if mode == Mode::Off {
             return None;
@@ -312,6 +328,7 @@ impl ClientCertificates {
             required: mode == Mode::Required,
             roots: roots?,
             crl,
+            crl_outdated,
             allow: allow.map(|allow| allow.0),
         })
     }

@@ -32,8 +32,8 @@ pub(crate) use self::{
     certificate::Certificate,
     guards::{Direction, Guards, Refuse, Throughput, WhenFull, chain},
     listener::{
-        Action, ClientCertificates, Listener, Matches, NamePattern, PROTOCOLS, ProxyProtocol,
-        Route, Target, Tls, Untrusted, route_words,
+        Action, ClientCertificates, Listener, Matches, NamePattern, OutdatedCrl, PROTOCOLS,
+        ProxyProtocol, Route, Target, Tls, Untrusted, route_words,
     },
     prelude::Prelude,
     problem::{Place, Placed, Problems, Severity},

@@ -394,6 +394,10 @@ pub(super) static KEYS: &[Key] = &[
     })
     .note("the file is watched")
     .judged(),
+    tls("listener.tls.client.crl-outdated", |it| {
+        it.client.as_ref().map(|client| word(client.crl_outdated))
+    })
+    .judged(),
     tls("listener.tls.client.allow", |it| {
         let allow = it.client.as_ref()?.allow.as_ref();
         Some(allow.map_or("all".into(), |allow| allow.show()))
