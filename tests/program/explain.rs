@@ -81,7 +81,7 @@ async fn a_client_certificate_is_verified_as_in_a_handshake() {
         ("good.pem", "forwarded to 10.0.0.1:80 of backend \"pay\"\n"),
         (
             "unlisted.pem",
-            "rejected by certificate_acl: certificate_not_listed\n",
+            "rejected by certificate_acl: its certificate has no listed name, only dns:other.mesh (`tls.client.allow`)\n",
         ),
         (
             "foreign.pem",

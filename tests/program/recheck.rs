@@ -178,7 +178,10 @@ async fn a_client_of_a_listener_that_gets_routes_is_judged_by_the_route_of_its_n
     mesh.folder.write("gate.toml", text);
     mesh.gate.child.signal("HUP").await;
     let reason = mesh.gate.child.says("closed by recheck").await;
-    assert!(reason.contains("certificate_not_listed"), "{reason}");
+    assert!(
+        reason.contains("no listed name, only dns:batch.mesh"),
+        "{reason}"
+    );
     ends(&mut client).await;
 }
 

@@ -9,6 +9,7 @@ mod config;
 mod ctl;
 mod demo;
 mod explain;
+mod handshake;
 mod log;
 mod output;
 mod plan;
@@ -22,6 +23,7 @@ mod schema;
 mod share;
 mod small;
 mod system;
+mod tls_facts;
 mod view;
 
 use args::{Args, Command};

@@ -1,11 +1,14 @@
 //! Why a connection ended, in words, for the admin interface and the access line.
 
-use crate::view;
+use crate::{
+    build::{NOT_LISTED, not_listed},
+    handshake, view,
+};
 use portcullis::{
     ConnectionInfo,
     connection::EndedBy,
     middleware::{
-        access::AclLayer,
+        access::{AclLayer, Denied},
         error::{Refused, find},
         outcome::Outcome,
         tls::UnrecognizedName,
@@ -25,6 +28,8 @@ pub(crate) enum Failure {
         name: Option<Box<str>>,
         error: Box<str>,
     },
+    /// The client's certificate has no listed name.
+    NotListed,
     Other(Box<str>),
 }
 
@@ -38,6 +43,13 @@ pub(crate) struct Rejection {
 
 impl Failure {
     pub(crate) fn of(error: &(dyn Error + 'static)) -> Self {
+        let is_not_listed = |denied: &Denied| denied.rule() == NOT_LISTED;
+        if find::<Denied>(error).is_some_and(is_not_listed) {
+            return Self::NotListed;
+        }
+        if let Some(words) = handshake::words(error) {
+            return Self::Other(format!("TLS handshake failed: {words}").into());
+        }
         match find::<Refused>(error) {
             Some(refused) => Self::Refused(Rejection {
                 by: refused.by(),
@@ -69,6 +81,10 @@ pub(crate) fn reason(info: &ConnectionInfo, outcome: Outcome, failure: Option<&F
     match (failure, outcome) {
         (_, Outcome::Forced) => view::why_forced(info),
         (Some(Failure::Refused(rejection)), _) => rejection.to_string(),
+        (Some(Failure::NotListed), _) => {
+            let reason = not_listed(info.peer_certificate());
+            format!("rejected by {CERTIFICATE_ACL}: {reason} (`{ALLOW}`)")
+        }
         (Some(Failure::Other(error)), Outcome::Refused) => format!("rejected: {error}"),
         (Some(Failure::Other(error) | Failure::Unrecognized { error, .. }), _) => error.to_string(),
         (None, Outcome::Completed) if is_drained(info, outcome) => {
@@ -110,12 +126,17 @@ impl fmt::Display for Rejection {
 pub(crate) fn key_of(guard: &str) -> Option<&'static str> {
     Some(match guard {
         "acl" => "access",
+        CERTIFICATE_ACL => ALLOW,
         "connection_limit" => "limits.connections",
         "keyed_limit" => "per-client.connections",
         "rate_limit" => "per-client.rate",
         _ => return None,
     })
 }
+
+/// The guard that judges the names of client certificates.
+pub(crate) const CERTIFICATE_ACL: &str = "certificate_acl";
+const ALLOW: &str = "tls.client.allow";
 
 /// An error with its sources, without those that repeat the error before.
 fn text_of(error: &(dyn Error + 'static)) -> Box<str> {

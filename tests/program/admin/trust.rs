@@ -5,7 +5,9 @@ use crate::{
     gate::{Authority, Folder, backend, line, program},
     tls,
 };
-use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, KeyPair, SanType,
+};
 use serde_json::Value;
 use std::time::{Duration, SystemTime};
 use tokio::io::AsyncWriteExt;
@@ -50,6 +52,16 @@ async fn serves(
     served.await.is_ok_and(|greeting| greeting == "one")
 }
 
+/// The reason of the last connection that has ended, once there is one.
+async fn reason(running: &Administered) -> String {
+    let has_ended = |it: &Value| it["endings"][0]["reason"].is_string();
+    let endings = running.eventually("/api/endings", has_ended).await;
+    endings["endings"][0]["reason"]
+        .as_str()
+        .expect("text")
+        .to_owned()
+}
+
 async fn warnings(running: &Administered) -> String {
     running.get("/api/status").await.json()["warnings"].to_string()
 }
@@ -90,6 +102,8 @@ async fn a_list_that_is_out_of_date_rejects_clients_and_is_reported_everywhere()
     let running = Administered::run_in(folder, "", &text, 2).await;
     let client = || Some(authority.sign(&["batch.mesh"]));
     assert!(!serves(&running, 0, &authority, client()).await);
+    let reason = reason(&running).await;
+    assert!(reason.contains("out of date (`tls.client.crl`"), "{reason}");
     assert!(serves(&running, 1, &authority, client()).await);
     let warned = warnings(&running).await;
     for words in [
@@ -148,6 +162,101 @@ async fn roots_that_cannot_be_read_again_are_named_until_they_can() {
         line.contains("\"used_by\":\"listener \\\"l0\\\"\"") && line.contains("ca.pem"),
         "{line}"
     );
+}
+
+#[tokio::test]
+async fn a_client_whose_names_are_not_listed_is_rejected_with_these_names_and_the_key() {
+    let (folder, authority) = (Folder::new(), Authority::new());
+    let client = "roots = \"ca.pem\", allow = \"dns:batch.mesh\"";
+    let text = listeners(own(&folder, &authority), &[client]).await;
+    let running = Administered::run_in(folder, "", &text, 1).await;
+    let mut params = CertificateParams::new(["other.mesh".to_owned()]).expect("a name");
+    let uri = "spiffe://mesh/shop".try_into().expect("it is ASCII");
+    params.subject_alt_names.push(SanType::URI(uri));
+    let other = authority.sign_params(params);
+    assert!(!serves(&running, 0, &authority, Some(other)).await);
+    assert_eq!(
+        reason(&running).await,
+        "rejected by certificate_acl: its certificate has no listed name, only dns:other.mesh, uri:spiffe://mesh/shop \
+         (`tls.client.allow`)"
+    );
+}
+
+#[tokio::test]
+async fn the_access_line_has_the_identity_and_the_parameters_of_tls() {
+    let (folder, authority) = (Folder::new(), Authority::new());
+    let text = listeners(own(&folder, &authority), &["roots = \"ca.pem\""]).await;
+    let mut running = Administered::run_in(folder, "", &text, 1).await;
+    for (subject, expected) in [(None, "spiffe://mesh/shop"), (Some("ada"), "CN=ada")] {
+        let mut params = CertificateParams::new([]).expect("no names");
+        params.distinguished_name = DistinguishedName::new();
+        if let Some(name) = subject {
+            params.distinguished_name.push(DnType::CommonName, name);
+        }
+        let uri = "spiffe://mesh/shop".try_into().expect("it is ASCII");
+        params.subject_alt_names.push(SanType::URI(uri));
+        let identity = authority.sign_params(params);
+        assert!(serves(&running, 0, &authority, Some(identity)).await);
+        let access = running.gate.child.says("outcome").await;
+        let access: Value = serde_json::from_str(&access).expect("it is JSON");
+        assert_eq!(access["certificate"], expected, "{access}");
+        assert_eq!(access["tls_version"], "1.3");
+        assert_eq!(access["cipher"], "TLS_AES_256_GCM_SHA384");
+    }
+}
+
+/// A ClientHello of this version, for one cipher suite with a static RSA key, with these extensions.
+fn old_hello(minor: u8, extensions: &[u8]) -> Vec<u8> {
+    let length = 41 + u8::try_from(extensions.len()).expect("they are few");
+    let mut hello = vec![22, 3, 1, 0, length + 4, 1, 0, 0, length, 3, minor];
+    hello.extend([7; 32]);
+    hello.extend([0, 0, 2, 0, 0x2f, 1, 0]);
+    hello.extend(extensions);
+    hello
+}
+
+/// That of signature algorithms, with one.
+const SIGNATURES: &[u8] = &[0, 8, 0, 13, 0, 4, 0, 2, 4, 3];
+
+#[tokio::test]
+async fn the_reason_of_a_client_that_is_too_old_is_in_plain_words_with_the_key() {
+    let (folder, authority) = (Folder::new(), Authority::new());
+    let certificate = own(&folder, &authority);
+    for (minor, extensions, keys, expected) in [
+        (
+            2,
+            &[][..],
+            "",
+            "TLS 1.1 and older, which is not supported (`tls.min-version`)",
+        ),
+        (
+            3,
+            SIGNATURES,
+            "tls.min-version = \"1.3\"",
+            "TLS 1.3 is required (`tls.min-version`)",
+        ),
+        (3, SIGNATURES, "", "no key exchange that is supported"),
+    ] {
+        let keys = format!("tls.certificates = \"own\"\n{keys}");
+        let server = format!("servers = \"{}\"", backend("one").await);
+        let text = configuration(&keys, &server) + certificate;
+        let copy = Folder::new();
+        for file in ["own.pem", "own.key"] {
+            std::fs::copy(folder.path(file), copy.path(file)).expect("it is there");
+        }
+        let running = Administered::run_in(copy, "", &text, 1).await;
+        let mut client = running.gate.connect().await;
+        client
+            .write_all(&old_hello(minor, extensions))
+            .await
+            .expect("it is open");
+        let reason = reason(&running).await;
+        assert!(
+            reason.starts_with("TLS handshake failed: the client"),
+            "{reason}"
+        );
+        assert!(reason.contains(expected), "{reason}");
+    }
 }
 
 /// A self-signed certificate for authorities, as `openssl req -x509` makes it.

@@ -8,12 +8,10 @@ use super::{
 };
 use crate::{
     config::Certificate,
+    tls_facts::text_of,
     view::{Current, View},
 };
-use portcullis::{
-    connection::CertificateName,
-    middleware::tls::{CertStore, store::StoredCertificate},
-};
+use portcullis::middleware::tls::{CertStore, store::StoredCertificate};
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, time::SystemTime};
 
@@ -72,7 +70,6 @@ pub(super) fn in_use(view: &View, current: &Current) -> Vec<InUse> {
     found.into_values().collect()
 }
 
-/// By name and serial number.
 /// The stores of listeners, with their names, and that of the admin interface.
 pub(super) fn stores(view: &View, current: &Current) -> Vec<(String, CertStore)> {
     let listeners = current.listeners.iter();
@@ -85,6 +82,7 @@ pub(super) fn stores(view: &View, current: &Current) -> Vec<(String, CertStore)>
     of_listeners.chain(of_admin).collect()
 }
 
+/// By name and serial number.
 type Found = BTreeMap<(String, String), InUse>;
 
 fn find<'a>(found: &'a mut Found, stored: StoredCertificate, current: &Current) -> &'a mut InUse {
@@ -125,17 +123,6 @@ fn title(stored: &StoredCertificate) -> String {
     let name = stored.facts.names.iter().find_map(text_of);
     name.or_else(|| stored.facts.subject.clone())
         .unwrap_or_else(|| "unnamed".into())
-}
-
-/// A name of any kind, without its kind.
-pub(super) fn text_of(name: &CertificateName) -> Option<String> {
-    Some(match name {
-        CertificateName::Dns(name) | CertificateName::Uri(name) | CertificateName::Mail(name) => {
-            name.clone()
-        }
-        CertificateName::Ip(address) => address.to_string(),
-        _ => return None,
-    })
 }
 
 /// How long a certificate with this end is valid from `now`, in days; negative afterwards.

@@ -2,8 +2,8 @@
 //!
 //! Names and addresses that a peer chose are JSON strings as they are. A program that shows them has to treat them as text.
 
-use super::{certificates, story, time};
-use crate::view;
+use super::{story, time};
+use crate::{tls_facts, view};
 use portcullis::ConnectionInfo;
 use serde_json::{Value, json};
 use std::borrow::Cow;
@@ -20,7 +20,7 @@ pub(super) fn facts(info: &ConnectionInfo) -> Value {
         "alpn": alpn(info),
         "ja4": ja4(info),
         "tls": tls(info),
-        "client_certificate": client_certificate(info),
+        "client_certificate": tls_facts::client_certificate(info),
         "opened": time::millis_of(info.accepted_at()),
         "bytes_in": info.bytes_read(),
         "bytes_out": info.bytes_written(),
@@ -56,24 +56,11 @@ pub(super) fn ja4(info: &ConnectionInfo) -> Option<&str> {
     info.hello()?.ja4()
 }
 
-/// The subject of the client's certificate, or its first name.
-pub(super) fn client_certificate(info: &ConnectionInfo) -> Option<String> {
-    let certificate = info.peer_certificate()?;
-    if let Some(subject) = &certificate.subject {
-        return Some(format!("CN={subject}"));
-    }
-    certificates::text_of(certificate.names.first()?)
-}
-
 fn tls(info: &ConnectionInfo) -> Option<Value> {
     let tls = info.tls()?;
     Some(json!({
-        "version": tls.version.map(|version| match version {
-            "TLSv1_2" => "1.2",
-            "TLSv1_3" => "1.3",
-            other => other,
-        }),
-        "cipher": tls.cipher_suite.map(|suite| suite.replacen("TLS13_", "TLS_", 1)),
+        "version": tls_facts::version(tls),
+        "cipher": tls_facts::cipher(tls),
         "resumed": tls.resumed,
     }))
 }

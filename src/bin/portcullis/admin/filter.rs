@@ -1,7 +1,7 @@
 //! Which connections a request is about.
 
 use super::{connection, endings::Ending, query::Query, reply::Refusal, router::Call};
-use crate::view;
+use crate::{tls_facts, view};
 use portcullis::{
     ConnectionInfo,
     connection::{Address, Phase},
@@ -170,7 +170,7 @@ fn has(subject: &Subject<'_>, info: &ConnectionInfo, text: &str) -> bool {
         || connection::name(info).is_some_and(contains)
         || connection::alpn(info).is_some_and(|alpn| contains(&alpn))
         || connection::ja4(info).is_some_and(contains)
-        || connection::client_certificate(info).is_some_and(|name| contains(&name))
+        || tls_facts::client_certificate(info).is_some_and(|name| contains(&name))
         || info.route().is_some_and(contains)
         || info.pool().is_some_and(contains)
         || info

@@ -1,7 +1,6 @@
 //! What happened to a connection, step by step, with the times since its accept.
 
-use super::connection;
-use crate::reason::words_of;
+use crate::{reason::words_of, tls_facts::client_certificate};
 use portcullis::{ConnectionInfo, connection::Milestone};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -39,7 +38,7 @@ pub(super) fn of(info: &ConnectionInfo) -> Vec<Value> {
         };
         let what = format!("TLS handshake{name} completed, {version}{resumed}");
         steps.push(step("handshake", completed, what));
-        if let Some(name) = connection::client_certificate(info) {
+        if let Some(name) = client_certificate(info) {
             let what = format!("the client's certificate is that of {name}");
             steps.push(step("certificate", completed, what));
         }

@@ -14,7 +14,7 @@ pub(crate) use self::{
     admin::{AdminParts, AdminTls},
     listener::{Stack, State},
     rules::{Destination, Rules, Way},
-    tls::{Terminated, has_certificate, is_listed, outdated},
+    tls::{NOT_LISTED, Terminated, has_certificate, is_listed, not_listed, outdated},
 };
 
 use self::backend::{Servers, Settings};

@@ -123,7 +123,7 @@ impl Rules {
             .as_ref()
             .map(|access| access.handle().judge(info))
         {
-            Some(Verdict::Deny(rule)) => Err(rule.into()),
+            Some(Verdict::Deny(_)) => Err(tls::not_listed(info.peer_certificate())),
             _ => Ok(()),
         }
     }

@@ -6,6 +6,7 @@ use crate::config::{
 };
 use portcullis::{
     ConnectionInfo,
+    connection::CertificateFacts,
     middleware::{
         access::{AclLayer, Verdict},
         guard::Refusal,
@@ -236,6 +237,31 @@ pub(crate) fn outdated(crl: &StoredCrl, now: SystemTime) -> String {
          (`tls.client.crl-outdated`)"
     )
 }
+
+/// Why a client with this certificate is not admitted, with the names that were compared.
+pub(crate) fn not_listed(certificate: Option<&CertificateFacts>) -> String {
+    let Some(facts) = certificate else {
+        return "its certificate is damaged, so that its names are unknown".into();
+    };
+    let dns = facts.dns_names().map(|name| format!("dns:{name}"));
+    let mut names: Vec<_> = dns
+        .chain(facts.uris().map(|name| format!("uri:{name}")))
+        .collect();
+    if names.is_empty() {
+        return "its certificate has neither a DNS name nor a URI".into();
+    }
+    let others = names.len().saturating_sub(MOST_NAMES);
+    names.truncate(MOST_NAMES);
+    let others = match others {
+        0 => String::new(),
+        others => format!(" and {others} more"),
+    };
+    let names = names.join(", ");
+    format!("its certificate has no listed name, only {names}{others}")
+}
+
+/// The names of a certificate that a message contains.
+const MOST_NAMES: usize = 8;
 
 /// The reason for which a client is rejected whose certificate is not listed.
 pub(crate) const NOT_LISTED: &str = "certificate_not_listed";

@@ -5,8 +5,9 @@ use super::{
     client::{Found, Speaks, at, with_chain},
 };
 use crate::{
-    build::{Destination, Rules, Terminated, Way, is_listed},
+    build::{Destination, Rules, Terminated, Way, is_listed, not_listed},
     config::{Listener, Prelude, WhenFull},
+    reason::CERTIFICATE_ACL,
 };
 use portcullis::{
     ConnectionInfo,
@@ -311,7 +312,13 @@ impl Asking<'_> {
                 }
                 self.admit(GUARD, format!("it gets {shown}, and its own is accepted"));
                 return match &tls.access {
-                    Some(access) => self.access("certificate_acl", &access.handle(), info, false),
+                    Some(access) if access.handle().judge(info) != Verdict::Admit => {
+                        self.reject(CERTIFICATE_ACL, not_listed(info.peer_certificate()))
+                    }
+                    Some(_) => {
+                        self.admit(CERTIFICATE_ACL, "its certificate has a listed name");
+                        Ok(())
+                    }
                     None => Ok(()),
                 };
             }
@@ -319,7 +326,7 @@ impl Asking<'_> {
         let of = |kind: &'static str| names.iter().filter_map(move |name| name.strip_prefix(kind));
         match &settings.allow {
             Some(allow) if !is_listed(allow, of("dns:"), of("uri:")) => {
-                self.reject("certificate_acl", "its certificate has no listed name")
+                self.reject(CERTIFICATE_ACL, "its certificate has no listed name")
             }
             _ => Ok(()),
         }

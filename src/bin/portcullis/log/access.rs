@@ -3,7 +3,7 @@
 use super::lines::Lines;
 use crate::{
     reason::{Failure, is_drained, reason},
-    view,
+    tls_facts, view,
 };
 use portcullis::{
     connection::{EndedBy, Milestone},
@@ -99,8 +99,10 @@ pub(crate) fn log(listener: &str, closed: &Closed<'_>) {
         peer = %info.peer(),
         proxy = is_proxied.then(|| tracing::field::display(info.socket_peer())),
         name,
+        tls_version = tls.and_then(tls_facts::version),
+        cipher = tls.and_then(tls_facts::cipher),
         ja4 = hello.and_then(|hello| hello.ja4()),
-        certificate = info.peer_certificate().and_then(|it| it.subject.as_deref()),
+        certificate = tls_facts::client_certificate(info),
         route = info.route(),
         backend = info.pool(),
         server = upstream.map(|it| &*it.server),
