@@ -139,7 +139,7 @@ impl CertStoreProblem {
         matches!(self.fault, Fault::NotYetValid { .. })
     }
 
-    /// Whether two certificates contain the same name.
+    /// Whether two certificates contain the same name, for keys of the same type.
     pub const fn is_claimed_twice(&self) -> bool {
         matches!(self.fault, Fault::Claimed { .. })
     }
@@ -183,7 +183,7 @@ impl fmt::Display for CertStoreProblem {
             Fault::Claimed { name, by, number } => write!(
                 f,
                 "certificate in {file} contains the name \"{}\", which the certificate in {} contains \
-                 too: remove one of them",
+                 too, for a key of the same type: remove one of them",
                 name.escape_debug(),
                 Place(by.as_deref(), *number)
             ),

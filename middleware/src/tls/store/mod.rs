@@ -14,11 +14,14 @@
 //! no name, as clients do that connect to an IP address, get the default. Without a default, the handshake
 //! fails with [`UnrecognizedName`](super::UnrecognizedName).
 //!
+//! A name may have several certificates if their keys are of different types, such as ECDSA and RSA. A client gets the
+//! first one that was added whose signatures it supports, so add the one for ECDSA first. The default is a single certificate.
+//!
 //! # Checks
 //!
 //! A certificate is served only if the chain parses, the key belongs to it, its own certificate is within its
-//! validity, and no other certificate of the store contains the same name. All problems are reported
-//! together, each with its file. A reload with a problem changes nothing, with one exception: a certificate
+//! validity, and no other certificate of the store contains the same name for a key of the same type. All problems are
+//! reported together, each with its file. A reload with a problem changes nothing, with one exception: a certificate
 //! that has expired while it was in use stays in use, so that it does not block the renewal of others.
 //!
 //! The watch is for renewals, where a certificate that is not usable must not block the others: it stays as it was, and
@@ -40,7 +43,6 @@
 //!
 //! # Limitations
 //!
-//! - A name has one certificate, so there is no choice between RSA and ECDSA.
 //! - OCSP responses come from a file. The store does not fetch them.
 //!
 //! # Performance

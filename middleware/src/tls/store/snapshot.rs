@@ -5,6 +5,7 @@ use crate::{
     connection::CertificateFacts,
     tls::{
         rustls::{
+            SignatureAlgorithm, SignatureScheme,
             server::{ClientHello, ResolvesServerCert},
             sign::CertifiedKey,
         },
@@ -13,7 +14,7 @@ use crate::{
 };
 use std::{
     borrow::Cow,
-    collections::{HashMap, hash_map::Entry},
+    collections::HashMap,
     fmt,
     path::PathBuf,
     sync::{
@@ -69,6 +70,11 @@ impl StoredKey {
         }
     }
 
+    /// Of several certificates for one name, each has another type.
+    fn key_type(&self) -> SignatureAlgorithm {
+        self.key.key.algorithm()
+    }
+
     pub(super) fn staple(&mut self, response: Vec<u8>, until: i64, file: PathBuf) {
         let mut key = CertifiedKey::clone(&self.key);
         key.ocsp = Some(response);
@@ -119,10 +125,10 @@ pub(in crate::tls) struct Snapshot {
     keys: Vec<Arc<StoredKey>>,
     /// Why certificates keep their files of before, by their numbers.
     problems: HashMap<usize, Arc<str>>,
-    /// Positions in `keys`, by name in lower case.
-    exact: HashMap<Box<str>, usize>,
+    /// Positions in `keys`, by name in lower case. Those of one name have keys of different types.
+    exact: HashMap<Box<str>, Vec<usize>>,
     /// Wildcards, without `*.`.
-    wildcards: HashMap<Box<str>, usize>,
+    wildcards: HashMap<Box<str>, Vec<usize>>,
     default: Option<usize>,
 }
 
@@ -206,14 +212,16 @@ impl Snapshot {
                 continue;
             }
             is_reachable = true;
-            match names.entry(name.into()) {
-                Entry::Vacant(entry) => {
-                    entry.insert(position);
-                }
-                // A certificate may repeat a name.
-                Entry::Occupied(entry) if *entry.get() == position => {}
-                Entry::Occupied(entry) => {
-                    let other = &self.keys[*entry.get()];
+            let positions = names.entry(name.into()).or_default();
+            // A certificate may repeat a name.
+            if positions.last() == Some(&position) {
+                continue;
+            }
+            let mut others = positions.iter().map(|other| &self.keys[*other]);
+            let same_type = others.find(|other| other.key_type() == key.key_type());
+            match same_type {
+                None => positions.push(position),
+                Some(other) => {
                     let fault = Fault::Claimed {
                         name: dns_name.to_owned(),
                         by: other.source.clone(),
@@ -247,6 +255,18 @@ impl Snapshot {
         self.keys.get(self.position(name)?).map(|key| &**key)
     }
 
+    /// The first certificate for `name` whose key the client can verify, or else the first one.
+    fn choose(&self, name: Option<&str>, schemes: &[SignatureScheme]) -> Option<&StoredKey> {
+        let positions = self.positions(name);
+        let mut keys = positions.iter().map(|position| &*self.keys[*position]);
+        let is_known = |key: &&StoredKey| key.key.key.choose_scheme(schemes).is_some();
+        let first = keys.clone().next();
+        match positions.len() {
+            ..2 => first,
+            _ => keys.find(is_known).or(first),
+        }
+    }
+
     /// The certificate of a client, which no name selects.
     pub(in crate::tls) fn client_key(&self) -> Option<Arc<CertifiedKey>> {
         let key = self.keys.get(self.default.unwrap_or_default())?;
@@ -261,15 +281,19 @@ impl Snapshot {
     }
 
     fn position(&self, name: Option<&str>) -> Option<usize> {
+        self.positions(name).first().copied()
+    }
+
+    fn positions(&self, name: Option<&str>) -> &[usize] {
         let named = name.map(normalized).and_then(|name| {
             let wildcard = || self.wildcards.get(name.split_once('.')?.1);
-            self.exact.get(&*name).or_else(wildcard).copied()
+            self.exact.get(&*name).or_else(wildcard)
         });
-        named.or(self.default)
+        named.map_or(self.default.as_slice(), |positions| positions)
     }
 
     pub(super) fn resolve(&self, hello: &ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.find(hello.server_name())
+        self.choose(hello.server_name(), hello.signature_schemes())
             .map(|key| key.current().clone())
     }
 

@@ -7,10 +7,17 @@ use super::{
 };
 use crate::{
     error::find,
-    tls::{CertStore, ClientAuth, TicketKeys, TlsProfile, Trust, UnrecognizedName},
+    tls::{
+        CertStore, CertStoreBuilder, ClientAuth, TicketKeys, TlsProfile, Trust, UnrecognizedName,
+    },
 };
-use rustls::pki_types::pem::PemObject;
-use rustls::{AlertDescription, CertificateError, version::TLS12};
+use rcgen::KeyPair;
+use rustls::{
+    AlertDescription, CertificateError, DigitallySignedStruct, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    pki_types::{UnixTime, pem::PemObject},
+    version::TLS12,
+};
 use std::{
     path::Path,
     time::{Duration, SystemTime},
@@ -86,6 +93,103 @@ async fn two_names_are_served_and_others_are_rejected_with_an_alert() {
     let lenient = builder.as_default().build().unwrap();
     let lenient = TlsProfile::new(&lenient).with_alpn(["h2"]).build().unwrap();
     visit(&lenient, &client, "127.0.0.1").await.unwrap();
+}
+
+/// A client that supports one kind of signature, and trusts each certificate.
+#[derive(Debug)]
+struct Only(SignatureScheme);
+
+impl ServerCertVerifier for Only {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![self.0]
+    }
+}
+
+#[tokio::test]
+async fn of_the_certificates_of_a_name_a_client_gets_the_first_that_it_supports() {
+    let of_type = |algorithm| {
+        let key = KeyPair::generate_for(algorithm).unwrap();
+        let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        (
+            certificate.der().clone(),
+            certificate.pem(),
+            key.serialize_pem(),
+        )
+    };
+    let ecdsa = of_type(&rcgen::PKCS_ECDSA_P256_SHA256);
+    let ed25519 = of_type(&rcgen::PKCS_ED25519);
+    let add = |builder: CertStoreBuilder, (_, chain, key): &(_, String, String)| {
+        builder.pem(chain.as_bytes(), key.as_bytes())
+    };
+    let store = add(add(CertStore::builder(), &ecdsa), &ed25519)
+        .build()
+        .unwrap();
+    let layer = TlsProfile::new(&store).build().unwrap();
+    for version in rustls::ALL_VERSIONS {
+        for (scheme, expected) in [
+            (SignatureScheme::ECDSA_NISTP256_SHA256, Some(&ecdsa.0)),
+            (SignatureScheme::ED25519, Some(&ed25519.0)),
+            (SignatureScheme::RSA_PSS_SHA256, None),
+        ] {
+            let client = ClientConfig::builder_with_provider(provider())
+                .with_protocol_versions(&[version])
+                .unwrap()
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(Only(scheme)))
+                .with_no_client_auth();
+            let (connection, io) = over_tcp().await;
+            let served = serve(layer.clone(), connection, echo);
+            let shown = async {
+                let client = connect(client, io).await.ok()?;
+                let shown = client.get_ref().1.peer_certificates().unwrap()[0].clone();
+                talk(client, b"").await.unwrap();
+                Some(shown)
+            };
+            let (_, shown) = tokio::join!(served, shown);
+            assert_eq!(shown.as_ref(), expected, "{version:?} {scheme:?}");
+        }
+    }
+    // Two of one type are a mistake.
+    let both = add(
+        add(CertStore::builder(), &ecdsa),
+        &of_type(&rcgen::PKCS_ECDSA_P384_SHA384),
+    );
+    let error = both.build().unwrap_err();
+    assert!(error.problems()[0].is_claimed_twice(), "{error}");
+    assert!(
+        error.to_string().contains("a key of the same type"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
