@@ -4,6 +4,7 @@ use crate::{
     gate::{Folder, program},
     support::child::Child,
 };
+use rustix::process::{Pid, Signal, kill_process};
 use std::time::Duration;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -60,6 +61,40 @@ async fn a_hangup_does_not_end_it() {
     client.read_to_string(&mut received).await.expect("an echo");
     assert_eq!(received, "ping");
     ends_with_zero(child).await;
+}
+
+/// A program that catches signals too late ends by one instead of with a code.
+#[tokio::test]
+async fn signals_that_come_right_after_the_address_are_caught() {
+    for arguments in [
+        &["echo", "127.0.0.1:0"][..],
+        &["daytime", "127.0.0.1:0"],
+        &["demo"],
+    ] {
+        for number in 0..20 {
+            let mut child = Child::start(program(arguments.iter().copied())).expect("it starts");
+            // Of the demo, the log may have begun before.
+            child
+                .says(if arguments == ["demo"] {
+                    "demo:"
+                } else {
+                    "try:"
+                })
+                .await;
+            let process = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+            let process = process.expect("a process");
+            if number % 2 == 1 {
+                kill_process(process, Signal::HUP).expect("it runs");
+            }
+            kill_process(process, Signal::TERM).expect("it runs");
+            let ended = child.ended_within(Duration::from_secs(30)).await;
+            assert_eq!(
+                ended.code(),
+                Some(0),
+                "{arguments:?}: {ended}, number {number}"
+            );
+        }
+    }
 }
 
 #[tokio::test]

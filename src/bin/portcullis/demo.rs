@@ -57,14 +57,14 @@ pub(crate) fn demo(args: &args::Demo) -> ExitCode {
         Ok(prepared) => prepared,
         Err(error) => return failed(&error),
     };
-    if let Err(failed) = output::print(&describe(addresses, token.expose())) {
-        return failed;
-    }
-    if args.load {
-        let [web, sni, echo, _] = addresses;
-        runtime.spawn(load::run(load::Listeners { web, sni, echo }, chain));
-    }
-    run::serve_on(&runtime, config, problems, None, sockets)
+    run::serve_on(&runtime, config, problems, None, sockets, || {
+        output::try_print(&describe(addresses, token.expose()))?;
+        if args.load {
+            let [web, sni, echo, _] = addresses;
+            tokio::spawn(load::run(load::Listeners { web, sni, echo }, chain));
+        }
+        Ok(())
+    })
 }
 
 /// A gate whose sockets are open, and whose servers run.

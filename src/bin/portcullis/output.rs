@@ -19,20 +19,33 @@ pub(crate) fn end_with(text: &str, code: u8) -> ExitCode {
 
 /// Prints `text` on the standard output. If that fails, it says so, and returns how the program ends.
 pub(crate) fn print(text: &str) -> Result<(), ExitCode> {
-    let mut output = io::stdout().lock();
-    let written = output.write_all(text.as_bytes());
-    check(written.and_then(|()| output.flush()))
+    check(write(text))
 }
 
-/// The same for what was printed already.
+/// Prints `text` on the standard output. If that fails, it returns why.
+pub(crate) fn try_print(text: &str) -> Result<(), String> {
+    problem(write(text))
+}
+
+/// The same as [`print`] for what was printed already.
 pub(crate) fn check(written: io::Result<()>) -> Result<(), ExitCode> {
+    problem(written).map_err(|problem| {
+        say(problem);
+        ExitCode::from(exit::FAILED)
+    })
+}
+
+fn write(text: &str) -> io::Result<()> {
+    let mut output = io::stdout().lock();
+    output.write_all(text.as_bytes())?;
+    output.flush()
+}
+
+fn problem(written: io::Result<()>) -> Result<(), String> {
     match written {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            say(format_args!(
-                "portcullis: the standard output cannot be written: {error}"
-            ));
-            Err(ExitCode::from(exit::FAILED))
-        }
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(format!(
+            "portcullis: the standard output cannot be written: {error}"
+        )),
         // A reader that is gone, such as `head`, wants no more.
         _ => Ok(()),
     }

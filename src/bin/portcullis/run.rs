@@ -157,7 +157,7 @@ pub(crate) fn run(path: &Path) -> ExitCode {
     let sockets = Sockets::from_env();
     let (config, problems) = Config::load(path);
     let runtime = runtime_with(config.process.workers);
-    serve_on(&runtime, config, problems, Some(path), sockets)
+    serve_on(&runtime, config, problems, Some(path), sockets, || Ok(()))
 }
 
 /// Serves a configuration that the command line describes.
@@ -172,7 +172,8 @@ pub(crate) fn forward(args: &args::Forward) -> ExitCode {
     let mut problems = Problems::default();
     let source = Source::unnamed(text);
     let config = Config::parse(&source, &mut problems);
-    serve_on(&runtime(), config, problems, None, Sockets::default())
+    let sockets = Sockets::default();
+    serve_on(&runtime(), config, problems, None, sockets, || Ok(()))
 }
 
 /// The configuration file that does the same.
@@ -228,13 +229,14 @@ fn utf8(path: &Path) -> Result<&str, String> {
         .ok_or_else(|| format!("{} cannot be used: {reason}", path.display()))
 }
 
-/// Serves until a signal.
+/// Serves until a signal. `on_start` is called once it serves and catches signals.
 pub(crate) fn serve_on(
     runtime: &Runtime,
     config: Config,
     mut problems: Problems,
     file: Option<&Path>,
     sockets: Sockets,
+    on_start: impl FnOnce() -> Result<(), String>,
 ) -> ExitCode {
     let _guard = runtime.enter();
     // First, because what is built logs, too. Access lines come when it is certain that they can be written.
@@ -274,7 +276,7 @@ pub(crate) fn serve_on(
         tracing::warn!("{problem}");
     }
     raise_descriptors();
-    let serving = serve_with(config, parts, instruments, events, file, sockets);
+    let serving = serve_with(config, parts, instruments, events, file, sockets, on_start);
     match runtime.block_on(serving) {
         Ok(report) => exit_code(&report),
         Err(error) => failed_to_start(&error),
@@ -294,6 +296,7 @@ async fn serve_with(
     mut events: Events,
     file: Option<&Path>,
     mut sockets: Sockets,
+    on_start: impl FnOnce() -> Result<(), String>,
 ) -> Result<Report, String> {
     let uses_tls = |backend: &Backend| backend.tls.is_some() || backend.health.tls.is_some();
     if !config.certificates.is_empty() || config.backends.iter().any(uses_tls) {
@@ -320,6 +323,7 @@ async fn serve_with(
         let taken = running.take_taken_over();
         events.set_offer(succession.finish(taken).await?);
     }
+    on_start()?;
     let recheck = tokio::spawn(recheck::run(running.view()));
     let report = running.serve(events, requests).await;
     recheck.abort();

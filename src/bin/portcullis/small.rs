@@ -77,12 +77,21 @@ fn serve(address: &str, name: &str, stack: impl Stack<TcpStream>) -> ExitCode {
         let listener = TcpListener::bind(address)?;
         let address = listener.local_addr()?;
         let (ip, port) = (address.ip(), address.port());
+        let server = Server::new().listen(listener, stack).stop_on_signals();
+        // It catches signals from here on.
+        let server = server.spawn()?;
         let printed = output::print(&format!("{name} on {address}; try: nc {ip} {port}\n"));
         if let Err(failed) = printed {
             return Ok(Err(failed));
         }
-        let server = Server::new().listen(listener, stack).stop_on_signals();
-        server.run().await.map(Ok).map_err(BoxError::from)
+        let report = server.wait().await;
+        match report.broken_listeners() {
+            [broken, ..] => {
+                let error = format!("{}: {}", broken.name(), broken.error());
+                Err(BoxError::from(error))
+            }
+            [] => Ok(Ok(report)),
+        }
     };
     match run::runtime().block_on(serve) {
         Ok(Ok(report)) => run::exit_code(&report),
