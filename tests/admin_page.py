@@ -30,6 +30,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import page_access
+
 SECONDS = 15
 TOKEN = "open-sesame-says-the-test"
 MUTUAL = "mutual-for-the-reporting-team-of-the-northern-region"
@@ -343,8 +345,9 @@ class Browser:
         self.post(f"/element/{element}/clear")
         self.post(f"/element/{element}/value", text=text)
 
-    def press(self, key):
-        actions = [{"type": "keyDown", "value": key}, {"type": "keyUp", "value": key}]
+    def press(self, *keys):
+        """Presses keys together."""
+        actions = [{"type": kind, "value": key} for kind, order in (("keyDown", keys), ("keyUp", keys[::-1])) for key in order]
         self.post("/actions", actions=[{"type": "key", "id": "keyboard", "actions": actions}])
 
     def click_at(self, selector, right, down):
@@ -591,11 +594,11 @@ def a_server_is_drained_and_back(browser, gate, _):
         [server] = [server for server in gate.get("/api/backends")["backends"][0]["servers"] if server["address"] == address]
         return server["state"]
     wait_until(lambda: state() == "up", "a server that is up")
-    browser.click(f"[aria-label='Drain {address}']")
+    browser.click(f"[aria-label='Drain {address} of echo']")
     wait_until(lambda: state() != "up", "the drained server")
-    browser.click(f"[aria-label='Back in use: {address}']")
+    browser.click(f"[aria-label='Back in use: {address} of echo']")
     wait_until(lambda: state() == "up", "the server in use again")
-    browser.find(f"[aria-label='Drain {address}']")
+    browser.find(f"[aria-label='Drain {address} of echo']")
 
 
 def the_certificate_of_a_server_is_shown(browser, gate, _):
@@ -771,6 +774,7 @@ CHECKS = [opens, plots_move, a_filter_filters, a_click_closes_a_connection_with_
           a_click_on_an_outcome_filters_the_ended, what_a_peer_chose_is_text,
           a_server_is_drained_and_back, the_certificate_of_a_server_is_shown, a_listener_is_paused_limited_and_resumed,
           matching_connections_are_closed_after_a_question, a_reload_shows_its_plan, a_decision_is_explained,
+          *page_access.CHECKS,
           nothing_overflows_and_screenshots, no_errors_and_no_other_hosts, many_connections_update_quickly,
           a_lost_gate_is_found_again]
 

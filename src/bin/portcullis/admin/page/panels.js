@@ -193,7 +193,7 @@ function row(backend, { key, address }, act) {
       check.className = server.last_check ? "wrap" : "wrap faint";
       setTitle(check, checked ? `${ago(checked, server.now)}, ${exact(checked)}` : "");
       setText(toggle, AWAY.includes(word) ? "Back" : "Drain");
-      toggle.setAttribute("aria-label", AWAY.includes(word) ? `Back in use: ${address}` : `Drain ${address}`);
+      toggle.setAttribute("aria-label", AWAY.includes(word) ? `Back in use: ${address} of ${backend}` : `Drain ${address} of ${backend}`);
     },
   };
 }
