@@ -768,6 +768,22 @@ def a_lost_gate_is_found_again(browser, gate, _):
     browser.wait_for("document.querySelector('#lost').hidden && document.querySelector('#state').textContent === 'serving'", "the page with the new process")
 
 
+def a_shutdown_shows_what_it_waits_for(browser, gate, _):
+    """The last one, because the gate ends."""
+    configuration = gate.folder / "gate.toml"
+    configuration.write_text(configuration.read_text().replace('deadline = "1s"', 'deadline = "8s"'))
+    reloads = browser.text("#reload-result")
+    gate.running.process.send_signal(signal.SIGHUP)
+    browser.wait_for("document.querySelector('#reload-result').textContent !== arguments[0]", "the reload", reloads)
+    with gate.connect() as stream:
+        stream.sendall(b"hello")
+        assert stream.recv(100) == b"hello"
+        browser.click("#drain")
+        browser.click("dialog [value=confirm]")
+        browser.wait_for("/^draining: [1-9]\\d* open, [0-9.]+ s left$/.test(document.querySelector('#state').textContent)", "what it waits for")
+    browser.wait_for("document.querySelector('#lost').textContent.startsWith('No answer')", "the end")
+
+
 CHECKS = [opens, plots_move, a_filter_filters, a_click_closes_a_connection_with_the_token,
           an_ended_connection_appears_with_its_reason, a_story_has_the_route_and_each_time,
           what_can_be_chosen_follows_the_configuration,
@@ -776,7 +792,7 @@ CHECKS = [opens, plots_move, a_filter_filters, a_click_closes_a_connection_with_
           matching_connections_are_closed_after_a_question, a_reload_shows_its_plan, a_decision_is_explained,
           *page_access.CHECKS,
           nothing_overflows_and_screenshots, no_errors_and_no_other_hosts, many_connections_update_quickly,
-          a_lost_gate_is_found_again]
+          a_lost_gate_is_found_again, a_shutdown_shows_what_it_waits_for]
 
 
 def main():

@@ -12,7 +12,7 @@ use std::{
     sync::{Arc, Weak},
     time::Duration,
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// Controls and observes a server. Clones refer to the same server.
 #[derive(Clone, Debug)]
@@ -265,6 +265,14 @@ impl Handle {
     /// Safe to drop at any time.
     pub async fn draining(&self) {
         self.shared.lifecycle.draining().await;
+    }
+
+    /// When connections that are still open are force-closed. `None` before the shutdown begins.
+    ///
+    /// It is set once [`draining`](Self::draining) resolves, and kept after the server has stopped.
+    /// [`stop_at_once`](Self::stop_at_once) does not wait for it.
+    pub fn drain_deadline(&self) -> Option<Instant> {
+        Some(self.shared.schedule.get()?.deadline)
     }
 
     /// Waits until the server has stopped and all `on_stop` hooks have run.

@@ -1,8 +1,8 @@
 //! State shared by a server's listeners, handle and drain.
 
 use super::{
-    Config, Drain, Report, clock::Clock, lifecycle::Lifecycle, listeners::Listeners,
-    registry::Registry,
+    Config, Drain, Report, clock::Clock, drain::Schedule, lifecycle::Lifecycle,
+    listeners::Listeners, registry::Registry,
 };
 use portcullis_middleware::limit::LimitHandle;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -18,6 +18,8 @@ pub(crate) struct SharedState {
     pub(super) config: OnceLock<Config>,
     /// Replaces the drain that the server was built with.
     drain: Mutex<Option<Drain>>,
+    /// That of the shutdown, once it has begun.
+    pub(super) schedule: OnceLock<Schedule>,
     /// The limit that the handle shows and changes.
     pub(super) limit: OnceLock<LimitHandle>,
 }
@@ -32,6 +34,7 @@ impl SharedState {
             report: OnceLock::new(),
             config: OnceLock::new(),
             drain: Mutex::default(),
+            schedule: OnceLock::new(),
             limit: OnceLock::new(),
         }
     }

@@ -67,9 +67,11 @@ impl ServerDrainer {
         self.listeners.server_drains = true;
         // First, so that no listener is added to a server that is paused and drains.
         let listeners = shared.listeners.stop();
-        lifecycle.begin_drain(false);
         let drain = shared.drain().unwrap_or_else(|| self.drain.clone());
         let schedule = drain.schedule(begun);
+        // Before the state changes, so that a drain that is seen has a deadline.
+        let _first = shared.schedule.set(schedule);
+        lifecycle.begin_drain(false);
         for listener in &listeners {
             listener
                 .gone_at_server_drain

@@ -114,6 +114,46 @@ async fn systemd_learns_of_the_start_reloads_and_the_shutdown() {
 }
 
 #[tokio::test]
+async fn systemd_learns_what_a_shutdown_waits_for_and_waits_longer() {
+    let systemd = Systemd::new();
+    let text = configuration("\"127.0.0.1:0\"", &backend("one").await.to_string());
+    let text = text.replace("version = 1", "version = 1\n[drain]\ndeadline = \"1h\"");
+    let file = systemd.folder.write("gate.toml", text);
+    let mut gate = Gate::start(systemd.program(&file), 1).await;
+    assert_eq!(value(&systemd.message().await, "READY"), Some("1"));
+    let mut clients = [gate.connect().await, gate.connect().await];
+    for client in &mut clients {
+        line(client).await.expect("the greeting");
+    }
+    gate.child.signal("TERM").await;
+    // The second one comes ten seconds later.
+    let [first, second] = clients;
+    for (open, next) in [
+        ("2 connections are open", Some(first)),
+        ("1 connection is open", None),
+    ] {
+        let message = systemd.message().await;
+        assert_eq!(value(&message, "STOPPING"), Some("1"));
+        let status = value(&message, "STATUS").expect("a status");
+        assert!(
+            status.starts_with(&format!("draining: {open}, and ")),
+            "{status}"
+        );
+        let more = value(&message, "EXTEND_TIMEOUT_USEC").expect("more time");
+        let more: u64 = more.parse().expect("a number");
+        assert!(more > 20_000_000, "{more}");
+        let line = gate.child.says("draining").await;
+        let line: serde_json::Value = serde_json::from_str(&line).expect("it is JSON");
+        assert_eq!(line["open"].to_string(), open[..1]);
+        let left = line["left"].as_u64().expect("whole seconds");
+        assert!((3_580..=3_600).contains(&left), "{line}");
+        drop(next);
+    }
+    drop(second);
+    assert_eq!(gate.child.ended_within(PATIENCE).await.code(), Some(0));
+}
+
+#[tokio::test]
 async fn the_watchdog_gets_signs_of_life_while_it_wants_them() {
     let systemd = Systemd::new();
     let text = configuration("\"127.0.0.1:0\"", &backend("one").await.to_string());

@@ -2,6 +2,7 @@
 
 mod args;
 mod client;
+mod drain;
 mod explain;
 mod request;
 mod show;
@@ -12,6 +13,7 @@ pub(crate) use self::{
     client::{Client, Interface},
 };
 
+use self::args::Command;
 use crate::{exit, output, run};
 use std::process::ExitCode;
 
@@ -21,12 +23,16 @@ pub(crate) fn ctl(args: &Ctl) -> ExitCode {
         Err(error) => return failed(&error, exit::USAGE),
     };
     let (method, path) = request::of(&args.command);
-    let answer = run::runtime().block_on(client.request(&method, &path, String::new()));
+    let runtime = run::runtime();
+    let answer = runtime.block_on(client.request(&method, &path, String::new()));
     let answer = match answer {
         Ok(answer) => answer,
         Err(error) => return failed(&error, exit::FAILED),
     };
     let is_done = answer.status.is_success();
+    if is_done && matches!(args.command, Command::Drain { wait: true }) {
+        return runtime.block_on(drain::wait(&client, args.json));
+    }
     let code = if is_done { exit::OK } else { exit::FAILED };
     if args.json {
         return output::end_with(&format!("{}\n", answer.text.trim_end()), code);

@@ -4,10 +4,12 @@ mod commit;
 mod kept;
 #[cfg(unix)]
 mod passed_on;
+mod progress;
 mod reload;
 #[cfg(unix)]
 mod upgrade;
 
+use self::progress::Progress;
 #[cfg(unix)]
 use crate::system::upgrade::Restart;
 use crate::{
@@ -24,11 +26,13 @@ use portcullis::{
     service::{Reload, ReloadHandle},
     upstream::Pool,
 };
-use std::{collections::HashMap, path::Path, pin::pin, sync::Arc, time::Duration};
+use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
 use tokio::{
     sync::{mpsc, oneshot},
     time::{MissedTickBehavior, interval},
 };
+
+pub(crate) use self::progress::Remaining;
 
 /// Listeners, backends, and the configuration that they came from.
 pub(crate) struct Running {
@@ -160,16 +164,12 @@ impl Running {
         self.notifier.ready(&self.status());
         let server = self.server.clone();
         let handle_events = async {
-            let mut draining = pin!(server.draining());
-            let mut is_draining = false;
+            let mut progress = Progress::new(server.clone());
             let mut looks = interval(LOOK);
             looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 tokio::select! {
-                    () = &mut draining, if !is_draining => {
-                        is_draining = true;
-                        self.notifier.stopping();
-                    }
+                    remaining = progress.next() => self.notifier.stopping(&remaining),
                     event = events.next() => match event {
                         Event::Reload => drop(self.reload()),
                         #[cfg(unix)]

@@ -6,6 +6,7 @@ mod certificates;
 mod client;
 mod connections;
 mod ctl;
+mod drain;
 mod forced;
 mod hostile;
 mod measures;

@@ -4,7 +4,7 @@ use super::{
     access, certificates, health, listeners,
     reply::{self, Refusal, Reply},
     router::Call,
-    time::millis,
+    time::{millis, millis_of},
 };
 use crate::{
     build,
@@ -32,6 +32,10 @@ pub(super) fn show(call: &Call<'_>) -> Result<Reply, Refusal> {
         "started": millis(view.started),
         "now": millis(SystemTime::now()),
         "state": state(view.state()),
+        "drain": view.server.drain_deadline().map(|deadline| json!({
+            "open": status.active,
+            "deadline": millis_of(deadline),
+        })),
         "ready": not_ready.is_empty(),
         "not_ready": not_ready,
         "token_required": !is_trusted,

@@ -114,7 +114,11 @@ pub(super) enum Command {
         level: Level,
     },
     /// Shuts the program down gracefully.
-    Drain,
+    Drain {
+        /// Prints what is waited for until the program has ended; ends with 3 if connections were force-closed.
+        #[arg(long)]
+        wait: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]

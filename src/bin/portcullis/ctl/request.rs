@@ -57,7 +57,7 @@ pub(super) fn of(command: &Command) -> (Method, String) {
         Command::Explain(question) => (Method::GET, with("/api/explain", &question.parameters())),
         Command::Reload => post("/api/reload"),
         Command::LogLevel { level } => post(&format!("/api/log-level?level={}", level.as_str())),
-        Command::Drain => post("/api/drain"),
+        Command::Drain { .. } => post("/api/drain"),
     }
 }
 

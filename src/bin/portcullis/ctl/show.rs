@@ -3,7 +3,7 @@
 use super::{
     args::Command,
     client::Answer,
-    explain,
+    drain, explain,
     table::{Table, plain},
 };
 use serde_json::Value;
@@ -43,7 +43,7 @@ pub(super) fn answer(command: &Command, answer: &Answer) -> String {
         Command::Certificates => certificates(&value),
         Command::Explain(_) => explain::show(&value),
         Command::LogLevel { .. } => format!("log level: {}\n", text(&value["log_level"])),
-        Command::Reload | Command::Drain => format!("{}\n", text(&value["result"])),
+        Command::Reload | Command::Drain { .. } => format!("{}\n", text(&value["result"])),
     }
 }
 
@@ -63,7 +63,7 @@ fn status(status: &Value) -> String {
         _ => format!("{}, not ready", text(&status["state"])),
     };
     let mut lines = vec![
-        ("state", state),
+        ("state", state + &drain(status)),
         (
             "version",
             format!("{} {}", text(&status["name"]), text(&status["version"])),
@@ -111,6 +111,14 @@ fn status(status: &Value) -> String {
         .iter()
         .map(|(name, value)| format!("{name:14} {value}\n"))
         .collect()
+}
+
+/// What a shutdown waits for.
+fn drain(status: &Value) -> String {
+    match drain::remaining(status) {
+        Some(remaining) => format!("; {remaining}"),
+        None => String::new(),
+    }
 }
 
 fn listeners(listeners: &[Value]) -> String {

@@ -1,8 +1,10 @@
 //! Messages to systemd: `sd_notify(3)`, for units of `Type=notify-reload`.
 
+use crate::running::Remaining;
 use std::{
     env,
     ffi::OsStr,
+    fmt::Write as _,
     io,
     os::unix::net::{SocketAddr, UnixDatagram},
     process,
@@ -49,8 +51,13 @@ impl Notifier {
         self.send(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
     }
 
-    pub(crate) fn stopping(&self) {
-        self.send("STOPPING=1\nSTATUS=shutting down gracefully");
+    /// It shuts down gracefully. To be repeated within its patience.
+    pub(crate) fn stopping(&self, remaining: &Remaining) {
+        let mut message = format!("STOPPING=1\nSTATUS=draining: {remaining}");
+        if let Some(patience) = remaining.patience() {
+            let _ = write!(message, "\nEXTEND_TIMEOUT_USEC={}", patience.as_micros());
+        }
+        self.send(&message);
     }
 
     /// Another process takes this one's place, which reports nothing any more.

@@ -1,5 +1,7 @@
 //! Systems without systemd.
 
+use crate::running::Remaining;
+
 #[derive(Debug, Default)]
 pub(crate) struct Notifier;
 
@@ -12,7 +14,7 @@ impl Notifier {
 
     pub(crate) fn reloading(&self) {}
 
-    pub(crate) fn stopping(&self) {}
+    pub(crate) fn stopping(&self, _: &Remaining) {}
 
     pub(crate) fn start_watchdog(&mut self) {}
 }

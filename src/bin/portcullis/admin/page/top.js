@@ -27,13 +27,17 @@ function level({ ready, state, warnings = [], configuration }) {
   return state !== "serving" || warnings.length > 0 || configuration.last_error ? "warn" : "good";
 }
 
+/** What a graceful shutdown still waits for. */
+const draining = ({ open, deadline }, now) =>
+  `draining: ${count(open)} open, ${duration(Math.max(0, Math.round((deadline - now) / 1000)))} left`;
+
 const fileName = (path) => path.split("/").at(-1);
 
 export function showStatus(status) {
-  const { configuration, now, started, state, ready, not_ready: reasons, warnings = [] } = status;
+  const { configuration, now, started, state, drain, ready, not_ready: reasons, warnings = [] } = status;
   byId("lamp").dataset.level = level(status);
   setText(byId("name"), status.name);
-  setText(byId("state"), ready || state !== "serving" ? words(state) : "not ready");
+  setText(byId("state"), drain && state === "draining" ? draining(drain, now) : ready || state !== "serving" ? words(state) : "not ready");
   setText(byId("uptime"), duration(Math.floor((now - started) / 1000)));
   setTitle(byId("uptime"), `started ${exact(started)}`);
   setText(byId("configuration"), `${configuration.file ? fileName(configuration.file) : "built in"}, loaded ${ago(configuration.loaded, now)}`);

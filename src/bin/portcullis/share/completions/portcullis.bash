@@ -799,7 +799,7 @@ _portcullis() {
             return 0
             ;;
         portcullis__subcmd__ctl__subcmd__drain)
-            opts="-c -h --admin --config --token-file --roots --json --help"
+            opts="-c -h --wait --admin --config --token-file --roots --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -203,6 +203,7 @@ complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_se
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from drain" -s c -l config -d 'The configuration file that names the admin interface, without --admin' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from drain" -l token-file -d 'The file of the token; by default the token is in the variable PORTCULLIS_TOKEN, or where the configuration says' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from drain" -l roots -d 'The file of the authorities, in PEM, for an interface with TLS; by default those of the system' -r -F
+complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from drain" -l wait -d 'Prints what is waited for until the program has ended; ends with 3 if connections were force-closed'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from drain" -l json -d 'Prints what the interface answers, in JSON'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from drain" -s h -l help -d 'Print help'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from help" -f -a "status" -d 'Shows the program as a whole'
