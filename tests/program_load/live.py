@@ -163,7 +163,7 @@ def live_reload(folder, backend, count, bounds, attempts=3):
             }
             print(f"{RELOADS} reloads with {count} live connections: {json.dumps(report)}", flush=True)
             # A machine that is busy with other things may delay one; a cost of the reload comes each time.
-            if (max(times) < 0.1 and gap.seconds < 0.05) or not bounds:
+            if max(times) < bounds.live_reload and gap.seconds < bounds.gap:
                 return
         raise AssertionError(f"reloads are too slow in {attempts} attempts")
     finally:
