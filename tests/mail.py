@@ -7,7 +7,8 @@
 PROGRAM is target/debug/portcullis by default. It needs `openssl`, and ends with a note without it. For SMTP, IMAP and
 POP3, a client without TLS, one whose TLS begins immediately and one with STARTTLS reach a plain server and one with
 STARTTLS. Bytes that someone adds behind STARTTLS, on either side, end the connection, and a server that refuses in its
-greeting is followed by the next one. All ports are free ones of loopback, and only processes that were started here are ended."""
+greeting is followed by the next one. `examples/config/mail.toml` is in front of two SMTP servers. All ports are free
+ones of loopback, and only processes that were started here are ended."""
 
 import contextlib
 import imaplib
@@ -248,6 +249,86 @@ def injected_by_server(port):
         assert client.recv(4096) == b""
 
 
+class BehindProxy(Server):
+    """A server that takes the address of its client from a PROXY header, and may terminate TLS itself."""
+
+    def __init__(self, protocol, context=None):
+        self.peers = []
+        super().__init__(protocol)
+        self.own = context
+
+    def serve(self, connection):
+        connection.settimeout(SECONDS)
+        with contextlib.suppress(OSError):
+            header = connection.recv(16, socket.MSG_WAITALL)
+            # A check of the health ends before it.
+            if len(header) < 16:
+                return connection.close()
+            assert header[:12] == b"\r\n\r\n\0\r\nQUIT\n", header
+            addresses = connection.recv(int.from_bytes(header[14:], "big"), socket.MSG_WAITALL)
+            if header[12:14] == b"\x21\x11":
+                self.peers.append((socket.inet_ntoa(addresses[:4]), int.from_bytes(addresses[8:10], "big")))
+            if self.own:
+                connection = self.own.wrap_socket(connection, server_side=True)
+            super().serve(connection)
+
+
+def by_its_file(binary, folder, offering, trusting):
+    """`examples/config/mail.toml` itself, with other addresses and paths: submission with STARTTLS, and SMTPS, which is
+    passed through."""
+    submission, smtps = BehindProxy("smtp"), BehindProxy("smtp", offering)
+    text = (ROOT / "examples/config/mail.toml").read_text()
+    for old, new in {"/etc/portcullis/mail.pem": folder / "chain.pem", "/etc/portcullis/mail.key": folder / "key.pem",
+                     "0.0.0.0:587": "127.0.0.1:0", "[::]:587": "127.0.0.2:0", "0.0.0.0:465": "127.0.0.1:0",
+                     "[::]:465": "127.0.0.2:0", "10.0.3.3:10587": f"127.0.0.1:{submission.port}",
+                     "10.0.3.3:10465": f"127.0.0.1:{smtps.port}"}.items():
+        assert old in text, f"mail.toml has no {old}"
+        text = text.replace(old, str(new))
+    (folder / "mail.toml").write_text(text)
+    with running([binary, "run", "--config", folder / "mail.toml"]) as program:
+        found = ports(program, 2)
+        threading.Thread(target=program.stdout.read, daemon=True).start()
+        for name, kind, server in [("submission", "starttls", submission), ("smtps", "tls", smtps)]:
+            with own_addresses() as own:
+                smtp(found[name], kind, trusting)
+            assert any(line.startswith("mail FROM") for line, _ in server.seen), server.seen
+            assert own and set(own) <= set(server.peers), (own, server.peers)
+            print(f"ok: {name} by mail.toml")
+        with smtplib.SMTP("127.0.0.1", found["submission"], timeout=SECONDS) as plain:
+            with contextlib.suppress(smtplib.SMTPException):
+                plain.sendmail("plain@a.example", ["b@b.example"], "subject: hello\r\n")
+                raise SystemExit("submission took mail without TLS")
+        assert not any("plain@a.example" in line for line, _ in submission.seen), submission.seen
+        print("ok: submission by mail.toml, without TLS")
+
+
+@contextlib.contextmanager
+def own_addresses():
+    """The addresses of the connections that are made meanwhile."""
+    made, connect = [], socket.create_connection
+
+    def note(*arguments, **options):
+        stream = connect(*arguments, **options)
+        made.append(stream.getsockname())
+        return stream
+
+    socket.create_connection = note
+    try:
+        yield made
+    finally:
+        socket.create_connection = connect
+
+
+@contextlib.contextmanager
+def running(command):
+    program = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        yield program
+    finally:
+        program.terminate()
+        program.wait(SECONDS)
+
+
 class Refusing(Server):
     """Refuses each connection in its greeting."""
 
@@ -334,8 +415,7 @@ def main():
         injected = {protocol: Injected(protocol) for protocol in PROTOCOLS}
         more = more_configuration(refusing, injected, servers)
         (folder / "gate.toml").write_text(configuration(servers) + more)
-        program = subprocess.Popen([binary, "run", "--config", folder / "gate.toml"], stdout=subprocess.PIPE, text=True)
-        try:
+        with running([binary, "run", "--config", folder / "gate.toml"]) as program:
             found = ports(program, 3 * len(servers) + 2 * len(PROTOCOLS))
             threading.Thread(target=program.stdout.read, daemon=True).start()
             for (protocol, server), backend in servers.items():
@@ -358,9 +438,7 @@ def main():
                 injected_by_server(found[f"plain-{protocol}-injected"])
                 assert injected[protocol].seen
                 print(f"ok: {protocol}, bytes behind STARTTLS")
-        finally:
-            program.terminate()
-            program.wait(SECONDS)
+        by_its_file(binary, folder, offering, trusting)
 
 
 if __name__ == "__main__":

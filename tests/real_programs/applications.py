@@ -44,10 +44,13 @@ def iperf3():
         iperf3_through(gate)
 
 
-def iperf3_through(gate):
+IPERF3 = (["-n", "256M"], ["-R", "-n", "256M"], ["-P", "4", "-n", "256M"], ["-P", "4", "-R", "-n", "256M"],
+          ["--bidir", "-t", "1"])
+
+
+def iperf3_through(gate, tests=IPERF3):
     program, before = need("iperf3"), gate.memory()
-    for options in (["-n", "256M"], ["-R", "-n", "256M"], ["-P", "4", "-n", "256M"],
-                    ["-P", "4", "-R", "-n", "256M"], ["--bidir", "-t", "1"]):
+    for options in tests:
         sent, received = iperf3_test(program, gate.port, options)
         assert received > 16 * MIB, (options, received)
         if "-n" in options:

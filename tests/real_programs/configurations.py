@@ -5,16 +5,17 @@ import os
 import shutil
 import socket
 import subprocess
+import threading
 import time
 from pathlib import Path
 
-from applications import grpc_through, iperf3_server, iperf3_through, open_websocket, websocket_through
+from applications import grpc_through, iperf3_server, iperf3_test, iperf3_through, open_websocket, websocket_through
 from databases import (of_postgres, postgres_cancel_over_tls, postgres_server, postgres_through, psql, redis_server,
                        redis_through)
-from portcullis import Authority, Forward, Portcullis
+from portcullis import Authority, Configured, Forward, Portcullis
 from processes import Example, Missing, Program, folder, need, need_module, run, wait_until
 from proxies import balancers, get, haproxy, nginx, refuses_without_header
-from sockets import MIB, SECONDS, Backend, connect, everything, exactly, free_port
+from sockets import MIB, SECONDS, Backend, connect, ends, everything, exactly, free_port
 
 
 @contextlib.contextmanager
@@ -26,7 +27,35 @@ def files():
 
 def forward_iperf3():
     with iperf3_server() as port, Forward(port) as gate:
-        iperf3_through(gate)
+        iperf3_through(gate, [["-n", "256M"]])
+
+
+# The server serves one test at a time, and a check would be one.
+IPERF3 = """version = 1
+[[listener]]
+name = "bulk"
+listen = "127.0.0.1:0"
+backend = "bulk"
+limits.connections = 10
+{keys}
+[[backend]]
+name = "bulk"
+servers = "127.0.0.1:{port}"
+health = "off"
+"""
+
+
+def iperf3_by_a_file():
+    with iperf3_server() as port, folder() as path:
+        with Configured(path, IPERF3.format(port=port, keys="")) as gate:
+            iperf3_through(gate)
+        bounded = 'bandwidth = { total = "16 MiB/s" }'
+        with Configured(path, IPERF3.format(port=port, keys=bounded)) as gate:
+            # As fast as the file says, and at most what the system's buffers hold at the begin beyond it.
+            begun = time.monotonic()
+            _, received = iperf3_test(need("iperf3"), gate.port, ["-R", "-n", "64M"])
+            took = time.monotonic() - begun
+            assert 16 * MIB < received < (took + 1) * 16 * MIB, (received, took)
 
 
 def redis_by_its_file():
@@ -286,6 +315,92 @@ def edge(path, authority, **ports):
     return Portcullis(path, "edge.toml", places, certificate=authority.certificate)
 
 
+def mesh_by_its_file():
+    """Clients with a certificate of the listed identities are let in, by curl and openssl, until one is revoked."""
+    openssl, _ = need("openssl", "curl")
+    with files() as (path, authority), HttpOnUnix(path / "payments.sock"):
+        authority.sign("payments", "payments.example")
+        shutil.copy(authority.certificate, path / "mesh-ca.pem")
+        authority.revoke(path / "mesh.crl")
+        (path / "tickets").write_bytes(os.urandom(48))
+        names = {"cart": "URI:spiffe://mesh/ns/shop/cart", "basket": "URI:spiffe://mesh/ns/shop/basket",
+                 "batch": "DNS:batch.mesh", "other": "URI:spiffe://mesh/ns/other/cart"}
+        clients = {name: authority.sign_for(name, identity) for name, identity in names.items()}
+        places = {"0.0.0.0:7443": "127.0.0.1:0", "/etc/portcullis": path, "/run/portcullis": path,
+                  "/run/payments.sock": path / "payments.sock"}
+        with Portcullis(path, "mesh.toml", places, "payments.example", authority.certificate) as gate:
+            for name in ("cart", "basket", "batch"):
+                assert paid(gate, clients[name]), name
+            assert not paid(gate, clients["other"]), "it is not in the list"
+            gate.says("rejected by acl: certificate_not_listed")
+            assert not paid(gate, None), "it has no certificate"
+            options = ["-CAfile", authority.certificate, "-verify_return_error", "-servername", "payments.example"]
+            chain, key = clients["batch"]
+            said = run(openssl, "s_client", "-quiet", "-connect", f"127.0.0.1:{gate.port}", *options, "-cert", chain,
+                       "-key", key, input=b"GET / HTTP/1.0\r\n\r\n", stdin=None, codes=(0, 1))
+            assert "paid" in said, said
+            with client_of(gate, clients["cart"]) as open_one, client_of(gate, clients["basket"]) as other_one:
+                authority.revoke(path / "mesh.crl", clients["cart"][0])
+                # `recheck` ends what is open.
+                assert ends(open_one) in ("end", "cut", "reset")
+                assert not paid(gate, clients["cart"]), "it is revoked"
+                assert paid(gate, clients["basket"]), "it is not revoked"
+                other_one.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                assert b"paid" in everything(other_one)
+
+
+def paid(gate, identity):
+    """Whether curl gets an answer with this certificate."""
+    shown = ["--cert", identity[0], "--key", identity[1]] if identity else []
+    output = run("curl", "-sS", "--noproxy", "*", "--cacert", gate.certificate, "--max-time", SECONDS, *shown,
+                 "--resolve", f"{gate.host}:{gate.port}:127.0.0.1", f"https://{gate.host}:{gate.port}/",
+                 # TLS 1.3 refuses a client after its handshake, so its request may fail instead.
+                 codes=(0, 35, 52, 56))
+    return output.strip() == "paid"
+
+
+def client_of(gate, identity):
+    context = gate.trust()
+    context.load_cert_chain(*identity)
+    stream = context.wrap_socket(connect(gate.port), server_hostname=gate.host, suppress_ragged_eofs=False)
+    stream.sendall(b"GET /")
+    return stream
+
+
+class HttpOnUnix:
+    """Answers each request on a Unix socket."""
+
+    def __init__(self, path):
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(str(path))
+        self.listener.listen(20)
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                stream, _ = self.listener.accept()
+                threading.Thread(target=self.serve, args=[stream], daemon=True).start()
+
+    def serve(self, stream):
+        with stream, contextlib.suppress(OSError):
+            stream.settimeout(60)
+            request = b""
+            while b"\r\n\r\n" not in request:
+                if not (part := stream.recv(4096)):
+                    return
+                request += part
+            stream.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\npaid\n")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        with contextlib.suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+
+
 def answer(text):
     return f'    mode http\n    http-request return status 200 content-type text/plain lf-string "{text}"'
 
@@ -298,5 +413,5 @@ def optional(name, check):
         print(f"skipped: {name} needs {missing}", flush=True)
 
 
-CHECKS = [forward_iperf3, redis_by_its_file, postgres_by_its_file, grpc_by_its_file, web_by_its_file,
-          behind_a_balancer_by_its_file, edge_by_its_file, ssh_by_the_file_of_edge]
+CHECKS = [forward_iperf3, iperf3_by_a_file, mesh_by_its_file, redis_by_its_file, postgres_by_its_file,
+          grpc_by_its_file, web_by_its_file, behind_a_balancer_by_its_file, edge_by_its_file, ssh_by_the_file_of_edge]

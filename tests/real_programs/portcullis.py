@@ -33,6 +33,15 @@ class Forward(Front):
         super().__init__([Portcullis.program, "forward", "127.0.0.1:0", f"127.0.0.1:{backend}"])
 
 
+class Configured(Front):
+    """`portcullis run` with a configuration of a check itself."""
+
+    def __init__(self, path, text):
+        file = path / "own.toml"
+        file.write_text(text)
+        super().__init__([Portcullis.program, "run", "--config", file])
+
+
 class Authority:
     """Signs certificates, whose files are kept in a folder."""
 
@@ -42,11 +51,30 @@ class Authority:
 
     def sign(self, stem, *names):
         """The files of a chain and its key, for these names and for 127.0.0.1."""
+        return self.sign_for(stem, *(f"DNS:{name}" for name in names), "IP:127.0.0.1")
+
+    def sign_for(self, stem, *names):
+        """The same for names as OpenSSL writes them, such as `URI:spiffe://mesh/a`."""
         chain, key = self.path / f"{stem}.pem", self.path / f"{stem}.key"
-        names = ",".join([*(f"DNS:{name}" for name in names), "IP:127.0.0.1"])
-        self.make(chain, key, "/CN=server of a test", "-CA", self.certificate, "-CAkey", self.key,
-                  "-addext", "basicConstraints=critical,CA:FALSE", "-addext", f"subjectAltName={names}")
+        self.make(chain, key, "/CN=peer of a test", "-CA", self.certificate, "-CAkey", self.key,
+                  "-addext", "basicConstraints=critical,CA:FALSE", "-addext", f"subjectAltName={','.join(names)}")
         return chain, key
+
+    def revoke(self, file, *chains):
+        """Writes the list of revoked certificates, which then has these, too."""
+        settings = self.path / "authority.cnf"
+        settings.write_text(f"[ca]\ndefault_ca = test\n[test]\ndatabase = {self.path / 'index.txt'}\n"
+                            f"crlnumber = {self.path / 'crlnumber'}\ndefault_md = sha256\ndefault_crl_days = 9\n"
+                            "crl_extensions = list\n[list]\nauthorityKeyIdentifier = keyid:always\n")
+        for name, text in ("index.txt", ""), ("crlnumber", "01\n"):
+            if not (self.path / name).exists():
+                (self.path / name).write_text(text)
+        sign = [need("openssl"), "ca", "-config", settings, "-cert", self.certificate, "-keyfile", self.key]
+        for chain in chains:
+            run(*sign, "-revoke", chain)
+        new = file.with_suffix(".new")
+        run(*sign, "-gencrl", "-out", new)
+        new.rename(file)
 
     def make(self, chain, key, subject, *options):
         run(need("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", 9,
