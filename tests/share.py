@@ -22,6 +22,8 @@ import shlex
 import shutil
 import signal
 import socket
+import ssl
+import struct
 import subprocess
 import sys
 import tempfile
@@ -252,11 +254,14 @@ def tried(binary, folder, text, container, ports):
 
     def here(text):
         text = re.sub(r"(?:0\.0\.0\.0|127\.0\.0\.1):(\d+)", lambda it: f"127.0.0.1:{free[int(it[1])]}", text)
-        return re.sub(r"/etc/portcullis[\w-]*/", f"{folder}/", text)
+        return text.replace("/etc/portcullis", f"{folder}/portcullis")
 
     self_signed(folder / "tls")
-    (folder / "token").write_text("0123456789abcdef0123456789abcdef")
-    (folder / "gate.toml").write_text(re.sub(r'"web\.default\S+?"', f'"127.0.0.1:{listener.getsockname()[1]}"', here(text)))
+    mount(folder / "portcullis-tls", **{f"tls.{it}": (folder / f"tls.{it}").read_text() for it in ["crt", "key"]})
+    mount(folder / "portcullis-admin", token="0123456789abcdef0123456789abcdef")
+    gate = re.sub(r'"web\.default\S+?"', f'"127.0.0.1:{listener.getsockname()[1]}"', here(text))
+    config = folder / "portcullis"
+    mount(config, **{"gate.toml": gate})
     arguments = [here(word) for word in container["args"]]
     run(binary, "check", *arguments[1:])
     log = folder / "kubernetes.log"
@@ -264,6 +269,8 @@ def tried(binary, folder, text, container, ports):
         for probe in ["readinessProbe", "livenessProbe"]:
             probe = container[probe]["httpGet"]
             eventually(probe["path"], lambda: probe and get(free[ports[probe["port"]]], probe["path"]) is not None)
+        behind_a_balancer(free[ports["web"]], folder / "tls.crt", log, lambda trusted: mount(
+            config, **{"gate.toml": gate.replace("10.0.0.0/8", trusted)}))
         [name, *command] = container["lifecycle"]["preStop"]["exec"]["command"]
         assert name == "portcullis"
         run(binary, *map(here, command))
@@ -273,6 +280,51 @@ def tried(binary, folder, text, container, ports):
         assert status(admin, container["livenessProbe"]["httpGet"]["path"]) == 200
         socket.create_connection(("127.0.0.1", free[ports["web"]])).close()  # while endpoints still have the pod
         assert process.poll() is None, log.read_text()
+
+
+def mount(path, **files):
+    """Writes a volume as Kubernetes does: its files are links, and a change replaces the folder that they lead to."""
+    contents = path / f"..{time.time_ns()}"
+    contents.mkdir(parents=True)
+    for name, text in files.items():
+        (contents / name).write_text(text)
+        if not (path / name).is_symlink():
+            (path / name).symlink_to(Path("..data") / name)
+    link = path / "..data_tmp"
+    link.symlink_to(contents.name)
+    link.rename(path / "..data")
+
+
+def behind_a_balancer(port, chain, log, trust):
+    """A client that a balancer names is served and logged, once the mounted file trusts the balancer's address."""
+    client = "203.0.113.7", 41234
+
+    def reload(trusted):
+        before = log.read_text().count("was reloaded")
+        trust(trusted)
+        eventually("a reload of the mounted file", lambda: log.read_text().count("was reloaded") > before)
+
+    assert not balanced(port, chain, client), "the manifest trusts loopback"
+    reload("127.0.0.0/8")
+    assert balanced(port, chain, client), log.read_text()
+    eventually("the client's address", lambda: f'"peer":"{client[0]}:{client[1]}"' in log.read_text())
+    assert not balanced(port, chain, None), "the header is required"
+    reload("10.0.0.0/8")
+    assert not balanced(port, chain, client), "the manifest trusts loopback"
+
+
+def balanced(port, chain, client):
+    """Whether an echo answers over TLS, behind a balancer that names `client` by version 2 of the PROXY protocol."""
+    trusting = ssl.create_default_context(cafile=chain)
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=10) as stream:
+        if client:
+            (address, number), (own, own_number) = client, stream.getpeername()
+            addresses = socket.inet_aton(address) + socket.inet_aton(own) + struct.pack("!HH", number, own_number)
+            stream.sendall(b"\r\n\r\n\0\r\nQUIT\n\x21\x11" + struct.pack("!H", len(addresses)) + addresses)
+        with trusting.wrap_socket(stream, server_hostname="localhost") as stream:
+            stream.sendall(b"hello")
+            return stream.recv(5) == b"hello"
+    return False
 
 
 def status(port, path):
