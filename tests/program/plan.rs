@@ -50,3 +50,20 @@ async fn problems_of_either_file_come_instead_of_a_plan() {
         assert!(text.contains("there is no backend \"c\""), "{text}");
     }
 }
+
+#[tokio::test]
+async fn without_an_admin_interface_it_says_how_to_compare_two_files() {
+    let folder = Folder::new();
+    let file = folder.write("new.toml", OLD);
+    let file = file.to_str().expect("it is UTF-8");
+    let output = { program(["plan", "--config", file]) }.output().await;
+    let output = output.expect("the program runs");
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr),
+        format!(
+            "portcullis: {file}: there is no [admin] section; write --admin with its address; \
+             or compare two files with --old\n"
+        )
+    );
+}

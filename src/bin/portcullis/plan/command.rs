@@ -70,7 +70,8 @@ pub(crate) fn plan(args: &PlanArgs) -> ExitCode {
 
 /// Asks the running process, which knows its connections.
 fn ask(args: &PlanArgs, new: &Config) -> Result<Vec<Row>, String> {
-    let client = Client::new(args.interface())?;
+    let instead = |error| format!("{error}; or compare two files with --old");
+    let client = Client::new(args.interface()).map_err(instead)?;
     let runtime = run::runtime();
     let request = |method, path, body| {
         let answer = runtime.block_on(client.request(&method, path, body))?;
