@@ -71,6 +71,9 @@ def tabs_and_rows_by_keyboard(browser, gate, _):
                      "the question for the token, or the end of the connection")
     browser.press(ESCAPE)
     browser.wait_for("!document.querySelector('dialog')", "the end of the dialog")
+    # The connection may have ended before.
+    errors = browser.console()
+    assert all("404" in error for error in errors), errors
     # By itself, Space scrolls.
     begin(browser)
     tab_to(browser, "#panel-live tbody th button")
