@@ -10,7 +10,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::atomic::{AtomicU16, AtomicU32, Ordering},
     time::{Duration, SystemTime},
 };
 use tokio::{
@@ -157,9 +157,20 @@ impl Gate {
 }
 
 /// An address that is free, and in no other test's way.
+///
+/// Its port is below those that systems give to connections and to listeners that ask for any.
 pub(crate) fn free_address() -> String {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    free.local_addr().expect("it is bound").to_string()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let base = std::process::id() as u16;
+    loop {
+        let number = base
+            .wrapping_mul(16)
+            .wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = 10_000 + number % 20_000;
+        if std::net::TcpListener::bind(("0.0.0.0", port)).is_ok() {
+            return format!("127.0.0.1:{port}");
+        }
+    }
 }
 
 /// A backend that greets each client with its name, then sends back what it gets.
