@@ -280,22 +280,25 @@ async fn a_log_file_that_takes_nothing_is_a_warning_and_counted() {
             break;
         }
     }
-    let lost = "portcullis_log_lines_dropped_total";
-    let mut stream = UnixStream::connect(folder.path("admin.sock"))
-        .await
-        .expect("it listens");
-    let request = "GET /metrics HTTP/1.0\r\n\r\n";
-    stream
-        .write_all(request.as_bytes())
-        .await
-        .expect("it is open");
-    let mut metrics = String::new();
-    stream.read_to_string(&mut metrics).await.expect("metrics");
-    let counted = metrics.lines().find(|line| line.starts_with(lost));
-    assert!(
-        counted.is_some_and(|line| !line.ends_with(" 0")),
-        "{counted:?}"
-    );
+    let lost = |path: &str, name: &str| {
+        let (request, name) = (format!("GET {path} HTTP/1.0\r\n\r\n"), name.to_owned());
+        let socket = folder.path("admin.sock");
+        async move {
+            let mut stream = UnixStream::connect(socket).await.expect("it listens");
+            let sent = stream.write_all(request.as_bytes()).await;
+            sent.expect("it is open");
+            let mut text = String::new();
+            stream.read_to_string(&mut text).await.expect("an answer");
+            let counted = text.split_once(&name).map(|(_, behind)| behind.to_owned());
+            let digits = |it: &char| it.is_ascii_digit();
+            let counted = counted.map(|it| it.chars().take_while(digits).collect::<String>());
+            counted.and_then(|it| it.parse::<u64>().ok())
+        }
+    };
+    let counted = lost("/metrics", "\nportcullis_log_lines_dropped_total ").await;
+    assert!(counted.is_some_and(|lost| lost > 0), "{counted:?}");
+    let shown = lost("/api/status", "\"log_lines_dropped\":").await;
+    assert!(shown.is_some_and(|lost| lost > 0), "{shown:?}");
 }
 
 #[tokio::test]

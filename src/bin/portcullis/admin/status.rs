@@ -43,6 +43,7 @@ pub(super) fn show(call: &Call<'_>) -> Result<Reply, Refusal> {
         "token_place": token_place(&current),
         "configuration": configuration(view, &current),
         "log_level": crate::log::level().as_str().to_lowercase(),
+        "log_lines_dropped": crate::log::dropped(),
         "listeners": listeners::show_all(&current),
         "connections": status.active,
         "accepted": status.accepted,

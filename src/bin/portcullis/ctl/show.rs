@@ -101,6 +101,10 @@ fn status(status: &Value) -> String {
     let more = |name: &'static str, list: &Value| -> Vec<_> {
         rows(list).iter().map(|line| (name, text(line))).collect()
     };
+    if status["log_lines_dropped"].as_u64().is_some_and(|it| it > 0) {
+        let lost = text(&status["log_lines_dropped"]);
+        lines.push(("log", format!("{lost} lines dropped since the start")));
+    }
     lines.extend(more("not ready", &status["not_ready"]));
     lines.extend(more("warning", &status["warnings"]));
     lines.extend(more(

@@ -2,6 +2,9 @@
 //!
 //! Lines go through a bounded queue to a thread that writes them. If the reader of the log stops reading, the queue
 //! fills, and further lines are dropped and counted. The count is logged when the reader is back.
+//!
+//! Lines that cannot be written, to a full disk for example, are dropped and counted, too. Once nothing can be sent any
+//! more, the first such line ends the thread, so that a file that was rotated is closed.
 
 use std::{
     io::{self, Write},
@@ -75,13 +78,15 @@ impl Lines {
 }
 
 /// Writes until an empty line asks for the end, or the output is gone.
-fn write_all(queue: &Receiver<Vec<u8>>, mut output: impl Write, dropped: &AtomicU64) {
+fn write_all(queue: &Receiver<Vec<u8>>, output: impl Write, dropped: &Arc<AtomicU64>) {
+    let mut output = Output::new(output);
     let mut warned: Option<Instant> = None;
+    let mut failed: Option<io::Error> = None;
     while let Ok(line) = queue.recv() {
         if line.is_empty() {
             break;
         }
-        match output.write_all(&line) {
+        match output.write_line(line) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
             Err(error) => {
@@ -90,21 +95,71 @@ fn write_all(queue: &Receiver<Vec<u8>>, mut output: impl Write, dropped: &Atomic
                     warned = Some(Instant::now());
                     tracing::warn!(%error, "lines of the log cannot be written and are dropped");
                 }
-                dropped.fetch_add(1, Ordering::Relaxed);
-                DROPPED.fetch_add(1, Ordering::Relaxed);
+                count(dropped, 1);
+                // The queue holds the other one. An open file keeps its space on the disk, even a deleted one.
+                let is_replaced = Arc::strong_count(dropped) == 1;
+                if is_replaced {
+                    count(dropped, queue.try_iter().count() as u64);
+                    break;
+                }
+                failed = Some(error);
                 thread::park_timeout(PAUSE);
                 continue;
             }
         }
         let dropped = dropped.swap(0, Ordering::Relaxed);
-        if dropped > 0 {
-            tracing::warn!(
+        match failed.take() {
+            Some(error) => tracing::warn!(
+                dropped,
+                %error,
+                "lines of the log were dropped, because they could not be written"
+            ),
+            None if dropped > 0 => tracing::warn!(
                 dropped,
                 "lines of the log were dropped, because it was not read"
-            );
+            ),
+            None => {}
         }
     }
-    let _ = output.flush();
+    let _ = output.to.flush();
+}
+
+fn count(dropped: &AtomicU64, lines: u64) {
+    dropped.fetch_add(lines, Ordering::Relaxed);
+    DROPPED.fetch_add(lines, Ordering::Relaxed);
+}
+
+/// Where lines are written, and whether the last one has no end.
+struct Output<W> {
+    to: W,
+    is_torn: bool,
+}
+
+impl<W: Write> Output<W> {
+    const fn new(to: W) -> Self {
+        let is_torn = false;
+        Self { to, is_torn }
+    }
+
+    /// Ends a torn line first.
+    fn write_line(&mut self, mut line: Vec<u8>) -> io::Result<()> {
+        if self.is_torn {
+            line.insert(0, b'\n');
+        }
+        let mut rest = &*line;
+        while !rest.is_empty() {
+            match self.to.write(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    self.is_torn = rest[written - 1] != b'\n';
+                    rest = &rest[written..];
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Flush {
@@ -156,8 +211,7 @@ impl Drop for Line {
         }
         let line = std::mem::take(&mut self.bytes);
         if self.queue.lines.try_send(line).is_err() {
-            self.queue.dropped.fetch_add(1, Ordering::Relaxed);
-            DROPPED.fetch_add(1, Ordering::Relaxed);
+            count(&self.queue.dropped, 1);
         }
     }
 }
@@ -183,6 +237,67 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    /// A disk with space for `free` further bytes.
+    #[derive(Clone, Default)]
+    struct Disk {
+        written: Arc<Mutex<Vec<u8>>>,
+        free: Arc<AtomicU64>,
+    }
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let free = self.free.load(Ordering::SeqCst) as usize;
+            let fits = free.min(bytes.len());
+            if fits == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.free.fetch_sub(fits as u64, Ordering::SeqCst);
+            let mut written = self.written.lock().expect("not poisoned");
+            written.extend_from_slice(&bytes[..fits]);
+            Ok(fits)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_full_file_that_was_rotated_is_closed_without_a_pause_for_each_line() {
+        let disk = Disk::default();
+        let (lines, flush) = Lines::to(disk.clone()).expect("there are threads");
+        for number in 0..1_000 {
+            writeln!(lines.line(), "line {number}").expect("never fails");
+        }
+        let begun = Instant::now();
+        flush.detach();
+        drop(lines);
+        while Arc::strong_count(&disk.free) > 1 {
+            // A pause for each of the lines would be 100 s.
+            assert!(begun.elapsed() < Duration::from_secs(20), "it is open");
+            thread::yield_now();
+        }
+        assert!(dropped() >= 1_000, "{}", dropped());
+    }
+
+    #[test]
+    fn a_line_that_was_cut_by_a_full_disk_is_ended_before_the_next() {
+        let disk = Disk::default();
+        let mut output = Output::new(disk.clone());
+        let mut write = |free, line: &[u8]| {
+            disk.free.store(free, Ordering::SeqCst);
+            output.write_line(line.to_vec())
+        };
+        assert!(write(3, b"first\n").is_err());
+        // The end of the line fits, and nothing else.
+        assert!(write(1, b"second\n").is_err());
+        assert!(write(100, b"third\n").is_ok());
+        assert!(write(0, b"fourth\n").is_err());
+        assert!(write(100, b"fifth\n").is_ok());
+        let written = disk.written.lock().expect("not poisoned");
+        assert_eq!(&**written, b"fir\nthird\nfifth\n");
     }
 
     #[test]
