@@ -80,7 +80,7 @@ async fn idle_connections_end_before_the_deadline_if_that_is_configured() {
 
 #[tokio::test]
 async fn a_second_signal_cuts_immediately_and_the_exit_code_tells() {
-    let phases = ["", "announce = \"10m\"\n"];
+    let phases = ["", "announce = \"9m\"\n"];
     let signals = [["TERM", "TERM"], ["INT", "TERM"], ["TERM", "INT"]];
     let all = phases.map(|phase| signals.map(|signals| (phase, signals)));
     for (announce, [first, second]) in all.into_iter().flatten() {

@@ -85,7 +85,7 @@ fn configuration(server: &str) -> String {
     format!(
         "version = 1\n[process]\nupgrade-socket = \"upgrade.socket\"\n[admin]\n\
          listen = \"unix:admin.socket\"\n[drain]\nannounce = \"1m\"\n\
-         deadline = \"1m\"\n[[listener]]\nname = \"a\"\n\
+         deadline = \"2m\"\n[[listener]]\nname = \"a\"\n\
          listen = [\"127.0.0.1:0\", \"unix:front.socket\"]\nbackend = \"b\"\n\
          [[backend]]\nname = \"b\"\nservers = \"{server}\"\n"
     )

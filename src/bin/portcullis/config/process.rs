@@ -68,7 +68,7 @@ impl Value for Workers {
 pub(crate) struct Drain {
     /// The time after SIGTERM in which connections are still accepted, for load balancers.
     pub(crate) announce: Duration,
-    /// Connections that are open then are force-closed.
+    /// Counted from SIGTERM, with `announce`. Connections that are open then are force-closed.
     pub(crate) deadline: Duration,
 }
 
@@ -84,10 +84,20 @@ impl Default for Drain {
 impl Drain {
     pub(crate) fn read(section: &Section<'_>) -> Self {
         let default = Self::default();
-        Self {
-            announce: section.get("announce").unwrap_or(default.announce),
-            deadline: section.get("deadline").unwrap_or(default.deadline),
+        let announce = section.get("announce").unwrap_or(default.announce);
+        let deadline = section.get("deadline").unwrap_or(default.deadline);
+        if !announce.is_zero() && announce >= deadline {
+            let default = match section.has("deadline") {
+                true => "",
+                false => " by default",
+            };
+            let message = format!(
+                "`drain.announce` ({announce:?}) counts towards `drain.deadline`, which is {deadline:?}{default}, so \
+                 connections would be force-closed without a drain; write a longer `deadline`"
+            );
+            section.error_at("announce", message);
         }
+        Self { announce, deadline }
     }
 }
 

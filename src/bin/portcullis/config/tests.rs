@@ -730,6 +730,31 @@ fn a_name_is_a_segment_of_a_url() {
 }
 
 #[test]
+fn a_drain_lasts_longer_than_its_announcement() {
+    let problems = |drain: &str| problems(&format!("version = 1\n[drain]\n{drain}\n"));
+    let is_reported = |drain: &str, deadline: &str| {
+        let problems = problems(drain);
+        let keys = ["drain.announce", "drain.deadline", deadline];
+        problems
+            .iter()
+            .any(|it| keys.iter().all(|key| it.contains(key)))
+    };
+    assert!(is_reported("announce = \"5s\"\ndeadline = \"1s\"", "1s"));
+    assert!(is_reported("announce = \"30s\"", "30s by default"));
+    for fine in [
+        "announce = \"29s\"",
+        "announce = \"0s\"\ndeadline = \"0s\"",
+        "deadline = \"1s\"",
+    ] {
+        let problems = problems(fine);
+        assert!(
+            problems.iter().all(|it| !it.contains("drain.")),
+            "{problems:?}"
+        );
+    }
+}
+
+#[test]
 fn the_number_of_endings_is_limited() {
     let of = |endings| {
         format!(
