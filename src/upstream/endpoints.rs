@@ -11,9 +11,14 @@ use super::{
     task::Task,
 };
 use futures_core::Stream;
-use portcullis_middleware::{BoxError, error::Panicked};
+use portcullis_middleware::{
+    BoxError,
+    error::Panicked,
+    internal::{Causes, Escaped},
+};
 use std::{
     collections::HashMap,
+    error::Error,
     future::poll_fn,
     io,
     pin::{Pin, pin},
@@ -36,6 +41,8 @@ pub(super) struct Configured {
     found: Vec<Found>,
     /// Whether those are all that there are.
     is_complete: bool,
+    /// Why the name was not resolved the last time.
+    failure: Option<Arc<str>>,
     /// What was requested for it, or for servers at addresses of its name, which may vanish and return.
     requests: HashMap<ServerKey, ServerRequest>,
     /// Resolves the name.
@@ -55,6 +62,12 @@ impl Configured {
     fn is_resolving(&self) -> bool {
         let resolver = self.resolver.as_ref();
         resolver.is_some_and(|task| !task.is_finished())
+    }
+
+    /// Why it has no server: its name was never resolved.
+    fn unresolved(&self) -> Option<&Arc<str>> {
+        let is_empty = self.servers.as_ref().is_some_and(Vec::is_empty);
+        self.failure.as_ref().filter(|_| is_empty)
     }
 
     /// What was requested for one of its servers.
@@ -140,6 +153,7 @@ impl Shared {
         let known = known.filter(|known| known.server.address() == server.address());
         let is_name = server.address().is_name();
         let is_complete = known.as_ref().is_some_and(|known| known.is_complete);
+        let failure = known.as_ref().and_then(|known| known.failure.clone());
         let resolve = || {
             // The resolver outlives reloads, so it must not keep the server with its TLS settings.
             let name = (key.clone(), server.address().clone());
@@ -163,6 +177,7 @@ impl Shared {
             servers,
             found,
             is_complete,
+            failure,
             requests: requests.unwrap_or_default(),
             resolver,
         }
@@ -242,6 +257,7 @@ impl Shared {
             return;
         }
         known.is_complete = is_complete;
+        known.failure = None;
         if known.servers.is_some() && known.found == found {
             return;
         }
@@ -251,16 +267,30 @@ impl Shared {
         self.rebuild(&configured);
     }
 
-    /// A name could not be resolved.
-    fn unresolved(self: &Arc<Self>, name: &Name) {
+    /// A name could not be resolved. Returns whether it was before.
+    fn unresolved(self: &Arc<Self>, name: &Name, error: &(dyn Error + 'static)) -> bool {
         let mut configured = self.configured();
-        if let Some(known) = find(&mut configured, name)
-            && known.servers.is_none()
-        {
+        let Some(known) = find(&mut configured, name) else {
+            return false;
+        };
+        known.failure = Some(Escaped(Causes(error)).to_string().into());
+        if known.servers.is_none() {
             // Connects no longer wait for it.
             known.servers = Some(Vec::new());
             self.rebuild(&configured);
+            return false;
         }
+        known.servers.as_ref().is_some_and(|them| !them.is_empty())
+    }
+
+    /// Servers whose names were never resolved, with what was requested for them, and why there is no address.
+    pub(super) fn never_resolved(&self) -> Vec<(Server, ServerRequest, Arc<str>)> {
+        let configured = self.configured();
+        let unresolved = configured.iter().filter_map(|each| {
+            let error = each.unresolved()?.clone();
+            Some((each.server.clone(), each.requested(&each.key), error))
+        });
+        unresolved.collect()
     }
 
     /// Makes the members from the configured servers.
@@ -419,6 +449,7 @@ async fn follow(pool: Weak<Shared>, name: Name) {
         let Some(shared) = pool.upgrade() else {
             return;
         };
+        let mut has_addresses = true;
         let (failure, pause) = match answer {
             Ok(answer) => {
                 shared.resolved(&name, answer.found, answer.failure.is_none());
@@ -429,7 +460,7 @@ async fn follow(pool: Weak<Shared>, name: Name) {
                 (answer.failure, pause)
             }
             Err(error) => {
-                shared.unresolved(&name);
+                has_addresses = shared.unresolved(&name, &*error);
                 (Some(error), RETRY)
             }
         };
@@ -438,7 +469,7 @@ async fn follow(pool: Weak<Shared>, name: Name) {
             Some(_) => around(interval.min(RETRY)).min(pause),
         };
         if let Some(error) = failure.as_ref().filter(|_| !is_failing) {
-            events::unresolved(&shared, &name.0, &**error);
+            events::unresolved(&shared, &name.0, &**error, has_addresses);
         }
         is_failing = failure.is_some();
         drop(shared);

@@ -24,6 +24,10 @@ struct Facts {
     reason: NoBackendReason,
     failed: Vec<FailedConnect>,
     untried: Vec<(ServerKey, ServerState)>,
+    /// Servers that had as many connections as allowed, and how many that is.
+    full: Vec<(ServerKey, usize)>,
+    /// Servers whose names were never resolved, and why.
+    unresolved: Vec<(ServerKey, Arc<str>)>,
 }
 
 /// Why a [`Pool`](super::Pool) found no server.
@@ -60,12 +64,29 @@ impl NoBackend {
         let unusable = untried
             .map(state)
             .filter(|(_, state)| *state != ServerState::Up);
-        let untried = unusable.collect();
+        let mut untried: Vec<_> = unusable.collect();
+        let unresolved = pool.never_resolved().into_iter();
+        let unresolved: Vec<_> = unresolved.map(|it| (it.0.key(), it.2)).collect();
+        let names = unresolved.iter().map(|it| it.0.clone());
+        untried.extend(names.map(|key| (key, ServerState::Unresolved)));
+        let full = match reason {
+            NoBackendReason::QueueFull | NoBackendReason::TimedOut(_) => {
+                let members = members.iter().filter(|member| member.is_full());
+                let of = |member: &Arc<Member>| {
+                    let max = member.server.max_connections()?;
+                    Some((member.key.clone(), max))
+                };
+                members.filter_map(of).collect()
+            }
+            NoBackendReason::NoneUsable | NoBackendReason::AttemptsFailed => Vec::new(),
+        };
         Self(Box::new(Facts {
             pool: pool.name.clone(),
             reason,
             failed,
             untried,
+            full,
+            unresolved,
         }))
     }
 
@@ -77,6 +98,12 @@ impl NoBackend {
     /// The servers that were not tried because of their state.
     pub fn untried(&self) -> &[(ServerKey, ServerState)] {
         &self.0.untried
+    }
+
+    /// The servers that had as many connections as allowed when the connection could not wait, or not longer, with that
+    /// number.
+    pub fn full(&self) -> &[(ServerKey, usize)] {
+        &self.0.full
     }
 
     /// The servers that were tried, in this order.
@@ -102,9 +129,19 @@ impl fmt::Display for NoBackend {
         for (index, failed) in self.0.failed.iter().enumerate() {
             write!(f, "{} {failed}", if index == 0 { ":" } else { "," })?;
         }
+        for (index, (key, max)) in self.0.full.iter().take(SHOWN).enumerate() {
+            let before = if index == 0 { "; full:" } else { "," };
+            write!(f, "{before} {key} with {max} of {max} connections")?;
+        }
+        if self.0.full.len() > SHOWN {
+            write!(f, " and {} more", self.0.full.len() - SHOWN)?;
+        }
         for (index, (key, state)) in self.0.untried.iter().take(SHOWN).enumerate() {
             let before = if index == 0 { "; not tried:" } else { "," };
             write!(f, "{before} {key} is {state}")?;
+            if let Some((_, error)) = self.0.unresolved.iter().find(|it| it.0 == *key) {
+                write!(f, " ({error})")?;
+            }
         }
         if self.0.untried.len() > SHOWN {
             write!(f, " and {} more", self.0.untried.len() - SHOWN)?;

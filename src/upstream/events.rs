@@ -32,13 +32,22 @@ pub(super) fn drained(pool: &Shared, member: &Member) {
     );
 }
 
-/// The host name of a server cannot be resolved.
-pub(super) fn unresolved(pool: &Shared, server: &ServerKey, error: &(dyn Error + 'static)) {
+/// The host name of a server cannot be resolved, and `has_addresses` if it was before.
+pub(super) fn unresolved(
+    pool: &Shared,
+    server: &ServerKey,
+    error: &(dyn Error + 'static),
+    has_addresses: bool,
+) {
+    let follows = match has_addresses {
+        true => "its previous addresses stay in use",
+        false => "it has no address yet",
+    };
     tracing::warn!(
         pool = pool.name(),
         server = %Escaped(server),
         error = %Escaped(Causes(error)),
-        "host name of a server cannot be resolved, and its previous addresses stay in use"
+        "host name of a server cannot be resolved, and {follows}"
     );
 }
 

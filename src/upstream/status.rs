@@ -14,10 +14,13 @@ use std::{
 };
 
 impl Pool {
-    /// The servers in their order, then those that were removed and still have connections.
+    /// The servers in their order, then those whose names were never resolved, and those that were removed and still
+    /// have connections.
     pub fn servers(&self) -> Vec<ServerStatus> {
         let members = self.0.members();
         let mut servers: Vec<_> = members.iter().map(|member| self.0.status(member)).collect();
+        let unresolved = self.0.never_resolved().into_iter();
+        servers.extend(unresolved.map(|it| ServerStatus::unresolved(it.0, it.1, &it.2)));
         for leaving in self.0.leaving().iter() {
             let state = ServerState::Removed;
             let status = self.0.status(&leaving.member);
@@ -145,6 +148,7 @@ impl Shared {
             last_check: state.checks.last(),
             connect_failures: state.connect_failures.load(Ordering::Relaxed),
             certificate_not_after: self.certificate_not_after(member),
+            error: None,
         }
     }
 
@@ -193,6 +197,32 @@ pub struct ServerStatus {
     /// When the certificate ends that it presented last, in a full handshake of a connection or of a health check that
     /// passed. A check of [another port](super::HealthCheck::with_port) counts if connections have no TLS.
     pub certificate_not_after: Option<SystemTime>,
+    /// Why its name was not resolved, if it never was.
+    pub error: Option<String>,
+}
+
+impl ServerStatus {
+    /// That of a server whose name was never resolved.
+    fn unresolved(server: Server, request: ServerRequest, error: &str) -> Self {
+        Self {
+            key: server.key(),
+            address: server.address().clone(),
+            state: match request {
+                ServerRequest::Auto => ServerState::Unresolved,
+                ServerRequest::Drain => ServerState::Draining,
+                ServerRequest::Down => ServerState::TakenDown,
+            },
+            weight: server.weight(),
+            is_backup: server.is_backup(),
+            connections: 0,
+            max_connections: server.max_connections(),
+            connects: 0,
+            connect_failures: 0,
+            last_check: None,
+            certificate_not_after: None,
+            error: Some(error.into()),
+        }
+    }
 }
 
 /// Whether a server is used.
@@ -211,6 +241,8 @@ pub enum ServerState {
     Draining,
     /// It is out of use by [`Pool::take_down`].
     TakenDown,
+    /// Its name was never resolved, so it has no address.
+    Unresolved,
     /// It is no longer a server of the pool, and still has connections.
     Removed,
 }
@@ -225,6 +257,7 @@ impl ServerState {
             Self::Ejected(_) => "ejected",
             Self::Draining => "draining",
             Self::TakenDown => "taken_down",
+            Self::Unresolved => "unresolved",
             Self::Removed => "removed",
         }
     }

@@ -128,6 +128,36 @@ async fn a_name_that_was_never_resolved_is_no_server_and_delays_no_client() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_name_that_was_never_resolved_is_shown_with_the_reason() {
+    let servers = Servers::new(1);
+    let names = Names::new(&[]);
+    let pool = servers.pool().with_connector(names.connector());
+    let pool = pool.build([named("db.internal:80")]);
+    // It is still being resolved.
+    assert_eq!(keys(&pool), [""; 0]);
+    let error = pool.connect(&client()).await.unwrap_err();
+    let why = "not tried: db.internal:80 is unresolved (entity not found)";
+    assert!(error.to_string().ends_with(why), "{error}");
+    let key = ServerKey::from("db.internal:80");
+    assert_eq!(error.untried(), [(key.clone(), ServerState::Unresolved)]);
+    assert_eq!(keys(&pool), ["db.internal:80 unresolved"]);
+    let shown = pool.servers()[0].error.clone();
+    assert_eq!(shown.as_deref(), Some("entity not found"));
+
+    assert!(pool.drain(&key));
+    assert_eq!(keys(&pool), ["db.internal:80 draining"]);
+    assert!(pool.undrain(&key) && !pool.drain(&"other".into()));
+    names.set(Ok(&[1]));
+    tokio::time::sleep(6 * SECOND).await;
+    assert_eq!(keys(&pool), ["db.internal:80@192.0.2.1:80 up"]);
+    // A later failure leaves it as it is.
+    names.set(Ok(&[]));
+    tokio::time::sleep(60 * SECOND).await;
+    assert_eq!(keys(&pool), ["db.internal:80@192.0.2.1:80 up"]);
+    assert_eq!(pool.servers()[0].error, None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn replaced_servers_keep_their_state_and_lose_what_was_removed() {
     let servers = Servers::new(3);
     let pool = servers.pool().build([1, 2].map(Servers::server));

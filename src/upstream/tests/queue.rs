@@ -55,8 +55,9 @@ async fn the_wait_lasts_five_seconds_and_no_longer() {
     assert_eq!(error.reason(), NoBackendReason::TimedOut(elapsed));
     assert_eq!(
         error.to_string(),
-        "no backend: admission timed out after 5s"
+        "no backend: admission timed out after 5s; full: 192.0.2.1:80 with 1 of 1 connections"
     );
+    assert_eq!(error.full(), [(Servers::server(1).key(), 1)]);
 
     let client = client();
     let (waited, ()) = tokio::join!(pool.connect(&client), async {

@@ -207,3 +207,40 @@ async fn the_end_of_the_certificate_of_a_server_is_shown_once_it_has_presented_o
     let text = String::from_utf8_lossy(&output.expect("it starts").stdout).into_owned();
     assert!(text.contains("CERTIFICATE DAYS"), "{text}");
 }
+
+#[tokio::test]
+async fn a_server_whose_name_is_not_resolved_is_shown_with_the_reason() {
+    let text = configuration("", "servers = \"name.invalid:80\"");
+    let running = Administered::run(&text, 1).await;
+    let is_shown = |list: &Value| list["backends"][0]["servers"][0]["state"] == "unresolved";
+    let shown = running.eventually("/api/backends", is_shown).await;
+    let server = &shown["backends"][0]["servers"][0];
+    let why = server["error"].as_str().expect("the reason");
+    assert_eq!(
+        (&server["key"], &server["usable"]),
+        (&"name.invalid:80".into(), &false.into())
+    );
+    // Its client is told the same, and so is who asks for the client.
+    drop(running.gate.connect().await);
+    let ended = running
+        .eventually("/api/endings", |it| it["last"] == 1)
+        .await;
+    let explained = running.get("/api/explain?listener=a&from=192.0.2.1").await;
+    for told in [
+        &ended["endings"][0]["reason"],
+        &explained.json()["decision"],
+    ] {
+        let told = told.as_str().expect("text");
+        let expected = format!("name.invalid:80 is unresolved ({why})");
+        assert!(told.contains(&expected), "{told}");
+    }
+    let unknown = running.post("/api/backends/b/other/drain").await;
+    assert_eq!(unknown.status, 404);
+    let error = unknown.error();
+    assert!(
+        error.ends_with("its servers are name.invalid:80"),
+        "{error}"
+    );
+    let unknown = running.post("/api/backends/x/other/drain").await;
+    assert_eq!(unknown.error(), "there is no backend \"x\"; there is b");
+}

@@ -65,7 +65,8 @@ pub(super) fn change(
     let current = call.interface.view.current();
     let found = current.backend(pool);
     let (backend, pool) = found.ok_or_else(|| {
-        Refusal::not_found(format!("there is no backend \"{}\"", pool.escape_debug()))
+        let backends = current.config.backends.iter();
+        Refusal::unknown("backend", pool, backends.map(|it| &*it.name.value))
     })?;
     let key = ServerKey::from(server);
     let done = match action {
@@ -178,6 +179,7 @@ fn show_server(server: &ServerStatus) -> Value {
         "address": server.address.to_string(),
         "key": server.key.as_str(),
         "state": server.state.as_str(),
+        "error": server.error,
         "weight": server.weight,
         "backup": server.is_backup,
         "connections": server.connections,

@@ -151,10 +151,7 @@ fn known_or<'a>(
     if known.clone().any(|known| known == name) || is_used() {
         return Ok(());
     }
-    let (name, known) = (name.escape_debug(), known.collect::<Vec<_>>().join(", "));
-    Err(Refusal::not_found(format!(
-        "there is no {kind} \"{name}\"; there is {known}"
-    )))
+    Err(Refusal::unknown(kind, name, known))
 }
 
 fn is_in(peer: &Address, networks: &IpSet) -> bool {

@@ -44,8 +44,8 @@ pub(super) fn show_all(current: &Current) -> Vec<Value> {
 pub(super) fn change(call: &Call<'_>, name: &str, action: Action) -> Result<Reply, Refusal> {
     let current = call.interface.view.current();
     let listener = current.listener(name).ok_or_else(|| {
-        let name = name.escape_debug();
-        Refusal::not_found(format!("there is no listener \"{name}\""))
+        let listeners = current.listeners.iter().filter(|it| !it.is_gone());
+        Refusal::unknown("listener", name, listeners.map(|it| &*it.name))
     })?;
     match action {
         Action::Pause => {

@@ -29,10 +29,8 @@ pub(super) fn explain(call: &Call<'_>) -> Result<Reply, Refusal> {
     let listeners = &current.config.listeners;
     let listener = listeners.iter().find(|it| it.name.value == name);
     let (Some(listener), Some(rules)) = (listener, current.rules.get(name)) else {
-        let name = name.escape_debug();
-        return Err(Refusal::not_found(format!(
-            "there is no listener \"{name}\""
-        )));
+        let known = listeners.iter().map(|it| &*it.name.value);
+        return Err(Refusal::unknown("listener", name, known));
     };
     let list = |name| query.text(name).map_or_else(Vec::new, split);
     let client =
@@ -47,6 +45,14 @@ pub(super) fn explain(call: &Call<'_>) -> Result<Reply, Refusal> {
     client.via = Via::of(proxy, is_direct);
     check_via(listener, &client).map_err(Refusal::bad_request)?;
     let names = list("cert");
+    let is_name = |name: &String| name.starts_with("dns:") || name.starts_with("uri:");
+    if let Some(other) = names.iter().find(|name| !is_name(name)) {
+        let other = other.escape_debug();
+        return Err(Refusal::bad_request(format!(
+            "cert: \"{other}\" is not a name in a certificate; write one such as dns:batch.mesh or \
+             uri:spiffe://mesh/batch"
+        )));
+    }
     if !names.is_empty() {
         client.certificate = Shown::Names(names);
     }

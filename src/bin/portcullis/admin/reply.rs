@@ -68,6 +68,20 @@ impl Refusal {
         Self::new(StatusCode::NOT_FOUND, error)
     }
 
+    /// There is nothing of this `kind` with this `name`, but those that are `known`.
+    pub(super) fn unknown<'a>(
+        kind: &str,
+        name: &str,
+        known: impl IntoIterator<Item = &'a str>,
+    ) -> Self {
+        let name = name.escape_debug();
+        let known = known.into_iter().collect::<Vec<_>>().join(", ");
+        Self::not_found(match &*known {
+            "" => format!("there is no {kind} \"{name}\""),
+            known => format!("there is no {kind} \"{name}\"; there is {known}"),
+        })
+    }
+
     pub(super) fn method(allow: &'static str) -> Self {
         let error = format!("this path has the method {allow} only");
         Self {

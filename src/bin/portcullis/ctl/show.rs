@@ -246,7 +246,10 @@ fn backends(backends: &[Value]) -> String {
                 text(&it["failures"]),
                 seconds(&it["connect_time"]),
                 text(&it["certificate_days_left"]),
-                text(&it["last_check"]),
+                match &it["error"] {
+                    Value::Null => text(&it["last_check"]),
+                    error => text(error),
+                },
             ]);
         }
     }

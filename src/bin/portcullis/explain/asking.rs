@@ -355,7 +355,10 @@ impl Asking<'_> {
             return Ok(());
         }
         let states = servers.iter();
-        let states = states.map(|server| format!("{} is {}", server.address, server.state));
+        let states = states.map(|server| match &server.error {
+            Some(error) => format!("{} is {} ({error})", server.key, server.state),
+            None => format!("{} is {}", server.address, server.state),
+        });
         let states = states.collect::<Vec<_>>().join(", ");
         self.reject(BACKEND, format!("no server can be used: {states}"))
     }

@@ -112,7 +112,7 @@ function endsLevel(days) {
   return days == null || days >= 14 ? "" : days < 0 ? "bad" : "warn";
 }
 
-const BAD = ["down", "ejected"];
+const BAD = ["down", "ejected", "unresolved"];
 const AWAY = ["drained", "draining", "taken_down"];
 
 export function backends(act) {
@@ -189,8 +189,8 @@ function row(backend, { key, address }, act) {
       setText(certificate, ends(days));
       certificate.className = endsLevel(days);
       setTitle(certificate, until == null ? "" : `Presented by the server; it ends ${exact(until)}`);
-      setText(check, server.last_check ?? "not checked");
-      check.className = server.last_check ? "wrap" : "wrap faint";
+      setText(check, server.error ?? server.last_check ?? "not checked");
+      check.className = server.error ?? server.last_check ? "wrap" : "wrap faint";
       setTitle(check, checked ? `${ago(checked, server.now)}, ${exact(checked)}` : "");
       setText(toggle, AWAY.includes(word) ? "Back" : "Drain");
       toggle.setAttribute("aria-label", AWAY.includes(word) ? `Back in use: ${address} of ${backend}` : `Drain ${address} of ${backend}`);
