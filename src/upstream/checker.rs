@@ -32,6 +32,8 @@ struct Results {
     in_a_row: u32,
     passed: bool,
     last: Option<LastCheck>,
+    /// Whether a check has ever passed, or was replaced by another one.
+    has_started: bool,
     /// When it was logged that the certificate expires soon.
     warned: Option<Instant>,
 }
@@ -56,6 +58,25 @@ impl Checks {
         })
     }
 
+    /// The last results that are equal: how many, and whether they passed.
+    pub(super) fn in_a_row(&self) -> (u32, bool) {
+        let results = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        (results.in_a_row, results.passed)
+    }
+
+    /// How long to wait for the next check.
+    ///
+    /// A server that has never passed one may just have been started, so the first pauses are short.
+    fn pause(&self, interval: Duration) -> Duration {
+        let results = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if results.has_started {
+            return interval;
+        }
+        let doubled = results.in_a_row.saturating_sub(1);
+        let pause = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(doubled));
+        pause.min(interval)
+    }
+
     /// Whether a certificate that expires soon has to be logged now.
     fn is_due_to_warn(&self) -> bool {
         let mut results = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -77,6 +98,7 @@ impl Checks {
     pub(super) fn count_anew(&self) {
         let mut results = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         results.in_a_row = 0;
+        results.has_started = true;
     }
 
     /// Reports a check that says nothing about the server.
@@ -85,8 +107,8 @@ impl Checks {
         results.last = Some(check);
     }
 
-    /// Adds a result and returns how many there are like it.
-    fn add(&self, check: LastCheck) -> u32 {
+    /// Adds a result. Returns how many there are like it, and whether it is the first one that passed.
+    fn add(&self, check: LastCheck) -> (u32, bool) {
         let mut results = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let before = if results.passed == check.passed {
             results.in_a_row
@@ -95,8 +117,10 @@ impl Checks {
         };
         results.in_a_row = before.saturating_add(1);
         results.passed = check.passed;
+        let is_first = check.passed && !results.has_started;
+        results.has_started |= check.passed;
         results.last = Some(check);
-        results.in_a_row
+        (results.in_a_row, is_first)
     }
 }
 
@@ -170,13 +194,13 @@ impl Shared {
             member.state.checks.note(last);
             return;
         }
-        let in_a_row = member.state.checks.add(last);
+        let (in_a_row, is_first) = member.state.checks.add(last);
         let standing = &member.state.standing;
         let (before, is_known) = (standing.health(), standing.health() != Health::Unknown);
         let changes = match (before, passed) {
             (Health::Unknown, _) => true,
             (Health::Up, false) => in_a_row >= check.fall,
-            (Health::Down, true) => in_a_row >= check.rise,
+            (Health::Down, true) => is_first || in_a_row >= check.rise,
             (Health::Up, true) | (Health::Down, false) => false,
         };
         if !changes {
@@ -233,6 +257,9 @@ const fn has_tls(_: &Server) -> bool {
     false
 }
 
+/// After the first check of a server, if it fails. Each further pause is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+
 /// A certificate that expires soon is mentioned daily.
 const WARN_AGAIN_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -261,7 +288,8 @@ async fn check_repeatedly(pool: Weak<Shared>, state: Weak<MemberState>) {
             return;
         };
         shared.checked(&check, &state, &server, result, begun);
+        let pause = state.checks.pause(check.interval);
         drop((shared, state));
-        sleep(around(check.interval)).await;
+        sleep(around(pause)).await;
     }
 }

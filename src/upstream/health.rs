@@ -7,8 +7,9 @@ use std::{fmt, sync::Arc, time::Duration};
 /// A health check that a [`Pool`](super::Pool) makes of each of its servers.
 ///
 /// A server is down after three failed checks in a row and up after two successful ones. The first check of a server
-/// decides alone. A server that was not checked yet is used only as long as no server has passed a check, or while
-/// all servers are new.
+/// decides alone, and so does the first that passes. Until then a server may just have been started, so it is checked
+/// again after 250 ms, and after pauses that double up to the interval. A server that was not checked yet is used only
+/// as long as no server has passed a check, or while all servers are new.
 ///
 /// Checks connect as the pool does, with TLS if the server has it, and with a PROXY header that names no client. They
 /// resume no TLS session, so that they verify the certificate each time.
@@ -177,14 +178,16 @@ impl HealthCheck {
         self
     }
 
-    /// Sets the failed checks in a row that take a server down; 3 by default. Zero counts as one.
+    /// Sets the failed checks in a row that take a server down; 3 by default. Zero counts as one. The first check of a
+    /// server takes it down alone.
     #[must_use]
     pub const fn with_fall(mut self, checks: u32) -> Self {
         self.fall = checks;
         self
     }
 
-    /// Sets the successful checks in a row that bring a server up again; 2 by default. Zero counts as one.
+    /// Sets the successful checks in a row that bring a server up again; 2 by default. Zero counts as one. A server
+    /// that has never passed a check needs one.
     #[must_use]
     pub const fn with_rise(mut self, checks: u32) -> Self {
         self.rise = checks;

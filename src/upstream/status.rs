@@ -148,7 +148,21 @@ impl Shared {
             last_check: state.checks.last(),
             connect_failures: state.connect_failures.load(Ordering::Relaxed),
             certificate_not_after: self.certificate_not_after(member),
+            progress: self.progress(member),
             error: None,
+        }
+    }
+
+    /// How far a server is on its way up or down.
+    fn progress(&self, member: &Member) -> Option<(u32, u32)> {
+        let settings = self.settings();
+        let check = settings.health.as_ref()?;
+        let health = member.state.standing.health();
+        match (health, member.state.checks.in_a_row()) {
+            (_, (0, _)) => None,
+            (Health::Up, (failed, false)) => Some((failed, check.fall)),
+            (Health::Down, (passed, true)) => Some((passed, check.rise)),
+            _ => None,
         }
     }
 
@@ -197,6 +211,8 @@ pub struct ServerStatus {
     /// When the certificate ends that it presented last, in a full handshake of a connection or of a health check that
     /// passed. A check of [another port](super::HealthCheck::with_port) counts if connections have no TLS.
     pub certificate_not_after: Option<SystemTime>,
+    /// The checks in a row that contradict its state, and how many change it. `None` if the last one does not.
+    pub progress: Option<(u32, u32)>,
     /// Why its name was not resolved, if it never was.
     pub error: Option<String>,
 }
@@ -220,6 +236,7 @@ impl ServerStatus {
             connect_failures: 0,
             last_check: None,
             certificate_not_after: None,
+            progress: None,
             error: Some(error.into()),
         }
     }

@@ -179,6 +179,7 @@ fn show_server(server: &ServerStatus) -> Value {
         "address": server.address.to_string(),
         "key": server.key.as_str(),
         "state": server.state.as_str(),
+        "progress": server.progress.map(|(checks, of)| format!("{checks}/{of}")),
         "error": server.error,
         "weight": server.weight,
         "backup": server.is_backup,

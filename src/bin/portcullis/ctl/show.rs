@@ -235,7 +235,10 @@ fn backends(backends: &[Value]) -> String {
             table.row([
                 text(&backend["name"]),
                 text(&it["key"]),
-                text(&it["state"]),
+                match &it["progress"] {
+                    Value::Null => text(&it["state"]),
+                    checks => format!("{} {}", text(&it["state"]), text(checks)),
+                },
                 match it["last_resort"].as_bool() {
                     Some(true) => "last resort".into(),
                     _ => yes(&it["usable"]),

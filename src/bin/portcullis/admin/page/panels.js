@@ -179,7 +179,7 @@ function row(backend, { key, address }, act) {
       current = server;
       const { state: word, limit, checked, since, certificate_days_left: days, certificate_not_after: until } = server;
       light.dataset.level = BAD.includes(word) ? "bad" : server.usable && word === "up" ? "good" : AWAY.includes(word) ? "warn" : "idle";
-      setText(state, [words(word), ...(server.last_resort ? ["(last resort)"] : []), ...(since ? [`for ${duration(Math.max(0, Math.floor((server.now - since) / 1000)))}`] : []), ...(server.backup ? ["backup"] : [])].join(" "));
+      setText(state, [words(word), ...(server.progress ? [server.progress] : []), ...(server.last_resort ? ["(last resort)"] : []), ...(since ? [`for ${duration(Math.max(0, Math.floor((server.now - since) / 1000)))}`] : []), ...(server.backup ? ["backup"] : [])].join(" "));
       setTitle(state, since ? `since ${exact(since)}` : "");
       setText(weight, count(server.weight));
       setText(now, limit ? `${count(server.connections)} of ${count(limit)}` : count(server.connections));
