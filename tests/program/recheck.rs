@@ -67,6 +67,7 @@ async fn a_reload_closes_those_whom_the_new_access_list_denies() {
     gate.child.signal("HUP").await;
     let reason = gate.child.says("closed by recheck").await;
     assert!(reason.contains("deny list"), "{reason}");
+    assert!(reason.contains("connection.id"), "{reason}");
     ends(&mut denied).await;
     assert!(is_open(&mut observed).await);
 }

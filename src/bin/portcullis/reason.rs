@@ -9,10 +9,11 @@ use portcullis::{
     connection::EndedBy,
     middleware::{
         access::{AclLayer, Denied},
-        error::{Refused, find},
+        error::{Refused, TimeoutPhase, find},
         outcome::Outcome,
         tls::UnrecognizedName,
     },
+    upstream::NoBackend,
 };
 use std::{
     error::Error,
@@ -62,7 +63,13 @@ impl Failure {
                     name: unrecognized.name().map(Into::into),
                     error: text_of(error),
                 },
-                None => Self::Other(text_of(error)),
+                None => match find::<NoBackend>(error) {
+                    Some(none) if !none.full().is_empty() => {
+                        let text = text_of(error);
+                        Self::Other(format!("{text} (`backend.server.max-connections`)").into())
+                    }
+                    _ => Self::Other(text_of(error)),
+                },
             },
         }
     }
@@ -76,8 +83,20 @@ impl Failure {
     }
 }
 
-/// The reason of an end. It may quote the peer.
+/// The reason of an end, with the key that a timeout has in the file. It may quote the peer.
 pub(crate) fn reason(info: &ConnectionInfo, outcome: Outcome, failure: Option<&Failure>) -> String {
+    let text = words(info, outcome, failure);
+    let key = match outcome {
+        Outcome::TimedOut(phase) => key_of_timeout(phase),
+        _ => None,
+    };
+    match key {
+        Some(key) => format!("{text} (`{key}`)"),
+        None => text,
+    }
+}
+
+fn words(info: &ConnectionInfo, outcome: Outcome, failure: Option<&Failure>) -> String {
     match (failure, outcome) {
         (_, Outcome::Forced) => view::why_forced(info),
         (Some(Failure::Refused(rejection)), _) => rejection.to_string(),
@@ -138,6 +157,23 @@ pub(crate) fn key_of(guard: &str) -> Option<&'static str> {
 pub(crate) const CERTIFICATE_ACL: &str = "certificate_acl";
 const ALLOW: &str = "tls.client.allow";
 
+/// The key of the file that a timeout has.
+fn key_of_timeout(phase: TimeoutPhase) -> Option<&'static str> {
+    Some(match phase {
+        TimeoutPhase::PROXY_HEADER => "timeouts.proxy-header",
+        TimeoutPhase::CLIENT_HELLO => "timeouts.client-hello",
+        TimeoutPhase::PRELUDE => "timeouts.prelude",
+        TimeoutPhase::HANDSHAKE => "timeouts.handshake",
+        TimeoutPhase::FIRST_BYTE => "timeouts.first-byte",
+        TimeoutPhase::IDLE => "timeouts.idle",
+        TimeoutPhase::WRITE => "timeouts.write",
+        TimeoutPhase::HALF_CLOSED => "timeouts.half-closed",
+        TimeoutPhase::LIFETIME => "timeouts.lifetime",
+        TimeoutPhase::THROUGHPUT => "throughput",
+        _ => return None,
+    })
+}
+
 /// An error with its sources, without those that repeat the error before.
 fn text_of(error: &(dyn Error + 'static)) -> Box<str> {
     let mut text = String::new();
@@ -160,3 +196,26 @@ fn text_of(error: &(dyn Error + 'static)) -> Box<str> {
 
 /// Of an error's text, in bytes. It may quote the peer.
 const LONGEST: usize = 500;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use portcullis::connection::Address;
+
+    #[test]
+    fn a_timeout_has_its_key_and_a_missing_header_an_end() {
+        let info = ConnectionInfo::new(Address::Unknown, Address::Unknown);
+        let of = |phase| reason(&info, Outcome::TimedOut(phase), None);
+        assert_eq!(
+            of(TimeoutPhase::THROUGHPUT),
+            "timed out (throughput) (`throughput`)"
+        );
+        assert_eq!(
+            of(TimeoutPhase::HALF_CLOSED),
+            "timed out (half closed connection) (`timeouts.half-closed`)"
+        );
+        assert_eq!(of(TimeoutPhase::new("login")), "timed out (login)");
+        let by = view::ended_by(&info, Outcome::ProxyHeaderFailed);
+        assert_eq!(by, Some(EndedBy::Gate));
+    }
+}

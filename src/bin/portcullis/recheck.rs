@@ -126,7 +126,13 @@ fn close(listener: &Listener, rules: &Rules, due: Vec<ConnectionInfo>) {
     let mut closed = 0;
     for info in due.into_iter().filter(|info| !info.is_forced()) {
         if let Err(reason) = rules.still_admit(&info, observe) {
-            tracing::info!(listener = name, id = %info.id(), peer = %info.peer(), reason, "closed by recheck");
+            tracing::info!(
+                listener = name,
+                connection.id = info.id().get(),
+                peer = %info.peer(),
+                reason,
+                "closed by recheck"
+            );
             info.force_close_because(format!("it would not be admitted now: {reason}"));
             closed += 1;
         }

@@ -243,9 +243,11 @@ pub(crate) fn why_forced(info: &ConnectionInfo) -> String {
 /// The side that ended a connection; `None` if that is not known.
 pub(crate) fn ended_by(info: &ConnectionInfo, outcome: Outcome) -> Option<EndedBy> {
     let by_itself = || match outcome {
-        Outcome::Refused | Outcome::TimedOut(_) | Outcome::Forced | Outcome::Unreachable => {
-            Some(EndedBy::Gate)
-        }
+        Outcome::Refused
+        | Outcome::TimedOut(_)
+        | Outcome::Forced
+        | Outcome::Unreachable
+        | Outcome::ProxyHeaderFailed => Some(EndedBy::Gate),
         _ => None,
     };
     info.ended_by().or_else(by_itself)
