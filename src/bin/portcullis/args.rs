@@ -2,7 +2,10 @@
 
 use crate::config::parse_duration;
 use clap::{Args as Arguments, Parser, Subcommand};
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 /// A gate in front of services: TLS, limits, routing and forwarding of TCP connections.
 #[derive(Debug, Parser)]
@@ -59,6 +62,15 @@ pub(crate) struct Config {
     /// The configuration file.
     #[arg(short, long, value_name = "FILE", default_value = "portcullis.toml")]
     pub(crate) config: PathBuf,
+    /// The same without --config.
+    #[arg(value_name = "FILE", conflicts_with = "config")]
+    pub(crate) file: Option<PathBuf>,
+}
+
+impl Config {
+    pub(crate) fn path(&self) -> &Path {
+        self.file.as_ref().unwrap_or(&self.config)
+    }
 }
 
 #[derive(Arguments, Debug)]

@@ -10,7 +10,7 @@ mod table;
 
 pub(crate) use self::{
     args::Ctl,
-    client::{Client, Interface},
+    client::{Client, Interface, PATIENCE},
 };
 
 use self::args::Command;

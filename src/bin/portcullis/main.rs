@@ -50,7 +50,7 @@ fn main() -> ExitCode {
     match args.command {
         Command::Demo(args) => demo::demo(&args),
         Command::Check(args) => run::check(&args),
-        Command::Run(args) => run::run(&args.config),
+        Command::Run(args) => run::run(args.path()),
         Command::Plan(args) => plan::plan(&args),
         Command::Explain(args) => explain::explain(&args),
         Command::Forward(args) => run::forward(&args),

@@ -1,7 +1,10 @@
 //! `portcullis ctl`, as a process.
 
-use super::{Administered, TOKEN, forward_to};
-use crate::gate::{Folder, Gate, backend, line, program};
+use super::{Administered, TOKEN, configuration, forward_to, two_certificates};
+use crate::{
+    gate::{Authority, Folder, Gate, backend, line, program},
+    tls,
+};
 use serde_json::Value;
 use std::process::Output;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -152,7 +155,10 @@ async fn ctl_shows_tables_and_changes_what_the_interface_can() {
         (&["connections", "--peer", "192.0.2.0/24"], &["0 of 0"]),
         (&["backends"], &["BACKEND", "up", "yes"]),
         (&["certificates"], &["DAYS LEFT"]),
+        (&["connections", "--older", "1h"], &["0 of 0"]),
+        (&["connections", "--older", "0"], &["1 of 1"]),
         (&["listeners", "limit", "a", "7"], &["7"]),
+        (&["listeners", "limit", "a", "off"], &["off"]),
         (&["log-level", "debug"], &["log level: debug"]),
         (&["listeners", "pause", "a"], &["paused"]),
         (&["listeners", "resume", "a"], &["open"]),
@@ -200,6 +206,27 @@ async fn ctl_shows_tables_and_changes_what_the_interface_can() {
             "there is no listener \"nope\"; there is a",
         ),
         (
+            &["listeners", "pause", "nope"],
+            "there is no listener \"nope\"; there is a",
+        ),
+        (
+            &["backends", "drain", "nope", "x"],
+            "there is no backend \"nope\"; there is b",
+        ),
+        (
+            &[
+                "explain",
+                "--listener",
+                "a",
+                "--from",
+                "::1",
+                "--cert",
+                "client.pem",
+            ],
+            "cert: \"client.pem\" is not a name in a certificate; write one such as dns:batch.mesh or \
+             uri:spiffe://mesh/batch",
+        ),
+        (
             &["connections", "--limit", "501"],
             "limit: \"501\" is not a whole number from 1 to 500",
         ),
@@ -217,6 +244,67 @@ async fn ctl_shows_tables_and_changes_what_the_interface_can() {
     let wrong = running.ctl(&["close", "--al"]).await;
     assert_eq!(wrong.status.code(), Some(2));
     assert_eq!(output(&["drain"]).await, "draining\n");
+}
+
+#[tokio::test]
+async fn ctl_says_what_to_do_about_a_socket_that_nobody_serves() {
+    let folder = Folder::new();
+    let path = folder.path("admin.sock");
+    let admin = path.to_str().expect("it is UTF-8").to_owned();
+    let ctl = async |arguments: &[&str]| {
+        let mut command = program(["ctl", "--admin", &admin]);
+        let output = command.args(arguments).output().await.expect("it starts");
+        assert_eq!(output.status.code(), Some(1));
+        text(&output.stderr)
+    };
+    let missing = ctl(&["status"]).await;
+    assert!(missing.contains("the program is not running"), "{missing}");
+    let socket = std::os::unix::net::UnixListener::bind(&path).expect("the folder is writable");
+    let silent = ctl(&["status", "--timeout", "50ms"]).await;
+    assert!(silent.ends_with("no answer within 50ms\n"), "{silent}");
+    drop(socket);
+    let stale = ctl(&["status"]).await;
+    assert!(
+        stale.contains("no program listens there any more"),
+        "{stale}"
+    );
+}
+
+#[tokio::test]
+async fn endings_show_what_guards_that_observe_would_have_done() {
+    let keys = "access = { deny = \"127.0.0.0/8\", observe = true }";
+    let server = backend("one").await;
+    let text_of_file = configuration(keys, &format!("servers = \"{server}\""));
+    let running = Administered::run(&text_of_file, 1).await;
+    line(&mut running.gate.connect().await)
+        .await
+        .expect("the greeting");
+    running
+        .eventually("/api/endings", |it| it["last"] == 1)
+        .await;
+    let shown = text(&running.ctl(&["endings"]).await.stdout);
+    assert!(
+        shown.contains("OBSERVED") && shown.contains("acl"),
+        "{shown}"
+    );
+}
+
+#[tokio::test]
+async fn a_client_that_never_sends_close_notify_is_truncated_and_not_failed() {
+    let (authority, folder) = (Authority::new(), Folder::new());
+    let certificates = two_certificates(&authority, &folder);
+    let server = backend("one").await;
+    let keys = "tls = { certificates = [\"a\"] }";
+    let listener = configuration(keys, &format!("servers = \"{server}\""));
+    let running = Administered::run_in(folder, "", &(certificates + &listener), 1).await;
+    let client = running.gate.connect().await;
+    let client = tls::connect(&authority, None, "a.test", client).await;
+    let mut client = client.expect("a handshake");
+    line(&mut client).await.expect("the greeting");
+    drop(client);
+    let has_ended = |it: &Value| it["listeners"][0]["truncated"] == 1;
+    let shown = running.eventually("/api/listeners", has_ended).await;
+    assert_eq!(shown["listeners"][0]["failed"], 0);
 }
 
 #[tokio::test]

@@ -139,7 +139,7 @@ fn check_token(request: &Parts, token: Option<&Secret>) -> Result<(), Refusal> {
     }
     Err(Refusal::new(
         StatusCode::FORBIDDEN,
-        "the token is wrong; `admin.token-file` or `admin.token` says where it is, and `portcullis demo` prints it",
+        "the token is wrong; `admin.token-file` or `admin.token` says where it is",
     ))
 }
 

@@ -67,7 +67,10 @@ pub(super) fn change(call: &Call<'_>, name: &str, action: Action) -> Result<Repl
                     "value: a limit is at least 1; to take no connections, pause the listener",
                 ));
             }
-            let limit = query.number("value", 1..=u64::MAX)?;
+            let limit = match query.text("value") {
+                Some("off") => Some(u64::MAX),
+                _ => query.number("value", 1..=u64::MAX)?,
+            };
             let limit = limit.ok_or_else(|| Query::missing("value"))?;
             let limit = usize::try_from(limit).unwrap_or(usize::MAX);
             listener.limit.set_limit(limit);
@@ -79,7 +82,7 @@ pub(super) fn change(call: &Call<'_>, name: &str, action: Action) -> Result<Repl
 
 fn show(listener: &ListenerView, current: &Current) -> Value {
     let (mut accepted, mut connections, mut refused) = (0, 0, 0);
-    let (mut timed_out, mut failed) = (0, 0);
+    let (mut timed_out, mut truncated, mut failed) = (0, 0, 0);
     let mut addresses = Vec::new();
     for socket in &listener.sockets {
         let status = socket.handle.status();
@@ -90,6 +93,8 @@ fn show(listener: &ListenerView, current: &Current) -> Value {
             match outcome {
                 Outcome::Completed | Outcome::HandedOff | Outcome::Refused => {}
                 Outcome::TimedOut(_) => timed_out += count,
+                // Some clients, such as those of Redis, never send `close_notify`.
+                Outcome::Truncated => truncated += count,
                 _ => failed += count,
             }
         }
@@ -117,6 +122,7 @@ fn show(listener: &ListenerView, current: &Current) -> Value {
         "accepted": accepted,
         "refused": refused,
         "timed_out": timed_out,
+        "truncated": truncated,
         "failed": failed,
         "routes": routes,
         "backends": backends,

@@ -26,6 +26,16 @@ pub(crate) struct Ctl {
     /// The file of the authorities, in PEM, for an interface with TLS; by default those of the system.
     #[arg(long, value_name = "FILE", global = true, help_heading = INTERFACE)]
     pub(super) roots: Option<PathBuf>,
+    /// How long to wait for the interface, such as 5s; a reload may take up to 30 s.
+    #[arg(
+        long,
+        value_name = "TIME",
+        value_parser = time,
+        default_value = "35s",
+        global = true,
+        help_heading = INTERFACE
+    )]
+    pub(super) timeout: Duration,
     /// Prints what the interface answers, in JSON.
     #[arg(long, global = true)]
     pub(super) json: bool,
@@ -43,6 +53,7 @@ impl Ctl {
             config: &self.config,
             token_file: self.token_file.as_deref(),
             roots: self.roots.as_deref(),
+            timeout: self.timeout,
         }
     }
 }
@@ -124,26 +135,58 @@ pub(super) enum Command {
 #[derive(Debug, Subcommand)]
 pub(super) enum ListenerChange {
     /// Leaves new connections in the kernel's queue.
-    Pause { listener: String },
+    Pause {
+        /// The name of the listener.
+        listener: String,
+    },
     /// Accepts again.
-    Resume { listener: String },
+    Resume {
+        /// The name of the listener.
+        listener: String,
+    },
     /// Sets how many connections may be open, until the next reload; an upgrade keeps it.
     Limit {
+        /// The name of the listener.
         listener: String,
-        connections: usize,
+        /// Their number, of at least 1, or off.
+        #[arg(value_parser = limit)]
+        connections: String,
     },
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ServerChange {
     /// Gives a server no new connections; it keeps those that it has.
-    Drain { backend: String, server: String },
+    Drain(Server),
     /// Uses a drained server again.
-    Undrain { backend: String, server: String },
+    Undrain(Server),
     /// Takes a server out of use like one whose checks fail.
-    Down { backend: String, server: String },
+    Down(Server),
     /// Uses a server as its checks allow.
-    Auto { backend: String, server: String },
+    Auto(Server),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Server {
+    /// The name of the backend.
+    pub(super) backend: String,
+    /// The server, as `ctl backends` shows it; a host name with its port means all of its addresses.
+    pub(super) server: String,
+}
+
+fn limit(text: &str) -> Result<String, &'static str> {
+    let is_number = text.parse::<usize>().is_ok();
+    let is_limit = is_number || text == "off";
+    is_limit
+        .then(|| text.to_owned())
+        .ok_or("write a number, or off")
+}
+
+/// `5m`, or a number of seconds.
+fn age(text: &str) -> Result<f64, &'static str> {
+    let time = parse_duration(text).map(|time| time.as_secs_f64());
+    let seconds = time.or_else(|| text.parse().ok());
+    seconds.ok_or("write a number of seconds, or one with a unit of ms, s, m, h or d, such as 5m")
 }
 
 fn time(text: &str) -> Result<Duration, &'static str> {
@@ -183,8 +226,8 @@ pub(super) struct LiveFilter {
     /// Those in this phase, such as handshake or serving.
     #[arg(long, value_name = "PHASE")]
     phase: Option<String>,
-    /// Those that are open for at least so many seconds.
-    #[arg(long, value_name = "SECONDS")]
+    /// Those that are open for at least this time, such as 30s, 10m or 1h; a number alone is in seconds.
+    #[arg(long, value_name = "TIME", value_parser = age)]
     older: Option<f64>,
 }
 

@@ -27,6 +27,7 @@ pub(crate) struct Client {
     /// Why that of the configuration cannot be read.
     no_token: Option<String>,
     roots: Option<PathBuf>,
+    timeout: Duration,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -52,6 +53,8 @@ pub(crate) struct Interface<'a> {
     pub(crate) config: &'a Path,
     pub(crate) token_file: Option<&'a Path>,
     pub(crate) roots: Option<&'a Path>,
+    /// For each request.
+    pub(crate) timeout: Duration,
 }
 
 impl Client {
@@ -86,6 +89,7 @@ impl Client {
             token,
             no_token,
             roots: args.roots.map(Into::into),
+            timeout: args.timeout,
         })
     }
 
@@ -116,13 +120,16 @@ impl Client {
                 #[cfg(unix)]
                 Address::Unix(path_of_socket) => {
                     let stream = tokio::net::UnixStream::connect(path_of_socket).await;
-                    let stream = stream.map_err(|error| self.failed(&error))?;
+                    let stream = stream.map_err(|error| {
+                        let advice = advice(error.kind());
+                        self.failed(&error) + advice
+                    })?;
                     self.exchange(stream, "localhost", method, path, body).await
                 }
             }
         };
-        let answer = timeout(PATIENCE, exchange).await;
-        answer.unwrap_or_else(|_| Err(format!("{self}: no answer within {PATIENCE:?}")))
+        let answer = timeout(self.timeout, exchange).await;
+        answer.unwrap_or_else(|_| Err(format!("{self}: no answer within {:?}", self.timeout)))
     }
 
     async fn exchange(
@@ -254,6 +261,22 @@ impl Address {
     }
 }
 
+/// What to do if the Unix socket of the interface cannot be connected to.
+#[cfg(unix)]
+fn advice(kind: std::io::ErrorKind) -> &'static str {
+    use std::io::ErrorKind;
+    match kind {
+        ErrorKind::PermissionDenied => {
+            "; only the user of the program and root may use it, so run this as one of them"
+        }
+        ErrorKind::ConnectionRefused => {
+            "; no program listens there any more, so start it, or name another socket"
+        }
+        ErrorKind::NotFound => "; the program is not running, or its socket is elsewhere",
+        _ => "",
+    }
+}
+
 /// The host of `host:port`.
 fn host_of(address: &str) -> &str {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
@@ -281,8 +304,8 @@ fn configured(file: &Path) -> Result<config::Admin, String> {
     })
 }
 
-/// A reload may wait for another one.
-const PATIENCE: Duration = Duration::from_secs(35);
+/// For a request by default. A reload may wait for another one.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(35);
 
 #[cfg(test)]
 mod tests {

@@ -74,16 +74,16 @@ fn listener(change: &ListenerChange) -> String {
 }
 
 fn server(change: &ServerChange) -> String {
-    let (backend, server, action) = match change {
-        ServerChange::Drain { backend, server } => (backend, server, "drain"),
-        ServerChange::Undrain { backend, server } => (backend, server, "undrain"),
-        ServerChange::Down { backend, server } => (backend, server, "down"),
-        ServerChange::Auto { backend, server } => (backend, server, "auto"),
+    let (server, action) = match change {
+        ServerChange::Drain(server) => (server, "drain"),
+        ServerChange::Undrain(server) => (server, "undrain"),
+        ServerChange::Down(server) => (server, "down"),
+        ServerChange::Auto(server) => (server, "auto"),
     };
     format!(
         "/api/backends/{}/{}/{action}",
-        encode(backend),
-        encode(server)
+        encode(&server.backend),
+        encode(&server.server)
     )
 }
 

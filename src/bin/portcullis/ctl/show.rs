@@ -101,7 +101,10 @@ fn status(status: &Value) -> String {
     let more = |name: &'static str, list: &Value| -> Vec<_> {
         rows(list).iter().map(|line| (name, text(line))).collect()
     };
-    if status["log_lines_dropped"].as_u64().is_some_and(|it| it > 0) {
+    if status["log_lines_dropped"]
+        .as_u64()
+        .is_some_and(|it| it > 0)
+    {
         let lost = text(&status["log_lines_dropped"]);
         lines.push(("log", format!("{lost} lines dropped since the start")));
     }
@@ -135,6 +138,7 @@ fn listeners(listeners: &[Value]) -> String {
         "accepted",
         "refused",
         "timed out",
+        "truncated",
         "failed",
         "backends",
         "tls",
@@ -152,6 +156,7 @@ fn listeners(listeners: &[Value]) -> String {
             text(&it["accepted"]),
             text(&it["refused"]),
             text(&it["timed_out"]),
+            text(&it["truncated"]),
             text(&it["failed"]),
             list(&it["backends"]),
             yes(&it["tls"]),
@@ -189,7 +194,7 @@ fn connections(value: &Value) -> String {
 fn endings(value: &Value) -> String {
     let mut table = Table::new(&[
         "id", "listener", "client", "name", "server", "outcome", "duration", "in", "out", "by",
-        "reason",
+        "observed", "reason",
     ]);
     for it in rows(&value["endings"]) {
         table.row([
@@ -203,6 +208,7 @@ fn endings(value: &Value) -> String {
             bytes(&it["bytes_in"]),
             bytes(&it["bytes_out"]),
             text(&it["ended_by"]),
+            list(&it["notes"]),
             text(&it["reason"]),
         ]);
     }

@@ -3,7 +3,7 @@
 use super::{Change, changes};
 use crate::{
     config::{Config, read_text},
-    ctl::{Client, Interface},
+    ctl::{Client, Interface, PATIENCE},
     exit, output, run,
 };
 use http::Method;
@@ -19,6 +19,9 @@ pub(crate) struct PlanArgs {
     /// The new configuration file. The running process reads it as if it stood in the place of its own.
     #[arg(short, long, value_name = "FILE", default_value = "portcullis.toml")]
     config: PathBuf,
+    /// The same without --config.
+    #[arg(value_name = "FILE", conflicts_with = "config")]
+    file: Option<PathBuf>,
     /// The file to compare with, instead of the running process.
     #[arg(long, value_name = "FILE")]
     old: Option<PathBuf>,
@@ -37,18 +40,23 @@ impl PlanArgs {
     fn interface(&self) -> Interface<'_> {
         Interface {
             admin: self.admin.as_deref(),
-            config: &self.config,
+            config: self.path(),
             token_file: self.token_file.as_deref(),
             roots: self.roots.as_deref(),
+            timeout: PATIENCE,
         }
+    }
+
+    fn path(&self) -> &Path {
+        self.file.as_ref().unwrap_or(&self.config)
     }
 }
 
 /// Compares two files, or a file with the configuration of the running process.
 pub(crate) fn plan(args: &PlanArgs) -> ExitCode {
-    let (new, _, problems) = run::load(&args.config);
+    let (new, _, problems) = run::load(args.path());
     if problems.errors() > 0 {
-        return run::print_problems(&args.config, problems);
+        return run::print_problems(args.path(), problems);
     }
     let Some(path) = &args.old else {
         return match ask(args, &new) {
@@ -63,7 +71,7 @@ pub(crate) fn plan(args: &PlanArgs) -> ExitCode {
     if problems.errors() > 0 {
         return run::print_problems(path, problems);
     }
-    say(&args.config, &path.display().to_string());
+    say(args.path(), &path.display().to_string());
     let rows: Vec<_> = changes(&old, &new).into_iter().map(Row::of).collect();
     print(&rows)
 }
@@ -89,7 +97,7 @@ fn ask(args: &PlanArgs, new: &Config) -> Result<Vec<Row>, String> {
     if new.files.len() > 1 {
         let status = request(Method::GET, "/api/status", String::new())?;
         let running = status["configuration"]["file"].as_str();
-        if !running.is_some_and(|running| is_same(Path::new(running), &args.config)) {
+        if !running.is_some_and(|running| is_same(Path::new(running), args.path())) {
             return Err(format!(
                 "{} includes other files, and is not the file that the running process reads, which is {}; put it \
                  there, or compare two files with --old",
@@ -98,7 +106,7 @@ fn ask(args: &PlanArgs, new: &Config) -> Result<Vec<Row>, String> {
             ));
         }
     }
-    let text = read_text(&args.config)
+    let text = read_text(args.path())
         .map_err(|error| format!("{} cannot be read: {error}", args.config.display()))?;
     let json = request(Method::POST, "/api/plan", text)?;
     let problems = json["problems"].as_array().into_iter().flatten();
@@ -108,7 +116,7 @@ fn ask(args: &PlanArgs, new: &Config) -> Result<Vec<Row>, String> {
     }
     let running = json["file"].as_str().unwrap_or("no file");
     say(
-        &args.config,
+        args.path(),
         &format!("what runs, which was read from {running}"),
     );
     let changes = json["changes"].as_array().into_iter().flatten();

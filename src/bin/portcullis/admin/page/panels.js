@@ -54,7 +54,7 @@ export function listeners(act, { askLimit, onpick }) {
         setText(now, most ? `${count(connections)} of ${count(most)}` : count(connections));
         bar.set(connections, most);
         setText(refused, count(listener.refused));
-        setTitle(refused, `${count(listener.accepted)} accepted, ${count(listener.refused)} refused, ${count(listener.timed_out)} timed out, ${count(listener.failed)} failed`);
+        setTitle(refused, `${count(listener.accepted)} accepted, ${count(listener.refused)} refused, ${count(listener.timed_out)} timed out, ${count(listener.truncated)} truncated, ${count(listener.failed)} failed`);
         setText(toggle, state === "paused" ? "Resume" : "Pause");
         toggle.setAttribute("aria-label", `${toggle.textContent} ${name}`);
         toggle.disabled = state !== "open" && state !== "paused";

@@ -333,7 +333,7 @@ _portcullis() {
             return 0
             ;;
         portcullis__subcmd__ctl)
-            opts="-c -h --admin --config --token-file --roots --json --help status ready listeners connections close endings backends certificates explain reload log-level drain help"
+            opts="-c -h --admin --config --token-file --roots --timeout --json --help status ready listeners connections close endings backends certificates explain reload log-level drain help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -359,6 +359,10 @@ _portcullis() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -367,7 +371,7 @@ _portcullis() {
             return 0
             ;;
         portcullis__subcmd__ctl__subcmd__backends)
-            opts="-c -h --admin --config --token-file --roots --json --help drain undrain down auto help"
+            opts="-c -h --admin --config --token-file --roots --timeout --json --help drain undrain down auto help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -393,6 +397,10 @@ _portcullis() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -401,7 +409,7 @@ _portcullis() {
             return 0
             ;;
         portcullis__subcmd__ctl__subcmd__backends__subcmd__auto)
-            opts="-c -h --admin --config --token-file --roots --json --help"
+            opts="-c -h --admin --config --token-file --roots --timeout --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -424,6 +432,10 @@ _portcullis() {
                     return 0
                     ;;
                 --roots)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -435,7 +447,7 @@ _portcullis() {
             return 0
             ;;
         portcullis__subcmd__ctl__subcmd__backends__subcmd__down)
-            opts="-c -h --admin --config --token-file --roots --json --help"
+            opts="-c -h --admin --config --token-file --roots --timeout --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -458,6 +470,10 @@ _portcullis() {
                     return 0
                     ;;
                 --roots)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -469,7 +485,7 @@ _portcullis() {
             return 0
             ;;
         portcullis__subcmd__ctl__subcmd__backends__subcmd__drain)
-            opts="-c -h --admin --config --token-file --roots --json --help"
+            opts="-c -h --admin --config --token-file --roots --timeout --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -492,6 +508,10 @@ _portcullis() {
                     return 0
                     ;;
                 --roots)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -587,7 +607,7 @@ _portcullis() {
             return 0
             ;;
         portcullis__subcmd__ctl__subcmd__backends__subcmd__undrain)
-            opts="-c -h --admin --config --token-file --roots --json --help"
+            opts="-c -h --admin --config --token-file --roots --timeout --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -613,6 +633,10 @@ _portcullis() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -621,7 +645,7 @@ _portcullis() {
             return 0
             ;;
         portcullis__subcmd__ctl__subcmd__certificates)
-            opts="-c -h --admin --config --token-file --roots --json --help"
+            opts="-c -h --admin --config --token-file --roots --timeout --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -647,6 +671,10 @@ _portcullis() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -655,7 +683,7 @@ _portcullis() {
             return 0
             ;;
         portcullis__subcmd__ctl__subcmd__close)
-            opts="-c -h --listener --peer --name --route --backend --server --search --phase --older --all --dry-run --reset --admin --config --token-file --roots --json --help"
+            opts="-c -h --listener --peer --name --route --backend --server --search --phase --older --all --dry-run --reset --admin --config --token-file --roots --timeout --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -717,6 +745,10 @@ _portcullis() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -725,7 +757,7 @@ _portcullis() {
             return 0
             ;;
         portcullis__subcmd__ctl__subcmd__connections)
-            opts="-c -h --listener --peer --name --route --backend --server --search --phase --older --limit --admin --config --token-file --roots --json --help"
+            opts="-c -h --listener --peer --name --route --backend --server --search --phase --older --limit --admin --config --token-file --roots --timeout --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -791,6 +823,10 @@ _portcullis() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -799,7 +835,7 @@ _portcullis() {
             return 0
             ;;
         portcullis__subcmd__ctl__subcmd__drain)
-            opts="-c -h --wait --admin --config --token-file --roots --json --help"
+            opts="-c -h --wait --admin --config --token-file --roots --timeout --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -825,6 +861,10 @@ _portcullis() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -833,7 +873,7 @@ _portcullis() {
             return 0
             ;;
         portcullis__subcmd__ctl__subcmd__endings)
-            opts="-c -h --listener --peer --name --route --backend --server --search --outcome --since --limit --admin --config --token-file --roots --json --help"
+            opts="-c -h --listener --peer --name --route --backend --server --search --outcome --since --limit --admin --config --token-file --roots --timeout --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -899,6 +939,10 @@ _portcullis() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -907,7 +951,7 @@ _portcullis() {
             return 0
             ;;
         portcullis__subcmd__ctl__subcmd__explain)
-            opts="-c -h --listener --from --name --alpn --protocol --cert --proxy --direct --admin --config --token-file --roots --json --help"
+            opts="-c -h --listener --from --name --alpn --protocol --cert --proxy --direct --admin --config --token-file --roots --timeout --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -958,6 +1002,10 @@ _portcullis() {
                     return 0
                     ;;
                 --roots)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1263,7 +1311,7 @@ _portcullis() {
             return 0
             ;;
         portcullis__subcmd__ctl__subcmd__listeners)
-            opts="-c -h --admin --config --token-file --roots --json --help pause resume limit help"
+            opts="-c -h --admin --config --token-file --roots --timeout --json --help pause resume limit help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1286,6 +1334,10 @@ _portcullis() {
                     return 0
                     ;;
                 --roots)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1367,7 +1419,7 @@ _portcullis() {
             return 0
             ;;
         portcullis__subcmd__ctl__subcmd__listeners__subcmd__limit)
-            opts="-c -h --admin --config --token-file --roots --json --help"
+            opts="-c -h --admin --config --token-file --roots --timeout --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1390,6 +1442,10 @@ _portcullis() {
                     return 0
                     ;;
                 --roots)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1401,7 +1457,7 @@ _portcullis() {
             return 0
             ;;
         portcullis__subcmd__ctl__subcmd__listeners__subcmd__pause)
-            opts="-c -h --admin --config --token-file --roots --json --help"
+            opts="-c -h --admin --config --token-file --roots --timeout --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1424,6 +1480,10 @@ _portcullis() {
                     return 0
                     ;;
                 --roots)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1435,7 +1495,7 @@ _portcullis() {
             return 0
             ;;
         portcullis__subcmd__ctl__subcmd__listeners__subcmd__resume)
-            opts="-c -h --admin --config --token-file --roots --json --help"
+            opts="-c -h --admin --config --token-file --roots --timeout --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1461,6 +1521,10 @@ _portcullis() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -1469,7 +1533,7 @@ _portcullis() {
             return 0
             ;;
         portcullis__subcmd__ctl__subcmd__log__subcmd__level)
-            opts="-c -h --admin --config --token-file --roots --json --help error warn info debug trace"
+            opts="-c -h --admin --config --token-file --roots --timeout --json --help error warn info debug trace"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1492,6 +1556,10 @@ _portcullis() {
                     return 0
                     ;;
                 --roots)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1503,7 +1571,7 @@ _portcullis() {
             return 0
             ;;
         portcullis__subcmd__ctl__subcmd__ready)
-            opts="-c -h --admin --config --token-file --roots --json --help"
+            opts="-c -h --admin --config --token-file --roots --timeout --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1526,6 +1594,10 @@ _portcullis() {
                     return 0
                     ;;
                 --roots)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1537,7 +1609,7 @@ _portcullis() {
             return 0
             ;;
         portcullis__subcmd__ctl__subcmd__reload)
-            opts="-c -h --admin --config --token-file --roots --json --help"
+            opts="-c -h --admin --config --token-file --roots --timeout --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1560,6 +1632,10 @@ _portcullis() {
                     return 0
                     ;;
                 --roots)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1571,7 +1647,7 @@ _portcullis() {
             return 0
             ;;
         portcullis__subcmd__ctl__subcmd__status)
-            opts="-c -h --admin --config --token-file --roots --json --help"
+            opts="-c -h --admin --config --token-file --roots --timeout --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1594,6 +1670,10 @@ _portcullis() {
                     return 0
                     ;;
                 --roots)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

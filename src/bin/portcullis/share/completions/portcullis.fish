@@ -69,6 +69,7 @@ complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and not __fis
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and not __fish_seen_subcommand_from status ready listeners connections close endings backends certificates explain reload log-level drain help" -s c -l config -d 'The configuration file that names the admin interface, without --admin' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and not __fish_seen_subcommand_from status ready listeners connections close endings backends certificates explain reload log-level drain help" -l token-file -d 'The file of the token; by default the token is in the variable PORTCULLIS_TOKEN, or where the configuration says' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and not __fish_seen_subcommand_from status ready listeners connections close endings backends certificates explain reload log-level drain help" -l roots -d 'The file of the authorities, in PEM, for an interface with TLS; by default those of the system' -r -F
+complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and not __fish_seen_subcommand_from status ready listeners connections close endings backends certificates explain reload log-level drain help" -l timeout -d 'How long to wait for the interface, such as 5s; a reload may take up to 30 s' -r
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and not __fish_seen_subcommand_from status ready listeners connections close endings backends certificates explain reload log-level drain help" -l json -d 'Prints what the interface answers, in JSON'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and not __fish_seen_subcommand_from status ready listeners connections close endings backends certificates explain reload log-level drain help" -s h -l help -d 'Print help'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and not __fish_seen_subcommand_from status ready listeners connections close endings backends certificates explain reload log-level drain help" -f -a "status" -d 'Shows the program as a whole'
@@ -88,18 +89,21 @@ complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_se
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from status" -s c -l config -d 'The configuration file that names the admin interface, without --admin' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from status" -l token-file -d 'The file of the token; by default the token is in the variable PORTCULLIS_TOKEN, or where the configuration says' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from status" -l roots -d 'The file of the authorities, in PEM, for an interface with TLS; by default those of the system' -r -F
+complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from status" -l timeout -d 'How long to wait for the interface, such as 5s; a reload may take up to 30 s' -r
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from status" -l json -d 'Prints what the interface answers, in JSON'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from status" -s h -l help -d 'Print help'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from ready" -l admin -d 'The admin interface, such as http://127.0.0.1:9900 or unix:/run/portcullis/admin.sock' -r
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from ready" -s c -l config -d 'The configuration file that names the admin interface, without --admin' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from ready" -l token-file -d 'The file of the token; by default the token is in the variable PORTCULLIS_TOKEN, or where the configuration says' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from ready" -l roots -d 'The file of the authorities, in PEM, for an interface with TLS; by default those of the system' -r -F
+complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from ready" -l timeout -d 'How long to wait for the interface, such as 5s; a reload may take up to 30 s' -r
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from ready" -l json -d 'Prints what the interface answers, in JSON'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from ready" -s h -l help -d 'Print help'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from listeners" -l admin -d 'The admin interface, such as http://127.0.0.1:9900 or unix:/run/portcullis/admin.sock' -r
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from listeners" -s c -l config -d 'The configuration file that names the admin interface, without --admin' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from listeners" -l token-file -d 'The file of the token; by default the token is in the variable PORTCULLIS_TOKEN, or where the configuration says' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from listeners" -l roots -d 'The file of the authorities, in PEM, for an interface with TLS; by default those of the system' -r -F
+complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from listeners" -l timeout -d 'How long to wait for the interface, such as 5s; a reload may take up to 30 s' -r
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from listeners" -l json -d 'Prints what the interface answers, in JSON'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from listeners" -s h -l help -d 'Print help'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from listeners" -f -a "pause" -d 'Leaves new connections in the kernel\'s queue'
@@ -114,12 +118,13 @@ complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_se
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from connections" -l server -d 'Those to this server' -r
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from connections" -l search -d 'Those in which any column contains this text' -r
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from connections" -l phase -d 'Those in this phase, such as handshake or serving' -r
-complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from connections" -l older -d 'Those that are open for at least so many seconds' -r
+complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from connections" -l older -d 'Those that are open for at least this time, such as 30s, 10m or 1h; a number alone is in seconds' -r
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from connections" -l limit -d 'How many are shown, up to 500' -r
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from connections" -l admin -d 'The admin interface, such as http://127.0.0.1:9900 or unix:/run/portcullis/admin.sock' -r
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from connections" -s c -l config -d 'The configuration file that names the admin interface, without --admin' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from connections" -l token-file -d 'The file of the token; by default the token is in the variable PORTCULLIS_TOKEN, or where the configuration says' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from connections" -l roots -d 'The file of the authorities, in PEM, for an interface with TLS; by default those of the system' -r -F
+complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from connections" -l timeout -d 'How long to wait for the interface, such as 5s; a reload may take up to 30 s' -r
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from connections" -l json -d 'Prints what the interface answers, in JSON'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from connections" -s h -l help -d 'Print help'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from close" -l listener -d 'Those of this listener' -r
@@ -130,11 +135,12 @@ complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_se
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from close" -l server -d 'Those to this server' -r
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from close" -l search -d 'Those in which any column contains this text' -r
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from close" -l phase -d 'Those in this phase, such as handshake or serving' -r
-complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from close" -l older -d 'Those that are open for at least so many seconds' -r
+complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from close" -l older -d 'Those that are open for at least this time, such as 30s, 10m or 1h; a number alone is in seconds' -r
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from close" -l admin -d 'The admin interface, such as http://127.0.0.1:9900 or unix:/run/portcullis/admin.sock' -r
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from close" -s c -l config -d 'The configuration file that names the admin interface, without --admin' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from close" -l token-file -d 'The file of the token; by default the token is in the variable PORTCULLIS_TOKEN, or where the configuration says' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from close" -l roots -d 'The file of the authorities, in PEM, for an interface with TLS; by default those of the system' -r -F
+complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from close" -l timeout -d 'How long to wait for the interface, such as 5s; a reload may take up to 30 s' -r
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from close" -l all -d 'Closes all connections'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from close" -l dry-run -d 'Counts them, and closes none'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from close" -l reset -d 'Resets them, without a graceful close'
@@ -154,12 +160,14 @@ complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_se
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from endings" -s c -l config -d 'The configuration file that names the admin interface, without --admin' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from endings" -l token-file -d 'The file of the token; by default the token is in the variable PORTCULLIS_TOKEN, or where the configuration says' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from endings" -l roots -d 'The file of the authorities, in PEM, for an interface with TLS; by default those of the system' -r -F
+complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from endings" -l timeout -d 'How long to wait for the interface, such as 5s; a reload may take up to 30 s' -r
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from endings" -l json -d 'Prints what the interface answers, in JSON'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from endings" -s h -l help -d 'Print help'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from backends" -l admin -d 'The admin interface, such as http://127.0.0.1:9900 or unix:/run/portcullis/admin.sock' -r
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from backends" -s c -l config -d 'The configuration file that names the admin interface, without --admin' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from backends" -l token-file -d 'The file of the token; by default the token is in the variable PORTCULLIS_TOKEN, or where the configuration says' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from backends" -l roots -d 'The file of the authorities, in PEM, for an interface with TLS; by default those of the system' -r -F
+complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from backends" -l timeout -d 'How long to wait for the interface, such as 5s; a reload may take up to 30 s' -r
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from backends" -l json -d 'Prints what the interface answers, in JSON'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from backends" -s h -l help -d 'Print help'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from backends" -f -a "drain" -d 'Gives a server no new connections; it keeps those that it has'
@@ -171,6 +179,7 @@ complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_se
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from certificates" -s c -l config -d 'The configuration file that names the admin interface, without --admin' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from certificates" -l token-file -d 'The file of the token; by default the token is in the variable PORTCULLIS_TOKEN, or where the configuration says' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from certificates" -l roots -d 'The file of the authorities, in PEM, for an interface with TLS; by default those of the system' -r -F
+complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from certificates" -l timeout -d 'How long to wait for the interface, such as 5s; a reload may take up to 30 s' -r
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from certificates" -l json -d 'Prints what the interface answers, in JSON'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from certificates" -s h -l help -d 'Print help'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from explain" -l listener -d 'The listener that the client connects to' -r
@@ -184,6 +193,7 @@ complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_se
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from explain" -s c -l config -d 'The configuration file that names the admin interface, without --admin' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from explain" -l token-file -d 'The file of the token; by default the token is in the variable PORTCULLIS_TOKEN, or where the configuration says' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from explain" -l roots -d 'The file of the authorities, in PEM, for an interface with TLS; by default those of the system' -r -F
+complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from explain" -l timeout -d 'How long to wait for the interface, such as 5s; a reload may take up to 30 s' -r
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from explain" -l direct -d 'It connects without a proxy to a listener that reads PROXY headers'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from explain" -l json -d 'Prints what the interface answers, in JSON'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from explain" -s h -l help -d 'Print help'
@@ -191,18 +201,21 @@ complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_se
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from reload" -s c -l config -d 'The configuration file that names the admin interface, without --admin' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from reload" -l token-file -d 'The file of the token; by default the token is in the variable PORTCULLIS_TOKEN, or where the configuration says' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from reload" -l roots -d 'The file of the authorities, in PEM, for an interface with TLS; by default those of the system' -r -F
+complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from reload" -l timeout -d 'How long to wait for the interface, such as 5s; a reload may take up to 30 s' -r
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from reload" -l json -d 'Prints what the interface answers, in JSON'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from reload" -s h -l help -d 'Print help'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from log-level" -l admin -d 'The admin interface, such as http://127.0.0.1:9900 or unix:/run/portcullis/admin.sock' -r
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from log-level" -s c -l config -d 'The configuration file that names the admin interface, without --admin' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from log-level" -l token-file -d 'The file of the token; by default the token is in the variable PORTCULLIS_TOKEN, or where the configuration says' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from log-level" -l roots -d 'The file of the authorities, in PEM, for an interface with TLS; by default those of the system' -r -F
+complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from log-level" -l timeout -d 'How long to wait for the interface, such as 5s; a reload may take up to 30 s' -r
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from log-level" -l json -d 'Prints what the interface answers, in JSON'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from log-level" -s h -l help -d 'Print help'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from drain" -l admin -d 'The admin interface, such as http://127.0.0.1:9900 or unix:/run/portcullis/admin.sock' -r
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from drain" -s c -l config -d 'The configuration file that names the admin interface, without --admin' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from drain" -l token-file -d 'The file of the token; by default the token is in the variable PORTCULLIS_TOKEN, or where the configuration says' -r -F
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from drain" -l roots -d 'The file of the authorities, in PEM, for an interface with TLS; by default those of the system' -r -F
+complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from drain" -l timeout -d 'How long to wait for the interface, such as 5s; a reload may take up to 30 s' -r
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from drain" -l wait -d 'Prints what is waited for until the program has ended; ends with 3 if connections were force-closed'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from drain" -l json -d 'Prints what the interface answers, in JSON'
 complete -c portcullis -n "__fish_portcullis_using_subcommand ctl; and __fish_seen_subcommand_from drain" -s h -l help -d 'Print help'
