@@ -435,3 +435,87 @@ async fn an_unknown_command_fails_like_a_wrong_configuration() {
     let output = program(["frobnicate"]).output().await.expect("it runs");
     assert_eq!(output.status.code(), Some(2));
 }
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_unix_socket_that_cannot_be_opened_is_reported() {
+    let folder = Folder::new();
+    folder.write("file", "");
+    let long = "s".repeat(120);
+    let text_of = |listen: &str| {
+        format!(
+            "version = 1\n[admin]\nlisten = \"unix:{listen}\"\n[[listener]]\nname = \"a\"\nlisten = \"unix:{listen}.a\"\n\
+             backend = \"b\"\n[[backend]]\nname = \"b\"\nservers = \"127.0.0.1:1\"\n"
+        )
+    };
+    for (listen, code, problems) in [
+        (
+            &*long,
+            2,
+            [
+                "3:10: a Unix socket cannot have this path",
+                "6:10: a Unix socket cannot",
+            ],
+        ),
+        (
+            "no/sock",
+            2,
+            [
+                "3:10: admin: there is no folder",
+                "listener \"a\": there is no folder",
+            ],
+        ),
+        (
+            "/run/nosuch/a",
+            0,
+            [
+                "3:10: note: admin: there is no folder",
+                "systemd creates it",
+            ],
+        ),
+        ("sock", 0, ["usable", ""]),
+    ] {
+        let output = check(&folder.write("gate.toml", text_of(listen))).await;
+        let text = text(&output);
+        assert_eq!(output.status.code(), Some(code), "{text}");
+        assert!(problems.iter().all(|it| text.contains(it)), "{text}");
+    }
+    let text = text(&check(&folder.write("gate.toml", text_of("file"))).await);
+    assert!(text.contains("a file that is not a socket"), "{text}");
+}
+
+#[tokio::test]
+async fn each_wrong_line_of_a_list_is_reported() {
+    let folder = Folder::new();
+    folder.write(
+        "deny.txt",
+        "10.0.0.0/8\nnope\n# fine\n192.0.2.1\n10.0.0.0/99 nope\n",
+    );
+    let file = folder.write(
+        "gate.toml",
+        "version = 1\n[[listener]]\nname = \"a\"\nlisten = \"127.0.0.1:0\"\nbackend = \"b\"\n\
+         access = { deny-file = \"deny.txt\" }\n[[backend]]\nname = \"b\"\nservers = \"[fe80::1%nosuch0]:1\"\n",
+    );
+    let text = text(&check(&file).await);
+    for part in [
+        "deny.txt:2: ",
+        "deny.txt:5: ",
+        "index of its interface",
+        ": 3 errors",
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+}
+
+#[tokio::test]
+async fn run_and_plan_take_the_file_that_check_takes() {
+    let folder = Folder::new();
+    let file = folder.write("gate.toml", "version = 2\n");
+    let file = file.to_str().expect("it is UTF-8");
+    for command in ["check", "run", "plan"] {
+        let output = program([command, file]).output().await.expect("it runs");
+        let said = [&*output.stdout, &*output.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        assert!(said.contains("gate.toml:1:11"), "{command}: {said}");
+    }
+}

@@ -1,6 +1,7 @@
 //! `[[backend]]`: a pool of servers, how one is chosen, and how its health is checked.
 
 use super::{
+    address::{no_scope, socket_path},
     guards::read_name,
     prelude::Prelude,
     problem::{Place, Placed},
@@ -274,7 +275,11 @@ impl Value for ServerAddress {
                 reader.error(value.span(), "this system has no Unix sockets");
                 return None;
             }
-            return Some(Self::Unix(reader.source.resolve(path)));
+            return socket_path(path, value, reader).map(Self::Unix);
+        }
+        if let Some(advice) = no_scope(&text) {
+            reader.error(value.span(), advice);
+            return None;
         }
         match text.parse::<portcullis::upstream::Server>() {
             Ok(_) if text.ends_with(":0") => {

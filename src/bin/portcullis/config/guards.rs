@@ -254,8 +254,12 @@ impl Networks {
                     format!("{path} has no network, so no client is admitted"),
                 );
             }
-            list.map_err(|reason| section.error_at(file_key, reason))
-                .ok()
+            let report = |reasons: Vec<String>| {
+                for reason in reasons {
+                    section.error_at(file_key, reason);
+                }
+            };
+            list.map_err(report).ok()
         });
         Self { listed, from_file }
     }
@@ -278,21 +282,38 @@ impl Networks {
 }
 
 /// Reads the networks of a file, which `process.watch` then watches, too.
-fn from_file(path: &Path, reader: &Reader<'_>) -> Result<IpSet, String> {
+fn from_file(path: &Path, reader: &Reader<'_>) -> Result<IpSet, Vec<String>> {
     let text = read_text(path);
     let list = Source::new(path, text.as_deref().unwrap_or_default());
     reader.lists.borrow_mut().push(list);
-    let text =
-        text.map_err(|error| format!("cannot read the networks in {}: {error}", path.display()))?;
-    // Without the text of the line, because an admin interface may show it to those who cannot read the file.
-    IpSet::from_lines(&text).map_err(|error| {
-        format!(
-            "{}:{}: this is not a network; write an address, optionally with a prefix such as /24",
-            path.display(),
-            error.line()
-        )
-    })
+    let text = text.map_err(|error| {
+        vec![format!(
+            "cannot read the networks in {}: {error}",
+            path.display()
+        )]
+    })?;
+    let error = match IpSet::from_lines(&text) {
+        Ok(networks) => return Ok(networks),
+        Err(error) => error,
+    };
+    let mut lines: Vec<_> = text.lines().collect();
+    let (mut wrong, mut next) = (Vec::new(), Some(error.line()));
+    while let Some(line) = next.filter(|_| wrong.len() < REPORTED_LINES) {
+        // Without the text of the line, because an admin interface may show it to those who cannot read the file.
+        wrong.push(format!(
+            "{}:{line}: this is not a network; write an address, optionally with a prefix such as /24",
+            path.display()
+        ));
+        // The next one, without those before.
+        lines[..line].fill("");
+        let rest = IpSet::from_lines(&lines.join("\n"));
+        next = rest.err().map(|error| error.line());
+    }
+    Err(wrong)
 }
+
+/// Of one file.
+const REPORTED_LINES: usize = 20;
 
 /// A network that parses.
 #[derive(Clone, Debug)]

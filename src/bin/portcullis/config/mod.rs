@@ -8,6 +8,7 @@
 //!
 //! If the syntax is wrong, nothing is reported as missing, because it may be what could not be read.
 
+mod address;
 mod admin;
 mod backend;
 mod certificate;

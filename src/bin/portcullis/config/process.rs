@@ -2,6 +2,7 @@
 
 use super::{
     Placed,
+    address::no_socket,
     section::{Reader, Section, Value},
     value::{Positive, one_of},
 };
@@ -26,6 +27,9 @@ impl Process {
                 "upgrade-socket",
                 "this system cannot pass sockets between processes",
             );
+        }
+        if let Some(problem) = upgrade_socket.as_ref().and_then(|it| no_socket(&it.value)) {
+            section.error_at("upgrade-socket", problem);
         }
         Self {
             workers: section.get("workers").unwrap_or_default(),

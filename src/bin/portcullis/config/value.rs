@@ -1,8 +1,11 @@
 //! Durations, sizes, rates and the other values that a key may have.
 
-use super::section::{Reader, Value};
+use super::{
+    address::{no_scope, socket_path},
+    section::{Reader, Value},
+};
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     num::{IntErrorKind, NonZeroU32, ParseIntError},
     path::PathBuf,
     time::Duration,
@@ -327,7 +330,7 @@ impl Value for ListenAddress {
                 reader.error(value.span(), "this system has no Unix sockets here");
                 return None;
             }
-            return Some(Self::Unix(reader.source.resolve(path)));
+            return socket_path(path, value, reader).map(Self::Unix);
         }
         if let Some(name) = text.strip_prefix("fd:") {
             if !cfg!(unix) {
@@ -337,8 +340,13 @@ impl Value for ListenAddress {
             return Some(Self::Activated(name.into()));
         }
         let address = text.parse().ok();
-        if address.is_none() {
-            reader.error(value.span(), no_listen_address(&text));
+        match (address, no_scope(&text)) {
+            (Some(_), Some(advice)) => {
+                reader.error(value.span(), advice);
+                return None;
+            }
+            (Some(_), None) => {}
+            (None, _) => reader.error(value.span(), no_listen_address(&text)),
         }
         address.map(Self::Tcp)
     }
@@ -352,7 +360,14 @@ pub(crate) fn no_listen_address(text: &str) -> String {
     let any = any
         .filter(|port| is_number(port))
         .or(is_number(text).then_some(text));
+    let scope = no_scope(text);
+    // `::1:443` is an address in itself.
+    let unbracketed = text
+        .rsplit_once(':')
+        .filter(|(host, port)| host.parse::<Ipv6Addr>().is_ok() && port.parse::<u16>().is_ok());
+    let special = scope.or(unbracketed.map(|(host, port)| format!("write \"[{host}]:{port}\"")));
     let hint = match (any, bare.parse::<IpAddr>(), text.rsplit_once(':')) {
+        _ if special.is_some() => special.unwrap_or_default(),
         (Some(port), ..) if port.parse::<u16>().is_ok() => {
             format!("write \"0.0.0.0:{port}\" for all IPv4 addresses, or \"[::]:{port}\"")
         }
@@ -518,6 +533,11 @@ mod tests {
             ),
             ("::1", "write it with a port: \"[::1]:443\"".into()),
             ("[::1]", "write it with a port: \"[::1]:443\"".into()),
+            ("::1:443", "write \"[::1]:443\"".into()),
+            (
+                "2001:db8::1",
+                "write it with a port: \"[2001:db8::1]:443\"".into(),
+            ),
             ("localhost", known.clone()),
             ("127.0.0.1:http", known),
         ] {

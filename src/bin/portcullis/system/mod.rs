@@ -19,6 +19,6 @@ pub(crate) use self::{
     descriptors::{check_descriptors, raise_descriptors},
     events::{Event, Events},
     notify::Notifier,
-    sockets::{Bound, CannotListen, Sockets},
+    sockets::{Bound, CannotListen, Sockets, check_paths},
     watch::ConfigWatch,
 };

@@ -4,7 +4,7 @@ use super::handed_over::Taken;
 #[cfg(unix)]
 use super::handed_over::{HandedOver, is_at};
 use crate::{
-    config::{Config, ListenAddress, Place, Placed, chain},
+    config::{Config, ListenAddress, Place, Placed, Problems, chain},
     view::label,
 };
 use portcullis::listener::{AnyListener, BindError, Listener as _, TcpOptions};
@@ -338,6 +338,46 @@ fn bind(address: &ListenAddress, reuse_port: bool) -> Result<Vec<AnyListener>, B
     };
     bound.map(|socket| vec![socket])
 }
+
+/// Reports Unix sockets that cannot be opened because of what the file system has in their place. It opens none.
+#[cfg(unix)]
+pub(crate) fn check_paths(config: &Config, problems: &mut Problems) {
+    use std::{fs, os::unix::fs::FileTypeExt as _, path::Path};
+    let listeners = config.listeners.iter().flat_map(|it| {
+        let who = format!("listener \"{}\"", it.name.value);
+        it.listen.iter().map(move |listen| (who.clone(), listen))
+    });
+    let admin = config.admin.iter();
+    let admin = admin.map(|it| ("admin".to_owned(), &it.listen));
+    for (who, listen) in listeners.chain(admin) {
+        let ListenAddress::Unix(path) = &listen.value else {
+            continue;
+        };
+        if fs::symlink_metadata(path).is_ok_and(|it| !it.file_type().is_socket()) {
+            let message = format!("{who}: {} is a file that is not a socket", path.display());
+            problems.error(listen.place.clone(), message);
+        }
+        let folder = path.parent().filter(|it| *it != Path::new(""));
+        let Some(folder) = folder.filter(|it| !it.is_dir()) else {
+            continue;
+        };
+        let message = format!(
+            "{who}: there is no folder {} for its socket",
+            folder.display()
+        );
+        // What is there is made at the start of a service.
+        match ["/run", "/var/run"].iter().any(|it| folder.starts_with(it)) {
+            true => problems.note(
+                listen.place.clone(),
+                format!("{message} yet; RuntimeDirectory= of systemd creates it at the start"),
+            ),
+            false => problems.error(listen.place.clone(), format!("{message}; create it")),
+        }
+    }
+}
+
+#[cfg(not(unix))]
+pub(crate) fn check_paths(_: &Config, _: &mut Problems) {}
 
 /// Adopts a TCP socket, or a Unix socket with `adopt_unix`.
 #[cfg(unix)]
