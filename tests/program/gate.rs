@@ -161,7 +161,7 @@ impl Gate {
 /// Its port is below those that systems give to connections and to listeners that ask for any.
 pub(crate) fn free_address() -> String {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    let base = std::process::id() as u16;
+    let base = process::id() as u16;
     loop {
         let number = base
             .wrapping_mul(16)

@@ -23,6 +23,7 @@ mod output;
 mod plan;
 mod recheck;
 mod reload;
+mod servers;
 mod shutdown;
 mod small;
 #[path = "../support/mod.rs"]

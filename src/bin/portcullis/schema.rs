@@ -21,7 +21,8 @@ const KINDS: &[(Kind, &str)] = &[
     ),
     (
         Kind::Count,
-        "admin.endings when-full.at-most listener.per-client.burst listener.per-client.ipv6-prefix backend.server.weight \
+        "admin.endings backend.queue.length \
+         when-full.at-most listener.per-client.burst listener.per-client.ipv6-prefix backend.server.weight \
          backend.proxy-protocol.version backend.health.port backend.health.fall backend.health.rise",
     ),
     (
@@ -32,6 +33,7 @@ const KINDS: &[(Kind, &str)] = &[
     (
         DURATION,
         "drain.announce drain.deadline when-full.wait listener.throughput.over backend.connect-timeout \
+         backend.queue.timeout \
          backend.health.interval backend.health.timeout",
     ),
     (
@@ -59,6 +61,10 @@ const KINDS: &[(Kind, &str)] = &[
         "listener.timeouts.lifetime-jitter",
     ),
     (
+        Kind::Pattern("^0?[0-7]{3}$"),
+        "admin.socket-mode listener.socket-mode",
+    ),
+    (
         Kind::Words,
         "log.level log.format admin.protect listener.prelude listener.per-client.refuse \
          listener.access.refuse listener.throughput.direction listener.proxy-protocol.mode \
@@ -79,7 +85,7 @@ const KINDS: &[(Kind, &str)] = &[
          listener.access.allow-file listener.access.deny-file listener.proxy-protocol.trust-file \
          listener.tls.default listener.tls.client.roots listener.tls.client.crl listener.tls.tickets.keys-file \
          listener.route.backend backend.name backend.server.address backend.tls.name backend.tls.roots backend.tls.certificate \
-         backend.health.http backend.health.tls.name backend.health.tls.roots backend.health.tls.certificate \
+         backend.health.http backend.health.host backend.health.tls.name backend.health.tls.roots backend.health.tls.certificate \
          backend.health.send",
     ),
     (

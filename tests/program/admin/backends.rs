@@ -8,7 +8,10 @@ use crate::{
 };
 use serde_json::Value;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::io::AsyncReadExt;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
 
 #[tokio::test]
 async fn a_server_is_drained_and_comes_back() {
@@ -243,4 +246,28 @@ async fn a_server_whose_name_is_not_resolved_is_shown_with_the_reason() {
     );
     let unknown = running.post("/api/backends/x/other/drain").await;
     assert_eq!(unknown.error(), "there is no backend \"x\"; there is b");
+}
+
+#[tokio::test]
+async fn a_check_names_the_host_that_a_server_chooses_by() {
+    let listener = TcpListener::bind("127.0.0.1:0").await;
+    let listener = listener.expect("a port is free");
+    let server = listener.local_addr().expect("it is bound");
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = [0; 1_024];
+            let read = stream.read(&mut head).await.unwrap_or(0);
+            let head = String::from_utf8_lossy(&head[..read]);
+            let is_known = head.contains("\r\nhost: shop.example\r\n");
+            let status = if is_known { "200 OK" } else { "404 Not Found" };
+            let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    for (host, state) in [("", "down"), (", host = \"shop.example\"", "up")] {
+        let keys = format!("servers = \"{server}\"\nhealth = {{ http = \"/\"{host} }}");
+        let running = Administered::run(&configuration("", &keys), 1).await;
+        let is_so = |list: &Value| list["backends"][0]["servers"][0]["state"] == state;
+        running.eventually("/api/backends", is_so).await;
+    }
 }

@@ -67,7 +67,7 @@ use tower::{service_fn, util::BoxCloneSyncService};
 /// Opens the socket.
 pub(crate) fn bind(settings: &config::Admin, sockets: &mut Sockets) -> Result<Bound, CannotListen> {
     let label = label_of(&settings.listen.value);
-    let sockets = sockets.open_admin(&label, NAME, &settings.listen)?;
+    let sockets = sockets.open_admin(&label, NAME, &settings.listen, settings.socket_mode)?;
     Ok(Bound { label, sockets })
 }
 

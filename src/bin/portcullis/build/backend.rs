@@ -130,8 +130,11 @@ pub(super) fn settings(
     let try_all = backend.when_none_healthy == WhenNoneHealthy::TryAll;
     // One server that hangs leaves time for another, and an attempt that had all its time counts as a failure.
     let timeout = backend.connect_timeout.saturating_mul(2);
+    let queue = backend.queue;
+    let timeout = timeout.max(queue.timeout.saturating_add(backend.connect_timeout));
     let pool = Pool::builder()
         .with_timeout(timeout.max(CONNECT_TIMEOUT))
+        .with_queue(queue.length, queue.timeout)
         .with_name(&backend.name.value)
         .with_balance(balance)
         .with_attempt_timeout(backend.connect_timeout)
@@ -173,9 +176,13 @@ fn health_check(health: &Health) -> Option<HealthCheck> {
         Check::Off => return None,
         Check::Tcp => HealthCheck::tcp(),
         Check::Tls => HealthCheck::tls(),
-        Check::Http { path, expect } => {
+        Check::Http { path, host, expect } => {
             let statuses = expect.iter().flat_map(|statuses| statuses.0.clone());
-            HealthCheck::http(path).with_statuses(statuses)
+            let check = HealthCheck::http(path).with_statuses(statuses);
+            match host {
+                Some(host) => check.with_host(host),
+                None => check,
+            }
         }
         Check::Bytes { send, expect } => {
             let (first, others) = expect.split_first()?;

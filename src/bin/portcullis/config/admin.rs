@@ -1,11 +1,11 @@
 //! `[admin]`: the interface for operators.
 
 use super::{
-    listener::Tls,
+    listener::{Tls, read_mode},
     problem::Placed,
     section::{Reader, Section, Value},
     source::read_text,
-    value::{ListenAddress, OneOrMore, Positive, one_of},
+    value::{ListenAddress, OneOrMore, Positive, SocketMode, one_of},
 };
 use portcullis::middleware::tls;
 use std::{
@@ -17,6 +17,8 @@ use toml::{Spanned, de::DeValue};
 #[derive(Clone, Debug)]
 pub(crate) struct Admin {
     pub(crate) listen: Placed<ListenAddress>,
+    /// Of a Unix socket; by default only the same user may connect.
+    pub(crate) socket_mode: Option<SocketMode>,
     pub(crate) token: Option<Placed<TokenSource>>,
     pub(crate) protect: Protect,
     /// Names by which browsers and probes may call this interface, besides its addresses.
@@ -38,6 +40,7 @@ pub(crate) enum Protect {
 impl Admin {
     pub(crate) fn read(section: &Section<'_>) -> Option<Self> {
         let listen = section.require::<ListenAddress>("listen");
+        let socket_mode = read_mode(section, listen.as_ref().map(std::slice::from_ref));
         let token = TokenSource::read(section);
         let protect = section.get("protect");
         let hosts = section.get::<OneOrMore<String>>("hosts");
@@ -71,6 +74,7 @@ impl Admin {
         }
         Some(Self {
             listen,
+            socket_mode,
             token,
             protect: protect.unwrap_or(if is_open {
                 Protect::All

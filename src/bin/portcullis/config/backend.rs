@@ -6,7 +6,7 @@ use super::{
     prelude::Prelude,
     problem::{Place, Placed},
     section::{Reader, Section, Value},
-    value::{Alpn, OneOrMore, OrOff, Positive, RequestPath, one_of},
+    value::{Alpn, Host, OneOrMore, OrOff, Positive, RequestPath, one_of},
 };
 use portcullis::middleware::tls::rustls::pki_types::ServerName;
 use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
@@ -23,6 +23,7 @@ pub(crate) struct Backend {
     pub(crate) when_none_healthy: WhenNoneHealthy,
     /// For each attempt to connect.
     pub(crate) connect_timeout: Duration,
+    pub(crate) queue: Queue,
     /// How long connections to removed servers may last.
     pub(crate) drain: Option<Duration>,
 }
@@ -68,6 +69,8 @@ impl Backend {
         let connect_timeout = section
             .get("connect-timeout")
             .unwrap_or(Duration::from_secs(3));
+        let queue = section.section("queue");
+        let queue = queue.map_or_else(Queue::default, |section| section.read(Queue::read));
         let drain = section.get::<OrOff<Duration>>("drain");
         let drain = drain.map_or(Some(DRAIN), OrOff::into_option);
         unique_servers(section, &servers);
@@ -112,8 +115,36 @@ impl Backend {
             health,
             when_none_healthy,
             connect_timeout,
+            queue,
             drain,
         })
+    }
+}
+
+/// The clients that wait while each server has as many connections as allowed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Queue {
+    pub(crate) timeout: Duration,
+    /// How many may wait.
+    pub(crate) length: usize,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(5),
+            length: 1_024,
+        }
+    }
+}
+
+impl Queue {
+    fn read(section: &Section<'_>) -> Self {
+        let default = Self::default();
+        Self {
+            timeout: section.get("timeout").unwrap_or(default.timeout),
+            length: section.get("length").unwrap_or(default.length),
+        }
     }
 }
 
@@ -423,6 +454,8 @@ pub(crate) enum Check {
     Tls,
     Http {
         path: String,
+        /// The host and port of the server by default.
+        host: Option<String>,
         expect: Vec<Statuses>,
     },
     Bytes {
@@ -536,6 +569,13 @@ impl Health {
         let default = Self::default();
         let path = section.get::<RequestPath>("http");
         let is_http = section.has("http");
+        let host = section.get::<Host>("host");
+        if host.is_some() && !is_http {
+            section.error_at(
+                "host",
+                "it is for `http`; a check of another kind sends no host",
+            );
+        }
         let own_tls = match section.has_table("tls") {
             true => section.section("tls"),
             false => None,
@@ -558,6 +598,7 @@ impl Health {
             }
             (Some(path), _) => Check::Http {
                 path: path.0,
+                host: host.map(|host| host.0),
                 expect: expected(section).unwrap_or_else(|| vec![Statuses(200..=200)]),
             },
             (None, Some(send)) => Check::Bytes {

@@ -5,7 +5,7 @@ use super::{
     prelude::Prelude,
     problem::{Place, Placed},
     section::{Reader, Section, Value},
-    value::{Alpn, ListenAddress, OneOrMore, one_of},
+    value::{Alpn, ListenAddress, OneOrMore, SocketMode, one_of},
 };
 use portcullis::middleware::{ip_set::IpSet, peek::Protocol};
 use std::path::PathBuf;
@@ -15,6 +15,8 @@ use toml::{Spanned, de::DeValue};
 pub(crate) struct Listener {
     pub(crate) name: Placed<String>,
     pub(crate) listen: Vec<Placed<ListenAddress>>,
+    /// Of its Unix sockets; by default only the same user may connect.
+    pub(crate) socket_mode: Option<SocketMode>,
     pub(crate) guards: Guards,
     pub(crate) proxy_protocol: Option<ProxyProtocol>,
     pub(crate) prelude: Option<Placed<Prelude>>,
@@ -46,6 +48,22 @@ impl Target {
     }
 }
 
+/// The mode of Unix sockets, of which there has to be one.
+pub(super) fn read_mode(
+    section: &Section<'_>,
+    listen: Option<&[Placed<ListenAddress>]>,
+) -> Option<SocketMode> {
+    let mode = section.get::<SocketMode>("socket-mode");
+    let is_unix = |it: &Placed<ListenAddress>| matches!(it.value, ListenAddress::Unix(_));
+    if mode.is_some() && listen.is_some_and(|them| !them.iter().any(is_unix)) {
+        section.error_at(
+            "socket-mode",
+            "it is for sockets with a path; none is in `listen`",
+        );
+    }
+    mode
+}
+
 impl Listener {
     /// The TLS that ends here, each with the words of its route.
     pub(crate) fn terminated(&self) -> impl Iterator<Item = (Option<String>, &Tls)> {
@@ -63,6 +81,7 @@ impl Listener {
     pub(crate) fn read(section: &Section<'_>, defaults: &Guards) -> Option<Self> {
         let name = read_name(section);
         let listen = section.require::<OneOrMore<Placed<ListenAddress>>>("listen");
+        let socket_mode = read_mode(section, listen.as_ref().map(|it| &*it.value.0));
         let guards = Guards::read(section, defaults);
         let proxy_protocol = section
             .section("proxy-protocol")
@@ -124,6 +143,7 @@ impl Listener {
         Some(Self {
             name: name?,
             listen: listen?.value.0,
+            socket_mode,
             guards,
             proxy_protocol,
             prelude,

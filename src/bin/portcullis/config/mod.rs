@@ -40,7 +40,9 @@ pub(crate) use self::{
     problem::{Place, Placed, Problems, Severity},
     process::{Access, Drain, Format, Log, Process, Workers},
     source::{Source, read_text},
-    value::{ByteRate, EventRate, ListenAddress, Size, no_listen_address, parse_duration},
+    value::{
+        ByteRate, EventRate, ListenAddress, Size, SocketMode, no_listen_address, parse_duration,
+    },
 };
 use section::{Reader, Section};
 use source::read_stdin;

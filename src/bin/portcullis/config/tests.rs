@@ -371,7 +371,7 @@ fn a_wrong_value_of_a_backend_is_reported_at_its_place() {
         (
             "health = { tls = true, expect = \"220\" }",
             &[
-                "8:24: unknown key `expect` in backend \"b\": health; known keys are `fall`, `http`, `interval`, `on-down`, `port`, `rise`, `send`, `timeout`, `tls`",
+                "8:24: unknown key `expect` in backend \"b\": health; known keys are `fall`, `host`, `http`, `interval`, `on-down`, `port`, `rise`, `send`, `timeout`, `tls`",
             ],
         ),
         (
@@ -657,6 +657,7 @@ fn the_page_describes_exactly_the_keys_that_are_read() {
         "timeouts",
         "throughput",
         "bandwidth",
+        "queue",
     ];
     let is_table = |key: &str| {
         let last = key.rsplit('.').next().unwrap_or(key);
@@ -727,6 +728,47 @@ fn a_name_is_a_segment_of_a_url() {
         );
         assert_eq!(problems(&text).is_empty(), is_right, "{name}");
     }
+}
+
+#[test]
+fn keys_that_have_no_use_where_they_are_and_wrong_modes_are_reported() {
+    let listener = |keys: &str| {
+        problems(&format!(
+            "version = 1\n[[listener]]\nname = \"a\"\nbackend = \"b\"\n{keys}\n\
+             [[backend]]\nname = \"b\"\nservers = \"h:1\"\n"
+        ))
+    };
+    let of_tcp = "it is for sockets with a path; none is in `listen`";
+    for (keys, problem) in [
+        ("listen = \"127.0.0.1:1\"\nsocket-mode = \"0660\"", of_tcp),
+        (
+            "listen = \"unix:a\"\nsocket-mode = \"0999\"",
+            "\"0999\" is not a mode in octal digits, such as \"0660\"",
+        ),
+        (
+            "listen = \"unix:a\"\nsocket-mode = \"+66\"",
+            "is not a mode",
+        ),
+        (
+            "listen = \"unix:a\"\nsocket-mode = 660",
+            "a mode in octal digits",
+        ),
+    ] {
+        let problems = listener(keys);
+        assert!(
+            problems.len() == 1 && problems[0].contains(problem),
+            "{problems:?}"
+        );
+    }
+    assert_eq!(
+        listener("listen = [\"127.0.0.1:1\", \"unix:a\"]\nsocket-mode = \"660\""),
+        [""; 0]
+    );
+    let host =
+        |host: &str| wrong_backend(&format!("health = {{ http = \"/\", host = \"{host}\" }}"));
+    assert!(host("a b")[0].contains("a host is a name or an address"));
+    let alone = wrong_backend("health = { host = \"shop.example\" }");
+    assert!(alone[0].contains("it is for `http`"), "{alone:?}");
 }
 
 #[test]

@@ -410,9 +410,54 @@ impl std::fmt::Display for ListenAddress {
     }
 }
 
+/// The permission bits of a Unix socket, in octal digits, such as `"0660"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SocketMode(pub(crate) u32);
+
+impl Value for SocketMode {
+    fn read(value: &Spanned<DeValue<'_>>, reader: &Reader<'_>) -> Option<Self> {
+        const WORDS: &str = "a mode in octal digits, such as \"0660\"";
+        let Some(text) = value.get_ref().as_str() else {
+            return reader.unexpected(value, WORDS);
+        };
+        let is_octal = text.bytes().all(|digit| (b'0'..=b'7').contains(&digit));
+        let is_mode = is_octal && (3..=4).contains(&text.len());
+        let mode = u32::from_str_radix(text, 8).ok();
+        let mode = mode.filter(|mode| is_mode && *mode <= 0o777);
+        if mode.is_none() {
+            let text = text.escape_debug();
+            reader.error(value.span(), format!("\"{text}\" is not {WORDS}"));
+        }
+        mode.map(Self)
+    }
+}
+
+impl std::fmt::Display for SocketMode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:04o}", self.0)
+    }
+}
+
 /// The path of an HTTP request, such as `"/healthz"`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RequestPath(pub(crate) String);
+
+/// The `Host` of an HTTP request, such as `"shop.example"`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Host(pub(crate) String);
+
+impl Value for Host {
+    fn read(value: &Spanned<DeValue<'_>>, reader: &Reader<'_>) -> Option<Self> {
+        let text = String::read(value, reader)?;
+        if !text.bytes().all(|byte| byte.is_ascii_graphic()) || text.contains('/') {
+            let message =
+                "a host is a name or an address, with a port if it is not that of the scheme";
+            reader.error(value.span(), message);
+            return None;
+        }
+        Some(Self(text))
+    }
+}
 
 impl Value for RequestPath {
     fn read(value: &Spanned<DeValue<'_>>, reader: &Reader<'_>) -> Option<Self> {

@@ -5,8 +5,8 @@
 use super::show::{Show, word};
 use crate::config::{
     Access as AccessLog, Action, Backend, BackendTls, ByteRate, Certificate, Check, Config, Guards,
-    Listener, Matches, NamePattern, ProxyProtocol, Route, SendProxy, Server, Statuses, Target,
-    Throughput, Tls, TokenSource, WhenFull, Workers,
+    Listener, Matches, NamePattern, ProxyProtocol, Route, SendProxy, Server, SocketMode, Statuses,
+    Target, Throughput, Tls, TokenSource, WhenFull, Workers,
 };
 
 /// A key of the file.
@@ -142,6 +142,10 @@ const fn elsewhere(path: &'static str, when: When) -> Key {
 
 use When::{All, Name, Next, Restart};
 
+fn mode(mode: Option<SocketMode>) -> String {
+    mode.map_or("0600".into(), |mode| mode.to_string())
+}
+
 /// In the order of `configuration.md`.
 pub(super) static KEYS: &[Key] = &[
     elsewhere("version", Name),
@@ -185,6 +189,9 @@ pub(super) static KEYS: &[Key] = &[
         Some(admin.listen.value.to_string())
     })
     .note("the new socket first; then open connections end after their request; an address that a listener had keeps its socket"),
+    file("admin.socket-mode", Restart, |it| {
+        Some(mode(it.admin.as_ref()?.socket_mode))
+    }),
     file("admin.token-file", All, |it| {
         let token = it.admin.as_ref()?.token.as_ref();
         Some(match token.map(|token| &token.value) {
@@ -222,6 +229,9 @@ pub(super) static KEYS: &[Key] = &[
     .note(
         "the new socket first, then the old one drains; an address that moves to another listener, as when one is renamed, keeps its socket",
     ),
+    listener("listener.socket-mode", Restart, |it| {
+        Some(mode(it.socket_mode))
+    }),
     listener("listener.backend", Next, |it| match &it.target {
         Target::Backend(backend) => some(backend),
         Target::Routes(_) => Some("by route".into()),
@@ -428,6 +438,8 @@ pub(super) static KEYS: &[Key] = &[
         .note("connections to removed servers are force-closed after `backend.drain`"),
     backend("backend.balance", |it| Some(word(it.balance))),
     backend("backend.connect-timeout", |it| some(&it.connect_timeout)),
+    backend("backend.queue.timeout", |it| some(&it.queue.timeout)),
+    backend("backend.queue.length", |it| some(&it.queue.length)),
     backend("backend.drain", |it| some(&it.drain))
         .note("for servers that are removed by this reload or later"),
     backend("backend.when-none-healthy", |it| {
@@ -484,6 +496,12 @@ pub(super) static KEYS: &[Key] = &[
     ),
     health("backend.health.http", |it| match &it.health.check {
         Check::Http { path, .. } => some(path),
+        _ => None,
+    }),
+    health("backend.health.host", |it| match &it.health.check {
+        Check::Http { host, .. } => {
+            Some(host.clone().unwrap_or_else(|| "that of the server".into()))
+        }
         _ => None,
     }),
     health("backend.health.tls", |it| {

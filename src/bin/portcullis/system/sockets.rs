@@ -4,7 +4,7 @@ use super::handed_over::Taken;
 #[cfg(unix)]
 use super::handed_over::{HandedOver, is_at};
 use crate::{
-    config::{Config, ListenAddress, Place, Placed, Problems, chain},
+    config::{Config, ListenAddress, Place, Placed, Problems, SocketMode, chain},
     view::label,
 };
 use portcullis::listener::{AnyListener, BindError, Listener as _, TcpOptions};
@@ -16,7 +16,7 @@ use std::{
 };
 #[cfg(unix)]
 use {
-    portcullis::listener::{TcpListener, UnixListener, WeakSocket},
+    portcullis::listener::{TcpListener, UnixListener, UnixOptions, WeakSocket},
     std::{io, os::fd::OwnedFd},
 };
 
@@ -100,6 +100,7 @@ impl Sockets {
                         &label(name, &listen.value),
                         &who,
                         listen,
+                        listener.socket_mode,
                         self.per_core,
                     )?,
                 });
@@ -114,8 +115,9 @@ impl Sockets {
         label: &str,
         who: &str,
         listen: &Placed<ListenAddress>,
+        mode: Option<SocketMode>,
     ) -> Result<Vec<AnyListener>, CannotListen> {
-        self.open_one(label, who, listen, false)
+        self.open_one(label, who, listen, mode, false)
     }
 
     /// The listener that had one of the sockets of the listener `name`, if that is a new name.
@@ -155,6 +157,7 @@ impl Sockets {
         label: &str,
         who: &str,
         listen: &Placed<ListenAddress>,
+        mode: Option<SocketMode>,
         per_core: bool,
     ) -> Result<Vec<AnyListener>, CannotListen> {
         if let Some(socket) = self.open.remove(&listen.value) {
@@ -163,7 +166,7 @@ impl Sockets {
         let opened = match (self.take_over(label, &listen.value), &listen.value) {
             (Some(adopted), _) => adopted.map_err(|error| chain(&error)),
             (None, ListenAddress::Activated(name)) => self.activated(name),
-            (None, address) => bind(address, per_core).map_err(|error| chain(&error)),
+            (None, address) => bind(address, mode, per_core).map_err(|error| chain(&error)),
         };
         let opened = opened.and_then(|sockets| match per_core {
             true => for_each_core(sockets),
@@ -322,7 +325,11 @@ fn for_each_core(mut sockets: Vec<AnyListener>) -> Result<Vec<AnyListener>, Stri
 const ONE_QUEUE: &str = "this socket was handed over with one accept queue, which `workers = \"per-core\"` cannot split; use \
                          another address, or stop the program first";
 
-fn bind(address: &ListenAddress, reuse_port: bool) -> Result<Vec<AnyListener>, BindError> {
+fn bind(
+    address: &ListenAddress,
+    mode: Option<SocketMode>,
+    reuse_port: bool,
+) -> Result<Vec<AnyListener>, BindError> {
     let bound = match address {
         // `[::]` leaves IPv4 to `0.0.0.0`, so that both can be listed.
         ListenAddress::Tcp(address) => TcpOptions::new()
@@ -331,7 +338,13 @@ fn bind(address: &ListenAddress, reuse_port: bool) -> Result<Vec<AnyListener>, B
             .bind(*address)
             .map(Into::into),
         #[cfg(unix)]
-        ListenAddress::Unix(path) => UnixListener::bind(path).map(Into::into),
+        ListenAddress::Unix(path) => {
+            let options = match mode {
+                Some(mode) => UnixOptions::new().with_mode(mode.0),
+                None => UnixOptions::new(),
+            };
+            options.bind(path).map(Into::into)
+        }
         #[cfg(not(unix))]
         ListenAddress::Unix(_) => unreachable!("it is rejected when it is read"),
         ListenAddress::Activated(_) => unreachable!("it is open already"),
