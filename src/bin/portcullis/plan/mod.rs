@@ -1,6 +1,8 @@
 //! `portcullis plan`: what a reload would do, key by key, before it is done.
 
 mod command;
+#[cfg(test)]
+mod defaults;
 mod keys;
 mod show;
 #[cfg(test)]
