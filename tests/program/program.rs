@@ -17,6 +17,7 @@ mod forwarding;
 mod gate;
 mod handshakes;
 mod health_tls;
+mod kept;
 mod keys;
 mod log;
 mod moved;
