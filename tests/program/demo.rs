@@ -197,3 +197,19 @@ async fn its_configuration_is_right_once_there_is_a_certificate() {
     let words = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{words}");
 }
+
+#[tokio::test]
+async fn ports_that_are_taken_are_replaced_by_others() {
+    let usual = [8443, 8444, 7007, 9900];
+    // Another program may have some, and may leave them meanwhile.
+    let taken = usual.map(|port| std::net::TcpListener::bind(("127.0.0.1", port)).ok());
+    let demo = Demo::run(&[]).await;
+    let addresses = [demo.web, demo.sni, demo.echo, demo.page];
+    for (address, taken) in addresses.into_iter().zip(taken) {
+        let taken = taken.map(|it| it.local_addr().expect("it is bound"));
+        assert_ne!(Some(address), taken);
+        TcpStream::connect(address).await.expect("it listens");
+    }
+    demo.child.handles_sigterm().await;
+    demo.end().await;
+}

@@ -12,6 +12,7 @@ mod check;
 mod configurations;
 mod default_certificate;
 mod demo;
+mod descriptors;
 mod explain;
 mod forwarding;
 mod gate;
@@ -31,6 +32,7 @@ mod small;
 #[path = "../support/mod.rs"]
 mod support;
 mod systemd;
+mod terminal;
 mod tls;
 mod upgrade;
 mod watch;

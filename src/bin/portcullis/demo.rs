@@ -268,3 +268,23 @@ fn page(name: &'static str, flaps: bool) -> HttpService<impl RequestService> {
         },
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_port_is_used_while_it_is_free() {
+        let is_used = || {
+            let free = std::net::TcpListener::bind(local(0)).expect("a port is free");
+            let usual = free.local_addr().expect("it is bound");
+            drop(free);
+            let (address, _open) = bind(usual.port()).expect("some port is free");
+            let (other, _open) = bind(usual.port()).expect("some port is free");
+            assert_ne!(other, address);
+            address == usual
+        };
+        // Another program may be faster.
+        assert!((0..5).any(|_| is_used()));
+    }
+}

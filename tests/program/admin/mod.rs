@@ -12,6 +12,7 @@ mod hostile;
 mod measures;
 mod questions;
 mod reload;
+mod slow_body;
 mod status;
 mod trust;
 
