@@ -6,7 +6,7 @@ mod connect;
 use super::{Client, Decides, Explanation, Shown, Via, client::Speaks, decide};
 use crate::{
     build::{self, Before, Gate, Parts},
-    config::{Config, Listener, Problems, Source, WhenFull},
+    config::{Backend, Config, Listener, Problems, Server, Source},
 };
 use configurations::{Files, Random, SERVERS, random_client, random_configuration};
 use connect::{Backends, Outcome, connect};
@@ -66,12 +66,23 @@ async fn explain_and_the_running_stack_decide_alike_on_10_000_random_connections
         for _ in 0..CONNECTIONS {
             let client = random_client(&mut random, &files, running.listener());
             let expected = running.explain(&client);
-            if waits(&expected) {
+            let connecting = connect(running.gate(), running.listener(), &client, &files);
+            let outcome = if waits(&expected) {
                 // Others end, so that the client gets the place of one.
-                open.clear();
-                *counts.entry("full").or_insert(0) += 1;
+                let ending = async {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                    match waits_for_a_server(&expected) {
+                        true => open.clear(),
+                        false => drop(open.pop()),
+                    }
+                };
+                tokio::join!(connecting, ending).0
+            } else {
+                connecting.await
+            };
+            for occurrence in running.occurrences(&client, &expected) {
+                *counts.entry(occurrence).or_insert(0) += 1;
             }
-            let outcome = connect(running.gate(), running.listener(), &client, &files).await;
             assert!(
                 agree(&expected, &outcome, &backends),
                 "seed {seed}: {client:?}\nexpected {expected:#?}\nthe stack: {outcome:?}\n{text}"
@@ -87,10 +98,17 @@ async fn explain_and_the_running_stack_decide_alike_on_10_000_random_connections
             running.settle(open.len()).await;
         }
     }
-    // Each guard has decided often enough to be compared.
+    // Each guard has decided often enough to be compared, and each setting has mattered.
     for guard in [
         "forwarded",
-        "full",
+        "full backend",
+        "full listener",
+        "revoked certificate",
+        "name without a certificate",
+        "TLS 1.3 alone",
+        "backup",
+        "weight",
+        "IPv6 client of a limit",
         "connection_limit",
         "proxy_protocol",
         "acl",
@@ -110,6 +128,46 @@ async fn explain_and_the_running_stack_decide_alike_on_10_000_random_connections
 }
 
 impl Running {
+    /// What is special about a client.
+    fn occurrences(&self, client: &Client, expected: &Explanation) -> Vec<&'static str> {
+        let rejected = expected.rejected_by();
+        let by = |guard: &str| rejected.is_some_and(|step| step.guard == guard);
+        let because =
+            |words: &str| rejected.is_some_and(|it| it.reason.to_lowercase().contains(words));
+        let backends = self.config.backends.iter();
+        let is_its = |backend: &&Backend| expected.backend.as_ref() == Some(&backend.name.value);
+        let servers = backends.filter(is_its).flat_map(|it| &it.servers);
+        let used = |is_so: fn(&Server) -> bool| {
+            let mut servers = servers.clone().filter(|server| is_so(server));
+            servers.any(|it| expected.servers.contains(&it.address.value.to_string()))
+        };
+        let admitted_by = |guard: &str| {
+            let mut steps = expected.guards.iter();
+            steps.any(|it| it.guard == guard && it.decides == Decides::Admit)
+        };
+        let all = [
+            ("full backend", waits_for_a_server(expected)),
+            ("full listener", waits_for_a_place(expected)),
+            ("revoked certificate", because("revoked")),
+            (
+                "name without a certificate",
+                because("no certificate is for this name"),
+            ),
+            (
+                "TLS 1.3 alone",
+                admitted_by("tls") && self.listener().terminated().any(|(_, tls)| tls.tls13_only),
+            ),
+            ("backup", used(|server| server.backup)),
+            ("weight", used(|server| server.weight != 100)),
+            (
+                "IPv6 client of a limit",
+                client.address.is_ipv6() && (by("rate_limit") || by("keyed_limit")),
+            ),
+        ];
+        let occurred = all.into_iter().filter(|(_, is_so)| *is_so);
+        occurred.map(|(name, _)| name).collect()
+    }
+
     /// Takes servers out of use, in some backends all of them.
     fn take_some_down(&self, random: &mut Random) {
         let mut names: Vec<_> = self.parts.pools.keys().collect();
@@ -129,8 +187,8 @@ impl Running {
     async fn settle(&self, open: usize) {
         let rules = &self.gate().rules;
         let of_client = || rules.keyed.as_ref().map_or(0, |it| it.handle().active());
-        let refuses = self.listener().guards.limits.when_full == WhenFull::Refuse;
-        let of_listener = || rules.limit.active() * usize::from(refuses);
+        let is_limited = rules.limit.limit() < 100;
+        let of_listener = || rules.limit.active() * usize::from(is_limited);
         let of_servers = || {
             let servers: Vec<_> = self.parts.pools.values().flat_map(Pool::servers).collect();
             let is_capped = servers.iter().any(|it| it.max_connections.is_some());
@@ -143,9 +201,20 @@ impl Running {
     }
 }
 
-/// Whether the client is admitted to a backend of which each server is full.
+/// Whether the client is admitted once another one has ended.
 fn waits(expected: &Explanation) -> bool {
+    waits_for_a_server(expected) || waits_for_a_place(expected)
+}
+
+/// Whether each server of its backend is full.
+fn waits_for_a_server(expected: &Explanation) -> bool {
     expected.rejected_by().is_none() && expected.servers.is_empty()
+}
+
+/// Whether the listener is full.
+fn waits_for_a_place(expected: &Explanation) -> bool {
+    let step = &expected.guards[0];
+    step.guard == "connection_limit" && step.reason.contains("; it waits")
 }
 
 fn agree(expected: &Explanation, outcome: &Outcome, backends: &Backends) -> bool {

@@ -3,7 +3,10 @@
 use super::{Client, Shown, Speaks, Via};
 use crate::config::{Listener, Target};
 use portcullis::middleware::peek::Protocol;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, IsCa,
+    KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber, date_time_ymd,
+};
 use std::{
     env, fs,
     net::{IpAddr, SocketAddr},
@@ -68,6 +71,7 @@ impl Files {
             ("d.pem", &other_site.0),
             ("d.key", &other_site.1),
             ("ca.pem", &ours.pem()),
+            ("ca.crl", &revoking(&ours, REVOKED)),
         ] {
             fs::write(folder.join(name), text).expect("the folder is writable");
         }
@@ -75,6 +79,7 @@ impl Files {
             sign(&ours, &["batch.mesh"]),
             sign(&ours, &["other.mesh"]),
             sign(&other, &["batch.mesh"]),
+            sign_with(&ours, &["batch.mesh"], Some(REVOKED)),
         ];
         Self { folder, clients }
     }
@@ -89,28 +94,71 @@ impl Drop for Files {
 fn authority() -> CertifiedIssuer<'static, KeyPair> {
     let mut params = CertificateParams::new([]).expect("no names");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let key = KeyPair::generate().expect("a key");
     CertifiedIssuer::self_signed(params, key).expect("a certificate")
 }
 
 fn sign(authority: &CertifiedIssuer<'static, KeyPair>, names: &[&str]) -> (String, String) {
+    sign_with(authority, names, None)
+}
+
+fn sign_with(
+    authority: &CertifiedIssuer<'static, KeyPair>,
+    names: &[&str],
+    serial: Option<u64>,
+) -> (String, String) {
     let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
-    let params = CertificateParams::new(names).expect("valid names");
+    let mut params = CertificateParams::new(names).expect("valid names");
+    params.serial_number = serial.map(SerialNumber::from);
     let key = KeyPair::generate().expect("a key");
     let certificate = params.signed_by(&key, authority).expect("a certificate");
     (certificate.pem(), key.serialize_pem())
 }
 
+/// A list of revoked certificates, in PEM, with this serial number.
+fn revoking(authority: &CertifiedIssuer<'static, KeyPair>, serial: u64) -> String {
+    let revoked = RevokedCertParams {
+        serial_number: SerialNumber::from(serial),
+        revocation_time: date_time_ymd(2020, 1, 2),
+        reason_code: None,
+        invalidity_date: None,
+    };
+    let list = CertificateRevocationListParams {
+        this_update: date_time_ymd(2020, 1, 1),
+        next_update: date_time_ymd(2099, 1, 1),
+        crl_number: SerialNumber::from(1),
+        issuing_distribution_point: None,
+        revoked_certs: vec![revoked],
+        key_identifier_method: KeyIdMethod::Sha256,
+    };
+    let signed = list.signed_by(authority).expect("a list");
+    signed.pem().expect("it is DER")
+}
+
+/// The serial number of the revoked certificate.
+const REVOKED: u64 = 77;
+
 /// Addresses of clients, and of proxies that are trusted (the first two) or not.
 const SOCKETS: [&str; 4] = ["127.0.0.1", "127.0.0.2", "127.200.0.1", "127.200.0.2"];
-const BEHIND: [&str; 4] = ["198.51.100.1", "198.51.100.2", "203.0.113.1", "203.0.113.2"];
-const NETWORKS: [&str; 6] = [
+const BEHIND: [&str; 8] = [
+    "198.51.100.1",
+    "198.51.100.2",
+    "203.0.113.1",
+    "203.0.113.2",
+    "2001:db8:1:1::7",
+    "2001:db8:1:1::8",
+    "2001:db8:1:2::7",
+    "2001:db8:2:1::7",
+];
+const NETWORKS: [&str; 7] = [
     "127.0.0.0/9",
     "127.200.0.1",
     "198.51.100.0/24",
     "198.51.100.2",
     "203.0.113.2",
     "127.0.0.2",
+    "2001:db8:1:1::/64",
 ];
 const NAMES: [&str; 6] = [
     "a.test", "A.Test", "x.a.test", "x.b.test", "b.test", "c.test",
@@ -135,19 +183,27 @@ pub(super) fn random_configuration(
         }
         text += &format!("access = {{ {access}observe = {} }}\n", random.one_in(4));
     }
+    let limit = random.one_in(3).then(|| {
+        let when_full = ["\"refuse\"", "\"wait\"", "{ wait = \"1h\", at-most = 1 }"];
+        (random.pick(&["2", "5", "9"]), *random.pick(&when_full))
+    });
+    if let Some((connections, when_full)) = limit {
+        text += &format!("limits = {{ connections = {connections}, when-full = {when_full} }}\n");
+    }
     if random.one_in(2) {
-        let connections = ["\"off\"", "1", "2", "5"];
+        // What a client may have changes while it waits for others to end.
+        let connections = match limit {
+            Some((_, when_full)) if when_full.contains("wait") => ["\"off\""; 4],
+            _ => ["\"off\"", "1", "2", "5"],
+        };
         let rates = ["\"off\"", "\"3/h\"", "\"9/h\""];
         text += &format!(
-            "per-client = {{ connections = {}, rate = {}, observe = {} }}\n",
+            "per-client = {{ connections = {}, rate = {}, ipv6-prefix = {}, observe = {} }}\n",
             random.pick(&connections),
             random.pick(&rates),
+            random.pick(&[48, 64, 128]),
             random.one_in(4)
         );
-    }
-    if random.one_in(6) {
-        let connections = random.pick(&["2", "5", "9"]);
-        text += &format!("limits = {{ connections = {connections}, when-full = \"refuse\" }}\n");
     }
     if random.one_in(2) {
         text += &format!(
@@ -173,9 +229,17 @@ pub(super) fn random_configuration(
             listed.push(&servers[0]);
         }
         let max = random.pick(&["\"off\"", "\"off\"", "\"off\"", "1"]);
-        let server =
-            |it: &&SocketAddr| format!("{{ address = \"{it}\", max-connections = {max} }}");
-        let listed: Vec<_> = listed.iter().map(server).collect();
+        let mut has_other = false;
+        let mut server = |it: &&SocketAddr| {
+            // One at least is no backup.
+            let is_backup = has_other && random.one_in(3);
+            has_other = true;
+            let weight = random.pick(&[100, 100, 1, 1_000]);
+            format!(
+                "{{ address = \"{it}\", max-connections = {max}, backup = {is_backup}, weight = {weight} }}"
+            )
+        };
+        let listed: Vec<_> = listed.iter().map(&mut server).collect();
         let listed = listed.join(", ");
         let balance = ["least-connections", "round-robin", "hash", "first"];
         text += &format!(
@@ -198,10 +262,18 @@ fn tls(random: &mut Random, files: &Files) -> String {
     if random.one_in(2) {
         keys += ", alpn = [\"h2\", \"x\"]";
     }
+    if random.one_in(3) {
+        keys += ", min-version = \"1.3\"";
+    }
     if random.one_in(2) {
         let auth = random.pick(&["required", "optional"]);
         let allow = random.pick(&["", ", allow = \"dns:batch.mesh\""]);
-        keys += &format!(", client = {{ auth = \"{auth}\", roots = \"{folder}/ca.pem\"{allow} }}");
+        let crl = match random.one_in(2) {
+            true => format!(", crl = \"{folder}/ca.crl\""),
+            false => String::new(),
+        };
+        keys +=
+            &format!(", client = {{ auth = \"{auth}\", roots = \"{folder}/ca.pem\"{crl}{allow} }}");
     }
     format!("tls = {{ {keys} }}\n")
 }
@@ -278,8 +350,8 @@ pub(super) fn random_client(random: &mut Random, files: &Files, listener: &Liste
             protocol
         })
     };
-    client.certificate = match random.below(4) {
-        3 => Shown::None,
+    client.certificate = match random.below(5) {
+        4 => Shown::None,
         shown => {
             let (chain, _) = &files.clients[shown];
             let client = client.clone().showing_pem(chain.as_bytes());

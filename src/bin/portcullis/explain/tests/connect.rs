@@ -135,7 +135,11 @@ pub(super) async fn connect(
         stack.call(AnyStream::from(accepted)).await
     });
     if let Some(address) = header {
-        let header = format!("PROXY TCP4 {address} 192.0.2.1 4000 443\r\n");
+        let addresses = match address {
+            IpAddr::V4(address) => format!("TCP4 {address} 192.0.2.1"),
+            IpAddr::V6(address) => format!("TCP6 {address} 2001:db8::1"),
+        };
+        let header = format!("PROXY {addresses} 4000 443\r\n");
         // The stack may have rejected it already.
         let _reset = stream.write_all(header.as_bytes()).await;
     }
