@@ -22,6 +22,7 @@ mod kept;
 mod keys;
 mod log;
 mod moved;
+mod names;
 mod output;
 mod plan;
 mod recheck;

@@ -4,6 +4,7 @@ mod admin;
 mod backend;
 mod backend_tls;
 mod listener;
+mod names;
 mod prelude;
 mod rules;
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 use super::{
     listener::{Known, State},
+    names,
     tls::{self, Terminated, refusal},
 };
 use crate::config::{
@@ -201,18 +202,25 @@ impl Ways {
         });
         let mut table = std::mem::take(&mut self.table);
         let words = format!("listener \"{}\"", listener.name.value);
-        let mut added = |result: Result<_, InvalidRoute>, place: &Place| {
+        let added = |result: Result<_, InvalidRoute>, place: &Place, problems: &mut Problems| {
             let report = |error| problems.error(place.clone(), format!("{words}: {error}"));
             result.map_err(report).ok()
         };
         match &route.matches {
             Matches::Names(names) => {
+                if let Some(tls) = &way.tls {
+                    names::check(&words, names, tls, problems);
+                }
                 for name in names {
-                    table = added(table.with_name(&name.value, way.clone()), &name.place)?;
+                    table = added(
+                        table.with_name(&name.value, way.clone()),
+                        &name.place,
+                        problems,
+                    )?;
                 }
             }
             Matches::Protocol(protocol) => {
-                table = added(table.with_protocol(*protocol, way), &route.place)?;
+                table = added(table.with_protocol(*protocol, way), &route.place, problems)?;
             }
             Matches::Rest => table = table.with_default(way),
         }
