@@ -92,21 +92,21 @@ async fn a_check_that_is_not_answered_fails_at_its_timeout() {
     assert!(down.contains("200ms"), "{down}");
 }
 
-/// A server with checks over HTTP, of which the first one is `first` (good or not) and the others are not so. It counts
-/// those that are good, or those that are not.
-async fn turning(first: bool) -> (SocketAddr, Arc<AtomicUsize>) {
+/// A server with checks over HTTP, of which the first ones are good or not as listed, and the others the opposite of the
+/// last one. It counts the others.
+async fn turning(first: &'static [bool]) -> (SocketAddr, Arc<AtomicUsize>) {
     let others = Arc::new(AtomicUsize::new(0));
     let count = others.clone();
     let checks = AtomicUsize::new(0);
     let server = serve(move |mut stream| {
-        let is_first = checks.fetch_add(1, Ordering::Relaxed) == 0;
+        let listed = first.get(checks.fetch_add(1, Ordering::Relaxed));
         let count = count.clone();
         async move {
             head(&mut stream).await?;
-            if !is_first {
+            let is_good = listed.copied().unwrap_or(first.last() == Some(&false));
+            if listed.is_none() {
                 count.fetch_add(1, Ordering::Relaxed);
             }
-            let is_good = first == is_first;
             answer(&mut stream, if is_good { "200 OK" } else { "503 No" }).await
         }
     });
@@ -116,7 +116,7 @@ async fn turning(first: bool) -> (SocketAddr, Arc<AtomicUsize>) {
 #[tokio::test]
 async fn a_server_is_down_after_failed_checks_in_a_row() {
     const FALL: usize = 6;
-    let (server, failed) = turning(true).await;
+    let (server, failed) = turning(&[true]).await;
     let keys = format!(
         "servers = \"{server}\"\n\
          health = {{ http = \"/\", interval = \"100ms\", fall = {FALL} }}"
@@ -130,10 +130,10 @@ async fn a_server_is_down_after_failed_checks_in_a_row() {
 #[tokio::test]
 async fn a_server_is_up_after_good_checks_in_a_row() {
     const RISE: usize = 6;
-    let (server, good) = turning(false).await;
+    let (server, good) = turning(&[true, false]).await;
     let keys = format!(
         "servers = \"{server}\"\n\
-         health = {{ http = \"/\", interval = \"100ms\", rise = {RISE} }}"
+         health = {{ http = \"/\", interval = \"100ms\", fall = 1, rise = {RISE} }}"
     );
     let mut running = Running::backend(&keys).await;
     running.says("server is down").await;

@@ -11,10 +11,10 @@ use tokio::{
     time::Instant,
 };
 
-/// Checks that the next connection has ended by its timeout of 300 ms for this phase.
-async fn assert_reached(running: &mut Running, phase: &str) {
+/// Checks that the next connection has ended by this timeout of 300 ms.
+async fn assert_reached(running: &mut Running, key: &str) {
     let reason = running.reason().await;
-    let expected = format!("{phase} timed out after 300ms");
+    let expected = format!("timed out after 300ms (`timeouts.{key}`)");
     assert!(reason.ends_with(&expected), "{reason}");
 }
 
@@ -25,7 +25,7 @@ async fn a_client_that_sends_no_byte_reaches_first_byte() {
     speaks.write_all(b"x").await.expect("it is open");
     let mut silent = running.connect().await;
     assert!(end(&mut silent).await >= SHORT);
-    assert_reached(&mut running, "first byte").await;
+    assert_reached(&mut running, "first-byte").await;
     assert!(stays_open(&mut speaks, Duration::from_millis(100)).await);
 }
 
@@ -57,7 +57,7 @@ async fn a_server_that_is_silent_after_the_end_of_the_client_reaches_half_closed
     let mut client = running.connect().await;
     client.shutdown().await.expect("it is open");
     assert!(end(&mut client).await >= SHORT);
-    assert_reached(&mut running, "half closed connection").await;
+    assert_reached(&mut running, "half-closed").await;
 }
 
 #[tokio::test]
@@ -99,7 +99,7 @@ async fn a_trusted_proxy_that_is_silent_reaches_proxy_header() {
     let keys = "proxy-protocol.trust = \"127.0.0.1\"\ntimeouts.proxy-header = \"300ms\"";
     let mut running = Running::listener(keys).await;
     assert!(end(&mut running.connect().await).await >= SHORT);
-    assert_reached(&mut running, "proxy header").await;
+    assert_reached(&mut running, "proxy-header").await;
 }
 
 #[tokio::test]
@@ -108,7 +108,7 @@ async fn a_client_by_whose_bytes_no_route_is_chosen_yet_reaches_client_hello() {
                 route = [{ protocol = \"ssh\", backend = \"b\" }]";
     let mut running = Running::listener(keys).await;
     assert!(end(&mut running.connect().await).await >= SHORT);
-    assert_reached(&mut running, "client hello").await;
+    assert_reached(&mut running, "client-hello").await;
 }
 
 /// A listener with TLS and these keys, in front of this server.
@@ -153,5 +153,9 @@ async fn a_mail_server_that_does_not_greet_reaches_prelude() {
     let client = tls::connect(&authority, None, "a.test", client).await;
     let mut client = client.expect("a handshake");
     assert!(end(&mut client).await >= SHORT);
-    assert_reached(&mut running, "prelude").await;
+    let reason = running.reason().await;
+    assert!(
+        reason.ends_with("prelude timed out after 300ms"),
+        "{reason}"
+    );
 }

@@ -175,14 +175,18 @@ fn file(key: &str, value: &str) -> String {
         true => format!("{}{line}", needs(key)),
         false => String::new(),
     };
+    let admin = match key {
+        "socket-mode" => "unix:admin.sock",
+        _ => "127.0.0.1:1",
+    };
     let route = match place {
         "listener.route" => "[[listener.route]]\nnames = \"a.test\"\ntls.certificates = \"c\"\n",
         _ => "",
     };
     format!(
-        "version = 1\n[process]\n{}[drain]\n{}[log]\n{}[admin]\nlisten = \"127.0.0.1:1\"\n{}\
+        "version = 1\n[process]\n{}[drain]\n{}[log]\n{}[admin]\nlisten = \"{admin}\"\n{}\
          [[certificate]]\nname = \"c\"\nchain = \"c.pem\"\nkey = \"c.key\"\n\
-         [[listener]]\nname = \"a\"\nlisten = \"127.0.0.1:2\"\n{}{route}backend = \"b\"\n{}\
+         [[listener]]\nname = \"a\"\nlisten = [\"127.0.0.1:2\", \"unix:a.sock\"]\n{}{route}backend = \"b\"\n{}\
          [[backend]]\nname = \"b\"\n{}[[backend.server]]\naddress = \"127.0.0.1:3\"\n{}",
         at("process"),
         at("drain"),
