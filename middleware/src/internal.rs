@@ -37,7 +37,13 @@ pub const IDLE_GRACE_PERIOD: Duration = Duration::from_millis(500);
 /// An operation of the stream does this when it is pending. A task that has no operation pending, as the stream
 /// has ended or another one is waited for, calls this before it checks [`ConnectionInfo::is_forced`].
 pub fn wake_when_forced(info: &ConnectionInfo, waker: &Waker) {
-    let _checked_by_the_caller = info.control().wait(IoDirection::Read, waker);
+    info.control().watch(waker);
+}
+
+/// Whether a pending read of the connection's socket has made a forced close wake its task.
+#[inline]
+pub fn is_woken_when_forced(info: &ConnectionInfo) -> bool {
+    info.control().is_left(IoDirection::Read)
 }
 
 /// Records that `info` ends because `other`, to which it belongs, was force-closed.

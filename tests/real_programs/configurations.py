@@ -332,7 +332,7 @@ def mesh_by_its_file():
             for name in ("cart", "basket", "batch"):
                 assert paid(gate, clients[name]), name
             assert not paid(gate, clients["other"]), "it is not in the list"
-            gate.says("rejected by acl: certificate_not_listed")
+            gate.says("uri:spiffe://mesh/ns/other/cart")
             assert not paid(gate, None), "it has no certificate"
             options = ["-CAfile", authority.certificate, "-verify_return_error", "-servername", "payments.example"]
             chain, key = clients["batch"]

@@ -132,7 +132,7 @@ impl<'a> Control<'a> {
 
     /// Whether the socket has left its waker for `direction`.
     #[inline]
-    pub(super) fn is_left(self, direction: IoDirection) -> bool {
+    pub(crate) fn is_left(self, direction: IoDirection) -> bool {
         self.left.load(Ordering::Relaxed) & direction.bit() != 0
     }
 
@@ -145,6 +145,20 @@ impl<'a> Control<'a> {
             0
         };
         self.left.store(before | direction.bit(), Ordering::Relaxed);
+    }
+
+    /// Stores `waker` in place of what the socket has left for reads, which leaves its own again if that is another.
+    pub(crate) fn watch(self, waker: &Waker) {
+        let new = waker.clone();
+        let before = self.wakers()[IoDirection::Read as usize].replace(new);
+        if !before
+            .as_ref()
+            .is_some_and(|before| before.will_wake(waker))
+        {
+            self.left
+                .fetch_and(!IoDirection::Read.bit(), Ordering::Relaxed);
+        }
+        drop(before);
     }
 
     /// Whether a request for `direction` would wake `waker`.

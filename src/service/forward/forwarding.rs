@@ -9,10 +9,10 @@ use super::{
     silence::{Silence, SilenceLimit},
 };
 use portcullis_middleware::{
-    Connection, ConnectionInfo,
+    Connection,
     connection::{EndedBy, ForcedClose, Linger, Milestone},
     error::{Elapsed, TimeoutPhase},
-    internal::{share_forced_because, wake_when_forced},
+    internal::{is_woken_when_forced, share_forced_because, wake_when_forced},
     io::Passthrough,
 };
 use std::{
@@ -41,8 +41,6 @@ pub(super) struct Forwarding<IO, BackendIo> {
     half_closed: SilenceLimit,
     /// Which direction is polled first. It changes, because both share the task's budget.
     backend_first: bool,
-    /// Whether a forced close wakes the task, also of streams whose reads do not leave a waker for it.
-    is_watched: bool,
 }
 
 /// What is left to do after all bytes were forwarded.
@@ -70,7 +68,6 @@ impl<IO, BackendIo> Forwarding<IO, BackendIo> {
             late,
             half_closed: SilenceLimit::new(settings.half_closed),
             backend_first: false,
-            is_watched: false,
         }
     }
 
@@ -89,6 +86,19 @@ impl<IO, BackendIo> Forwarding<IO, BackendIo> {
         failure.is_some_and(|failure| !failure.is_closed())
     }
 
+    /// Makes a forced close wake the task.
+    pub(super) fn watch(&self, cx: &Context<'_>) {
+        let (client, backend) = self.sides.as_ref().expect(OPEN);
+        for info in [client.info(), backend.info()] {
+            wake_when_forced(info, cx.waker());
+        }
+    }
+
+    fn is_forced(&self) -> bool {
+        let (client, backend) = self.sides.as_ref().expect(OPEN);
+        client.info().is_forced() || backend.info().is_forced()
+    }
+
     /// Takes both connections; called once, at the end.
     fn take(&mut self) -> (Connection<IO>, Connection<BackendIo>) {
         self.sides.take().expect(OPEN)
@@ -105,10 +115,10 @@ where
     /// Small, because most polls do only this.
     #[inline]
     pub(super) fn poll_move(&mut self, cx: &mut Context<'_>) -> Poll<Option<Box<Ended>>> {
-        let (client, backend) = self.sides.as_ref().expect(OPEN);
-        if client.info().is_forced() || backend.info().is_forced() {
+        if self.is_forced() {
             return Poll::Ready(None);
         }
+        let (client, backend) = self.sides.as_ref().expect(OPEN);
         self.late.poll(cx, client.info(), backend.info());
         let first = match self.backend_first {
             true => Side::Backend,
@@ -120,9 +130,7 @@ where
             None => self.poll_side(cx, first.other(), scratch),
             ended => ended,
         });
-        let is_waiting = self.to_backend.waits_for_input() && self.to_client.waits_for_input();
-        if is_waiting && self.is_watched && self.silence.is_none() && ended.is_none() {
-            // A forced close wakes both reads, and nothing limits the silence.
+        if ended.is_none() && self.silence.is_none() && self.is_woken_when_forced() {
             return Poll::Pending;
         }
         Poll::Ready(ended)
@@ -137,7 +145,10 @@ where
         if let Some(ended) = ended {
             return Poll::Ready(*ended);
         }
-        if self.is_forced(cx) {
+        if !self.is_woken_when_forced() {
+            self.watch(cx);
+        }
+        if self.is_forced() {
             return Poll::Ready(self.cut(Failure {
                 step: ForwardStep::Wait,
                 error: ForcedClose::new().into(),
@@ -155,20 +166,17 @@ where
         })
     }
 
-    /// Whether there was a forced close, which otherwise wakes the task from now on.
+    /// Whether a forced close wakes the task, because both sides wait for input.
     ///
-    /// A side that has ended, or whose bytes the other one does not accept, has no operation that would notice.
-    fn is_forced(&mut self, cx: &Context<'_>) -> bool {
+    /// A side that has ended, or whose bytes the other one does not accept, has no operation that would notice. Neither
+    /// has a stream without a `Socket`.
+    #[inline]
+    fn is_woken_when_forced(&self) -> bool {
         let (client, backend) = self.sides.as_ref().expect(OPEN);
-        let both = [client.info(), backend.info()];
-        let is_waiting = self.to_backend.waits_for_input() && self.to_client.waits_for_input();
-        if !is_waiting || !self.is_watched {
-            self.is_watched = true;
-            for info in both {
-                wake_when_forced(info, cx.waker());
-            }
-        }
-        both.into_iter().any(ConnectionInfo::is_forced)
+        self.to_backend.waits_for_input()
+            && self.to_client.waits_for_input()
+            && is_woken_when_forced(client.info())
+            && is_woken_when_forced(backend.info())
     }
 
     /// Moves what `from` sends, and returns the end of the connection if there is one, in a box because there rarely is.

@@ -150,7 +150,10 @@ where
         record_upstream(client.info(), backend.info(), wait.begun.elapsed());
         let (client, wait) = this.waiting.take().expect(CONNECTS);
         let late = LateTuning::new(backend.info(), || wait.into_timer());
-        Poll::Ready(Ok(Forwarding::new(client, backend, late, *this.settings)))
+        let forwarding = Forwarding::new(client, backend, late, *this.settings);
+        // Before the first read, because the server's clock wakes the task by the same waker.
+        forwarding.watch(cx);
+        Poll::Ready(Ok(forwarding))
     }
 }
 

@@ -67,7 +67,7 @@ impl<B> ForwardService<B> {
     ///
     /// It also limits the time in which the other side takes what was sent before a reset.
     ///
-    /// `None` disables the timeout, as does one of more than 49 days. A half-closed connection that a side has forgotten then stays open until
+    /// A timeout is rounded up to milliseconds, and is 49 days at most. `None` disables it. A half-closed connection that a side has forgotten then stays open until
     /// another timeout ends it.
     #[must_use]
     pub fn with_half_closed_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {

@@ -30,11 +30,13 @@ struct Watch {
 
 impl SilenceLimit {
     const NONE: Self = Self(u32::MAX);
+    const LONGEST: Self = Self(u32::MAX - 1);
 
-    /// Rounded up. More than 49 days is no limit.
+    /// Rounded up, and 49 days at most.
     pub(super) fn new(limit: Option<Duration>) -> Self {
         let milliseconds = limit.map(|limit| limit.as_nanos().div_ceil(1_000_000));
-        milliseconds.map_or(Self::NONE, |it| it.try_into().map_or(Self::NONE, Self))
+        let longest = u128::from(Self::LONGEST.0);
+        milliseconds.map_or(Self::NONE, |it| Self(it.min(longest) as u32))
     }
 
     pub(super) fn get(self) -> Option<Duration> {
@@ -118,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_limit_is_rounded_up_to_milliseconds_and_ends_at_49_days() {
+    fn a_limit_is_rounded_up_to_milliseconds_and_is_49_days_at_most() {
         let limit = |limit| SilenceLimit::new(Some(limit)).get();
         assert_eq!(limit(Duration::ZERO), Some(Duration::ZERO));
         assert_eq!(
@@ -131,8 +133,9 @@ mod tests {
         );
         let longest = Duration::from_millis(u64::from(u32::MAX) - 1);
         assert_eq!(limit(longest), Some(longest));
-        assert_eq!(limit(longest + Duration::from_nanos(1)), None);
-        assert_eq!(limit(Duration::MAX), None);
+        assert_eq!(limit(longest + Duration::from_nanos(1)), Some(longest));
+        assert_eq!(limit(longest + Duration::from_millis(1)), Some(longest));
+        assert_eq!(limit(Duration::MAX), Some(longest));
         assert_eq!(SilenceLimit::new(None).get(), None);
     }
 }

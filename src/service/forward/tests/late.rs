@@ -117,6 +117,16 @@ async fn options_are_set_by_the_clock_of_the_server_if_it_has_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_clock_has_the_time_of_the_options_also_before_the_first_byte() {
+    hold_time();
+    let (forwards, _client, _server, _set) = counted_for(begin_watch).await;
+    run().await;
+    let mut wakers = Vec::new();
+    end_watch(&forwards.info, &mut wakers);
+    assert_eq!(wakers.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_short_connection_ends_without_options() {
     hold_time();
     let (forwards, mut client, mut server, set) = counted().await;

@@ -5,6 +5,7 @@ mod connecting;
 mod drain;
 mod endings;
 mod late;
+mod moved;
 #[cfg(all(unix, any(feature = "aws-lc-rs", feature = "ring")))]
 mod pairs;
 mod support;
