@@ -493,8 +493,9 @@ def an_ended_connection_appears_with_its_reason(browser, gate, _):
     with gate.connect("guarded") as stream:
         port = stream.getsockname()[1]
         stream.recv(1)
+    # Another client may have had the same port since.
+    select(browser, "listener", "guarded")
     browser.write("#search", f"127.0.0.1:{port}")
-    # Another client may have had the same port.
     browser.wait_for(f"{ROWS.format('ended')}[0].querySelector('.outcome').textContent === 'refused'", "its row")
     browser.wait_for(f"{ROWS.format('ended')}.every((row) => row.querySelector('.peer').textContent.endsWith(arguments[0]))", "no other rows", f":{port}")
     reason = rows_of(browser, "ended", "reason")[0]
