@@ -42,6 +42,21 @@ impl WeakSocket {
             socket.keep_file(keep);
         }
     }
+
+    /// Sets the permission bits of the file of a Unix socket, as [`UnixOptions::with_mode`](super::UnixOptions::with_mode)
+    /// does for a new one.
+    ///
+    /// A socket that was [taken over](super::UnixListener::take_over) has the mode that its holder before has set.
+    /// Sockets without a file that belongs to the listener, and listeners that have closed, are left alone.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](io::ErrorKind::NotFound) if the file has been removed,
+    /// [`AlreadyExists`](io::ErrorKind::AlreadyExists) if another file has replaced it, and those of `chmod(2)`.
+    pub fn set_mode(&self, mode: u32) -> io::Result<()> {
+        let socket = self.0.upgrade();
+        socket.map_or(Ok(()), |socket| socket.set_mode(mode))
+    }
 }
 
 impl fmt::Debug for WeakSocket {
@@ -56,6 +71,10 @@ impl fmt::Debug for WeakSocket {
 /// A socket that a listener shares with its [`WeakSocket`]s.
 pub(super) trait Shared: AsFd + Send + Sync + 'static {
     fn keep_file(&self, _keep: bool) {}
+
+    fn set_mode(&self, _mode: u32) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl Shared for std::net::TcpListener {}

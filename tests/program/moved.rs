@@ -2,6 +2,7 @@
 
 use crate::gate::{Folder, Gate, backend, free_address, line, program};
 use serde_json::Value;
+use std::os::unix::fs::PermissionsExt;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpStream, UnixStream},
@@ -256,4 +257,37 @@ async fn the_file_of_a_unix_socket_stays_when_a_listener_and_the_admin_interface
             "{name} was left behind"
         );
     }
+}
+
+#[tokio::test]
+async fn the_admin_interface_gets_its_own_mode_with_the_socket_of_a_listener_for_all_users() {
+    let server = backend("one").await.to_string();
+    let open = |listen: &str| {
+        let text = listener("a", &format!("unix:{listen}"), &server);
+        text.replace("listen =", "socket-mode = \"0666\"\nlisten =")
+    };
+    let mut running = Running::start(&open("a.sock"), 0).await;
+    let path = running.folder.path("a.sock");
+    let mode = || std::fs::metadata(&path).expect("it is there").permissions();
+    let mode = || mode().mode() & 0o777;
+    assert_eq!(mode(), 0o666);
+    let blocker = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let blocked = blocker.local_addr().expect("it is bound").to_string();
+    let failing = listener("b", "unix:a.sock", &server) + &listener("c", &blocked, &server);
+    running
+        .folder
+        .write("gate.toml", with_admin("unix:admin.sock", &failing));
+    running.gate.child.signal("HUP").await;
+    running.gate.child.says("was not reloaded").await;
+    assert_eq!(mode(), 0o666, "a reload that fails changes nothing");
+
+    let text = with_admin("unix:a.sock", &open("b.sock"));
+    running.hang_up_with(&text).await;
+    assert_eq!(mode(), 0o600);
+    // Back again, which admits all users as before.
+    let text = with_admin("unix:b.sock", &open("a.sock"));
+    running.hang_up_with(&text).await;
+    assert_eq!(mode(), 0o666);
+    let admin = std::fs::metadata(running.folder.path("b.sock")).expect("it is there");
+    assert_eq!(admin.permissions().mode() & 0o777, 0o600);
 }

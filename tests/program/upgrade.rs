@@ -385,6 +385,24 @@ async fn what_a_new_configuration_lacks_is_named_and_left_out() {
     test.assert_serves().await;
 }
 
+#[tokio::test]
+async fn a_socket_that_is_taken_over_gets_the_mode_of_the_new_configuration() {
+    let test = Upgradable::start_with("").await;
+    let mode = |name: &str| {
+        let file = std::fs::metadata(test.folder.path(name)).expect("it is there");
+        file.permissions().mode() & 0o777
+    };
+    let text = std::fs::read_to_string(&test.file).expect("it is there");
+    let wide = text.replace("\nbackend =", "\nsocket-mode = \"0666\"\nbackend =");
+    let mut processes = Vec::new();
+    for (text, expected) in [(&wide, 0o666), (&text, 0o600)] {
+        std::fs::write(&test.file, text).expect("it is writable");
+        processes.push(test.upgrade().await);
+        assert_eq!(mode("front.socket"), expected);
+        assert_eq!(mode("admin.socket"), 0o600);
+    }
+}
+
 /// Ends a process that is no child of the test.
 struct Stranger(u32);
 

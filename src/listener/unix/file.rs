@@ -34,9 +34,7 @@ impl SocketFile {
             is_kept: AtomicBool::new(false),
         };
         // The umask may have removed bits.
-        if (made.metadata.mode() ^ mode) & PERMISSIONS != 0 {
-            made.set_mode(mode).or_fail("mode")?;
-        }
+        made.change_mode(mode).or_fail("mode")?;
         Ok(file)
     }
 
@@ -48,6 +46,15 @@ impl SocketFile {
             identity: identity(&metadata),
             is_kept: AtomicBool::new(false),
         })
+    }
+
+    /// Sets the mode, unless another file has replaced this one.
+    pub(super) fn set_mode(&self, mode: u32) -> io::Result<()> {
+        let found = Made::find(&self.path)?;
+        if identity(&found.metadata) != self.identity {
+            return Err(is_replaced());
+        }
+        found.change_mode(mode)
     }
 
     /// Sets whether the file stays when this is dropped.
@@ -80,6 +87,16 @@ struct Made {
     handle: fs::File,
     #[cfg(not(any(target_os = "android", target_os = "linux")))]
     path: PathBuf,
+}
+
+impl Made {
+    /// Sets the mode, if it is another one.
+    fn change_mode(&self, mode: u32) -> io::Result<()> {
+        match (self.metadata.mode() ^ mode) & PERMISSIONS {
+            0 => Ok(()),
+            _ => self.set_mode(mode),
+        }
+    }
 }
 
 #[cfg(any(target_os = "android", target_os = "linux"))]
@@ -120,8 +137,12 @@ fn of_socket(metadata: Metadata) -> io::Result<Metadata> {
     if metadata.file_type().is_socket() {
         return Ok(metadata);
     }
+    Err(is_replaced())
+}
+
+fn is_replaced() -> io::Error {
     let replaced = "another file has replaced the socket";
-    Err(io::Error::new(io::ErrorKind::AlreadyExists, replaced))
+    io::Error::new(io::ErrorKind::AlreadyExists, replaced)
 }
 
 /// Removes the socket file at `path` if it is stale, that is, without a listening process.

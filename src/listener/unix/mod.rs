@@ -57,6 +57,11 @@ impl Shared for Bound {
             file.keep(keep);
         }
     }
+
+    fn set_mode(&self, mode: u32) -> io::Result<()> {
+        let file = self.file.as_ref();
+        file.map_or(Ok(()), |file| file.set_mode(mode))
+    }
 }
 
 impl AsFd for Bound {

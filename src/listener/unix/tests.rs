@@ -115,6 +115,34 @@ fn what_has_taken_the_place_of_the_socket_keeps_its_mode() {
 }
 
 #[test]
+fn a_socket_that_was_taken_over_gets_a_new_mode_and_what_has_replaced_its_file_does_not() {
+    let directory = Directory::new("taken-over-mode");
+    let path = directory.join("socket");
+    let mode = || fs::metadata(&path).unwrap().mode() & 0o777;
+    let before = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+    let listener = UnixListener::take_over(before).unwrap();
+    assert_eq!(mode(), 0o666);
+    let socket = listener.socket().unwrap();
+    socket.set_mode(0o600).unwrap();
+    assert_eq!(mode(), 0o600);
+
+    fs::remove_file(&path).unwrap();
+    let missing = socket.set_mode(0o666).unwrap_err();
+    assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+    // While the first one is open, so that it has another number.
+    let other = std::os::unix::net::UnixListener::bind(directory.join("other")).unwrap();
+    fs::rename(directory.join("other"), &path).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    let replaced = socket.set_mode(0o666).unwrap_err();
+    assert_eq!(replaced.kind(), io::ErrorKind::AlreadyExists);
+    assert_eq!(mode(), 0o600);
+    drop((listener, other));
+    socket.set_mode(0o666).unwrap();
+    assert_eq!(mode(), 0o600);
+}
+
+#[test]
 fn a_stale_socket_file_is_replaced() {
     let directory = Directory::new("stale");
     let path = directory.join("socket");

@@ -40,9 +40,10 @@ pub(crate) struct Sockets {
     /// What operators have changed in the process before.
     #[cfg(unix)]
     changes: Vec<String>,
-    /// Those of them that are used. Their files belong to the process or the listener before until all are open.
+    /// Those of `handed_over` that are used, with the mode that their files are to have. The files belong to the process
+    /// or the listener before until all are open.
     #[cfg(unix)]
-    adopted: Vec<WeakSocket>,
+    adopted: Vec<(WeakSocket, u32)>,
 }
 
 /// Sockets that are open and not yet used.
@@ -163,7 +164,7 @@ impl Sockets {
         if let Some(socket) = self.open.remove(&listen.value) {
             return Ok(vec![socket]);
         }
-        let opened = match (self.take_over(label, &listen.value), &listen.value) {
+        let opened = match (self.take_over(label, &listen.value, mode), &listen.value) {
             (Some(adopted), _) => adopted.map_err(|error| chain(&error)),
             (None, ListenAddress::Activated(name)) => self.activated(name),
             (None, address) => bind(address, mode, per_core).map_err(|error| chain(&error)),
@@ -231,6 +232,7 @@ impl Sockets {
         &mut self,
         label: &str,
         address: &ListenAddress,
+        mode: Option<SocketMode>,
     ) -> Option<Result<Vec<AnyListener>, BindError>> {
         let own = self.handed_over.contains_key(label).then_some(label);
         let mut held = self.handed_over.keys().map(String::as_str);
@@ -251,7 +253,8 @@ impl Sockets {
             .collect();
         for socket in adopted.iter().flatten().filter_map(AnyListener::socket) {
             socket.keep_file(true);
-            self.adopted.push(socket);
+            let mode = mode.map_or(UnixOptions::new().mode(), |mode| mode.0);
+            self.adopted.push((socket, mode));
         }
         Some(adopted)
     }
@@ -269,8 +272,14 @@ impl Sockets {
     }
 
     /// Owns the files of sockets from now on, and closes the sockets that no listener has.
+    ///
+    /// The files get the mode of their new users, which accept nothing before. That of the admin interface may admit
+    /// fewer users than the listener that had its address.
     pub(crate) fn settle(&mut self) {
-        for socket in self.adopted.drain(..) {
+        for (socket, mode) in self.adopted.drain(..) {
+            if let Err(error) = socket.set_mode(mode) {
+                tracing::error!("the file of a socket does not get the mode {mode:04o}: {error}");
+            }
             socket.keep_file(false);
         }
         for listener in self.handed_over.drain().map(|(listener, _)| listener) {
@@ -293,6 +302,7 @@ impl Sockets {
         &mut self,
         _: &str,
         _: &ListenAddress,
+        _: Option<SocketMode>,
     ) -> Option<Result<Vec<AnyListener>, BindError>> {
         None
     }
