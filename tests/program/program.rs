@@ -25,6 +25,7 @@ mod moved;
 mod names;
 mod output;
 mod plan;
+mod predecessor;
 mod recheck;
 mod reload;
 mod servers;

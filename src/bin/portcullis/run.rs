@@ -320,15 +320,14 @@ async fn serve_with(
     let watched = file.filter(|_| running.config().process.watch);
     events.set_watch(watched.map(|file| ConfigWatch::new(file, running.config())));
     #[cfg(unix)]
-    {
-        let taken = running.take_taken_over();
-        events.set_offer(succession.finish(taken).await?);
-    }
+    let refused = running.succeed(succession, &mut events).await?;
+    #[cfg(not(unix))]
+    let refused = None;
     on_start()?;
     let recheck = tokio::spawn(recheck::run(running.view()));
     let report = running.serve(events, requests).await;
     recheck.abort();
-    Ok(report)
+    refused.map_or(Ok(report), Err)
 }
 
 /// Opens the sockets that are not there yet, and begins to serve.

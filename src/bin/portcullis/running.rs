@@ -140,11 +140,6 @@ impl Running {
         self.admin = instruments.map(start);
     }
 
-    /// The labels of the sockets that the process before has handed over.
-    pub(crate) fn take_taken_over(&mut self) -> Vec<String> {
-        self.sockets.take_taken()
-    }
-
     pub(crate) const fn config(&self) -> &Config {
         &self.config
     }

@@ -112,6 +112,7 @@ impl Running {
             self.instruments = instruments;
             // First, because a shutdown may close them immediately.
             self.sockets.settle();
+            self.sockets.own_files();
             self.commit(config, parts, sockets, admin);
             self.sockets.take_taken();
             Ok(())

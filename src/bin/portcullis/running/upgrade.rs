@@ -8,9 +8,15 @@ use super::{Running, RunningListener};
 use crate::{
     admin::{Admin, show_limit},
     log,
-    system::{Events, upgrade},
+    system::{
+        Events, Notifier,
+        upgrade::{self, Finished, Succession},
+    },
 };
-use portcullis::{server::Drain, upstream::ServerRequest};
+use portcullis::{
+    server::{Drain, Handle},
+    upstream::ServerRequest,
+};
 use serde_json::{Value, json};
 
 impl Running {
@@ -56,6 +62,46 @@ impl Running {
         }
         tracing::info!(process, "the new process has taken over; this one drains");
         // Load balancers see the new process, and what that does not listen on is to be closed.
+        let drain = Drain::new().with_deadline(self.config.drain.deadline);
+        self.server.set_drain(drain);
+        self.view.stop();
+    }
+
+    /// Takes the place of the process before, if there is one. `Some` says why that one goes on instead.
+    pub(crate) async fn succeed(
+        &mut self,
+        mut succession: Succession,
+        events: &mut Events,
+    ) -> Result<Option<String>, String> {
+        let taken = self.sockets.take_taken();
+        let view = self.view.clone();
+        match succession.finish(&taken, || view.is_ending()).await {
+            Finished::Alone => self.sockets.own_files(),
+            Finished::Unknown => self.sockets.keep(),
+            Finished::Stopped => {
+                self.give_back(&taken);
+                return Ok(None);
+            }
+            Finished::Refused(why) => {
+                self.give_back(&taken);
+                return Ok(Some(why));
+            }
+        }
+        events.set_offer(succession.offer()?);
+        Ok(None)
+    }
+
+    /// Leaves the sockets with these labels to the process before, and drains.
+    fn give_back(&mut self, taken: &[String]) {
+        let servers = [Some(&self.server), self.admin.as_ref().map(Admin::server)];
+        for listener in servers.into_iter().flatten().flat_map(Handle::listeners) {
+            if taken.iter().any(|label| label == listener.name()) {
+                listener.hand_over();
+            }
+        }
+        self.sockets.keep();
+        // That process reports to systemd.
+        self.notifier = Notifier::default();
         let drain = Drain::new().with_deadline(self.config.drain.deadline);
         self.server.set_drain(drain);
         self.view.stop();

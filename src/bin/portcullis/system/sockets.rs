@@ -271,19 +271,25 @@ impl Sockets {
         self.adopted.clear();
     }
 
-    /// Owns the files of sockets from now on, and closes the sockets that no listener has.
+    /// Closes the sockets that no listener has.
     ///
-    /// The files get the mode of their new users, which accept nothing before. That of the admin interface may admit
+    /// The files of the others get the mode of their new users, which accept nothing before. That of the admin interface may admit
     /// fewer users than the listener that had its address.
     pub(crate) fn settle(&mut self) {
-        for (socket, mode) in self.adopted.drain(..) {
-            if let Err(error) = socket.set_mode(mode) {
+        for (socket, mode) in &self.adopted {
+            if let Err(error) = socket.set_mode(*mode) {
                 tracing::error!("the file of a socket does not get the mode {mode:04o}: {error}");
             }
-            socket.keep_file(false);
         }
         for listener in self.handed_over.drain().map(|(listener, _)| listener) {
             tracing::info!(listener, "the old process keeps this socket, and drains it");
+        }
+    }
+
+    /// Owns the files of sockets from now on, whose holders before have given them up.
+    pub(crate) fn own_files(&mut self) {
+        for (socket, _) in self.adopted.drain(..) {
+            socket.keep_file(false);
         }
     }
 }
@@ -308,6 +314,8 @@ impl Sockets {
     }
 
     pub(crate) fn settle(&mut self) {}
+
+    pub(crate) fn own_files(&mut self) {}
 }
 
 /// Adds sockets until there is one for each core, which share the port.

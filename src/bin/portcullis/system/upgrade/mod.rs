@@ -11,7 +11,8 @@
 //! | `HandedOver`; then it drains | → | listens for the next upgrade |
 //!
 //! Both accept connections for a moment. Whatever fails before `Ready` leaves the old process as it was; `Refused` tells
-//! the other process why, as far as it still listens. A process that drains already hands over what it still accepts on.
+//! the other process why, as far as it still listens. The files of Unix sockets belong to the old process until
+//! `HandedOver`, or until it is gone; a new process that is refused or was stopped gives the sockets back and drains. A process that drains already hands over what it still accepts on.
 
 mod channel;
 mod message;
@@ -23,7 +24,7 @@ mod succession;
 pub(crate) use self::{
     old::{Offer, Request},
     restart::Restart,
-    succession::Succession,
+    succession::{Finished, Succession},
 };
 
 use message::Malformed;
@@ -43,9 +44,16 @@ pub(crate) enum UpgradeError {
     Foreign(u32),
     /// The other process rejected the request, and says why.
     Refused(String),
+    /// This process was stopped before it was ready.
+    Stopped,
 }
 
 impl UpgradeError {
+    /// Whether the other process has hung up before it has read everything. What it has sent follows.
+    fn is_reset(&self) -> bool {
+        matches!(self, Self::Io(error) if error.kind() == io::ErrorKind::ConnectionReset)
+    }
+
     /// Whether the other process is gone, or has hung up without a reason.
     fn is_disconnect(&self) -> bool {
         use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
@@ -62,6 +70,7 @@ impl fmt::Display for UpgradeError {
             Self::TimedOut => write!(f, "the other process did not answer within {PATIENCE:?}"),
             Self::Foreign(user) => write!(f, "the other process runs as user {user}"),
             Self::Refused(why) => write!(f, "the other process refused: {}", why.escape_debug()),
+            Self::Stopped => f.write_str("it was stopped"),
         }
     }
 }

@@ -66,15 +66,46 @@ impl Takeover {
     }
 
     /// Reports that this process serves the sockets with these labels, and waits until the old one has stopped
-    /// accepting.
-    pub(super) async fn finish(mut self, taken: Vec<String>) -> Result<(), UpgradeError> {
+    /// accepting. It refuses if `is_ending` by then.
+    pub(super) async fn finish(
+        mut self,
+        taken: &[String],
+        is_ending: impl Fn() -> bool,
+    ) -> Result<(), UpgradeError> {
+        let sent = self.report(taken, is_ending).await;
+        if let Err(UpgradeError::Stopped) = sent {
+            return sent;
+        }
+        // Also if the old process has hung up, because what it has said before can still be read.
+        let mut answer = self.channel.receive().await;
+        if answer.as_ref().is_err_and(UpgradeError::is_reset) {
+            answer = self.channel.receive().await;
+        }
+        match answer {
+            Ok(Message::HandedOver) => Ok(()),
+            Ok(_) => Err(Malformed("an acknowledgement was expected").into()),
+            Err(refused @ UpgradeError::Refused(_)) => Err(refused),
+            Err(error) => Err(sent.err().unwrap_or(error)),
+        }
+    }
+
+    /// Reports what this process serves, and that it is ready, unless `is_ending`.
+    async fn report(
+        &self,
+        taken: &[String],
+        is_ending: impl Fn() -> bool,
+    ) -> Result<(), UpgradeError> {
         for label in taken {
-            self.channel.send(&Message::Took(label), None).await?;
+            let took = Message::Took(label.clone());
+            self.channel.send(&took, None).await?;
         }
-        self.channel.send(&Message::Ready, None).await?;
-        match self.channel.receive().await? {
-            Message::HandedOver => Ok(()),
-            _ => Err(Malformed("an acknowledgement was expected").into()),
+        if is_ending() {
+            let stopped = UpgradeError::Stopped;
+            let refused = Message::Refused(stopped.to_string());
+            // Without an answer, the old process goes on as well.
+            let _ = self.channel.send(&refused, None).await;
+            return Err(stopped);
         }
+        self.channel.send(&Message::Ready, None).await
     }
 }

@@ -14,6 +14,19 @@ use std::path::PathBuf;
 pub(crate) struct Succession {
     path: Option<Placed<PathBuf>>,
     takeover: Option<Takeover>,
+    has_taken_over: bool,
+}
+
+/// What has become of the process before.
+pub(crate) enum Finished {
+    /// It has stopped accepting, or there is none.
+    Alone,
+    /// It goes on, because this process was stopped.
+    Stopped,
+    /// It goes on, for this reason.
+    Refused(String),
+    /// It does not answer.
+    Unknown,
 }
 
 impl Succession {
@@ -42,7 +55,12 @@ impl Succession {
                 takeover = Some(begun);
             }
         }
-        Ok(Self { path, takeover })
+        let has_taken_over = takeover.is_some();
+        Ok(Self {
+            path,
+            takeover,
+            has_taken_over,
+        })
     }
 
     /// Reports why this process does not start after all, so that the log of the old one says it, too.
@@ -53,20 +71,49 @@ impl Succession {
         }
     }
 
-    /// Reports that the sockets with the labels `taken` are served, and waits for processes to come.
-    pub(crate) async fn finish(self, taken: Vec<String>) -> Result<Option<Offer>, String> {
+    /// Reports that the sockets with the labels `taken` are served, unless this process `is_ending`.
+    pub(crate) async fn finish(
+        &mut self,
+        taken: &[String],
+        is_ending: impl Fn() -> bool,
+    ) -> Finished {
+        let (Some(takeover), Some(path)) = (self.takeover.take(), &self.path) else {
+            return Finished::Alone;
+        };
+        let process = takeover.process.unwrap_or_default();
+        match takeover.finish(taken, is_ending).await {
+            Ok(()) => {
+                tracing::info!(process, "the sockets of the old process were taken over");
+                Finished::Alone
+            }
+            Err(UpgradeError::Stopped) => {
+                tracing::warn!(
+                    process,
+                    "stopped before the upgrade was complete; the old process goes on"
+                );
+                Finished::Stopped
+            }
+            Err(error @ UpgradeError::Refused(_)) => {
+                tracing::error!(process, %error, "the upgrade failed; the old process goes on and this one drains");
+                Finished::Refused(format!("{}: the upgrade failed: {error}", path.place))
+            }
+            Err(error) if error.is_disconnect() => {
+                tracing::error!(process, %error, "the old process has ended before it handed over");
+                Finished::Alone
+            }
+            // Both serve the same sockets, so no client is lost.
+            Err(error) => {
+                tracing::error!(process, %error, "the old process may go on serving");
+                Finished::Unknown
+            }
+        }
+    }
+
+    /// Waits for processes to come. After an upgrade, this process serves also if it cannot.
+    pub(crate) fn offer(self) -> Result<Option<Offer>, String> {
         let Some(path) = self.path else {
             return Ok(None);
         };
-        let has_taken_over = self.takeover.is_some();
-        if let Some(takeover) = self.takeover {
-            let process = takeover.process.unwrap_or_default();
-            match takeover.finish(taken).await {
-                Ok(()) => tracing::info!(process, "the sockets of the old process were taken over"),
-                // Both serve the same sockets, so no client is lost.
-                Err(error) => tracing::error!(process, %error, "the old process may go on serving"),
-            }
-        }
         match Offer::bind(&path.value) {
             Ok(offer) => {
                 tracing::info!("ready for an upgrade at {}", path.value.display());
@@ -74,7 +121,7 @@ impl Succession {
             }
             Err(error) => {
                 let error = format!("{}: {}", path.place, chain(&error));
-                if !has_taken_over {
+                if !self.has_taken_over {
                     return Err(error);
                 }
                 tracing::error!("{error}; there is no further upgrade");
