@@ -484,6 +484,31 @@ async fn a_unix_socket_that_cannot_be_opened_is_reported() {
     assert!(text.contains("a file that is not a socket"), "{text}");
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn run_and_plan_report_the_unix_sockets_that_check_reports() {
+    let folder = Folder::new();
+    folder.write("file", "");
+    let text = |listen: &str| {
+        format!(
+            "version = 1\n[[listener]]\nname = \"a\"\nlisten = \"unix:{listen}\"\nbackend = \"b\"\n\
+             [[backend]]\nname = \"b\"\nservers = \"127.0.0.1:1\"\n"
+        )
+    };
+    for (listen, problem) in [("no/sock", "there is no folder"), ("file", "not a socket")] {
+        let file = folder.write("gate.toml", text(listen));
+        let file = file.to_str().expect("it is UTF-8");
+        for command in ["check", "run", "plan"] {
+            let output = program([command, file]).output().await.expect("it runs");
+            let said = [&*output.stdout, &*output.stderr].concat();
+            let said = String::from_utf8_lossy(&said);
+            let expected = "gate.toml:4:10: listener \"a\": ";
+            assert!(said.contains(expected) && said.contains(problem), "{said}");
+            assert_eq!(output.status.code(), Some(2), "{command}: {said}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn each_wrong_line_of_a_list_is_reported() {
     let folder = Folder::new();

@@ -291,3 +291,24 @@ async fn the_admin_interface_gets_its_own_mode_with_the_socket_of_a_listener_for
     let admin = std::fs::metadata(running.folder.path("b.sock")).expect("it is there");
     assert_eq!(admin.permissions().mode() & 0o777, 0o600);
 }
+
+#[tokio::test]
+async fn a_reload_does_not_need_the_folder_of_a_socket_that_is_open() {
+    let folder = Folder::new();
+    std::fs::create_dir(folder.path("sub")).expect("the folder is writable");
+    let server = backend("one").await.to_string();
+    let text = |name: &str| listener(name, "unix:sub/a.sock", &server);
+    let text = |name: &str| format!("version = 1\n{}", text(name));
+    let file = folder.write("gate.toml", text("a"));
+    let mut gate = Gate::run(&file, 0).await;
+    gate.child.says("listening on").await;
+    std::fs::remove_dir_all(folder.path("sub")).expect("it is there");
+    folder.write("gate.toml", text("z"));
+    gate.child.signal("HUP").await;
+    gate.child.says("was reloaded").await;
+    let other = text("z").replace("sub/a", "sub/b");
+    folder.write("gate.toml", other);
+    gate.child.signal("HUP").await;
+    let said = gate.child.says("there is no folder").await;
+    assert!(said.contains("listener \\\"z\\\": "), "{said}");
+}

@@ -9,7 +9,7 @@ use crate::{
     config::{Backend, Config, Listener, Placed, Problems, Source, Workers, chain},
     exit, log, output, recheck,
     running::{Request, Running},
-    system::{CannotListen, ConfigWatch, Events, Sockets, check_paths, raise_descriptors},
+    system::{CannotListen, ConfigWatch, Events, Sockets, raise_descriptors},
 };
 use portcullis::{
     middleware::tls::{CertStore, provider},
@@ -36,7 +36,6 @@ pub(crate) fn check(args: &args::Check) -> ExitCode {
     });
     report_endings(&config, &parts, args.at, &mut problems);
     report_lists(&config, &parts, args.at, &mut problems);
-    check_paths(&config, &mut problems);
     if problems.errors() > 0 {
         return print_problems(path, problems);
     }

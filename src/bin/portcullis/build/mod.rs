@@ -21,9 +21,9 @@ pub(crate) use self::{
 use self::backend::{Servers, Settings};
 use crate::{
     admin::{Instruments, show_limit},
-    config::{Config, Problems, Source},
+    config::{Config, ListenAddress, Problems, Source},
     log,
-    system::check_descriptors,
+    system::{check_descriptors, check_paths},
 };
 use portcullis::{
     middleware::tls::{CertStore, store::Watch},
@@ -64,6 +64,8 @@ pub(crate) struct Gate {
 pub(crate) struct Before {
     pub(crate) pools: HashMap<String, Pool>,
     pub(crate) states: HashMap<String, State>,
+    /// Addresses that are open, and are not opened again.
+    pub(crate) listening: Vec<ListenAddress>,
     /// What an admin interface measures, if there is one.
     pub(crate) instruments: Option<Instruments>,
 }
@@ -87,6 +89,7 @@ pub(crate) fn build(config: &Config, before: &Before, problems: &mut Problems) -
         Parts::default()
     });
     log::check(&config.log, problems);
+    check_paths(config, &before.listening, problems);
     // Last, because it is silent after errors.
     check_descriptors(config, problems);
     parts

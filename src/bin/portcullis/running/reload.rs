@@ -83,6 +83,7 @@ impl Running {
             let before = Before {
                 pools: self.pools.clone(),
                 states: self.states(),
+                listening: self.config.users().map(|it| it.1.value.clone()).collect(),
                 instruments: instruments.clone(),
             };
             let parts = build::build(&config, &before, &mut problems);

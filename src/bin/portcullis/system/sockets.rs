@@ -370,9 +370,10 @@ fn bind(
     bound.map(|socket| vec![socket])
 }
 
-/// Reports Unix sockets that cannot be opened because of what the file system has in their place. It opens none.
+/// Reports Unix sockets that cannot be opened because of what the file system has in their place,
+/// except for those that are `open` already. It opens none.
 #[cfg(unix)]
-pub(crate) fn check_paths(config: &Config, problems: &mut Problems) {
+pub(crate) fn check_paths(config: &Config, open: &[ListenAddress], problems: &mut Problems) {
     use std::{fs, os::unix::fs::FileTypeExt as _, path::Path};
     let listeners = config.listeners.iter().flat_map(|it| {
         let who = format!("listener \"{}\"", it.name.value);
@@ -380,7 +381,8 @@ pub(crate) fn check_paths(config: &Config, problems: &mut Problems) {
     });
     let admin = config.admin.iter();
     let admin = admin.map(|it| ("admin".to_owned(), &it.listen));
-    for (who, listen) in listeners.chain(admin) {
+    let all = listeners.chain(admin);
+    for (who, listen) in all.filter(|(_, listen)| !open.contains(&listen.value)) {
         let ListenAddress::Unix(path) = &listen.value else {
             continue;
         };
@@ -389,7 +391,7 @@ pub(crate) fn check_paths(config: &Config, problems: &mut Problems) {
             problems.error(listen.place.clone(), message);
         }
         let folder = path.parent().filter(|it| *it != Path::new(""));
-        let Some(folder) = folder.filter(|it| !it.is_dir()) else {
+        let Some(folder) = folder.filter(|it| is_missing(it)) else {
             continue;
         };
         let message = format!(
@@ -407,8 +409,18 @@ pub(crate) fn check_paths(config: &Config, problems: &mut Problems) {
     }
 }
 
+/// Whether it is certain that there is no such folder. A user who may not look does not know.
+#[cfg(unix)]
+fn is_missing(folder: &std::path::Path) -> bool {
+    use io::ErrorKind::{NotADirectory, NotFound};
+    match std::fs::metadata(folder) {
+        Ok(found) => !found.is_dir(),
+        Err(error) => matches!(error.kind(), NotFound | NotADirectory),
+    }
+}
+
 #[cfg(not(unix))]
-pub(crate) fn check_paths(_: &Config, _: &mut Problems) {}
+pub(crate) fn check_paths(_: &Config, _: &[ListenAddress], _: &mut Problems) {}
 
 /// Adopts a TCP socket, or a Unix socket with `adopt_unix`.
 #[cfg(unix)]
