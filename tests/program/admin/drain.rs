@@ -7,7 +7,7 @@ use std::{
     process::{Output, Stdio},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
-use tokio::{net::TcpStream, process::Child};
+use tokio::{net::TcpStream, process::Child, time::timeout};
 
 /// A program with one connection, whose shutdown lasts this long at most.
 async fn with_a_client(deadline: &str) -> (Administered, TcpStream) {
@@ -98,6 +98,37 @@ async fn ctl_prints_what_it_waits_for_and_ends_with_three_if_that_was_force_clos
     let first = stdout.lines().next().expect("a line");
     let first: Value = serde_json::from_str(first).expect("it is JSON");
     assert_eq!((code, &first["open"]), (Some(3), &1.into()));
+}
+
+#[tokio::test]
+async fn ctl_goes_on_waiting_for_a_program_that_does_not_answer_for_a_while() {
+    let (mut running, client) = with_a_client("1h").await;
+    let mut ctl = drain_and_wait(&running, &["--timeout", "200ms"]);
+    let draining = |status: &Value| status["drain"]["open"] == 1;
+    running.eventually("/api/status", draining).await;
+    running.gate.child.signal("STOP").await;
+    let waits = timeout(Duration::from_secs(2), ctl.wait()).await;
+    assert!(waits.is_err(), "{waits:?}");
+    running.gate.child.signal("CONT").await;
+    drop(client);
+    let (code, stdout, stderr) = end(ctl).await;
+    assert_eq!((code, &*stderr), (Some(0), ""), "{stdout}");
+    assert!(stdout.ends_with("the program has ended\n"), "{stdout}");
+    let ended = running.gate.child.ended_within(PATIENCE).await;
+    assert_eq!(ended.code(), Some(0));
+}
+
+#[tokio::test]
+async fn ctl_fails_if_a_program_still_does_not_answer_after_the_deadline() {
+    let (running, _client) = with_a_client("3s").await;
+    let ctl = drain_and_wait(&running, &["--timeout", "200ms"]);
+    let draining = |status: &Value| status["drain"]["open"] == 1;
+    running.eventually("/api/status", draining).await;
+    running.gate.child.signal("STOP").await;
+    let (code, stdout, stderr) = end(ctl).await;
+    assert_eq!(code, Some(1), "{stdout}{stderr}");
+    assert!(stderr.contains("no answer within 200ms"), "{stderr}");
+    assert!(!stdout.contains("has ended"), "{stdout}");
 }
 
 #[tokio::test]

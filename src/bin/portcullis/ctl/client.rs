@@ -11,12 +11,13 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use portcullis::middleware::tls::TlsConnector;
 use std::{
-    env, fs,
+    env, fs, io,
     path::{Path, PathBuf},
     time::Duration,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
     time::timeout,
 };
 
@@ -132,6 +133,23 @@ impl Client {
         answer.unwrap_or_else(|_| Err(format!("{self}: no answer within {:?}", self.timeout)))
     }
 
+    /// Whether nothing listens there: a connection is refused, or the file of the socket is missing.
+    pub(crate) async fn is_absent(&self) -> bool {
+        let connect = async {
+            match &self.address {
+                Address::Tcp(address) | Address::Tls(address) => {
+                    TcpStream::connect(&**address).await.map(drop)
+                }
+                #[cfg(not(unix))]
+                Address::Unix(_) => Ok(()),
+                #[cfg(unix)]
+                Address::Unix(path) => tokio::net::UnixStream::connect(path).await.map(drop),
+            }
+        };
+        let connected = timeout(self.timeout, connect).await;
+        connected.is_ok_and(|it| it.is_err_and(|error| is_absent(error.kind())))
+    }
+
     async fn exchange(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -204,6 +222,13 @@ impl Client {
     }
 }
 
+fn is_absent(kind: io::ErrorKind) -> bool {
+    matches!(
+        kind,
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound
+    )
+}
+
 impl std::fmt::Display for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.address {
@@ -263,8 +288,8 @@ impl Address {
 
 /// What to do if the Unix socket of the interface cannot be connected to.
 #[cfg(unix)]
-fn advice(kind: std::io::ErrorKind) -> &'static str {
-    use std::io::ErrorKind;
+fn advice(kind: io::ErrorKind) -> &'static str {
+    use io::ErrorKind;
     match kind {
         ErrorKind::PermissionDenied => {
             "; only the user of the program and root may use it, so run this as one of them"

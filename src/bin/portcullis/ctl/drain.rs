@@ -12,12 +12,23 @@ use tokio::time::{Instant, sleep};
 
 /// Waits until a program that drains has ended, and prints what it waits for.
 pub(super) async fn wait(client: &Client, as_json: bool) -> ExitCode {
-    let (mut last, mut printed) = (None, None);
-    // The program answers until all connections have ended.
-    while let Ok(answer) = client
-        .request(&Method::GET, "/api/status", String::new())
-        .await
-    {
+    let (mut last, mut printed) = (None::<Look>, None);
+    let mut patience = Instant::now() + GRACE;
+    loop {
+        let status = client.request(&Method::GET, "/api/status", String::new());
+        let answer = match status.await {
+            Ok(answer) => answer,
+            // The program listens until all connections have ended.
+            Err(_) if client.is_absent().await => break,
+            Err(_) if Instant::now() < patience => {
+                sleep(BETWEEN).await;
+                continue;
+            }
+            Err(error) => {
+                output::say(format_args!("portcullis: {error}"));
+                return ExitCode::from(exit::FAILED);
+            }
+        };
         if !answer.status.is_success() {
             output::say(show::refusal(&answer).trim_end());
             return ExitCode::from(exit::FAILED);
@@ -36,6 +47,7 @@ pub(super) async fn wait(client: &Client, as_json: bool) -> ExitCode {
             }
             printed = Some(look.clone());
         }
+        patience = look.at + look.remaining.left + GRACE;
         last = Some(look);
         sleep(BETWEEN).await;
     }
@@ -96,6 +108,8 @@ pub(super) fn remaining(status: &Value) -> Option<Remaining> {
     })
 }
 
+/// After the deadline, for a program that does not answer.
+const GRACE: Duration = Duration::from_secs(5);
 const BETWEEN: Duration = Duration::from_millis(200);
 const AT_MOST: Duration = Duration::from_secs(1);
 const QUIET: Duration = Duration::from_secs(10);
