@@ -307,6 +307,40 @@ async fn a_listener_that_gets_another_name_keeps_its_queue_and_what_operators_ha
 }
 
 #[tokio::test]
+async fn a_listener_that_is_split_keeps_its_pause_and_its_limit_in_each_part() {
+    let mut test = Upgradable::start().await;
+    test.ctl(&["listeners", "limit", "a", "7"]).await;
+    test.ctl(&["listeners", "pause", "a"]).await;
+    let text = std::fs::read_to_string(&test.file).expect("it is there");
+    let text = text.replace(
+        "name = \"a\"\nlisten = [\"127.0.0.1:0\", \"unix:front.socket\"]",
+        "name = \"x\"\nlisten = \"unix:front.socket\"",
+    );
+    // The name of before has no socket of before, and is the same listener.
+    let more = |name: &str, listen: &str| {
+        format!("[[listener]]\nname = \"{name}\"\nlisten = \"{listen}\"\nbackend = \"b\"\n")
+    };
+    let text = text.replace(
+        "[[backend]]",
+        &(more("a", "unix:new.socket") + "[[backend]]"),
+    );
+    let text = text + &more("other", "unix:other.socket");
+    std::fs::write(&test.file, text).expect("it is writable");
+    let _new = test.upgrade().await;
+    test.gate.child.says("this one drains").await;
+    let listeners = test.ctl(&["listeners"]).await;
+    let facts = |name: &str| {
+        let mut all = listeners["listeners"].as_array().expect("a list").iter();
+        let found = all.find(|it| it["name"] == name).expect("it is there");
+        (found["state"].clone(), found["limit"].clone())
+    };
+    for name in ["a", "x"] {
+        assert_eq!(facts(name), ("paused".into(), 7.into()), "{name}");
+    }
+    assert_eq!(facts("other").0, "open");
+}
+
+#[tokio::test]
 async fn a_listener_moves_to_another_address_and_the_admin_interface_to_that_of_the_listener() {
     let mut test = Upgradable::start().await;
     let mut old = test.connect_unix().await;

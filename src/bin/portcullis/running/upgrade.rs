@@ -162,43 +162,20 @@ impl Running {
     /// False if the configuration has another value now than the one that was changed. `None` if it is unknown.
     fn repeat_one(&self, change: &Value) -> Option<bool> {
         let text = |key: &str| change[key].as_str();
-        let is_current = |value: Value| match &change["configured"] {
-            Value::Null => true,
-            configured => *configured == value,
-        };
         if let Some(level) = text("log_level") {
             let level = level.parse().ok()?;
-            let is_current = is_current(self.config.log.level.0.as_str().into());
+            let is_current = is_current(change, &self.config.log.level.0.as_str().into());
             if is_current {
                 log::set_level(level);
             }
             return Some(is_current);
         }
         if let Some(name) = text("listener") {
-            let (name, listener) = self.successor(name)?;
-            if change["paused"] == true {
-                for socket in &listener.sockets {
-                    socket.handle.pause();
-                }
-                return Some(true);
-            }
-            let limit = change["limit"].as_u64().filter(|limit| *limit > 0)?;
-            let limit = usize::try_from(limit).ok()?;
-            let mut configured = self.config.listeners.iter();
-            let configured = configured.find(|it| it.name.value == name)?;
-            let is_current = is_current(
-                configured
-                    .guards
-                    .limits
-                    .connections
-                    .unwrap_or(usize::MAX)
-                    .into(),
-            );
-            if is_current {
-                listener.state.limit().set_limit(limit);
-                show_limit(name, limit);
-            }
-            return Some(is_current);
+            let repeated = self
+                .successors(name)
+                .map(|(name, listener)| self.repeat_for(name, listener, change));
+            // Of several, one that has taken it over is enough.
+            return repeated.flatten().reduce(|one, other| one || other);
         }
         let (pool, server) = (self.pools.get(text("backend")?)?, text("server")?);
         let known = REQUESTS
@@ -209,16 +186,46 @@ impl Running {
 }
 
 impl Running {
-    /// The listener that this one of the process before is here, perhaps under a new name.
-    fn successor(&self, name: &str) -> Option<(&str, &RunningListener)> {
+    /// What this listener of the process before is here: the one with its name, and those with a new name that have
+    /// one of its sockets. A reload has the same [rule](Running::kept).
+    fn successors<'a>(
+        &'a self,
+        name: &'a str,
+    ) -> impl Iterator<Item = (&'a str, &'a RunningListener)> {
         let was_there = |name: &str| self.sockets.holders().contains(name);
-        let is_it = |new: &str| self.sockets.predecessor(new, was_there) == Some(name);
-        let mut listeners = self.listeners.iter();
-        let found = match self.listeners.get_key_value(name) {
-            Some(same) => Some(same),
-            None => listeners.find(|(new, _)| is_it(new)),
-        };
-        found.map(|(name, listener)| (&**name, listener))
+        let listeners = self.listeners.iter().map(|(new, it)| (&**new, it));
+        listeners.filter(move |(new, _)| {
+            *new == name || self.sockets.predecessor(new, was_there) == Some(name)
+        })
+    }
+
+    /// Changes one listener, as [`repeat_one`](Self::repeat_one) does.
+    fn repeat_for(&self, name: &str, listener: &RunningListener, change: &Value) -> Option<bool> {
+        if change["paused"] == true {
+            for socket in &listener.sockets {
+                socket.handle.pause();
+            }
+            return Some(true);
+        }
+        let limit = change["limit"].as_u64().filter(|limit| *limit > 0)?;
+        let limit = usize::try_from(limit).ok()?;
+        let mut configured = self.config.listeners.iter();
+        let configured = configured.find(|it| it.name.value == name)?;
+        let configured = configured.guards.limits.connections.unwrap_or(usize::MAX);
+        let is_current = is_current(change, &configured.into());
+        if is_current {
+            listener.state.limit().set_limit(limit);
+            show_limit(name, limit);
+        }
+        Some(is_current)
+    }
+}
+
+/// Whether the configuration still has the value that was changed.
+fn is_current(change: &Value, value: &Value) -> bool {
+    match &change["configured"] {
+        Value::Null => true,
+        configured => configured == value,
     }
 }
 
