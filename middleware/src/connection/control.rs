@@ -13,16 +13,15 @@ use std::{
     task::Waker,
 };
 
-/// Posted requests and the wakers of pending operations, in the facts of a connection.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Control<'a> {
-    pub(super) requests: &'a AtomicU8,
-    pub(super) left: &'a AtomicU8,
-    pub(super) wakers: &'a Wakers,
+/// Posted requests and the wakers of pending operations.
+#[derive(Debug, Default)]
+pub(crate) struct Control {
+    requests: AtomicU8,
+    /// The directions in which the socket has left its waker.
+    left: AtomicU8,
+    /// Under one lock, which takes less memory than three and is held for a few instructions.
+    wakers: Mutex<[Option<Waker>; 3]>,
 }
-
-/// Under one lock, which takes less memory than three and is held for a few instructions.
-pub(super) type Wakers = Mutex<[Option<Waker>; 3]>;
 
 /// Reads and writes have separate wakers, because the halves of a split connection may be in different tasks.
 #[derive(Clone, Copy, Debug)]
@@ -72,23 +71,23 @@ impl Requests {
     }
 }
 
-impl<'a> Control<'a> {
+impl Control {
     /// The current requests.
     #[inline]
-    pub(super) fn requests(self) -> Requests {
+    pub(super) fn requests(&self) -> Requests {
         // Relaxed is enough, because posting also wakes the task, and a wake orders the task's next poll
         // after the request. `wait` checks again, in order, for a request in between.
         Requests(self.requests.load(Ordering::Relaxed))
     }
 
     /// The current requests. A later [`post`](Self::post) sees what the caller has published before.
-    pub(super) fn requests_in_order(self) -> Requests {
+    pub(super) fn requests_in_order(&self) -> Requests {
         // This empty change takes its place among the requests.
         Requests(self.requests.fetch_or(0, Ordering::SeqCst))
     }
 
     /// Posts `request`, which ends the connection, and wakes all pending operations.
-    pub(super) fn post(self, request: Requests) {
+    pub(super) fn post(&self, request: Requests) {
         self.requests.fetch_or(request.0, Ordering::SeqCst);
         for direction in IoDirection::BOTH {
             // Wakes without the lock, because a waker runs foreign code. Once is enough, because the end is
@@ -101,29 +100,29 @@ impl<'a> Control<'a> {
     }
 
     /// Posts one setting in place of its opposite, without waking a task.
-    pub(super) fn set(self, request: Requests, instead_of: Requests) {
+    pub(super) fn set(&self, request: Requests, instead_of: Requests) {
         self.requests.fetch_and(!instead_of.0, Ordering::SeqCst);
         self.requests.fetch_or(request.0, Ordering::SeqCst);
     }
 
     /// Takes the settings from the mailbox. Requests to close remain.
-    pub(super) fn take_settings(self) -> Requests {
+    pub(super) fn take_settings(&self) -> Requests {
         self.take(Requests::SETTINGS)
     }
 
     /// Takes those of `requests` that are posted.
-    pub(super) fn take(self, Requests(requests): Requests) -> Requests {
+    pub(super) fn take(&self, Requests(requests): Requests) -> Requests {
         Requests(self.requests.fetch_and(!requests, Ordering::SeqCst) & requests)
     }
 
     /// Posts one setting without waking a task.
-    pub(super) fn set_late_options(self) {
+    pub(super) fn set_late_options(&self) {
         self.requests
             .fetch_or(Requests::LATE_OPTIONS.0, Ordering::SeqCst);
     }
 
     /// Stores `waker` for `direction` and returns the requests so far.
-    pub(crate) fn wait(self, direction: IoDirection, waker: &Waker) -> Requests {
+    pub(crate) fn wait(&self, direction: IoDirection, waker: &Waker) -> Requests {
         let waker = waker.clone();
         let before = self.wakers()[direction as usize].replace(waker);
         drop(before);
@@ -132,12 +131,12 @@ impl<'a> Control<'a> {
 
     /// Whether the socket has left its waker for `direction`.
     #[inline]
-    pub(crate) fn is_left(self, direction: IoDirection) -> bool {
+    pub(crate) fn is_left(&self, direction: IoDirection) -> bool {
         self.left.load(Ordering::Relaxed) & direction.bit() != 0
     }
 
     /// Notes that the socket leaves its waker for `direction`, and for the other one only if it is the `same`.
-    pub(super) fn leave(self, direction: IoDirection, same: bool) {
+    pub(super) fn leave(&self, direction: IoDirection, same: bool) {
         // Relaxed, because only the tasks of the socket use it, and these take turns.
         let before = if same {
             self.left.load(Ordering::Relaxed)
@@ -148,7 +147,7 @@ impl<'a> Control<'a> {
     }
 
     /// Stores `waker` in place of what the socket has left for reads, which leaves its own again if that is another.
-    pub(crate) fn watch(self, waker: &Waker) {
+    pub(crate) fn watch(&self, waker: &Waker) {
         let new = waker.clone();
         let before = self.wakers()[IoDirection::Read as usize].replace(new);
         if !before
@@ -162,7 +161,7 @@ impl<'a> Control<'a> {
     }
 
     /// Whether a request for `direction` would wake `waker`.
-    pub(super) fn is_woken_by(self, direction: IoDirection, waker: &Waker) -> bool {
+    pub(super) fn is_woken_by(&self, direction: IoDirection, waker: &Waker) -> bool {
         let stored = &self.wakers()[direction as usize];
         stored
             .as_ref()
@@ -170,18 +169,18 @@ impl<'a> Control<'a> {
     }
 
     /// The waker of the task that waits in `direction`; it also remains for requests.
-    pub(super) fn stored_waker(self, direction: IoDirection) -> Option<Waker> {
+    pub(super) fn stored_waker(&self, direction: IoDirection) -> Option<Waker> {
         self.wakers()[direction as usize].clone()
     }
 
     /// Drops the waker of `direction`, which keeps its task's memory alive.
-    pub(super) fn forget_waker(self, direction: IoDirection) {
+    pub(super) fn forget_waker(&self, direction: IoDirection) {
         let waker = self.wakers()[direction as usize].take();
         drop(waker);
     }
 
     /// Drops the wakers of both directions.
-    pub(super) fn forget_wakers(self) {
+    pub(super) fn forget_wakers(&self) {
         let wakers = {
             let [read, write, _] = &mut *self.wakers();
             [read.take(), write.take()]
@@ -189,7 +188,7 @@ impl<'a> Control<'a> {
         drop(wakers);
     }
 
-    fn wakers(self) -> MutexGuard<'a, [Option<Waker>; 3]> {
+    fn wakers(&self) -> MutexGuard<'_, [Option<Waker>; 3]> {
         self.wakers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

