@@ -42,7 +42,7 @@ use super::{
     pem::{Section, sections},
     provider,
     rustls::{
-        Error, RootCertStore,
+        DistinguishedName, Error, RootCertStore,
         pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, pem::PemObject},
         server::ParsedCertificate,
         sign::CertifiedKey,
@@ -69,6 +69,9 @@ pub fn certified_key(chain: &[u8], key: &[u8]) -> Result<CertifiedKey, TlsConfig
 
 /// Root certificates for a certificate verifier.
 ///
+/// rustls takes each of them for an authority, which can issue certificates for any name, even if it is a certificate
+/// that may not issue others (`CA:FALSE`). List only those of authorities.
+///
 /// # Errors
 ///
 /// [`TlsConfigError`] if the text is empty, or if a root is unusable.
@@ -84,7 +87,22 @@ pub(super) fn root_certificates(
     certificates(Part::Roots, pem, check)
 }
 
-/// What verifiers take from [`root_certificates`].
+/// The roots among [`root_certificates`] that may issue others. rustls does not check that, and would let the owner of
+/// a listed certificate act as an authority for every name.
+pub(super) fn authorities(roots: &[CertificateDer<'static>]) -> RootCertStore {
+    let may_issue = |root: &&CertificateDer<'static>| x509::can_issue(root);
+    let roots: Vec<_> = roots.iter().filter(may_issue).cloned().collect();
+    anchors(&roots)
+}
+
+/// The issuers of the roots that are no authorities.
+pub(super) fn issuers_of_others(roots: &[CertificateDer<'static>]) -> Vec<DistinguishedName> {
+    let others = roots.iter().filter(|root| !x509::can_issue(root));
+    let issuers = others.filter_map(|root| x509::issuer(root));
+    issuers.map(DistinguishedName::in_sequence).collect()
+}
+
+/// All roots, as rustls' verifiers take them.
 pub(super) fn anchors(roots: &[CertificateDer<'static>]) -> RootCertStore {
     let mut anchors = RootCertStore::empty();
     anchors.add_parsable_certificates(roots.iter().cloned());

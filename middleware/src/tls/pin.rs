@@ -2,7 +2,8 @@
 //!
 //! webpki takes roots only for issuers, and rejects a certificate for authorities (`CA:TRUE`, as `openssl req -x509`
 //! makes it) that a peer presents as its own. A certificate that is a root, byte for byte, is a pin: it names this
-//! peer. It grants nothing new, because the owner of a root's key can issue any certificate.
+//! peer. The owner of its key can issue others only if it is the certificate of an authority
+//! ([`load::authorities`](super::load::authorities)).
 //!
 //! The period of validity, and the name of a server, are checked as for others.
 

@@ -5,6 +5,7 @@ use super::TlsConnector;
 use crate::tls::error::{ConfigProblem, Part};
 use crate::tls::{
     TlsConfigError, load,
+    no_authority::NoAuthority,
     pin::Pinning,
     provider,
     rustls::{
@@ -18,8 +19,9 @@ use std::sync::Arc;
 impl TlsConnector {
     /// Trusts only servers whose certificate was issued by one of these roots, in PEM, or is one of them.
     ///
-    /// A certificate that is listed itself, such as a self-signed one, may be one for authorities (`CA:TRUE`). It needs a
-    /// name of the server, and has to be valid, like any other.
+    /// A certificate that is listed itself, such as a self-signed one, needs a name of the server, and has to be valid,
+    /// like any other. Its owner cannot issue others, unless it is one for authorities (`CA:TRUE`, as
+    /// `openssl req -x509` makes it): those can issue certificates for any name.
     ///
     /// The connector supports TLS 1.2 and 1.3 with the crypto provider of [`provider`], without a client
     /// certificate.
@@ -30,11 +32,15 @@ impl TlsConnector {
     /// Either all roots are trusted or the call fails; see [`load`].
     pub fn with_roots_pem(roots: &[u8]) -> Result<Self, TlsConfigError> {
         let roots: Arc<[_]> = load::root_certificates(roots)?.into();
-        let anchors = load::anchors(&roots);
-        let mut connector = Self::trusting(roots.clone(), anchors.clone());
-        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(anchors), provider());
-        let verifier = verifier.build().expect("there are roots, and no lists");
-        let pinning: Pinning<dyn ServerCertVerifier> = Pinning::new(roots, verifier);
+        let authorities = load::authorities(&roots);
+        let mut connector = Self::trusting(roots.clone(), authorities.clone());
+        let verifier: Arc<dyn ServerCertVerifier> = match authorities.is_empty() {
+            true => Arc::new(NoAuthority::new(&provider())),
+            false => WebPkiServerVerifier::builder_with_provider(authorities.into(), provider())
+                .build()
+                .expect("there is a root, and no list"),
+        };
+        let pinning = Pinning::new(roots, verifier);
         let config = Arc::make_mut(&mut connector.config);
         config
             .dangerous()

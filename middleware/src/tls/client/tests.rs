@@ -209,6 +209,28 @@ async fn a_certificate_that_is_a_root_itself_is_accepted_for_its_names_while_it_
     assert!(rejection(&PKI.chain, &issued).await.is_none());
 }
 
+#[tokio::test]
+async fn the_owner_of_a_listed_certificate_issues_no_others() {
+    for (rights, is_authority) in [
+        (IsCa::Ca(BasicConstraints::Unconstrained), true),
+        (IsCa::NoCa, false),
+        (IsCa::ExplicitNoCa, false),
+    ] {
+        let mut params = CertificateParams::new(["owner".to_owned()]).unwrap();
+        params.is_ca = rights;
+        let owner = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let issued = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        let issued = issued.signed_by(&key, &owner).unwrap();
+        let issued = (issued.pem(), key.serialize_pem());
+        for listed in [owner.pem(), PKI.root.clone() + &owner.pem()] {
+            let error = rejection(&listed, &issued).await;
+            assert_eq!(error.is_none(), is_authority, "{error:?}");
+            assert!(error.is_none_or(|error| error.is_bad_certificate()));
+        }
+    }
+}
+
 #[test]
 fn connectors_with_a_root_of_another_date_and_the_same_key_differ() {
     let key = KeyPair::generate().unwrap();

@@ -4,6 +4,7 @@ use super::StoredCrl;
 use crate::tls::{
     error::{Part, TlsConfigError},
     load,
+    no_authority::NoAuthority,
     pin::Pinning,
     rustls::{
         crypto::CryptoProvider,
@@ -46,7 +47,9 @@ impl ClientAuth {
 
 /// The authorities that issue certificates for clients, and the certificates that they have revoked.
 ///
-/// A client's certificate may also be listed itself, such as a self-signed one, unless there is a revocation list.
+/// A client's certificate may also be listed itself, such as a self-signed one, unless there is a revocation list. Its
+/// owner cannot issue others, unless it is one for authorities (`CA:TRUE`, as `openssl req -x509` makes it): each of
+/// those can issue certificates for any name, so list only what is trusted to do so.
 ///
 /// A reload of the [`CertStore`](crate::tls::CertStore) reads the files again. If there is a revocation list,
 /// each authority in a client's chain needs one, because otherwise the state of its certificates is unknown.
@@ -135,9 +138,13 @@ impl Trust {
         let (crls, verifier) = match verifier(&crls) {
             Ok(verifier) => (crls, verifier),
             Err(error) => {
-                let error = Fault::Verifier(error);
-                problems.push(CertStoreProblem::new(self.paths().last(), 0, error));
-                // Only a revocation list can be the reason.
+                let (inputs, fault) = match error {
+                    VerifierBuilderError::NoRootAnchors => (&self.roots, Fault::NoAuthority),
+                    error => (&self.crls, Fault::Verifier(error)),
+                };
+                let path = inputs.last().and_then(Input::path);
+                problems.push(CertStoreProblem::new(path, 0, fault));
+                // A revocation list may be the reason.
                 let crls = before?.crls.clone();
                 let verifier = verifier(&crls).ok()?;
                 (crls, verifier)
@@ -203,20 +210,29 @@ fn verifier(
     crls: &[Lists],
 ) -> Result<Arc<dyn ClientCertVerifier>, VerifierBuilderError> {
     let roots: Vec<_> = roots.iter().flat_map(|it| it.iter().cloned()).collect();
-    let anchors = Arc::new(load::anchors(&roots));
-    let mut builder = WebPkiClientVerifier::builder_with_provider(anchors, provider.clone())
-        .with_crls(crls.iter().flat_map(|it| it.iter().cloned()));
+    let authorities = load::authorities(&roots);
+    let hints = load::issuers_of_others(&roots);
+    if authorities.is_empty() && crls.is_empty() {
+        let inner = NoAuthority::new(provider).of_clients(hints, is_optional);
+        let inner: Arc<dyn ClientCertVerifier> = Arc::new(inner);
+        return Ok(Arc::new(Pinning::new(roots.into(), inner)));
+    }
+    let mut builder =
+        WebPkiClientVerifier::builder_with_provider(authorities.into(), provider.clone())
+            .with_crls(crls.iter().flat_map(|it| it.iter().cloned()));
     if is_optional {
         builder = builder.allow_unauthenticated();
     }
     if !accepts_outdated {
         builder = builder.enforce_revocation_expiration();
     }
-    let verifier = builder.build()?;
     // With lists, the state of a certificate that no authority issued is unknown.
     Ok(match crls {
-        [] => Arc::new(Pinning::new(roots.into(), verifier)),
-        _ => verifier,
+        [] => {
+            let inner = builder.add_root_hint_subjects(hints).build()?;
+            Arc::new(Pinning::new(roots.into(), inner))
+        }
+        _ => builder.build()?,
     })
 }
 

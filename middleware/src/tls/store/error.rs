@@ -93,6 +93,8 @@ pub(in crate::tls) enum Fault {
     Staple,
     /// The file contains no ticket keys, for this reason.
     Tickets(&'static str),
+    /// The roots contain none, and there are revocation lists.
+    NoAuthority,
     Verifier(VerifierBuilderError),
     Rustls(crate::tls::rustls::Error),
 }
@@ -201,6 +203,16 @@ impl fmt::Display for CertStoreProblem {
                 f,
                 "{file} is not usable for ticket keys, because {reason}: write it with `openssl rand 48`"
             ),
+            Fault::NoAuthority => {
+                f.write_str("bundle of root certificates")?;
+                if let Some(path) = &self.path {
+                    write!(f, " in {path:?}")?;
+                }
+                f.write_str(
+                    " contains no certificate of an authority, so no revocation list fits: add an authority \
+                     (`CA:TRUE`), or remove the lists",
+                )
+            }
             Fault::Verifier(_) => f.write_str(
                 "the trusted roots and revocation lists for clients do not fit together: check that each \
                  list is one of a trusted authority and is complete",

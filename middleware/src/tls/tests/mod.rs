@@ -9,6 +9,7 @@ mod config;
 mod configs;
 mod failures;
 mod leftovers;
+mod listed;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod or_plain;

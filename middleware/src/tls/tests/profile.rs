@@ -2,7 +2,7 @@
 
 use super::{
     resumption::{CLIENTS, NEW, STRANGERS, everywhere},
-    store::{expired, issue, pair},
+    store::{issue, pair},
     *,
 };
 use crate::{
@@ -15,7 +15,7 @@ use rcgen::KeyPair;
 use rustls::{
     AlertDescription, CertificateError, DigitallySignedStruct, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    pki_types::{UnixTime, pem::PemObject},
+    pki_types::UnixTime,
     version::TLS12,
 };
 use std::{
@@ -24,7 +24,7 @@ use std::{
 };
 
 /// A client that trusts `chain` and requests `name`.
-async fn visit(
+pub(super) async fn visit(
     layer: &TlsLayer,
     config: &Arc<ClientConfig>,
     name: &'static str,
@@ -47,7 +47,7 @@ async fn visit(
     }
 }
 
-fn trusting(chains: &[&str]) -> Arc<ClientConfig> {
+pub(super) fn trusting(chains: &[&str]) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     for chain in chains {
         let more = crate::tls::load::roots(chain.as_bytes()).unwrap();
@@ -239,7 +239,9 @@ async fn the_next_handshake_after_a_reload_uses_the_new_certificate() {
 }
 
 /// The certificate's problem, if that made the server reject the client.
-fn fault(served: Result<ConnectionInfo, (BoxError, io::Error)>) -> Option<CertificateError> {
+pub(super) fn fault(
+    served: Result<ConnectionInfo, (BoxError, io::Error)>,
+) -> Option<CertificateError> {
     let (error, _) = served.expect_err("the client is rejected");
     match find::<rustls::Error>(&*error) {
         Some(rustls::Error::InvalidCertificate(fault)) => Some(fault.clone()),
@@ -361,46 +363,6 @@ async fn clients_are_rejected_while_the_list_of_their_authority_is_out_of_date_u
         }
     })
     .await;
-}
-
-#[tokio::test]
-async fn a_client_certificate_that_is_a_root_itself_is_accepted_while_it_is_valid() {
-    let server = issue(&["localhost"], |_| {});
-    let store = CertStore::builder().pem(server.0.as_bytes(), server.1.as_bytes());
-    let store = store.build().unwrap();
-    let for_authorities = |params: &mut rcgen::CertificateParams| {
-        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    };
-    let is_accepted = async |trust: Trust, (chain, key): &(String, String)| {
-        let profile = TlsProfile::new(&store).with_client_auth(ClientAuth::Required(trust));
-        let layer = profile.build().unwrap();
-        let chain = crate::tls::load::root_certificates(chain.as_bytes()).unwrap();
-        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
-        let mut client = ClientConfig::clone(&trusting(&[&server.0]));
-        let key = provider().key_provider.load_private_key(key).unwrap();
-        let key = rustls::sign::CertifiedKey::new(chain, key);
-        client.client_auth_cert_resolver = Arc::new(rustls::sign::SingleCertAndKey::from(key));
-        match visit(&layer, &Arc::new(client), "localhost").await {
-            Ok(_) => None,
-            visited => Some(fault(visited)),
-        }
-    };
-    let own = issue(&["client"], for_authorities);
-    let trust = |listed: &(String, String)| Trust::pem(listed.0.as_bytes());
-    assert_eq!(is_accepted(trust(&own), &own).await, None);
-    // One with the same name and another key is not the one that is listed.
-    let other = issue(&["client"], for_authorities);
-    assert!(is_accepted(trust(&own), &other).await.is_some());
-    let old = issue(&["client"], |params| {
-        for_authorities(params);
-        expired(params);
-    });
-    let fault = is_accepted(trust(&old), &old).await.flatten();
-    let is_expired = matches!(fault, Some(CertificateError::ExpiredContext { .. }));
-    assert!(is_expired, "{fault:?}");
-    // No list says whether it was revoked.
-    let with_list = trust(&own).with_crl_pem(CLIENTS.empty_crl().as_bytes());
-    assert!(is_accepted(with_list, &own).await.is_some());
 }
 
 #[tokio::test]

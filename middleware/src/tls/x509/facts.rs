@@ -4,7 +4,11 @@
 //! structure is damaged has no facts, and a name that is unusual as text is left out, so that it grants no
 //! rights.
 
-use super::{OBJECT_IDENTIFIER, OCTET_STRING, Outline, SEQUENCE, der::Der};
+use super::{
+    OBJECT_IDENTIFIER, Outline, SEQUENCE,
+    der::Der,
+    extension::{extension, extensions_of},
+};
 use crate::{
     connection::{CertificateFacts, CertificateName},
     tls::rustls::{
@@ -26,15 +30,9 @@ pub(in crate::tls) fn facts(
     sha256: Option<&dyn Hash>,
 ) -> Option<CertificateFacts> {
     let outline = Outline::read(certificate)?;
-    let mut rest = Der(outline.rest);
-    let key = rest.element(SEQUENCE)?;
-    rest.optional(ISSUER_ID)?;
-    rest.optional(SUBJECT_ID)?;
+    let key = Der(outline.rest).element(SEQUENCE)?;
     let mut facts = CertificateFacts::new(time(outline.not_before)?, time(outline.not_after)?);
-    facts.names = names(rest.optional(EXTENSIONS)?)?;
-    if !rest.is_empty() {
-        return None;
-    }
+    facts.names = names(extensions_of(&outline)?)?;
     facts.subject = attribute(outline.subject, COMMON_NAME);
     facts.issuer = named(outline.issuer);
     facts.serial = hexadecimal(outline.serial);
@@ -55,30 +53,16 @@ pub(in crate::tls) fn sha256(provider: &CryptoProvider) -> Option<&'static dyn H
 
 /// The alternative names in the list of extensions (RFC 5280, section 4.2.1.6).
 fn names(extensions: &[u8]) -> Option<Vec<CertificateName>> {
-    if extensions.is_empty() {
-        return Some(Vec::new());
+    let mut found = Vec::new();
+    let Some(content) = extension(extensions, SUBJECT_ALT_NAME)? else {
+        return Some(found);
+    };
+    let mut names = Der(Der(content).value(SEQUENCE)?);
+    while !names.is_empty() {
+        let (tag, name) = names.any()?;
+        found.extend(general_name(tag, name));
     }
-    let mut found = None;
-    let mut extensions = Der(Der(extensions).value(SEQUENCE)?);
-    while !extensions.is_empty() {
-        let mut extension = Der(extensions.value(SEQUENCE)?);
-        let kind = extension.value(OBJECT_IDENTIFIER)?;
-        extension.optional(BOOLEAN)?; // critical
-        let content = extension.value(OCTET_STRING)?;
-        if kind != SUBJECT_ALT_NAME {
-            continue;
-        }
-        if found.is_some() {
-            return None; // An extension must not be repeated.
-        }
-        let mut names = Der(Der(content).value(SEQUENCE)?);
-        let found = found.insert(Vec::new());
-        while !names.is_empty() {
-            let (tag, name) = names.any()?;
-            found.extend(general_name(tag, name));
-        }
-    }
-    Some(found.unwrap_or_default())
+    Some(found)
 }
 
 /// A name of a kind that is reported.
@@ -160,16 +144,12 @@ pub(super) fn time(seconds: i64) -> Option<SystemTime> {
 const COMMON_NAME: &[u8] = &[0x55, 4, 3];
 const ORGANIZATION: &[u8] = &[0x55, 4, 10];
 const SUBJECT_ALT_NAME: &[u8] = &[0x55, 29, 17];
-const BOOLEAN: u8 = 0x01;
 const UTF8_STRING: u8 = 0x0c;
 const PRINTABLE_STRING: u8 = 0x13;
 const TELETEX_STRING: u8 = 0x14;
 const IA5_STRING: u8 = 0x16;
 const BMP_STRING: u8 = 0x1e;
 const SET: u8 = 0x31;
-const ISSUER_ID: u8 = 0x81;
-const SUBJECT_ID: u8 = 0x82;
-const EXTENSIONS: u8 = 0xa3;
 const MAIL: u8 = 0x81;
 const DNS: u8 = 0x82;
 const URI: u8 = 0x86;

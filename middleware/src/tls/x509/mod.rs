@@ -1,15 +1,20 @@
 //! Reads what rustls does not expose of certificates: names, validity, serial number.
 
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+mod authority;
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod crl;
 pub(super) mod der;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod doubts;
+mod extension;
 mod facts;
 #[cfg(test)]
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 mod tests;
 
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+pub(super) use self::authority::{can_issue, issuer};
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 pub(super) use self::crl::crl_facts;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
@@ -43,6 +48,8 @@ pub(super) fn is_certificate(der: &[u8]) -> bool {
 /// The fields needed here (RFC 5280, section 4.1), names in DER and times in Unix seconds.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Outline<'a> {
+    /// Whether its version is 3, the only one with extensions.
+    is_v3: bool,
     pub(super) serial: &'a [u8],
     issuer: &'a [u8],
     subject: &'a [u8],
@@ -60,7 +67,7 @@ impl<'a> Outline<'a> {
             return None;
         }
         let mut fields = Der(certificate.value(SEQUENCE)?);
-        fields.optional(VERSION)?;
+        let version = Der(fields.optional(VERSION)?).optional(INTEGER)?;
         let serial = fields.value(INTEGER)?;
         fields.value(SEQUENCE)?; // signature algorithm
         let issuer = fields.value(SEQUENCE)?;
@@ -68,6 +75,7 @@ impl<'a> Outline<'a> {
         let (not_before, not_after) = (validity.time()?, validity.time()?);
         let subject = fields.value(SEQUENCE)?;
         validity.is_empty().then_some(Self {
+            is_v3: version == [2],
             serial,
             issuer,
             subject,

@@ -5,7 +5,9 @@ use crate::{
     connection::{CertificateFacts, CertificateName},
     tls::rustls::pki_types::CertificateDer,
 };
-use rcgen::{CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair,
+};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 type Date = (i32, u8, u8);
@@ -23,7 +25,7 @@ fn params(name: &str, (not_before, not_after): (Date, Date)) -> CertificateParam
 /// A certificate by `issuer` for `subject`.
 fn issued(issuer: &str, subject: &str, dates: (Date, Date)) -> CertificateDer<'static> {
     let mut authority = params(issuer, dates);
-    authority.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
     let key = KeyPair::generate().unwrap();
     let certificate = params(subject, dates).signed_by(&key, &authority).unwrap();
@@ -291,4 +293,67 @@ fn an_ambiguous_common_name_is_none() {
     let der = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
     let facts = facts_of(der.der()).unwrap();
     assert_eq!(facts.subject, None);
+}
+
+/// An element with this tag, of up to 65535 bytes.
+fn element(tag: u8, content: &[u8]) -> Vec<u8> {
+    let [high, low] = u16::try_from(content.len()).unwrap().to_be_bytes();
+    let length: &[u8] = match (high, low) {
+        (0, ..0x80) => &[low],
+        (0, _) => &[0x81, low],
+        _ => &[0x82, high, low],
+    };
+    [&[tag], length, content].concat()
+}
+
+/// A certificate without extensions, whose version is this DER.
+fn of_version(version: &[u8]) -> Vec<u8> {
+    let der = issued("an issuer", "a subject", DATES);
+    let mut parts = Der(Der(&der).value(SEQUENCE).unwrap());
+    let mut fields = Der(parts.value(SEQUENCE).unwrap());
+    fields.value(VERSION).unwrap();
+    let mut rest = Der(Outline::read(&der).unwrap().rest);
+    rest.value(SEQUENCE).unwrap();
+    let kept = &fields.0[..fields.0.len() - rest.0.len()];
+    let fields = element(SEQUENCE, &[version, kept].concat());
+    element(SEQUENCE, &[&fields, parts.0].concat())
+}
+
+#[test]
+fn certificates_before_version_3_may_be_those_of_authorities() {
+    let [v2, v3] = [1, 2].map(|version| element(VERSION, &[INTEGER, 1, version]));
+    for (version, expected) in [(&[][..], true), (&v2, true), (&v3, false)] {
+        let certificate = of_version(version);
+        assert!(X509Certificate::from_der(&certificate).is_ok());
+        assert_eq!(can_issue(&certificate), expected, "{version:x?}");
+    }
+}
+
+#[test]
+fn damage_is_no_panic_and_makes_no_authority() {
+    let mut params = params("an authority", DATES);
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
+    let own = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+    let own = own.der().to_vec();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+    let authority = authority.der().to_vec();
+    assert!(!can_issue(&own) && can_issue(&authority));
+    for der in [own, authority] {
+        for at in 0..der.len() {
+            assert!(!can_issue(&der[..at]), "cut at {at}");
+            for change in [0, 1, 0x03, 0x04, 0x30, 0x7f, 0x80, 0xa0, 0xa3, 0xff] {
+                let mut damaged = der.clone();
+                damaged[at] = change;
+                if let Ok((_, theirs)) = X509Certificate::from_der(&damaged)
+                    && theirs.version().0 == 2
+                    && let Ok(constraints) = theirs.basic_constraints()
+                {
+                    let is_ca = constraints.is_some_and(|it| it.value.ca);
+                    assert!(is_ca || !can_issue(&damaged), "{change} at {at}");
+                }
+            }
+        }
+    }
 }
