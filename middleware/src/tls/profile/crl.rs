@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::SystemTime};
 
-/// A certificate revocation list in use.
+/// A certificate revocation list in use: the newest one of its authority.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StoredCrl {
@@ -18,16 +18,6 @@ pub struct StoredCrl {
 }
 
 impl StoredCrl {
-    pub(super) fn read(source: Option<PathBuf>, crl: &[u8], is_enforced: bool) -> Option<Self> {
-        let (issuer, next_update) = crate::tls::x509::crl_facts(crl)?;
-        Some(Self {
-            source,
-            issuer,
-            next_update,
-            is_enforced,
-        })
-    }
-
     /// Whether it is out of date.
     pub fn is_outdated(&self, now: SystemTime) -> bool {
         self.next_update <= now

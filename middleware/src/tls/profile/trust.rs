@@ -12,8 +12,10 @@ use crate::tls::{
         server::{VerifierBuilderError, WebPkiClientVerifier, danger::ClientCertVerifier},
     },
     store::{CertStoreProblem, Fault, Input},
+    x509::crl_facts,
 };
 use std::{
+    cmp::Reverse,
     fmt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -52,7 +54,8 @@ impl ClientAuth {
 /// those can issue certificates for any name, so list only what is trusted to do so.
 ///
 /// A reload of the [`CertStore`](crate::tls::CertStore) reads the files again. If there is a revocation list,
-/// each authority in a client's chain needs one, because otherwise the state of its certificates is unknown.
+/// each authority in a client's chain needs one, because otherwise the state of its certificates is unknown. Of several
+/// lists of one authority, the one that was issued last counts.
 /// While the list of an authority is out of date, its clients are rejected, because certificates may have been revoked
 /// since; [`with_outdated_crls`](Self::with_outdated_crls) accepts them.
 #[derive(Clone)]
@@ -158,14 +161,29 @@ impl Trust {
         })
     }
 
+    /// The lists that count: of each authority the newest one, and newer ones that are only for some certificates.
     fn stored(&self, crls: &[Lists]) -> Vec<StoredCrl> {
         let files = self.crls.iter().zip(crls);
         let each = files.flat_map(|(input, lists)| lists.iter().map(move |list| (input, list)));
-        each.filter_map(|(input, list)| {
-            let source = input.path().map(Into::into);
-            StoredCrl::read(source, list, !self.accepts_outdated)
-        })
-        .collect()
+        let mut each: Vec<_> = each
+            .filter_map(|(input, list)| Some((input, crl_facts(list)?)))
+            .collect();
+        each.sort_by_key(|(_, facts)| Reverse(facts.this_update));
+        let mut covered = Vec::new();
+        each.retain(|(_, facts)| {
+            let counts = !covered.contains(&facts.issuer);
+            if counts && !facts.is_partial {
+                covered.push(facts.issuer);
+            }
+            counts
+        });
+        let stored = each.into_iter().map(|(input, facts)| StoredCrl {
+            source: input.path().map(Into::into),
+            issuer: facts.issuer_name,
+            next_update: facts.next_update,
+            is_enforced: !self.accepts_outdated,
+        });
+        stored.collect()
     }
 }
 
@@ -203,6 +221,13 @@ fn read_each<T>(
     read.into_iter().collect()
 }
 
+/// All lists. Of those of one authority, rustls takes the first.
+fn newest_first(crls: &[Lists]) -> Vec<CertificateRevocationListDer<'static>> {
+    let mut all: Vec<_> = crls.iter().flat_map(|it| it.iter().cloned()).collect();
+    all.sort_by_cached_key(|list| Reverse(crl_facts(list).map(|facts| facts.this_update)));
+    all
+}
+
 fn verifier(
     provider: &Arc<CryptoProvider>,
     (is_optional, accepts_outdated): (bool, bool),
@@ -219,7 +244,7 @@ fn verifier(
     }
     let mut builder =
         WebPkiClientVerifier::builder_with_provider(authorities.into(), provider.clone())
-            .with_crls(crls.iter().flat_map(|it| it.iter().cloned()));
+            .with_crls(newest_first(crls));
     if is_optional {
         builder = builder.allow_unauthenticated();
     }

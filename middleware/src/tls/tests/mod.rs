@@ -10,6 +10,7 @@ mod configs;
 mod failures;
 mod leftovers;
 mod listed;
+mod lists;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod or_plain;

@@ -86,12 +86,17 @@ impl Clients {
 
     /// A revocation list that contains the client's certificate.
     pub(super) fn crl(&self) -> String {
-        self.crl_of(vec![RevokedCertParams {
+        self.crl_of(vec![Self::revocation()])
+    }
+
+    /// The entry of the client's certificate in a list.
+    pub(super) fn revocation() -> RevokedCertParams {
+        RevokedCertParams {
             serial_number: SerialNumber::from(42),
             revocation_time: rcgen::date_time_ymd(2030, 2, 1),
             reason_code: None,
             invalidity_date: None,
-        }])
+        }
     }
 
     pub(super) fn empty_crl(&self) -> String {
@@ -100,23 +105,32 @@ impl Clients {
 
     /// An empty list that is up to date until this Unix time.
     pub(super) fn crl_until(&self, time: u64) -> String {
-        self.crl_with(time, Vec::new())
+        self.crl_issued(2020, |crl| {
+            crl.next_update = rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(time);
+        })
+    }
+
+    /// A list that was issued in January of this year, and that a change makes another one.
+    pub(super) fn crl_issued(
+        &self,
+        year: i32,
+        change: impl FnOnce(&mut CertificateRevocationListParams),
+    ) -> String {
+        let mut crl = CertificateRevocationListParams {
+            this_update: rcgen::date_time_ymd(year, 1, 1),
+            next_update: rcgen::date_time_ymd(1970, 1, 1)
+                + Duration::from_secs(EXPIRED + 31 * 86_400),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: Vec::new(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        change(&mut crl);
+        crl.signed_by(&self.authority).unwrap().pem().unwrap()
     }
 
     fn crl_of(&self, revoked_certs: Vec<RevokedCertParams>) -> String {
-        self.crl_with(EXPIRED + 31 * 86_400, revoked_certs)
-    }
-
-    fn crl_with(&self, next_update: u64, revoked_certs: Vec<RevokedCertParams>) -> String {
-        let crl = CertificateRevocationListParams {
-            this_update: rcgen::date_time_ymd(2020, 2, 1),
-            next_update: rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(next_update),
-            crl_number: SerialNumber::from(1),
-            issuing_distribution_point: None,
-            revoked_certs,
-            key_identifier_method: KeyIdMethod::Sha256,
-        };
-        crl.signed_by(&self.authority).unwrap().pem().unwrap()
+        self.crl_issued(2020, |crl| crl.revoked_certs = revoked_certs)
     }
 }
 
