@@ -368,8 +368,12 @@ impl CertStore {
         let before = self.snapshot();
         let (snapshot, problems) = Snapshot::renew(&self.0.sources, self.0.default, &before, now);
         let of_certificate = |(number, problem): (usize, _)| {
-            let name = self.0.sources[number].name.clone();
-            Kept { name, problem }
+            let source = &self.0.sources[number];
+            Kept {
+                name: source.name.clone(),
+                files: source.paths().map(Into::into).collect(),
+                problem,
+            }
         };
         let mut kept: Vec<_> = problems.into_iter().map(of_certificate).collect();
         let snapshot = Arc::new(snapshot);
@@ -378,6 +382,7 @@ impl CertStore {
             let (state, problems) = profile.renew(&snapshot);
             kept.extend(problems.into_iter().map(|problem| Kept {
                 name: None,
+                files: problem.path().map(Into::into).into_iter().collect(),
                 problem,
             }));
             states.push((profile, state));
@@ -478,6 +483,8 @@ pub(super) struct Staged {
 pub(super) struct Kept {
     /// That of the certificate; `None` without one, and for files of a profile.
     name: Option<Arc<str>>,
+    /// Those whose contents are not in use.
+    files: Vec<PathBuf>,
     problem: CertStoreProblem,
 }
 

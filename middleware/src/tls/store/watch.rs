@@ -68,7 +68,7 @@ async fn run(store: CertStore, mut changes: Changes) {
             },
         };
         if let Some(files) = changed {
-            reload(&store, &files).await;
+            reload(&store, files).await;
         }
         tokio::select! {
             () = sleep(POLL) => {}
@@ -77,13 +77,13 @@ async fn run(store: CertStore, mut changes: Changes) {
     }
 }
 
-async fn reload(store: &CertStore, files: &[PathBuf]) {
+async fn reload(store: &CertStore, mut files: Vec<PathBuf>) {
     let used_by = store.0.used_by.as_deref();
     let reloaded = match store.reload().await {
         Ok(reloaded) => reloaded,
         Err(_) => {
             let (reloaded, kept) = store.renew().await;
-            for Kept { name, problem } in &kept {
+            for Kept { name, problem, .. } in &kept {
                 let error = Escaped(Causes(problem));
                 match name {
                     Some(name) => tracing::error!(
@@ -95,13 +95,14 @@ async fn reload(store: &CertStore, files: &[PathBuf]) {
                     None => tracing::error!(used_by, %error, "what was read before stays in use"),
                 }
             }
-            if reloaded.replaced == 0 && !kept.is_empty() {
+            files.retain(|file| !kept.iter().any(|kept| kept.files.contains(file)));
+            if reloaded.replaced == 0 && files.is_empty() && !kept.is_empty() {
                 return;
             }
             reloaded
         }
     };
-    let file = (!files.is_empty()).then(|| tracing::field::display(Files(files)));
+    let file = (!files.is_empty()).then(|| tracing::field::display(Files(&files)));
     match reloaded.replaced {
         0 => tracing::info!(
             used_by,

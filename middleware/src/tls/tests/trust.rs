@@ -68,6 +68,32 @@ async fn files_of_a_profile_that_cannot_be_read_again_stay_known_until_they_can(
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_list_that_takes_effect_beside_a_damaged_file_is_logged() {
+    const MINUTES: Duration = Duration::from_secs(120);
+    let files = Files::new("beside");
+    let (store, _layer) = store_with_list(&files, SystemTime::now() + DAY);
+    let log = Log::of_lines(Level::INFO);
+    let _watch = store.watch();
+    files.write("own.pem", "no certificate");
+    files.write("ca.crl", &CLIENTS.empty_crl());
+    tokio::time::sleep(MINUTES).await;
+    let lines = log.lines();
+    let levels: Vec<_> = lines.iter().map(|line| line.level).collect();
+    assert_eq!(levels, [Level::ERROR, Level::INFO]);
+    assert!(lines[0].fields["error"].contains("own.pem"));
+    let file = &lines[1].fields["file"];
+    assert!(
+        file.contains("ca.crl") && !file.contains("own.pem"),
+        "{file}"
+    );
+    // Nothing takes effect.
+    files.write("own.pem", "no certificate either");
+    tokio::time::sleep(MINUTES).await;
+    assert_eq!(log.lines().len(), 3);
+    assert_eq!(log.lines()[2].level, Level::ERROR);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_list_that_is_out_of_date_is_mentioned_when_it_is_read_and_daily() {
     let files = Files::new("outdated");
     let log = Log::of_lines(Level::WARN);
