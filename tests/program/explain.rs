@@ -1,6 +1,7 @@
 //! `portcullis explain`: the decision about a client, without a running process.
 
 use crate::gate::{Authority, Folder, program};
+use rcgen::{CertificateParams, DnType, KeyPair};
 use std::path::Path;
 
 async fn explain(file: &Path, arguments: &str) -> (Option<i32>, String) {
@@ -68,7 +69,13 @@ async fn a_client_certificate_is_verified_as_in_a_handshake() {
     folder.write("ca.pem", ours.pem());
     folder.write("good.pem", ours.sign(&["batch.mesh"]).0);
     folder.write("unlisted.pem", ours.sign(&["other.mesh"]).0);
-    folder.write("foreign.pem", other.sign(&["batch.mesh"]).0);
+    folder.write("forged.pem", other.sign(&["batch.mesh"]).0);
+    let mut foreign = CertificateParams::new(["batch.mesh".to_owned()]).expect("a name");
+    foreign
+        .distinguished_name
+        .push(DnType::CommonName, "a stranger");
+    let foreign = foreign.self_signed(&KeyPair::generate().expect("a key"));
+    folder.write("foreign.pem", foreign.expect("a certificate").pem());
     let file = folder.write(
         "gate.toml",
         "version = 1\n[[listener]]\nname = \"pay\"\nlisten = \"0.0.0.0:7443\"\nbackend = \"pay\"\n\
@@ -84,8 +91,12 @@ async fn a_client_certificate_is_verified_as_in_a_handshake() {
             "rejected by certificate_acl: its certificate has no listed name, only dns:other.mesh (`tls.client.allow`)\n",
         ),
         (
-            "foreign.pem",
+            "forged.pem",
             "rejected by tls: its certificate is rejected: invalid peer certificate: BadSignature\n",
+        ),
+        (
+            "foreign.pem",
+            "rejected by tls: no authority that is trusted has issued the client's certificate (`tls.client.roots`)\n",
         ),
     ] {
         let shown = folder.path(shown);
@@ -95,7 +106,8 @@ async fn a_client_certificate_is_verified_as_in_a_handshake() {
         assert!(text.ends_with(last), "{text}");
     }
     let (_, text) = explain(&file, "--listener pay --from 192.0.2.1").await;
-    assert!(text.contains("rejected by tls: "), "{text}");
+    let last = "rejected by tls: the client presents no certificate, and one is required (`tls.client.auth`)\n";
+    assert!(text.ends_with(last), "{text}");
 }
 
 #[tokio::test]

@@ -156,13 +156,18 @@ impl Mesh {
 
 #[tokio::test]
 async fn a_client_that_is_revoked_is_closed_without_a_reload() {
-    let mesh = Mesh::new().await;
+    let mut mesh = Mesh::new().await;
     let mut revoked = mesh.connect(7_001, None).await;
     let mut other = mesh.connect(7_002, None).await;
     mesh.folder
         .write("mesh.crl", mesh.authority.revoke(&[7_001]));
     ends(&mut revoked).await;
     assert!(is_open(&mut other).await);
+    let reason = mesh.gate.child.says("closed by recheck").await;
+    assert!(
+        reason.contains("the client's certificate was revoked (`tls.client.crl`)"),
+        "{reason}"
+    );
 }
 
 #[tokio::test]

@@ -8,9 +8,12 @@ use super::{
     names,
     tls::{self, Terminated, refusal},
 };
-use crate::config::{
-    Action, Guards, Listener, Matches, Place, Problems, ProxyProtocol, Refuse, Route, Target, Tls,
-    Untrusted, route_words,
+use crate::{
+    config::{
+        Action, Guards, Listener, Matches, Place, Problems, ProxyProtocol, Refuse, Route, Target,
+        Tls, Untrusted, route_words,
+    },
+    handshake,
 };
 use portcullis::{
     ConnectionInfo,
@@ -118,7 +121,10 @@ impl Rules {
             return Ok(());
         };
         let verified = tls.layer.verify_again(info);
-        verified.map_err(|error| format!("the client's certificate: {error}"))?;
+        verified.map_err(|error| match handshake::words(&error) {
+            Some(words) => words.to_owned(),
+            None => format!("the client's certificate: {error}"),
+        })?;
         match tls
             .access
             .as_ref()

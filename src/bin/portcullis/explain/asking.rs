@@ -7,6 +7,7 @@ use super::{
 use crate::{
     build::{Destination, Rules, Terminated, Way, is_listed, not_listed},
     config::{Listener, Prelude, WhenFull},
+    handshake,
     reason::CERTIFICATE_ACL,
 };
 use portcullis::{
@@ -308,7 +309,9 @@ impl Asking<'_> {
                 };
                 with_chain(info, chain);
                 if let Err(error) = tls.layer.verify_again(info) {
-                    return self.reject(GUARD, format!("its certificate is rejected: {error}"));
+                    let reason = handshake::words(&error).map(str::to_owned);
+                    let of_rustls = || format!("its certificate is rejected: {error}");
+                    return self.reject(GUARD, reason.unwrap_or_else(of_rustls));
                 }
                 self.admit(GUARD, format!("it gets {shown}, and its own is accepted"));
                 return match &tls.access {
