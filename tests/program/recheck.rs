@@ -171,6 +171,24 @@ async fn a_client_that_is_revoked_is_closed_without_a_reload() {
 }
 
 #[tokio::test]
+async fn clients_are_closed_when_the_list_of_their_authority_goes_out_of_date() {
+    let mut mesh = Mesh::new().await;
+    let until = SystemTime::now() + Duration::from_secs(20);
+    let list = mesh.authority.revoke_until(until, &[]);
+    mesh.folder.write("mesh.crl", list);
+    mesh.gate.child.says("files were reloaded").await;
+    let mut client = mesh.connect(7_006, None).await;
+    assert!(is_open(&mut client).await);
+    ends(&mut client).await;
+    assert!(SystemTime::now() + Duration::from_secs(1) > until);
+    let reason = mesh.gate.child.says("closed by recheck").await;
+    assert!(
+        reason.contains("is out of date (`tls.client.crl`"),
+        "{reason}"
+    );
+}
+
+#[tokio::test]
 async fn a_client_of_a_listener_that_gets_routes_is_judged_by_the_route_of_its_name() {
     let mut mesh = Mesh::new().await;
     let mut client = mesh.connect(7_005, None).await;

@@ -1,8 +1,8 @@
 //! Closes open connections that would not be admitted now, for listeners with `recheck`.
 //!
 //! A handshake or an access list decides once, and a connection may last for days. All connections are judged again
-//! after a reload and when roots or revocation lists have changed, and those whose client's certificate has ended each
-//! second. Those that are still on their way to a backend then are judged once they have arrived there.
+//! after a reload, when roots or revocation lists have changed and when a list goes out of date, and those whose client's
+//! certificate has ended each second. Those that are still on their way to a backend then are judged once they have arrived there.
 
 use crate::{
     admin::count_rechecked,
@@ -48,6 +48,8 @@ pub(crate) async fn run(view: Arc<View>) {
 #[derive(Default)]
 struct Last {
     loaded: Option<SystemTime>,
+    /// The time of the pass.
+    at: Option<SystemTime>,
     listeners: HashMap<String, Judged>,
 }
 
@@ -62,6 +64,8 @@ struct Judged {
 impl Last {
     fn pass(&mut self, current: &Current) {
         let is_reloaded = self.loaded.replace(current.loaded) != Some(current.loaded);
+        let now = SystemTime::now();
+        let last_at = self.at.replace(now);
         let mut before = std::mem::take(&mut self.listeners);
         for listener in current.config.listeners.iter().filter(|it| it.recheck) {
             let name = &listener.name.value;
@@ -70,8 +74,9 @@ impl Last {
             };
             let generation = rules.generation();
             let known = before.remove(name);
-            let is_changed =
-                is_reloaded || known.as_ref().map(|it| it.generation) != Some(generation);
+            let is_changed = is_reloaded
+                || known.as_ref().map(|it| it.generation) != Some(generation)
+                || last_at.is_some_and(|last_at| rules.has_list_ended(last_at, now));
             let mut judged = Judged {
                 generation,
                 ..known.unwrap_or_default()
@@ -81,7 +86,6 @@ impl Last {
             } else {
                 let mut due = judged.arrived();
                 if rules.verifies_clients() {
-                    let now = SystemTime::now();
                     due.extend(open(current, name).filter(|info| may_have_ended(info, now)));
                 }
                 due

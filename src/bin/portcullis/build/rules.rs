@@ -26,7 +26,7 @@ use portcullis::{
     },
     upstream::Pool,
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 /// In the order in which a connection meets them.
 #[derive(Clone)]
@@ -155,6 +155,12 @@ impl Rules {
     /// How often the files of client certificates have changed.
     pub(crate) fn generation(&self) -> u64 {
         self.terminated().map(|tls| tls.store.reloads()).sum()
+    }
+
+    /// Whether a revocation list that is enforced has gone out of date since `before`.
+    pub(crate) fn has_list_ended(&self, before: SystemTime, now: SystemTime) -> bool {
+        let mut lists = self.terminated().flat_map(|tls| tls.store.crls());
+        lists.any(|crl| crl.is_enforced && !crl.is_outdated(before) && crl.is_outdated(now))
     }
 
     /// The names of the routes, in the order of the file.
