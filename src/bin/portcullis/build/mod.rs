@@ -73,9 +73,9 @@ pub(crate) struct Before {
 /// Builds all parts that can be built, and reports all that prevents the use of `config`, as far as that is known
 /// before sockets are opened.
 ///
-/// `check`, `run`, `plan`, `explain` and reloads all call it, so that they find the same problems. It connects to
-/// nothing, resolves no name, watches and creates no file. A panic is reported, too, so that it cannot end a program
-/// that reloads.
+/// `check`, `run`, `plan`, `explain` and reloads all call it, so that they find the same problems. It only
+/// reads files. Connections, lookups of names and watches come later. A panic is reported, too, so that it cannot end a
+/// program that reloads.
 pub(crate) fn build(config: &Config, before: &Before, problems: &mut Problems) -> Parts {
     let mut found = Problems::default();
     let built = catch_unwind(AssertUnwindSafe(|| build_all(config, before, &mut found)));

@@ -133,7 +133,7 @@ impl Client {
         answer.unwrap_or_else(|_| Err(format!("{self}: no answer within {:?}", self.timeout)))
     }
 
-    /// Whether nothing listens there: a connection is refused, or the file of the socket is missing.
+    /// Whether the program has stopped listening, because a connection is refused or the file of the socket is missing.
     pub(crate) async fn is_absent(&self) -> bool {
         let connect = async {
             match &self.address {

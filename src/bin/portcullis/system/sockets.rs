@@ -271,10 +271,10 @@ impl Sockets {
         self.adopted.clear();
     }
 
-    /// Closes the sockets that no listener has.
+    /// Closes the sockets that are left without a listener.
     ///
-    /// The files of the others get the mode of their new users, which accept nothing before. That of the admin interface may admit
-    /// fewer users than the listener that had its address.
+    /// The files of the others get the mode of their new users, before these accept. That of the admin interface may
+    /// admit fewer users than the listener that had its address.
     pub(crate) fn settle(&mut self) {
         for (socket, mode) in &self.adopted {
             if let Err(error) = socket.set_mode(*mode) {
@@ -371,7 +371,7 @@ fn bind(
 }
 
 /// Reports Unix sockets that cannot be opened because of what the file system has in their place,
-/// except for those that are `open` already. It opens none.
+/// except for those that are `open` already. It only looks.
 #[cfg(unix)]
 pub(crate) fn check_paths(config: &Config, open: &[ListenAddress], problems: &mut Problems) {
     use std::{fs, os::unix::fs::FileTypeExt as _, path::Path};
@@ -409,7 +409,7 @@ pub(crate) fn check_paths(config: &Config, open: &[ListenAddress], problems: &mu
     }
 }
 
-/// Whether it is certain that there is no such folder. A user who may not look does not know.
+/// Whether the folder is certainly missing. A user who may not look does not know.
 #[cfg(unix)]
 fn is_missing(folder: &std::path::Path) -> bool {
     use io::ErrorKind::{NotADirectory, NotFound};

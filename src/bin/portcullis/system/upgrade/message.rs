@@ -20,15 +20,15 @@ pub(super) enum Message {
     Activated(String),
     /// Old to new: what an operator has changed at run time, as an object in JSON.
     Changed(String),
-    /// Old to new: there are no more sockets and changes.
+    /// Old to new: all sockets and changes were sent.
     All,
     /// New to old: it serves the sockets that came with this text.
     Took(String),
     /// New to old: it accepts connections.
     Ready,
-    /// Old to new: it no longer accepts connections.
+    /// Old to new: it has stopped accepting connections.
     HandedOver,
-    /// To the other process: there is no upgrade, for this reason.
+    /// To the other process: the upgrade fails, for this reason.
     Refused(String),
 }
 
@@ -74,7 +74,7 @@ impl Message {
     }
 }
 
-/// Bytes that are no message.
+/// Bytes that break the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed(pub(super) &'static str);
 

@@ -51,7 +51,7 @@ pub(super) async fn take_over(path: &Path) -> Result<Option<(Takeover, HandedOve
     Err(Malformed("there are too many sockets and changes").into())
 }
 
-/// Whether the path has no socket, or that of a process that has ended.
+/// Whether the path lacks a socket, or has that of a process that has ended.
 fn is_absent(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -211,7 +211,7 @@ impl Request {
             .await;
     }
 
-    /// Reports that this process no longer accepts connections.
+    /// Reports that this process has stopped accepting connections.
     pub(crate) async fn finish(self) -> Result<(), UpgradeError> {
         self.channel.send(&Message::HandedOver, None).await
     }

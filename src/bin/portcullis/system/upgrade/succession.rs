@@ -19,7 +19,7 @@ pub(crate) struct Succession {
 
 /// What has become of the process before.
 pub(crate) enum Finished {
-    /// It has stopped accepting, or there is none.
+    /// It has stopped accepting or has ended, or this is the first process.
     Alone,
     /// It goes on, because this process was stopped.
     Stopped,
@@ -131,5 +131,5 @@ impl Succession {
     }
 }
 
-/// Why two processes are no predecessor and successor.
+/// Why a process is refused as the successor of another one.
 const NONE_IN_COMMON: &str = "the new process has no listener of the old one";
