@@ -81,6 +81,9 @@ async fn a_client_behind_a_balancer_is_judged_by_its_own_address_once_the_header
     let mut gate = Gate::run(&file, 2).await;
     let mut good = gate.connect().await;
     let mut denied = gate.connect().await;
+    // Greeted in the order of the accepts, so that the others were accepted before the reload.
+    let mut last = gate.connect().await;
+    announce(&mut last, "192.0.2.8").await;
 
     let deny = "access.deny = [\"127.0.0.1\", \"192.0.2.66\"]";
     folder.write("gate.toml", plain(&server, &format!("{keys}\n{deny}")));
@@ -88,16 +91,19 @@ async fn a_client_behind_a_balancer_is_judged_by_its_own_address_once_the_header
     gate.child.says("was reloaded").await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     for (stream, client) in [(&mut good, "192.0.2.7"), (&mut denied, "192.0.2.66")] {
-        let header = format!("PROXY TCP4 {client} 192.0.2.1 4000 443\r\n");
-        stream
-            .write_all(header.as_bytes())
-            .await
-            .expect("it is open");
         // The stack of the accept, which does not deny it.
-        assert_eq!(line(stream).await.expect("the greeting"), "one");
+        announce(stream, client).await;
     }
     ends(&mut denied).await;
     assert!(is_open(&mut good).await);
+}
+
+/// Sends the PROXY header of `client`, and waits for the greeting.
+async fn announce(stream: &mut TcpStream, client: &str) {
+    let header = format!("PROXY TCP4 {client} 192.0.2.1 4000 443\r\n");
+    let sent = stream.write_all(header.as_bytes()).await;
+    sent.expect("it is open");
+    assert_eq!(line(stream).await.expect("the greeting"), "one");
 }
 
 /// A gate that requires client certificates and rechecks them.

@@ -8,7 +8,10 @@ use rustls::{
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
 };
-use std::{io, sync::Arc};
+use std::{
+    io,
+    sync::{Arc, Mutex},
+};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
@@ -32,7 +35,7 @@ pub(crate) async fn connect_to_any<IO: AsyncRead + AsyncWrite + Unpin>(
         .with_safe_default_protocol_versions()
         .expect("the provider has them")
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Trusting))
+        .with_custom_certificate_verifier(Arc::new(Trusting::default()))
         .with_no_client_auth();
     let connector = TlsConnector::from(Arc::new(config));
     connector.connect(server_name(name), io).await
@@ -103,8 +106,11 @@ pub(crate) fn parse(
     (vec![certificate(chain)], key)
 }
 
-#[derive(Debug)]
-struct Trusting;
+/// Accepts each certificate, and keeps the OCSP response that came with it.
+#[derive(Debug, Default)]
+pub(crate) struct Trusting {
+    pub(crate) stapled: Mutex<Vec<u8>>,
+}
 
 impl ServerCertVerifier for Trusting {
     fn verify_server_cert(
@@ -112,9 +118,10 @@ impl ServerCertVerifier for Trusting {
         _: &CertificateDer<'_>,
         _: &[CertificateDer<'_>],
         _: &ServerName<'_>,
-        _: &[u8],
+        response: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
+        *self.stapled.lock().expect("no panic") = response.to_vec();
         Ok(ServerCertVerified::assertion())
     }
 

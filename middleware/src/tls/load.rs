@@ -87,8 +87,8 @@ pub(super) fn root_certificates(
     certificates(Part::Roots, pem, check)
 }
 
-/// The roots among [`root_certificates`] that may issue others. rustls does not check that, and would let the owner of
-/// a listed certificate act as an authority for every name.
+/// The roots among [`root_certificates`] that may issue others. rustls does not check that: the owner of any listed
+/// certificate could issue certificates for all names.
 pub(super) fn authorities(roots: &[CertificateDer<'static>]) -> RootCertStore {
     let may_issue = |root: &&CertificateDer<'static>| x509::can_issue(root);
     let roots: Vec<_> = roots.iter().filter(may_issue).cloned().collect();

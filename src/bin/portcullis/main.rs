@@ -5,6 +5,7 @@
 mod admin;
 mod args;
 mod build;
+mod check;
 mod config;
 mod ctl;
 mod demo;
@@ -49,7 +50,7 @@ fn main() -> ExitCode {
     };
     match args.command {
         Command::Demo(args) => demo::demo(&args),
-        Command::Check(args) => run::check(&args),
+        Command::Check(args) => check::check(&args),
         Command::Run(args) => run::run(args.path()),
         Command::Plan(args) => plan::plan(&args),
         Command::Explain(args) => explain::explain(&args),

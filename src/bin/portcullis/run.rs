@@ -1,128 +1,22 @@
-//! `portcullis run`, `check` and `forward`.
+//! `portcullis run` and `forward`.
 
 #[cfg(unix)]
 use crate::system::upgrade::Succession;
 use crate::{
     admin::{self, Instruments},
     args,
-    build::{self, Before, Parts, outdated},
-    config::{Backend, Config, Listener, Placed, Problems, Source, Workers, chain},
+    build::{self, Before, Parts},
+    config::{Backend, Config, Problems, Source, Workers, chain},
     exit, log, output, recheck,
     running::{Request, Running},
     system::{CannotListen, ConfigWatch, Events, Sockets, raise_descriptors},
 };
-use portcullis::{
-    middleware::tls::{CertStore, provider},
-    server::Report,
-};
-use std::{
-    fmt::Write as _,
-    path::{Path, PathBuf},
-    process::ExitCode,
-    time::{Duration, SystemTime},
-};
+use portcullis::{middleware::tls::provider, server::Report};
+use std::{fmt::Write as _, path::Path, process::ExitCode, time::Duration};
 use tokio::{
     runtime::{Builder, Runtime},
     sync::mpsc,
 };
-
-/// Prints all problems of a configuration. It reads certificates and other files, and opens no socket.
-pub(crate) fn check(args: &args::Check) -> ExitCode {
-    let path = args.file.as_ref().unwrap_or(&args.config);
-    let is_stdin = [Path::new("-"), Path::new("/dev/stdin")].contains(&&**path);
-    let (config, parts, mut problems) = load_by(|| match is_stdin {
-        true => Config::from_stdin(),
-        false => Config::load(path),
-    });
-    report_endings(&config, &parts, args.at, &mut problems);
-    report_lists(&config, &parts, args.at, &mut problems);
-    if problems.errors() > 0 {
-        return print_problems(path, problems);
-    }
-    let notes = problems.sorted().into_iter();
-    let mut text: String = notes.map(|note| format!("{note}\n")).collect();
-    let _ = writeln!(
-        text,
-        "{}: usable; {}, {}",
-        path.display(),
-        count(config.listeners.len(), "listener"),
-        count(config.backends.len(), "backend")
-    );
-    output::end_with(&text, exit::OK)
-}
-
-/// Reports the certificates that end until then, each once, and notes others that end soon.
-fn report_endings(
-    config: &Config,
-    parts: &Parts,
-    ahead: Option<Duration>,
-    problems: &mut Problems,
-) {
-    let now = SystemTime::now();
-    let stores = parts.certificates();
-    let stored: Vec<_> = stores.iter().flat_map(CertStore::certificates).collect();
-    for certificate in &config.certificates {
-        let chain = &certificate.chain;
-        let its = stored
-            .iter()
-            .find(|it| it.source.as_ref() == Some(&chain.value));
-        let Some(end) = its.map(|it| it.facts.not_after) else {
-            continue;
-        };
-        let is_error = ahead.is_some_and(|ahead| end < now + ahead);
-        if is_error || end < now + SOON {
-            let left = end.duration_since(now).unwrap_or_default();
-            let hours = left.as_secs() / 3_600;
-            let (days, hours) = (hours / 24, hours % 24);
-            let message = format!(
-                "certificate \"{}\": it ends in {days} days and {hours} hours",
-                certificate.name.value
-            );
-            match is_error {
-                true => problems.error(chain.place.clone(), message),
-                false => problems.note(chain.place.clone(), message),
-            }
-        }
-    }
-}
-
-/// Reports the revocation lists that are out of date then, each once, and notes others that are now.
-fn report_lists(config: &Config, parts: &Parts, ahead: Option<Duration>, problems: &mut Problems) {
-    let now = SystemTime::now();
-    let listeners = config.listeners.iter();
-    let tls = listeners.flat_map(Listener::terminated).map(|(_, tls)| tls);
-    let tls = tls.chain(config.admin.as_ref().and_then(|it| it.tls.as_ref()));
-    let files: Vec<_> = tls
-        .filter_map(|tls| tls.client.as_ref()?.crl.as_ref())
-        .collect();
-    for crl in parts.certificates().iter().flat_map(CertStore::crls) {
-        let is_file = |file: &&&Placed<PathBuf>| crl.source.as_ref() == Some(&file.value);
-        let Some(file) = files.iter().find(is_file) else {
-            continue;
-        };
-        let place = file.place.clone();
-        match ahead {
-            _ if crl.is_outdated(now) && ahead.is_none() => {
-                problems.note(place, outdated(&crl, now));
-            }
-            _ if crl.is_outdated(now) => problems.error(place, outdated(&crl, now)),
-            Some(ahead) if crl.is_outdated(now + ahead) => {
-                let left = crl.next_update.duration_since(now).unwrap_or_default();
-                let hours = left.as_secs() / 3_600;
-                let (days, hours) = (hours / 24, hours % 24);
-                let file = file.value.display();
-                let message = format!(
-                    "revocation list {file}: it is out of date in {days} days and {hours} hours"
-                );
-                problems.error(place, message);
-            }
-            _ => {}
-        }
-    }
-}
-
-/// A certificate that ends within this time is noted.
-const SOON: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
 /// Prints why a configuration cannot be used.
 pub(crate) fn print_problems(path: &Path, problems: Problems) -> ExitCode {
@@ -139,12 +33,19 @@ pub(crate) fn count(number: usize, thing: &str) -> String {
     format!("{number} {thing}{plural}")
 }
 
+/// A time in whole hours, such as "2 days and 3 hours".
+pub(crate) fn days_and_hours(time: Duration) -> String {
+    let hours = time.as_secs() / 3_600;
+    format!("{} days and {} hours", hours / 24, hours % 24)
+}
+
 /// Reads a configuration with all that it refers to.
 pub(crate) fn load(path: &Path) -> (Config, Parts, Problems) {
     load_by(|| Config::load(path))
 }
 
-fn load_by(read: impl FnOnce() -> (Config, Problems)) -> (Config, Parts, Problems) {
+/// The same by another way to read it.
+pub(crate) fn load_by(read: impl FnOnce() -> (Config, Problems)) -> (Config, Parts, Problems) {
     let runtime = runtime();
     let _guard = runtime.enter();
     let (config, mut problems) = read();

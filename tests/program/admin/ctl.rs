@@ -247,7 +247,7 @@ async fn ctl_shows_tables_and_changes_what_the_interface_can() {
 }
 
 #[tokio::test]
-async fn ctl_says_what_to_do_about_a_socket_that_nobody_serves() {
+async fn ctl_says_what_to_do_about_a_socket_without_a_server() {
     let folder = Folder::new();
     let path = folder.path("admin.sock");
     let admin = path.to_str().expect("it is UTF-8").to_owned();

@@ -4,23 +4,18 @@ use super::{PATIENCE, Running, greeting};
 use crate::{
     configurations::ocsp_response,
     gate::{Authority, Folder, backend, line},
-    tls::{self, client, server_name},
+    tls::{self, Trusting, client, server_name},
 };
 use portcullis::middleware::tls::{
     provider,
     rustls::{
-        ClientConfig, DigitallySignedStruct, Error, HandshakeKind, RootCertStore, SignatureScheme,
-        SupportedProtocolVersion,
-        client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-        pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
+        ClientConfig, HandshakeKind, RootCertStore, SupportedProtocolVersion,
+        pki_types::{CertificateDer, pem::PemObject},
         version::{TLS12, TLS13},
     },
 };
 use rcgen::{CertificateParams, SerialNumber};
-use std::{
-    io,
-    sync::{Arc, Mutex},
-};
+use std::{io, sync::Arc};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -153,57 +148,20 @@ async fn the_response_of_an_authority_is_stapled() {
     let keys = ["tls.certificates = [\"a\", \"b\"]"];
     let (running, _) = with_certificates(Folder::new(), &keys).await;
     for (name, expected) in [("a.test", ocsp_response()), ("b.test", Vec::new())] {
-        let stapled = Arc::new(Stapled::default());
+        let trusting = Arc::new(Trusting::default());
         let config = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .expect("the provider has them")
             .dangerous()
-            .with_custom_certificate_verifier(stapled.clone())
+            .with_custom_certificate_verifier(trusting.clone())
             .with_no_client_auth();
         let connected = connect(&running, 0, config, name).await;
         connected.expect("a handshake");
-        assert_eq!(*stapled.0.lock().expect("no panic"), expected, "{name}");
-    }
-}
-
-/// Keeps the OCSP response, and accepts each certificate.
-#[derive(Debug, Default)]
-struct Stapled(Mutex<Vec<u8>>);
-
-impl ServerCertVerifier for Stapled {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        response: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        *self.0.lock().expect("no panic") = response.to_vec();
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        let algorithms = provider().signature_verification_algorithms;
-        algorithms.supported_schemes()
+        assert_eq!(
+            *trusting.stapled.lock().expect("no panic"),
+            expected,
+            "{name}"
+        );
     }
 }
 

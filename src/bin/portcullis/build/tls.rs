@@ -1,8 +1,11 @@
 //! TLS that ends here: certificates, client certificates, tickets.
 
-use crate::config::{
-    Certificate, ClientCertificates, Guards, NamePattern, OutdatedCrl, Place, Placed, Problems,
-    Refuse, Tls, chain,
+use crate::{
+    config::{
+        Certificate, ClientCertificates, Guards, NamePattern, OutdatedCrl, Place, Placed, Problems,
+        Refuse, Tls, chain,
+    },
+    run::days_and_hours,
 };
 use portcullis::{
     ConnectionInfo,
@@ -226,14 +229,13 @@ pub(crate) fn outdated(crl: &StoredCrl, now: SystemTime) -> String {
     let issuer = crl.issuer.as_ref().map(|name| name.escape_debug());
     let issuer = of(issuer.map(|name| format!("of \"{name}\"")));
     let since = now.duration_since(crl.next_update).unwrap_or_default();
-    let hours = since.as_secs() / 3_600;
-    let (days, hours) = (hours / 24, hours % 24);
+    let since = days_and_hours(since);
     let effect = match crl.is_enforced {
         true => "clients of its authority are rejected",
         false => "it is used all the same",
     };
     format!(
-        "revocation list{file}{issuer} has been out of date for {days} days and {hours} hours, and {effect} \
+        "revocation list{file}{issuer} has been out of date for {since}, and {effect} \
          (`tls.client.crl-outdated`)"
     )
 }

@@ -13,6 +13,7 @@ mod admin;
 mod backend;
 mod certificate;
 mod guards;
+mod health;
 mod listener;
 mod prelude;
 mod problem;
@@ -27,11 +28,11 @@ mod value;
 pub(crate) use self::{
     admin::{Admin, Protect, Secret, TokenSource},
     backend::{
-        Backend, BackendTls, Balance, Check, Health, ProxyField, SendProxy, Server, ServerAddress,
-        Statuses, WhenNoneHealthy,
+        Backend, BackendTls, Balance, ProxyField, SendProxy, Server, ServerAddress, WhenNoneHealthy,
     },
     certificate::Certificate,
     guards::{Direction, Guards, Refuse, Throughput, WhenFull, chain},
+    health::{Check, Health, Statuses},
     listener::{
         Action, ClientCertificates, Listener, Matches, NamePattern, OutdatedCrl, PROTOCOLS,
         ProxyProtocol, Route, Target, Tls, Untrusted, route_words,

@@ -11,8 +11,9 @@
 //! | `HandedOver`; then it drains | → | listens for the next upgrade |
 //!
 //! Both accept connections for a moment. Whatever fails before `Ready` leaves the old process as it was; `Refused` tells
-//! the other process why, as far as it still listens. The files of Unix sockets belong to the old process until
-//! `HandedOver`, or until it is gone; a new process that is refused or was stopped gives the sockets back and drains. A process that drains already hands over what it still accepts on.
+//! the other process why, if it still reads. The files of Unix sockets belong to the old process until `HandedOver`, or
+//! until it is gone; a new process that is refused or was stopped gives the sockets back and drains. A process that drains
+//! already hands over what it still accepts on.
 
 mod channel;
 mod message;

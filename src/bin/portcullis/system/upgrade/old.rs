@@ -105,7 +105,7 @@ impl Request {
         activated: &[(String, OwnedFd)],
         changes: &[String],
     ) -> Result<(), UpgradeError> {
-        // Also those that drain, whose queues have an heir then.
+        // Also those that drain, so that the new process serves the clients in their queues.
         let listeners = servers.into_iter().flatten().flat_map(Handle::listeners);
         let listeners: Vec<_> = listeners.collect();
         let mut offered = Vec::new();
@@ -204,7 +204,7 @@ impl Request {
 
     /// Reports why the new process does not get the sockets.
     pub(crate) async fn refuse(self, why: &UpgradeError) {
-        // It ends on its own if it does not hear.
+        // It ends also without this message.
         let _ = self
             .channel
             .send(&Message::Refused(why.to_string()), None)
