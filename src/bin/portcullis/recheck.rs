@@ -1,8 +1,9 @@
 //! Closes open connections that would not be admitted now, for listeners with `recheck`.
 //!
 //! A handshake or an access list decides once, and a connection may last for days. All connections are judged again
-//! after a reload, when roots or revocation lists have changed and when a list goes out of date, and those whose client's
-//! certificate has ended each second. Those that are still on their way to a backend then are judged once they have arrived there.
+//! after a reload, when roots or revocation lists have changed and when a list goes out of date, and those whose
+//! client's certificate has ended each second. Those that are still on their way to a backend then are judged once they
+//! have arrived there.
 
 use crate::{
     admin::count_rechecked,

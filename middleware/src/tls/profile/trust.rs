@@ -98,8 +98,8 @@ impl Trust {
         self
     }
 
-    /// Whether revocation lists stay in use after the time of their next update; by default they do not, and all clients
-    /// of their authorities are rejected until there is a new list.
+    /// Whether revocation lists stay in use after the time of their next update; by default they do not, and all
+    /// clients of their authorities are rejected until there is a new list.
     ///
     /// A list that is out of date is logged as a warning: when it is read, and daily by
     /// [`CertStore::watch`](crate::tls::CertStore::watch).

@@ -13,8 +13,8 @@ pub(in super::super) struct ClockTimer {
     key: DeadlineKey,
     /// The poll of the connection's future in which the operation was polled last.
     turn: Turn,
-    /// False if the operation was polled outside of it since. Apart from `turn`, so that [`WatchTimer`](super::WatchTimer)
-    /// needs no memory to tell its kind.
+    /// False if the operation was polled outside of it since. Apart from `turn`, so that
+    /// [`WatchTimer`](super::WatchTimer) needs no memory to tell its kind.
     is_counted: bool,
 }
 
