@@ -209,8 +209,6 @@ mod limits;
 pub mod load;
 mod metrics;
 mod negotiation;
-#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
-mod no_authority;
 mod not_tls;
 mod or_plain;
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]

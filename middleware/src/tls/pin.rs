@@ -14,6 +14,10 @@ use super::{
             danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
             verify_server_name,
         },
+        crypto::{
+            CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature,
+            verify_tls13_signature,
+        },
         pki_types::{CertificateDer, ServerName, UnixTime},
         server::{
             ParsedCertificate,
@@ -28,12 +32,32 @@ use std::{sync::Arc, time::Duration};
 #[derive(Debug)]
 pub(super) struct Pinning<V: ?Sized> {
     roots: Arc<[CertificateDer<'static>]>,
-    inner: Arc<V>,
+    /// For what the roots that are authorities have issued. `None` if none of them is, because rustls' verifiers cannot
+    /// be built then.
+    issued: Option<Arc<V>>,
+    algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl<V: ?Sized> Pinning<V> {
-    pub(super) const fn new(roots: Arc<[CertificateDer<'static>]>, inner: Arc<V>) -> Self {
-        Self { roots, inner }
+    pub(super) fn new(
+        roots: Arc<[CertificateDer<'static>]>,
+        issued: Option<Arc<V>>,
+        provider: &CryptoProvider,
+    ) -> Self {
+        Self {
+            roots,
+            issued,
+            algorithms: provider.signature_verification_algorithms,
+        }
+    }
+
+    /// What `verify` says, without authorities a rejection.
+    fn verify_issued<T>(
+        &self,
+        verify: impl FnOnce(&V) -> Result<T, rustls::Error>,
+    ) -> Result<T, rustls::Error> {
+        let issued = self.issued.as_deref();
+        issued.map_or(Err(CertificateError::UnknownIssuer.into()), verify)
     }
 
     /// `rejected`, unless the certificate is a root and valid at this time.
@@ -78,13 +102,9 @@ impl ServerCertVerifier for Pinning<dyn ServerCertVerifier> {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let verified = self.inner.verify_server_cert(
-            end_entity,
-            intermediates,
-            server_name,
-            ocsp_response,
-            now,
-        );
+        let verified = self.verify_issued(|by| {
+            by.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+        });
         verified.or_else(|rejected| {
             let pinned = self.check(end_entity, now, rejected)?;
             verify_server_name(&pinned, server_name)?;
@@ -98,7 +118,7 @@ impl ServerCertVerifier for Pinning<dyn ServerCertVerifier> {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls12_signature(message, cert, dss)
+        verify_tls12_signature(message, cert, dss, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -107,21 +127,31 @@ impl ServerCertVerifier for Pinning<dyn ServerCertVerifier> {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls13_signature(message, cert, dss)
+        verify_tls13_signature(message, cert, dss, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
+        self.algorithms.supported_schemes()
     }
 }
 
-impl ClientCertVerifier for Pinning<dyn ClientCertVerifier> {
+/// The same for certificates of clients.
+#[derive(Debug)]
+pub(super) struct PinningClients {
+    pub(super) pinning: Pinning<dyn ClientCertVerifier>,
+    /// The names of issuers that requests for certificates contain, if there are no authorities.
+    pub(super) hints: Vec<DistinguishedName>,
+    pub(super) is_optional: bool,
+}
+
+impl ClientCertVerifier for PinningClients {
     fn client_auth_mandatory(&self) -> bool {
-        self.inner.client_auth_mandatory()
+        !self.is_optional
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.inner.root_hint_subjects()
+        let issued = self.pinning.issued.as_deref();
+        issued.map_or(&self.hints, ClientCertVerifier::root_hint_subjects)
     }
 
     fn verify_client_cert(
@@ -131,10 +161,10 @@ impl ClientCertVerifier for Pinning<dyn ClientCertVerifier> {
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
         let verified = self
-            .inner
-            .verify_client_cert(end_entity, intermediates, now);
+            .pinning
+            .verify_issued(|by| by.verify_client_cert(end_entity, intermediates, now));
         verified.or_else(|rejected| {
-            self.check(end_entity, now, rejected)?;
+            self.pinning.check(end_entity, now, rejected)?;
             Ok(ClientCertVerified::assertion())
         })
     }
@@ -145,7 +175,7 @@ impl ClientCertVerifier for Pinning<dyn ClientCertVerifier> {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls12_signature(message, cert, dss)
+        verify_tls12_signature(message, cert, dss, &self.pinning.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -154,10 +184,10 @@ impl ClientCertVerifier for Pinning<dyn ClientCertVerifier> {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls13_signature(message, cert, dss)
+        verify_tls13_signature(message, cert, dss, &self.pinning.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
+        self.pinning.algorithms.supported_schemes()
     }
 }

@@ -5,7 +5,6 @@ use super::TlsConnector;
 use crate::tls::error::{ConfigProblem, Part};
 use crate::tls::{
     TlsConfigError, load,
-    no_authority::NoAuthority,
     pin::Pinning,
     provider,
     rustls::{
@@ -34,13 +33,13 @@ impl TlsConnector {
         let roots: Arc<[_]> = load::root_certificates(roots)?.into();
         let authorities = load::authorities(&roots);
         let mut connector = Self::trusting(roots.clone(), authorities.clone());
-        let verifier: Arc<dyn ServerCertVerifier> = match authorities.is_empty() {
-            true => Arc::new(NoAuthority::new(&provider())),
-            false => WebPkiServerVerifier::builder_with_provider(authorities.into(), provider())
+        let provider = provider();
+        let issued = (!authorities.is_empty()).then(|| -> Arc<dyn ServerCertVerifier> {
+            WebPkiServerVerifier::builder_with_provider(authorities.into(), provider.clone())
                 .build()
-                .expect("there is a root, and no list"),
-        };
-        let pinning = Pinning::new(roots, verifier);
+                .expect("there is a root, and no list")
+        });
+        let pinning = Pinning::new(roots, issued, &provider);
         let config = Arc::make_mut(&mut connector.config);
         config
             .dangerous()

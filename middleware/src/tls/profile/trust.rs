@@ -4,8 +4,7 @@ use super::StoredCrl;
 use crate::tls::{
     error::{Part, TlsConfigError},
     load,
-    no_authority::NoAuthority,
-    pin::Pinning,
+    pin::{Pinning, PinningClients},
     rustls::{
         crypto::CryptoProvider,
         pki_types::{CertificateDer, CertificateRevocationListDer},
@@ -237,10 +236,15 @@ fn verifier(
     let roots: Vec<_> = roots.iter().flat_map(|it| it.iter().cloned()).collect();
     let authorities = load::authorities(&roots);
     let hints = load::issuers_of_others(&roots);
+    let pinning = |issued| {
+        Arc::new(PinningClients {
+            pinning: Pinning::new(roots.clone().into(), issued, provider),
+            hints: hints.clone(),
+            is_optional,
+        })
+    };
     if authorities.is_empty() && crls.is_empty() {
-        let inner = NoAuthority::new(provider).of_clients(hints, is_optional);
-        let inner: Arc<dyn ClientCertVerifier> = Arc::new(inner);
-        return Ok(Arc::new(Pinning::new(roots.into(), inner)));
+        return Ok(pinning(None));
     }
     let mut builder =
         WebPkiClientVerifier::builder_with_provider(authorities.into(), provider.clone())
@@ -253,10 +257,7 @@ fn verifier(
     }
     // With lists, the state of a certificate that no authority issued is unknown.
     Ok(match crls {
-        [] => {
-            let inner = builder.add_root_hint_subjects(hints).build()?;
-            Arc::new(Pinning::new(roots.into(), inner))
-        }
+        [] => pinning(Some(builder.add_root_hint_subjects(hints.clone()).build()?)),
         _ => builder.build()?,
     })
 }
