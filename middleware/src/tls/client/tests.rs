@@ -9,15 +9,22 @@ use crate::{
     error::{Elapsed, HandshakeError, TimeoutPhase, find},
     outcome::Outcome,
     tls::{
-        TlsIo, TlsLayer,
+        TlsIo, TlsLayer, provider,
         rustls::{
-            self,
-            pki_types::{CertificateDer, pem::PemObject},
+            self, ServerConfig,
+            pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+            sign::{CertifiedKey, SingleCertAndKey},
+            version::{TLS12, TLS13},
         },
     },
 };
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-use std::{io, mem::size_of, sync::LazyLock, time::Duration};
+use std::{
+    io,
+    mem::size_of,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex},
     net::{TcpListener, TcpStream},
@@ -167,8 +174,13 @@ fn self_signed(names: &[&str], is_authority: bool, until: i32) -> (String, Strin
 
 /// The error of a client that trusts `listed`, with a server that shows this certificate.
 async fn rejection(listed: &str, (chain, key): &(String, String)) -> Option<TlsConnectError> {
-    let connector = TlsConnector::with_roots_pem(listed.as_bytes()).unwrap();
     let layer = TlsLayer::from_pem(chain.as_bytes(), key.as_bytes()).unwrap();
+    rejection_of(listed, layer).await
+}
+
+/// The same with this server.
+async fn rejection_of(listed: &str, layer: TlsLayer) -> Option<TlsConnectError> {
+    let connector = TlsConnector::with_roots_pem(listed.as_bytes()).unwrap();
     let (server, client) = in_memory();
     let serve = tower::service_fn(|mut connection: Connection<TlsIo<_>>| async move {
         connection.read_to_end(&mut Vec::new()).await?;
@@ -207,6 +219,27 @@ async fn a_certificate_that_is_a_root_itself_is_accepted_for_its_names_while_it_
     // One that an authority has issued is enough as well, without that authority.
     let issued = (PKI.chain.clone(), PKI.key.clone());
     assert!(rejection(&PKI.chain, &issued).await.is_none());
+}
+
+#[tokio::test]
+async fn a_listed_certificate_is_of_no_use_to_a_server_without_its_key() {
+    let [own, other] = [(); 2].map(|()| self_signed(&["localhost"], false, 2100));
+    let chain = CertificateDer::from_pem_slice(own.0.as_bytes()).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(other.1.as_bytes()).unwrap();
+    let key = provider().key_provider.load_private_key(key).unwrap();
+    let stolen = Arc::new(SingleCertAndKey::from(CertifiedKey::new(vec![chain], key)));
+    for version in [&TLS12, &TLS13] {
+        let config = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(stolen.clone());
+        for listed in [own.0.clone(), own.0.clone() + &PKI.root] {
+            let layer = TlsLayer::new(Arc::new(config.clone()));
+            let error = rejection_of(&listed, layer).await.unwrap();
+            assert!(error.to_string().contains("BadSignature"), "{error}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Certificates of clients that are listed among the roots themselves.
 
 use super::{
-    profile::{fault, trusting, visit},
+    profile::{fault, visit},
     resumption::CLIENTS,
     store::{expired, issue},
     *,
@@ -11,7 +11,10 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
 };
 use rustls::{
-    CertificateError, SignatureScheme, client::ResolvesClientCert, pki_types::pem::PemObject,
+    CertificateError, SignatureScheme, SupportedProtocolVersion,
+    client::ResolvesClientCert,
+    pki_types::pem::PemObject,
+    version::{TLS12, TLS13},
 };
 
 type Change = fn(&mut CertificateParams);
@@ -29,14 +32,25 @@ fn demanding(trust: Trust) -> Result<(TlsLayer, String), CertStoreError> {
 }
 
 /// Why a client with this certificate is rejected; the inner `None` if no certificate is the reason.
-async fn rejection(trust: Trust, (chain, key): &Identity) -> Option<Option<CertificateError>> {
+async fn rejection(trust: Trust, identity: &Identity) -> Option<Option<CertificateError>> {
+    rejection_in(&TLS13, trust, identity).await
+}
+
+async fn rejection_in(
+    version: &'static SupportedProtocolVersion,
+    trust: Trust,
+    (chain, key): &Identity,
+) -> Option<Option<CertificateError>> {
     let (layer, server) = demanding(trust).unwrap();
     let chain = load::root_certificates(chain.as_bytes()).unwrap();
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
-    let mut client = ClientConfig::clone(&trusting(&[&server]));
     let key = provider().key_provider.load_private_key(key).unwrap();
     let key = Arc::new(rustls::sign::CertifiedKey::new(chain, key));
-    client.client_auth_cert_resolver = Arc::new(IfHinted(key));
+    let client = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .with_root_certificates(load::roots(server.as_bytes()).unwrap())
+        .with_client_cert_resolver(Arc::new(IfHinted(key)));
     match visit(&layer, &Arc::new(client), "localhost").await {
         Ok(_) => None,
         visited => Some(fault(visited)),
@@ -107,6 +121,22 @@ async fn a_client_certificate_that_is_a_root_itself_is_accepted_while_it_is_vali
     let own = issue(&["client"], for_authorities);
     let with_list = trust(&own).with_crl_pem(CLIENTS.empty_crl().as_bytes());
     assert!(rejection(with_list, &own).await.is_some());
+}
+
+#[tokio::test]
+async fn a_listed_certificate_is_of_no_use_without_its_key() {
+    let [own, other] = [(); 2].map(|()| issue(&["client"], |_| {}));
+    let stolen = (own.0.clone(), other.1);
+    let authority = issue(&["authority"], for_authorities);
+    for version in [&TLS12, &TLS13] {
+        // As the only root, and beside an authority.
+        for listed in [own.0.clone(), own.0.clone() + &authority.0] {
+            let trust = || Trust::pem(listed.as_bytes());
+            assert_eq!(rejection_in(version, trust(), &own).await, None);
+            let fault = rejection_in(version, trust(), &stolen).await.flatten();
+            assert_eq!(fault, Some(CertificateError::BadSignature));
+        }
+    }
 }
 
 #[tokio::test]
