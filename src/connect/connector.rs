@@ -1,7 +1,7 @@
 //! The connector and its settings.
 
 use super::{
-    ConnectError, Target, phase,
+    Buffers, ConnectError, Target, phase,
     race::{Race, interleave},
     services, stream,
     target::{Port, TargetKind},
@@ -46,6 +46,7 @@ pub struct Connector {
     keepalive: Option<Keepalive>,
     user_timeout: UserTimeout,
     local_address: Option<IpAddr>,
+    buffers: Buffers,
     resolver: Option<Arc<Resolve>>,
 }
 
@@ -63,6 +64,10 @@ impl Connector {
             keepalive: Some(Keepalive::new()),
             user_timeout: UserTimeout::AsKeepalive,
             local_address: None,
+            buffers: Buffers {
+                recv: None,
+                send: None,
+            },
             resolver: None,
         }
     }
@@ -128,6 +133,24 @@ impl Connector {
         self
     }
 
+    /// Sets the kernel's receive buffer per connection in bytes (`SO_RCVBUF`).
+    ///
+    /// See [`TcpOptions::with_recv_buffer_size`](crate::listener::TcpOptions::with_recv_buffer_size).
+    #[must_use]
+    pub fn with_recv_buffer_size(mut self, size: impl Into<Option<usize>>) -> Self {
+        self.buffers.recv = size.into();
+        self
+    }
+
+    /// Sets the kernel's send buffer per connection in bytes (`SO_SNDBUF`).
+    ///
+    /// See [`TcpOptions::with_send_buffer_size`](crate::listener::TcpOptions::with_send_buffer_size).
+    #[must_use]
+    pub fn with_send_buffer_size(mut self, size: impl Into<Option<usize>>) -> Self {
+        self.buffers.send = size.into();
+        self
+    }
+
     /// Resolves names with a custom function instead of the system's `getaddrinfo(3)`.
     ///
     /// It gets the host and the port and returns the addresses, the preferred one first. IP addresses bypass
@@ -186,6 +209,16 @@ impl Connector {
     /// See [`with_local_address`](Self::with_local_address).
     pub const fn local_address(&self) -> Option<IpAddr> {
         self.local_address
+    }
+
+    /// See [`with_recv_buffer_size`](Self::with_recv_buffer_size).
+    pub const fn recv_buffer_size(&self) -> Option<usize> {
+        self.buffers.recv
+    }
+
+    /// See [`with_send_buffer_size`](Self::with_send_buffer_size).
+    pub const fn send_buffer_size(&self) -> Option<usize> {
+        self.buffers.send
     }
 
     /// Connects to `"host:port"`, `(host, port)`, a [`SocketAddr`] or another [`Target`].
@@ -268,27 +301,34 @@ impl Connector {
     where
         Io: Transport + From<TcpStream>,
     {
-        let stream = self.open_stream(address).await?;
+        let stream = stream::connected(self.begin(address, Buffers::default())?).await?;
         self.set_late_options(&SockRef::from(&stream))?;
         stream::connection(stream, address, ConnectionInfo::new)
     }
 
-    /// Makes one attempt, without a timeout. The connection has `options` in place of those that notice a vanished peer.
-    pub(crate) async fn open_with<Io>(
+    /// Makes one attempt, without a timeout. The connection has `options` in place of those that notice a vanished peer,
+    /// and `buffers`, as far as they have sizes, in place of its own.
+    ///
+    /// It begins before it is polled, so that its future does not hold what only the beginning needs.
+    pub(crate) fn open_with<Io>(
         &self,
         address: SocketAddr,
         options: &LateOptions,
-    ) -> io::Result<Connection<Socket<Io>>>
+        buffers: Buffers,
+    ) -> impl Future<Output = io::Result<Connection<Socket<Io>>>>
     where
         Io: Transport + From<TcpStream>,
     {
-        let stream = self.open_stream(address).await?;
-        stream::connection(stream, address, |peer, local| options.describe(peer, local))
+        let begun = self.begin(address, buffers);
+        async move {
+            let stream = stream::connected(begun?).await?;
+            stream::connection(stream, address, |peer, local| options.describe(peer, local))
+        }
     }
 
     /// Connects as the service does, with connections that have `options` in place of those that notice a vanished peer.
     pub(crate) async fn connect_with(&self, target: &Target, options: &LateOptions) -> Connected {
-        let open = |address| self.open_with(address, options);
+        let open = |address| self.open_with(address, options, Buffers::default());
         let reached = self.reach(target, open).await;
         reached.map(|(_, connection)| connection)
     }
@@ -302,8 +342,12 @@ impl Connector {
         })
     }
 
-    async fn open_stream(&self, address: SocketAddr) -> io::Result<TcpStream> {
-        stream::open(address, self.local_address, self.nodelay).await
+    fn begin(&self, address: SocketAddr, buffers: Buffers) -> io::Result<TcpStream> {
+        let socket = stream::socket(address)?;
+        socket.set_tcp_nodelay(self.nodelay)?;
+        buffers.or(self.buffers).set_on(&socket)?;
+        stream::connect(&socket, address, self.local_address)?;
+        TcpStream::from_std(socket.into())
     }
 
     fn set_late_options(&self, socket: &socket2::Socket) -> io::Result<()> {
@@ -359,6 +403,7 @@ impl fmt::Debug for Connector {
             .field("keepalive", &self.keepalive)
             .field("user_timeout", &self.user_timeout)
             .field("local_address", &self.local_address)
+            .field("buffers", &self.buffers)
             .field("own_resolver", &self.resolver.is_some())
             .finish()
     }

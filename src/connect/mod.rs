@@ -133,6 +133,7 @@
 //! ```
 
 mod attempt;
+mod buffers;
 mod connector;
 mod error;
 #[cfg(feature = "http-client")]
@@ -146,6 +147,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::buffers::Buffers;
 pub use self::{
     attempt::Attempt,
     connector::{Connecting, Connector},

@@ -13,24 +13,26 @@ use std::{
 };
 use tokio::{io::Interest, net::TcpStream};
 
-/// Connects to `peer`, from `local` if it is given, without a timeout.
+/// A socket that can connect to `peer`.
+pub(super) fn socket(peer: SocketAddr) -> io::Result<Socket> {
+    nonblocking(Domain::for_address(peer))
+}
+
+/// Begins to connect `socket` to `peer`, from `local` if it is given.
 ///
-/// It takes a system call less than tokio's `TcpSocket`, which asks each socket for its error.
-pub(super) async fn open(
-    peer: SocketAddr,
-    local: Option<IpAddr>,
-    nodelay: bool,
-) -> io::Result<TcpStream> {
-    let socket = nonblocking(Domain::for_address(peer))?;
-    socket.set_tcp_nodelay(nodelay)?;
+/// With [`connected`] it takes a system call less than tokio's `TcpSocket`, which asks each socket for its error.
+pub(super) fn connect(socket: &Socket, peer: SocketAddr, local: Option<IpAddr>) -> io::Result<()> {
     if let Some(local) = local {
-        bind(&socket, local, peer)?;
+        bind(socket, local, peer)?;
     }
     match socket.connect(&peer.into()) {
-        Err(error) if !is_in_progress(&error) => return Err(error),
-        _ => {}
+        Err(error) if !is_in_progress(&error) => Err(error),
+        _ => Ok(()),
     }
-    let stream = TcpStream::from_std(socket.into())?;
+}
+
+/// Waits without a timeout until `stream` is connected.
+pub(super) async fn connected(stream: TcpStream) -> io::Result<TcpStream> {
     let ready = stream.ready(Interest::WRITABLE).await?;
     // On Linux, a failed connect also ends the write side (EPOLLERR and EPOLLHUP).
     if (ready.is_write_closed() || !cfg!(any(target_os = "android", target_os = "linux")))

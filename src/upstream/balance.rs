@@ -1,6 +1,6 @@
 //! How a server is chosen among those that can be used.
 
-use super::member::{Member, Now};
+use super::member::{Member, Now, Reservation};
 use portcullis_middleware::ConnectionInfo;
 use std::{
     cmp::Ordering::{Equal, Greater, Less},
@@ -44,6 +44,7 @@ pub enum Balance {
 pub(super) struct Balancer {
     /// The turns of servers with equally many connections, and the source of random numbers.
     turn: AtomicUsize,
+    /// Held from a choice in turn to its reservation.
     round_robin: Mutex<()>,
 }
 
@@ -51,8 +52,35 @@ pub(super) struct Balancer {
 pub(super) type Choice<'a> = (&'a Arc<Member>, usize);
 
 impl Balancer {
-    /// Chooses among the servers that `is_eligible`, which have a weight above zero.
-    pub(super) fn choose<'a>(
+    /// Reserves a connection to one of the servers that `is_eligible`, which have a weight above zero.
+    pub(super) fn reserve(
+        &self,
+        members: &[Arc<Member>],
+        client: u64,
+        now: Now,
+        is_eligible: impl Fn(&Member) -> bool,
+    ) -> Option<Reservation> {
+        let turn = || {
+            let turn = self.round_robin.lock();
+            turn.unwrap_or_else(PoisonError::into_inner)
+        };
+        // Otherwise another turn could fill the server, which would have paid for nothing.
+        let _turn = (now.balance == Balance::RoundRobin).then(turn);
+        loop {
+            let (member, count) = self.choose(members, client, now, &is_eligible)?;
+            let reserved = match now.balance {
+                // Once its connections have changed, another one may have fewer.
+                Balance::LeastConnections => member.reserve_at(count),
+                Balance::RoundRobin | Balance::Hash | Balance::First => member.reserve(),
+            };
+            if reserved.is_some() {
+                return reserved;
+            }
+        }
+    }
+
+    /// Chooses among the servers that `is_eligible`.
+    fn choose<'a>(
         &self,
         members: &'a [Arc<Member>],
         client: u64,
@@ -65,7 +93,7 @@ impl Balancer {
                 .better_of_two(members, now, &is_eligible)
                 .or_else(|| self.least(members, now, is_eligible)),
             Balance::LeastConnections => self.least(members, now, is_eligible),
-            Balance::RoundRobin => self.in_turn(eligible, now),
+            Balance::RoundRobin => Self::in_turn(eligible(), now),
             Balance::Hash => eligible()
                 .max_by(|a, b| f64::total_cmp(&score(a, client, now), &score(b, client, now)))
                 .map(observed),
@@ -73,7 +101,7 @@ impl Balancer {
         }
     }
 
-    /// The servers of which [`choose`](Self::choose) takes one: the one itself where nothing else matters than the
+    /// The servers of which [`reserve`](Self::reserve) chooses one: the one itself where nothing else matters than the
     /// client and the order.
     pub(super) fn candidates<'a>(
         &self,
@@ -145,16 +173,12 @@ impl Balancer {
     }
 
     /// Each server earns its weight, and the richest pays what all have earned.
-    fn in_turn<'a, I>(&self, eligible: impl Fn() -> I, now: Now) -> Option<Choice<'a>>
-    where
-        I: Iterator<Item = &'a Arc<Member>>,
-    {
-        let _turn = self
-            .round_robin
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+    fn in_turn<'a>(
+        eligible: impl Iterator<Item = &'a Arc<Member>>,
+        now: Now,
+    ) -> Option<Choice<'a>> {
         let (mut earned, mut richest) = (0, None::<(&Arc<Member>, i64)>);
-        for member in eligible() {
+        for member in eligible {
             let weight = i64::try_from(member.weight(now)).unwrap_or(i64::MAX);
             let credit = member.state.credit.fetch_add(weight, Ordering::Relaxed) + weight;
             earned += weight;

@@ -221,7 +221,7 @@ impl PoolBuilder {
     /// A pool whose servers come from a stream of changes, for example of a service registry.
     ///
     /// Connects wait for its first item. An error is logged, and the servers stay as they are. They also do when the
-    /// stream ends.
+    /// stream ends or panics.
     ///
     /// # Panics
     ///

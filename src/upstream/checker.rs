@@ -8,7 +8,7 @@ use super::{
     pool::Shared,
     probe::{self, Found},
     standing::{Health, ServerRequest},
-    task::Task,
+    task::{Task, catch},
 };
 use crate::connect::phase;
 use portcullis_middleware::{
@@ -279,9 +279,10 @@ async fn check_repeatedly(pool: Weak<Shared>, state: Weak<MemberState>) {
         // The task must keep neither of them while it waits.
         drop(shared);
         let begun = Instant::now();
-        let checking = timeout(check.timeout, probe::check(&dialer, &check, &server));
-        let result = match checking.await {
-            Ok(result) => result,
+        let checking = catch(probe::check(&dialer, &check, &server));
+        let result = match timeout(check.timeout, checking).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(panicked)) => Err(format!("the check panicked: {}", panicked.message()).into()),
             Err(_) => Err(Elapsed::new(phase::HEALTH_CHECK, check.timeout).into()),
         };
         let Some((shared, state)) = pool.upgrade().zip(state.upgrade()) else {

@@ -69,25 +69,26 @@ impl Dialer {
         server: &Server,
         purpose: Purpose<'_>,
     ) -> Result<Connection<BackendIo>, BoxError> {
-        let connection = self.open(server.address()).await?;
+        let connection = self.open(server).await?;
         let connection = send_header(server, purpose, connection).await?;
         encrypt(server, connection).await
     }
 
     /// Opens a socket.
-    pub(super) async fn open(
-        &self,
-        address: &ServerAddress,
-    ) -> io::Result<Connection<Socket<AnyStream>>> {
+    async fn open(&self, server: &Server) -> io::Result<Connection<Socket<AnyStream>>> {
         #[cfg(test)]
         if let Some(Script(script)) = &self.script {
-            let stream = script(address).await?;
+            let stream = script(server.address()).await?;
             let info = ConnectionInfo::of(&stream);
             return Ok(Connection::with_info(stream, info));
         }
-        match address {
+        match server.address() {
             ServerAddress::Tcp(target) => match target.address() {
-                Some(address) => self.connector.open_with(address, &self.late_options).await,
+                Some(address) => {
+                    let late = &self.late_options;
+                    let opening = self.connector.open_with(address, late, server.buffers());
+                    opening.await
+                }
                 // Names are resolved before.
                 None => Err(io::ErrorKind::InvalidInput.into()),
             },

@@ -8,12 +8,11 @@ use super::{
     pool::{Members, Shared},
     resolve::{Answer, Found, Resolver},
     standing::ServerRequest,
-    task::Task,
+    task::{Task, catch},
 };
 use futures_core::Stream;
 use portcullis_middleware::{
     BoxError,
-    error::Panicked,
     internal::{Causes, Escaped},
 };
 use std::{
@@ -23,7 +22,6 @@ use std::{
     io,
     pin::{Pin, pin},
     sync::{Arc, MutexGuard, PoisonError, Weak},
-    task::{Context, Poll},
     time::Duration,
 };
 use tokio::{
@@ -479,12 +477,7 @@ async fn follow(pool: Weak<Shared>, name: Name) {
 
 /// A panic of a custom resolver is a failure.
 async fn resolve(resolver: &Resolver, name: &ServerAddress) -> Result<Answer, BoxError> {
-    let mut resolving = pin!(resolver.resolve(name));
-    let poll = |cx: &mut Context<'_>| {
-        let caught = Panicked::catch(|| resolving.as_mut().poll(cx));
-        caught.unwrap_or_else(|panicked| Poll::Ready(Err(panicked.into())))
-    };
-    poll_fn(poll).await
+    catch(resolver.resolve(name)).await?
 }
 
 /// Applies the changes of a stream, which are those of tower's load balancers.
@@ -493,14 +486,20 @@ where
     S: Stream<Item = Result<Change<ServerKey, Server>, BoxError>>,
 {
     let mut changes = pin!(changes);
-    while let Some(change) = next(changes.as_mut()).await {
+    loop {
+        let next = catch(next(changes.as_mut())).await;
         let Some(pool) = pool.upgrade() else {
             return;
         };
-        match change {
-            Ok(Change::Insert(key, server)) => pool.insert(server.with_name(key)),
-            Ok(Change::Remove(key)) => pool.remove(&key),
-            Err(error) => events::changes_failed(&pool, &*error),
+        match next {
+            Ok(Some(Ok(Change::Insert(key, server)))) => pool.insert(server.with_name(key)),
+            Ok(Some(Ok(Change::Remove(key)))) => pool.remove(&key),
+            Ok(Some(Err(error))) => events::changes_failed(&pool, &*error),
+            Ok(None) => break,
+            Err(panicked) => {
+                events::changes_failed(&pool, &panicked);
+                break;
+            }
         }
     }
     if let Some(pool) = pool.upgrade() {

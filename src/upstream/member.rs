@@ -75,20 +75,23 @@ impl Member {
         self.state.is_gone() || max.is_some_and(|max| self.state.count() >= max)
     }
 
+    /// Reserves a connection if the server has fewer than it may have.
+    pub(super) fn reserve(self: &Arc<Self>) -> Option<Reservation> {
+        self.reserve_if(|_| true)
+    }
+
     /// Reserves a connection if there are exactly `count`, so that a choice that has become outdated is made again.
     pub(super) fn reserve_at(self: &Arc<Self>, count: usize) -> Option<Reservation> {
-        if self
-            .server
-            .max_connections()
-            .is_some_and(|max| count >= max)
-        {
-            return None;
-        }
+        self.reserve_if(|current| current == count)
+    }
+
+    fn reserve_if(self: &Arc<Self>, is_right: impl Fn(usize) -> bool) -> Option<Reservation> {
+        // Without a limit, any count but that of a server that is gone.
+        let max = self.server.max_connections().unwrap_or(GONE);
+        let add = |count: usize| (count < max && is_right(count)).then(|| count + 1);
         let (order, relaxed) = (Ordering::SeqCst, Ordering::Relaxed);
         let counter = &self.state.count;
-        counter
-            .compare_exchange(count, count + 1, order, relaxed)
-            .ok()?;
+        counter.fetch_update(order, relaxed, add).ok()?;
         self.state.meters.connections.add(1.0);
         let key = self.state.lock().insert(None);
         Some(Reservation {

@@ -65,6 +65,8 @@
 //!
 //! # Limitations
 //!
+//! - A connect fails after as many failed servers as [`PoolBuilder::with_max_attempts`] allows, also if another one would
+//!   have answered.
 //! - Only connects are repeated. Once a server is connected to, its failure ends the connection of the client.
 //! - Under TLS 1.3 a server rejects a client certificate after the handshake. Its connects count as successes, so use a
 //!   health check that waits for an answer.

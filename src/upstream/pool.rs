@@ -181,14 +181,11 @@ impl Shared {
                     && !wish.tried.contains(&member.key)
             };
             let is_eligible = |member: &Member| is_usable(member) && !member.is_full();
-            while let Some((member, count)) =
-                self.balancer
-                    .choose(&members, wish.client, now, is_eligible)
-            {
-                // Otherwise its connections have changed meanwhile, and with them the choice.
-                if let Some(reserved) = member.reserve_at(count) {
-                    return Ok(reserved);
-                }
+            let reserved = self
+                .balancer
+                .reserve(&members, wish.client, now, is_eligible);
+            if let Some(reserved) = reserved {
+                return Ok(reserved);
             }
             is_full |= members.iter().any(|member| is_usable(member));
         }

@@ -5,7 +5,7 @@ use super::ServerTls;
 #[cfg(feature = "dns")]
 use super::SrvName;
 use super::resolve::Found;
-use crate::connect::{BadTarget, ConnectError, Target};
+use crate::connect::{BadTarget, Buffers, ConnectError, Target};
 #[cfg(feature = "proxy-protocol")]
 use portcullis_middleware::proxy_protocol::ProxyHeaderEncoder;
 #[cfg(unix)]
@@ -35,6 +35,7 @@ pub struct Server {
     weight: u16,
     backup: bool,
     max_connections: Option<usize>,
+    buffers: Buffers,
     #[cfg(feature = "proxy-protocol")]
     proxy_header: Option<ProxyHeaderEncoder>,
     #[cfg(feature = "tls")]
@@ -51,6 +52,7 @@ impl Server {
             weight: DEFAULT_WEIGHT,
             backup: false,
             max_connections: None,
+            buffers: Buffers::default(),
             #[cfg(feature = "proxy-protocol")]
             proxy_header: None,
             #[cfg(feature = "tls")]
@@ -99,6 +101,26 @@ impl Server {
         self
     }
 
+    /// Sets the kernel's receive buffer per TCP connection in bytes; by default that of the
+    /// [connector](super::PoolBuilder::with_connector).
+    ///
+    /// See [`TcpOptions::with_recv_buffer_size`](crate::listener::TcpOptions::with_recv_buffer_size).
+    #[must_use]
+    pub fn with_recv_buffer_size(mut self, size: impl Into<Option<usize>>) -> Self {
+        self.buffers.recv = size.into();
+        self
+    }
+
+    /// Sets the kernel's send buffer per TCP connection in bytes; by default that of the
+    /// [connector](super::PoolBuilder::with_connector).
+    ///
+    /// See [`TcpOptions::with_send_buffer_size`](crate::listener::TcpOptions::with_send_buffer_size).
+    #[must_use]
+    pub fn with_send_buffer_size(mut self, size: impl Into<Option<usize>>) -> Self {
+        self.buffers.send = size.into();
+        self
+    }
+
     /// Sends a PROXY header that names the client, before anything else; off by default.
     ///
     /// Health checks send a header that names none.
@@ -143,6 +165,20 @@ impl Server {
     /// See [`with_max_connections`](Self::with_max_connections).
     pub const fn max_connections(&self) -> Option<usize> {
         self.max_connections
+    }
+
+    /// See [`with_recv_buffer_size`](Self::with_recv_buffer_size).
+    pub const fn recv_buffer_size(&self) -> Option<usize> {
+        self.buffers.recv
+    }
+
+    /// See [`with_send_buffer_size`](Self::with_send_buffer_size).
+    pub const fn send_buffer_size(&self) -> Option<usize> {
+        self.buffers.send
+    }
+
+    pub(super) const fn buffers(&self) -> Buffers {
+        self.buffers
     }
 
     #[cfg(feature = "proxy-protocol")]

@@ -1,5 +1,11 @@
 //! Tasks that end with what they work for.
 
+use portcullis_middleware::error::Panicked;
+use std::{
+    future::poll_fn,
+    pin::pin,
+    task::{Context, Poll},
+};
 use tokio::{runtime::Handle, task::AbortHandle};
 
 /// A task that is aborted when this is dropped.
@@ -32,4 +38,14 @@ impl Drop for Task {
     fn drop(&mut self) {
         self.abort();
     }
+}
+
+/// Catches a panic of `work`, which runs code of the user, so that the task goes on.
+pub(super) async fn catch<F: Future>(work: F) -> Result<F::Output, Panicked> {
+    let mut work = pin!(work);
+    let poll = |cx: &mut Context<'_>| match Panicked::catch(|| work.as_mut().poll(cx)) {
+        Ok(polled) => polled.map(Ok),
+        Err(panicked) => Poll::Ready(Err(panicked)),
+    };
+    poll_fn(poll).await
 }

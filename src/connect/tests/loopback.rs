@@ -186,6 +186,8 @@ async fn options_reach_the_socket() {
     let connector = Connector::new()
         .with_nodelay(false)
         .with_keepalive(keepalive)
+        .with_recv_buffer_size(12_000)
+        .with_send_buffer_size(16_000)
         .with_local_address("127.0.0.1".parse::<std::net::IpAddr>().unwrap());
     let client = connector.connect(address).await.unwrap();
     let stream = client.get_ref().get_ref();
@@ -196,6 +198,9 @@ async fn options_reach_the_socket() {
         let seconds = Duration::from_secs;
         assert_eq!(socket.tcp_keepalive_time().unwrap(), seconds(7));
         assert_eq!(socket.tcp_user_timeout().unwrap(), Some(seconds(7 + 60)));
+        // Linux includes its bookkeeping.
+        assert_eq!(socket.recv_buffer_size().unwrap(), 24_000);
+        assert_eq!(socket.send_buffer_size().unwrap(), 32_000);
     }
     let local = client.local_addr().unwrap();
     assert!(local.ip() == Ipv4Addr::LOCALHOST && local.port() != 0);

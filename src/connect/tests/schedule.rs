@@ -222,6 +222,8 @@ fn settings_can_be_read_back() {
     let minute = Duration::from_secs(60);
     assert_eq!(connector.user_timeout(), Some(minute * 2));
     assert_eq!(connector.local_address(), None);
+    let buffers = |it: &Connector| (it.recv_buffer_size(), it.send_buffer_size());
+    assert_eq!(buffers(&connector), (None, None));
     let connector = connector
         .with_timeout(None)
         .with_fallback_delay(Duration::MAX)
@@ -234,9 +236,12 @@ fn settings_can_be_read_back() {
     let local = IpAddr::from(Ipv4Addr::LOCALHOST);
     let connector = connector
         .with_user_timeout(minute)
-        .with_local_address(local);
+        .with_local_address(local)
+        .with_recv_buffer_size(12_000)
+        .with_send_buffer_size(16_000);
     assert_eq!(connector.user_timeout(), Some(minute));
     assert_eq!(connector.local_address(), Some(local));
+    assert_eq!(buffers(&connector), (Some(12_000), Some(16_000)));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,12 @@
 use super::*;
 use portcullis_middleware::{Connection, ConnectionInfo};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
 
 /// Connects `count` times, and keeps the connections.
 async fn connect_all(
@@ -57,12 +64,7 @@ async fn many_servers_are_used_almost_evenly() {
 #[tokio::test(start_paused = true)]
 async fn round_robin_spreads_the_turns_of_a_heavy_server() {
     let servers = Servers::new(3);
-    let weights = [(1, 5), (2, 1), (3, 1)];
-    let weighted = weights.map(|(number, weight)| Servers::server(number).with_weight(weight));
-    let pool = servers
-        .pool()
-        .with_balance(Balance::RoundRobin)
-        .build(weighted);
+    let pool = in_turn(&servers, [5, 1, 1]);
     let mut order = Vec::new();
     for _ in 0..14 {
         let before = [1, 2, 3].map(|number| servers.begun(number));
@@ -71,6 +73,84 @@ async fn round_robin_spreads_the_turns_of_a_heavy_server() {
         order.push((0..3).find(|index| after[*index] > before[*index]).unwrap() + 1);
     }
     assert_eq!(order, [1, 1, 2, 1, 3, 1, 1, 1, 1, 2, 1, 3, 1, 1]);
+}
+
+#[tokio::test]
+async fn round_robin_follows_the_weights_among_clients_on_several_threads() {
+    let servers = Servers::new(3);
+    let pool = in_turn(&servers, [5, 2, 1]);
+    let members = pool.0.members();
+    let chosen = [0; 3].map(AtomicUsize::new);
+    // So that no release is the last one, which takes longer and makes overlaps rare.
+    let _held = [(); 8].map(|()| reserve(&pool).unwrap());
+    on_threads(|| {
+        for _ in 0..60_000 {
+            let reserved = reserve(&pool).unwrap();
+            let is_this = |member: &Arc<_>| Arc::ptr_eq(member, &reserved.member);
+            let index = members.iter().position(is_this).unwrap();
+            chosen[index].fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    let chosen = chosen.map(AtomicUsize::into_inner);
+    assert_eq!(chosen, [150_000, 60_000, 30_000]);
+}
+
+#[tokio::test]
+async fn no_server_exceeds_its_limit_among_clients_on_several_threads() {
+    let servers = Servers::new(2);
+    for balance in [
+        Balance::LeastConnections,
+        Balance::RoundRobin,
+        Balance::Hash,
+        Balance::First,
+    ] {
+        let limits = [(1, 2), (2, 1)];
+        let limited = limits.map(|(number, max)| Servers::server(number).with_max_connections(max));
+        let pool = servers.pool().with_balance(balance).build(limited);
+        let keys = limits.map(|(number, _)| Servers::server(number).key());
+        let held = [0; 2].map(AtomicUsize::new);
+        on_threads(|| {
+            for _ in 0..5_000 {
+                // One more than all servers together allow.
+                let reserved = [(); 4].map(|()| reserve(&pool).ok());
+                let indexes = reserved.iter().flatten().map(|reserved| {
+                    let index = keys.iter().position(|key| *key == reserved.member.key);
+                    index.unwrap()
+                });
+                for index in indexes.clone() {
+                    let now = held[index].fetch_add(1, Ordering::SeqCst) + 1;
+                    assert!(now <= limits[index].1, "{balance:?}: {now} at {index}");
+                }
+                assert!(reserved.iter().any(Option::is_none), "{balance:?}");
+                for index in indexes {
+                    held[index].fetch_sub(1, Ordering::SeqCst);
+                }
+            }
+        });
+        assert_eq!(counts(&pool), [0; 2], "{balance:?}");
+    }
+}
+
+/// Round robin among three servers of these weights.
+fn in_turn(servers: &Servers, weights: [u16; 3]) -> Pool {
+    let weighted = (1..).zip(weights);
+    let weighted = weighted.map(|(number, weight)| Servers::server(number).with_weight(weight));
+    let pool = servers.pool().with_balance(Balance::RoundRobin);
+    pool.build(weighted)
+}
+
+/// Runs `work` on four threads concurrently.
+fn on_threads(work: impl Fn() + Sync) {
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(&work);
+        }
+    });
+}
+
+fn reserve(pool: &Pool) -> Result<member::Reservation, pool::Unavailable> {
+    let wish = pool::Wish::new(&client(), &pool.0.settings());
+    pool.0.reserve(&wish)
 }
 
 #[tokio::test(start_paused = true)]

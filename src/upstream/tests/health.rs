@@ -50,6 +50,27 @@ async fn three_failed_checks_take_a_server_down_and_two_bring_it_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_check_that_panics_has_failed_and_is_followed_by_the_next() {
+    let servers = Servers::new(2);
+    servers.set(2, Answer::Panics);
+    let pool = servers.pool().with_health_check(HealthCheck::tcp());
+    let pool = pool.build([1, 2].map(Servers::server));
+    sleep(SECOND).await;
+    assert_eq!(states(&pool), [ServerState::Up, ServerState::Down]);
+
+    servers.set(1, Answer::Panics);
+    servers.set(2, Answer::Accepts);
+    sleep(17 * SECOND).await;
+    assert_eq!(states(&pool), [ServerState::Down, ServerState::Up]);
+    let last = pool.servers()[0].last_check.clone().unwrap();
+    let text = "the check panicked: no such \"key\"";
+    assert_eq!((last.passed, &*last.text), (false, text));
+    servers.set(1, Answer::Accepts);
+    sleep(11 * SECOND).await;
+    assert_eq!(states(&pool), [ServerState::Up; 2]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_server_that_starts_after_the_pool_is_used_soon() {
     for late in [SECOND / 2, 10 * SECOND] {
         let servers = Servers::new(1);

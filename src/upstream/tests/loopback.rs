@@ -254,6 +254,45 @@ async fn servers_of_another_ip_version_do_not_use_up_the_attempts() {
     serve.abort();
 }
 
+/// Linux includes its bookkeeping in the sizes, which doubles them.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn the_buffers_of_the_kernel_are_those_of_the_server_or_else_of_the_connector() {
+    let (address, serve) = named("good").await;
+    let connector = crate::connect::Connector::new()
+        .with_recv_buffer_size(12_000)
+        .with_send_buffer_size(16_000);
+    for (recv, send, expected) in [
+        (Some(20_000), None, (40_000, 32_000)),
+        (None, Some(20_000), (24_000, 40_000)),
+    ] {
+        let server = Server::from(address)
+            .with_recv_buffer_size(recv)
+            .with_send_buffer_size(send);
+        assert_eq!(
+            (server.recv_buffer_size(), server.send_buffer_size()),
+            (recv, send)
+        );
+        let pool = Pool::builder()
+            .with_connector(connector.clone())
+            .build([server]);
+        let connection = pool.connect(&client()).await.unwrap();
+        let BackendIo::Plain(socket) = connection.get_ref() else {
+            unreachable!("there is no TLS");
+        };
+        let portcullis_middleware::connection::AnyStream::Tcp(stream) = socket.get_ref() else {
+            unreachable!("it is TCP");
+        };
+        let socket = socket2::SockRef::from(stream);
+        let sizes = (
+            socket.recv_buffer_size().unwrap(),
+            socket.send_buffer_size().unwrap(),
+        );
+        assert_eq!(sizes, expected);
+    }
+    serve.abort();
+}
+
 /// Linux fails such a connect immediately.
 #[cfg(target_os = "linux")]
 #[tokio::test]

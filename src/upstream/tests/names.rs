@@ -281,6 +281,42 @@ async fn a_stream_of_changes_is_followed() {
     assert_eq!(begun.elapsed(), Duration::ZERO);
 }
 
+/// A stream that panics where it should end.
+struct Panicking(Changes);
+
+impl futures_core::Stream for Panicking {
+    type Item = Item;
+
+    fn poll_next(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Item>> {
+        let polled = self.0.0.poll_recv(cx);
+        polled.map(|item| Some(item.expect("a change")))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_of_changes_that_panics_is_one_that_has_ended() {
+    let servers = Servers::new(1);
+    for inserts in [false, true] {
+        let (sender, changes) = tokio::sync::mpsc::unbounded_channel();
+        let pool = servers.pool().follow(Panicking(Changes(changes)));
+        if inserts {
+            let change = Change::Insert("s1".into(), Servers::server(1));
+            sender.send(Ok(change)).unwrap();
+        }
+        drop(sender);
+        let begun = Instant::now();
+        let connected = pool.connect(&client()).await;
+        assert_eq!(connected.is_ok(), inserts);
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        tokio::time::sleep(SECOND).await;
+        let expected: &[_] = if inserts { &["s1 up"] } else { &[] };
+        assert_eq!(keys(&pool), expected);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn tasks_end_with_the_last_clone() {
     let servers = Servers::new(1);

@@ -145,8 +145,8 @@ async fn threads_that_connect_and_release_miss_no_wake_up() {
                 for round in 0..100 {
                     let client = client_at(number);
                     if round % 7 == 0 {
-                        // It leaves in the middle of a connect, or the queue.
-                        assert!(spawn(pool.connect(&client)).poll().is_pending());
+                        // It leaves in the middle of a connect, or the queue, unless a busy machine ends it before.
+                        let _left = spawn(pool.connect(&client)).poll();
                     }
                     let connection = pool.connect(&client).await.unwrap();
                     tokio::task::yield_now().await;

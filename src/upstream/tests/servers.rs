@@ -36,6 +36,8 @@ pub(super) enum Answer {
     Drips,
     /// It sends as long as its bytes are read.
     Floods,
+    /// Code of a user panics during the connect, such as a verifier of certificates.
+    Panics,
 }
 
 #[derive(Debug)]
@@ -119,6 +121,7 @@ impl Servers {
             Answer::NoDescriptor => return Err(io::Error::from_raw_os_error(libc::EMFILE)),
             Answer::NoAddress => return Err(io::ErrorKind::AddrNotAvailable.into()),
             Answer::Hangs => std::future::pending().await,
+            Answer::Panics => panic!("no such \"key\""),
         }
         let (ours, mut theirs) = duplex(BUFFER);
         match answer {
