@@ -159,11 +159,6 @@ impl Passthrough for BackendIo {
     }
 
     fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Plain(io) => io.poll_sent(cx),
-            Self::Prefixed(io) => io.poll_sent(cx),
-            #[cfg(feature = "tls")]
-            Self::Tls(_) => Poll::Ready(Ok(())),
-        }
+        either!(self, io => io.poll_sent(cx))
     }
 }

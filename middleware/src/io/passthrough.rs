@@ -1,6 +1,7 @@
 //! What a forwarder needs of a stream beyond reads and writes.
 
 use super::Pipe;
+use crate::departure::unless_sent;
 use std::{
     io,
     task::{Context, Poll},
@@ -26,8 +27,8 @@ use std::{
 /// ```
 ///
 /// A wrapper that leaves the bytes unchanged forwards all methods to the stream inside, and every wrapper forwards
-/// [`poll_departure`](Self::poll_departure). To forward a stream of a foreign type, which cannot implement this
-/// trait, put it into a [`BoxIo`](super::BoxIo).
+/// [`poll_departure`](Self::poll_departure) and [`poll_sent`](Self::poll_sent). To forward a stream of a foreign type,
+/// which cannot implement this trait, put it into a [`BoxIo`](super::BoxIo).
 pub trait Passthrough {
     /// Whether this stream is currently a socket with nothing in between.
     ///
@@ -88,11 +89,12 @@ pub trait Passthrough {
         Poll::Ready(Err(io::ErrorKind::Unsupported.into()))
     }
 
-    /// Ready once the system has sent everything that was written to the socket.
+    /// Ready once the system has sent everything that was written to the socket, after a flush.
     ///
     /// A reset then no longer discards it. The network may still lose it, as the system does not wait for its
     /// acknowledgement. Afterwards, at most one byte is buffered before it is sent, so this is for the end
-    /// of a connection. Other streams, and TCP on systems other than Linux, are always ready.
+    /// of a connection. Other streams, and TCP on systems other than Linux, are always ready. Each wrapper forwards this
+    /// method, whether it changes the bytes or not.
     ///
     /// # Errors
     ///
@@ -209,11 +211,31 @@ impl<IO: Passthrough + ?Sized> Passthrough for Box<IO> {
 }
 
 impl Passthrough for tokio::io::DuplexStream {}
-impl<IO> Passthrough for tokio::io::BufStream<IO> {}
 impl<R, W> Passthrough for tokio::io::Join<R, W> {}
+
+/// Implements [`Passthrough`] for a foreign type that changes the bytes or buffers them.
+macro_rules! forward_ends {
+    ($wrapper:ty, $self:ident => $io:expr) => {
+        impl<IO> Passthrough for $wrapper
+        where
+            IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Passthrough,
+        {
+            fn poll_departure(&mut $self, cx: &mut Context<'_>) -> Poll<io::Error> {
+                // Input may lie in this stream. A client that has ended its side then counts as connected.
+                unless_sent(true, $io.poll_departure(cx))
+            }
+
+            fn poll_sent(&mut $self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                $io.poll_sent(cx)
+            }
+        }
+    };
+}
+
+forward_ends!(tokio::io::BufStream<IO>, self => self.get_mut());
 #[cfg(feature = "tls")]
-impl<IO> Passthrough for tokio_rustls::TlsStream<IO> {}
+forward_ends!(tokio_rustls::TlsStream<IO>, self => self.get_mut().0);
 #[cfg(feature = "tls")]
-impl<IO> Passthrough for tokio_rustls::client::TlsStream<IO> {}
+forward_ends!(tokio_rustls::client::TlsStream<IO>, self => self.get_mut().0);
 #[cfg(feature = "tls")]
-impl<IO> Passthrough for tokio_rustls::server::TlsStream<IO> {}
+forward_ends!(tokio_rustls::server::TlsStream<IO>, self => self.get_mut().0);

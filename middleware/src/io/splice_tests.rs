@@ -5,6 +5,7 @@ use crate::{
     connection::{AnyStream, Connection, ForcedClose, Socket},
     error::{Elapsed, TimeoutPhase, find},
     observe::{ByteCounter, CountedIo},
+    stream::WriteBufferIo,
     testing::over_tcp,
     timeout::{HalfClosedTimeoutIo, TimeoutIo},
 };
@@ -172,9 +173,11 @@ async fn everything_is_sent_before_a_reset_also_through_wrappers() {
     let total = ByteCounter::new();
     let connection = connection.map_io(|io| CountedIo::new(io, total));
     let connection = connection.map_io(|io| HalfClosedTimeoutIo::new(TimeoutIo::new(io)));
+    let connection = connection.map_io(|io| WriteBufferIo::new(io, 1000));
     let connection = connection.map_io(PrefixedIo::new);
     let mut connection = connection.map_io(EitherIo::<_, BoxIo>::Left);
     connection.write_all(&[7; 500_000]).await.unwrap();
+    connection.flush().await.unwrap();
     assert_pending!(task::spawn(poll_fn(|cx| connection.poll_sent(cx))).poll());
     let receiving = tokio::spawn(async move {
         let mut received = Vec::new();

@@ -35,10 +35,14 @@ pub struct TlsIo<IO>(Plaintext<ServerStream<IO>>);
 
 forward_io!([IO: AsyncRead + AsyncWrite + Unpin] TlsIo<IO>, io => [Self(io)]);
 
-impl<IO: AsyncRead + AsyncWrite + Unpin> Passthrough for TlsIo<IO> {
+impl<IO: AsyncRead + AsyncWrite + Passthrough + Unpin> Passthrough for TlsIo<IO> {
     /// Reads ahead, because a peer sends `close_notify` before it disconnects.
     fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         poll_plaintext(self.poll_fill_buf(cx))
+    }
+
+    fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().poll_sent(cx)
     }
 }
 

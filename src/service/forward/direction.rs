@@ -213,7 +213,7 @@ impl Direction {
                 return Poll::Pending;
             }
             match self.poll_move(cx, from, to, surroundings, scratch) {
-                Poll::Ready(Ok(moved)) => turn = turn.saturating_sub(moved),
+                Poll::Ready(Ok(taken)) => turn = turn.saturating_sub(taken),
                 Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
                 // Only now, so that a batch of writes is flushed once.
                 Poll::Pending => {
@@ -293,6 +293,6 @@ impl Direction {
     }
 }
 
-/// Bytes that a direction moves before other tasks get a turn. Moves through a pipe take one unit of tokio's
-/// budget for any number of bytes.
+/// Bytes that a direction copies before other tasks get a turn; through a pipe it moves more. A read or a write takes
+/// one unit of tokio's budget for any number of bytes, so that alone would allow much longer turns.
 const TURN: usize = 1024 * 1024;

@@ -261,9 +261,14 @@ where
         match failure.step {
             // The peer no longer reads, but may have sent something before.
             ForwardStep::Write(peer) if by != EndedBy::Gate && self.failure.is_none() => {
-                match peer {
-                    Side::Client => self.to_client.stop(),
-                    Side::Backend => self.to_backend.stop(),
+                let (to_peer, from_peer) = match peer {
+                    Side::Client => (&mut self.to_client, &self.to_backend),
+                    Side::Backend => (&mut self.to_backend, &self.to_client),
+                };
+                to_peer.stop();
+                if from_peer.is_done() {
+                    // It has ended its stream in order, which a reset of the other side would contradict.
+                    return Some(self.close(failure));
                 }
                 self.failure = Some(Box::new(failure));
                 None
@@ -326,25 +331,29 @@ where
             drop(self.take());
             return Ended::Dropped(Ok(forwarded));
         };
-        let (closed, peer) = (failure.is_closed(), failure.step);
+        if failure.is_closed() {
+            return self.close(*failure);
+        }
+        let step = failure.step;
         let result = self.failed(*failure);
         let (client, backend) = self.take();
-        // A side closed without reading everything. The other one gets what it sent before.
-        let closing: Closing = match peer {
-            ForwardStep::Write(Side::Backend) if closed => {
-                Box::pin(async { drop(client.close().await) })
-            }
-            _ if closed => {
+        match step {
+            ForwardStep::Write(Side::Backend) => pass_on(client),
+            _ => pass_on(backend),
+        }
+        Ended::Dropped(result)
+    }
+
+    /// Ends both sides after one has closed without reading everything. The other one gets what it sent before.
+    fn close(&mut self, failure: Failure) -> Ended {
+        let step = failure.step;
+        let result = self.failed(failure);
+        let (client, backend) = self.take();
+        let closing: Closing = match step {
+            ForwardStep::Write(Side::Backend) => Box::pin(async { drop(client.close().await) }),
+            _ => {
                 let linger = Linger::new().with_bytes(LAST_INPUT);
                 Box::pin(async move { drop(backend.close_within(linger).await) })
-            }
-            ForwardStep::Write(Side::Backend) => {
-                pass_on(client);
-                return Ended::Dropped(result);
-            }
-            _ => {
-                pass_on(backend);
-                return Ended::Dropped(result);
             }
         };
         Ended::Closing(closing, result)

@@ -22,11 +22,12 @@
 //! as completed.
 //!
 //! The table also applies with both sides exchanged, except that a reset by the backend is always a failure. If a side
-//! closes before it has read everything, what it has sent before still reaches the other side. Its further input is discarded, from a backend up to 1 MiB.
+//! closes before it has read everything, what it has sent before still reaches the other side. The input of that one is
+//! discarded from then on, from a backend up to 1 MiB.
 //!
 //! A reset discards what the system has not sent. On Linux, the forwarder therefore waits until everything was sent to
-//! a socket that it reaches through [`Passthrough`](crate::io::Passthrough), within the limit of half-closed connections. A segment that the
-//! network loses after that is not repeated.
+//! a socket that it reaches through [`Passthrough`](crate::io::Passthrough), also under TLS, within the limit of
+//! half-closed connections. A segment that the network loses after that is not repeated.
 //!
 //! # Errors and outcomes
 //!
@@ -57,7 +58,8 @@
 //! ends its stream before it has sent a byte counts as gone, as in all layers that wait. A reset by a side is noticed
 //! only once the bytes that it has sent before have been written to the other side.
 //!
-//! A Unix domain socket has no reset, so its peer sees the end of the stream instead.
+//! A Unix domain socket has no reset, so its peer sees the end of the stream instead. On Linux, one that is closed with
+//! unread input counts as reset.
 //!
 //! A read timeout of [`IoTimeoutLayer`](crate::IoTimeoutLayer) limits each side on its own. It ends a transfer in one
 //! direction whose receiver sends nothing for that time. [`ConnectionTimeoutLayer`] limits the silence of both
@@ -71,10 +73,16 @@
 //! other side does not accept is kept, up to 64 KiB, or 128 KiB if a side is no plain socket. A TLS session keeps up to
 //! 136 KiB more, which it has encrypted. After two reads in a row that filled that buffer, bytes of plain sockets move
 //! through a pipe of the kernel (`splice(2)`, on Linux), which copies nothing and takes two system calls for 256 KiB, or
-//! for 1 MiB once 8 MiB have moved without a wait for the other side. The pipes of the process take
-//! at most 48 MiB, and those of 1 MiB a third of it; a slow reader occupies one. Without a pipe, and on other systems, bytes are copied.
+//! for 1 MiB once 16 MiB have moved. Other tasks of the thread get a turn after some 4 MiB in a direction, or after some
+//! 1 MiB that is copied. The pipes of the process take at most 48 MiB, and those of 1 MiB a third of it; a slow reader
+//! occupies one. Without a pipe, and on other systems, bytes are copied.
 //!
-//! What the kernel buffers comes on top: up to `tcp_rmem` on the side that sends, and `tcp_wmem` on the other one.
+//! What the kernel buffers comes on top: up to `tcp_rmem` on the side that sends, and `tcp_wmem` on the other one. It enlarges
+//! the buffers of connections that have moved much, so a side that stops reading after a long transfer stops the other one
+//! later than a side that has never read. Fixed sizes limit that
+//! ([`TcpOptions::with_recv_buffer_size`](crate::listener::TcpOptions::with_recv_buffer_size) for clients and
+//! [`Connector::with_recv_buffer_size`](crate::connect::Connector::with_recv_buffer_size) for backends): with 1 MiB each,
+//! a client sends some 5 MiB to a backend that does not read.
 //!
 //! [`ConnectTo`] and a [`Pool`](crate::upstream::Pool) set keepalive and the timeout of unacknowledged data, which take
 //! four system calls, only once a connection has lasted a quarter of a second, unless the server is sent something first

@@ -10,9 +10,12 @@ use std::{
 #[derive(Debug)]
 pub(super) struct PooledPipe(Option<Box<CountedPipe>>);
 
-/// A pipe whose capacity counts for the limit of the process.
+/// A pipe, with the capacity that counts for the limit of the process.
 #[derive(Debug)]
-struct CountedPipe(Pipe);
+struct CountedPipe {
+    pipe: Pipe,
+    counted: usize,
+}
 
 thread_local! {
     #[expect(clippy::vec_box, reason = "a connection holds the box")]
@@ -30,17 +33,17 @@ impl PooledPipe {
 
     pub(super) fn get_mut(&mut self) -> &mut Pipe {
         let counted = self.0.as_mut();
-        &mut counted.expect("a pipe is there until it is dropped").0
+        &mut counted.expect("a pipe is there until it is dropped").pipe
     }
 }
 
 impl Drop for PooledPipe {
     fn drop(&mut self) {
-        if let Some(pipe) = self.0.take().filter(|counted| counted.0.is_empty()) {
+        if let Some(pipe) = self.0.take().filter(|counted| counted.pipe.is_empty()) {
             // Without a pool the thread is about to end.
             let _ = POOL.try_with(|pool| {
                 let mut pool = pool.borrow_mut();
-                // Most pipes are for connections, because those of idle threads remain unused.
+                // While pipes are scarce a thread keeps one, because other threads cannot use those in its pool.
                 let scarce = COUNTED.load(Ordering::Relaxed) > LIMIT / 2;
                 if pool.len() < if scarce { 1 } else { IDLE_PIPES } {
                     pool.push(pipe);
@@ -62,7 +65,10 @@ impl CountedPipe {
         let counted = COUNTED.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
         counted.ok()?;
         match Pipe::new(capacity) {
-            Ok(pipe) => Some(Self(pipe)),
+            Ok(pipe) => Some(Self {
+                pipe,
+                counted: capacity,
+            }),
             Err(_) => {
                 COUNTED.fetch_sub(capacity, Ordering::Relaxed);
                 None
@@ -73,12 +79,7 @@ impl CountedPipe {
 
 impl Drop for CountedPipe {
     fn drop(&mut self) {
-        let counted = if self.0.capacity() < LARGE {
-            SMALL
-        } else {
-            LARGE
-        };
-        COUNTED.fetch_sub(counted, Ordering::Relaxed);
+        COUNTED.fetch_sub(self.counted, Ordering::Relaxed);
     }
 }
 
@@ -94,8 +95,8 @@ const SMALL: usize = 256 * 1024;
 /// Up to this capacity of all pipes, new ones are large: sixteen, as many connections move bytes at a time on few cores.
 const LIMIT_OF_LARGE: usize = 16 * LARGE;
 
-/// The capacity of all pipes at most, because a slow reader occupies one. An
-/// unprivileged user may have 64 MiB (`pipe-user-pages-soft`).
+/// The capacity of all pipes at most, because a slow reader occupies one. An unprivileged user may have 64 MiB
+/// (`pipe-user-pages-soft`).
 const LIMIT: usize = LIMIT_OF_LARGE + 128 * SMALL;
 
 /// How many pipes a thread keeps for later, or one if many exist. An empty pipe takes two file descriptors and

@@ -15,7 +15,8 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 impl Direction {
-    /// Reads once and writes what the other side accepts; pending if there is no further input.
+    /// Reads once and writes what the other side accepts; pending if there is no further input. Returns what this takes
+    /// of a turn.
     pub(super) fn poll_move<R, W>(
         &mut self,
         cx: &mut Context<'_>,
@@ -120,7 +121,7 @@ impl Direction {
         from: &mut impl Passthrough,
         mut pipe: PooledPipe,
     ) -> Poll<Result<usize, Failure>> {
-        pipe.get_mut().set_limit(self.streak.fill());
+        pipe.get_mut().set_limit(fill(self.moved()));
         match ready!(from.poll_read_to_pipe(cx, pipe.get_mut())) {
             Ok(0) => {
                 self.stage = Stage::Ended;
@@ -128,10 +129,13 @@ impl Direction {
             }
             Ok(read) => {
                 #[cfg(test)]
-                SPLICED.with(|spliced| spliced.set(spliced.get() + read));
+                {
+                    SPLICED.set(SPLICED.get() + read);
+                    LARGEST.set(LARGEST.get().max(read));
+                }
                 self.streak.spliced(read);
                 self.rest = Rest::Pipe(pipe);
-                Poll::Ready(Ok(read))
+                Poll::Ready(Ok(read / SPLICED_PER_COPIED))
             }
             Err(error) if is_unsupported(&error) => {
                 self.copies = true;
@@ -163,11 +167,8 @@ impl Direction {
                     (new, is_empty)
                 }
                 Rest::Pipe(pipe) => {
-                    let Poll::Ready(new) = to.poll_write_from_pipe(cx, pipe.get_mut()) else {
-                        self.streak.blocked();
-                        return Poll::Pending;
-                    };
-                    (new?, pipe.get_mut().is_empty())
+                    let new = ready!(to.poll_write_from_pipe(cx, pipe.get_mut()))?;
+                    (new, pipe.get_mut().is_empty())
                 }
             };
             if written == 0 {
@@ -182,6 +183,15 @@ impl Direction {
     }
 }
 
+/// The bytes that a pipe takes at a time in a direction that has moved `moved` bytes.
+const fn fill(moved: u64) -> usize {
+    if moved < PROVEN {
+        FIRST_FILLS
+    } else {
+        usize::MAX
+    }
+}
+
 fn is_unsupported(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -193,7 +203,20 @@ fn is_unsupported(error: &io::Error) -> bool {
 std::thread_local! {
     /// Bytes that directions of this thread moved into pipes.
     pub(super) static SPLICED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+    /// The most that went into a pipe at a time.
+    pub(super) static LARGEST: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
+
+/// The bytes after which a pipe is filled whole: more than the kernel buffers for a side that has never read.
+const PROVEN: u64 = 16 * 1024 * 1024;
+
+/// The bytes that a pipe takes before that. The kernel enlarges the receive buffer of a socket that is read in large
+/// steps, so otherwise a client would send 20 MiB to a backend that never reads.
+const FIRST_FILLS: usize = 256 * 1024;
+
+/// A turn moves so many times the bytes through a pipe that it copies. Longer turns of one connection are cheaper,
+/// because what it works on stays in the caches.
+const SPLICED_PER_COPIED: usize = 4;
 
 /// The space that the largest TLS record needs (RFC 8446, section 5.1).
 const RECORD: usize = 16 * 1024;

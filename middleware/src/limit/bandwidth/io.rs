@@ -163,6 +163,10 @@ impl<IO: Passthrough> Passthrough for BandwidthIo<IO> {
     fn has_unread(&self) -> bool {
         self.io.has_unread()
     }
+
+    fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.io.poll_sent(cx)
+    }
 }
 
 impl<IO: AsyncRead> AsyncRead for BandwidthIo<IO> {

@@ -1,10 +1,15 @@
 use super::{bucket::TokenBucket, io::DirectionBandwidth, *};
-use crate::{BoxError, Connection, testing::assert_transparent};
-use std::time::Duration;
+use crate::{
+    BoxError, Connection,
+    io::Passthrough,
+    testing::{assert_transparent, over_tcp},
+};
+use std::{future::poll_fn, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
     time::{Instant, sleep, timeout},
 };
+use tokio_test::{assert_pending, task};
 use tower::{Layer, Service, service_fn};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -156,6 +161,14 @@ async fn the_wrapper_is_transparent() {
     assert_transparent(|io| limited(io, None, None));
     let fast = Some(Bandwidth::per_second(u64::MAX));
     assert_transparent(|io| limited(io, fast, fast));
+}
+
+#[tokio::test]
+async fn a_limited_stream_knows_what_the_system_has_not_sent() {
+    let (connection, _client) = over_tcp().await;
+    let mut connection = connection.map_io(|io| limited(io, None, None));
+    connection.write_all(&[7; 500_000]).await.unwrap();
+    assert_pending!(task::spawn(poll_fn(|cx| connection.poll_sent(cx))).poll());
 }
 
 #[tokio::test(start_paused = true)]

@@ -132,6 +132,10 @@ impl<IO: Passthrough> Passthrough for WriteBufferIo<IO> {
     fn has_unread(&self) -> bool {
         self.io.has_unread()
     }
+
+    fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.io.poll_sent(cx)
+    }
 }
 
 impl<IO: AsyncRead + AsyncWrite> AsyncRead for WriteBufferIo<IO> {

@@ -9,6 +9,10 @@ use crate::{
         unbuffered::Unbuffered,
     },
 };
+use std::{
+    io,
+    task::{Context, Poll},
+};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::client::TlsStream;
 
@@ -26,7 +30,11 @@ pub struct TlsClientIo<IO>(Plaintext<ClientStream<IO>>);
 
 forward_io!([IO: AsyncRead + AsyncWrite + Unpin] TlsClientIo<IO>, io => [Self(io)]);
 
-impl<IO> Passthrough for TlsClientIo<IO> {}
+impl<IO: Passthrough> Passthrough for TlsClientIo<IO> {
+    fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().poll_sent(cx)
+    }
+}
 
 impl<IO> TlsClientIo<IO> {
     pub(super) fn new(stream: TlsStream<IO>, info: ConnectionInfo) -> Self {

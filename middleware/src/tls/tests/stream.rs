@@ -1,8 +1,13 @@
 //! The stream of plaintext, its end and its cost.
 
 use super::*;
-use crate::tls::{TlsIo, handshake::handshake};
-use std::{io::IoSlice, mem::size_of};
+use crate::{
+    io::Passthrough,
+    tls::{TlsIo, handshake::handshake},
+};
+use std::{future::poll_fn, io::IoSlice, mem::size_of};
+use tokio::io::BufStream;
+use tokio_test::{assert_pending, task};
 
 type Server = Connection<TlsIo<Socket<TcpStream>>>;
 
@@ -140,6 +145,46 @@ async fn the_io_underneath_and_the_session_are_within_reach() {
     let name = session.as_ref().and_then(|session| session.server_name());
     assert_eq!(name, (!is_unbuffered()).then_some("localhost"));
     assert!(socket.get_ref().peer_addr().is_ok());
+}
+
+#[tokio::test]
+async fn a_foreign_stream_knows_what_the_system_has_not_sent() {
+    let (mut server, mut client) = established().await;
+    server.write_all(b"x").await.unwrap();
+    server.flush().await.unwrap();
+    // With the session tickets before it; a peer counts as connected while something is unread.
+    client.read_exact(&mut [0]).await.unwrap();
+    let socket = server.get_ref().get_ref().get_ref();
+    socket2::SockRef::from(socket)
+        .set_recv_buffer_size(65_536)
+        .unwrap();
+    // More than the server accepts, and less than the system keeps.
+    client.write_all(&[7; 300_000]).await.unwrap();
+    client.flush().await.unwrap();
+    assert_pending!(task::spawn(poll_fn(|cx| client.poll_sent(cx))).poll());
+    let mut client = BufStream::new(tokio_rustls::TlsStream::from(client));
+    assert_pending!(task::spawn(poll_fn(|cx| client.poll_sent(cx))).poll());
+    assert_pending!(task::spawn(poll_fn(|cx| client.poll_departure(cx))).poll());
+    server.abort();
+    let gone = poll_fn(|cx| client.poll_departure(cx)).await;
+    assert_eq!(gone.kind(), io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn a_peer_of_a_foreign_stream_that_has_ended_its_side_counts_as_connected() {
+    let (mut server, client) = established().await;
+    let mut client = BufStream::new(client);
+    server.write_all(b"x").await.unwrap();
+    server.flush().await.unwrap();
+    client.read_exact(&mut [0]).await.unwrap();
+    // Without `close_notify`, which would be unread input.
+    let socket = server.get_ref().get_ref().get_ref();
+    socket2::SockRef::from(socket)
+        .shutdown(std::net::Shutdown::Write)
+        .unwrap();
+    let end = client.get_ref().get_ref().0.peek(&mut [0]).await;
+    assert_eq!(end.unwrap(), 0);
+    assert_pending!(task::spawn(poll_fn(|cx| client.poll_departure(cx))).poll());
 }
 
 #[tokio::test]

@@ -1,8 +1,18 @@
 //! Every byte arrives, in order.
 
 use super::support::{Forwards, Random, in_memory, over_tcp};
-use portcullis_middleware::{connection::EndedBy, io::BoxIo, testing};
+use crate::service::forward::{
+    Side,
+    direction::{Direction, Surroundings},
+    scratch::BATCH,
+};
+use portcullis_middleware::{
+    connection::EndedBy,
+    io::{BoxIo, Passthrough},
+    testing,
+};
 use std::{
+    future::poll_fn,
     io,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -12,9 +22,10 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     time::sleep,
 };
+use tokio_test::{assert_ready, task};
 
 /// The byte at `position` of a stream; each seed has streams of its own.
-fn byte(seed: u64, position: usize) -> u8 {
+pub(super) fn byte(seed: u64, position: usize) -> u8 {
     let mixed = (position as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ seed;
     (mixed >> 29) as u8
 }
@@ -39,7 +50,12 @@ async fn send(io: &mut (impl AsyncWrite + Unpin), seed: u64, length: usize, larg
 }
 
 /// Receives until the end in random pieces with pauses, and compares.
-async fn receive(io: &mut (impl AsyncRead + Unpin), seed: u64, length: usize, largest: usize) {
+pub(super) async fn receive(
+    io: &mut (impl AsyncRead + Unpin),
+    seed: u64,
+    length: usize,
+    largest: usize,
+) {
     let mut random = Random::new(!seed);
     let mut position = 0;
     let mut buffer = vec![0; largest];
@@ -125,6 +141,8 @@ async fn random_streams_arrive_whole_if_only_one_side_is_a_socket() {
 /// Always has input in small pieces, as TLS may, and accepts everything.
 struct Endless;
 
+impl Passthrough for Endless {}
+
 impl AsyncRead for Endless {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -175,6 +193,26 @@ async fn a_direction_that_never_waits_leaves_the_other_one_its_share() {
     assert!(up.min(down) > up.max(down) / 2, "{up} and {down} bytes");
 }
 
+#[test]
+fn a_stream_that_never_pauses_leaves_other_tasks_a_turn_after_1_mib_that_is_copied() {
+    const MIB: usize = 1024 * 1024;
+    let (mut direction, other) = (Direction::new(Side::Client), Direction::new(Side::Backend));
+    let mut scratch = vec![0; BATCH];
+    let mut task = task::spawn(poll_fn(|cx| {
+        let surroundings = Surroundings {
+            other: &other,
+            failure: None,
+        };
+        let polled = direction.poll(cx, &mut Endless, &mut Endless, surroundings, &mut scratch);
+        assert!(polled.is_pending());
+        Poll::Ready(())
+    }));
+    assert_ready!(task.poll());
+    assert!(task.is_woken());
+    drop(task);
+    assert!((MIB..MIB + BATCH).contains(&(direction.moved() as usize)));
+}
+
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn bulk_moves_through_pipes_only_if_both_sides_are_sockets() {
@@ -198,6 +236,30 @@ async fn bulk_moves_through_pipes_only_if_both_sides_are_sockets() {
         let spliced = SPLICED.get() - before;
         assert_eq!(spliced > 4_000_000, !boxed, "{spliced} bytes");
     }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn pipes_are_filled_with_256_kib_at_most_until_16_mib_have_moved() {
+    use crate::service::forward::{pipes::ALL_PIPES, transfer::LARGEST};
+
+    let _all = ALL_PIPES.lock().await;
+    let (forwards, mut theirs, mut server) = over_tcp().await;
+    LARGEST.set(0);
+    let sending =
+        tokio::spawn(async move { while theirs.write_all(&[7; 1024 * 1024]).await.is_ok() {} });
+    let mut received = vec![0; 1024 * 1024];
+    for _ in 0..1000 {
+        server.read_exact(&mut received).await.unwrap();
+        let (moved, largest) = (forwards.info.bytes_read(), LARGEST.get());
+        assert!(moved > 16 * 1024 * 1024 || largest <= 256 * 1024);
+        if largest > 256 * 1024 {
+            break;
+        }
+    }
+    assert!(LARGEST.get() > 256 * 1024);
+    drop(server);
+    sending.await.unwrap();
 }
 
 #[cfg(target_os = "linux")]

@@ -1,7 +1,10 @@
 //! Options of the backend's socket that only a connection that lasts needs.
 
 use super::support::Forwards;
-use crate::{connect::Connector, listener::Keepalive};
+use crate::{
+    connect::{Buffers, Connector},
+    listener::Keepalive,
+};
 use portcullis_middleware::{
     Connection, ConnectionInfo,
     connection::Address,
@@ -151,7 +154,9 @@ async fn the_options_are_those_of_the_connector() {
         (bare, None),
     ] {
         let options = connector.late_options();
-        let opened = connector.open_with::<TcpStream>(address, &options).await;
+        let opened = connector
+            .open_with::<TcpStream>(address, &options, Buffers::default())
+            .await;
         let mut connection = opened.unwrap();
         let socket = SockRef::from(connection.get_ref().get_ref());
         assert!(!socket.keepalive().unwrap());

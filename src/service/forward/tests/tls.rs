@@ -4,12 +4,13 @@ use super::{bytes::exchange, support::Forwards};
 use crate::connect::ReturnConnection;
 use portcullis_middleware::{
     Connection, TlsLayer,
-    connection::Socket,
+    connection::{EndedBy, Socket},
     error::find,
     outcome::Outcome,
     testing,
     tls::{TlsClientIo, TlsConnector, TlsIo},
 };
+use socket2::SockRef;
 use std::{
     io::{self, ErrorKind},
     time::Duration,
@@ -17,7 +18,7 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tower::{Layer, ServiceExt};
 
@@ -47,6 +48,66 @@ async fn tls_with(
     let (server, client) = tokio::join!(server, client);
     (server.unwrap(), client.unwrap())
 }
+
+#[tokio::test]
+async fn an_answer_that_has_ended_arrives_although_the_backend_resets_after_it() {
+    let (client, mut theirs) = testing::over_tcp().await;
+    let (mut server, backend) = tls_with(|layer| layer).await;
+    let forwards = Forwards::start(client, backend, |s| s);
+    // Receives slowly, so that the system still holds most of the answer.
+    SockRef::from(&theirs).set_recv_buffer_size(65_536).unwrap();
+    server.write_all(&[7; ANSWER]).await.unwrap();
+    // Ends the stream, but not the connection.
+    let session = server.get_mut().session_mut().unwrap();
+    session.send_close_notify();
+    server.flush().await.unwrap();
+    while forwards.info.ended_by().is_none() {
+        sleep(Duration::from_millis(1)).await;
+    }
+    server.abort();
+    // The backend does not receive this.
+    theirs.write_all(&[7; 1000]).await.unwrap();
+    while forwards.info.bytes_read() < 1000 {
+        sleep(Duration::from_millis(1)).await;
+    }
+    let (received, end) = timeout(PATIENCE, read_all(theirs)).await.unwrap();
+    assert_eq!(received, ANSWER);
+    end.unwrap();
+    let error = forwards.error().await;
+    assert_eq!(error.forwarded.to_client, ANSWER as u64);
+    assert_eq!(error.forwarded.ended_by, EndedBy::Backend, "{}", error.text);
+}
+
+#[tokio::test]
+async fn what_a_backend_sent_before_a_reset_arrives_under_tls_although_the_client_still_sends() {
+    let (client, theirs) = tls().await;
+    let (backend, mut server) = testing::over_tcp().await;
+    let forwards = Forwards::start(client, backend, |s| s);
+    let socket = theirs.get_ref().get_ref().get_ref();
+    SockRef::from(socket).set_recv_buffer_size(65_536).unwrap();
+    let (reader, mut writer) = tokio::io::split(theirs);
+    let sending =
+        tokio::spawn(async move { while writer.write_all(&[7; 65_536]).await.is_ok() {} });
+    server.write_all(&[7; ANSWER]).await.unwrap();
+    while forwards.info.bytes_written() < ANSWER as u64 {
+        sleep(Duration::from_millis(1)).await;
+    }
+    // It has not read, so its system resets the connection.
+    drop(server);
+    while forwards.info.ended_by().is_none() {
+        sleep(Duration::from_millis(1)).await;
+    }
+    let (received, end) = timeout(PATIENCE, read_all(reader)).await.unwrap();
+    assert_eq!(received, ANSWER);
+    end.unwrap_err();
+    sending.await.unwrap();
+    assert_eq!(forwards.error().await.forwarded.ended_by, EndedBy::Backend);
+}
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// More than a client that does not read receives.
+const ANSWER: usize = 500_000;
 
 #[tokio::test]
 async fn random_streams_arrive_whole_under_tls_on_either_side_or_both() {
@@ -133,15 +194,13 @@ async fn truncation_is_passed_on_to_a_plain_side_after_everything_was_sent() {
     const TOTAL: usize = 1_000_000;
     let (client, mut theirs) = tls().await;
     let (backend, server) = testing::over_tcp().await;
-    socket2::SockRef::from(&server)
-        .set_recv_buffer_size(65_536)
-        .unwrap();
+    SockRef::from(&server).set_recv_buffer_size(65_536).unwrap();
     let forwards = Forwards::start(client, backend, |s| s);
     theirs.write_all(&[7; TOTAL]).await.unwrap();
     theirs.flush().await.unwrap();
     theirs.get_mut().get_mut().shutdown().await.unwrap();
     // The server reads late.
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    sleep(Duration::from_millis(300)).await;
     let (received, end) = read_all(server).await;
     assert_eq!(received, TOTAL);
     assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);

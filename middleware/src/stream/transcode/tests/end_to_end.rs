@@ -1,8 +1,14 @@
 //! Tests of the layer, over sockets.
 
 use super::*;
-use crate::{BoxError, Connection, peer_addr::PeerAddrLayer, testing::connection};
+use crate::{
+    BoxError, Connection,
+    io::Passthrough,
+    peer_addr::PeerAddrLayer,
+    testing::{connection, over_tcp},
+};
 use encoding_rs::*;
+use std::future::poll_fn;
 use tokio::{
     io::{duplex, split},
     net::{TcpSocket, TcpStream},
@@ -12,6 +18,16 @@ use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 
 static_assertions::assert_impl_all!(TranscodeIo<TcpStream>: Send, Sync, Unpin);
 static_assertions::assert_impl_all!(Transcode<()>: Clone, std::fmt::Debug, Send, Sync);
+
+#[tokio::test]
+async fn a_stream_of_text_knows_what_the_system_has_not_sent() {
+    let (connection, _client) = over_tcp().await;
+    let text = |io| TranscodeIo::new(io, WINDOWS_1252, BadText::Replace).unwrap();
+    let mut connection = connection.map_io(text);
+    connection.write_all(&[b'x'; 500_000]).await.unwrap();
+    connection.flush().await.unwrap();
+    assert_pending!(task::spawn(poll_fn(|cx| connection.poll_sent(cx))).poll());
+}
 
 #[test]
 fn charsets_go_by_their_labels() {
