@@ -13,6 +13,7 @@
 //! | `tls` | terminates TLS with a certificate for `localhost`, whose file is printed |
 //! | `alpn=h2` | selects this protocol if the client offers any |
 //! | `accept-proxy` | requires a PROXY header of the client; only load balancers on this machine may connect |
+//! | `buffers=BYTES` | limits the kernel's buffers, each of the four per connection |
 //! | `send-proxy-v1`, `send-proxy-v2` | names the client to the servers in a PROXY header |
 //!
 //! Ctrl-C or SIGTERM shuts the program down. Connections may finish for up to 30 s; a second signal force-closes
@@ -22,7 +23,8 @@
 
 use portcullis::{
     BoxError, Server, ServiceBuilderExt,
-    listener::TcpListener,
+    connect::Connector,
+    listener::TcpOptions,
     middleware::{
         proxy_protocol::{ProxyHeaderEncoder, ProxyProtocolLayer},
         timeout::IoTimeoutLayer,
@@ -40,16 +42,22 @@ async fn main() -> Result<(), BoxError> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let [address, servers, options @ ..] = &*arguments else {
         return Err(
-            "usage: gate LISTEN SERVER,.. [tls] [alpn=NAME] [accept-proxy] [send-proxy-v2]".into(),
+            "usage: gate LISTEN SERVER,.. [tls] [alpn=NAME] [accept-proxy] [send-proxy-v2] \
+             [buffers=BYTES]"
+                .into(),
         );
     };
     let is_set = |name: &str| options.iter().any(|option| option == name);
-    let alpn: Vec<_> = options
-        .iter()
-        .filter_map(|o| o.strip_prefix("alpn="))
-        .collect();
+    let values = |name: &'static str| options.iter().filter_map(move |it| it.strip_prefix(name));
+    let alpn: Vec<_> = values("alpn=").collect();
+    let buffers = values("buffers=").next().map(str::parse::<usize>);
+    let buffers = buffers.transpose();
+    let buffers = buffers.map_err(|error| format!("buffers= takes a number of bytes: {error}"))?;
 
-    let listener = TcpListener::bind(address)?;
+    let listener = TcpOptions::new()
+        .with_recv_buffer_size(buffers)
+        .with_send_buffer_size(buffers)
+        .bind(address)?;
     println!("listening on {}", listener.local_addr()?);
     let header = match (is_set("send-proxy-v1"), is_set("send-proxy-v2")) {
         (true, _) => Some(ProxyHeaderEncoder::v1()),
@@ -61,7 +69,11 @@ async fn main() -> Result<(), BoxError> {
         Ok(server.with_proxy_header(header))
     });
     let servers: Vec<_> = servers.collect::<Result<_, BoxError>>()?;
-    let forward = ForwardService::new(Pool::new(servers));
+    let connector = Connector::new()
+        .with_recv_buffer_size(buffers)
+        .with_send_buffer_size(buffers);
+    let pool = Pool::builder().with_connector(connector).build(servers);
+    let forward = ForwardService::new(pool);
 
     let front = ServiceBuilder::new()
         .peer_addr()

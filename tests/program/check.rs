@@ -426,6 +426,25 @@ async fn a_list_of_networks_that_admits_no_client_is_noted() {
     }
 }
 
+/// Linux would set a smaller size without an error.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn buffers_that_the_system_does_not_allow_are_noted() {
+    let folder = Folder::new();
+    for (size, fits) in [("4 KiB", true), ("512 MiB", false)] {
+        let file = folder.write(
+            "gate.toml",
+            format!(
+                "version = 1\n[[listener]]\nname = \"a\"\nlisten = \"127.0.0.1:0\"\nbackend = \"b\"\n\
+                 send-buffer = \"{size}\"\n[[backend]]\nname = \"b\"\nservers = \"10.0.0.1:1\"\n"
+            ),
+        );
+        let output = check(&file).await;
+        assert!(output.status.success(), "{}", text(&output));
+        assert_eq!(!text_has(&output, "net.core.wmem_max"), fits, "{size}");
+    }
+}
+
 fn text_has(output: &Output, part: &str) -> bool {
     text(output).contains(part)
 }

@@ -3,6 +3,7 @@
 mod access;
 mod balance;
 mod bandwidth;
+mod buffers;
 mod health;
 mod limits;
 mod listed;

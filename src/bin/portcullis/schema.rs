@@ -52,9 +52,10 @@ const KINDS: &[(Kind, &str)] = &[
         "listener.bandwidth.per-connection listener.bandwidth.total",
     ),
     (BYTE_RATE, "listener.throughput.min"),
+    (SIZE, "listener.bandwidth.burst"),
     (
-        Kind::Pattern("^[0-9]+ *([KMG]i)?B$"),
-        "listener.bandwidth.burst",
+        Kind::OrOff(&SIZE),
+        "listener.receive-buffer listener.send-buffer backend.receive-buffer backend.send-buffer",
     ),
     (
         Kind::Pattern("^(100|[0-9]{1,2})%$"),
@@ -100,6 +101,7 @@ const KINDS: &[(Kind, &str)] = &[
     ),
 ];
 const DURATION: Kind = Kind::Pattern("^[0-9]+ *(ms|s|m|h|d)$");
+const SIZE: Kind = Kind::Pattern("^[0-9]+ *([KMG]i)?B$");
 const BYTE_RATE: Kind = Kind::Pattern("^[0-9]+ *([KMG]i)?B/s$");
 
 /// These are written as `[[listener]]`.

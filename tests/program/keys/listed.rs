@@ -388,6 +388,15 @@ const TESTS: &[(&str, &[&str])] = &[
         &["admin.socket-mode", "listener.socket-mode"],
     ),
     (
+        "keys/buffers.rs::a_side_that_stops_reading_stops_the_other_one_once_the_buffers_of_the_kernel_are_full",
+        &[
+            "listener.receive-buffer",
+            "listener.send-buffer",
+            "backend.receive-buffer",
+            "backend.send-buffer",
+        ],
+    ),
+    (
         "servers.rs::clients_wait_for_a_full_server_as_long_and_as_many_as_configured",
         &["backend.queue.timeout", "backend.queue.length"],
     ),

@@ -73,6 +73,8 @@ pub(super) fn servers(
                 .with_weight(server.weight)
                 .with_backup(server.backup)
                 .with_max_connections(server.max_connections)
+                .with_recv_buffer_size(backend.buffers.receive)
+                .with_send_buffer_size(backend.buffers.send)
                 .with_proxy_header(proxy)
                 .with_tls(server_tls.clone()),
         )

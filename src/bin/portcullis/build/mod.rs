@@ -23,7 +23,7 @@ use crate::{
     admin::{Instruments, show_limit},
     config::{Config, ListenAddress, Problems, Source},
     log,
-    system::{check_descriptors, check_paths},
+    system::{check_buffers, check_descriptors, check_paths},
 };
 use portcullis::{
     middleware::tls::{CertStore, store::Watch},
@@ -90,6 +90,7 @@ pub(crate) fn build(config: &Config, before: &Before, problems: &mut Problems) -
     });
     log::check(&config.log, problems);
     check_paths(config, &before.listening, problems);
+    check_buffers(config, problems);
     // Last, because it is silent after errors.
     check_descriptors(config, problems);
     parts

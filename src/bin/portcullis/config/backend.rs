@@ -2,6 +2,7 @@
 
 use super::{
     address::{no_scope, socket_path},
+    buffers::Buffers,
     guards::read_name,
     health::{Check, Health},
     prelude::Prelude,
@@ -25,6 +26,7 @@ pub(crate) struct Backend {
     /// For each attempt to connect.
     pub(crate) connect_timeout: Duration,
     pub(crate) queue: Queue,
+    pub(crate) buffers: Buffers,
     /// How long connections to removed servers may last.
     pub(crate) drain: Option<Duration>,
 }
@@ -98,6 +100,7 @@ impl Backend {
             }
         }
         let is_unix = |server: &Server| matches!(server.address.value, ServerAddress::Unix(_));
+        let buffers = Buffers::read(section, servers.is_empty() || !servers.iter().all(is_unix));
         if health.port.is_some() && servers.iter().any(is_unix) {
             section.error_at(
                 "health",
@@ -117,6 +120,7 @@ impl Backend {
             when_none_healthy,
             connect_timeout,
             queue,
+            buffers,
             drain,
         })
     }

@@ -1,6 +1,7 @@
 //! `[[listener]]`: where clients arrive, what is asked of them, and where they go.
 
 use super::{
+    buffers::Buffers,
     guards::{Guards, Networks, read_name},
     prelude::Prelude,
     problem::{Place, Placed},
@@ -17,6 +18,7 @@ pub(crate) struct Listener {
     pub(crate) listen: Vec<Placed<ListenAddress>>,
     /// Of its Unix sockets; by default only the same user may connect.
     pub(crate) socket_mode: Option<SocketMode>,
+    pub(crate) buffers: Buffers,
     pub(crate) guards: Guards,
     pub(crate) proxy_protocol: Option<ProxyProtocol>,
     pub(crate) prelude: Option<Placed<Prelude>>,
@@ -82,6 +84,11 @@ impl Listener {
         let name = read_name(section);
         let listen = section.require::<OneOrMore<Placed<ListenAddress>>>("listen");
         let socket_mode = read_mode(section, listen.as_ref().map(|it| &*it.value.0));
+        let may_be_tcp = |it: &Placed<_>| !matches!(it.value, ListenAddress::Unix(_));
+        let has_tcp = listen
+            .as_ref()
+            .is_none_or(|it| it.value.0.iter().any(may_be_tcp));
+        let buffers = Buffers::read(section, has_tcp);
         let guards = Guards::read(section, defaults);
         let proxy_protocol = section
             .section("proxy-protocol")
@@ -144,6 +151,7 @@ impl Listener {
             name: name?,
             listen: listen?.value.0,
             socket_mode,
+            buffers,
             guards,
             proxy_protocol,
             prelude,

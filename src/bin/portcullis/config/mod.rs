@@ -11,6 +11,7 @@
 mod address;
 mod admin;
 mod backend;
+mod buffers;
 mod certificate;
 mod guards;
 mod health;
@@ -30,6 +31,7 @@ pub(crate) use self::{
     backend::{
         Backend, BackendTls, Balance, ProxyField, SendProxy, Server, ServerAddress, WhenNoneHealthy,
     },
+    buffers::Buffers,
     certificate::Certificate,
     guards::{Direction, Guards, Refuse, Throughput, WhenFull, chain},
     health::{Check, Health, Statuses},

@@ -739,6 +739,8 @@ fn keys_that_have_no_use_where_they_are_and_wrong_modes_are_reported() {
         ))
     };
     let of_tcp = "it is for sockets with a path; none is in `listen`";
+    let of_unix = "it is for TCP; all addresses here are Unix sockets";
+    let bounds = "a buffer has at least 4 KiB and at most 512 MiB";
     for (keys, problem) in [
         ("listen = \"127.0.0.1:1\"\nsocket-mode = \"0660\"", of_tcp),
         (
@@ -753,6 +755,16 @@ fn keys_that_have_no_use_where_they_are_and_wrong_modes_are_reported() {
             "listen = \"unix:a\"\nsocket-mode = 660",
             "a mode in octal digits",
         ),
+        ("listen = \"unix:a\"\nsend-buffer = \"1 MiB\"", of_unix),
+        ("listen = \"127.0.0.1:1\"\nsend-buffer = \"4095 B\"", bounds),
+        (
+            "listen = \"127.0.0.1:1\"\nreceive-buffer = \"513 MiB\"",
+            bounds,
+        ),
+        (
+            "listen = \"127.0.0.1:1\"\nreceive-buffer = 4096",
+            "a size such as \"64 KiB\"",
+        ),
     ] {
         let problems = listener(keys);
         assert!(
@@ -764,6 +776,24 @@ fn keys_that_have_no_use_where_they_are_and_wrong_modes_are_reported() {
         listener("listen = [\"127.0.0.1:1\", \"unix:a\"]\nsocket-mode = \"660\""),
         [""; 0]
     );
+    for sizes in [
+        "receive-buffer = \"4 KiB\"\nsend-buffer = \"512 MiB\"",
+        "send-buffer = \"off\"",
+    ] {
+        for listen in ["[\"127.0.0.1:1\", \"unix:a\"]", "\"fd:a\""] {
+            assert_eq!(listener(&format!("listen = {listen}\n{sizes}")), [""; 0]);
+        }
+    }
+    for (keys, problem) in [
+        ("receive-buffer = \"1 B\"", bounds),
+        ("servers = \"unix:/a\"\nreceive-buffer = \"1 MiB\"", of_unix),
+    ] {
+        let problems = wrong_backend(keys);
+        assert!(
+            problems.len() == 1 && problems[0].contains(problem),
+            "{problems:?}"
+        );
+    }
     let host =
         |host: &str| wrong_backend(&format!("health = {{ http = \"/\", host = \"{host}\" }}"));
     assert!(host("a b")[0].contains("a host is a name or an address"));

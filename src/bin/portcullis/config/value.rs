@@ -5,6 +5,7 @@ use super::{
     section::{Reader, Value},
 };
 use std::{
+    fmt,
     net::{IpAddr, Ipv6Addr, SocketAddr},
     num::{IntErrorKind, NonZeroU32, ParseIntError},
     path::PathBuf,
@@ -218,6 +219,17 @@ impl Value for Size {
     }
 }
 
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+        let whole = |(unit, _): &&(u64, &str)| self.0 > 0 && self.0.is_multiple_of(*unit);
+        match units.iter().find(whole) {
+            Some((unit, word)) => write!(f, "{} {word}", self.0 / unit),
+            None => write!(f, "{} B", self.0),
+        }
+    }
+}
+
 fn parse_size(text: &str) -> Option<u64> {
     let (number, unit) = split_number(text)?;
     let bytes = match unit {
@@ -400,8 +412,8 @@ impl ListenAddress {
     }
 }
 
-impl std::fmt::Display for ListenAddress {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => address.fmt(f),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
@@ -432,8 +444,8 @@ impl Value for SocketMode {
     }
 }
 
-impl std::fmt::Display for SocketMode {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for SocketMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:04o}", self.0)
     }
 }

@@ -5,8 +5,8 @@
 use super::show::{Show, word};
 use crate::config::{
     Access as AccessLog, Action, Backend, BackendTls, ByteRate, Certificate, Check, Config, Guards,
-    Listener, Matches, NamePattern, ProxyProtocol, Route, SendProxy, Server, SocketMode, Statuses,
-    Target, Throughput, Tls, TokenSource, WhenFull, Workers,
+    Listener, Matches, NamePattern, ProxyProtocol, Route, SendProxy, Server, Size, SocketMode,
+    Statuses, Target, Throughput, Tls, TokenSource, WhenFull, Workers,
 };
 
 /// A key of the file.
@@ -18,6 +18,8 @@ pub(super) struct Key {
     pub(super) note: &'static str,
     /// Whether `recheck` judges open connections by it.
     pub(super) is_judged: bool,
+    /// Whether its value "off" takes effect at the next start only.
+    pub(super) off_at_start: bool,
     pub(super) read: Read,
 }
 
@@ -89,12 +91,18 @@ impl Key {
             when,
             note: "",
             is_judged: false,
+            off_at_start: false,
             read,
         }
     }
 
     const fn judged(mut self) -> Self {
         self.is_judged = true;
+        self
+    }
+
+    const fn off_at_start(mut self) -> Self {
+        self.off_at_start = true;
         self
     }
 
@@ -144,6 +152,10 @@ use When::{All, Name, Next, Restart};
 
 fn mode(mode: Option<SocketMode>) -> String {
     mode.map_or("0600".into(), |mode| mode.to_string())
+}
+
+fn size(bytes: Option<usize>) -> Option<String> {
+    some(&bytes.map(|bytes| Size(bytes as u64)))
 }
 
 /// In the order of `configuration.md`.
@@ -232,6 +244,8 @@ pub(super) static KEYS: &[Key] = &[
     listener("listener.socket-mode", Restart, |it| {
         Some(mode(it.socket_mode))
     }),
+    listener("listener.receive-buffer", Next, |it| size(it.buffers.receive)).off_at_start(),
+    listener("listener.send-buffer", Next, |it| size(it.buffers.send)).off_at_start(),
     listener("listener.backend", Next, |it| match &it.target {
         Target::Backend(backend) => some(backend),
         Target::Routes(_) => Some("by route".into()),
@@ -440,6 +454,8 @@ pub(super) static KEYS: &[Key] = &[
     backend("backend.connect-timeout", |it| some(&it.connect_timeout)),
     backend("backend.queue.timeout", |it| some(&it.queue.timeout)),
     backend("backend.queue.length", |it| some(&it.queue.length)),
+    backend("backend.receive-buffer", |it| size(it.buffers.receive)),
+    backend("backend.send-buffer", |it| size(it.buffers.send)),
     backend("backend.drain", |it| some(&it.drain))
         .note("for servers that are removed by this reload or later"),
     backend("backend.when-none-healthy", |it| {

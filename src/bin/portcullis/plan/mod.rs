@@ -95,6 +95,7 @@ impl Plan {
                 };
                 let (when, effect) = match key.note {
                     _ if key.is_judged && self.rechecks => (When::All, RECHECKED),
+                    _ if key.off_at_start && to == "off" => (When::Restart, When::Restart.effect()),
                     "" => (key.when, key.when.effect()),
                     note => (key.when, note),
                 };

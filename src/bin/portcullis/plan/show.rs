@@ -19,7 +19,7 @@ macro_rules! as_it_prints {
     )*};
 }
 
-as_it_prints!(bool, u8, u16, u32, usize, str, String);
+as_it_prints!(bool, u8, u16, u32, usize, str, String, Size);
 
 impl<T: Show> Show for Option<T> {
     fn show(&self) -> String {
@@ -62,17 +62,6 @@ impl Show for Duration {
         match units.iter().find(whole) {
             Some((unit, word)) => format!("{}{word}", millis / unit),
             None => format!("{millis}ms"),
-        }
-    }
-}
-
-impl Show for Size {
-    fn show(&self) -> String {
-        let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-        let whole = |(unit, _): &&(u64, &str)| self.0 > 0 && self.0.is_multiple_of(*unit);
-        match units.iter().find(whole) {
-            Some((unit, word)) => format!("{} {word}", self.0 / unit),
-            None => format!("{} B", self.0),
         }
     }
 }

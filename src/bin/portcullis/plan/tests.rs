@@ -317,6 +317,27 @@ fn routes_are_known_by_what_they_take() {
     );
 }
 
+#[test]
+fn a_buffer_that_is_no_longer_limited_takes_a_restart_and_another_size_does_not() {
+    let with = |size: &str| {
+        let key = format!("name = \"shop\"\nsend-buffer = \"{size}\"\nlisten");
+        config(&BASE.replace("name = \"shop\"\nlisten", &key))
+    };
+    let (base, small, large) = (config(BASE), with("64 KiB"), with("1 MiB"));
+    let kept = "open connections keep what they have";
+    let restart = "nothing changes until the program is started again";
+    for (from, to, when, effect) in [
+        (&base, &large, When::Next, kept),
+        (&large, &small, When::Next, kept),
+        (&small, &with("off"), When::Restart, restart),
+        (&small, &base, When::Restart, restart),
+    ] {
+        let changes = changes(from, to);
+        assert_eq!(changes.len(), 1, "{changes:?}");
+        assert_eq!((changes[0].when, &*changes[0].effect), (when, effect));
+    }
+}
+
 /// The page of all keys, which is held to the table.
 const PAGE: &str = include_str!("../configuration.md");
 
@@ -329,7 +350,11 @@ fn the_page_says_of_each_key_what_a_reload_does() {
     });
     let page: BTreeMap<_, _> = rows.collect();
     let expected = KEYS.iter().map(|key| {
-        let parts = [key.when.word(), key.note];
+        let off = match key.off_at_start {
+            true => "`\"off\"`: restart",
+            false => "",
+        };
+        let parts = [key.when.word(), key.note, off];
         let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
         (key.path, parts.join("; "))
     });

@@ -1,6 +1,8 @@
 //! Uses a new configuration whose parts are ready.
 
 use super::{Running, RunningListener, kept::Kept};
+#[cfg(unix)]
+use crate::system::set_buffers;
 use crate::{
     admin::{self, show_limit},
     build::{AdminParts, Gate, Parts, Rules},
@@ -77,6 +79,10 @@ impl Running {
         if pauses {
             self.server.resume();
         }
+        #[cfg(unix)]
+        for listener in &config.listeners {
+            self.limit_buffers(listener);
+        }
         self.drain_others(&config);
         for listener in &config.listeners {
             if let Some(running) = self.listeners.get_mut(&listener.name.value) {
@@ -96,6 +102,29 @@ impl Running {
             self.config.process = before.process;
         }
         self.publish();
+    }
+
+    /// Sets the sizes of buffers on the sockets of a listener, for those that were open before; new ones have them already.
+    /// Connections inherit them. A socket keeps a size that the configuration no longer has.
+    #[cfg(unix)]
+    fn limit_buffers(&self, listener: &Listener) {
+        let name = &listener.name.value;
+        let Some(running) = self.listeners.get(name) else {
+            return;
+        };
+        // An address that another listener gets is still among the sockets.
+        let own = listener.listen.iter().map(|it| label(name, &it.value));
+        let own: Vec<String> = own.collect();
+        let handles = running.sockets.iter().map(|it| &it.handle);
+        let handles = handles.filter(|it| own.iter().any(|own| own == it.name()));
+        for socket in handles.flat_map(ListenerHandle::sockets) {
+            if let Err(error) = set_buffers(socket, listener.buffers) {
+                tracing::error!(
+                    listener = listener.name.value,
+                    "the buffers of a socket cannot be limited: {error}"
+                );
+            }
+        }
     }
 
     /// Adds, changes or removes the admin interface.

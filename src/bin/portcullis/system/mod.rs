@@ -2,6 +2,7 @@
 
 #[cfg(unix)]
 mod activation;
+mod buffers;
 mod descriptors;
 mod events;
 mod handed_over;
@@ -15,7 +16,10 @@ mod sockets;
 pub(crate) mod upgrade;
 mod watch;
 
+#[cfg(unix)]
+pub(crate) use self::buffers::set_buffers;
 pub(crate) use self::{
+    buffers::check_buffers,
     descriptors::{check_descriptors, raise_descriptors},
     events::{Event, Events},
     notify::Notifier,

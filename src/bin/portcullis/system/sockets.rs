@@ -4,7 +4,7 @@ use super::handed_over::Taken;
 #[cfg(unix)]
 use super::handed_over::{HandedOver, is_at};
 use crate::{
-    config::{Config, ListenAddress, Place, Placed, Problems, SocketMode, chain},
+    config::{Buffers, Config, ListenAddress, Place, Placed, Problems, SocketMode, chain},
     view::label,
 };
 use portcullis::listener::{AnyListener, BindError, Listener as _, TcpOptions};
@@ -44,6 +44,15 @@ pub(crate) struct Sockets {
     /// or the listener before until all are open.
     #[cfg(unix)]
     adopted: Vec<(WeakSocket, u32)>,
+}
+
+/// What a new socket gets from the configuration.
+#[derive(Clone, Copy, Debug)]
+struct Options {
+    mode: Option<SocketMode>,
+    buffers: Buffers,
+    /// Whether there is one for each core, which share the port.
+    per_core: bool,
 }
 
 /// Sockets that are open and not yet used.
@@ -101,8 +110,11 @@ impl Sockets {
                         &label(name, &listen.value),
                         &who,
                         listen,
-                        listener.socket_mode,
-                        self.per_core,
+                        Options {
+                            mode: listener.socket_mode,
+                            buffers: listener.buffers,
+                            per_core: self.per_core,
+                        },
                     )?,
                 });
             }
@@ -118,7 +130,12 @@ impl Sockets {
         listen: &Placed<ListenAddress>,
         mode: Option<SocketMode>,
     ) -> Result<Vec<AnyListener>, CannotListen> {
-        self.open_one(label, who, listen, mode, false)
+        let options = Options {
+            mode,
+            buffers: Buffers::default(),
+            per_core: false,
+        };
+        self.open_one(label, who, listen, options)
     }
 
     /// The listener that had one of the sockets of the listener `name`, if that is a new name.
@@ -158,18 +175,20 @@ impl Sockets {
         label: &str,
         who: &str,
         listen: &Placed<ListenAddress>,
-        mode: Option<SocketMode>,
-        per_core: bool,
+        options: Options,
     ) -> Result<Vec<AnyListener>, CannotListen> {
         if let Some(socket) = self.open.remove(&listen.value) {
             return Ok(vec![socket]);
         }
-        let opened = match (self.take_over(label, &listen.value, mode), &listen.value) {
+        let opened = match (
+            self.take_over(label, &listen.value, options.mode),
+            &listen.value,
+        ) {
             (Some(adopted), _) => adopted.map_err(|error| chain(&error)),
             (None, ListenAddress::Activated(name)) => self.activated(name),
-            (None, address) => bind(address, mode, per_core).map_err(|error| chain(&error)),
+            (None, address) => bind(address, options).map_err(|error| chain(&error)),
         };
-        let opened = opened.and_then(|sockets| match per_core {
+        let opened = opened.and_then(|sockets| match options.per_core {
             true => for_each_core(sockets),
             false => Ok(sockets),
         });
@@ -343,21 +362,19 @@ fn for_each_core(mut sockets: Vec<AnyListener>) -> Result<Vec<AnyListener>, Stri
 const ONE_QUEUE: &str = "this socket was handed over with one accept queue, which `workers = \"per-core\"` cannot split; use \
                          another address, or stop the program first";
 
-fn bind(
-    address: &ListenAddress,
-    mode: Option<SocketMode>,
-    reuse_port: bool,
-) -> Result<Vec<AnyListener>, BindError> {
+fn bind(address: &ListenAddress, options: Options) -> Result<Vec<AnyListener>, BindError> {
     let bound = match address {
         // `[::]` leaves IPv4 to `0.0.0.0`, so that both can be listed.
         ListenAddress::Tcp(address) => TcpOptions::new()
+            .with_recv_buffer_size(options.buffers.receive)
+            .with_send_buffer_size(options.buffers.send)
             .with_only_v6(address.is_ipv6())
-            .with_reuse_port(reuse_port)
+            .with_reuse_port(options.per_core)
             .bind(*address)
             .map(Into::into),
         #[cfg(unix)]
         ListenAddress::Unix(path) => {
-            let options = match mode {
+            let options = match options.mode {
                 Some(mode) => UnixOptions::new().with_mode(mode.0),
                 None => UnixOptions::new(),
             };
