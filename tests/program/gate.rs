@@ -156,6 +156,18 @@ impl Gate {
     }
 }
 
+/// Ends a process that is no child of the test.
+pub(crate) struct Stranger(pub(crate) u32);
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        let number = self.0.to_string();
+        let _ = process::Command::new("kill")
+            .args(["-s", "KILL", &number])
+            .status();
+    }
+}
+
 /// An address that is free, and in no other test's way.
 ///
 /// Its port is below those that systems give to connections and to listeners that ask for any.

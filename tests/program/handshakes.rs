@@ -106,8 +106,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Nothing happens in this time.
 const A_WHILE: Duration = Duration::from_millis(500);
 
-/// aws-lc gathers entropy before its first random byte, which takes 40 to 90 ms of a core. A later handshake takes 4 to 12 ms
-/// without optimization, so the factor is at least 4 if the first one waits.
+/// aws-lc gathers entropy before its first random byte, which takes 30 to 90 ms of a core. A later handshake takes 1 to 12 ms
+/// without optimization, and the first one, whose code is not in the cache, up to 11 ms on the fastest machine.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn the_first_handshake_does_not_wait_for_entropy() {
@@ -119,8 +119,10 @@ async fn the_first_handshake_does_not_wait_for_entropy() {
         assert!(gate.serves(None).await);
         spent.push(cpu_time(process).saturating_sub(before));
     }
-    let later = spent[1..].iter().max().expect("three of them");
-    assert!(spent[0] < 3 * *later, "{spent:?}");
+    let later = spent[1..].iter().min().expect("three of them");
+    assert!(!later.is_zero(), "schedstat has no times");
+    let most = (4 * *later).max(Duration::from_millis(20));
+    assert!(spent[0] < most, "{spent:?}");
 }
 
 /// What the threads of a process have used.

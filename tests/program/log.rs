@@ -1,7 +1,7 @@
 //! The log: levels, access lines, and rotation.
 
 use crate::{
-    gate::{Authority, Folder, Gate, backend, line},
+    gate::{Authority, Folder, Gate, Stranger, backend, line},
     tls,
 };
 use serde_json::Value;
@@ -81,14 +81,19 @@ async fn access_lines_in_a_file_have_no_colors_and_those_on_a_terminal_do() {
     let has_colors = |line: &str| line.contains('\u{1b}');
     write("stdout");
     let mut command = tokio::process::Command::new("script");
+    let number = folder.path("number");
     let run = format!(
-        "exec {} run --config {}",
+        "echo $$ > {}; exec {} run --config {}",
+        number.display(),
         env!("CARGO_BIN_EXE_portcullis"),
         file.display()
     );
     command.args(["--quiet", "--return", "--command", &run, "/dev/null"]);
-    command.env_remove("NO_COLOR");
+    command.env("SHELL", "/bin/sh").env_remove("NO_COLOR");
     let mut gate = Gate::start(command, 1).await;
+    // It goes on after `script`, because the end of its terminal sends SIGHUP, which is a reload.
+    let number = fs::read_to_string(number).expect("it is there");
+    let _program = Stranger(number.trim().parse().expect("a number"));
     visit(&gate).await;
     assert!(has_colors(&gate.child.says("outcome").await));
     for _ in 0..2 {

@@ -1,23 +1,10 @@
-//! A systemd of the test's own: its notification socket, its watchdog and its sockets.
+//! In place of systemd: its notification socket, its watchdog, and the sockets that it passes.
 
-use crate::{
-    gate::{Folder, Gate, backend, line, program},
-    support::child::Child,
-};
-use std::{
-    net::TcpListener,
-    os::{
-        fd::{AsFd, AsRawFd},
-        unix::net::UnixListener,
-    },
-    path::Path,
-    time::Duration,
-};
-use tokio::{
-    net::{TcpStream, UnixDatagram, UnixStream},
-    process::Command,
-    time::timeout,
-};
+mod sockets;
+
+use crate::gate::{Folder, Gate, backend, line, program};
+use std::{path::Path, time::Duration};
+use tokio::{net::UnixDatagram, process::Command, time::timeout};
 
 /// The socket to which services report.
 struct Systemd {
@@ -234,112 +221,6 @@ async fn a_process_that_shuts_down_does_not_report_a_reload() {
     let mut buffer = [0; 4_096];
     let more = systemd.socket.try_recv(&mut buffer);
     assert!(more.is_err(), "{}", String::from_utf8_lossy(&buffer));
-}
-
-#[tokio::test]
-async fn listeners_use_the_sockets_that_systemd_has_opened() {
-    let folder = Folder::new();
-    let path = folder.path("passed.socket");
-    let web = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    let address = web.local_addr().expect("it is bound");
-    let unix = UnixListener::bind(&path).expect("a socket");
-    let text = configuration("\"fd:web\"", &backend("one").await.to_string());
-    let file = folder.write("gate.toml", &text);
-    // It waits in the queue until the program runs.
-    let mut early = TcpStream::connect(address).await.expect("it listens");
-    let mut gate = activate(&file, &[("web", &web), ("web", &unix)]);
-    for _ in 0..2 {
-        gate.says("listening on").await;
-    }
-    assert_eq!(line(&mut early).await.expect("the greeting"), "one");
-    let mut client = UnixStream::connect(&path).await.expect("it listens");
-    assert_eq!(line(&mut client).await.expect("the greeting"), "one");
-
-    // A listener that goes and returns finds its sockets again.
-    for listen in ["\"127.0.0.1:0\"", "\"fd:web\""] {
-        folder.write("gate.toml", text.replace("\"fd:web\"", listen));
-        gate.signal("HUP").await;
-        gate.says("was reloaded").await;
-    }
-    let mut late = TcpStream::connect(address).await.expect("it listens");
-    assert_eq!(line(&mut late).await.expect("the greeting"), "one");
-    drop((early, client, late));
-    gate.signal("TERM").await;
-    assert_eq!(gate.ended_within(PATIENCE).await.code(), Some(0));
-    assert!(path.exists(), "the file belongs to systemd");
-}
-
-#[tokio::test]
-async fn a_new_process_knows_the_sockets_that_systemd_has_passed_to_the_old_one() {
-    let folder = Folder::new();
-    let path = folder.path("passed.socket");
-    let web = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    let api = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    let unix = UnixListener::bind(&path).expect("a socket");
-    let server = backend("one").await.to_string();
-    let text = configuration("\"fd:web\"", &server);
-    let file = folder.write("gate.toml", &text);
-    let mut old = activate(&file, &[("web", &web), ("web", &unix), ("api", &api)]);
-    old.says("ready for an upgrade").await;
-    let arguments = ["run", "--config", file.to_str().expect("it is UTF-8")];
-    let mut new = Child::start(program(arguments)).expect("it starts");
-    new.says("ready for an upgrade").await;
-    assert_eq!(old.ended_within(PATIENCE).await.code(), Some(0));
-    // One that no listener has used, and one that goes and returns.
-    for listen in ["\"fd:api\"", "[\"fd:web\", \"fd:api\"]"] {
-        folder.write("gate.toml", configuration(listen, &server));
-        new.signal("HUP").await;
-        new.says("was reloaded").await;
-    }
-    for socket in [&web, &api] {
-        let address = socket.local_addr().expect("it is bound");
-        let mut client = TcpStream::connect(address).await.expect("it listens");
-        assert_eq!(line(&mut client).await.expect("the greeting"), "one");
-    }
-    let mut client = UnixStream::connect(&path).await.expect("it listens");
-    assert_eq!(line(&mut client).await.expect("the greeting"), "one");
-    drop(client);
-    new.signal("TERM").await;
-    assert_eq!(new.ended_within(PATIENCE).await.code(), Some(0));
-    assert!(path.exists(), "the file belongs to systemd");
-}
-
-#[tokio::test]
-async fn a_socket_that_was_not_passed_is_named() {
-    let folder = Folder::new();
-    let text = configuration("\"fd:wep\"", &backend("one").await.to_string());
-    let file = folder.write("gate.toml", text);
-    let web = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    let mut gate = activate(&file, &[("web", &web)]);
-    let error = gate.log_line().await;
-    assert!(error.contains("gate.toml:6:10"), "{error}");
-    assert!(error.contains("FileDescriptorName=wep"), "{error}");
-    assert_eq!(gate.ended_within(PATIENCE).await.code(), Some(1));
-}
-
-/// A file descriptor that can be passed on.
-trait Passed: AsFd + AsRawFd {}
-impl<T: AsFd + AsRawFd> Passed for T {}
-
-/// Starts the program with `sockets` in the file descriptors 3 and up.
-fn activate(file: &Path, sockets: &[(&str, &dyn Passed)]) -> Child {
-    let mut script = String::new();
-    let mut duplicates = Vec::new();
-    for (number, (_, socket)) in sockets.iter().enumerate() {
-        // The shell takes them over, so they may pass through one exec.
-        let duplicate = rustix::io::dup(socket.as_fd()).expect("descriptors are left");
-        script += &format!("exec {}<&{}\n", 3 + number, duplicate.as_raw_fd());
-        duplicates.push(duplicate);
-    }
-    let names: Vec<_> = sockets.iter().map(|(name, _)| *name).collect();
-    script += "LISTEN_PID=$$ exec \"$0\" \"$@\"";
-    let mut command = Command::new("bash");
-    command
-        .args(["-c", &script, env!("CARGO_BIN_EXE_portcullis")])
-        .args(["run", "--config", file.to_str().expect("it is UTF-8")])
-        .env("LISTEN_FDS", sockets.len().to_string())
-        .env("LISTEN_FDNAMES", names.join(":"));
-    Child::start(command).expect("it starts")
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ mod changes;
 mod failures;
 
 use crate::{
-    gate::{Folder, Gate, backend, line, program},
+    gate::{Folder, Gate, Stranger, backend, line, program},
     support::child::Child,
 };
 use serde_json::Value;
@@ -243,18 +243,6 @@ async fn a_socket_that_is_taken_over_gets_the_mode_of_the_new_configuration() {
         processes.push(test.upgrade().await);
         assert_eq!(mode("front.socket"), expected);
         assert_eq!(mode("admin.socket"), 0o600);
-    }
-}
-
-/// Ends a process that is no child of the test.
-struct Stranger(u32);
-
-impl Drop for Stranger {
-    fn drop(&mut self) {
-        let number = self.0.to_string();
-        let _ = std::process::Command::new("kill")
-            .args(["-s", "KILL", &number])
-            .status();
     }
 }
 

@@ -30,9 +30,9 @@ from processes import Example, Missing
 CHECKS = [databases.redis, databases.redis_behind_tls, databases.redis_that_stands_still, databases.postgres,
           applications.iperf3, applications.grpc, applications.websockets, proxies.proxies_in_front,
           proxies.proxies_behind, ends.half_close, ends.half_close_of_the_backend, ends.resets,
-          ends.resets_in_the_middle, ends.back_pressure, failures.ends_are_reported, failures.pool_of_three,
-          failures.backend_refuses, failures.backend_comes_back, failures.silent_backends, failures.backend_vanishes,
-          failures.backend_stays_away, *configurations.CHECKS]
+          ends.resets_in_the_middle, ends.back_pressure, failures.ends_are_reported,
+          failures.pool_of_three, failures.backend_refuses, failures.backend_comes_back,
+          failures.silent_backends, failures.backend_vanishes, failures.backend_stays_away, *configurations.CHECKS]
 
 
 # They wait for timeouts of the system, so the others run meanwhile.

@@ -8,12 +8,12 @@ import ssl
 import threading
 
 from processes import Gate, Missing, need, run
-from sockets import MIB, SECONDS, Backend, ends, everything, exactly, reset
+from sockets import MIB, SECONDS, Backend, ends, everything, exactly, largest_buffers, reset
 
 
-def digest(stream):
-    """Reads all, and only at the end answers with a hash of it."""
-    hashed = hashlib.sha256()
+def digest(stream, first=b""):
+    """Reads all, and only at the end answers with a hash of it and of what was read first."""
+    hashed = hashlib.sha256(first)
     while part := stream.recv(MIB):
         hashed.update(part)
     stream.sendall(hashed.hexdigest().encode())
@@ -139,35 +139,44 @@ def resets_in_the_middle():
 
 
 def back_pressure():
-    """A backend that stops reading stops the client before 16 MiB, and the gate's memory stays bounded."""
+    """A backend that stops reading stops the client before 8 MiB if the kernel's buffers are limited to 1 MiB, also after
+    a long transfer. Otherwise they are as large as the system allows."""
+    for options in [], ["tls"]:
+        for first in 0, 32 * MIB:
+            stopped_client(first, 8 * MIB, f"buffers={MIB}", *options)
+            stopped_client(first, largest_buffers() + 4 * MIB, *options)
+
+
+def stopped_client(first, limit, *options):
+    """The backend reads so many bytes, and then nothing until the client is stopped, before the limit."""
     go_on = threading.Event()
 
     def serve(stream):
         # Of the buffers between both ends, only those of the gate may grow.
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 256 * 1024)
+        begun = exactly(stream, first)
         go_on.wait(60)
-        digest(stream)
+        digest(stream, begun)
 
-    for options in [], ["tls"]:
-        go_on.clear()
-        with Backend(serve) as backend, Gate(backend.port, *options) as gate:
-            before = gate.memory()
-            part, sent, hashed = random.Random(5).randbytes(64 * 1024), 0, hashlib.sha256()
-            with gate.connect() as stream:
-                stream.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 256 * 1024)
-                stream.settimeout(1)
-                # send, because sendall would not say how much it sent.
-                with contextlib.suppress(TimeoutError, ssl.SSLWantWriteError):
-                    while sent < 64 * MIB:
-                        count = stream.send(part)
-                        hashed.update(part[:count])
-                        sent += count
-                assert sent < 16 * MIB, f"{sent} bytes {options}"
-                grown = gate.memory() - before
-                assert grown < 8 * MIB, f"it has grown by {grown} bytes {options}"
-                go_on.set()
-                if options:
-                    continue  # A TLS record that was sent in part cannot be taken back.
-                stream.settimeout(SECONDS)
-                stream.shutdown(socket.SHUT_WR)
-                assert everything(stream).decode() == hashed.hexdigest()
+    with Backend(serve) as backend, Gate(backend.port, *options) as gate:
+        before = gate.memory()
+        part, sent, hashed = random.Random(5).randbytes(64 * 1024), 0, hashlib.sha256()
+        with gate.connect() as stream:
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 256 * 1024)
+            # send, because sendall would not say how much it sent.
+            with contextlib.suppress(TimeoutError, ssl.SSLWantWriteError):
+                while sent < first + 2 * limit:
+                    stream.settimeout(SECONDS if sent < first else 1)
+                    count = stream.send(part)
+                    hashed.update(part[:count])
+                    sent += count
+            print(f"{sent - first} bytes were accepted after {first} ({' '.join(options) or 'plain'})")
+            assert first <= sent < first + limit, f"{sent} bytes {options}"
+            grown = gate.memory() - before
+            assert grown < 8 * MIB, f"it has grown by {grown} bytes {options}"
+            go_on.set()
+            if "tls" in options:
+                return  # A TLS record that was sent in part cannot be taken back.
+            stream.settimeout(SECONDS)
+            stream.shutdown(socket.SHUT_WR)
+            assert everything(stream).decode() == hashed.hexdigest()

@@ -5,6 +5,7 @@ import socket
 import ssl
 import struct
 import threading
+from pathlib import Path
 
 SECONDS = 15
 MIB = 1 << 20
@@ -13,6 +14,12 @@ MIB = 1 << 20
 def free_port():
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return probe.getsockname()[1]
+
+
+def largest_buffers():
+    """How much the system keeps on one side of a forwarder: what a socket has sent, and what another one has received."""
+    settings = [Path(f"/proc/sys/net/ipv4/tcp_{kind}").read_text() for kind in ("rmem", "wmem")]
+    return sum(int(text.split()[2]) for text in settings)
 
 
 def connect(port):

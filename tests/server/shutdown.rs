@@ -78,7 +78,8 @@ fn handlers_learn_of_the_drain_and_can_say_good_bye() {
 #[test]
 fn during_the_announcement_new_connections_are_still_served() {
     scenario(async {
-        let drain = Drain::new().with_notice_period(Duration::from_millis(300));
+        let announce = Duration::from_secs(2);
+        let drain = Drain::new().with_notice_period(announce);
         let server = Fixture::serve_with(echo_stack(), |server| server.drain(drain));
         server.handle.stop();
         eventually("the drain has begun", || {
@@ -87,7 +88,7 @@ fn during_the_announcement_new_connections_are_still_served() {
         .await;
         assert_eq!(ask(server.connect().await, b"new").await.unwrap(), b"new");
         let report = server.finish().await;
-        assert!(report.took() >= Duration::from_millis(300));
+        assert!(report.took() >= announce);
         assert_eq!(report.ended(), 1);
     });
 }
@@ -99,17 +100,16 @@ fn a_paused_server_stays_paused_in_its_announce_time_and_serves_the_queue_after_
         let drain = Drain::new().with_notice_period(announce);
         let server = Fixture::serve_with(echo_stack(), |server| server.drain(drain));
         assert!(server.handle.pause());
+        let begun = Instant::now();
         server.handle.stop();
         eventually("the drain has begun", || {
             server.handle.state() == State::Draining
         })
         .await;
-        let begun = Instant::now();
         assert!(!server.handle.resume());
         let answer = ask(server.connect().await, b"late").await;
         assert_eq!(answer.unwrap(), b"late");
-        // A bit of it may be over when the state is seen.
-        assert!(begun.elapsed() > announce / 2, "{:?}", begun.elapsed());
+        assert!(begun.elapsed() >= announce, "{:?}", begun.elapsed());
         assert_eq!(server.finish().await.ended(), 1);
     });
 }

@@ -76,15 +76,15 @@ pub fn descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
 }
 
-/// Waits until `condition` holds, some seconds at most.
+/// Waits until `condition` holds, half a minute at most.
 pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    for _ in 0..2000 {
-        if condition() {
-            return;
+    let holds = async {
+        while !condition() {
+            sleep(Duration::from_millis(2)).await;
         }
-        sleep(Duration::from_millis(2)).await;
-    }
-    panic!("not in time: {what}");
+    };
+    let waited = timeout(Duration::from_secs(30), holds).await;
+    assert!(waited.is_ok(), "not in time: {what}");
 }
 
 /// Gives back what it reads, until the end.

@@ -11,31 +11,39 @@ use tokio::{
     time::Instant,
 };
 
+const LONGER: Duration = Duration::from_secs(2);
+
 /// Checks that the next connection has ended by this timeout of 300 ms.
 async fn assert_reached(running: &mut Running, key: &str) {
+    assert_reached_after("300ms", running, key).await;
+}
+
+async fn assert_reached_after(time: &str, running: &mut Running, key: &str) {
     let reason = running.reason().await;
-    let expected = format!("timed out after 300ms (`timeouts.{key}`)");
+    let expected = format!("timed out after {time} (`timeouts.{key}`)");
     assert!(reason.ends_with(&expected), "{reason}");
 }
 
 #[tokio::test]
 async fn a_client_that_sends_no_byte_reaches_first_byte() {
-    let mut running = Running::listener("timeouts.first-byte = \"300ms\"").await;
+    // Long enough for a client that speaks.
+    let mut running = Running::listener("timeouts.first-byte = \"2s\"").await;
     let mut speaks = running.connect().await;
     speaks.write_all(b"x").await.expect("it is open");
     let mut silent = running.connect().await;
-    assert!(end(&mut silent).await >= SHORT);
-    assert_reached(&mut running, "first-byte").await;
+    assert!(end(&mut silent).await >= LONGER);
+    assert_reached_after("2s", &mut running, "first-byte").await;
     assert!(stays_open(&mut speaks, Duration::from_millis(100)).await);
 }
 
 #[tokio::test]
 async fn a_connection_on_which_both_sides_are_silent_reaches_idle() {
-    let mut running = Running::listener("timeouts.idle = \"300ms\"").await;
+    // Long enough for a greeting.
+    let mut running = Running::listener("timeouts.idle = \"2s\"").await;
     let mut client = running.greeted().await;
     client.write_all(b"x").await.expect("it is open");
-    assert!(end(&mut client).await >= SHORT);
-    assert_reached(&mut running, "idle").await;
+    assert!(end(&mut client).await >= LONGER);
+    assert_reached_after("2s", &mut running, "idle").await;
 }
 
 #[tokio::test]
@@ -62,15 +70,16 @@ async fn a_server_that_is_silent_after_the_end_of_the_client_reaches_half_closed
 
 #[tokio::test]
 async fn a_connection_in_use_reaches_lifetime() {
-    let mut running = Running::listener("timeouts.lifetime = \"300ms\"").await;
+    // Long enough for a greeting.
+    let mut running = Running::listener("timeouts.lifetime = \"2s\"").await;
     let begun = Instant::now();
     let mut client = running.greeted().await;
     let used =
         async { while client.write_all(b"x").await.is_ok() && client.read_u8().await.is_ok() {} };
     let used = tokio::time::timeout(PATIENCE, used).await;
     used.expect("it does not end");
-    assert!(begun.elapsed() >= SHORT);
-    assert_reached(&mut running, "lifetime").await;
+    assert!(begun.elapsed() >= LONGER);
+    assert_reached_after("2s", &mut running, "lifetime").await;
 }
 
 #[tokio::test]
