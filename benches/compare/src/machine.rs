@@ -100,6 +100,8 @@ const CRATES: &[&str] = &[
     "actix-server",
     "pingora-core",
     #[cfg(feature = "rama")]
+    "rama-net",
+    #[cfg(feature = "rama")]
     "rama-tcp",
     #[cfg(feature = "mimalloc")]
     "mimalloc",

@@ -44,6 +44,6 @@ same round. The second row of the reference is another process of the same serve
 noise, and smaller differences mean nothing. Total CPU is mostly the kernel's. Instructions and system calls, which
 vary less, are counted at the end; the cost of each layer is in `benches/README.md`.
 
-**Bold** is portcullis. † forwards to an echo server on bare tokio, whose CPU and memory are not counted. Such a
+**Bold** is portcullis. † forwards to another server of this program, whose CPU and memory are not counted. Such a
 server has twice as many connections, and is compared with others that do the same.
 ";

@@ -75,12 +75,76 @@ async fn receive(reader: &mut (impl AsyncRead + Unpin), most: u64) -> io::Result
     }
 }
 
+/// The same by threads that block, as most programs that measure throughput do it.
+pub mod blocking {
+    use super::{PART, compare};
+    use std::io::{self, Read, Write};
+
+    /// The side of the server.
+    pub fn serve(mut io: impl Read + Write) -> io::Result<()> {
+        let (to_client, to_server) = (number(&mut io)?, number(&mut io)?);
+        send(&mut io, to_client)?;
+        let received = receive(&mut io, to_server)?;
+        io.write_all(&received.to_be_bytes())
+    }
+
+    /// Receives so many bytes from the server.
+    pub fn download(mut io: impl Read + Write, bytes: u64) -> io::Result<()> {
+        request(&mut io, bytes, 0)?;
+        compare(bytes, receive(&mut io, bytes)?)?;
+        compare(0, number(&mut io)?)
+    }
+
+    /// Sends so many bytes to the server.
+    pub fn upload(mut io: impl Read + Write, bytes: u64) -> io::Result<()> {
+        request(&mut io, 0, bytes)?;
+        send(&mut io, bytes)?;
+        compare(bytes, number(&mut io)?)
+    }
+
+    fn request(writer: &mut impl Write, to_client: u64, to_server: u64) -> io::Result<()> {
+        let numbers = [to_client, to_server].map(u64::to_be_bytes);
+        writer.write_all(numbers.as_flattened())
+    }
+
+    fn number(reader: &mut impl Read) -> io::Result<u64> {
+        let mut number = [0; 8];
+        reader.read_exact(&mut number)?;
+        Ok(u64::from_be_bytes(number))
+    }
+
+    fn send(writer: &mut impl Write, mut bytes: u64) -> io::Result<()> {
+        while bytes > 0 {
+            let part = bytes.min(PART.len() as u64);
+            writer.write_all(&PART[..part as usize])?;
+            bytes -= part;
+        }
+        Ok(())
+    }
+
+    fn receive(reader: &mut impl Read, most: u64) -> io::Result<u64> {
+        let mut reader = reader.take(most);
+        let mut buffer = vec![0; PART.len()];
+        let mut received = 0;
+        loop {
+            match reader.read(&mut buffer)? {
+                0 => return Ok(received),
+                read => received += read as u64,
+            }
+        }
+    }
+}
+
 /// Large enough to fill the socket of a forwarder.
 static PART: [u8; 256 * 1024] = [7; 256 * 1024];
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::{
+        net::{TcpListener, TcpStream},
+        thread,
+    };
     use tokio::{io::duplex, join};
 
     #[tokio::test]
@@ -94,6 +158,22 @@ mod tests {
             let (done, served) = join!(upload(client, bytes), serve(server));
             done.unwrap();
             served.unwrap();
+        }
+    }
+
+    #[test]
+    fn both_directions_count_what_arrives_also_between_threads() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        for bytes in [0, 1, 1_000_000] {
+            let clients = thread::spawn(move || {
+                blocking::download(TcpStream::connect(address)?, bytes)?;
+                blocking::upload(TcpStream::connect(address)?, bytes)
+            });
+            for _ in 0..2 {
+                blocking::serve(listener.accept().unwrap().0).unwrap();
+            }
+            clients.join().unwrap().unwrap();
         }
     }
 

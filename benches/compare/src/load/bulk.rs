@@ -5,7 +5,11 @@ use super::{
     outcome::PATIENCE,
 };
 use harness::{BoxError, bulk, sequence::Connect};
-use std::{io, time::Duration};
+use std::{
+    io,
+    net::{Shutdown, SocketAddr, TcpStream},
+    time::Duration,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, split},
     spawn,
@@ -86,6 +90,42 @@ pub(crate) async fn one_way(
     })
     .await??;
     Ok(begun.elapsed())
+}
+
+/// The same with clients that are threads, and block. They take less of the machine, which the server shares.
+pub(crate) async fn one_way_by_threads(
+    address: SocketAddr,
+    connections: usize,
+    bytes: u64,
+    download: bool,
+) -> Result<Duration, BoxError> {
+    let mut streams = Vec::new();
+    let mut flows = JoinSet::new();
+    for _ in 0..connections {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        streams.push(stream);
+    }
+    let begun = Instant::now();
+    for stream in &streams {
+        let stream = stream.try_clone()?;
+        flows.spawn_blocking(move || match download {
+            true => bulk::blocking::download(stream, bytes),
+            false => bulk::blocking::upload(stream, bytes),
+        });
+    }
+    let done = timeout(PATIENCE * 3, async {
+        while let Some(flow) = flows.join_next().await {
+            flow??;
+        }
+        Ok::<_, BoxError>(begun.elapsed())
+    });
+    let done = done.await;
+    // Also ends the threads that are left.
+    for stream in streams {
+        let _ = stream.shutdown(Shutdown::Both);
+    }
+    done?
 }
 
 fn is_pattern(mut bytes: &[u8], position: usize) -> bool {

@@ -38,32 +38,47 @@ pub(super) fn plain(bench: &Bench) -> [Plan; 3] {
     })
 }
 
-/// Bulk data through those that forward, in each direction; plain and over TLS.
-pub(super) fn forward(bench: &Bench) -> [Plan; 4] {
-    let plan = |id, title: &str, download, servers, targets| {
+/// Bulk data through those that forward, in each direction; plain, also between threads that block, and over TLS.
+pub(super) fn forward(bench: &Bench) -> [Plan; 6] {
+    let plan = |id, title: &str, download, ends: Ends, servers, targets| {
         let bytes: u64 = match bench.quick {
             true => 16 << 20,
             false => 128 << 20,
         };
-        let about = "Four connections, counted by the side that receives.";
-        let mut plan = Plan::new(bench, id, title, about, BULK, move |bench, row, server| {
-            let client = Client::new(server.address, row.entry.job, 64, &bench.folder)?;
-            let (took, cpu) = bench.watch(server, bulk::one_way(&client, 4, bytes, download))?;
-            let gib = (4 * bytes) as f64 / f64::from(1 << 30);
-            Ok(bulk_sample(gib, took, cpu))
-        });
+        let mut plan = Plan::new(
+            bench,
+            id,
+            title,
+            ends.about(),
+            BULK,
+            move |bench, row, server| {
+                let (took, cpu) = match ends {
+                    Ends::Threads => {
+                        let load = bulk::one_way_by_threads(server.address, 4, bytes, download);
+                        bench.watch(server, load)?
+                    }
+                    Ends::Tasks => {
+                        let client = Client::new(server.address, row.entry.job, 64, &bench.folder)?;
+                        bench.watch(server, bulk::one_way(&client, 4, bytes, download))?
+                    }
+                };
+                let gib = (4 * bytes) as f64 / f64::from(1 << 30);
+                Ok(bulk_sample(gib, took, cpu))
+            },
+        );
         plan.seconds = 0.3 + 4.0 * bytes as f64 / 8e8;
         plan.servers(servers)
-            .backend("tokio-bulk")
+            .backend(ends.backend())
             .rounds(bench.rounds())
             .targets(targets)
     };
-    let (plain, tls) = (SPLICING_FORWARDERS, TLS_FORWARDERS);
+    let (plain, tls) = (BULK_FORWARDERS, TLS_FORWARDERS);
     [
         plan(
             "forward-down",
             "Forwarding, from the backend",
             true,
+            Ends::Tasks,
             plain,
             FORWARD_TARGETS,
         ),
@@ -71,6 +86,23 @@ pub(super) fn forward(bench: &Bench) -> [Plan; 4] {
             "forward-up",
             "Forwarding, to the backend",
             false,
+            Ends::Tasks,
+            plain,
+            FORWARD_TARGETS,
+        ),
+        plan(
+            "forward-down-threads",
+            "Forwarding, from the backend, between threads",
+            true,
+            Ends::Threads,
+            plain,
+            FORWARD_TARGETS,
+        ),
+        plan(
+            "forward-up-threads",
+            "Forwarding, to the backend, between threads",
+            false,
+            Ends::Threads,
             plain,
             FORWARD_TARGETS,
         ),
@@ -78,6 +110,7 @@ pub(super) fn forward(bench: &Bench) -> [Plan; 4] {
             "tls-forward-down",
             "Terminating TLS, from the backend",
             true,
+            Ends::Tasks,
             tls,
             TERMINATE_TARGETS,
         ),
@@ -85,10 +118,38 @@ pub(super) fn forward(bench: &Bench) -> [Plan; 4] {
             "tls-forward-up",
             "Terminating TLS, to the backend",
             false,
+            Ends::Tasks,
             tls,
             TERMINATE_TARGETS,
         ),
     ]
+}
+
+/// What the clients of a bulk transfer and its backend are.
+#[derive(Clone, Copy, Debug)]
+enum Ends {
+    Tasks,
+    Threads,
+}
+
+impl Ends {
+    const fn backend(self) -> &'static str {
+        match self {
+            Self::Tasks => "tokio-bulk",
+            Self::Threads => "threads-bulk",
+        }
+    }
+
+    const fn about(self) -> &'static str {
+        match self {
+            Self::Tasks => {
+                "Four connections, counted by the side that receives. Clients and backend are tasks of tokio."
+            }
+            Self::Threads => {
+                "Four connections, counted by the side that receives. Clients and backend are threads that block."
+            }
+        }
+    }
 }
 
 pub(super) fn tls(bench: &Bench) -> [Plan; 2] {
@@ -258,11 +319,15 @@ pub(super) const TLS_SERVERS: &str =
     "tokio-rustls portcullis-tls portcullis-tls-stack tls-listener tokio-rustls";
 
 pub(super) const FORWARDERS: &str = "tokio-forward tokio-forward-64k portcullis-forward portcullis-forward-stack nginx \
-     haproxy tokio-forward";
+     haproxy rama-forward tokio-forward";
 
 /// Also with the splices of HAProxy, which cost small data more than copies.
 const SPLICING_FORWARDERS: &str = "tokio-forward tokio-forward-64k portcullis-forward portcullis-forward-stack nginx \
-     haproxy haproxy-splice tokio-forward";
+     haproxy haproxy-splice rama-forward tokio-forward";
+
+/// Also with one that only splices.
+const BULK_FORWARDERS: &str = "tokio-forward tokio-forward-64k portcullis-forward portcullis-forward-stack nginx \
+     haproxy haproxy-splice rama-forward threads-splice tokio-forward";
 
 pub(super) const TLS_FORWARDERS: &str = "tokio-rustls-forward portcullis-tls-forward portcullis-tls-buffered \
      nginx-tls haproxy-tls hitch stunnel tokio-rustls-forward";

@@ -18,6 +18,7 @@ mod portcullis_layers;
 #[cfg(feature = "rama")]
 mod rama;
 mod runtime;
+mod threads;
 #[cfg(feature = "tls-listener")]
 mod tls_listener;
 mod tls_settings;
@@ -52,6 +53,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Entry> {
         tls_listener::ENTRIES,
         tls_settings::ENTRIES,
         forward::ENTRIES,
+        threads::ENTRIES,
         hyper_util::ENTRIES,
         portcullis_http::ENTRIES,
         #[cfg(feature = "axum")]
