@@ -269,7 +269,8 @@ def tried(binary, folder, text, container, ports):
         for probe in ["readinessProbe", "livenessProbe"]:
             probe = container[probe]["httpGet"]
             eventually(probe["path"], lambda: probe and get(free[ports[probe["port"]]], probe["path"]) is not None)
-        behind_a_balancer(free[ports["web"]], folder / "tls.crt", log, lambda trusted: mount(
+        web = free[ports["web"]], folder / "tls.crt"
+        behind_a_balancer(*web, log, lambda trusted: mount(
             config, **{"gate.toml": gate.replace("10.0.0.0/8", trusted)}))
         [name, *command] = container["lifecycle"]["preStop"]["exec"]["command"]
         assert name == "portcullis"
@@ -278,7 +279,7 @@ def tried(binary, folder, text, container, ports):
         admin = free[ports["admin"]]
         eventually("not ready", lambda: status(admin, ready) == 503)
         assert status(admin, container["livenessProbe"]["httpGet"]["path"]) == 200
-        socket.create_connection(("127.0.0.1", free[ports["web"]])).close()  # while endpoints still have the pod
+        assert balanced(*web, CLIENT), "endpoints still have the pod"
         assert process.poll() is None, log.read_text()
 
 
@@ -295,22 +296,23 @@ def mount(path, **files):
     link.rename(path / "..data")
 
 
+# Whom a balancer names.
+CLIENT = "203.0.113.7", 41234
+
+
 def behind_a_balancer(port, chain, log, trust):
     """A client that a balancer names is served and logged, once the mounted file trusts the balancer's address."""
-    client = "203.0.113.7", 41234
 
     def reload(trusted):
         before = log.read_text().count("was reloaded")
         trust(trusted)
         eventually("a reload of the mounted file", lambda: log.read_text().count("was reloaded") > before)
 
-    assert not balanced(port, chain, client), "the manifest trusts loopback"
+    assert not balanced(port, chain, CLIENT), "the manifest trusts loopback"
     reload("127.0.0.0/8")
-    assert balanced(port, chain, client), log.read_text()
-    eventually("the client's address", lambda: f'"peer":"{client[0]}:{client[1]}"' in log.read_text())
+    assert balanced(port, chain, CLIENT), log.read_text()
+    eventually("the client's address", lambda: f'"peer":"{CLIENT[0]}:{CLIENT[1]}"' in log.read_text())
     assert not balanced(port, chain, None), "the header is required"
-    reload("10.0.0.0/8")
-    assert not balanced(port, chain, client), "the manifest trusts loopback"
 
 
 def balanced(port, chain, client):
