@@ -426,6 +426,25 @@ async fn a_list_of_networks_that_admits_no_client_is_noted() {
     }
 }
 
+#[tokio::test]
+async fn connections_that_do_not_fit_into_the_file_descriptors_are_noted() {
+    let folder = Folder::new();
+    let file = folder.write(
+        "gate.toml",
+        "version = 1\n[[listener]]\nname = \"a\"\nlisten = \"127.0.0.1:0\"\nbackend = \"b\"\n\
+         limits.connections = 100\n[[backend]]\nname = \"b\"\nservers = \"10.0.0.1:1\"\n",
+    );
+    // Twice 100, and 256 for itself.
+    for (limit, fits) in [(455, false), (456, true)] {
+        let script = format!("ulimit -n {limit}; exec \"$0\" check --config \"$1\"");
+        let mut limited = Command::new("sh");
+        limited.args(["-c", &script, env!("CARGO_BIN_EXE_portcullis")]);
+        let output = limited.arg(&file).output().await.expect("it runs");
+        assert!(output.status.success(), "{}", text(&output));
+        assert_eq!(!text_has(&output, "456 file descriptors"), fits, "{limit}");
+    }
+}
+
 /// Linux would set a smaller size without an error.
 #[cfg(target_os = "linux")]
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Configuration files that are watched, threads, and settings that a reload changes.
 
-use crate::gate::{Folder, Gate, backend, line, program};
-use std::{os::unix::fs::symlink, path::Path, time::Duration};
+use crate::gate::{Folder, Gate, backend, line};
+use std::{os::unix::fs::symlink, time::Duration};
 use tokio::net::TcpStream;
 
 fn configuration(process: &str, server: &str) -> String {
@@ -179,33 +179,6 @@ async fn a_reload_changes_the_deadline_of_the_shutdown() {
     gate.child.signal("TERM").await;
     assert_eq!(gate.child.ended_within(PATIENCE).await.code(), Some(3));
     drop(client);
-}
-
-#[tokio::test]
-async fn check_notes_connections_that_do_not_fit_into_the_file_descriptors() {
-    let folder = Folder::new();
-    let text = configuration("", "10.0.0.1:1");
-    let text = text.replace(
-        "backend = \"b\"",
-        "backend = \"b\"\nlimits.connections = 100",
-    );
-    let file = folder.write("gate.toml", text);
-    let output = |limit: u32, file: &Path| {
-        let mut shell = tokio::process::Command::new("sh");
-        let script = format!("ulimit -n {limit}; exec \"$0\" \"$@\"");
-        let program = program(["check", "--config", file.to_str().expect("UTF-8")]);
-        let program = program.as_std();
-        shell.args(["-c", &script]);
-        shell.arg(program.get_program()).args(program.get_args());
-        shell
-    };
-    // Twice 100, and 256 for itself.
-    for (limit, fits) in [(455, false), (456, true)] {
-        let output = output(limit, &file).output().await.expect("it runs");
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success(), "{text}");
-        assert_eq!(!text.contains("456 file descriptors"), fits, "{text}");
-    }
 }
 
 const PATIENCE: Duration = Duration::from_secs(30);

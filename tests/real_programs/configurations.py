@@ -28,7 +28,9 @@ def files():
 
 def forward_redis():
     with redis_server() as server, Forward(server.port) as gate:
+        before = gate.memory()
         redis_through(gate)
+        assert gate.memory() - before < 64 * MIB
 
 
 # A server of iperf3 serves one test, and a check would take its place.

@@ -1,6 +1,6 @@
 //! How forwarded connections end.
 
-use super::support::{Forwards, in_memory, over_tcp};
+use super::support::{Forwards, in_memory, over_tcp, until};
 use portcullis_middleware::{
     Connection,
     connection::{EndedBy, ForcedClose},
@@ -327,9 +327,7 @@ async fn what_was_written_is_sent_before_a_reset_is_passed_on() {
         .set_recv_buffer_size(65_536)
         .unwrap();
     client.write_all(&[7; 1_000_000]).await.unwrap();
-    while forwards.info.bytes_read() < 1_000_000 {
-        sleep(Duration::from_millis(1)).await;
-    }
+    until(|| forwards.info.bytes_read() >= 1_000_000).await;
     reset(client);
     sleep(Duration::from_millis(100)).await;
     let mut received = Vec::new();
@@ -349,9 +347,7 @@ async fn a_reset_waits_for_a_side_that_does_not_read_only_as_long_as_half_closed
         .set_recv_buffer_size(65_536)
         .unwrap();
     theirs.write_all(&[7; 1_000_000]).await.unwrap();
-    while forwards.info.bytes_read() < 1_000_000 {
-        sleep(Duration::from_millis(1)).await;
-    }
+    until(|| forwards.info.bytes_read() >= 1_000_000).await;
     reset(theirs);
     let info = forwards.info.clone();
     let error = forwards.result().await.unwrap_err();

@@ -2,7 +2,7 @@
 
 use super::{
     bytes::{byte, exchange, receive},
-    support::{Forwards, Random},
+    support::{Forwards, Random, until},
 };
 use crate::connect::ReturnConnection;
 use portcullis_middleware::{
@@ -242,9 +242,7 @@ impl Peer {
     async fn send(&mut self, bytes: &[u8]) {
         self.io.write_all(bytes).await.unwrap();
         self.io.flush().await.unwrap();
-        while self.forwarder.bytes_read() < self.io.info().bytes_written() {
-            sleep(Duration::from_millis(1)).await;
-        }
+        until(|| self.forwarder.bytes_read() >= self.io.info().bytes_written()).await;
     }
 }
 

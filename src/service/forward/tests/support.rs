@@ -8,11 +8,13 @@ use std::{
     future::{Ready, ready},
     sync::{Arc, Mutex},
     task::{Context, Poll},
+    time::Duration,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, DuplexStream},
     net::TcpStream,
     task::JoinHandle,
+    time::{sleep, timeout},
 };
 use tower::Service;
 
@@ -100,6 +102,18 @@ pub(super) async fn over_tcp() -> (Forwards, TcpStream, TcpStream) {
     let (client, theirs) = testing::over_tcp().await;
     let (backend, server) = testing::over_tcp().await;
     (Forwards::start(client, backend, |s| s), theirs, server)
+}
+
+/// Waits until `condition` holds, half a minute at most.
+pub(super) async fn until(mut condition: impl FnMut() -> bool) {
+    let holds = async {
+        while !condition() {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(Duration::from_secs(30), holds)
+        .await
+        .expect("not in time");
 }
 
 /// Xorshift with 64 bits of state (Marsaglia, "Xorshift RNGs", 2003).

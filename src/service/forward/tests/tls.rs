@@ -1,6 +1,9 @@
 //! Sides under TLS.
 
-use super::{bytes::exchange, support::Forwards};
+use super::{
+    bytes::exchange,
+    support::{Forwards, until},
+};
 use crate::connect::ReturnConnection;
 use portcullis_middleware::{
     Connection, TlsLayer,
@@ -61,15 +64,11 @@ async fn an_answer_that_has_ended_arrives_although_the_backend_resets_after_it()
     let session = server.get_mut().session_mut().unwrap();
     session.send_close_notify();
     server.flush().await.unwrap();
-    while forwards.info.ended_by().is_none() {
-        sleep(Duration::from_millis(1)).await;
-    }
+    until(|| forwards.info.ended_by().is_some()).await;
     server.abort();
     // The backend does not receive this.
     theirs.write_all(&[7; 1000]).await.unwrap();
-    while forwards.info.bytes_read() < 1000 {
-        sleep(Duration::from_millis(1)).await;
-    }
+    until(|| forwards.info.bytes_read() >= 1000).await;
     let (received, end) = timeout(PATIENCE, read_all(theirs)).await.unwrap();
     assert_eq!(received, ANSWER);
     end.unwrap();
@@ -94,9 +93,7 @@ async fn what_a_backend_sent_before_a_reset_arrives_under_tls_although_the_clien
     }
     // It has not read, so its system resets the connection.
     drop(server);
-    while forwards.info.ended_by().is_none() {
-        sleep(Duration::from_millis(1)).await;
-    }
+    until(|| forwards.info.ended_by().is_some()).await;
     let (received, end) = timeout(PATIENCE, read_all(reader)).await.unwrap();
     assert_eq!(received, ANSWER);
     end.unwrap_err();
