@@ -3,8 +3,8 @@
 use super::{
     Buffers, ConnectError, Target, phase,
     race::{Race, interleave},
-    services, stream,
-    target::{Port, TargetKind},
+    stream,
+    target::TargetKind,
 };
 use crate::listener::{Keepalive, UserTimeout};
 use portcullis_middleware::{
@@ -26,7 +26,6 @@ use std::{
 };
 use tokio::{
     net::{TcpStream, lookup_host},
-    task::spawn_blocking,
     time::{Instant, timeout_at},
 };
 use tower::Service;
@@ -275,14 +274,11 @@ impl Connector {
 
     /// The addresses of the target, in the order of the resolver. It has no timeout.
     pub(crate) async fn resolve(&self, target: &Target) -> Result<Vec<SocketAddr>, ConnectError> {
-        let (host, port) = match target.kind() {
+        let host = match target.kind() {
             TargetKind::Address(address) => return Ok(vec![*address]),
-            TargetKind::Name { host, port } => (host, port),
+            TargetKind::Name { host, .. } => host,
         };
-        let port = match port {
-            Port::Number(port) => *port,
-            Port::Service(name) => service_port(target, name).await?,
-        };
+        let port = target.port().await?;
         if let Ok(ip) = host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(ip, port)]);
         }
@@ -360,14 +356,6 @@ impl Connector {
         }
         self.user_timeout.set_on(socket, self.keepalive)
     }
-}
-
-async fn service_port(target: &Target, name: &str) -> Result<u16, ConnectError> {
-    let service = name.to_owned();
-    let found = spawn_blocking(move || services::look_up(&service)).await;
-    let found = found.unwrap_or_else(|cancelled| Err(cancelled.into()));
-    let found = found.map_err(|error| ConnectError::services(target, error))?;
-    found.ok_or_else(|| ConnectError::unknown_service(target, name))
 }
 
 /// Gives errors of `getaddrinfo(3)` that mean an unknown name the kind `NotFound`.

@@ -127,8 +127,8 @@ impl ConnectError {
 
     /// The kind of the failure.
     ///
-    /// If addresses failed in different ways, other failures take precedence over refusals, and refusals over
-    /// timeouts of the system.
+    /// If addresses failed in different ways, refusals take precedence over timeouts of the system, and both over other
+    /// failures.
     pub fn kind(&self) -> io::ErrorKind {
         match &self.0.cause {
             ConnectFailure::BadTarget(_) => io::ErrorKind::InvalidInput,

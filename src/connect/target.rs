@@ -5,6 +5,7 @@ use std::{
     error, fmt, io,
     net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs},
 };
+use tokio::task::spawn_blocking;
 
 /// A host and a port to connect to.
 ///
@@ -51,16 +52,31 @@ impl Target {
         }
     }
 
-    /// The name and the port, if the host is a name and the port a number.
+    /// The host, if it is a name.
     #[cfg(feature = "dns")]
-    pub(crate) fn host_and_port(&self) -> Option<(&str, u16)> {
+    pub(crate) fn host_name(&self) -> Option<&str> {
         match &self.0 {
-            TargetKind::Name {
-                host,
-                port: Port::Number(port),
-            } if host.parse::<IpAddr>().is_err() => Some((host, *port)),
+            TargetKind::Name { host, .. } if !is_v6(host) && host.parse::<IpAddr>().is_err() => {
+                Some(host)
+            }
             _ => None,
         }
+    }
+
+    /// The port. A service name is looked up.
+    pub(crate) async fn port(&self) -> Result<u16, ConnectError> {
+        let service = match &self.0 {
+            TargetKind::Address(address) => return Ok(address.port()),
+            TargetKind::Name { port, .. } => match port {
+                Port::Number(port) => return Ok(*port),
+                Port::Service(service) => service.clone(),
+            },
+        };
+        let name = service.clone();
+        let found = spawn_blocking(move || services::look_up(&name)).await;
+        let found = found.unwrap_or_else(|cancelled| Err(cancelled.into()));
+        let found = found.map_err(|error| ConnectError::services(self, error))?;
+        found.ok_or_else(|| ConnectError::unknown_service(self, &service))
     }
 
     /// The address, if the host is an IP address and the port a number.
@@ -368,6 +384,20 @@ mod tests {
         for text in ["127.0.0.1:80", "[::1]:80", "[fe80::1%2]:80"] {
             let address: SocketAddr = text.parse().unwrap();
             assert_eq!(Target::parse(text), Ok(address.into()));
+        }
+    }
+
+    #[cfg(feature = "dns")]
+    #[test]
+    fn addresses_with_and_without_a_scope_are_no_names() {
+        for (text, expected) in [
+            ("db.internal:https", Some("db.internal")),
+            ("[fe80::1%eth0]:80", None),
+            ("[::1]:https", None),
+            ("127.0.0.1:https", None),
+            ("127.0.0.1:80", None),
+        ] {
+            assert_eq!(Target::parse(text).unwrap().host_name(), expected, "{text}");
         }
     }
 

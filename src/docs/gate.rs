@@ -84,9 +84,10 @@
 //! }
 //! ```
 //!
-//! Each connection goes to the server with the fewest connections in proportion to its weight. If a server fails, the next one is tried,
-//! within ten seconds and three servers in all, so a client notices only that its connection took longer to open. After
-//! five failures in a row a server is ejected for a time. Other ways to [balance](crate::upstream::Balance) are round robin,
+//! Each connection goes to the server with the fewest connections in proportion to its weight. If a server fails, the next
+//! one is tried, within ten seconds in all, so a client notices only that its connection took longer to open. After five
+//! failures in a row a server is ejected for a time. A pool with host names is made inside of a tokio runtime, where a task
+//! resolves them every 30 s. Other ways to [balance](crate::upstream::Balance) are round robin,
 //! the address of the client, and the first server that has capacity.
 //!
 //! # Health

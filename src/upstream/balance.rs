@@ -7,7 +7,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -20,8 +20,8 @@ use std::{
 pub enum Balance {
     /// The server with the fewest connections for its weight; the default.
     ///
-    /// Servers with equally many take turns. Above 64 servers, the better of two random ones is used, which
-    /// distributes almost as evenly (Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001).
+    /// Servers with equally many take turns. Above 64 servers of equal weights, the better of two random ones is used,
+    /// which distributes almost as evenly (Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001).
     #[default]
     LeastConnections,
     /// One after the other, in proportion to their weights.
@@ -46,12 +46,22 @@ pub(super) struct Balancer {
     turn: AtomicUsize,
     /// Held from a choice in turn to its reservation.
     round_robin: Mutex<()>,
+    /// Whether some servers have another weight than others.
+    weights_differ: AtomicBool,
 }
 
 /// A chosen server and its connections at that time.
 pub(super) type Choice<'a> = (&'a Arc<Member>, usize);
 
 impl Balancer {
+    /// Called when the servers have changed.
+    pub(super) fn set_members(&self, members: &[Arc<Member>]) {
+        let mut weights = members.iter().map(|member| member.server.weight());
+        let first = weights.next();
+        let differ = weights.any(|weight| Some(weight) != first);
+        self.weights_differ.store(differ, Ordering::Relaxed);
+    }
+
     /// Reserves a connection to one of the servers that `is_eligible`, which have a weight above zero.
     pub(super) fn reserve(
         &self,
@@ -89,7 +99,7 @@ impl Balancer {
     ) -> Option<Choice<'a>> {
         let eligible = || members.iter().filter(|member| is_eligible(member));
         match now.balance {
-            Balance::LeastConnections if members.len() > SCANNED => self
+            Balance::LeastConnections if self.samples(members) => self
                 .better_of_two(members, now, &is_eligible)
                 .or_else(|| self.least(members, now, is_eligible)),
             Balance::LeastConnections => self.least(members, now, is_eligible),
@@ -99,6 +109,11 @@ impl Balancer {
                 .map(observed),
             Balance::First => eligible().next().map(observed),
         }
+    }
+
+    /// Whether looking at two servers is enough. A heavy one among many would rarely be one of them.
+    fn samples(&self, members: &[Arc<Member>]) -> bool {
+        members.len() > SCANNED && !self.weights_differ.load(Ordering::Relaxed)
     }
 
     /// The servers of which [`reserve`](Self::reserve) chooses one: the one itself where nothing else matters than the

@@ -46,7 +46,7 @@ impl PoolBuilder {
             balance: Balance::default(),
             attempt_timeout: ATTEMPT_TIMEOUT,
             timeout: TIMEOUT,
-            max_attempts: MAX_ATTEMPTS,
+            max_attempts: usize::MAX,
             queue_timeout: QUEUE_TIMEOUT,
             max_waiting: MAX_WAITING,
             ejection: Some(EJECTION),
@@ -84,8 +84,8 @@ impl PoolBuilder {
 
     /// Limits each attempt to connect to a server, with its PROXY header and its TLS handshake; 3 s by default.
     ///
-    /// An attempt that has less than nine tenths of it, because the [limit of the connect](Self::with_timeout) is near,
-    /// does not count as a failure of its server.
+    /// If an attempt has less than nine tenths of it, because the [limit of the connect](Self::with_timeout) is near, its
+    /// timeout does not count as a failure of its server.
     #[must_use]
     pub const fn with_attempt_timeout(mut self, timeout: Duration) -> Self {
         self.settings.attempt_timeout = timeout;
@@ -99,7 +99,9 @@ impl PoolBuilder {
         self
     }
 
-    /// Limits the servers that are tried for one connection; 3 by default.
+    /// Limits the servers that are tried for one connection.
+    ///
+    /// By default all are that can be used, each once, until the [time](Self::with_timeout) of the connect is over.
     ///
     /// # Panics
     ///
@@ -263,7 +265,6 @@ impl Default for PoolBuilder {
 
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 const TIMEOUT: Duration = Duration::from_secs(10);
-const MAX_ATTEMPTS: usize = 3;
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Each of them holds the socket of a client.
 pub(super) const MAX_WAITING: usize = 1024;

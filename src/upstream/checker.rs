@@ -212,7 +212,7 @@ impl Shared {
                     standing.rise(self.clock.now());
                 }
                 // What connects found is outdated.
-                member.state.forget_failures(self.clock.now());
+                self.forget_failures(&member.state);
                 standing.set_health(Health::Up);
                 events::up(self, member);
             }

@@ -27,7 +27,7 @@ use tower::Service;
 impl Pool {
     /// Connects to a server for `client`.
     ///
-    /// If a server fails, the next one is tried, three in all by default. A server without capacity is waited for.
+    /// If a server fails, the next one is tried. A server without capacity is waited for.
     /// The returned connection counts as one of the server's until it is dropped.
     ///
     /// # Errors
@@ -56,7 +56,9 @@ impl Pool {
             client.set_pool(name.clone());
         }
         let begun = Instant::now();
-        let deadline = after(begun, settings.timeout);
+        let greeting = skip.and_then(|skip| skip.timeout).unwrap_or_default();
+        let time = settings.timeout.saturating_add(greeting);
+        let deadline = after(begun, time);
         let mut wish = Wish::new(client, &settings);
         let mut failed = Vec::new();
         let reason = loop {
@@ -85,7 +87,7 @@ impl Pool {
                 break NoBackendReason::AttemptsFailed;
             }
             if Instant::now() >= deadline {
-                break NoBackendReason::TimedOut(Elapsed::new(phase::CONNECT, settings.timeout));
+                break NoBackendReason::TimedOut(Elapsed::new(phase::CONNECT, time));
             }
             wish.tried.push(member.key.clone());
         };

@@ -2,9 +2,8 @@
 
 use super::{
     events,
-    member::Member,
+    member::{Member, MemberState},
     pool::Shared,
-    standing::{Clock, Millis},
 };
 use std::{
     sync::{PoisonError, atomic::Ordering},
@@ -29,7 +28,7 @@ impl Shared {
         }
         state.set_reached();
         if state.has_failed() {
-            state.forget_failures(self.clock.now());
+            self.forget_failures(state);
             self.show(state);
             // It may be what a connection waits for.
             self.serve_queue();
@@ -56,6 +55,12 @@ impl Shared {
         }
     }
 
+    /// Forgets failed connects and what followed from them, also of a connect that ejects the server meanwhile.
+    pub(super) fn forget_failures(&self, state: &MemberState) {
+        let _one = self.ejecting.lock().unwrap_or_else(PoisonError::into_inner);
+        state.forget_failures(self.clock.now());
+    }
+
     /// Ejects the server, unless half of the pool is already ejected.
     fn eject(&self, member: &Member, ejection: Ejection) -> Option<Duration> {
         let _one = self.ejecting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -64,7 +69,9 @@ impl Shared {
         let is_ejected = |member: &Member| member.state.standing.is_ejected(now);
         let ejected = members.iter().filter(|member| is_ejected(member)).count();
         let is_removed = !members.iter().any(|each| each.key == member.key);
-        if is_removed || is_ejected(member) || (ejected + 1) * 2 > members.len() {
+        // Another connect may have succeeded meanwhile.
+        let is_forgotten = !member.state.has_failed();
+        if is_removed || is_forgotten || is_ejected(member) || (ejected + 1) * 2 > members.len() {
             return None;
         }
         let before = member.state.ejections.fetch_add(1, Ordering::Relaxed);
@@ -93,15 +100,5 @@ impl Shared {
         for standing in ejected.into_iter().take(surplus) {
             standing.end_ejection(now);
         }
-    }
-
-    /// The time until the next ejection ends.
-    pub(super) fn next_return(&self) -> Option<Duration> {
-        let (now, members) = (self.clock.now(), self.members());
-        let until = members
-            .iter()
-            .map(|member| member.state.standing.ejected_until());
-        let next: Millis = until.filter(|until| *until > now).min()?;
-        Some(Clock::until(now, next))
     }
 }

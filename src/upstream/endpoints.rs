@@ -1,7 +1,8 @@
 //! Which servers a pool has: a list, the addresses of names, or a stream of changes.
 
 use super::{
-    Server, ServerAddress, ServerKey, events,
+    Server, ServerAddress, ServerKey,
+    events::{self, InUse},
     jitter::{around, no_sooner_than},
     member::{Member, MemberState},
     meters::Meters,
@@ -241,28 +242,29 @@ impl Shared {
         requests
     }
 
-    /// A name has these addresses now, and others that are unknown unless `is_complete`.
-    fn resolved(self: &Arc<Self>, name: &Name, mut found: Vec<Found>, is_complete: bool) {
+    /// A name has these addresses now, and others that are unknown unless `is_complete`. Returns whether they are used.
+    fn resolved(self: &Arc<Self>, name: &Name, mut found: Vec<Found>, is_complete: bool) -> bool {
         // Name servers rotate them. Of an address that is listed twice, a primary server stays.
         found.sort_unstable();
         found.dedup_by_key(|found| found.address);
         let mut configured = self.configured();
         let Some(known) = find(&mut configured, name) else {
-            return;
+            return false;
         };
         // What is unknown now is not taken for removed.
         if known.is_complete && !is_complete {
-            return;
+            return false;
         }
         known.is_complete = is_complete;
         known.failure = None;
         if known.servers.is_some() && known.found == found {
-            return;
+            return true;
         }
         let before = known.servers.take().unwrap_or_default();
         known.servers = Some(at_each(&known.server, &found, &before));
         known.found = found;
         self.rebuild(&configured);
+        true
     }
 
     /// A name could not be resolved. Returns whether it was before.
@@ -447,10 +449,12 @@ async fn follow(pool: Weak<Shared>, name: Name) {
         let Some(shared) = pool.upgrade() else {
             return;
         };
-        let mut has_addresses = true;
+        let mut in_use = InUse::Previous;
         let (failure, pause) = match answer {
             Ok(answer) => {
-                shared.resolved(&name, answer.found, answer.failure.is_none());
+                if shared.resolved(&name, answer.found, answer.failure.is_none()) {
+                    in_use = InUse::Known;
+                }
                 let pause = match answer.valid_for {
                     Some(time) => no_sooner_than(time.clamp(SHORTEST, LONGEST)),
                     None => around(interval),
@@ -458,7 +462,9 @@ async fn follow(pool: Weak<Shared>, name: Name) {
                 (answer.failure, pause)
             }
             Err(error) => {
-                has_addresses = shared.unresolved(&name, &*error);
+                if !shared.unresolved(&name, &*error) {
+                    in_use = InUse::None;
+                }
                 (Some(error), RETRY)
             }
         };
@@ -467,7 +473,7 @@ async fn follow(pool: Weak<Shared>, name: Name) {
             Some(_) => around(interval.min(RETRY)).min(pause),
         };
         if let Some(error) = failure.as_ref().filter(|_| !is_failing) {
-            events::unresolved(&shared, &name.0, &**error, has_addresses);
+            events::unresolved(&shared, &name.0, &**error, in_use);
         }
         is_failing = failure.is_some();
         drop(shared);

@@ -14,7 +14,7 @@ use std::{error::Error, fmt, sync::Arc};
 
 /// A [`Pool`](super::Pool) found no server for a connection; contains the servers that were tried and why they failed.
 ///
-/// The cause of the last failure is its source.
+/// Its source is the timeout that has expired, or else the cause of the last failure.
 #[derive(Debug)]
 pub struct NoBackend(Box<Facts>);
 

@@ -32,16 +32,26 @@ pub(super) fn drained(pool: &Shared, member: &Member) {
     );
 }
 
-/// The host name of a server cannot be resolved, and `has_addresses` if it was before.
+/// The addresses of a name that is not resolved completely.
+#[derive(Clone, Copy)]
+pub(super) enum InUse {
+    Previous,
+    /// What was found now.
+    Known,
+    None,
+}
+
+/// The host name of a server cannot be resolved, or not completely.
 pub(super) fn unresolved(
     pool: &Shared,
     server: &ServerKey,
     error: &(dyn Error + 'static),
-    has_addresses: bool,
+    in_use: InUse,
 ) {
-    let follows = match has_addresses {
-        true => "its previous addresses stay in use",
-        false => "it has no address yet",
+    let follows = match in_use {
+        InUse::Previous => "its previous addresses stay in use",
+        InUse::Known => "those of its addresses that are known are used",
+        InUse::None => "it has no address yet",
     };
     tracing::warn!(
         pool = pool.name(),

@@ -11,8 +11,8 @@ use std::{fmt, sync::Arc, time::Duration};
 /// again after 250 ms, and after pauses that double up to the interval. A server that was not checked yet is used only
 /// as long as no server has passed a check, or while all servers are new.
 ///
-/// Checks connect as the pool does, with TLS if the server has it, and with a PROXY header that names no client. They
-/// resume no TLS session, so that they verify the certificate each time.
+/// Checks connect as the pool does, with TLS if the server has it and unless they are [`tcp`](Self::tcp), and with a PROXY
+/// header that names no client. They resume no TLS session, so that they verify the certificate each time.
 ///
 /// ```
 /// use portcullis::upstream::{HealthCheck, OnDown};
@@ -256,7 +256,9 @@ pub enum OnDown {
     /// They are kept. A server that fails its checks may still serve them.
     #[default]
     Keep,
-    /// They are force-closed, for example because the server is no longer the primary of a database.
+    /// They are force-closed, for example because the server is no longer the primary of a database. A server that was
+    /// removed is not checked any more, so its connections stay until the [drain
+    /// timeout](super::PoolBuilder::with_drain_timeout).
     Close,
 }
 

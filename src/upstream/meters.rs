@@ -137,13 +137,18 @@ impl Shared {
     }
 }
 
-/// The servers of a pool that is gone are no longer up.
+/// The servers of a pool that is gone are no longer up, and their tasks end.
 impl Drop for Shared {
     fn drop(&mut self) {
         self.is_retired.store(true, Ordering::SeqCst);
         self.show_certificates();
-        for member in self.members().iter() {
+        let leaving = self.leaving();
+        let leaving = leaving.iter().map(|it| &it.member);
+        for member in self.members().iter().chain(leaving) {
             member.state.meters.set_hidden(true);
+            // Its connections keep its state.
+            member.state.stop_checks();
+            member.state.meters.lock().timer = None;
         }
     }
 }

@@ -45,7 +45,7 @@
 //! | limit | default |
 //! |---|---|
 //! | [an attempt](PoolBuilder::with_attempt_timeout), with PROXY header and TLS handshake | 3 s |
-//! | [servers tried for a connection](PoolBuilder::with_max_attempts) | 3 |
+//! | [servers tried for a connection](PoolBuilder::with_max_attempts) | all, each once |
 //! | [a connect in all](PoolBuilder::with_timeout), with waiting | 10 s |
 //! | [waiting connections](PoolBuilder::with_queue) | 1024, 5 s each |
 //! | [failures in a row before an ejection](PoolBuilder::with_ejection) | 5, then 10 s doubling up to 5 min, at most half of the servers |
@@ -65,8 +65,8 @@
 //!
 //! # Limitations
 //!
-//! - A connect fails after as many failed servers as [`PoolBuilder::with_max_attempts`] allows, also if another one would
-//!   have answered.
+//! - A connect fails when its time is over, also if a server that it has not tried would have answered: with the defaults
+//!   after three servers that do not answer, while those that refuse take no time.
 //! - Only connects are repeated. Once a server is connected to, its failure ends the connection of the client.
 //! - Under TLS 1.3 a server rejects a client certificate after the handshake. Its connects count as successes, so use a
 //!   health check that waits for an answer.
@@ -77,13 +77,19 @@
 //! # Metrics
 //!
 //! With the feature `metrics`, each server exports whether it is up and whether it is ejected, its connections and its
-//! connects. The page of `observe::metrics` lists them. A host name has one series for all its addresses.
+//! connects. The page of `observe::metrics` lists them. A host name has one series for all its addresses. Each other name
+//! of a server has series of its own, which stay, so give the servers of a registry names from a limited set.
 //!
 //! # Performance
 //!
 //! A choice copies references to the list of servers and to the settings, each under a read lock, and reads a few
-//! atomics of each server. Above 64 servers, [`Balance::LeastConnections`] looks at two. [`Balance::RoundRobin`] takes a lock. A connect takes one lock of its server to record the connection, and its end another one. The connection
-//! itself is not wrapped, so reads and writes cost nothing.
+//! atomics of each server. Above 64 servers of equal weights, [`Balance::LeastConnections`] looks at two.
+//! [`Balance::RoundRobin`] takes a lock. A connect takes the lock of its server twice to record the connection, and its
+//! end once. The connection itself is not wrapped, so reads and writes cost nothing.
+//!
+//! # Panics
+//!
+//! A pool of servers with host names or health checks starts tasks, so making it panics outside of a tokio runtime.
 //!
 //! # Example
 //!

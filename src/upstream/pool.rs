@@ -270,6 +270,7 @@ impl Shared {
     pub(super) fn set_members(&self, members: Members, is_pending: bool) {
         {
             let mut current = self.members.write().unwrap_or_else(PoisonError::into_inner);
+            self.balancer.set_members(&members);
             *current = members;
             self.is_pending.store(is_pending, Ordering::Relaxed);
         }

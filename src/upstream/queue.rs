@@ -2,7 +2,6 @@
 
 use super::{
     builder::MAX_WAITING,
-    jitter::after,
     member::Reservation,
     pool::{Shared, Unavailable, Wish},
 };
@@ -95,18 +94,13 @@ impl Shared {
             _ => max,
         };
         let receiver = self.queue.enter(wish, why, max);
-        let mut receiver = receiver.ok_or(NotServed::QueueFull)?;
-        loop {
-            // A server may have become free before the queue was entered, or its ejection may be over.
-            self.serve_queue();
-            let returned = self.next_return().map(|time| after(Instant::now(), time));
-            let next = returned.map_or(until, |returned| returned.min(until));
-            match timeout_at(next, &mut receiver).await {
-                Ok(Ok(reservation)) => return Ok(reservation),
-                Ok(Err(_)) => return Err(NotServed::Changed),
-                Err(_) if next < until => {}
-                Err(_) => return Err(NotServed::Elapsed),
-            }
+        let receiver = receiver.ok_or(NotServed::QueueFull)?;
+        // A server may have become free before the queue was entered.
+        self.serve_queue();
+        match timeout_at(until, receiver).await {
+            Ok(Ok(reservation)) => Ok(reservation),
+            Ok(Err(_)) => Err(NotServed::Changed),
+            Err(_) => Err(NotServed::Elapsed),
         }
     }
 

@@ -1,6 +1,8 @@
 //! Replaces the settings of a pool that is in use.
 
-use super::{Pool, PoolBuilder, Server, builder::Settings, pool::Shared, standing::Health};
+use super::{
+    Pool, PoolBuilder, Server, builder::Settings, member::Member, pool::Shared, standing::Health,
+};
 use std::sync::{Arc, PoisonError};
 
 impl Pool {
@@ -96,7 +98,7 @@ impl Shared {
         if is_switched {
             self.forget_checks();
         }
-        for member in self.members().iter() {
+        for member in self.members_and_leaving() {
             if !is_same {
                 member.state.stop_checks();
                 member.state.checks.count_anew();
@@ -123,14 +125,18 @@ impl Shared {
         self.standing_changed();
     }
 
+    /// The servers, and those that were removed and may return.
+    fn members_and_leaving(&self) -> Vec<Arc<Member>> {
+        let mut all = self.members().to_vec();
+        all.extend(self.leaving().iter().map(|it| it.member.clone()));
+        all
+    }
+
     /// As if no server had been checked ever.
     fn forget_checks(&self) {
-        let mut all = self.members().to_vec();
-        // They may return.
-        all.extend(self.leaving().iter().map(|it| it.member.clone()));
         self.become_unknown(|had_up| {
             *had_up = false;
-            for member in all {
+            for member in self.members_and_leaving() {
                 member.state.checks.clear();
                 member.state.standing.set_health(Health::Unknown);
             }

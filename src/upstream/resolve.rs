@@ -52,8 +52,8 @@ impl Resolver {
         match name {
             ServerAddress::Tcp(target) => {
                 #[cfg(feature = "dns")]
-                if let (Some(dns), Some((host, port))) = (&self.dns, target.host_and_port()) {
-                    return dns.addresses(host, port).await;
+                if let (Some(dns), Some(host)) = (&self.dns, target.host_name()) {
+                    return dns.addresses(host, target.port().await?).await;
                 }
                 let addresses = self.connector.resolve(target).await?;
                 Ok(Answer {

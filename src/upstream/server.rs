@@ -78,7 +78,7 @@ impl Server {
 
     /// Sets the share of connections that the server gets, compared with other servers; 100 by default.
     ///
-    /// A server of weight zero gets no new connections.
+    /// A server of weight zero gets no new connections. A weight above zero in an SRV record replaces this one.
     #[must_use]
     pub const fn with_weight(mut self, weight: u16) -> Self {
         self.weight = weight;

@@ -75,8 +75,8 @@ impl SkipGreeting {
     /// Limits the time until the greeting is complete, counted from the connect with its TLS handshake; 10 s by default.
     /// `None` disables the timeout.
     ///
-    /// It comes in addition to the [timeouts](super::PoolBuilder::with_timeout) of the pool. Once the one of the whole
-    /// connect is over, no further server is tried.
+    /// The [limit of the whole connect](super::PoolBuilder::with_timeout) is extended by it, so that another server is
+    /// tried after one that says nothing.
     #[must_use]
     pub fn with_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.skip.timeout = timeout.into();

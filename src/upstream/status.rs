@@ -52,9 +52,8 @@ impl Pool {
     /// Replaces the servers.
     ///
     /// Servers with a name that the pool has already keep their connections, and unless their address changes, their
-    /// health and their failures. Servers
-    /// that are missing in the new list get no new connections, and [lose the others after a
-    /// time](super::PoolBuilder::with_drain_timeout).
+    /// health and their failures. Servers that are missing in the new list get no new connections, and [lose the others
+    /// after a time](super::PoolBuilder::with_drain_timeout). They are not checked any more.
     ///
     /// # Panics
     ///
@@ -67,8 +66,11 @@ impl Pool {
 
     /// Gives a server no new connections. Returns false if the pool has no such server.
     ///
-    /// It keeps those that it has. [`undrain`](Self::undrain) reverts it. The key of a server with a host name drains
-    /// all of its addresses, also those that are found later. [`take_down`](Self::take_down) and `restore` do the same.
+    /// It keeps those that it has. [`undrain`](Self::undrain) reverts it.
+    ///
+    /// The key of a server with a host name means all of its addresses, also those that are found later, here and for
+    /// [`take_down`](Self::take_down) and [`restore`](Self::restore). What is requested for one address of a name
+    /// stays when that address vanishes, and applies when it returns, also as that of another machine.
     pub fn drain(&self, server: &ServerKey) -> bool {
         self.request(server, ServerRequest::Drain)
     }
@@ -93,7 +95,8 @@ impl Pool {
         is_known
     }
 
-    /// Uses a server as its health allows, with a [slow start](super::PoolBuilder::with_slow_start). Returns false if the pool has no such server.
+    /// Uses a server as its health allows, with a [slow start](super::PoolBuilder::with_slow_start). Returns false if the
+    /// pool has no such server.
     pub fn restore(&self, server: &ServerKey) -> bool {
         self.request(server, ServerRequest::Auto)
     }
@@ -248,7 +251,7 @@ impl ServerStatus {
 pub enum ServerState {
     /// It is used. Without health checks each server is.
     Up,
-    /// It was not checked yet. It is used while that is so for all servers of the pool.
+    /// It was not checked yet. It is used while that is so for all servers of the pool, and until one has passed a check.
     Unknown,
     /// Health checks fail.
     Down,

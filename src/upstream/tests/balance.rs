@@ -62,6 +62,18 @@ async fn many_servers_are_used_almost_evenly() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_heavy_server_among_many_gets_its_share() {
+    let servers = Servers::new(100);
+    let weight = |number| if number == 1 { 990 } else { 10 };
+    let weighted = (1..=100).map(|number| Servers::server(number).with_weight(weight(number)));
+    let pool = servers.pool().build(weighted);
+    let _connections = connect_all(&pool, clients(400)).await;
+    let counts = counts(&pool);
+    assert!((198..=202).contains(&counts[0]), "{}", counts[0]);
+    assert!(counts[1..].iter().all(|count| (1..=3).contains(count)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn round_robin_spreads_the_turns_of_a_heavy_server() {
     let servers = Servers::new(3);
     let pool = in_turn(&servers, [5, 1, 1]);

@@ -30,7 +30,7 @@ const TIME: Duration = Duration::from_secs(60);
 const CLIENTS: u32 = 24;
 
 #[test]
-fn bytes_are_exact_and_no_client_fails_where_one_of_three_servers_answers() {
+fn bytes_are_exact_and_no_client_fails_where_a_server_answers() {
     let mut totals = Totals::default();
     let all = for_each_seed(scenario, |run| totals.add(run));
     println!("{totals:?}");
@@ -116,8 +116,8 @@ async fn scenario(mut random: Random) -> Totals {
 
 fn world(random: &mut Random) -> World {
     let has_steady = random.one_in(2);
-    // Beside a steady one no more servers than attempts, so that each client reaches it.
-    let count = 2 + random.below(if has_steady { 2 } else { 4 });
+    // Beside a steady one three others, so that each client reaches it in time also if they are silent.
+    let count = 2 + random.below(if has_steady { 3 } else { 4 });
     let all: Vec<_> = (1..=count).map(address).collect();
     let servers = Servers(Arc::new(Mutex::new(State {
         behaviors: all.iter().map(|at| (*at, Behavior::Echoes)).collect(),

@@ -59,6 +59,14 @@ async fn a_server_that_refuses_in_its_greeting_has_failed_and_the_next_is_tried(
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_server_that_says_nothing_has_failed_and_the_next_is_tried() {
+    let (_servers, _, skipping) = skipping(&["", "220 a\r\nfine"]);
+    let begun = Instant::now();
+    skipping.connect(&client()).await.unwrap();
+    assert_eq!(begun.elapsed(), 10 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refusal_is_an_error_with_the_words_of_the_server() {
     let (_servers, _, skipping) = skipping(&["554 go away\r\n"]);
     let error = skipping.oneshot(client()).await.unwrap_err();

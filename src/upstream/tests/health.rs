@@ -400,9 +400,11 @@ async fn checks_end_with_the_last_clone_and_with_their_server() {
     clone.replace([Servers::server(2)]);
     sleep(SECOND).await;
     assert_eq!(alive(), 1);
+    let open = clone.connect(&client()).await.unwrap();
     drop(clone);
     sleep(SECOND).await;
     assert_eq!(alive(), 0);
+    drop(open);
     let (first, second) = (servers.begun(1), servers.begun(2));
     sleep(60 * SECOND).await;
     assert_eq!((servers.begun(1), servers.begun(2)), (first, second));

@@ -56,6 +56,33 @@ async fn one_of_three_is_down_and_no_connect_fails() {
     serve_b.abort();
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn what_is_unread_and_what_is_unsent_is_seen_through_a_pool() {
+    use portcullis_middleware::io::Passthrough;
+    use std::future::poll_fn;
+    use tokio::time::{sleep, timeout};
+
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let pool = Pool::new([listener.local_addr().unwrap()]);
+    let info = client();
+    let (connected, accepted) = tokio::join!(pool.connect(&info), listener.accept());
+    let (mut connection, (mut server, _)) = (connected.unwrap(), accepted.unwrap());
+    assert!(!connection.get_ref().has_unread());
+    server.write_all(b"hello").await.unwrap();
+    let arrives = async {
+        while !connection.get_ref().has_unread() {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(30 * SECOND, arrives).await.unwrap();
+    // The server does not read.
+    let piece = [7; 65_536];
+    while timeout(SECOND / 10, connection.write(&piece)).await.is_ok() {}
+    let mut sent = tokio_test::task::spawn(poll_fn(|cx| connection.get_mut().poll_sent(cx)));
+    assert!(sent.poll().is_pending());
+}
+
 #[cfg(unix)]
 #[tokio::test]
 async fn a_server_may_listen_on_a_unix_socket() {
@@ -304,14 +331,16 @@ async fn a_full_backlog_of_a_unix_socket_is_waited_for() {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
     socket.bind(&SockAddr::unix(&path).unwrap()).unwrap();
     socket.listen(1).unwrap();
-    let timeout = SECOND / 2;
-    let pool = Pool::builder().with_max_attempts(1);
-    let pool = pool
-        .with_attempt_timeout(timeout)
-        .build([Server::unix(&path)]);
+    let pool = |timeout| {
+        let builder = Pool::builder()
+            .with_attempt_timeout(timeout)
+            .with_timeout(timeout);
+        builder.build([Server::unix(&path)])
+    };
+    let impatient = pool(SECOND / 2);
     let mut held = Vec::new();
     let error = loop {
-        match pool.connect(&client()).await {
+        match impatient.connect(&client()).await {
             Ok(connection) => held.push(connection),
             Err(error) => break error,
         }
@@ -321,7 +350,7 @@ async fn a_full_backlog_of_a_unix_socket_is_waited_for() {
         tokio::time::sleep(Duration::from_millis(50)).await;
         (socket.accept().unwrap(), socket)
     });
-    pool.connect(&client()).await.unwrap();
+    pool(30 * SECOND).connect(&client()).await.unwrap();
     accepting.await.unwrap();
     std::fs::remove_file(&path).unwrap();
 }

@@ -35,7 +35,8 @@
 //!
 //! `backend` is the name of the pool, and `server` that of the server in the configuration. A host name has one series for all
 //! its addresses, so that a name whose addresses change has no more series over time: `up`, `ejected` and `connections` are
-//! sums, as is `servers`. They return to 0 once a server is removed or its pool is dropped, as does the end of its
+//! sums, as is `servers`. Servers with other names have series of their own, so a registry that names each of its servers
+//! anew adds series for as long as the process runs. The gauges return to 0 once a server is removed or its pool is dropped, as does the end of its
 //! certificate.
 //!
 //! # Position in the stack
