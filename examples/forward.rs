@@ -58,7 +58,7 @@ async fn main() -> Result<(), BoxError> {
         .connection_limit(10_000)
         .catch_panics()
         .layer(ConnectionTimeoutLayer::new().with_idle_timeout(Duration::from_secs(3600)))
-        // A peer may be silent for as long as it likes, but it must read.
+        // A client may be silent for up to an hour, but it must read.
         .layer(IoTimeoutLayer::new().without_read_timeout())
         .service(ForwardService::new(pool.clone()));
 

@@ -36,17 +36,26 @@ use portcullis::{
 use std::{env, fs, path::PathBuf, process};
 use tower::ServiceBuilder;
 
+const USAGE: &str = "usage: gate LISTEN SERVER,.. [tls] [alpn=NAME] [accept-proxy] \
+                     [send-proxy-v1 | send-proxy-v2] [buffers=BYTES]";
+
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
     tracing_subscriber::fmt().init();
     let arguments: Vec<String> = env::args().skip(1).collect();
     let [address, servers, options @ ..] = &*arguments else {
-        return Err(
-            "usage: gate LISTEN SERVER,.. [tls] [alpn=NAME] [accept-proxy] [send-proxy-v2] \
-             [buffers=BYTES]"
-                .into(),
-        );
+        return Err(USAGE.into());
     };
+    let is_known = |option: &String| {
+        matches!(
+            &**option,
+            "tls" | "accept-proxy" | "send-proxy-v1" | "send-proxy-v2"
+        ) || option.starts_with("alpn=")
+            || option.starts_with("buffers=")
+    };
+    if let Some(unknown) = options.iter().find(|option| !is_known(option)) {
+        return Err(format!("unknown option {unknown:?}\n{USAGE}").into());
+    }
     let is_set = |name: &str| options.iter().any(|option| option == name);
     let values = |name: &'static str| options.iter().filter_map(move |it| it.strip_prefix(name));
     let alpn: Vec<_> = values("alpn=").collect();

@@ -78,8 +78,9 @@
 //!    [`PeekLayer`](middleware::peek) and a [`Router`](middleware::route), with TLS in the routes; where TLS begins on
 //!    request, a [`PreludeLayer`](middleware::prelude) before it.
 //! 7. [`IoTimeoutLayer`](middleware::timeout::io_timeout): inside TLS it limits the handler's reads and
-//!    writes, outside those on the wire. For forwarding,
-//!    [`HalfClosedTimeoutLayer`](middleware::timeout::half_closed) goes next to it.
+//!    writes, outside those on the wire. Next to it goes
+//!    [`HalfClosedTimeoutLayer`](middleware::timeout::half_closed), if a custom service forwards;
+//!    [`ForwardService`](service::ForwardService) has this limit itself.
 //!    [`BandwidthLayer`](middleware::limit::bandwidth) goes inside of it, so that its waits are not timeouts.
 //! 8. [`OnErrorLayer`](middleware::handler::on_error), inside TLS so that its output is encrypted.
 //! 9. Custom layers, and the service: `HttpService` (feature `http`) for axum, tonic and hyper.

@@ -102,24 +102,14 @@ impl AsyncWrite for BackendIo {
 
     #[inline]
     fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(io) => io.is_write_vectored(),
-            Self::Prefixed(io) => io.is_write_vectored(),
-            #[cfg(feature = "tls")]
-            Self::Tls(io) => io.is_write_vectored(),
-        }
+        either!(self, io => io.is_write_vectored())
     }
 }
 
 impl Passthrough for BackendIo {
     #[inline]
     fn is_passthrough(&self) -> bool {
-        match self {
-            Self::Plain(io) => io.is_passthrough(),
-            Self::Prefixed(io) => io.is_passthrough(),
-            #[cfg(feature = "tls")]
-            Self::Tls(_) => false,
-        }
+        either!(self, io => io.is_passthrough())
     }
 
     fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
@@ -136,12 +126,7 @@ impl Passthrough for BackendIo {
         cx: &mut Context<'_>,
         pipe: &mut Pipe,
     ) -> Poll<io::Result<usize>> {
-        match self {
-            Self::Plain(io) => io.poll_read_to_pipe(cx, pipe),
-            Self::Prefixed(io) => io.poll_read_to_pipe(cx, pipe),
-            #[cfg(feature = "tls")]
-            Self::Tls(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
-        }
+        either!(self, io => io.poll_read_to_pipe(cx, pipe))
     }
 
     #[inline]
@@ -150,12 +135,7 @@ impl Passthrough for BackendIo {
         cx: &mut Context<'_>,
         pipe: &mut Pipe,
     ) -> Poll<io::Result<usize>> {
-        match self {
-            Self::Plain(io) => io.poll_write_from_pipe(cx, pipe),
-            Self::Prefixed(io) => io.poll_write_from_pipe(cx, pipe),
-            #[cfg(feature = "tls")]
-            Self::Tls(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
-        }
+        either!(self, io => io.poll_write_from_pipe(cx, pipe))
     }
 
     fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

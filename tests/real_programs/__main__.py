@@ -67,9 +67,9 @@ def main():
         waiting = [beside.submit(result, check) for check in checks if check in WAITING]
         results += [result(check) for check in checks if check not in WAITING]
         results += [it.result() for it in waiting]
-    passed, failed = results.count("ok"), results.count("FAILED")
-    print(f"{passed} passed, {failed} failed")
-    sys.exit(1 if failed or not checks else 0)
+    passed, skipped, failed = (results.count(word) for word in ("ok", "skipped", "FAILED"))
+    print(f"{passed} passed, {skipped} skipped, {failed} failed")
+    sys.exit(1 if failed or not passed else 0)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ mod prefixed;
 mod sent;
 #[cfg(test)]
 #[cfg(target_os = "linux")]
-mod splice_tests;
+pub(crate) mod splice_tests;
 #[cfg(test)]
 mod tests;
 mod unbuffered;

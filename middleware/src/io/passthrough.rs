@@ -26,9 +26,10 @@ use std::{
 /// assert!(!Compressed(tokio::io::empty()).is_passthrough());
 /// ```
 ///
-/// A wrapper that leaves the bytes unchanged forwards all methods to the stream inside, and every wrapper forwards
+/// A wrapper that leaves the bytes unchanged forwards all methods to the stream inside, and every other wrapper forwards
 /// [`poll_departure`](Self::poll_departure) and [`poll_sent`](Self::poll_sent). To forward a stream of a foreign type,
-/// which cannot implement this trait, put it into a [`BoxIo`](super::BoxIo).
+/// which cannot implement this trait, put it into a [`BoxIo`](super::BoxIo). That and tokio's `Join` forward no method,
+/// because what is inside need not implement this trait.
 pub trait Passthrough {
     /// Whether this stream is currently a socket with nothing in between.
     ///
@@ -42,8 +43,9 @@ pub trait Passthrough {
     /// Ready with the reason once the peer has disconnected, for a connection that is not read at the moment.
     ///
     /// The reason is a reset, or [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) if the peer has ended its side. A peer
-    /// that has sent something before may be waiting for a response, so a plain socket then only reports a reset.
-    /// The input stays in the stream, and while some is unread, the peer counts as connected.
+    /// that has sent something before may be waiting for a response, so a plain socket then only reports a reset; once the
+    /// peer has ended its side, nothing more is reported. The input stays in the stream, and while some is unread, the peer
+    /// counts as connected.
     ///
     /// The default is always pending, so that the peer counts as connected until the stream is read or written. Each
     /// wrapper forwards this method, whether it changes the bytes or not.
@@ -66,6 +68,10 @@ pub trait Passthrough {
     /// As `poll_read`; also [`Unsupported`](io::ErrorKind::Unsupported) or
     /// [`InvalidInput`](io::ErrorKind::InvalidInput) if the stream or the system does not support it, or the
     /// next byte is urgent data of TCP. No byte was moved then, and `poll_read` goes on.
+    ///
+    /// # Panics
+    ///
+    /// If `pipe` contains bytes.
     fn poll_read_to_pipe(
         &mut self,
         cx: &mut Context<'_>,
@@ -92,8 +98,8 @@ pub trait Passthrough {
     /// Ready once the system has sent everything that was written to the socket, after a flush.
     ///
     /// A reset then no longer discards it. The network may still lose it, as the system does not wait for its
-    /// acknowledgement. Afterwards, at most one byte is buffered before it is sent, so this is for the end
-    /// of a connection. Other streams, and TCP on systems other than Linux, are always ready. Each wrapper forwards this
+    /// acknowledgement. Afterwards the socket accepts bytes only while nothing is unsent, so this is for the end of a
+    /// connection. Other streams, and TCP on systems other than Linux, are always ready. Each wrapper forwards this
     /// method, whether it changes the bytes or not.
     ///
     /// # Errors
@@ -215,7 +221,7 @@ impl<R, W> Passthrough for tokio::io::Join<R, W> {}
 
 /// Implements [`Passthrough`] for a foreign type that changes the bytes or buffers them.
 macro_rules! forward_ends {
-    ($wrapper:ty, $self:ident => $io:expr) => {
+    ($wrapper:ty, $self:ident => $io:expr $(, $unread:item)?) => {
         impl<IO> Passthrough for $wrapper
         where
             IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Passthrough,
@@ -228,11 +234,15 @@ macro_rules! forward_ends {
             fn poll_sent(&mut $self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
                 $io.poll_sent(cx)
             }
+
+            $($unread)?
         }
     };
 }
 
-forward_ends!(tokio::io::BufStream<IO>, self => self.get_mut());
+forward_ends!(tokio::io::BufStream<IO>, self => self.get_mut(), fn has_unread(&self) -> bool {
+    self.get_ref().has_unread()
+});
 #[cfg(feature = "tls")]
 forward_ends!(tokio_rustls::TlsStream<IO>, self => self.get_mut().0);
 #[cfg(feature = "tls")]

@@ -19,7 +19,13 @@ impl KernelSocket<'_> {
             // The bytes already are in the receive buffer of the peer.
             return Poll::Ready(Ok(()));
         };
-        socket2::SockRef::from(socket).set_tcp_notsent_lowat(1)?;
+        if socket2::SockRef::from(socket)
+            .set_tcp_notsent_lowat(1)
+            .is_err()
+        {
+            // Multipath TCP has it only in newer kernels.
+            return Poll::Ready(Ok(()));
+        }
         loop {
             ready!(socket.poll_write_ready(cx))?;
             match socket.try_io(Interest::WRITABLE, || is_writable(socket)) {

@@ -11,8 +11,9 @@ use crate::{
 };
 use std::{future::poll_fn, io, time::Duration};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt, BufStream},
     net::{TcpStream, UnixStream},
+    time::{sleep, timeout},
 };
 use tokio_test::{assert_pending, task};
 
@@ -64,6 +65,29 @@ async fn bytes_move_through_wrappers_that_leave_them_unchanged() {
     let mut connection = connection.map_io(EitherIo::<_, BoxIo>::Left);
     echoes(&mut connection, client).await;
     assert_eq!((total.bytes_read(), total.bytes_written()), (15, 15));
+}
+
+/// Checks that input which arrives at the socket is seen.
+pub(crate) async fn assert_sees_unread(io: &impl Passthrough, client: &mut TcpStream) {
+    assert!(!io.has_unread());
+    client.write_all(b"hello").await.unwrap();
+    let arrives = async {
+        while !io.has_unread() {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(Duration::from_secs(30), arrives).await.unwrap();
+}
+
+#[tokio::test]
+async fn unread_input_is_seen_through_wrappers() {
+    let (connection, mut client) = over_tcp().await;
+    let connection = connection.map_io(|io| CountedIo::new(io, ByteCounter::new()));
+    let connection = connection.map_io(|io| HalfClosedTimeoutIo::new(TimeoutIo::new(io)));
+    let connection = connection.map_io(|io| BufStream::new(WriteBufferIo::new(io, 1000)));
+    let connection = connection.map_io(PrefixedIo::new).map_io(Box::new);
+    let connection = connection.map_io(EitherIo::<_, BoxIo>::Left);
+    assert_sees_unread(connection.get_ref(), &mut client).await;
 }
 
 #[tokio::test]
@@ -174,7 +198,7 @@ async fn everything_is_sent_before_a_reset_also_through_wrappers() {
     let connection = connection.map_io(|io| CountedIo::new(io, total));
     let connection = connection.map_io(|io| HalfClosedTimeoutIo::new(TimeoutIo::new(io)));
     let connection = connection.map_io(|io| WriteBufferIo::new(io, 1000));
-    let connection = connection.map_io(PrefixedIo::new);
+    let connection = connection.map_io(PrefixedIo::new).map_io(Box::new);
     let mut connection = connection.map_io(EitherIo::<_, BoxIo>::Left);
     connection.write_all(&[7; 500_000]).await.unwrap();
     connection.flush().await.unwrap();

@@ -35,6 +35,8 @@ pub(super) struct Direction {
     moved: u64,
     /// The first byte was read, and its time recorded.
     pub(super) has_begun: bool,
+    /// Nothing was written since the input of the other direction ended.
+    pub(super) is_quiet: bool,
 }
 
 /// What was read and is not yet written; it goes first.
@@ -43,6 +45,8 @@ pub(super) enum Rest {
     Nothing,
     Bytes(Box<Unwritten>),
     Pipe(PooledPipe),
+    /// The output has failed, and so many bytes were read since.
+    Discarded(usize),
 }
 
 #[derive(Debug)]
@@ -104,6 +108,7 @@ impl Direction {
             unflushed: false,
             moved: 0,
             has_begun: false,
+            is_quiet: false,
         }
     }
 
@@ -137,7 +142,9 @@ impl Direction {
 
     /// Whether the other side has not received everything that was read, or does not know that reading failed.
     pub(super) const fn is_in_transit(&self) -> bool {
-        !matches!(self.rest, Rest::Nothing) || self.unflushed || matches!(self.stage, Stage::Failed)
+        matches!(self.rest, Rest::Bytes(_) | Rest::Pipe(_))
+            || self.unflushed
+            || matches!(self.stage, Stage::Failed)
     }
 
     /// Notes that reading failed.
@@ -150,8 +157,16 @@ impl Direction {
     pub(super) fn stop(&mut self) {
         self.stage = Stage::Stopped;
         self.failure = None;
-        self.rest = Rest::Nothing;
+        self.rest = Rest::Discarded(0);
         self.unflushed = false;
+    }
+
+    /// Whether this stream may end without an orderly end, because the other one has ended, and `read` bytes were read now.
+    ///
+    /// Many TLS peers do not answer a `close_notify` with one. But a backend that goes on answers, and its answer may be
+    /// truncated.
+    pub(super) const fn may_just_end(&self, read: usize) -> bool {
+        matches!(self.from, Side::Client) || self.is_quiet && read == 0
     }
 
     /// Whether input was read and has not ended, so that there is nothing to record.
@@ -159,16 +174,25 @@ impl Direction {
         self.has_begun && !self.has_ended()
     }
 
-    /// Discards input of a stopped direction, so that the peer does not wait for us instead of receiving.
+    /// Discards input of a stopped direction, so that the peer does not wait for us instead of receiving. A backend that
+    /// streams is no longer read after a while.
     fn discard<R>(&mut self, cx: &mut Context<'_>, from: &mut R, scratch: &mut [u8])
     where
         R: AsyncRead + Unpin,
     {
         for _ in 0..TURN / BATCH {
+            let Rest::Discarded(discarded) = &mut self.rest else {
+                return;
+            };
+            if matches!(self.from, Side::Backend) && *discarded > LAST_INPUT {
+                return;
+            }
             let mut buffer = ReadBuf::new(scratch);
             match Pin::new(&mut *from).poll_read(cx, &mut buffer) {
                 Poll::Pending => return,
-                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {}
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                    *discarded = discarded.saturating_add(buffer.filled().len());
+                }
                 Poll::Ready(_) => {
                     self.stage = Stage::Done;
                     return;
@@ -280,6 +304,7 @@ impl Direction {
     pub(super) fn wrote(&mut self, bytes: usize) {
         self.moved += bytes as u64;
         self.unflushed = true;
+        self.is_quiet = false;
     }
 
     /// Whether input has arrived.
@@ -292,6 +317,9 @@ impl Direction {
         Failure { step, error }
     }
 }
+
+/// What a backend may still send to a client that is gone.
+pub(super) const LAST_INPUT: usize = 1024 * 1024;
 
 /// Bytes that a direction copies before other tasks get a turn; through a pipe it moves more. A read or a write takes
 /// one unit of tokio's budget for any number of bytes, so that alone would allow much longer turns.

@@ -1,7 +1,7 @@
 //! Both directions of a forwarded connection.
 
 use super::{
-    direction::{Direction, Surroundings},
+    direction::{Direction, LAST_INPUT, Surroundings},
     late::LateTuning,
     report::{Failure, ForwardError, ForwardStep, Forwarded, Side},
     scratch::with_scratch,
@@ -246,6 +246,11 @@ where
             && info.ended_by().is_none()
         {
             info.set_ended_by(by);
+            let other = match from {
+                Side::Client => &mut self.to_client,
+                Side::Backend => &mut self.to_backend,
+            };
+            other.is_quiet = true;
         }
         None
     }
@@ -395,8 +400,9 @@ where
     /// The silence that ends the connection while the server drains.
     fn drain_limit(&mut self, cx: &mut Context<'_>) -> Option<Duration> {
         let silence = self.silence.as_mut()?.drain_limit(cx)?;
-        // A side that does not read keeps its bytes; the write timeout limits the wait.
-        (!self.is_in_transit()).then_some(silence)
+        // Otherwise a stream could look complete. Other limits end a side that does not read.
+        let is_whole = !self.is_in_transit() && self.failure.is_none();
+        is_whole.then_some(silence)
     }
 
     fn failed(&self, failure: Failure) -> Result<Forwarded, ForwardError> {
@@ -449,8 +455,5 @@ impl<IO, BackendIo> fmt::Debug for Forwarding<IO, BackendIo> {
             .finish_non_exhaustive()
     }
 }
-
-/// What a backend may still send to a client that is gone. One that streams is reset soon.
-const LAST_INPUT: usize = 1024 * 1024;
 
 const OPEN: &str = "both connections are open until the end";

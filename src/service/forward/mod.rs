@@ -1,13 +1,16 @@
 //! Forwards connections to a backend, with the fewest copies that both sides allow.
 //!
 //! [`ForwardService`] ends a stack. For each connection it gets one from a backend service, and moves bytes in both
-//! directions until both have ended. A backend service is any `tower::Service<ConnectionInfo>` that returns a
-//! [`Connection`](crate::Connection), such as [`ConnectTo`] for a single target.
+//! directions until both have ended. A backend service is any `tower::Service<ConnectionInfo>` that can be cloned and
+//! returns a [`Connection`](crate::Connection): [`ConnectTo`] for a single target, a [`Pool`](crate::upstream::Pool) also
+//! for one server with TLS or a PROXY header, or a custom one.
 //!
 //! # Position in the stack
 //!
-//! It is the innermost service, below all layers. Bytes move without being copied only if all layers that wrap the
-//! stream implement [`Passthrough`](crate::io::Passthrough) for it, on both sides. By the same trait, a client that
+//! It is the innermost service, below all layers. Bytes move without being copied only if both sides are sockets, and all
+//! layers that wrap them let the socket through ([`Passthrough`](crate::io::Passthrough)). TLS, a
+//! [`BandwidthLayer`](crate::middleware::limit::BandwidthLayer), a write buffer and a
+//! [`BoxIo`](crate::middleware::io::BoxIo) do not; limits, timeouts and counters do. By the same trait, a client that
 //! disconnects while the backend is connected to is noticed.
 //!
 //! | of the client | effect on the backend |
@@ -15,19 +18,20 @@
 //! | ends its stream (FIN, `close_notify`) | the backend's write side is shut down, and its answer still arrives |
 //! | resets the connection | everything that was received, then a reset; under TLS a close without `close_notify` |
 //! | resets the connection after the backend has ended its stream | as above, and the connection counts as completed |
-//! | closes TLS without `close_notify` | the same, unless the backend has ended its stream before |
-//! | does not read | the backend is not read either, after at most a pipe and the buffers of the sockets |
+//! | closes TLS without `close_notify` | everything that was received, then a reset, unless the backend has ended its stream before |
+//! | does not read | the backend is not read either, after at most a pipe and the buffers of the sockets; on Linux, TCP ends it after two minutes ([`TcpOptions::with_user_timeout`](crate::listener::TcpOptions::with_user_timeout)) |
 //!
-//! What the system has taken for a client counts as delivered, so a client that cancels the rest of a download may count
+//! Bytes count as delivered once the system has accepted them, so a client that cancels the rest of a download may count
 //! as completed.
 //!
-//! The table also applies with both sides exchanged, except that a reset by the backend is always a failure. If a side
-//! closes before it has read everything, what it has sent before still reaches the other side. The input of that one is
-//! discarded from then on, from a backend up to 1 MiB.
+//! The table also applies with both sides exchanged, except that a reset by the backend is always a failure, and so is
+//! TLS that it closes without `close_notify` after it has sent something to a client that has ended its stream. If a side
+//! closes before it has read everything, what it has sent before still reaches the other side. What the other side sends
+//! from then on is discarded, from a backend up to 1 MiB; such a backend is not read any more, and reset at the end.
 //!
 //! A reset discards what the system has not sent. On Linux, the forwarder therefore waits until everything was sent to
-//! a socket that it reaches through [`Passthrough`](crate::io::Passthrough), also under TLS, within the limit of
-//! half-closed connections. A segment that the network loses after that is not repeated.
+//! a socket that it reaches through [`Passthrough`](crate::io::Passthrough), also under TLS, for as long as the limit of
+//! half-closed connections in all. A segment that the network loses after that is not repeated.
 //!
 //! # Errors and outcomes
 //!
@@ -37,9 +41,9 @@
 //!
 //! | limit | default | outcome |
 //! |---|---|---|
-//! | connecting | 30 s, and those of the backend service | `Unreachable` |
+//! | connecting | 10 s with [`ConnectTo`] or a [`Pool`](crate::upstream::Pool), and 30 s in all | `Unreachable` |
 //! | silence after one side has ended | 60 s | `TimedOut` |
-//! | single reads and writes | those of [`IoTimeoutLayer`](crate::IoTimeoutLayer) | `TimedOut` |
+//! | single reads and writes of the client's stream | those of [`IoTimeoutLayer`](crate::IoTimeoutLayer) | `TimedOut` |
 //! | silence, lifetime, throughput | those of [`ConnectionTimeoutLayer`] | `TimedOut` |
 //!
 //! A graceful shutdown waits for forwarded connections until its deadline; see [`DrainPolicy`].
@@ -61,9 +65,9 @@
 //! A Unix domain socket has no reset, so its peer sees the end of the stream instead. On Linux, one that is closed with
 //! unread input counts as reset.
 //!
-//! A read timeout of [`IoTimeoutLayer`](crate::IoTimeoutLayer) limits each side on its own. It ends a transfer in one
-//! direction whose receiver sends nothing for that time. [`ConnectionTimeoutLayer`] limits the silence of both
-//! directions together.
+//! [`IoTimeoutLayer`](crate::IoTimeoutLayer) limits the client's stream alone. Its read timeout ends a download whose
+//! client sends nothing for that time, so disable it. [`ConnectionTimeoutLayer`] limits the silence of both directions
+//! together. It also ends a connection whose backend does not read, and whose client has reset it meanwhile.
 //!
 //! Urgent data of TCP is not forwarded. From then on, bytes of that direction are copied.
 //!
@@ -78,8 +82,9 @@
 //! occupies one. Without a pipe, and on other systems, bytes are copied.
 //!
 //! What the kernel buffers comes on top: up to `tcp_rmem` on the side that sends, and `tcp_wmem` on the other one. It enlarges
-//! the buffers of connections that have moved much, so a side that stops reading after a long transfer stops the other one
-//! later than a side that has never read. Fixed sizes limit that
+//! the buffers of connections that have moved much, so after a long transfer, the sender can send more before it has to
+//! wait: with 32 MiB of `tcp_rmem`, clients sent 4 to 23 MB to a backend that never read,
+//! and up to 38 MB more to one that stopped after a long transfer. Fixed sizes limit that
 //! ([`TcpOptions::with_recv_buffer_size`](crate::listener::TcpOptions::with_recv_buffer_size) for clients and
 //! [`Connector::with_recv_buffer_size`](crate::connect::Connector::with_recv_buffer_size) for backends): with 1 MiB each,
 //! a client sends some 5 MiB to a backend that does not read.

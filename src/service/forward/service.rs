@@ -67,8 +67,9 @@ impl<B> ForwardService<B> {
     ///
     /// It also limits the time in which the other side takes what was sent before a reset.
     ///
-    /// A timeout is rounded up to milliseconds, and is 49 days at most. `None` disables it. A half-closed connection that a side has forgotten then stays open until
-    /// another timeout ends it.
+    /// A timeout is rounded up to milliseconds, and is 49 days at most. Zero ends a connection as soon as one side has ended
+    /// and nothing is left to move. `None` disables the limit. A half-closed connection that a side has forgotten then
+    /// stays open until another timeout ends it.
     #[must_use]
     pub fn with_half_closed_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.settings.half_closed = timeout.into();

@@ -69,10 +69,10 @@ impl Direction {
                 }
                 Poll::Ready(Ok(())) if buffer.remaining() < RECORD => break false,
                 Poll::Ready(Ok(())) => {}
-                // Many TLS peers do not answer a `close_notify` with one.
                 Poll::Ready(Err(error))
                     if error.kind() == io::ErrorKind::UnexpectedEof
-                        && surroundings.other_ended() =>
+                        && surroundings.other_ended()
+                        && self.may_just_end(buffer.filled().len()) =>
                 {
                     self.stage = Stage::Ended;
                     break false;
@@ -158,7 +158,7 @@ impl Direction {
     {
         loop {
             let (written, is_empty) = match &mut self.rest {
-                Rest::Nothing => return Poll::Ready(Ok(())),
+                Rest::Nothing | Rest::Discarded(_) => return Poll::Ready(Ok(())),
                 Rest::Bytes(unwritten) => {
                     let rest = &unwritten.bytes[unwritten.written..];
                     let new = ready!(Pin::new(&mut *to).poll_write(cx, rest))?;

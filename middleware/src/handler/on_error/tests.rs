@@ -434,3 +434,15 @@ fn dropping_the_future_drops_everything_in_the_service_and_in_the_handler() {
 fn a_lent_io_passes_everything_through() {
     crate::testing::assert_transparent(|io| lend::lend(Connection::accept(io)).0);
 }
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_lent_stream_knows_what_is_unread() {
+    let (connection, mut client) = crate::testing::over_tcp().await;
+    let layer = OnErrorLayer::new(|error: BoxError, _| ready(Err(error)));
+    let lend = layer.layer(service_fn(async |io: Connection<Lent<_>>| {
+        Ok::<_, BoxError>(io)
+    }));
+    let lent = lend.oneshot(connection).await.unwrap();
+    crate::io::splice_tests::assert_sees_unread(lent.get_ref(), &mut client).await;
+}

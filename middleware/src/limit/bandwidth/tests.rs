@@ -163,10 +163,12 @@ async fn the_wrapper_is_transparent() {
     assert_transparent(|io| limited(io, fast, fast));
 }
 
+#[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_limited_stream_knows_what_the_system_has_not_sent() {
-    let (connection, _client) = over_tcp().await;
+async fn a_limited_stream_knows_what_the_system_has_not_sent_and_what_is_unread() {
+    let (connection, mut client) = over_tcp().await;
     let mut connection = connection.map_io(|io| limited(io, None, None));
+    crate::io::splice_tests::assert_sees_unread(connection.get_ref(), &mut client).await;
     connection.write_all(&[7; 500_000]).await.unwrap();
     assert_pending!(task::spawn(poll_fn(|cx| connection.poll_sent(cx))).poll());
 }

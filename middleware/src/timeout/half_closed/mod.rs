@@ -5,8 +5,8 @@
 //! seconds without data in either direction; each byte restarts the timeout. The limit applies only while
 //! exactly one direction is open.
 //!
-//! The layer is for services that keep a connection open on behalf of another one, especially for forwarding.
-//! There the read timeout of [`io_timeout`](crate::timeout::io_timeout) would end healthy connections, and a
+//! The layer is for services that keep a connection open on behalf of another one, such as a custom forwarder; the one of
+//! portcullis has this limit itself. There the read timeout of [`io_timeout`](crate::timeout::io_timeout) would end healthy connections, and a
 //! client that half-closes would keep its connection open for as long as the server is silent.
 //!
 //! # Position in the stack

@@ -2,6 +2,7 @@
 
 use crate::{
     ConnectionInfo,
+    departure::unless_sent,
     io::{Passthrough, forward_io},
     tls::{
         plaintext::Plaintext,
@@ -31,6 +32,11 @@ pub struct TlsClientIo<IO>(Plaintext<ClientStream<IO>>);
 forward_io!([IO: AsyncRead + AsyncWrite + Unpin] TlsClientIo<IO>, io => [Self(io)]);
 
 impl<IO: Passthrough> Passthrough for TlsClientIo<IO> {
+    /// A server that has ended its side counts as connected, because its last records may be unread.
+    fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        unless_sent(true, self.get_mut().poll_departure(cx))
+    }
+
     fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.get_mut().poll_sent(cx)
     }

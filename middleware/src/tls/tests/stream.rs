@@ -147,6 +147,7 @@ async fn the_io_underneath_and_the_session_are_within_reach() {
     assert!(socket.get_ref().peer_addr().is_ok());
 }
 
+#[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_foreign_stream_knows_what_the_system_has_not_sent() {
     let (mut server, mut client) = established().await;

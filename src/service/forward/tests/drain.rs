@@ -1,6 +1,6 @@
 //! What a graceful shutdown does to forwarded connections.
 
-use super::support::Forwards;
+use super::support::{Forwards, until};
 use crate::service::forward::DrainPolicy;
 use portcullis_middleware::{
     Connection, ConnectionInfo,
@@ -9,10 +9,11 @@ use portcullis_middleware::{
     outcome::Outcome,
     testing,
 };
-use std::{sync::Arc, time::Duration};
+use socket2::SockRef;
+use std::{io::ErrorKind, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 /// A forwarded connection of a server, with the trigger of its drain and both peers.
@@ -28,6 +29,39 @@ fn forwards(policy: DrainPolicy) -> (DrainTrigger, Forwards, DuplexStream, Duple
 }
 
 const SECOND: Duration = Duration::from_secs(1);
+
+/// The backend resets, which a write notices, and the client receives slowly.
+#[tokio::test]
+async fn a_reset_stays_one_while_the_server_drains() {
+    for pings in 1..5 {
+        let (trigger, signal) = DrainTrigger::pair();
+        let listener = Arc::new(ListenerInfo::new().with_drain(signal));
+        let info = ConnectionInfo::from_listener(listener, Address::Unknown, Address::Unknown);
+        let (client, mut theirs) = testing::over_tcp().await;
+        let client = Connection::with_info(client.detach().into_inner(), info);
+        let (backend, mut server) = testing::over_tcp().await;
+        let forwards = Forwards::start(client, backend, |service| {
+            service.with_drain(DrainPolicy::EndWhenIdle(SECOND / 2))
+        });
+        SockRef::from(&theirs).set_recv_buffer_size(65_536).unwrap();
+        server.write_all(&[7; 800_000]).await.unwrap();
+        until(|| forwards.info.bytes_written() >= 800_000).await;
+        // Which direction is polled first alternates.
+        for ping in 1..=pings {
+            theirs.write_all(b"p").await.unwrap();
+            until(|| forwards.info.bytes_read() >= ping).await;
+        }
+        trigger.notify();
+        theirs.write_all(b"more").await.unwrap();
+        server.set_zero_linger().unwrap();
+        drop(server);
+        sleep(SECOND).await;
+        let reading = async { theirs.read_to_end(&mut Vec::new()).await };
+        let end = timeout(30 * SECOND, reading).await.unwrap();
+        assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
+        forwards.result().await.unwrap_err();
+    }
+}
 
 #[tokio::test(start_paused = true)]
 async fn connections_go_on_by_default() {

@@ -4,7 +4,7 @@ use super::{
     bytes::{byte, exchange, receive},
     support::{Forwards, Random, until},
 };
-use crate::connect::ReturnConnection;
+use crate::{connect::ReturnConnection, service::forward::transfer::SPLICED};
 use portcullis_middleware::{
     Connection, ConnectionInfo, TlsLayer,
     connection::{AnyStream, Socket},
@@ -29,8 +29,10 @@ use tower::{Layer, ServiceExt};
 
 const SOCKETS: [Kind; 2] = [Kind::Tcp, Kind::Unix];
 const FORMS: [Form; 4] = [Form::Socket, Form::Boxed, Form::Tls, Form::BufferedTls];
-/// Enough for several pieces, and for pipes.
+/// Enough for several pieces.
 const MOST: usize = 400_000;
+/// Enough for pipes.
+const BULK: usize = 3_000_000;
 const PIECE: usize = 64 * 1024;
 /// What a side may send to one that does not read: more than eight buffers of sockets and what the forwarder holds.
 const MOST_UNREAD: usize = 2 * 1024 * 1024;
@@ -69,18 +71,28 @@ enum Answer {
 type Plain = Connection<Socket<AnyStream>>;
 
 #[tokio::test]
-async fn random_streams_arrive_whole_between_all_pairs_of_sides() {
-    let identity = Identity::new();
+async fn random_streams_arrive_whole_between_all_pairs_of_sides_and_through_pipes_between_sockets()
+{
+    #[cfg(target_os = "linux")]
+    let _all = crate::service::forward::pipes::ALL_PIPES.lock().await;
+    let identity = Identity::new(Buffers::OfSystem);
     for (seed, sides) in pairs() {
+        let is_socket = |(_, form): &(Kind, Form)| matches!(form, Form::Socket);
+        let splices = cfg!(target_os = "linux") && sides.iter().all(is_socket);
         let Pair { forwards, peers } = identity.forward(sides).await;
         let [theirs, server] = peers.map(|peer| peer.io);
-        exchange(forwards, theirs, server, seed, MOST).await;
+        // The forwarder is in the thread of this test.
+        let before = SPLICED.get();
+        let most = if splices { BULK } else { MOST };
+        exchange(forwards, theirs, server, seed, most).await;
+        assert_eq!(SPLICED.get() > before, splices, "{sides:?}");
     }
 }
 
+#[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_reset_arrives_after_all_bytes_between_all_pairs_of_sides() {
-    let identity = Identity::new();
+    let identity = Identity::new(Buffers::Small);
     for (number, pair) in pairs() {
         for case in 0..6 {
             let from_backend = case & 1 != 0;
@@ -98,7 +110,7 @@ async fn a_reset_arrives_after_all_bytes_between_all_pairs_of_sides() {
 
 #[tokio::test]
 async fn a_side_that_does_not_read_stops_the_other_one_in_all_pairs_of_sides() {
-    let identity = Identity::new();
+    let identity = Identity::new(Buffers::Small);
     for (seed, sides) in pairs() {
         let Pair { forwards, peers } = identity.forward(sides).await;
         let [mut client, mut server] = peers;
@@ -271,22 +283,33 @@ impl Pair {
     }
 }
 
+/// Makes connections, under TLS with this identity.
 struct Identity {
     root: String,
     key: String,
+    buffers: Buffers,
+}
+
+/// Those of the sockets.
+#[derive(Clone, Copy)]
+enum Buffers {
+    OfSystem,
+    /// So that a side that does not read soon stops the other one.
+    Small,
 }
 
 impl Identity {
-    fn new() -> Self {
+    fn new(buffers: Buffers) -> Self {
         let identity = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         Self {
             root: identity.cert.pem(),
             key: identity.signing_key.serialize_pem(),
+            buffers,
         }
     }
 
     async fn forward(&self, [(kind, form), backend]: [(Kind, Form); 2]) -> Pair {
-        let (ours, theirs) = over(kind).await;
+        let (ours, theirs) = over(kind, self.buffers).await;
         match form {
             Form::Socket => self.to(backend, ours, theirs.box_io()).await,
             Form::Boxed => self.to(backend, ours.box_io(), theirs.box_io()).await,
@@ -307,7 +330,7 @@ impl Identity {
     where
         IO: AsyncRead + AsyncWrite + Passthrough + Unpin + Send + 'static,
     {
-        let (backend, server) = over(kind).await;
+        let (backend, server) = over(kind, self.buffers).await;
         match form {
             Form::Socket => Pair::start(client, backend, [theirs, server.box_io()]),
             Form::Boxed => Pair::start(client, backend.box_io(), [theirs, server.box_io()]),
@@ -341,30 +364,38 @@ impl Identity {
 }
 
 /// Both ends of a new connection, the forwarder's first.
-async fn over(kind: Kind) -> (Plain, Plain) {
+async fn over(kind: Kind, buffers: Buffers) -> (Plain, Plain) {
     let (ours, theirs): (AnyStream, AnyStream) = match kind {
         Kind::Tcp => {
             let (ours, theirs) = testing::over_tcp().await;
             let ours = ours.into_parts().0.into_inner();
-            limit_buffers(SockRef::from(&ours), SockRef::from(&theirs)).unwrap();
+            buffers
+                .limit(SockRef::from(&ours), SockRef::from(&theirs))
+                .unwrap();
             (ours.into(), theirs.into())
         }
         Kind::Unix => {
             let (ours, theirs) = UnixStream::pair().unwrap();
-            limit_buffers(SockRef::from(&ours), SockRef::from(&theirs)).unwrap();
+            buffers
+                .limit(SockRef::from(&ours), SockRef::from(&theirs))
+                .unwrap();
             (ours.into(), theirs.into())
         }
     };
     (Connection::accept(ours), Connection::accept(theirs))
 }
 
-/// So that a side that does not read soon stops the other one. The system doubles these.
-fn limit_buffers(ours: SockRef<'_>, theirs: SockRef<'_>) -> io::Result<()> {
-    for socket in [&ours, &theirs] {
-        socket.set_send_buffer_size(2 * PIECE)?;
+impl Buffers {
+    /// The system doubles these sizes.
+    fn limit(self, ours: SockRef<'_>, theirs: SockRef<'_>) -> io::Result<()> {
+        if matches!(self, Self::OfSystem) {
+            return Ok(());
+        }
+        for socket in [&ours, &theirs] {
+            socket.set_send_buffer_size(2 * PIECE)?;
+        }
+        ours.set_recv_buffer_size(2 * PIECE)?;
+        // So little that the system of the forwarder still holds something when the peer resets.
+        theirs.set_recv_buffer_size(PIECE)
     }
-    // Enough for pipes.
-    ours.set_recv_buffer_size(2 * PIECE)?;
-    // So little that the system of the forwarder still holds something when the peer resets.
-    theirs.set_recv_buffer_size(PIECE)
 }

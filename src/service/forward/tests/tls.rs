@@ -88,9 +88,7 @@ async fn what_a_backend_sent_before_a_reset_arrives_under_tls_although_the_clien
     let sending =
         tokio::spawn(async move { while writer.write_all(&[7; 65_536]).await.is_ok() {} });
     server.write_all(&[7; ANSWER]).await.unwrap();
-    while forwards.info.bytes_written() < ANSWER as u64 {
-        sleep(Duration::from_millis(1)).await;
-    }
+    until(|| forwards.info.bytes_written() >= ANSWER as u64).await;
     // It has not read, so its system resets the connection.
     drop(server);
     until(|| forwards.info.ended_by().is_some()).await;
@@ -186,6 +184,7 @@ async fn a_small_answer_is_flushed_while_the_connection_stays_open() {
     }
 }
 
+#[cfg(target_os = "linux")]
 #[tokio::test]
 async fn truncation_is_passed_on_to_a_plain_side_after_everything_was_sent() {
     const TOTAL: usize = 1_000_000;
@@ -242,6 +241,47 @@ async fn a_client_need_not_answer_a_close_notify() {
     let (_, end) = read_all(server).await;
     end.unwrap();
     forwards.result().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_backend_need_not_answer_a_close_notify() {
+    for early in [&b"the whole answer"[..], b""] {
+        let (client, mut theirs) = testing::over_tcp().await;
+        let (mut server, backend) = tls().await;
+        let forwards = Forwards::start(client, backend, |s| s);
+        server.write_all(early).await.unwrap();
+        server.flush().await.unwrap();
+        theirs.read_exact(&mut vec![0; early.len()]).await.unwrap();
+        theirs.shutdown().await.unwrap();
+        assert_eq!(server.read(&mut [0]).await.unwrap(), 0);
+        // TCP ends without `close_notify`.
+        server.get_mut().get_mut().shutdown().await.unwrap();
+        let (_, end) = read_all(theirs).await;
+        end.unwrap();
+        forwards.result().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_answer_to_a_half_closed_client_may_be_truncated_too() {
+    for answer in [15, 1_000_000] {
+        let (client, mut theirs) = testing::over_tcp().await;
+        let (mut server, backend) = tls().await;
+        let forwards = Forwards::start(client, backend, |s| s);
+        theirs.shutdown().await.unwrap();
+        assert_eq!(server.read(&mut [0]).await.unwrap(), 0);
+        let answering = async {
+            server.write_all(&vec![7; answer]).await.unwrap();
+            server.flush().await.unwrap();
+            server.get_mut().get_mut().shutdown().await.unwrap();
+        };
+        let ((received, end), ()) = tokio::join!(read_all(theirs), answering);
+        assert_eq!(received, answer);
+        assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
+        let error = forwards.error().await;
+        assert_eq!(error.kind, ErrorKind::UnexpectedEof);
+        assert!(error.text.contains("backend"), "{}", error.text);
+    }
 }
 
 #[tokio::test]

@@ -19,11 +19,13 @@ use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 static_assertions::assert_impl_all!(TranscodeIo<TcpStream>: Send, Sync, Unpin);
 static_assertions::assert_impl_all!(Transcode<()>: Clone, std::fmt::Debug, Send, Sync);
 
+#[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_stream_of_text_knows_what_the_system_has_not_sent() {
-    let (connection, _client) = over_tcp().await;
+async fn a_stream_of_text_knows_what_the_system_has_not_sent_and_what_is_unread() {
+    let (connection, mut client) = over_tcp().await;
     let text = |io| TranscodeIo::new(io, WINDOWS_1252, BadText::Replace).unwrap();
     let mut connection = connection.map_io(text);
+    crate::io::splice_tests::assert_sees_unread(connection.get_ref(), &mut client).await;
     connection.write_all(&[b'x'; 500_000]).await.unwrap();
     connection.flush().await.unwrap();
     assert_pending!(task::spawn(poll_fn(|cx| connection.poll_sent(cx))).poll());
