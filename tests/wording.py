@@ -157,7 +157,7 @@ def main():
     share = lambda count: 100 * count / max(total, 1)
     print(
         f"{total} sentences; a colon splices clauses in {share(splices):.1f} % (at most {MOST_SPLICES}), "
-        f"{share(negations):.1f} % negate (at most {MOST_NEGATIONS}); {len(errors)} errors"
+        f"{share(negations):.2f} % negate (at most {MOST_NEGATIONS}); {len(errors)} errors"
     )
     for error in errors:
         print(error)

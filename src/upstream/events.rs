@@ -32,7 +32,7 @@ pub(super) fn drained(pool: &Shared, member: &Member) {
     );
 }
 
-/// The addresses of a name that is not resolved completely.
+/// The addresses of a name that is resolved in part, or at a failure.
 #[derive(Clone, Copy)]
 pub(super) enum InUse {
     Previous,
@@ -41,7 +41,7 @@ pub(super) enum InUse {
     None,
 }
 
-/// The host name of a server cannot be resolved, or not completely.
+/// The host name of a server cannot be resolved completely.
 pub(super) fn unresolved(
     pool: &Shared,
     server: &ServerKey,

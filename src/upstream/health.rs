@@ -256,8 +256,8 @@ pub enum OnDown {
     /// They are kept. A server that fails its checks may still serve them.
     #[default]
     Keep,
-    /// They are force-closed, for example because the server is no longer the primary of a database. A server that was
-    /// removed is not checked any more, so its connections stay until the [drain
+    /// They are force-closed, for example because the server is no longer the primary of a database. The checks of
+    /// a server end when it is removed, so its connections stay until the [drain
     /// timeout](super::PoolBuilder::with_drain_timeout).
     Close,
 }

@@ -137,7 +137,7 @@ impl Shared {
     }
 }
 
-/// The servers of a pool that is gone are no longer up, and their tasks end.
+/// The servers of a pool that is gone leave the metrics, and their tasks end.
 impl Drop for Shared {
     fn drop(&mut self) {
         self.is_retired.store(true, Ordering::SeqCst);

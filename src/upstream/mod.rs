@@ -65,8 +65,8 @@
 //!
 //! # Limitations
 //!
-//! - A connect fails when its time is over, also if a server that it has not tried would have answered: with the defaults
-//!   after three servers that do not answer, while those that refuse take no time.
+//! - A connect fails when its time is over, also if the next server would have answered: with the defaults after three
+//!   silent servers, while a refusal takes a moment.
 //! - Only connects are repeated. Once a server is connected to, its failure ends the connection of the client.
 //! - Under TLS 1.3 a server rejects a client certificate after the handshake. Its connects count as successes, so use a
 //!   health check that waits for an answer.

@@ -76,7 +76,7 @@ impl SkipGreeting {
     /// `None` disables the timeout.
     ///
     /// The [limit of the whole connect](super::PoolBuilder::with_timeout) is extended by it, so that another server is
-    /// tried after one that says nothing.
+    /// tried after a silent one.
     #[must_use]
     pub fn with_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.skip.timeout = timeout.into();

@@ -53,7 +53,7 @@ impl Pool {
     ///
     /// Servers with a name that the pool has already keep their connections, and unless their address changes, their
     /// health and their failures. Servers that are missing in the new list get no new connections, and [lose the others
-    /// after a time](super::PoolBuilder::with_drain_timeout). They are not checked any more.
+    /// after a time](super::PoolBuilder::with_drain_timeout). Their checks end.
     ///
     /// # Panics
     ///

@@ -28,8 +28,8 @@ use std::{
 ///
 /// A wrapper that leaves the bytes unchanged forwards all methods to the stream inside, and every other wrapper forwards
 /// [`poll_departure`](Self::poll_departure) and [`poll_sent`](Self::poll_sent). To forward a stream of a foreign type,
-/// which cannot implement this trait, put it into a [`BoxIo`](super::BoxIo). That and tokio's `Join` forward no method,
-/// because what is inside need not implement this trait.
+/// which cannot implement this trait, put it into a [`BoxIo`](super::BoxIo). That and tokio's `Join` have the
+/// defaults, because they accept any stream.
 pub trait Passthrough {
     /// Whether this stream is currently a socket with nothing in between.
     ///
@@ -43,8 +43,8 @@ pub trait Passthrough {
     /// Ready with the reason once the peer has disconnected, for a connection that is not read at the moment.
     ///
     /// The reason is a reset, or [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) if the peer has ended its side. A peer
-    /// that has sent something before may be waiting for a response, so a plain socket then only reports a reset; once the
-    /// peer has ended its side, nothing more is reported. The input stays in the stream, and while some is unread, the peer
+    /// that has sent something before may be waiting for a response, so a plain socket then only reports a reset, and stays
+    /// pending after the end. The input stays in the stream, and while some is unread, the peer
     /// counts as connected.
     ///
     /// The default is always pending, so that the peer counts as connected until the stream is read or written. Each
@@ -98,7 +98,7 @@ pub trait Passthrough {
     /// Ready once the system has sent everything that was written to the socket, after a flush.
     ///
     /// A reset then no longer discards it. The network may still lose it, as the system does not wait for its
-    /// acknowledgement. Afterwards the socket accepts bytes only while nothing is unsent, so this is for the end of a
+    /// acknowledgement. Afterwards the socket accepts bytes only once all others are sent, so this is for the end of a
     /// connection. Other streams, and TCP on systems other than Linux, are always ready. Each wrapper forwards this
     /// method, whether it changes the bytes or not.
     ///

@@ -161,10 +161,10 @@ impl Direction {
         self.unflushed = false;
     }
 
-    /// Whether this stream may end without an orderly end, because the other one has ended, and `read` bytes were read now.
+    /// Whether the end of TCP alone may end this stream after the other one has ended, and `read` bytes were read now.
     ///
-    /// Many TLS peers do not answer a `close_notify` with one. But a backend that goes on answers, and its answer may be
-    /// truncated.
+    /// Many TLS peers answer a `close_notify` by closing. But a backend that has sent something since has answered, and
+    /// its answer may be truncated.
     pub(super) const fn may_just_end(&self, read: usize) -> bool {
         matches!(self.from, Side::Client) || self.is_quiet && read == 0
     }
@@ -174,8 +174,7 @@ impl Direction {
         self.has_begun && !self.has_ended()
     }
 
-    /// Discards input of a stopped direction, so that the peer does not wait for us instead of receiving. A backend that
-    /// streams is no longer read after a while.
+    /// Discards input of a stopped direction, so that the peer goes on to receive; of a backend, some.
     fn discard<R>(&mut self, cx: &mut Context<'_>, from: &mut R, scratch: &mut [u8])
     where
         R: AsyncRead + Unpin,

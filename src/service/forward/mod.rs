@@ -27,7 +27,7 @@
 //! The table also applies with both sides exchanged, except that a reset by the backend is always a failure, and so is
 //! TLS that it closes without `close_notify` after it has sent something to a client that has ended its stream. If a side
 //! closes before it has read everything, what it has sent before still reaches the other side. What the other side sends
-//! from then on is discarded, from a backend up to 1 MiB; such a backend is not read any more, and reset at the end.
+//! from then on is discarded, from a backend up to 1 MiB; one that sends more is reset at the end.
 //!
 //! A reset discards what the system has not sent. On Linux, the forwarder therefore waits until everything was sent to
 //! a socket that it reaches through [`Passthrough`](crate::io::Passthrough), also under TLS, for as long as the limit of
@@ -67,7 +67,7 @@
 //!
 //! [`IoTimeoutLayer`](crate::IoTimeoutLayer) limits the client's stream alone. Its read timeout ends a download whose
 //! client sends nothing for that time, so disable it. [`ConnectionTimeoutLayer`] limits the silence of both directions
-//! together. It also ends a connection whose backend does not read, and whose client has reset it meanwhile.
+//! together, also if the client has reset its connection while the backend is stuck.
 //!
 //! Urgent data of TCP is not forwarded. From then on, bytes of that direction are copied.
 //!
