@@ -56,7 +56,9 @@ pub(super) type Choice<'a> = (&'a Arc<Member>, usize);
 impl Balancer {
     /// Called when the servers have changed.
     pub(super) fn set_members(&self, members: &[Arc<Member>]) {
-        let mut weights = members.iter().map(|member| member.server.weight());
+        let weights = members.iter().map(|member| member.server.weight());
+        // Those without a weight are never chosen.
+        let mut weights = weights.filter(|weight| *weight > 0);
         let first = weights.next();
         let differ = weights.any(|weight| Some(weight) != first);
         self.weights_differ.store(differ, Ordering::Relaxed);

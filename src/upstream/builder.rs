@@ -46,7 +46,7 @@ impl PoolBuilder {
             balance: Balance::default(),
             attempt_timeout: ATTEMPT_TIMEOUT,
             timeout: TIMEOUT,
-            max_attempts: usize::MAX,
+            max_attempts: MAX_ATTEMPTS,
             queue_timeout: QUEUE_TIMEOUT,
             max_waiting: MAX_WAITING,
             ejection: Some(EJECTION),
@@ -93,15 +93,17 @@ impl PoolBuilder {
     }
 
     /// Limits a connect with all attempts and the wait for capacity; 10 s by default.
+    ///
+    /// A [`SkipGreeting`](super::SkipGreeting) adds the timeout of a greeting.
     #[must_use]
     pub const fn with_timeout(mut self, timeout: Duration) -> Self {
         self.settings.timeout = timeout;
         self
     }
 
-    /// Limits the servers that are tried for one connection.
+    /// Limits the servers that are tried for one connection, each once; 32 by default.
     ///
-    /// By default all are that can be used, each once, until the [time](Self::with_timeout) of the connect is over.
+    /// The [time](Self::with_timeout) of the connect limits them as well.
     ///
     /// # Panics
     ///
@@ -265,6 +267,8 @@ impl Default for PoolBuilder {
 
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// Enough for most pools. Without it, each client would try all servers of a large one that is down.
+const MAX_ATTEMPTS: usize = 32;
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Each of them holds the socket of a client.
 pub(super) const MAX_WAITING: usize = 1024;

@@ -46,10 +46,9 @@ impl Shared {
         if !self.is_at_its_address(member) {
             return;
         }
-        let in_a_row = state.failures_in_a_row.fetch_add(1, Ordering::Relaxed);
-        if let Some(ejection) = self.settings().ejection
-            && in_a_row.saturating_add(1) >= ejection.failures
-            && let Some(time) = self.eject(member, ejection)
+        state.failures_in_a_row.fetch_add(1, Ordering::Relaxed);
+        if self.has_failed_enough(state).is_some()
+            && let Some(time) = self.eject(member)
         {
             events::ejected(self, member, time);
         }
@@ -61,17 +60,30 @@ impl Shared {
         state.forget_failures(self.clock.now());
     }
 
-    /// Ejects the server, unless half of the pool is already ejected.
-    fn eject(&self, member: &Member, ejection: Ejection) -> Option<Duration> {
+    /// Uses the server again, also if a connect ejects it meanwhile by settings that were replaced.
+    pub(super) fn end_ejections(&self, state: &MemberState) {
         let _one = self.ejecting.lock().unwrap_or_else(PoisonError::into_inner);
+        state.end_ejections(self.clock.now());
+    }
+
+    /// The settings by which the server has to be ejected.
+    fn has_failed_enough(&self, state: &MemberState) -> Option<Ejection> {
+        let in_a_row = state.failures_in_a_row.load(Ordering::Relaxed);
+        let ejection = self.settings().ejection;
+        ejection.filter(|ejection| in_a_row >= ejection.failures)
+    }
+
+    /// Ejects the server, unless half of the pool is already ejected.
+    fn eject(&self, member: &Member) -> Option<Duration> {
+        let _one = self.ejecting.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another connect may have succeeded meanwhile, or the settings have changed.
+        let ejection = self.has_failed_enough(&member.state)?;
         let (now, members) = (self.clock.now(), self.members());
         let standing = &member.state.standing;
         let is_ejected = |member: &Member| member.state.standing.is_ejected(now);
         let ejected = members.iter().filter(|member| is_ejected(member)).count();
         let is_removed = !members.iter().any(|each| each.key == member.key);
-        // Another connect may have succeeded meanwhile.
-        let is_forgotten = !member.state.has_failed();
-        if is_removed || is_forgotten || is_ejected(member) || (ejected + 1) * 2 > members.len() {
+        if is_removed || is_ejected(member) || (ejected + 1) * 2 > members.len() {
             return None;
         }
         let before = member.state.ejections.fetch_add(1, Ordering::Relaxed);

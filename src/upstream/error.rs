@@ -126,8 +126,11 @@ impl fmt::Display for NoBackend {
             }
             NoBackendReason::TimedOut(elapsed) => write!(f, ": {elapsed}")?,
         }
-        for (index, failed) in self.0.failed.iter().enumerate() {
+        for (index, failed) in self.0.failed.iter().take(SHOWN).enumerate() {
             write!(f, "{} {failed}", if index == 0 { ":" } else { "," })?;
+        }
+        if self.0.failed.len() > SHOWN {
+            write!(f, " and {} more", self.0.failed.len() - SHOWN)?;
         }
         for (index, (key, max)) in self.0.full.iter().take(SHOWN).enumerate() {
             let before = if index == 0 { "; full:" } else { "," };

@@ -37,15 +37,15 @@
 //! capacity. If that is so for all servers of a row, connections [wait](PoolBuilder::with_queue) in the order of their
 //! arrival.
 //!
-//! Once a connect has failed for a client, servers whose last connect failed come after the backups. The attempts that
-//! are left thus reach servers that work.
+//! Once a connect has failed for a client, servers whose last connect failed come after the backups. The time
+//! that is left thus goes to servers that work.
 //!
 //! # Limits
 //!
 //! | limit | default |
 //! |---|---|
 //! | [an attempt](PoolBuilder::with_attempt_timeout), with PROXY header and TLS handshake | 3 s |
-//! | [servers tried for a connection](PoolBuilder::with_max_attempts) | all, each once |
+//! | [servers tried for a connection](PoolBuilder::with_max_attempts) | 32, each once |
 //! | [a connect in all](PoolBuilder::with_timeout), with waiting | 10 s |
 //! | [waiting connections](PoolBuilder::with_queue) | 1024, 5 s each |
 //! | [failures in a row before an ejection](PoolBuilder::with_ejection) | 5, then 10 s doubling up to 5 min, at most half of the servers |
@@ -65,8 +65,8 @@
 //!
 //! # Limitations
 //!
-//! - A connect fails when its time is over, also if the next server would have answered: with the defaults after three
-//!   silent servers, while a refusal takes a moment.
+//! - A connect fails when its time is over, also if the next server would have answered. With the defaults, three silent
+//!   servers leave the fourth one second, while a refusal takes a moment.
 //! - Only connects are repeated. Once a server is connected to, its failure ends the connection of the client.
 //! - Under TLS 1.3 a server rejects a client certificate after the handshake. Its connects count as successes, so use a
 //!   health check that waits for an answer.

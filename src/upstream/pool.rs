@@ -230,7 +230,7 @@ impl Shared {
             Health::Unknown if is_checked && !self.unchecked_is_up.load(Ordering::Relaxed) => None,
             Health::Down => settings.try_all.then_some(Tier::Unhealthy),
             _ if standing.is_ejected(now.millis) => Some(Tier::Ejected),
-            // The attempts that are left are worth more at other servers.
+            // The time and the attempts that are left are worth more at other servers.
             _ if !wish.tried.is_empty() && member.state.has_failed() => Some(Tier::Failing),
             _ if member.server.is_backup() => Some(Tier::Backup),
             _ => Some(Tier::Primary),

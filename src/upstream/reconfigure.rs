@@ -104,7 +104,7 @@ impl Shared {
                 member.state.checks.count_anew();
             }
             if !has_ejections {
-                member.state.end_ejections(self.clock.now());
+                self.end_ejections(&member.state);
             }
         }
         drop(judging);
@@ -134,9 +134,10 @@ impl Shared {
 
     /// As if no server had been checked ever.
     fn forget_checks(&self) {
+        let all = self.members_and_leaving();
         self.become_unknown(|had_up| {
             *had_up = false;
-            for member in self.members_and_leaving() {
+            for member in all {
                 member.state.checks.clear();
                 member.state.standing.set_health(Health::Unknown);
             }

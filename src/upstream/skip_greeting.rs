@@ -73,7 +73,7 @@ impl SkipGreeting {
     }
 
     /// Limits the time until the greeting is complete, counted from the connect with its TLS handshake; 10 s by default.
-    /// `None` disables the timeout.
+    /// `None` disables the timeout, and a silent server is waited for.
     ///
     /// The [limit of the whole connect](super::PoolBuilder::with_timeout) is extended by it, so that another server is
     /// tried after a silent one.

@@ -308,7 +308,15 @@ impl Direction {
 
     /// Whether input has arrived.
     pub(super) const fn has_read(&self) -> bool {
-        self.moved > 0 || !matches!(self.rest, Rest::Nothing)
+        self.moved > 0 || matches!(self.rest, Rest::Bytes(_) | Rest::Pipe(_))
+    }
+
+    /// Bytes that were read after the output has failed.
+    pub(super) const fn discarded(&self) -> usize {
+        match self.rest {
+            Rest::Discarded(bytes) => bytes,
+            _ => 0,
+        }
     }
 
     pub(super) fn write_failure(&self, error: io::Error) -> Failure {

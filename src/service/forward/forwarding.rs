@@ -353,11 +353,12 @@ where
     fn close(&mut self, failure: Failure) -> Ended {
         let step = failure.step;
         let result = self.failed(failure);
+        let left = LAST_INPUT.saturating_sub(self.to_client.discarded());
         let (client, backend) = self.take();
         let closing: Closing = match step {
             ForwardStep::Write(Side::Backend) => Box::pin(async { drop(client.close().await) }),
             _ => {
-                let linger = Linger::new().with_bytes(LAST_INPUT);
+                let linger = Linger::new().with_bytes(left);
                 Box::pin(async move { drop(backend.close_within(linger).await) })
             }
         };
@@ -400,7 +401,8 @@ where
     /// The silence that ends the connection while the server drains.
     fn drain_limit(&mut self, cx: &mut Context<'_>) -> Option<Duration> {
         let silence = self.silence.as_mut()?.drain_limit(cx)?;
-        // Otherwise a stream could look complete. Other limits end a side that does not read.
+        // Otherwise a stream could look complete. The limit of half-closed connections ends one after a failure, and others
+        // a side that does not read.
         let is_whole = !self.is_in_transit() && self.failure.is_none();
         is_whole.then_some(silence)
     }

@@ -41,7 +41,7 @@
 //!
 //! | limit | default | outcome |
 //! |---|---|---|
-//! | connecting | 10 s with [`ConnectTo`] or a [`Pool`](crate::upstream::Pool), and 30 s in all | `Unreachable` |
+//! | connecting | 10 s with [`ConnectTo`] or a [`Pool`](crate::upstream::Pool), 20 s with a [`SkipGreeting`](crate::upstream::SkipGreeting), and 30 s in all | `Unreachable` |
 //! | silence after one side has ended | 60 s | `TimedOut` |
 //! | single reads and writes of the client's stream | those of [`IoTimeoutLayer`](crate::IoTimeoutLayer) | `TimedOut` |
 //! | silence, lifetime, throughput | those of [`ConnectionTimeoutLayer`] | `TimedOut` |

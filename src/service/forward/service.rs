@@ -33,7 +33,8 @@ pub enum DrainPolicy {
     /// It goes on until a side ends it, or the deadline of the shutdown force-closes it.
     #[default]
     Continue,
-    /// It ends once neither side has sent anything for this time, and everything was delivered.
+    /// It ends once neither side has sent anything for this time, and everything was delivered. After a side has failed,
+    /// the [limit of half-closed connections](ForwardService::with_half_closed_timeout) ends it instead.
     ///
     /// A forwarder sees bytes and no requests, so choose a time longer than a response takes. Clients
     /// that still wait for one would lose it.
@@ -113,7 +114,7 @@ where
     }
 }
 
-/// Longer than the timeouts of a connector or a pool, whose errors say more.
+/// Longer than the timeouts of a connector or a pool by default, whose errors say more.
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 const DEFAULT_HALF_CLOSED_TIMEOUT: Duration = Duration::from_secs(60);

@@ -18,12 +18,24 @@ async fn a_server_that_refuses_is_followed_by_the_next() {
 
 #[tokio::test(start_paused = true)]
 async fn the_only_server_of_many_that_answers_is_reached_by_the_first_client() {
-    let servers = Servers::new(50);
-    (1..50).for_each(|number| servers.set(number, Answer::Refuses));
+    let servers = Servers::new(32);
+    (1..32).for_each(|number| servers.set(number, Answer::Refuses));
     let pool = servers.pool().with_balance(Balance::First);
-    let pool = pool.build((1..=50).map(Servers::server));
+    let pool = pool.build((1..=32).map(Servers::server));
     pool.connect(&client()).await.unwrap();
-    assert!((1..=50).all(|number| servers.begun(number) == 1));
+    assert!((1..=32).all(|number| servers.begun(number) == 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_many_servers_that_refuse_32_are_tried_and_four_are_named() {
+    let servers = Servers::new(40);
+    (1..=40).for_each(|number| servers.set(number, Answer::Refuses));
+    let pool = servers.pool().with_balance(Balance::First);
+    let pool = pool.build((1..=40).map(Servers::server));
+    let error = pool.connect(&client()).await.unwrap_err();
+    assert_eq!(error.attempts().len(), 32);
+    let text = error.to_string();
+    assert!(text.contains(" and 28 more"), "{text}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -293,6 +293,8 @@ pub(super) fn forwarder<B>(backend: B, guards: &Guards) -> ForwardService<B> {
     let drain = timeouts.drain_idle;
     let drain = drain.map_or(DrainPolicy::Continue, DrainPolicy::EndWhenIdle);
     ForwardService::new(backend)
+        // A pool has limits of its own, which the file sets.
+        .with_connect_timeout(None)
         .with_half_closed_timeout(timeouts.half_closed)
         .with_drain(drain)
 }

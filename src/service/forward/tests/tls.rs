@@ -262,6 +262,7 @@ async fn a_backend_need_not_answer_a_close_notify() {
     }
 }
 
+#[cfg(target_os = "linux")]
 #[tokio::test]
 async fn an_answer_to_a_half_closed_client_may_be_truncated_too() {
     for answer in [15, 1_000_000] {
