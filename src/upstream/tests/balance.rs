@@ -110,12 +110,7 @@ async fn round_robin_follows_the_weights_among_clients_on_several_threads() {
 #[tokio::test]
 async fn no_server_exceeds_its_limit_among_clients_on_several_threads() {
     let servers = Servers::new(2);
-    for balance in [
-        Balance::LeastConnections,
-        Balance::RoundRobin,
-        Balance::Hash,
-        Balance::First,
-    ] {
+    for balance in BALANCES {
         let limits = [(1, 2), (2, 1)];
         let limited = limits.map(|(number, max)| Servers::server(number).with_max_connections(max));
         let pool = servers.pool().with_balance(balance).build(limited);
@@ -243,12 +238,7 @@ async fn the_first_server_is_filled_first() {
 #[tokio::test(start_paused = true)]
 async fn a_server_without_weight_gets_no_connection() {
     let servers = Servers::new(2);
-    for balance in [
-        Balance::LeastConnections,
-        Balance::RoundRobin,
-        Balance::Hash,
-        Balance::First,
-    ] {
+    for balance in BALANCES {
         let idle = Servers::server(1).with_weight(0);
         let pool = servers
             .pool()

@@ -1,6 +1,6 @@
 use super::*;
 use portcullis_middleware::error::{Elapsed, find};
-use std::io;
+use std::{io, sync::atomic::Ordering};
 use tokio::time::Instant;
 
 #[tokio::test(start_paused = true)]
@@ -227,12 +227,7 @@ async fn at_most_half_of_the_servers_are_ejected_and_those_are_the_last_resort()
 
 #[tokio::test(start_paused = true)]
 async fn the_one_of_seven_that_lives_is_found() {
-    for balance in [
-        Balance::LeastConnections,
-        Balance::RoundRobin,
-        Balance::Hash,
-        Balance::First,
-    ] {
+    for balance in BALANCES {
         let servers = Servers::new(7);
         (1..=6).for_each(|number| servers.set(number, Answer::Refuses));
         let pool = servers.pool().with_balance(balance);
@@ -276,7 +271,7 @@ async fn a_server_that_has_failed_once_is_better_than_a_full_one() {
     let _held = pool.connect(&client()).await.unwrap();
     servers.set(2, Answer::Refuses);
     let failures = &pool.0.members()[2].state.failures_in_a_row;
-    failures.store(1, std::sync::atomic::Ordering::Relaxed);
+    failures.store(1, Ordering::Relaxed);
     let begun = Instant::now();
     pool.connect(&client()).await.unwrap();
     assert_eq!((servers.begun(2), servers.begun(3)), (1, 1));
@@ -315,6 +310,30 @@ async fn a_server_is_not_ejected_for_failures_that_a_success_has_ended_meanwhile
         assert!(member.state.has_failed() || !is_ejected);
         pool.0.succeeded(&member);
     }
+}
+
+/// The fifth failure is recorded, and ejects only after others have succeeded and failed.
+#[tokio::test]
+async fn one_failure_after_a_success_does_not_eject_for_those_before() {
+    let servers = Servers::new(2);
+    let pool = servers.pool().build([1, 2].map(Servers::server));
+    let member = pool.0.members()[0].clone();
+    let state = &member.state;
+    for _ in 0..4 {
+        pool.0.failed(&member);
+    }
+    let ejecting = pool.0.ejecting.lock().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| pool.0.failed(&member));
+        let recorded = || state.failures_in_a_row.load(Ordering::Relaxed) == 5;
+        while !recorded() {
+            std::thread::yield_now();
+        }
+        state.forget_failures(pool.0.clock.now());
+        state.failures_in_a_row.store(1, Ordering::Relaxed);
+        drop(ejecting);
+    });
+    assert!(!state.standing.is_ejected(pool.0.clock.now()));
 }
 
 #[tokio::test(start_paused = true)]

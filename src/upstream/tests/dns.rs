@@ -1,6 +1,6 @@
 //! Names by their time to live, and SRV records, from a name server on loopback.
 
-use super::*;
+use super::{log::Log, *};
 use crate::connect::BadTarget;
 use hickory_resolver::{
     Hosts,
@@ -250,6 +250,7 @@ async fn an_answer_that_fails_keeps_the_last_one() {
 
 #[tokio::test]
 async fn one_kind_of_addresses_that_fails_is_not_taken_for_removed() {
+    let (log, _used) = Log::capture();
     let names = NameServer::start().await;
     let both = ["192.0.2.2:80 100", "[2001:db8::1]:80 100"];
     names.zone.lock().unwrap().failing_kind = Some(RecordType::AAAA);
@@ -257,6 +258,10 @@ async fn one_kind_of_addresses_that_fails_is_not_taken_for_removed() {
     names.set("db.internal", 1, [aaaa(1)]);
     let pool = pool_with(names.dns_with(&[], ""), "db.internal:80");
     become_servers(&pool, &["192.0.2.1:80 100"]).await;
+    assert_eq!(
+        log.count("those of its addresses that are known are used"),
+        1
+    );
     names.set("db.internal", 1, [a(2)]);
     become_servers(&pool, &["192.0.2.2:80 100"]).await;
     names.zone.lock().unwrap().failing_kind = None;
@@ -266,6 +271,7 @@ async fn one_kind_of_addresses_that_fails_is_not_taken_for_removed() {
         names.asked_again("db.internal").await;
         assert_eq!(servers(&pool), both, "{kind}");
     }
+    assert!(log.count("its previous addresses stay in use") > 0);
 }
 
 #[tokio::test]

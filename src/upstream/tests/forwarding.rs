@@ -132,19 +132,13 @@ fn world(random: &mut Random) -> World {
     };
     let connector = Connector::new()
         .with_resolver(move |_, _| std::future::ready(Ok(named.0.lock().unwrap().named.clone())));
-    let balances = [
-        Balance::LeastConnections,
-        Balance::RoundRobin,
-        Balance::Hash,
-        Balance::First,
-    ];
     let mut builder = Pool::builder()
         .with_script(Script(Arc::new(script)))
         .with_connector(connector)
         .with_resolve_interval(3 * SECOND)
         .with_ejection((2, 5 * SECOND))
         .with_slow_start(random.time(20 * SECOND))
-        .with_balance(balances[random.below(4) as usize]);
+        .with_balance(BALANCES[random.below(4) as usize]);
     let keeps_on_down = random.one_in(2);
     let on_down = match keeps_on_down {
         true => OnDown::Keep,

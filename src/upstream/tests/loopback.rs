@@ -41,12 +41,7 @@ async fn one_of_three_is_down_and_no_connect_fails() {
     let (a, serve_a) = named("a").await;
     let (b, serve_b) = named("b").await;
     let (_bound, down) = refusing();
-    for balance in [
-        Balance::LeastConnections,
-        Balance::RoundRobin,
-        Balance::Hash,
-        Balance::First,
-    ] {
+    for balance in BALANCES {
         let pool = Pool::builder().with_balance(balance).build([down, a, b]);
         for _ in 0..100 {
             assert!(["a", "b"].contains(&&*received(&pool).await));

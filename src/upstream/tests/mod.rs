@@ -10,6 +10,8 @@ mod failing;
 mod forwarding;
 mod greeting;
 mod health;
+#[cfg(any(feature = "dns", feature = "aws-lc-rs", feature = "ring"))]
+mod log;
 mod loopback;
 #[cfg(feature = "metrics")]
 mod metrics;
@@ -29,3 +31,9 @@ use super::*;
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
+const BALANCES: [Balance; 4] = [
+    Balance::LeastConnections,
+    Balance::RoundRobin,
+    Balance::Hash,
+    Balance::First,
+];

@@ -103,15 +103,9 @@ fn world(random: &mut Random) -> World {
     let has_steady = random.one_in(2);
     let count = 2 + random.below(if has_steady { 2 } else { 6 }) as usize;
     let servers = Servers::new(count);
-    let balances = [
-        Balance::LeastConnections,
-        Balance::RoundRobin,
-        Balance::Hash,
-        Balance::First,
-    ];
     let mut builder = servers
         .pool()
-        .with_balance(balances[random.below(4) as usize]);
+        .with_balance(BALANCES[random.below(4) as usize]);
     if random.one_in(2) {
         let on_down = if random.one_in(2) {
             OnDown::Close

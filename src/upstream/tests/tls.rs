@@ -1,17 +1,13 @@
 //! TLS to servers, and TLS checks, over loopback.
 
-use super::{super::dial::Script, *};
+use super::{super::dial::Script, log::Log, *};
 use portcullis_middleware::{
     Connection,
     error::{HandshakeError, find},
     io::Passthrough,
     tls::{TlsConnectError, TlsConnector, TlsLayer, provider, rustls},
 };
-use std::{
-    io,
-    net::SocketAddr,
-    sync::{Arc, Mutex},
-};
+use std::{net::SocketAddr, sync::Arc};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, duplex},
     net::{TcpListener, TcpStream},
@@ -252,28 +248,8 @@ fn certified_for(left: Duration, check: HealthCheck) -> Pool {
         .build([Servers::server(1)])
 }
 
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        io::Write::write(&mut *self.0.lock().unwrap(), bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_certificate_that_expires_soon_is_logged_daily_and_is_in_the_text_of_each_check() {
-    let log = Log::default();
-    let written = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_ansi(false)
-        .with_writer(move || log.clone())
-        .finish();
-    let _used = tracing::subscriber::set_default(subscriber);
     let day = 24 * 3_600 * SECOND;
     for (days, is_soon) in [(13, true), (15, false)] {
         let ends = format!("; its certificate expires in {days} days");
@@ -281,17 +257,13 @@ async fn a_certificate_that_expires_soon_is_logged_daily_and_is_in_the_text_of_e
             (HealthCheck::http("/"), "status 200", is_soon),
             (HealthCheck::tls(), "completed a TLS handshake", true),
         ] {
+            let (log, _used) = Log::capture();
             let check = check.with_interval(day / 8);
             let pool = certified_for(days * day + 3_600 * SECOND, check);
             let report = first_check(&pool).await;
             let ends = if is_shown { &*ends } else { "" };
             assert_eq!(report.text, format!("{text}{ends}"));
-            let warnings = || {
-                let written = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
-                written
-                    .matches("the certificate of a server expires")
-                    .count()
-            };
+            let warnings = || log.count("the certificate of a server expires");
             let first = usize::from(is_soon);
             assert_eq!(warnings(), first);
             // Checks are up to a tenth early.
@@ -299,7 +271,6 @@ async fn a_certificate_that_expires_soon_is_logged_daily_and_is_in_the_text_of_e
             assert_eq!(warnings(), first);
             tokio::time::sleep(day / 2).await;
             assert_eq!(warnings(), 2 * first);
-            written.0.lock().unwrap().clear();
         }
     }
 }

@@ -13,7 +13,7 @@ use socket2::SockRef;
 use std::{io::ErrorKind, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
-    time::{Instant, sleep, timeout},
+    time::{Instant, advance, pause, resume, sleep, timeout},
 };
 
 /// A forwarded connection of a server, with the trigger of its drain and both peers.
@@ -55,7 +55,10 @@ async fn a_reset_stays_one_while_the_server_drains() {
         theirs.write_all(b"more").await.unwrap();
         server.set_zero_linger().unwrap();
         drop(server);
-        sleep(SECOND).await;
+        until(|| forwards.info.ended_by().is_some()).await;
+        pause();
+        advance(SECOND).await;
+        resume();
         let reading = async { theirs.read_to_end(&mut Vec::new()).await };
         let end = timeout(30 * SECOND, reading).await.unwrap();
         assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
